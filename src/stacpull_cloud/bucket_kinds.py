@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -37,12 +37,10 @@ def awaited_apart(work: Coroutine[Any, Any, T]) -> T:
         return result
 
 
-class Buckets:
-    modules = ("stacpull_cloud.bucket_store", "stacpull_cloud.lease")
-
-    def __init__(self, scheme: str, variables: tuple[str, ...]) -> None:
-        self._scheme = scheme
-        self.variables = variables
+class Buckets(NamedTuple):
+    scheme: str
+    variables: tuple[str, ...]
+    modules: tuple[str, ...] = ("stacpull_cloud.bucket_store", "stacpull_cloud.lease")
 
     def parse(self, url: str) -> BucketLocation | None:
         scheme, _, rest = url.partition(":")
@@ -61,13 +59,13 @@ class Buckets:
         parts = prefix.split("/") if prefix else []
         is_odd = not {"", ".", ".."}.isdisjoint(parts) or _ODD.search(prefix)
         if not _NAME.fullmatch(host) or (account is not None and not account.isalnum()):
-            raise UsageError(f"DEST is not the URL of a bucket: use {self._scheme}://bucket/prefix.")
+            raise UsageError(f"DEST is not the URL of a bucket: use {self.scheme}://bucket/prefix.")
         if is_odd or len(prefix.encode("utf-8", "replace")) > _LONGEST_PREFIX:
             raise UsageError(
-                f"DEST is in {self._scheme}://{host}: a prefix must have at most {_LONGEST_PREFIX} bytes, "
+                f"DEST is in {self.scheme}://{host}: a prefix must have at most {_LONGEST_PREFIX} bytes, "
                 "without '?', '#' and control characters, and no part of it may be empty, '.' or '..'."
             )
-        return BucketLocation(host, prefix, scheme=self._scheme, account=account)
+        return BucketLocation(host, prefix, scheme=self.scheme, account=account)
 
     def resolved(self, location: BucketLocation) -> BucketLocation:
         if location.scheme != "s3":

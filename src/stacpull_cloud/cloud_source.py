@@ -46,12 +46,11 @@ _STATUSES: dict[type[Exception], int] = {
 }
 
 
-class Clouds:
-    def __init__(self, scheme: str) -> None:
-        self._scheme = scheme
+class Clouds(NamedTuple):
+    scheme: str
 
     def transport(self, setup: TransportSetup) -> Transport:
-        return CloudTransport(self._scheme, setup)
+        return CloudTransport(self.scheme, setup)
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
         async with client.open(Request(prefix, query="list")) as response:
@@ -112,9 +111,8 @@ class CloudTransport:
             account = server.lower().removesuffix(LAKE_HOST).removesuffix(AZURE_HOST) or own
         has_account = account is not None and _ACCOUNT.fullmatch(account)
         if not bucket or not (key or request.query) or (self._scheme == "az" and not has_account):
-            message = f"The href {request.url} names no object" + (
-                ", or no storage account: set AZURE_STORAGE_ACCOUNT_NAME." if self._scheme == "az" else "."
-            )
+            account_too = ", or no storage account: set AZURE_STORAGE_ACCOUNT_NAME" * (self._scheme == "az")
+            message = f"The href {request.url} names no object{account_too}."
             raise TransferError(Failure(FailureKind.SCHEME, message))
         is_signed = not request.redirected and account in {None, own}
         return _Place(bucket, account, is_signed), key

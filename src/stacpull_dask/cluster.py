@@ -74,19 +74,19 @@ def is_private(address: str) -> bool:
         return False
 
 
+@attrs.define(eq=False)
 class DaskPlaces:
     """The workers of the cluster that the options name, with the methods of `LocalPlaces`."""
 
-    def __init__(self, options: Options, clock: Clock, emit: Listener) -> None:
-        self._options = options
-        self._clock = clock
-        self._emit = emit
-        self._taken: set[str] = set()
-        self._refused: dict[str, StacpullError] = {}
-        """Why workers are not used, by address, while the scheduler lists them."""
-        self._client: Any = None
-        self._calling = asyncio.Lock()
-        """One call at a time: a cancelled call may not leave a connection that is being opened."""
+    _options: Options
+    _clock: Clock
+    _emit: Listener
+    _taken: set[str] = attrs.field(init=False, factory=set)
+    _refused: dict[str, StacpullError] = attrs.field(init=False, factory=dict)
+    """Why workers are not used, by address, while the scheduler lists them."""
+    _client: Any = attrs.field(init=False, default=None)
+    _calling: asyncio.Lock = attrs.field(init=False, factory=asyncio.Lock)
+    """One call at a time: a cancelled call may not leave a connection that is being opened."""
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -163,11 +163,11 @@ class DaskPlaces:
             return None
 
 
+@attrs.define(eq=False)
 class DaskPlace:
-    def __init__(self, address: str, client: Any, calling: asyncio.Lock) -> None:
-        self._address = address
-        self._client = client
-        self._calling = calling
+    _address: str
+    _client: Any
+    _calling: asyncio.Lock
 
     def __str__(self) -> str:
         return self._address

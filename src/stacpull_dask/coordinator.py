@@ -44,11 +44,11 @@ _MOST_JOBS_SENT = 64
 _MOST_UPLOADS = 128  # assets that a worker uploads while it gets more jobs
 
 
+@attrs.frozen
 class LocalPlaces:
     """`--dask N`: N worker processes of this machine, without a scheduler. Each place is this object."""
 
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
+    workers: int
 
     def __str__(self) -> str:
         return "of this machine"
@@ -58,7 +58,7 @@ class LocalPlaces:
         yield
 
     async def count(self) -> int:
-        return self._workers
+        return self.workers
 
     async def take(self) -> LocalPlaces:
         return self
@@ -168,16 +168,8 @@ class DaskWorkers:
             requests_per_second=options.requests_per_second / count,
         )
         network, work = self._run.network, str(self._run.work.absolute())
-        return WorkerSettings(
-            network.address,
-            self._run.bucket,
-            share,
-            network.addresses,
-            work,
-            "",
-            selection.prefer,
-            selection.clip,
-        )
+        place = self._run.bucket, share, network.addresses, work, ""
+        return WorkerSettings(network.address, *place, selection.prefer, selection.clip)
 
     async def _keep(self, settings: WorkerSettings) -> None:
         while not self._is_over():
