@@ -14,7 +14,7 @@ import pytest
 import rasterio
 from rasterio.crs import CRS
 from tests.acceptance.command import Running, environment, run, wait_until
-from tests.acceptance.raster_host import RasterHost, raster_host
+from tests.acceptance.raster_host import RasterHost
 from tests.raster.tiff.clipping import clipped, degrees, raster
 
 import stacpull
@@ -51,7 +51,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def host(cog: bytes) -> Iterator[RasterHost]:
-    with raster_host() as one:
+    with RasterHost() as one:
         one.files["/scene.tif"] = cog
         one.files["/thumb.png"] = PNG
         one.stated = {
@@ -69,7 +69,7 @@ def host(cog: bytes) -> Iterator[RasterHost]:
 
 def listed(host: RasterHost, **assets: str) -> str:
     host.files["/items.json"] = host.items({"a": assets or {"data": "/scene.tif"}})
-    return f"{host.url}/items.json"
+    return host.url("/items.json")
 
 
 def warnings(received: list[Any]) -> list[str]:
@@ -131,7 +131,7 @@ def test_the_item_describes_the_clipped_file_and_not_the_whole(tmp_path, host, c
     assert stated["file:size"] == len(data)
     assert stated["file:checksum"] == "1220" + hashlib.sha256(data).hexdigest()
     origin = stated["alternate"]["origin"]
-    assert (origin["href"], origin["file:size"]) == (f"{host.url}/scene.tif", len(cog))
+    assert (origin["href"], origin["file:size"]) == (host.url("/scene.tif"), len(cog))
 
 
 @pytest.mark.parametrize("checksum", ["crc64nvme", "none"])
@@ -173,8 +173,7 @@ def test_a_part_that_could_not_be_finished_is_not_ended_again(tmp_path, host, la
 
 
 def test_rasters_on_this_disk(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
-    host.url = "."
-    (tmp_path / "items.json").write_bytes(host.items({"a": {"data": "/scene.tif"}}))
+    (tmp_path / "items.json").write_bytes(host.items({"a": {"data": "/scene.tif"}}, "."))
     (tmp_path / "scene.tif").write_bytes(cog)
     source = str(tmp_path / "items.json")
     report = mirrored(source, tmp_path / "m", BOX)
@@ -187,8 +186,7 @@ def test_rasters_in_a_bucket(tmp_path: Path, host: RasterHost, cog: bytes) -> No
     store = MemoryStore({"scenes": {"scene.tif": cog}})
     access = S3Access("key", "secret", anonymous=True)
     with run_in_thread(S3Replica(store=store, access=access)) as replica:
-        host.url = "s3://scenes"
-        (tmp_path / "items.json").write_bytes(host.items({"a": {"data": "/scene.tif"}}))
+        (tmp_path / "items.json").write_bytes(host.items({"a": {"data": "/scene.tif"}}, "s3://scenes"))
         s3 = S3Options(endpoint_url=replica.s3_url, no_sign_request=True)
         source, dest = str(tmp_path / "items.json"), tmp_path / "m"
         report = mirrored(source, dest, BOX, s3=s3, allow_private_hosts=True)
@@ -257,7 +255,7 @@ def test_a_raster_outside_the_area_is_reported_and_is_no_failure(tmp_path: Path,
     assert [one.kind for one in stacpull.failures(tmp_path)] == [FailureKind.OUTSIDE]
     assert host.sent < 40_000
     assert not (tmp_path / "scenes/a/data.tif").exists()
-    assert asset(tmp_path)["href"] == f"{host.url}/scene.tif"
+    assert asset(tmp_path)["href"] == host.url("/scene.tif")
     assert stacpull.status(tmp_path).assets_outside == 1
     host.raster_requests()
     assert mirrored(source, tmp_path, OUTSIDE).assets_outside == 1
@@ -366,7 +364,7 @@ def test_ranges_already_received_are_not_fetched_again(tmp_path, host, large, ru
     dest, there = broken_off(tmp_path, host, large)
     assert there
     for _ in range(runs_between):
-        assert mirrored(f"{host.url}/items.json", dest, BOX).assets_failed == 1  # until it is retried
+        assert mirrored(host.url("/items.json"), dest, BOX).assets_failed == 1  # until it is retried
     host.raster_requests()
     assert sync.retry(dest).assets_clipped == 1
     again = {str(found) for _, found in host.raster_requests()}
@@ -392,7 +390,7 @@ def test_ranges_of_another_file_are_not_continued(tmp_path, host, large, change)
     host.etags = change != "no ETag"
     area = {"area": OTHER, "area of the same size": BESIDE, "whole": None}.get(change, AREA)
     clip = area and area.bounds
-    assert mirrored(f"{host.url}/items.json", dest, clip).assets_failed == 1  # until it is retried
+    assert mirrored(host.url("/items.json"), dest, clip).assets_failed == 1  # until it is retried
     report = sync.retry(dest)
     requests = {str(found) for _, found in host.raster_requests()}
     found = (dest / "scenes/a/data.tif").read_bytes()
@@ -408,7 +406,7 @@ def test_ranges_of_another_file_are_not_continued(tmp_path, host, large, change)
 def test_ranges_of_the_planned_url_are_not_combined_with_those_of_an_alternate(tmp_path, host, large):
     """Its server gives another file with the same header the same ETag."""
     host.files |= {"/scene.tif": large, "/other.tif": flipped(large)}
-    host.stated = {"data": {"alternate": {"mirror": {"href": f"{host.url}/other.tif"}}}}
+    host.stated = {"data": {"alternate": {"mirror": {"href": host.url("/other.tif")}}}}
     host.broken_after = 4
     run = stacpull.mirror(
         listed(host),
@@ -428,7 +426,7 @@ def test_a_kill_leaves_nothing_half_written_and_resume_uses_the_area(tmp_path, h
     host.files["/items.json"] = host.items(names)
     host.delay = 0.03
     dest, box = tmp_path / "m", ",".join(map(str, BOX))
-    arguments = ["mirror", f"{host.url}/items.json", str(dest), "--clip", box, "--per-host", "2"]
+    arguments = ["mirror", host.url("/items.json"), str(dest), "--clip", box, "--per-host", "2"]
     for _ in range(3):
         before = len(list(dest.glob("scenes/*/data.tif")))
         with Running(
