@@ -266,7 +266,8 @@ class Login:
         """Raise the failure of a host that requires another login directly after one."""
         host = host_of(url)
         message = f"{host} requires another login right after one."
-        raise TransferError(Failure(FailureKind.REFUSED, message, host=host, status=HTTPStatus.FORBIDDEN))
+        status = int(HTTPStatus.FORBIDDEN)
+        raise TransferError(Failure(FailureKind.REFUSED, message, host=host, status=status))
 
     def strip(self, url: str) -> str:
         """Return `url`, the target of a redirect, without credentials that `attach` adds to URLs."""

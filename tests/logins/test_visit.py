@@ -181,17 +181,15 @@ async def test_a_wrong_password_stops_the_run_and_is_not_retried(w: World, statu
     assert w.logins() == 1
 
 
-def test_the_password_is_sent_only_to_the_login_host() -> None:
-    async def main() -> None:
-        async with world() as w, Urs() as stranger:
-            target = stranger.url("/oauth/authorize")
-            w.urs.respond = lambda *_: Answer(302, headers={"Location": target, "Set-Cookie": "urs=planted"})
-            with pytest.raises(CredentialsError, match="another login"):
-                await get(w.client, w.centre.url("/a.nc"))
-            assert len(stranger.requests) == 1
-            assert not {"authorization", "cookie"} & set(stranger.requests[0].headers)
-
-    asyncio.run(main())
+@in_world(world)
+async def test_the_password_is_sent_only_to_the_login_host(w: World) -> None:
+    async with Urs() as stranger:
+        target = stranger.url("/oauth/authorize")
+        w.urs.respond = lambda *_: Answer(302, headers={"Location": target, "Set-Cookie": "urs=planted"})
+        with pytest.raises(CredentialsError, match="another login"):
+            await get(w.client, w.centre.url("/a.nc"))
+        assert len(stranger.requests) == 1
+        assert not {"authorization", "cookie"} & set(stranger.requests[0].headers)
 
 
 HOST = "https://a.example"
