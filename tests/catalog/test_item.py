@@ -104,12 +104,7 @@ def outward(document: Json) -> list[Json]:
         (
             {"href": CUT, "alternate": {"origin": {"href": "https://first.test/a.tif"}}},
             "c/i/a.tif",
-            {
-                "href": "./a.tif",
-                "alternate": {
-                    "origin": {"href": CUT},
-                },
-            },
+            {"href": "./a.tif", "alternate": {"origin": {"href": CUT}}},
         ),
         (
             {"href": "https://user:pw@host.test/a.tif"},
@@ -204,15 +199,7 @@ def test_a_mirrored_asset_has_the_size_and_checksum_of_its_file() -> None:
     stated = {"file:size": 9, "file:checksum": "d50110" + 16 * "00", "file:local_path": "x/a.tif"}
     source = item(assets={"a": {"href": "https://h.test/a.tif", **stated}, "b": {"href": "b.tif", **stated}})
     here = {"a": MirroredFile("c/i/a.tif", 12, DIGEST)}
-    document = item_document(
-        source,
-        collection="c",
-        mirrored=here,
-        item_path="c/i/i.json",
-        collection_path="c/collection.json",
-        local_items=lambda _: None,
-        base="https://h.test/i.json",
-    )
+    document = stored(source, mirrored=here, base="https://h.test/i.json")
     assert document["assets"]["a"] == {
         "href": "./a.tif",
         "file:size": 12,
