@@ -37,6 +37,8 @@ def b64(digest: bytes) -> str:
 ETAG = {"ETag": f'"{MD5.hex()}"'}
 BY_ETAG = Check(Checksum("md5", MD5), "ETag")
 BY_MD5 = Check(Checksum("md5", MD5), "Content-MD5")
+BY_GOOGLE = Check(Checksum("crc32c", CRC32C), "x-goog-hash")
+BY_GOOGLE_MD5 = Check(Checksum("md5", MD5), "x-goog-hash")
 BY_ITEM = Check(Checksum("sha256", SHA256), "file:checksum")
 
 
@@ -97,11 +99,20 @@ ELSEWHERE = [
     (ETAG, BY_ITEM.checksum, [BY_ITEM]),
     ({"Content-MD5": b64(MD5)}, BY_ITEM.checksum, [BY_ITEM, BY_MD5]),
     ({"content-md5": b64(MD5)}, None, [BY_MD5]),
+    ({"x-goog-hash": f"crc32c={b64(CRC32C)},md5={b64(MD5)}"}, None, [BY_GOOGLE, BY_GOOGLE_MD5]),
+    ({"x-goog-hash": f"crc32c={b64(CRC32C)}, md5={b64(MD5)}"}, None, [BY_GOOGLE, BY_GOOGLE_MD5]),
+    ({"x-goog-hash": f"crc32c={b64(CRC32C)},md5=nonsense,sha9=AA==,="}, None, [BY_GOOGLE]),
+    ({"x-goog-hash": f"crc32c={b64(CRC32C)}", "x-goog-stored-content-encoding": "gzip"}, None, []),
+    (
+        {"x-goog-hash": f"crc32c={b64(CRC32C)}", "x-goog-stored-content-encoding": "identity"},
+        None,
+        [BY_GOOGLE],
+    ),
 ]
 
 
 def test_fields_of_a_range_may_describe_the_range():
-    headers = {"x-amz-checksum-crc32c": b64(CRC32C), "Content-MD5": b64(MD5)}
+    headers = {"x-goog-hash": f"crc32c={b64(CRC32C)}", "Content-MD5": b64(MD5)}
     assert not expected_checks(None, 206, headers, is_s3=False)
 
 

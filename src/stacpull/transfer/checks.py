@@ -27,7 +27,7 @@ _DIGEST_BYTES = {
     "sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, "crc64nvme": 8, "crc32c": 4, "crc32": 4,
 }  # fmt: skip
 _FIELDS = {"Content-MD5": "md5"} | {f"x-amz-checksum-{algorithm}": algorithm for algorithm in _DIGEST_BYTES}
-_STATING = frozenset({b"content-encoding"} | {name.lower().encode() for name in _FIELDS})
+_STATING = frozenset({b"x-goog-hash", b"content-encoding"} | {name.lower().encode() for name in _FIELDS})
 _MD5_HEX = 32
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 _MAY_BE_A_PAGE = ("text/", "application/xhtml")
@@ -56,9 +56,14 @@ def expected_checks(
     """Return the checks for the content of a response, the most certain first, one for each digest."""
     checks = [] if stated is None else [Check(stated, "file:checksum")]
     if status == _OK:
+        values = [(name, algorithm, headers.get(name)) for name, algorithm in _FIELDS.items()]
+        stored = headers.get("x-goog-stored-content-encoding", "identity").strip().lower()
+        if stored in {"", "identity", headers.get("Content-Encoding", "").strip().lower()}:
+            # `crc32c=…,md5=…`, of the object as stored: Google may decode it when sending
+            members = (one.strip().partition("=") for one in headers.get("x-goog-hash", "").split(","))
+            values += [("x-goog-hash", name, text) for name, _, text in members if name in {"crc32c", "md5"}]
         is_composite = headers.get("x-amz-checksum-type") == "COMPOSITE"  # of the checksums of unknown parts
-        for name, algorithm in _FIELDS.items():
-            value = headers.get(name)
+        for name, algorithm, value in values:
             if value and not (is_composite and name.startswith("x-amz-")):
                 with suppress(ValueError):
                     digest = base64.b64decode(value, validate=True)
