@@ -62,7 +62,8 @@ class RasterHost(WireServer):
         return await super()._answer_one(*connection)
 
     def _turn(self, request: ReceivedRequest) -> Answer:
-        path, body = request.target, self.files.get(request.target)
+        path = request.target.partition("?")[0]
+        body = self.files.get(path)
         count = sum(one.target in self.files for one in self.requests)
         if 0 < self.change_after < count:
             self.version, self.change_after = self.version + 1, 0

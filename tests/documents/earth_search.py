@@ -6,9 +6,7 @@ The near infrared is a real COG, served with range requests.
 from __future__ import annotations
 
 import copy
-import http.server
 import json
-import re
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -16,11 +14,10 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from rasterio import Affine
+from tests.acceptance.raster_host import RasterHost
 from tests.raster.tiff.clipping import raster
-from tests.serving import serving
 
 COLLECTION = "sentinel-2-l2a"
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -35,72 +32,35 @@ def earth_search_replica(shared_data: Path) -> Iterator[str]:
     It conforms to API - Features only. It does not filter, so that the client must.
     """
     recorded = json.loads((shared_data / "stac/earthsearch/v0_item_s2_cogs.json").read_text())
-    _near_infrared()
-    handler = type("Handler", (_Handler,), {"recorded": recorded})
-    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as url:
-        yield f"{url}/v1"
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    recorded: dict[str, Any]
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        base = f"http://{self.headers['Host']}"
-        path = urlsplit(self.path).path
-        answers = {
-            "/v1": lambda: _root(base),
-            "/v1/": lambda: _root(base),
-            "/v1/collections": lambda: {"collections": [_collection(base)], "links": []},
-            f"/v1/collections/{COLLECTION}": lambda: _collection(base),
-            f"/v1/collections/{COLLECTION}/items": lambda: self._items(base),
+    with RasterHost() as host:
+        base = host.url("")
+        items = [_item(recorded, base, number) for number in range(len(DATES))]
+        page = {"type": "FeatureCollection", "features": items, "links": [], "numberMatched": len(items)}
+        documents = {
+            "": _root(base),
+            "/": _root(base),
+            "/collections": {"collections": [_collection(base)], "links": []},
+            f"/collections/{COLLECTION}": _collection(base),
+            f"/collections/{COLLECTION}/items": page,
         }
-        if path in answers:
-            self._send(json.dumps(answers[path]()).encode(), "application/json")
-        elif path.endswith(".tif"):
-            self._send(_near_infrared() if path.endswith("/nir.tif") else path.encode() * 200, COG)
-        else:
-            self.send_error(404)
+        host.files |= {f"/v1{path}": json.dumps(one).encode() for path, one in documents.items()}
+        for path in (one["href"].removeprefix(base) for item in items for one in item["assets"].values()):
+            host.files[path] = _near_infrared() if path.endswith("/nir.tif") else path.encode() * 200
+        yield f"{base}/v1"
 
-    def _items(self, base: str) -> dict[str, Any]:
-        features = []
-        for number, date in enumerate(DATES):
-            item = copy.deepcopy(self.recorded)
-            item.update(id=f"S2A_32TLT_{date.replace('-', '')}_0_L2A", collection=COLLECTION, geometry=BERN)
-            item["bbox"] = [7, 46.5, 8, 47.5]
-            item["properties"]["datetime"] = f"{date}T10:36:00Z"
-            item["properties"]["eo:cloud_cover"] = 10 * number
-            item["links"] = []
-            item["assets"] = {
-                key: {
-                    "href": f"{base}/files/{item['id']}/{key}.tif",
-                    "type": COG,
-                    "roles": ["data"],
-                }
-                for key in ("red", "green", "blue", "nir")
-            }
-            features.append(item)
-        return {
-            "type": "FeatureCollection",
-            "features": features,
-            "links": [],
-            "numberMatched": len(features),
-        }
 
-    def _send(self, body: bytes, media_type: str) -> None:
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        start, stop = (int(wanted[1]), min(int(wanted[2]) + 1, len(body))) if wanted else (0, len(body))
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Type", media_type)
-        self.send_header("Content-Length", str(stop - start))
-        self.send_header("ETag", '"1"')
-        if wanted:
-            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(body)}")
-        self.end_headers()
-        self.wfile.write(body[start:stop])
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
+def _item(recorded: dict[str, Any], base: str, number: int) -> dict[str, Any]:
+    item, date = copy.deepcopy(recorded), DATES[number]
+    item.update(id=f"S2A_32TLT_{date.replace('-', '')}_0_L2A", collection=COLLECTION, geometry=BERN)
+    item["bbox"] = [7, 46.5, 8, 47.5]
+    item["properties"]["datetime"] = f"{date}T10:36:00Z"
+    item["properties"]["eo:cloud_cover"] = 10 * number
+    item["links"] = []
+    item["assets"] = {
+        key: {"href": f"{base}/files/{item['id']}/{key}.tif", "type": COG, "roles": ["data"]}
+        for key in ("red", "green", "blue", "nir")
+    }
+    return item
 
 
 @cache
