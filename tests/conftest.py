@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -209,9 +210,14 @@ def pytest_runtest_protocol(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """Run an asynchronous test in an event loop of its own."""
+    """Run an asynchronous test in an event loop of its own; its parameter `loop` may make that."""
+
+    def run(**arguments: Any) -> None:
+        with asyncio.Runner(loop_factory=arguments.get("loop")) as runner:
+            runner.run(test(**arguments))
+
     if inspect.iscoroutinefunction(test := pyfuncitem.obj):
-        pyfuncitem.obj = lambda **arguments: asyncio.run(test(**arguments))
+        pyfuncitem.obj = run
 
 
 def pytest_unconfigure() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import uvloop
 from tests.net.conformance import opened
@@ -16,8 +16,6 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
 from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 
-T = TypeVar("T")
-
 LOCAL = AddressPolicy(allow_private=True)
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -26,11 +24,6 @@ HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 def fast(**options: Any) -> WebTransport:
     given: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 0.3} | options
     return WebTransport(HttpSettings(**given))
-
-
-def run(main: Coroutine[Any, Any, T], loop: Callable[[], Any] = asyncio.new_event_loop) -> T:
-    with asyncio.Runner(loop_factory=loop) as runner:
-        return runner.run(main)
 
 
 async def fetch(http: Transport, url: str, limit: int = 10_000_000) -> bytes | Failure:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.http1.fast_transport import LOOPS, fast, fetch, run, serving, until
+from tests.http1.fast_transport import LOOPS, fast, fetch, serving, until
 from tests.net import test_http
 from tests.net.memory import Answer
 from tests.net.test_http import *  # noqa: F403 - all of its tests and fixtures
@@ -27,24 +27,20 @@ Certificate = tuple[Path, Path]
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_tls_connections_are_used_again(certificate: Certificate, loop: Callable[[], Any]) -> None:
+async def test_tls_connections_are_used_again(certificate: Certificate, loop: Callable[[], Any]) -> None:
     body = bytes(range(256)) * 12_000
-
-    async def main() -> tuple[list[bytes | Failure], set[int]]:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*certificate)
-        async with WireServer({"/": [Answer(body=body)]}, tls=context) as server:
-            http = fast(ca_bundle=certificate[0])
-            bodies = [await fetch(http, server.url("/", "localhost")) for _ in range(3)]
-            await http.close()
-            return bodies, {request.connection for request in server.requests}
-
-    assert run(main(), loop) == ([body] * 3, {1})
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    async with WireServer({"/": [Answer(body=body)]}, tls=context) as server:
+        http = fast(ca_bundle=certificate[0])
+        bodies = [await fetch(http, server.url("/", "localhost")) for _ in range(3)]
+        await http.close()
+        assert (bodies, {request.connection for request in server.requests}) == ([body] * 3, {1})
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("cancel", [False, True])
-def test_a_handshake_that_never_ends(cancel: bool, loop: Callable[[], Any]) -> None:
+async def test_a_handshake_that_never_ends(cancel: bool, loop: Callable[[], Any]) -> None:
     begun = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _number: int) -> None:
@@ -52,19 +48,16 @@ def test_a_handshake_that_never_ends(cancel: bool, loop: Callable[[], Any]) -> N
         begun.set()
         await reader.read()
 
-    async def main() -> bytes | Failure | None:
-        async with serving(answer) as origin:
-            http = fast(connect_timeout=30 if cancel else 1.5)
-            task = asyncio.create_task(fetch(http, origin.replace("http:", "https:") + "/"))
-            await until(lambda: begun.is_set() or task.done())
-            if cancel:
-                task.cancel()
-            (result,) = await asyncio.gather(task, return_exceptions=True)
-            await http.close()
-            assert isinstance(result, asyncio.CancelledError) is cancel
-            return None if isinstance(result, BaseException) else result
-
-    failure = run(main(), loop)
+    async with serving(answer) as origin:
+        http = fast(connect_timeout=30 if cancel else 1.5)
+        task = asyncio.create_task(fetch(http, origin.replace("http:", "https:") + "/"))
+        await until(lambda: begun.is_set() or task.done())
+        if cancel:
+            task.cancel()
+        (result,) = await asyncio.gather(task, return_exceptions=True)
+        await http.close()
+        assert isinstance(result, asyncio.CancelledError) is cancel
+        failure = None if isinstance(result, BaseException) else result
     if not cancel:
         assert isinstance(failure, Failure)
         assert failure.kind is FailureKind.STALLED

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
-from tests.http1.fast_transport import HELLO, fast, fetch, run, serving
+from tests.http1.fast_transport import HELLO, fast, fetch, serving
 from tests.net.test_http import watched_connections
 from tests.security.test_addresses import Names
 
@@ -54,43 +53,36 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _nu
     writer.write(HELLO.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
 
 
-def test_a_hanging_address_delays_only_the_first_connection() -> None:
-    async def main() -> tuple[list[Any], list[Any]]:
-        async with serving(answer) as origin:
-            port = int(origin.rpartition(":")[2])
-            with ExitStack() as stack:
-                full = stack.enter_context(socket.socket())  # it never completes another connection
-                full.bind(("127.0.0.2", port))
-                full.listen(0)
-                for _ in range(4):
-                    filler = stack.enter_context(socket.socket())
-                    filler.setblocking(False)
-                    filler.connect_ex(full.getsockname())
-                Names(["127.0.0.2", "127.0.0.1"])
-                http = fast(connect_timeout=0.4)
-                with watched_connections() as tried:
-                    answers = [await fetch(http, f"http://name.example:{port}/") for _ in range(4)]
-                await http.close()
-                return answers, tried
-
-    answers, tried = run(main())
+async def test_a_hanging_address_delays_only_the_first_connection() -> None:
+    async with serving(answer) as origin:
+        port = int(origin.rpartition(":")[2])
+        with ExitStack() as stack:
+            full = stack.enter_context(socket.socket())  # it never completes another connection
+            full.bind(("127.0.0.2", port))
+            full.listen(0)
+            for _ in range(4):
+                filler = stack.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex(full.getsockname())
+            Names(["127.0.0.2", "127.0.0.1"])
+            http = fast(connect_timeout=0.4)
+            with watched_connections() as tried:
+                answers = [await fetch(http, f"http://name.example:{port}/") for _ in range(4)]
+            await http.close()
     assert answers == [b"hello"] * 4
     assert [address[0] for address in tried].count("127.0.0.2") == 1
 
 
-def test_each_new_connection_begins_with_another_address() -> None:
-    async def main() -> list[Any]:
-        async with serving(answer, "0.0.0.0") as origin:  # noqa: S104 - all of 127.0.0.0/8 is needed
-            port = int(origin.rpartition(":")[2])
-            Names([f"127.0.0.{last}" for last in (1, 2, 3)])
-            http = fast()
-            with watched_connections() as tried:
-                for _ in range(6):
-                    assert await fetch(http, f"http://name.example:{port}/") == b"hello"
-            await http.close()
-            return [address[0] for address in tried]
-
-    assert run(main()) == ["127.0.0.1", "127.0.0.2", "127.0.0.3"] * 2
+async def test_each_new_connection_begins_with_another_address() -> None:
+    async with serving(answer, "0.0.0.0") as origin:  # noqa: S104 - all of 127.0.0.0/8 is needed
+        port = int(origin.rpartition(":")[2])
+        Names([f"127.0.0.{last}" for last in (1, 2, 3)])
+        http = fast()
+        with watched_connections() as tried:
+            for _ in range(6):
+                assert await fetch(http, f"http://name.example:{port}/") == b"hello"
+        await http.close()
+        assert [address[0] for address in tried] == ["127.0.0.1", "127.0.0.2", "127.0.0.3"] * 2
 
 
 @pytest.mark.parametrize(

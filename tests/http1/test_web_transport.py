@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.http1.fast_transport import HELLO, LOCAL, LOOPS, fast, fetch, run, serving, until
+from tests.http1.fast_transport import HELLO, LOCAL, LOOPS, fast, fetch, serving, until
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
@@ -19,17 +19,14 @@ from stacpull.net.transport import HttpSettings, Request, TransferError
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_one_connection_serves_one_request_after_the_other(loop: Callable[[], Any]) -> None:
-    async def main() -> list[int]:
-        script = {"/": [Answer(body=b"x" * 3_000_000), Answer(304), Answer(), Answer(404, b"no")]}
-        async with WireServer(script) as server:
-            http = fast()
-            for _ in range(6):
-                assert not isinstance(await fetch(http, server.url("/")), Failure)
-            await http.close()
-            return [request.connection for request in server.requests]
-
-    assert run(main(), loop) == [1] * 6
+async def test_one_connection_serves_one_request_after_the_other(loop: Callable[[], Any]) -> None:
+    script = {"/": [Answer(body=b"x" * 3_000_000), Answer(304), Answer(), Answer(404, b"no")]}
+    async with WireServer(script) as server:
+        http = fast()
+        for _ in range(6):
+            assert not isinstance(await fetch(http, server.url("/")), Failure)
+        await http.close()
+        assert [request.connection for request in server.requests] == [1] * 6
 
 
 @pytest.mark.parametrize(
@@ -43,41 +40,35 @@ def test_one_connection_serves_one_request_after_the_other(loop: Callable[[], An
         b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     ],
 )
-def test_a_connection_is_not_reused_after_such_a_response(raw: bytes) -> None:
+async def test_a_connection_is_not_reused_after_such_a_response(raw: bytes) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         while await reader.readuntil(b"\r\n\r\n"):
             writer.write(raw if number == 1 else HELLO)
 
-    async def main() -> bytes | Failure:
-        async with serving(answer) as origin:
-            http = fast(stall_timeout=0.05)
-            await fetch(http, f"{origin}/")
-            body = await fetch(http, f"{origin}/")
-            await http.close()
-            return body
-
-    assert run(main()) == b"hello"
+    async with serving(answer) as origin:
+        http = fast(stall_timeout=0.05)
+        await fetch(http, f"{origin}/")
+        body = await fetch(http, f"{origin}/")
+        await http.close()
+        assert body == b"hello"
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("after", [b"", b"HTTP/1.1 408 Request Timeout\r\n\r\n"], ids=["closed", "timeout"])
-def test_a_connection_that_ends_while_idle_is_not_reused(after: bytes, loop: Callable[[], Any]) -> None:
+async def test_a_connection_that_ends_while_idle_is_not_reused(after: bytes, loop: Callable[[], Any]) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(HELLO)
         await asyncio.sleep(0.02)
         writer.write(after)
 
-    async def main() -> list[bytes | Failure]:
-        async with serving(answer) as origin:
-            http = fast()
-            first = await fetch(http, f"{origin}/")
-            await until(lambda: not http.connections)
-            answers = [first, await fetch(http, f"{origin}/")]
-            await http.close()
-            return answers
-
-    assert run(main(), loop) == [b"hello", b"hello"]
+    async with serving(answer) as origin:
+        http = fast()
+        first = await fetch(http, f"{origin}/")
+        await until(lambda: not http.connections)
+        answers = [first, await fetch(http, f"{origin}/")]
+        await http.close()
+        assert answers == [b"hello", b"hello"]
 
 
 @pytest.mark.parametrize(
@@ -90,39 +81,33 @@ def test_a_connection_that_ends_while_idle_is_not_reused(after: bytes, loop: Cal
         pytest.param(Request("http://127.0.0.1:1/a", headers={"X": "a\nb"}), False, id="unusual field"),
     ],
 )
-def test_each_request_has_its_client(wanted: Request, is_own: bool) -> None:
-    async def main() -> bool:
-        http = WebTransport(HttpSettings(policy=LOCAL))
-        with suppress(TransferError):
-            await http.send(wanted)
-        await http.close()
-        return vars(http)["_general"] is None
-
-    assert run(main()) is is_own
+async def test_each_request_has_its_client(wanted: Request, is_own: bool) -> None:
+    http = WebTransport(HttpSettings(policy=LOCAL))
+    with suppress(TransferError):
+        await http.send(wanted)
+    await http.close()
+    assert (vars(http)["_general"] is None) is is_own
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])
-def test_a_connection_cancelled_as_it_opens_is_not_awaited(loop, monkeypatch):
+async def test_a_connection_cancelled_as_it_opens_is_not_awaited(loop, monkeypatch):
     """uvloop then closes the transport without notifying the protocol."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(HELLO)
 
-    async def main() -> None:
-        http = fast()
-        made = WebTransport.made
+    http = fast()
+    made = WebTransport.made
 
-        def made_and_given_up(pool: WebTransport, connection: FastConnection) -> None:
-            made(pool, connection)
-            fetching.cancel()
+    def made_and_given_up(pool: WebTransport, connection: FastConnection) -> None:
+        made(pool, connection)
+        fetching.cancel()
 
-        monkeypatch.setattr(WebTransport, "made", made_and_given_up)
-        async with serving(answer) as origin:
-            fetching = asyncio.ensure_future(fetch(http, f"{origin}/"))
-            with pytest.raises(asyncio.CancelledError):
-                await fetching
-            async with asyncio.timeout(5):
-                await http.close()
-
-    run(main(), loop)
+    monkeypatch.setattr(WebTransport, "made", made_and_given_up)
+    async with serving(answer) as origin:
+        fetching = asyncio.ensure_future(fetch(http, f"{origin}/"))
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
+        async with asyncio.timeout(5):
+            await http.close()

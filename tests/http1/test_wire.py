@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 from hypothesis import strategies as st
-from tests.http1.fast_transport import HELLO, fast, fetch, run
+from tests.http1.fast_transport import HELLO, fast, fetch
 from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
@@ -97,7 +97,8 @@ def read(raw: bytes, loop: Callable[[], Any]) -> bytes | Failure:
             await http.close()
             return result
 
-    return run(main(), loop)
+    with asyncio.Runner(loop_factory=loop) as runner:
+        return runner.run(main())
 
 
 @pytest.mark.parametrize(

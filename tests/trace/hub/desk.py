@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -86,14 +85,6 @@ async def hub_on_socket(routes: Mapping[str, Any]) -> AsyncIterator[tuple[Hub, W
         http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
         async with open_hub(settings(server.url("")), http, SystemClock()) as hub:
             yield hub, server
-
-
-def with_hub(routes: Mapping[str, Any], use: Callable[[Hub, WireServer], Awaitable[T]], **options: Any) -> T:
-    async def main() -> T:
-        async with hub_on_socket(routes, **options) as (hub, server):
-            return await use(hub, server)
-
-    return asyncio.run(main())
 
 
 async def all_of(things: AsyncIterator[T]) -> list[T]:
