@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.examples import examples
-from tests.store.open_parts import on_loop, opened_parts
+from tests.store.open_parts import opened_parts
 
 from stacpull.errors import DestinationError
 from stacpull.models import ResumePoint, Validator
@@ -220,7 +220,6 @@ async def parked(
     await part.park()
 
 
-@on_loop
 async def test_a_finished_part_is_complete_and_hashed(reopen: Reopen) -> None:
     parts = await reopen()
     part = await parts.create(1, 1, STRONG, len(DATA))
@@ -239,7 +238,6 @@ async def test_a_finished_part_is_complete_and_hashed(reopen: Reopen) -> None:
 
 @pytest.mark.parametrize("validator", [STRONG, DATED, UNQUOTED])
 @pytest.mark.parametrize("total", [None, len(DATA)])
-@on_loop
 async def test_a_parked_part_has_its_position_validator_total_and_origin(reopen, validator, total):
     parts = await reopen()
     part = await parts.create(3, 2, validator, total, -77)
@@ -251,7 +249,6 @@ async def test_a_parked_part_has_its_position_validator_total_and_origin(reopen,
 
 
 @pytest.mark.parametrize("validator", [WEAK, NONE])
-@on_loop
 async def test_a_part_without_a_strong_validator_is_not_kept(reopen: Reopen, validator: Validator) -> None:
     parts = await reopen()
     await parked(parts, DATA, validator)
@@ -259,7 +256,6 @@ async def test_a_part_without_a_strong_validator_is_not_kept(reopen: Reopen, val
     assert await (await reopen()).point(1, 1) is None
 
 
-@on_loop
 async def test_rows_and_generations_have_separate_parts(reopen: Reopen) -> None:
     parts = await reopen()
     await parked(parts, DATA[:10], row=1, generation=1)
@@ -269,7 +265,6 @@ async def test_rows_and_generations_have_separate_parts(reopen: Reopen) -> None:
     assert [point and point.size for point in points] == [10, 20, 30, None, None]
 
 
-@on_loop
 async def test_creating_a_part_again_removes_the_old_one(reopen: Reopen) -> None:
     await parked(await reopen(), DATA)
     parts, other = await reopen(), Validator('"v2"')
@@ -280,7 +275,6 @@ async def test_creating_a_part_again_removes_the_old_one(reopen: Reopen) -> None
     assert await parts.point(1, 1) == ResumePoint(3, other, None)
 
 
-@on_loop
 async def test_a_discarded_part_cannot_be_resumed(reopen: Reopen) -> None:
     parts = await reopen()
     await parked(parts, DATA)
@@ -321,7 +315,6 @@ def test_pieces_in_any_order_over_any_stops_give_the_whole(reopen, sizes, order,
     asyncio.run(scenario())
 
 
-@on_loop
 async def test_many_parts_at_once_do_not_mix(reopen: Reopen) -> None:
     parts = await reopen()
 
@@ -337,7 +330,6 @@ async def test_many_parts_at_once_do_not_mix(reopen: Reopen) -> None:
     assert digests == [hashlib.sha256(DATA[row : row + 5000]).digest() for row in range(20)]
 
 
-@on_loop
 async def test_bytes_written_before_a_kill_can_be_resumed(reopen: Reopen) -> None:
     """Nobody parks or closes anything: the next start goes by what is on disk."""
     part = await (await reopen()).create(1, 1, STRONG, len(DATA))

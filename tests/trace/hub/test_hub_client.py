@@ -9,14 +9,21 @@ from typing import Any
 import orjson
 import pytest
 from tests.net.memory import Answer, Fault
-from tests.net.wire_server import WireServer
-from tests.trace.hub.desk import CLIENT_SECRET, COLLECTION, TILE, MemoryHub, all_of, answer, error, with_hub
+from tests.trace.hub.desk import (
+    CLIENT_SECRET,
+    COLLECTION,
+    TILE,
+    MemoryHub,
+    all_of,
+    answer,
+    error,
+    hub_on_socket,
+)
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.models import FailureKind
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Request, TransferError
-from stacpull_raster.tiff import Header
 from stacpull_trace.hub.hub_client import Hub
 from stacpull_trace.hub.replies import ByocTile, TileFile, TimeRange
 from stacpull_trace.hub.statistics_request import Size, StatisticsRequest
@@ -213,17 +220,8 @@ class TestHeader:
         return (shared_data / "tiff" / "planet_psscene_all_nodata.tif").read_bytes()
 
     @pytest.mark.parametrize(("size", "reads"), [(None, 2), (27_768, 1), (8, 3)])
-    def test_by_ranges_over_a_real_socket(self, file: bytes, size: int | None, reads: int) -> None:
+    async def test_by_ranges_over_a_real_socket(self, file: bytes, size: int | None, reads: int) -> None:
         tile = described(qa=TileFile(size))
-
-        async def use(hub: Hub, server: WireServer) -> Header:
-            header = await hub.header(COLLECTION, tile, "qa")
-            requests = [request for request in server.requests if request.target == self.QA]
-            assert len(requests) == reads
-            assert requests[0].headers["range"] == f"bytes=0-{(size or 16_384) - 1}"
-            assert {request.headers["authorization"] for request in requests} == {"Bearer planted-token-1"}
-            assert hub.processing_units == pytest.approx(0.01 * reads)
-            return header
 
         def ranged(request: Request) -> Answer:
             fields = {name.lower(): value for name, value in request.headers.items()}
@@ -233,5 +231,11 @@ class TestHeader:
             stated = {"Content-Range": span, "ETag": '"1"', "x-processingunits-spent": "0.01"}
             return Answer(206, piece, stated)
 
-        header = with_hub({self.QA: ranged}, use)
+        async with hub_on_socket({self.QA: ranged}) as (hub, server):
+            header = await hub.header(COLLECTION, tile, "qa")
+            assert hub.processing_units == pytest.approx(0.01 * reads)
+        requests = [request for request in server.requests if request.target == self.QA]
+        assert len(requests) == reads
+        assert requests[0].headers["range"] == f"bytes=0-{(size or 16_384) - 1}"
+        assert {request.headers["authorization"] for request in requests} == {"Bearer planted-token-1"}
         assert (header.width, header.height) == (71, 2475)
