@@ -6,15 +6,12 @@ had without a network, and are answered with one that allows everything.
 
 from __future__ import annotations
 
-import http.server
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import pytest
+from tests.net.memory import Answer
+from tests.net.wire_server import ReceivedRequest, WireServer
 from tests.servers.process import TOOLS
-from tests.serving import serving
 
 
 def _allows_everything(address: str) -> bytes:
@@ -36,34 +33,19 @@ def bundled() -> dict[str, bytes]:
     return found
 
 
-@dataclass
-class Schemas:
-    port: int
-    unknown: list[str] = field(default_factory=list)
-    served: set[str] = field(default_factory=set)
+class Schemas(WireServer):
+    """The server: the addresses that it was asked for in vain, and those that it served."""
 
+    def __init__(self) -> None:
+        super().__init__({})
+        self.unknown: list[str] = []
+        self.served: set[str] = set()
+        self._known = bundled()
 
-@contextmanager
-def serving_schemas() -> Iterator[Schemas]:
-    known = bundled()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            address = f"{self.headers['Host'].partition(':')[0]}{self.path.partition('#')[0]}"
-            body = known.get(address)
-            if body is None and address.startswith("stac-extensions.github.io/"):
-                body = _allows_everything(address)
-            (schemas.unknown.append if body is None else schemas.served.add)(address)
-            self.send_response(404 if body is None else 200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body or b"")))
-            self.end_headers()
-            self.wfile.write(body or b"")
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    schemas = Schemas(server.server_port)
-    with serving(server):
-        yield schemas
+    def _turn(self, request: ReceivedRequest) -> Answer:
+        address = f"{request.headers['host'].partition(':')[0]}{request.target.partition('#')[0]}"
+        body = self._known.get(address)
+        if body is None and address.startswith("stac-extensions.github.io/"):
+            body = _allows_everything(address)
+        (self.unknown.append if body is None else self.served.add)(address)
+        return Answer(404 if body is None else 200, body or b"", {"Content-Type": "application/json"})

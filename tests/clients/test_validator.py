@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.clients.schemas import serving_schemas
+from tests.clients.schemas import Schemas
 from tests.clients.venv_tools import run
 
 pytestmark = pytest.mark.behaviour
@@ -50,7 +50,7 @@ def findings(output: str, base: str) -> set[str]:
 
 @pytest.mark.parametrize("conformance", FINDINGS)
 def test_conformance_is_that_of_the_service(hub, conformance):
-    with serving_schemas() as schemas:
+    with Schemas() as schemas:
         env = {
             "PYTHONPATH": str(Path(__file__).parent / "offline"),
             "STACPULL_SCHEMAS_PORT": str(schemas.port),
