@@ -9,22 +9,84 @@ __all__ = ["NAMES"]
 
 _DEVICES = ["con", "PRN", "aux", "NUL", "COM1", "com9", "LPT1", "lpt³", "CONIN$", "conout$"]
 _RESERVED = [
-    ".stacpull", "catalog.json", "collection.json", ".STACPULL", "Catalog.JSON", "collection.j\u017fon",
-    "items.parquet", "items.ndjson",
-]  # fmt: skip
+    ".stacpull",
+    "catalog.json",
+    "collection.json",
+    ".STACPULL",
+    "Catalog.JSON",
+    "collection.j\u017fon",
+    "items.parquet",
+    "items.ndjson",
+]
 _STEPS = [
-    "..", ".", "...", "../..", "..\\..", "%2e%2e", "%2E%2E%2F", "\uff0e\uff0e", "..%00", "..;", "..\u2215..",
-]  # fmt: skip
+    "..",
+    ".",
+    "...",
+    "../..",
+    "..\\..",
+    "%2e%2e",
+    "%2E%2E%2F",
+    "\uff0e\uff0e",
+    "..%00",
+    "..;",
+    "..\u2215..",
+]
 _TARGETS = [
-    "etc/passwd", "/etc/passwd", "C:\\x", "\\\\host\\share", "~root/x", "$HOME", "file.tif:stream", "a\0b",
-]  # fmt: skip
+    "etc/passwd",
+    "/etc/passwd",
+    "C:\\x",
+    "\\\\host\\share",
+    "~root/x",
+    "$HOME",
+    "file.tif:stream",
+    "a\0b",
+]
 _ODD = [
-    "\n", "\r\n", "\t", "\x1b[2J", "\x7f", "\x85", "\u202e", "\u2028", "\ufeff", "\U0001f600", "\ud800", "*",
-    "?", "|", "<", ">", '"', "'", "`", ";", "&", "%", "%%", "%zz", "~", " ", "-", "--", "{}", "{filename}",
-]  # fmt: skip
+    "\n",
+    "\r\n",
+    "\t",
+    "\x1b[2J",
+    "\x7f",
+    "\x85",
+    "\u202e",
+    "\u2028",
+    "\ufeff",
+    "\U0001f600",
+    "\ud800",
+    "*",
+    "?",
+    "|",
+    "<",
+    ">",
+    '"',
+    "'",
+    "`",
+    ";",
+    "&",
+    "%",
+    "%%",
+    "%zz",
+    "~",
+    " ",
+    "-",
+    "--",
+    "{}",
+    "{filename}",
+]
 _SHAPES = [
-    "{}", "{}.tif", "a{}", "{}a", "a{}b", " {}", "{} ", ".{}", "{}.", "{}~0123456789ab", "{}/x", "x/{}",
-]  # fmt: skip
+    "{}",
+    "{}.tif",
+    "a{}",
+    "{}a",
+    "a{}b",
+    " {}",
+    "{} ",
+    ".{}",
+    "{}.",
+    "{}~0123456789ab",
+    "{}/x",
+    "x/{}",
+]
 _LONG = [
     char * count
     for char, count in product(["a", "é", "😀", "/", "%", "\0", "."], [63, 64, 84, 85, 127, 255, 256, 400])
