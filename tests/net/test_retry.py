@@ -47,6 +47,7 @@ TABLE = [  # the wait if the draw is 0.5, and the attempts used up then
     ("the 20th throttle", RetryState(throttles=19), throttle(7), 7, 0),
     ("the 21st throttle", RetryState(throttles=20), throttle(7), 7, 1),
     ("throttled out", RetryState(charged=5, throttles=20), throttle(7), None, 5),
+    ("after an hour of it", RetryState(throttled_seconds=3599), throttle(7), 7, 1),
     ("15 minutes are waited", RetryState(), throttle(900), 900, 0),
     ("16 minutes are not", RetryState(), throttle(960), None, 0),
 ]

@@ -14,7 +14,7 @@ from tests.sources.memory import MemoryReader
 from stacpull import Selection, UsageError, plan
 from stacpull.caches import LONGEST_KEY
 from stacpull.models import PageRequest
-from stacpull.sources import tree
+from stacpull.sources import documents, tree
 from stacpull.sources.files import FeaturesSource
 from stacpull.sources.source import PageSize
 
@@ -73,7 +73,7 @@ def test_a_plan_counts_few_keys_and_hosts_one_by_one(tmp_path: Path) -> None:
 
 
 def test_of_collections_of_a_tree_few_urls_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree, "MOST_COLLECTIONS", 100)
+    monkeypatch.setattr(documents, "MOST_COLLECTIONS", 100)
     root = "https://h.example/catalog.json"
 
     def answer(request: PageRequest) -> object:

@@ -1,7 +1,7 @@
 """The retry policy for failed attempts.
 
 An asset has a first attempt and `retries` more, counted again after much progress. Throttling does not count,
-up to 20 times. A Retry-After over 15 minutes ends the run. Waits have full jitter, so that workers
+up to 20 times or an hour. A Retry-After over 15 minutes ends the run. Waits have full jitter, so that workers
 that failed together do not retry together: uniform between 0 and `base * 2**n` (M. Brooker, "Exponential
 Backoff And Jitter", AWS Architecture Blog, 2015).
 """
@@ -33,6 +33,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     cap: float = 60.0
     """The first wait is at most `base`, every wait at most `cap`."""
     free_throttles: int = 20
+    free_throttled_seconds: float = 3600.0
     longest_wait: float = 900.0
     """The longest Retry-After that is obeyed."""
 
@@ -40,6 +41,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 class RetryState(msgspec.Struct):
     charged: int = 0
     throttles: int = 0
+    throttled_seconds: float = 0.0
     reached: int = 0
     """The most bytes of a partial download that an attempt left to resume from."""
 
@@ -52,13 +54,16 @@ def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: fl
     if failure.reached - state.reached >= _PROGRESS:
         state.charged = 0  # an object that changes all the time starts over, so it does not get further
     state.reached = max(state.reached, failure.reached)
-    is_free = failure.free and state.throttles < policy.free_throttles
+    within = state.throttled_seconds + (asked or 0.0) <= policy.free_throttled_seconds
+    is_free = failure.free and within and state.throttles < policy.free_throttles
     earlier = state.throttles if is_free else state.charged
     if not is_free and state.charged >= policy.retries:
         return None
     wait = draw * min(policy.cap, policy.base * 2.0 ** min(earlier, 60)) if asked is None else asked
     state.charged += not is_free
-    state.throttles += failure.kind is FailureKind.THROTTLED
+    if failure.kind is FailureKind.THROTTLED:
+        state.throttles += 1
+        state.throttled_seconds += wait
     return wait
 
 
