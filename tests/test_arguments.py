@@ -167,6 +167,12 @@ def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(call, messag
         asyncio.run(call())
 
 
+def test_a_ca_bundle_that_does_not_exist_is_named() -> None:
+    options = Options(ca_bundle="/nowhere.pem", retries=0)
+    with pytest.raises(UsageError, match=r"--ca-bundle /nowhere\.pem cannot be read: No such file"):
+        asyncio.run(stacpull.collections("https://127.0.0.1:9/v1", options=options))
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [(b"\n \n", "finds nothing"), (b"# a list\n", "finds no id"), (b"\xff\xfe\0", "not UTF-8")],

@@ -92,7 +92,7 @@ class FileServer:
         if not self.ranges or "Range" not in headers:
             yield Body(self.data, 200, {**fields, "Content-Length": str(size)}, self.piece, breaks)
         elif start >= size:
-            yield Body(b"", 416, {**fields, "Content-Range": f"bytes */{size}"}, 1, None)
+            yield Body(b"no such range", 416, {**fields, "Content-Range": f"bytes */{size}"}, 1, None)
         else:
             stated = {**fields, "Content-Range": f"bytes {start}-{end - 1}/{size}"}
             yield Body(self.data[start:end], 206, stated, self.piece, breaks)

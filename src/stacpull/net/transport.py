@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import msgspec
 
 from stacpull import __version__
+from stacpull.errors import UsageError
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 
@@ -60,7 +61,10 @@ class HttpSettings(msgspec.Struct, frozen=True):
     """Certificates to trust instead of the system's (PEM)."""
 
     async def tls_context(self) -> ssl.SSLContext:
-        context = await asyncio.to_thread(ssl.create_default_context, cafile=self.ca_bundle)
+        try:
+            context = await asyncio.to_thread(ssl.create_default_context, cafile=self.ca_bundle)
+        except OSError as error:
+            raise UsageError(f"--ca-bundle {self.ca_bundle} cannot be read: {error.strerror}.") from error
         context.set_alpn_protocols(["http/1.1"])
         return context
 

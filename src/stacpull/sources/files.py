@@ -296,6 +296,8 @@ class FileRanges:
             try:
                 async with self._reader.stream(self._url, headers) as response:
                     offset = self._offset_of(response, at)
+                    if response.status == _UNSATISFIABLE:
+                        return  # the file is empty, and the body says so
                     at = offset if at < 0 else at
                     end = self.size if stop is None else stop  # a 206 may end before the end of the file
                     async for chunk in response.chunks(_CHUNK):
@@ -323,7 +325,7 @@ class FileRanges:
         if response.status != _OK:
             first, _, size = content_range(response.headers)
             if requested < 0 and response.status == _UNSATISFIABLE:
-                return 0  # the file is empty
+                return 0
             if requested < 0 and size is None:
                 raise SourceError(f"{self._url} cannot be read: its server does not state its size.")
             if size is None or first != (requested if requested >= 0 else max(0, size + requested)):
