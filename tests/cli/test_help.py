@@ -42,6 +42,12 @@ def test_the_module_can_be_run() -> None:
     assert ran.stdout == f"stacpull, version {main.__version__}\n"
 
 
+@pytest.mark.parametrize("words", [["serve", "-h"], ["serve", "mlhub", "-h"], ["mirror", "-h"]])
+def test_the_short_option_shows_help(stacpull_command, words):
+    ran = stacpull_command(*words)
+    assert (ran.code, ran.out.partition(" [")[0]) == (0, f"Usage: stacpull {' '.join(words[:-1])}")
+
+
 @pytest.mark.parametrize(
     ("typed", "hint"),
     [
