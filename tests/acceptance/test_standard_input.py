@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from tests.acceptance.command import COMMAND, environment, run, wait_until
 from tests.items import feature
 
 from stacpull import Selection, sync
+from stacpull.engine.item_input import path_of_input, remove_signatures, store_input
 
 Given = Callable[[str], int]
 
@@ -71,6 +74,18 @@ def test_an_empty_search_result_is_not_a_failure(given: Given, tmp_path: Path, n
     assert any(one.startswith("Nothing matched") for one in warnings)
     given(text)
     assert sync.plan(source).items_seen == 0
+
+
+def test_a_long_string_takes_linear_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("stacpull.engine.item_input._CHUNK", 64)
+    item = ITEM | {"note": "x" * 4_000_000, "assets": {"a": {"href": "https://u:secret@a.example/b"}}}
+    started = time.process_time()
+    name = asyncio.run(store_input(tmp_path, None, [item]))
+    remove_signatures(tmp_path, name)
+    assert time.process_time() - started < 4
+    stored = (path_of_input(tmp_path, name) or tmp_path).read_bytes()
+    assert len(stored) > 4_000_000
+    assert b"secret" not in stored
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

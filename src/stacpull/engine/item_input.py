@@ -175,12 +175,16 @@ def _unsigned(file: BinaryIO) -> Iterator[bytes]:
             return found[0]
         return orjson.dumps(cut_url(href))[:-1] if cut_url(href) != href else found[0]
 
-    kept = b""
+    kept = bytearray()
     while chunk := file.read(_CHUNK):
-        kept += chunk
-        end = kept.rfind(b'"') if b'"' in kept else len(kept)
-        yield _HREF.sub(unsigned, kept[:end])
-        kept = kept[end:]
+        before, quote, after = chunk.rpartition(b'"')
+        if quote:
+            yield _HREF.sub(unsigned, kept + before)
+            kept = bytearray(quote + after)
+        elif kept:
+            kept += chunk
+        else:
+            yield chunk
     yield _HREF.sub(unsigned, kept)
 
 
