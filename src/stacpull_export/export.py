@@ -86,13 +86,16 @@ def _export(
             known = ", ".join(contents.collections)
             raise UsageError(f"The mirror has no collection {min(unknown)}; there are: {known}.")
 
+        total = None  # unknown with splits
+        if not options.splits:
+            total = contents.count(options.collections or None, linked=name == "geoparquet")
         out.parent.mkdir(parents=True, exist_ok=True)
 
         def on_progress(items: int, stage: str = "exporting") -> None:
             if is_stopped():
                 raise InterruptedRunError("Interrupted.")
             if on_event is not None:
-                on_event(Stage(stage, items, contents.items_total))
+                on_event(Stage(stage, items, total))
 
         module, _, function = form.writer.partition(":")
         write: Callable[..., ExportReport] = getattr(import_module(module), function)

@@ -87,13 +87,14 @@ def _report(
         if is_stopped():
             raise InterruptedRunError("Interrupted.")
         if on_event is not None:
-            on_event(Stage("reading items", items, contents.items_total))
+            on_event(Stage("reading items", items, total))
 
     with destination_errors(out), open_contents(dest) as contents:
         if out.is_dir():
             raise DestinationError(f"{out} is a directory: name a file, such as {out / 'report.html'}.")
         contents.refuse_inside(out)
         out.parent.mkdir(parents=True, exist_ok=True)
+        total = contents.count()
         data = page_data(contents, on_progress)
         page = PageTemplate("html_report.js").page(data["title"], data).body
         with whole_file(out) as file:

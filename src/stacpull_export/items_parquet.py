@@ -46,10 +46,12 @@ def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -
         store.staged.work, store, db, {name: orjson.loads(text) for name, text in documents.items()}
     )
 
+    total = contents.count()
+
     def on_progress(items: int, _stage: str = "") -> None:
         if publisher.is_stopped():
             raise InterruptedRunError("Interrupted.")
-        publisher.on_event(Stage(f"writing {ITEMS_PARQUET}", items, contents.items_total))
+        publisher.on_event(Stage(f"writing {ITEMS_PARQUET}", items, total))
 
     path = store.staged.work / ITEMS_PARQUET
     with ItemIndex(contents, path, store.staged.work / ".stacpull") as index:

@@ -60,7 +60,11 @@ class MirrorContents:
         self._rows = sorted(views.collection_rows(db), key=lambda row: row.name)
         given = collections or {}
         self.collections = {row.name: given.get(row.name) or self._collection(row) for row in self._rows}
-        self.items_total = sum(1 for row in self._rows for _ in views.item_names(db, row.row, "i.id"))
+
+    def count(self, collections: Container[str] | None = None, *, linked: bool = True) -> int:
+        chosen = [row.row for row in self._rows if collections is None or row.name in collections]
+        names = (item for row in chosen for item in views.item_names(self.db, row, "i.id"))
+        return sum(linked or not item.is_linked for item in names)
 
     def items(
         self, collections: Container[str] | None = None, *, linked: bool = True

@@ -29,7 +29,6 @@ class Contents:
         self.url: str | None = None
         self.collections = dict(collections)
         self.files = None
-        self.items_total = len(items)
         self._items = items
 
     def items(self, *_: object) -> Iterator[MirroredItem]:

@@ -133,6 +133,10 @@ def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
         export(dest, tmp_path / "twice", "webdataset", splits={"a": ["0"], "b": ["patch.0"]})
     with pytest.raises(stacpull.UsageError, match=r"The split '\.\./a' cannot begin the names of files"):
         export(dest, tmp_path / "outside", "webdataset", splits={"../a": ["0"]})
+    for form in ("webdataset", "csv"):
+        with pytest.raises(stacpull.UsageError, match="No item of the mirror is in a split"):
+            export(dest, tmp_path / f"none.{form}", form, splits={"a": ["nowhere"]})
+        assert not list(tmp_path.glob("none*/*.tar"))
 
 
 def test_an_interrupted_export_keeps_complete_shards(dest, tmp_path, monkeypatch):
@@ -174,7 +178,9 @@ def test_samples_have_the_files_of_source_items_without_json_of_their_own(mirror
     )
     links = [{"rel": "source", "href": (folder / "s.json").as_uri()}]
     dest = mirrored([item("i", links=links)], {"b.tif": b"pixels"}, metadata="ndjson")
-    export(dest, tmp_path / "t.csv", "csv")
+    stages: list[Any] = []
+    export(dest, tmp_path / "t.csv", "csv", on_event=stages.append)
+    assert (stages[-1].done, stages[-1].total) == (1, 1)
     (row,) = csv.DictReader((tmp_path / "t.csv").read_text().splitlines())
     (path,) = json.loads(row["paths"]).values()
     assert (tmp_path / path).read_bytes() == b"pixels"
