@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import orjson
 
 from stacpull.catalog.item import (
@@ -59,5 +57,6 @@ def foreign_file_sentence(path: str) -> str:
     )
 
 
-def may_be_replaced(files: StoredFiles, path: str, is_same: Callable[[], bool], *, adopting: bool) -> bool:
-    return not files.has(path) or is_same() or (adopting and is_own_document(files, path))
+def may_be_replaced(files: StoredFiles, path: str, sha256: bytes | None, *, adopting: bool) -> bool:
+    is_free = not files.has(path) or (sha256 is not None and files.state_of(path).digest == sha256)
+    return is_free or (adopting and is_own_document(files, path))

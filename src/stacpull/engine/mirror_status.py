@@ -12,7 +12,6 @@ from stacpull.dest_address import parse_dest
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import runs, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
-from stacpull.models import FailureKind
 from stacpull.reports import FailureRecord, StatusReport
 from stacpull.store.lock import holder, is_held
 
@@ -47,13 +46,11 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         return StatusReport(
             **assets,
             **items,
+            **views.special_assets(db),
             state=views.state_now(run["state"], live=live),
             items_seen=max(run["most_seen"] or 0, items["items_matched"]),  # runs may see different items
             assets_planned=assets["assets_done"] + assets["assets_failed"] + assets["assets_pending"],
             assets_skipped=run["assets_skipped"],
-            assets_ordered=views.failed_by_kind(db, FailureKind.ORDERED),
-            assets_outside=views.failed_by_kind(db, FailureKind.OUTSIDE),
-            assets_clipped=views.clipped(db),
             assets_unproven=views.unproven(db),
             bytes_fetched=run["all_bytes_fetched"],
             seconds=round(run["all_seconds"], 3),

@@ -160,9 +160,7 @@ class Publisher:
                     f"{path} is not up to date, because someone has changed it, or it cannot be read: the "
                     "next `mirror`, or `stacpull verify --repair`, writes it again."
                 )
-            elif not is_free and not may_be_replaced(
-                self.store, path, partial(self._has_digest, path, digest), adopting=self._adopting
-            ):
+            elif not (is_free or may_be_replaced(self.store, path, digest, adopting=self._adopting)):
                 self.unwritable[row] = foreign_file_sentence(path)
             elif data is not None:
                 part = f"{row}.item.json"
@@ -193,9 +191,6 @@ class Publisher:
             for part in {one.part for one in arrivals} - {one.part for one in reserved}:
                 staged.drop_part(part)
         return reserved, failures
-
-    def _has_digest(self, path: str, digest: bytes | None) -> bool:
-        return digest is not None and self.store.state_of(path).digest == digest
 
     def _sync(self, parts: Sequence[str]) -> None:
         """Sync these parts, and the renames since the last sync. A failed sync is never repeated."""
@@ -254,10 +249,8 @@ class Publisher:
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
         """Raise an error if a file at `path` (in DEST) is not part of this mirror, and not the same."""
         directory, _, name = path.rpartition("/")
-        is_same = partial(self._has_digest, path, sha256)
-        if not meta.owns_file(self.db, path) and not may_be_replaced(
-            self.store, path, is_same, adopting=self._adopting
-        ):
+        is_own = meta.owns_file(self.db, path)
+        if not (is_own or may_be_replaced(self.store, path, sha256, adopting=self._adopting)):
             self.store.staged.drop_part(part)
             raise DestinationError(foreign_file_sentence(path))
         meta.claim_file(self.db, path)

@@ -111,9 +111,7 @@ class Recovery:
         """Return the open asset of a proven complete part; `reserved` is the digest of its reservation."""
         staged = self._store.staged
         job, there = jobs.job_of(self._db, name.row, name.generation), staged.part_identity(part)
-        if job is None or there is None or there[1] != name.size:
-            return None
-        if job.name is None and name.filename is None:
+        if job is None or there is None or there[1] != name.size or (job.name or name.filename) is None:
             return None
         known = None
         if not self._is_trusted:

@@ -99,12 +99,8 @@ class StoreOperations(Publisher):
         """Return counters, how many items filters left out, and how many could not be written."""
         db, run = self.db, self._run.id
         counts, left_out = runs.findings(db, run)
-        counts |= {
-            "assets_ordered": views.failed_by_kind(db, FailureKind.ORDERED, run),
-            "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE, run),
-            "assets_missing_new": views.failed_by_kind(db, FailureKind.GONE, run, since_start=True),
-            "assets_clipped": views.clipped(db, run),
-        }
+        missing = views.failed_by_kind(db, FailureKind.GONE, run, since_start=True)
+        counts |= {**views.special_assets(db, run), "assets_missing_new": missing}
         return counts, left_out, len(self.unwritable)
 
     def collections_to_read(self) -> list[str]:
@@ -147,6 +143,7 @@ class StoreOperations(Publisher):
                     interrupted = error
                 if meta.owns_file(self.db, meta.ITEMS_PARQUET):
                     entries = [replace(entry, items_parquet=meta.ITEMS_PARQUET) for entry in entries]
+            recorded = meta.file_digests(self.db)
             write_catalogs(
                 self.store,
                 entries,
@@ -154,7 +151,7 @@ class StoreOperations(Publisher):
                 write=self.write_file,
                 secrets=self.secrets,
                 remove=self._remove,
-                is_recorded=lambda path, data: meta.is_recorded(self.db, path, sha256(data).digest()),
+                is_recorded=lambda path, data: recorded.get(path) == sha256(data).digest(),
                 is_stopped=is_stopped,
             )
             if not keeps_parquet and meta.owns_file(self.db, meta.ITEMS_PARQUET):

@@ -51,11 +51,6 @@ def owns_file(db: sqlite3.Connection, path: str) -> bool:
     return get(db, _FILES + path) is not None
 
 
-def is_recorded(db: sqlite3.Connection, path: str, sha256: bytes) -> bool:
-    """Return True if a catalog file of this mirror has been put in place, with this digest."""
-    return get(db, _FILES + path) == sha256.hex()
-
-
 def claim_file(db: sqlite3.Connection, path: str, sha256: bytes | None = None) -> None:
     """Record that a catalog file belongs to this mirror, with its digest; None before it is put in place."""
     before = _NOT_YET if get(db, _FILES + path) in (None, _NOT_YET) else _UNKNOWN

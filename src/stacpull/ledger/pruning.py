@@ -87,12 +87,8 @@ def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
             f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.id {AMONG} AND i.written > ?",
             (*rows, Written.NO),
         )
-        meta.add_names(db, meta.REMOVALS, files)
-        meta.add_names(
-            db,
-            meta.REMOVALS,
-            [f"{directory}/{item_document_name(ItemId(*named))}" for *named, directory in documents],
-        )
+        jsons = [f"{directory}/{item_document_name(ItemId(*named))}" for *named, directory in documents]
+        meta.add_names(db, meta.REMOVALS, [*files, *jsons])
         for asset, _, _ in assets:
             delete_asset(db, asset)
         db.execute(f"DELETE FROM failures WHERE item {AMONG}", rows)

@@ -53,9 +53,13 @@ def failed_by_kind(
     )
 
 
-def clipped(db: sqlite3.Connection, run: int | None = None) -> int:
+def special_assets(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
     clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {Phase.DONE}"
-    return number(db, f"{clips} AND run = coalesce(?, run)", (run,))
+    return {
+        "assets_ordered": failed_by_kind(db, FailureKind.ORDERED, run),
+        "assets_outside": failed_by_kind(db, FailureKind.OUTSIDE, run),
+        "assets_clipped": number(db, f"{clips} AND run = coalesce(?, run)", (run,)),
+    }
 
 
 def unproven(db: sqlite3.Connection) -> int:
