@@ -24,7 +24,7 @@ from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.run_control import nothing_to_fetch
 from stacpull.engine.walk import Walk, WalkTask
 from stacpull.errors import NotAMirrorError
-from stacpull.events import Listener, Notice, without_secrets
+from stacpull.events import Listener, without_secrets
 from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.runs import ItemSet
@@ -148,10 +148,10 @@ class _Estimate:
             excluded=excluded.total(),
             pages=pages.total(),
         ):
-            self._emit(Notice("warning", warning))
+            self._network.warn(warning)
         if self._unsigned:
-            text = f"URLs that lack their signature or key, and may be refused: {self._unsigned:,}."
-            self._emit(Notice("warning", text))
+            lacking = "URLs that lack their signature or key, and may be refused"
+            self._network.warn(f"{lacking}: {self._unsigned:,}.")
         return PlanReport(
             items_seen=self.items_seen,
             items_matched=self._matched,

@@ -14,7 +14,6 @@ from stacpull.config.options import Options
 from stacpull.engine.fetching import clipping
 from stacpull.engine.network import Network
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
-from stacpull.events import Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import check_labels, class_list
@@ -105,8 +104,8 @@ async def _first_items(source: Source, collection: str) -> list[Json]:
 class Lookups:
     """The lookups of one selection, for the items that are planned next."""
 
-    def __init__(self, source: Source, network: Network, selection: Selection, on_event: Listener) -> None:
-        self._source, self._network, self._on_event = source, network, on_event
+    def __init__(self, source: Source, network: Network, selection: Selection) -> None:
+        self._source, self._network = source, network
         self._chosen = AssetFilter(selection)
         self._prefer, self._expands = selection.prefer, selection.expand_prefix
         self._collections = Recent[str, Json | StacpullError](_MOST_COLLECTIONS)
@@ -118,14 +117,13 @@ class Lookups:
         return self._item_assets.get(item.collection, {}), self._listings.get(item, {})
 
     async def prepare(self, items: Sequence[FoundItem]) -> None:
-        self._item_assets, self._listings = {}, {}
+        network, self._item_assets, self._listings = self._network, {}, {}
         for name in {item_id.collection for item_id, _, _ in items} if self._chosen.members else ():
             is_new, document = name not in self._collections, await self.collection(name)
             if not isinstance(document, StacpullError):
                 self._item_assets[name] = object_or_empty(document.get("item_assets"))
             elif is_new and not isinstance(document, UsageError):
-                text = f"Assets of {name} without type or roles of their own are left out. {document}"
-                self._on_event(Notice("warning", text))
+                network.warn(f"Assets of {name} without type or roles of their own are left out. {document}")
         if not self._expands:
             return
         prefixes = [
@@ -134,7 +132,6 @@ class Lookups:
             for key, href in self._prefixes(document, url, self._item_assets.get(item_id.collection, {}))
         ]
         listed: dict[str, tuple[ListedObject, ...] | Failure] = {}
-        network = self._network
 
         async def list_at(href: str) -> None:
             scheme = SCHEMES[scheme_of(href)]

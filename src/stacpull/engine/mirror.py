@@ -259,7 +259,7 @@ class MirrorRun:
         run, store, lease = self._run, self._store, self._workspace.lease
         self._emit(RunStarted(run.id, run.spec.source, run.resumed))
         if lease is not None and lease.before is not None:
-            self._warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
+            self._network.warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
         error: BaseException | None = None
         try:
             await self._work()
@@ -332,9 +332,6 @@ class MirrorRun:
     def _break(self, error: BaseException) -> None:
         if not self._broken.done():
             self._broken.set_result(error)
-
-    def _warn(self, text: str) -> None:
-        self._emit(Notice("warning", text))
 
     async def _transfer(self) -> None:
         network, options, store, stop = self._network, self._options, self._store, self._stop
@@ -440,7 +437,7 @@ class MirrorRun:
                 pages=counters.get("assets_pages") or 0,
             )
             if warning is not None:
-                self._warn(warning)
+                self._network.warn(warning)
         stopped = self._stop.reason if state == "interrupted" else None
         reason = str(error) if error is not None else stopped or self._walk.summary.cut_short
         reason = None if reason is None else self._network.secrets.scrub(reason)
@@ -458,7 +455,7 @@ class MirrorRun:
                 )
             if lost := found.get("files_lost"):
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-                self._warn(f"{what} missing in {destination.name} and planned again.")
+                self._network.warn(f"{what} missing in {destination.name} and planned again.")
         finally:
             known = set(MirrorReport.__struct_fields__)  # another version may count something else
             counts: dict[str, Any] = {n: getattr(progress, n) for n in known & {*Progress.__struct_fields__}}

@@ -15,7 +15,7 @@ from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import WalkSummary, WalkTask
 from stacpull.errors import CredentialsError, SourceError, UsageError, count
-from stacpull.events import ItemGone, Notice
+from stacpull.events import ItemGone
 from stacpull.hosts import host_of
 from stacpull.ledger.runs import Run
 from stacpull.models import Failure, FailureKind, Json, NotFoundItem
@@ -30,6 +30,7 @@ class Pruning:
     def __init__(self, task: WalkTask, run: Run, store: StoreClient, stop: asyncio.Event) -> None:
         self._source, _, network, _, _, self._on_event = task
         self._run, self._store, self._call, self._stop = run, store, store.call, stop
+        self._warn = network.warn
         self._reader = ItemReader(self._source.item, network.clock)  # one by one: a search proves nothing
         self._trusted: dict[tuple[str, str], bool] = {}
 
@@ -51,7 +52,7 @@ class Pruning:
         }
         for reason, holds in reasons.items():
             if holds:
-                self._on_event(Notice("warning", f"Nothing was pruned: {reason}."))
+                self._warn(f"Nothing was pruned: {reason}.")
                 return
         gone, after, kept = 0, 0, Counter[str]()
         while stretch := await self._call(
@@ -81,8 +82,7 @@ class Pruning:
         await self._call("set_counter", run, "items_gone", gone)
         for reason, number in kept.items():
             if number:
-                text = f"Kept in DEST: {count(number, 'item')} that the source did not list {reason}."
-                self._on_event(Notice("warning", text))
+                self._warn(f"Kept in DEST: {count(number, 'item')} that the source did not list {reason}.")
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:
         answers = await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)

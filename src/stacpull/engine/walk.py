@@ -236,14 +236,14 @@ class Walk:
         self.task, self.record, self.summary = task, record, WalkSummary()
         self._source, self._reader, network, selection, options, self._on_event = task
         self._selection = selection
-        self._secrets = network.secrets
+        self._secrets, self.warn = network.secrets, network.warn
         self._matched = matched
         self._page_size = PageSize.requested(options.page_size)
         self._layout = Layout.parse(options.layout)
         self._asset_options = AssetOptions(selection.prefer, selection.include_pages)
         self._items = compile_items(selection)
         self._assets = assets or AssetFilter(selection)
-        self._lookups = Lookups(self._source, network, selection, self._on_event)
+        self._lookups = Lookups(self._source, network, selection)
         self._sample: Sample | None = None
         self._collections = Recent[ItemId, None](_MOST_COLLECTIONS)
         self._is_checked = False
@@ -306,9 +306,6 @@ class Walk:
     def note_unseen(self, announced: int, unseen: int) -> None:
         self.summary.items_unseen = unseen
         self.warn(f"The source announced {announced} items; {unseen} of them were on no page.")
-
-    def warn(self, text: str) -> None:
-        self._on_event(Notice("warning", text))
 
     # --- pages -------------------------------------------------------------------------------------------
 
