@@ -23,24 +23,21 @@ from stacpull.models import Page
 from stacpull.sources.files import FeaturesSource, LinesSource
 
 
-def test_the_event_of_the_caller_stops_the_run_and_is_never_set_by_it() -> None:
-    async def course() -> None:
-        stop = asyncio.Event()
-        async with timed_stop(stop, 0.001, None) as stopping:
-            await stopping.wait()
-        assert not stop.is_set()
-        async with timed_stop(stop, 0, None) as stopping:
-            FailureLimit(0, stopping).count(1)
-        assert (stopping.is_set(), stop.is_set()) == (True, False)
-        async with asyncio.timeout(5), timed_stop(stop, 0, None) as stopping:
-            assert not stopping.is_set()
-            stop.set()
-            await stopping.wait()
-        async with timed_stop(stop, 0, None) as stopping:
-            assert stopping.is_set()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(course())
+async def test_the_event_of_the_caller_stops_the_run_and_is_never_set_by_it() -> None:
+    stop = asyncio.Event()
+    async with timed_stop(stop, 0.001, None) as stopping:
+        await stopping.wait()
+    assert not stop.is_set()
+    async with timed_stop(stop, 0, None) as stopping:
+        FailureLimit(0, stopping).count(1)
+    assert (stopping.is_set(), stop.is_set()) == (True, False)
+    async with asyncio.timeout(5), timed_stop(stop, 0, None) as stopping:
+        assert not stopping.is_set()
+        stop.set()
+        await stopping.wait()
+    async with timed_stop(stop, 0, None) as stopping:
+        assert stopping.is_set()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 def refused(connection: Connection) -> None:

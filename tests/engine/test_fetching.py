@@ -69,7 +69,9 @@ class Long(Fetching):
 
 
 @pytest.mark.parametrize("now", ["a part", "in place", "another file"])
-def test_a_part_is_linked_wherever_its_file_is_now(tmp_path: Path, destination: LocalStore, now: str) -> None:
+async def test_a_part_is_linked_wherever_its_file_is_now(
+    tmp_path: Path, destination: LocalStore, now: str
+) -> None:
     within = Long(destination=destination)
 
     def place() -> None:
@@ -80,13 +82,10 @@ def test_a_part_is_linked_wherever_its_file_is_now(tmp_path: Path, destination: 
             (tmp_path / "c/1").mkdir(parents=True)
             (tmp_path / "c/1/a.pdf").write_bytes(b"mine")
 
-    async def work() -> tuple[Arrival | None, Arrival | None]:
-        sharing = SharedDownloads(within, destination)
-        first = await sharing.fetch(job(1), count_refusal=True)
-        await asyncio.to_thread(place)
-        return first, await sharing.fetch(job(2), count_refusal=True)
-
-    first, second = asyncio.run(work())
+    sharing = SharedDownloads(within, destination)
+    first = await sharing.fetch(job(1), count_refusal=True)
+    await asyncio.to_thread(place)
+    second = await sharing.fetch(job(2), count_refusal=True)
     assert first is not None
     assert second is not None
     assert (second.part, second.digest) == ("2.0.part", SHA)
@@ -106,27 +105,19 @@ def test_a_part_is_linked_wherever_its_file_is_now(tmp_path: Path, destination: 
     ],
     ids=["another href", "another size", "a checksum of its own", "what was damaged", "a query"],
 )
-def test_an_asset_that_may_differ_is_fetched(destination: LocalStore, first: Job, other: Job) -> None:
+async def test_an_asset_that_may_differ_is_fetched(destination: LocalStore, first: Job, other: Job) -> None:
     within = Fetching()
-
-    async def work() -> None:
-        sharing = SharedDownloads(within, destination)
-        for one in (first, other):
-            await sharing.fetch(one, count_refusal=True)
-
-    asyncio.run(work())
+    sharing = SharedDownloads(within, destination)
+    for one in (first, other):
+        await sharing.fetch(one, count_refusal=True)
     assert within.fetched == [1, 2]
 
 
-def test_assets_waiting_for_a_failed_one_share_one_fetch(destination: LocalStore) -> None:
+async def test_assets_waiting_for_a_failed_one_share_one_fetch(destination: LocalStore) -> None:
     within = Fetching(failing=1)
-
-    async def work() -> list[Arrival | BaseException]:
-        sharing = SharedDownloads(within, destination)
-        fetching = (sharing.fetch(job(row), count_refusal=True) for row in range(1, 9))
-        return await asyncio.gather(*fetching, return_exceptions=True)
-
-    failed, *others = asyncio.run(work())
+    sharing = SharedDownloads(within, destination)
+    fetching = (sharing.fetch(job(row), count_refusal=True) for row in range(1, 9))
+    failed, *others = await asyncio.gather(*fetching, return_exceptions=True)
     assert isinstance(failed, TransferError)
     assert all(isinstance(one, Arrival) for one in others)
     assert within.fetched == [1, 2]

@@ -108,24 +108,21 @@ def test_a_private_source_allows_only_its_own_address(
 
 
 @pytest.mark.parametrize("answer", [[INSIDE], [INSIDE, OTHER], ["169.254.1.1", INSIDE]])
-def test_a_name_opens_the_address_that_was_connected_to(answer: list[str]) -> None:
-    async def course() -> set[str]:
-        server = await asyncio.start_server(lambda _r, w: w.close(), INSIDE, 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
-            Names(src_lan=[answer])
-            given = Options(retries=0)  # type: ignore[arg-type]
-            given, address = options_and_address(f"http://src.lan:{port}/", given)
-            found: set[str] = set()
-            async with open_network(address, given) as network:
-                for url in (address.url, f"http://{INSIDE}:1/", f"http://{OTHER}:1/"):
-                    with watched_connections() as connections, suppress(TransferError):
-                        async with network.client.open(Request(url)):
-                            pass
-                    found |= tried(connections) if url != address.url else set()
-            return found
-
-    assert asyncio.run(course()) == {INSIDE}
+async def test_a_name_opens_the_address_that_was_connected_to(answer: list[str]) -> None:
+    server = await asyncio.start_server(lambda _r, w: w.close(), INSIDE, 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        Names(src_lan=[answer])
+        given = Options(retries=0)  # type: ignore[arg-type]
+        given, address = options_and_address(f"http://src.lan:{port}/", given)
+        found: set[str] = set()
+        async with open_network(address, given) as network:
+            for url in (address.url, f"http://{INSIDE}:1/", f"http://{OTHER}:1/"):
+                with watched_connections() as connections, suppress(TransferError):
+                    async with network.client.open(Request(url)):
+                        pass
+                found |= tried(connections) if url != address.url else set()
+    assert found == {INSIDE}
 
 
 @pytest.mark.parametrize(
@@ -137,42 +134,35 @@ def test_a_name_opens_the_address_that_was_connected_to(answer: list[str]) -> No
     ],
 )
 @pytest.mark.usefixtures("far")
-def test_a_public_source_that_turns_private(tmp_path: Path, answers: list[list[str]]) -> None:
+async def test_a_public_source_that_turns_private(tmp_path: Path, answers: list[list[str]]) -> None:
     """Whoever owns a public name owns its lookups: none of them opens the network inside."""
-
-    async def course() -> set[str]:
-        async with Source(others=lambda _: Answer(body=b"data"), name="far.example") as source:
-            Names(far_example=answers)
-            elsewhere = f"http://far.example:{source.port + 1}/x"  # another place: it is looked up again
-            hrefs = {"near": source.url("/x"), "rebound": elsewhere, "literal": f"http://{INSIDE}:1/x"}
-            source.features = [feature("i", hrefs)]
-            given = Options(retries=0)  # type: ignore[arg-type]
-            with watched_connections() as connections:
-                await mirror(source.api, tmp_path / "m", options=given)
-            return tried(connections)
-
-    assert asyncio.run(course()) == {FAR}
-    failed = {one.key for one in failures(tmp_path / "m")}
-    assert failed >= {"literal", "rebound"}  # the fast path looks `near` up once more, too
-    assert {one.kind for one in failures(tmp_path / "m")} <= {FailureKind.ADDRESS, FailureKind.NETWORK}
+    async with Source(others=lambda _: Answer(body=b"data"), name="far.example") as source:
+        Names(far_example=answers)
+        elsewhere = f"http://far.example:{source.port + 1}/x"  # another place: it is looked up again
+        hrefs = {"near": source.url("/x"), "rebound": elsewhere, "literal": f"http://{INSIDE}:1/x"}
+        source.features = [feature("i", hrefs)]
+        given = Options(retries=0)  # type: ignore[arg-type]
+        with watched_connections() as connections:
+            await mirror(source.api, tmp_path / "m", options=given)
+        found = tried(connections)
+    assert found == {FAR}
+    failed = await asyncio.to_thread(lambda: [*failures(tmp_path / "m")])
+    assert {one.key for one in failed} >= {"literal", "rebound"}  # the fast path looks `near` up once more
+    assert {one.kind for one in failed} <= {FailureKind.ADDRESS, FailureKind.NETWORK}
 
 
 @pytest.mark.usefixtures("far")
-def test_a_source_that_first_resolves_to_a_private_address_is_never_requested_at_a_public_one(
+async def test_a_source_that_first_resolves_to_a_private_address_is_never_requested_at_a_public_one(
     tmp_path: Path,
 ) -> None:
     """Else its owner would be let in by one answer, and speak by the next."""
-
-    async def course() -> tuple[set[str], int]:
-        async with Source(others=lambda _: Answer(body=b"data"), name="far.example") as source:
-            Names(far_example=[[INSIDE], [FAR]])
-            source.features = [feature("i", {"literal": f"http://{INSIDE}:1/x"})]
-            given = Options(retries=1)  # type: ignore[arg-type]
-            with watched_connections() as connections, pytest.raises(StacpullError):
-                await mirror(source.api, tmp_path / "m", options=given)
-            return tried(connections), len(source.requests)
-
-    connected, requests = asyncio.run(course())
+    async with Source(others=lambda _: Answer(body=b"data"), name="far.example") as source:
+        Names(far_example=[[INSIDE], [FAR]])
+        source.features = [feature("i", {"literal": f"http://{INSIDE}:1/x"})]
+        given = Options(retries=1)  # type: ignore[arg-type]
+        with watched_connections() as connections, pytest.raises(StacpullError):
+            await mirror(source.api, tmp_path / "m", options=given)
+        connected, requests = tried(connections), len(source.requests)
     assert connected <= {INSIDE}
     assert requests == 0
 
@@ -236,27 +226,22 @@ def page() -> Callable[[Request], Answer]:
     return lambda _: json_answer({"type": "FeatureCollection", "features": [feature("i", {})], "links": []})
 
 
-def test_a_page_cannot_post_to_another_host_or_set_header_fields(tmp_path: Path) -> None:
+async def test_a_page_cannot_post_to_another_host_or_set_header_fields(tmp_path: Path) -> None:
     sent = {"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": "60", "Metadata-Flavor": "Google", "X-Auth": "me",
             "Search-After": "LC08", "Accept-Language": "de"}  # fmt: skip
-
-    async def course() -> tuple[WireServer, Source]:
-        async with (
-            WireServer({"/admin": page(), "/collections/c/items": page()}) as other,
-            Source() as source,
-        ):
-            link = {"href": other.url("/admin"), "method": "POST", "headers": sent, "body": {"drop": "all"}}
-            source.links = [{"rel": "next", **link}]  # type: ignore[dict-item]
-            source.features = [feature("i", {})]
-            with pytest.raises(StacpullError, match=f"{source.port}/admin could not be read"):
-                await mirror(source.api, tmp_path / "m", options=Options(retries=0))
-            first = list(source.requests)
-            source.links = [{"rel": "next", "href": source.url("/collections/c/items?p=2"), "headers": sent}]  # type: ignore[dict-item]
-            await mirror(source.api, tmp_path / "n", options=Options(retries=0))
-            source.requests = source.requests[len(first) :]
-            return other, source
-
-    other, source = asyncio.run(course())
+    async with (
+        WireServer({"/admin": page(), "/collections/c/items": page()}) as other,
+        Source() as source,
+    ):
+        link = {"href": other.url("/admin"), "method": "POST", "headers": sent, "body": {"drop": "all"}}
+        source.links = [{"rel": "next", **link}]  # type: ignore[dict-item]
+        source.features = [feature("i", {})]
+        with pytest.raises(StacpullError, match=f"{source.port}/admin could not be read"):
+            await mirror(source.api, tmp_path / "m", options=Options(retries=0))
+        first = list(source.requests)
+        source.links = [{"rel": "next", "href": source.url("/collections/c/items?p=2"), "headers": sent}]  # type: ignore[dict-item]
+        await mirror(source.api, tmp_path / "n", options=Options(retries=0))
+        source.requests = source.requests[len(first) :]
     assert [request.method for request in other.requests if request.method == "POST"] == []
     followed = next(request for request in source.requests if "p=2" in request.target)
     assert followed.headers["search-after"] == "LC08"

@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.small_api import SmallApi
 from tests.export.conftest import item
 
-from stacpull import MirrorReport, Options, PlanReport, Selection, headers, mirror, plan, sync
+from stacpull import MirrorReport, Options, Selection, headers, mirror, plan, sync
 from stacpull.engine import estimate, walk
 from stacpull.filters.item_checks import rank_of
 
@@ -66,53 +66,44 @@ def test_the_sample_is_the_same_whatever_the_order(tmp_path, collections, chosen
     assert (report.state, report.items_seen, report.items_matched) == ("complete", 23, len(expected))
 
 
-def test_a_sample_whose_planning_was_stopped_is_planned_to_its_end(tmp_path, monkeypatch):
+async def test_a_sample_whose_planning_was_stopped_is_planned_to_its_end(tmp_path, monkeypatch):
     monkeypatch.setattr(walk, "ITEMS_AT_ONCE", 2)
+    async with SmallApi({"a": IDS}) as api:
+        stop = asyncio.Event()
+        settings = {
+            "selection": Selection(all_collections=True, sample=15),
+            "options": Options(retries=0, concurrency=1),
+        }
+        for name in IDS:
+            path = f"/assets/a/{name}"
+            usual = api._routes[path]
 
-    async def work():
-        async with SmallApi({"a": IDS}) as api:
-            stop = asyncio.Event()
-            settings = {
-                "selection": Selection(all_collections=True, sample=15),
-                "options": Options(retries=0, concurrency=1),
-            }
-            for name in IDS:
-                path = f"/assets/a/{name}"
-                usual = api._routes[path]
+            def stopping(request, usual=usual):
+                stop.set()
+                return usual(request)
 
-                def stopping(request, usual=usual):
-                    stop.set()
-                    return usual(request)
-
-                api._routes[path] = stopping
-            first = await mirror(api.url("/"), tmp_path, stop=stop, **settings)
-            return first, await mirror(api.url("/"), tmp_path, **settings)
-
-    first, second = asyncio.run(work())
+            api._routes[path] = stopping
+        first = await mirror(api.url("/"), tmp_path, stop=stop, **settings)
+        second = await mirror(api.url("/"), tmp_path, **settings)
     assert first.state == "interrupted"
     assert first.items_matched < 15
     assert (second.state, second.items_matched, second.assets_done) == ("complete", 15, 15)
     assert items_in(tmp_path) == smallest(IDS, 15)
 
 
-def test_plan_and_headers_draw_the_same_sample(tmp_path):
+async def test_plan_and_headers_draw_the_same_sample(tmp_path):
     selection = Selection(all_collections=True, sample=5, assets=("data",))
-
-    async def work() -> tuple[PlanReport, set[object]]:
-        async with SmallApi({"a": IDS}) as api:
-            planned = await plan(api.url("/"), selection=selection, options=Options(retries=0))
-            rows: list[object] = []
-            await headers(
-                api.url("/"),
-                selection=selection,
-                options=Options(retries=0),
-                on_row=lambda row: rows.append(row["item"]),
-            )
-            return planned, set(rows)
-
-    planned, items = asyncio.run(work())
+    async with SmallApi({"a": IDS}) as api:
+        planned = await plan(api.url("/"), selection=selection, options=Options(retries=0))
+        rows: list[object] = []
+        await headers(
+            api.url("/"),
+            selection=selection,
+            options=Options(retries=0),
+            on_row=lambda row: rows.append(row["item"]),
+        )
     assert (planned.items_seen, planned.items_matched, planned.assets) == (23, 5, 5)
-    assert items == smallest(IDS, 5)
+    assert set(rows) == smallest(IDS, 5)
 
 
 def test_filtered_items_are_counted_once_over_stops(tmp_path):

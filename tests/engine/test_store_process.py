@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import pytest
 from tests.engine.bench import Bench, documents, parts, planned, tree
 from tests.engine.opened_store import StoreEvents, opened, received, until
-from tests.store.open_parts import on_loop
 
 from stacpull.child_process import reap, spawn
 from stacpull.engine import messages
@@ -44,16 +42,7 @@ def jobs(tmp_path: Path) -> list[Job]:
     return found
 
 
-def run(course: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(30):
-            await course()
-
-    asyncio.run(bounded())
-
-
 @pytest.mark.parametrize("process", [False, True], ids=["thread", "process"])
-@on_loop
 async def test_groups_are_published_in_time_without_a_request(
     tmp_path: Path, jobs: list[Job], process: bool
 ) -> None:
@@ -71,7 +60,6 @@ async def test_groups_are_published_in_time_without_a_request(
     assert parts(tmp_path) == []
 
 
-@on_loop
 async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, jobs: list[Job]) -> None:
     events, secrets = StoreEvents(), Secrets([Secret("hunter2hunter2")])
     reset = Failure(FailureKind.NETWORK, "hunter2hunter2 \udcff was reset.")
@@ -85,20 +73,18 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
     assert [one.message for one in events.failed] == ["*** \\udcff was reset."]
 
 
-def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
+async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
     broken = Unread("c\udcff", "line \udcff", Failure(FailureKind.ITEM, "\udcff"))
 
-    async def course() -> None:
-        async with opened(tmp_path, StoreEvents()) as store:
-            await store.call("save_batch", PlanBatch(unread=[broken]), 1.0, returns=PlanResult)
+    def recorded() -> list[tuple[str, str, str]]:
+        with closing(open_reader(tmp_path)) as db:
+            return [(one.collection, one.item, one.message) for one in views.failures(db)]
 
-    run(course)
-    with closing(open_reader(tmp_path)) as db:
-        found = [(one.collection, one.item, one.message) for one in views.failures(db)]
-    assert found == [("c\\udcff", "line \\udcff", "\\udcff")]
+    async with opened(tmp_path, StoreEvents()) as store:
+        await store.call("save_batch", PlanBatch(unread=[broken]), 1.0, returns=PlanResult)
+    assert await asyncio.to_thread(recorded) == [("c\\udcff", "line \\udcff", "\\udcff")]
 
 
-@on_loop
 async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Path, jobs: list[Job]) -> None:
     """The network process parses responses of servers, so its requests are checked."""
     async with opened(tmp_path, StoreEvents()) as store:
@@ -108,7 +94,6 @@ async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Pa
             await store.call("__init__")
 
 
-@on_loop
 async def test_after_a_failed_sync_only_the_end_is_recorded(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +133,6 @@ class SlowSync:
         self._sync(*given)
 
 
-@on_loop
 async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +155,7 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
     assert (events.published, events.broken, parts(tmp_path)) == (3, [], [])
 
 
-def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(
+async def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:
@@ -183,12 +167,11 @@ def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(
             store.outcomes.put(jobs[0], received(jobs[0], b"x"))
 
     with pytest.raises(DestinationError, match="failed to store"):
-        run(course)
+        await course()
     assert tree(tmp_path) == {}
 
 
 @pytest.mark.parametrize("sync_fails", [False, True])
-@on_loop
 async def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_the_group_is_finished(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch, sync_fails: bool
 ) -> None:
@@ -213,7 +196,6 @@ async def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_th
 @pytest.mark.parametrize(
     ("size", "part"), [(1, "../../mine"), (3, "1.0.4"), (5, "1.0.4")], ids=["outside", "longer", "shorter"]
 )
-@on_loop
 async def test_a_part_outside_or_a_body_of_another_size_is_refused(
     tmp_path: Path, jobs: list[Job], size: int, part: str
 ) -> None:
@@ -226,7 +208,6 @@ async def test_a_part_outside_or_a_body_of_another_size_is_refused(
     assert (tree(tmp_path), events.written) == ({"mine": b"x"}, 0)
 
 
-@on_loop
 async def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[Job]) -> None:
     events = StoreEvents()
     async with opened(tmp_path, events, process=True) as store:
