@@ -135,13 +135,13 @@ class Selection:
     clip: str | None = attrs.field(
         default=None,
         converter=optional(arguments.clip),
-        metadata=about("W,S,E,N|@GEOJSON", load=arguments.area),
+        metadata=about("W,S,E,N|@GEOJSON", load=arguments.area, brief=True),
     )
     collection_assets: bool = option(False)
     source_links: bool = option(True, brief=True)
     follow: tuple[str, ...] = attrs.field(default=(), converter=texts, metadata=about("REL"))
     push_down: bool = option(True)
-    sortby: str | None = option(None, "[-]PROPERTY", read=arguments.order)
+    sortby: str | None = option(None, "[-]PROPERTY", read=arguments.order, brief=True)
     max_items: int | None = option(None, "N", read=arguments.whole(1), brief=True)
     sample: int | None = option(None, "N", read=arguments.whole(1))
     seed: int = option(0, "S")

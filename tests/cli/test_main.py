@@ -46,6 +46,8 @@ def test_help_shows_what_most_users_need_and_all_of_it_is_bounded(stacpull_comma
     brief, every = stacpull_command(name, "--help").out, stacpull_command(name, "--help", "all").out
     assert f"`stacpull {name} --help all` shows every option." in " ".join(brief.split())
     assert "--help all` shows every option.\n\nE" not in every
+    if name == "mirror":
+        assert {"--sortby", "--clip"} <= {*re.findall(r"--\w+", brief)}
     options = r"^  (?:-\w, )?--(?!help)[\w-]+"
     assert len(re.findall(options, brief, re.MULTILINE)) <= most_brief
     assert len(re.findall(options, every, re.MULTILINE)) <= most

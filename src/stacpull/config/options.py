@@ -160,7 +160,6 @@ class Options:
         read=arguments.byte_rate,
         shown="no limit",
         commands=f"{_RUNS} verify",
-        brief=True,
     )
     requests_per_second: float = option(
         0.0, "N", read=arguments.rate, shown="no limit", commands=f"{_RUNS} plan headers classes"
