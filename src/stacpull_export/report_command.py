@@ -23,6 +23,7 @@ from stacpull.cli.printing import size
         help="Write the page to this file.",
     ),
     *parameters.named(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
+    parameters.config(),
     examples=["report s2", "report s2 -o s2.html"],
 )
 def report_command(session: CommandSession, dest: Path, out: Path) -> int:

@@ -182,6 +182,7 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
     "status",
     parameters.dest(),
     *parameters.named(*parameters.READING_DEST, "json", "quiet", "verbose"),
+    parameters.config(),
     examples=["status s2", "status s2 --json"],
 )
 def status(session: CommandSession, dest: str) -> int:
@@ -199,6 +200,7 @@ def status(session: CommandSession, dest: str) -> int:
     "failures",
     parameters.dest(),
     *parameters.named(*parameters.READING_DEST, "json", "quiet", "verbose"),
+    parameters.config(),
     examples=["failures s2"],
 )
 def failures(session: CommandSession, dest: str) -> None:
