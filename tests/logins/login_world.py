@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from stacpull.clock import Clock
 from stacpull.http1.web_transport import WebTransport
@@ -17,8 +14,6 @@ from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Request
 from stacpull.redact import Secrets
 from stacpull_logins.logins import FilledProfile, Logins
-
-W = TypeVar("W")
 
 
 @asynccontextmanager
@@ -49,24 +44,3 @@ async def client_for(
 async def get(client: Client, url: str, **headers: str) -> bytes:
     async with client.open(Request(url, headers=headers)) as response:
         return await response.read(1_000_000)
-
-
-def in_world(
-    world: Callable[..., AbstractAsyncContextManager[W]], **options: Any
-) -> Callable[[Callable[..., Awaitable[None]]], Callable[..., None]]:
-    """Make a coroutine function a test: its first argument is the open world, the others are parameters."""
-
-    def decorate(course: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-        async def main(**arguments: Any) -> None:
-            async with world(**options) as opened:
-                await course(opened, **arguments)
-
-        def test(**arguments: Any) -> None:
-            asyncio.run(main(**arguments))
-
-        signature = inspect.signature(course)
-        test.__signature__ = signature.replace(parameters=[*signature.parameters.values()][1:])  # type: ignore[attr-defined]
-        test.__name__, test.__doc__ = course.__name__, course.__doc__
-        return test
-
-    return decorate

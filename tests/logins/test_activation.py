@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from tests.logins.login_world import client_for, get, in_world
+from tests.logins.login_world import client_for, get
 from tests.logins.services import DATA, PlanetApi, json_answer
 from tests.logins.test_logins import TestLoginTransport
 from tests.net.memory import Answer
@@ -43,25 +43,25 @@ async def world(looks: int = 3) -> AsyncIterator[World]:
             yield World(clock, api, files, client)
 
 
-@in_world(world, looks=6)
-async def test_the_status_is_polled_every_ten_seconds(w: World) -> None:
-    assert await get(w.client, w.url, Range="bytes=0-99") == DATA
-    assert w.clock.sleeps == [10] * 7
-    targets = [one.target for one in w.api.requests]
-    assert targets.count("/data/v1/assets/QS1/activate") == 1
-    assert w.client.counters.requests == len(w.api.requests) + len(w.files.requests)
-    assert all("range" not in one.headers for one in w.api.requests)
-    (fetched,) = w.files.requests  # the file request has the range, but not the key
-    assert fetched.headers["range"] == "bytes=0-99"
-    assert "authorization" not in fetched.headers
+async def test_the_status_is_polled_every_ten_seconds() -> None:
+    async with world(looks=6) as w:
+        assert await get(w.client, w.url, Range="bytes=0-99") == DATA
+        assert w.clock.sleeps == [10] * 7
+        targets = [one.target for one in w.api.requests]
+        assert targets.count("/data/v1/assets/QS1/activate") == 1
+        assert w.client.counters.requests == len(w.api.requests) + len(w.files.requests)
+        assert all("range" not in one.headers for one in w.api.requests)
+        (fetched,) = w.files.requests  # the file request has the range, but not the key
+        assert fetched.headers["range"] == "bytes=0-99"
+        assert "authorization" not in fetched.headers
 
 
-@in_world(world, looks=10_000)
-async def test_an_asset_that_stays_inactive_fails_and_can_be_retried(w: World) -> None:
-    with pytest.raises(TransferError, match="within 30 minutes") as caught:
-        await get(w.client, w.url)
-    assert (caught.value.failure.kind, caught.value.failure.retryable) == (FailureKind.SERVER, True)
-    assert sum(w.clock.sleeps) == 1800
+async def test_an_asset_that_stays_inactive_fails_and_can_be_retried() -> None:
+    async with world(looks=10_000) as w:
+        with pytest.raises(TransferError, match="within 30 minutes") as caught:
+            await get(w.client, w.url)
+        assert (caught.value.failure.kind, caught.value.failure.retryable) == (FailureKind.SERVER, True)
+        assert sum(w.clock.sleeps) == 1800
 
 
 INACTIVE = {"status": "inactive", "_links": {"activate": "https://evil.example/activate"}}
@@ -82,14 +82,14 @@ INACTIVE = {"status": "inactive", "_links": {"activate": "https://evil.example/a
         (json_answer({"status": "active", "location": "ftp://h/x"}), FailureKind.SCHEME),
     ],
 )
-@in_world(world)
-async def test_an_invalid_description_is_a_failure(w: World, answer: Answer, kind: FailureKind) -> None:
-    w.api.respond = lambda *_: answer
-    with pytest.raises(TransferError) as caught:
-        await get(w.client, w.url)
-    assert caught.value.failure.kind is kind
-    assert w.clock.sleeps == []
-    assert len(w.api.requests) == 1
+async def test_an_invalid_description_is_a_failure(answer: Answer, kind: FailureKind) -> None:
+    async with world() as w:
+        w.api.respond = lambda *_: answer
+        with pytest.raises(TransferError) as caught:
+            await get(w.client, w.url)
+        assert caught.value.failure.kind is kind
+        assert w.clock.sleeps == []
+        assert len(w.api.requests) == 1
 
 
 class TestActivationTransport(TestLoginTransport):

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from tests.logins.login_world import client_for, get, in_world
+from tests.logins.login_world import client_for, get
 from tests.logins.services import DATA, Downloads, Identity
 from tests.net.memory import Answer
 from tests.virtual_clock import VirtualClock
@@ -46,40 +46,40 @@ async def world(*, client_secret: bool = False) -> AsyncIterator[World]:
             yield World(clock, identity, downloads, client, secrets)
 
 
-@in_world(world)
-async def test_a_token_is_refreshed_before_it_expires_or_else_requested_again(w: World) -> None:
-    assert await get(w.client, w.url) == DATA
-    w.clock.now = 479  # of 600 seconds
-    await get(w.client, w.url)
-    assert w.identity.grants == ["password"]
-    w.clock.now = 481
-    await get(w.client, w.url)
-    assert w.identity.grants == ["password", "refresh_token"]
-    w.identity.refreshes.clear()  # the session has ended
-    w.clock.now = 1000
-    await get(w.client, w.url)
-    assert w.identity.grants[2:] == ["refresh_token", "password"]
-
-
-@in_world(world)
-async def test_a_refused_token_is_renewed_once(w: World) -> None:
-    await asyncio.gather(*(get(w.client, w.url) for _ in range(8)))
-    w.clock.now = 60
-    w.identity.valid.clear()
-    assert await asyncio.gather(*(get(w.client, w.url) for _ in range(8))) == [DATA] * 8
-    assert w.identity.grants == ["password", "refresh_token"]
-    w.downloads.identity = Identity()  # which accepts no token of the other
-    w.clock.now = 120
-    with pytest.raises(TransferError) as caught:
+async def test_a_token_is_refreshed_before_it_expires_or_else_requested_again() -> None:
+    async with world() as w:
+        assert await get(w.client, w.url) == DATA
+        w.clock.now = 479  # of 600 seconds
         await get(w.client, w.url)
-    assert (caught.value.failure.kind, len(w.identity.grants)) == (FailureKind.REFUSED, 3)
+        assert w.identity.grants == ["password"]
+        w.clock.now = 481
+        await get(w.client, w.url)
+        assert w.identity.grants == ["password", "refresh_token"]
+        w.identity.refreshes.clear()  # the session has ended
+        w.clock.now = 1000
+        await get(w.client, w.url)
+        assert w.identity.grants[2:] == ["refresh_token", "password"]
 
 
-@in_world(world, client_secret=True)
-async def test_a_client_gets_a_token_for_its_secret(w: World) -> None:
-    assert await get(w.client, w.url, Range="bytes=0-9") == DATA  # this server does not support ranges
-    assert w.identity.grants == ["client_credentials"]
-    assert w.downloads.requests[0].headers["range"] == "bytes=0-9"
+async def test_a_refused_token_is_renewed_once() -> None:
+    async with world() as w:
+        await asyncio.gather(*(get(w.client, w.url) for _ in range(8)))
+        w.clock.now = 60
+        w.identity.valid.clear()
+        assert await asyncio.gather(*(get(w.client, w.url) for _ in range(8))) == [DATA] * 8
+        assert w.identity.grants == ["password", "refresh_token"]
+        w.downloads.identity = Identity()  # which accepts no token of the other
+        w.clock.now = 120
+        with pytest.raises(TransferError) as caught:
+            await get(w.client, w.url)
+        assert (caught.value.failure.kind, len(w.identity.grants)) == (FailureKind.REFUSED, 3)
+
+
+async def test_a_client_gets_a_token_for_its_secret() -> None:
+    async with world(client_secret=True) as w:
+        assert await get(w.client, w.url, Range="bytes=0-9") == DATA  # this server does not support ranges
+        assert w.identity.grants == ["client_credentials"]
+        assert w.downloads.requests[0].headers["range"] == "bytes=0-9"
 
 
 @pytest.mark.parametrize(
@@ -99,34 +99,32 @@ async def test_a_client_gets_a_token_for_its_secret(w: World) -> None:
         (Answer(503, headers={"Retry-After": "3600"}), SourceError, "to wait for 60 minutes"),
     ],
 )
-@in_world(world)
-async def test_a_token_service_that_fails_stops_the_run(
-    w: World, answer: Answer, error: type, message: str
-) -> None:
-    w.identity.respond = lambda *_: answer
-    with pytest.raises(error, match=message) as caught:
+async def test_a_token_service_that_fails_stops_the_run(answer: Answer, error: type, message: str) -> None:
+    async with world() as w:
+        w.identity.respond = lambda *_: answer
+        with pytest.raises(error, match=message) as caught:
+            await get(w.client, w.url)
+        assert w.identity.password not in str(caught.value)
+        assert not w.downloads.requests
+
+
+async def test_issued_tokens_are_secrets() -> None:
+    async with world() as w:
         await get(w.client, w.url)
-    assert w.identity.password not in str(caught.value)
-    assert not w.downloads.requests
-
-
-@in_world(world)
-async def test_issued_tokens_are_secrets(w: World) -> None:
-    await get(w.client, w.url)
-    message = " ".join(w.identity.secrets)
-    assert w.secrets.scrub(message) == "*** *** ***"
-    known, learned = w.secrets.revealed()
-    assert set(w.identity.secrets[1:]) == set(learned)
-    assert not set(known) & set(learned)  # only the newest learned ones are kept
+        message = " ".join(w.identity.secrets)
+        assert w.secrets.scrub(message) == "*** *** ***"
+        known, learned = w.secrets.revealed()
+        assert set(w.identity.secrets[1:]) == set(learned)
+        assert not set(known) & set(learned)  # only the newest learned ones are kept
 
 
 @pytest.mark.parametrize(
     ("life", "grants"), [(600, 2), ("600", 2), ("600.5", 2), (None, 1), ("soon", 1), (True, 1), ("nan", 1)]
 )
-@in_world(world)
-async def test_expires_in_can_be_a_number_or_a_string(w: World, life: object, grants: int) -> None:
-    w.identity.life = life  # type: ignore[assignment]
-    await get(w.client, w.url)
-    w.clock.now = 490
-    await get(w.client, w.url)
-    assert len(w.identity.grants) == grants
+async def test_expires_in_can_be_a_number_or_a_string(life: object, grants: int) -> None:
+    async with world() as w:
+        w.identity.life = life  # type: ignore[assignment]
+        await get(w.client, w.url)
+        w.clock.now = 490
+        await get(w.client, w.url)
+        assert len(w.identity.grants) == grants

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -55,22 +54,19 @@ class TestLoginTransport(TransportContract):
             await http.close()
 
 
-def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:
-    async def main() -> None:
-        async with (
-            WireServer({"/x": [Answer(body=b"x")]}) as own,
-            WireServer({"/x": [Answer(body=b"x")]}) as other,
-        ):
-            login = HostLogin("own", (HostPattern.read(own.url("")),), BearerToken(Secret("planted")))
-            async with client_for(FilledProfile("p", (login,)), VirtualClock()) as client:
-                assert await get(client, own.url("/x")) == await get(client, other.url("/x")) == b"x"
-                assert type(client.host(own.url("/x")).transport) is LoginTransport
-                assert type(client.host(other.url("/x")).transport) is WebTransport
-                assert client.host(other.url("/y")) is client.host(other.url("/x"))  # looked up once
-            assert "authorization" in own.requests[0].headers
-            assert "authorization" not in other.requests[0].headers
-
-    asyncio.run(main())
+async def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:
+    async with (
+        WireServer({"/x": [Answer(body=b"x")]}) as own,
+        WireServer({"/x": [Answer(body=b"x")]}) as other,
+    ):
+        login = HostLogin("own", (HostPattern.read(own.url("")),), BearerToken(Secret("planted")))
+        async with client_for(FilledProfile("p", (login,)), VirtualClock()) as client:
+            assert await get(client, own.url("/x")) == await get(client, other.url("/x")) == b"x"
+            assert type(client.host(own.url("/x")).transport) is LoginTransport
+            assert type(client.host(other.url("/x")).transport) is WebTransport
+            assert client.host(other.url("/y")) is client.host(other.url("/x"))  # looked up once
+        assert "authorization" in own.requests[0].headers
+        assert "authorization" not in other.requests[0].headers
 
 
 @pytest.mark.parametrize(
@@ -108,18 +104,15 @@ def test_notations_of_another_host_are_not_equal(url: str, pattern: str) -> None
     ("means", "taken"),
     [(BearerToken(Secret("planted")), False), (QueryParameter("key", Secret("planted")), True)],
 )
-def test_an_href_with_a_password_at_a_host_with_a_login_is_refused(means: Fixed, taken: bool) -> None:
-    async def main() -> None:
-        async with WireServer({"/x?key=planted": [Answer(body=b"x")]}) as own:
-            login = HostLogin("own", (HostPattern.read(own.url("")),), means)
-            async with client_for(FilledProfile("p", (login,)), VirtualClock()) as client:
-                url = own.url("/x").replace("//", "//me:planted-word@")
-                if taken:
-                    assert await get(client, url) == b"x"
-                else:
-                    with pytest.raises(TransferError, match="contains a user and password") as caught:
-                        await get(client, url)
-                    assert "planted" not in str(caught.value)
-            assert len(own.requests) == taken
-
-    asyncio.run(main())
+async def test_an_href_with_a_password_at_a_host_with_a_login_is_refused(means: Fixed, taken: bool) -> None:
+    async with WireServer({"/x?key=planted": [Answer(body=b"x")]}) as own:
+        login = HostLogin("own", (HostPattern.read(own.url("")),), means)
+        async with client_for(FilledProfile("p", (login,)), VirtualClock()) as client:
+            url = own.url("/x").replace("//", "//me:planted-word@")
+            if taken:
+                assert await get(client, url) == b"x"
+            else:
+                with pytest.raises(TransferError, match="contains a user and password") as caught:
+                    await get(client, url)
+                assert "planted" not in str(caught.value)
+        assert len(own.requests) == taken

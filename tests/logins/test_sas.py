@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from tests.logins.login_world import client_for, get, in_world
+from tests.logins.login_world import client_for, get
 from tests.logins.services import DATA, Blobs, Signing, json_answer
 from tests.net.memory import Answer
 from tests.virtual_clock import VirtualClock
@@ -58,29 +58,29 @@ async def world() -> AsyncIterator[World]:
             yield World(clock, signing, blobs, client)
 
 
-@in_world(world)
-async def test_the_signature_is_renewed_before_it_expires_and_when_refused(w: World) -> None:
-    url = w.blobs.url("/data/x")
-    assert await get(w.client, url) == DATA
-    w.clock.now = 2579  # of 2700 seconds
-    assert (await get(w.client, url), w.signing.given) == (DATA, 1)
-    w.clock.now = 2581
-    assert (await get(w.client, url), w.signing.given) == (DATA, 2)
-    w.signing.valid.clear()
-    with pytest.raises(TransferError) as caught:  # a new signature is not the cause
-        await get(w.client, url)
-    assert (caught.value.failure.kind, w.signing.given) == (FailureKind.REFUSED, 2)
-    w.clock.now += 61
-    assert (await get(w.client, url), w.signing.given) == (DATA, 3)
+async def test_the_signature_is_renewed_before_it_expires_and_when_refused() -> None:
+    async with world() as w:
+        url = w.blobs.url("/data/x")
+        assert await get(w.client, url) == DATA
+        w.clock.now = 2579  # of 2700 seconds
+        assert (await get(w.client, url), w.signing.given) == (DATA, 1)
+        w.clock.now = 2581
+        assert (await get(w.client, url), w.signing.given) == (DATA, 2)
+        w.signing.valid.clear()
+        with pytest.raises(TransferError) as caught:  # a new signature is not the cause
+            await get(w.client, url)
+        assert (caught.value.failure.kind, w.signing.given) == (FailureKind.REFUSED, 2)
+        w.clock.now += 61
+        assert (await get(w.client, url), w.signing.given) == (DATA, 3)
 
 
-@in_world(world)
-async def test_throttling_by_the_signing_service_is_obeyed_by_all_tasks(w: World) -> None:
-    w.signing.throttled = 3
-    urls = [w.blobs.url(f"/data/{n}") for n in range(20)]
-    assert await asyncio.gather(*(get(w.client, url) for url in urls)) == [DATA] * 20
-    assert len(w.signing.requests) == 4
-    assert w.clock.now >= 3  # "try again in 1 seconds", three times
+async def test_throttling_by_the_signing_service_is_obeyed_by_all_tasks() -> None:
+    async with world() as w:
+        w.signing.throttled = 3
+        urls = [w.blobs.url(f"/data/{n}") for n in range(20)]
+        assert await asyncio.gather(*(get(w.client, url) for url in urls)) == [DATA] * 20
+        assert len(w.signing.requests) == 4
+        assert w.clock.now >= 3  # "try again in 1 seconds", three times
 
 
 @pytest.mark.parametrize(
@@ -95,30 +95,30 @@ async def test_throttling_by_the_signing_service_is_obeyed_by_all_tasks(w: World
         (Answer(200, b"null"), SourceError, "answered without a signature"),
     ],
 )
-@in_world(world)
 async def test_a_failing_signing_service_stops_the_run(
-    w: World, answer: Answer, error: type[StacpullError], expected: str
+    answer: Answer, error: type[StacpullError], expected: str
 ) -> None:
-    w.signing.respond = lambda *_: answer
-    fetching = [get(w.client, w.blobs.url(f"/data/{number}")) for number in range(5)]
-    for one in await asyncio.gather(*fetching, return_exceptions=True):
-        assert isinstance(one, error)
-        assert re.search(expected, str(one))
-    assert not w.blobs.requests
-    assert len(w.signing.requests) == (6 if answer.status == 500 else 1)
+    async with world() as w:
+        w.signing.respond = lambda *_: answer
+        fetching = [get(w.client, w.blobs.url(f"/data/{number}")) for number in range(5)]
+        for one in await asyncio.gather(*fetching, return_exceptions=True):
+            assert isinstance(one, error)
+            assert re.search(expected, str(one))
+        assert not w.blobs.requests
+        assert len(w.signing.requests) == (6 if answer.status == 500 else 1)
 
 
-@in_world(world)
-async def test_an_unknown_container_is_read_unsigned_and_requested_again_later(w: World) -> None:
-    w.signing.known.clear()
-    for _ in range(3):
-        with pytest.raises(TransferError) as caught:  # it may be public
-            await get(w.client, w.blobs.url("/data/x"))
-        assert caught.value.failure.kind is FailureKind.GONE
-    assert len(w.signing.requests) == 1
-    w.signing.known.add("data")
-    w.clock.now += 600
-    assert await get(w.client, w.blobs.url("/data/x")) == DATA
+async def test_an_unknown_container_is_read_unsigned_and_requested_again_later() -> None:
+    async with world() as w:
+        w.signing.known.clear()
+        for _ in range(3):
+            with pytest.raises(TransferError) as caught:  # it may be public
+                await get(w.client, w.blobs.url("/data/x"))
+            assert caught.value.failure.kind is FailureKind.GONE
+        assert len(w.signing.requests) == 1
+        w.signing.known.add("data")
+        w.clock.now += 600
+        assert await get(w.client, w.blobs.url("/data/x")) == DATA
 
 
 @pytest.fixture
@@ -132,11 +132,11 @@ def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("tokyo")
 @pytest.mark.parametrize("end", ["2026-11-20T01:00:00Z", "2026-11-20T01:00:00", "2026-11-20T02:00:00+01:00"])
-@in_world(world)
-async def test_an_expiry_without_a_time_zone_is_in_utc(w: World, end: str) -> None:
-    reply = json_answer({"token": "sv=1&sig=abc", "msft:expiry": end}, Date="Fri, 20 Nov 2026 00:00:00 GMT")
-    w.signing.respond = lambda *_: reply
-    w.signing.valid.add("abc")
-    for w.clock.now in (0, 3479, 3481):
-        assert await get(w.client, w.blobs.url("/data/x")) == DATA
-    assert len(w.signing.requests) == 2
+async def test_an_expiry_without_a_time_zone_is_in_utc(end: str) -> None:
+    async with world() as w:
+        reply = {"token": "sv=1&sig=abc", "msft:expiry": end}
+        w.signing.respond = lambda *_: json_answer(reply, Date="Fri, 20 Nov 2026 00:00:00 GMT")
+        w.signing.valid.add("abc")
+        for w.clock.now in (0, 3479, 3481):
+            assert await get(w.client, w.blobs.url("/data/x")) == DATA
+        assert len(w.signing.requests) == 2

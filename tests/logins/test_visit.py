@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 from multidict import CIMultiDict
-from tests.logins.login_world import client_for, get, in_world
+from tests.logins.login_world import client_for, get
 from tests.logins.services import DATA, DataCentre, Urs
 from tests.net.memory import Answer, Fault
 from tests.virtual_clock import VirtualClock
@@ -49,24 +49,24 @@ async def world() -> AsyncIterator[World]:
             yield World(urs, centre, client, secrets, clock, second, waits)
 
 
-@in_world(world)
-async def test_tasks_share_one_login_and_log_in_again_when_the_session_ends(w: World) -> None:
-    url = w.centre.url("/a.nc")
-    assert await asyncio.gather(*(get(w.client, url) for _ in range(8))) == [DATA] * 8
-    assert w.logins() == 1
-    w.centre.sessions.clear()
-    assert await asyncio.gather(*(get(w.client, url) for _ in range(8))) == [DATA] * 8
-    assert w.logins() == 2
-    assert w.client.counters.requests == len(w.urs.requests) + len(w.centre.requests)
-    assert w.secrets.scrub(w.centre.secrets[-1]) == "***"
+async def test_tasks_share_one_login_and_log_in_again_when_the_session_ends() -> None:
+    async with world() as w:
+        url = w.centre.url("/a.nc")
+        assert await asyncio.gather(*(get(w.client, url) for _ in range(8))) == [DATA] * 8
+        assert w.logins() == 1
+        w.centre.sessions.clear()
+        assert await asyncio.gather(*(get(w.client, url) for _ in range(8))) == [DATA] * 8
+        assert w.logins() == 2
+        assert w.client.counters.requests == len(w.urs.requests) + len(w.centre.requests)
+        assert w.secrets.scrub(w.centre.secrets[-1]) == "***"
 
 
-@in_world(world)
-async def test_a_range_is_requested_again_after_the_login(w: World) -> None:
-    await get(w.client, w.centre.url("/a.nc"), Range="bytes=5-")
-    fields = [(one.target, one.headers.get("range")) for one in w.centre.requests]
-    assert fields[0] == fields[-1] == ("/a.nc", "bytes=5-")
-    assert all("range" not in one.headers for one in w.urs.requests)
+async def test_a_range_is_requested_again_after_the_login() -> None:
+    async with world() as w:
+        await get(w.client, w.centre.url("/a.nc"), Range="bytes=5-")
+        fields = [(one.target, one.headers.get("range")) for one in w.centre.requests]
+        assert fields[0] == fields[-1] == ("/a.nc", "bytes=5-")
+        assert all("range" not in one.headers for one in w.urs.requests)
 
 
 PAGE = Answer(200, b"<html>", {"Content-Type": "text/html"})
@@ -85,49 +85,49 @@ PAGE = Answer(200, b"<html>", {"Content-Type": "text/html"})
     ],
     ids=["page", "no way", "odd way", "broken", "nothing there", "closed", "reset"],
 )
-@in_world(world)
 async def test_a_failed_login_is_raised_in_all_waiting_tasks(
-    w: World, answer: Answer, error: type[StacpullError], message: str, logins: int
+    answer: Answer, error: type[StacpullError], message: str, logins: int
 ) -> None:
-    w.urs.respond = lambda *_: answer
-    requested = [get(w.client, w.centre.url(f"/{number}")) for number in range(6)]
-    for one in [*await asyncio.gather(*requested, return_exceptions=True)]:
-        assert isinstance(one, error)
-        assert re.search(message, str(one))
-    assert w.logins() == logins  # retried by the policy, once for all tasks
-    with pytest.raises(error, match=message):
-        await get(w.client, w.centre.url("/late"))
-    assert w.logins() == logins
+    async with world() as w:
+        w.urs.respond = lambda *_: answer
+        requested = [get(w.client, w.centre.url(f"/{number}")) for number in range(6)]
+        for one in [*await asyncio.gather(*requested, return_exceptions=True)]:
+            assert isinstance(one, error)
+            assert re.search(message, str(one))
+        assert w.logins() == logins  # retried by the policy, once for all tasks
+        with pytest.raises(error, match=message):
+            await get(w.client, w.centre.url("/late"))
+        assert w.logins() == logins
 
 
-@in_world(world)
-async def test_a_wait_for_the_login_host_is_reported_once_and_recovers(w: World) -> None:
-    respond, turns = w.urs.respond, iter([429, 429, 503])
+async def test_a_wait_for_the_login_host_is_reported_once_and_recovers() -> None:
+    async with world() as w:
+        respond, turns = w.urs.respond, iter([429, 429, 503])
 
-    def slow(request, path, query) -> Answer:
-        status = next(turns, None)
-        return respond(request, path, query) if status is None else Answer(status)
+        def slow(request, path, query) -> Answer:
+            status = next(turns, None)
+            return respond(request, path, query) if status is None else Answer(status)
 
-    w.urs.respond = slow
-    urls = [w.centre.url(f"/{number}") for number in range(6)]
-    assert await asyncio.gather(*(get(w.client, url) for url in urls)) == [DATA] * 6
-    assert (w.logins(), len(w.waits)) == (4, 1)
-    assert "429" in w.waits[0]
+        w.urs.respond = slow
+        urls = [w.centre.url(f"/{number}") for number in range(6)]
+        assert await asyncio.gather(*(get(w.client, url) for url in urls)) == [DATA] * 6
+        assert (w.logins(), len(w.waits)) == (4, 1)
+        assert "429" in w.waits[0]
 
 
-@in_world(world)
-async def test_a_data_host_that_fails_during_login_gets_one_login_per_minute(w: World) -> None:
-    respond = w.centre.respond
-    w.centre.respond = lambda request, path, query: (
-        Answer(400, b"odd") if path == "/login" else respond(request, path, query)
-    )
-    for number in range(3):
-        with pytest.raises(TransferError, match="odd"):
-            await get(w.client, w.centre.url(f"/{number}"))
-    assert w.logins() == 1
-    w.centre.respond = respond
-    w.clock.now += PASSING + 1
-    assert await get(w.client, w.centre.url("/0")) == DATA
+async def test_a_data_host_that_fails_during_login_gets_one_login_per_minute() -> None:
+    async with world() as w:
+        respond = w.centre.respond
+        w.centre.respond = lambda request, path, query: (
+            Answer(400, b"odd") if path == "/login" else respond(request, path, query)
+        )
+        for number in range(3):
+            with pytest.raises(TransferError, match="odd"):
+                await get(w.client, w.centre.url(f"/{number}"))
+        assert w.logins() == 1
+        w.centre.respond = respond
+        w.clock.now += PASSING + 1
+        assert await get(w.client, w.centre.url("/0")) == DATA
 
 
 def forgetful(w: World) -> None:
@@ -141,49 +141,48 @@ def forgetful(w: World) -> None:
     w.centre.respond = answer
 
 
-@in_world(world)
-async def test_a_first_login_that_is_not_accepted_stops_the_run(w: World) -> None:
-    forgetful(w)
-    for _ in range(2):
-        with pytest.raises(CredentialsError, match=r"another login right after one .*_PASSWORD"):
-            await get(w.client, w.centre.url("/a.nc"))
-    assert w.logins() == 1
+async def test_a_first_login_that_is_not_accepted_stops_the_run() -> None:
+    async with world() as w:
+        forgetful(w)
+        for _ in range(2):
+            with pytest.raises(CredentialsError, match=r"another login right after one .*_PASSWORD"):
+                await get(w.client, w.centre.url("/a.nc"))
+        assert w.logins() == 1
 
 
-@in_world(world)
-async def test_a_later_login_that_is_not_accepted_is_a_refusal_once_per_minute(w: World) -> None:
-    await get(w.client, w.centre.url("/a.nc"))
-    forgetful(w)
-    for _ in range(3):
-        with pytest.raises(TransferError, match="another login right after one") as caught:
-            await get(w.client, w.centre.url("/b.nc"))
-        assert caught.value.failure.kind is FailureKind.REFUSED
-    assert w.logins() == 2
-
-
-@in_world(world)
-async def test_a_login_host_with_several_pages_gets_the_password_once(w: World) -> None:
-    w.urs.respond = lambda request, *_: Answer(302, headers={"Location": w.urs.url(request.target + "x")})
-    with pytest.raises(CredentialsError, match="more than 10 redirects"):
+async def test_a_later_login_that_is_not_accepted_is_a_refusal_once_per_minute() -> None:
+    async with world() as w:
         await get(w.client, w.centre.url("/a.nc"))
-    assert (len(w.urs.requests), w.logins()) == (11, 1)
+        forgetful(w)
+        for _ in range(3):
+            with pytest.raises(TransferError, match="another login right after one") as caught:
+                await get(w.client, w.centre.url("/b.nc"))
+            assert caught.value.failure.kind is FailureKind.REFUSED
+        assert w.logins() == 2
+
+
+async def test_a_login_host_with_several_pages_gets_the_password_once() -> None:
+    async with world() as w:
+        w.urs.respond = lambda request, *_: Answer(302, headers={"Location": w.urs.url(request.target + "x")})
+        with pytest.raises(CredentialsError, match="more than 10 redirects"):
+            await get(w.client, w.centre.url("/a.nc"))
+        assert (len(w.urs.requests), w.logins()) == (11, 1)
 
 
 @pytest.mark.parametrize("status", [401, 403])
-@in_world(world)
-async def test_a_wrong_password_stops_the_run_and_is_not_retried(w: World, status: int) -> None:
-    w.urs.respond = lambda *_: Answer(status, b"no")
-    requested = [get(w.client, host.url("/a.nc")) for host in (w.centre, w.second) * 4]
-    for one in await asyncio.gather(*requested, return_exceptions=True):
-        assert isinstance(one, CredentialsError)
-        assert "EARTHDATA_PASSWORD" in str(one)
-        assert w.urs.secrets[0] not in str(one)
-    assert w.logins() == 1
+async def test_a_wrong_password_stops_the_run_and_is_not_retried(status: int) -> None:
+    async with world() as w:
+        w.urs.respond = lambda *_: Answer(status, b"no")
+        requested = [get(w.client, host.url("/a.nc")) for host in (w.centre, w.second) * 4]
+        for one in await asyncio.gather(*requested, return_exceptions=True):
+            assert isinstance(one, CredentialsError)
+            assert "EARTHDATA_PASSWORD" in str(one)
+            assert w.urs.secrets[0] not in str(one)
+        assert w.logins() == 1
 
 
-@in_world(world)
-async def test_the_password_is_sent_only_to_the_login_host(w: World) -> None:
-    async with Urs() as stranger:
+async def test_the_password_is_sent_only_to_the_login_host() -> None:
+    async with world() as w, Urs() as stranger:
         target = stranger.url("/oauth/authorize")
         w.urs.respond = lambda *_: Answer(302, headers={"Location": target, "Set-Cookie": "urs=planted"})
         with pytest.raises(CredentialsError, match="another login"):

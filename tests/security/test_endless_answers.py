@@ -77,19 +77,15 @@ def test_only_names_are_kept_of_collections_that_are_not_wanted() -> None:
     assert peak < 16 * MIB
 
 
-def test_only_small_documents_of_recent_collections_are_kept() -> None:
+async def test_only_small_documents_of_recent_collections_are_kept() -> None:
     def answer(request: PageRequest) -> object:
         name = request.url.rpartition("/")[2]
         return Document({"id": name}, 8 * MIB if name == "large" else 100, request.url, {})
 
     reader = MemoryReader(answer)
     api = ApiSource(API, reader)
-
-    async def course() -> None:
-        for name in ("first", "first", "large", "large", *(f"c{n}" for n in range(1000)), "c999", "first"):
-            await api.collection(name)
-
-    asyncio.run(course())
+    for name in ("first", "first", "large", "large", *(f"c{n}" for n in range(1000)), "c999", "first"):
+        await api.collection(name)
     assert len(reader.requests) == 1 + 2 + 1000 + 1
 
 

@@ -82,25 +82,19 @@ async def test_the_number_of_cookies_kept_is_limited() -> None:
     ],
     ids=str,
 )
-def test_no_answer_of_the_login_host_reveals_the_password(answer: Answer | bytes) -> None:
-    async def main() -> None:
-        async with world() as w, Urs() as stranger:
-            w.urs.respond = lambda *_: answer  # type: ignore[assignment, return-value]
-            with pytest.raises((StacpullError, TransferError)) as caught:
-                await get(w.client, w.centre.url("/a.nc"))
-            assert w.urs.secrets[0] not in str(caught.value)
-            assert all("authorization" not in one.headers for one in (*w.centre.requests, *stranger.requests))
-
-    asyncio.run(asyncio.wait_for(main(), 20))
+async def test_no_answer_of_the_login_host_reveals_the_password(answer: Answer | bytes) -> None:
+    async with asyncio.timeout(20), world() as w, Urs() as stranger:
+        w.urs.respond = lambda *_: answer  # type: ignore[assignment, return-value]
+        with pytest.raises((StacpullError, TransferError)) as caught:
+            await get(w.client, w.centre.url("/a.nc"))
+        assert w.urs.secrets[0] not in str(caught.value)
+        assert all("authorization" not in one.headers for one in (*w.centre.requests, *stranger.requests))
 
 
-def test_an_endless_login_redirect_of_a_data_host_ends() -> None:
-    async def main() -> int:
-        async with world() as w:
-            away = w.urs.url("/oauth/authorize?redirect_uri=x&state=y")
-            w.centre.respond = lambda *_: Answer(302, headers={"Location": away})
-            with pytest.raises((StacpullError, TransferError)):
-                await get(w.client, w.centre.url("/a.nc"))
-            return w.logins()
-
-    assert asyncio.run(asyncio.wait_for(main(), 20)) <= 2
+async def test_an_endless_login_redirect_of_a_data_host_ends() -> None:
+    async with asyncio.timeout(20), world() as w:
+        away = w.urs.url("/oauth/authorize?redirect_uri=x&state=y")
+        w.centre.respond = lambda *_: Answer(302, headers={"Location": away})
+        with pytest.raises((StacpullError, TransferError)):
+            await get(w.client, w.centre.url("/a.nc"))
+        assert w.logins() <= 2

@@ -67,22 +67,20 @@ async def test_memory_of_gates_and_routes_is_limited() -> None:
 
 
 @pytest.mark.parametrize("kind", ["fast", "aiohttp"])
-def test_memory_of_lookups_and_connections_is_limited(kind: str) -> None:
+async def test_memory_of_lookups_and_connections_is_limited(kind: str) -> None:
     """None of the addresses may be connected to: what is looked at is what is kept of the names."""
 
     async def look_up(_host: str, port: int, **_options: Any) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", port))]
 
-    async def course() -> float:
-        asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign, assignment]
-        settings = HttpSettings(AddressPolicy())
-        client = client_of(HttpTransport(settings) if kind == "aiohttp" else WebTransport(settings))
-        try:
-            return await growth(lambda number: requested(client, f"http://h{number}.example/x"))
-        finally:
-            await client.close()
-
-    assert asyncio.run(course()) < MOST_BYTES
+    asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign, assignment]
+    settings = HttpSettings(AddressPolicy())
+    client = client_of(HttpTransport(settings) if kind == "aiohttp" else WebTransport(settings))
+    try:
+        found = await growth(lambda number: requested(client, f"http://h{number}.example/x"))
+    finally:
+        await client.close()
+    assert found < MOST_BYTES
 
 
 def test_memory_of_deferred_refusals_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:

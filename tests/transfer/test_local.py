@@ -148,15 +148,11 @@ def test_ranges_of_a_local_file_are_served(catalog: Path, field: str, status: in
     assert (got.status, got.body) == (status, body)
 
 
-def test_a_file_that_shrinks_meanwhile_is_truncated(catalog: Path) -> None:
+async def test_a_file_that_shrinks_meanwhile_is_truncated(catalog: Path) -> None:
     path = catalog.parent / "data.bin"
-
-    async def main() -> None:
-        async with opened(LocalTransport(catalog.as_uri()), Request(path.as_uri())) as response:
-            await asyncio.to_thread(os.truncate, path, 100)
+    async with opened(LocalTransport(catalog.as_uri()), Request(path.as_uri())) as response:
+        await asyncio.to_thread(os.truncate, path, 100)
+        with pytest.raises(TransferError) as caught:
             await read_whole(response, 1_000_000)
-
-    with pytest.raises(TransferError) as caught:
-        asyncio.run(main())
     assert caught.value.failure.kind is FailureKind.TRUNCATED
     assert caught.value.failure.retryable
