@@ -74,8 +74,7 @@ async def mirror(
         workspace = await call.open_workspace()
         stored = await store_input(workspace.destination.staged.work, call.stop, source)
         names = call.options.credential_names if call.options.filled_profile else ()
-        spec = RunSpec(stored, selection, call.options.fixed, names)
-        return await call.from_ledger(workspace, spec)
+        return await call.from_ledger(workspace, RunSpec(stored, selection, call.options.fixed, names))
 
 
 async def resume(

@@ -44,7 +44,6 @@ _PART = "input.ndjson"
 _HREF = re.compile(rb'"[A-Za-z][A-Za-z0-9+.-]{0,20}:[^"\s]*[?@][^"\s]*')
 """The beginning quote and the text of an href that may have credentials."""
 _INPUT_NAME = re.compile(r"stdin:[0-9a-f]{32}")
-_POLL_SECONDS = 0.25
 
 
 def source_text(source: SourceLike) -> str | None:
@@ -201,7 +200,7 @@ def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
                     "Standard input had not ended yet: nothing was kept. Give the items again."
                 )
             try:
-                if not select.select([descriptor], [], [], _POLL_SECONDS)[0]:
+                if not select.select([descriptor], [], [], 0.25)[0]:
                     continue
                 chunk = os.read(descriptor, _CHUNK)
             except OSError as error:

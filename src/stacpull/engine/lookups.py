@@ -32,9 +32,6 @@ from stacpull.sources.source import Source, class_documents
 from stacpull.threads import for_each
 from stacpull.urls import is_in_object_store, is_local
 
-_CONCURRENT = 16
-_MOST_COLLECTIONS = 16
-
 FoundItem = tuple[ItemId, Json, str]
 """An item of a page: its ID, its document, and the URL of the page."""
 
@@ -108,7 +105,7 @@ class Lookups:
         self._source, self._network = source, network
         self._chosen = AssetFilter(selection)
         self._prefer, self._expands = selection.prefer, selection.expand_prefix
-        self._collections = Recent[str, Json | StacpullError](_MOST_COLLECTIONS)
+        self._collections = Recent[str, Json | StacpullError](most=16)
         self._item_assets: dict[str, Json] = {}
         self._listings: dict[ItemId, dict[str, Listing | Failure]] = {}
 
@@ -134,10 +131,9 @@ class Lookups:
         listed: dict[str, tuple[ListedObject, ...] | Failure] = {}
 
         async def list_at(href: str) -> None:
-            scheme = SCHEMES[scheme_of(href)]
             try:
                 listed[href] = await with_retries(
-                    lambda: scheme.list_prefix(network.client, as_prefix(href)),
+                    lambda: SCHEMES[scheme_of(href)].list_prefix(network.client, as_prefix(href)),
                     network.policy,
                     network.clock,
                     network.counters.note_retry,
@@ -145,7 +141,7 @@ class Lookups:
             except TransferError as error:
                 listed[href] = error.failure
 
-        await for_each(dict.fromkeys(href for _, _, href in prefixes), list_at, _CONCURRENT)
+        await for_each(dict.fromkeys(href for _, _, href in prefixes), list_at, most=16)
         for item_id, key, href in prefixes:
             listing: Listing | Failure
             if isinstance(below := listed[href], Failure):

@@ -159,8 +159,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     count_failures: Callable[[int], bool] = lambda _: False
     fast: FastPath | None = None
     deferred: dict[str, deque[tuple[JobT, Failure, int]]] = {}
-    given_up_hosts: dict[str, str] = {}
-    """The hosts that were given up, and why; their assets stay pending."""
+    given_up_hosts: dict[str, str] = {}  # by host, why; their assets stay pending
     stopping: bool = False
     group: asyncio.TaskGroup = msgspec.field(default_factory=asyncio.TaskGroup)
 
@@ -267,7 +266,6 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     wrong: str = ""
     """The message of the last failure because of wrong content: it has the digest or the size."""
     is_reread: bool = False
-    document: Json | None = None
     failures: list[Failure] = []
 
     async def run(self) -> ResultT | Failure:
@@ -305,8 +303,7 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             )
             try:
                 # if there is another href, a refusal does not stop the run
-                count = not (may_be_stale or job.alternates)
-                return await fetcher.fetch(job, count_refusal=count)
+                return await fetcher.fetch(job, count_refusal=not (may_be_stale or job.alternates))
             except TransferError as error:
                 fetcher, failure = self.tools.fetcher, error.failure
                 is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED
@@ -325,8 +322,7 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             return False
         self.is_reread = True
         with suppress(TransferError):  # the failure is then final
-            await self._renew(self.since)
-            asset = self.document["assets"].get(self.job.key) if self.document else None
+            asset = (await self._renew(self.since))["assets"].get(self.job.key)
             if asset is not None:  # the item does not describe objects of a prefix
                 size, checksum = stated_of(asset)
                 if (size, checksum) != (self.job.size, self.job.checksum):
@@ -351,7 +347,7 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             self.tools.stable[host_of(before)] = None
         return self.job.href != before
 
-    async def _renew(self, newer_than: float | None = None) -> None:
+    async def _renew(self, newer_than: float | None = None) -> Json:
         """Read the item again, and use the hrefs of the asset in it. GONE is a failure of the asset."""
         job, href = self.job, self.job.item_href
         if href is None:
@@ -363,7 +359,7 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             if error.failure.kind is FailureKind.GONE:  # the item, which proves nothing about the asset
                 raise TransferError(replace(error.failure, kind=FailureKind.ITEM)) from error
             raise
-        self.read_at, self.document = item.read_at, item.document
+        self.read_at = item.read_at
         assets = item.document.get("assets")
         asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
         found = None if asset is None else asset_hrefs(asset, href, self.tools.prefer)
@@ -371,6 +367,7 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             why = f"Asset {job.key} cannot be fetched: its item, read again, does not list it any more."
             raise TransferError(Failure(FailureKind.GONE, why))
         self.job = job.at(found[len(self.failures) :])
+        return item.document
 
 
 # --- workers in place of the pool -------------------------------------------------------------------------

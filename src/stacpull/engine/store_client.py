@@ -60,8 +60,6 @@ _BATCH = 64
 _BATCH_SIZE = 1 << 20  # bytes
 _GATHER = 0.002
 """Seconds that a body waits for others: messages and wake-ups of a thread take system calls."""
-_MOST_UNPUBLISHED = 4096  # complete parts that may wait to be published
-_BUFFER = 4 << 20  # bytes of the socket's buffer, if the system allows it
 _ENDED = (
     "The process of stacpull that writes to the destination ended unexpectedly: it was killed, or crashed. "
     "What it recorded is safe. Repeat the command to continue."
@@ -296,7 +294,7 @@ class StoreClient:
             checksum=checksum,
             on_broken=on_broken,
             slots=slots,
-            most_unpublished=_MOST_UNPUBLISHED,
+            most_unpublished=4096,
         )
         self._process: ChildProcess | None = None
         self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
@@ -321,7 +319,7 @@ class StoreClient:
             socket.send_fds(sock, [b"\0"], [lock])
         except OSError as error:
             raise await asyncio.to_thread(self._error) from error
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # bytes, if the system allows it
         await self._channel.open(sock)
         dest, secrets = os.fsencode(self._work), self._secrets.revealed()
         self._channel.send(
@@ -345,11 +343,11 @@ class StoreClient:
         if self._secrets.values is not self._known_there:
             self._known_there = self._secrets.values
             secrets = self._secrets.revealed()
-        packed = msgspec.Raw(encoded(arguments))
+        call = messages.Call(operation, msgspec.Raw(encoded(arguments)), secrets)
         future: asyncio.Future[messages.OperationResult] = asyncio.get_running_loop().create_future()
         if self._channel.is_open:
             self._calls.append(future)
-            self._channel.send(messages.Call(operation, packed, secrets))
+            self._channel.send(call)
             ends: list[asyncio.Future[Any]] = [future, self._channel.lost]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not future.done():

@@ -125,8 +125,7 @@ class StoreOperations(Publisher):
         entries = [self._entry(row) for row in views.collection_rows(self.db)]
         interrupted: InterruptedRunError | None = None
         if entries or meta.owns_file(self.db, "catalog.json"):
-            has_parquet = meta.owns_file(self.db, meta.ITEMS_PARQUET)
-            keeps_parquet = self._run.kept.get("items_parquet", has_parquet)
+            keeps_parquet = self._run.kept.get("items_parquet", meta.owns_file(self.db, meta.ITEMS_PARQUET))
             if keeps_parquet:
                 try:
                     if self.is_stopped():

@@ -73,8 +73,7 @@ def open_workspace(
         db = opened.enter_context(_ledger_of(destination))
         if location is not None and lease is not None:
             with translated(ledger_path(dest)):
-                endpoint = location.endpoint_url or ""
-                meta.set_bucket(db, location.url, endpoint, lease.mirror, lease.generation)
+                meta.set_bucket(db, location.url, location.endpoint_url or "", lease.mirror, lease.generation)
                 if lease.continues:
                     meta.put(db, meta.ADOPTING, "1")
         with backed_up(db, dest):

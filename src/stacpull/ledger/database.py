@@ -30,7 +30,6 @@ Connection = sqlite3.Connection
 """An open ledger. Other packages pass it on; only this package runs SQL on it."""
 
 _ROWS = 64
-_PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.html)
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _FOREIGN = ("no such table", "no such column", "Could not decode")
 """How errors of SQLite and its Python module start if a file has content that a ledger never has."""
@@ -94,7 +93,7 @@ def is_disk_error(error: BaseException) -> bool:
 
 
 def _code(error: sqlite3.Error) -> int:
-    return (getattr(error, "sqlite_errorcode", 0) or 0) & _PRIMARY
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF  # the primary code (sqlite.org/rescode.html)
 
 
 def open_writer(

@@ -406,9 +406,8 @@ def record(
                 db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (asset.item_row, key))
         for one in failed:
             failing = (failed_state(one.failure), one.row, one.generation)
-            open_asset = db.execute(_FAILED, failing).fetchone()
-            if open_asset is not None:
-                put_failure(db, one.item_row, open_asset[0], one.failure, one.attempts, now)
+            if (asset := db.execute(_FAILED, failing).fetchone()) is not None:
+                put_failure(db, one.item_row, asset[0], one.failure, one.attempts, now)
                 if one.failure.kind is FailureKind.OUTSIDE:
                     clip = encoded_clip((area, 0, None))
                     db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, one.row))

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from stacpull.reports import FailureRecord, RunState  # not in the store process: it takes 10 ms
 
 _SHA256_BYTES = 32
-_ITEMS_AT_ONCE = 32
-"""Items per query. An item may have thousands of assets."""
+_ITEMS_AT_ONCE = 32  # items per query: an item may have thousands of assets
 _IS_STORED = f"(i.written <> {Written.NO} OR i.id IN (SELECT item FROM documents))"
 """SQL: the JSON of item `i` is in the mirror, or will be."""
 
@@ -221,9 +220,7 @@ def owner(db: sqlite3.Connection, asset: int) -> tuple[int, ItemId, str]:
 def document_path(db: sqlite3.Connection, item: ItemId | None, href: str) -> str | None:
     """Return the path, by ID or else by URL; None if the mirror neither has this JSON nor will write it."""
     select = f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {_IS_STORED}"
-    found = None
-    if item is not None:
-        found = db.execute(f"{select} AND {IS_ITEM}", id_values(item)).fetchone()
+    found = None if item is None else db.execute(f"{select} AND {IS_ITEM}", id_values(item)).fetchone()
     if found is None:  # a static tree, or an API that serves its items at other URLs
         has_href = "substr(i.href, -16) = substr(:href, -16) AND i.href = :href"
         found = db.execute(f"{select} AND {has_href} LIMIT 1", {"href": href}).fetchone()
