@@ -42,13 +42,9 @@ from stacpull.urls import wire_url
 
 _WHOLE = 200
 _SIZED_PER_KEY = 3
-_CLIPPED_PER_KEY = 12
-"""The same with `--clip`, because the part of a raster in the area varies."""
-_MOST_SIZED = 1_000
-"""Assets whose size is requested: each asset may have its own key."""
-_SIZED_AT_ONCE = 64
-_MOST_NAMED = 10_000
-"""Asset keys and hosts that are counted one by one."""
+_CLIPPED_PER_KEY = 12  # the same with `--clip`, because the part of a raster in the area varies
+_MOST_SIZED = 1_000  # assets whose size is requested: each asset may have its own key
+_MOST_NAMED = 10_000  # asset keys and hosts that are counted one by one
 _OTHERS = "others"
 
 
@@ -269,7 +265,7 @@ class _Estimate:
                 found[sample[0]].append(size)
 
         samples = [(key, asset) for key, assets in self._samples.items() for asset in assets]
-        await for_each(samples, measure, _SIZED_AT_ONCE)
+        await for_each(samples, measure, most=64)
         requests = self._network.counters.requests - before + self._tile_requests
         means = {key: sum(sizes) / len(sizes) for key, sizes in found.items()}
         if every := [size for sizes in found.values() for size in sizes]:

@@ -32,10 +32,8 @@ from stacpull.transfer.attempt import AssetFetcher, Fetcher
 from stacpull.transfer.checks import Check, expected_checks
 from stacpull.urls import filename_of
 
-_REMEMBERED = 512
-"""Hrefs."""
-_MOST_BYTES = 2 << 20
-"""Bytes of bodies."""
+_REMEMBERED = 512  # hrefs
+_MOST_BYTES = 2 << 20  # bytes of bodies
 
 
 class PartialFetching(Protocol):
@@ -193,10 +191,8 @@ class SharedDownloads(msgspec.Struct, eq=False):
             self.held -= first.weight
 
     async def _shared(self, job: Job, first: Download) -> Arrival | None:
-        shared = first.received
-        if shared is None or job.size not in {None, shared.size}:
-            return None
-        if job.checksum is not None and job.checksum != first.job.checksum:
+        shared, checksum = first.received, first.job.checksum
+        if shared is None or job.size not in {None, shared.size} or job.checksum not in {None, checksum}:
             return None
         content: memoryview | str | None = shared.body
         if content is None and self.destination.is_local:
@@ -238,8 +234,7 @@ class AdoptingFetcher(NamedTuple):
 
     async def _found(self, job: Job) -> Arrival | None:
         if job.name is not None:
-            path = path_in_dest(job.directory, job.name)
-            if not await asyncio.to_thread(self.destination.has, path):
+            if not await asyncio.to_thread(self.destination.has, path_in_dest(job.directory, job.name)):
                 return None
             if job.checksum is not None:
                 check = Check(job.checksum, "file:checksum")

@@ -77,12 +77,9 @@ T = TypeVar("T")
 
 Begin = Callable[[Connection, RunSpec, float, Mapping[str, Any]], Run]
 
-_TICK = 0.25
-"""Seconds between two progress events."""
-_SAVED_EVERY = 20
-"""Ticks after which the effort is saved."""
-_QUEUED_FOR_WORKERS = 4096
-"""Jobs that wait in addition with `--dask`: several messages to each worker."""
+_TICK = 0.25  # seconds between two progress events
+_SAVED_EVERY = 20  # ticks after which the effort is saved
+_QUEUED_FOR_WORKERS = 4096  # jobs that wait in addition with `--dask`: several messages to each worker
 
 
 @asynccontextmanager
@@ -107,9 +104,8 @@ async def opened_call(
     async with AsyncExitStack() as opened:
         if options.dashboard is not None:
             served = await asyncio.to_thread(require, "stacpull.outputs", "dashboard", "--dashboard")
-            token = options.dashboard_token
             dashboard = await opened.enter_async_context(
-                served(options.dashboard, token, address.name, on_event)
+                served(options.dashboard, options.dashboard_token, address.name, on_event)
             )
             if on_event is not None:
                 on_event(Notice("info", f"dashboard: {dashboard.url}"))
@@ -203,8 +199,7 @@ class MirrorCall(NamedTuple):
 
     @staticmethod
     async def _begin(workspace: Workspace, begin: Begin, spec: RunSpec, options: Options) -> Run:
-        now = SystemClock().time()
-        return await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
+        return await on_ledger(workspace, lambda db: begin(db, spec, SystemClock().time(), options.kept))
 
     async def _open_source(self, address: SourceAddress, options: Options) -> OpenedSource:
         """Start the store process, whose imports take as long as the first response, and open SOURCE."""
@@ -232,8 +227,7 @@ class MirrorRun:
         self._options, self._emit, self._started, self._network, source = opened
         self._clock, self._began = self._network.clock, self._network.clock.monotonic()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self._saved: dict[str, float] = {}
-        """The effort of this process that was already saved."""
+        self._saved: dict[str, float] = {}  # the effort of this process that was already saved
         self._cut_short = False
         """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
         network, options, selection = self._network, self._options, run.spec.selection

@@ -35,8 +35,7 @@ SLOTS = 80
 """Transfers at once by default. More than the 64 of a host: some assets wait for the store process."""
 _OWN_DESCRIPTORS = 36
 """For loop, ledger, lock, log, DEST and the current page. Measured: 20; the others are for lookups."""
-_PER_TRANSFER = 5
-"""Four connections, measured with three hosts per asset, and a part."""
+_PER_TRANSFER = 5  # four connections, measured with three hosts per asset, and a part
 _PATIENCE = 4
 """Stall timeouts without a response after which a host counts as down: two minutes by default."""
 
@@ -49,8 +48,7 @@ class SourceAddress(msgspec.Struct, frozen=True):
     query: dict[str, Secret]
     credential_names: tuple[str, ...]
     input_file: Path | None = None
-    named: bool = True
-    """True if the user named SOURCE in this command, False if it comes from a ledger."""
+    named: bool = True  # by the user, in this command; False if it comes from a ledger
 
 
 class Network(msgspec.Struct, frozen=True):
@@ -59,8 +57,7 @@ class Network(msgspec.Struct, frozen=True):
     secrets: Secrets
     policy: RetryPolicy
     address: SourceAddress
-    addresses: AddressPolicy
-    """The allowed addresses; worker processes use the same."""
+    addresses: AddressPolicy  # the allowed addresses; worker processes use the same
     slots: int
     per_host: int
     warn: Callable[[str], None]
@@ -99,8 +96,7 @@ def options_and_address(
         names.append("the user and password in SOURCE")
     query = {**options.query, **split.query}
     names += [f"the {name!r} parameter of SOURCE" for name in split.query if name not in options.query]
-    address = SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), input_file, named)
-    return options, address
+    return options, SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), input_file, named)
 
 
 @asynccontextmanager
@@ -132,10 +128,9 @@ async def open_network(
     logins = None if profile is None else profile.open(http, policy, clock, secrets, counters, warn)
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
     patience = _PATIENCE * options.stall_timeout
-    gates = Gates(per_host, options.concurrency, clock, patience=patience, notify=on_notice)
     client = Client(
         {name: http for name, scheme in SCHEMES.items() if scheme.is_web},
-        gates,
+        Gates(per_host, options.concurrency, clock, patience=patience, notify=on_notice),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,

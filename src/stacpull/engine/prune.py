@@ -21,8 +21,7 @@ from stacpull.ledger.runs import Run
 from stacpull.models import Failure, FailureKind, Json, NotFoundItem
 from stacpull.sources.item_reader import ItemReader
 
-_STRETCH = 500
-"""Items that are requested, and removed, at once."""
+_STRETCH = 500  # items that are requested, and removed, at once
 _UNTRUSTED = "and whose URL returns 404 or 410, but what the walk has found there is not shown either"
 
 

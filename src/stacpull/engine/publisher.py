@@ -31,8 +31,7 @@ from stacpull.models import Arrival, AssetFailure, Clip, Failure, FailureKind, U
 from stacpull.redact import Secrets
 from stacpull.store.protocol import Placement, Store
 
-GROUP = 512
-"""Waiting files with which a group is started. It takes all waiting files."""
+GROUP = 512  # waiting files with which a group is started; it takes all waiting files
 PACE, _PACE_OF_BUCKET = 0.25, 0.02
 """Seconds after which a group is started with fewer files. A bucket has no syncs to save."""
 
@@ -70,8 +69,7 @@ class Publisher:
         self.parts: list[Arrival] = []
         self.failures: list[AssetFailure] = []
         self.unchanged: list[UnchangedAsset] = []
-        self.final_items: list[int] = []
-        """Items whose JSON is written with the next group."""
+        self.final_items: list[int] = []  # their JSON is written with the next group
         self.placed: list[Arrival] = []
         self._written: dict[int, bytes | None] = {}
         """Assets, and the SHA-256 of item JSON: recorded after the next sync, which covers the renames."""

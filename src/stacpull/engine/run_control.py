@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from stacpull.engine.pool import Pool
     from stacpull.engine.walk import WalkSummary
 
-GRACE = 5.0
-"""Seconds that transfers in flight have after a stop."""
-_MOST_NAMED = 400
-"""Characters of asset keys in a warning."""
+GRACE = 5.0  # seconds that transfers in flight have after a stop
+_MOST_NAMED = 400  # characters of asset keys in a warning
 
 T = TypeVar("T")
 
@@ -130,8 +128,7 @@ async def timed_stop(
         except TimeoutError:
             stopping.reason = f"stopped after {seconds:,g} s, by --stop-after"
             if on_event is not None and not stopping.is_set():
-                text = f"Stopping after {seconds:,g} s (--stop-after): resume to continue."
-                on_event(Notice("info", text))
+                on_event(Notice("info", f"Stopping after {seconds:,g} s (--stop-after): resume to continue."))
         stopping.set()
 
     async with beside(pass_on()):

@@ -66,8 +66,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 @cache
 def _decoder(operation: Callable[..., Any]) -> msgspec.msgpack.Decoder[Any]:
-    hints = get_type_hints(operation)
-    types = tuple(kind for name, kind in hints.items() if name not in {"db", "return"})
+    types = tuple(kind for name, kind in get_type_hints(operation).items() if name not in {"db", "return"})
     return msgspec.msgpack.Decoder(tuple.__class_getitem__(types))
 
 
@@ -84,8 +83,7 @@ class StoreServer:
         self._failed: Exception | None = None
         self._secrets = Secrets()
         self._dest = self._ledger = Path()
-        self._checksum: Checksum | None = None
-        """The algorithm of the digest to record, as an empty checksum."""
+        self._checksum: Checksum | None = None  # the algorithm of the digest to record, as an empty checksum
         self._confirmed: tuple[int, object] = 0, None
         """The published parts and the counters that were sent last."""
 
@@ -201,8 +199,7 @@ class StoreServer:
 
     def _run_beside(self, work: Callable[[], object]) -> object:
         """Do blocking work in a thread. Meanwhile, write the bodies that arrive, and postpone messages."""
-        ended: list[object] = []
-        """The result or the error; the message that ends the wait, too."""
+        ended: list[object] = []  # the result or the error; also the message that ends the wait
 
         def run() -> None:
             try:

@@ -78,10 +78,8 @@ if TYPE_CHECKING:
 
 ITEMS_AT_ONCE = 100
 """Items that are planned at once: transfers need not wait for the thousand source items of a page."""
-_MOST_COLLECTIONS = 256
 _MOST_KEYS = 20
-_STREAMED = 1000
-"""Pending jobs read from the ledger at a time."""
+_STREAMED = 1000  # pending jobs read from the ledger at a time
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -245,7 +243,7 @@ class Walk:
         self._assets = assets or AssetFilter(selection)
         self._lookups = Lookups(self._source, network, selection)
         self._sample: Sample | None = None
-        self._collections = Recent[ItemId, None](_MOST_COLLECTIONS)
+        self._collections = Recent[ItemId, None](most=256)
         self._is_checked = False
         self._keeps_position = self._source.has_cursors and selection.sample is None
         self._following: str | None = None
