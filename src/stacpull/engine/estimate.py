@@ -46,6 +46,8 @@ _CLIPPED_PER_KEY = 12  # the same with `--clip`, because the part of a raster in
 _MOST_SIZED = 1_000  # assets whose size is requested: each asset may have its own key
 _MOST_NAMED = 10_000  # asset keys and hosts that are counted one by one
 _OTHERS = "others"
+_MOST_PATHS = 100_000
+"""Paths that are remembered: a layout that gives several items one path usually does so from the start."""
 
 
 async def plan(
@@ -110,6 +112,7 @@ class _Estimate:
         self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
         self._sampled = self._tile_requests = 0
         self._bytes = self._done = self._refused = self._source_items = self._unsigned = 0
+        self._paths, self._shared = set[tuple[str, str]](), ""
         self.items_seen = self._matched = 0
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
@@ -148,6 +151,8 @@ class _Estimate:
         if self._unsigned:
             lacking = "URLs that lack their signature or key, and may be refused"
             self._network.warn(f"{lacking}: {self._unsigned:,}.")
+        if self._shared:
+            self._network.warn(f"--layout gives several items the path {self._shared}: add {{item}} to it.")
         return PlanReport(
             items_seen=self.items_seen,
             items_matched=self._matched,
@@ -243,6 +248,12 @@ class _Estimate:
                     self._sampled += 1
                     sample.append(asset)
             self._done += asset.key in done
+            if asset.name is not None and not self._shared:
+                place = asset.directory, asset.name
+                if place in self._paths:
+                    self._shared = path_in_dest(*place)
+                elif len(self._paths) < _MOST_PATHS:
+                    self._paths.add(place)
             if self._urls is not None and asset.key not in done:
                 href = self._network.secrets.cut(asset.href)
                 path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
