@@ -66,21 +66,18 @@ def tried(connections: list[Any]) -> set[str]:
     return {str(address[0]) for address in connections}
 
 
-def addresses_tried(source: str, names: dict[str, list[list[str]]], target: str, **options: Any) -> list[str]:
+async def addresses_tried(
+    source: str, names: dict[str, list[list[str]]], target: str, **options: Any
+) -> list[str]:
     """Return the addresses that a run on `source` tries for `target`, after one request to SOURCE."""
-
-    async def course() -> list[str]:
-        Names(**names)
-        given = Options(retries=0, **options)
-        given, address = options_and_address(source, given)
-        async with open_network(address, given) as network:
-            for url in (source, target):
-                with watched_connections() as found, suppress(TransferError):
-                    async with network.client.open(Request(url)):
-                        pass
-            return sorted(tried(found))
-
-    return asyncio.run(course())
+    Names(**names)
+    given, address = options_and_address(source, Options(retries=0, **options))
+    async with open_network(address, given) as network:
+        for url in (source, target):
+            with watched_connections() as found, suppress(TransferError):
+                async with network.client.open(Request(url)):
+                    pass
+        return sorted(tried(found))
 
 
 @pytest.mark.parametrize(
@@ -96,15 +93,12 @@ def addresses_tried(source: str, names: dict[str, list[list[str]]], target: str,
         ("http://127.0.0.2:1/", {"a_lan": [[OTHER]]}, "http://a.lan:2/x", []),
     ],
 )  # fmt: skip
-def test_a_private_source_allows_only_its_own_address(
+async def test_a_private_source_allows_only_its_own_address(
     source: str, names: dict[str, list[list[str]]], target: str, expected: list[str]
 ) -> None:
-    assert addresses_tried(source, names, target) == expected
-    endpoint = S3Options(endpoint_url=source)
-    assert (
-        addresses_tried("http://gone.invalid/", {"gone_invalid": [[]], **names}, target, s3=endpoint)
-        == expected
-    )
+    assert await addresses_tried(source, names, target) == expected
+    names, endpoint = {"gone_invalid": [[]], **names}, S3Options(endpoint_url=source)
+    assert await addresses_tried("http://gone.invalid/", names, target, s3=endpoint) == expected
 
 
 @pytest.mark.parametrize("answer", [[INSIDE], [INSIDE, OTHER], ["169.254.1.1", INSIDE]])
@@ -195,31 +189,25 @@ async def interrupted(source: Source, dest: Path, **options: Any) -> None:
         ("src.lan", {"allow_private_hosts": True}, True),
     ],
 )
-def test_a_private_source_is_resumed_by_address_or_with_the_option(
+async def test_a_private_source_is_resumed_by_address_or_with_the_option(
     tmp_path: Path, name: str, options: dict[str, Any], resumed: bool
 ) -> None:
     """An address in the ledger is the user's; a name may now lead anywhere: the option is required."""
-
-    async def course() -> str | None:
-        async with Source(others=lambda _: Answer(body=b"data"), name=name) as source:
-            Names(src_lan=[["127.0.0.1"]], localhost=[["127.0.0.1"]])
-            source.features = [feature("i", {"a": source.url("/a")})]
-            await interrupted(source, tmp_path / "m")
-            requests = len(source.requests)
-            with watched_connections() as connections:
-                try:
-                    report = await resume(tmp_path / "m", options=Options(retries=0, **options))
-                except StacpullError as error:
-                    assert (len(source.requests), connections) == (requests, [])
-                    return str(error)
+    async with Source(others=lambda _: Answer(body=b"data"), name=name) as source:
+        Names(src_lan=[["127.0.0.1"]], localhost=[["127.0.0.1"]])
+        source.features = [feature("i", {"a": source.url("/a")})]
+        await interrupted(source, tmp_path / "m")
+        requests = len(source.requests)
+        resuming = resume(tmp_path / "m", options=Options(retries=0, **options))
+        if resumed:
+            report = await resuming
             assert report is not None
             assert report.state == "complete"
-            return None
-
-    message = asyncio.run(course())
-    assert (message is None) is resumed
-    if message is not None:
-        assert "--allow-private-hosts" in message
+            return
+        with watched_connections() as connections, pytest.raises(StacpullError) as caught:
+            await resuming
+        assert (len(source.requests), connections) == (requests, [])
+        assert "--allow-private-hosts" in str(caught.value)
 
 
 def page() -> Callable[[Request], Answer]:

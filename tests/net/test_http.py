@@ -5,12 +5,11 @@ Addresses, TLS and proxies are tested with whole commands, in `tests/security`.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from tests.net.conformance import Routes, TransportContract, World, opened
@@ -22,8 +21,6 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
-
-T = TypeVar("T")
 
 LOCAL = AddressPolicy(allow_private=True)
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -55,18 +52,12 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def served(answers: Mapping[str, Any], course: Callable[[Transport, WireServer], Awaitable[T]]) -> T:
-    """Return the result of a course, which gets a transport and a server with these answers."""
-
-    async def main() -> T:
-        async with WireServer(answers) as server:
-            http = transport()
-            try:
-                return await course(http, server)
-            finally:
-                await http.close()
-
-    return asyncio.run(main())
+@asynccontextmanager
+async def served(answers: Mapping[str, Any]) -> AsyncIterator[tuple[Transport, WireServer]]:
+    async with WireServer(answers) as server:
+        http = transport()
+        yield http, server
+        await http.close()
 
 
 async def fetched(http: Transport, request: Request, limit: int = 1_000_000) -> bytes:
@@ -93,8 +84,9 @@ async def failure_at(http: Transport, request: Request) -> Failure:
         (b"", FailureKind.NETWORK, "closed the connection"),
     ],
 )  # fmt: skip
-def test_invalid_responses_are_failures(raw: bytes, kind: FailureKind, words: str) -> None:
-    failure = served({"/": [raw]}, lambda http, server: failure_at(http, Request(server.url("/"))))
+async def test_invalid_responses_are_failures(raw: bytes, kind: FailureKind, words: str) -> None:
+    async with served({"/": [raw]}) as (http, server):
+        failure = await failure_at(http, Request(server.url("/")))
     assert (failure.kind, failure.status, failure.retryable, failure.free) == (kind, None, True, False)
     assert words in failure.message
 
@@ -109,16 +101,17 @@ def test_invalid_responses_are_failures(raw: bytes, kind: FailureKind, words: st
     ],
     ids=["more bytes", "more bytes, then the end", "a long field", "many fields"],
 )
-def test_what_only_our_connections_name_is_temporary_too(raw: bytes) -> None:
-    failure = served({"/": [raw]}, lambda http, server: failure_at(http, Request(server.url("/"))))
+async def test_what_only_our_connections_name_is_temporary_too(raw: bytes) -> None:
+    async with served({"/": [raw]}) as (http, server):
+        failure = await failure_at(http, Request(server.url("/")))
     assert failure.kind in {FailureKind.OVERLONG, FailureKind.SERVER}
     assert (failure.status, failure.retryable, failure.free) == (None, True, False)
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b""])
-def test_head_ends_with_the_fields(framing: bytes) -> None:
-    answers = {"/": [HEAD + framing + b"\r\n"]}
-    assert served(answers, lambda http, at: fetched(http, Request(at.url("/"), "HEAD"))) == b""
+async def test_head_ends_with_the_fields(framing: bytes) -> None:
+    async with served({"/": [HEAD + framing + b"\r\n"]}) as (http, server):
+        assert await fetched(http, Request(server.url("/"), "HEAD")) == b""
 
 
 @pytest.mark.parametrize(
@@ -132,12 +125,13 @@ def test_head_ends_with_the_fields(framing: bytes) -> None:
         ("ftp://127.0.0.1/x", FailureKind.SCHEME),
     ],
 )
-def test_unreachable_hosts_are_reported_by_kind(url: str, kind: FailureKind) -> None:
-    failure = served({}, lambda http, _: failure_at(http, Request(url)))
+async def test_unreachable_hosts_are_reported_by_kind(url: str, kind: FailureKind) -> None:
+    async with served({}) as (http, _):
+        failure = await failure_at(http, Request(url))
     assert (failure.kind, failure.retryable) == (kind, kind is FailureKind.NETWORK)
 
 
-def test_a_url_reaches_the_server_unchanged_but_for_what_no_request_line_may_contain() -> None:
+async def test_a_url_reaches_the_server_unchanged_but_for_what_no_request_line_may_contain() -> None:
     targets = {
         "/a%2Fb/%24value?sig=a%2Bb%3D%3D&x='(1)'": None,
         "/a/../b/./c": None,
@@ -147,27 +141,22 @@ def test_a_url_reaches_the_server_unchanged_but_for_what_no_request_line_may_con
         "/x\r\nEvil: 1": "/x%0D%0AEvil:%201",
     }
 
-    async def course(http: Transport, server: WireServer) -> list[str]:
+    async with served({}) as (http, server):
         for target in targets:
             await fetched(http, Request(server.url(target)))
-        assert all("evil" not in received.headers for received in server.requests)
-        return [received.target for received in server.requests]
-
-    assert served({}, course) == [sent or target for target, sent in targets.items()]
+    assert all("evil" not in received.headers for received in server.requests)
+    assert [one.target for one in server.requests] == [sent or target for target, sent in targets.items()]
 
 
-def test_the_fields_and_the_body_of_requests_on_one_connection() -> None:
+async def test_the_fields_and_the_body_of_requests_on_one_connection() -> None:
     """No cookie that a server set is sent back."""
-
-    async def course(http: Transport, server: WireServer) -> WireServer:
+    answers = {"/": [Answer(body=b"x" * 50_000, headers={"Set-Cookie": "a=b"})]}
+    async with served(answers) as (http, server):
         for decode in (False, True, False):
             await fetched(http, Request(server.url("/"), decode=decode))
         json = {"Content-Type": "application/json"}
         await fetched(http, Request(server.url("/"), "POST", json, b"{}"))
-        return server
-
-    answers = {"/": [Answer(body=b"x" * 50_000, headers={"Set-Cookie": "a=b"})]}
-    asset, page, again, search = served(answers, course).requests
+    asset, page, again, search = server.requests
     assert asset.headers["user-agent"].startswith("stacpull/")
     assert "(+https://" in asset.headers["user-agent"]
     assert (asset.headers["accept-encoding"], page.headers["accept-encoding"]) == ("identity", "gzip")

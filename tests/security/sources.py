@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from tests.items import collection, feature
 from tests.net.memory import Answer
 from tests.net.wire_server import Script, Scripted, WireServer, json_answer
 
-from stacpull import MirrorReport, Options, S3Options, Selection, mirror
+from stacpull import MirrorReport, Options, S3Options, Selection, sync
 from stacpull.net.transport import Request
 
 __all__ = ["COLLECTION", "Source", "data", "feature", "json_answer", "mirrored", "mirrored_here"]
@@ -35,14 +34,10 @@ def mirrored(
     **options: Any,
 ) -> MirrorReport:
     """Mirror a source, whose paths stand as hrefs in its items, and which is also the endpoint of S3."""
-
-    async def course() -> MirrorReport:
-        async with Source(features, others=others, routes=routes) as source:
-            s3 = S3Options(endpoint_url=source.url(""), no_sign_request=True, region="us-east-1")
-            given = Options(retries=0, s3=s3, **options)
-            return await mirror(source.api, dest, selection=Selection(**(selection or {})), options=given)
-
-    return asyncio.run(course())
+    with Source(features, others=others, routes=routes) as source:
+        s3 = S3Options(endpoint_url=source.url(""), no_sign_request=True, region="us-east-1")
+        given = Options(retries=0, s3=s3, **options)
+        return sync.mirror(source.api, dest, selection=Selection(**(selection or {})), options=given)
 
 
 def mirrored_here(directory: Path, **assets: bytes) -> Path:
@@ -52,7 +47,7 @@ def mirrored_here(directory: Path, **assets: bytes) -> Path:
         (directory / "cat" / key).write_bytes(content)
     source = directory / "cat/item.json"
     source.write_bytes(json.dumps(feature("i", {key: key for key in assets})).encode())
-    asyncio.run(mirror(str(source), directory / "m"))
+    sync.mirror(source, directory / "m")
     return directory / "m"
 
 

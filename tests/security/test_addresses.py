@@ -79,19 +79,15 @@ async def fetched(http: Transport, url: str) -> bytes | Failure:
         return error.failure
 
 
-def outcome(transport: str, host: str, addresses: Sequence[str], *, allow_private: bool = False) -> Any:
+async def outcome(transport: str, host: str, addresses: Sequence[str], *, allow_private: bool = False) -> Any:
     """Return the response of a host, and the connections that were tried for it."""
-
-    async def course() -> tuple[Any, list[object]]:
-        if addresses:
-            Names(addresses)
-        http = made(transport, allow_private=allow_private)
-        with watched_connections() as tried:
-            found = await fetched(http, f"http://{host}:1/latest/meta-data")
-        await http.close()
-        return found, tried
-
-    return asyncio.run(course())
+    if addresses:
+        Names(addresses)
+    http = made(transport, allow_private=allow_private)
+    with watched_connections() as tried:
+        found = await fetched(http, f"http://{host}:1/latest/meta-data")
+    await http.close()
+    return found, tried
 
 
 @pytest.mark.parametrize(
@@ -102,8 +98,8 @@ def outcome(transport: str, host: str, addresses: Sequence[str], *, allow_privat
         (["10.0.0.1", "::1", "169.254.1.1"], False),
     ],
 )
-def test_a_name_at_a_refused_address_gets_no_connection(transport, addresses, allow_private):
-    failure, tried = outcome(transport, "name.example", addresses, allow_private=allow_private)
+async def test_a_name_at_a_refused_address_gets_no_connection(transport, addresses, allow_private):
+    failure, tried = await outcome(transport, "name.example", addresses, allow_private=allow_private)
     assert (failure.kind, failure.retryable, tried) == (FailureKind.ADDRESS, False, [])
 
 
@@ -114,9 +110,9 @@ WRITTEN_LINK_LOCAL = ["169.254.169.254", "2852039166", "0xa9fea9fe", "0251.0376.
 
 
 @pytest.mark.parametrize("host", [*WRITTEN, *WRITTEN_LINK_LOCAL])
-def test_address_literals_in_any_notation_are_refused(transport: str, host: str) -> None:
+async def test_address_literals_in_any_notation_are_refused(transport: str, host: str) -> None:
     """Some are not taken for an address by anybody here; none is connected to."""
-    failure, tried = outcome(transport, host, ())
+    failure, tried = await outcome(transport, host, ())
     assert failure.kind in {FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.SCHEME}
     assert tried == []
 

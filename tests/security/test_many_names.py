@@ -33,27 +33,23 @@ def test_a_warning_names_few_excluded_asset_keys(tmp_path: Path) -> None:
     assert len(text) < 600
 
 
-def test_of_collections_that_items_link_to_few_are_kept() -> None:
+async def test_of_collections_that_items_link_to_few_are_kept() -> None:
     def linked(number: int) -> dict[str, Any]:
         links = [{"rel": "collection", "href": f"https://h.example/c{number}.json"}]
         return feature(f"i{number}", {}, collection=f"c{number}", links=links)
 
     reader = MemoryReader(lambda request: {"id": request.url.rpartition("/")[2].removesuffix(".json")})
 
-    async def course() -> FeaturesSource:
-        body = {"type": "FeatureCollection", "features": [linked(n) for n in range(MANY)]}
-        url = "https://h.example/items.json"
-        document = await MemoryReader({url: body}).read(PageRequest(url))
-        source = FeaturesSource(url, reader, document)
-        (start,) = await source.starts(Selection())
-        async for _ in source.pages(start, page_size=PageSize(), on_notice=lambda _: None):
-            pass
-        assert (await source.collection(f"c{MANY - 1}"))["id"] == f"c{MANY - 1}"
-        return source
-
-    source = asyncio.run(course())
+    body = {"type": "FeatureCollection", "features": [linked(n) for n in range(MANY)]}
+    url = "https://h.example/items.json"
+    document = await MemoryReader({url: body}).read(PageRequest(url))
+    source = FeaturesSource(url, reader, document)
+    (start,) = await source.starts(Selection())
+    async for _ in source.pages(start, page_size=PageSize(), on_notice=lambda _: None):
+        pass
+    assert (await source.collection(f"c{MANY - 1}"))["id"] == f"c{MANY - 1}"
     with pytest.raises(UsageError, match="No item of"):
-        asyncio.run(source.collection("c0"))
+        await source.collection("c0")
 
 
 def test_a_plan_counts_few_keys_and_hosts_one_by_one(tmp_path: Path) -> None:

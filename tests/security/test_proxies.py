@@ -112,7 +112,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
 @pytest.mark.parametrize("kind", UNUSABLE)
-def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+async def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
     dest: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, capfd: Any, kind: str, scheme: str
 ) -> None:
     proxy_url, expected = UNUSABLE[kind]
@@ -122,27 +122,21 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
             raise socket.gaierror(socket.EAI_NONAME, "unknown")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
 
-    async def course() -> str | None:
-        asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign, assignment]
-        tls = authority.server("far.example") if scheme == "https" else None
-        async with Source(tls=tls, name="far.example") as source, Proxy(source.port, user=USER) as proxy:
-            monkeypatch.setenv(f"{scheme.upper()}_PROXY", proxy_url.replace("{port}", str(proxy.port)))
-            given = options(ca_bundle=authority.bundle)
-            try:
-                report = await stacpull.mirror(f"{scheme}://far.example/collections/c", dest, options=given)
-                assert report.state == "complete"
-            except StacpullError as error:
-                return str(error)
-            return None
-
-    message = asyncio.run(course())
-    if expected is None:
-        assert message is None
-    else:
-        assert message is not None
-        assert expected in message
-        assert f"{scheme.upper()}_PROXY" in message
-        assert_secret_nowhere(dest, message, *capfd.readouterr())
+    asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign, assignment]
+    tls = authority.server("far.example") if scheme == "https" else None
+    async with Source(tls=tls, name="far.example") as source, Proxy(source.port, user=USER) as proxy:
+        monkeypatch.setenv(f"{scheme.upper()}_PROXY", proxy_url.replace("{port}", str(proxy.port)))
+        running = stacpull.mirror(
+            f"{scheme}://far.example/collections/c", dest, options=options(ca_bundle=authority.bundle)
+        )
+        if expected is None:
+            assert (await running).state == "complete"
+        else:
+            with pytest.raises(StacpullError) as caught:
+                await running
+            assert expected in str(caught.value)
+            assert f"{scheme.upper()}_PROXY" in str(caught.value)
+            assert_secret_nowhere(dest, str(caught.value), *capfd.readouterr())
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -63,7 +62,7 @@ def served(place: str, odd: str) -> tuple[str, Mapping[str, bytes]]:
     return path, {name: text.replace(ODD.encode(), value) for name, text in documents.items()}
 
 
-def mirrored(dest: Path, path: str, documents: Mapping[str, bytes]) -> tuple[MirrorReport, list[str]]:
+async def mirrored(dest: Path, path: str, documents: Mapping[str, bytes]) -> tuple[MirrorReport, list[str]]:
     """Mirror a server with these documents. Return the report and the warnings."""
     found: list[str] = []
 
@@ -71,23 +70,20 @@ def mirrored(dest: Path, path: str, documents: Mapping[str, bytes]) -> tuple[Mir
         if isinstance(event, Notice) and event.level == "warning":
             found.append(event.text)
 
-    async def course() -> MirrorReport:
-        answers: dict[str, list[Scripted]] = {"/data": [Answer(body=b"data")]}
-        async with WireServer(answers) as server:
-            host = server.url("").removeprefix("http://").encode()
-            for name, text in documents.items():
-                headers = {"Content-Type": "application/json"}
-                answers[name] = [Answer(body=text.replace(b"{host}", host), headers=headers)]
-            return await mirror(server.url(path), dest, on_event=hear)
-
-    return asyncio.run(course()), found
+    answers: dict[str, list[Scripted]] = {"/data": [Answer(body=b"data")]}
+    async with WireServer(answers) as server:
+        host = server.url("").removeprefix("http://").encode()
+        for name, text in documents.items():
+            headers = {"Content-Type": "application/json"}
+            answers[name] = [Answer(body=text.replace(b"{host}", host), headers=headers)]
+        return await mirror(server.url(path), dest, on_event=hear), found
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("odd", "read"), VALUES)
-def test_an_item_that_is_not_strict_json_is_mirrored_and_reported(tmp_path, place, odd, read):
+async def test_an_item_that_is_not_strict_json_is_mirrored_and_reported(tmp_path, place, odd, read):
     path, documents = served(place, odd)
-    report, warnings = mirrored(tmp_path / "m", path, documents)
+    report, warnings = await mirrored(tmp_path / "m", path, documents)
     assert (report.state, report.items_done) == ("complete", 3)
     assert report.exit_code == 0
     written = orjson.loads((tmp_path / "m/c/b/b.json").read_bytes())
@@ -95,9 +91,9 @@ def test_an_item_that_is_not_strict_json_is_mirrored_and_reported(tmp_path, plac
     assert len([text for text in warnings if "strict JSON" in text]) == 1
 
 
-def test_one_document_of_a_file_is_named(tmp_path: Path) -> None:
+async def test_one_document_of_a_file_is_named(tmp_path: Path) -> None:
     lines = b"\n".join(json.dumps(item(f"i{number}", odd=float("nan"))).encode() for number in range(80))
-    report, warnings = mirrored(tmp_path, "/items.ndjson", {"/items.ndjson": lines})
+    report, warnings = await mirrored(tmp_path, "/items.ndjson", {"/items.ndjson": lines})
     assert report.items_done == 80
     (warning,) = [text for text in warnings if "strict JSON" in text]
     assert warning.startswith("line 1 of ")

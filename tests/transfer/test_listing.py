@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from tests.transfer.origin import ReceivedRequest, Reply, client, origin
@@ -17,7 +17,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.prefixes import ListedObject
 from stacpull.transfer import s3
 from stacpull.transfer.s3 import list_prefix, listed_page
-from stacpull_replicas import MemoryStore, S3Access, S3Replica
+from stacpull_replicas import MemoryStore, S3Replica
 
 ODD = [
     "a b.tif",
@@ -35,38 +35,28 @@ STORE = {
 }
 
 
-def on_replica(
-    act: Callable[[Client, S3Replica], Awaitable[None]],
-    rules: S3Access | None = None,
-    options: S3Options | None = None,
-) -> None:
-    async def live() -> None:
-        async with (
-            S3Replica(store=MemoryStore(STORE), access=rules or access(), record=True) as replica,
-            client(Given(endpoint_url=replica.s3_url), options) as opened,
-        ):
-            await act(opened, replica)
-
-    asyncio.run(live())
+@asynccontextmanager
+async def on_replica(*, anonymous: bool = False) -> AsyncIterator[tuple[Client, S3Replica]]:
+    async with (
+        S3Replica(store=MemoryStore(STORE), access=access(anonymous=anonymous), record=True) as replica,
+        client(Given(endpoint_url=replica.s3_url), S3Options(no_sign_request=anonymous)) as opened,
+    ):
+        yield opened, replica
 
 
 @pytest.mark.parametrize("anonymous", [False, True])
-def test_names_of_any_kind_are_listed_unchanged(anonymous: bool) -> None:
-    async def act(opened: Client, _replica: S3Replica) -> None:
+async def test_names_of_any_kind_are_listed_unchanged(anonymous: bool) -> None:
+    async with on_replica(anonymous=anonymous) as (opened, _):
         found = await list_prefix(opened, "s3://odd/p/")
         assert set(found) == {ListedObject(name, len(name.encode())) for name in ODD}
 
-    on_replica(act, access(anonymous=anonymous), S3Options(no_sign_request=anonymous))
 
-
-def test_a_long_listing_is_read_page_by_page() -> None:
-    async def act(opened: Client, replica: S3Replica) -> None:
+async def test_a_long_listing_is_read_page_by_page() -> None:
+    async with on_replica() as (opened, replica):
         found = await list_prefix(opened, "s3://many/n/")
         assert [one.name for one in found] == [f"{number:04d}" for number in range(2100)]
         assert sum(one.size for one in found) == 2100
         assert [record.status for record in replica.requests] == [200, 200, 200]
-
-    on_replica(act)
 
 
 def document(*keys: str, token: str = "", sized: str = "<Size>1</Size>") -> bytes:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, client, origin
+from tests.transfer.origin import Origin, ReceivedRequest, Reply, Thing, client, origin
 from tests.transfer.part_files import PART, PartFiles, part_files
 
 from stacpull.models import Arrival, Job, Validator
@@ -52,20 +53,19 @@ def thing(**known: object) -> Served:
     return Served(DATA, headers=RANGES, **known)  # type: ignore[arg-type] # fields of Thing
 
 
-Act = Callable[[Fetcher, Origin, PartFiles, Client], Awaitable[None]]
+@pytest.fixture
+def parts() -> Iterator[PartFiles]:
+    with part_files() as opened:
+        yield opened
 
 
-def run(answer: Answer, act: Act, *, stall_timeout: float = 20.0) -> None:
-    async def live() -> None:
-        async with origin(answer) as served, client(stall_timeout=stall_timeout) as opened:
-            parts.origin = href_hash(job(served).href)
-            fetcher = Fetcher(opened, parts)
-            await act(fetcher, served, parts, opened)
-            gates = list(opened.gates)
-        assert [gate.in_use for gate in gates] == [0] * len(gates)
-
-    with part_files() as parts:
-        asyncio.run(live())
+@asynccontextmanager
+async def fetching(parts: PartFiles) -> AsyncIterator[tuple[Fetcher, Origin, Client]]:
+    async with origin(thing()) as served, client(stall_timeout=20.0) as opened:
+        parts.origin = href_hash(job(served).href)
+        yield Fetcher(opened, parts), served, opened
+        gates = list(opened.gates)
+    assert [gate.in_use for gate in gates] == [0] * len(gates)
 
 
 def job(served: Origin) -> Job:
@@ -85,10 +85,11 @@ def is_whole(received: Arrival, parts: PartFiles) -> bool:
 
 
 @pytest.mark.parametrize("connections", [1, 4])
-def test_only_the_gaps_are_requested(connections: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_the_gaps_are_requested(
+    connections: int, parts: PartFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attempt, "_CONNECTIONS", connections)
-
-    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles, opened: Client) -> None:
+    async with fetching(parts) as (fetcher, served, opened):
         have = (0, 3 * MIB), (8 * MIB, 10 * MIB), (10 * MIB + 5, 20 * MIB)
         await parts.park(*((at, DATA[at:end]) for at, end in have), validator=V1, total=len(DATA))
         assert is_whole(await fetcher.fetch(job(served)), parts)
@@ -98,12 +99,10 @@ def test_only_the_gaps_are_requested(connections: int, monkeypatch: pytest.Monke
             # one chunk of the gap is written, and others arrive, before the first connection is closed
             assert opened.counters.bytes_fetched <= 9 * MIB + 5 + 4 * CHUNK
 
-    run(thing(), act)
-
 
 @pytest.mark.parametrize("delay", [0.01, 0.03, 0.06, 0.1, 0.15])
-def test_a_part_cancelled_at_any_moment_is_correct(delay: float) -> None:
-    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles, _client: Client) -> None:
+async def test_a_part_cancelled_at_any_moment_is_correct(delay: float, parts: PartFiles) -> None:
+    async with fetching(parts) as (fetcher, served, _):
         try:
             async with asyncio.timeout(delay):
                 await fetcher.fetch(job(served))
@@ -114,5 +113,3 @@ def test_a_part_cancelled_at_any_moment_is_correct(delay: float) -> None:
             have = read_about(parts.directory / PART)[1]
             assert all(data[start:end] == DATA[start:end] for start, end in have)
         assert is_whole(await fetcher.fetch(job(served)), parts)
-
-    run(thing(), act)
