@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.net.memory import Answer
+from tests.net.names import Names
 from tests.net.test_http import watched_connections
 from tests.net.wire_server import WireServer
 from tests.security.sources import Source, feature, json_answer
@@ -43,23 +43,6 @@ def far(monkeypatch: pytest.MonkeyPatch) -> None:
         return None if address == FAR else judged(address)
 
     monkeypatch.setattr(addresses, "refused_outside", refused_outside)
-
-
-class Names:
-    """In place of the loop's lookup: each lookup of a name gives its next answer, the last one for ever."""
-
-    def __init__(self, **answers: list[list[str]]) -> None:
-        self.answers = {name.replace("_", "."): list(found) for name, found in answers.items()}
-        self.lookups: list[str] = []
-        asyncio.get_running_loop().getaddrinfo = self.look_up  # type: ignore[method-assign]
-
-    async def look_up(self, host: str, port: int | str | None, **_options: Any) -> list[Any]:
-        self.lookups.append(host)
-        answers = self.answers.get(host, [[host]])
-        found = answers.pop(0) if len(answers) > 1 else answers[0]
-        if not found:
-            raise socket.gaierror(socket.EAI_NONAME, "unknown")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port or 0))) for address in found]
 
 
 def tried(connections: list[Any]) -> set[str]:

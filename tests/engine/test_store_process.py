@@ -98,10 +98,6 @@ async def test_after_a_failed_sync_only_the_end_is_recorded(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = StoreEvents()
-
-    def fails(*_: object) -> None:
-        raise DestinationError("The destination's disk failed to store data.")
-
     async with opened(tmp_path, events) as store:
         monkeypatch.setattr(LocalStore, "sync", fails)
         store.outcomes.put(jobs[0], received(jobs[0], b"x"))
@@ -114,6 +110,10 @@ async def test_after_a_failed_sync_only_the_end_is_recorded(
     bench = await asyncio.to_thread(Bench, tmp_path)
     assert (await asyncio.to_thread(bench.states))["a"] == 1
     await asyncio.to_thread(bench.close)
+
+
+def fails(*_: object) -> None:
+    raise DestinationError("The destination's disk failed to store data.")
 
 
 class SlowSync:
@@ -158,9 +158,6 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
 async def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> None:
-        raise DestinationError("The destination's disk failed to store data.")
-
     async def course() -> None:
         async with opened(tmp_path, StoreEvents()) as store:
             monkeypatch.setattr(LocalStore, "sync", fails)

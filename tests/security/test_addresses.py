@@ -6,9 +6,7 @@ audit hook, and for the command itself, which runs on uvloop, by strace.
 
 from __future__ import annotations
 
-import asyncio
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +16,7 @@ from typing import Any
 import pytest
 from tests.net.conformance import opened
 from tests.net.memory import Answer
+from tests.net.names import Names
 from tests.net.test_http import watched_connections
 from tests.net.wire_server import WireServer
 from tests.security.proxy import Proxy
@@ -46,26 +45,6 @@ INSIDE = ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.1.2.3", "192.168.1.1", "17
           "fc00::1", "fd12:3456::1", "240.0.0.1", "::127.0.0.1"]  # fmt: skip
 
 
-class Names:
-    """In place of the loop's lookup: each call gives the next answer, the last one for ever after."""
-
-    def __init__(self, *answers: Sequence[str]) -> None:
-        self.answers = list(answers)
-        self.lookups = 0
-        asyncio.get_running_loop().getaddrinfo = self.look_up  # type: ignore[method-assign]
-
-    async def look_up(self, host: str, port: int | str | None, **_options: Any) -> list[Any]:
-        found = self.answers[min(self.lookups, len(self.answers) - 1)]
-        self.lookups += 1
-        return [self._info(address, int(port or 0)) for address in found]
-
-    @staticmethod
-    def _info(address: str, port: int) -> Any:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        place = (address, port, 0, 0) if ":" in address else (address, port)
-        return family, socket.SOCK_STREAM, 6, "", place
-
-
 def made(transport: str, *, allow_private: bool) -> Transport:
     settings = HttpSettings(AddressPolicy(allow_private=allow_private))
     return HttpTransport(settings) if transport == "aiohttp" else WebTransport(settings)
@@ -82,7 +61,7 @@ async def fetched(http: Transport, url: str) -> bytes | Failure:
 async def outcome(transport: str, host: str, addresses: Sequence[str], *, allow_private: bool = False) -> Any:
     """Return the response of a host, and the connections that were tried for it."""
     if addresses:
-        Names(addresses)
+        Names(name_example=[list(addresses)])
     http = made(transport, allow_private=allow_private)
     with watched_connections() as tried:
         found = await fetched(http, f"http://{host}:1/latest/meta-data")
@@ -120,17 +99,17 @@ async def test_address_literals_in_any_notation_are_refused(transport: str, host
 async def test_the_checked_address_is_the_one_connected_to(transport: str) -> None:
     """A name that changes between two lookups: there is one lookup for a connection, and one for the next."""
     async with WireServer({"/": [Answer(body=b"hello", headers={"Connection": "close"})]}) as server:
-        names = Names(["127.0.0.1"], ["169.254.169.254"])
+        names = Names(rebinding_example=[["127.0.0.1"], ["169.254.169.254"]])
         url = server.url("/", "rebinding.example")
         first_http = made(transport, allow_private=True)
         with watched_connections() as tried:
             first = await fetched(first_http, url)
-            lookups = names.lookups
+            lookups = list(names.lookups)
             await first_http.close()
             second_http = made(transport, allow_private=True)
             second = await fetched(second_http, url)
             await second_http.close()
-    assert (first, lookups) == (b"hello", 1)
+    assert (first, lookups) == (b"hello", ["rebinding.example"])
     assert second.kind is FailureKind.ADDRESS
     assert [address[0] for address in tried] == ["127.0.0.1"]  # type: ignore[index]
 

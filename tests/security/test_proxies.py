@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.net.memory import Answer
+from tests.net.names import Names
 from tests.security.authority import Authority
 from tests.security.proxy import Proxy
 from tests.security.sources import Source, feature
@@ -116,13 +115,7 @@ async def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
     dest: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, capfd: Any, kind: str, scheme: str
 ) -> None:
     proxy_url, expected = UNUSABLE[kind]
-
-    async def look_up(host: str, port: int, **_options: Any) -> list[Any]:
-        if not host.startswith("127."):
-            raise socket.gaierror(socket.EAI_NONAME, "unknown")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
-
-    asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign, assignment]
+    Names(**{"far.example": [[]], "no-such-proxy.invalid": [[]]})
     tls = authority.server("far.example") if scheme == "https" else None
     async with Source(tls=tls, name="far.example") as source, Proxy(source.port, user=USER) as proxy:
         monkeypatch.setenv(f"{scheme.upper()}_PROXY", proxy_url.replace("{port}", str(proxy.port)))

@@ -37,13 +37,6 @@ def parts(staged: StagedParts) -> Path:
     return staged.path
 
 
-def writing(directory: Path, act: Callable[[FilePart], Awaitable[object]]) -> None:
-    async def write() -> None:
-        await act(await (await opened_parts(directory)).create(1, 1, V1, len(DATA)))
-
-    asyncio.run(write())
-
-
 def park(directory: Path, have: Spans = HAVE, row: int = 1) -> None:
     async def write() -> None:
         part = await (await opened_parts(directory)).create(row, 1, V1, len(DATA))
@@ -64,17 +57,15 @@ def listed(directory: Path) -> list[str]:
 # --- what a kill leaves ----------------------------------------------------------------------------------
 
 
-def test_every_piece_is_recorded_once_it_is_written(parts: Path) -> None:
-    async def write(part: FilePart) -> None:
-        for start, end in ((0, 10), (10, 30), (50, 90)):
-            await part.put([(start, DATA[start:end])])
-            assert (await asyncio.to_thread(read_about, parts / "1.1.part"))[1] == part.have
-        with pytest.raises(RuntimeError, match="gaps"):
-            await part.finish()
-        await part.put([(30, DATA[30:50])])
+async def test_every_piece_is_recorded_once_it_is_written(parts: Path) -> None:
+    part = await (await opened_parts(parts)).create(1, 1, V1, len(DATA))
+    for start, end in ((0, 10), (10, 30), (50, 90)):
+        await part.put([(start, DATA[start:end])])
+        assert (await asyncio.to_thread(read_about, parts / "1.1.part"))[1] == part.have
+    with pytest.raises(RuntimeError, match="gaps"):
         await part.finish()
-
-    writing(parts, write)
+    await part.put([(30, DATA[30:50])])
+    await part.finish()
     assert listed(parts) == ["1.1.90.whole"]
 
 
@@ -143,18 +134,16 @@ def test_old_bytes_are_removed_before_the_new_description_is_written(parts: Path
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("full_file", ["part", "description"])
 @pytest.mark.parametrize("end", [FilePart.discard, FilePart.park])
-def test_a_part_on_a_full_disk_raises_and_can_be_closed(parts, full_file, end):
-    async def write(part: FilePart) -> None:
-        await part.put([(0, DATA[:10])])
-        full = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(full, part.fileno() if full_file == "part" else part._log)
-        os.close(full)
-        with pytest.raises(DestinationError, match="full"):
-            await part.put([(10, DATA[10:50])])
-        assert part.have == (Span(0, 10),)
-        await end(part)
-
-    writing(parts, write)
+async def test_a_part_on_a_full_disk_raises_and_can_be_closed(parts, full_file, end):
+    part = await (await opened_parts(parts)).create(1, 1, V1, len(DATA))
+    await part.put([(0, DATA[:10])])
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, part.fileno() if full_file == "part" else part._log)
+    os.close(full)
+    with pytest.raises(DestinationError, match="full"):
+        await part.put([(10, DATA[10:50])])
+    assert part.have == (Span(0, 10),)
+    await end(part)
     assert listed(parts) == ([] if end is FilePart.discard else ["1.1.about", "1.1.part"])
 
 
