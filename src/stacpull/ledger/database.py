@@ -281,7 +281,7 @@ def copy_ledger(dest: Path, to: Path) -> None:
             copy.execute("PRAGMA synchronous = OFF")
             db.backup(copy)
             meta.put(copy, meta.ADOPTING, "1")
-            meta.put(copy, meta.BOOT, None)  # another work directory has no boot mark: that is no failed sync
+            meta.put(copy, meta.BOOT, None)  # another work directory has no boot mark: no sync failed
             copy.commit()
             copy.execute("PRAGMA journal_mode = DELETE")
 

@@ -37,7 +37,7 @@ _ENTITY = re.compile(r"&(?:(lt|gt|amp|apos|quot)|#(?:[xX]([0-9A-Fa-f]{1,6})|([0-
 _NAMED = {"lt": "<", "gt": ">", "amp": "&", "apos": "'", "quot": '"'}
 _LAST_CHARACTER = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
-"""Halves of a pair in UTF-16, no characters: UTF-8 cannot hold them (RFC 3629, section 3)."""
+"""Halves of a pair in UTF-16, not characters: UTF-8 cannot hold them (RFC 3629, section 3)."""
 
 
 class Item(NamedTuple):
