@@ -43,24 +43,21 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             checkpoint = None if request is None else request.url
         live = is_held(place.work)
         assets, items = runs.asset_counters(db), views.item_totals(db)
+        of_run = ("runs", "started", "ended", "source", "selection", "reason", "assets_skipped")
         return StatusReport(
+            **{name: run[name] for name in of_run},
             **assets,
             **items,
             **views.special_assets(db),
             state=views.state_now(run["state"], live=live),
             items_seen=max(run["most_seen"] or 0, items["items_matched"]),  # runs may see different items
             assets_planned=assets["assets_done"] + assets["assets_failed"] + assets["assets_pending"],
-            assets_skipped=run["assets_skipped"],
             assets_unproven=views.unproven(db),
             bytes_fetched=run["all_bytes_fetched"],
             seconds=round(run["all_seconds"], 3),
             requests=run["all_requests"],
             retries=run["all_retries"],
             run=run["id"],
-            runs=run["runs"],
-            started=run["started"],
-            ended=run["ended"],
-            source=run["source"],
             dest=place.name,
             work=None if place.bucket is None else str(place.work),
             checkpoint=checkpoint,
@@ -68,9 +65,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             live=live,
             pid=holder(place.work) if live else None,
             rate=run["bytes_fetched"] / run["seconds"] if run["seconds"] else None,
-            selection=run["selection"],
             last_errors=tuple(views.failures(db, newest=5)),
-            reason=run["reason"],
         )
 
 

@@ -49,10 +49,9 @@ class Pruning:
             f"{count(unread, 'link or item', 'links or items')} of this walk could not be read, and may lead "
             "to the missing items": unread,
         }
-        for reason, holds in reasons.items():
-            if holds:
-                self._warn(f"Nothing was pruned: {reason}.")
-                return
+        if obstacles := [reason for reason, holds in reasons.items() if holds]:
+            self._warn(f"Nothing was pruned: {obstacles[0]}.")
+            return
         gone, after, kept = 0, 0, Counter[str]()
         while stretch := await self._call(
             "items_not_found", run, after, _STRETCH, returns=list[NotFoundItem]
