@@ -98,11 +98,7 @@ class _Estimate:
     """
 
     def __init__(
-        self,
-        task: WalkTask,
-        sets: list[ItemSet],
-        ledger: Connection | None,
-        urls: TextIO | None,
+        self, task: WalkTask, sets: list[ItemSet], ledger: Connection | None, urls: TextIO | None
     ) -> None:
         self._task, self._network, self._emit = task, task.network, task.on_event
         self._seen, self._primary, self._linked = sets

@@ -42,10 +42,7 @@ class PartialFetching(Protocol):
     def may_clip(self, media_type: str | None, href: str) -> bool: ...
 
     async def size(self, client: Client, href: str, media_type: str | None) -> tuple[int, int] | None:
-        """Return the bytes and requests of the part of an asset, None if it would be fetched whole.
-
-        Raises `TransferError` if its header cannot be read.
-        """
+        """Return bytes and requests of the part, None if it is fetched whole. May raise `TransferError`."""
 
     def fetcher(
         self,

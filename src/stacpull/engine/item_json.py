@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from stacpull.catalog.item import (
-    as_sent,
-    encode_item,
-    is_own_document,
-    item_document,
-    unchanged_document,
-)
+from stacpull.catalog.item import as_sent, encode_item, is_own_document, item_document, unchanged_document
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.models import Json

@@ -166,10 +166,9 @@ class MirrorCall(NamedTuple):
     async def from_ledger(
         self, workspace: Workspace, spec: RunSpec, begin: Begin = runs.begin
     ) -> MirrorReport:
-        """Make a run whose SOURCE is in DEST.
+        """Make a run whose SOURCE is in DEST. `begin` comes last, because it writes.
 
-        `fixed` options always apply, `kept` ones where the command has the default. `begin` comes last: it
-        writes.
+        `fixed` options always apply, `kept` ones where the command has the default.
         """
         work = self.dest.work
         input_file = await asyncio.to_thread(path_of_input, work, spec.source)

@@ -252,10 +252,7 @@ class TransferTools(msgspec.Struct, Generic[JobT, ResultT], frozen=True):
 
 
 class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
-    """`first` completes a first attempt that was started at `since`.
-
-    An href from a document that was read within this attempt is current: if refused, the failure is final.
-    """
+    """An href from a document that was read within this attempt is current: a refusal of it is final."""
 
     job: JobT
     tools: TransferTools[JobT, ResultT]

@@ -41,10 +41,7 @@ async def walk_and_transfer(
     stop: asyncio.Event,
     broken: asyncio.Future[BaseException],
 ) -> None:
-    """A stop cancels the walk, and the pool a few seconds later.
-
-    The result of `broken` is an error after which nothing can be written any more; it is raised.
-    """
+    """A stop cancels the walk, and the pool after `GRACE`. An error in `broken` ends both, and is raised."""
     unreadable: StacpullError | None = None
 
     async def walked() -> None:

@@ -127,10 +127,7 @@ class Channel(asyncio.Protocol, Generic[M]):
 
 
 class OutcomeSender(OutcomeSink[Job, Arrival | None]):
-    """Sends the outcomes of a pool, on one event loop. `on_broken`: nothing can be written any more.
-
-    Bodies of more than `longest` bytes are written to `destination`.
-    """
+    """For one event loop. Bodies of more than `longest` bytes are written to `destination` here."""
 
     def __init__(
         self,
@@ -259,10 +256,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
 
 
 class StoreClient:
-    """The interface to the store process, for one event loop.
-
-    `on_broken` gets the error after which nothing can be written.
-    """
+    """For one event loop. `on_broken` gets the error after which nothing can be written."""
 
     def __init__(
         self,
@@ -322,9 +316,8 @@ class StoreClient:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # bytes, if the system allows it
         await self._channel.open(sock)
         dest, secrets = os.fsencode(self._work), self._secrets.revealed()
-        self._channel.send(
-            messages.Open(dest, self._bucket, self._run.id, self._checksum, secrets, variables)
-        )
+        opening = messages.Open(dest, self._bucket, self._run.id, self._checksum, secrets, variables)
+        self._channel.send(opening)
 
     def stop(self) -> None:
         self._channel.send(messages.StopEarly())

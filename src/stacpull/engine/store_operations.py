@@ -1,4 +1,4 @@
-"""What the network process calls in the store process, besides functions of the ledger."""
+"""What the network process calls in the store process, besides functions of the ledger (`OPERATIONS`)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,7 @@ _CATALOG_PATIENCE = 3.0
 
 
 class StoreOperations(Publisher):
-    """What the network process calls, besides functions of the ledger (`OPERATIONS`). Values are plain.
-
-    Every method raises `DestinationError` if the disk or the ledger fails.
-    """
+    """Arguments and results are plain. Methods raise `DestinationError` if the disk or the ledger fails."""
 
     @cached_property
     def planner(self) -> Planner:

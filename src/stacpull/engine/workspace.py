@@ -97,11 +97,7 @@ def _ledger_of(destination: Store) -> Iterator[Connection]:
     """
     staged, covered = destination.staged, destination.covers_ledger
     with closing(
-        open_writer(
-            staged.work,
-            journal="delete" if is_on_network(staged.fd) else "wal",
-            durable=not covered,
-        )
+        open_writer(staged.work, journal="delete" if is_on_network(staged.fd) else "wal", durable=not covered)
     ) as db:
         first: BaseException | None = None
         try:

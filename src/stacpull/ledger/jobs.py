@@ -285,10 +285,7 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
 
 
 def reserve(
-    db: sqlite3.Connection,
-    arrivals: list[Arrival],
-    items: Sequence[int] = (),
-    clips: Mapping[int, Clip] = {},
+    db: sqlite3.Connection, arrivals: list[Arrival], items: Sequence[int] = (), clips: Mapping[int, Clip] = {}
 ) -> tuple[list[Arrival], list[AssetFailure]]:
     """Reserve names; return what may be renamed, perhaps to other names, and failures for taken names.
 

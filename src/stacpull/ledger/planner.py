@@ -247,10 +247,7 @@ class Planner:
         update_item_states(self._db, (row for row in changed if row is not None))
 
     def _write(self, now: float) -> set[int]:
-        """Write the rows of the batch. New assets whose path is taken get another name, or fail.
-
-        Return the items of those that fail.
-        """
+        """Write the batch. New assets whose path is taken get another name, or fail: return their items."""
         db = self._db
         insert_rows(db, _INTO_ITEMS, self._items, _KNOWN_ITEM)
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
