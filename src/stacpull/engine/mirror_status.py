@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from stacpull.arguments import instance
 from stacpull.config.options import Options
@@ -43,12 +44,11 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             checkpoint = None if request is None else request.url
         live = is_held(place.work)
         assets, items = runs.asset_counters(db), views.item_totals(db)
+        counts: dict[str, Any] = {**assets, **items, **views.special_assets(db)}
         of_run = ("runs", "started", "ended", "source", "selection", "reason", "assets_skipped")
         return StatusReport(
+            **counts,
             **{name: run[name] for name in of_run},
-            **assets,
-            **items,
-            **views.special_assets(db),
             state=views.state_now(run["state"], live=live),
             items_seen=max(run["most_seen"] or 0, items["items_matched"]),  # runs may see different items
             assets_planned=assets["assets_done"] + assets["assets_failed"] + assets["assets_pending"],
