@@ -22,7 +22,7 @@ async def free_slots(sender: OutcomeSender) -> int:
     return taken
 
 
-def test_unconfirmed_bytes_are_limited_and_bodies_keep_their_order(
+async def test_unconfirmed_bytes_are_limited_and_bodies_keep_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_client, "_BATCH", 1)
@@ -33,23 +33,20 @@ def test_unconfirmed_bytes_are_limited_and_bodies_keep_their_order(
         if isinstance(message, Arrivals):
             sent.extend(one.row for one in message.arrivals)
 
-    async def course(destination: LocalStore) -> None:
-        sender = OutcomeSender(
-            destination, send, Secrets(), longest=100, checksum="sha256", on_broken=errors.append, slots=64
-        )
-        assert await sender.take_slots(8) == 8
-        for row in range(8):
-            job = Job(row, 1, 0, "a", "https://b.example/a", None, "c/i", f"{row}.tif")
-            sender.put(job, arrival_of(job, 10, "f", None, b"x" * 10))
-        assert sent == [0, 1, 2]
-        assert await free_slots(sender) == 64 - 8
-        sender.bodies_written(1)
-        sender.bodies_written(1)
-        assert sent == [0, 1, 2, 3, 4]
-        assert await free_slots(sender) == 64 - 6
-        await sender.flush()
-
-    destination = LocalStore(tmp_path)
-    asyncio.run(course(destination))
+    destination = await asyncio.to_thread(LocalStore, tmp_path)
+    sender = OutcomeSender(
+        destination, send, Secrets(), longest=100, checksum="sha256", on_broken=errors.append, slots=64
+    )
+    assert await sender.take_slots(8) == 8
+    for row in range(8):
+        job = Job(row, 1, 0, "a", "https://b.example/a", None, "c/i", f"{row}.tif")
+        sender.put(job, arrival_of(job, 10, "f", None, b"x" * 10))
+    assert sent == [0, 1, 2]
+    assert await free_slots(sender) == 64 - 8
+    sender.bodies_written(1)
+    sender.bodies_written(1)
+    assert sent == [0, 1, 2, 3, 4]
+    assert await free_slots(sender) == 64 - 6
+    await sender.flush()
     destination.close()
     assert (sent, errors) == (list(range(8)), [])  # at its end it sends the rest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -27,26 +28,20 @@ def items_in(dest: Path) -> set[str]:
     return {path.parent.name for path in dest.glob("*/*/data")}
 
 
-def mirrored(api: SmallApi, *runs: tuple[Path, dict[str, object]], refused: str = "") -> list[MirrorReport]:
-    """Mirror the whole API into directories; with `refused`, a page at which the first run fails."""
+def mirrored(api: SmallApi, dest: Path, chosen: dict[str, Any], refused: str = "") -> MirrorReport:
+    """Mirror the whole API; with `refused`, a page at which the first run fails."""
 
-    async def work() -> list[MirrorReport]:
-        reports = []
-        async with api:
-            for dest, chosen in runs:
-                given = {
-                    "selection": Selection(all_collections=True, **chosen),
-                    "options": Options(retries=0),
-                }  # type: ignore[arg-type]
-                if refused:
-                    api.refused[refused] = 404
-                    with pytest.raises(Exception, match="404"):
-                        await mirror(api.url("/"), dest, **given)  # type: ignore[arg-type]
-                    api.refused.clear()
-                reports.append(await mirror(api.url("/"), dest, **given))  # type: ignore[arg-type]
-        return reports
-
-    return asyncio.run(work())
+    given: dict[str, Any] = {
+        "selection": Selection(all_collections=True, **chosen),
+        "options": Options(retries=0),
+    }
+    with api:
+        if refused:
+            api.refused[refused] = 404
+            with pytest.raises(Exception, match="404"):
+                sync.mirror(api.url("/"), dest, **given)
+            api.refused.clear()
+        return sync.mirror(api.url("/"), dest, **given)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +56,7 @@ def mirrored(api: SmallApi, *runs: tuple[Path, dict[str, object]], refused: str 
     ids=["an order", "another order", "another seed", "two collections", "all", "only matches"],
 )
 def test_the_sample_is_the_same_whatever_the_order(tmp_path, collections, chosen, expected):
-    (report,) = mirrored(SmallApi(collections), (tmp_path, chosen))
+    report = mirrored(SmallApi(collections), tmp_path, chosen)
     assert items_in(tmp_path) == expected
     assert (report.state, report.items_seen, report.items_matched) == ("complete", 23, len(expected))
 
@@ -108,7 +103,7 @@ async def test_plan_and_headers_draw_the_same_sample(tmp_path):
 
 def test_filtered_items_are_counted_once_over_stops(tmp_path):
     chosen = {"filter": "id >= 'i10'", "bbox": (0, 0, 1, 1)}
-    (report,) = mirrored(SmallApi({"a": IDS}), (tmp_path, chosen), refused="a:7")
+    report = mirrored(SmallApi({"a": IDS}), tmp_path, chosen, refused="a:7")
     assert report.items_left_out == {"no location": 13, "filter": 10}
     assert report.items_seen == 23
 

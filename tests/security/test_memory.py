@@ -18,7 +18,7 @@ from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.security.sources import Source, feature, json_answer
 
-from stacpull import MirrorReport, Selection, mirror
+from stacpull import Selection, sync
 from stacpull.net.transport import Request
 
 MIB = 1 << 20
@@ -71,12 +71,9 @@ async def command(*arguments: str, cwd: Path) -> Outcome:
 
 
 def mirrored(tmp_path: Path, routes: Mapping[str, Answer], *options: str) -> Outcome:
-    async def course() -> Outcome:
-        async with WireServer({path: lambda _, a=answer: a for path, answer in routes.items()}) as server:  # type: ignore[misc]
-            source = server.url("/catalog.json")
-            return await command("mirror", source, "m", "--retries", "0", *options, cwd=tmp_path)
-
-    return asyncio.run(course())
+    with WireServer({path: lambda _, a=answer: a for path, answer in routes.items()}) as server:  # type: ignore[misc]
+        source = server.url("/catalog.json")
+        return asyncio.run(command("mirror", source, "m", "--retries", "0", *options, cwd=tmp_path))
 
 
 def test_large_documents_of_a_tree_are_not_in_memory_together(tmp_path: Path) -> None:
@@ -145,14 +142,11 @@ def test_long_texts_are_not_kept_in_caches(tmp_path: Path) -> None:
         found = item | {"assets": {f"k{number}{long}": asset}}
         return json_answer({"type": "FeatureCollection", "features": [found], "links": links})
 
-    async def course() -> MirrorReport:
-        async with Source(routes={"/collections/c/items": items}) as source:
-            return await mirror(source.api, tmp_path / "m", selection=Selection(exclude_labels=("a",)))
-
     gc.collect()
     tracemalloc.start()
     try:
-        report = asyncio.run(course())
+        with Source(routes={"/collections/c/items": items}) as source:
+            report = sync.mirror(source.api, tmp_path / "m", selection=Selection(exclude_labels=("a",)))
         gc.collect()
         kept, _ = tracemalloc.get_traced_memory()
     finally:
