@@ -53,6 +53,12 @@ def test_a_long_body_however_it_is_split(cuts: list[int]) -> None:
     assert body == raw[-2_000_000:]
 
 
+def test_a_long_body_whose_chunks_and_their_sizes_come_apart() -> None:
+    pieces = [b"5\r\n", b"hello\r\n"] * 30_000
+    status, _, body, kind, _ = received([CHUNKED, *pieces, b"0\r\n\r\n"])
+    assert (status, kind, len(body)) == (200, None, 150_000)
+
+
 @given(pieces=st.lists(HOSTILE, max_size=12))
 def test_any_bytes_end_in_a_response_or_a_failure(pieces: list[bytes]) -> None:
     status, fields, body, kind, keep = received(pieces)

@@ -151,3 +151,10 @@ def test_a_refusal_by_another_host_is_an_ordinary_failure() -> None:
 )
 def test_framed_responses_are_recognised(headers: dict[str, str], known: bool) -> None:
     assert is_framed(headers) is known
+
+
+@pytest.mark.parametrize("members", [b'"features": [], "x": [%s]', b'"features": [%s]'])
+def test_a_source_of_many_tiny_values_is_not_decoded(members: bytes) -> None:
+    body = b"{%s}" % (members % (b"[]," * 12_000_000)[:-1])
+    with pytest.raises(TransferError, match=r"more than \d+ values"):
+        Desk({SOURCE: [Answer(body=body)]}, limit=64 << 20).read(SOURCE)

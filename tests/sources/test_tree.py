@@ -115,9 +115,16 @@ def test_an_unreadable_document_is_reported_and_the_walk_continues(answer: objec
     assert [(one.name, one.failure.kind) for one in page.unread] == [(bad, kind)]
 
 
-def test_servers_that_are_down_end_the_walk() -> None:
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Failure(FailureKind.NETWORK, "refused", retryable=True),
+        Failure(FailureKind.DOWN, "h has not answered for 120 s."),  # as a gate states it
+    ],
+)
+def test_servers_that_are_down_end_the_walk(failure: Failure) -> None:
     tree = [1] * 60
-    down = TransferError(Failure(FailureKind.NETWORK, "refused", retryable=True))
+    down = TransferError(failure)
     pages: dict[str, object] = documents(tree) | dict.fromkeys(in_order(tree)[20:], down)
 
     with pytest.raises(SourceError, match="10 documents in a row"):
@@ -245,6 +252,15 @@ def test_the_source_is_the_collection_itself() -> None:
     assert of_collections(source, "a") == [("a-i", "a")]
     with pytest.raises(UsageError, match="has no collection b: there are a"):
         asyncio.run(source.starts(Selection(collections=("b",))))
+
+
+def test_a_collection_that_cannot_be_read_is_not_called_missing() -> None:
+    failing = TransferError(Failure(FailureKind.SERVER, "h answered 500.", status=500, retryable=True))
+    source = tree_of(MemoryReader(TREE | {f"{BASE}/sub/b.json": failing}))
+    assert of_collections(source, "a") == [("a-i", "a")]  # found before
+    for asked in (source.starts(Selection(collections=("b",))), source.collections()):
+        with pytest.raises(SourceError, match=r"Not all collections .* can be read: h answered 500"):
+            asyncio.run(asked)
 
 
 def test_collections_are_in_order_and_without_items() -> None:

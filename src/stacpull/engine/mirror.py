@@ -1,7 +1,8 @@
 """One call of a public function that mirrors, from its arguments to its report.
 
-SOURCE is opened before DEST, so an unreadable one changes nothing. After a stop or an error, everything
-received is published, the catalog is written, and the run is recorded, as far as the disk allows.
+SOURCE is opened before DEST, so an unreadable one changes nothing, unless DEST names it. After a stop or an
+error, everything received is published, the catalog is written, and the run is recorded, as far as the disk
+allows.
 """
 
 from __future__ import annotations

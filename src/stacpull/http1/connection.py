@@ -126,7 +126,9 @@ class ParsedMessage:
                 self._bad(BadResponse.MALFORMED)
             elif self.status != _SWITCHING:
                 self._bad(BadResponse.OVERLONG)
-        if self.held == held and self._phase is not _WHOLE:
+        if self.held > held:
+            self._overhead = 0
+        elif self._phase is not _WHOLE:
             self._overhead += len(data)
             if self._overhead > HEAD_LIMIT:
                 self._bad(BadResponse.ENDLESS_FIELDS)

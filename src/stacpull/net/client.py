@@ -191,10 +191,9 @@ class Exchange(msgspec.Struct, eq=False):
     received: int = 0
 
     async def __aenter__(self) -> Self:
-        request = self.request
-        while (following := await self._ask(request)) is not None:
-            self.hops.append(request.url)
-            request = following
+        while (following := await self._ask(self.request)) is not None:
+            self.hops.append(self.request.url)
+            self.request = following
         return self
 
     async def __aexit__(

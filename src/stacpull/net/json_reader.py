@@ -42,6 +42,8 @@ SMALL: Final = 256 * 1024
 
 _BYTES_PER_VALUE = 32
 """A limit above the usual one allows one value per this many bytes."""
+_FEWEST_BYTES_PER_VALUE = 8
+"""A document with more values than this is not a collection of items: its features alone take much memory."""
 _WEIGHT_OF_VALUE = 128
 _LONGEST_INTEGER = 20
 """The most characters of an integer that fits into 64 bits: longer ones are never converted to `int`."""
@@ -287,7 +289,8 @@ class ApiReader(msgspec.Struct, eq=False):
             found = Document(None, len(body), cut_cursor(response.url), response.headers, count_values(body))
             await growing(found.weight)
             value: object = None
-            if len(body) > LENIENT_LIMIT and outgoing.url == self.source:
+            is_dense = found.values > len(body) // _FEWEST_BYTES_PER_VALUE
+            if len(body) > LENIENT_LIMIT and outgoing.url == self.source and not is_dense:
                 value = await asyncio.to_thread(divided, body)
             if value is None:
                 value = await self._decoded(body, limit, response)

@@ -128,6 +128,10 @@ async def _read(reader: ApiReader, url: str, limit: int | None, *, items: bool) 
     return _Branch.of(document, items=items)
 
 
+def _may_pass(failure: Failure) -> bool:
+    return failure.retryable or failure.kind is FailureKind.DOWN
+
+
 class TreeSource(Source):
     has_cursors = False
 
@@ -198,7 +202,7 @@ class TreeSource(Source):
                 href = link.url if isinstance(link.url, str) else ""
                 name = cut_url(href or link.href)[:_SHOWN]
                 unread += [Unread(link.collection, name, failure, href) for failure in failures]
-                unanswered = unanswered + 1 if failures and failures[0].retryable else 0
+                unanswered = unanswered + 1 if failures and _may_pass(failures[0]) else 0
                 if unanswered >= _UNANSWERED:
                     text = f"{unanswered} documents in a row could not be read, the last one {name}:"
                     raise SourceError(f"{text} {failures[0].message}") from TransferError(failures[0])
@@ -230,15 +234,23 @@ class TreeSource(Source):
         return names or list(self._urls)
 
     async def _found(self) -> AsyncGenerator[Json]:
-        """Yield each collection once. Items are not read."""
+        """Yield each collection once. Items are not read.
+
+        At the end, raise `SourceError` if a document could not be read for a reason that may pass.
+        """
         top = _Branch.of(self._root or await documents.read_root(self._reader, self.url), items=False)
         known = set[str]()
         if top.name is not None and top.document is not None:
             known.add(top.name)
             yield top.document
+        unread: Failure | None = None
         async with aclosing(_walk(self._reader, top, self._id, items=False)) as walked:
             async for _, found in walked:
+                if isinstance(found, Failure) and _may_pass(found):
+                    unread = unread or found
                 if isinstance(found, _Branch) and found.document is not None and found.name not in known:
                     known.add(found.name or "")
                     self._add(found)
                     yield found.document
+        if unread is not None:
+            raise SourceError(f"Not all collections of {self.url} can be read: {unread.message}")
