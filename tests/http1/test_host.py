@@ -64,7 +64,7 @@ async def test_a_hanging_address_delays_only_the_first_connection() -> None:
                 filler = stack.enter_context(socket.socket())
                 filler.setblocking(False)
                 filler.connect_ex(full.getsockname())
-            Names(["127.0.0.2", "127.0.0.1"])
+            Names(name_example=[["127.0.0.2", "127.0.0.1"]])
             http = fast(connect_timeout=0.4)
             with watched_connections() as tried:
                 answers = [await fetch(http, f"http://name.example:{port}/") for _ in range(4)]
@@ -76,7 +76,7 @@ async def test_a_hanging_address_delays_only_the_first_connection() -> None:
 async def test_each_new_connection_begins_with_another_address() -> None:
     async with serving(answer, "0.0.0.0") as origin:  # noqa: S104 - all of 127.0.0.0/8 is needed
         port = int(origin.rpartition(":")[2])
-        Names([f"127.0.0.{last}" for last in (1, 2, 3)])
+        Names(name_example=[[f"127.0.0.{last}" for last in (1, 2, 3)]])
         http = fast()
         with watched_connections() as tried:
             for _ in range(6):
