@@ -68,18 +68,15 @@ _JOBS = (
 
 def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Job]:
     """Return the jobs of a run past row `after`, in row order."""
-    rows = db.execute(
-        f"{_JOBS} WHERE o.asset > ? AND a.run = ? AND a.state = {Phase.PENDING} ORDER BY o.asset LIMIT ?",
-        (after, run, limit),
-    )
+    query = f"{_JOBS} WHERE o.asset > ? AND a.run = ? AND a.state = {Phase.PENDING} ORDER BY o.asset LIMIT ?"
+    rows = db.execute(query, (after, run, limit))
     has_area = runs.area_of(db, run) is not None
     return [_job(row, has_area) for row in rows]
 
 
 def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
-    found = db.execute(
-        f"{_JOBS} WHERE o.asset = ? AND a.generation = ? AND a.state < {Phase.DONE}", (row, generation)
-    ).fetchone()
+    query = f"{_JOBS} WHERE o.asset = ? AND a.generation = ? AND a.state < {Phase.DONE}"
+    found = db.execute(query, (row, generation)).fetchone()
     return None if found is None else _job(found, False)
 
 
@@ -249,10 +246,8 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
 def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
     """Record that the JSON of these items is damaged: it is no longer read, and is written again."""
     with transaction(db):
-        db.executemany(
-            f"UPDATE items SET written = {Written.DAMAGED} WHERE id = ? AND written <> {Written.NO}",
-            ((item,) for item in items),
-        )
+        mark = f"UPDATE items SET written = {Written.DAMAGED} WHERE id = ? AND written <> {Written.NO}"
+        db.executemany(mark, ((item,) for item in items))
 
 
 def damaged_items(db: sqlite3.Connection) -> int:
@@ -411,10 +406,8 @@ def record(
         final = update_item_states(
             db, {outcome.item_row for some in (done, failed, unchanged) for outcome in some}
         )
-        db.executemany(
-            f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND remaining = 0",
-            [(sha256, item) for item, sha256 in written_items.items()],
-        )
+        set_written = f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND remaining = 0"
+        db.executemany(set_written, [(sha256, item) for item, sha256 in written_items.items()])
         db.executemany(
             "DELETE FROM documents WHERE item = ? AND item IN (SELECT id FROM items WHERE id = item "
             f"AND written = {Written.YES} AND remaining = 0)",
@@ -513,12 +506,10 @@ def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dic
 
 
 def _claim_other(db: sqlite3.Connection, row: int, directory: str, name: str) -> str | Failure:
+    query = f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash = ?"
     for spelled in (name, with_salted_hash(name, directory)):
         path = path_in_dest(directory, spelled)
-        owner = db.execute(
-            f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash = ?",
-            (path_hash(path),),
-        ).fetchone()
+        owner = db.execute(query, (path_hash(path),)).fetchone()
         if owner is None:
             db.execute("INSERT INTO paths(hash, asset) VALUES (?, ?)", (path_hash(path), row))
             return spelled

@@ -83,10 +83,8 @@ def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
             rows,
         ).fetchall()
         files = [path for _, path, is_own in assets if is_own and path is not None]
-        documents = db.execute(
-            f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.id {AMONG} AND i.written > ?",
-            (*rows, Written.NO),
-        )
+        query = f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.id {AMONG} AND i.written > ?"
+        documents = db.execute(query, (*rows, Written.NO))
         jsons = [f"{directory}/{item_document_name(ItemId(*named))}" for *named, directory in documents]
         meta.add_names(db, meta.REMOVALS, [*files, *jsons])
         for asset, _, _ in assets:

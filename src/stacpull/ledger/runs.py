@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 RunKind = Literal["mirror", "retry", "ordered", "repair"]
 """"ordered" fetches what was not ready (`retry --ordered`), "repair" what is damaged (`verify --repair`)."""
 EndState = Literal["complete", "interrupted", "failed"]
-LEFT_OUT = "left out: "
-"""Starts the name of a counter: how many items a filter left out, by reason."""
+LEFT_OUT = "left out: "  # starts the name of a counter: how many items a filter left out, by reason
 ITEM_FAILURE = "key = '' AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = failures.item AND a.key = '')"
 """Selects from `failures` those of items, without those of assets whose key is empty."""
 EFFORT = ("bytes_fetched", "requests", "retries", "seconds")
@@ -140,9 +139,8 @@ def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, n
 
 
 def stored(db: sqlite3.Connection, run: int) -> StoredRun:
-    kind, source, fixed, kept = db.execute(
-        "SELECT kind, source, fixed, kept FROM runs WHERE id = ?", (run,)
-    ).fetchone()
+    query = "SELECT kind, source, fixed, kept FROM runs WHERE id = ?"
+    kind, source, fixed, kept = db.execute(query, (run,)).fetchone()
     metadata = decoded(fixed).get("metadata", "item")
     return StoredRun(run, kind, source, metadata, decoded(kept), counters(db, run))
 

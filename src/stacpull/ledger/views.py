@@ -186,10 +186,8 @@ def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, 
 
 
 def files_of_item_in(db: sqlite3.Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
-    for row, name, path in db.execute(
-        f"SELECT i.id, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {IS_IN_DIRECTORY}",
-        directory_values(directory),
-    ).fetchall():
+    query = f"SELECT i.id, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {IS_IN_DIRECTORY}"
+    for row, name, path in db.execute(query, directory_values(directory)).fetchall():
         if path == directory:
             return name, _files(db, {row: directory})[row]
     return None
@@ -210,10 +208,8 @@ def done_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, s
 
 
 def owner(db: sqlite3.Connection, asset: int) -> tuple[int, ItemId, str]:
-    row, collection, name, key = db.execute(
-        f"SELECT i.id, c.name, i.name, a.key FROM {ITEMS} JOIN assets a ON a.item = i.id WHERE a.id = ?",
-        (asset,),
-    ).fetchone()
+    query = f"SELECT i.id, c.name, i.name, a.key FROM {ITEMS} JOIN assets a ON a.item = i.id WHERE a.id = ?"
+    row, collection, name, key = db.execute(query, (asset,)).fetchone()
     return row, ItemId(collection, name), key
 
 
@@ -272,10 +268,8 @@ def item_names(db: sqlite3.Connection, collection: int, order: str = "i.name") -
 
 def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:
     """Yield the items of a collection that have a document in the ledger (`--metadata ndjson`)."""
-    rows = db.execute(
-        "SELECT i.id FROM items i JOIN documents o ON o.item = i.id WHERE i.collection = ? ORDER BY i.id",
-        (collection,),
-    )
+    query = "SELECT i.id FROM items i JOIN documents o ON o.item = i.id WHERE i.collection = ? ORDER BY i.id"
+    rows = db.execute(query, (collection,))
     while some := rows.fetchmany(_ITEMS_AT_ONCE):
         yield from item_records(db, [row for (row,) in some])
 
