@@ -211,8 +211,7 @@ class FastPath(msgspec.Struct, eq=False):
     shared: SharedDownloads
     origins: dict[str, FastOrigin | None] = {}
     """Origins by the start of URLs (`http://host:port`); None for those of the general path."""
-    last: FastOrigin | None = None
-    """The last origin that was looked up, if its URLs need no further check."""
+    last: FastOrigin | None = None  # the last origin that was looked up, if its URLs need no further check
     is_closed: bool = False
 
     def begin(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:

@@ -15,10 +15,7 @@ from stacpull.store.protocol import StoredFiles
 
 
 def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, str | None] | None:
-    """Return an item as its source sent it, without credentials, and the base URL of its hrefs.
-
-    None if its JSON is damaged: someone has changed it.
-    """
+    """Return an item as it was sent, without credentials, and its base URL; None if its JSON is damaged."""
     if record.document is not None:
         return orjson.loads(record.document), record.href
     stored = unchanged_document(files, record.path, record.sha256)

@@ -36,8 +36,7 @@ SLOTS = 80
 _OWN_DESCRIPTORS = 36
 """For loop, ledger, lock, log, DEST and the current page. Measured: 20; the others are for lookups."""
 _PER_TRANSFER = 5  # four connections, measured with three hosts per asset, and a part
-_PATIENCE = 4
-"""Stall timeouts without a response after which a host counts as down: two minutes by default."""
+_PATIENCE = 4  # stall timeouts after which a silent host counts as down: two minutes by default
 
 
 class SourceAddress(msgspec.Struct, frozen=True):

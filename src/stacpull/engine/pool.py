@@ -260,8 +260,7 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     since: float = 0.0
     attempts: int = 0
     read_at: float | None = None
-    wrong: str = ""
-    """The message of the last failure because of wrong content: it has the digest or the size."""
+    wrong: str = ""  # the message of the last failure because of wrong content: it has the digest or the size
     is_reread: bool = False
     failures: list[Failure] = []
 

@@ -68,10 +68,7 @@ _PROCESS = "store process"
 
 
 class Channel(asyncio.Protocol, Generic[M]):
-    """One end of a socket between two processes of a run, on an event loop.
-
-    `broken` gets errors of `decode` and `on_message`, which the loop would only log.
-    """
+    """One end of a socket between two processes. `broken` gets errors that the loop would only log."""
 
     def __init__(
         self,

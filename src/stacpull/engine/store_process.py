@@ -44,8 +44,6 @@ _NOTHING = msgspec.Raw(encoded(None))
 
 _Queued = Arrivals | AssetFailure | UnchangedAsset | Call | list[object] | Exception | None
 """An empty list means that a group is due. None is the end, or an error in what was received."""
-
-
 _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""
 OPERATIONS: dict[str, Callable[..., Any]] = {

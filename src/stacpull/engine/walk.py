@@ -193,8 +193,7 @@ class WalkSummary(msgspec.Struct):
     cut_short: str | None = None
     left_out: Counter[str] = msgspec.field(default_factory=Counter)
     """How many items of this process were left out, by reason."""
-    excluded: set[str] = set()
-    """Keys of assets that the filters left out: those of the first items."""
+    excluded: set[str] = set()  # keys of assets that the filters left out: those of the first items
 
 
 class Sample:
