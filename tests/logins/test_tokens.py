@@ -40,20 +40,16 @@ class Service:
         (math.inf, 1e6),
     ],
 )
-def test_a_token_is_used_until_shortly_before_it_expires(life: float, used: float) -> None:
+async def test_a_token_is_used_until_shortly_before_it_expires(life: float, used: float) -> None:
     clock = VirtualClock()
     service = Service(clock, life)
-
-    async def main() -> None:
-        lease = CachedToken(service.fetch, clock)
-        assert await lease.current() == 1
-        clock.now = used - 0.5
-        assert await lease.current() == 1
-        if math.isfinite(life):
-            clock.now = used + 0.5
-            assert await lease.current() == 2
-
-    clock.run(main())
+    lease = CachedToken(service.fetch, clock)
+    assert await lease.current() == 1
+    clock.now = used - 0.5
+    assert await lease.current() == 1
+    if math.isfinite(life):
+        clock.now = used + 0.5
+        assert await lease.current() == 2
 
 
 @pytest.mark.parametrize(
@@ -65,20 +61,16 @@ def test_a_token_is_used_until_shortly_before_it_expires(life: float, used: floa
         (SourceError("down"), PASSING + 1, 2),
     ],
 )
-def test_a_failure_is_raised_in_all_waiting_tasks_and_remembered(
+async def test_a_failure_is_raised_in_all_waiting_tasks_and_remembered(
     error: StacpullError, after: float, requests: int
 ) -> None:
     clock = VirtualClock()
     service = Service(clock)
     service.error = error
-
-    async def main() -> None:
-        lease = CachedToken(service.fetch, clock)
-        found = await asyncio.gather(*(lease.current() for _ in range(20)), return_exceptions=True)
-        assert [(type(one), str(one)) for one in found] == [(type(error), str(error))] * 20
-        clock.now += after
-        with pytest.raises(type(error), match=str(error)):
-            await lease.instead_of(7)
-        assert service.requests == requests
-
-    clock.run(main())
+    lease = CachedToken(service.fetch, clock)
+    found = await asyncio.gather(*(lease.current() for _ in range(20)), return_exceptions=True)
+    assert [(type(one), str(one)) for one in found] == [(type(error), str(error))] * 20
+    clock.now += after
+    with pytest.raises(type(error), match=str(error)):
+        await lease.instead_of(7)
+    assert service.requests == requests

@@ -166,50 +166,38 @@ def test_a_cancelled_request_releases_its_permit() -> None:
     assert setting.clock.run(main()) == b"payload"
 
 
-def test_without_waiting_a_missing_permit_raises_at_any_hop() -> None:
+async def test_without_waiting_a_missing_permit_raises_at_any_hop() -> None:
     routes = {"https://a.example/x": [to("https://h.example/x")] * 2, "https://h.example/x": [OK] * 2}
     setting = Setting(routes, per_host=1)
-
-    async def main() -> bytes:
-        wanted = Request("https://a.example/x")
-        async with setting.client.open(Request("https://h.example/x")):
-            with pytest.raises(NoPermitError, match=r"h\.example.* limit of requests at once") as caught:
-                async with setting.client.open(wanted, wait=False):
-                    pass
-        assert (caught.value.failure.retryable, caught.value.failure.free) == (True, True)
-        async with setting.client.open(wanted, wait=False) as response:
-            return await response.read(100)
-
-    assert setting.clock.run(main()) == b"payload"
+    wanted = Request("https://a.example/x")
+    async with setting.client.open(Request("https://h.example/x")):
+        with pytest.raises(NoPermitError, match=r"h\.example.* limit of requests at once") as caught:
+            async with setting.client.open(wanted, wait=False):
+                pass
+    assert (caught.value.failure.retryable, caught.value.failure.free) == (True, True)
+    async with setting.client.open(wanted, wait=False) as response:
+        assert await response.read(100) == b"payload"
     assert all(gate.in_use == 0 for gate in setting.gates)
 
 
-def test_leaving_a_response_releases_its_permit_once() -> None:
+async def test_leaving_a_response_releases_its_permit_once() -> None:
     setting = Setting({"https://h.example/x": [OK] * 2}, per_host=1)
-
-    async def main() -> bytes:
-        async with setting.client.open(Request("https://h.example/x")) as left:
-            await left.close()
-            await left.close()
-            async with setting.client.open(Request("https://h.example/x"), wait=False) as response:
-                return await response.read(100)
-
-    assert setting.clock.run(main()) == b"payload"
+    async with setting.client.open(Request("https://h.example/x")) as left:
+        await left.close()
+        await left.close()
+        async with setting.client.open(Request("https://h.example/x"), wait=False) as response:
+            assert await response.read(100) == b"payload"
     assert all(gate.in_use == 0 for gate in setting.gates)
 
 
-def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
+async def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
     setting = Setting({"https://h.example/x": [OK]})
     trouble = TransferError(Failure(FailureKind.REFUSED, "a page to log in at", 200, "h.example"))
-
-    async def main() -> None:
-        gate = setting.gates["h.example:443"]
-        gate._refusals = MAX_REFUSALS - 1
-        async with setting.client.open(Request("https://h.example/x")) as left:
-            with pytest.raises(CredentialsError):
-                await left.close(trouble)
-
-    setting.clock.run(main())
+    gate = setting.gates["h.example:443"]
+    gate._refusals = MAX_REFUSALS - 1
+    async with setting.client.open(Request("https://h.example/x")) as left:
+        with pytest.raises(CredentialsError):
+            await left.close(trouble)
     assert all(gate.in_use == 0 for gate in setting.gates)
 
 

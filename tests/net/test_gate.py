@@ -215,7 +215,7 @@ def test_each_host_has_one_gate(per_host: int, concurrency: int | None, first: i
     ("answers", "reported_after"),
     [((2.0,) * 5, None), ((None,) * 6, 6), ((2.0, 31.0), 2), ((2.0, None, "served") * 4, None)],
 )
-def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
+async def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
     clock = VirtualClock()
     reports: list[tuple[int, str]] = []
     number = 0
@@ -225,17 +225,12 @@ def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
             reports.append((number, notice.text))
 
     gate = Gate("h", 64, clock, notify=hear)
-
-    async def course() -> None:
-        nonlocal number
-        for number, answer in enumerate((*answers, *answers), 1):  # noqa: B007 - read by the listener
-            if isinstance(answer, str):
-                gate.succeeded(clock.monotonic())
-            else:
-                gate.throttled(answer)
-                await clock.sleep(gate.closed_for())
-
-    clock.run(course())
+    for number, answer in enumerate((*answers, *answers), 1):  # noqa: B007 - read by the listener
+        if isinstance(answer, str):
+            gate.succeeded(clock.monotonic())
+        else:
+            gate.throttled(answer)
+            await clock.sleep(gate.closed_for())
     assert [when for when, _ in reports] == ([] if reported_after is None else [reported_after])
     assert all(text.startswith("h throttles: ") for _, text in reports)
 
@@ -277,23 +272,19 @@ def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
     bench.run(work())
 
 
-def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() -> None:
+async def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() -> None:
     bench, turn = Bench(maximum=2), RecordedTurn()
     gate = bench.gate
-
-    async def work() -> None:
-        assert gate.try_acquire()
-        assert gate.try_acquire()
-        assert gate.admit(turn)
-        assert gate.finished(0.0, 0, continues=True)
-        assert (turn.outcomes, gate.in_use) == ([], 2)
-        assert not gate.finished(0.0, 0)
-        assert (turn.outcomes, gate.in_use) == (["admitted"], 2)
-        gate.throttled(5.0)
-        assert not gate.finished(0.0, 0, continues=True)
-        assert gate.in_use == 1
-
-    bench.run(work())
+    assert gate.try_acquire()
+    assert gate.try_acquire()
+    assert gate.admit(turn)
+    assert gate.finished(0.0, 0, continues=True)
+    assert (turn.outcomes, gate.in_use) == ([], 2)
+    assert not gate.finished(0.0, 0)
+    assert (turn.outcomes, gate.in_use) == (["admitted"], 2)
+    gate.throttled(5.0)
+    assert not gate.finished(0.0, 0, continues=True)
+    assert gate.in_use == 1
 
 
 _RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
@@ -361,17 +352,13 @@ def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
 @pytest.mark.parametrize(
     ("rates", "seconds"), [({"byte_rate": 1000.0}, 9.75), ({"request_rate": 2.0}, 4.5), ({}, 0.0)]
 )
-def test_rates(rates: dict[str, float], seconds: float) -> None:
+async def test_rates(rates: dict[str, float], seconds: float) -> None:
     """Ten requests of 1000 bytes. A request waits for those before it, bytes also for themselves."""
     clock = VirtualClock()
     limits, gate = Limits(clock, **rates), Gate("h", 64, clock)
-
-    async def main() -> None:
-        for _ in range(10):
-            if limits.request_rate:
-                await limits.turn(gate)
-            if limits.byte_rate:
-                await limits.spend(1000)
-
-    clock.run(main())
+    for _ in range(10):
+        if limits.request_rate:
+            await limits.turn(gate)
+        if limits.byte_rate:
+            await limits.spend(1000)
     assert clock.now == pytest.approx(seconds, abs=0.3)
