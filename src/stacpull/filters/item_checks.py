@@ -166,12 +166,12 @@ class WhereCheck(ItemCheck):
                     f"--where {condition!r} is not property=value; use --filter for other comparisons."
                 )
             wanted.setdefault(name, []).append(value)
-        self._tests = [(Reference(name), _has_any(values)) for name, values in wanted.items()]
+        self._tests = [(name, Reference(name), _has_any(values)) for name, values in wanted.items()]
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
-        for reference, has_any in self._tests:
-            if not has_any(reference.value(item, properties)):
-                return "where"
+        for name, reference, has_any in self._tests:
+            if not has_any(value := reference.value(item, properties)):
+                return "where" if value is not None else f"without {name}"
         return None
 
 
