@@ -40,10 +40,9 @@ FoundItem = tuple[ItemId, Json, str]
 
 
 def check_syntax(selection: Selection, options: Options) -> Layout:
-    layout = Layout.parse(options.layout)
     compile_items(selection)
     clipping(selection.clip)
-    return layout
+    return Layout.parse(options.layout)
 
 
 async def validate(source: Source, selection: Selection, layout: Layout) -> None:

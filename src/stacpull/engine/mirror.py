@@ -154,7 +154,8 @@ class MirrorCall(NamedTuple):
             opened = await self._open_source(address, options)
             await unless_stopped(lambda: validate(opened.source, selection, layout), self.stop)
             workspace = await self.open_workspace()
-            run = await self._begin(workspace, runs.begin, spec, options)
+            now, kept = SystemClock().time(), options.kept
+            run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, kept))
             if is_local(spec.source):
                 await on_ledger(workspace, lambda db: note_named_source(db, spec.source))
             return await MirrorRun(self, workspace, run, opened).execute()
@@ -190,16 +191,12 @@ class MirrorCall(NamedTuple):
             raise CredentialsError(
                 f"The run was started with {' and '.join(missing)}: to continue, give the same again."
             )
-        run = await self._begin(workspace, begin, spec, options)
+        run = await on_ledger(workspace, lambda db: begin(db, spec, SystemClock().time(), options.kept))
         opened = await self._open_source(address, options.of_run({**spec.fixed, **run.kept}))
         report = await MirrorRun(self, workspace, run, opened).execute()
         if input_file is not None and report.state == "complete":
             await asyncio.to_thread(remove_signatures, work, spec.source)
         return report
-
-    @staticmethod
-    async def _begin(workspace: Workspace, begin: Begin, spec: RunSpec, options: Options) -> Run:
-        return await on_ledger(workspace, lambda db: begin(db, spec, SystemClock().time(), options.kept))
 
     async def _open_source(self, address: SourceAddress, options: Options) -> OpenedSource:
         """Start the store process, whose imports take as long as the first response, and open SOURCE."""
