@@ -268,12 +268,11 @@ class StoreClient:
         on_broken: Callable[[BaseException], None],
     ) -> None:
         self.counters: Mapping[str, int | None] = run.counters
-        self._work = destination.staged.work
+        work = os.fsencode(destination.staged.work)
+        self._opening = partial(messages.Open, work, bucket, run.id, checksum)
         self._bucket = bucket
-        self._run = run
         self._secrets = secrets
         self._known_there: frozenset[str] | None = None
-        self._checksum = checksum
         self._on_event = on_event
         self._on_broken = on_broken
         self._channel = Channel(messages.decode_to_network, self._take_message, on_broken, self._on_lost)
@@ -312,9 +311,7 @@ class StoreClient:
             raise await asyncio.to_thread(self._error) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # bytes, if the system allows it
         await self._channel.open(sock)
-        dest, secrets = os.fsencode(self._work), self._secrets.revealed()
-        opening = messages.Open(dest, self._bucket, self._run.id, self._checksum, secrets, variables)
-        self._channel.send(opening)
+        self._channel.send(self._opening(self._secrets.revealed(), variables))
 
     def stop(self) -> None:
         self._channel.send(messages.StopEarly())
