@@ -249,8 +249,8 @@ class StoreServer:
             try:
                 with translated(self._ledger):
                     arguments = _decoder(operation).decode(call.arguments)
-                    method_of = operations.planner if owner == "Planner" else operations
-                    result = operation(method_of if owner else operations.db, *arguments)
+                    its_object = operations.planner if owner == "Planner" else operations
+                    result = operation(its_object if owner else operations.db, *arguments)
                     packed = msgspec.Raw(encoded(result))
                     operations.refresh_counters()
                 self._confirm_published()
