@@ -213,3 +213,11 @@ def test_help_of_a_selection_names_the_type_of_each_field() -> None:
     names = [field.name for field in attrs.fields(Selection)]
     untyped = [name for name in names if f"\n        {name} (" not in (Selection.__doc__ or "")]
     assert untyped == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "holder"), [(Options, "max_items", "Selection"), (Selection, "limit_rate", "Options")]
+)
+def test_an_argument_of_the_other_class_is_named_as_that(kind, name, holder):
+    with pytest.raises(TypeError, match=rf"no argument {name!r}: {holder} has it\.$"):
+        kind(**{name: 1})

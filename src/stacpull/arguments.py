@@ -96,16 +96,25 @@ _OTHER_NAMES = {
 """Arguments of similar libraries, and what to use here."""
 
 
+_HOLDERS: dict[str, str] = {}
+"""The class of each argument."""
+
+
 def hinting(kind: type[Held]) -> type[Held]:
     fields: Any = kind
     known = [field.name for field in attrs.fields(fields)]
+    _HOLDERS.update(dict.fromkeys(known, kind.__name__))
     init: Any = fields.__init__
 
     @functools.wraps(init)
     def checked(self: Held, *given: Any, **named: Any) -> None:
         for name in named.keys() - known:
-            near = [_OTHER_NAMES[name]] if _OTHER_NAMES.get(name) in known else similar(name, known)
-            hint = f": use {near[0]}" if near else ""
+            if _OTHER_NAMES.get(name) in known:
+                hint = f": use {_OTHER_NAMES[name]}"
+            elif name in _HOLDERS:
+                hint = f": {_HOLDERS[name]} has it"
+            else:
+                hint = "".join(f": use {near}" for near in similar(name, known)[:1])
             raise TypeError(f"{kind.__name__}() has no argument {name!r}{hint}.")
         init(self, *given, **named)
 

@@ -142,9 +142,8 @@ class Command(click.Command):
             raise click.NoSuchOption(name, possibilities=near, ctx=ctx) from None
         if extra and not ctx.resilient_parsing:
             named = ", ".join(map(repr, extra))
-            raise click.UsageError(
-                f"Unexpected extra argument: {named}. A value with spaces needs quotes.", ctx
-            )
+            hint = "use --prune=remove" if extra == ["remove"] else "a value with spaces needs quotes"
+            raise click.UsageError(f"Unexpected extra argument: {named}: {hint}.", ctx)
         return extra
 
     def _hint(self, name: str) -> str | None:
