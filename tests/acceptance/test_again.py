@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -77,11 +78,15 @@ def test_a_wider_selection_adds_and_a_narrower_removes_nothing(tmp_path, small_h
     assert status["items_matched"] == status["items_done"] > 1
 
 
-def test_a_narrower_selection_leaves_the_failures_and_the_rest_of_a_stopped_run(tmp_path: Path) -> None:
+def test_a_narrower_selection_leaves_the_failures_and_the_rest_of_a_stopped_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.acceptance.small_api.PER_PAGE", 4)  # so that all are planned before the stop
     options = Options(retries=0, max_failures=0, concurrency=1)
 
     def asset(request: Any) -> Answer:
-        return Answer(404) if request.url.endswith("/1") else Answer(body=b"data")
+        if request.url.endswith("/1"):
+            return Answer(404)
+        time.sleep(0.2)  # so that the run stops before the rest is fetched
+        return Answer(body=b"data")
 
     with SmallApi({"c": ["1", "2", "3", "4"]}, asset=asset) as api:
         source = api.url("/collections/c")

@@ -133,7 +133,7 @@ class FeaturesSource(ItemsFile):
         request, was_walked, self._was_walked = start.request, self._was_walked, True
         if was_walked and not is_local(self.url):  # the link to its next page may have expired
             document = await documents.read_root(self._reader, self._requested_url)
-            if documents.kind_of(document.body) is not documents.kind_of(self._document.body):
+            if documents.kind_of(document.body) != documents.kind_of(self._document.body):
                 raise SourceError(f"{self.url} has changed: it no longer contains items.")
             self._document = document
         body = self._document.members
