@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,17 +63,24 @@ def test_a_source_that_does_not_answer_can_be_stopped(tmp_path, silent, command,
     assert "Traceback" not in ran.err
 
 
+_INTERRUPTED = """
+import signal, sys
+from stacpull import Options, Progress, sync
+def on_event(event):
+    if isinstance(event, Progress):
+        signal.raise_signal(signal.SIGINT)
+sync.mirror(sys.argv[1], sys.argv[2], options=Options(allow_private_hosts=True), on_event=on_event)
+"""
+
+
 def test_a_blocking_function_ends_with_a_plain_keyboard_interrupt(tmp_path, silent):
-    source = local_items(tmp_path, [f"{silent.url}/a"])
-
-    def on_event(event: object) -> None:
-        if isinstance(event, stacpull.RunStarted):
-            signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt) as caught:
-        sync.mirror(source, tmp_path / "m", on_event=on_event)
-    assert caught.value.__suppress_context__
-    assert stacpull.status(tmp_path / "m").state == "interrupted"
+    source, dest = local_items(tmp_path, [f"{silent.url}/a"]), tmp_path / "m"
+    command = [sys.executable, "-c", _INTERRUPTED, str(source), str(dest)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == -signal.SIGINT, ran.stderr
+    assert ran.stderr.endswith("KeyboardInterrupt\n")
+    assert "CancelledError" not in ran.stderr
+    assert stacpull.status(dest).state == "interrupted"
 
 
 def test_a_stop_takes_effect_while_the_collections_are_read(tmp_path):
