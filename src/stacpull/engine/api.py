@@ -101,8 +101,7 @@ async def resume(
         workspace = await call.open_workspace()
         run = await on_ledger(workspace, runs.last_unfinished)
         if run is not None:
-            options = call.options.of_run({**run.kept, **call.options.kept})
-            return await call._replace(options=options).from_ledger(workspace, run.spec)
+            return await call.with_kept(run.kept).from_ledger(workspace, run.spec)
     there = await asyncio.to_thread(status, dest, call.options)  # DEST is no longer locked
     counts = {name: getattr(there, name) for name in Counts.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
@@ -141,8 +140,5 @@ async def retry(
         if last is None:
             raise UsageError(f"Nothing was mirrored to {dest} yet.")
         before = {name: value for name, value in last.kept.items() if name == "missing"}
-        return await call.from_ledger(
-            workspace,
-            replace(last.spec, kind="ordered" if ordered else "retry"),
-            lambda db, spec, now, kept: runs.begin(db, spec, now, {**before, **kept}),
-        )
+        spec = replace(last.spec, kind="ordered" if ordered else "retry")
+        return await call.with_kept(before).from_ledger(workspace, spec)

@@ -132,6 +132,10 @@ class MirrorCall(NamedTuple):
     stop: StopEvent
     opened: AsyncExitStack
 
+    def with_kept(self, kept: Mapping[str, Any]) -> MirrorCall:
+        """Return this call with options that an earlier run has kept, where it has the default."""
+        return self._replace(options=self.options.of_run({**kept, **self.options.kept}))
+
     async def open_workspace(self) -> Workspace:
         """Open DEST in a thread. An error of the run precedes one of closing."""
         loop, dest, on_event = asyncio.get_running_loop(), self.dest, self.on_event
@@ -154,8 +158,8 @@ class MirrorCall(NamedTuple):
             opened = await self._open_source(address, options)
             await unless_stopped(lambda: validate(opened.source, selection, layout), self.stop)
             workspace = await self.open_workspace()
-            now, kept = SystemClock().time(), options.kept
-            run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, kept))
+            now = SystemClock().time()
+            run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))
             if is_local(spec.source):
                 await on_ledger(workspace, lambda db: note_named_source(db, spec.source))
             return await MirrorRun(self, workspace, run, opened).execute()
@@ -191,7 +195,8 @@ class MirrorCall(NamedTuple):
             raise CredentialsError(
                 f"The run was started with {' and '.join(missing)}: to continue, give the same again."
             )
-        run = await on_ledger(workspace, lambda db: begin(db, spec, SystemClock().time(), options.kept))
+        now = SystemClock().time()
+        run = await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
         opened = await self._open_source(address, options.of_run({**spec.fixed, **run.kept}))
         report = await MirrorRun(self, workspace, run, opened).execute()
         if input_file is not None and report.state == "complete":

@@ -6,7 +6,7 @@ import asyncio
 import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from math import inf
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -111,18 +111,13 @@ async def open_network(
     """`addresses` and `policy` default to those of the options. `secrets` gets the credentials."""
     secrets = Secrets() if secrets is None else secrets
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    transfers = inf if files == resource.RLIM_INFINITY else (files - _OWN_DESCRIPTORS) // _PER_TRANSFER
-    room = int(min(SLOTS, max(1, transfers)))
+    room = _slots_here()
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
     addresses = addresses or _address_policy(address, options)
     http, clock, counters = http_transport(options, addresses), SystemClock(), NetworkCounters()
     setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.input_file)
     policy = policy or RetryPolicy(retries=options.retries)
-
-    def warn(text: str) -> None:
-        on_notice(Notice("warning", text))
-
+    warn = partial(_warn, on_notice)
     profile = options.filled_profile
     logins = None if profile is None else profile.open(http, policy, clock, secrets, counters, warn)
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
@@ -162,6 +157,17 @@ async def open_network(
         await client.close()
         if log is not None:
             await asyncio.to_thread(log.close)
+
+
+def _warn(on_notice: Callable[[Notice], None], text: str) -> None:
+    on_notice(Notice("warning", text))
+
+
+def _slots_here() -> int:  # as many as there are file descriptors for
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return SLOTS
+    return min(SLOTS, max(1, (files - _OWN_DESCRIPTORS) // _PER_TRANSFER))
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
