@@ -364,6 +364,18 @@ def test_a_mirror_imports_little() -> None:
     assert lines <= MOST_LINES
 
 
+def test_no_function_has_more_than_60_lines() -> None:
+    long = [
+        f"{module.place}: {node.name}"
+        for package in (PACKAGE.name, *NEIGHBOURS)
+        for module in read_package(SOURCE / package)
+        for node in ast.walk(ast.parse(module.text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= 60
+    ]
+    assert long == []
+
+
 # The packages beside `stacpull`.
 
 
