@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
@@ -109,11 +109,10 @@ class _Handler(BaseHTTPRequestHandler):
         if instead := self.server.before(self.command, self.path, headers):
             status, data, fields = *instead, {"Content-Type": "application/xml"}
         else:
-            connection = HTTPConnection(self.server.target, timeout=60)
-            connection.request(self.command, self.path, body, headers)
-            reply = connection.getresponse()
-            status, data, fields = reply.status, reply.read(), self.server.after(dict(reply.getheaders()))
-            connection.close()
+            with closing(HTTPConnection(self.server.target, timeout=60)) as connection:
+                connection.request(self.command, self.path, body, headers)
+                reply = connection.getresponse()
+                status, data, fields = reply.status, reply.read(), self.server.after(dict(reply.getheaders()))
         dropped = {"connection", "transfer-encoding", "date", "server"}
         dropped |= set() if self.command == "HEAD" else {"content-length"}
         self.send_response(status)
