@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from random import SystemRandom
 from threading import Thread
 
 _LOOK = 0.02
@@ -28,19 +29,16 @@ def serving(server: ThreadingHTTPServer) -> Iterator[str]:
 
 
 def free_ports(count: int) -> int:
-    """Return the first of several consecutive free ports."""
-    for _ in range(100):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            first = int(probe.getsockname()[1])
-        try:
+    """Return the first of several consecutive free ports.
+
+    They are below those that the system gives to others, and random: other processes choose as well.
+    """
+    while True:
+        first = SystemRandom().randrange(10_000, 32_000)
+        with ExitStack() as probes, suppress(OSError):
             for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
-            continue
-        return first
-    raise RuntimeError("no free ports in a row")
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
 
 
 class _Files(SimpleHTTPRequestHandler):

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.benchmarks.lacking import Unavailable, program
-from tests.servers.process import free_ports, is_listening, running
+from tests.servers.process import is_listening, running
+from tests.serving import free_ports
 
 HERE, THERE = "10.213.77.1", "10.213.77.2"
 """The addresses of the origin and of the tools, visible only in their namespaces."""
@@ -46,7 +47,7 @@ class Link:
 
     def port(self) -> int:
         """Return a port that is free on the origin's side."""
-        return _PORT if self.origin else free_ports(1)[0]
+        return _PORT if self.origin else free_ports(1)
 
     def is_up(self, port: int) -> bool:
         """Return whether the origin listens on `port`."""

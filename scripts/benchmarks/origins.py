@@ -22,7 +22,8 @@ from scripts.benchmarks.authority import certificate
 from scripts.benchmarks.lacking import Unavailable, program
 from scripts.benchmarks.links import Link
 from scripts.benchmarks.mixes import BUCKET, COLLECTION, File, write_pages
-from tests.servers.process import ROOT, free_ports, running
+from tests.servers.process import ROOT, running
+from tests.serving import free_ports
 
 KINDS = ("http", "https", "s3-anonymous", "s3-signed", "s3-radosgw")
 CAPPED = 20 << 20
@@ -138,7 +139,7 @@ def _nginx(command: str, kind: str, link: Link, root: Path, work: Path, *, cappe
 @contextlib.contextmanager
 def _replica(kind: str, root: Path, work: Path) -> Iterator[Origin]:
     """Serve with the replica (serving.py) on the loopback, without TLS."""
-    (port,) = free_ports(1)
+    port = free_ports(1)
     keys = KEYS if kind == "s3-signed" else ()
     command = [sys.executable, "-m", "scripts.benchmarks.serving", str(root), str(port), *keys]
     log = work / "replica.log"

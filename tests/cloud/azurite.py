@@ -14,7 +14,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from tests.servers.process import TOOLS, free_ports, is_listening, running
+from tests.servers.process import TOOLS, is_listening, running
+from tests.serving import free_ports
 
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -26,7 +27,7 @@ def azurite(work: Path) -> Iterator[str]:
     program = shutil.which("azurite-blob", path=str(TOOLS / "azurite" / "node_modules" / ".bin"))
     if program is None:
         pytest.skip("azurite is not installed: bash scripts/install-test-tools azurite")
-    (port,) = free_ports(1)
+    port = free_ports(1)
     command = [program, "--inMemoryPersistence", "--blobPort", str(port), "--skipApiVersionCheck", "--silent"]
     with running(command, work / "azurite.out", ready=lambda: is_listening(port)):
         yield f"http://127.0.0.1:{port}/{ACCOUNT}"

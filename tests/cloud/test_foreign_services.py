@@ -44,8 +44,8 @@ def test_the_authorities_of_the_system_are_trusted(tmp_path, port, trusted, code
     context.load_cert_chain(issued.server, issued.key)
     (tmp_path / "other").mkdir()
     authority = issued.authority if trusted else certificate(tmp_path / "other", "127.0.0.1").authority
-    with Valve(port, context=context) as gate:
-        ran = mirror(tmp_path, gate.url, SSL_CERT_FILE=str(authority))
+    with Valve(port, tls=context) as gate:
+        ran = mirror(tmp_path, gate.url(""), SSL_CERT_FILE=str(authority))
     assert ran.code == code, ran.err
     assert trusted or "is not trusted" in ran.err
 

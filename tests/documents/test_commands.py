@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +14,7 @@ from tests.documents.pages import blocks_of, differs, is_run, run_page, steps_of
 from tests.servers.buckets import client
 from tests.servers.process import found
 from tests.servers.radosgw import OWNER, radosgw
+from tests.serving import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -31,24 +29,6 @@ MAY_FAIL = {"--label 'Rice feilds'": 2}
 """Commands that fail on purpose, by a part of the command, with their exit codes."""
 PYTHON_OF = {"open.md": "open", "torchgeo.md": "torchgeo"}
 """Pages whose Python needs libraries of others: the venv of tools that has them."""
-
-
-_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_places = itertools.cycle(range(11_000 + 1_000 * _worker, 12_000 + 1_000 * _worker, 5))
-
-
-def free_ports(count: int) -> int:
-    """Return the first of consecutive free ports below the ephemeral range."""
-    return next(first for first in _places if all(map(_is_free, range(first, first + count))))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 import uvloop
 from tests.net.conformance import opened
+from tests.net.wire_server import Serving, StreamServer
 
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure
@@ -34,31 +35,11 @@ async def fetch(http: Transport, url: str, limit: int = 10_000_000) -> bytes | F
         return error.failure
 
 
-Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
-
-
 @asynccontextmanager
-async def serving(answer: Answering, host: str = "127.0.0.1") -> AsyncIterator[str]:
-    """Give the origin of a server that handles each connection with `answer`, which gets its number."""
-    handlers: list[asyncio.Task[None]] = []
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        handlers.append(cast("asyncio.Task[None]", asyncio.current_task()))
-        try:
-            await answer(reader, writer, len(handlers))
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
-
-    async with await asyncio.start_server(handle, host, 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        for handler in handlers:
-            handler.cancel()
-        await asyncio.gather(*handlers, return_exceptions=True)
+async def serving(answer: Serving, address: str = "127.0.0.1") -> AsyncIterator[str]:
+    """Give the origin of a server that handles each connection with `answer`."""
+    async with StreamServer(answer, address=address) as server:
+        yield server.url("", f"[{address}]" if ":" in address else address)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.http1.fast_transport import LOOPS, Answering, fast, serving, until
+from tests.http1.fast_transport import LOOPS, fast, serving, until
 from tests.net.conformance import opened
+from tests.net.wire_server import Serving
 
 from stacpull.http1.connection import _State
 from stacpull.net.transport import Request
@@ -17,7 +18,7 @@ MIB = 1 << 20
 PATTERN = bytes(range(256)) * 4096
 
 
-def sending(head: bytes, *, times: int, pause: float = 0.0) -> Answering:
+def sending(head: bytes, *, times: int, pause: float = 0.0) -> Serving:
     """Return what answers with `head` and `times` MiB, at rest for `pause` seconds in the middle."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:

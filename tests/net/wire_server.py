@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -37,8 +37,26 @@ class ReceivedRequest:
     connection: int
 
 
-class InThread:
-    """A server of `async with` that `with` runs in its own thread."""
+Serving = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[object]]
+"""Handles a connection, which is closed afterwards. The number counts connections from 1."""
+
+
+class StreamServer:
+    """`async with StreamServer(serve) as server`; without `async` it runs in its own thread.
+
+    Each connection is handled by `serve`, in a task that is cancelled when the server ends.
+    """
+
+    port = 0
+
+    def __init__(
+        self, serve: Serving, *, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1"
+    ) -> None:
+        self._serve = serve
+        self._tls = tls
+        self._address = address
+        self._connections = 0
+        self._handlers: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> Self:
         self._thread = run_in_thread(self)
@@ -49,65 +67,15 @@ class InThread:
     ) -> None:
         self._thread.__exit__(kind, error, trace)
 
-
-class StreamServer(InThread):
-    """A server on a free port of loopback. It serves each connection in a task that ends with the server."""
-
-    port = 0
-    context: ssl.SSLContext | None = None
-
     async def __aenter__(self) -> Self:
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self.context)
+        self._server = await asyncio.start_server(self._accept, self._address, 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            await self.serve(reader, writer)
-        finally:
-            self._tasks.discard(task)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raise NotImplementedError
-
-
-class WireServer(InThread):
-    """`async with WireServer({"/path": [answer, …]}) as server`; without `async` it runs in its own thread.
-
-    Raw bytes are sent unchanged, then the connection is closed.
-    """
-
-    def __init__(self, routes: Mapping[str, Script], *, tls: ssl.SSLContext | None = None) -> None:
-        self.requests: list[ReceivedRequest] = []
-        self._routes = routes
-        self._tls = tls
-        self._turns: dict[str, int] = {}
-        self._connections = 0
-        self._handlers: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await (
-            _a_few_turns()
-        )  # asyncio does not close a socket that is being accepted when its server is closed
+        await _a_few_turns()  # asyncio leaves a socket open that is being accepted while its server is closed
         self._server.close()
         for handler in self._handlers:
             handler.cancel()
@@ -123,7 +91,7 @@ class WireServer(InThread):
         The garbage collector would find an open connection during a later test, which would then fail.
         """
         self._connections += 1
-        handler = asyncio.get_running_loop().create_task(self._serve(reader, writer, self._connections))
+        handler = asyncio.get_running_loop().create_task(self._handle(reader, writer, self._connections))
         self._handlers.add(handler)
 
         def ended(_: asyncio.Task[None]) -> None:
@@ -132,11 +100,10 @@ class WireServer(InThread):
 
         handler.add_done_callback(ended)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         try:
-            while await self._answer_one(reader, writer, number):
-                pass
-        except (ConnectionError, asyncio.IncompleteReadError):
+            await self._serve(reader, writer, number)
+        except (OSError, asyncio.IncompleteReadError):
             pass
         except asyncio.CancelledError:
             writer.transport.abort()  # do not wait for a client that no longer reads
@@ -144,6 +111,25 @@ class WireServer(InThread):
             writer.close()
             with suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
+
+
+class WireServer(StreamServer):
+    """`with WireServer({"/path": [answer, …]}) as server`.
+
+    Raw bytes are sent unchanged, then the connection is closed.
+    """
+
+    def __init__(self, routes: Mapping[str, Script], *, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(self._answer_all, tls=tls)
+        self.requests: list[ReceivedRequest] = []
+        self._routes = routes
+        self._turns: dict[str, int] = {}
+
+    async def _answer_all(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+    ) -> None:
+        while await self._answer_one(reader, writer, number):
+            pass
 
     async def _answer_one(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int

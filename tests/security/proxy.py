@@ -15,6 +15,7 @@ class Proxy(StreamServer):
     """`with Proxy(port) as proxy`: leads all to `port`; `user` (`name:password`) is required."""
 
     def __init__(self, port: int, *, user: str | None = None) -> None:
+        super().__init__(self._answer)
         self.heads: list[str] = []
         """Heads of requests in clear, as the proxy saw them."""
         self.passed: list[bytes] = []
@@ -22,15 +23,7 @@ class Proxy(StreamServer):
         self._target = port
         self._wanted = None if user is None else base64.b64encode(user.encode()).decode()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await self._answer(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         self.heads.append(head.decode("latin-1"))
         if self._wanted is not None and f"Basic {self._wanted}".encode() not in head:
@@ -45,7 +38,7 @@ class Proxy(StreamServer):
         try:
             await asyncio.gather(forth, self._copy(upstream, writer, note=False))
         finally:
-            onward.close()
+            onward.transport.abort()
 
     async def _forward(self, head: bytes, reader: asyncio.StreamReader, onward: asyncio.StreamWriter) -> None:
         """Send requests without bodies on, one after the other, with their paths alone."""

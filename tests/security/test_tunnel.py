@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.net.wire_server import StreamServer
 from tests.security.secrets import found_in, found_under
 
 from stacpull import Options, Secret, StacpullError, mirror
@@ -40,23 +39,15 @@ ANSWERS = {
 }
 
 
-@asynccontextmanager
-async def hostile_proxy(answer: bytes, heads: list[bytes]) -> AsyncIterator[int]:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            heads.append(await reader.readuntil(b"\r\n\r\n"))
-            writer.write(answer)
-            await writer.drain()
-            if answer:
-                heads.append(await asyncio.wait_for(reader.read(1 << 16), 1))
-        except (OSError, EOFError, TimeoutError):
-            pass
-        finally:
-            writer.close()
+def hostile_proxy(answer: bytes, heads: list[bytes]) -> StreamServer:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answer)
+        await writer.drain()
+        if answer:
+            heads.append(await asyncio.wait_for(reader.read(1 << 16), 1))
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    return StreamServer(serve)
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
@@ -65,8 +56,8 @@ def test_a_hostile_proxy(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPa
 
     async def course() -> str:
         asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-        async with hostile_proxy(ANSWERS[kind], heads) as port:
-            monkeypatch.setenv("https_proxy", f"http://me:{PASSWORD}@127.0.0.1:{port}")
+        async with hostile_proxy(ANSWERS[kind], heads) as proxy:
+            monkeypatch.setenv("https_proxy", f"http://me:{PASSWORD}@127.0.0.1:{proxy.port}")
             headers = {"Authorization": Secret(f"Bearer {KEY}")}
             options = Options(retries=0, headers=headers, query={"token": Secret(KEY)})
             with pytest.raises(StacpullError) as caught:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.buckets import Keys, client
-from tests.servers.process import found, free_ports, is_listening, running
+from tests.servers.process import found, is_listening, running
+from tests.serving import free_ports
 
 _UNSIGNED_CALLS = 4  # user, policy, attachment, key
 _STATEMENT = {"Effect": "Allow", "Action": ["s3:*"], "Resource": "*"}
@@ -46,7 +47,7 @@ def moto(work: Path, *, checks_keys: bool = True) -> Iterator[Moto]:
         checks_keys: False to accept every signature: moto computes another one than Amazon for some lists.
     """
     python = Path(found("moto_server", venv="moto")).with_name("python")
-    (port,) = free_ports(1)
+    port = free_ports(1)
     env = dict(os.environ)
     if checks_keys:
         env["INITIAL_NO_AUTH_ACTION_COUNT"] = str(_UNSIGNED_CALLS)

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from tests.servers.process import found, free_ports, is_listening, running
+from tests.servers.process import found, is_listening, running
+from tests.serving import free_ports
 
 SLOW_RATE = 512 * 1024
 
@@ -85,7 +86,7 @@ def nginx(work: Path) -> Iterator[Nginx]:
     command = found("nginx")
     root = work / "root"
     root.mkdir()
-    (port,) = free_ports(1)
+    port = free_ports(1)
     temporary = " ".join(f"{kind}_temp_path {work}/{kind};" for kind in _TEMPORARY)
     (work / "nginx.conf").write_text(
         _CONFIGURATION.format(work=work, root=root, port=port, temporary=temporary, rate=SLOW_RATE)

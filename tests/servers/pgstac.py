@@ -18,7 +18,8 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.servers.process import found, free_ports, is_listening, running
+from tests.servers.process import found, is_listening, running
+from tests.serving import free_ports
 
 _POSTGRES = Path("/usr/lib/postgresql/15/bin")
 """Where Debian puts it; 15 is what the extension of the same number was made for."""
@@ -48,7 +49,8 @@ def pgstac(work: Path) -> Iterator[Pgstac]:
     if not _POSTGIS.exists():
         pytest.skip("PostgreSQL 15 with PostGIS is not installed: bash scripts/install-test-tools")
     pypgstac = _tool("pypgstac")
-    database, port = free_ports(2)
+    database = free_ports(2)
+    port = database + 1
     environment = {
         **os.environ,
         "PGHOST": "127.0.0.1",

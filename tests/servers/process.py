@@ -36,18 +36,6 @@ def found(name: str, *, venv: str | None = None) -> str:
     return path
 
 
-def free_ports(count: int) -> list[int]:
-    """Different ports of loopback that are not in use."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
 def is_listening(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), 1):

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.buckets import Keys
-from tests.servers.process import found, free_ports, is_listening, running
+from tests.servers.process import found, is_listening, running
+from tests.serving import free_ports
 
 ROLE = "arn:aws:iam:::role/reader"
 """A role that OWNER may take on; it may read every object."""
@@ -122,7 +123,8 @@ class _Parts:
 
     def __init__(self, work: Path, memory: int) -> None:
         self.work = work
-        self.mon_port, self.port = free_ports(2)
+        self.mon_port = free_ports(2)
+        self.port = self.mon_port + 1
         self.fsid = str(uuid.uuid4())
         self.conf = ["-c", str(work / "ceph.conf")]
         text = _CONFIGURATION.format(

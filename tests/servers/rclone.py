@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.buckets import Keys
-from tests.servers.process import found, free_ports, is_listening, running
+from tests.servers.process import found, is_listening, running
+from tests.serving import free_ports
 
 KEYS = Keys("AKIARCLONERCLONE0000", "rclone-secret")
 
@@ -28,7 +29,7 @@ def rclone(work: Path) -> Iterator[Rclone]:
     command = found("rclone", venv="rclone")
     root = work / "buckets"
     root.mkdir()
-    (port,) = free_ports(1)
+    port = free_ports(1)
     arguments = [
         command, "serve", "s3", "--config", os.devnull, "--cache-dir", str(work / "cache"),
         "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEYS.access_key},{KEYS.secret_key}",

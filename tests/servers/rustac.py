@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from tests.servers.process import found, free_ports, is_listening, running
+from tests.servers.process import found, is_listening, running
+from tests.serving import free_ports
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def rustac(
     for number, document in enumerate(collections):
         files.append(work / f"collection{number}.json")
         files[-1].write_bytes(orjson.dumps(document))
-    (port,) = free_ports(1)
+    port = free_ports(1)
     arguments = [command, "serve", "--addr", f"127.0.0.1:{port}", *map(str, files)]
     with running(arguments, work / "rustac.out", ready=lambda: is_listening(port)):
         yield f"http://127.0.0.1:{port}"

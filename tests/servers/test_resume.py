@@ -52,7 +52,7 @@ class Origin:
 
     def command(self, source: str, dest: Path, gate: Valve) -> list[str]:
         arguments = ["mirror", source, str(dest), "--layout", LAYOUT, "--no-progress", "--retries", "1"]
-        return [*arguments, "--endpoint-url", gate.url] if self.keys else arguments
+        return [*arguments, "--endpoint-url", gate.url("")] if self.keys else arguments
 
     def environment(self) -> dict[str, str]:
         return environment(**(self.keys.environment() if self.keys else {}))
@@ -107,7 +107,7 @@ def nginx_origin(web: Nginx, tmp_path: Path) -> Origin:
     return Origin(
         web.port,
         lambda body: web.put(name, body),
-        lambda gate: f"{gate.url}/files/{name}",
+        lambda gate: gate.url(f"/files/{name}"),
         answers=lambda: web.answers(f"/files/{name}"),
     )
 
@@ -119,7 +119,7 @@ def blob_origin(version: str) -> Iterator[Origin]:
         yield Origin(
             port,
             lambda body: contents.update({"large.bin": body}),
-            lambda gate: gate.url + blobs.host.signed_path("large.bin"),
+            lambda gate: gate.url(blobs.host.signed_path("large.bin")),
             answers=lambda: [record.status for record in blobs.requests],
         )
 

@@ -15,9 +15,8 @@ _PIECE = 1 << 16
 class Valve(StreamServer):
     """Connections to `port` of loopback are those to `target`; `limit` bytes come back, then nothing more."""
 
-    def __init__(
-        self, target: int, limit: int | None = None, *, context: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, target: int, limit: int | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(self._join, tls=tls)
         self.passed = 0
         """Bytes that came back, header fields included."""
         self.limit = limit
@@ -25,20 +24,16 @@ class Valve(StreamServer):
         self.shut = threading.Event()
         """Set once the limit was reached."""
         self._target = target
-        self.context = context
 
-    @property
-    def url(self) -> str:
-        return f"{'https' if self.context else 'http'}://127.0.0.1:{self.port}"
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
         back, forth = await asyncio.open_connection("127.0.0.1", self._target)
-        with suppress(ConnectionError, asyncio.CancelledError, ExceptionGroup):
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._let_there(reader, forth))
-                group.create_task(self._let_back(back, writer))
-        forth.transport.abort()
-        writer.transport.abort()
+        try:
+            with suppress(ExceptionGroup):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._let_there(reader, forth))
+                    group.create_task(self._let_back(back, writer))
+        finally:
+            forth.transport.abort()
 
     async def _let_back(self, back: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while piece := await back.read(_PIECE):
