@@ -463,15 +463,25 @@ UPDATE items SET (remaining, failed) = (
 
 
 def put_failure(
-    db: sqlite3.Connection, item: int, key: str, failure: Failure, attempts: int, now: float
+    db: sqlite3.Connection,
+    item: int,
+    key: str,
+    failure: Failure,
+    attempts: int,
+    now: float,
+    of_walk: tuple[str, str, bool, int] | tuple[str, str, None, None] = ("", "", None, None),
 ) -> None:
-    """Record a failure: attempts are added up, other values replaced. `now` is in seconds since 1970."""
+    """Record a failure: attempts are added up, other values replaced. `now` is in seconds since 1970.
+
+    `of_walk` has source, collection, `is_link` and run of what is not an item in the ledger (`item` is 0).
+    """
     message = failure.message.encode("utf-8", "replace").decode()  # it may quote any text of a server
     db.execute(
-        "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (item, key) DO UPDATE SET "
+        "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (item, key, source, collection) DO UPDATE SET "
         "kind = excluded.kind, message = excluded.message, status = excluded.status, "
-        "attempts = attempts + excluded.attempts, at = excluded.at",
-        (item, key, failure.kind, message, failure.status, attempts, now),
+        "attempts = attempts + excluded.attempts, at = excluded.at, run = excluded.run",
+        (item, key, failure.kind, message, failure.status, attempts, now, *of_walk),
     )
 
 

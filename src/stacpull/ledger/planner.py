@@ -139,9 +139,10 @@ class Planner:
         self._is_there = is_there
         self._revalidate = revalidate
         self._area = runs.area_of(db, run)
-        kind, source = db.execute("SELECT kind, source FROM runs WHERE id = ?", (run,)).fetchone()
+        kind, self._source = db.execute("SELECT kind, source FROM runs WHERE id = ?", (run,)).fetchone()
         self._is_walk = kind == "mirror"
-        self._other_walks = {row for (row,) in db.execute("SELECT id FROM runs WHERE source <> ?", (source,))}
+        others = db.execute("SELECT id FROM runs WHERE source <> ?", (self._source,))
+        self._other_walks = {row for (row,) in others}
         self._start_batch()
 
     def _start_batch(self) -> None:
@@ -188,7 +189,9 @@ class Planner:
                     result.count(runs.LEFT_OUT + reason, new)
             if batch.items or batch.failed_items:
                 self._plan(batch, now)
-            runs.note_unread(db, run, batch.unread, now)
+            for one in batch.unread:
+                found = self._source, one.collection, bool(one.href), run
+                put_failure(db, 0, one.href or one.name, one.failure, 1, now, found)
             result.count("assets_skipped", runs.asset_counters(db, run)["assets_done"] - done)
             runs.count(db, run, result.counted)
             runs.save_walk(db, run, batch.reached)

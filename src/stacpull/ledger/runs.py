@@ -19,7 +19,7 @@ from stacpull.digests import text_digest
 from stacpull.errors import UsageError
 from stacpull.ledger import meta
 from stacpull.ledger.database import AMONG, listed, number, transaction
-from stacpull.models import ItemId, Unread, WalkUpdate
+from stacpull.models import ItemId, WalkUpdate
 
 if TYPE_CHECKING:
     from stacpull.selection import Selection  # it imports attrs: the store process seldom needs it
@@ -192,8 +192,8 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
     counted = db.execute("SELECT name, number FROM counters WHERE run = ?", (run,))
     walk_ended, items_failed = db.execute(
         "SELECT walk_ended, (SELECT count(*) FROM failures JOIN items i ON i.id = item "
-        f"WHERE {ITEM_FAILURE} AND i.run = r.id) + (SELECT count(*) FROM unread u "
-        "WHERE u.run = r.id OR (r.kind = 'retry' AND u.source = r.source)) FROM runs r WHERE id = ?",
+        f"WHERE {ITEM_FAILURE} AND i.run = r.id) + (SELECT count(*) FROM failures f WHERE f.item = 0 "
+        "AND (f.run = r.id OR (r.kind = 'retry' AND f.source = r.source))) FROM runs r WHERE id = ?",
         (run,),
     ).fetchone()
     return {
@@ -244,8 +244,8 @@ def save_walk(db: sqlite3.Connection, run: int, reached: WalkUpdate) -> None:
             set_counter(db, run, "items_unseen", max(0, reached.announced - seen))
     if reached.walk_ended:  # forget what only earlier walks of the same source and selection recorded
         db.execute(
-            "DELETE FROM unread WHERE run < :run AND run IN (SELECT one.id FROM runs one JOIN runs this "
-            "ON one.source = this.source AND one.selection = this.selection "
+            "DELETE FROM failures WHERE item = 0 AND run < :run AND run IN (SELECT one.id FROM runs one "
+            "JOIN runs this ON one.source = this.source AND one.selection = this.selection "
             "WHERE this.id = :run AND this.kind = 'mirror')",
             {"run": run},
         )
@@ -260,26 +260,9 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
             f"AND (name LIKE '{LEFT_OUT}%' OR name IN ('items_seen', 'items_unseen'))",
             (run,),
         )
-        db.execute("DELETE FROM unread WHERE run = ?", (run,))
+        db.execute("DELETE FROM failures WHERE item = 0 AND run = ?", (run,))
         db.execute("UPDATE runs SET cut_short = NULL WHERE id = ?", (run,))
         meta.put(db, f"{meta.POSITION}{run}", None)
-
-
-def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: float) -> None:
-    """Record what `run` could not read or plan, without credentials."""
-    db.executemany(
-        "INSERT INTO unread VALUES ((SELECT source FROM runs WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, 1, ?) "
-        "ON CONFLICT (source, is_link, name, collection) DO UPDATE SET "
-        "run = excluded.run, kind = excluded.kind, message = excluded.message, "
-        "status = excluded.status, attempts = attempts + 1, at = excluded.at",
-        [
-            (
-                *(run, one.href or one.name, bool(one.href), run, one.collection),
-                *(one.failure.kind, one.failure.message, one.failure.status, now),
-            )
-            for one in found
-        ],
-    )
 
 
 def seen_hash(item: ItemId) -> int:

@@ -142,24 +142,20 @@ CREATE TABLE paths(                        -- of the folded path: two assets nev
 );
 
 CREATE TABLE failures(
-    item INTEGER NOT NULL,
-    key TEXT NOT NULL,                     -- '' : the item itself could not be read
+    item INTEGER NOT NULL,                 -- 0: not an item here, but what the walk could not use
+    key TEXT NOT NULL,                     -- of the asset; '': the item itself could not be read;
+                                           -- item 0: URL of a link, place of an entry, or id of an item
     kind TEXT NOT NULL, message TEXT NOT NULL, status INTEGER,
     attempts INTEGER NOT NULL, at REAL NOT NULL,
-    PRIMARY KEY (item, key)
+    -- only of item 0:
+    source TEXT NOT NULL DEFAULT '',       -- credentials removed
+    collection TEXT NOT NULL DEFAULT '',   -- of its items that do not name a collection
+    is_link INTEGER,                       -- 1: `key` is a URL
+    run INTEGER,                           -- the run whose walk found it
+    PRIMARY KEY (item, key, source, collection)
 ) WITHOUT ROWID;
 CREATE INDEX failures_newest ON failures(at);
-CREATE INDEX failures_items ON failures(item) WHERE key = '';
-CREATE TABLE unread(                       -- what could not be read or planned
-    source TEXT NOT NULL,                  -- credentials removed
-    name TEXT NOT NULL,                    -- URL of a link, place of an entry, or id of an item
-    is_link INTEGER NOT NULL,              -- 1: `name` is a URL
-    run INTEGER NOT NULL,                  -- the run whose walk found it
-    collection TEXT NOT NULL,              -- of its items that do not name a collection
-    kind TEXT NOT NULL, message TEXT NOT NULL, status INTEGER,
-    attempts INTEGER NOT NULL, at REAL NOT NULL,
-    PRIMARY KEY (source, is_link, name, collection)
-) WITHOUT ROWID;
+CREATE INDEX failures_items ON failures(item) WHERE key = '' OR item = 0;
 
 CREATE TABLE counts(                       -- of the rows of each run
     run INTEGER PRIMARY KEY,
@@ -204,7 +200,7 @@ LEDGER: Final = Schema(
         more_items=_COUNT_ITEM.format("+", "new"),
         fewer_items=_COUNT_ITEM.format("-", "old"),
     ),
-    version=31,  # those up to 30 were never released
+    version=32,  # those up to 31 were never released
     name="This mirror's ledger",
     remedy=(
         "remove `.stacpull/ledger.sqlite` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "

@@ -66,11 +66,10 @@ def unproven(db: sqlite3.Connection) -> int:
 
 
 def item_totals(db: sqlite3.Connection) -> dict[str, int]:
-    failed = "SELECT (SELECT count(*) FROM failures WHERE key = '') + (SELECT count(*) FROM unread)"
     return {
         "items_matched": number(db, "SELECT sum(items) FROM counts"),
         "items_done": number(db, "SELECT sum(items_done) FROM counts"),
-        "items_failed": number(db, failed),
+        "items_failed": number(db, "SELECT count(*) FROM failures WHERE key = '' OR item = 0"),
     }
 
 
@@ -99,9 +98,9 @@ def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
     """Return the runs, oldest first, each with the files and bytes that it fetched."""
     counted = "coalesce((SELECT number FROM counters WHERE run = r.id AND name = '{}'), 0)".format
     cursor = db.execute(
-        "SELECT source, kind, state, started, max(0, coalesce((SELECT done FROM counts c "
-        f"WHERE c.run = r.id), 0) - {counted('assets_skipped')}) AS files, {counted('bytes_fetched')} "
-        f"AS bytes, {counted('seconds')} AS seconds, {counted('retries')} AS retries FROM runs r ORDER BY id"
+        f"SELECT source, kind, state, started, max(0, done - {counted('assets_skipped')}) AS files, "
+        f"{counted('bytes_fetched')} AS bytes, {counted('seconds')} AS seconds, {counted('retries')} AS "
+        "retries FROM runs r JOIN counts c ON c.run = r.id ORDER BY r.id"
     )
     return list(_dicts(cursor))
 
@@ -119,22 +118,22 @@ def state_now(state: str, *, live: bool) -> RunState:
 
 def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
     """By item and key, then what could not be read; or only the `newest` of the last thousand recorded."""
-    order = "ORDER BY 8 DESC LIMIT ?" if newest is not None else "ORDER BY 10, 11"
+    order = "ORDER BY f.at DESC LIMIT ?" if newest is not None else "ORDER BY f.item = 0, f.item, f.key"
     recorded = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
     rows = db.execute(
-        "SELECT c.name, i.name, f.key, f.kind, f.message, f.status, f.attempts, f.at, "
-        "CASE WHEN f.key = '' THEN i.href ELSE o.href END, f.item, f.key "
-        f"FROM {recorded} f JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
+        "SELECT coalesce(c.name, f.collection), coalesce(i.name, f.key), iif(f.item = 0, '', f.key), f.kind, "
+        "f.message, f.status, f.attempts, f.at, "
+        "CASE WHEN f.is_link THEN f.key WHEN f.key = '' THEN i.href ELSE o.href END "
+        f"FROM {recorded} f "
+        "LEFT JOIN items i ON i.id = f.item LEFT JOIN collections c ON c.id = i.collection "
         "LEFT JOIN assets a ON a.item = f.item AND a.key = f.key LEFT JOIN open_assets o ON o.asset = a.id "
-        f"WHERE f.key = '' OR a.state >= {Phase.FAILED} UNION ALL "
-        "SELECT collection, name, '', kind, message, status, attempts, at, iif(is_link, name, NULL), "
-        f"9223372036854775807, name FROM unread {order}",
+        f"WHERE f.item = 0 OR f.key = '' OR a.state >= {Phase.FAILED} {order}",
         () if newest is None else (newest,),
     )
     from stacpull.reports import FailureRecord  # noqa: PLC0415 -- see above
 
     for row in rows:
-        yield FailureRecord(*row[:-2])
+        yield FailureRecord(*row)
 
 
 class ItemRecord(NamedTuple):
