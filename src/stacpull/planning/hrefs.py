@@ -82,11 +82,6 @@ _TILE: Final = re.compile(r"\{-?[xyz]\}", re.IGNORECASE)
 """A placeholder for a number in the URL of a map tile."""
 _SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z", re.IGNORECASE)
 """A suffix has at least one letter: the end of `…/v1.5` is not one."""
-_LONGEST_SUFFIX: Final = len(".tar") + len(".") + 10
-"""The most characters of a suffix. Only the end of a long name is searched."""
-_REMOTE: Final = tuple(f"{scheme}://" for scheme in remote_schemes())
-_SCHEME_AND_HOST: Final = len("https://") - 1
-"""The largest index of the last slash in a URL without a path."""
 
 
 # --- links and hrefs -------------------------------------------------------------------------------------
@@ -189,7 +184,7 @@ def asset_kind(href: str, media_type: str | None) -> AssetKind:
     A page is recognised by its media type, or by a URL with a computation: map tiles, a renderer
     (`collection=…&item=…`, `url=…`), or an OGC service (`service=…&request=…`, OGC 06-121r9, 7.2).
     """
-    kind = asset_kind_of_type(media_type) if media_type is not None else None
+    kind = _KIND_OF_TYPE.get(_essence(media_type)) if media_type is not None else None
     if kind is not None:
         return kind
     if is_in_object_store(href):
@@ -207,36 +202,16 @@ def asset_kind(href: str, media_type: str | None) -> AssetKind:
 
 
 @cached_if_short(1024)
-def asset_kind_of_type(media_type: str) -> AssetKind | None:
-    return _KIND_OF_TYPE.get(media_type.partition(";")[0].strip().lower())
-
-
-def plain_suffix(href: str) -> str | None:
-    slash = href.rfind("/")
-    dot = href.rfind(".", slash)
-    if slash <= _SCHEME_AND_HOST or dot <= slash + 1:
-        return None
-    if not (href.startswith(_REMOTE) and href.isprintable()) or "?" in href or "#" in href:
-        return None
-    suffix = href[dot:]
-    if "{" in href or "%" in href or href[dot - 4 : dot].lower() == ".tar" or not _SUFFIX.fullmatch(suffix):
-        return None
-    return suffix
+def _essence(media_type: str) -> str:
+    return media_type.partition(";")[0].strip().lower()
 
 
 def suffix_of(href: str, media_type: str | None) -> str:
     """Return the suffix with its dot, by the href's path or else the media type; empty if there is none."""
-    path = href.partition("#")[0].partition("?")[0]
-    _, scheme, rest = path.partition("://")
-    _, slash, name = (rest if scheme else path).rpartition("/")
-    if slash and ("." in name or "%" in name):
-        name = unquote(name) if "%" in name else name
-        found = _SUFFIX.search(name[-_LONGEST_SUFFIX - 1 :])
-        if found and found.start():
-            return found.group()
-    return _suffix_of_type(media_type) if media_type else ""
-
-
-@cached_if_short(1024)
-def _suffix_of_type(media_type: str) -> str:
-    return _SUFFIX_OF_TYPE.get(media_type.partition(";")[0].strip().lower(), "")
+    above, _, name = href.partition("#")[0].partition("?")[0].rpartition("/")
+    name = unquote(name)
+    dot = 0 if above.endswith(":/") else name.rfind(".")  # without a path, it is the host
+    found = _SUFFIX.search(name, max(1, dot - len(".tar"))) if dot > 0 else None
+    if found is not None:
+        return found.group()
+    return _SUFFIX_OF_TYPE.get(_essence(media_type or ""), "")

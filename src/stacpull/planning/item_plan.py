@@ -20,9 +20,7 @@ from stacpull.planning.hrefs import (
     asset_href,
     asset_hrefs,
     asset_kind,
-    asset_kind_of_type,
     own_href,
-    plain_suffix,
     self_href,
     suffix_of,
 )
@@ -151,56 +149,40 @@ class _ItemPlan(msgspec.Struct):
         self.assets = list(first.values())
 
     def _add_each(self, assets: Json) -> None:
-        """Plan each asset: a plain one, which nearly all are, needs no look at its href beyond the suffix."""
         keeps, path_of, listings, planned = self.keeps, self.layout.path, self.listings, self.assets
         prefer, templates = self.options.prefer, self.item_assets
         for key, asset in assets.items():
-            stated = described(asset, templates.get(key)) if templates else asset
-            if keeps is not None and key not in listings and not keeps(key, stated):
+            whole = described(asset, templates.get(key)) if templates else asset
+            if keeps is not None and key not in listings and not keeps(key, whole):
                 self.excluded.append(key)
                 continue
-            suffix = None if prefer or listings else _suffix_if_plain(asset)
-            if suffix is not None:
-                others: tuple[str, ...] = ()
-                href, media_type = asset["href"], asset.get("type")
-            else:
-                hrefs = asset_hrefs(asset, self.base, prefer)
-                if isinstance(hrefs, Failure):
-                    self.problems.append((key, hrefs))
+            hrefs = asset_hrefs(asset, self.base, prefer)
+            if isinstance(hrefs, Failure):
+                self.problems.append((key, hrefs))
+                continue
+            href, *others = hrefs
+            media_type = stated if isinstance(stated := asset.get("type"), str) else None
+            kind = asset_kind(href, media_type)
+            if kind is AssetKind.PREFIX:
+                listing = listings.get(key)
+                if listing is None or isinstance(listing, Failure):
+                    self.problems.append((key, listing or refused(href)))
                     continue
-                (href, *rest), media_type = hrefs, asset.get("type")
-                media_type = media_type if isinstance(media_type, str) else None
-                kind = asset_kind(href, media_type)
-                if kind is AssetKind.PREFIX:
-                    listing = listings.get(key)
-                    if listing is None or isinstance(listing, Failure):
-                        self.problems.append((key, listing or refused(href)))
-                        continue
-                    self.prefixes.append(key)
-                    self.excluded += [f"{key}/{name}" for name in listing.left_out]
-                    planned += objects(key, href, listing, self.layout, self.keys.get(key, ()))
-                    continue
-                if kind is AssetKind.PAGE and not self.options.include_pages:
-                    self.pages.append(key)
-                    continue
-                own = asset_href(asset, self.base)  # --prefer does not change names
-                suffix, others = suffix_of(own if isinstance(own, str) else href, media_type), tuple(rest)
+                self.prefixes.append(key)
+                self.excluded += [f"{key}/{name}" for name in listing.left_out]
+                planned += objects(key, href, listing, self.layout, self.keys.get(key, ()))
+                continue
+            if kind is AssetKind.PAGE and not self.options.include_pages:
+                self.pages.append(key)
+                continue
+            own = asset_href(asset, self.base) if prefer else href  # --prefer does not change names
+            suffix = suffix_of(own if isinstance(own, str) else href, media_type)
             size, checksum = None, None
             if "file:size" in asset or "file:checksum" in asset:
                 size, checksum = stated_of(asset)
             directory, name, template = path_of(key, suffix)
-            planned.append(Asset(key, href, directory, name, template, size, checksum, media_type, others))
-
-
-def _suffix_if_plain(asset: Any) -> str | None:
-    if not isinstance(asset, dict):
-        return None
-    href, media_type = asset.get("href"), asset.get("type")
-    if media_type is not None and (
-        not isinstance(media_type, str) or asset_kind_of_type(media_type) is not None
-    ):
-        return None
-    return plain_suffix(href) if isinstance(href, str) else None
+            rest = tuple(others)
+            planned.append(Asset(key, href, directory, name, template, size, checksum, media_type, rest))
 
 
 def id_of(item: Json, collection: str) -> ItemId:
