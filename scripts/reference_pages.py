@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import click
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import Files
 
 import stacpull
-from stacpull import errors
 from stacpull.cli.main import COMMANDS, cli
 from stacpull.cli.printing import EVERY
 from stacpull.config.options import Option, Options, Output, S3Options, declared
@@ -29,16 +28,15 @@ TITLES = {
 }
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages to the site."""
+def on_files(files: Files, config: MkDocsConfig) -> Files:  # noqa: ARG001 - mkdocs names it
+    """Replace the pages of `docs/reference`, which tell readers of the repository how to see these."""
     pages = {
         "reference/commands.md": commands_page(),
         "reference/options.md": options_page(),
-        "reference/exit-codes.md": exit_codes_page(),
         "reference/python.md": python_page(),
     }
     for path, text in pages.items():
-        files.append(File.generated(config, path, content=text))
+        files.src_uris[path].content_string = text
     return files
 
 
@@ -105,26 +103,6 @@ def _origin(option: Option) -> list[str]:
     variables = ", ".join(f"`{name}`" for name in option.variables)
     default = f"`{option.default}`" if option.default else ""
     return [variables, default, _escaped(option.help)]
-
-
-def exit_codes_page() -> str:
-    """Return a page with the exit codes and the errors that have them."""
-    rows = [
-        (0, "Everything is done; also if nothing matched (with a warning)."),
-        (1, "Finished, but assets failed, items were not reached, or `verify` found damage."),
-        (2, "The command line, a config file or a filter is wrong, or DEST is not a mirror."),
-        (3, "Credentials are missing or refused."),
-        (4, "The source cannot be read."),
-        (5, "The destination cannot be written: disk full, no permission, or another process is using it."),
-        (130, "Stopped by Ctrl-C or SIGTERM. `stacpull resume` continues."),
-    ]
-    raised: dict[int, list[str]] = {}
-    for name, error in vars(errors).items():
-        if isinstance(error, type) and issubclass(error, errors.StacpullError):
-            raised.setdefault(error.exit_code, []).append(f"`{name}`")
-    parts = ["# Exit codes\n", "| code | meaning | Python error |", "|---|---|---|"]
-    parts += [f"| {code} | {text} | {', '.join(sorted(raised.get(code, [])))} |" for code, text in rows]
-    return "\n".join(parts) + "\n"
 
 
 def python_page() -> str:
