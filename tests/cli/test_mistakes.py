@@ -96,7 +96,7 @@ MISTAKES = {
     "east before west": Mistake(
         ("plan", "{api}", "-C", "--bbox", "10,50,5,52"),
         0,
-        "--bbox was read as crossing the antimeridian, since W is above E: swap them if it does not.",
+        "warning: --bbox was read as crossing the antimeridian, since W is above E: swap them if it does not.",
     ),
     "a misspelt property in --filter": Mistake(
         ("plan", "{api}", "-C", "--filter", "cloud_cover < 5 OR seasonal_snow = 5", "--no-push-down"),

@@ -36,8 +36,8 @@ from stacpull.speed import Speed
 
 _FIRST_LINE, _LINE_EVERY, _DRAW_EVERY = 1.0, 5.0, 0.2
 """Seconds until the first plain line, between plain lines, and between drawings."""
-_SILENT_FROM = 5.0
-"""Seconds without any data after which that is shown."""
+_SILENT_FROM, _RAREST_LINE = 5.0, 60.0
+"""Seconds without any data after which that is shown; then lines become rarer, up to this interval."""
 _MOST_HOSTS, _MOST_HELD = 3, 100
 
 
@@ -167,7 +167,8 @@ class Display:
                         self._draw()
                     elif time.monotonic() >= next_line:
                         self._print_line()
-                        next_line = time.monotonic() + _LINE_EVERY
+                        silent = 0.0 if isinstance(self._now, Checked | Stage) else self._speed.silent()
+                        next_line = time.monotonic() + max(_LINE_EVERY, min(silent, _RAREST_LINE))
 
     def _print_line(self) -> None:
         with self._lock:
@@ -277,7 +278,8 @@ class Display:
                 waited = max((seconds for _, seconds in now.hosts_waiting), default=0.0)
                 about = "" if now.walk_ended and not waited else "about "
                 figures.append(f"{about}{duration(left + waited)} left")
-            figures += [f"{size(self._speed.bytes())}/s", size(now.bytes_fetched)]
+            figures += [f"{size(speed)}/s"] if (speed := self._speed.bytes()) else []
+            figures.append(size(now.bytes_fetched))
         troubles = []
         called = [(number, kind) for kind, number in self.failed.most_common() if kind not in NOT_FAILURES]
         others = self.failed.total() - sum(number for number, _ in called)

@@ -57,14 +57,17 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
 
 def verify_lines(report: VerifyReport) -> Iterator[str]:
     repaired = report.repair is not None
+    others = report.unknown if report.strict else 0  # they fail the check, but are not called damaged
+    damaged, remaining = report.damaged - others, report.remaining - others
     if report.state == "interrupted":
         verdict = "interrupted"
-    elif report.remaining:
-        verdict = f"{count(report.remaining, 'file')} damaged{' and not repaired' if repaired else ''}"
+    elif remaining:
+        verdict = f"{count(remaining, 'file')} damaged{' and not repaired' if repaired else ''}"
     else:
-        verdict = "repaired" if report.damaged else f"OK, {count(report.files, 'file')} verified"
-        others = count(report.unknown, "file that does not belong", "files that do not belong")
-        verdict += f"; {others} to the mirror" if report.unknown else ""
+        verdict = "repaired" if damaged else f"{'' if others else 'OK, '}{count(report.files, 'file')} verified"
+    if report.unknown:
+        what = count(report.unknown, "file that does not belong", "files that do not belong")
+        verdict += f"; {what} to the mirror"
     if not repaired and (report.mirror_state != "complete" or report.assets_failed):
         lacking = [(report.assets_pending, "still to do"), (report.assets_failed, "failed")]
         counts = ", ".join(f"{number:,} {what}" for number, what in lacking if number)
@@ -81,13 +84,12 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     if report.leftovers:
         yield f"  {count(report.leftovers, 'partial download')} (the next run will finish or remove them)"
     if report.repair is not None:
-        yield f"  {report.repair.assets_done:,} repaired, {report.remaining:,} not repaired"
+        yield f"  {report.repair.assets_done:,} repaired, {remaining:,} not repaired"
     dest = dest_of(report)
     if report.state == "interrupted":
         yield f"to continue: stacpull verify {dest}{' --repair' if repaired else ''}"
     elif report.assets_pending and not repaired:
         yield f"to resume:   stacpull resume {dest}"
-    damaged = report.damaged - (report.unknown if report.strict else 0)
     if damaged and not repaired:
         yield f"to repair:   stacpull verify --repair {dest}"
     if report.assets_failed and not repaired:

@@ -298,7 +298,7 @@ class Walk:
         await record.add_batch(PlanBatch(reached=end))
         is_whole = is_whole and not self._is_enough() and summary.cut_short is None
         for note in self._items.notes(summary.left_out, whole=is_whole):
-            self._on_event(Notice("info", note))
+            self._on_event(Notice("warning", note))
 
     def note_unseen(self, announced: int, unseen: int) -> None:
         self.summary.items_unseen = unseen
