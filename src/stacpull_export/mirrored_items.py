@@ -84,13 +84,14 @@ class MirrorContents:
                     yield MirroredItem(row.name, name, path, document, len(text))
 
     def notes(self) -> tuple[str, ...]:
-        """Return a sentence about documents that could not be read, if there are any."""
-        if not self.unreadable:
-            return ()
-        first = self.unreadable_path
-        return (
-            f"Item documents that are missing or cannot be read: {self.unreadable:,}, for example {first}.",
-        )
+        """Return sentences about what the mirror does not have."""
+        notes, run = [], views.current_run(self.db)
+        if run is not None and run["state"] != "complete":
+            notes.append("The mirror is not complete: `stacpull status` shows what is still to do.")
+        if self.unreadable:
+            lost = f"{self.unreadable:,}, for example {self.unreadable_path}"
+            notes.append(f"Item documents that are missing or cannot be read: {lost}.")
+        return tuple(notes)
 
     def refuse_inside(self, out: Path) -> None:
         place, dest = out.parent.resolve() / out.name, self.dest.resolve()

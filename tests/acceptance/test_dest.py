@@ -204,6 +204,6 @@ def test_a_misspelt_variable_is_named(here, capfd, monkeypatch):
     monkeypatch.setenv("STACPULL_CONCURENCY", "4")
     source = str(write_tree(here.parent / "tree", 1, 1))
     assert execute(["plan", source]) == 0
-    assert "warning: The environment variable STACPULL_CONCURENCY matches no option" in capfd.readouterr().err
+    assert "warning: The environment variable STACPULL_CONCURENCY sets no option" in capfd.readouterr().err
     assert execute(["plan", source, "--quiet"]) == 0
     assert capfd.readouterr().err == ""

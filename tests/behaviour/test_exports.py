@@ -51,6 +51,25 @@ def test_nothing_is_written_into_the_mirror(tmp_path: Path) -> None:
     assert (again.code, (dest / "items.parquet").exists()) == (0, True), again.err
 
 
+def test_an_export_of_an_unfinished_mirror_says_so(tmp_path: Path) -> None:
+    dest = mirrored(tmp_path, [item("a")])
+    command = ["export", str(dest), str(tmp_path / "a.csv"), "-f", "csv"]
+    assert "not complete" not in run(command, environment()).out
+    with (tmp_path / "items.ndjson").open("a") as file:
+        file.write(json.dumps(item("b", assets={"data": {"href": "http://127.0.0.1:1/b"}})) + "\n")
+    again = [
+        "mirror",
+        str(tmp_path / "items.ndjson"),
+        str(dest),
+        "--allow-private-hosts",
+        "--stop-after",
+        "1",
+    ]
+    assert run(again, environment()).code == 130
+    ran = run(command, environment())
+    assert (ran.code, "The mirror is not complete: `stacpull status`" in ran.out) == (0, True), ran.err
+
+
 def test_a_mirror_that_is_none_creates_no_directory(tmp_path: Path) -> None:
     ran = run(["export", str(tmp_path), str(tmp_path / "new" / "a.csv"), "-f", "csv"], environment())
     assert (ran.code, (tmp_path / "new").exists()) == (2, False)

@@ -44,8 +44,7 @@ def test_help_of_every_command_begins_with_its_line_in_the_list(stacpull_command
 )
 def test_help_shows_what_most_users_need_and_all_of_it_is_bounded(stacpull_command, name, most, most_brief):
     brief, every = stacpull_command(name, "--help").out, stacpull_command(name, "--help", "all").out
-    assert f"`stacpull {name} --help all` shows every option." in " ".join(brief.split())
-    assert "--help all` shows every option.\n\nE" not in every
+    assert "`--help all` shows every option." in " ".join(brief.split())
     if name == "mirror":
         assert {"--sortby", "--clip"} <= {*re.findall(r"--\w+", brief)}
     options = r"^  (?:-\w, )?--(?!help)[\w-]+"

@@ -96,7 +96,10 @@ MISTAKES = {
     "east before west": Mistake(
         ("plan", "{api}", "-C", "--bbox", "10,50,5,52"),
         0,
-        "warning: --bbox was read as crossing the antimeridian, since W is above E: swap them if it does not.",
+        "warning: --bbox was read as crossing the antimeridian, since W is above E",
+    ),
+    "two config files": Mistake(
+        ("plan", "--config", "bigearthnet", "--config", "torchgeo"), 2, "--config can be given only once."
     ),
     "a misspelt property in --filter": Mistake(
         ("plan", "{api}", "-C", "--filter", "cloud_cover < 5 OR seasonal_snow = 5", "--no-push-down"),

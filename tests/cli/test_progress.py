@@ -96,6 +96,24 @@ def test_a_line_from_time_to_time_and_one_at_the_end(monkeypatch: pytest.MonkeyP
     assert printed(Progress(items_seen=4), output=Output(no_progress=True)) == []
 
 
+def test_lines_become_rarer_while_nothing_is_received(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def passing() -> float:
+        nonlocal now
+        now += 0.5
+        return now
+
+    monkeypatch.setattr(progress, "_DRAW_EVERY", 0.001)
+    monkeypatch.setattr("time.monotonic", passing)
+    stream = io.StringIO()
+    show = Display(Output(), stream)
+    while now < 200:
+        show(Progress(items_seen=1, seconds=now))
+    show.close()
+    assert 3 <= len(stream.getvalue().splitlines()) <= 10
+
+
 def test_a_check_of_more_bytes_than_expected_states_no_time() -> None:
     (line,) = printed(Checked(10, 3000, 0, 0.5, 20, 2000))
     assert "10 of 20 files checked" in line

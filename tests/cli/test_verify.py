@@ -59,7 +59,11 @@ def report(**changes: Any) -> VerifyReport:
         ),
         ({"unknown": 1}, ["OK, 453 files verified; 1 file that does not belong", "never touched"], 0),
         ({"unknown": 2}, ["2 files that do not belong to the mirror", "unknown    2"], 0),
-        ({"unknown": 1, "remaining": 1, "strict": True}, ["dir: 453 files verified; 1 file that does", "never touched"], 1),
+        (
+            {"unknown": 1, "remaining": 1, "strict": True},
+            ["dir: 453 files verified; 1 file that does", "never touched"],
+            1,
+        ),
         (
             {"short": 2, "repair": mirror_report(assets_done=2)},
             ["out dir: repaired", "2 repaired, 0 not repaired"],

@@ -117,12 +117,11 @@ class CommandSession:
 
 
 class Command(click.Command):
-    """A command whose help shows its options in groups, and `examples` (without `stacpull`) at the end."""
+    """A command whose help shows its options in groups."""
 
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **more: Any) -> None:
+    def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more | {"add_help_option": False})
         self.params.append(help_option("Show this message; `--help all` shows every option."))
-        self.examples = tuple(examples)
         self._declared = declared_in(self.params)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -178,22 +177,14 @@ class Command(click.Command):
             with formatter.section(title):
                 formatter.write_dl(grouped[title])
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        super().format_epilog(ctx, formatter)
-        if not ctx.meta.get(EVERY) and not all(option.brief for option in self._declared):
-            formatter.write_paragraph()
-            formatter.write_text(f"`{ctx.command_path} --help all` shows every option.")
-        if self.examples:
-            with formatter.section("Examples"):
-                formatter.write("".join(f"  stacpull {example}\n" for example in self.examples))
-
 
 def command(
     name: str, *params: click.Parameter, examples: Sequence[str] = ()
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Make a command of a function, which gets a `CommandSession` and the values of its own parameters.
 
-    The function's docstring is the help text. SOURCE and DEST may also stand in the config file.
+    The function's docstring is the help text; `examples`, without `stacpull`, are its end. SOURCE and DEST
+    may also stand in the config file.
     """
     own = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
     options = [*declared_in(params), *(option for option in options_of(name) if not option.flag)]
@@ -223,7 +214,8 @@ def command(
                 session.close(code)
 
         help_ = inspect.getdoc(function)
-        return Command(name, callback=callback, params=list(params), help=help_, examples=examples)
+        shown = "\n".join(["\b\nExamples:", *(f"  stacpull {example}" for example in examples)])
+        return Command(name, callback=callback, params=list(params), help=help_, epilog=examples and shown)
 
     return decorate
 

@@ -45,7 +45,15 @@ def main() -> NoReturn:
         sys.exit(_MISUSED)
     for number in SIGNALS:
         signal.signal(number, leave)
-    output = _open_streams()
+    for descriptor in (0, 1, 2):  # in this order: open() takes the lowest free one
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
+    output, sys.stdout = _safe(1, sys.stdout)
+    _, sys.stderr = _safe(2, sys.stderr)
     gc.set_threshold(GARBAGE_AFTER)
     sys.modules["tornado"] = None  # type: ignore[assignment] # tenacity imports it if it can: 12 ms for nothing
     from stacpull.cli.main import execute
@@ -82,20 +90,6 @@ class _StandardStream(io.FileIO):
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
             return memoryview(data).nbytes
-
-
-def _open_streams() -> _StandardStream:
-    """Open /dev/null in place of closed standard streams; make output safe, and return standard output."""
-    for descriptor in (0, 1, 2):  # in this order: open() takes the lowest free one
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
-    output, sys.stdout = _safe(1, sys.stdout)
-    _, sys.stderr = _safe(2, sys.stderr)
-    return output
 
 
 def _safe(descriptor: int, stream: TextIO | None) -> tuple[_StandardStream, TextIO]:

@@ -55,10 +55,17 @@ def of(command: str) -> list[click.Parameter]:
 
 def config() -> click.Option:
     """Return the option --config: the only one that no config file can set."""
+
+    def the_only_one(context: click.Context, _: click.Parameter, values: tuple[str, ...]) -> str | None:
+        if len(values) > 1:  # the others would be ignored, with the filters in them
+            raise click.UsageError("--config can be given only once.", context)
+        return next(iter(values), None)
+
     text = "Read options, and SOURCE and DEST, from a TOML file or a shipped config: "
     return OptionParameter(
-        ["--config"], metavar="FILE|NAME", help=f"{text}bigearthnet, full-mirror, torchgeo."
-    )
+        ["--config"], metavar="FILE|NAME", multiple=True, callback=the_only_one,
+        help=f"{text}bigearthnet, full-mirror, torchgeo.",
+    )  # fmt: skip
 
 
 def named(*names: str) -> list[click.Parameter]:

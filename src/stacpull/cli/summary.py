@@ -63,7 +63,27 @@ class Failed(Counter[FailureKind]):
 
 
 def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
-    yield _headline(report, failed)
+    """Yield the lines; the first one says `complete` only if nothing failed."""
+    trouble = _trouble(report)
+    accepted = 0 if trouble else report.assets_accepted
+    # `failed` also counts items
+    reasons = "" if report.items_failed else failed.headline()
+    parts = [
+        trouble and f"{trouble:,} failed{reasons}",
+        accepted and f"{accepted:,} gone at the source",
+        report.assets_ordered and f"{report.assets_ordered:,} not ready yet at their host",
+        report.assets_outside and f"{report.assets_outside:,} with nothing in the area of --clip",
+        report.items_failed and f"{count(report.items_failed, 'item')} failed",
+        report.assets_pending and still_to_do(report),
+    ]
+    if not (report.assets_pending or report.walk_ended or report.state == "complete"):
+        parts.append("the listing had not ended")
+    said = [str(part) for part in parts if part]
+    state = "" if report.state == "complete" and said else f"{report.state}: "
+    if report.reason:
+        state = f"{report.state} ({report.reason.rstrip('.')}): "
+    files = f"{report.assets_done:,} of {count(report.assets_planned, 'file')} in {report.dest}"
+    yield "; ".join([f"{state}{files}", *said])
     added = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
     present = report.assets_skipped + report.assets_revalidated
     yield f"  added    {count(added, 'file')}{'' if present else f', {size(report.bytes_done)}'}"
@@ -89,28 +109,6 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     )
     if report.items_failed:
         yield "to read broken links again, repeat the `stacpull mirror` command with the same filters"
-
-
-def _headline(report: MirrorReport, failed: Failed) -> str:
-    """Return the first line: the number of files, and failures; it says `complete` only if nothing failed."""
-    trouble = _trouble(report)
-    accepted = 0 if trouble else report.assets_accepted
-    parts = [
-        trouble and f"{trouble:,} failed{failed.headline()}",
-        accepted and f"{accepted:,} gone at the source",
-        report.assets_ordered and f"{report.assets_ordered:,} not ready yet at their host",
-        report.assets_outside and f"{report.assets_outside:,} with nothing in the area of --clip",
-        report.items_failed and f"{count(report.items_failed, 'item')} failed",
-        report.assets_pending and still_to_do(report),
-    ]
-    if not (report.assets_pending or report.walk_ended or report.state == "complete"):
-        parts.append("the listing had not ended")
-    said = [str(part) for part in parts if part]
-    state = "" if report.state == "complete" and said else f"{report.state}: "
-    if report.reason:
-        state = f"{report.state} ({report.reason.rstrip('.')}): "
-    files = f"{report.assets_done:,} of {count(report.assets_planned, 'file')} in {report.dest}"
-    return "; ".join([f"{state}{files}", *said])
 
 
 def still_to_do(report: MirrorReport | StatusReport) -> str:

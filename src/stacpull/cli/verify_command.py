@@ -64,7 +64,9 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     elif remaining:
         verdict = f"{count(remaining, 'file')} damaged{' and not repaired' if repaired else ''}"
     else:
-        verdict = "repaired" if damaged else f"{'' if others else 'OK, '}{count(report.files, 'file')} verified"
+        verdict = (
+            "repaired" if damaged else f"{'' if others else 'OK, '}{count(report.files, 'file')} verified"
+        )
     if report.unknown:
         what = count(report.unknown, "file that does not belong", "files that do not belong")
         verdict += f"; {what} to the mirror"

@@ -146,17 +146,12 @@ def _credentials(
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
     read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
-    flags = {option.name.upper().replace("-", "_"): option.name for option in OPTIONS}
     for name in sorted(variables):
         word = name.removeprefix(_PREFIX)
-        if not name.startswith(_PREFIX) or word in read or name == PORTABLE:
-            continue
-        if word in flags:
-            hint = f": --{flags[word]} is not read from the environment."
-        else:
+        if name.startswith(_PREFIX) and word not in read and name != PORTABLE:
             near = similar(word, read)
             hint = f"; did you mean {_PREFIX}{near[0]}?" if near else "."
-        yield f"The environment variable {name} matches no option{hint}"
+            yield f"The environment variable {name} sets no option{hint}"
 
 
 def completed(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:

@@ -95,19 +95,6 @@ class TomlEntry(NamedTuple):
         return UsageError(f"{self.where}: {problem}{end}")
 
 
-def config_path(given: str) -> Path:
-    """Return the path for `--config`: a file, or else a shipped config by its name."""
-    path = expanded(given)
-    if (path.exists() and not path.is_dir()) or path.name != given or path.suffix not in {"", ".toml"}:
-        return path
-    shipped = shipped_config(f"{path.stem}.toml")
-    if shipped.exists() or path.suffix:
-        return shipped if shipped.exists() else path
-    names = sorted(one.stem for one in shipped_config("").glob("*.toml"))
-    hint = nearest(given, names) or f"; there are {', '.join(names)}."
-    raise UsageError(f"--config {given}: there is no such file, and no config of that name{hint}")
-
-
 def shipped_config(name: str) -> Path:
     """Return the path of `configs/NAME` in a checkout, or else in the installed package."""
     checkout = _PACKAGE.parents[1] / "configs" / name
@@ -120,11 +107,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def given(name: object, names: Iterable[str] = ()) -> Config:
-    """Read the config file that `--config` names, if it does; see `load`."""
+def given(name: object, options: Iterable[str] = ()) -> Config:
+    """Read what `--config` names, if it is given: a file, or else a shipped config; see `load`."""
+    if name is None:
+        return Config()
     if name == "":
         raise UsageError("--config must not be empty: name a file, or leave it out.")
-    return load(config_path(str(name)), names) if name else Config()
+    path = expanded(str(name))
+    if path.name == name and path.suffix in {"", ".toml"} and (path.is_dir() or not path.exists()):
+        path = shipped_config(f"{path.stem}.toml")
+        if not path.exists():
+            shipped = sorted(one.stem for one in shipped_config("").glob("*.toml"))
+            hint = nearest(str(name), shipped) or f"; there are {', '.join(shipped)}."
+            raise UsageError(f"--config {name}: there is no such file, and no config of that name{hint}")
+    return load(path, options)
 
 
 def load(path: Path, names: Iterable[str] = ()) -> Config:
