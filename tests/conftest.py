@@ -221,8 +221,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """End a process that waits for a thread after the last test, with a traceback of all threads."""
-    faulthandler.dump_traceback_later(60, exit=True)
+    """End a process that waits for a thread after the last test, with a traceback of all threads.
+
+    A worker of xdist also waits for the last tests of the others.
+    """
+    faulthandler.dump_traceback_later(300, exit=True)
 
 
 _THAW_AFTER = 500_000

@@ -19,6 +19,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import gc
+import itertools
 import json
 import os
 import select
@@ -118,6 +119,7 @@ class Forker:
     def __init__(self, environment: Mapping[str, str], *modules: str, under: Sequence[str] = ()) -> None:
         self._environment = environment
         self._request_lock = threading.Lock()
+        self._numbers = itertools.count()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -178,15 +180,25 @@ class Forker:
             return self._request({"child": child, "cwd": str(Path.cwd())}, (theirs.fileno(), 2)), ours
 
     def _request(self, message: Mapping[str, object], descriptors: Sequence[int]) -> ForkedProcess:
-        with self._request_lock:
-            socket.send_fds(self._socket, [json.dumps(message).encode()], descriptors)
-            pid, received, _, _ = socket.recv_fds(self._socket, _LONGEST, 1)
-        return ForkedProcess(self, int(pid), received[0])
+        pid, received = self._reply_to(message, descriptors)
+        return ForkedProcess(self, pid, received[0])
 
     def reaped(self, pid: int) -> int:
+        code, _ = self._reply_to({"reap": pid})
+        return code
+
+    def _reply_to(self, message: Mapping[str, object], descriptors: Sequence[int] = ()) -> Any:
+        """Send a request and return its reply. An earlier one may come first, if its test ran out of time."""
         with self._request_lock:
-            self._socket.send(json.dumps({"reap": pid}).encode())
-            return int(self._socket.recv(_LONGEST))
+            number = next(self._numbers)
+            socket.send_fds(self._socket, [json.dumps({"number": number, **message}).encode()], descriptors)
+            while True:
+                reply, received, _, _ = socket.recv_fds(self._socket, _LONGEST, 1)
+                replied, value = json.loads(reply)
+                if replied == number:
+                    return value, received
+                for descriptor in received:
+                    os.close(descriptor)
 
 
 def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
@@ -304,9 +316,10 @@ def serve(control: socket.socket, modules: Sequence[str]) -> None:
         if not request:
             return
         message = json.loads(request)
+        number = message.pop("number")
         if "reap" in message:
             _, status = os.waitpid(message["reap"], 0)
-            control.send(str(os.waitstatus_to_exitcode(status)).encode())
+            control.send(json.dumps([number, os.waitstatus_to_exitcode(status)]).encode())
             continue
         pid = os.fork()
         if pid == 0:
@@ -317,7 +330,7 @@ def serve(control: socket.socket, modules: Sequence[str]) -> None:
         for descriptor in descriptors:
             os.close(descriptor)
         end = os.pidfd_open(pid)
-        socket.send_fds(control, [str(pid).encode()], [end])
+        socket.send_fds(control, [json.dumps([number, pid]).encode()], [end])
         os.close(end)
 
 
