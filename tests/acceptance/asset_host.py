@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.items import collection, feature
+from tests.serving import free_ports
 
 import stacpull
 
@@ -159,8 +160,8 @@ def local_items(directory: Path, hrefs: Sequence[str]) -> str:
 def refusing_port() -> Iterator[int]:
     """Give a port of loopback on which nothing listens, kept from others."""
     with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
+        held.bind(("127.0.0.1", port := free_ports(1)))
+        yield port
 
 
 class ApiHost(AssetHost):

@@ -384,7 +384,7 @@ def test_killing_coordinator_or_scheduler_costs_only_transfers_in_flight(tmp_pat
         with Running(arguments, env) as process:
             assert transferring(processes, bodies)
             assert process.signal(signal.SIGKILL)
-            assert wait_until(lambda: not workers_of(processes.workers[0].pid), 5)
+            assert wait_until(lambda: not workers_of(processes.workers[0].pid), 20)
         time.sleep(0.3)  # the replica notes what it sent to those that are gone
         bodies.begin_life()
         with Running(arguments, env) as process:

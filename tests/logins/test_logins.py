@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from tests.logins.login_world import client_for, get
 from tests.net.conformance import Routes, TransportContract, World
-from tests.net.memory import Answer, Fault
+from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
@@ -16,7 +16,7 @@ from stacpull.hosts import origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import HostCredentials, NetworkCounters
-from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
+from stacpull.net.transport import HttpSettings, TransferError, Transport
 from stacpull.redact import Secret
 from stacpull_logins.logins import (
     BearerToken,
@@ -33,24 +33,16 @@ FIELDS = {"Authorization": Secret("Bearer planted")}
 
 
 class TestLoginTransport(TransportContract):
-    def around(self, http: Transport, url: str) -> Transport:
-        return LoginTransport(http, FixedLogin(HostCredentials(url, FIELDS, {})), NetworkCounters())
+    def transport(self, base: str, stall_timeout: float) -> Transport:
+        http = WebTransport(HttpSettings(AddressPolicy(allow_private=True), stall_timeout=stall_timeout))
+        return LoginTransport(http, FixedLogin(HostCredentials(base, FIELDS, {})), NetworkCounters())
 
     @asynccontextmanager
     async def world(self, routes: Routes) -> AsyncIterator[World]:
-        policy = AddressPolicy(allow_private=True)
-        http = WebTransport(HttpSettings(policy=policy, stall_timeout=0.3))
-        async with WireServer(routes) as server:
-
-            def received() -> list[Request]:
-                return [Request(server.url(one.target), one.method, one.headers) for one in server.requests]
-
-            refusing = any(answer.fault is Fault.REFUSED for script in routes.values() for answer in script)
-            port = 1 if refusing else server.port
-            base = f"http://127.0.0.1:{port}"
-            yield World(self.around(http, base), lambda path: base + path, received)
-            assert all(one.headers["authorization"] == "Bearer planted" for one in server.requests)
-            await http.close()
+        async with super().world(routes) as world:
+            yield world
+            assert all(one.headers["authorization"] == "Bearer planted" for one in world.received())
+            await world.transport._http.close()
 
 
 async def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:

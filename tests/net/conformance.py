@@ -1,7 +1,7 @@
-"""The conformance suite for transports. A subclass provides a transport and a server with scripted answers.
+"""The conformance suite for transports, with a server of scripted answers. A subclass provides a transport.
 
     class TestMyTransport(TransportContract):
-        def world(self, routes):  # an async context manager that yields a World
+        def transport(self, base, stall_timeout):  # `base` is the URL of the server
             ...
 
 Routes are paths (`/object`); answers are those of `tests.net.memory`.
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import pytest
 from tests.net.memory import Answer, Fault
+from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
@@ -61,8 +62,21 @@ async def failure_of(world: World, limit: int = 10_000_000) -> Failure:
 class TransportContract:
     """The suite. All answers have bodies of 100 KB, more than one packet."""
 
-    def world(self, routes: Routes) -> AbstractAsyncContextManager[World]:
+    def transport(self, base: str, stall_timeout: float) -> Transport:
         raise NotImplementedError
+
+    @asynccontextmanager
+    async def world(self, routes: Routes) -> AsyncIterator[World]:
+        async with WireServer(routes) as server:
+            faults = {answer.fault for answers in routes.values() for answer in answers}
+            base = f"http://127.0.0.1:{1 if Fault.REFUSED in faults else server.port}"
+            http = self.transport(base, 0.3 if faults & {Fault.STALLED, Fault.SILENT} else 20.0)
+            yield World(
+                http,
+                lambda path: base + path,
+                lambda: [Request(h.target, h.method, h.headers, h.body) for h in server.requests],
+            )
+            await http.close()
 
     async def test_returns_status_fields_and_body(self) -> None:
         answers = [Answer(body=BODY, headers={"ETag": '"v1"'})]

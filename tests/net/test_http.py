@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
-from tests.net.conformance import Routes, TransportContract, World, opened
-from tests.net.memory import Answer, Fault
+from tests.net.conformance import TransportContract, opened
+from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
@@ -26,23 +26,13 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
 def transport(**options: Any) -> HttpTransport:
-    defaults: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 0.3}
+    defaults: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 20.0}
     return HttpTransport(HttpSettings(**(defaults | options)))
 
 
 class TestHttpTransport(TransportContract):
-    @asynccontextmanager
-    async def world(self, routes: Routes) -> AsyncIterator[World]:
-        async with WireServer(routes) as server:
-            refusing = any(answer.fault is Fault.REFUSED for script in routes.values() for answer in script)
-            port = 1 if refusing else server.port
-            http = transport()
-            yield World(
-                http,
-                lambda path: f"http://127.0.0.1:{port}{path}",
-                lambda: [Request(h.target, h.method, h.headers, h.body) for h in server.requests],
-            )
-            await http.close()
+    def transport(self, base: str, stall_timeout: float) -> Transport:
+        return transport(stall_timeout=stall_timeout)
 
 
 @asynccontextmanager

@@ -64,7 +64,7 @@ def test_a_request_limit_is_obeyed_and_no_asset_fails(web, stac, tmp_path, place
     result = mirrored(stac.source, tmp_path / "mirror")
     assert result.failed == {}
     assert result.files == bodies
-    wait_for(lambda: web.answers(f"/{place}/limited/").count(200) == len(bodies), "its log is written", 5)
+    wait_for(lambda: web.answers(f"/{place}/limited/").count(200) == len(bodies), "its log is written")
     assert 0 < web.answers(f"/{place}/limited/").count(status) == result.report.retries
 
 

@@ -175,7 +175,7 @@ def test_an_expired_presigned_url_is_renewed_through_its_item(gateway, one_objec
 
 
 def is_refused(url: str) -> bool:
-    return requests.get(url, timeout=5).status_code == 403
+    return requests.get(url, timeout=20).status_code == 403
 
 
 def test_versions(gateway: Radosgw, bucket: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path):

@@ -173,4 +173,4 @@ def test_only_the_rest_of_an_unchanged_object_is_fetched(request, stac, tmp_path
         assert passed >= SIZE
     else:
         assert passed < SIZE - ON_DISK // 2
-    wait_for(lambda: origin.answers()[-len(answers) :] == answers, f"its log ends with {answers}", 5)
+    wait_for(lambda: origin.answers()[-len(answers) :] == answers, f"its log ends with {answers}")
