@@ -186,24 +186,24 @@ class DaskPlace:
             )
         await self._call(relay.install)
         comm, session = await self._connect(), secrets.token_hex(8)
-        ours, theirs = socket.socketpair()
-        theirs.setblocking(False)
-        with theirs:
+        try:
+            await comm.write({"op": relay.HANDLER, "session": session, "reply": False})
+            how = {"key": f"stacpull-{session}", "allow_other_workers": False, "pure": False}
+            busy = self._client.submit(relay.hold, session, workers=[self._address], retries=0, **how)
+            ours, theirs = socket.socketpair()
+            theirs.setblocking(False)
             try:
-                await comm.write({"op": relay.HANDLER, "session": session, "reply": False})
-                how = {"key": f"stacpull-{session}", "allow_other_workers": False, "pure": False}
-                busy = self._client.submit(relay.hold, session, workers=[self._address], retries=0, **how)
-                try:
-                    async with asyncio.TaskGroup() as group:
-                        passing = group.create_task(relay.pass_bytes(comm, theirs))
-                        try:
-                            yield ours
-                        finally:
-                            passing.cancel()
-                finally:
-                    busy.release()
+                async with asyncio.TaskGroup() as group:
+                    passing = group.create_task(relay.pass_bytes(comm, theirs))
+                    try:
+                        yield ours
+                    finally:
+                        passing.cancel()
             finally:
-                comm.abort()
+                theirs.close()
+                busy.release()
+        finally:
+            comm.abort()
 
     async def _call(self, function: Any, *arguments: object) -> Any:
         if self._client.scheduler is None:
