@@ -78,8 +78,9 @@ def test_the_token_is_written_nowhere(tmp_path: Path, hub: MlhubReplica) -> None
     env = environment(hub, STACPULL_DASHBOARD_TOKEN=TOKEN, STACPULL_DASHBOARD=f"0.0.0.0:{port}")
     with Running(mirror_of(hub.base_url, tmp_path / "m", "--json", "-vv"), env) as process:
         assert wait_until(lambda: "dashboard: " in process.error_output(), 60)
-        with pytest.raises(urllib.error.HTTPError, match="401"):
+        with pytest.raises(urllib.error.HTTPError, match="401") as refused:
             data_at(port)
+        refused.value.close()
         assert data_at(port, TOKEN)["state"] == "running"
         ran = process.ended()
     assert ran.code == 0

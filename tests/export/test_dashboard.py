@@ -8,7 +8,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -218,15 +218,14 @@ async def test_a_thousand_connections_take_thirty_two_descriptors() -> None:
         return len(list(Path("/proc/self/fd").iterdir()))
 
     async with served_dashboard(ANY, None, "d", None) as dashboard:
-        before, idle = descriptors(), list[socket.socket]()
-        for _ in range(1000):
-            idle.append(await asyncio.to_thread(opened, dashboard.url))
-            idle[-1].sendall(b"GET /events HTTP/1.1\r\nHost:")
-        async with client(dashboard) as session:
-            assert (await data_of(session))["state"] == "running"
-        assert descriptors() - before - len(idle) <= 48
-        for one in idle:
-            one.close()
+        before = descriptors()
+        with ExitStack() as idle:
+            for _ in range(1000):
+                one = idle.enter_context(await asyncio.to_thread(opened, dashboard.url))
+                one.sendall(b"GET /events HTTP/1.1\r\nHost:")
+            async with client(dashboard) as session:
+                assert (await data_of(session))["state"] == "running"
+            assert descriptors() - before - 1000 <= 48
 
 
 @pytest.mark.parametrize(
@@ -256,7 +255,8 @@ def test_odd_requests_end_with_an_answer_or_the_connection(request_, capfd):
                 answer = await asyncio.wait_for(reader.read(12), 10)
             except ConnectionError:
                 pass
-            writer.close()
+            finally:
+                writer.transport.abort()
             async with client(dashboard) as session:
                 assert (await data_of(session))["state"] == "running"
             return answer

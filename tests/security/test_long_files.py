@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 from tests.security.sources import mirrored_here
-from tests.security.test_memory import MIB, MOST, Outcome, command
+from tests.security.test_memory import MIB, MOST, command
 
 from stacpull.catalog.item import is_own_document
 from stacpull.json_values import MOST_VALUES, parsed_object
@@ -29,10 +28,6 @@ def make_sparse(path: Path) -> None:
         file.truncate(SPARSE)
 
 
-def ran(cwd: Path, *arguments: str) -> Outcome:
-    return asyncio.run(command(*arguments, cwd=cwd))
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -44,7 +39,7 @@ def ran(cwd: Path, *arguments: str) -> Outcome:
 def test_a_command_takes_bounded_memory(dest: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     for place in ("c/i/i.json", "c/collection.json"):
         make_sparse(dest / place)
-    found = ran(tmp_path, *arguments)
+    found = command(*arguments, cwd=tmp_path)
     assert found.peak < MOST, found.text
     assert "Traceback" not in found.text
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import gzip
 import json
 import re
+import subprocess
 import sys
 import tracemalloc
-from asyncio.subprocess import PIPE
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,20 +59,18 @@ main()
 """
 
 
-async def command(*arguments: str, cwd: Path) -> Outcome:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _COMMAND, *arguments, "--json", stdout=PIPE, stderr=PIPE, cwd=cwd
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+def command(*arguments: str, cwd: Path) -> Outcome:
+    line = [sys.executable, "-c", _COMMAND, *arguments, "--json"]
+    ran = subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=100, check=False)
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", (cwd / "status").read_text())
-    report = json.loads(out.splitlines()[-1]) if out else {}
-    return Outcome(process.returncode or 0, report, err.decode(), int(peak) * 1024)
+    report = json.loads(ran.stdout.splitlines()[-1]) if ran.stdout else {}
+    return Outcome(ran.returncode, report, ran.stderr, int(peak) * 1024)
 
 
 def mirrored(tmp_path: Path, routes: Mapping[str, Answer], *options: str) -> Outcome:
     with WireServer({path: lambda _, a=answer: a for path, answer in routes.items()}) as server:  # type: ignore[misc]
         source = server.url("/catalog.json")
-        return asyncio.run(command("mirror", source, "m", "--retries", "0", *options, cwd=tmp_path))
+        return command("mirror", source, "m", "--retries", "0", *options, cwd=tmp_path)
 
 
 def test_large_documents_of_a_tree_are_not_in_memory_together(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import sqlite3
 import sys
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from urllib.parse import quote_plus
 
@@ -61,12 +61,11 @@ def test_a_secret_in_a_deleted_ledger_row_is_found(watch: Watch, tmp_path: Path)
     """Its bytes stay on free pages."""
     own = tmp_path / "m" / ".stacpull"
     own.mkdir(parents=True)
-    db = sqlite3.connect(own / "ledger.sqlite", isolation_level=None)
-    db.execute("PRAGMA secure_delete = OFF")  # some builds wipe what is deleted
-    db.execute("CREATE TABLE t(x)")
-    db.executemany("INSERT INTO t VALUES (?)", [(KEY,), ("another",)])
-    db.execute("DELETE FROM t WHERE x <> 'another'")
-    db.close()
+    with closing(sqlite3.connect(own / "ledger.sqlite", isolation_level=None)) as db:
+        db.execute("PRAGMA secure_delete = OFF")  # some builds wipe what is deleted
+        db.execute("CREATE TABLE t(x)")
+        db.executemany("INSERT INTO t VALUES (?)", [(KEY,), ("another",)])
+        db.execute("DELETE FROM t WHERE x <> 'another'")
     with pytest.raises(AssertionError):
         watch.assert_clean(tmp_path)
 
