@@ -3,62 +3,43 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.acceptance.command import environment, run
 from tests.items import feature
+from tests.net.memory import Answer
+from tests.net.wire_server import ReceivedRequest, WireServer
 
 COUNT = 4
 
 
-class Host(ThreadingHTTPServer):
+class Host(WireServer):
     """Answers each asset `/a/N` with its status, 200 by default."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__({})
         self.statuses: dict[str, int] = {}
-        self.requests: list[str] = []
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+    def requested(self) -> list[str]:
+        return [request.target for request in self.requests]
 
-
-class Handler(BaseHTTPRequestHandler):
-    server: Host
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.server.requests.append(self.path)
-        body = b"data"
-        self.send_response(self.server.statuses.get(self.path, 200))
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+    def _turn(self, request: ReceivedRequest) -> Answer:
+        return Answer(self.statuses.get(request.target, 200), b"data")
 
 
 @pytest.fixture
 def host() -> Iterator[Host]:
     with Host() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
 def mirror(host: Host, tmp_path: Path) -> list[str]:
     """The command."""
-    items = [feature(f"i{number}", {"data": f"{host.url}/a/{number}"}) for number in range(COUNT)]
+    items = [feature(f"i{number}", {"data": host.url(f"/a/{number}")}) for number in range(COUNT)]
     (tmp_path / "items.ndjson").write_text("".join(json.dumps(item) + "\n" for item in items))
     patience = ["--retries", "0", "--allow-private-hosts", "--json"]
     return ["mirror", str(tmp_path / "items.ndjson"), str(tmp_path / "m"), *patience]
@@ -73,15 +54,15 @@ def test_a_run_tries_again_once_what_failed_in_passing(host: Host, mirror: list[
     host.statuses = {"/a/0": 500, "/a/1": 404, "/a/2": 403}
     assert report(host, mirror)["assets_failed"] == 3
     assert report(host, mirror)["assets_failed"] == 3
-    assert host.requests == ["/a/0"]
+    assert host.requested() == ["/a/0"]
     host.statuses = {}
     assert report(host, mirror)["assets_failed"] == 2
-    assert host.requests == ["/a/0"]
+    assert host.requested() == ["/a/0"]
     assert report(host, mirror)["assets_failed"] == 2
-    assert host.requests == []
+    assert host.requested() == []
     retry = ["retry", str(tmp_path / "m"), "--retries", "0", "--allow-private-hosts", "--json"]
     assert report(host, retry)["assets_failed"] == 0
-    assert sorted(host.requests) == ["/a/1", "/a/2"]
+    assert sorted(host.requested()) == ["/a/1", "/a/2"]
 
 
 def test_retry_ordered_requests_only_what_was_not_ready(
@@ -94,7 +75,7 @@ def test_retry_ordered_requests_only_what_was_not_ready(
     host.statuses = {}
     retry = ["retry", "--ordered", str(tmp_path / "m"), "--retries", "0", "--allow-private-hosts", "--json"]
     report(host, retry)
-    assert host.requests == ["/a/0"]
+    assert host.requested() == ["/a/0"]
     assert run(["status", str(tmp_path / "m"), "--json"], environment()).report["assets_failed"] == 2
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from tests.acceptance.asset_host import local_items, quick, refusing_port
-from tests.serving import serving
+from tests.net.memory import Answer
+from tests.net.wire_server import ReceivedRequest, WireServer
 
 import stacpull
 
@@ -18,42 +17,24 @@ _PAUSE = 4
 _OTHERS = 600
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(WireServer):
     """Answers at all addresses of loopback. The first request to 127.0.0.1 is throttled."""
 
-    request_queue_size = 128
-
     def __init__(self) -> None:
-        super().__init__(("0.0.0.0", 0), _Handler)  # noqa: S104 -- the client needs many addresses
-        self.lock = threading.Lock()
+        super().__init__({}, address="0.0.0.0")  # noqa: S104 -- the client needs many addresses
         self.times: list[float] = []
 
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_GET(self) -> None:
-        is_first = False
-        if self.path.startswith("/busy"):
-            with self.server.lock:
-                is_first = not self.server.times
-                self.server.times.append(time.monotonic())
-        self.send_response(429 if is_first else 200)
-        if is_first:
-            self.send_header("Retry-After", str(_PAUSE))
-        self.send_header("Content-Length", "0" if is_first else "5")
-        self.end_headers()
-        if not is_first:
-            self.wfile.write(b"hello")
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+    def _turn(self, request: ReceivedRequest) -> Answer:
+        if request.target.startswith("/busy"):
+            self.times.append(time.monotonic())
+            if len(self.times) == 1:
+                return Answer(429, headers={"Retry-After": str(_PAUSE)})
+        return Answer(body=b"hello")
 
 
 def test_a_paused_host_is_not_forgotten(tmp_path: Path) -> None:
-    server = _Server()
-    with serving(server):
-        port = server.server_port
+    with _Server() as server:
+        port = server.port
         busy = [f"http://127.0.0.1:{port}/busy/{n}.tif" for n in range(4)]
         others = [f"http://127.0.{n // 250 + 1}.{n % 250 + 1}:{port}/{n}.tif" for n in range(_OTHERS)]
         source = local_items(tmp_path, [busy[0], *others, *busy[1:]])

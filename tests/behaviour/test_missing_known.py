@@ -5,23 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.changed_copy import item_with
-from tests.serving import serving
+from tests.serving import serving_files
 
 pytestmark = pytest.mark.behaviour
 
 COMMAND = Path(sys.executable).with_name("stacpull")
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 def mirrored(url: str, dest: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -42,7 +35,7 @@ def test_only_what_is_newly_gone_is_an_error(tmp_path: Path) -> None:
     def publish(*items: Any) -> None:
         (site / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
 
-    with serving(ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))) as url:
+    with serving_files(site) as url:
         publish(first)
         code, report = mirrored(url, dest, "--missing", "known")
         assert (code, report["assets_missing"], report["assets_missing_new"]) == (1, 1, 1)

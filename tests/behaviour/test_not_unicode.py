@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tests.serving import serving
+from tests.net.memory import Answer
+from tests.net.wire_server import WireServer
 
 from stacpull import Selection, sync
 
@@ -35,21 +35,11 @@ def page(ids: list[str], keys: list[str], host: str) -> str:
 def test_the_stated_charset_is_honoured_and_ids_stay_different(
     tmp_path: Path, charset: str, encoding: str, ids: list[str]
 ) -> None:
-    class Api(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            host = f"http://{self.headers['Host']}"
-            body = b"data" if self.path == "/data" else page(IDS, ["data"], host).encode(encoding)
-            self.send_response(200)
-            self.send_header("Content-Type", f"application/geo+json{charset}")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Api)) as url:
-        report = sync.mirror(f"{url}/items.json", tmp_path / "m", selection=Selection(collections=("c",)))
+    items = page(IDS, ["data"], ".").encode(encoding)
+    typed = Answer(body=items, headers={"Content-Type": f"application/geo+json{charset}"})
+    with WireServer({"/items.json": [typed], "/data": [Answer(body=b"data")]}) as server:
+        source = server.url("/items.json")
+        report = sync.mirror(source, tmp_path / "m", selection=Selection(collections=("c",)))
     assert (report.exit_code, report.items_done, report.assets_done) == (0, 3, 3)
     written = {json.loads(path.read_bytes())["id"] for path in (tmp_path / "m/c").glob("*/*.json")}
     assert written == set(ids)

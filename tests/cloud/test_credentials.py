@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 from tests.cloud.azurite import ACCOUNT, KEY, create_container, sas
 from tests.cloud.between import Google, between
-from tests.serving import serving
+from tests.net.memory import Answer
+from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import BucketLocation
@@ -71,45 +71,30 @@ def test_a_service_account_of_google_signs_with_its_own_key(
     assert claims["iss"] == "me@example.org"
 
 
-class Recorder(ThreadingHTTPServer):
-    """A service, a token service, a metadata service and a proxy: notes what is requested."""
-
-    daemon_threads = True
+class Recorder(WireServer):
+    """A service, a token service, a metadata service and a proxy."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Recording)
-        self.requests: list[tuple[str, str | None]] = []
-        """Paths, with the host if it is that of a proxied request, and the field `Authorization`."""
-        self.refusal = 403, b""
+        super().__init__({})
+        self.refusal = Answer(403)
 
+    def sent(self) -> list[tuple[str, str | None]]:
+        """Return what was requested, with the host if a proxy is meant, and the field `Authorization`."""
+        return [(request.target, request.headers.get("authorization")) for request in self.requests]
 
-class _Recording(BaseHTTPRequestHandler):
-    server: Recorder
-
-    def _answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.requests.append((self.path, self.headers.get("Authorization")))
-        is_token = "token" in self.path
+    def _turn(self, request: ReceivedRequest) -> Answer:
         token = {"access_token": "given", "token_type": "Bearer", "expires_in": 3600}
-        body = json.dumps({**token, "expires_on": "4000000000"}).encode()
-        status, body = (200, body) if is_token else self.server.refusal
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_CONNECT = _answer  # noqa: N815 - http.server names them
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+        return (
+            json_answer({**token, "expires_on": "4000000000"}) if "token" in request.target else self.refusal
+        )
 
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     """It is the proxy of what does not go to loopback: nothing can connect to a metadata service."""
-    with serving(server := Recorder()) as url:
+    with Recorder() as server:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
-            monkeypatch.setenv(name, url)
+            monkeypatch.setenv(name, server.url(""))
         for name in ("NO_PROXY", "no_proxy"):
             monkeypatch.setenv(name, "127.0.0.1")
         yield server
@@ -117,11 +102,10 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 
 def written(recorder: Recorder, scheme: str, **options: bool) -> list[tuple[str, str | None]]:
     """Return the requests of a write, which is refused."""
-    url = f"http://127.0.0.1:{recorder.server_port}"
-    location = BucketLocation("bucket", "p", url, scheme=scheme, account="own1", **options)
+    location = BucketLocation("bucket", "p", recorder.url(""), scheme=scheme, account="own1", **options)
     with pytest.raises(CredentialsError):
         Objects(location).put("a", b"data", {}, create=True)
-    return recorder.requests
+    return recorder.sent()
 
 
 @pytest.mark.parametrize("scheme", ["gs", "az"])
@@ -137,7 +121,7 @@ def test_metadata_services_are_asked_only_with_the_option(recorder: Recorder, sc
 def test_a_client_of_azure_signs_only_if_it_is_complete(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch, given: list[str]
 ) -> None:
-    monkeypatch.setenv("AZURE_AUTHORITY_HOST", f"http://127.0.0.1:{recorder.server_port}")
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", recorder.url(""))
     for name in given:
         monkeypatch.setenv(name, CLIENT[name])
     *asked, last = written(recorder, "az")
@@ -157,8 +141,8 @@ def test_a_bucket_in_another_region_is_named(
         400: "<Code>AuthorizationHeaderMalformed</Code><Message>The authorization header is malformed; "
         "the region 'us-east-1' is wrong; expecting 'eu-west-1'</Message>",
     }
-    recorder.refusal = status, f"<Error>{bodies[status]}</Error>".encode()
-    location = BucketLocation("bucket", "p", f"http://127.0.0.1:{recorder.server_port}")
+    recorder.refusal = Answer(status, f"<Error>{bodies[status]}</Error>".encode())
+    location = BucketLocation("bucket", "p", recorder.url(""))
     with pytest.raises(DestinationError, match="another region: name it with --dest-region"):
         Objects(location).put("a", b"data", {}, create=True)
 
@@ -166,7 +150,7 @@ def test_a_bucket_in_another_region_is_named(
 def test_a_malformed_key_is_not_another_region(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    recorder.refusal = 400, b"<Error><Code>AuthorizationHeaderMalformed</Code></Error>"
+    recorder.refusal = Answer(400, b"<Error><Code>AuthorizationHeaderMalformed</Code></Error>")
     assert written(recorder, "s3")  # CredentialsError
 
 
@@ -177,7 +161,7 @@ def test_a_login_of_gcloud_asks_google_for_a_token(
     (tmp_path / "login.json").write_text(json.dumps(login))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "login.json"))
     monkeypatch.setattr("stacpull_cloud.objects._PATIENCE", 0.0)
-    location = BucketLocation("bucket", "p", f"http://127.0.0.1:{recorder.server_port}", scheme="gs")
+    location = BucketLocation("bucket", "p", recorder.url(""), scheme="gs")
     with pytest.raises(StacpullError):  # the proxy lets nothing out
         Objects(location).put("a", b"data", {}, create=True)
-    assert {path for path, _ in recorder.requests} == {"accounts.google.com:443"}
+    assert {path for path, _ in recorder.sent()} == {"accounts.google.com:443"}

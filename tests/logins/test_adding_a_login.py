@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from tests.changed_copy import ChangedCopy, item_with
-from tests.serving import serving
+from tests.net.memory import Answer
+from tests.net.wire_server import WireServer
+
+from stacpull.net.transport import Request
 
 MODULE = '''"""`kind = "badge"`: the number of a badge in a header field of every request."""
 
@@ -47,36 +47,21 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     return copy
 
 
-@contextmanager
-def guarded() -> Iterator[tuple[str, list[str | None]]]:
-    """Serve a file to requests with the right badge. Yield the address and the received badges."""
-    shown: list[str | None] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            shown.append(self.headers.get("X-Badge"))
-            body = b"open" if shown[-1] == "3-s3cr3t" else b"no"
-            self.send_response(200 if body == b"open" else 401)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
-        yield url, shown
+def guarded(request: Request) -> Answer:
+    is_right = request.headers.get("x-badge") == "3-s3cr3t"
+    return Answer(body=b"open") if is_right else Answer(401, b"no")
 
 
 def test_a_profile_of_the_kind_logs_in(copy: ChangedCopy, tmp_path: Path) -> None:
-    with guarded() as (host, shown):
-        (tmp_path / "p.toml").write_text(PROFILE.format(host=host))
-        (tmp_path / "item.json").write_text(item_with({"a": {"href": f"{host}/a.bin"}}))
+    with WireServer({"/a.bin": guarded}) as server:
+        (tmp_path / "p.toml").write_text(PROFILE.format(host=server.url("")))
+        (tmp_path / "item.json").write_text(item_with({"a": {"href": server.url("/a.bin")}}))
         arguments = [
             str(tmp_path / "item.json"), str(tmp_path / "m"), "--credentials", str(tmp_path / "p.toml"),
             "--allow-private-hosts", "--retries", "0",
         ]  # fmt: skip
         ran = copy.run("mirror", *arguments, PIN="s3cr3t")
-        assert (ran.returncode, shown) == (0, ["3-s3cr3t"]), ran.stdout + ran.stderr
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert [request.headers.get("x-badge") for request in server.requests] == ["3-s3cr3t"]
         assert (tmp_path / "m/c/i/a.bin").read_bytes() == b"open"
         assert "s3cr3t" not in ran.stdout + ran.stderr

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.net.memory import Answer, Fault
 
@@ -119,8 +119,8 @@ class WireServer(StreamServer):
     Raw bytes are sent unchanged, then the connection is closed.
     """
 
-    def __init__(self, routes: Mapping[str, Script], *, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(self._answer_all, tls=tls)
+    def __init__(self, routes: Mapping[str, Script], **options: Any) -> None:
+        super().__init__(self._answer_all, **options)
         self.requests: list[ReceivedRequest] = []
         self._routes = routes
         self._turns: dict[str, int] = {}
