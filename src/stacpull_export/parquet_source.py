@@ -63,7 +63,7 @@ class ParquetSource(ItemsFile):
             self._limits = {
                 "collections": selection.collections,
                 "boxes": [list(sides) for sides in boxes],
-                "interval": None if interval is None else [interval.start, interval.end],
+                "interval": interval,
             }
         await self._known_collections()
         return await super().starts(selection)

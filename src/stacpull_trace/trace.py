@@ -150,7 +150,7 @@ def _trace_target(
         raise UsageError("Name the area to trace: --bbox W,S,E,N or --geometry FILE.")
     computed = _index(index, evalscript)
     settings = hub_settings(base_url)
-    period = days_between(interval.start, interval.end)
+    period = days_between(*interval)
     how: dict[str, Any] = {"resolution": resolution, "method": method, "base_url": settings.base_url}
     return question(collection, area, period, computed, **how), settings
 

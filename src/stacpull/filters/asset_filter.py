@@ -28,21 +28,13 @@ class AssetFilter:
 
     def keeps(self, key: str, asset: Json) -> bool:
         """Return whether the asset is selected. An asset that is not an object has no members."""
-        if self._drop and self._drop.fullmatch(key):
-            return False
-        if self._keep and not self._keep.fullmatch(key):
-            return False
-        return not self._conditions or self._is_of_kind(asset)
+        return self.keeps_object(key, key) and (not self._conditions or self._is_of_kind(asset))
 
     def may_hold(self, key: str, asset: Json) -> bool:
         """Return whether objects below a prefix may be selected, before their names are known."""
-        if self._drop and self._drop.fullmatch(key):
-            return False
-        under = f"{key}/"
-        named = any(_may_begin(glob, under) for glob in self._globs)
-        if self._keep and not (named or self._keep.fullmatch(key)):
-            return False
-        return self._is_of_kind(asset)
+        below = any(_WILD.search(glob) or glob.startswith(f"{key}/") for glob in self._globs)
+        is_dropped = self._drop and self._drop.fullmatch(key)
+        return self.keeps(key, asset) or bool(below and not is_dropped and self._is_of_kind(asset))
 
     def keeps_object(self, key: str, name: str) -> bool:
         """Call this after `may_hold`. A glob that matches the prefix covers all objects below it."""
@@ -79,11 +71,6 @@ CONDITIONS: Final[dict[str, Callable[[Selection], Condition | None]]] = {
     "roles": _roles,
 }
 """The conditions on members of an asset: functions that compile them, and return None if they are not set."""
-
-
-def _may_begin(glob: str, beginning: str) -> bool:
-    head = _WILD.split(glob, maxsplit=1)[0]
-    return head.startswith(beginning) or (head != glob and beginning.startswith(head))
 
 
 def _essence(media_type: str) -> str:

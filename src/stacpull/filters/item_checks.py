@@ -12,7 +12,7 @@ import re
 from calendar import monthrange
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
-from typing import Any, ClassVar, Final, NamedTuple, Self
+from typing import Any, ClassVar, Final, Self
 
 from stacpull.arguments import finite_number
 from stacpull.boxes import flat
@@ -242,12 +242,7 @@ TimeSpan = tuple[datetime, datetime]
 """A first and a last instant. JSON has no tuples, so it differs from every value of an item."""
 
 
-class Interval(NamedTuple):
-    start: datetime | None
-    end: datetime | None
-
-
-def parse_interval(text: str) -> Interval:
+def parse_interval(text: str) -> tuple[datetime | None, datetime | None]:
     first, slash, last = text.strip().partition("/")
     spans = []
     for end in (first, last if slash else first):
@@ -263,7 +258,7 @@ def parse_interval(text: str) -> Interval:
         raise UsageError(f"--datetime {text!r} has no end: use an instant, a date, a/b, ../b or a/..")
     if start and stop and start[0] > stop[1]:
         raise UsageError(f"--datetime {text!r} ends before it starts: swap the two times.")
-    return Interval(start and start[0], stop and stop[1])
+    return start and start[0], stop and stop[1]
 
 
 def time_span(text: str) -> TimeSpan | None:

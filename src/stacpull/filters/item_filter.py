@@ -140,10 +140,10 @@ def _area(selection: Selection) -> tuple[tuple[float, float, float, float] | Non
 def _period(text: str | None) -> str | None:
     if text is None:
         return None
-    interval = parse_interval(text)
-    start, end = end_text(interval.start), end_text(interval.end)
-    if interval.end is not None and interval.end.microsecond:
-        end = end_text(min(in_utc(interval.end), _LAST) + timedelta(seconds=1))
+    first, last = parse_interval(text)
+    start, end = end_text(first), end_text(last)
+    if last is not None and last.microsecond:
+        end = end_text(min(in_utc(last), _LAST) + timedelta(seconds=1))
     return start if start == end else f"{start}/{end}"
 
 

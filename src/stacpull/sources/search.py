@@ -8,7 +8,7 @@ the source must match, the walk continues without filters.
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 import orjson
@@ -16,7 +16,7 @@ import orjson
 from stacpull.boxes import bounds_of
 from stacpull.errors import SourceError
 from stacpull.events import Notice
-from stacpull.filters.cql2 import filter_text
+from stacpull.filters.cql2 import filter_text, properties_in
 from stacpull.filters.item_filter import Narrowing
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, PageRequest
@@ -230,15 +230,10 @@ def _matching(item: Json, members: Json, condition: Json | None, endpoint: Searc
     if "datetime" in members:
         known["datetime"] = time.replace(" ", "T")
     if "filter" in members:
-        names = (one for one in _names_in(condition) if isinstance(properties.get(one), bool | int | float))
+        names = (
+            one for one in properties_in(condition) if isinstance(properties.get(one), bool | int | float)
+        )
         name = next(names, None)
         value = item.get("id") if name is None else properties[name]
         known |= _filter({"op": "=", "args": [{"property": name or "id"}, value]}, endpoint)
     return None if not known or None in known.values() else known
-
-
-def _names_in(tree: Any) -> list[str]:
-    if isinstance(tree, dict):
-        named = [tree["property"]] if isinstance(tree.get("property"), str) else []
-        return named + [name for value in tree.values() for name in _names_in(value)]
-    return [name for value in tree for name in _names_in(value)] if isinstance(tree, list) else []
