@@ -117,7 +117,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "net.bodies",
             "net.client", "net.fields", "net.transport",
             "planning.hrefs", "planning.item_plan", "planning.layout", "redact", "selection",
-            "sources.documents", "sources.item_reader", "sources.source", "spans",
+            "sources.documents", "sources.source", "spans",
             "threads", "transfer.attempt", "transfer.checks",
             "store.parts", "urls",
         }

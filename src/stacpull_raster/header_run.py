@@ -33,7 +33,6 @@ from stacpull.models import Failure, FailureKind, ItemId, Json, PlanBatch
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
-from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.threads import to_its_end
 from stacpull_raster.header_rows import HeaderJob, as_mapping, failed_row, header_row
@@ -307,13 +306,13 @@ class HeadersRun:
         network, selection = self._network, self._selection
         queue = JobQueue[HeaderJob](2 * self._slots)
         self._plans = plans = HeaderPlans(self._book, queue, selection, seen, planned, network.clock)
-        reader = ItemReader(self._source.item, network.clock, read_batch=self._source.items)
         options = attrs.evolve(self._options, layout=DEFAULT_LAYOUT)
-        task = WalkTask(self._source, reader, network, selection, options, self._emit)
+        task = WalkTask(self._source, network, selection, options, self._emit)
         walk = Walk(task, plans, assets=plans)
         self._summary = walk.summary
-        fetcher, note_retry = _HeaderFetcher(network.client), network.counters.note_retry
-        tools = TransferTools(fetcher, reader, network.policy, network.clock, note_retry, selection.prefer)
+        fetcher, policy = _HeaderFetcher(network.client), network.policy
+        note_retry = network.counters.note_retry
+        tools = TransferTools(fetcher, walk.reader, policy, network.clock, note_retry, selection.prefer)
         pool = Pool(queue, self._book, tools, count_failures=self._failures.count)
         await walk_and_transfer(walk.run, pool, self._tick, stop=self._stop, broken=self._broken)
         self._failures.check()

@@ -36,7 +36,6 @@ from stacpull.redact import Secrets
 from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
-from stacpull.sources.item_reader import ItemReader
 from stacpull.threads import for_each, in_thread, to_its_end
 from stacpull.urls import wire_url
 
@@ -74,8 +73,7 @@ async def plan(
         async with open_network(place, options, secrets=secrets, on_notice=listener) as network:
             opened = await open_source(place.url, network.reader)
             await validate(opened, selection, layout)
-            reader = ItemReader(opened.item, network.clock, read_batch=opened.items)
-            task = WalkTask(opened, reader, network, selection, options, listener)
+            task = WalkTask(opened, network, selection, options, listener)
             async with in_thread(_opened_files(None if address is None else address.work)) as files:
                 return await _Estimate(task, *files, urls).report()
 

@@ -1,4 +1,4 @@
-"""The pool of a mirror according to its options, hrefs that many items have, and files that are there."""
+"""Opens the pool of a mirror, shares one download among assets with the same href, adopts existing files."""
 
 from __future__ import annotations
 
@@ -109,7 +109,6 @@ class Download(msgspec.Struct, eq=False):
 
     job: Job
     received: Arrival | None = None
-    has_ended: bool = False
     awaited: asyncio.Event | None = None
     """Created only if another job waits, because there are millions of these objects."""
 
@@ -135,14 +134,15 @@ class SharedDownloads(msgspec.Struct, eq=False):
             return await self.fetcher.fetch(job, count_refusal=count_refusal)
         while (first := self.recent.get(job.href)) is not None and first.job.row != job.row:
             self.recent.move_to_end(job.href)
-            if not first.has_ended:
+            if first.received is None:
                 first.awaited = first.awaited or asyncio.Event()
                 await first.awaited.wait()
             if (received := await self._shared(job, first)) is not None:
                 return received
             if self.recent.get(job.href) is first:  # it did not fail, but cannot be used
                 break
-        self._forget(job.href)
+        if (before := self.recent.pop(job.href, None)) is not None:
+            self.held -= before.weight
         first = self.recent[job.href] = Download(job)
         return await self.finish(first, self.fetcher.fetch(job, count_refusal=count_refusal))
 
@@ -156,36 +156,26 @@ class SharedDownloads(msgspec.Struct, eq=False):
             self.recent[href] = first
         return first
 
-    def complete(self, first: Download, received: Arrival) -> None:
+    def complete(self, first: Download, received: Arrival | None) -> None:
+        """Keep what was received, or forget a failed job (None); wake the waiting jobs."""
         first.received = received
-        self._end(first)
-        recent = self.recent
-        if recent.get(first.job.href) is first:
+        if first.awaited is not None:
+            first.awaited.set()
+        recent, href = self.recent, first.job.href
+        if recent.get(href) is first:
             self.held += first.weight
+            if received is None:
+                del recent[href]
         while self.held > _MOST_BYTES or len(recent) > _REMEMBERED:
             self.held -= recent.popitem(last=False)[1].weight
 
     async def finish(self, first: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
-        """Await a transfer. Keep its result, or forget the failed job; wake the waiting jobs."""
+        received = None
         try:
-            if (received := await fetching) is not None:
-                self.complete(first, received)
-        except BaseException:
-            if self.recent.get(first.job.href) is first:
-                self._forget(first.job.href)
-            raise
+            received = await fetching
         finally:
-            self._end(first)
+            self.complete(first, received)
         return received
-
-    def _end(self, first: Download) -> None:
-        first.has_ended = True
-        if first.awaited is not None:
-            first.awaited.set()
-
-    def _forget(self, href: str) -> None:
-        if (first := self.recent.pop(href, None)) is not None:
-            self.held -= first.weight
 
     async def _shared(self, job: Job, first: Download) -> Arrival | None:
         shared, checksum = first.received, first.job.checksum

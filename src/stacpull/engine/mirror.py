@@ -67,7 +67,6 @@ from stacpull.redact import Secrets
 from stacpull.reports import MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
-from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.store.inspection import open_regular
 from stacpull.store.parts import FileParts
@@ -226,7 +225,8 @@ async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -
 class MirrorRun:
     def __init__(self, call: MirrorCall, workspace: Workspace, run: Run, opened: OpenedSource) -> None:
         self._call, self._stop, self._workspace, self._run = call, call.stop, workspace, run
-        self._options, self._emit, self._started, self._network, source = opened
+        self._options, self._emit, self._started = opened.options, opened.emit, opened.started
+        self._network, self._source = opened.network, opened.source
         self._clock, self._began = self._network.clock, self._network.clock.monotonic()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._saved: dict[str, float] = {}  # the effort of this process that was already saved
@@ -246,10 +246,9 @@ class MirrorRun:
             on_broken=self._break,
         )
         self._queue = JobQueue[Job](2 * network.slots + (_QUEUED_FOR_WORKERS if options.uses_dask else 0))
-        reader = ItemReader(source.item, self._clock, read_batch=source.items)
-        self._task = WalkTask(source, reader, network, selection, options, self._emit)
-        self._record = LedgerRecord(self._task, run.id, self._store, self._queue)
-        self._walk = Walk(self._task, self._record, matched=run.counters["items_matched"] or 0)
+        task = WalkTask(opened.source, network, selection, options, self._emit)
+        self._record = LedgerRecord(task, run.id, self._store, self._queue)
+        self._walk = Walk(task, self._record, matched=run.counters["items_matched"] or 0)
 
     async def execute(self) -> MirrorReport:
         run, store, lease = self._run, self._store, self._workspace.lease
@@ -313,9 +312,7 @@ class MirrorRun:
             if self._run.spec.kind == "mirror" and not self._stop.is_set():
                 for name in await self._store.call("collections_to_read", returns=list[str]):
                     with suppress(SourceError, CredentialsError, UsageError):
-                        document = await unless_stopped(
-                            partial(self._task.source.collection, name), self._stop
-                        )
+                        document = await unless_stopped(partial(self._source.collection, name), self._stop)
                         kept = clean_document(document, self._network.secrets)
                         await self._store.call("keep_collection", name, kept)
         except InterruptedRunError:
@@ -331,13 +328,13 @@ class MirrorRun:
 
     async def _transfer(self) -> None:
         network, options, store, stop = self._network, self._options, self._store, self._stop
-        staged, selection = self._workspace.destination.staged, self._task.selection
+        staged, selection = self._workspace.destination.staged, self._run.spec.selection
         failures = FailureLimit(options.max_failures, stop)
         runner = pool = open_pool(
             JobQueue[Job](2 * network.slots) if options.uses_dask else self._queue,
             store.outcomes,
             network,
-            self._task.reader,
+            self._walk.reader,
             self._workspace.destination,
             options,
             parts=await asyncio.to_thread(FileParts, staged.path),
@@ -370,7 +367,7 @@ class MirrorRun:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
             await store.call("publish_all")
-            pruning = Pruning(self._task, self._run, store, stop)
+            pruning = Pruning(self._walk.task, self._run, store, stop)
             await pruning.run(self._walk.summary, remove=options.prune == "remove")
 
     # --- progress and report -----------------------------------------------------------------------------

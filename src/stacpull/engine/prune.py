@@ -27,10 +27,9 @@ _UNTRUSTED = "and whose URL returns 404 or 410, but what the walk has found ther
 
 class Pruning:
     def __init__(self, task: WalkTask, run: Run, store: StoreClient, stop: asyncio.Event) -> None:
-        self._source, _, network, _, _, self._on_event = task
+        self._source, self._on_event, self._warn = task.source, task.on_event, task.network.warn
         self._run, self._store, self._call, self._stop = run, store, store.call, stop
-        self._warn = network.warn
-        self._reader = ItemReader(self._source.item, network.clock)  # one by one: a search proves nothing
+        self._reader = ItemReader(task.source.item, task.network.clock)  # one by one: a search proves nothing
         self._trusted: dict[tuple[str, str], bool] = {}
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:

@@ -119,7 +119,6 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class WalkTask(NamedTuple):
     source: Source
-    reader: ItemReader
     network: Network
     selection: Selection
     options: Options
@@ -231,20 +230,21 @@ class Walk:
         self, task: WalkTask, record: WalkRecord, *, assets: KeepsAssets | None = None, matched: int = 0
     ) -> None:
         self.task, self.record, self.summary = task, record, WalkSummary()
-        self._source, self._reader, network, selection, options, self._on_event = task
-        self._selection = selection
+        source, network, selection = task.source, task.network, task.selection
+        self._source, self._selection, self._on_event = source, selection, task.on_event
+        self.reader = ItemReader(source.item, network.clock, read_batch=source.items)
         self._secrets, self.warn = network.secrets, network.warn
         self._matched = matched
-        self._page_size = PageSize.requested(options.page_size)
-        self._layout = Layout.parse(options.layout)
+        self._page_size = PageSize.requested(task.options.page_size)
+        self._layout = Layout.parse(task.options.layout)
         self._asset_options = AssetOptions(selection.prefer, selection.include_pages)
         self._items = compile_items(selection)
         self._assets = assets or AssetFilter(selection)
-        self._lookups = Lookups(self._source, network, selection)
+        self._lookups = Lookups(source, network, selection)
         self._sample: Sample | None = None
         self._collections = Recent[ItemId, None](most=256)
         self._is_checked = False
-        self._keeps_position = self._source.has_cursors and selection.sample is None
+        self._keeps_position = source.has_cursors and selection.sample is None
         self._following: str | None = None
         """The collection after the current one; in the last one, the announced total is known."""
         self._before: int | None = 0
@@ -438,7 +438,7 @@ class Walk:
         return batch
 
     async def plan_sources(self, links: Sequence[SourceLink], batch: PlanBatch) -> None:
-        documents = await self._reader.read_many([link.href for link in links])
+        documents = await self.reader.read_many([link.href for link in links])
         read: list[tuple[SourceLink, ItemId, Json]] = []
         for link, document in zip(links, documents, strict=True):
             name = link.id or ItemId(link.parent.collection, link.href)  # until its own ID is known
@@ -532,7 +532,7 @@ async def produce(walk: Walk, record: LedgerRecord, run: Run) -> None:
         )
     ):
         hrefs = [href for _, _, href in items if href is not None]
-        documents = dict(zip(hrefs, await walk.task.reader.read_many(hrefs), strict=True))
+        documents = dict(zip(hrefs, await walk.reader.read_many(hrefs), strict=True))
         for row, item, href in items:
             document = documents.get(href or "")
             if isinstance(document, dict) and document.get("id") == item.item:
