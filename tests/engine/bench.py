@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.recovery import Recovery
 from stacpull.engine.store_operations import StoreOperations
@@ -81,7 +80,6 @@ class Bench:
             runs.stored(self.db, self.run.id),
             checksum="sha256",
             secrets=Secrets(()),
-            clock=SystemClock(),
             is_stopped=lambda: self.stopped,
             on_event=self._take_event,
         )

@@ -12,6 +12,7 @@ from tests.engine.bench import Bench
 from tests.store_in_thread import store_on_thread
 
 from stacpull.engine.store_client import OutcomeSender, StoreClient
+from stacpull.engine.workspace import Workspace
 from stacpull.events import AssetFailed, Event, Notice, Stage
 from stacpull.models import Arrival, Job
 from stacpull.planning.layout import arrival_of
@@ -58,9 +59,9 @@ async def opened(
 ) -> AsyncIterator[StoreClient]:
     """Open the store of the run in DEST, on a thread or in a process of its own."""
     bench = await asyncio.to_thread(Bench, dest)
+    lock = await asyncio.to_thread(MirrorLock, dest)
     client = StoreClient(
-        bench.destination,
-        None,
+        Workspace(bench.destination, bench.db, lock.fileno()),
         bench.run,
         secrets or Secrets(),
         checksum="sha256",
@@ -69,10 +70,9 @@ async def opened(
         on_broken=events.broken.append,
     )
     _count(client.outcomes, events)
-    lock = await asyncio.to_thread(MirrorLock, dest)
     with nullcontext() if process else store_on_thread():
         async with StoreClient.started() as started:
-            await client.open(started, lock.fileno())
+            await client.open(started)
             try:
                 await client.call("recover")
                 yield client

@@ -236,8 +236,7 @@ class MirrorRun:
         if workspace.lease is not None:
             network.secrets.add(*workspace.lease.secrets)
         self._store = StoreClient(
-            workspace.destination,
-            workspace.bucket,
+            workspace,
             run,
             network.secrets,
             checksum=options.recorded_checksum,
@@ -287,7 +286,7 @@ class MirrorRun:
             self._store.stop()
 
         store = self._store
-        await store.open(self._started, self._workspace.lock)
+        await store.open(self._started)
         async with beside(pass_on_stop()):
             try:
                 await store.call("recover")

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
-from stacpull.clock import Clock
 from stacpull.digests import recorded
 from stacpull.engine.item_json import encoded_document, foreign_file_sentence, may_be_replaced
 from stacpull.engine.workspace import Workspace
@@ -36,71 +36,60 @@ PACE, _PACE_OF_BUCKET = 0.25, 0.02
 """Seconds after which a group is started with fewer files. A bucket has no syncs to save."""
 
 
-class Publisher:
+class Publisher(msgspec.Struct, eq=False, dict=True):
     """Every method runs on the thread of the ledger's connection.
 
     `run_beside` runs a sync or an upload, does other work until it has ended, and returns its result.
     """
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        run: StoredRun,
-        *,
-        checksum: str | None,
-        secrets: Secrets,
-        clock: Clock,
-        is_stopped: Callable[[], bool],
-        on_event: Callable[[AssetFailed | Notice | Stage], None],
-        run_beside: Callable[[Callable[[], object]], Any] = lambda work: work(),
-    ) -> None:
-        self.db = workspace.db
-        self.store = workspace.destination
-        self._run = run
-        self._checksum = checksum
-        self.secrets = secrets
-        self._clock = clock
-        self.is_stopped = is_stopped
-        self.on_event = on_event
-        self._run_beside = run_beside
-        self._area = runs.area_of(self.db, run.id)
-        self._adopting = run.kept.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
+    workspace: Workspace
+    run: StoredRun
+    checksum: str | None
+    secrets: Secrets
+    is_stopped: Callable[[], bool]
+    on_event: Callable[[AssetFailed | Notice | Stage], None]
+    run_beside: Callable[[Callable[[], object]], Any] = lambda work: work()
+    parts: list[Arrival] = []
+    failures: list[AssetFailure] = []
+    unchanged: list[UnchangedAsset] = []
+    final_items: list[int] = []  # their JSON is written with the next group
+    placed: list[Arrival] = []
+    written: dict[int, bytes | None] = {}
+    """Assets, and the SHA-256 of item JSON: recorded after the next sync, which covers the renames."""
+    delivered: int = 0
+    published: int = 0
+    unwritable: dict[int, str] = {}
+    failed_sync: DestinationError | None = None
+    deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        self.db, self.store = self.workspace.db, self.workspace.destination
+        self.counters: Mapping[str, int | None] = self.run.counters
+        self.area = runs.area_of(self.db, self.run.id)
+        self.adopting = self.run.kept.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
         """True to adopt an existing file with the name of an asset, if it has the asset's content."""
-        self.parts: list[Arrival] = []
-        self.failures: list[AssetFailure] = []
-        self.unchanged: list[UnchangedAsset] = []
-        self.final_items: list[int] = []  # their JSON is written with the next group
-        self.placed: list[Arrival] = []
-        self._written: dict[int, bytes | None] = {}
-        """Assets, and the SHA-256 of item JSON: recorded after the next sync, which covers the renames."""
-        self._delivered = 0
-        self.published = 0
-        self.unwritable: dict[int, str] = {}
-        self._failed_sync: DestinationError | None = None
-        self._deadline: float | None = None
-        self.counters: Mapping[str, int | None] = run.counters
 
     def add_received(self, parts: Sequence[Arrival]) -> None:
         """Take complete parts, and assets without a part: a worker has uploaded them."""
         for one in parts:
             (self.parts if one.part else self.placed).append(one)
-        self._delivered += len(parts)
+        self.delivered += len(parts)
 
     def _waiting(self) -> int:
         return len(self.parts) + len(self.failures) + len(self.unchanged)
 
     def _is_busy(self) -> bool:
-        return bool(self._waiting() or self.placed or self._written or self.final_items)
+        return bool(self._waiting() or self.placed or self.written or self.final_items)
 
     def seconds_until_due(self) -> float | None:
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def publish_if_due(self) -> None:
-        is_due = self._deadline is not None and time.monotonic() >= self._deadline
+        is_due = self.deadline is not None and time.monotonic() >= self.deadline
         if is_due or self._waiting() >= GROUP:
             self.publish()
-        elif self._deadline is None and self._is_busy():
-            self._deadline = time.monotonic() + (PACE if self.store.is_local else _PACE_OF_BUCKET)
+        elif self.deadline is None and self._is_busy():
+            self.deadline = time.monotonic() + (PACE if self.store.is_local else _PACE_OF_BUCKET)
 
     def publish_all(self) -> None:
         while self._is_busy():
@@ -112,13 +101,13 @@ class Publisher:
         self._sync(())
 
     def publish(self) -> None:
-        self._deadline = None
+        self.deadline = None
         arrivals, self.parts = self.parts, []
         failures, self.failures = self.failures, []
         unchanged, self.unchanged = self.unchanged, []
         placed, self.placed = self.placed, []
-        written, self._written = self._written, {}
-        delivered, self._delivered = self._delivered, 0
+        written, self.written = self.written, {}
+        delivered, self.delivered = self.delivered, 0
         documents = self._write_documents()
         assets: Sequence[Arrival] = ()
         if arrivals or documents:
@@ -131,9 +120,9 @@ class Publisher:
                 done=placed,
                 failed=failures,
                 written_items=written,
-                now=self._clock.time(),
+                now=time.time(),
                 unchanged=unchanged,
-                area=self._area,
+                area=self.area,
             )
             self.refresh_counters()
         for failed in failures:
@@ -147,7 +136,7 @@ class Publisher:
     def _write_documents(self) -> dict[int, Placement]:
         rows, self.final_items = list(dict.fromkeys(self.final_items)), []
         written: dict[int, Placement] = {}
-        for record in views.item_records(self.db, rows) if self._run.metadata == "item" and rows else ():
+        for record in views.item_records(self.db, rows) if self.run.metadata == "item" and rows else ():
             row, path = record.row, record.path
             data = encoded_document(self.db, self.store, self.secrets, record, path)
             digest = None if data is None else hashlib.sha256(data).digest()
@@ -158,7 +147,7 @@ class Publisher:
                     f"{path} is not up to date, because someone has changed it, or it cannot be read: the "
                     "next `mirror`, or `stacpull verify --repair`, writes it again."
                 )
-            elif not (is_free or may_be_replaced(self.store, path, digest, adopting=self._adopting)):
+            elif not (is_free or may_be_replaced(self.store, path, digest, adopting=self.adopting)):
                 self.unwritable[row] = foreign_file_sentence(path)
             elif data is not None:
                 part = f"{row}.item.json"
@@ -171,7 +160,7 @@ class Publisher:
         self, arrivals: list[Arrival], items: list[int]
     ) -> tuple[Sequence[Arrival], list[AssetFailure]]:
         staged = self.store.staged
-        if self._adopting:
+        if self.adopting:
             # The part may be a hard link of a file of the user. By its identity, a later start would consider
             # that file one of the mirror, and might remove it.
             arrivals = [
@@ -179,7 +168,7 @@ class Publisher:
                 for one in arrivals
             ]
         clips: dict[int, Clip] = {}
-        if self._area is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
+        if self.area is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
             for one in arrivals:
                 with suppress(OSError), staged.open(one.part) as file:
                     if (clip := kind.clip_in(file)) is not None:
@@ -192,10 +181,10 @@ class Publisher:
 
     def _sync(self, parts: Sequence[str]) -> None:
         """Sync these parts, and the renames since the last sync. A failed sync is never repeated."""
-        if self._failed_sync is not None:
-            raise self._failed_sync
+        if self.failed_sync is not None:
+            raise self.failed_sync
         try:
-            self._run_beside(partial(self.store.sync, parts))
+            self.run_beside(partial(self.store.sync, parts))
         except DestinationError as error:
             self._distrust(error)
             raise
@@ -204,18 +193,18 @@ class Publisher:
         for asset in assets:
             asset.may_replace = may_replace(self.store, asset)
         place = partial(self.store.place, [*assets, *documents.values()])
-        results: list[Failure | None] = place() if self.store.is_local else self._run_beside(place)
+        results: list[Failure | None] = place() if self.store.is_local else self.run_beside(place)
         for asset, failure in zip(assets, results, strict=False):
             if failure is None:
                 self.placed.append(asset)
-                if self._adopting:  # renaming does nothing between links to one file
+                if self.adopting:  # renaming does nothing between links to one file
                     self.store.staged.drop_part(asset.part)
             else:
                 self.store.staged.drop_part(asset.part)
                 self.failures.append(AssetFailure(asset.row, asset.item_row, asset.generation, failure))
         for (row, one), failure in zip(documents.items(), results[len(assets) :], strict=True):
             if failure is None:
-                self._written[row] = one.digest
+                self.written[row] = one.digest
                 self.unwritable.pop(row, None)
                 continue
             self.store.staged.drop_part(one.part)
@@ -226,7 +215,7 @@ class Publisher:
                 jobs.release_document(self.db, row)
 
     def refresh_counters(self) -> None:
-        self.counters = runs.counters(self.db, self._run.id)
+        self.counters = runs.counters(self.db, self.run.id)
 
     def distrust_ledger(self, error: BaseException) -> None:
         """Treat a disk error of SQLite, which also syncs, as a failed sync."""
@@ -235,7 +224,7 @@ class Publisher:
 
     def _distrust(self, error: DestinationError) -> None:
         """After a failed sync: publish nothing more, and let the next start distrust unrecorded files."""
-        self._failed_sync = error
+        self.failed_sync = error
         self.store.staged.withdraw_trust()
 
     def write_file(self, path: Path, data: bytes) -> None:
@@ -248,7 +237,7 @@ class Publisher:
         """Raise an error if a file at `path` (in DEST) is not part of this mirror, and not the same."""
         directory, _, name = path.rpartition("/")
         is_own = meta.owns_file(self.db, path)
-        if not (is_own or may_be_replaced(self.store, path, sha256, adopting=self._adopting)):
+        if not (is_own or may_be_replaced(self.store, path, sha256, adopting=self.adopting)):
             self.store.staged.drop_part(part)
             raise DestinationError(foreign_file_sentence(path))
         meta.claim_file(self.db, path)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import msgspec
 
 from stacpull.arguments import instance
 from stacpull.errors import (
@@ -83,24 +84,24 @@ async def raise_when_broken(broken: asyncio.Future[BaseException]) -> NoReturn:
     raise broken.result()
 
 
-class FailureLimit:
+class FailureLimit(msgspec.Struct):
     """Stops a run in which more assets fail than the user allows (`--max-failures`)."""
 
-    def __init__(self, most: int | None, stop: asyncio.Event) -> None:
-        self._most = inf if most is None else most
-        self._stop = stop
-        self._failed = 0
+    most: int | None
+    stop: asyncio.Event
+    failed: int = 0
 
     def count(self, failed: int) -> bool:
-        self._failed += failed
-        if self._failed > self._most:
-            self._stop.set()
-        return self._failed > self._most
+        self.failed += failed
+        is_over = self.most is not None and self.failed > self.most
+        if is_over:
+            self.stop.set()
+        return is_over
 
     def check(self) -> None:
-        if self._failed > self._most:
+        if self.count(0):
             raise StacpullError(
-                f"The run stopped after {self._failed:,} failures (--max-failures {self._most}): the rest is "
+                f"The run stopped after {self.failed:,} failures (--max-failures {self.most}): the rest is "
                 "pending. `stacpull failures` says why; `stacpull resume` continues."
             )
 

@@ -28,13 +28,13 @@ from stacpull.digests import digest_of
 from stacpull.engine import messages
 from stacpull.engine.messages import LENGTH, Arrivals, Confirmed, encoded, error_of, framed
 from stacpull.engine.pool import OutcomeSink
+from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.events import Listener
 from stacpull.ledger.runs import Run
 from stacpull.models import (
     Arrival,
     AssetFailure,
-    BucketLocation,
     Checksum,
     Failure,
     FailureKind,
@@ -75,14 +75,12 @@ class Channel(asyncio.Protocol, Generic[M]):
         decode: Callable[[bytes], M],
         on_message: Callable[[M], None],
         broken: Callable[[BaseException], None],
-        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._decode = decode
         self._received = bytearray()
         self._on_message = on_message
         self._broken = broken
-        self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
 
     @property
@@ -109,7 +107,6 @@ class Channel(asyncio.Protocol, Generic[M]):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
         self._transport = None
-        self._on_lost()
         if not self.lost.done():
             self.lost.set_result(None)
 
@@ -257,8 +254,7 @@ class StoreClient:
 
     def __init__(
         self,
-        destination: Store,
-        bucket: BucketLocation | None,
+        workspace: Workspace,
         run: Run,
         secrets: Secrets,
         *,
@@ -268,16 +264,17 @@ class StoreClient:
         on_broken: Callable[[BaseException], None],
     ) -> None:
         self.counters: Mapping[str, int | None] = run.counters
-        work = os.fsencode(destination.staged.work)
-        self._opening = partial(messages.Open, work, bucket, run.id, checksum)
-        self._bucket = bucket
+        work = os.fsencode(workspace.destination.staged.work)
+        self._opening = partial(messages.Open, work, workspace.bucket, run.id, checksum)
+        self._workspace = workspace
         self._secrets = secrets
         self._known_there: frozenset[str] | None = None
         self._on_event = on_event
         self._on_broken = on_broken
-        self._channel = Channel(messages.decode_to_network, self._take_message, on_broken, self._on_lost)
+        self._channel = Channel(messages.decode_to_network, self._take_message, on_broken)
+        self._channel.lost.add_done_callback(self._check_end)
         self.outcomes = OutcomeSender(
-            destination,
+            workspace.destination,
             self._channel.send,
             secrets,
             longest=LONGEST_SENT,
@@ -298,15 +295,15 @@ class StoreClient:
         import_early(modules)
         return in_thread(spawned("stacpull.engine.store_process", modules))
 
-    async def open(self, started: Started, lock: int) -> None:
+    async def open(self, started: Started) -> None:
         """Open the mirror in the store process, which also holds the mirror's lock until it ends."""
         self._process, sock = started
         self._known_there = self._secrets.values
         variables: dict[str, str] = {}
-        if self._bucket is not None:
-            variables = {**variables_of(store_kind(self._bucket).variables), **proxy_variables()}
+        if (bucket := self._workspace.bucket) is not None:
+            variables = {**variables_of(store_kind(bucket).variables), **proxy_variables()}
         try:
-            socket.send_fds(sock, [b"\0"], [lock])
+            socket.send_fds(sock, [b"\0"], [self._workspace.lock])
         except OSError as error:
             raise await asyncio.to_thread(self._error) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # bytes, if the system allows it
@@ -343,7 +340,7 @@ class StoreClient:
             raise error_of(failure, _PROCESS)
         return msgspec.msgpack.decode(future.result().result, type=returns)
 
-    def _on_lost(self) -> None:
+    def _check_end(self, _lost: asyncio.Future[None]) -> None:
         if not (self._closing and self._ends):
             failure = asyncio.get_running_loop().run_in_executor(None, self._error)
             failure.add_done_callback(lambda failure: self._on_broken(failure.result()))

@@ -37,8 +37,8 @@ class StoreOperations(Publisher):
     def planner(self) -> Planner:
         return Planner(
             self.db,
-            self._run.id,
-            revalidate=self._run.kept.get("revalidate", False),
+            self.run.id,
+            revalidate=self.run.kept.get("revalidate", False),
             is_there=self.store.has,
             secrets=self.secrets,
         )
@@ -47,12 +47,12 @@ class StoreOperations(Publisher):
         self.on_event(Notice("warning", text))
 
     def recover(self) -> None:
-        if self._run.kind in {"retry", "ordered"}:
-            jobs.requeue_failures(self.db, self._run.id, ordered=self._run.kind == "ordered")
+        if self.run.kind in {"retry", "ordered"}:
+            jobs.requeue_failures(self.db, self.run.id, ordered=self.run.kind == "ordered")
         else:
-            jobs.requeue_passing(self.db, self._run.id)
+            jobs.requeue_passing(self.db, self.run.id)
         self.remove_listed()
-        recovery = Recovery(self.db, self.store, checksum=self._checksum, is_stopped=self.is_stopped)
+        recovery = Recovery(self.db, self.store, checksum=self.checksum, is_stopped=self.is_stopped)
         recovery.run()
         self.parts.extend(recovery.complete.values())
         self.placed.extend(recovery.in_place.values())
@@ -69,7 +69,7 @@ class StoreOperations(Publisher):
     def _write_final_items(self) -> None:
         self.publish_all()
         after = 0
-        while self._run.metadata == "item" and (rows := jobs.unwritten_items(self.db, after, 1000)):
+        while self.run.metadata == "item" and (rows := jobs.unwritten_items(self.db, after, 1000)):
             self.final_items.extend(rows)
             self.publish_all()
             after = rows[-1]
@@ -87,21 +87,21 @@ class StoreOperations(Publisher):
             self._warn(sentence)
 
     def end_run(self, state: EndState, reason: str | None, spent: dict[str, float]) -> None:
-        runs.count(self.db, self._run.id, spent)
-        runs.end(self.db, self._run.id, state, reason, self._clock.time())
-        if state == "complete" and self._run.kind == "mirror":
+        runs.count(self.db, self.run.id, spent)
+        runs.end(self.db, self.run.id, state, reason, time.time())
+        if state == "complete" and self.run.kind == "mirror":
             meta.put(self.db, meta.ADOPTING, None)
 
     def findings(self) -> tuple[dict[str, int], dict[str, int], int]:
         """Return counters, how many items filters left out, and how many could not be written."""
-        db, run = self.db, self._run.id
+        db, run = self.db, self.run.id
         counts, left_out = runs.findings(db, run)
         missing = views.failed_by_kind(db, FailureKind.GONE, run, since_start=True)
         counts |= {**views.special_assets(db, run), "assets_missing_new": missing}
         return counts, left_out, len(self.unwritable)
 
     def collections_to_read(self) -> list[str]:
-        db, run = self.db, self._run.id
+        db, run = self.db, self.run.id
         rows = views.collection_rows(db)
         return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
 
@@ -117,17 +117,17 @@ class StoreOperations(Publisher):
         def is_stopped() -> bool:
             return self.is_stopped() and time.monotonic() >= until
 
-        if self._run.metadata == "ndjson":
+        if self.run.metadata == "ndjson":
             self.write_lines(is_stopped)
         entries = [self._entry(row) for row in views.collection_rows(self.db)]
         interrupted: InterruptedRunError | None = None
         if entries or meta.owns_file(self.db, "catalog.json"):
-            keeps_parquet = self._run.kept.get("items_parquet", meta.owns_file(self.db, meta.ITEMS_PARQUET))
+            keeps_parquet = self.run.kept.get("items_parquet", meta.owns_file(self.db, meta.ITEMS_PARQUET))
             if keeps_parquet:
                 try:
                     if self.is_stopped():
                         raise InterruptedRunError("Interrupted.")  # noqa: TRY301 -- as `update` does
-                    if self._run.metadata == "none":
+                    if self.run.metadata == "none":
                         raise UsageError("--metadata none stores no items.")  # noqa: TRY301 -- likewise
                     require_pyarrow(meta.ITEMS_PARQUET)
                     update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
@@ -143,7 +143,7 @@ class StoreOperations(Publisher):
             write_catalogs(
                 self.store,
                 entries,
-                source=self._run.source,
+                source=self.run.source,
                 write=self.write_file,
                 secrets=self.secrets,
                 remove=self._remove,
@@ -170,7 +170,7 @@ class StoreOperations(Publisher):
 
     def _entry(self, row: views.CollectionRow) -> CollectionEntry:
         def items() -> Iterator[tuple[str, str]]:
-            for one in views.item_names(self.db, row.row, "i.id") if self._run.metadata == "item" else ():
+            for one in views.item_names(self.db, row.row, "i.id") if self.run.metadata == "item" else ():
                 if one.is_written:
                     yield one.name, f"{one.directory}/{item_document_name(ItemId(row.name, one.name))}"
 

@@ -22,7 +22,6 @@ from typing import Any, BinaryIO, get_type_hints
 
 import msgspec
 
-from stacpull.clock import SystemClock
 from stacpull.digests import digest_of
 from stacpull.engine import messages
 from stacpull.engine.messages import LENGTH, Arrivals, Call, Confirmed, encoded, error_report, framed
@@ -122,7 +121,6 @@ class StoreServer:
             runs.stored(workspace.db, opening.run),
             checksum=opening.checksum,
             secrets=self._secrets,
-            clock=SystemClock(),
             is_stopped=self._stopped.is_set,
             on_event=on_event,
             run_beside=self._run_beside,
