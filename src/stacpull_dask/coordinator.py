@@ -22,7 +22,6 @@ import attrs
 from stacpull.child_process import spawned
 from stacpull.config.options import Options
 from stacpull.engine.messages import Arrivals, Confirmed, error_of, framed
-from stacpull.engine.pool import RunOfWorkers
 from stacpull.engine.store_client import Channel
 from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
@@ -33,6 +32,8 @@ from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 
 if TYPE_CHECKING:
+    from stacpull.engine.mirror import MirrorRun
+    from stacpull.engine.pool import Pool
     from stacpull_dask.cluster import DaskPlace
 
 _MOST_LOST_IN_VAIN = 6
@@ -80,8 +81,9 @@ class LocalPlaces:
 class DaskWorkers:
     """Transfers the assets of a run in worker processes in place of `stacpull.engine.pool.Pool`."""
 
-    def __init__(self, run: RunOfWorkers) -> None:
-        self._run = run
+    def __init__(self, run: MirrorRun, pool: Pool[Job, Arrival | None]) -> None:
+        self._run, self._pool = run, pool
+        self._work, self._bucket = run.workspace.destination.staged.work, run.workspace.bucket
         named = run.options.dask or ""
         if run.options.dask_client is None and named.isdecimal():
             self._places: Any = LocalPlaces(int(named))
@@ -109,18 +111,18 @@ class DaskWorkers:
 
     @property
     def given_up_hosts(self) -> Mapping[str, str]:
-        return self._run.pool.given_up_hosts
+        return self._pool.given_up_hosts
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._run.pool.run())
+            group.create_task(self._pool.run())
             while not (self._no_more or self._stopping or self._run.queue.waiting):
                 await self._news.wait()
                 self._news.clear()
             if not self._stopping and self._run.queue.waiting:
                 async with self._places.opened():
                     await self._run_workers()
-            self._run.pool.no_more()
+            self._pool.no_more()
 
     def no_more(self) -> None:
         self._no_more = True
@@ -128,7 +130,7 @@ class DaskWorkers:
 
     def stop(self) -> None:
         self._stopping = True
-        self._run.pool.stop()
+        self._pool.stop()
         for worker in self._workers:
             worker.send(messages.Stop(park=False))
         self._news.set()
@@ -140,7 +142,7 @@ class DaskWorkers:
             keeping = [group.create_task(self._keep(settings)) for _ in range(count)]
             keeping.append(group.create_task(self._reserve()))
             while not self._stopping:
-                await self._run.outcomes.wait_for_publisher()
+                await self._run.store.outcomes.wait_for_publisher()
                 if self._give(count):
                     continue
                 if self._no_more and not self._waiting() and not any(w.open_jobs for w in self._workers):
@@ -156,7 +158,7 @@ class DaskWorkers:
                 task.cancel()
 
     def _settings(self, count: int) -> WorkerSettings:
-        options, selection = self._run.options, self._run.selection
+        options, selection = self._run.options, self._run.spec.selection
         share = attrs.evolve(
             options,
             dask=None,
@@ -167,8 +169,8 @@ class DaskWorkers:
             limit_rate=options.limit_rate / count,
             requests_per_second=options.requests_per_second / count,
         )
-        network, work = self._run.network, str(self._run.work.absolute())
-        place = self._run.bucket, share, network.addresses, work, ""
+        network, work = self._run.network, str(self._work.absolute())
+        place = self._bucket, share, network.addresses, work, ""
         return WorkerSettings(network.address, *place, selection.prefer, selection.clip)
 
     async def _keep(self, settings: WorkerSettings) -> None:
@@ -208,11 +210,11 @@ class DaskWorkers:
             try:
                 await worker.first_of(worker.ready)
                 if worker.ready.done():
-                    there = self._run.work / ".stacpull" / "parts" / worker.parts
+                    there = self._work / ".stacpull" / "parts" / worker.parts
                     has_own = settings.bucket is not None and settings.clip is None
                     if not worker.ready.result() or not (has_own or await asyncio.to_thread(there.is_dir)):
                         return DestinationError(
-                            f"The Dask worker {place} does not see {self._run.work.absolute()}: "
+                            f"The Dask worker {place} does not see {self._work.absolute()}: "
                             "it must be a directory that all workers share, under the same path."
                         )
                     worker.slots = worker.ready.result()
@@ -256,7 +258,8 @@ class DaskWorkers:
             waiting = [(worker, worker.received) for worker in self._workers]
             for worker in self._workers:
                 worker.received = []
-            reserved = await self._run.reserve([one for _, received in waiting for one in received])
+            arrivals = [one for _, received in waiting for one in received]
+            reserved = await self._run.reserve_uploads(arrivals)
             found = {one.part: one for one in reserved}
             for worker, received in waiting:
                 allowed = [found[one.part] for one in received if one.part in found]
@@ -271,16 +274,16 @@ class DaskWorkers:
         for arrival in arrivals:
             if arrival.body is None:
                 arrival.part = f"{worker.parts}/{arrival.part}"
-        if self._run.bucket is not None:
+        if self._bucket is not None:
             worker.received += arrivals
             self._unreserved.set()
             return
         for arrival in arrivals:
             del worker.open_jobs[arrival.row]
-        self._run.outcomes.send(arrivals, lambda count: worker.send(Confirmed(count)))
+        self._run.store.outcomes.send(arrivals, lambda count: worker.send(Confirmed(count)))
 
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
-        outcomes = self._run.outcomes
+        outcomes = self._run.store.outcomes
         match message:
             case Arrivals(arrivals):
                 self._take_arrivals(worker, arrivals)
@@ -295,7 +298,7 @@ class DaskWorkers:
             case UnchangedAsset(row):
                 outcomes.send_unchanged(worker.open_jobs.pop(row))
             case AssetFailure(row, _, _, failure, attempts):
-                self._run.pool.fail(worker.open_jobs.pop(row), failure, attempts)
+                self._pool.fail(worker.open_jobs.pop(row), failure, attempts)
             case messages.Spent():
                 counters, before, worker.spent = self._run.network.counters, worker.spent, message
                 counters.requests += message.requests - before.requests

@@ -33,7 +33,7 @@ from stacpull.engine.fetching import open_pool
 from stacpull.engine.item_input import path_of_input, remove_signatures
 from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import Network, SourceAddress, open_network, options_and_address
-from stacpull.engine.pool import JobQueue, RunOfWorkers
+from stacpull.engine.pool import JobQueue
 from stacpull.engine.run_control import (
     FailureLimit,
     StopEvent,
@@ -223,37 +223,40 @@ async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -
 
 
 class MirrorRun:
+    """One run. With `--dask`, `stacpull.workers` gets it and its pool, and returns what replaces the pool."""
+
     def __init__(self, call: MirrorCall, workspace: Workspace, run: Run, opened: OpenedSource) -> None:
-        self._call, self._stop, self._workspace, self._run = call, call.stop, workspace, run
-        self._options, self._emit, self._started = opened.options, opened.emit, opened.started
-        self._network, self._source = opened.network, opened.source
-        self._clock, self._began = self._network.clock, self._network.clock.monotonic()
+        self._call, self._stop, self.workspace = call, call.stop, workspace
+        self._run, self.spec = run, run.spec
+        self.options, self.emit, self._started = opened.options, opened.emit, opened.started
+        self.network, self._source = opened.network, opened.source
+        self._clock, self._began = self.network.clock, self.network.clock.monotonic()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._saved: dict[str, float] = {}  # the effort of this process that was already saved
         self._cut_short = False
         """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
-        network, options, selection = self._network, self._options, run.spec.selection
+        network, options, selection = self.network, self.options, run.spec.selection
         if workspace.lease is not None:
             network.secrets.add(*workspace.lease.secrets)
-        self._store = StoreClient(
+        self.store = StoreClient(
             workspace,
             run,
             network.secrets,
             checksum=options.recorded_checksum,
             slots=network.slots,
-            on_event=self._emit,
+            on_event=self.emit,
             on_broken=self._break,
         )
-        self._queue = JobQueue[Job](2 * network.slots + (_QUEUED_FOR_WORKERS if options.uses_dask else 0))
-        task = WalkTask(opened.source, network, selection, options, self._emit)
-        self._record = LedgerRecord(task, run.id, self._store, self._queue)
+        self.queue = JobQueue[Job](2 * network.slots + (_QUEUED_FOR_WORKERS if options.uses_dask else 0))
+        task = WalkTask(opened.source, network, selection, options, self.emit)
+        self._record = LedgerRecord(task, run.id, self.store, self.queue)
         self._walk = Walk(task, self._record, matched=run.counters["items_matched"] or 0)
 
     async def execute(self) -> MirrorReport:
-        run, store, lease = self._run, self._store, self._workspace.lease
-        self._emit(RunStarted(run.id, run.spec.source, run.resumed))
+        run, store, lease = self._run, self.store, self.workspace.lease
+        self.emit(RunStarted(run.id, run.spec.source, run.resumed))
         if lease is not None and lease.before is not None:
-            self._network.warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
+            self.network.warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
         error: BaseException | None = None
         try:
             await self._work()
@@ -283,9 +286,9 @@ class MirrorRun:
     async def _work(self) -> None:
         async def pass_on_stop() -> None:
             await self._stop.wait()
-            self._store.stop()
+            self.store.stop()
 
-        store = self._store
+        store = self.store
         await store.open(self._started)
         async with beside(pass_on_stop()):
             try:
@@ -308,33 +311,36 @@ class MirrorRun:
     async def _write_catalogs(self) -> None:
         """Write the catalogs. After a walk, read the documents of its collections first: they also change."""
         try:
-            if self._run.spec.kind == "mirror" and not self._stop.is_set():
-                for name in await self._store.call("collections_to_read", returns=list[str]):
+            if self.spec.kind == "mirror" and not self._stop.is_set():
+                for name in await self.store.call("collections_to_read", returns=list[str]):
                     with suppress(SourceError, CredentialsError, UsageError):
                         document = await unless_stopped(partial(self._source.collection, name), self._stop)
-                        kept = clean_document(document, self._network.secrets)
-                        await self._store.call("keep_collection", name, kept)
+                        kept = clean_document(document, self.network.secrets)
+                        await self.store.call("keep_collection", name, kept)
         except InterruptedRunError:
             self._cut_short = True
         try:
-            await self._store.call("write_catalogs")
+            await self.store.call("write_catalogs")
         except InterruptedRunError:
             self._cut_short = True
+
+    async def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
+        return await self.store.call("reserve_uploads", arrivals, returns=list[Arrival])
 
     def _break(self, error: BaseException) -> None:
         if not self._broken.done():
             self._broken.set_result(error)
 
     async def _transfer(self) -> None:
-        network, options, store, stop = self._network, self._options, self._store, self._stop
-        staged, selection = self._workspace.destination.staged, self._run.spec.selection
+        network, options, store, stop = self.network, self.options, self.store, self._stop
+        staged, selection = self.workspace.destination.staged, self.spec.selection
         failures = FailureLimit(options.max_failures, stop)
         runner = pool = open_pool(
-            JobQueue[Job](2 * network.slots) if options.uses_dask else self._queue,
+            JobQueue[Job](2 * network.slots) if options.uses_dask else self.queue,
             store.outcomes,
             network,
             self._walk.reader,
-            self._workspace.destination,
+            self.workspace.destination,
             options,
             parts=await asyncio.to_thread(FileParts, staged.path),
             prefer=selection.prefer,
@@ -344,20 +350,7 @@ class MirrorRun:
         )
         if options.uses_dask:
             workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
-            runner = workers(
-                RunOfWorkers(
-                    options,
-                    network,
-                    staged.work,
-                    self._workspace.bucket,
-                    selection,
-                    self._queue,
-                    pool,
-                    store.outcomes,
-                    lambda arrivals: store.call("reserve_uploads", arrivals, returns=list[Arrival]),
-                    self._emit,
-                )
-            )
+            runner = workers(self, pool)
         work = partial(produce, self._walk, self._record, self._run)
         await walk_and_transfer(work, runner, self._tick, stop=stop, broken=self._broken)
         await store.outcomes.flush()
@@ -376,19 +369,19 @@ class MirrorRun:
         while True:
             await self._clock.sleep(_TICK)
             ticks += 1
-            if (lease := self._workspace.lease) is not None and lease.lost is not None:
+            if (lease := self.workspace.lease) is not None and lease.lost is not None:
                 self._break(lease.lost)
-            self._emit(self._progress())
-            await asyncio.to_thread(self._emit.flush)
+            self.emit(self._progress())
+            await asyncio.to_thread(self.emit.flush)
             if ticks % _SAVED_EVERY == 0:
-                await self._store.call("count", self._run.id, self._spent())
+                await self.store.call("count", self._run.id, self._spent())
 
     def _progress(self) -> Progress:
-        now, before = self._store.counters, self._run.counters
+        now, before = self.store.counters, self._run.counters
         skipped = (before["assets_done"] or 0) - (before["assets_skipped"] or 0)  # before this process
         done, failed, pending = (now[f"assets_{state}"] or 0 for state in ("done", "failed", "pending"))
         names = ("items_seen", "items_matched", "items_done", "assets_missing", "bytes_done")
-        return self._network.progress(
+        return self.network.progress(
             **{name: now[name] or 0 for name in names},
             assets_planned=done + failed + pending,
             assets_done=done,
@@ -396,13 +389,13 @@ class MirrorRun:
             assets_failed=failed,
             assets_pending=pending,
             items_announced=now["items_announced"],
-            items_wanted=self._run.spec.selection.most_items,
+            items_wanted=self.spec.selection.most_items,
             walk_ended=bool(now["walk_ended"]),
             seconds=round(self._clock.monotonic() - self._began, 3),
         )
 
     def _spent(self) -> dict[str, float]:
-        network, before = self._network.counters, self._saved
+        network, before = self.network.counters, self._saved
         self._saved = {
             "bytes_fetched": network.bytes_fetched,
             "requests": network.requests,
@@ -412,8 +405,8 @@ class MirrorRun:
         return {name: value - before.get(name, 0) for name, value in self._saved.items()}
 
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
-        progress, counters, spec = self._progress(), self._store.counters, self._run.spec
-        self._emit(progress)
+        progress, counters, spec = self._progress(), self.store.counters, self.spec
+        self.emit(progress)
         is_done = progress.walk_ended and progress.assets_pending == 0 and not self._cut_short
         state: EndState = "complete" if is_done and error is None else "interrupted"
         if error is not None and not isinstance(error, asyncio.CancelledError):
@@ -429,31 +422,31 @@ class MirrorRun:
                 pages=counters.get("assets_pages") or 0,
             )
             if warning is not None:
-                self._network.warn(warning)
+                self.network.warn(warning)
         stopped = self._stop.reason if state == "interrupted" else None
         reason = str(error) if error is not None else stopped or self._walk.summary.cut_short
-        reason = None if reason is None else self._network.secrets.scrub(reason)
+        reason = None if reason is None else self.network.secrets.scrub(reason)
         recorded: EndState = "failed"
         found, left_out, unwritten = dict[str, int](), dict[str, int](), 0
-        destination = self._workspace.destination
+        destination = self.workspace.destination
         unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
         try:
             with unless_first:
-                await self._store.call("end_run", state, reason, self._spent())
+                await self.store.call("end_run", state, reason, self._spent())
                 recorded = state
             with unless_first:
-                found, left_out, unwritten = await self._store.call(
+                found, left_out, unwritten = await self.store.call(
                     "findings", returns=tuple[dict[str, int], dict[str, int], int]
                 )
             if lost := found.get("files_lost"):
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-                self._network.warn(f"{what} missing in {destination.name} and planned again.")
+                self.network.warn(f"{what} missing in {destination.name} and planned again.")
         finally:
             known = set(MirrorReport.__struct_fields__)  # another version may count something else
             counts: dict[str, Any] = {n: getattr(progress, n) for n in known & {*Progress.__struct_fields__}}
             counts |= {name: number for name, number in found.items() if name in known}
-            self._emit(RunEnded(self._run.id, recorded, counts))
-            await asyncio.to_thread(self._emit.flush)
+            self.emit(RunEnded(self._run.id, recorded, counts))
+            await asyncio.to_thread(self.emit.flush)
         new = counts.get("assets_missing_new", 0) if spec.kind == "mirror" else 0
         accepted = {"fail": 0, "known": progress.assets_missing - new, "ok": progress.assets_missing}
         return MirrorReport(
@@ -467,7 +460,7 @@ class MirrorRun:
             dest=destination.name,
             work=None if destination.is_local else str(destination.staged.work),
             reason=reason,
-            assets_accepted=accepted[self._options.missing],
+            assets_accepted=accepted[self.options.missing],
         )
 
 

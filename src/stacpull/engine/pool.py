@@ -3,8 +3,7 @@
     JobQueue ─▶ Pool ─▶ FastPath, or a task with an AssetTransfer ─▶ OutcomeSink
 
 An AssetTransfer makes attempts and retries. It reads the item again once if an href was refused, because it
-may have expired; and if the content is not as stated, because a search may be behind its items. The last
-types here describe what may transfer the assets in place of the pool: the entry points `stacpull.workers`.
+may have expired; and if the content is not as stated, because a search may be behind its items.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from math import inf
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -24,7 +22,7 @@ from msgspec.structs import replace
 from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.hosts import MOST_HOSTS, host_of
-from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, Job, Json
+from stacpull.models import Failure, FailureKind, Job, Json
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import TransferError
@@ -36,12 +34,7 @@ from stacpull.sources.item_reader import ItemReader
 from stacpull.transfer.attempt import AssetFetcher
 
 if TYPE_CHECKING:
-    from stacpull.config.options import Options
     from stacpull.engine.fast_path import FastPath
-    from stacpull.engine.network import Network
-    from stacpull.engine.store_client import OutcomeSender
-    from stacpull.events import Listener
-    from stacpull.selection import Selection
 
 JobT = TypeVar("JobT", bound=Job)
 ResultT = TypeVar("ResultT")
@@ -364,23 +357,3 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             raise TransferError(Failure(FailureKind.GONE, why))
         self.job = job.at(found[len(self.failures) :])
         return item.document
-
-
-# --- workers in place of the pool -------------------------------------------------------------------------
-
-
-class RunOfWorkers(NamedTuple):
-    """What the entry point `dask` in the group `stacpull.workers` gets; it returns a kind of `Pool`."""
-
-    options: Options
-    network: Network  # its counters include the effort of the workers
-    work: Path  # DEST, or the work directory of a bucket
-    bucket: BucketLocation | None
-    selection: Selection
-    queue: JobQueue[Job]
-    pool: Pool[Job, Arrival | None]
-    """The pool of the process of the command. It takes the failures of workers."""
-    outcomes: OutcomeSender
-    reserve: Callable[[list[Arrival]], Awaitable[list[Arrival]]]
-    """Reserves the names of what workers upload to the bucket; returns what they may upload."""
-    emit: Listener
