@@ -1,8 +1,8 @@
 """Assets that must be activated before they can be downloaded.
 
 An asset of Planet's Data API is a small document: its `status` (inactive, activating, active), a link to
-activate it and, while it is active, the signed `location` of the file. This transport turns an active asset
-into a redirect to its location. So the signature is used for one hop and never stored.
+activate it and, while it is active, the signed `location` of the file. This login turns an active asset into
+a redirect to its location. So the signature is used for one hop and never stored.
 
 Source: Planet Developers, Data API, "Activate and download assets": the activation answers 202, or 204 when
 the asset is active; `_links.activate`, `_links._self`, `location`, `status`.
@@ -11,29 +11,27 @@ the asset is active; `_links.activate`, `_links._self`, `location`, `status`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urljoin, urlsplit
 
 import attrs
-import orjson
+import msgspec
 
 from stacpull.arguments import above_zero, named
-from stacpull.clock import Clock
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.bodies import buffered
-from stacpull.net.client import NetworkCounters
-from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
+from stacpull.net.client import HostCredentials
+from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret
 from stacpull.urls import same_site
-from stacpull_logins.logins import Fixed, basic, login_key
+from stacpull_logins.logins import Attached, Fixed, FixedLogin, Login, basic, login_key
+from stacpull_logins.tokens import reply_to
 
 if TYPE_CHECKING:
     from stacpull_logins.logins import Logins
 
 _OK, _FOUND = 200, 302
-_WAITING = frozenset({"inactive", "activating"})
+_SUCCESS = frozenset({200, 202, 204})
 _seconds = above_zero("number of seconds")
 
 
@@ -53,62 +51,62 @@ class Activation(Fixed):
     def headers(self) -> Mapping[str, Secret]:
         return {"Authorization": basic(self.user, self.password)}
 
-    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:
-        return ActivationTransport(super().transport(url, names, logins), self, logins.clock, logins.counters)
+    def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:  # noqa: ARG002
+        return ActivationLogin(HostCredentials(url, self.headers, {}), self, logins)
+
+
+class _AssetStatus(msgspec.Struct):
+    status: Literal["inactive", "activating", "active"]
+    location: str | None = None
+    links: dict[str, Any] = msgspec.field(name="_links", default_factory=dict)
 
 
 @attrs.define(eq=False)
-class ActivationTransport:
-    """The response for an asset is a redirect to its file."""
+class ActivationLogin(FixedLogin):
+    """The final response for an asset is a redirect to its file."""
 
-    _http: Transport
     _activation: Activation
-    _clock: Clock
-    _counters: NetworkCounters
+    _logins: Logins
 
-    async def send(self, request: Request) -> Response:
-        if not urlsplit(request.url).path.startswith(self._activation.path):
-            return await self._http.send(request)
-        clock, activation, host = self._clock, self._activation, host_of(request.url)
+    async def attach(self, request: Request) -> Attached:
+        if self._is_asset(request.url):  # the range of the request is meant for the file
+            request = Request(request.url, headers={"Accept": "application/json"})
+        return await super().attach(request)
+
+    def is_final(self, response: Response) -> bool:
+        return response.status != _OK or not self._is_asset(response.url)
+
+    async def resolved(self, url: str, held: object, response: BufferedResponse) -> BufferedResponse:
+        del held
+        clock, activation, host = self._logins.clock, self._activation, host_of(url)
         until = clock.monotonic() + activation.patience
         unread = Failure(FailureKind.HTTP, f"{host} sent an invalid description of the asset.", host=host)
-        is_requested = False
-        answer = await self._document(request.url)
-        while answer.status == _OK:
-            asset: Any = None
-            with suppress(orjson.JSONDecodeError):
-                asset = orjson.loads(answer.body)
-            status = asset.get("status") if isinstance(asset, dict) else None
-            if status == "active" and isinstance(asset.get("location"), str):
-                return BufferedResponse(request.url, _FOUND, {"Location": asset["location"]}, b"")
-            if status not in _WAITING:
-                raise TransferError(unread)
-            if status == "inactive" and not is_requested:
-                links = asset.get("_links")
-                link = links.get("activate") if isinstance(links, dict) else None
-                url = urljoin(answer.url, link) if isinstance(link, str) else ""
-                if not same_site(answer.url, url):
+        body, is_requested = response.body, False
+        while True:
+            try:
+                asset = msgspec.json.decode(body, type=_AssetStatus)
+            except msgspec.DecodeError as error:
+                raise TransferError(unread) from error
+            if asset.status == "active":
+                if asset.location is None:
                     raise TransferError(unread)
-                found = await self._document(url, is_counted=True)
-                if not _OK <= found.status < 300:  # noqa: PLR2004 - RFC 9110, 15.3: success
-                    return found
+                return BufferedResponse(url, _FOUND, {"Location": asset.location}, b"")
+            if asset.status == "inactive" and not is_requested:
+                link = asset.links.get("activate")
+                if not isinstance(link, str) or not same_site(url, urljoin(url, link)):
+                    raise TransferError(unread)
+                await self._body(urljoin(url, link))
                 is_requested = True
             if clock.monotonic() + activation.every > until:
                 minutes = round(activation.patience / 60)
                 message = f"{host} did not make the asset available within {minutes} minutes."
                 raise TransferError(Failure(FailureKind.SERVER, message, host=host, retryable=True))
             await clock.sleep(activation.every)
-            answer = await self._document(request.url, is_counted=True)
-        return answer
+            body = await self._body(url)
 
-    async def close(self) -> None:
-        """Do nothing: the transport underneath is closed by its owner."""
+    def _is_asset(self, url: str) -> bool:
+        return urlsplit(url).path.startswith(self._activation.path)
 
-    async def _document(self, url: str, *, is_counted: bool = False) -> BufferedResponse:
-        """Request a whole document: the range of a request is meant for the file."""
-        request = Request(url, headers={"Accept": "application/json"})
-        answer = await buffered(url, await self._http.send(request))
-        if is_counted:  # the client counts the first one
-            self._counters.requests += 1
-            self._counters.bytes_fetched += len(answer.body)
-        return answer
+    async def _body(self, url: str) -> bytes:
+        request, _ = await self.attach(Request(url))
+        return (await reply_to(self._logins.client, request, _SUCCESS, self._logins.secrets)).body

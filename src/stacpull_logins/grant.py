@@ -52,8 +52,8 @@ class TokenGrant(LoginKind):
     def endpoints(self) -> tuple[str, ...]:
         return (self.token_url,)
 
-    def login(self, names: tuple[str, ...], logins: Logins) -> Login:
-        return GrantLogin(logins, names, self)
+    def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:  # noqa: ARG002
+        return logins.shared(self, lambda: GrantLogin(logins, names, self))
 
     @property
     def proof(self) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import netrc
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -87,6 +87,9 @@ class HostPattern(msgspec.Struct, frozen=True):
         return None if self.any_below else f"{self.scheme}://{self.host}:{self.port}"
 
 
+HostPatterns = tuple[HostPattern, ...]
+
+
 def is_address(url: str, *, web: bool = True) -> bool:
     """Return whether `url` is complete and without a user: web or, unless `web`, of another remote scheme."""
     try:
@@ -110,16 +113,19 @@ class Netrc:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.path = expanded(environ.get("NETRC") or "~/.netrc")
 
-    def below(self, hosts: tuple[HostPattern, ...]) -> Iterator[tuple[HostPattern, tuple[Secret, Secret]]]:
-        for name, entry in self.hosts.items():
-            for pattern in hosts:
-                if pattern.covers(pattern.scheme, name, pattern.port):
-                    yield HostPattern(pattern.scheme, name, pattern.port), entry
+    def entries(self, hosts: HostPatterns) -> dict[HostPattern, dict[str, str]]:
+        """Return the user and password of each of `hosts` that has an entry."""
+        return {
+            HostPattern(pattern.scheme, name, pattern.port): {"user": user, "password": password}
+            for pattern in hosts
+            for name, (user, _, password) in self.hosts.items()
+            if password and pattern.covers(pattern.scheme, name, pattern.port)
+        }
 
     @cached_property
-    def hosts(self) -> Mapping[str, tuple[Secret, Secret]]:
+    def hosts(self) -> Mapping[str, tuple[str, str, str]]:
         try:
-            hosts = {} if usual_file(str(self.path)) is None else netrc.netrc(str(self.path)).hosts
+            found = {} if usual_file(str(self.path)) is None else netrc.netrc(str(self.path)).hosts
         except FileNotFoundError:
             return {}
         except netrc.NetrcParseError as problem:  # its message may quote the file, perhaps a password
@@ -128,11 +134,7 @@ class Netrc:
         except (OSError, UnicodeDecodeError):
             self.problem = f"{self.path} cannot be read as a netrc file."
             return {}
-        return {
-            host.lower(): (Secret(user), Secret(password))
-            for host, (user, _, password) in hosts.items()
-            if host != "default" and password
-        }
+        return {host.lower(): entry for host, entry in found.items() if host != "default"}
 
 
 # --- kinds of login ---------------------------------------------------------------------------------------
@@ -144,9 +146,7 @@ class Key(msgspec.Struct, frozen=True):
     """True if the value may contain variables: the field is a `Secret`."""
     required: bool
     secret: bool = False
-    """True if the value may consist only of variables."""
-    labelled: bool = False
-    """True if text may precede a variable to state the kind of a secret (`Token ${T}`)."""
+    """True if the value may consist only of variables, and of a label before them (`Token ${T}`)."""
     spare: bool = False
     """True if the login works without the variable of this key."""
 
@@ -183,8 +183,8 @@ def service_address(*places: str) -> Callable[[object], str]:
     return read
 
 
-def basic(user: Secret, password: Secret | None) -> Secret:
-    pair = f"{user.reveal()}:{password.reveal() if password else ''}"
+def basic(user: Secret | None, password: Secret | None) -> Secret:
+    pair = ":".join(part.reveal() if part else "" for part in (user, password))
     return Secret("Basic " + base64.b64encode(pair.encode()).decode())
 
 
@@ -199,20 +199,9 @@ class LoginKind:
         return None
 
     @classmethod
-    def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str | None:  # noqa: ARG003
-        return None
-
-    @classmethod
-    def logins(
-        cls,
-        hosts: tuple[HostPattern, ...],
-        texts: Mapping[str, str],
-        netrc: Netrc,  # noqa: ARG003 - most kinds do not use it
-    ) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
-        """Yield each login of a `[login.NAME]` table with its hosts. `texts` have variables replaced."""
-        required = {name for name, key in keys_of(cls).items() if key.required}
-        given = {name: text for name, text in texts.items() if text or name in required}
-        yield hosts, cls(**{name.replace("-", "_"): text for name, text in given.items()})
+    def netrc_hosts(cls, written: Mapping[str, str], hosts: HostPatterns) -> HostPatterns:  # noqa: ARG003
+        """Return the hosts whose entries in the netrc file are used, because no user is given."""
+        return ()
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -223,23 +212,20 @@ class LoginKind:
         """The URLs requested to log in. The user chose them by choosing the profile."""
         return ()
 
-    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:  # noqa: ARG002
-        """Return the transport for the host of `url`; all hosts share one login. `names` are for messages."""
-        return logins.transport(logins.shared(self, names))
-
-    def login(self, names: tuple[str, ...], logins: Logins) -> Login:
-        raise NotImplementedError
-
     @property
     def proof(self) -> str:
         """The URL that issues the one token of this login, or an empty text."""
         return ""
 
+    def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:
+        """Return the login for the host of `url`. `names` are for messages."""
+        raise NotImplementedError
+
 
 class Attached(NamedTuple):
     request: Request
     held: object = None
-    """The attached token or the like, for `Login.renewed` if it is refused."""
+    """The attached token or the like, for `Login.resolved` if it is refused."""
 
 
 class Login:
@@ -251,13 +237,13 @@ class Login:
     async def attach(self, request: Request) -> Attached:
         raise NotImplementedError
 
-    def is_refusal(self, response: Response) -> bool:  # noqa: ARG002 - a default
-        """Return whether a new login might change the response."""
-        return False
+    def is_final(self, response: Response) -> bool:  # noqa: ARG002 - a default
+        """Return False if a new login, or what `resolved` does, might change the response."""
+        return True
 
-    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:  # noqa: ARG002
+    async def resolved(self, url: str, held: object, response: BufferedResponse) -> BufferedResponse | None:  # noqa: ARG002
         """Log in again. Return None if the request can be resent, else the final response."""
-        return refusal
+        return response
 
     def accepted(self, url: str, held: object) -> None:
         """Record that the host of `url` accepted the attached credentials."""
@@ -292,8 +278,8 @@ class Fixed(LoginKind):
     def secrets(self) -> tuple[Secret, ...]:
         return (*self.headers.values(), *self.query.values())
 
-    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:  # noqa: ARG002
-        return logins.transport(FixedLogin(HostCredentials(url, self.headers, self.query)))
+    def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:  # noqa: ARG002
+        return FixedLogin(HostCredentials(url, self.headers, self.query))
 
 
 @attrs.define(eq=False)
@@ -312,7 +298,7 @@ class HeaderField(Fixed):
     """`kind = "header"`: a header field."""
 
     name: str = login_key(read=field_name)
-    value: Secret = login_key(labelled=True, secret=True)
+    value: Secret = login_key(secret=True)
 
     @property
     def headers(self) -> Mapping[str, Secret]:
@@ -324,7 +310,7 @@ class QueryParameter(Fixed):
     """`kind = "query"`: a query parameter."""
 
     name: str = login_key()
-    value: Secret = login_key(labelled=True, secret=True)
+    value: Secret = login_key(secret=True)
 
     @property
     def query(self) -> Mapping[str, Secret]:
@@ -344,33 +330,18 @@ class BearerToken(Fixed):
 
 @attrs.frozen(field_transformer=named)
 class UserPassword(Fixed):
-    """`kind = "basic"`: user and password (RFC 7617)."""
+    """`kind = "basic"`: user and password (RFC 7617), by default those of each host in the netrc file."""
 
-    user: Secret = login_key()
-    password: Secret = login_key(secret=True)
+    user: Secret | None = login_key(default=None)
+    password: Secret | None = login_key(default=None, secret=True)
+
+    @classmethod
+    def netrc_hosts(cls, written: Mapping[str, str], hosts: HostPatterns) -> HostPatterns:
+        return () if "user" in written else hosts
 
     @property
     def headers(self) -> Mapping[str, Secret]:
         return {"Authorization": basic(self.user, self.password)}
-
-
-@attrs.frozen(field_transformer=named)
-class NetrcEntries(Fixed):
-    """`kind = "netrc"`: the user and password of each host in the netrc file."""
-
-    @classmethod
-    def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str:  # noqa: ARG003
-        return hosts[0].host
-
-    @classmethod
-    def logins(
-        cls,
-        hosts: tuple[HostPattern, ...],
-        texts: Mapping[str, str],  # noqa: ARG003 - it has no keys
-        netrc: Netrc,
-    ) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
-        for host, entry in netrc.below(hosts):
-            yield (host,), UserPassword(*entry)
 
 
 _KINDS: Mapping[str, type[LoginKind]] = {
@@ -378,7 +349,7 @@ _KINDS: Mapping[str, type[LoginKind]] = {
     "query": QueryParameter,
     "bearer": BearerToken,
     "basic": UserPassword,
-    "netrc": NetrcEntries,
+    "netrc": UserPassword,
 }
 
 
@@ -395,7 +366,7 @@ def kind_class(name: str) -> type[LoginKind] | None:
 
 class HostLogin(msgspec.Struct, frozen=True):
     name: str
-    hosts: tuple[HostPattern, ...]
+    hosts: HostPatterns
     kind: LoginKind
     sources: tuple[str, ...] = ()
     """The origins of its secrets, for messages: names of variables, a netrc file."""
@@ -444,7 +415,7 @@ class Logins:
     counters: NetworkCounters
     _on_wait: Callable[[str], None] = lambda _: None
     client: Client = attrs.field(init=False)
-    _shared: dict[int, Login] = attrs.field(factory=dict, init=False)
+    _shared: dict[LoginKind, Login] = attrs.field(factory=dict, init=False)
     _reported: set[str] = attrs.field(factory=set, init=False)
     """Hosts of logins for which a wait was reported to the user."""
 
@@ -455,26 +426,25 @@ class Logins:
         self.secrets.add(*self._profile.secrets)
 
     def transport_for(self, url: str) -> Transport | None:
-        login = self._profile.login_for(*origin_of(url))
-        return None if login is None else login.kind.transport(url, login.sources, self)
+        found = self._profile.login_for(*origin_of(url))
+        if found is None:
+            return None
+        return LoginTransport(self.http, found.kind.login(url, found.sources, self), self.counters)
 
     async def prove(self) -> list[str]:
         """Request a token from every token service, and return their hosts."""
-        proving = [login for login in self._profile.logins if login.kind.proof]
-        for login in proving:
-            await self.shared(login.kind, login.sources).attach(Request(login.kind.proof))
-        return [host_of(login.kind.proof) for login in proving]
+        proving = [(one.kind, one.sources, url) for one in self._profile.logins if (url := one.kind.proof)]
+        for kind, names, url in proving:
+            await kind.login(url, names, self).attach(Request(url))
+        return [host_of(url) for *_, url in proving]
 
     # For the kinds of login.
 
-    def transport(self, login: Login) -> LoginTransport:
-        return LoginTransport(self.http, login, self.counters)
-
-    def shared(self, kind: LoginKind, names: tuple[str, ...]) -> Login:
+    def shared(self, kind: LoginKind, create: Callable[[], Login]) -> Login:
         """Return the login of `kind`, created once, so that all its hosts share one token."""
-        if id(kind) not in self._shared:
-            self._shared[id(kind)] = kind.login(names, self)
-        return self._shared[id(kind)]
+        if kind not in self._shared:
+            self._shared[kind] = create()
+        return self._shared[kind]
 
     async def with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
         def note(failure: Failure) -> None:
@@ -507,16 +477,16 @@ class LoginTransport:
             )
             raise TransferError(Failure(FailureKind.HTTP, message, host=host))
         response = await self._http.send(attached.request)
-        if login.is_refusal(response):
+        if not login.is_final(response):
             refusal = await buffered(url, response)
-            answer = await login.renewed(url, attached.held, refusal)
-            if answer is not None:
-                return answer
+            final = await login.resolved(url, attached.held, refusal)
+            if final is not None:
+                return final
             attached = await login.attach(request)
             self._counters.bytes_fetched += len(refusal.body)
             self._counters.requests += 1
             response = await self._http.send(attached.request)
-            if response.status in REDIRECTS and login.is_refusal(response):
+            if response.status in REDIRECTS and not login.is_final(response):
                 await response.close()
                 login.refused_again(url)
         login.accepted(url, attached.held)

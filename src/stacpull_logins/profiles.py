@@ -35,6 +35,7 @@ from stacpull_logins.logins import (
     FilledProfile,
     HostLogin,
     HostPattern,
+    HostPatterns,
     LoginKind,
     Netrc,
     is_address,
@@ -47,14 +48,13 @@ _SUFFIX = ".toml"
 _VARIABLES = re.compile(rf"{VARIABLE.pattern}(?:[^\w$]{{0,2}}{VARIABLE.pattern})*")
 _LABELLED = re.compile(rf"(?:[A-Za-z-]{{1,20}}[ =] ?){{0,2}}{_VARIABLES.pattern}")
 """`Token ${T}`, `Token token=${T}`: the label is not a secret."""
-_AWS_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 _SECRET_IN_FILE = "must not contain a secret: use only a variable, '${NAME}'"  # noqa: S105
 
 
 class LoginTable(msgspec.Struct, frozen=True):
     name: str
     kind: type[LoginKind]
-    hosts: tuple[HostPattern, ...]
+    hosts: HostPatterns
     values: Mapping[str, Setting]
 
     @property
@@ -67,8 +67,8 @@ class LoginTable(msgspec.Struct, frozen=True):
         return variables_in(*(text for name, text in self.texts.items() if name not in spare))
 
     @property
-    def netrc_host(self) -> str | None:
-        return self.kind.netrc_host(self.texts, self.hosts)
+    def netrc_hosts(self) -> HostPatterns:
+        return self.kind.netrc_hosts(self.texts, self.hosts)
 
 
 class S3Table(msgspec.Struct, frozen=True):
@@ -132,8 +132,7 @@ def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
 
 def _read(path: Path) -> Profile:
     entries = _known(read_entries(path), (*_PLAIN, "login", "s3"))
-    tables = _known(_inside(entries["login"])) if "login" in entries else {}
-    logins = tuple(map(_login, tables.values()))
+    logins = tuple(map(_login, _inside(entries["login"]))) if "login" in entries else ()
     s3 = _s3(entries["s3"]) if "s3" in entries else None
     if not logins and s3 is None:
         raise UsageError(f"{path}: a profile has [login.NAME] or [s3].")
@@ -143,7 +142,7 @@ def _read(path: Path) -> Profile:
 
 def _login(table: TomlEntry) -> LoginTable:
     """Read a `[login.NAME]`: no variable in a value that is not secret, and no secret in the file."""
-    entries = _known(_inside(table))
+    entries = {entry.name: entry for entry in _inside(table)}
     if "kind" not in entries or "hosts" not in entries:
         raise table.wrong("a login needs the keys kind and hosts")
     name, cls = str(entries["kind"].value), kind_class(str(entries["kind"].value))
@@ -151,7 +150,7 @@ def _login(table: TomlEntry) -> LoginTable:
         known = ", ".join(kind_names())
         raise entries["kind"].wrong(f"must be one of {known}; others need a package that is not installed")
     keys = keys_of(cls)
-    _known(entries.values(), ("kind", "hosts", *keys))
+    _known(_inside(table), ("kind", "hosts", *keys))
     settings: dict[str, Setting] = {}
     for key, one in keys.items():
         entry = entries.get(key)
@@ -164,8 +163,7 @@ def _login(table: TomlEntry) -> LoginTable:
             if VARIABLE.search(written):
                 raise entry.wrong("must not contain a variable")
             entry.read(one.read)
-        form = _LABELLED if one.labelled else _VARIABLES
-        if one.secret and written and not form.fullmatch(written):
+        if one.secret and written and not _LABELLED.fullmatch(written):
             raise entry.wrong(_SECRET_IN_FILE)
         settings[key] = Setting(written, entry.where)
     user, password = settings.get("user"), settings.get("password")
@@ -182,16 +180,18 @@ def _login(table: TomlEntry) -> LoginTable:
 
 def _s3(table: TomlEntry) -> S3Table:
     entries = _known(_inside(table), (*_S3_OPTIONS, *_S3_KEYS))
-    names: list[str] = []
-    for key in _S3_KEYS:
-        if (key in entries) != (_S3_KEYS[0] in entries):
-            raise table.wrong(f"has {' and '.join(_S3_KEYS)}, or neither")
-        if key in entries:
-            if not VARIABLE.fullmatch(entries[key].read(_written)):
-                raise entries[key].wrong("must name a variable, '${NAME}'")
-            names += variables_in(str(entries[key].value))
-    read = {name: entries[name].read(_S3_OPTIONS[name]) for name in _S3_OPTIONS if name in entries}
-    return S3Table({name.replace("-", "_"): value for name, value in read.items()}, tuple(names))
+    keys = [entries[name] for name in _S3_KEYS if name in entries]
+    if len(keys) == 1:
+        raise table.wrong(f"has {' and '.join(_S3_KEYS)}, or neither")
+    for entry in keys:
+        if not VARIABLE.fullmatch(entry.read(_written)):
+            raise entry.wrong("must name a variable, '${NAME}'")
+    options = {
+        name.replace("-", "_"): entries[name].read(read)
+        for name, read in _S3_OPTIONS.items()
+        if name in entries
+    }
+    return S3Table(options, tuple(VARIABLE.findall(entry.value)[0] for entry in keys))
 
 
 def _inside(table: TomlEntry) -> list[TomlEntry]:
@@ -200,14 +200,11 @@ def _inside(table: TomlEntry) -> list[TomlEntry]:
     return table.children
 
 
-def _known(entries: Iterable[TomlEntry], names: Collection[str] = ()) -> dict[str, TomlEntry]:
-    found: dict[str, TomlEntry] = {}
-    for entry in entries:
-        if names and entry.name not in names:
-            raise entry.wrong(f"there is no such key{nearest(entry.name, names)}")
-        if entry.name in found:
-            raise entry.wrong("is set twice")
-        found[entry.name] = entry
+def _known(entries: Iterable[TomlEntry], names: Collection[str]) -> dict[str, TomlEntry]:
+    found = {entry.name: entry for entry in entries}
+    for name, entry in found.items():
+        if name not in names:
+            raise entry.wrong(f"there is no such key{nearest(name, names)}")
     return found
 
 
@@ -223,7 +220,7 @@ def _texts(raw: object) -> list[str]:
     return raw
 
 
-def _hosts(raw: object) -> tuple[HostPattern, ...]:
+def _hosts(raw: object) -> HostPatterns:
     return tuple(map(HostPattern.read, _texts(raw)))
 
 
@@ -251,11 +248,9 @@ _S3_KEYS = ("access-key", "secret-key")
 def filled(profile: Profile, environ: Mapping[str, str]) -> FilledProfile:
     netrc = Netrc(environ)
     logins = tuple(login for table in profile.logins for login in _logins(table, environ, netrc))
-    keys = None if profile.s3 is None else profile.s3.keys
-    has_aws = any(map(environ.get, _AWS_VARIABLES))  # credentials of the AWS tools
-    has_s3 = keys is not None and (not keys or all(map(environ.get, keys)) or has_aws)
+    has_s3 = profile.s3 is not None and all(map(environ.get, profile.s3.keys))
     if not logins and not has_s3:
-        if netrc.problem and any(table.netrc_host for table in profile.logins):
+        if netrc.problem:
             raise UsageError(netrc.problem)
         raise CredentialsError(f"The credentials {profile.name} are not complete: {missing(profile)}.")
     return FilledProfile(profile.name, logins, profile.check)
@@ -270,15 +265,20 @@ def _logins(table: LoginTable, environ: Mapping[str, str], netrc: Netrc) -> Iter
         if CONTROL.search(filled_in):
             where = table.values[key].where
             raise UsageError(f"{where}: its value contains a line break or control character.")
-    sources = variables_in(*table.texts.values()) or ((str(netrc.path),) if table.netrc_host else ())
-    for hosts, kind in table.kind.logins(table.hosts, texts, netrc):
-        yield HostLogin(table.name, hosts, kind, sources)
+    keys = keys_of(table.kind)
+    given = {key.replace("-", "_"): text for key, text in texts.items() if text or keys[key].required}
+    from_netrc = table.netrc_hosts
+    for host, entry in netrc.entries(from_netrc).items():
+        hosts = (host,) if from_netrc == table.hosts else table.hosts
+        yield HostLogin(table.name, hosts, table.kind(**given, **entry), (str(netrc.path),))
+    if not from_netrc:
+        yield HostLogin(table.name, table.hosts, table.kind(**given), variables_in(*table.texts.values()))
 
 
 def missing(profile: Profile) -> str:
     """Return what to set for each login of the profile. No values are read."""
     ways = [
-        table.variables or ((f"an entry of {host} in ~/.netrc",) if (host := table.netrc_host) else ())
+        table.variables or tuple(f"an entry of {one.host} in ~/.netrc" for one in table.netrc_hosts[:1])
         for table in profile.logins
     ]
     if profile.s3 is not None:
@@ -290,8 +290,7 @@ def missing(profile: Profile) -> str:
 
 def listed(environ: Mapping[str, str] | None = None) -> list[ProfileState]:
     variables = os.environ if environ is None else environ
-    own = {name: value for name, value in variables.items() if name not in _AWS_VARIABLES}
-    return [_state(path, own) for path in _paths(variables).values()]
+    return [_state(path, variables) for path in _paths(variables).values()]
 
 
 def _state(path: Path, environ: Mapping[str, str]) -> ProfileState:
@@ -316,27 +315,6 @@ def _state(path: Path, environ: Mapping[str, str]) -> ProfileState:
 # --- use --------------------------------------------------------------------------------------------------
 
 
-def with_profile(options: Options, name: str, environ: Mapping[str, str]) -> Options | None:
-    """Return `options` with what the profile sets and they do not; None if it does not exist."""
-    profile = find_profile(name, environ)
-    if profile is None:
-        return None
-    s3: dict[str, Any] = {}
-    if (table := profile.s3) is not None:
-        unset = (None, False, (), "auto")
-        s3 = {name: value for name, value in table.options.items() if getattr(options.s3, name) in unset}
-        values = [environ.get(variable) for variable in table.keys]
-        if table.keys and all(values):
-            s3["keys"] = tuple(Secret(str(value)) for value in values)
-    return attrs.evolve(
-        options,
-        filled_profile=filled(profile, environ),
-        s3=attrs.evolve(options.s3, **s3),
-        per_host=min(options.per_host, profile.per_host or options.per_host),
-        credential_names=(f"--credentials {name}", *options.credential_names),
-    )
-
-
 def profile_options(options: Options, name: str, environ: Mapping[str, str] | None = None) -> Options:
     """Return `options` with the credential profile `name`, as `--credentials NAME` does.
 
@@ -350,32 +328,33 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
         CredentialsError: Variables that it needs are not set.
     """
     variables = os.environ if environ is None else environ
-    found = with_profile(options, name, variables)
-    if found is None:
+    profile = find_profile(name, variables)
+    if profile is None:
         known = ", ".join(profile_names(variables))
         raise UsageError(f"There is no credential profile {name}; there are: {known}.")
-    return found
+    s3: dict[str, Any] = {}
+    if (table := profile.s3) is not None:
+        unset = (None, False, (), "auto")
+        s3 = {name: value for name, value in table.options.items() if getattr(options.s3, name) in unset}
+        values = [variables.get(variable) for variable in table.keys]
+        if table.keys and all(values):
+            s3["keys"] = tuple(Secret(str(value)) for value in values)
+    return attrs.evolve(
+        options,
+        filled_profile=filled(profile, variables),
+        s3=attrs.evolve(options.s3, **s3),
+        per_host=min(options.per_host, profile.per_host or options.per_host),
+        credential_names=(f"--credentials {name}", *options.credential_names),
+    )
 
 
 def chosen_profile(options: Options, name: str, environ: Mapping[str, str]) -> Options | None:
-    """Return `options` with the profile that `--credentials` names; None for a profile of the AWS tools.
-
-    A name that is similar to a profile's is passed to the AWS tools only if their files have it.
-    """
-    found = with_profile(options, name, environ)
-    close = "" if found is not None else nearest(name, profile_names(environ))
-    if close and not any(
-        f"[{head}{name}]" in text for text in _aws_files(environ) for head in ("", "profile ")
-    ):
-        raise UsageError(f"There are no credentials {name}{close} `stacpull credentials list` shows them.")
-    return found
-
-
-def _aws_files(environ: Mapping[str, str]) -> Iterator[str]:
-    usual = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
-    for variable, place in usual.items():
-        path = usual_file(environ.get(variable) or place)
-        try:
-            yield "" if path is None else path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            continue
+    """Return `options` with the profile that `--credentials` names; None for a profile of the AWS tools."""
+    if find_profile(name, environ) is not None:
+        return profile_options(options, name, environ)
+    if close := nearest(name, profile_names(environ)):
+        raise UsageError(
+            f"There are no credentials {name}{close} `stacpull credentials list` shows them. AWS_PROFILE "
+            "names a profile of the AWS tools."
+        )
+    return None

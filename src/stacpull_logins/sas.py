@@ -59,8 +59,8 @@ class SasTokens(LoginKind):
     def endpoints(self) -> tuple[str, ...]:
         return (self.token_url,)
 
-    def login(self, names: tuple[str, ...], logins: Logins) -> Login:
-        return SasLogin(logins, names, self)
+    def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:  # noqa: ARG002
+        return logins.shared(self, lambda: SasLogin(logins, names, self))
 
 
 @attrs.define(eq=False)
@@ -101,9 +101,8 @@ class SasLogin(TokenLogin):
         signatures = {pair[4:] for pair in token.reveal().split("&") if pair.startswith("sig=")}
         forms = signatures | set(map(unquote_plus, signatures))  # the other members are dates and names
         self.logins.secrets.learn(*map(Secret, forms))
-        now = self.logins.clock.time() if reply.date is None else reply.date
         until = parse_instant(reply.members.get("msft:expiry"))
-        return TimedToken(token, math.inf if until is None else until.timestamp() - now)
+        return TimedToken(token, math.inf if until is None else until.timestamp() - self.logins.clock.time())
 
 
 def signed_url(url: str, token: str) -> str:

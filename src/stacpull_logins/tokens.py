@@ -28,7 +28,7 @@ from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of
 from stacpull.net.client import Client
-from stacpull.net.status import REDIRECTS, moment_of, reason_in
+from stacpull.net.status import REDIRECTS, reason_in
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret, Secrets
 from stacpull_logins.logins import Attached, Login, Logins
@@ -143,15 +143,15 @@ class TokenLogin(Login):
         token = await self._token_for(request.url).current()
         return Attached(request if token is None else self.with_token(request, token.reveal()), token)
 
-    def is_refusal(self, response: Response) -> bool:
-        return response.status in self.refusals
+    def is_final(self, response: Response) -> bool:
+        return response.status not in self.refusals
 
-    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
+    async def resolved(self, url: str, held: object, response: BufferedResponse) -> BufferedResponse | None:
         """Request another token. A new token was refused for another reason, so it is kept."""
         if not isinstance(held, Secret):
-            return refusal
+            return response
         token = await self._token_for(url).instead_of(held, self.settled)
-        return refusal if token == held else None
+        return response if token == held else None
 
     def _token_for(self, url: str) -> CachedToken[Secret | None]:
         part = self.part_of(url)
@@ -165,8 +165,6 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes
     reason: str
     """The reason for an error, without secrets, if it states one."""
-    date: float | None
-    """The service's time in seconds since the epoch, if it states it."""
 
     @property
     def members(self) -> Mapping[str, Any]:
@@ -196,8 +194,7 @@ def form_request(url: str, form: Mapping[str, str]) -> Request:
 async def reply_to(client: Client, request: Request, accept: frozenset[int], secrets: Secrets) -> Reply:
     async with client.open(request, accept=accept, count_refusal=False) as response:
         body = await response.read(_LONGEST_REPLY)
-        date = moment_of(response.headers.get("Date", ""))
-        return Reply(response.status, body, reason_in(body, secrets), date)
+        return Reply(response.status, body, reason_in(body, secrets))
 
 
 async def ask(logins: Logins, request: Request, accept: frozenset[int]) -> Reply:

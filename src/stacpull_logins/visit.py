@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NoReturn
 
@@ -33,23 +34,23 @@ from stacpull.arguments import named, text
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.bodies import buffered
 from stacpull.net.client import next_hop
-from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
+from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret
-from stacpull_logins.logins import Attached, HostPattern, Login, LoginKind, basic, login_key
+from stacpull_logins.logins import Attached, HostPattern, HostPatterns, Login, LoginKind, basic, login_key
 from stacpull_logins.tokens import FailureMemory
 
 if TYPE_CHECKING:
-    from stacpull_logins.logins import Logins, Netrc
+    from stacpull_logins.logins import Logins
 
 _SEPARATE = re.compile(r",\s*(?=[^;,=\s]+=)")
 """Separates cookies that were joined to one field. The comma in a date is not followed by `name=`."""
 _DOMAIN = re.compile(r";\s*domain=([^;]*)", re.IGNORECASE)
-_MOST, _LONGEST = 100, 4096
-"""The most cookies of a jar, which is emptied before it gets more, and characters of a `Set-Cookie` field."""
+_MOST = 100
+"""The most cookies of a jar, which is emptied before it gets more."""
 _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_ANSWERS = REDIRECTS | {HTTPStatus.OK}
 
 
 def _host_pattern(raw: object) -> HostPattern:
@@ -65,24 +66,13 @@ class Visit(LoginKind):
     password: Secret | None = login_key(default=None, secret=True)
 
     @classmethod
-    def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str | None:
+    def netrc_hosts(cls, written: Mapping[str, str], hosts: HostPatterns) -> HostPatterns:
         del hosts
-        return None if "user" in written else HostPattern.read(written["login-host"]).host
-
-    @classmethod
-    def logins(
-        cls, hosts: tuple[HostPattern, ...], texts: Mapping[str, str], netrc: Netrc
-    ) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
-        host = cls.netrc_host(texts, hosts)
-        entry = None if host is None else netrc.hosts.get(host)
-        if entry is not None:
-            yield hosts, cls(HostPattern.read(texts["login-host"]), *entry)
-        elif host is None:
-            yield from super().logins(hosts, texts, netrc)
+        return () if "user" in written else (HostPattern.read(written["login-host"]),)
 
     @property
     def basic(self) -> Secret:
-        return basic(self.user or Secret(""), self.password)
+        return basic(self.user, self.password)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -92,8 +82,8 @@ class Visit(LoginKind):
     def endpoints(self) -> tuple[str, ...]:
         return () if self.login_host.url is None else (self.login_host.url,)
 
-    def login(self, names: tuple[str, ...], logins: Logins) -> Login:
-        return VisitLogin(self, logins, names)
+    def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:  # noqa: ARG002
+        return logins.shared(self, lambda: VisitLogin(self, logins, names))
 
 
 # --- cookies ----------------------------------------------------------------------------------------------
@@ -107,7 +97,9 @@ class Cookies:
     """
 
     def __init__(self) -> None:
-        self._jars: dict[tuple[str, int | None], CookieJar] = {}
+        self._jars = defaultdict[tuple[str, int | None], CookieJar](
+            lambda: CookieJar(unsafe=True, quote_cookie=False)  # hosts may be addresses
+        )
 
     def field(self, url: str) -> str:
         found = self._jar(url).filter_cookies(URL(url)).values()
@@ -118,23 +110,16 @@ class Cookies:
         fields = [value for name, value in headers.items() if name.lower() == "set-cookie"]
         each = [_DOMAIN.sub(_narrow, one) for field in fields for one in _SEPARATE.split(field)]
         jar = self._jar(url)
-        usable = [one for one in each if len(one) <= _LONGEST and one.isascii() and one.isprintable()]
+        usable = [one for one in each if one.isascii() and one.isprintable()]
         if len(jar) + len(usable) > _MOST:
             jar.clear()
         before = {cookie.value for cookie in jar}
         jar.update_cookies_from_headers(usable, URL(url))
         return [Secret(value) for value in {cookie.value for cookie in jar} - before if value]
 
-    def forget(self, url: str) -> None:
-        host = origin_of(url).host
-        self._jar(url).clear(lambda cookie: f".{host}".endswith(f".{cookie['domain']}"))
-
     def _jar(self, url: str) -> CookieJar:
         scheme, _, port = origin_of(url)
-        jar = self._jars.get((scheme, port))
-        if jar is None:
-            jar = self._jars[scheme, port] = CookieJar(unsafe=True, quote_cookie=False)  # addresses, too
-        return jar
+        return self._jars[scheme, port]
 
 
 def _narrow(found: re.Match[str]) -> str:
@@ -175,23 +160,19 @@ class VisitLogin(Login):
         logins = self._session(request.url).logins
         return Attached(self._with_cookies(request), logins)
 
-    def is_refusal(self, response: Response) -> bool:
-        if response.status == HTTPStatus.UNAUTHORIZED:
-            return True
-        return response.status in REDIRECTS and self._is_login(response.headers.get("Location") or "")
+    def is_final(self, response: Response) -> bool:
+        location = response.headers.get("Location") or ""
+        return response.status not in REDIRECTS or not self._is_login(location)
 
-    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
+    async def resolved(self, url: str, held: object, response: BufferedResponse) -> BufferedResponse | None:
         """Log in, unless another task has meanwhile done so or failed."""
-        location = refusal.headers.get("Location") or ""
-        if not self._is_login(location):
-            return refusal
         session = self._session(url)
         async with self._logging_in:
             if session.logins != held:
                 return None
             with self._failures.guard(), session.failures.guard():
                 try:
-                    await self._logins.with_retries(lambda: self._go(session, url, refusal))
+                    await self._logins.with_retries(lambda: self._go(url, response))
                 except _LoginHostError as error:
                     message = f"{self._visit.login_host.host} failed: {error.failure.message}"
                     raise SourceError(f"The login at {message} Try again later.") from error
@@ -228,55 +209,44 @@ class VisitLogin(Login):
         cookies = self._cookies.field(request.url)
         return request._replace(headers={**request.headers, "Cookie": cookies}) if cookies else request
 
-    async def _go(self, session: _HostSession, url: str, refusal: BufferedResponse) -> None:
+    async def _go(self, url: str, refusal: BufferedResponse) -> None:
         """Follow the redirects from `refusal` back to `url` or to a page of its host."""
-        self._cookies.forget(url)
-        self._note(refusal)  # many hosts set a cookie here and expect it back
-        hops: list[str] = []
-        before, target = url, refusal.headers.get("Location") or ""
-        while True:
-            answer = await self._answer(target, with_password=not self._is_login(before))
-            if answer.status not in REDIRECTS:
+        self._note(url, refusal.headers)  # many hosts set a cookie here and expect it back
+        hops = [url]
+        target = refusal.headers.get("Location")
+        while target is not None and target != url:
+            location = await self._location(target, with_password=not self._is_login(hops[-1]))
+            if location is None:
                 return
-            following = next_hop(
-                target, answer.headers.get("Location"), hops, allow_downgrade=url.startswith("http:")
-            )
+            following = next_hop(target, location, hops[1:], allow_downgrade=url.startswith("http:"))
             if isinstance(following, Failure):
-                if not session.logins or all(map(self._is_login, (*hops, target))):
-                    text = f"The login does not lead back: {following.message} Check {self._names}."
-                    raise CredentialsError(text)
-                raise TransferError(following)
-            if following == url:
-                return
+                text = f"The login does not lead back: {following.message} Check {self._names}."
+                raise CredentialsError(text)
             hops.append(target)
-            before, target = target, following
+            target = following
 
-    async def _answer(self, url: str, *, with_password: bool) -> BufferedResponse:
+    async def _location(self, url: str, *, with_password: bool) -> str | None:
+        """Return where the response redirects, perhaps an empty text; None if it does not."""
         is_login, logins = self._is_login(url), self._logins
         request = self._with_cookies(Request(url))
         if with_password and is_login:
             headers = {**request.headers, "Authorization": self._visit.basic.reveal()}
             request = request._replace(headers=headers)
-        logins.counters.requests += 1
         try:
-            answer = await buffered(url, await logins.http.send(request))
+            async with logins.client.open(request, accept=_ANSWERS, count_refusal=False) as response:
+                self._note(url, response.headers)
+                if response.status in REDIRECTS:
+                    return response.headers.get("Location") or ""
         except TransferError as error:
-            raise (_LoginHostError(error.failure) if is_login else error) from error
-        logins.counters.bytes_fetched += len(answer.body)
-        self._note(answer)
-        if answer.status in REDIRECTS or (answer.status < HTTPStatus.BAD_REQUEST and not is_login):
-            return answer
-        if answer.status < HTTPStatus.BAD_REQUEST:
+            failure = error.failure
+            if is_login and failure.status in _WRONG and failure.kind is FailureKind.REFUSED:
+                refusal = f"{host_of(url)} refuses user and password ({failure.status})"
+                raise CredentialsError(f"{refusal}: check {self._names}.") from error
+            raise (_LoginHostError(failure) if is_login else error) from error
+        if is_login:
             page = f"{host_of(url)} answers with a page: log in there and approve the application."
             raise CredentialsError(f"{page} Check {self._names}.")
-        failure = classify(
-            answer.status, answer.headers, answer.body[:PREFIX_BYTES], host_of(answer.url),
-            now=self._clock.time(), secrets=logins.secrets,
-        ).scrubbed(logins.secrets)  # fmt: skip
-        if is_login and answer.status in _WRONG and failure.kind is FailureKind.REFUSED:
-            refusal = f"{host_of(url)} refuses user and password ({answer.status})"
-            raise CredentialsError(f"{refusal}: check {self._names}.")
-        raise (_LoginHostError if is_login else TransferError)(failure)
+        return None
 
-    def _note(self, answer: BufferedResponse) -> None:
-        self._logins.secrets.learn(*self._cookies.note(answer.url, answer.headers))
+    def _note(self, url: str, headers: Mapping[str, str]) -> None:
+        self._logins.secrets.learn(*self._cookies.note(url, headers))

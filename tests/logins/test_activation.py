@@ -7,16 +7,15 @@ from dataclasses import dataclass
 import pytest
 from tests.logins.login_world import client_for, get
 from tests.logins.services import DATA, PlanetApi, json_answer
-from tests.logins.test_logins import TestLoginTransport
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
 from stacpull.models import FailureKind
-from stacpull.net.client import Client, NetworkCounters
-from stacpull.net.transport import TransferError, Transport
+from stacpull.net.client import Client
+from stacpull.net.transport import TransferError
 from stacpull.redact import Secret
-from stacpull_logins.activation import Activation, ActivationTransport
+from stacpull_logins.activation import Activation
 from stacpull_logins.logins import FilledProfile, HostLogin, HostPattern
 
 
@@ -90,13 +89,3 @@ async def test_an_invalid_description_is_a_failure(answer: Answer, kind: Failure
         assert caught.value.failure.kind is kind
         assert w.clock.sleeps == []
         assert len(w.api.requests) == 1
-
-
-class TestActivationTransport(TestLoginTransport):
-    def around(self, http: Transport, url: str) -> Transport:
-        return ActivationTransport(
-            super().around(http, url),
-            Activation("/assets/", Secret("u"), Secret("p"), 1, 1),
-            VirtualClock(),
-            NetworkCounters(),
-        )

@@ -107,17 +107,10 @@ def test_the_option_accepts_a_profile_or_an_aws_profile(tmp_path: Path) -> None:
     assert named.filled_profile == mine.filled_profile
 
 
-def test_a_misspelt_profile_is_rejected_unless_aws_has_it(tmp_path: Path) -> None:
-    (tmp_path / "config").write_text("[profile planett]\nregion = x\n[earthdatas]\n")
-    environ = {
-        **ALONE,
-        "AWS_CONFIG_FILE": str(tmp_path / "config"),
-        "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
-    }
-    with pytest.raises(UsageError, match="no credentials plannet; did you mean planet"):
-        resolve({"credentials": "plannet"}, environ=environ)
-    for name in ("planett", "earthdatas", "something-else"):
-        assert resolve({"credentials": name}, environ=environ).options.s3.profile == name
+def test_a_misspelt_profile_is_rejected() -> None:
+    with pytest.raises(UsageError, match=r"no credentials plannet; did you mean planet\?.* AWS_PROFILE"):
+        resolve({"credentials": "plannet"}, environ=ALONE)
+    assert resolve({"credentials": "something-else"}, environ=ALONE).options.s3.profile == "something-else"
 
 
 NETRC = """

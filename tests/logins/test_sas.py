@@ -131,11 +131,11 @@ def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("tokyo")
-@pytest.mark.parametrize("end", ["2026-11-20T01:00:00Z", "2026-11-20T01:00:00", "2026-11-20T02:00:00+01:00"])
+@pytest.mark.parametrize("end", ["2023-11-14T23:13:20Z", "2023-11-14T23:13:20", "2023-11-15T00:13:20+01:00"])
 async def test_an_expiry_without_a_time_zone_is_in_utc(end: str) -> None:
     async with world() as w:
         reply = {"token": "sv=1&sig=abc", "msft:expiry": end}
-        w.signing.respond = lambda *_: json_answer(reply, Date="Fri, 20 Nov 2026 00:00:00 GMT")
+        w.signing.respond = lambda *_: json_answer(reply)
         w.signing.valid.add("abc")
         for w.clock.now in (0, 3479, 3481):
             assert await get(w.client, w.blobs.url("/data/x")) == DATA
