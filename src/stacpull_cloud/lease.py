@@ -12,7 +12,6 @@ one is newer. A machine that continues from the copy adopts the objects that wer
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import platform
 import shutil
@@ -23,9 +22,10 @@ from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
-import orjson
+import msgspec
+from msgspec.structs import replace
 
 from stacpull.errors import DestinationError, StacpullError, destination_errors
 from stacpull.ledger.database import copy_ledger, ledger_path
@@ -40,7 +40,6 @@ _CLOCK_OBJECT = ".stacpull/clock"
 _USED = 2 / 3  # the share of that time for which a lease is trusted after a look
 _LONGEST = 1 << 16
 _ATTEMPTS = 5
-_NAMES = ("mirror", "host", "boot", "work", "inode", "run")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also counts while the machine is suspended."""
 
@@ -48,14 +47,29 @@ COPY = ".stacpull/ledger.sqlite.gz"
 _INTERVAL = 300.0  # the least seconds between two copies
 _SHARE = 20  # copies may take this fraction (1/20) of the time
 _PIECE = 1 << 20
-_MOST_UNPACKED = 100
-"""A copy may unpack to this many times its size. Ledgers shrink to about a sixth."""
-_GENERATION, _DIGEST = "stacpullgeneration", "stacpullsha256"
+_GENERATION = "stacpullgeneration"
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """The content of an object: which mirror holds the lease, and in which work directory of which boot."""
+
+    mirror: str
+    host: str
+    boot: str
+    work: str
+    inode: str
+    run: str
+    generation: int = 0
+    held: bool = False
+
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        return self.host, self.boot, self.work, self.inode
 
 
 class _Record(NamedTuple):
     number: int
-    holder: dict[str, Any]
+    holder: Holder
     age: float  # seconds, by the service's clock; measured only if asked for
 
 
@@ -71,14 +85,8 @@ class Lease:
         self.lost: DestinationError | None = None
         self._objects = objects
         self._work = work
-        self._about = {
-            "mirror": self.mirror,
-            "host": platform.node(),
-            "boot": boot_id(),
-            "work": str(work.absolute()),
-            "inode": str(inode),
-            "run": location.run,
-        }
+        place = platform.node(), boot_id(), str(work.absolute()), str(inode)
+        self._about = Holder(location.mirror, *place, location.run)
         self._ended, self._copying = threading.Event(), threading.Lock()
         self._threads = [
             threading.Thread(target=keep, name="stacpull-lease", daemon=True)
@@ -117,7 +125,7 @@ class Lease:
                 thread.join()
         with suppress(StacpullError):  # it expires
             newest = _newest(self._objects)
-            if self.lost is None and newest is not None and newest.holder["run"] == self._about["run"]:
+            if self.lost is None and newest is not None and newest.holder.run == self._about.run:
                 self._write(newest.number + 1, is_held=False)
 
     def _take(self) -> bool:
@@ -133,29 +141,27 @@ class Lease:
                     )
             else:
                 self._judge(newest)
-                known = int(newest.holder.get("generation", 0))
-                self.continues = known != location.generation
-                self.generation = max(known, location.generation)
-                self.mirror = self._about["mirror"] = newest.holder["mirror"]
+                self.continues = newest.holder.generation != location.generation
+                self.generation = max(newest.holder.generation, location.generation)
+                self.mirror = newest.holder.mirror
             self.generation = max(self.generation, self._generation_of_copy()) + 1
             if self._write(0 if newest is None else newest.number + 1, is_held=True):
-                return newest is not None and bool(newest.holder.get("held"))
+                return newest is not None and newest.holder.held
             self.generation = location.generation
         raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
 
     def _judge(self, newest: _Record) -> None:
         holder, location = newest.holder, self._objects.location
-        is_same = all(holder[name] == self._about[name] for name in ("host", "boot", "work", "inode"))
-        other = f"{holder['work']} on {holder['host']}"
-        if location.generation and holder["mirror"] != location.mirror:
+        other = f"{holder.work} on {holder.host}"
+        if location.generation and holder.mirror != location.mirror:
             raise DestinationError(
                 f"{location.url} belongs to the mirror whose ledger is in {other}, and the ledger here is "
                 "that of another mirror: use an empty directory as --work, which continues from the copy "
                 "in the bucket."
             )
-        if is_same:
+        if holder.place == self._about.place:
             return
-        if holder.get("held") and newest.age < SECONDS and not location.break_lock:
+        if holder.held and newest.age < SECONDS and not location.break_lock:
             raise DestinationError(
                 f"Another run is writing to {location.url}, with its ledger in {other}: wait for it, or stop "
                 f"it first. If it was killed, try again in {SECONDS - newest.age:.0f} seconds, or use "
@@ -167,14 +173,15 @@ class Lease:
         while not self._ended.wait(SECONDS / 4):
             with suppress(StacpullError):  # the next attempt may succeed
                 newest = _newest(self._objects)
-                if newest is None or newest.holder["run"] != self._about["run"]:
+                if newest is None or newest.holder.run != self._about.run:
                     self.lost = _taken_over(self._objects)
                     return
                 self._write(newest.number + 1, is_held=True)
 
     def _write(self, number: int, *, is_held: bool) -> bool:
         """Create the next object and remove older ones; return False if another run created it."""
-        body = orjson.dumps({**self._about, "generation": self.generation, "held": is_held})
+        mirror, generation = self.mirror, self.generation
+        body = msgspec.json.encode(replace(self._about, mirror=mirror, generation=generation, held=is_held))
         path = f"{FOLDER}/{number:012}.json"
         if not self._objects.put(path, body, {}, create=True):
             there = self._objects.read(path, _LONGEST)
@@ -205,11 +212,7 @@ class Lease:
             try:
                 with whole_file(path) as file, gzip.GzipFile(fileobj=BytesIO(packed[1])) as unpacked:
                     os.fchmod(file.fileno(), 0o600)
-                    most = _MOST_UNPACKED * len(packed[1])
-                    while most > 0 and (data := unpacked.read(_PIECE)):
-                        most -= file.write(data)
-                    if most <= 0:
-                        raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
+                    shutil.copyfileobj(unpacked, file, _PIECE)
             except (zlib.error, gzip.BadGzipFile, EOFError) as error:
                 raise DestinationError(
                     f"The copy of the ledger in {self._objects.location.url} ({COPY}) is damaged ({error}): "
@@ -237,12 +240,7 @@ class Lease:
                     gzip.GzipFile("", "wb", 1, file, mtime=0) as into,
                 ):
                     shutil.copyfileobj(of, into, _PIECE)
-                with packed.open("rb") as file:
-                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                attributes = {_DIGEST: sha256, _GENERATION: str(self.generation)}
-                found = self._objects.find(COPY)
-                if found is None or not attributes.items() <= found.attributes.items():
-                    self._objects.put(COPY, packed, attributes, create=False)
+                self._objects.put(COPY, packed, {_GENERATION: str(self.generation)}, create=False)
             finally:
                 for left in (raw, packed):
                     left.unlink(missing_ok=True)
@@ -269,7 +267,7 @@ class LeaseCheck:
             if not self._is_lost and time.clock_gettime(_CLOCK) >= self._valid_until:
                 asked_at = time.clock_gettime(_CLOCK)
                 newest = _newest(self._objects)
-                self._is_lost = newest is None or newest.holder["run"] != run
+                self._is_lost = newest is None or newest.holder.run != run
                 self._valid_until = asked_at + SECONDS * _USED
             if self._is_lost:
                 raise _taken_over(self._objects)
@@ -293,13 +291,12 @@ def _newest(objects: Objects, *, with_age: bool = False) -> _Record | None:
             continue
         found, body = read
         try:
-            holder = orjson.loads(body)
+            holder = msgspec.json.decode(body, type=Holder)
             number = int(found.path.rpartition("/")[2].removesuffix(".json"))
-            holder = {**holder, **{name: str(holder[name]) for name in _NAMES}}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, msgspec.DecodeError) as error:
             raise DestinationError(f"{objects.name_of(found.path)} is damaged: remove it.") from error
         age = 0.0
-        if with_age and holder.get("held"):
+        if with_age and holder.held:
             objects.put(_CLOCK_OBJECT, b"", {}, create=False)
             now = objects.find(_CLOCK_OBJECT)
             age = 0.0 if now is None else (now.modified - found.modified).total_seconds()

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import mmap
 import os
+import random
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar, cast
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 import obstore
@@ -32,9 +35,6 @@ from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
 from stacpull.redact import Secret
 from stacpull_cloud.bucket_kinds import awaited_apart
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -213,49 +213,21 @@ class Objects:
         return Found(path, int(meta["size"]), meta["last_modified"], meta.get("e_tag"), named)
 
     def _send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
-        def attempt() -> T:
-            return call(self.service.store)
-
-        try:
+        until, pause = time.monotonic() + _PATIENCE, _FIRST_PAUSE
+        for attempt in count(1):
             try:
-                return attempt()
+                return call(self.service.store)
             except (exceptions.BaseError, OSError) as error:
-                if not _is_passing(error):
-                    raise
-                return self._repeated(attempt, error)
-        except (exceptions.BaseError, OSError) as error:
-            if missing_ok and isinstance(error, _MISSING):
-                return None
-            raise self._translated(doing, path, error) from error
-
-    def _repeated(self, attempt: Callable[[], T], first: Exception) -> T:
-        from tenacity import (  # noqa: PLC0415 - most runs repeat nothing, and it takes 15 us per request
-            Retrying,
-            retry_if_exception,
-            stop_before_delay,
-            wait_random_exponential,
-        )
-
-        failed = [first]
-
-        def step() -> T:
-            if failed:
-                raise failed.pop()
-            return attempt()
-
-        repeated = Retrying(
-            retry=retry_if_exception(_is_passing),
-            stop=stop_before_delay(_PATIENCE),
-            wait=wait_random_exponential(_FIRST_PAUSE, _LONGEST_PAUSE),
-            before_sleep=self._note_silence,
-            reraise=True,
-        )
-        return repeated(step)
-
-    def _note_silence(self, state: RetryCallState) -> None:
-        if state.attempt_number == _SILENT_AFTER and self._on_silent is not None:
-            on_silent, self._on_silent = self._on_silent, None
-            on_silent(f"{self.location.url} does not answer; still waiting.")
+                if missing_ok and isinstance(error, _MISSING):
+                    return None
+                if not _is_passing(error) or time.monotonic() + pause > until:
+                    raise self._translated(doing, path, error) from error
+            if attempt == _SILENT_AFTER and self._on_silent is not None:
+                on_silent, self._on_silent = self._on_silent, None
+                on_silent(f"{self.location.url} does not answer; still waiting.")
+            time.sleep(random.uniform(0, pause))  # noqa: S311 - no secret
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return None
 
     def _translated(self, doing: str, path: str, error: Exception) -> DestinationError | CredentialsError:
         text = str(error)
@@ -425,12 +397,7 @@ class Service:
         session = aioboto3.Session(
             keys.access_key, keys.secret_key, keys.token, location.region or DEFAULT_REGION
         )
-        how = AioConfig(
-            s3={"addressing_style": "path"},  # as `_s3`
-            connect_timeout=_CONNECT.total_seconds(),
-            read_timeout=_SILENT.total_seconds(),
-            retries={"total_max_attempts": 1},
-        )
+        how = AioConfig(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})  # as `_s3`
         async with session.client(
             "s3", endpoint_url=location.endpoint_url, verify=location.ca_bundle, config=how
         ) as s3:
@@ -445,16 +412,10 @@ class Service:
 
     def _google(self) -> tuple[Any, dict[str, Any]]:
         location = self._location
-        how: dict[str, Any] = {} if self._is_signed else {"skip_signature": True}
-        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or os.environ.get("GOOGLE_SERVICE_ACCOUNT")
         usual = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
-        if how:
-            pass  # anonymous
-        elif named:
-            how["application_credentials"] = named
-        elif usual.is_file():
-            how["application_credentials"] = str(usual)
-        elif not location.metadata:
+        has_own = any(map(os.environ.get, _GOOGLE_FILES)) or usual.is_file()  # which obstore finds, too
+        how: dict[str, Any] = {} if self._is_signed else {"skip_signature": True}
+        if self._is_signed and not (has_own or location.metadata):
             how = {"skip_signature": True, "credential_provider": _no_google_credentials}
         if location.endpoint_url:
             how["base_url"] = location.endpoint_url
@@ -474,25 +435,15 @@ class Service:
                 "use DEST as https://ACCOUNT.blob.core.windows.net/container/prefix."
             )
         how: dict[str, Any] = {"account_name": account}
-        key = connection.get("AccountKey") or os.environ.get("AZURE_STORAGE_ACCOUNT_KEY")
-        sas = connection.get("SharedAccessSignature") or os.environ.get("AZURE_STORAGE_SAS_TOKEN")
-        client = {
-            name: value
-            for name in ("client_id", "client_secret", "tenant_id", "federated_token_file")
-            if (value := os.environ.get(f"AZURE_{name.upper()}"))
-        }
+        client = all(map(os.environ.get, ("AZURE_CLIENT_ID", "AZURE_TENANT_ID")))
         if not self._is_signed:
             how["skip_signature"] = True
-        elif key:
+        elif key := connection.get("AccountKey"):
             how["account_key"] = key
-        elif sas:
+        elif sas := connection.get("SharedAccessSignature") or os.environ.get("AZURE_STORAGE_SAS_TOKEN"):
             how["sas_token"] = sas.lstrip("?")
-        elif {"client_id", "tenant_id"} < client.keys():  # else obstore asks for metadata
-            how.update(client)
-        elif os.environ.get("AZURE_USE_AZURE_CLI"):
-            how["use_azure_cli"] = True
-        elif not location.metadata:
-            how["skip_signature"] = True
+        elif not (client or location.metadata or any(map(os.environ.get, _AZURE_LOGINS))):
+            how["skip_signature"] = True  # else obstore, which finds the others, asks for metadata
         own = connection.get("BlobEndpoint") if self._is_signed else None
         if endpoint := location.endpoint_url or own:
             how["endpoint"] = endpoint
@@ -504,12 +455,16 @@ def _no_google_credentials() -> NoReturn:
     raise ValueError(_NO_KEYS)
 
 
+_GOOGLE_FILES = ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT")
 _AZURE_KEYS = (
     "AZURE_STORAGE_ACCOUNT_KEY",
     "AZURE_STORAGE_SAS_TOKEN",
     "AZURE_CLIENT_SECRET",
     "AZURE_STORAGE_CONNECTION_STRING",
 )
+
+
+_AZURE_LOGINS = ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_USE_AZURE_CLI")
 
 
 def connection_string() -> dict[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 from tests.acceptance import command
 from tests.acceptance.command import Ran, environment, wait_until
 from tests.cloud.azurite import uncommitted
@@ -159,7 +160,7 @@ def test_a_start_after_a_kill_aborts_its_uploads(
         newest = lease._newest(files.objects)
         assert newest is not None
         path = f"{lease.FOLDER}/{newest.number + 1:012}.json"
-        killed = {**newest.holder, "held": True}
+        killed = {**asdict(newest.holder), "held": True}
         assert files.objects.put(path, json.dumps(killed).encode(), {}, create=True)
     run("mirror", source, *dest)
     left = leftovers(location)
@@ -212,7 +213,7 @@ def test_a_second_run_waits_for_the_lease(location: BucketLocation, dest: list[s
     with closing(BucketFiles(location)) as files:
         newest = lease._newest(files.objects)
         assert newest is not None
-        other = {**newest.holder, "held": True, "host": "elsewhere", "run": "another"}
+        other = {**asdict(newest.holder), "held": True, "host": "elsewhere", "run": "another"}
         path = f"{lease.FOLDER}/{newest.number + 1:012}.json"
         assert files.objects.put(path, json.dumps(other).encode(), {}, create=True)
     refused = run("mirror", source, *dest, code=5)
