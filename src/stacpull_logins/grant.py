@@ -9,28 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import attrs
 
 from stacpull.arguments import named
-from stacpull.errors import CredentialsError, SourceError
+from stacpull.errors import SourceError
 from stacpull.hosts import host_of
 from stacpull.net.transport import Request
 from stacpull.redact import Secret
-from stacpull_logins.logins import Login, LoginKind, login_key, service_address
-from stacpull_logins.tokens import Reply, TimedToken, TokenLogin, ask, form_request, printable
+from stacpull_logins.logins import login_key, service_address
+from stacpull_logins.tokens import Reply, TimedToken, TokenKind, TokenLogin, form_request, printable
 
-if TYPE_CHECKING:
-    from stacpull_logins.logins import Logins
-
-_REFUSED = frozenset({400, 401, 403})
+_OK, _REFUSED = frozenset({200}), frozenset({400, 401, 403})
 
 
 @attrs.frozen(field_transformer=named)
-class TokenGrant(LoginKind):
+class TokenGrant(TokenKind):
     """`kind = "token"`: a client or a user that gets tokens at `token_url`."""
 
+    settled: ClassVar[float] = 5.0
     token_url: str = login_key(read=service_address())
     client_id: Secret = login_key()
     user: Secret | None = login_key(default=None)
@@ -49,55 +47,34 @@ class TokenGrant(LoginKind):
         return tuple(secret for secret in found if secret is not None)
 
     @property
-    def endpoints(self) -> tuple[str, ...]:
-        return (self.token_url,)
-
-    def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:  # noqa: ARG002
-        return logins.shared(self, lambda: GrantLogin(logins, names, self))
-
-    @property
     def proof(self) -> str:
         return self.token_url
-
-
-@attrs.define(eq=False)
-class GrantLogin(TokenLogin):
-    settled: ClassVar[float] = 5.0
-    _grant: TokenGrant
-    _refresh: Secret | None = attrs.field(default=None, init=False)
 
     def with_token(self, request: Request, token: str) -> Request:
         kept = {name: text for name, text in request.headers.items() if name.lower() != "authorization"}
         return request._replace(headers={**kept, "Authorization": f"Bearer {token}"})
 
-    async def request(self, *_: str) -> TimedToken[Secret | None]:
-        refresh, self._refresh = self._refresh, None
+    async def request(self, login: TokenLogin, *_: str) -> TimedToken[Secret | None]:
+        client = {"client_id": self.client_id.reveal()}
+        if self.client_secret is not None:
+            client["client_secret"] = self.client_secret.reveal()
+        refresh, login.refresh = login.refresh, None
         if refresh is not None:
-            reply = await self._sent({"grant_type": "refresh_token", "refresh_token": refresh.reveal()})
+            form = {**client, "grant_type": "refresh_token", "refresh_token": refresh.reveal()}
+            reply = await login.ask(form_request(self.token_url, form), _OK | _REFUSED, frozenset())
             if reply.status == HTTPStatus.OK:
-                return self._token_in(reply)
-        grant, form = self._grant, {"grant_type": "client_credentials"}
-        if grant.user is not None:
-            password = grant.password.reveal() if grant.password else ""
-            form = {"grant_type": "password", "username": grant.user.reveal(), "password": password}
-        reply = await self._sent(form)
-        if reply.status in _REFUSED:
-            status = f"{reply.status}: {reply.reason}" if reply.reason else str(reply.status)
-            host = host_of(self._grant.token_url)
-            raise CredentialsError(f"{host} refuses the login ({status}): check {' and '.join(self.names)}.")
-        return self._token_in(reply)
+                return self._token_in(reply, login)
+        form = {**client, "grant_type": "client_credentials"}
+        if self.user is not None:
+            password = self.password.reveal() if self.password else ""
+            form |= {"grant_type": "password", "username": self.user.reveal(), "password": password}
+        return self._token_in(await login.ask(form_request(self.token_url, form), _OK, _REFUSED), login)
 
-    async def _sent(self, form: dict[str, str]) -> Reply:
-        form = {**form, "client_id": self._grant.client_id.reveal()}
-        if self._grant.client_secret is not None:
-            form["client_secret"] = self._grant.client_secret.reveal()
-        return await ask(self.logins, form_request(self._grant.token_url, form), _REFUSED | {HTTPStatus.OK})
-
-    def _token_in(self, reply: Reply) -> TimedToken[Secret | None]:
+    def _token_in(self, reply: Reply, login: TokenLogin) -> TimedToken[Secret | None]:
         token = reply.access_token
         if token is None:
-            raise SourceError(f"{host_of(self._grant.token_url)} answered without a token: check token-url.")
-        self._refresh = printable(reply.members.get("refresh_token"))
-        secrets = [secret for secret in (token.value, self._refresh) if secret is not None]
-        self.logins.secrets.learn(*secrets, least=0)  # the user chose this service
+            raise SourceError(f"{host_of(self.token_url)} answered without a token: check token-url.")
+        login.refresh = printable(reply.members.get("refresh_token"))
+        secrets = [secret for secret in (token.value, login.refresh) if secret is not None]
+        login.logins.secrets.learn(*secrets, least=0)  # the user chose this service
         return TimedToken(token.value, token.seconds)

@@ -13,24 +13,21 @@ from __future__ import annotations
 
 import math
 from http import HTTPStatus
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 from urllib.parse import quote, unquote_plus, urlsplit
 
 import attrs
 
 from stacpull.arguments import field_name, named
 from stacpull.clock import parse_instant
-from stacpull.errors import CredentialsError, SourceError
+from stacpull.errors import SourceError
 from stacpull.hosts import host_of
 from stacpull.net.transport import Request
 from stacpull.redact import Secret
-from stacpull_logins.logins import Login, LoginKind, login_key, service_address
-from stacpull_logins.tokens import TimedToken, TokenLogin, ask, printable
+from stacpull_logins.logins import login_key, service_address
+from stacpull_logins.tokens import TimedToken, TokenKind, TokenLogin, printable
 
-if TYPE_CHECKING:
-    from stacpull_logins.logins import Logins
-
-_ACCEPTED = frozenset({200, 401, 404})
+_ACCEPTED, _REFUSED = frozenset({200, 404}), frozenset({401})
 _UNKNOWN_FOR = 600.0
 """Seconds for which a container that the service does not know counts as unknown."""
 _MEMBERS = frozenset(
@@ -40,13 +37,15 @@ _MEMBERS = frozenset(
 
 
 @attrs.frozen(field_transformer=named)
-class SasTokens(LoginKind):
+class SasTokens(TokenKind):
     """`kind = "sas"`: a shared access signature for each account and container, issued at `token_url`.
 
     In the URL, `{account}` is the first label of the blob's host, and `{container}` the first segment of its
     path.
     """
 
+    refusals: ClassVar[frozenset[int]] = frozenset({401, 403})  # it may have expired or been revoked
+    settled: ClassVar[float] = 60.0
     token_url: str = login_key(read=service_address("{account}", "{container}"))
     key_header: str | None = login_key(default=None, read=field_name)
     key: Secret | None = login_key(default=None, secret=True, spare=True)
@@ -54,20 +53,6 @@ class SasTokens(LoginKind):
     @property
     def secrets(self) -> tuple[Secret, ...]:
         return () if self.key is None else (self.key,)
-
-    @property
-    def endpoints(self) -> tuple[str, ...]:
-        return (self.token_url,)
-
-    def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:  # noqa: ARG002
-        return logins.shared(self, lambda: SasLogin(logins, names, self))
-
-
-@attrs.define(eq=False)
-class SasLogin(TokenLogin):
-    refusals: ClassVar[frozenset[int]] = frozenset({401, 403})  # it may have expired or been revoked
-    settled: ClassVar[float] = 60.0
-    _tokens: SasTokens
 
     def part_of(self, url: str) -> tuple[str, str]:
         parts = urlsplit(url)
@@ -79,20 +64,16 @@ class SasLogin(TokenLogin):
     def strip(self, url: str) -> str:
         return signed_url(url, "")
 
-    async def request(self, *part: str) -> TimedToken[Secret | None]:
+    async def request(self, login: TokenLogin, *part: str) -> TimedToken[Secret | None]:
         account, container = part
         if not container:
             return TimedToken(None)
-        tokens = self._tokens
-        url = tokens.token_url.replace("{account}", quote(account, safe=""))
+        url = self.token_url.replace("{account}", quote(account, safe=""))
         url = url.replace("{container}", quote(container, safe="%"))
         headers = {"Accept": "application/json"}
-        if tokens.key is not None and tokens.key_header is not None:
-            headers[tokens.key_header] = tokens.key.reveal()
-        reply = await ask(self.logins, Request(url, headers=headers, decode=True), _ACCEPTED)
-        if reply.status == HTTPStatus.UNAUTHORIZED:
-            keys = " and ".join(self.names) or "the key"
-            raise CredentialsError(f"{host_of(url)} refuses to sign ({reply.reason or 401}): check {keys}.")
+        if self.key is not None and self.key_header is not None:
+            headers[self.key_header] = self.key.reveal()
+        reply = await login.ask(Request(url, headers=headers, decode=True), _ACCEPTED, _REFUSED)
         if reply.status == HTTPStatus.NOT_FOUND:
             return TimedToken(None, _UNKNOWN_FOR)
         token = printable(reply.members.get("token"))
@@ -100,9 +81,9 @@ class SasLogin(TokenLogin):
             raise SourceError(f"{host_of(url)} answered without a signature: check token-url.")
         signatures = {pair[4:] for pair in token.reveal().split("&") if pair.startswith("sig=")}
         forms = signatures | set(map(unquote_plus, signatures))  # the other members are dates and names
-        self.logins.secrets.learn(*map(Secret, forms))
+        login.logins.secrets.learn(*map(Secret, forms))
         until = parse_instant(reply.members.get("msft:expiry"))
-        return TimedToken(token, math.inf if until is None else until.timestamp() - self.logins.clock.time())
+        return TimedToken(token, math.inf if until is None else until.timestamp() - login.logins.clock.time())
 
 
 def signed_url(url: str, token: str) -> str:

@@ -28,10 +28,10 @@ from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of
 from stacpull.net.client import Client
-from stacpull.net.status import REDIRECTS, reason_in
+from stacpull.net.status import reason_in
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret, Secrets
-from stacpull_logins.logins import Attached, Login, Logins
+from stacpull_logins.logins import Attached, Login, LoginKind, Logins
 
 T = TypeVar("T")
 
@@ -116,50 +116,6 @@ class CachedToken(Generic[T]):
             return held
 
 
-@attrs.define(eq=False)
-class TokenLogin(Login):
-    """A login by tokens of a service, each for its own part of the hosts, which are renewed when refused."""
-
-    refusals: ClassVar[frozenset[int]] = frozenset({401})
-    settled: ClassVar[float]
-    """A refused token is renewed only if it is older than this many seconds."""
-
-    logins: Logins
-    names: tuple[str, ...]
-    _cached: dict[tuple[str, ...], CachedToken[Secret | None]] = attrs.field(factory=dict, init=False)
-
-    def part_of(self, url: str) -> tuple[str, ...]:  # noqa: ARG002 - a default
-        """Return what identifies the token for `url` among those of this login."""
-        return ()
-
-    async def request(self, *part: str) -> TimedToken[Secret | None]:
-        """Request a token; its value is None if requests are sent without one."""
-        raise NotImplementedError
-
-    def with_token(self, request: Request, token: str) -> Request:
-        raise NotImplementedError
-
-    async def attach(self, request: Request) -> Attached:
-        token = await self._token_for(request.url).current()
-        return Attached(request if token is None else self.with_token(request, token.reveal()), token)
-
-    def is_final(self, response: Response) -> bool:
-        return response.status not in self.refusals
-
-    async def resolved(self, url: str, held: object, response: BufferedResponse) -> BufferedResponse | None:
-        """Request another token. A new token was refused for another reason, so it is kept."""
-        if not isinstance(held, Secret):
-            return response
-        token = await self._token_for(url).instead_of(held, self.settled)
-        return response if token == held else None
-
-    def _token_for(self, url: str) -> CachedToken[Secret | None]:
-        part = self.part_of(url)
-        if part not in self._cached:
-            self._cached[part] = CachedToken(partial(self.request, *part), self.logins.clock)
-        return self._cached[part]
-
-
 class Reply(msgspec.Struct, frozen=True):
     status: int
     body: bytes
@@ -197,14 +153,84 @@ async def reply_to(client: Client, request: Request, accept: frozenset[int], sec
         return Reply(response.status, body, reason_in(body, secrets))
 
 
-async def ask(logins: Logins, request: Request, accept: frozenset[int]) -> Reply:
-    """Return the response of a token service. A redirect of a request with a body is not followed."""
-    final = accept if request.body is None else accept | REDIRECTS
-    host = host_of(request.url)
-    try:
-        reply = await logins.with_retries(partial(reply_to, logins.client, request, final, logins.secrets))
-    except TransferError as error:
-        raise SourceError(f"{host} sent no token: {error.failure.message} Try again later.") from error
-    if reply.status not in accept:
-        raise SourceError(f"{host} sent a redirect ({reply.status}) instead of a token: check token-url.")
-    return reply
+# --- logins by tokens -------------------------------------------------------------------------------------
+
+
+class TokenKind(LoginKind):
+    """A kind of login by tokens of a service, each for its own part of the hosts, renewed when refused."""
+
+    __slots__ = ()
+    refusals: ClassVar[frozenset[int]] = frozenset({401})
+    settled: ClassVar[float]
+    """A refused token is renewed only if it is older than this many seconds."""
+    token_url: str
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return (self.token_url,)
+
+    def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:  # noqa: ARG002
+        return logins.shared(self, lambda: TokenLogin(self, logins, names))
+
+    def part_of(self, url: str) -> tuple[str, ...]:  # noqa: ARG002 - a default
+        """Return what identifies the token for `url` among those of this login."""
+        return ()
+
+    async def request(self, login: TokenLogin, *part: str) -> TimedToken[Secret | None]:
+        """Request a token; its value is None if requests are sent without one."""
+        raise NotImplementedError
+
+    def with_token(self, request: Request, token: str) -> Request:
+        raise NotImplementedError
+
+    def strip(self, url: str) -> str:
+        """Return `url`, the target of a redirect, without a token."""
+        return url
+
+
+@attrs.define(eq=False)
+class TokenLogin(Login):
+    _kind: TokenKind
+    logins: Logins
+    _names: tuple[str, ...]
+    refresh: Secret | None = attrs.field(default=None, init=False)
+    """What the service issued to renew the token with."""
+    _cached: dict[tuple[str, ...], CachedToken[Secret | None]] = attrs.field(factory=dict, init=False)
+
+    async def attach(self, request: Request) -> Attached:
+        token = await self._token_for(request.url).current()
+        return Attached(request if token is None else self._kind.with_token(request, token.reveal()), token)
+
+    def is_final(self, response: Response) -> bool:
+        return response.status not in self._kind.refusals
+
+    async def resolved(self, url: str, held: object, response: BufferedResponse) -> BufferedResponse | None:
+        """Request another token. A new token was refused for another reason, so it is kept."""
+        if not isinstance(held, Secret):
+            return response
+        token = await self._token_for(url).instead_of(held, self._kind.settled)
+        return response if token == held else None
+
+    def strip(self, url: str) -> str:
+        return self._kind.strip(url)
+
+    def _token_for(self, url: str) -> CachedToken[Secret | None]:
+        part = self._kind.part_of(url)
+        if part not in self._cached:
+            request = partial(self._kind.request, self, *part)
+            self._cached[part] = CachedToken(request, self.logins.clock)
+        return self._cached[part]
+
+    async def ask(self, request: Request, accept: frozenset[int], refused: frozenset[int]) -> Reply:
+        """Return a response of the service whose status is in `accept`. Those in `refused` stop the run."""
+        logins, host = self.logins, host_of(request.url)
+        try:
+            asking = partial(reply_to, logins.client, request, accept | refused, logins.secrets)
+            reply = await logins.with_retries(asking)
+        except TransferError as error:
+            raise SourceError(f"{host} sent no token: {error.failure.message} Try again later.") from error
+        if reply.status in refused:
+            status = f"{reply.status}: {reply.reason}" if reply.reason else str(reply.status)
+            names = " and ".join(self._names) or "the key"
+            raise CredentialsError(f"{host} refuses the login ({status}): check {names}.")
+        return reply

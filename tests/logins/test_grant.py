@@ -92,9 +92,9 @@ async def test_a_client_gets_a_token_for_its_secret() -> None:
         (Answer(200, b'{"access_token": "a\\r\\nX: 1"}'), SourceError, "answered without a token"),
         (Answer(404, b""), SourceError, "sent no token"),
         (
-            Answer(302, headers={"Location": "https://evil.example/"}),
+            Answer(307, headers={"Location": "https://evil.example/"}),
             SourceError,
-            "a redirect (.*) instead of a token",
+            "redirects a request with a",
         ),
         (Answer(503, headers={"Retry-After": "3600"}), SourceError, "to wait for 60 minutes"),
     ],

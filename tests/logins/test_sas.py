@@ -87,7 +87,7 @@ async def test_throttling_by_the_signing_service_is_obeyed_by_all_tasks() -> Non
     ("answer", "error", "expected"),
     [
         (Answer(400, b'{"message": "odd"}'), SourceError, "400 Bad Request: odd"),
-        (Answer(401, b""), CredentialsError, "refuses to sign .401.: check PC_KEY"),
+        (Answer(401, b""), CredentialsError, "refuses the login .401.: check PC_KEY"),
         (Answer(403, b'{"message": "Out of call volume quota."}'), SourceError, "Out of call volume quota"),
         (Answer(403, headers={"Retry-After": "3600"}), SourceError, "to wait for 60 minutes"),
         (Answer(410), SourceError, "410"),
