@@ -24,7 +24,7 @@ from multidict import CIMultiDict
 from stacpull import arguments, entry_points
 from stacpull.arguments import ReadArgument, field_name, named, text
 from stacpull.clock import Clock
-from stacpull.hosts import host_of, origin_of, origin_text
+from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import Client, HostCredentials, NetworkCounters
@@ -128,11 +128,8 @@ class Netrc:
             found = {} if usual_file(str(self.path)) is None else netrc.netrc(str(self.path)).hosts
         except FileNotFoundError:
             return {}
-        except netrc.NetrcParseError as problem:  # its message may quote the file, perhaps a password
-            self.problem = f"{self.path}, line {problem.lineno}: this is not a valid netrc file."
-            return {}
-        except (OSError, UnicodeDecodeError):
-            self.problem = f"{self.path} cannot be read as a netrc file."
+        except (netrc.NetrcParseError, OSError, UnicodeDecodeError):  # which may quote a password
+            self.problem = f"{self.path} cannot be read: it is not a valid netrc file."
             return {}
         return {host.lower(): entry for host, entry in found.items() if host != "default"}
 
@@ -173,11 +170,9 @@ def service_address(*places: str) -> Callable[[object], str]:
         plain = url = text(raw)
         for place in places:
             plain = plain.replace(place, "x")
-        if not is_address(plain):
-            raise ValueError("must be like https://host/path")
-        if "{" in plain or "}" in plain:
-            allowed = " and ".join(places)
-            raise ValueError(f"can contain only {allowed} in braces" if places else "must not contain braces")
+        if not is_address(plain) or "{" in plain or "}" in plain:
+            where = f", with only {' and '.join(places)} in braces" if places else ", without braces"
+            raise ValueError(f"must be like https://host/path{where}")
         return url
 
     return read
@@ -192,11 +187,6 @@ class LoginKind:
     """A frozen class of attrs, with fields by `login_key`. Without a password the user is the secret."""
 
     __slots__ = ()
-
-    @classmethod
-    def problem(cls, written: Mapping[str, str]) -> str | None:  # noqa: ARG003 - a default
-        """Return what is wrong with the combination of keys, as a clause for a message, or None."""
-        return None
 
     @classmethod
     def netrc_hosts(cls, written: Mapping[str, str], hosts: HostPatterns) -> HostPatterns:  # noqa: ARG003
@@ -468,14 +458,6 @@ class LoginTransport:
     async def send(self, request: Request) -> Response:
         login, url = self._login, request.url
         attached = await login.attach(request)
-        has_field = any(name.lower() == "authorization" for name in attached.request.headers)
-        if has_field and "@" in origin_text(attached.request.url):  # only one of them can be sent
-            host = host_of(url)
-            message = (
-                f"The href at {host} contains a user and password, and --credentials has a login for {host}, "
-                "too: use only one of them."
-            )
-            raise TransferError(Failure(FailureKind.HTTP, message, host=host))
         response = await self._http.send(attached.request)
         if not login.is_final(response):
             refusal = await buffered(url, response)

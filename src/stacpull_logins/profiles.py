@@ -26,7 +26,7 @@ from stacpull import arguments
 from stacpull.arguments import ReadArgument
 from stacpull.config.credentials import CONTROL, VARIABLE, replaced, variables_in
 from stacpull.config.options import Options, S3Options
-from stacpull.config.toml import Setting, TomlEntry, nearest, read_entries, shipped_config
+from stacpull.config.toml import TomlEntry, nearest, read_entries, shipped_config
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import host_of
 from stacpull.redact import Secret
@@ -55,20 +55,18 @@ class LoginTable(msgspec.Struct, frozen=True):
     name: str
     kind: type[LoginKind]
     hosts: HostPatterns
-    values: Mapping[str, Setting]
-
-    @property
-    def texts(self) -> dict[str, str]:
-        return {name: str(setting.value) for name, setting in self.values.items()}
+    where: str
+    """File, line and name, for messages."""
+    values: Mapping[str, str]
 
     @property
     def variables(self) -> tuple[str, ...]:
         spare = {name for name, key in keys_of(self.kind).items() if key.spare}
-        return variables_in(*(text for name, text in self.texts.items() if name not in spare))
+        return variables_in(*(text for name, text in self.values.items() if name not in spare))
 
     @property
     def netrc_hosts(self) -> HostPatterns:
-        return self.kind.netrc_hosts(self.texts, self.hosts)
+        return self.kind.netrc_hosts(self.values, self.hosts)
 
 
 class S3Table(msgspec.Struct, frozen=True):
@@ -151,7 +149,7 @@ def _login(table: TomlEntry) -> LoginTable:
         raise entries["kind"].wrong(f"must be one of {known}; others need a package that is not installed")
     keys = keys_of(cls)
     _known(_inside(table), ("kind", "hosts", *keys))
-    settings: dict[str, Setting] = {}
+    values: dict[str, str] = {}
     for key, one in keys.items():
         entry = entries.get(key)
         if entry is None:
@@ -165,17 +163,13 @@ def _login(table: TomlEntry) -> LoginTable:
             entry.read(one.read)
         if one.secret and written and not _LABELLED.fullmatch(written):
             raise entry.wrong(_SECRET_IN_FILE)
-        settings[key] = Setting(written, entry.where)
-    user, password = settings.get("user"), settings.get("password")
+        values[key] = written
+    user, password = values.get("user"), values.get("password")
     if (user is None) != (password is None):
         raise table.wrong("has user and password, or neither")
-    is_alone = password is not None and not password.value  # then the user is the secret
-    if user is not None and is_alone and not _VARIABLES.fullmatch(str(user.value)):
+    if user and not password and not _VARIABLES.fullmatch(user):  # the user is the secret
         raise entries["user"].wrong(_SECRET_IN_FILE)
-    problem = cls.problem({key: str(setting.value) for key, setting in settings.items()})
-    if problem is not None:
-        raise table.wrong(problem)
-    return LoginTable(table.key, cls, entries["hosts"].read(_hosts), settings)
+    return LoginTable(table.key, cls, entries["hosts"].read(_hosts), table.where, values)
 
 
 def _s3(table: TomlEntry) -> S3Table:
@@ -260,11 +254,10 @@ def _logins(table: LoginTable, environ: Mapping[str, str], netrc: Netrc) -> Iter
     """Yield the logins of a table if it is complete: one, or one for each host in the netrc file."""
     if any(not environ.get(name) for name in table.variables):
         return
-    texts = {key: replaced(str(setting.value), environ) for key, setting in table.values.items()}
+    texts = {key: replaced(text, environ) for key, text in table.values.items()}
     for key, filled_in in texts.items():
         if CONTROL.search(filled_in):
-            where = table.values[key].where
-            raise UsageError(f"{where}: its value contains a line break or control character.")
+            raise UsageError(f"{table.where}, {key}: its value contains a line break or control character.")
     keys = keys_of(table.kind)
     given = {key.replace("-", "_"): text for key, text in texts.items() if text or keys[key].required}
     from_netrc = table.netrc_hosts
@@ -272,7 +265,7 @@ def _logins(table: LoginTable, environ: Mapping[str, str], netrc: Netrc) -> Iter
         hosts = (host,) if from_netrc == table.hosts else table.hosts
         yield HostLogin(table.name, hosts, table.kind(**given, **entry), (str(netrc.path),))
     if not from_netrc:
-        yield HostLogin(table.name, table.hosts, table.kind(**given), variables_in(*table.texts.values()))
+        yield HostLogin(table.name, table.hosts, table.kind(**given), variables_in(*table.values.values()))
 
 
 def missing(profile: Profile) -> str:

@@ -136,7 +136,7 @@ def test_netrc_entries_are_used_only_for_hosts_of_the_profile(tmp_path: Path) ->
 
 def test_an_invalid_netrc_file_is_reported_without_its_content(tmp_path: Path) -> None:
     (netrc := tmp_path / "netrc").write_text("machine h.example\nlogin u planted-password\n")
-    with pytest.raises(UsageError, match=r"netrc, line [0-9]+: this is not a valid netrc file") as caught:
+    with pytest.raises(UsageError, match="netrc cannot be read: it is not a valid netrc file") as caught:
         provider_of("earthdata", NETRC=str(netrc))
     assert "planted" not in f"{caught.value!r} {caught.value.__cause__!r}"
     assert caught.value.__context__ is None

@@ -16,7 +16,7 @@ from stacpull.hosts import origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import HostCredentials, NetworkCounters
-from stacpull.net.transport import HttpSettings, TransferError, Transport
+from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret
 from stacpull_logins.logins import (
     BearerToken,
@@ -92,18 +92,13 @@ def test_notations_of_another_host_are_not_equal(url: str, pattern: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("means", "taken"),
-    [(BearerToken(Secret("planted")), False), (QueryParameter("key", Secret("planted")), True)],
+    ("means", "sent"),
+    [(BearerToken(Secret("planted")), "Bearer planted"), (QueryParameter("key", Secret("planted")), "Basic")],
 )
-async def test_an_href_with_a_password_at_a_host_with_a_login_is_refused(means: Fixed, taken: bool) -> None:
-    async with WireServer({"/x?key=planted": [Answer(body=b"x")]}) as own:
+async def test_a_login_replaces_the_password_of_an_href(means: Fixed, sent: str) -> None:
+    async with WireServer({"/x?key=planted": [Answer(body=b"x")], "/x": [Answer(body=b"x")]}) as own:
         login = HostLogin("own", (HostPattern.read(own.url("")),), means)
         async with client_for(FilledProfile("p", (login,)), VirtualClock()) as client:
             url = own.url("/x").replace("//", "//me:planted-word@")
-            if taken:
-                assert await get(client, url) == b"x"
-            else:
-                with pytest.raises(TransferError, match="contains a user and password") as caught:
-                    await get(client, url)
-                assert "planted" not in str(caught.value)
-        assert len(own.requests) == taken
+            assert await get(client, url) == b"x"
+        assert own.requests[0].headers["authorization"].startswith(sent)
