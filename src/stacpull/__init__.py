@@ -36,7 +36,8 @@ def __getattr__(name: str) -> Any:
         return import_module("stacpull.sync")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'stacpull' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+    found = getattr(import_module(_HOME_OF[name]), name)
+    return import_module("stacpull.arguments").hinting_call(found) if name.islower() else found
 
 
 def __dir__() -> list[str]:

@@ -105,21 +105,41 @@ def hinting(kind: type[Held]) -> type[Held]:
     known = [field.name for field in attrs.fields(fields)]
     _HOLDERS.update(dict.fromkeys(known, kind.__name__))
     init: Any = fields.__init__
+    init.__annotations__ = {}  # `help` would show them: each is `object`
 
     @functools.wraps(init)
     def checked(self: Held, *given: Any, **named: Any) -> None:
-        for name in named.keys() - known:
-            if _OTHER_NAMES.get(name) in known:
-                hint = f": use {_OTHER_NAMES[name]}"
-            elif name in _HOLDERS:
-                hint = f": {_HOLDERS[name]} has it"
-            else:
-                hint = "".join(f": use {near}" for near in similar(name, known)[:1])
-            raise TypeError(f"{kind.__name__}() has no argument {name!r}{hint}.")
+        _refuse_unknown(kind.__name__, named, known)
         init(self, *given, **named)
 
     fields.__init__ = checked
     return kind
+
+
+@functools.cache
+def hinting_call(function: Callable[..., Any]) -> Callable[..., Any]:
+    if not inspect.iscoroutinefunction(function):
+        return function
+    known = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    async def checked(*given: Any, **named: Any) -> Any:
+        _refuse_unknown(function.__name__, named, known)
+        return await function(*given, **named)
+
+    return checked
+
+
+def _refuse_unknown(what: str, given: Iterable[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            use = _OTHER_NAMES.get(name, name)
+            if use not in known and use in _HOLDERS:
+                use = f"{_HOLDERS[use]}({use}=...)"
+            elif use not in known:
+                use = next(iter(similar(name, known)), "")
+            hint = f": use {use}" if use else ""
+            raise TypeError(f"{what}() has no argument {name!r}{hint}.")
 
 
 @functools.cache

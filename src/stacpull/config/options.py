@@ -66,46 +66,56 @@ class Options:
     is read as on the command line (`"50M"`, `"3h50m"`), but no file is read for it.
 
     Attributes:
-        layout: Path of assets in DEST.
-        metadata: Write item documents as one file each, as NDJSON, or not at all.
-        checksum: Checksum to record for every asset; crc64nvme is faster for large files.
-        missing: Exit with 1 if the source lists assets that it does not have; known: only for those that are
-            newly gone; ok: never.
-        revalidate: Re-check every local asset with the server, not only those whose item was updated.
-        items_parquet: From this run on, keep items.parquet in DEST: an index of all items (stac-geoparquet).
-        prune: List the items in DEST that the source no longer has; with =remove, remove them.
-        adopt: Reuse existing files if size and checksum (or date) match.
-        work: With a bucket as DEST: the directory for the ledger and unfinished files.
-        dest_endpoint_url: With a bucket as DEST: use this endpoint for it.
-        dest_profile: With a bucket as DEST: use the credentials of this AWS profile for it.
-        dest_region: With a bucket as DEST: its region.
-        break_lock: Take over a bucket from a run that cannot end its lease. No other may be active.
-        concurrency: Simultaneous transfers.
-        per_host: Simultaneous requests per host.
-        dask: Transfer on the workers of a Dask cluster: a scheduler's address or file, or N workers here.
-        retries: Retries of each asset, and of each request for a document, before it fails.
-        stall_timeout: Abort an attempt after this many seconds without data.
-        min_rate: Abort an attempt that stays slower than this for --stall-timeout.
-        limit_rate: Fetch at most this many bytes per second, over all hosts.
-        requests_per_second: Send each host at most this many requests per second.
-        stop_after: Stop after this time, as Ctrl-C would; the run can be resumed. For example 3h50m.
-        max_failures: Stop when more assets than this have failed; the rest stays pending.
-        page_size: Items per page to request; auto starts large and shrinks after errors.
-        max_page_size: Bytes of the largest page or JSON document to read, for services that ignore
-            --page-size.
-        headers: Send this header to SOURCE's host only; ${NAME} is an environment variable.
-        ca_bundle: Trust the certificate authorities in this PEM file.
-        allow_private_hosts: Follow links and redirects to private and loopback addresses.
-        allow_local: With a SOURCE on disk: also copy assets from this directory.
-        log_file: Append a line per request to this file: time, method, status, bytes, milliseconds, URL.
-        dashboard: Serve a web page that shows the run; port 0 selects a free port.
-        dashboard_token: Of --dashboard: ask browsers for this token, or the content of @FILE; required if
-            HOST is not a loopback address.
-        query: Query parameters (a key) that are sent only to the source's own host.
-        credential_names: Where the credentials came from (for example `MLHUB_API_KEY`), to name the missing
-            ones when a run is resumed.
-        filled_profile: The logins of a credential profile (`profile_options`).
-        s3: How to access S3.
+        layout (str, "{collection}/{item}/{key}{ext}"): Path of assets in DEST.
+        metadata ("item", "ndjson" or "none"): Write item documents as one file each, as NDJSON, or not at
+            all.
+        checksum ("sha256", "crc64nvme" or "none"): Checksum to record for every asset; crc64nvme is faster
+            for large files.
+        missing ("fail", "known" or "ok"): Exit with 1 if the source lists assets that it does not have;
+            known: only for those that are newly gone; ok: never.
+        revalidate (bool): Re-check every local asset with the server, not only those whose item was updated.
+        items_parquet (bool or None): From this run on, keep items.parquet in DEST: an index of all items
+            (stac-geoparquet).
+        prune (None, "list" or "remove"): List the items in DEST that the source no longer has; with =remove,
+            remove them.
+        adopt (bool): Reuse existing files if size and checksum (or date) match.
+        work (path, "ledger"): With a bucket as DEST: the directory for the ledger and unfinished files.
+        dest_endpoint_url (str): With a bucket as DEST: use this endpoint for it.
+        dest_profile (str): With a bucket as DEST: use the credentials of this AWS profile for it.
+        dest_region (str): With a bucket as DEST: its region.
+        break_lock (bool): Take over a bucket from a run that cannot end its lease. No other may be active.
+        concurrency (int or None for auto): Simultaneous transfers.
+        per_host (int): Simultaneous requests per host.
+        dask (str or int, "tcp://host:8786"): Transfer on the workers of a Dask cluster: a scheduler's address
+            or file, or N workers here.
+        retries (int): Retries of each asset, and of each request for a document, before it fails.
+        stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
+        min_rate (float or str, "10K"): Abort an attempt that stays slower than this for --stall-timeout.
+        limit_rate (float or str, "50M"): Fetch at most this many bytes per second, over all hosts.
+        requests_per_second (float): Send each host at most this many requests per second.
+        stop_after (float or str): Stop after this time, as Ctrl-C would; the run can be resumed. For example
+            3h50m.
+        max_failures (int or None): Stop when more assets than this have failed; the rest stays pending.
+        page_size (int or None for auto): Items per page to request; auto starts large and shrinks after
+            errors.
+        max_page_size (int or str, "64M"): Bytes of the largest page or JSON document to read, for services
+            that ignore --page-size.
+        headers (dict, {"X-Key": "..."}): Send this header to SOURCE's host only; ${NAME} is an environment
+            variable.
+        ca_bundle (path): Trust the certificate authorities in this PEM file.
+        allow_private_hosts (bool): Follow links and redirects to private and loopback addresses.
+        allow_local (str or list, "/data"): With a SOURCE on disk: also copy assets from this directory.
+        log_file (path, "run.log"): Append a line per request to this file: time, method, status, bytes,
+            milliseconds, URL.
+        dashboard (int or str, "127.0.0.1:8080"): Serve a web page that shows the run; port 0 selects a free
+            port.
+        dashboard_token (str): Of --dashboard: ask browsers for this token, or the content of @FILE; required
+            if HOST is not a loopback address.
+        query (dict, {"key": "..."}): Query parameters (a key) that are sent only to the source's own host.
+        credential_names (tuple of str): Where the credentials came from (for example `MLHUB_API_KEY`), to
+            name the missing ones when a run is resumed.
+        filled_profile (from `profile_options`): The logins of a credential profile.
+        s3 (S3Options): How to access S3.
 
     Raises:
         UsageError: An argument has a type that cannot be converted; the message names it.
