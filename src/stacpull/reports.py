@@ -11,7 +11,10 @@ from stacpull.events import Counters
 from stacpull.models import FailureKind, PublicValue
 
 ADVICE: Mapping[FailureKind, tuple[str, str]] = {
-    FailureKind.GONE: ("gone at the source", "to accept that: --missing ok"),
+    FailureKind.GONE: (
+        "gone at the source",
+        "to accept that: --missing ok, or known from the next run on",
+    ),
     FailureKind.REFUSED: ("refused (credentials, or an expired link)", "check the credentials, then retry"),
     FailureKind.THROTTLED: ("throttled", "retry later, perhaps with a lower --per-host"),
     FailureKind.SERVER: ("answered with a server error", "retry later"),

@@ -55,7 +55,7 @@ def test_the_short_option_shows_help(stacpull_command, words):
         ("ls", "Did you mean 'collections'?"),
         ("download", "Did you mean 'mirror'?"),
         ("stats", "Did you mean 'status'?"),
-        ("help", "Use `stacpull --help`"),
+        ("help", "Did you mean '--help'?"),
         ("qqqq", "See `stacpull --help`."),
     ],
 )

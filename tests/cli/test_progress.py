@@ -19,7 +19,7 @@ from stacpull.events import AssetFailed, Checked, Event, HostProgress, Progress,
 from stacpull.models import FailureKind, ItemId
 
 
-class Terminal(io.StringIO):
+class Terminal(io.TextIOWrapper):
     def isatty(self) -> bool:
         return True
 
@@ -120,8 +120,8 @@ def test_a_check_of_more_bytes_than_expected_states_no_time() -> None:
     assert "left" not in line
 
 
-def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(capsys):
-    stream = Terminal()
+def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(capsys, tmp_path):
+    stream = Terminal((tmp_path / "shown").open("wb"))
     live = Display(Output(), stream)
     live(Checked(10, 1000, 1, 0.5, 20, 2000))
     live.write("one")
@@ -129,8 +129,9 @@ def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(capsys)
     live(Progress(assets_done=1, assets_planned=1, walk_ended=True))
     live.write("two")
     live.close()
+    stream.close()
     assert capsys.readouterr().out == "short: a.tif\n"
-    shown = stream.getvalue()
+    shown = (tmp_path / "shown").read_bytes().decode()
     assert all(text in shown for text in ("10 of 20 files checked", "1 damaged", "1 of 1 files"))
     assert shown.endswith("\r\x1b[J")
 
@@ -154,7 +155,7 @@ def test_a_signal_can_abandon_the_display_at_any_point_of_its_work(work):
 
 def _abandoned_at(step: int, work: Callable[[Display], object]) -> bool:
     """Call `abandon` before line `step` of `work`; return False if `work` has fewer lines."""
-    live = Display(Output(), Terminal())
+    live = Display(Output(), Terminal(io.BytesIO()))
     left = step
 
     def trace(_frame: FrameType, event: str, _argument: object) -> Callable[..., Any]:

@@ -36,7 +36,7 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     assert lines[0] == "24 of 26 files in out dir; 2 failed: gone at the source (B10)"
     assert lines[3:] == [
         "  items    400 read, 5 matched",
-        "  failed   2 gone at the source (B10); to accept that: --missing ok",
+        "  failed   2 gone at the source (B10); to accept that: --missing ok, or known from the next run on",
         "for details: stacpull failures 'out dir'",
     ]
     assert "complete" not in "\n".join(lines)

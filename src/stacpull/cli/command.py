@@ -96,12 +96,11 @@ class CommandSession:
         With --quiet, only the first line is printed, on standard error, and only if the exit code is not 0.
         """
         lines = list(lines)
-        if not self.output.quiet and (on_stderr or beside_json or not self.output.json):
+        if not self.output.quiet and (on_stderr or (beside_json and self.output.json)):
             for line in lines:
-                if on_stderr or self.output.json:
-                    self.show.write(line)
-                else:
-                    printing.lines([line])
+                self.show.write(line)
+        elif not self.output.quiet and not self.output.json:
+            printing.lines(lines)
         if self.output.json:
             printing.json_line(report.to_json())
         code: int = getattr(report, "exit_code", 0)
@@ -165,17 +164,17 @@ class Command(click.Command):
         return "this command does not need it, so leave it out"
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        titles = ("Options", *GROUPS)
-        grouped: dict[str, list[tuple[str, str]]] = {}
+        grouped: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *GROUPS)}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             option = getattr(parameter, "option", None)
             if record is not None and (ctx.meta.get(EVERY) or option is None or option.brief):
                 title = option.group if option else "Output" if parameter.name == "config" else "Options"
                 grouped.setdefault(title, []).append(record)
-        for title in sorted(grouped, key=lambda title: titles.index(title) if title in titles else 99):
-            with formatter.section(title):
-                formatter.write_dl(grouped[title])
+        for title, records in grouped.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
 def command(

@@ -115,34 +115,30 @@ def collections(session: CommandSession, source: str) -> None:
     """
     from stacpull.engine import source_contents
 
-    documents = session.run_cancelled(source_contents.collections(source, options=session.options))
-    found = [describe(document) for document in documents]
-    lines = []
-    for collection in map(dict, found):
-        lines.append(f"{collection.pop('id')}")
-        for name, value in collection.items():
-            several = value if isinstance(value, list) else [value]
-            if value not in (None, ""):  # the open end of an interval is null
-                text = ", ".join(".." if one is None else str(one) for one in several)
-                lines.append(f"  {name:<8} {text}")
-    session.print({"collections": found}, lines)
-
-
-def describe(document: Mapping[str, Any]) -> dict[str, Any]:
     def first(value: object) -> Any:  # that of the whole collection (STAC collection, extent)
         return value[0] if isinstance(value, list) and value else None
 
-    extent, number = object_or_empty(document.get("extent")), document.get("item_count")
-    return {
-        "id": document.get("id"),
-        "title": document.get("title"),
-        "license": document.get("license"),
-        "citation": document.get("sci:citation"),
-        "doi": document.get("sci:doi"),
-        "bbox": first(object_or_empty(extent.get("spatial")).get("bbox")),
-        "interval": first(object_or_empty(extent.get("temporal")).get("interval")),
-        "items": number if isinstance(number, int) else None,
-    }
+    found, lines = [], []
+    for document in session.run_cancelled(source_contents.collections(source, options=session.options)):
+        extent, number = object_or_empty(document.get("extent")), document.get("item_count")
+        collection = {
+            "id": document.get("id"),
+            "title": document.get("title"),
+            "license": document.get("license"),
+            "citation": document.get("sci:citation"),
+            "doi": document.get("sci:doi"),
+            "bbox": first(object_or_empty(extent.get("spatial")).get("bbox")),
+            "interval": first(object_or_empty(extent.get("temporal")).get("interval")),
+            "items": number if isinstance(number, int) else None,
+        }
+        found.append(collection)
+        lines.append(f"{collection['id']}")
+        for name, value in collection.items():
+            several = value if isinstance(value, list) else [value]
+            if name != "id" and value not in (None, ""):  # the open end of an interval is null
+                text = ", ".join(".." if one is None else str(one) for one in several)
+                lines.append(f"  {name:<8} {text}")
+    session.print({"collections": found}, lines)
 
 
 @command(

@@ -65,8 +65,6 @@ class _LazyGroup(click.Group):
             known = [own for own, others in _OTHER_NAMES.items() if name in others]
             near = " or ".join(map(repr, known or similar(name, COMMANDS, most=3)))
             hint = f"Did you mean {near}?" if near else "See `stacpull --help`."
-            if name == "help":
-                hint = "Use `stacpull --help` or `stacpull COMMAND --help`."
             raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -89,6 +87,7 @@ _OTHER_NAMES = {
     "verify": ("check", "validate", "fsck", "repair"),
     "resume": ("continue", "restart"),
     "failures": ("errors", "failed"),
+    "--help": ("help",),
     "credentials": ("login", "auth", "profiles"),
 }
 

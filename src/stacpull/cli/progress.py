@@ -191,7 +191,7 @@ class Display:
         self._frame += 1
         try:
             width, height = os.get_terminal_size(self._stream.fileno())
-        except (OSError, AttributeError):
+        except OSError:
             width, height = 80, 24
         width, height = width or 80, height or 24
         # one column stays free, because terminals wrap at the last one
@@ -211,13 +211,8 @@ class Display:
 
     def _emit(self, text: str) -> None:
         """Write `text` in one go, past the stream's buffer: a signal handler may call this at any point."""
-        try:
-            descriptor = self._stream.fileno()
-        except (OSError, AttributeError):
-            self._stream.write(text)
-            return
         with suppress(OSError):
-            os.write(descriptor, text.encode(self._stream.encoding, "replace"))
+            os.write(self._stream.fileno(), text.encode(self._stream.encoding, "replace"))
 
     def _lines(self, width: int) -> Iterator[str]:
         from tqdm import tqdm

@@ -17,8 +17,8 @@ _WITHOUT_EXAMPLE = frozenset({FailureKind.GONE, FailureKind.ORDERED, FailureKind
 """Kinds for which the advice is enough."""
 NOT_FAILURES = {FailureKind.ORDERED: "ordered ", FailureKind.OUTSIDE: "outside "}
 """Kinds that are not called failures, and their labels."""
-_MOST_KINDS, _MOST_KEYS = 2, 4
-"""Kinds of failures that the first line names, and keys of assets."""
+_MOST_KEYS = 4
+"""Keys of assets that are named for a kind of failure."""
 
 
 class Failed(Counter[FailureKind]):
@@ -37,13 +37,12 @@ class Failed(Counter[FailureKind]):
             keys.append(key)
 
     def headline(self) -> str:
-        """Return the reasons for the first line; "" if there are too many kinds of failures to list."""
+        """Return the reasons for the first line."""
         kinds = [(kind, number) for kind, number in self.most_common() if kind not in NOT_FAILURES]
-        if not 0 < len(kinds) <= _MOST_KINDS:
-            return ""
         if len(kinds) == 1:
             return f": {self._named(kinds[0][0])}"
-        return ": " + ", ".join(f"{number:,} {self._named(kind)}" for kind, number in kinds)
+        named = ", ".join(f"{number:,} {self._named(kind)}" for kind, number in kinds)
+        return named and f": {named}"
 
     def lines(self, *, missing_ok: bool = False) -> Iterator[str]:
         """Yield a line per kind, most frequent first. `missing_ok`: assets may be gone (`--missing`)."""
@@ -66,8 +65,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     """Yield the lines; the first one says `complete` only if nothing failed."""
     trouble = _trouble(report)
     accepted = 0 if trouble else report.assets_accepted
-    # `failed` also counts items
-    reasons = "" if report.items_failed else failed.headline()
+    reasons = "" if report.items_failed else failed.headline()  # it also counts items
     parts = [
         trouble and f"{trouble:,} failed{reasons}",
         accepted and f"{accepted:,} gone at the source",
