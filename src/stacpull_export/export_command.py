@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import click
 
@@ -24,7 +23,7 @@ _FORMATS: Mapping[str, Format] = {
 @command(
     "export",
     parameters.dest(),
-    click.Argument(["out"], metavar="OUT", type=parameters.OutputPath()),
+    click.Argument(["out"], metavar="OUT", type=click.Path()),
     click.Option(
         ["-f", "--format", "form"],
         type=click.Choice(tuple(_FORMATS)),
@@ -53,8 +52,8 @@ _FORMATS: Mapping[str, Format] = {
 )
 def export(
     session: CommandSession,
-    dest: Path,
-    out: Path,
+    dest: str,
+    out: str,
     form: str,
     split: tuple[str, ...],
     shard_size: str | None,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from stacpull.cli import parameters
@@ -16,9 +14,9 @@ from stacpull.cli.printing import size
     parameters.dest(),
     click.Option(
         ["-o", "--output", "out"],
-        type=parameters.OutputPath(),
+        type=click.Path(),
         metavar="FILE",
-        default=Path("report.html"),
+        default="report.html",
         show_default=True,
         help="Write the page to this file.",
     ),
@@ -26,7 +24,7 @@ from stacpull.cli.printing import size
     parameters.config(),
     examples=["report s2", "report s2 -o s2.html"],
 )
-def report_command(session: CommandSession, dest: Path, out: Path) -> int:
+def report_command(session: CommandSession, dest: str, out: str) -> int:
     """Write an HTML page about DEST: contents, sizes, runs, failures.
 
     The page is self-contained: it opens without a network connection and loads nothing. DEST is only read.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,7 +54,7 @@ class TextTable:
     click.Option(
         ["-o", "--output"],
         metavar="OUT",
-        type=parameters.OutputPath(),
+        type=click.Path(),
         help="Write the table to this .parquet, .csv or .ndjson file instead of the terminal.",
     ),
     click.Option(["--refresh"], is_flag=True, help="Read all headers again and replace OUT."),
@@ -67,7 +66,7 @@ class TextTable:
         ),
     ],
 )
-def headers_command(session: CommandSession, source: str, output: Path | None, refresh: bool) -> int:
+def headers_command(session: CommandSession, source: str, output: str | None, refresh: bool) -> int:
     """Read only the headers of COG and TIFF assets, as a table.
 
     Uses range requests of a few kB per asset. SOURCE and the selection are the same as for mirror. Rows are

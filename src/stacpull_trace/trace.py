@@ -12,6 +12,7 @@ from typing import Any, Final
 from stacpull.arguments import Geometry, TimeOrInterval
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
+from stacpull.dest_address import output_path
 from stacpull.engine.network import chosen_host, http_transport
 from stacpull.engine.run_control import GRACE, unless_stopped
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError, cause, why_unreadable
@@ -55,7 +56,7 @@ async def trace(
     stop: asyncio.Event | None = None,
 ) -> TraceReport:
     """Find the scene and the acquisition time of each pixel of an area, day by day."""
-    output = None if out is None else await asyncio.to_thread(output_at, Path(out), method)
+    output = None if out is None else await asyncio.to_thread(output_at, output_path(out), method)
     target = await asyncio.to_thread(
         _trace_target, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
     )

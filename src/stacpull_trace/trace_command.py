@@ -54,7 +54,7 @@ _TRANSFER = ("stall-timeout", "ca-bundle", "allow-private-hosts")
     click.Option(
         ["out", "-o", "--output"],
         metavar="OUT",
-        type=parameters.OutputPath(),
+        type=click.Path(),
         help="Write to a folder, or to a .csv, .parquet or .ndjson file, or a .png, .svg or .pdf chart.",
     ),
     parameters.worded("bbox", "Trace this box, in degrees."),
@@ -67,7 +67,7 @@ _TRANSFER = ("stall-timeout", "ca-bundle", "allow-private-hosts")
     parameters.config(),
     examples=["trace COLLECTION -o trace --bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-30 --dry-run"],
 )
-def trace_command(session: CommandSession, collection: str, out: Path | None, dry_run: bool) -> int:
+def trace_command(session: CommandSession, collection: str, out: str | None, dry_run: bool) -> int:
     """Trace the scenes behind the pixels of an area, day by day.
 
     COLLECTION is the id of your Analysis-Ready PlanetScope collection in Sentinel Hub. For each day, the

@@ -38,7 +38,7 @@ def test_error_messages_reach_the_terminal_without_control_characters(capsys, mo
         raise SourceError(f"The host said {HOSTILE}.")
 
     monkeypatch.setattr(main.cli, "main", fails)
-    monkeypatch.setattr(main, "Verbosity", lambda: Verbosity(verbose=verbose))
+    monkeypatch.setattr(Verbosity, "verbose", verbose)
     assert main.execute(["status"]) == 4
     message = capsys.readouterr().err
     assert message.splitlines()[-1].startswith("stacpull: The host said a")

@@ -147,12 +147,11 @@ class Command(click.Command):
     def _hint(self, name: str) -> str | None:
         hint = next((hint for names, hint in _HINTS.items() if name in names), None)
         places = [param.name for param in self.params if isinstance(param, click.Argument)]
-        if hint is not None and "second argument" in hint:
-            return hint if places[1:2] == ["dest"] else None
         if hint is not None:
             named = re.findall(r"(?<!\w)--?[\w-]+", re.sub("`.*?`", "", hint))
             options = {name for param in self.params for name in param.opts}
-            return hint if not named or named[0] in options else None
+            fits = places[1:2] == ["dest"] if "argument" in hint else not named or named[0] in options
+            return hint if fits else None
         word = next((one.name for one in OPTIONS if name == f"-{one.short}"), name.removeprefix("--"))
         option = BY_NAME.get(word) or BY_NAME.get(word.removeprefix("no-"))
         if option is None:

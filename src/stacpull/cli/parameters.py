@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,15 +15,6 @@ from stacpull.config.options import BY_NAME, Option, options_of
 
 READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "ca-bundle")
 """The options of a command that only reads DEST."""
-
-
-class OutputPath(click.Path):
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        from stacpull.dest_address import output_path
-
-        path = output_path(str(value))
-        super().convert(str(path), param, ctx)
-        return path
 
 
 def source() -> click.Argument:

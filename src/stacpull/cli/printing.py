@@ -41,9 +41,8 @@ def json_line(value: Any) -> None:
 
 
 class Verbosity:
-    def __init__(self, *, quiet: bool = False, verbose: int = 0) -> None:
-        self.quiet = quiet
-        self.verbose = verbose
+    quiet = False
+    verbose = 0
 
 
 # --- help ---

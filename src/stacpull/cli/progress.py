@@ -103,12 +103,8 @@ class Display:
                 self.say(f"{what}: {item.collection}/{item.item} ({count(assets, 'file')}, {size(held)})")
             case RunStarted(resumed=True):
                 self.say("resuming the unfinished run")
-            case RunEnded():
-                now = self._now
-                if isinstance(now, Checked) or (
-                    isinstance(now, Progress) and (now.items_seen or now.assets_planned)
-                ):
-                    self._print_line()
+            case RunEnded() if isinstance(self._now, Checked | Progress):
+                self._print_line()
             case _:
                 pass
 

@@ -94,9 +94,7 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
         yield f"to resume:   stacpull resume {dest}"
     if damaged and not repaired:
         yield f"to repair:   stacpull verify --repair {dest}"
-    if report.assets_failed and not repaired:
-        yield f"{count(report.assets_failed, 'asset')} failed; for details: stacpull failures {dest}"
-    elif report.repair is not None and report.repair.assets_failed:
-        yield f"for details: stacpull failures {dest}"
+    if failed := report.assets_failed if report.repair is None else report.repair.assets_failed:
+        yield f"{count(failed, 'asset')} failed; for details: stacpull failures {dest}"
     if report.unknown:
         yield "unknown files (-v lists them) are never touched: move or keep them"

@@ -35,12 +35,10 @@ class Credential(NamedTuple):
 
 
 def variables_in(*texts: str) -> tuple[str, ...]:
-    """Return the distinct names of the variables in texts."""
     return tuple(dict.fromkeys(name for text in texts for name in VARIABLE.findall(text)))
 
 
 def replaced(text: str, environ: Mapping[str, str]) -> str:
-    """Return `text` with each `${NAME}` replaced by the variable's value."""
     return VARIABLE.sub(lambda match: environ.get(match[1], ""), text)
 
 

@@ -47,7 +47,6 @@ class Config(msgspec.Struct, frozen=True):
     """The content of a config file: `options` by kebab name, `query` the parameters of `[credentials]`."""
 
     places: Mapping[str, Setting] = msgspec.field(default_factory=dict)
-    """SOURCE and DEST: `source`, `dest`."""
     options: Mapping[str, Setting] = msgspec.field(default_factory=dict)
     query: Mapping[str, Setting] = msgspec.field(default_factory=dict)
 
@@ -66,7 +65,6 @@ class TomlEntry(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The key in kebab case."""
         return self.key.replace("_", "-")
 
     @property
@@ -82,7 +80,6 @@ class TomlEntry(NamedTuple):
 
     @property
     def children(self) -> list[TomlEntry]:
-        """The entries of a table."""
         pairs = self.content.items()
         return [TomlEntry(self.path, (*self.keys, key), value, self.lines) for key, value in pairs]
 
