@@ -26,7 +26,7 @@ from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.local_store import LocalStore
-from stacpull.store.staging import part_name_of
+from stacpull.store.staging import complete_part_name
 
 NOW = 1_700_000_000.0
 SPEC = RunSpec("https://api.example/v1", Selection(), Options().fixed)
@@ -103,7 +103,7 @@ class Bench:
         """Write the complete part of `job`, as the writer thread does."""
         digest = hashlib.sha256(body).digest()
         arrival = arrival_of(job, len(body), filename, etag, "", digest=digest)
-        arrival.part = part_name_of(arrival)
+        arrival.part = complete_part_name(arrival)
         arrival.identity = self.destination.staged.write_part(arrival.part, body)
         return arrival
 

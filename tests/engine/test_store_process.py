@@ -27,7 +27,7 @@ from stacpull.models import Arrival, Failure, FailureKind, Job, PlanBatch, PlanR
 from stacpull.redact import Secret, Secrets
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import MirrorLock, is_held
-from stacpull.store.staging import StagedParts, part_name_of
+from stacpull.store.staging import StagedParts, complete_part_name
 
 RUN = 1
 """The first run of a ledger."""
@@ -231,7 +231,7 @@ def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Pat
     process, ours = spawn("stacpull.engine.store_process")
     one = jobs[0]
     part = received(one, b"x", "f")
-    part.part = part_name_of(part)
+    part.part = complete_part_name(part)
     opening = messages.Open(os.fsencode(tmp_path), None, 1, "sha256", ([], []), {})
     socket.send_fds(ours, [b"\0", framed(opening)], [lock.fileno()])
     ours.sendall(framed(Arrivals([part])))

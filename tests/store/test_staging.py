@@ -18,7 +18,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=60)
 
 @given(NUMBERS, NUMBERS, NUMBERS, st.none() | TEXTS, TEXTS, st.booleans())
 def test_the_fields_in_a_name_can_be_read_back(row, generation, size, etag, filename, unproven):
-    name = complete_part_name(row, generation, size, etag, filename, unproven=unproven)
+    name = complete_part_name(CompletePartName(row, generation, size, etag, filename, unproven))
     assert len(name.encode()) <= 255
     assert "/" not in name
     assert "\0" not in name
@@ -42,7 +42,7 @@ def test_the_fields_in_a_name_can_be_read_back(row, generation, size, etag, file
         ("5.0.7.8.whole", None),
         ("\u0665.0.7.whole", None),
         ("5.0.7.whole.tmp", None),
-        (complete_part_name(5, 0, 7, "\ud800", "a"), CompletePartName(5, 0, 7, "?", "a")),
+        (complete_part_name(CompletePartName(5, 0, 7, "\ud800", "a")), CompletePartName(5, 0, 7, "?", "a")),
     ],
 )
 def test_names_are_parsed(name: str, found: CompletePartName | None) -> None:

@@ -45,7 +45,7 @@ from stacpull.proxies import proxy_variables
 from stacpull.redact import Secrets
 from stacpull.runtime import BUS_ERROR, import_early
 from stacpull.store.protocol import Store, store_kind
-from stacpull.store.staging import part_name_of
+from stacpull.store.staging import complete_part_name
 from stacpull.system import variables_of
 from stacpull.threads import in_thread, to_its_end
 
@@ -165,7 +165,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             if len(self._long) == 1:
                 self._loop.call_later(_GATHER, self._write_long)
             return
-        received.part = part_name_of(received)
+        received.part = complete_part_name(received)
         self._batch.append(received)
         self._batch_size += received.size
         if len(self._batch) >= _BATCH or self._batch_size >= _BATCH_SIZE:
@@ -229,7 +229,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
 
     def _write(self, arrivals: list[Arrival]) -> list[Arrival]:
         for arrival in arrivals:
-            part, arrival.part = arrival.part, part_name_of(arrival)
+            part, arrival.part = arrival.part, complete_part_name(arrival)
             if arrival.body is not None:
                 if self._checksum is not None:
                     arrival.digest = digest_of(self._checksum, arrival.body)

@@ -25,6 +25,7 @@ from stacpull.spans import Span, Spans, beginning, joined, length
 from stacpull.store.inspection import CREATE, open_regular
 from stacpull.store.staging import (
     RECORD,
+    CompletePartName,
     about,
     complete_part_name,
     described,
@@ -161,7 +162,7 @@ class FilePart(io.FileIO):
         if self.size != beginning(self.have):
             raise RuntimeError(f"a part with gaps is not complete: {self._path.name}")
         await self.caught_up()
-        name = complete_part_name(*self._pair, self.size, etag, filename, unproven=unproven)
+        name = complete_part_name(CompletePartName(*self._pair, self.size, etag, filename, unproven))
         await self._done(asyncio.to_thread(self._end, self._path.with_name(name)))
         self._parts.known.discard(self._pair)
         return name

@@ -73,27 +73,19 @@ class CompletePartName(NamedTuple):
     unproven: bool = False  # True if nothing proved its length
 
 
-def complete_part_name(
-    row: int, generation: int, size: int, etag: str | None, filename: str | None, *, unproven: bool = False
-) -> str:
+def complete_part_name(part: CompletePartName | Arrival) -> str:
     """Return the name of a complete part. Fields that do not fit into 255 bytes are left out."""
-    stem = f"{row}.{generation}.{size}{'~' if unproven else ''}"
-    if filename is None:
+    stem = f"{part.row}.{part.generation}.{part.size}{'~' if part.unproven else ''}"
+    if part.filename is None:
         return f"{stem}.whole"
-    fields = f"{etag or ''};{filename}"
+    etag = part.etag or ""
+    fields = f"{etag};{part.filename}"
     if _PLAIN.fullmatch(fields):  # nearly always, and `quote` takes as long as writing the name to disk
         fields = fields.replace('"', "%22")
     else:
-        fields = ";".join(quote(field, safe="", errors="replace") for field in (etag or "", filename))
+        fields = ";".join(quote(field, safe="", errors="replace") for field in (etag, part.filename))
     name = f"{stem};{fields}.whole"
     return name if len(name) <= _LONGEST_NAME else f"{stem}.whole"
-
-
-def part_name_of(arrival: Arrival) -> str:
-    row, generation, size = arrival.row, arrival.generation, arrival.size
-    return complete_part_name(
-        row, generation, size, arrival.etag, arrival.filename, unproven=arrival.unproven
-    )
 
 
 def parse_complete_part(name: str) -> CompletePartName | None:
