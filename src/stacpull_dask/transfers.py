@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import platform
 import socket
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import cast
@@ -35,7 +37,7 @@ from stacpull.sources.source import Source
 from stacpull.store.local_store import open_store
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store
-from stacpull.store.staging import UNFINISHED, is_worker, leave_parts
+from stacpull.store.staging import UNFINISHED, StagedParts, is_worker
 from stacpull.system import add_variables, take_over
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
@@ -123,12 +125,22 @@ async def _transfer(
         finally:
             if worker_parts:
                 left = UNFINISHED if bucket is None else UNFINISHED | {".whole"}  # which are not uploaded
-                await asyncio.to_thread(leave_parts, destination.staged.path, left)
+                await asyncio.to_thread(_leave_parts, destination.staged, left)
             await asyncio.to_thread(destination.close)
     except OSError as error:
         if is_destination_failure(error):
             raise await asyncio.to_thread(destination_error, error, work) from error
         raise
+
+
+def _leave_parts(staged: StagedParts, suffixes: frozenset[str]) -> None:
+    """Sync the parts in the directory of a worker, and move them to the directory above."""
+    # a part is moved after its description
+    for path in sorted(staged.path.iterdir(), key=lambda path: path.suffix == ".part"):
+        if path.suffix in suffixes:
+            with suppress(FileNotFoundError), staged.open(path.name) as file:
+                os.fsync(file.fileno())
+                path.rename(staged.path.parent / path.name)
 
 
 class _Transfers:

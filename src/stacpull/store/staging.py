@@ -124,16 +124,6 @@ def read_point(part: Path) -> ResumePoint | None:
     return point if point.size and have[-1].end <= size and validator.resumable else None
 
 
-def leave_parts(directory: Path, suffixes: frozenset[str]) -> None:
-    """Sync the parts in the directory of a worker, and move them to the directory above."""
-    # a part is moved after its description
-    for path in sorted(directory.iterdir(), key=lambda path: path.suffix == ".part"):
-        if path.suffix in suffixes:
-            with suppress(FileNotFoundError), os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
-                os.fsync(file.fileno())
-                path.rename(directory.parent / path.name)
-
-
 class StagedParts(DirectoryFiles):
     """Several threads may write parts at once. The directory is never opened through a link."""
 
