@@ -345,15 +345,13 @@ _IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {Phase.DONE}"
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
     """Cancel reservations: these assets have no file on disk any more, so they are pending again."""
     with transaction(db):
-        for row in rows:
-            released = db.execute(
-                f"UPDATE assets SET state = {Phase.PENDING}, sha256 = NULL, etag = NULL "
-                f"WHERE id = ? AND state = {Phase.RESERVED}",
-                (row,),
-            )
-            if released.rowcount:  # the earlier version may also be gone
-                forget = "UPDATE open_assets SET previous_digest = NULL WHERE asset = ? AND wanted IS NULL"
-                db.execute(forget, (row,))
+        released = db.execute(
+            f"UPDATE assets SET state = {Phase.PENDING}, sha256 = NULL, etag = NULL "
+            f"WHERE id {AMONG} AND state = {Phase.RESERVED} RETURNING id",
+            (listed(rows),),
+        ).fetchall()
+        forget = "UPDATE open_assets SET previous_digest = NULL WHERE asset = ? AND wanted IS NULL"
+        db.executemany(forget, released)  # the earlier versions may also be gone
 
 
 def release_document(db: sqlite3.Connection, item: int) -> None:

@@ -38,9 +38,8 @@ def put(db: sqlite3.Connection, key: str, value: str | None) -> None:
 
 def names(db: sqlite3.Connection, prefix: str) -> dict[str, str]:
     """Return the names with this prefix in order, without it, and their values."""
-    query = "SELECT substr(key, ?), value FROM meta WHERE key >= ? AND key < ? ORDER BY key"
-    after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-    return dict(db.execute(query, (len(prefix) + 1, prefix, after)).fetchall())
+    query = "SELECT substr(key, ?), value FROM meta WHERE substr(key, 1, ?) = ? ORDER BY key"
+    return dict(db.execute(query, (len(prefix) + 1, len(prefix), prefix)).fetchall())
 
 
 def add_names(db: sqlite3.Connection, prefix: str, added: Iterable[str]) -> None:
