@@ -36,8 +36,6 @@ from stacpull.redact import Secrets, cut_url
 from stacpull.store.protocol import StoredFiles
 
 ITEMS_PER_CATALOG = 10_000
-"""The most links in one document (pystac needs 0.9 GB for 590,326 links in one document)."""
-
 STAC_VERSION = "1.1.0"
 _VERSION = re.compile(r"(0\.[89]|1\.[01])\.\d+(-(alpha|beta|rc)\.\d+)?")
 _CURRENT = re.compile(r"1\.[01]\.\d+")

@@ -199,7 +199,6 @@ class StagedParts(DirectoryFiles):
                 os.link(path, name, src_dir_fd=files.fd, dst_dir_fd=self.fd, follow_symlinks=False)
                 if self.part_identity(name) is not None:
                     return name
-                self.drop_part(name)
         import shutil  # noqa: PLC0415 - it imports three compressors, and is rarely needed
 
         with files.open(path) as source, self.new_part(name) as part:
