@@ -62,18 +62,16 @@ _TICK = 0.25
 
 def judge(expected: Expected, state: FileState) -> tuple[DamageKind, str] | None:
     """Return what is wrong. An empty file of unknown size is short, unless its digest matches."""
-    size, is_same = expected.size, None
-    if None not in (expected.digest, state.digest):
-        is_same = expected.digest == state.digest
-    if is_same and state.obstacle is None:
-        return None
+    size, has_digests = expected.size, None not in (expected.digest, state.digest)
     if state.obstacle is not None:
         return "obstructed" if state.readable else "unreadable", state.obstacle
     if state.size is None:
         return "missing", _NOTHING
+    if has_digests and expected.digest == state.digest:
+        return None
     if state.size < (1 if size is None else size):
         return "short", _described(state.size, None)
-    if is_same is False or (size is not None and state.size > size):
+    if has_digests or (size is not None and state.size > size):
         return "altered", _described(state.size, state.digest)
     return None
 
