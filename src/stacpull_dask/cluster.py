@@ -177,8 +177,8 @@ class DaskPlace:
         """Start a worker process; yield this end of its socket. The process ends with the block."""
         try:
             version = await self._call(metadata.version, "stacpull")
-        except metadata.PackageNotFoundError as error:
-            raise UsageError(f"The Dask worker {self} has no stacpull installed.") from error
+        except metadata.PackageNotFoundError:
+            version = "not installed"
         if version != stacpull.__version__:
             raise UsageError(
                 f"The Dask worker {self} has stacpull {version}, and this is {stacpull.__version__}: "

@@ -95,7 +95,7 @@ class DaskWorkers:
         self._given_back: deque[Job] = deque()  # jobs of lost workers
         self._unreserved = asyncio.Event()
         self._news = run.queue.news
-        self._no_more = self._stopping = self._done = False
+        self._no_more = self._stopping = False
         self._lost_in_vain = 0  # workers that were lost since the last outcome
         self._shown: set[str] = set()
 
@@ -149,7 +149,7 @@ class DaskWorkers:
                     break
                 await self._news.wait()
                 self._news.clear()
-            self._done = True
+            self._stopping = True
             for worker in self._workers:
                 worker.send(messages.Stop(park=False))
             if self._workers:
@@ -174,7 +174,7 @@ class DaskWorkers:
         return WorkerSettings(network.address, *place, selection.prefer, selection.clip)
 
     async def _keep(self, settings: WorkerSettings) -> None:
-        while not self._is_over():
+        while not self._stopping:
             place = await self._places.take()
             worker = Worker(self._take_message)
             refused: StacpullError | None = None
@@ -188,7 +188,7 @@ class DaskWorkers:
                 self._places.give_back(place, refused)
             self._given_back.extend(worker.open_jobs.values())
             self._news.set()
-            if refused is not None or self._is_over():
+            if refused is not None or self._stopping:
                 continue
             self._lost_in_vain += 1
             if self._lost_in_vain >= _MOST_LOST_IN_VAIN:
@@ -227,9 +227,6 @@ class DaskWorkers:
             finally:
                 self._workers.discard(worker)
         return None
-
-    def _is_over(self) -> bool:
-        return self._done or self._stopping
 
     # --- jobs --------------------------------------------------------------------------------------------
 
@@ -299,11 +296,11 @@ class DaskWorkers:
                 outcomes.send_unchanged(worker.open_jobs.pop(row))
             case AssetFailure(row, _, _, failure, attempts):
                 self._pool.fail(worker.open_jobs.pop(row), failure, attempts)
-            case messages.Spent():
-                counters, before, worker.spent = self._run.network.counters, worker.spent, message
-                counters.requests += message.requests - before.requests
-                counters.retries += message.retries - before.retries
-                counters.bytes_fetched += message.bytes_fetched - before.bytes_fetched
+            case messages.Spent(requests, retries, bytes_fetched):
+                counters = self._run.network.counters
+                counters.requests += requests
+                counters.retries += retries
+                counters.bytes_fetched += bytes_fetched
             case messages.Warned(text):
                 if text not in self._shown:
                     self._shown.add(text)
@@ -325,7 +322,6 @@ class Worker:
         self.send = self.channel.send
         self.open_jobs: dict[int, Job] = {}
         self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self.spent = messages.Spent()
         self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """Has its number of slots, once it has created its directory."""
         self.slots = 0

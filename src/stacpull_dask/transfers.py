@@ -8,6 +8,7 @@ import pickle
 import platform
 import socket
 from contextlib import suppress
+from operator import sub
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import cast
@@ -168,7 +169,7 @@ class _Transfers:
             slots=self._slots,  # the coordinator counts what all workers have to publish
         )
         self._queue: JobQueue[Job] = JobQueue()
-        self._end = asyncio.Event()
+        self._spent = 0, 0, 0  # what was reported of the counters
         self._uploads = set[int]()
         """Assets, by row, that were received and are not in the bucket yet."""
         self._uploaded = asyncio.Event()
@@ -193,19 +194,16 @@ class _Transfers:
         try:
             with ungrouped():
                 async with asyncio.TaskGroup() as group:
-                    ended = group.create_task(self._end.wait())
-                    working = group.create_task(self._work())
+                    self._working = group.create_task(self._work())
                     besides = (self._tick(), self._take_messages(inbox), raise_when_broken(self._broken))
-                    others = [ended, *map(group.create_task, besides)]
+                    others = [*map(group.create_task, besides)]
                     self._send(messages.Ready(self._slots))
-                    await asyncio.wait([working, ended], return_when=asyncio.FIRST_COMPLETED)
-                    working.cancel()
-                    await asyncio.wait([working])
+                    await asyncio.wait([self._working])
                     for task in others:
                         task.cancel()
         finally:
             await self._outcomes.flush()
-            self._send(self._spent())
+            self._report_spent()
 
     async def _work(self) -> None:
         await self._pool.run()
@@ -231,7 +229,7 @@ class _Transfers:
                     case messages.Stop(park):
                         self._pool.stop()
                         if park:
-                            self._end.set()
+                            self._working.cancel()
 
     async def _upload(self, arrivals: list[Arrival]) -> None:
         rows = [one.row for one in arrivals]
@@ -251,16 +249,15 @@ class _Transfers:
         self._uploaded.set()
 
     async def _tick(self) -> None:
-        reported = messages.Spent()
         while True:
             await self._network.clock.sleep(_TICK)
-            if (spent := self._spent()) != reported:
-                self._send(spent)
-                reported = spent
+            self._report_spent()
 
-    def _spent(self) -> messages.Spent:
-        counters = self._network.counters
-        return messages.Spent(counters.requests, counters.retries, counters.bytes_fetched)
+    def _report_spent(self) -> None:
+        counters, before = self._network.counters, self._spent
+        self._spent = counters.requests, counters.retries, counters.bytes_fetched
+        if self._spent != before:
+            self._send(messages.Spent(*map(sub, self._spent, before)))
 
     async def _read_item(self, href: str) -> Json:
         """Read an item whose hrefs have expired. SOURCE is opened for the first one."""

@@ -71,9 +71,11 @@ class Ready(msgspec.Struct, tag=10, array_like=True):
 
 
 class Spent(msgspec.Struct, tag=16, array_like=True):
-    requests: int = 0
-    retries: int = 0
-    bytes_fetched: int = 0
+    """The effort since the last of these messages."""
+
+    requests: int
+    retries: int
+    bytes_fetched: int
 
 
 class Warned(msgspec.Struct, tag=17, array_like=True):
