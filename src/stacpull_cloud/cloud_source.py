@@ -15,7 +15,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Mapping
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import format_datetime
 from typing import Any, NamedTuple
 
 import obstore
@@ -34,7 +34,7 @@ from stacpull_cloud.bucket_kinds import AZURE_HOST, LAKE_HOST
 from stacpull_cloud.objects import STATUS, Service, connection_string
 
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
-_RANGE = re.compile(r"bytes=(?:([0-9]+)-([0-9]*)|-([0-9]+))")
+_RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 _MOST_OBJECTS = 100_000  # the most objects of one prefix, because all of them are planned at once
 _LISTING = 64 << 20
 _STATUSES: dict[type[Exception], int] = {
@@ -139,24 +139,16 @@ class CloudTransport:
 
 
 def _options(request: Request) -> dict[str, Any]:
-    """Return obstore's options for the fields of a request. It knows If-Match and not If-Range."""
+    """Return obstore's options for the fields of a request. It knows no If-Range, only If-Match."""
     sent = {name.lower(): value for name, value in request.headers.items()}
     options: dict[str, Any] = {"head": request.method == "HEAD"}
-    condition = sent.get("if-match") or sent.get("if-range")
-    if condition is not None and " " in condition:  # a date, as in `transfer.s3`
-        options["if_unmodified_since"] = parsedate_to_datetime(condition)
-    elif condition is not None:
+    if condition := sent.get("if-match") or sent.get("if-range"):
         options["if_match"] = condition
     if "if-none-match" in sent:
         options["if_none_match"] = sent["if-none-match"]
-    if "if-modified-since" in sent:
-        options["if_modified_since"] = parsedate_to_datetime(sent["if-modified-since"])
     if wanted := _RANGE.fullmatch(sent.get("range", "")):
-        start, last, suffix = wanted.groups()
-        if suffix:
-            options["range"] = {"suffix": int(suffix)}
-        else:
-            options["range"] = (int(start), int(last) + 1) if last else {"offset": int(start)}
+        start, last = wanted.groups()
+        options["range"] = (int(start), int(last) + 1) if last else {"offset": int(start)}
     return options
 
 

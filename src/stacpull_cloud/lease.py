@@ -19,6 +19,7 @@ import threading
 import time
 import zlib
 from contextlib import suppress
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -70,7 +71,7 @@ class Holder(msgspec.Struct, frozen=True):
 class _Record(NamedTuple):
     number: int
     holder: Holder
-    age: float  # seconds, by the service's clock; measured only if asked for
+    modified: datetime  # by the service's clock
 
 
 class Lease:
@@ -100,7 +101,7 @@ class Lease:
         renewing.start()
         try:
             if was_held:
-                self._objects.abort_uploads()
+                self._objects.service.abort_uploads(self._objects.key(""))
             if self._generation_of_copy() > self._objects.location.generation:
                 self._fetch_copy()
         except BaseException:
@@ -130,25 +131,20 @@ class Lease:
 
     def _take(self) -> bool:
         """Return True if a killed run held it."""
-        location = self._objects.location
-        for _ in range(_ATTEMPTS):
-            newest = _newest(self._objects, with_age=True)
-            if newest is None:
-                if not location.generation and self._objects.find("catalog.json") is not None:
-                    raise DestinationError(
-                        f"{location.url} contains a catalog.json that stacpull did not write: choose another "
-                        "prefix."
-                    )
-            else:
-                self._judge(newest)
-                self.continues = newest.holder.generation != location.generation
-                self.generation = max(newest.holder.generation, location.generation)
-                self.mirror = newest.holder.mirror
-            self.generation = max(self.generation, self._generation_of_copy()) + 1
-            if self._write(0 if newest is None else newest.number + 1, is_held=True):
-                return newest is not None and newest.holder.held
-            self.generation = location.generation
-        raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
+        location, newest = self._objects.location, _newest(self._objects)
+        if newest is not None:
+            self._judge(newest)
+            self.continues = newest.holder.generation != location.generation
+            self.generation = max(newest.holder.generation, location.generation)
+            self.mirror = newest.holder.mirror
+        elif not location.generation and self._objects.find("catalog.json") is not None:
+            raise DestinationError(
+                f"{location.url} contains a catalog.json that stacpull did not write: choose another prefix."
+            )
+        self.generation = max(self.generation, self._generation_of_copy()) + 1
+        if not self._write(0 if newest is None else newest.number + 1, is_held=True):
+            raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
+        return newest is not None and newest.holder.held
 
     def _judge(self, newest: _Record) -> None:
         holder, location = newest.holder, self._objects.location
@@ -161,10 +157,15 @@ class Lease:
             )
         if holder.place == self._about.place:
             return
-        if holder.held and newest.age < SECONDS and not location.break_lock:
+        age = SECONDS
+        if holder.held and not location.break_lock:
+            self._objects.put(_CLOCK_OBJECT, b"", {}, create=False)
+            now = self._objects.find(_CLOCK_OBJECT)
+            age = 0.0 if now is None else (now.modified - newest.modified).total_seconds()
+        if age < SECONDS:
             raise DestinationError(
                 f"Another run is writing to {location.url}, with its ledger in {other}: wait for it, or stop "
-                f"it first. If it was killed, try again in {SECONDS - newest.age:.0f} seconds, or use "
+                f"it first. If it was killed, try again in {SECONDS - age:.0f} seconds, or use "
                 "--break-lock."
             )
         self.before = other
@@ -281,7 +282,7 @@ def _taken_over(objects: Objects) -> DestinationError:
     )
 
 
-def _newest(objects: Objects, *, with_age: bool = False) -> _Record | None:
+def _newest(objects: Objects) -> _Record | None:
     for _ in range(_ATTEMPTS):
         listed = [one for page in objects.pages(FOLDER) for one in page]
         if not listed:
@@ -295,10 +296,5 @@ def _newest(objects: Objects, *, with_age: bool = False) -> _Record | None:
             number = int(found.path.rpartition("/")[2].removesuffix(".json"))
         except (ValueError, msgspec.DecodeError) as error:
             raise DestinationError(f"{objects.name_of(found.path)} is damaged: remove it.") from error
-        age = 0.0
-        if with_age and holder.held:
-            objects.put(_CLOCK_OBJECT, b"", {}, create=False)
-            now = objects.find(_CLOCK_OBJECT)
-            age = 0.0 if now is None else (now.modified - found.modified).total_seconds()
-        return _Record(number, holder, age)
+        return _Record(number, holder, found.modified)
     raise DestinationError(f"The lease in {objects.location.url} changes all the time: try again.")

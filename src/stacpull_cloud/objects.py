@@ -132,23 +132,22 @@ class Objects:
 
     def pages(self, directory: str = "") -> Iterator[list[Found]]:
         prefix = self.key(directory + "/" if directory else "")
-        listing: list[Iterator[Any]] = []
-        last = ""
+        listing: Iterator[Any] | None = None
+        last: str | None = None
 
         def page(store: Any) -> Any:
-            if not listing:  # again from the start after a failure: Azure has no listing after a key
-                listing.append(iter(obstore.list(store, prefix or None, chunk_size=1000)))
+            nonlocal listing
+            if listing is None:  # at first, and after a failure
+                listing = iter(obstore.list(store, prefix or None, offset=last, chunk_size=1000))
             try:
-                return next(listing[0], ())
+                return next(listing, ())
             except BaseException:
-                listing.clear()
+                listing = None
                 raise
 
         while listed := self._send("list", directory, page):
-            new = [one for one in listed if one["path"] > last]
-            last = max(last, listed[-1]["path"])
-            if new:
-                yield [self._found(one) for one in new if not one["path"].endswith("/")]
+            last = listed[-1]["path"]
+            yield [self._found(one) for one in listed if not one["path"].endswith("/")]
 
     def directory(self, directory: str) -> tuple[list[str], list[str]]:
         prefix = self.key(directory + "/" if directory else "")
@@ -194,11 +193,6 @@ class Objects:
         with self._long if is_long else self._medium if size > _MEDIUM else nullcontext():
             return bool(self._send("write", path, send))
 
-    def abort_uploads(self) -> None:
-        if self.location.scheme == "s3":
-            with suppress(Exception):  # the keys may not allow it; a rule of the bucket removes them later
-                awaited_apart(self.service.abort_uploads(self._prefix))
-
     def remove(self, path: str) -> None:
         self._send("remove", path, lambda store: obstore.delete(store, self.key(path)), missing_ok=True)
 
@@ -241,12 +235,10 @@ class Objects:
             return CredentialsError(f"{url} needs credentials, and there are none: {_NO_KEYS}.")
         if _ANOTHER_REGION.search(text):
             return DestinationError(f"{url} is in another region: name it with --dest-region.")
-        if isinstance(error, exceptions.UnauthenticatedError) or _REFUSED_KEYS.search(code):
-            return CredentialsError(f"{url} refuses the credentials ({code or 'not authenticated'}).")
-        if isinstance(error, exceptions.PermissionDeniedError):
-            return CredentialsError(
-                f"{url} does not allow to {doing} {path or 'its objects'} (access denied)."
-            )
+        refused = exceptions.UnauthenticatedError | exceptions.PermissionDeniedError
+        if isinstance(error, refused) or _REFUSED_KEYS.search(code):
+            what = f"to {doing} {path or 'its objects'}"
+            return CredentialsError(f"{url} refuses the credentials {what} ({code or 'access denied'}).")
         if (
             code == "NoSuchBucket"
             or "ContainerNotFound" in text
@@ -388,8 +380,13 @@ class Service:
             )
         return found
 
-    async def abort_uploads(self, prefix: str) -> None:
+    def abort_uploads(self, prefix: str) -> None:
         """Abort what a killed run left on S3: the parts of an upload stay, and cost money."""
+        if self._location.scheme == "s3":
+            with suppress(Exception):  # the keys may not allow it; a rule of the bucket removes them later
+                awaited_apart(self._abort_uploads(prefix))
+
+    async def _abort_uploads(self, prefix: str) -> None:
         import aioboto3  # noqa: PLC0415 - 0.3 s, only after a kill
         from aiobotocore.config import AioConfig  # noqa: PLC0415 - see above
 
