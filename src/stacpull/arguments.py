@@ -84,7 +84,7 @@ def named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[A
 
     reading: Any = attrs.Converter(read, takes_self=True, takes_field=True)
     return [
-        field.evolve(converter=reading, metadata={**field.metadata, "read": field.converter})
+        field.evolve(converter=reading, metadata={"read": field.converter, **field.metadata})
         for field in fields
     ]
 

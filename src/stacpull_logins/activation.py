@@ -10,7 +10,6 @@ the asset is active; `_links.activate`, `_links._self`, `location`, `status`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urljoin, urlsplit
 
@@ -22,9 +21,8 @@ from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.client import HostCredentials
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
-from stacpull.redact import Secret
 from stacpull.urls import same_site
-from stacpull_logins.logins import Attached, Fixed, FixedLogin, Login, basic, login_key
+from stacpull_logins.logins import Attached, FixedLogin, Login, UserPassword, login_key
 from stacpull_logins.tokens import reply_to
 
 if TYPE_CHECKING:
@@ -35,21 +33,15 @@ _SUCCESS = frozenset({200, 202, 204})
 _seconds = above_zero("number of seconds")
 
 
-@attrs.frozen(field_transformer=named)
-class Activation(Fixed):
+@attrs.frozen(field_transformer=named, kw_only=True)
+class Activation(UserPassword):
     """`kind = "activation"`: assets below `path` are documents of files that must be activated."""
 
     path: str = login_key()
-    user: Secret = login_key()
-    password: Secret = login_key(secret=True)
     every: float = login_key(default=10.0, read=_seconds)
     """Seconds between two requests for the status of an asset."""
     patience: float = login_key(default=1800.0, read=_seconds)
     """Seconds after which an asset fails."""
-
-    @property
-    def headers(self) -> Mapping[str, Secret]:
-        return {"Authorization": basic(self.user, self.password)}
 
     def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:  # noqa: ARG002
         return ActivationLogin(HostCredentials(url, self.headers, {}), self, logins)

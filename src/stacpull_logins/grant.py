@@ -28,7 +28,7 @@ class TokenGrant(TokenKind):
     """`kind = "token"`: a client or a user that gets tokens at `token_url`."""
 
     settled: ClassVar[float] = 5.0
-    token_url: str = login_key(read=service_address())
+    token_url: str = login_key(read=service_address)
     client_id: Secret = login_key()
     user: Secret | None = login_key(default=None)
     password: Secret | None = login_key(default=None, secret=True)

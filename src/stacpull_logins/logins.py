@@ -13,8 +13,7 @@ import netrc
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
-from http import HTTPStatus
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -25,7 +24,7 @@ from stacpull import arguments, entry_points
 from stacpull.arguments import ReadArgument, field_name, named, text
 from stacpull.clock import Clock
 from stacpull.hosts import host_of, origin_of
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Failure
 from stacpull.net.bodies import buffered
 from stacpull.net.client import Client, HostCredentials, NetworkCounters
 from stacpull.net.gate import Gates
@@ -36,7 +35,6 @@ from stacpull.net.transport import (
     RenamedResponse,
     Request,
     Response,
-    TransferError,
     Transport,
 )
 from stacpull.redact import Secret, Secrets
@@ -165,22 +163,12 @@ def keys_of(kind: Any) -> Mapping[str, Key]:
     }
 
 
-def service_address(*places: str) -> Callable[[object], str]:
-    def read(raw: object) -> str:
-        plain = url = text(raw)
-        for place in places:
-            plain = plain.replace(place, "x")
-        if not is_address(plain) or "{" in plain or "}" in plain:
-            where = f", with only {' and '.join(places)} in braces" if places else ", without braces"
-            raise ValueError(f"must be like https://host/path{where}")
-        return url
-
-    return read
-
-
-def basic(user: Secret | None, password: Secret | None) -> Secret:
-    pair = ":".join(part.reveal() if part else "" for part in (user, password))
-    return Secret("Basic " + base64.b64encode(pair.encode()).decode())
+def service_address(raw: object) -> str:
+    url = text(raw)
+    plain = url.replace("{account}", "x").replace("{container}", "x")
+    if not is_address(plain) or "{" in plain or "}" in plain:
+        raise ValueError("must be like https://host/path, with only {account} and {container} in braces")
+    return url
 
 
 class LoginKind:
@@ -238,12 +226,8 @@ class Login:
     def accepted(self, url: str, held: object) -> None:
         """Record that the host of `url` accepted the attached credentials."""
 
-    def refused_again(self, url: str) -> NoReturn:
+    def refused_again(self, url: str) -> None:
         """Raise the failure of a host that requires another login directly after one."""
-        host = host_of(url)
-        message = f"{host} requires another login right after one."
-        status = int(HTTPStatus.FORBIDDEN)
-        raise TransferError(Failure(FailureKind.REFUSED, message, host=host, status=status))
 
     def strip(self, url: str) -> str:
         """Return `url`, the target of a redirect, without credentials that `attach` adds to URLs."""
@@ -331,7 +315,8 @@ class UserPassword(Fixed):
 
     @property
     def headers(self) -> Mapping[str, Secret]:
-        return {"Authorization": basic(self.user, self.password)}
+        pair = ":".join(part.reveal() if part else "" for part in (self.user, self.password))
+        return {"Authorization": Secret("Basic " + base64.b64encode(pair.encode()).decode())}
 
 
 _KINDS: Mapping[str, type[LoginKind]] = {
@@ -369,10 +354,6 @@ class FilledProfile(msgspec.Struct, frozen=True):
     logins: tuple[HostLogin, ...] = ()
     check: tuple[str, ...] = ()
     """URLs that require a login, for `credentials check`."""
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        return tuple(secret for login in self.logins for secret in login.kind.secrets)
 
     def login_for(self, scheme: str, host: str, port: int | None) -> HostLogin | None:
         covering = (one for one in self.logins if any(p.covers(scheme, host, port) for p in one.hosts))
@@ -413,7 +394,7 @@ class Logins:
         gates = Gates(_AT_ONCE, _AT_ONCE, self.clock)
         transports = {"http": self.http, "https": self.http}
         self.client = Client(transports, gates, self.clock, secrets=self.secrets, counters=self.counters)
-        self.secrets.add(*self._profile.secrets)
+        self.secrets.add(*(secret for login in self._profile.logins for secret in login.kind.secrets))
 
     def transport_for(self, url: str) -> Transport | None:
         found = self._profile.login_for(*origin_of(url))

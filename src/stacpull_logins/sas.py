@@ -46,7 +46,7 @@ class SasTokens(TokenKind):
 
     refusals: ClassVar[frozenset[int]] = frozenset({401, 403})  # it may have expired or been revoked
     settled: ClassVar[float] = 60.0
-    token_url: str = login_key(read=service_address("{account}", "{container}"))
+    token_url: str = login_key(read=service_address)
     key_header: str | None = login_key(default=None, read=field_name)
     key: Secret | None = login_key(default=None, secret=True, spare=True)
 

@@ -22,8 +22,9 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import nullcontext
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import attrs
 import msgspec
@@ -38,7 +39,7 @@ from stacpull.net.client import next_hop
 from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret
-from stacpull_logins.logins import Attached, HostPattern, HostPatterns, Login, LoginKind, basic, login_key
+from stacpull_logins.logins import Attached, HostPattern, HostPatterns, Login, UserPassword, login_key
 from stacpull_logins.tokens import FailureMemory
 
 if TYPE_CHECKING:
@@ -57,26 +58,15 @@ def _host_pattern(raw: object) -> HostPattern:
     return raw if isinstance(raw, HostPattern) else HostPattern.read(text(raw))
 
 
-@attrs.frozen(field_transformer=named)
-class Visit(LoginKind):
+@attrs.frozen(field_transformer=named, kw_only=True)
+class Visit(UserPassword):
     """`kind = "visit"`: a login at another host, which redirects back with a cookie."""
 
     login_host: HostPattern = login_key(read=_host_pattern)
-    user: Secret | None = login_key(default=None)
-    password: Secret | None = login_key(default=None, secret=True)
 
     @classmethod
-    def netrc_hosts(cls, written: Mapping[str, str], hosts: HostPatterns) -> HostPatterns:
-        del hosts
-        return () if "user" in written else (HostPattern.read(written["login-host"]),)
-
-    @property
-    def basic(self) -> Secret:
-        return basic(self.user, self.password)
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        return (self.basic,)
+    def netrc_hosts(cls, written: Mapping[str, str], hosts: HostPatterns) -> HostPatterns:  # noqa: ARG003
+        return super().netrc_hosts(written, (HostPattern.read(written["login-host"]),))
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -184,17 +174,18 @@ class VisitLogin(Login):
         session = self._session(url)
         session.is_accepted = session.is_accepted or (held == session.logins and session.logins > 0)
 
-    def refused_again(self, url: str) -> NoReturn:
+    def refused_again(self, url: str) -> None:
         """Raise a refusal. If the last login was not accepted either, the next one waits a minute."""
-        session, host = self._session(url), self._visit.login_host.host
-        if session.is_accepted:  # the session has ended, or the account may not read this one asset
-            super().refused_again(url)
-        if session.logins > 1:
-            with session.failures.guard():
-                super().refused_again(url)
-        with self._failures.guard():
-            what = f"{host_of(url)} requires another login right after one at {host}"
-            raise CredentialsError(f"{what}: log in to it with a browser, and check {self._names}.")
+        session, host = self._session(url), host_of(url)
+        message = f"{host} requires another login right after one"
+        if session.logins == 1 and not session.is_accepted:
+            with self._failures.guard():
+                at = f"at {self._visit.login_host.host}: log in to it with a browser"
+                raise CredentialsError(f"{message} {at}, and check {self._names}.")
+        with nullcontext() if session.is_accepted else session.failures.guard():
+            # the session has ended, or the account may not read this one asset
+            status = int(HTTPStatus.FORBIDDEN)
+            raise TransferError(Failure(FailureKind.REFUSED, f"{message}.", status, host))
 
     def _session(self, url: str) -> _HostSession:
         host = host_of(url)
@@ -230,8 +221,8 @@ class VisitLogin(Login):
         is_login, logins = self._is_login(url), self._logins
         request = self._with_cookies(Request(url))
         if with_password and is_login:
-            headers = {**request.headers, "Authorization": self._visit.basic.reveal()}
-            request = request._replace(headers=headers)
+            word = {name: value.reveal() for name, value in self._visit.headers.items()}
+            request = request._replace(headers={**request.headers, **word})
         try:
             async with logins.client.open(request, accept=_ANSWERS, count_refusal=False) as response:
                 self._note(url, response.headers)

@@ -36,7 +36,7 @@ async def world(looks: int = 3) -> AsyncIterator[World]:
     clock = VirtualClock()
     async with WireServer({"/file": [Answer(body=DATA)]}) as files, PlanetApi(looks=looks) as api:
         api.files = files.url("/file")
-        means = Activation("/data/v1/assets/", Secret(api.key), Secret(""), every=10, patience=1800)
+        means = Activation(path="/data/v1/assets/", user=Secret(api.key), every=10, patience=1800)
         profile = FilledProfile("planet", (HostLogin("a", (HostPattern.read(api.url("")),), means),))
         async with client_for(profile, clock) as client:
             yield World(clock, api, files, client)

@@ -43,12 +43,16 @@ def test_logins_of_the_shipped_profiles(tmp_path: Path) -> None:
     token = provider_of("earthdata", EARTHDATA_TOKEN="t").logins
     assert [one.kind for one in token] == [BearerToken(Secret("t"))]
     word = provider_of("earthdata", EARTHDATA_USERNAME="u", EARTHDATA_PASSWORD="q").logins
-    assert [one.kind.basic for one in word if isinstance(one.kind, Visit)] == [basic("u", "q")]
+    assert [one.kind.headers["Authorization"] for one in word if isinstance(one.kind, Visit)] == [
+        basic("u", "q")
+    ]
     file = provider_of("earthdata", NETRC=str(netrc)).logins
-    assert [one.kind.basic for one in file if isinstance(one.kind, Visit)] == [basic("u", "p")]
+    assert [one.kind.headers["Authorization"] for one in file if isinstance(one.kind, Visit)] == [
+        basic("u", "p")
+    ]
     assert file[0].sources == (str(netrc),)
     (planet,) = provider_of("planet", PL_API_KEY="k").logins
-    assert planet.kind == Activation("/data/v1/assets/", Secret("k"), Secret(""), 10, 1800)
+    assert planet.kind == Activation(path="/data/v1/assets/", user=Secret("k"), every=10, patience=1800)
 
 
 def test_the_first_complete_login_is_used() -> None:

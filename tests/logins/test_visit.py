@@ -42,7 +42,9 @@ async def world() -> AsyncIterator[World]:
     secrets = Secrets()
     clock, waits = VirtualClock(), list[str]()
     async with Urs() as urs, DataCentre(urs) as centre, DataCentre(urs) as second:
-        visit = Visit(HostPattern.read(urs.url("")), Secret(urs.user), Secret(urs.password))
+        visit = Visit(
+            login_host=HostPattern.read(urs.url("")), user=Secret(urs.user), password=Secret(urs.password)
+        )
         hosts = (HostPattern.read(centre.url("")), HostPattern.read(second.url("")))
         profile = FilledProfile("earthdata", (HostLogin("v", hosts, visit, ("EARTHDATA_PASSWORD",)),))
         async with client_for(profile, clock, secrets, waits.append) as client:
