@@ -123,16 +123,16 @@ class FilePart(io.FileIO):
         self._parts = parts
         self._resumable = resumable
         self._lock = threading.RLock()
-        self._log = -1
+        self._log: io.FileIO | None = None
         if resumable:
             _, self.have, self._log_end = read_about(path)
-            self._log = open_regular(about(path), os.O_WRONLY)
+            self._log = io.FileIO(about(path), "rb+", opener=open_regular)
         try:
             super().__init__(path, mode, opener=open_regular)
             if self.have:
                 os.ftruncate(self.fileno(), self.have[-1].end)  # bytes without a record
         except OSError:
-            self._close_log()
+            self.close()
             raise
 
     @property
@@ -194,9 +194,9 @@ class FilePart(io.FileIO):
                 while rest:
                     written = os.pwrite(self.fileno(), rest, at)
                     rest, at = rest[written:], at + written
-            if self._log >= 0:
+            if self._log is not None:
                 records = b"".join(RECORD.pack(*span) for span in new)
-                if os.pwrite(self._log, records, self._log_end) < len(records):
+                if os.pwrite(self._log.fileno(), records, self._log_end) < len(records):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._log_end += len(records)
             self.have = joined((*self.have, *new))
@@ -228,12 +228,8 @@ class FilePart(io.FileIO):
     def close(self) -> None:
         with self._lock:
             super().close()
-            self._close_log()
-
-    def _close_log(self) -> None:
-        log, self._log = self._log, -1
-        if log >= 0:
-            os.close(log)
+            if self._log is not None:
+                self._log.close()
 
     def _end(self, whole: Path | None) -> None:
         try:
