@@ -143,9 +143,9 @@ def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False)
             f"SELECT a.id, a.item FROM {_OPEN} WHERE a.state >= {Phase.FAILED}"
             + (f" AND EXISTS ({_ORDERED})" if ordered else "")
         ).fetchall()
-        for row, _ in failed:
-            db.execute(f"UPDATE assets SET state = {Phase.PENDING}, run = ? WHERE id = ?", (run, row))
-            db.execute("UPDATE open_assets SET wanted = NULL WHERE asset = ? AND wanted = 1", (row,))
+        rows = listed(row for row, _ in failed)
+        db.execute(f"UPDATE assets SET state = {Phase.PENDING}, run = ? WHERE id {AMONG}", (run, rows))
+        db.execute(f"UPDATE open_assets SET wanted = NULL WHERE asset {AMONG} AND wanted = 1", (rows,))
         if not ordered:
             db.execute(  # what other retries and repairs left pending: no later run would fetch it
                 f"UPDATE assets SET run = :run WHERE state < {Phase.DONE} "
@@ -245,9 +245,8 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
 
 def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
     """Record that the JSON of these items is damaged: it is no longer read, and is written again."""
-    with transaction(db):
-        mark = f"UPDATE items SET written = {Written.DAMAGED} WHERE id = ? AND written <> {Written.NO}"
-        db.executemany(mark, ((item,) for item in items))
+    mark = f"UPDATE items SET written = {Written.DAMAGED} WHERE id {AMONG} AND written <> {Written.NO}"
+    db.execute(mark, (listed(items),))
 
 
 def damaged_items(db: sqlite3.Connection) -> int:

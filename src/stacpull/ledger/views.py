@@ -83,9 +83,10 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
         "AND NOT EXISTS (SELECT 1 FROM counts WHERE pending > 0) THEN 0 "
         "ELSE state NOT IN ('complete', 'superseded') END DESC, id DESC LIMIT 1"
     )
-    found = next(_dicts(cursor), None)
-    if found is None:
+    cursor.row_factory = sqlite3.Row
+    if (row := cursor.fetchone()) is None:
         return None
+    found = dict(row)
     for name in (*EFFORT, "assets_skipped"):
         of_one = "SELECT sum(number) FROM counters WHERE name = ?"
         found[name] = number(db, f"{of_one} AND run = ?", (name, found["id"]))
@@ -102,12 +103,8 @@ def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
         f"{counted('bytes_fetched')} AS bytes, {counted('seconds')} AS seconds, {counted('retries')} AS "
         "retries FROM runs r JOIN counts c ON c.run = r.id ORDER BY r.id"
     )
-    return list(_dicts(cursor))
-
-
-def _dicts(cursor: sqlite3.Cursor) -> Iterator[dict[str, Any]]:
-    names = [column[0] for column in cursor.description]
-    return (dict(zip(names, row, strict=True)) for row in cursor)
+    cursor.row_factory = sqlite3.Row
+    return [dict(row) for row in cursor]
 
 
 def state_now(state: str, *, live: bool) -> RunState:
