@@ -147,11 +147,7 @@ class LocalStore(DirectoryFiles):
         if is_placed:
             self.changed.add(directory)
             return None
-        return foreign_file(
-            path_in_dest(directory, name),
-            hint="If the ledger is older than the files (a restored copy), run "
-            "`stacpull retry DEST --adopt`.",
-        )
+        return foreign_file(path_in_dest(directory, name))
 
     def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
         try:
@@ -193,7 +189,7 @@ class LocalStore(DirectoryFiles):
                 pass
             except OSError as error:
                 self.changed.add(directory)
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and is_destination_failure(error):
+                if is_destination_failure(error):  # else it is not empty
                     raise destination_error(error, self.path) from error
                 return
             self.changed.discard(directory)

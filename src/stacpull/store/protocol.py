@@ -54,13 +54,14 @@ class Placement(NamedTuple):
     digest: bytes | None = None
 
 
-def foreign_file(path: str, why: str = "", hint: str = "") -> Failure:
+def foreign_file(path: str, why: str = "") -> Failure:
     """Return the failure of an asset whose name is taken by a file of others; `why` it was not adopted."""
-    reason = f" ({why})" if why else ""
-    message = (
-        f"{path} exists and is not part of this mirror{reason}: move it away, then run `stacpull retry`."
-    )
-    return Failure(FailureKind.EXISTS, f"{message} {hint}".rstrip())
+    reason, remedy = f" ({why})" if why else "", "move it away, then run `stacpull retry`."
+    if not why:
+        remedy += (
+            " If the ledger is older than the files (a restored copy), run `stacpull retry DEST --adopt`."
+        )
+    return Failure(FailureKind.EXISTS, f"{path} exists and is not part of this mirror{reason}: {remedy}")
 
 
 class StoredFiles(Protocol):
