@@ -47,10 +47,7 @@ class StoreOperations(Publisher):
         self.on_event(Notice("warning", text))
 
     def recover(self) -> None:
-        if self.run.kind in {"retry", "ordered"}:
-            jobs.requeue_failures(self.db, self.run.id, ordered=self.run.kind == "ordered")
-        else:
-            jobs.requeue_passing(self.db, self.run.id)
+        jobs.requeue_failures(self.db, self.run.id, self.run.kind)
         self.remove_listed()
         recovery = Recovery(self.db, self.store, checksum=self.checksum, is_stopped=self.is_stopped)
         recovery.run()

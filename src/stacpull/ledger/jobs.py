@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from stacpull.digests import recorded
 from stacpull.ledger import runs
 from stacpull.ledger.database import AMONG, exists, insert_rows, listed, number, transaction
+from stacpull.ledger.runs import RunKind
 from stacpull.ledger.schema import (
     ASSET_DIRECTORY,
     ASSET_PATH,
@@ -122,31 +123,23 @@ def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
         yield Arrival(row, item, generation, *values, bool(unproven))
 
 
-def requeue_passing(db: sqlite3.Connection, run: int) -> None:
-    """Make the assets of `run` pending that failed for a reason that may have passed."""
-    with transaction(db):
-        items = db.execute(
-            f"UPDATE assets AS a SET state = {Phase.PENDING} WHERE id IN (SELECT asset FROM open_assets) "
-            f"AND state = {Phase.FAILED} AND run = ? AND EXISTS ({FAILED_IN_PASSING}) RETURNING item",
-            (run,),
-        ).fetchall()
-        update_item_states(db, {row[0] for row in items})
+def requeue_failures(db: sqlite3.Connection, run: int, kind: RunKind = "retry") -> int:
+    """Make failed assets that have an href pending in `run`; return their number.
 
-
-def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -> int:
-    """Make every failed asset that has an href pending in `run`; return their number.
-
-    Assets that could not be planned count as failed in `run`.
+    A retry takes every one; those that could not be planned count as failed in it. A mirror or a repair takes
+    its own ones that failed for a reason that may have passed.
     """
+    conditions = {"retry": "true", "ordered": f"EXISTS ({_ORDERED})"}
+    may_pass = f"a.run = :run AND EXISTS ({FAILED_IN_PASSING})"
     with transaction(db):
         failed = db.execute(
-            f"SELECT a.id, a.item FROM {_OPEN} WHERE a.state >= {Phase.FAILED}"
-            + (f" AND EXISTS ({_ORDERED})" if ordered else "")
+            f"SELECT a.id, a.item FROM {_OPEN} WHERE a.state >= {Phase.FAILED} "
+            f"AND {conditions.get(kind, may_pass)}",
+            {"run": run},
         ).fetchall()
         rows = listed(row for row, _ in failed)
         db.execute(f"UPDATE assets SET state = {Phase.PENDING}, run = ? WHERE id {AMONG}", (run, rows))
-        db.execute(f"UPDATE open_assets SET wanted = NULL WHERE asset {AMONG} AND wanted = 1", (rows,))
-        if not ordered:
+        if kind == "retry":
             db.execute(  # what other retries and repairs left pending: no later run would fetch it
                 f"UPDATE assets SET run = :run WHERE state < {Phase.DONE} "
                 "AND id IN (SELECT asset FROM open_assets) "
@@ -159,12 +152,14 @@ def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False)
                 "AND id NOT IN (SELECT asset FROM open_assets)",
                 (run,),
             )
-        # a source item that could not be read stays with its run: it is planned once it has been read
-        unread = "(SELECT item FROM failures WHERE key = '')"
-        _take_over_items(db, run, f"SELECT a.item FROM {_OPEN} WHERE a.run = :run AND a.item NOT IN {unread}")
-        _take_over_items(
-            db, run, f"SELECT parent FROM items WHERE parent IS NOT NULL AND (run = :run OR id IN {unread})"
-        )
+        if kind in conditions:
+            db.execute(f"UPDATE open_assets SET wanted = NULL WHERE asset {AMONG} AND wanted = 1", (rows,))
+            # a source item that could not be read stays with its run: it is planned once it has been read
+            unread = "(SELECT item FROM failures WHERE key = '')"
+            its = f"SELECT a.item FROM {_OPEN} WHERE a.run = :run AND a.item NOT IN {unread}"
+            _take_over_items(db, run, its)
+            parents = f"parent IS NOT NULL AND (run = :run OR id IN {unread})"
+            _take_over_items(db, run, f"SELECT parent FROM items WHERE {parents}")
         update_item_states(db, {item for _, item in failed})
     return len(failed)
 
