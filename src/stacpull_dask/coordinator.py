@@ -8,6 +8,7 @@ starts; a worker that joins later takes the share of one that was lost.
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import secrets
 import socket
@@ -26,7 +27,6 @@ from stacpull.engine.store_client import Channel
 from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
 from stacpull.models import Arrival, AssetFailure, Job, UnchangedAsset
-from stacpull.system import own_environment
 from stacpull.threads import in_thread
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
@@ -71,7 +71,7 @@ class LocalPlaces:
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[socket.socket]:
         async with in_thread(spawned("stacpull_dask.worker")) as (_, sock):
-            await asyncio.to_thread(sock.sendall, framed(WholeEnvironment(own_environment())))
+            await asyncio.to_thread(sock.sendall, framed(WholeEnvironment(dict(os.environb))))
             yield sock
 
     def allowed(self, settings: WorkerSettings) -> WorkerSettings:

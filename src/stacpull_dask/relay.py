@@ -17,7 +17,6 @@ from typing import Any
 
 from stacpull.child_process import spawned
 from stacpull.engine.messages import framed
-from stacpull.system import own_environment
 from stacpull.threads import in_thread
 from stacpull_dask.worker_messages import WholeEnvironment
 
@@ -41,7 +40,7 @@ async def relay(comm: Any, session: str = "") -> str:
         with TemporaryDirectory(prefix="stacpull-", ignore_cleanup_errors=True) as place:
             async with in_thread(spawned("stacpull_dask.worker")) as (_, sock):
                 sock.setblocking(False)
-                environment = framed(WholeEnvironment({**own_environment(), b"TMPDIR": os.fsencode(place)}))
+                environment = framed(WholeEnvironment({**os.environb, b"TMPDIR": os.fsencode(place)}))
                 await asyncio.get_running_loop().sock_sendall(sock, environment)
                 await pass_bytes(comm, sock)
     finally:

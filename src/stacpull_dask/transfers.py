@@ -39,7 +39,7 @@ from stacpull.store.local_store import open_store
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store
 from stacpull.store.staging import UNFINISHED, StagedParts, is_worker
-from stacpull.system import add_variables, take_over
+from stacpull.system import add_variables
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 
@@ -60,7 +60,8 @@ async def work(sock: socket.socket) -> None:
     channel = Channel(messages.decode_to_worker, inbox.put_nowait, fail)
     await channel.open(sock)
     try:
-        take_over(cast("WholeEnvironment", await inbox.get()).variables)
+        os.environb.clear()
+        os.environb.update(cast("WholeEnvironment", await inbox.get()).variables)
         pickled = cast("messages.Start", await inbox.get()).settings
         settings: WorkerSettings = pickle.loads(pickled)  # noqa: S301 -- from the process that started this one
         add_variables(settings.variables)

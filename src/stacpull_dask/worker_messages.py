@@ -36,7 +36,7 @@ class WorkerSettings(NamedTuple):
 
 
 class WholeEnvironment(msgspec.Struct, tag=9, array_like=True):
-    variables: dict[bytes, bytes]
+    variables: dict[bytes, bytes]  # they may be invalid Unicode
 
 
 class Start(msgspec.Struct, tag=0, array_like=True):

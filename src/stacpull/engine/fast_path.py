@@ -251,7 +251,7 @@ class FastPath(msgspec.Struct, eq=False):
             origin = self.origins[server]
         except KeyError:
             origin = self._new_origin(server, url)
-        if origin is None or origin.route.gets_credentials or self.client.credentials is None:
+        if origin is None or origin.route.gets_credentials or not self.client.credentials:
             self.last = origin
             return origin
         is_clean = self.client.prepare(Request(url), origin.route).url == url

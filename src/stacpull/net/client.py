@@ -82,7 +82,7 @@ class Client(msgspec.Struct, eq=False):
     transports: dict[str, Transport]
     gates: Gates
     clock: Clock
-    credentials: HostCredentials | None = None
+    credentials: HostCredentials = msgspec.field(default_factory=lambda: HostCredentials("", {}, {}))
     secrets: Secrets = msgspec.field(default_factory=Secrets)
     counters: NetworkCounters = msgspec.field(default_factory=NetworkCounters)
     source: str = ""
@@ -96,9 +96,7 @@ class Client(msgspec.Struct, eq=False):
     wrong: str = ""
 
     def __post_init__(self) -> None:
-        self.credentials = self.credentials or None
-        if self.credentials is not None:
-            self.secrets.add(*self.credentials.values)
+        self.secrets.add(*self.credentials.values)
         scheme, host, port = origin_of(self.source)
         self.allow_downgrade = scheme == "http"
         if host and (other := {"http": "https", "https": "http"}.get(scheme)):
@@ -157,16 +155,13 @@ class Client(msgspec.Struct, eq=False):
             name = origin_text(url)
         elif ":" not in name.rpartition("]")[2]:
             name = f"{name}:{port}"
-        gets_credentials = self.credentials is not None and self.credentials.covers(url)
-        host = ClientHost(transport, self.gates[name], gets_credentials)
+        host = ClientHost(transport, self.gates[name], self.credentials.covers(url))
         if prefix:
             forget_hosts(self.hosts, lambda one: one.gate.is_needed)
             self.hosts[prefix] = host
         return host
 
     def prepare(self, request: Request, host: ClientHost) -> Request:
-        if self.credentials is None:
-            return request
         if host.gets_credentials:
             return self.credentials.attach(request)
         url = self.credentials.strip(request.url)
@@ -402,10 +397,10 @@ class HostCredentials:
         return bool(self._headers or self._names)
 
     def covers(self, url: str) -> bool:
-        return same_site(self._origin, url)
+        return bool(self) and same_site(self._origin, url)
 
     def attach(self, request: Request) -> Request:
-        if not self or not self.covers(request.url):
+        if not self.covers(request.url):
             return request
         url = request.url
         if self._query:
