@@ -507,16 +507,13 @@ def web_address(raw: object) -> str:
 
 def listen_address(value: str | int | tuple[str, int]) -> tuple[str, int]:
     """Read [HOST:]PORT: an IP address (127.0.0.1 if none is given; IPv6 in brackets) and a port."""
-    raw = f"[{value[0]}]:{value[1]}" if isinstance(value, tuple) else str(value)
-    host, _, port = raw.rpartition(":")
-    name, found = host.strip("[]"), _integer(port)
+    raw = f"[{value[0]}]:{value[1]}" if isinstance(value, tuple) else str(value).removeprefix(":")
+    _, host, port = origin_of(f"tcp://{raw}" if ":" in raw else f"tcp://localhost:{raw}")
+    name = host.strip("[]")
     try:
-        address = str(ip_address("127.0.0.1" if name in ("", "localhost") else name))
-    except ValueError:
-        found = None
-    if found is None or not 0 <= found <= 65535 or (":" in name and host == name):  # noqa: PLR2004 - ports
-        raise _wrong("a port, or an IP address and a port, like 127.0.0.1:8080", value)
-    return address, found
+        return str(ip_address("127.0.0.1" if name == "localhost" else name)), int(port or 0)
+    except ValueError as problem:
+        raise _wrong("a port, or an IP address and a port, like 127.0.0.1:8080", value) from problem
 
 
 def cluster(value: str | int | Path) -> str:
@@ -574,20 +571,14 @@ def area(raw: str) -> str:
 
 
 def item_ids(raw: str) -> tuple[str, ...]:
-    """Return one item id, or for @FILE the ids in the file (`ids_in`)."""
-    if not raw.startswith("@"):
-        return (text(raw),)
-    ids = ids_in(content(raw))
-    if not ids:
-        raise ValueError(f"finds no id in {raw[1:]}")
-    return ids
-
-
-def ids_in(text: str) -> tuple[str, ...]:
-    """Return the ids in a text, in order, each once: one per line, or the first column of a table.
+    """Return one item id, or those in @FILE: one per line, or the first column of a table.
 
     Lines with `#` are comments.
     """
-    lines = (line.strip() for line in text.lstrip("\ufeff").splitlines())
+    if not raw.startswith("@"):
+        return (text(raw),)
+    lines = (line.strip() for line in content(raw).splitlines())
     cells = (re.split("[\t;,]", line)[0].strip(' "') for line in lines if not line.startswith("#"))
-    return tuple(dict.fromkeys(filter(None, cells)))
+    if not (ids := tuple(dict.fromkeys(filter(None, cells)))):
+        raise ValueError(f"finds no id in {raw[1:]}")
+    return ids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 from stacpull.models import Json
@@ -41,22 +41,16 @@ def split(bbox: Sequence[float]) -> tuple[Box, ...]:
 
 
 def bounds_of(geometry: Json) -> Box | None:
-    positions = list(_positions(geometry))
-    if not positions:
-        return None
-    xs, ys = zip(*positions, strict=True)
-    return Box(min(xs), min(ys), max(xs), max(ys))
-
-
-def _positions(geometry: Json) -> Iterator[tuple[float, float]]:
+    xs: list[float] = []
+    ys: list[float] = []
     waiting: list[Any] = [geometry]
     while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            waiting += value.get("coordinates"), value.get("geometries")
-        elif isinstance(value, list):
-            match value:
-                case [int() | float() as x, int() | float() as y, *_]:
-                    yield x, y
-                case _:
-                    waiting.extend(value)
+        match waiting.pop():
+            case dict() as value:
+                waiting += value.get("coordinates"), value.get("geometries")
+            case [int() | float() as x, int() | float() as y, *_]:
+                xs.append(x)
+                ys.append(y)
+            case list() as values:
+                waiting += values
+    return Box(min(xs), min(ys), max(xs), max(ys)) if xs else None

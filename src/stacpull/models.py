@@ -25,23 +25,8 @@ class PublicValue(msgspec.Struct, frozen=True):
 
     def to_json(self) -> Json:
         """Return the object that `--json` prints."""
-        return {name: _plain(getattr(self, name)) for name in self.__struct_fields__}
-
-    def _repr_html_(self) -> str:
-        """Show a table in Jupyter: a report has up to 40 fields."""
-        from html import escape  # noqa: PLC0415 - needed in notebooks only
-
-        shown = {name: value for name, value in self.to_json().items() if value not in (None, {}, [])}
-        cells = (f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in shown.items())
-        return f"<table>{''.join(cells)}</table>"
-
-
-def _plain(value: object) -> Any:
-    if isinstance(value, PublicValue):
-        return value.to_json()
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    return list(map(_plain, value)) if isinstance(value, list | tuple) else value
+        found: Json = msgspec.to_builtins(self)
+        return found
 
 
 OF_COLLECTION = ""

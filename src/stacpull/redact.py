@@ -73,14 +73,12 @@ class Secrets:
     damage every text.
     """
 
-    __slots__ = ("_forms", "_forms_certain", "_forms_in_documents", "_known", "_learned", "values")
+    __slots__ = ("_forms", "_known", "_learned", "values")
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         self._known: set[Secret] = set()
         self._learned: dict[Secret, None] = {}
         self._forms: tuple[str, ...] = ()
-        self._forms_in_documents: tuple[bytes, ...] = ()
-        self._forms_certain: tuple[str, ...] = ()
         self.values: frozenset[str] = frozenset()
         """The revealed secrets. The set is replaced whenever one is added."""
         self.add(*secrets)
@@ -88,16 +86,11 @@ class Secrets:
     def __bool__(self) -> bool:
         return bool(self._forms)
 
-    def __repr__(self) -> str:
-        return f"<Secrets: {len(self._known)}>"
-
     def add(self, *secrets: Secret) -> None:
         self._known.update(secrets)
         self.values = frozenset(secret.reveal() for secret in self._known | self._learned.keys())
         forms = {form for value in self.values for form in _forms_of(value)}
         self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
-        self._forms_in_documents = tuple(one.encode() for one in self._forms if len(one) >= _MIN_IN_DOCUMENT)
-        self._forms_certain = tuple(form for form in self._forms if len(form) >= _MIN_IN_URL)
 
     def learn(self, *secrets: Secret, least: int = _MIN_LEARNED) -> None:
         """Add secrets of a service: the newest 256 are kept, and none shorter than `least`."""
@@ -121,9 +114,9 @@ class Secrets:
         return text
 
     def scrub_bytes(self, data: bytes) -> bytes:
-        for form in self._forms_in_documents:
-            if form in data:
-                data = data.replace(form, b"***")
+        for form in self._forms:
+            if len(form) >= _MIN_IN_DOCUMENT:
+                data = data.replace(form.encode(), b"***")
         return data
 
     def strip_url(self, url: str) -> str:
@@ -135,16 +128,17 @@ class Secrets:
         if not self._forms:
             return url
         head, mark, query = url.partition("?")
+        certain = [form for form in self._forms if len(form) >= _MIN_IN_URL]
         if mark:
             query, hash_mark, fragment = query.partition("#")
             kept = []
             for pair in query.split("&"):
                 name, _, value = map(unquote_plus, pair.partition("="))
-                is_secret = any(form in text for form in self._forms_certain for text in (name, value, pair))
+                is_secret = any(form in text for form in certain for text in (name, value, pair))
                 if not is_secret and value not in self.values:
                     kept.append(pair)
             head += ("?" + "&".join(kept) if kept else "") + hash_mark + fragment
-        for form in self._forms_certain:
+        for form in certain:
             head = head.replace(form, "***")
         return head
 

@@ -83,20 +83,13 @@ def job_array_task(count: int | None = None) -> tuple[int, int]:
 
 # --- variables ---
 
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-
 
 def with_active_endpoints(variables: Mapping[str, str]) -> Mapping[str, str]:
     """Return the variables without those that AWS_IGNORE_CONFIGURED_ENDPOINT_URLS turns off."""
     if variables.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
         return variables
-    return {name: value for name, value in variables.items() if name not in _ENDPOINTS}
-
-
-def endpoint_variable() -> str | None:
-    """Return the endpoint that the AWS environment names for S3, if any."""
-    variables = with_active_endpoints(os.environ)
-    return next((variables[name] for name in _ENDPOINTS if variables.get(name)), None)
+    ignored = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    return {name: value for name, value in variables.items() if name not in ignored}
 
 
 def all_variables() -> dict[str, str]:

@@ -18,7 +18,7 @@ from stacpull.aws import AwsCredentials, AwsSettings
 from stacpull.errors import UsageError
 from stacpull.models import BucketLocation
 from stacpull.store.protocol import BucketLease, Store, StoredFiles
-from stacpull.system import endpoint_variable
+from stacpull.system import with_active_endpoints
 
 if TYPE_CHECKING:
     from stacpull_cloud.bucket_store import BucketStore
@@ -74,7 +74,9 @@ class Buckets(NamedTuple):
             if location.scheme == "az" and location.account is None:
                 return replace(location, account=os.environ.get("AZURE_STORAGE_ACCOUNT_NAME"))
             return location
-        wanted = AwsSettings(location.region, location.endpoint_url or endpoint_variable(), location.profile)
+        variables = with_active_endpoints(os.environ)
+        named = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
+        wanted = AwsSettings(location.region, location.endpoint_url or named, location.profile)
         found = awaited_apart(AwsCredentials(wanted).settings())
         endpoint = (found.endpoint_url or "").rstrip("/")
         if urlsplit(endpoint).username is not None:

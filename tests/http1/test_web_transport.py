@@ -12,7 +12,7 @@ from tests.http1.fast_transport import HELLO, LOCAL, LOOPS, fast, fetch, serving
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
-from stacpull.http1.connection import FastConnection
+from stacpull.http1.connection import WebConnection
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure
 from stacpull.net.transport import HttpSettings, Request, TransferError
@@ -100,7 +100,7 @@ async def test_a_connection_cancelled_as_it_opens_is_not_awaited(loop, monkeypat
     http = fast()
     made = WebTransport.made
 
-    def made_and_given_up(pool: WebTransport, connection: FastConnection) -> None:
+    def made_and_given_up(pool: WebTransport, connection: WebConnection) -> None:
         made(pool, connection)
         fetching.cancel()
 

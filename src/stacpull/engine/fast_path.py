@@ -15,8 +15,8 @@ import msgspec
 
 from stacpull.caches import LONGEST_KEY
 from stacpull.hosts import forget_hosts, origin_text
-from stacpull.http1.connection import FastConnection, streamed
-from stacpull.http1.web_transport import FastHost, WebTransport, is_plain, request_tail, split_url
+from stacpull.http1.connection import WebConnection, streamed
+from stacpull.http1.web_transport import WebHost, WebTransport, is_plain, request_tail, split_url
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.client import DRAINED, LONGEST_URL, Client, ClientHost, next_hop
 from stacpull.net.transport import Request, Response, Rewrites, Rewritten, SentRequest, TransferError
@@ -32,7 +32,7 @@ class FastOrigin(msgspec.Struct, eq=False):
 
     base: str
     sent_base: str
-    host: FastHost
+    host: WebHost
     route: ClientHost
     rewrites: Rewrites | None
     is_plain: bool  # true if URLs are requested unchanged and without credentials
@@ -117,7 +117,7 @@ class FastTransfer(msgspec.Struct, eq=False):
     # Called by a connection.
 
     def answered(
-        self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
+        self, connection: WebConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False if it is incorrect."""
         path, gate, size = self.path, self.origin.route.gate, len(body)
@@ -152,7 +152,7 @@ class FastTransfer(msgspec.Struct, eq=False):
                 self.hand_over()
         return True
 
-    def stream(self, connection: FastConnection, /) -> None:
+    def stream(self, connection: WebConnection, /) -> None:
         self.hand_over(partial(streamed, connection, self.url))
 
     def send_again(self) -> None:

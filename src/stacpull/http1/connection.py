@@ -25,7 +25,7 @@ from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import Response, TransferError
 
 if TYPE_CHECKING:
-    from stacpull.http1.web_transport import FastHost, WebTransport
+    from stacpull.http1.web_transport import WebHost, WebTransport
 
 MAX_BODY_IN_MEMORY = 1 << 20  # the most bytes of a body that is read into memory
 
@@ -202,13 +202,13 @@ class ParsedMessage:
             self._phase = _WHOLE
 
 
-class FastExchange(Protocol):
+class WebExchange(Protocol):
     def answered(
-        self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
+        self, connection: WebConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
 
-    def stream(self, connection: FastConnection, /) -> None: ...  # its response has started or failed
+    def stream(self, connection: WebConnection, /) -> None: ...  # its response has started or failed
 
     def send_again(self) -> None: ...  # on a new connection: the server had closed the idle one
 
@@ -217,12 +217,12 @@ class FastExchange(Protocol):
     def fail_run(self, error: Exception, /) -> None: ...
 
 
-class FastConnection(asyncio.Protocol):
-    def __init__(self, owner: WebTransport, host: FastHost) -> None:
+class WebConnection(asyncio.Protocol):
+    def __init__(self, owner: WebTransport, host: WebHost) -> None:
         self._owner = owner
         self.host = host
         self.message = ParsedMessage(host.name)
-        self.exchange: FastExchange | None = None
+        self.exchange: WebExchange | None = None
         self.transport: asyncio.Transport | None = None
         self._lost: Exception | None = None
         self._state = _NEW
@@ -231,7 +231,7 @@ class FastConnection(asyncio.Protocol):
         self._pace: Pace | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    def begin(self, exchange: FastExchange, request: bytes) -> None:
+    def begin(self, exchange: WebExchange, request: bytes) -> None:
         is_new = self._state is _NEW
         self.exchange = exchange
         self._state = _PARSED
@@ -270,18 +270,22 @@ class FastConnection(asyncio.Protocol):
         """Count one tick of the owner's timer, and close the connection after too many ticks without data."""
         is_awaited = self.exchange is not None or (self._waiter is not None and not self._waiter.done())
         is_idle = self._state is _NEW or self._state is _IDLE
+        fault = None
         if is_idle or is_awaited:
             self._quiet += 1
         if is_idle and self._quiet > idle_ticks:
             self.abort()
         elif is_awaited and self._quiet > stall_ticks:
-            self._fail(BadResponse.STALLED.failure(self.host.name))
+            fault = BadResponse.STALLED
         elif is_awaited and (self._came or self._pace is not None):  # since the first byte
             if self._pace is None:
                 self._pace = self._owner.pace()
             came, self._came = self._came, 0
             if self._pace.is_too_slow(seconds, came):
-                self._fail(BadResponse.TOO_SLOW.failure(self.host.name))
+                fault = BadResponse.TOO_SLOW
+        if fault is not None:
+            self.message.fail(fault.failure(self.host.name))
+            self.abort()  # its end is passed on by `connection_lost`
 
     # Called by the event loop. A bug there would only be logged, so it is passed to the run.
 
@@ -330,7 +334,7 @@ class FastConnection(asyncio.Protocol):
 
     def _look(self) -> None:
         """Take a complete response if it is correct; hand over any other as soon as that is known."""
-        message, exchange = self.message, cast("FastExchange", self.exchange)
+        message, exchange = self.message, cast("WebExchange", self.exchange)
         if message.failure is None and message.held <= MAX_BODY_IN_MEMORY:
             is_ok = message.status == HTTPStatus.OK
             if message.is_gathering and is_ok:
@@ -346,23 +350,12 @@ class FastConnection(asyncio.Protocol):
 
     def _conclude(self, error: Exception | None) -> None:
         if self._is_reused and self.message.is_untouched:  # the server had closed the idle connection
-            exchange = cast("FastExchange", self.exchange)
+            exchange = cast("WebExchange", self.exchange)
             self.exchange, self._state = None, _IDLE
             exchange.send_again()
         else:
             self.message.end(error)
             self._look()
-
-    def _fail(self, failure: Failure) -> None:
-        exchange = self.exchange
-        try:
-            self.message.fail(failure)
-            if exchange is None:
-                self._wake()
-            else:
-                self._look()
-        except Exception as error:  # noqa: BLE001 -- see above
-            _fail_run(exchange, error)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -395,14 +388,14 @@ class FastConnection(asyncio.Protocol):
             raise TransferError(message.failure)
 
 
-def _fail_run(exchange: FastExchange | None, error: Exception) -> None:
+def _fail_run(exchange: WebExchange | None, error: Exception) -> None:
     if exchange is None:
         raise error
     exchange.fail_run(error)
 
 
 class StreamedResponse:
-    def __init__(self, connection: FastConnection, url: str) -> None:
+    def __init__(self, connection: WebConnection, url: str) -> None:
         self._connection = connection
         self.url = url
         self.status = connection.message.status
@@ -416,7 +409,7 @@ class StreamedResponse:
             self._connection.release()
 
 
-async def streamed(connection: FastConnection, url: str) -> Response:
+async def streamed(connection: WebConnection, url: str) -> Response:
     message = connection.message
     if message.failure is not None and not message.status:
         connection.release()

@@ -9,7 +9,6 @@ contain line breaks.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
 import re
 import socket
@@ -17,8 +16,8 @@ import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stacpull.hosts import HIGHEST_PORT, default_port, forget_hosts
-from stacpull.http1.connection import FastConnection, streamed
+from stacpull.hosts import default_port, forget_hosts, literal_address, origin_of
+from stacpull.http1.connection import WebConnection, streamed
 from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import closed, no_connection
@@ -34,9 +33,7 @@ _TICK = 1.0
 _TICKS_A_TIMEOUT = 8
 _PATIENCE = 5.0  # seconds for an address while there are others
 _HANDSHAKE = 10.0  # seconds of TLS: a server of another protocol may wait for more bytes without an answer
-_ORIGIN = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
-)
+_ORIGIN = re.compile(r"https?://([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _REMEMBERED, _FAILURE_REMEMBERED = 10.0, 1.0
 """Seconds until the addresses of a host are looked up again, also after a failure: many may wait for it."""
 
@@ -50,8 +47,8 @@ class WebTransport:
         self._tick = min(_TICK, settings.stall_timeout / _TICKS_A_TIMEOUT)
         self._stall_ticks = math.ceil(settings.stall_timeout / self._tick)
         self._idle_ticks = math.ceil(_KEEP_ALIVE / self._tick)
-        self._hosts: dict[str, FastHost] = {}  # by origin (`http://host:port`) in lower case
-        self.connections: set[FastConnection] = set()
+        self._hosts: dict[str, WebHost] = {}  # by origin (`http://host:port`) in lower case
+        self.connections: set[WebConnection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
         self._general: HttpTransport | None = None
@@ -68,7 +65,7 @@ class WebTransport:
             self._general = HttpTransport(self._settings)
         return await self._general.send(request)
 
-    async def _get(self, host: FastHost, request: Request, target: str) -> Response:
+    async def _get(self, host: WebHost, request: Request, target: str) -> Response:
         coding = {"accept-encoding": "gzip"} if request.decode else {}
         tail = request_tail(request.headers, host.default_fields | coding)
         sent = b"GET %b HTTP/1.1\r\n%b" % (target.encode("ascii"), tail)
@@ -98,35 +95,29 @@ class WebTransport:
 
     # Connections, also for the fast path.
 
-    def host(self, origin: str) -> FastHost | None:
+    def host(self, origin: str) -> WebHost | None:
         """None if its name has an unusual form, or it has a proxy."""
         origin = origin.lower()
         host = self._hosts.get(origin)
         if host is None:
-            match = _ORIGIN.fullmatch(origin)
-            if match is None or proxy_of(origin) is not None:
+            scheme, hostname, port = origin_of(origin)
+            if not _ORIGIN.fullmatch(origin) or not port or proxy_of(origin) is not None:
                 return None
-            scheme, hostname = match["scheme"], match["host"].strip("[]")
-            port = int(match["port"] or default_port(scheme) or 0)
-            if not 0 < port <= HIGHEST_PORT:
-                return None
-            if ":" in hostname or hostname.replace(".", "").isdigit():
-                try:
-                    ipaddress.ip_address(hostname)
-                except ValueError:  # a short form (`inet_aton`)
-                    return None
+            hostname = hostname.strip("[]")
+            if hostname.replace(".", "").isdigit() and literal_address(hostname) != hostname:
+                return None  # a short form
             forget_hosts(self._hosts, lambda one: one.is_needed)
-            host = self._hosts[origin] = FastHost(scheme, hostname, port, origin.partition("://")[2])
+            host = self._hosts[origin] = WebHost(scheme, hostname, port, origin.partition("://")[2])
         return host
 
-    async def connect(self, host: FastHost) -> FastConnection:
+    async def connect(self, host: WebHost) -> WebConnection:
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 return await self._try_addresses(host)
         except (OSError, UnicodeError) as error:
             raise TransferError(no_connection(error, host.name)) from error
 
-    async def _try_addresses(self, host: FastHost) -> FastConnection:
+    async def _try_addresses(self, host: WebHost) -> WebConnection:
         """Connect to the first address that can be reached. An untrusted certificate ends the search.
 
         The loop gets the address, not a socket: uvloop takes over a socket only after `connection_made`, and
@@ -142,7 +133,7 @@ class WebTransport:
         share = min(_PATIENCE, settings.connect_timeout / max(len(addresses), 1))
         problem: OSError | None = None
         for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
-            address, connection = str(info[4][0]), FastConnection(self, host)
+            address, connection = str(info[4][0]), WebConnection(self, host)
             if (reason := reasons[address]) is not None:
                 problem = problem or AddressRefusedError(address, reason)
                 continue
@@ -165,14 +156,14 @@ class WebTransport:
 
     # Called by connections.
 
-    def made(self, connection: FastConnection) -> None:
+    def made(self, connection: WebConnection) -> None:
         self.connections.add(connection)
         if self._emptied is not None:
             connection.abort()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_tick)
 
-    def lost(self, connection: FastConnection) -> None:
+    def lost(self, connection: WebConnection) -> None:
         self.connections.discard(connection)
         if connection in connection.host.idle:
             connection.host.idle.remove(connection)
@@ -198,11 +189,11 @@ class _Awaited(asyncio.Future[bool]):
         self._name = name
 
     def answered(
-        self, _connection: FastConnection, _is_ok: bool, _fields: Mapping[bytes, bytes], _body: bytes, /
+        self, _connection: WebConnection, _is_ok: bool, _fields: Mapping[bytes, bytes], _body: bytes, /
     ) -> bool:
         return False
 
-    def stream(self, connection: FastConnection, /) -> None:
+    def stream(self, connection: WebConnection, /) -> None:
         if self.done():
             connection.abort()
         else:
@@ -220,7 +211,7 @@ class _Awaited(asyncio.Future[bool]):
             self.set_exception(error)
 
 
-class FastHost:
+class WebHost:
     """`hostname` is a name or address, an IPv6 address without brackets; `name` is as in the URL."""
 
     def __init__(self, scheme: str, hostname: str, port: int, name: str) -> None:
@@ -228,7 +219,7 @@ class FastHost:
         self.hostname = hostname
         self.port = port
         self.name = name
-        self.idle: list[FastConnection] = []  # the most recently used one is the last
+        self.idle: list[WebConnection] = []  # the most recently used one is the last
         self.failed: set[AddressInfo] = set()  # the addresses at which the last attempt failed
         self._found: list[AddressInfo] | OSError = []
         self._found_until = 0.0
@@ -246,7 +237,7 @@ class FastHost:
     def is_needed(self) -> bool:
         return bool(self.idle) or self._lookup.locked()
 
-    def pop(self) -> FastConnection | None:
+    def pop(self) -> WebConnection | None:
         idle = self.idle
         while idle:
             connection = idle.pop()

@@ -163,8 +163,6 @@ class Gate:
         return True
 
     async def acquire(self) -> None:
-        if self.try_acquire():
-            return
         turn = _WaitingTask()
         if not self.admit(turn) and self._given_up is not None:
             raise TransferError(self._given_up)

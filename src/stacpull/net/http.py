@@ -185,17 +185,13 @@ def _refuse_literal(host: str, policy: AddressPolicy) -> None:
 
 
 def _failure_of(error: BaseException, host: str, proxy: Proxy | None = None) -> Failure:
-    if proxy is None:
-        return _direct_failure(error, host)
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return _refused_by_proxy(proxy, host, error.status)
-    is_proxy = isinstance(error, aiohttp.ClientConnectorDNSError | aiohttp.ClientProxyConnectionError)
-    failure = _direct_failure(error, host_of(proxy.url) if is_proxy else host)
-    text = f"{failure.message} The request for {host} went through the proxy {proxy}."
-    return replace(failure, host=host, message=text)
-
-
-def _direct_failure(error: BaseException, host: str) -> Failure:
+    if proxy is not None:
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            return _refused_by_proxy(proxy, host, error.status)
+        is_proxy = isinstance(error, aiohttp.ClientConnectorDNSError | aiohttp.ClientProxyConnectionError)
+        failure = _failure_of(error, host_of(proxy.url) if is_proxy else host)
+        text = f"{failure.message} The request for {host} went through the proxy {proxy}."
+        return replace(failure, host=host, message=text)
     match error:
         case aiohttp.ClientConnectorError() | aiohttp.ClientConnectorCertificateError():
             return no_connection(error.__cause__, host)
