@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.proxies import is_bypassed
+from stacpull.proxies import proxy_of
 
 CASES = [
     ("example.org", "example.org", 443, True),
@@ -37,14 +37,24 @@ CASES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+
+
 @pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY"])
 @pytest.mark.parametrize(("text", "host", "port", "expected"), CASES)
 def test_hosts_that_bypass_the_proxy(monkeypatch, variable, text, host, port, expected):
     monkeypatch.setenv(variable, text)
-    assert is_bypassed(host, port) is expected
+    assert (proxy_of(f"http://{host}:{port}/x") is None) is expected
 
 
 def test_lower_case_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("NO_PROXY", "*")
-    assert not is_bypassed("example.org", 80)
+    assert str(proxy_of("http://example.org")) == "http://proxy.example:3128 (from HTTP_PROXY)"
+
+
+def test_a_client_of_a_cgi_script_sets_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUEST_METHOD", "GET")
+    assert proxy_of("http://example.org") is None

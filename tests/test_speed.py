@@ -18,9 +18,9 @@ def at(seconds: float, files: int, **hosts: int) -> Progress:
 
 def test_one_sample_gives_no_speed() -> None:
     speed = Speed()
-    assert (speed.bytes(), speed.files(), speed.by_host(), speed.left(0, 5)) == (0, 0, {}, None)
+    assert (speed.bytes(), speed.files(), speed.of_host("a"), speed.left(0, 5)) == (0, 0, 0, None)
     speed.update(at(1.0, 5, a=3))
-    assert (speed.bytes(), speed.files(), speed.by_host(), speed.left(0, 5)) == (0, 0, {}, None)
+    assert (speed.bytes(), speed.files(), speed.of_host("a"), speed.left(0, 5)) == (0, 0, 0, None)
 
 
 def test_rates_are_those_of_the_last_ten_seconds() -> None:
@@ -28,7 +28,7 @@ def test_rates_are_those_of_the_last_ten_seconds() -> None:
     for second in range(60):
         speed.update(at(second, 2 * second, a=10 * second, b=1000 if second > 10 else 0))
     assert speed.files() == pytest.approx(2)
-    assert speed.by_host() == {"a": pytest.approx(10), "b": 0}
+    assert (speed.of_host("a"), speed.of_host("b")) == (pytest.approx(10), 0)
     assert speed.bytes() == pytest.approx(10)
     assert speed.left(100, 120) == pytest.approx(10)
 
@@ -37,4 +37,4 @@ def test_a_host_that_was_forgotten_has_no_negative_rate() -> None:
     speed = Speed()
     speed.update(at(0.0, 0, a=500))
     speed.update(at(1.0, 0, a=20))
-    assert speed.by_host() == {"a": 0}
+    assert speed.of_host("a") == 0

@@ -23,7 +23,7 @@ import attrs
 
 from stacpull.boxes import flat
 from stacpull.clock import in_utc, rfc3339
-from stacpull.errors import UsageError, similar
+from stacpull.errors import UsageError, similar, why_unreadable
 from stacpull.hosts import origin_of
 from stacpull.redact import Secret
 from stacpull.schemes import remote_schemes
@@ -387,12 +387,7 @@ seconds = above_zero("number of seconds")
 rate = number("a number of at least 0 (0: no limit)", 0)
 duration = number("a time like 3h50m or 90m, or a number of seconds (0: no limit)", 0, convert=_time_span)
 byte_rate = number("a number of bytes per second, like 500K or 2M", 0, convert=_bytes)
-percentage = number(
-    "a number from 0 to 100",
-    0,
-    100,
-    lambda raw: finite_number(raw.strip().removesuffix("%") if isinstance(raw, str) else raw),
-)
+percentage = number("a number from 0 to 100", 0, 100)
 
 
 def byte_count(raw: object) -> int:
@@ -554,10 +549,8 @@ def content(raw: str) -> str:
         raise ValueError("needs the name of a file after @")
     try:
         found = expanded(name).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as problem:
-        raise ValueError(f"cannot read {name}: it is not UTF-8 text") from problem
     except (OSError, ValueError) as problem:
-        raise ValueError(f"cannot read {name}: {getattr(problem, 'strerror', None) or problem}") from problem
+        raise ValueError(f"cannot read {name}: {why_unreadable(problem)}") from problem
     if not found.strip():
         raise ValueError(f"finds nothing in {name}")
     return found

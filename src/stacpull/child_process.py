@@ -73,8 +73,7 @@ def started_early(module: str, arguments: Sequence[str] = (), *, shared: str) ->
     is no such call. This process imports the module `shared` before it forks, because both processes need it.
     """
     key = (module, *arguments)
-    if not _has_threads():
-        import_module(shared)
+    import_module(shared)
     if not _has_threads():
 
         def fork(theirs: socket.socket) -> ForkedProcess:

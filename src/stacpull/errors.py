@@ -170,7 +170,7 @@ def destination_errors(dest: Path) -> Iterator[None]:
         raise destination_error(error, dest) from error
 
 
-def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+def why_unreadable(error: OSError | ValueError) -> str:
     """Return why a text file cannot be read, as the end of a sentence."""
     return getattr(error, "strerror", None) or "it is not UTF-8 text"
 

@@ -31,33 +31,30 @@ class Proxy(msgspec.Struct, frozen=True):
 
 def proxy_of(url: str) -> Proxy | None:
     scheme, host, port = origin_of(url)
-    if scheme not in {"http", "https"}:
+    if scheme not in {"http", "https"} or not proxy_variables():
         return None
-    names = [f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"]
-    if "REQUEST_METHOD" in os.environ and scheme == "http":
-        names.remove("HTTP_PROXY")
-    texts = ((os.environ.get(name, "").strip(), name) for name in names)
-    text, name = next((both for both in texts if both[0]), ("", ""))
-    if not text or is_bypassed(host, port or 0):
+    from urllib import request  # noqa: PLC0415 - 12 ms, and few runs have a proxy
+
+    known = request.getproxies_environment()
+    text, bypassed = known.get(scheme) or known.get("all", ""), known.get("no", "")
+    is_bypassed = request.proxy_bypass_environment(f"{host}:{port}", {"no": bypassed})  # type: ignore[attr-defined]
+    if not text or is_bypassed or _is_in_network(host, bypassed):
         return None
-    return Proxy(text if "://" in text else f"http://{text}", name)
+    names = (f"{scheme}_proxy", "all_proxy")
+    variable = next(name for name, value in os.environ.items() if value == text and name.lower() in names)
+    return Proxy(text if "://" in text else f"http://{text}", variable)
 
 
 def proxy_variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.lower() in _VARIABLES}
 
 
-def is_bypassed(host: str, port: int) -> bool:
-    from urllib import request  # noqa: PLC0415 - 12 ms, and few runs have a proxy
-
-    bypassed = request.getproxies_environment().get("no", "")
-    if request.proxy_bypass_environment(f"{host}:{port}", {"no": bypassed}):  # type: ignore[attr-defined]
-        return True
+def _is_in_network(host: str, networks: str) -> bool:
     try:
         address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return False
-    for entry in bypassed.split(","):
+    for entry in networks.split(","):
         with suppress(ValueError):  # a name, or an address with a port
             if address in ipaddress.ip_network(entry.strip(), strict=False):
                 return True

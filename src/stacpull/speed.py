@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 from stacpull.events import Progress
 
@@ -27,25 +28,18 @@ class Speed:
         while len(self._seen) > 2 and self._seen[1].seconds <= now.seconds - _OVER:  # noqa: PLR2004 - a span
             self._seen.popleft()
 
-    def _span(self) -> float:
-        return self._seen[-1].seconds - self._seen[0].seconds if self._seen else 0.0
+    def _rate(self, value: Callable[[Progress], float]) -> float:
+        span = self._seen[-1].seconds - self._seen[0].seconds if self._seen else 0.0
+        return (value(self._seen[-1]) - value(self._seen[0])) / span if span else 0.0
 
     def bytes(self) -> float:
-        if not self._span():
-            return 0.0
-        return (self._seen[-1].bytes_fetched - self._seen[0].bytes_fetched) / self._span()
+        return self._rate(lambda now: now.bytes_fetched)
 
     def files(self) -> float:
-        return (_fetched(self._seen[-1]) - _fetched(self._seen[0])) / self._span() if self._span() else 0.0
+        return self._rate(_fetched)
 
-    def by_host(self) -> dict[str, float]:
-        if not self._span():
-            return {}
-        before = {host.host: host.bytes for host in self._seen[0].hosts}
-        return {
-            host.host: max(0, host.bytes - before.get(host.host, 0)) / self._span()
-            for host in self._seen[-1].hosts
-        }
+    def of_host(self, name: str) -> float:
+        return max(0.0, self._rate(lambda now: sum(host.bytes for host in now.hosts if host.host == name)))
 
     def left(self, finished: int, expected: int | None) -> float | None:
         files = self.files()

@@ -196,7 +196,6 @@ class Dashboard:
 
     def _state(self) -> Json:
         now, is_live = self._progress, not self.ended.is_set()
-        speeds = self._speed.by_host() if is_live else {}
         expected = now.assets_expected
         left = self._speed.left(now.assets_done + now.assets_failed, expected)
         waits = max((host.wait for host in now.hosts), default=0.0)
@@ -215,7 +214,11 @@ class Dashboard:
             "files_rate": self._speed.files(),
             "left": left + waits if left is not None and is_live else None,
             "hosts": [
-                {**asdict(host), "host": shown(host.host), "rate": speeds.get(host.host, 0.0)}
+                {
+                    **asdict(host),
+                    "host": shown(host.host),
+                    "rate": self._speed.of_host(host.host) if is_live else 0.0,
+                }
                 for host in hosts
             ],
             "hosts_left_out": len(now.hosts) - len(hosts),

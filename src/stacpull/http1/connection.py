@@ -1,7 +1,7 @@
 """One connection, whose callbacks send requests and read responses, and the response that a task reads.
 
     NEW ─begin─▶ PARSED ──whole: release──▶ IDLE ─begin─▶ PARSED
-                    └─stream─▶ STREAMED ◀─take, too much held─▶ PAUSED; then release
+                    └─stream─▶ STREAMED ──ended: release──▶ IDLE
 
 A NEW connection does not read: early bytes count as the first response. Bytes without a request, or a bad end
 of a response, close it. Only waiting for the server is timed: a slow writer is not a stall.
@@ -39,8 +39,8 @@ _MOST_HELD = 1 << 19
 _MOST_AWAITED = 1 << 18
 _TAKEN = frozenset({200}) | REDIRECTS
 
-_State = enum.Enum("_State", ["NEW", "IDLE", "PARSED", "STREAMED", "PAUSED"])
-_NEW, _IDLE, _PARSED, _STREAMED, _PAUSED = _State
+_State = enum.Enum("_State", ["NEW", "IDLE", "PARSED", "STREAMED"])
+_NEW, _IDLE, _PARSED, _STREAMED = _State
 
 
 class ParsedMessage:
@@ -312,25 +312,28 @@ class WebConnection(asyncio.Protocol):
             if message.has_enough(self._wanted):
                 self._wake()
             is_full = message.held > _MOST_HELD and not message.is_short and not message.is_ended
-            if is_full and state is _STREAMED and self.transport is not None:
-                self._state = _PAUSED
+            if is_full and self.transport is not None:
                 self.transport.pause_reading()
-        except Exception as error:  # noqa: BLE001 -- see above
-            _fail_run(exchange, error)
+        except Exception as error:
+            if exchange is None:
+                raise
+            exchange.fail_run(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self._lost = exc
         exchange = self.exchange
         try:
-            if self._state is _STREAMED or self._state is _PAUSED:
+            if self._state is _STREAMED:
                 self.message.end(exc)
                 self._wake()
             elif exchange is not None:
                 self._conclude(exc)
             self._owner.lost(self)
-        except Exception as error:  # noqa: BLE001 -- see above
-            _fail_run(exchange, error)
+        except Exception as error:
+            if exchange is None:
+                raise
+            exchange.fail_run(error)
 
     def _look(self) -> None:
         """Take a complete response if it is correct; hand over any other as soon as that is known."""
@@ -366,9 +369,8 @@ class WebConnection(asyncio.Protocol):
         message, pieces, held = self.message, list[bytes](), 0
         while True:
             is_last = message.is_ended
-            if self._state is _PAUSED and self.transport is not None and not self.transport.is_closing():
-                self._state = _STREAMED
-                self.transport.resume_reading()
+            if self.transport is not None and not self.transport.is_closing():
+                self.transport.resume_reading()  # it may be paused
             taken = message.take()
             for piece in taken:
                 pieces.append(piece)
@@ -386,12 +388,6 @@ class WebConnection(asyncio.Protocol):
             yield b"".join(pieces)
         if message.failure is not None:
             raise TransferError(message.failure)
-
-
-def _fail_run(exchange: WebExchange | None, error: Exception) -> None:
-    if exchange is None:
-        raise error
-    exchange.fail_run(error)
 
 
 class StreamedResponse:
