@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from math import inf
@@ -189,12 +189,11 @@ def python_command(*arguments: str) -> list[str]:
     return [sys.executable, *_UTF8, "-P", *arguments]
 
 
-def python_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+def python_environment() -> dict[str, str]:
     """Return an environment without credentials, because others can read it (`/proc/PID/environ`)."""
-    variables = os.environ if environ is None else environ
     harmless = {
         name: value
-        for name, value in variables.items()
+        for name, value in os.environ.items()
         if name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
     }
     paths = [path or str(Path.cwd()) for path in sys.path]

@@ -81,11 +81,6 @@ class Progress(Counters, frozen=True):
     walk_ended: bool = False
 
     @property
-    def hosts_waiting(self) -> tuple[tuple[str, float], ...]:
-        """Hosts that get no requests now because they throttle, and the seconds until the next request."""
-        return tuple((host.host, host.wait) for host in self.hosts if host.wait > 0)
-
-    @property
     def assets_expected(self) -> int | None:
         """The final number of assets: estimated until the walk has ended, None if no estimate is possible."""
         if self.walk_ended:

@@ -337,10 +337,7 @@ class BucketLocation(msgspec.Struct, frozen=True):
 
     @property
     def url(self) -> str:
-        return self.url_of(self.prefix).rstrip("/")
-
-    def url_of(self, key: str) -> str:
-        return f"{self.scheme}://{self.bucket}/{key}"
+        return f"{self.scheme}://{self.bucket}/{self.prefix}".rstrip("/")
 
 
 class Arrival(msgspec.Struct, array_like=True):

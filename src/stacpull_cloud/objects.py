@@ -199,7 +199,7 @@ class Objects:
     # --- requests ----------------------------------------------------------------------------------------
 
     def name_of(self, path: str) -> str:
-        return self.location.url_of(self.key(path))
+        return f"{self.location.scheme}://{self.location.bucket}/{self.key(path)}"
 
     def _found(self, meta: Mapping[str, Any], attributes: Mapping[Any, Any] | None = None) -> Found:
         path = str(meta["path"])[len(self._prefix) :]

@@ -266,7 +266,7 @@ class Display:
             figures.append(f"{finished:,} of {_planned(now)} files")
             left = self._speed.left(finished, expected)
             if left is not None and finished < (expected or 0):
-                waited = max((seconds for _, seconds in now.hosts_waiting), default=0.0)
+                waited = max((host.wait for host in now.hosts), default=0.0)
                 about = "" if now.walk_ended and not waited else "about "
                 figures.append(f"{about}{duration(left + waited)} left")
             figures += [f"{size(speed)}/s"] if (speed := self._speed.bytes()) else []
@@ -281,9 +281,10 @@ class Display:
         if now.retries:
             troubles.append(count(now.retries, "retry", "retries"))
         waits = [
-            f"waiting {max(1, round(seconds))} s for {host}, which throttles or does not answer"
-            for host, seconds in now.hosts_waiting[:_MOST_HOSTS]
-        ]
+            f"waiting {max(1, round(host.wait))} s for {host.host}, which throttles or does not answer"
+            for host in now.hosts
+            if host.wait > 0
+        ][:_MOST_HOSTS]
         silent = self._speed.silent()
         if silent >= _SILENT_FROM and not waits and (now.assets_pending or not now.walk_ended):
             waits = [f"no data received for {duration(silent)}"]

@@ -88,9 +88,8 @@ class ParsedMessage:
 
     def has_enough(self, size: int) -> bool:
         """Return True if a reader that waits for `size` bytes should be woken; a short body is not split."""
-        if self._phase is _WHOLE or self.failure is not None:
-            return True
-        return self._phase is _RECEIVING and not self.is_short and self.held >= size
+        is_enough = self._phase is _RECEIVING and not self.is_short and self.held >= size
+        return is_enough or self.is_ended
 
     def body(self) -> bytes:
         return b"".join(self._pieces)  # a single one is not copied
@@ -232,18 +231,16 @@ class WebConnection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
 
     def begin(self, exchange: WebExchange, request: bytes) -> None:
-        is_new = self._state is _NEW
+        self._is_reused = self._state is not _NEW
         self.exchange = exchange
         self._state = _PARSED
-        self._is_reused = not is_new
         self._quiet = self._came = 0
         self._pace = None
         transport = self.transport
         if transport is None:  # closed before it could be used
             self._conclude(self._lost)
             return
-        if is_new:
-            transport.resume_reading()
+        transport.resume_reading()
         transport.write(request)
 
     def release(self) -> None:

@@ -44,8 +44,6 @@ _TRAVELLING = frozenset(
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
 _OK, _SEE_OTHER = 200, 303
-_REWRITTEN_POST = frozenset({301, 302})
-_COUNTED_REFUSALS = frozenset({401, 403})
 _GATEWAY_ERRORS = frozenset({502, 504})
 """A gateway sends these for a host that does not answer it."""
 _UNANSWERED = frozenset({FailureKind.NETWORK, FailureKind.STALLED})
@@ -307,7 +305,7 @@ class Exchange(msgspec.Struct, eq=False):
         if isinstance(target, Failure):
             raise TransferError(replace(target, status=status).scrubbed(client.secrets))
         method, body = request.method, request.body
-        is_rewritten = status == _SEE_OTHER or (status in _REWRITTEN_POST and method == "POST")
+        is_rewritten = status == _SEE_OTHER or (status in {301, 302} and method == "POST")
         if is_rewritten and method != "HEAD":  # RFC 9110, 15.4.2 to 15.4.4
             method, body = "GET", None
         headers = request.headers
@@ -326,7 +324,7 @@ class Exchange(msgspec.Struct, eq=False):
         failure = classify(status, response.headers, prefix, host, now=now, secrets=secrets)
         if failure.kind is FailureKind.THROTTLED:
             gate.throttled(failure.retry_after)
-        elif failure.kind is FailureKind.REFUSED and status in _COUNTED_REFUSALS and self.count_refusal:
+        elif failure.kind is FailureKind.REFUSED and status in {401, 403} and self.count_refusal:
             gate.count_refusal(status)
         elif status in _GATEWAY_ERRORS:
             failure = gate.unanswered(sent_at, failure)

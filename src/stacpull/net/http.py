@@ -179,8 +179,7 @@ class _Connector(aiohttp.TCPConnector):
 def _refuse_literal(host: str, policy: AddressPolicy) -> None:
     """Judge a literal address, which aiohttp does not look up, and a proxy looks up itself."""
     address = literal_address(host)
-    reason = None if address is None else policy.judge(host, [address])[address]
-    if address is not None and reason is not None:
+    if address is not None and (reason := policy.judge(host, [address])[address]) is not None:
         raise AddressRefusedError(address, reason)
 
 

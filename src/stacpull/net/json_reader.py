@@ -58,7 +58,6 @@ _MOST_GARBLED, _MOST_STALLED = 2, 3
 """Requests for one document that are not JSON, or stall (each takes the stall timeout)."""
 _ACCEPT = "application/geo+json, application/json"
 _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
-_REFUSALS = frozenset({401, 403})
 _STREAMED = frozenset({200, 206, 416})
 _SEARCHED = 64 * 1024  # bytes of a web page
 
@@ -248,7 +247,7 @@ class ApiReader(msgspec.Struct, eq=False):
             yield response
 
     def _refuse(self, error: TransferError, url: str) -> None:
-        if error.failure.status in _REFUSALS and same_site(self.source, url):
+        if error.failure.status in {401, 403} and same_site(self.source, url):
             raise CredentialsError(f"{error.failure.message} {self.advice}") from error
 
     async def _read(self, request: PageRequest, limit: int, *, one_of_many: bool) -> Document:

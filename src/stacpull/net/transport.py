@@ -135,15 +135,9 @@ class RenamedResponse:
 
     def __init__(self, url: str, inner: Response, headers: Mapping[str, str] | None = None) -> None:
         self.url = url
-        self._inner = inner
         self.status = inner.status
         self.headers = inner.headers if headers is None else headers
-
-    def chunks(self, size: int) -> AsyncIterator[bytes]:
-        return self._inner.chunks(size)
-
-    async def close(self) -> None:
-        await self._inner.close()
+        self.chunks, self.close = inner.chunks, inner.close
 
 
 class BufferedResponse(msgspec.Struct, frozen=True):
