@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from math import inf
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 
@@ -75,14 +74,7 @@ def started_early(module: str, arguments: Sequence[str] = (), *, shared: str) ->
     key = (module, *arguments)
     import_module(shared)
     if not _has_threads():
-
-        def fork(theirs: socket.socket) -> ForkedProcess:
-            pid = os.fork()
-            if pid == 0:
-                _run_forked(module, theirs, arguments)
-            return ForkedProcess(pid)
-
-        _early[key] = _started(fork)
+        _early[key] = _started(lambda theirs: _forked(module, theirs, arguments))
     try:
         yield
     finally:
@@ -137,7 +129,9 @@ def _has_threads() -> bool:
         return True
 
 
-def _run_forked(module: str, theirs: socket.socket, arguments: Sequence[str]) -> NoReturn:
+def _forked(module: str, theirs: socket.socket, arguments: Sequence[str]) -> ForkedProcess:
+    if (pid := os.fork()) != 0:
+        return ForkedProcess(pid)
     try:
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)

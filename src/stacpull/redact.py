@@ -109,8 +109,7 @@ class Secrets:
     def scrub(self, text: str) -> str:
         """Return `text` with every known secret replaced by `***`, the longest first."""
         for form in self._forms:
-            if form in text:
-                text = text.replace(form, "***")
+            text = text.replace(form, "***")
         return text
 
     def scrub_bytes(self, data: bytes) -> bytes:
