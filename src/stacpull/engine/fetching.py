@@ -86,7 +86,6 @@ def open_pool(
         network.client,
         parts,
         checksum=checksum,
-        clock=network.clock,
         secrets=network.secrets,
         has_file=lambda job, stated: asyncio.to_thread(has_file, job, stated),
     )

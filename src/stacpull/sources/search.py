@@ -230,9 +230,7 @@ def _matching(item: Json, members: Json, condition: Json | None, endpoint: Searc
     if "datetime" in members:
         known["datetime"] = time.replace(" ", "T")
     if "filter" in members:
-        names = (
-            one for one in properties_in(condition) if isinstance(properties.get(one), bool | int | float)
-        )
+        names = (one for one in properties_in(condition) if isinstance(properties.get(one), int | float))
         name = next(names, None)
         value = item.get("id") if name is None else properties[name]
         known |= _filter({"op": "=", "args": [{"property": name or "id"}, value]}, endpoint)
