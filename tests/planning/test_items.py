@@ -12,7 +12,6 @@ from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem
 from stacpull.planning.item_plan import (
-    AssetOptions,
     described,
     id_of,
     item_directory,
@@ -33,6 +32,7 @@ def plan(item, *, layout=DEFAULT_LAYOUT, item_href=None, page=PAGE, parent=None,
         item_href=item_href,
         page_url=page,
         layout=Layout.parse(layout),
+        selection=Selection(**selection),
         asset_filter=AssetFilter(Selection(**selection)),
         parent=parent,
     )
@@ -299,7 +299,7 @@ def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:
         page_url="https://api.test/v1/search",
         layout=Layout.parse(DEFAULT_LAYOUT),
         asset_filter=AssetFilter(Selection()),
-        options=AssetOptions(prefer),
+        selection=Selection(prefer=prefer),
     )
 
 

@@ -63,9 +63,9 @@ def test_a_layout_gives_directory_and_name(template, directory, name):
     ],
 )
 def test_a_late_name_is_completed(template, name_template, filename, name):
-    found = filled_in(template)
-    assert (found.name, found.name_template) == (None, name_template)
-    assert complete(name_template, filename, found.directory) == name
+    directory, *found = filled_in(template)
+    assert found == [None, name_template]
+    assert complete(name_template, filename, directory) == name
 
 
 @pytest.mark.parametrize(
@@ -108,21 +108,21 @@ def test_invalid_layouts_are_rejected_with_the_position(template, place_or_word)
     ],
 )
 def test_parent_and_date_of_items_that_lack_them(parent, document, directory):
-    assert filled_in("{parent}/{year}/{key}", parent=parent, document=document).directory == directory
+    assert filled_in("{parent}/{year}/{key}", parent=parent, document=document)[0] == directory
 
 
 @pytest.mark.parametrize("name", ["S2A.json", "s2a.JSON"])
 def test_an_asset_never_takes_the_name_of_the_items_document(name):
     found = filled_in("{collection}/{item}/{key}", item_id=ItemId("c", "S2A"), key=name)
-    assert found.name != name
-    assert found.name.startswith(f"{name[:3]}~")
-    assert complete("{filename}", name, "c/S2A") == found.name
+    assert found[1] != name
+    assert found[1].startswith(f"{name[:3]}~")
+    assert complete("{filename}", name, "c/S2A") == found[1]
     assert complete("{filename}", name, "c/other") == name
 
 
 def test_a_name_that_is_the_documents_in_one_item_is_free_in_another():
     layout = Layout.parse("{collection}/{item}/{key}")
-    names = [layout.for_item(ItemId("c", item), {}).path("b.json", "").name for item in "aba"]
+    names = [layout.for_item(ItemId("c", item), {}).path("b.json", "")[1] for item in "aba"]
     assert [name == "b.json" for name in names] == [True, False, True]
 
 
@@ -143,9 +143,10 @@ VALUES = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_
 def test_no_value_adds_or_leaves_a_directory(template, values, late):
     collection, item, key, prop, filename = values
     layout = Layout.parse(template + "{filename}" if late else template)
-    found = layout.for_item(ItemId(collection, item), {"properties": {"p": prop}}).path(key, ".tif")
-    name = complete(found.name_template, filename, found.directory) if late else found.name
-    segments = [*found.directory.split("/"), name] if found.directory else [name]
+    place = layout.for_item(ItemId(collection, item), {"properties": {"p": prop}})
+    directory, name, name_template = place.path(key, ".tif")
+    name = complete(name_template, filename, directory) if late else name
+    segments = [*directory.split("/"), name] if directory else [name]
     assert len(segments) == template.count("/") + 1
     for segment in segments:
         assert segment not in ("", ".", "..")
@@ -159,5 +160,5 @@ def test_any_text_is_a_layout_or_a_usage_error(template):
         layout = Layout.parse(template)
     except UsageError:
         return
-    directory = layout.for_item(ItemId("c", "i"), {}).path("k", "").directory
+    directory, *_ = layout.for_item(ItemId("c", "i"), {}).path("k", "")
     assert directory.count("/") == max(template.count("/") - 1, 0)

@@ -33,6 +33,7 @@ def plan(
         item_href=None,
         page_url=None,
         layout=Layout.parse(layout),
+        selection=Selection(),
         asset_filter=AssetFilter(Selection()),
         listings={"data": listing},
     )

@@ -127,11 +127,9 @@ def page(names: list[Any], following: object = None, **members: Any) -> dict[str
 EVERYTHING = Selection()
 
 
-def pages_of(
-    source: Source, size: int = 1000, selection: Selection = EVERYTHING, notices: list[Notice] | None = None
-) -> list[Page]:
+def pages_of(source: Source, size: int = 1000, selection: Selection = EVERYTHING) -> list[Page]:
     """Walk a source to its end, with pages of `size` items."""
-    received = notices if notices is not None else []
+    received = list[Notice]()
 
     async def walk() -> list[Page]:
         return [

@@ -229,7 +229,6 @@ def test_a_search_that_ignores_the_collections_adds_no_items(url, selection, war
             Selection(bbox=(0, 0, 3, 1), datetime="2020-01-05T00:00:00Z/.."),
             [("no-collection", "?bbox=2,0,8,1&datetime=2020-01-05T00:00:00Z/..")],
         ),
-        (f"{API}/search?ids=a_3", Selection(bbox=(0, 0, 3, 1)), [("no-collection", "?ids=a_3")]),
     ],
 )
 def test_a_search_url_starts_at_each_of_its_collections(url, selection, starts):

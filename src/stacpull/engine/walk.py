@@ -50,7 +50,6 @@ from stacpull.models import (
 from stacpull.planning.hrefs import item_of, self_href, source_links
 from stacpull.planning.item_plan import (
     NO_COLLECTION,
-    AssetOptions,
     KeepsAssets,
     id_of,
     is_newer,
@@ -237,7 +236,6 @@ class Walk:
         self._matched = matched
         self._page_size = PageSize.requested(task.options.page_size)
         self._layout = Layout.parse(task.options.layout)
-        self._asset_options = AssetOptions(selection.prefer, selection.include_pages)
         self._items = compile_items(selection)
         self._assets = assets or AssetFilter(selection)
         self._lookups = Lookups(source, network, selection)
@@ -471,7 +469,7 @@ class Walk:
                 batch.unread.append(Unread(item_id.collection, item_id.item, failure))
                 continue
             base = self_href(document, local=True)
-            planned = plan_collection(item_id.collection, document, base=base, options=self._asset_options)
+            planned = plan_collection(item_id.collection, document, base=base, selection=self._selection)
             if planned.assets or planned.problems:
                 batch.items.append(planned)
 
@@ -491,9 +489,9 @@ class Walk:
             item_href=item_href,
             page_url=page_url,
             layout=self._layout,
+            selection=self._selection,
             asset_filter=self._assets,
             parent=parent,
-            options=self._asset_options,
             item_assets=item_assets,
             listings=listings,
         )

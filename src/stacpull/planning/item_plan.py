@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -28,6 +28,9 @@ from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.names import COLLECTION_FILE, document_name, safe_segment
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
 from stacpull.urls import is_local
+
+if TYPE_CHECKING:
+    from stacpull.selection import Selection
 
 NO_COLLECTION: Final = "no-collection"
 """The collection of items without one whose source has none either."""
@@ -53,11 +56,6 @@ class KeepsAssets(Protocol):
     def keeps(self, key: str, asset: Json, /) -> bool: ...
 
 
-class AssetOptions(msgspec.Struct, frozen=True):
-    prefer: tuple[str, ...] = ()
-    include_pages: bool = False
-
-
 def plan_item(
     item: Json,
     item_id: ItemId,
@@ -65,9 +63,9 @@ def plan_item(
     item_href: str | None,
     page_url: str | None,
     layout: Layout,
+    selection: Selection,
     asset_filter: KeepsAssets,
     parent: ItemId | None = None,
-    options: AssetOptions = AssetOptions(),  # noqa: B008 - immutable
     item_assets: Mapping[str, Any] = _NOTHING,
     listings: Mapping[str, Listing | Failure] = _NOTHING,
 ) -> PlannedItem:
@@ -79,7 +77,7 @@ def plan_item(
     """
     href = self_href(item, local=is_local(item_href or page_url)) or item_href
     own_layout = layout.for_item(item_id, item, parent)
-    plan = _ItemPlan(own_layout, asset_filter.keeps, href or page_url, options, item_assets, listings)
+    plan = _ItemPlan(own_layout, asset_filter.keeps, href or page_url, selection, item_assets, listings)
     plan.add(item)
     return PlannedItem(
         item_id,
@@ -95,10 +93,10 @@ def plan_item(
     )
 
 
-def plan_collection(name: str, document: Json, *, base: str | None, options: AssetOptions) -> PlannedItem:
+def plan_collection(name: str, document: Json, *, base: str | None, selection: Selection) -> PlannedItem:
     """Plan a collection's own assets, unfiltered. `updated` is top-level (STAC 1.1) or in `properties`."""
     item_id = ItemId(name, OF_COLLECTION)
-    plan = _ItemPlan(_BESIDE_ITEMS.for_item(item_id, document), None, base, options, _NOTHING, _NOTHING)
+    plan = _ItemPlan(_BESIDE_ITEMS.for_item(item_id, document), None, base, selection, _NOTHING, _NOTHING)
     plan.add(document)
     return PlannedItem(
         item_id,
@@ -115,7 +113,7 @@ class _ItemPlan(msgspec.Struct):
     layout: ItemLayout
     keeps: Callable[[str, Json], bool] | None
     base: str | None
-    options: AssetOptions
+    selection: Selection
     item_assets: Mapping[str, Any]
     listings: Mapping[str, Listing | Failure]
     assets: list[Asset] = []
@@ -150,7 +148,7 @@ class _ItemPlan(msgspec.Struct):
 
     def _add_each(self, assets: Json) -> None:
         keeps, path_of, listings, planned = self.keeps, self.layout.path, self.listings, self.assets
-        prefer, templates = self.options.prefer, self.item_assets
+        prefer, templates = self.selection.prefer, self.item_assets
         for key, asset in assets.items():
             whole = described(asset, templates.get(key)) if templates else asset
             if keeps is not None and key not in listings and not keeps(key, whole):
@@ -172,7 +170,7 @@ class _ItemPlan(msgspec.Struct):
                 self.excluded += [f"{key}/{name}" for name in listing.left_out]
                 planned += objects(key, href, listing, self.layout, self.keys.get(key, ()))
                 continue
-            if kind is AssetKind.PAGE and not self.options.include_pages:
+            if kind is AssetKind.PAGE and not self.selection.include_pages:
                 self.pages.append(key)
                 continue
             own = asset_href(asset, self.base) if prefer else href  # --prefer does not change names

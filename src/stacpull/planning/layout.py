@@ -47,12 +47,6 @@ class Field(NamedTuple):
 Segment = tuple[str | Field, ...]
 
 
-class AssetPath(NamedTuple):
-    directory: str
-    name: str | None
-    name_template: str | None
-
-
 class Layout(msgspec.Struct, frozen=True, eq=False):
     template: str
     segments: tuple[Segment, ...]
@@ -133,7 +127,8 @@ class ItemLayout(msgspec.Struct, frozen=True):
     late: bool
     names: Recent[tuple[str, str], str] | None
 
-    def path(self, key: str, ext: str) -> AssetPath:
+    def path(self, key: str, ext: str) -> tuple[str, str | None, str | None]:
+        """Return the directory of an asset, and its name, or the template of a name that is not known yet."""
         directory = self.directory
         if directory is None:
             directory = "/".join([safe_segment(_fill(segment, key, ext)) for segment in self.directories])
@@ -143,13 +138,13 @@ class ItemLayout(msgspec.Struct, frozen=True):
                 late = isinstance(piece, Field) and piece.name == "filename"
                 text = str(piece) if late else _fill((piece,), key, ext)
                 template += text if late else text.replace("{", "{{").replace("}", "}}")
-            return AssetPath(directory, None, template)
+            return directory, None, template
         name = None if self.names is None else self.names.get((key, ext))
         if name is None:
             name = _name_in(directory, _fill(self.name, key, ext))
             if self.names is not None and len(key) <= LONGEST_KEY and not _may_be_document(name):
                 self.names[key, ext] = name
-        return AssetPath(directory, name, None)
+        return directory, name, None
 
 
 def _fill(segment: str | Segment, key: str, ext: str) -> str:

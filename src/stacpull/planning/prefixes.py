@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from stacpull.models import Asset, Failure, FailureKind, Json, path_in_dest
-from stacpull.planning.layout import ItemLayout, complete
+from stacpull.planning.layout import ItemLayout, final_name
 from stacpull.planning.names import fold, safe_segment, with_salted_hash
 from stacpull.urls import is_in_object_store
 
@@ -60,17 +60,14 @@ def keys_of(own: Collection[str], listings: Mapping[str, Listing | Failure]) -> 
 
 def objects(key: str, href: str, listing: Listing, layout: ItemLayout, keys: Sequence[str]) -> list[Asset]:
     prefix = as_prefix(href)
-    path = layout.path(key, "")
-    own = path.name
-    if own is None:
-        own = complete(path.name_template or "", prefix[:-1].rpartition("/")[2], path.directory)
-    root = path_in_dest(path.directory, own)
+    above, own, template = layout.path(key, "")
+    root = path_in_dest(above, final_name(own, template, prefix[:-1].rpartition("/")[2], above))
     steps = [listed.name.split("/") for listed in listing.objects]
-    above = {fold("/".join(step[: count + 1])) for step in steps for count in range(len(step) - 1)}
+    taken = {fold("/".join(step[: count + 1])) for step in steps for count in range(len(step) - 1)}
     assets = []
     for own_key, listed, step in zip(keys, listing.objects, steps, strict=True):
         *directories, name = map(safe_segment, step)
-        if fold(listed.name) in above:  # an object may have the same name as a directory, but a file cannot
+        if fold(listed.name) in taken:  # an object may have the same name as a directory, but a file cannot
             name = with_salted_hash(name, f"{key}/{listed.name}")
         directory = "/".join([root, *directories])
         assets.append(Asset(own_key, prefix + listed.name, directory, name, size=listed.size))

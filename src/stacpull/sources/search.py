@@ -83,12 +83,6 @@ class SearchEndpoint(NamedTuple):
     def fits(self, members: Json) -> bool:
         return self.body is not None or len(self.request(members).url) <= _LONG_URL
 
-    def less(self, url: str) -> SearchEndpoint:
-        """Return this endpoint without the members in the query of `url`: services accept each only once."""
-        names = {p.name for p in parameters(url)}
-        taken = names | (_PLACES if names & _PLACES else set())
-        return self._replace(takes=frozenset() if "ids" in names else self.takes - taken)
-
 
 def search_endpoint(root: str, collections: tuple[str, ...], api: Capabilities) -> SearchEndpoint:
     """Return the item search of the API at `root` in `collections` (empty: in all)."""
@@ -105,21 +99,20 @@ def search_endpoint(root: str, collections: tuple[str, ...], api: Capabilities) 
     return SearchEndpoint(url, frozenset(takes), body if api.post else None, as_json, frozenset(collections))
 
 
-def url_endpoint(url: str, api: Capabilities) -> SearchEndpoint:
-    """Return the search at a `…/search` URL. Its query is kept, and sent with GET."""
-    if not api.have("/item-search"):
-        return SearchEndpoint(url, frozenset())
-    return search_endpoint("", (), api._replace(post=False))._replace(url=url).less(url)
+def given_endpoint(url: str, api: Capabilities, *, is_search: bool) -> SearchEndpoint:
+    """Return the endpoint of a `…/search` URL, or of a collection's items (OGC API Features, 7.15).
 
-
-def items_endpoint(url: str, api: Capabilities) -> SearchEndpoint:
-    """Return the endpoint of a collection's items (OGC API Features, 7.15), less the query of `url`."""
+    Members in its query are not sent again: services accept each only once.
+    """
     takes = set[str]()
-    if api.have("/ogcapi-features-1/1.0/conf/core", "/ogcapi-features"):
+    if is_search and api.have("/item-search"):
+        takes |= search_endpoint("", (), api._replace(post=False)).takes
+    elif not is_search and api.have("/ogcapi-features-1/1.0/conf/core", "/ogcapi-features"):
         takes |= {"bbox", "datetime"}
-    if api.have("/ogcapi-features#sort"):
+    if not is_search and api.have("/ogcapi-features#sort"):
         takes.add("sortby")
-    return SearchEndpoint(url, frozenset(takes)).less(url)
+    names = {p.name for p in parameters(url)}
+    return SearchEndpoint(url, frozenset(takes - names - (_PLACES if names & _PLACES else set())))
 
 
 def members_of(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:

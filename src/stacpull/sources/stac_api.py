@@ -117,7 +117,7 @@ class ApiSource(Source):
             if searches:
                 endpoint = search.search_endpoint(self._api.root, (name,), api)
             else:
-                endpoint = (search.url_endpoint if self._api.search else search.items_endpoint)(url, api)
+                endpoint = search.given_endpoint(url, api, is_search=self._api.search)
             if having is None:
                 starts.append(self._narrowed(start, endpoint, search.members_of(narrow, endpoint), narrow))
             elif name in having:

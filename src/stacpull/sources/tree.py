@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 from stacpull.caches import LONGEST_KEY
 from stacpull.errors import SourceError, UsageError
-from stacpull.events import Notice
 from stacpull.json_values import list_or_empty
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
 from stacpull.net.json_reader import SMALL, ApiReader, Document
@@ -72,12 +71,11 @@ _Outcome = _Branch | Document | Failure
 
 async def _walk(
     reader: ApiReader, top: _Branch, collection: str, *, items: bool = True
-) -> AsyncGenerator[tuple[_Link, _Outcome | None]]:
+) -> AsyncGenerator[tuple[_Link, _Outcome]]:
     """Walk the links below a catalog: with their items depth first, else level by level.
 
-    Yields each link with its document, with the failure if that cannot be read, or with None if it leads to a
-    catalog that was already walked. The order depends only on the documents: links are read in batches of a
-    fixed size.
+    Yields each link with its document, or with the failure if that cannot be read; but none to a catalog that
+    was already walked. The order depends only on the documents: links are read in batches of a fixed size.
     """
     links, walked = [top.links(collection)], {hash(top.url)}  # the links of catalogs, the next ones last
     while links:
@@ -99,10 +97,10 @@ async def _walk(
             found = read.get(link.url) if isinstance(link.url, str) else link.url
             if found is _LARGE and isinstance(link.url, str):  # alone, because of its size
                 found = await _read(reader, link.url, None, items=items)
+            if found is None or (isinstance(found, _Branch) and hash(found.url) in walked):
+                continue
             if isinstance(found, _Branch):
-                if hash(found.url) in walked:
-                    found = None
-                elif link.depth < DEEPEST:
+                if link.depth < DEEPEST:
                     walked.add(hash(found.url))
                     below.insert(0, found.links(link.collection, link.depth + 1))
                 else:
@@ -167,7 +165,7 @@ class TreeSource(Source):
             raise UsageError(documents.no_collection(self.url, min(missing), names))
         return [WalkStart(name, PageRequest(self._urls[name])) for name in wanted]
 
-    async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
+    async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:  # noqa: ARG002 -- as in Source
         request = start.request
         root, self._root = self._root, None
         if root is None or request.url != self.url:
@@ -176,12 +174,9 @@ class TreeSource(Source):
         self._add(top)
         walk = _walk(self._reader, top, self._id)
         del root, top
-        items, unread, size, weight, unanswered, skipped = list[Json](), list[Unread](), 0, 0, 0, 0
+        items, unread, size, weight, unanswered = list[Json](), list[Unread](), 0, 0, 0
         async with aclosing(walk) as walked:
             async for link, found in walked:
-                if found is None:
-                    skipped += 1
-                    continue
                 failures = [found] if isinstance(found, Failure) else []
                 if isinstance(found, _Branch):
                     self._add(found)
@@ -210,9 +205,6 @@ class TreeSource(Source):
                     yield Page(request, items, request, None, size, unread=tuple(unread))
                     items, unread, size, weight = [], [], 0, 0
         yield Page(request, items, None, None, size, unread=tuple(unread))
-        if skipped:
-            text = f"{skipped} links lead to catalogs that were already walked; each is walked once."
-            on_notice(Notice("info", text))
 
     async def item(self, href: str) -> Json:
         return documents.located(*await documents.read_item(self._reader, href))
