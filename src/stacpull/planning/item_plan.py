@@ -133,8 +133,6 @@ class _ItemPlan(msgspec.Struct):
         elif assets is not None:
             text = "The item's `assets` is not an object."
             self.problems.append(("assets", Failure(FailureKind.ITEM, text)))
-        if len({(asset.directory, asset.name or asset.key) for asset in self.assets}) == len(self.assets):
-            return
         first: dict[tuple[str, str], Asset] = {}
         for asset in self.assets:
             place = asset.directory, asset.name or asset.key
