@@ -141,26 +141,21 @@ class BucketStore(BucketFiles):
         is_odd = not NO_NAMES.isdisjoint([file.name, *path.split("/")]) or "/" in file.name or "\0" in path
         if is_odd or len(key.encode("utf-8", "surrogatepass")) > _LONGEST_KEY:
             return Failure(FailureKind.NAME, f"{path!r} cannot be the name of an object.")
-        digests = {"sha256": b""}
-        if file.digest is not None:
-            known = recorded(file.digest)
-            digests[known.algorithm] = known.digest
-        size = -1
-        with destination_errors(self.staged.work):
-            for algorithm, digest in digests.items():
-                state = self.staged.state_of(file.part, algorithm=None if digest else algorithm)
-                size, digests[algorithm] = state.size or 0, digest or state.digest or b""
-        identity = self.staged.part_identity(file.part)
-        attributes = {DIGEST + name: digest.hex() for name, digest in digests.items()}
-        attributes[_PART] = str(identity[0] if identity else 0)
+        known = Checksum("sha256", b"") if file.digest is None else recorded(file.digest)
         self._lease.check()
         with destination_errors(self.staged.work):
+            state = self.staged.state_of(file.part, algorithm=None if known.digest else known.algorithm)
+            digest, identity = known.digest or state.digest or b"", self.staged.part_identity(file.part)
+            attributes = {
+                DIGEST + known.algorithm: digest.hex(),
+                _PART: str(identity[0] if identity else 0),
+            }
             is_stored = self.objects.put(
                 path, self.staged.path / file.part, attributes, create=not file.may_replace
             )
         if not is_stored:
             there = self.objects.find(path)
-            if there is None or (there.size, _stated(there, "sha256")) != (size, digests["sha256"]):
+            if there is None or (there.size, _stated(there, known.algorithm)) != (state.size, digest):
                 return foreign_file(path)
         self.staged.drop_part(file.part)
         return None

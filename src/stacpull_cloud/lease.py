@@ -133,10 +133,21 @@ class Lease:
         """Return True if a killed run held it."""
         location, newest = self._objects.location, _newest(self._objects)
         if newest is not None:
-            self._judge(newest)
-            self.continues = newest.holder.generation != location.generation
-            self.generation = max(newest.holder.generation, location.generation)
-            self.mirror = newest.holder.mirror
+            holder = newest.holder
+            other = f"{holder.work} on {holder.host}"
+            if location.generation and holder.mirror != location.mirror:
+                raise DestinationError(
+                    f"{location.url} belongs to the mirror whose ledger is in {other}, and the ledger here "
+                    "is that of another mirror: use an empty directory as --work, which continues from the "
+                    "copy in the bucket."
+                )
+            if holder.place != self._about.place:
+                self.before = other
+                if holder.held and not location.break_lock:
+                    self._refuse_if_recent(newest, other)
+            self.continues = holder.generation != location.generation
+            self.generation = max(holder.generation, location.generation)
+            self.mirror = holder.mirror
         elif not location.generation and self._objects.find("catalog.json") is not None:
             raise DestinationError(
                 f"{location.url} contains a catalog.json that stacpull did not write: choose another prefix."
@@ -146,29 +157,16 @@ class Lease:
             raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
         return newest is not None and newest.holder.held
 
-    def _judge(self, newest: _Record) -> None:
-        holder, location = newest.holder, self._objects.location
-        other = f"{holder.work} on {holder.host}"
-        if location.generation and holder.mirror != location.mirror:
-            raise DestinationError(
-                f"{location.url} belongs to the mirror whose ledger is in {other}, and the ledger here is "
-                "that of another mirror: use an empty directory as --work, which continues from the copy "
-                "in the bucket."
-            )
-        if holder.place == self._about.place:
-            return
-        age = SECONDS
-        if holder.held and not location.break_lock:
-            self._objects.put(_CLOCK_OBJECT, b"", {}, create=False)
-            now = self._objects.find(_CLOCK_OBJECT)
-            age = 0.0 if now is None else (now.modified - newest.modified).total_seconds()
+    def _refuse_if_recent(self, newest: _Record, other: str) -> None:
+        self._objects.put(_CLOCK_OBJECT, b"", {}, create=False)
+        now = self._objects.find(_CLOCK_OBJECT)
+        age = 0.0 if now is None else (now.modified - newest.modified).total_seconds()
         if age < SECONDS:
             raise DestinationError(
-                f"Another run is writing to {location.url}, with its ledger in {other}: wait for it, or stop "
-                f"it first. If it was killed, try again in {SECONDS - age:.0f} seconds, or use "
-                "--break-lock."
+                f"Another run is writing to {self._objects.location.url}, with its ledger in {other}: wait "
+                f"for it, or stop it first. If it was killed, try again in {SECONDS - age:.0f} seconds, or "
+                "use --break-lock."
             )
-        self.before = other
 
     def _keep(self) -> None:
         while not self._ended.wait(SECONDS / 4):

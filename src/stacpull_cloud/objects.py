@@ -284,30 +284,22 @@ class Service:
     def __init__(self, location: BucketLocation, *, is_signed: bool = True) -> None:
         self._location = location
         self._is_signed = is_signed
-        self._making = threading.Lock()
         self._aws = AwsCredentials(
             AwsSettings(location.region, location.endpoint_url, location.profile),
             allow_instance_metadata=location.metadata,
         )
 
-    @property
-    def store(self) -> Any:
-        with self._making:
-            return self._store
-
     @cached_property
-    def _store(self) -> Any:
+    def store(self) -> Any:
         location = self._location
         host = urlsplit(location.endpoint_url or "").hostname
-        addresses: set[str] = set()
         with suppress(OSError):  # the request says so
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
-            addresses.update(str(one[4][0]) for one in found)
-        for address in addresses:
-            if (reason := refused_always(address)) is not None:
-                raise DestinationError(
-                    f"The endpoint of {location.url} is {host}, which is never connected to: it is {reason}."
-                )
+            for *_, address in socket.getaddrinfo(host, None) if host else ():
+                if (reason := refused_always(str(address[0]))) is not None:
+                    raise DestinationError(
+                        f"The endpoint of {location.url} is {host}, which is never connected to: it is "
+                        f"{reason}."
+                    )
         made, how = {"s3": self._s3, "gs": self._google, "az": self._azure}[location.scheme]()
         url = str(how.get("endpoint") or how.get("base_url") or "https://")
         once = {"max_retries": 0}

@@ -129,21 +129,19 @@ class DaskPlaces:
         while True:
             addresses = await self._addresses()
             is_late = self._clock.monotonic() - since > _PATIENCE and not self._taken
-            if addresses is None:
-                if is_late:
-                    address = self._options.dask or "of the client"
-                    raise WorkerError(
-                        f"The Dask scheduler {address} no longer responds: "
-                        "resume when it is back, or without --dask."
-                    )
-            else:
-                for gone in self._refused.keys() - addresses:
-                    del self._refused[gone]
+            if addresses is None and is_late:
+                address = self._options.dask or "of the client"
+                raise WorkerError(
+                    f"The Dask scheduler {address} no longer responds: "
+                    "resume when it is back, or without --dask."
+                )
+            if addresses is not None:
+                self._refused = {one: why for one, why in self._refused.items() if one in addresses}
                 if free := addresses - self._refused.keys() - self._taken:
                     address = min(free)
                     self._taken.add(address)
                     return DaskPlace(address, self._client, self._calling)
-                if is_late and addresses and not addresses - self._refused.keys():
+                if is_late and addresses and addresses == self._refused.keys():
                     raise self._refused[min(addresses)]
             await self._clock.sleep(_LOOK)
 

@@ -136,8 +136,20 @@ class DaskWorkers:
         self._news.set()
 
     async def _run_workers(self) -> None:
-        count = min(await self._places.count(), self._run.network.per_host)
-        settings = self._settings(count)
+        options, network, selection = self._run.options, self._run.network, self._run.spec.selection
+        count = min(await self._places.count(), network.per_host)
+        share = attrs.evolve(
+            options,
+            dask=None,
+            dask_client=None,
+            dashboard_token=None,
+            per_host=network.per_host // count,
+            concurrency=options.concurrency and max(1, options.concurrency // count),
+            limit_rate=options.limit_rate / count,
+            requests_per_second=options.requests_per_second / count,
+        )
+        place = self._bucket, share, network.addresses, str(self._work.absolute()), ""
+        settings = WorkerSettings(network.address, *place, selection.prefer, selection.clip)
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(self._keep(settings)) for _ in range(count)]
             keeping.append(group.create_task(self._reserve()))
@@ -156,22 +168,6 @@ class DaskWorkers:
                 await asyncio.wait([w.channel.lost for w in self._workers], timeout=_GRACE_WITHOUT_JOBS)
             for task in keeping:
                 task.cancel()
-
-    def _settings(self, count: int) -> WorkerSettings:
-        options, selection = self._run.options, self._run.spec.selection
-        share = attrs.evolve(
-            options,
-            dask=None,
-            dask_client=None,
-            dashboard_token=None,
-            per_host=self._run.network.per_host // count,
-            concurrency=options.concurrency and max(1, options.concurrency // count),
-            limit_rate=options.limit_rate / count,
-            requests_per_second=options.requests_per_second / count,
-        )
-        network, work = self._run.network, str(self._work.absolute())
-        place = self._bucket, share, network.addresses, work, ""
-        return WorkerSettings(network.address, *place, selection.prefer, selection.clip)
 
     async def _keep(self, settings: WorkerSettings) -> None:
         while not self._stopping:

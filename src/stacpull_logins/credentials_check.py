@@ -44,7 +44,14 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
     if url is None:
         urls = tuple(tried for tried in profile.check if _is_covered(tried, profile, options))
     else:
-        urls = (_chosen(url, profile, options),)
+        head, mark, query = url.partition("?")
+        plain = cut_url(head) + mark + query  # without a login of its own, which would be used instead
+        if not is_address(plain, web=False):
+            raise UsageError("--url must be like https://host/path or s3://bucket/key.")
+        if not _is_covered(plain, profile, options):
+            where = f"for {host_of(plain)}" if is_web(plain) else f"for {scheme_of(plain)}:// URLs"
+            raise UsageError(f"The profile {profile.name} has no login {where}: the check would use none.")
+        urls = (plain,)
     place = SourceAddress(next(iter(urls), ""), {}, {}, ())
     async with open_network(place, options, policy=_POLICY) as network:
         tokens = [] if network.logins is None else await network.logins.prove()
@@ -54,18 +61,6 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
     if not urls and not tokens:
         raise UsageError(f"The profile {profile.name} has no URL to check: give --url URL.")
     return CredentialsCheck(profile.name, (*(f"a token of {host}" for host in tokens), *shown))
-
-
-def _chosen(url: str, profile: FilledProfile, options: Options) -> str:
-    """Return the user's URL without its own login, which would be used instead of the profile's."""
-    head, mark, query = url.partition("?")
-    plain = cut_url(head) + mark + query
-    if not is_address(plain, web=False):
-        raise UsageError("--url must be like https://host/path or s3://bucket/key.")
-    if not _is_covered(plain, profile, options):
-        where = f"for {host_of(plain)}" if is_web(plain) else f"for {scheme_of(plain)}:// URLs"
-        raise UsageError(f"The profile {profile.name} has no login {where}: the check would use none.")
-    return plain
 
 
 def _is_covered(url: str, profile: FilledProfile, options: Options) -> bool:

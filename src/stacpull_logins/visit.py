@@ -137,17 +137,18 @@ class VisitLogin(Login):
     """The cookies of all data hosts of one login host."""
 
     def __init__(self, visit: Visit, logins: Logins, names: tuple[str, ...]) -> None:
-        self._clock = logins.clock
         self._visit = visit
         self._logins = logins
         self._names = " and ".join(names)
         self._cookies = Cookies()
-        self._sessions: dict[str, _HostSession] = {}
+        self._sessions = defaultdict[str, _HostSession](
+            lambda: _HostSession(FailureMemory(logins.clock, TransferError))
+        )
         self._logging_in = asyncio.Lock()
         self._failures = FailureMemory(logins.clock)
 
     async def attach(self, request: Request) -> Attached:
-        logins = self._session(request.url).logins
+        logins = self._sessions[host_of(request.url)].logins
         return Attached(self._with_cookies(request), logins)
 
     def is_final(self, response: Response) -> bool:
@@ -156,7 +157,7 @@ class VisitLogin(Login):
 
     async def resolved(self, url: str, held: object, response: BufferedResponse) -> BufferedResponse | None:
         """Log in, unless another task has meanwhile done so or failed."""
-        session = self._session(url)
+        session = self._sessions[host_of(url)]
         async with self._logging_in:
             if session.logins != held:
                 return None
@@ -171,12 +172,12 @@ class VisitLogin(Login):
             return None
 
     def accepted(self, url: str, held: object) -> None:
-        session = self._session(url)
+        session = self._sessions[host_of(url)]
         session.is_accepted = session.is_accepted or (held == session.logins and session.logins > 0)
 
     def refused_again(self, url: str) -> None:
         """Raise a refusal. If the last login was not accepted either, the next one waits a minute."""
-        session, host = self._session(url), host_of(url)
+        session, host = self._sessions[host_of(url)], host_of(url)
         message = f"{host} requires another login right after one"
         if session.logins == 1 and not session.is_accepted:
             with self._failures.guard():
@@ -186,12 +187,6 @@ class VisitLogin(Login):
             # the session has ended, or the account may not read this one asset
             status = int(HTTPStatus.FORBIDDEN)
             raise TransferError(Failure(FailureKind.REFUSED, f"{message}.", status, host))
-
-    def _session(self, url: str) -> _HostSession:
-        host = host_of(url)
-        if host not in self._sessions:
-            self._sessions[host] = _HostSession(FailureMemory(self._clock, TransferError))
-        return self._sessions[host]
 
     def _is_login(self, url: str) -> bool:
         return self._visit.login_host.covers(*origin_of(url))
