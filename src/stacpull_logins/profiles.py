@@ -69,13 +69,6 @@ class LoginTable(msgspec.Struct, frozen=True):
         return self.kind.netrc_hosts(self.values, self.hosts)
 
 
-class S3Table(msgspec.Struct, frozen=True):
-    options: Mapping[str, object] = msgspec.field(default_factory=dict)
-    """Fields of `S3Options`."""
-    keys: tuple[str, ...] = ()
-    """The names of the variables for the access key and the secret key."""
-
-
 class Profile(msgspec.Struct, frozen=True):
     name: str
     path: Path
@@ -84,7 +77,10 @@ class Profile(msgspec.Struct, frozen=True):
     """The most requests at once that its service accepts."""
     check: tuple[str, ...] = ()
     logins: tuple[LoginTable, ...] = ()
-    s3: S3Table | None = None
+    s3: Mapping[str, object] | None = None
+    """Fields of `S3Options`."""
+    s3_keys: tuple[str, ...] = ()
+    """The names of the variables for the access key and the secret key."""
 
 
 class ProfileState(msgspec.Struct, frozen=True):
@@ -131,11 +127,11 @@ def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
 def _read(path: Path) -> Profile:
     entries = _known(read_entries(path), (*_PLAIN, "login", "s3"))
     logins = tuple(map(_login, _inside(entries["login"]))) if "login" in entries else ()
-    s3 = _s3(entries["s3"]) if "s3" in entries else None
+    s3, s3_keys = _s3(entries["s3"]) if "s3" in entries else (None, ())
     if not logins and s3 is None:
         raise UsageError(f"{path}: a profile has [login.NAME] or [s3].")
     plain = {name.replace("-", "_"): entries[name].read(_PLAIN[name]) for name in _PLAIN if name in entries}
-    return Profile(path.stem, path, logins=logins, s3=s3, **plain)
+    return Profile(path.stem, path, logins=logins, s3=s3, s3_keys=s3_keys, **plain)
 
 
 def _login(table: TomlEntry) -> LoginTable:
@@ -172,7 +168,7 @@ def _login(table: TomlEntry) -> LoginTable:
     return LoginTable(table.key, cls, entries["hosts"].read(_hosts), table.where, values)
 
 
-def _s3(table: TomlEntry) -> S3Table:
+def _s3(table: TomlEntry) -> tuple[Mapping[str, object], tuple[str, ...]]:
     entries = _known(_inside(table), (*_S3_OPTIONS, *_S3_KEYS))
     keys = [entries[name] for name in _S3_KEYS if name in entries]
     if len(keys) == 1:
@@ -185,7 +181,7 @@ def _s3(table: TomlEntry) -> S3Table:
         for name, read in _S3_OPTIONS.items()
         if name in entries
     }
-    return S3Table(options, tuple(VARIABLE.findall(entry.value)[0] for entry in keys))
+    return options, tuple(VARIABLE.findall(entry.value)[0] for entry in keys)
 
 
 def _inside(table: TomlEntry) -> list[TomlEntry]:
@@ -242,7 +238,7 @@ _S3_KEYS = ("access-key", "secret-key")
 def filled(profile: Profile, environ: Mapping[str, str]) -> FilledProfile:
     netrc = Netrc(environ)
     logins = tuple(login for table in profile.logins for login in _logins(table, environ, netrc))
-    has_s3 = profile.s3 is not None and all(map(environ.get, profile.s3.keys))
+    has_s3 = profile.s3 is not None and all(map(environ.get, profile.s3_keys))
     if not logins and not has_s3:
         if netrc.problem:
             raise UsageError(netrc.problem)
@@ -275,7 +271,7 @@ def missing(profile: Profile) -> str:
         for table in profile.logins
     ]
     if profile.s3 is not None:
-        ways.append(profile.s3.keys or ("AWS credentials, as the AWS tools find them",))
+        ways.append(profile.s3_keys or ("AWS credentials, as the AWS tools find them",))
     if () in ways:
         return "nothing"
     return "set " + ", or ".join(dict.fromkeys(" and ".join(way) for way in ways))
@@ -292,7 +288,7 @@ def _state(path: Path, environ: Mapping[str, str]) -> ProfileState:
     except UsageError as problem:
         return ProfileState(path.stem, path=str(path), problem=str(problem))
     hosts = [(f"*.{p.host}" if p.any_below else p.host) for login in profile.logins for p in login.hosts]
-    if profile.s3 is not None and (endpoint := profile.s3.options.get("endpoint_url")):
+    if profile.s3 is not None and (endpoint := profile.s3.get("endpoint_url")):
         hosts.append(host_of(str(endpoint)))
     named = tuple(dict.fromkeys(hosts))
     state = ProfileState(profile.name, profile.about, named, needs=missing(profile), path=str(path))
@@ -325,13 +321,13 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
     if profile is None:
         known = ", ".join(profile_names(variables))
         raise UsageError(f"There is no credential profile {name}; there are: {known}.")
-    s3: dict[str, Any] = {}
-    if (table := profile.s3) is not None:
-        unset = (None, False, (), "auto")
-        s3 = {name: value for name, value in table.options.items() if getattr(options.s3, name) in unset}
-        values = [variables.get(variable) for variable in table.keys]
-        if table.keys and all(values):
-            s3["keys"] = tuple(Secret(str(value)) for value in values)
+    unset = (None, False, (), "auto")
+    s3: dict[str, Any] = {
+        name: value for name, value in (profile.s3 or {}).items() if getattr(options.s3, name) in unset
+    }
+    values = [variables.get(variable) for variable in profile.s3_keys]
+    if values and all(values):
+        s3["keys"] = tuple(Secret(str(value)) for value in values)
     return attrs.evolve(
         options,
         filled_profile=filled(profile, variables),

@@ -2,8 +2,7 @@
 
 Token services have rate limits, so tasks share one request for a token. A token is renewed 120 seconds before
 it expires, or after half of its lifetime if that is less than 240 seconds: otherwise every request would
-renew it. Some services send tokens that have expired on arrival, or expire within a second. Such tokens are
-used for 10 seconds anyway: the clocks may differ, and the service must not be flooded.
+renew it. Every token is used for 10 seconds: the clocks may differ, and the service must not be flooded.
 
 A failure that stops the run is remembered, because waiting tasks wake up before the run has ended: a refusal
 permanently, since accounts get locked, and a temporary failure for a minute.
@@ -39,8 +38,7 @@ EARLY = 120.0
 """Seconds before its expiry at which a token is renewed."""
 PASSING = 60.0
 """Seconds for which a temporary failure of a service is remembered."""
-_EXPIRED_USE = 10.0
-_SHORTEST_LIFE = 1.0
+_LEAST_USE = 10.0
 _LONGEST_REPLY = 64 * 1024
 
 
@@ -105,8 +103,7 @@ class CachedToken(Generic[T]):
         if held is None:
             return None
         life = held.seconds
-        usable = max(life - EARLY, life / 2) if life >= _SHORTEST_LIFE else _EXPIRED_USE
-        return held if self._age() < usable else None
+        return held if self._age() < max(life - EARLY, life / 2, _LEAST_USE) else None
 
     async def _renewed(self) -> TimedToken[T]:
         with self._failures.guard():

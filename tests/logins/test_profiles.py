@@ -179,5 +179,5 @@ def test_the_documentation_lists_every_kind_key_and_shipped_profile() -> None:
         assert all(f"`{key}`" in rows[name] for key in keys_of(kind_class(name))), name
     for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}).values():
         needed = [name for login in profile.logins for name in login.variables]
-        needed += profile.s3.keys if profile.s3 else ()
+        needed += profile.s3_keys
         assert all(f"`{name}`" in rows[profile.name] for name in needed), profile.name
