@@ -401,10 +401,14 @@ class Service:
 
     def _google(self) -> tuple[Any, dict[str, Any]]:
         location = self._location
+        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or os.environ.get("GOOGLE_SERVICE_ACCOUNT")
         usual = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
-        has_own = any(map(os.environ.get, _GOOGLE_FILES)) or usual.is_file()  # which obstore finds, too
-        how: dict[str, Any] = {} if self._is_signed else {"skip_signature": True}
-        if self._is_signed and not (has_own or location.metadata):
+        how: dict[str, Any] = {}
+        if not self._is_signed:
+            how["skip_signature"] = True
+        elif named or usual.is_file():
+            how["application_credentials"] = named or str(usual)
+        elif not location.metadata:
             how = {"skip_signature": True, "credential_provider": _no_google_credentials}
         if location.endpoint_url:
             how["base_url"] = location.endpoint_url
@@ -424,15 +428,20 @@ class Service:
                 "use DEST as https://ACCOUNT.blob.core.windows.net/container/prefix."
             )
         how: dict[str, Any] = {"account_name": account}
-        client = all(map(os.environ.get, ("AZURE_CLIENT_ID", "AZURE_TENANT_ID")))
+        client = map(os.environ.get, ("AZURE_CLIENT_ID", "AZURE_TENANT_ID"))
+        proof = map(os.environ.get, ("AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"))
         if not self._is_signed:
             how["skip_signature"] = True
-        elif key := connection.get("AccountKey"):
+        elif key := connection.get("AccountKey") or os.environ.get("AZURE_STORAGE_ACCOUNT_KEY"):
             how["account_key"] = key
         elif sas := connection.get("SharedAccessSignature") or os.environ.get("AZURE_STORAGE_SAS_TOKEN"):
             how["sas_token"] = sas.lstrip("?")
-        elif not (client or location.metadata or any(map(os.environ.get, _AZURE_LOGINS))):
-            how["skip_signature"] = True  # else obstore, which finds the others, asks for metadata
+        elif all(client) and any(proof):
+            pass  # obstore finds them; without one of them it would ask for metadata
+        elif os.environ.get("AZURE_USE_AZURE_CLI"):
+            how["use_azure_cli"] = True
+        elif not location.metadata:
+            how["skip_signature"] = True
         own = connection.get("BlobEndpoint") if self._is_signed else None
         if endpoint := location.endpoint_url or own:
             how["endpoint"] = endpoint
@@ -444,16 +453,12 @@ def _no_google_credentials() -> NoReturn:
     raise ValueError(_NO_KEYS)
 
 
-_GOOGLE_FILES = ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT")
 _AZURE_KEYS = (
     "AZURE_STORAGE_ACCOUNT_KEY",
     "AZURE_STORAGE_SAS_TOKEN",
     "AZURE_CLIENT_SECRET",
     "AZURE_STORAGE_CONNECTION_STRING",
 )
-
-
-_AZURE_LOGINS = ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_USE_AZURE_CLI")
 
 
 def connection_string() -> dict[str, str]:
