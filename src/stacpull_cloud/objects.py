@@ -132,22 +132,23 @@ class Objects:
 
     def pages(self, directory: str = "") -> Iterator[list[Found]]:
         prefix = self.key(directory + "/" if directory else "")
-        listing: Iterator[Any] | None = None
-        last: str | None = None
+        listing: list[Iterator[Any]] = []
+        last = ""
 
         def page(store: Any) -> Any:
-            nonlocal listing
-            if listing is None:  # at first, and after a failure
-                listing = iter(obstore.list(store, prefix or None, offset=last, chunk_size=1000))
+            if not listing:  # again from the start after a failure: Azure has no listing after a key
+                listing.append(iter(obstore.list(store, prefix or None, chunk_size=1000)))
             try:
-                return next(listing, ())
+                return next(listing[0], ())
             except BaseException:
-                listing = None
+                listing.clear()
                 raise
 
         while listed := self._send("list", directory, page):
-            last = listed[-1]["path"]
-            yield [self._found(one) for one in listed if not one["path"].endswith("/")]
+            new = [one for one in listed if one["path"] > last]
+            last = max(last, listed[-1]["path"])
+            if new:
+                yield [self._found(one) for one in new if not one["path"].endswith("/")]
 
     def directory(self, directory: str) -> tuple[list[str], list[str]]:
         prefix = self.key(directory + "/" if directory else "")
