@@ -142,7 +142,6 @@ class BucketStore(BucketFiles):
         if is_odd or len(key.encode("utf-8", "surrogatepass")) > _LONGEST_KEY:
             return Failure(FailureKind.NAME, f"{path!r} cannot be the name of an object.")
         known = Checksum("sha256", b"") if file.digest is None else recorded(file.digest)
-        self._lease.check()
         with destination_errors(self.staged.work):
             state = self.staged.state_of(file.part, algorithm=None if known.digest else known.algorithm)
             digest, identity = known.digest or state.digest or b"", self.staged.part_identity(file.part)
@@ -150,6 +149,7 @@ class BucketStore(BucketFiles):
                 DIGEST + known.algorithm: digest.hex(),
                 _PART: str(identity[0] if identity else 0),
             }
+            self._lease.check()
             is_stored = self.objects.put(
                 path, self.staged.path / file.part, attributes, create=not file.may_replace
             )
