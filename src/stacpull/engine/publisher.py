@@ -64,7 +64,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
 
     def __post_init__(self) -> None:
         self.db, self.store = self.workspace.db, self.workspace.destination
-        self.counters: Mapping[str, int | None] = self.run.counters
+        self.refresh_counters()
         self.area = runs.area_of(self.db, self.run.id)
         self.adopting = self.run.kept.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
         """True to adopt an existing file with the name of an asset, if it has the asset's content."""

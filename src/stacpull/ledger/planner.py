@@ -510,29 +510,24 @@ def _updated(columns: str) -> str:
     return f" ON CONFLICT (id) DO UPDATE SET {values}"
 
 
+_ITEM_COLUMNS = ("id", *_ItemRow._fields[1:_OF_ITEM])
 _ITEMS = (
-    "SELECT c.name, i.id, i.hash, i.collection, i.name, i.parent, i.run, i.directory, i.href, i.updated, "
-    "i.walk, i.written, "
+    f"SELECT c.name, {', '.join(f'i.{name}' for name in _ITEM_COLUMNS)}, "
     f"EXISTS (SELECT 1 FROM failures WHERE item = i.id AND {runs.ITEM_FAILURE}) "
     f"FROM {ITEMS} WHERE i.hash {AMONG}"
 )
-_INTO_ITEMS = (
-    "INSERT INTO items"
-    "(id, hash, collection, name, parent, run, directory, href, updated, walk, written, remaining) VALUES "
-)
+_INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}, remaining) VALUES "
 _KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, remaining = 1"
+_ASSET_COLUMNS = ("id", *KnownAsset._fields[1:_OF_ASSET])
 _ASSETS = (
-    "SELECT a.id, a.item, a.key, a.state, a.generation, a.run, a.directory, a.name, a.sha256, a.etag, "
-    f"a.origin, a.stated, a.unchecked, a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, "
+    f"SELECT {', '.join(f'a.{name}' for name in _ASSET_COLUMNS)}, "
+    f"a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, "
     f"a.state = {Phase.FAILED} AND (EXISTS ({FAILED_IN_PASSING}) "
     "OR (o.stale AND (SELECT href FROM items WHERE id = a.item) IS NULL)) FROM assets a "
     f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {Phase.DONE} WHERE a.item {AMONG}"
 )
-_INTO_ASSETS = (
-    "INSERT INTO assets(id, item, key, state, generation, run, directory, name, sha256, etag, origin, "
-    "stated, unchecked) VALUES "
-)
-_KNOWN_ASSET = _updated("state, generation, run, directory, name, sha256, etag, origin, stated, unchecked")
+_INTO_ASSETS = f"INSERT INTO assets({', '.join(_ASSET_COLUMNS)}) VALUES "
+_KNOWN_ASSET = _updated(", ".join(_ASSET_COLUMNS[3:]))  # what follows its row, item and key
 _INTO_OPEN = (
     "INSERT OR REPLACE INTO open_assets(asset, href, stale, name, size, media_type, alternates, "
     "previous_digest) VALUES "

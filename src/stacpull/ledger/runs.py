@@ -65,7 +65,6 @@ class StoredRun(NamedTuple):
     source: str
     metadata: Literal["item", "ndjson", "none"]
     kept: Mapping[str, Any]
-    counters: Mapping[str, int | None]
 
 
 def decoded(text: str | bytes) -> dict[str, Any]:
@@ -142,7 +141,7 @@ def stored(db: sqlite3.Connection, run: int) -> StoredRun:
     query = "SELECT kind, source, fixed, kept FROM runs WHERE id = ?"
     kind, source, fixed, kept = db.execute(query, (run,)).fetchone()
     metadata = decoded(fixed).get("metadata", "item")
-    return StoredRun(run, kind, source, metadata, decoded(kept), counters(db, run))
+    return StoredRun(run, kind, source, metadata, decoded(kept))
 
 
 def last(db: sqlite3.Connection) -> Run | None:
