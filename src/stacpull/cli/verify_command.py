@@ -39,13 +39,10 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
             session.show(event)
         elif session.output.json:
             printing.json_line(event.to_json())
-        elif not session.output.quiet:
-            if event.what != "unknown":
-                session.show.aside(
-                    f"{event.what}: {event.path}: expected {event.expected}, found {event.found}"
-                )
-            elif how["strict"] or session.output.verbose:
-                session.show.aside(f"unknown: {event.path}: {event.found} that is not in the ledger")
+        elif not session.output.quiet and (
+            event.what != "unknown" or how["strict"] or session.output.verbose
+        ):
+            session.show.aside(f"{event.what}: {event.path}: expected {event.expected}, found {event.found}")
 
     report = session.run(
         lambda stop: verification.verify(
