@@ -42,7 +42,8 @@ def parse_instant(value: object) -> datetime | None:
     if not isinstance(value, str):
         return None
     try:
-        found = datetime.fromisoformat(value.strip().upper())  # it rejects a zone in lower case
+        # it accepts neither a zone in lower case nor a leap second (RFC 3339, 5.6 and 5.7)
+        found = datetime.fromisoformat(value.strip().upper().replace(":60Z", ":59Z"))
     except ValueError:
         return None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

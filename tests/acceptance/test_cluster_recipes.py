@@ -104,7 +104,7 @@ def test_a_job_array_makes_shards_that_join_to_the_whole(
     assert len(shards) == SHARDS
     done = sum(stacpull.status(shard).assets_done for shard in shards)
     joined, plain = tmp_path / "bigearthnet", tmp_path / "plain"
-    commands = example("clusters.md", "console", "## Several machines").splitlines()
+    commands = example("clusters.md", "console", "## Several machines without Dask").splitlines()
     links = "\n".join(line.removeprefix("$ ") for line in commands if line.startswith(("$ mkdir", "$ for")))
     names = " ".join(shard.name for shard in shards)
     linked = shell(links.replace("shard-1 shard-2", names), replica, tmp_path, forked_command)
