@@ -132,7 +132,7 @@ async def outcome_of(
     s3 = S3Transport(http, aws, S3Options(endpoint_url=origin, region="us-east-1"), clock=SystemClock())
     client = Client({"http": http, "https": http, "s3": s3}, gates, clock, source=origin)
     no_store = cast("Any", SimpleNamespace(staged=SimpleNamespace(part_identity=lambda _: None)))
-    shared = SharedDownloads(Fetcher(client, await opened_parts(directory)), no_store)
+    shared = SharedDownloads(Fetcher(client, await opened_parts(directory), clock=clock), no_store)
     retried: list[Failure] = []
     tools = TransferTools(shared, cast("Any", None), RetryPolicy(1, base=0.0), clock, retried.append)
     sink, queue = Sink(workers), JobQueue[Job]()

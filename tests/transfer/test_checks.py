@@ -182,28 +182,30 @@ def test_an_empty_etag_is_no_proof() -> None:
 
 
 NEWEST = "Mon, 01 Jan 2024 00:00:10 GMT"
+NOW = 1704067210.0  # that very moment
+DATES = [
+    (NEWEST, {"Date": NEWEST}, NOW + 3600, False),
+    (NEWEST, {"Date": "Mon, 01 Jan 2024 00:00:11 GMT"}, NOW, True),
+    (NEWEST, {"Date": "Mon, 01 Jan 2024 00:00:09 GMT"}, NOW + 3600, False),
+    (NEWEST, {}, NOW + 59, False),
+    (NEWEST, {}, NOW + 61, True),
+    (NEWEST, {"Date": "today"}, NOW + 59, False),
+    (NEWEST, {"Date": "today"}, NOW + 61, True),
+    ("lately", {"Date": NEWEST}, NOW, False),
+    ("lately", {}, NOW, False),
+]
 
 
 @pytest.mark.parametrize("etag", [None, 'W/"v1"', '"v1"'])
-@pytest.mark.parametrize(
-    ("modified", "headers", "strong"),
-    [
-        (NEWEST, {"Date": NEWEST}, False),
-        (NEWEST, {"Date": "Mon, 01 Jan 2024 00:00:11 GMT"}, True),
-        (NEWEST, {"Date": "Mon, 01 Jan 2024 00:00:09 GMT"}, False),
-        (NEWEST, {}, False),
-        (NEWEST, {"Date": "today"}, False),
-        ("lately", {"Date": NEWEST}, False),
-    ],
-)
-def test_an_ambiguous_date_is_not_a_validator(etag, modified, headers, strong):
-    found = provable(Validator(etag, modified), CIMultiDict(headers))
+@pytest.mark.parametrize(("modified", "headers", "now", "strong"), DATES)
+def test_an_ambiguous_date_is_not_a_validator(etag, modified, headers, now, strong):
+    found = provable(Validator(etag, modified), CIMultiDict(headers), now)
     assert found == Validator(etag, modified if strong else None)
     assert found.resumable is (strong or etag == '"v1"')
 
 
 def test_a_strong_etag_needs_no_date():
-    assert provable(Validator('"v1"'), CIMultiDict()) == Validator('"v1"')
+    assert provable(Validator('"v1"'), CIMultiDict(), NOW) == Validator('"v1"')
 
 
 @pytest.mark.parametrize(

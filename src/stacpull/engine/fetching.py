@@ -86,6 +86,7 @@ def open_pool(
         network.client,
         parts,
         checksum=checksum,
+        clock=network.clock,
         secrets=network.secrets,
         has_file=lambda job, stated: asyncio.to_thread(has_file, job, stated),
     )

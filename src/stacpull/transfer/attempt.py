@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from stacpull.clock import Clock, SystemClock
 from stacpull.digests import Hasher, digest_of, recorded
 from stacpull.models import Arrival, Checksum, FailureKind, Job, ResumePoint, Validator, VersionInDest
 from stacpull.net.bodies import DECODABLE, coding_of, decoded
@@ -64,6 +65,7 @@ class Fetcher(msgspec.Struct, eq=False):
     parts: FileParts
     small_limit: int = 1 << 20
     checksum: str | None = "sha256"
+    clock: Clock = msgspec.field(default_factory=SystemClock)
     secrets: Secrets = msgspec.field(default_factory=Secrets)
     has_file: Callable[[Job, Checksum | None], Awaitable[bool]] = _has_no_file
 
@@ -112,7 +114,7 @@ class Fetcher(msgspec.Struct, eq=False):
         return _with_recorded(job, checks.expected_checks(job.checksum, status, headers, is_s3=is_s3))
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
-        return checks.provable(self.without_secrets(validator_of(headers)), headers)
+        return checks.provable(self.without_secrets(validator_of(headers)), headers, self.clock.time())
 
     def without_secrets(self, validator: Validator) -> Validator:
         secrets = self.secrets

@@ -36,6 +36,7 @@ _SUFFIXES_OF_PAGES = frozenset(
 )
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
 _SNIFFED = 1024
+_LOCAL_CLOCK_MARGIN = 60.0  # seconds that the server's clock may differ from the local one
 
 
 class Check(NamedTuple):
@@ -156,10 +157,13 @@ def verdict(
     return "whole" if is_whole else "again"
 
 
-def provable(validator: Validator, headers: Mapping[str, str]) -> Validator:
-    """Return `validator` without its date if two versions may share that date (RFC 9110, 8.8.2.2)."""
+def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
+    """Return `validator` without its date if two versions may share that date (RFC 9110, 8.8.2.2).
+
+    A response without `Date` counts as sent at `now` (RFC 9110, 6.6.1), less the margin of the clocks.
+    """
     modified, sent = moment_of(validator.last_modified or ""), moment_of(headers.get("Date", ""))
-    is_strong = modified is not None and sent is not None and modified < sent
+    is_strong = modified is not None and modified < (now - _LOCAL_CLOCK_MARGIN if sent is None else sent)
     return validator if is_strong else validator._replace(last_modified=None)
 
 
