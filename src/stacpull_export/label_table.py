@@ -40,7 +40,7 @@ def export_labels(
     try:
         prefix.encode()
     except UnicodeEncodeError as error:
-        raise UsageError("The path of DEST is not UTF-8, which label tables cannot have.") from error
+        raise UsageError("The path of DEST is not UTF-8: a label table cannot contain it.") from error
     samples = Samples(contents, options, on_progress)
     classes = [Column(_class_column(name), "integer") for name in samples.classes]
     count = 0

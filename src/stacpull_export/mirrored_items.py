@@ -102,7 +102,7 @@ class MirrorContents:
             )
 
     def _in_files(self, row: CollectionRow, *, linked: bool, written: bool) -> Iterator[_Text]:
-        """Yield the items with JSON of their own; unless `written`, also those whose JSON is not there."""
+        """Yield the items with a JSON file; unless `written`, also those whose file does not exist."""
         for listed in views.item_names(self.db, row.row):
             if (listed.is_written or not written) and (linked or not listed.is_linked):
                 path = f"{listed.directory}/{item_document_name(ItemId(row.name, listed.name))}"

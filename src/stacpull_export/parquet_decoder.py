@@ -1,8 +1,8 @@
-"""Decodes a Parquet file of items (stac-geoparquet 1.0 and 1.1) in a process of its own.
+"""Decodes a Parquet file of items (stac-geoparquet 1.0 and 1.1) in a separate process.
 
-It gets a task on standard input (`parquet_source`), asks for bytes of the file and answers in frames: four
+It gets a task on standard input (`parquet_source`), requests bytes of the file and answers in frames: four
 bytes of length, then JSON. The memory limit stops decompression bombs. Row groups are skipped by statistics;
-the filters judge the rows.
+the filters of the selection check the rows.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class _WithoutPandas:
 
 
 def main() -> None:
-    """Do the task on standard input. The last answer is `{"end": true}` or `{"error": TEXT}`."""
+    """Run the task on standard input. The last answer is `{"end": true}` or `{"error": TEXT}`."""
     sys.meta_path.insert(0, _WithoutPandas())  # pyarrow would import it: 47 MB, and a fifth of a second
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))

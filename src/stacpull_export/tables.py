@@ -1,6 +1,6 @@
 """Writes a table to one file, atomically: Parquet, CSV or NDJSON, by the suffix of its name.
 
-A kill leaves the old file unchanged (`store.atomic`). Only one batch of rows is kept in memory.
+A kill leaves the old file unchanged (`store.staging.whole_file`). Only one batch of rows is kept in memory.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@
                 OUT/metadata.parquet: patch_id, labels (of 19), split, s1_name and the flags
 
 Files are hard links to those of the mirror, or copies where OUT is on another file system. The lists are
-written last: a tree that has them is complete. An export that is run again keeps the files that are there.
+written last: a tree that has them is complete. If an export is run again, it keeps the existing files.
 """
 
 from __future__ import annotations

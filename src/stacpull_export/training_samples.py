@@ -47,7 +47,7 @@ class TrainingSample(NamedTuple):
     files: tuple[SampleFile, ...]
     """Sorted by key."""
     split: str
-    """The name of the split that the item is in; empty without splits."""
+    """The name of the item's split; empty without splits."""
 
 
 class SampleOptions(NamedTuple):

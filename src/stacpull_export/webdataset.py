@@ -115,7 +115,7 @@ class _ShardWriter:
         self._on_progress = on_progress
 
     def write_split(self, split: str) -> None:
-        """Write the shards of one split; those that are there and complete are kept."""
+        """Write the shards of one split; existing complete ones are kept."""
         waiting = self._from(split, 0)
         number = taken = 0
         limits = self._most_bytes, self._most_samples, self._tar_size
@@ -137,7 +137,7 @@ class _ShardWriter:
         return islice((sample for sample in self._samples if sample.split == split), start, None)
 
     def _kept(self, name: str, split: str, group: _ShardSamples) -> _Shard | None:
-        """Return the shard that is there already, if it is complete and holds these samples."""
+        """Return the existing shard, if it is complete and contains these samples."""
         import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
 
         table, tar = self._out / f"{name}.parquet", self._out / name
@@ -349,6 +349,6 @@ def make_export_directory(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         if not (out / _MARKER).exists() and (foreign := next(out.iterdir(), None)):
             raise UsageError(
-                f"{out} holds {foreign.name}, which is not part of an export: name another directory."
+                f"{out} holds {foreign.name}, which is not part of an export: choose another directory."
             )
         (out / _MARKER).touch()

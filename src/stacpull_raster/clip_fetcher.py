@@ -1,6 +1,6 @@
 """`--clip`: one attempt at the tiles of a raster that are in the area. The header is read first.
 
-    header (`transfer.file_version`) ─▶ reads (`tiff.clipped_file`) ─▶ ranges, several at once ─▶ part
+    header (`ranged`) ─▶ reads (`clipped_file`) ─▶ ranges, several at once ─▶ part
 
 All ranges are of one version of the file. If the server sends no validator (ETag or date), the file is
 fetched whole. If the file changes in between, the received ranges are dropped and the attempt starts again,
@@ -12,7 +12,7 @@ no pixel in the area, the asset gets `FailureKind.OUTSIDE`, which is not an erro
 After a kill or a failed attempt, received ranges are not requested again if the server sends a strong ETag.
 The part has a digest of the URL, that ETag and the head of the clipped file as its validator. It is therefore
 not resumed after the source or the area has changed, and never as a part of the whole file. The item's
-checksum describes the whole file and cannot be compared; its size is compared with the one that the server
+checksum is of the whole file and cannot be compared; its size is compared with the one that the server
 states.
 """
 
