@@ -13,11 +13,12 @@ from stacpull.arguments import Geometry, TimeOrInterval
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import output_path
-from stacpull.engine.network import chosen_host, http_transport
+from stacpull.engine.network import http_transport
 from stacpull.engine.run_control import GRACE, unless_stopped
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError, cause, why_unreadable
 from stacpull.events import Listener, Notice
 from stacpull.filters.item_checks import parse_interval
+from stacpull.hosts import origin_of
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.retry import RetryPolicy
 from stacpull.selection import Selection
@@ -171,7 +172,7 @@ def _index(name: str | None, evalscript: str | Path | None) -> Index:
 
 @asynccontextmanager
 async def _hub(settings: HubSettings, options: Options) -> AsyncIterator[Hub]:
-    chosen = map(chosen_host, (settings.base_url, settings.token_url))
+    chosen = [origin_of(url).host for url in (settings.base_url, settings.token_url)]
     transport = http_transport(
         options, AddressPolicy(allow_private=options.allow_private_hosts, chosen=chosen)
     )

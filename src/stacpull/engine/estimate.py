@@ -217,8 +217,7 @@ class _Estimate:
             is_new = not self._primary.intersection([item.id]) and self._linked.add(item.id)
             self._source_items += is_new
             return is_new
-        if not self._primary.add(item.id):
-            return False
+        self._primary.add(item.id)
         was_linked = bool(self._linked.intersection([item.id]))
         self._matched += not item.of_collection
         self._source_items -= was_linked

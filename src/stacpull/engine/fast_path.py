@@ -1,7 +1,7 @@
-"""The fast path: assets whose requests are sent and answered in callbacks, without a task for each.
+"""The fast path: it sends requests and takes responses in callbacks, without a task for each asset.
 
-Gates, redirects, credentials, address rules and checks are those of the general path. It takes over all that
-is unusual, before a request that was not sent or with the response to one that was: the results are the same.
+It uses the gates, redirects, credentials, address rules and checks of the general path, and hands everything
+unusual over to it: an asset whose request was not sent yet, or a response that has begun to arrive.
 """
 
 from __future__ import annotations
@@ -58,7 +58,6 @@ class FastTransfer(msgspec.Struct, eq=False):
     download: Download
     origin: FastOrigin
     url: str
-    since: float  # when its first request was queued
     sent_at: float = 0.0
     hops: tuple[str, ...] = ()
     rewritten: Rewritten | None = None
@@ -177,7 +176,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         if answer is not None and self.rewritten is not None:
             answer = partial(self.rewritten.finish, self.request(), answer)
         self.answer = answer
-        self.pool.fetch(self.job, self, self.since)
+        self.pool.fetch(self.job, self)
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         shared = self.path.shared
@@ -222,7 +221,7 @@ class FastPath(msgspec.Struct, eq=False):
         download = None if origin is None else self.shared.start(job)
         if origin is None or download is None:
             return False
-        transfer = FastTransfer(self, pool, job, download, origin, href, origin.route.gate.now())
+        transfer = FastTransfer(self, pool, job, download, origin, href)
         if not origin.route.gate.admit(transfer):
             transfer.hand_over()
         return True
@@ -232,8 +231,6 @@ class FastPath(msgspec.Struct, eq=False):
         for connection in list(self.web.connections):
             if isinstance(connection.exchange, FastTransfer):
                 connection.close()
-        self.origins.clear()
-        self.last = None
 
     def forget(self, origin: FastOrigin) -> None:
         self.origins = {server: one for server, one in self.origins.items() if one is not origin}

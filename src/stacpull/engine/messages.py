@@ -65,11 +65,11 @@ class OperationResult(msgspec.Struct, tag=10, array_like=True):
 
 
 class Confirmed(msgspec.Struct, tag=11, array_like=True):
-    """Bodies of the oldest unconfirmed message are on the disk, or parts are published or planned."""
+    """What was done since the last confirmation."""
 
-    written: int
-    published: int = 0
-    counters: dict[str, int | None] = {}
+    written: int  # bodies on the disk, of the oldest `Arrivals` with bodies that is not confirmed
+    published: int = 0  # assets that were received, and now have their final names or have failed
+    counters: dict[str, int | None] = {}  # those of the run; empty if they are the same
 
 
 class Happened(msgspec.Struct, tag=13, array_like=True):
@@ -88,14 +88,9 @@ decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).d
 decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode
 
 
-def framed(message: msgspec.Struct) -> bytearray:
-    data = bytearray()
-    try:
-        _ENCODER.encode_into(message, data, LENGTH.size)
-    except UnicodeEncodeError:
-        data = bytearray(LENGTH.size) + encoded(message)
-    LENGTH.pack_into(data, 0, len(data) - LENGTH.size)
-    return data
+def framed(message: msgspec.Struct) -> bytes:
+    data = encoded(message)
+    return LENGTH.pack(len(data)) + data
 
 
 def encoded(value: Any) -> bytes:

@@ -136,7 +136,7 @@ class MirrorCall(NamedTuple):
         return self._replace(options=self.options.of_run({**kept, **self.options.kept}))
 
     async def open_workspace(self) -> Workspace:
-        """Open DEST in a thread. An error of the run precedes one of closing."""
+        """Open DEST in a thread. If both the run and closing DEST fail, the error of the run is raised."""
         loop, dest, on_event = asyncio.get_running_loop(), self.dest, self.on_event
 
         def on_silent(text: str) -> None:
@@ -214,12 +214,8 @@ class MirrorCall(NamedTuple):
 
 async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -> T:
     """Call a function in a thread, while the store process does not have the ledger open."""
-
-    def call() -> T:
-        with translated(ledger_path(workspace.destination.staged.work)):
-            return function(workspace.db)
-
-    return await asyncio.to_thread(call)
+    translates = translated(ledger_path(workspace.destination.staged.work))
+    return await asyncio.to_thread(translates(function), workspace.db)
 
 
 class MirrorRun:

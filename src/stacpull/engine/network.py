@@ -178,13 +178,9 @@ def http_transport(options: Options, policy: AddressPolicy) -> Transport:
 
 def _address_policy(address: SourceAddress, options: Options) -> AddressPolicy:
     """A SOURCE from a ledger is only trusted as an address or `localhost`: a name may now resolve to any."""
-    host = chosen_host(address.url)
+    host = origin_of(address.url).host
     is_chosen = address.named or literal_address(host) is not None
     endpoints = () if options.filled_profile is None else options.filled_profile.endpoints
     urls = [url for url in (options.s3.endpoint_url, *endpoints) if url]
-    chosen = [*([host] if is_chosen else []), *map(chosen_host, urls)]
+    chosen = [*([host] if is_chosen else []), *(origin_of(url).host for url in urls)]
     return AddressPolicy(allow_private=options.allow_private_hosts, chosen=chosen)
-
-
-def chosen_host(url: str) -> str:
-    return origin_of(url).host

@@ -15,6 +15,8 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
+
 from stacpull.digests import recorded
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs
@@ -27,27 +29,25 @@ from stacpull.store.staging import PASSING, CompletePartName, parse_complete_par
 from stacpull.system import boot_id
 
 
-class Recovery:
-    def __init__(
-        self, db: Connection, store: Store, *, checksum: str | None, is_stopped: Callable[[], bool] = never
-    ) -> None:
-        """`checksum`: the digest that complete parts get."""
-        boot, last = boot_id(), get(db, BOOT)
-        self._db = db
-        self._store = store
-        self._checksum = checksum
-        self._is_stopped = is_stopped
-        self._sync_failed = last == boot != store.staged.trusted_boot()
+class Recovery(msgspec.Struct, eq=False, dict=True):
+    db: Connection
+    store: Store
+    checksum: str | None  # the algorithm of the digests that complete parts get
+    is_stopped: Callable[[], bool] = never
+    complete: dict[int, Arrival] = {}
+    in_place: dict[int, Arrival] = {}
+    """Complete files that are not recorded as done, by asset: parts, and those with final names."""
+
+    def __post_init__(self) -> None:
+        boot, last = boot_id(), get(self.db, BOOT)
+        self.sync_failed = last == boot != self.store.staged.trusted_boot()
         """True if a sync failed: a sha256 proves nothing then."""
-        self._is_trusted = boot != "" and last == boot and not self._sync_failed
+        self.is_trusted = boot != "" and last == boot and not self.sync_failed
         """True if written under this boot and no sync failed. Otherwise a sha256 must prove each file."""
-        self.complete: dict[int, Arrival] = {}
-        self.in_place: dict[int, Arrival] = {}
-        """Complete files that are not recorded as done, by asset: parts, and those with final names."""
 
     def run(self) -> None:
-        db, staged = self._db, self._store.staged
-        if self._sync_failed:
+        db, staged = self.db, self.store.staged
+        if self.sync_failed:
             checkpoint(db)  # the log may have holes on the disk that the page cache hides
         parts = staged.list_parts()
         named = {part: found for part in parts if (found := parse_complete_part(part)) is not None}
@@ -60,7 +60,7 @@ class Recovery:
                 self.in_place[arrival.row] = arrival
             else:
                 lost.append(arrival.row)
-        for part, name in named.items() if not self._sync_failed else ():
+        for part, name in named.items() if not self.sync_failed else ():
             if name.row not in self.in_place and name.row not in self.complete:
                 proven = self._complete_part(part, name, digests.get(name.row))
                 if proven is not None:
@@ -71,7 +71,7 @@ class Recovery:
             if part.endswith(PASSING) and part not in kept:
                 staged.drop_part(part)
         staged.sweep_parts(
-            lambda row, generation: self._is_trusted and jobs.is_open(db, row, generation)  # or by `retry`
+            lambda row, generation: self.is_trusted and jobs.is_open(db, row, generation)  # or by `retry`
         )
         # from now on, files written under this boot can be trusted. The mark is written first: after a kill
         # in between, files are examined as after a reboot
@@ -79,8 +79,8 @@ class Recovery:
         put(db, BOOT, boot)
 
     def _digest(self, state_of: Callable[..., FileState], path: str, algorithm: str) -> bytes | None:
-        found = state_of(path, algorithm=algorithm, is_stopped=self._is_stopped)
-        if self._is_stopped():
+        found = state_of(path, algorithm=algorithm, is_stopped=self.is_stopped)
+        if self.is_stopped():
             raise InterruptedRunError("Interrupted.")
         return found.digest
 
@@ -89,14 +89,14 @@ class Recovery:
 
         With `has_part`, a file with the same content belongs to another program.
         """
-        store = self._store
+        store = self.store
         found = store.identity(arrival.directory, arrival.name)
         if found is None or found[1] != arrival.size:
             return False
         is_ours = found[0] == arrival.identity
-        if is_ours and self._is_trusted:
+        if is_ours and self.is_trusted:
             return True
-        if (is_ours or not has_part) and not self._sync_failed and arrival.digest is not None:
+        if (is_ours or not has_part) and not self.sync_failed and arrival.digest is not None:
             algorithm = recorded(arrival.digest).algorithm
             if self._digest(store.state_of, arrival.path, algorithm) == arrival.digest:
                 with suppress(OSError), store.open(arrival.path) as file:
@@ -109,16 +109,16 @@ class Recovery:
 
     def _complete_part(self, part: str, name: CompletePartName, reserved: bytes | None) -> Arrival | None:
         """Return the open asset of a proven complete part; `reserved` is the digest of its reservation."""
-        staged = self._store.staged
-        job, there = jobs.job_of(self._db, name.row, name.generation), staged.part_identity(part)
+        staged = self.store.staged
+        job, there = jobs.job_of(self.db, name.row, name.generation), staged.part_identity(part)
         if job is None or there is None or there[1] != name.size or (job.name or name.filename) is None:
             return None
         known = None
-        if not self._is_trusted:
+        if not self.is_trusted:
             known = job.checksum if reserved is None else recorded(reserved)
             if known is None or (reserved is None and known.algorithm != "sha256"):
                 return None
-        algorithm, digest = self._checksum if known is None else known.algorithm, None
+        algorithm, digest = self.checksum if known is None else known.algorithm, None
         if algorithm is not None:
             digest = self._digest(staged.state_of, part, algorithm)
         if known is not None and digest != known.digest:
@@ -127,6 +127,6 @@ class Recovery:
             job, name.size, name.filename or "", name.etag, part, digest=digest, verified=not name.unproven
         )
         arrival.identity = there[0]
-        if self._store.is_local and self._store.identity(arrival.directory, arrival.name) == there:
+        if self.store.is_local and self.store.identity(arrival.directory, arrival.name) == there:
             return None  # a link of a file of the user, which a killed run was about to adopt
         return arrival

@@ -106,7 +106,7 @@ class StoreOperations(Publisher):
         self.db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
 
     def write_catalogs(self) -> None:
-        """Write what a stop does not delay by more than `_CATALOG_PATIENCE`."""
+        """Write the catalogs and `items.parquet`. After a stop, give up when `_CATALOG_PATIENCE` is over."""
         self.db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
         trim()
         until = time.monotonic() + _CATALOG_PATIENCE
@@ -153,7 +153,6 @@ class StoreOperations(Publisher):
             raise interrupted
 
     def write_lines(self, is_stopped: Callable[[], bool]) -> None:
-        """Write the documents of each collection into `<collection>/items.ndjson` (`--metadata ndjson`)."""
         for row in views.collection_rows(self.db):
             path, digest = f"{safe_segment(row.name)}/{LINES_FILE}", sha256()
             records = views.item_documents(self.db, row.row)

@@ -6,9 +6,7 @@ planned after the last page, and no position is saved before that.
 
 from __future__ import annotations
 
-import asyncio
 import pickle
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -70,6 +68,7 @@ from stacpull.sources.source import (
     prefetch,
     unsortable,
 )
+from stacpull.threads import StoppableThread
 
 if TYPE_CHECKING:
     from stacpull.engine.pool import JobQueue
@@ -155,8 +154,6 @@ class LedgerRecord:
         return self.store.counters["items_seen"] or 0
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        if not ids:
-            return {}
         return await self.store.call("find_planned", ids, linked, returns=dict[ItemId, str | None])
 
     async def restart(self) -> int:
@@ -386,13 +383,9 @@ class Walk:
 
     async def _planned(self, items: Sequence[FoundItem]) -> PlanBatch:
         batch, links = PlanBatch(), list[SourceLink]()
-        judge, cancelled = self._items.judge, threading.Event()
-        try:  # in a thread, because shapely needs a second for a geometry of 60,000 parts
-            reasons = await asyncio.to_thread(
-                lambda: [judge(item) for _, item, _ in items if not cancelled.is_set()]
-            )
-        finally:
-            cancelled.set()
+        judge, thread = self._items.judge, StoppableThread(None)
+        # in a thread, because shapely needs a second for a geometry of 60,000 parts
+        reasons = await thread.run(lambda: [judge(item) for _, item, _ in items if not thread.is_stopped()])
         matches = [one for one, reason in zip(items, reasons, strict=True) if reason is None]
         fresh, planned_before = dict[ItemId, FoundItem](), dict[ItemId, str | None]()
         if self._sample is None:
