@@ -13,7 +13,6 @@ from typing import Any
 from stacpull.config.options import Options
 from stacpull.engine.recovery import Recovery
 from stacpull.engine.store_operations import StoreOperations
-from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Event, Notice
 from stacpull.ledger import jobs, runs
@@ -76,7 +75,8 @@ class Bench:
         self.notices: list[str] = []
         self.stopped = False
         self.store = StoreOperations(
-            Workspace(self.destination, self.db),
+            self.db,
+            self.destination,
             runs.stored(self.db, self.run.id),
             checksum="sha256",
             secrets=Secrets(()),

@@ -332,7 +332,7 @@ class MirrorRun:
         staged, selection = self.workspace.destination.staged, self.spec.selection
         failures = FailureLimit(options.max_failures, stop)
         runner = pool = open_pool(
-            JobQueue[Job](2 * network.slots) if options.uses_dask else self.queue,
+            self.queue,
             store.outcomes,
             network,
             self._walk.reader,

@@ -175,7 +175,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             if self.fast is not None:
                 self.fast.close()
         if not self.stopping:
-            self._report_deferred()
+            self.report_deferred()
 
     def stop(self) -> None:
         self.stopping = True
@@ -214,7 +214,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             return
         are_too_many = failure.kind not in _NO_FAULT and self.count_failures(1)
         if are_too_many or (host not in self.deferred and len(self.deferred) >= MOST_HOSTS):
-            self._report_deferred()
+            self.report_deferred()
         if are_too_many or failure.kind not in _MAY_BE_OF_HOST:
             self.sink.fail(job, failure, attempts)
             return
@@ -223,7 +223,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         if len(deferred) > self.most_deferred:  # the run was not stopped: there was a success in between
             self.sink.fail(*deferred.popleft())
 
-    def _report_deferred(self) -> None:
+    def report_deferred(self) -> None:
         for deferred in self.deferred.values():
             for failed in deferred:
                 self.sink.fail(*failed)

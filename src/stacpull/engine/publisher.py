@@ -20,12 +20,11 @@ from msgspec.structs import replace
 
 from stacpull.digests import recorded
 from stacpull.engine.item_json import encoded_document, foreign_file_sentence, may_be_replaced
-from stacpull.engine.workspace import Workspace
 from stacpull.entry_points import load
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, runs, views
-from stacpull.ledger.database import is_disk_error, transaction
+from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import StoredRun
 from stacpull.models import Arrival, AssetFailure, Clip, Failure, FailureKind, UnchangedAsset
 from stacpull.redact import Secrets
@@ -42,7 +41,8 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
     `run_beside` runs a sync or an upload, does other work until it has ended, and returns its result.
     """
 
-    workspace: Workspace
+    db: Connection
+    store: Store
     run: StoredRun
     checksum: str | None
     secrets: Secrets
@@ -63,7 +63,6 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
     deadline: float | None = None
 
     def __post_init__(self) -> None:
-        self.db, self.store = self.workspace.db, self.workspace.destination
         self.refresh_counters()
         self.area = runs.area_of(self.db, self.run.id)
         self.adopting = self.run.kept.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))

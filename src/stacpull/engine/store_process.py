@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -36,6 +36,7 @@ from stacpull.ledger.planner import Planner
 from stacpull.models import Arrival, AssetFailure, Checksum, UnchangedAsset
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import import_early, tune_memory
+from stacpull.store.local_store import open_store
 from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
 
@@ -113,12 +114,12 @@ class StoreServer:
         def on_event(event: AssetFailed | Notice | Stage) -> None:
             self._send(messages.Happened(event))
 
-        workspace = opened.enter_context(
-            opened_ledger(self._dest, opening.bucket, lambda text: on_event(Notice("warning", text)))
-        )
+        store = open_store(self._dest, opening.bucket, lambda text: on_event(Notice("warning", text)))
+        db = opened.enter_context(opened_ledger(opened.enter_context(closing(store))))
         self._operations = StoreOperations(
-            workspace,
-            runs.stored(workspace.db, opening.run),
+            db,
+            store,
+            runs.stored(db, opening.run),
             checksum=opening.checksum,
             secrets=self._secrets,
             is_stopped=self._stopped.is_set,

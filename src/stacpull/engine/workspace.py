@@ -70,7 +70,7 @@ def open_workspace(
         lease = None
         if location is not None:
             lease = opened.enter_context(store_kind(location).lease(destination))
-        db = opened.enter_context(_ledger_of(destination))
+        db = opened.enter_context(opened_ledger(destination))
         if location is not None and lease is not None:
             with translated(ledger_path(dest)):
                 meta.set_bucket(db, location.url, location.endpoint_url or "", lease.mirror, lease.generation)
@@ -81,16 +81,7 @@ def open_workspace(
 
 
 @contextmanager
-def opened_ledger(
-    dest: Path, bucket: BucketLocation | None, on_silent: Callable[[str], None]
-) -> Iterator[Workspace]:
-    """Open DEST in the store process, while the network process (and this one with it) holds the lock."""
-    with closing(open_store(dest, bucket, on_silent)) as destination, _ledger_of(destination) as db:
-        yield Workspace(destination, db)
-
-
-@contextmanager
-def _ledger_of(destination: Store) -> Iterator[Connection]:
+def opened_ledger(destination: Store) -> Iterator[Connection]:
     """The ledger is on the disk at the end. If that fails, unrecorded files are not trusted.
 
     A log that lost a page looks complete, and later entries would be lost with the next loss of power.
