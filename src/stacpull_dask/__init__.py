@@ -3,6 +3,6 @@
     walk ─▶ queue ─▶ `DaskWorkers` ══ jobs ══▶ worker process: pool
                           ▲══ bodies, names of parts, failures ══┘
 
-`stacpull` finds `workers.py: DaskWorkers` by its entry point (`stacpull.workers`), and runs it in the place
-of its own pool (`stacpull.engine.pool` has the interface). Only `cluster.py` imports distributed.
+`stacpull` finds `coordinator.py: DaskWorkers` by its entry point (`stacpull.workers`), and runs it instead of
+its own pool. It gets a `stacpull.engine.mirror: MirrorRun`. Only `cluster.py` imports distributed.
 """

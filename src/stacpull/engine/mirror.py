@@ -32,7 +32,7 @@ from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetching import open_pool
 from stacpull.engine.item_input import path_of_input, remove_signatures
 from stacpull.engine.lookups import check_syntax, validate
-from stacpull.engine.network import Network, SourceAddress, open_network, options_and_address
+from stacpull.engine.network import SourceAddress, open_network, options_and_address
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.run_control import (
     FailureLimit,
@@ -67,15 +67,12 @@ from stacpull.redact import Secrets
 from stacpull.reports import MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
-from stacpull.sources.source import Source
 from stacpull.store.inspection import open_regular
 from stacpull.store.parts import FileParts
 from stacpull.threads import in_thread
 from stacpull.urls import is_local
 
 T = TypeVar("T")
-
-Begin = Callable[[Connection, RunSpec, float, Mapping[str, Any]], Run]
 
 _TICK = 0.25  # seconds between two progress events
 _SAVED_EVERY = 20  # ticks after which the effort is saved
@@ -111,15 +108,8 @@ async def opened_call(
                 on_event(Notice("info", f"dashboard: {dashboard.url}"))
             on_event = dashboard
         stopping = await opened.enter_async_context(timed_stop(stop, options.stop_after, on_event))
-        yield MirrorCall(address, options, on_event, stopping, opened)
-
-
-class OpenedSource(NamedTuple):
-    options: Options
-    emit: Journal
-    started: Started
-    network: Network
-    source: Source
+        emit = Journal(address.work / ".stacpull" / "log.ndjson", Secrets(), SystemClock(), on_event)
+        yield MirrorCall(address, options, emit, stopping, opened)
 
 
 class MirrorCall(NamedTuple):
@@ -127,7 +117,7 @@ class MirrorCall(NamedTuple):
 
     dest: DestAddress
     options: Options
-    on_event: Listener | None
+    emit: Journal
     stop: StopEvent
     opened: AsyncExitStack
 
@@ -137,12 +127,11 @@ class MirrorCall(NamedTuple):
 
     async def open_workspace(self) -> Workspace:
         """Open DEST in a thread. If both the run and closing DEST fail, the error of the run is raised."""
-        loop, dest, on_event = asyncio.get_running_loop(), self.dest, self.on_event
+        loop, dest = asyncio.get_running_loop(), self.dest
 
         def on_silent(text: str) -> None:
-            if on_event is not None:
-                with suppress(RuntimeError):  # the loop has ended
-                    loop.call_soon_threadsafe(on_event, Notice("warning", text))
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self.emit, Notice("warning", text))
 
         opening = open_workspace(dest.work, dest.bucket, on_silent, adopt=self.options.adopt)
         return await self.opened.enter_async_context(in_thread(opening))
@@ -154,14 +143,14 @@ class MirrorCall(NamedTuple):
             await asyncio.to_thread(refuse_own_catalog, address.url, work)
         spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
         try:
-            opened = await self._open_source(address, options)
-            await unless_stopped(lambda: validate(opened.source, selection, layout), self.stop)
+            started, task = await self._open_source(address, options, selection)
+            await unless_stopped(lambda: validate(task.source, selection, layout), self.stop)
             workspace = await self.open_workspace()
             now = SystemClock().time()
             run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))
             if is_local(spec.source):
                 await on_ledger(workspace, lambda db: note_named_source(db, spec.source))
-            return await MirrorRun(self, workspace, run, opened).execute()
+            return await MirrorRun(self, workspace, run, started, task).execute()
         except InterruptedRunError as error:
             if await asyncio.to_thread(ledger_path(work).exists):
                 raise
@@ -169,7 +158,10 @@ class MirrorCall(NamedTuple):
             raise InterruptedRunError(text) from error
 
     async def from_ledger(
-        self, workspace: Workspace, spec: RunSpec, begin: Begin = runs.begin
+        self,
+        workspace: Workspace,
+        spec: RunSpec,
+        begin: Callable[[Connection, RunSpec, float, Mapping[str, Any]], Run] = runs.begin,
     ) -> MirrorReport:
         """Make a run whose SOURCE is in DEST. `begin` comes last, because it writes.
 
@@ -196,20 +188,22 @@ class MirrorCall(NamedTuple):
             )
         now = SystemClock().time()
         run = await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
-        opened = await self._open_source(address, options.of_run({**spec.fixed, **run.kept}))
-        report = await MirrorRun(self, workspace, run, opened).execute()
+        options = options.of_run({**spec.fixed, **run.kept})
+        started, task = await self._open_source(address, options, spec.selection)
+        report = await MirrorRun(self, workspace, run, started, task).execute()
         if input_file is not None and report.state == "complete":
             await asyncio.to_thread(remove_signatures, work, spec.source)
         return report
 
-    async def _open_source(self, address: SourceAddress, options: Options) -> OpenedSource:
+    async def _open_source(
+        self, address: SourceAddress, options: Options, selection: Selection
+    ) -> tuple[Started, WalkTask]:
         """Start the store process, whose imports take as long as the first response, and open SOURCE."""
-        enter, secrets = self.opened.enter_async_context, Secrets()
-        emit = Journal(self.dest.work / ".stacpull" / "log.ndjson", secrets, SystemClock(), self.on_event)
+        enter, emit = self.opened.enter_async_context, self.emit
         started = await enter(StoreClient.started(self.dest.modules))
-        network = await enter(open_network(address, options, secrets=secrets, on_notice=emit))
+        network = await enter(open_network(address, options, secrets=emit.secrets, on_notice=emit))
         source = await unless_stopped(partial(open_source, address.url, network.reader), self.stop)
-        return OpenedSource(options, emit, started, network, source)
+        return started, WalkTask(source, network, selection, options, emit)
 
 
 async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -> T:
@@ -221,17 +215,18 @@ async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -
 class MirrorRun:
     """One run. With `--dask`, `stacpull.workers` gets it and its pool, and returns what replaces the pool."""
 
-    def __init__(self, call: MirrorCall, workspace: Workspace, run: Run, opened: OpenedSource) -> None:
-        self._call, self._stop, self.workspace = call, call.stop, workspace
-        self._run, self.spec = run, run.spec
-        self.options, self.emit, self._started = opened.options, opened.emit, opened.started
-        self.network, self._source = opened.network, opened.source
+    def __init__(
+        self, call: MirrorCall, workspace: Workspace, run: Run, started: Started, task: WalkTask
+    ) -> None:
+        self._call, self._stop, self.emit, self.workspace = call, call.stop, call.emit, workspace
+        self._run, self.spec, self._started = run, run.spec, started
+        self.options, self.network, self._source = task.options, task.network, task.source
         self._clock, self._began = self.network.clock, self.network.clock.monotonic()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._saved: dict[str, float] = {}  # the effort of this process that was already saved
         self._cut_short = False
         """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
-        network, options, selection = self.network, self.options, run.spec.selection
+        network, options = self.network, self.options
         if workspace.lease is not None:
             network.secrets.add(*workspace.lease.secrets)
         self.store = StoreClient(
@@ -244,7 +239,6 @@ class MirrorRun:
             on_broken=self._break,
         )
         self.queue = JobQueue[Job](2 * network.slots + (_QUEUED_FOR_WORKERS if options.uses_dask else 0))
-        task = WalkTask(opened.source, network, selection, options, self.emit)
         self._record = LedgerRecord(task, run.id, self.store, self.queue)
         self._walk = Walk(task, self._record, matched=run.counters["items_matched"] or 0)
 
@@ -280,13 +274,9 @@ class MirrorRun:
         return report
 
     async def _work(self) -> None:
-        async def pass_on_stop() -> None:
-            await self._stop.wait()
-            self.store.stop()
-
         store = self.store
         await store.open(self._started)
-        async with beside(pass_on_stop()):
+        async with beside(store.pass_on(self._stop)):
             try:
                 await store.call("recover")
                 try:
@@ -464,7 +454,7 @@ class Journal:
     """`.stacpull/log.ndjson`: the events of all runs, one JSON object per line, without credentials."""
 
     def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
-        self._path, self._secrets, self._clock = path, secrets, clock
+        self._path, self.secrets, self._clock = path, secrets, clock
         self._pass_on = without_secrets(on_event, secrets)
         self._lines: deque[bytes] = deque()
         self._flushing = threading.Lock()
@@ -480,7 +470,7 @@ class Journal:
     def _clean(self, value: object) -> object:
         """Return a value without secrets. They are removed before JSON escapes their characters."""
         if isinstance(value, str):
-            return self._secrets.scrub(value).encode("utf-8", "replace").decode()
+            return self.secrets.scrub(value).encode("utf-8", "replace").decode()
         return [self._clean(member) for member in value] if isinstance(value, list | tuple) else value
 
     def flush(self) -> None:

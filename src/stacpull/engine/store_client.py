@@ -310,7 +310,8 @@ class StoreClient:
         await self._channel.open(sock)
         self._channel.send(self._opening(self._secrets.revealed(), variables))
 
-    def stop(self) -> None:
+    async def pass_on(self, stop: asyncio.Event) -> None:
+        await stop.wait()
         self._channel.send(messages.StopEarly())
 
     async def close(self) -> None:

@@ -196,8 +196,8 @@ class Sample:
 
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._seed = size, seed
-        self._found: dict[ItemId, tuple[int, str | None, bytes]] = {}
-        """The rank, `updated` and the pickled item of each: decoded, it takes five times the memory."""
+        self._found: dict[ItemId, tuple[int, ItemId, str | None, bytes]] = {}
+        """The rank, ID, `updated` and pickled item of each: decoded, it takes five times the memory."""
         self._highest = inf
         """The highest rank that may still be in the sample: few items of a long walk are pickled."""
 
@@ -205,18 +205,15 @@ class Sample:
         """Keep an item if it is in the sample so far. If it comes again, the newest document counts."""
         item, updated = found[0], _updated(found)
         rank = rank_of(self._seed, item.item)
-        if rank > self._highest or (item in self._found and is_newer(self._found[item][1], updated)):
+        if rank > self._highest or (item in self._found and is_newer(self._found[item][2], updated)):
             return
-        self._found[item] = rank, updated, pickle.dumps(found)
+        self._found[item] = rank, item, updated, pickle.dumps(found)
         if len(self._found) > 2 * self._size:
-            lowest = self._lowest()
-            self._found, self._highest = dict(lowest), lowest[-1][1][0]
+            lowest = self.lowest()
+            self._found, self._highest = {one[1]: one for one in lowest}, lowest[-1][0]
 
-    def drawn(self) -> list[bytes]:
-        return [pickled for _, (_, _, pickled) in self._lowest()]
-
-    def _lowest(self) -> list[tuple[ItemId, tuple[int, str | None, bytes]]]:
-        return sorted(self._found.items(), key=lambda one: (one[1][0], one[0]))[: self._size]
+    def lowest(self) -> list[tuple[int, ItemId, str | None, bytes]]:
+        return sorted(self._found.values())[: self._size]
 
 
 class Walk:
@@ -285,9 +282,9 @@ class Walk:
         if is_to_its_end and total is not None and total > seen:
             self.note_unseen(total, total - seen)
         if self._sample is not None:
-            drawn, self._sample = self._sample.drawn(), None
+            drawn, self._sample = self._sample.lowest(), None
             for start in range(0, len(drawn), ITEMS_AT_ONCE):
-                some = [pickle.loads(one) for one in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
+                some = [pickle.loads(one[-1]) for one in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
                 await record.add_batch(await self._planned(some))
         end = WalkUpdate(None, True, total, summary.cut_short, counts_unseen=is_to_its_end)
         await record.add_batch(PlanBatch(reached=end))
