@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
@@ -19,7 +19,7 @@ from stacpull.http1.connection import WebConnection, streamed
 from stacpull.http1.web_transport import WebHost, WebTransport, is_plain, request_tail, split_url
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.client import DRAINED, LONGEST_URL, Client, ClientHost, next_hop
-from stacpull.net.transport import Request, Response, Rewrites, Rewritten, SentRequest, TransferError
+from stacpull.net.transport import Request, Rewrites, Rewritten, SentRequest, TransferError
 from stacpull.transfer.attempt import WHOLE
 
 if TYPE_CHECKING:
@@ -162,10 +162,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         self.origin.route.gate.release()
 
     def fail_run(self, error: Exception, /) -> None:
-        async def fail() -> None:
-            raise error
-
-        self.pool.spawn(fail())
+        self.pool.spawn(_fail(error))
 
     # The general path.
 
@@ -191,17 +188,16 @@ class FastTransfer(msgspec.Struct, eq=False):
         try:
             connection = await self.path.web.connect(self.origin.host)
         except TransferError as error:
-            problem = error
-
-            async def failed() -> Response:
-                raise problem
-
-            self.hand_over(failed)
+            self.hand_over(partial(_fail, error))
         except BaseException:
             self.origin.route.gate.release()
             raise
         else:
             connection.begin(self, self.sent)
+
+
+async def _fail(error: Exception) -> NoReturn:
+    raise error
 
 
 class FastPath(msgspec.Struct, eq=False):
@@ -217,9 +213,7 @@ class FastPath(msgspec.Struct, eq=False):
         if job.stale or job.version_in_dest is not None or job.sha256 is not None:
             return False
         href = self.client.at_source(job.href)
-        origin = self.origin(href)
-        download = None if origin is None else self.shared.start(job)
-        if origin is None or download is None:
+        if (origin := self.origin(href)) is None or (download := self.shared.start(job)) is None:
             return False
         transfer = FastTransfer(self, pool, job, download, origin, href)
         if not origin.route.gate.admit(transfer):

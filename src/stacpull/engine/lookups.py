@@ -87,7 +87,6 @@ async def label_warnings(
 
 
 async def _first_items(source: Source, collection: str) -> list[Json]:
-    """Return the first items of a collection, without a selection; none if they cannot be read."""
     try:
         return (await class_documents(source, collection))[1]
     except SourceError:

@@ -238,14 +238,12 @@ class StoreServer:
     def _answer(self, call: Call) -> None:
         operations, packed, failure = self._operations, _NOTHING, None
         self._learn(call.secrets)
-        operation = OPERATIONS.get(call.operation)
-        if self._failed is not None and operation not in _AFTER_FAILURE:
+        if self._failed is not None and OPERATIONS.get(call.operation) not in _AFTER_FAILURE:
             failure = error_report(self._failed)
-        elif operation is None:
-            failure = error_report(LookupError(call.operation))
         else:
-            owner = operation.__qualname__.rpartition(".")[0]
             try:
+                operation = OPERATIONS[call.operation]
+                owner = operation.__qualname__.rpartition(".")[0]
                 with translated(self._ledger):
                     arguments = _decoder(operation).decode(call.arguments)
                     its_object = operations.planner if owner == "Planner" else operations
