@@ -23,7 +23,7 @@ from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool, TransferTools
-from stacpull.engine.run_control import FailureLimit, nothing_to_fetch, walk_and_transfer
+from stacpull.engine.run_control import nothing_to_fetch, walk_and_transfer
 from stacpull.engine.walk import Walk, WalkSummary, WalkTask
 from stacpull.errors import DestinationError, cause
 from stacpull.events import AssetFailed, Listener, Notice, Progress, RunEnded, RunStarted
@@ -258,7 +258,6 @@ class HeadersRun:
         self._options = options
         self._emit = on_event
         self._stop = stop
-        self._failures = FailureLimit(options.max_failures, stop)
         self._started = network.clock.monotonic()
         self._slots = options.concurrency or _SLOTS
         self._summary = WalkSummary()
@@ -313,9 +312,11 @@ class HeadersRun:
         fetcher, policy = _HeaderFetcher(network.client), network.policy
         note_retry = network.counters.note_retry
         tools = TransferTools(fetcher, walk.reader, policy, network.clock, note_retry, selection.prefer)
-        pool = Pool(queue, self._book, tools, count_failures=self._failures.count)
+        pool = Pool(
+            queue, self._book, tools, most_failures=self._options.max_failures, stop_run=self._stop.set
+        )
         await walk_and_transfer(walk.run, pool, self._tick, stop=self._stop, broken=self._broken)
-        self._failures.check()
+        pool.check_failures()
 
     async def _tick(self) -> None:
         while True:

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool, TransferTools
-from stacpull.engine.run_control import FailureLimit
 from stacpull.errors import StacpullError
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
 from stacpull.net.retry import RetryPolicy
@@ -198,7 +197,7 @@ def bare_pool(
     workers: int,
     size: int,
     fetch: Callable[[Job], Awaitable[Arrival]],
-    count: Callable[[int], bool] = lambda _: False,
+    **limits: Any,
 ) -> tuple[Pool[Job, Arrival], JobQueue[Job], Outcomes]:
     class Fetcher:
         async def fetch(self, wanted: Job, *, count_refusal: bool) -> Arrival:
@@ -209,7 +208,7 @@ def bare_pool(
     outcomes = Outcomes(workers)
     reader = ItemReader(lambda _href: _never(), clock)
     tools = TransferTools(Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None)
-    return Pool(queue, outcomes, tools, count_failures=count), queue, outcomes
+    return Pool(queue, outcomes, tools, **limits), queue, outcomes
 
 
 async def _never() -> Any:
@@ -235,20 +234,19 @@ async def test_refused_assets_stay_pending_after_a_stop() -> None:
 
 def test_assets_of_a_host_that_is_given_up_do_not_count_as_failures() -> None:
     stop = asyncio.Event()
-    limit = FailureLimit(3, stop)
-    pool, _, outcomes = bare_pool(1, 1, lambda _job: _never(), limit.count)
+    pool, _, outcomes = bare_pool(1, 1, lambda _job: _never(), most_failures=3, stop_run=stop.set)
     for row in range(3):
         pool.fail(job(row), refused_at("a"), 1)
     pool.fail(job(3), Failure(FailureKind.DOWN, "Down.", host="a"), 1)
     for row in range(4, 7):
         pool.fail(job(row), refused_at("b"), 1)
     assert not stop.is_set()
-    limit.check()
+    pool.check_failures()
     pool.fail(job(7), refused_at("b"), 1)
     assert stop.is_set()
     assert list(outcomes.failed) == [4, 5, 6, 7]
     with pytest.raises(StacpullError, match="after 4 failures"):
-        limit.check()
+        pool.check_failures()
 
 
 # --- an item that is read again ---------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def open_pool(
     prefer: tuple[str, ...],
     clip: str | None,
     most_deferred: int,
-    count_failures: Callable[[int], bool] = lambda _: False,
+    stop_run: Callable[[], None] = lambda: None,
 ) -> Pool[Job, Arrival | None]:
     def has_file(job: Job, stated: Checksum | None) -> bool:
         path, version = path_in_dest(job.directory, job.name or ""), job.version_in_dest
@@ -101,7 +101,7 @@ def open_pool(
     if whole is shared and isinstance(web, WebTransport) and is_plain:
         fast = FastPath(network.client, web, shared)
     tools = TransferTools(whole, items, network.policy, network.clock, network.counters.note_retry, prefer)
-    return Pool(queue, sink, tools, most_deferred=most_deferred, count_failures=count_failures, fast=fast)
+    return Pool(queue, sink, tools, most_deferred, options.max_failures, stop_run, fast=fast)
 
 
 class Download(msgspec.Struct, eq=False):
@@ -111,10 +111,7 @@ class Download(msgspec.Struct, eq=False):
     received: Arrival | None = None
     awaited: asyncio.Event | None = None
     """Created only if another job waits, because there are millions of these objects."""
-
-    @property
-    def weight(self) -> int:
-        return 0 if self.received is None or self.received.body is None else self.received.size
+    weight: int = 0  # bytes of its body that count in `SharedDownloads.held`
 
 
 class SharedDownloads(msgspec.Struct, eq=False):
@@ -163,9 +160,11 @@ class SharedDownloads(msgspec.Struct, eq=False):
             first.awaited.set()
         recent, href = self.recent, first.job.href
         if recent.get(href) is first:
-            self.held += first.weight
             if received is None:
                 del recent[href]
+            elif received.body is not None:
+                first.weight = received.size
+                self.held += first.weight
         while self.held > _MOST_BYTES or len(recent) > _REMEMBERED:
             self.held -= recent.popitem(last=False)[1].weight
 

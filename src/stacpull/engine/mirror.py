@@ -35,7 +35,6 @@ from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import SourceAddress, open_network, options_and_address
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.run_control import (
-    FailureLimit,
     StopEvent,
     beside,
     nothing_to_fetch,
@@ -320,7 +319,6 @@ class MirrorRun:
     async def _transfer(self) -> None:
         network, options, store, stop = self.network, self.options, self.store, self._stop
         staged, selection = self.workspace.destination.staged, self.spec.selection
-        failures = FailureLimit(options.max_failures, stop)
         runner = pool = open_pool(
             self.queue,
             store.outcomes,
@@ -332,7 +330,7 @@ class MirrorRun:
             prefer=selection.prefer,
             clip=selection.clip,
             most_deferred=(MAX_REFUSALS - 1) * (network.per_host if options.uses_dask else 1),
-            count_failures=failures.count,
+            stop_run=stop.set,
         )
         if options.uses_dask:
             workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
@@ -340,7 +338,7 @@ class MirrorRun:
         work = partial(produce, self._walk, self._record, self._run)
         await walk_and_transfer(work, runner, self._tick, stop=stop, broken=self._broken)
         await store.outcomes.flush()
-        failures.check()
+        pool.check_failures()
         if options.prune:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 

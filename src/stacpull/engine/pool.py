@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from stacpull.caches import Recent
 from stacpull.clock import Clock
+from stacpull.errors import StacpullError
 from stacpull.hosts import MOST_HOSTS, host_of
 from stacpull.models import Failure, FailureKind, Job, Json
 from stacpull.net.gate import MAX_REFUSALS
@@ -141,15 +142,16 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     """Defers up to `most_deferred` failures that a host may have caused, and drops them if the host is down.
 
     A host that refuses everything or does not respond proves nothing about its assets, which stay pending.
-    `count_failures` gets 1 for each failed asset, and -N when N deferred ones are dropped. If it returns
-    True, the run stops, and nothing is deferred any more: the failures say why.
+    If more than `most_failures` assets fail, the run stops, and no failure is deferred: they all say why.
     """
 
     queue: JobQueue[JobT]
     sink: OutcomeSink[JobT, ResultT]
     tools: TransferTools[JobT, ResultT]
     most_deferred: int = MAX_REFUSALS - 1
-    count_failures: Callable[[int], bool] = lambda _: False
+    most_failures: int | None = None
+    stop_run: Callable[[], None] = lambda: None
+    failed: int = 0
     fast: FastPath | None = None
     deferred: dict[str, deque[tuple[JobT, Failure, int]]] = {}
     given_up_hosts: dict[str, str] = {}  # by host, why; their assets stay pending
@@ -164,7 +166,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             async with self.group:
                 while await self.queue.has_some():
                     slots = await self.sink.take_slots(self.queue.waiting)
-                    jobs = self.queue.take(slots)  # workers may have taken some meanwhile
+                    jobs = self.queue.take(slots)  # none after a stop
                     self.sink.free_slots(slots - len(jobs))
                     for job in jobs:
                         # only the pool of a mirror has a fast path
@@ -208,11 +210,13 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         host = failure.host
         if self.most_deferred and failure.kind is FailureKind.DOWN:
             if dropped := self.deferred.pop(host, None):
-                self.count_failures(-len(dropped))
+                self.failed -= len(dropped)
             if len(self.given_up_hosts) < MOST_HOSTS:
                 self.given_up_hosts[host] = failure.message
             return
-        are_too_many = failure.kind not in _NO_FAULT and self.count_failures(1)
+        self.failed += failure.kind not in _NO_FAULT
+        if are_too_many := self.has_too_many_failures():
+            self.stop_run()
         if are_too_many or (host not in self.deferred and len(self.deferred) >= MOST_HOSTS):
             self.report_deferred()
         if are_too_many or failure.kind not in _MAY_BE_OF_HOST:
@@ -222,6 +226,16 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         deferred.append((job, failure, attempts))
         if len(deferred) > self.most_deferred:  # the run was not stopped: there was a success in between
             self.sink.fail(*deferred.popleft())
+
+    def has_too_many_failures(self) -> bool:
+        return self.most_failures is not None and self.failed > self.most_failures
+
+    def check_failures(self) -> None:
+        if self.has_too_many_failures():
+            raise StacpullError(
+                f"The run stopped after {self.failed:,} failures (--max-failures {self.most_failures}): the "
+                "rest is pending. `stacpull failures` says why; `stacpull resume` continues."
+            )
 
     def report_deferred(self) -> None:
         for deferred in self.deferred.values():

@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import msgspec
-
 from stacpull.arguments import instance
 from stacpull.errors import (
     CredentialsError,
@@ -82,28 +80,6 @@ async def walk_and_transfer(
 async def raise_when_broken(broken: asyncio.Future[BaseException]) -> NoReturn:
     await asyncio.wait([broken])  # an `await` would cancel it together with this task
     raise broken.result()
-
-
-class FailureLimit(msgspec.Struct):
-    """Stops a run in which more assets fail than the user allows (`--max-failures`)."""
-
-    most: int | None
-    stop: asyncio.Event
-    failed: int = 0
-
-    def count(self, failed: int) -> bool:
-        self.failed += failed
-        is_over = self.most is not None and self.failed > self.most
-        if is_over:
-            self.stop.set()
-        return is_over
-
-    def check(self) -> None:
-        if self.count(0):
-            raise StacpullError(
-                f"The run stopped after {self.failed:,} failures (--max-failures {self.most}): the rest is "
-                "pending. `stacpull failures` says why; `stacpull resume` continues."
-            )
 
 
 class StopEvent(asyncio.Event):
