@@ -15,7 +15,6 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -313,7 +312,7 @@ class DaskWorkers:
 
 class Worker:
     def __init__(self, on_message: Callable[[Worker, messages.FromWorker], None]) -> None:
-        self.channel = Channel(messages.decode_from_worker, partial(on_message, self), self.fail)
+        self.channel = Channel(lambda data: on_message(self, messages.decode_from_worker(data)), self.fail)
         self.send = self.channel.send
         self.open_jobs: dict[int, Job] = {}
         self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()

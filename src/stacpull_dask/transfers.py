@@ -57,7 +57,7 @@ async def work(sock: socket.socket) -> None:
         if not broken.done():
             broken.set_result(error)
 
-    channel = Channel(messages.decode_to_worker, inbox.put_nowait, fail)
+    channel = Channel(lambda data: inbox.put_nowait(messages.decode_to_worker(data)), fail)
     await channel.open(sock)
     try:
         os.environb.clear()
@@ -94,7 +94,7 @@ def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
 
 async def _transfer(
     settings: WorkerSettings,
-    channel: Channel[messages.ToWorker],
+    channel: Channel,
     inbox: asyncio.Queue[messages.ToWorker],
     broken: asyncio.Future[BaseException],
 ) -> None:
@@ -149,7 +149,7 @@ class _Transfers:
     def __init__(
         self,
         settings: WorkerSettings,
-        channel: Channel[messages.ToWorker],
+        channel: Channel,
         network: Network,
         destination: Store,
         broken: asyncio.Future[BaseException],

@@ -19,7 +19,7 @@ from copy import copy
 from functools import partial
 from math import inf
 from types import NoneType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -49,7 +49,6 @@ from stacpull.store.staging import complete_part_name
 from stacpull.system import variables_of
 from stacpull.threads import in_thread, to_its_end
 
-M = TypeVar("M", bound=msgspec.Struct)
 T = TypeVar("T")
 
 LONGEST_SENT = 32 << 10
@@ -67,17 +66,11 @@ _ENDED = (
 _PROCESS = "store process"
 
 
-class Channel(asyncio.Protocol, Generic[M]):
+class Channel(asyncio.Protocol):
     """One end of a socket between two processes. `broken` gets errors that the loop would only log."""
 
-    def __init__(
-        self,
-        decode: Callable[[bytes], M],
-        on_message: Callable[[M], None],
-        broken: Callable[[BaseException], None],
-    ) -> None:
+    def __init__(self, on_message: Callable[[bytes], None], broken: Callable[[BaseException], None]) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._decode = decode
         self._received = bytearray()
         self._on_message = on_message
         self._broken = broken
@@ -101,7 +94,7 @@ class Channel(asyncio.Protocol, Generic[M]):
             while len(received) >= head and len(received) >= (end := head + LENGTH.unpack_from(received)[0]):
                 message = bytes(memoryview(received)[head:end])
                 del received[:end]
-                self._on_message(self._decode(message))
+                self._on_message(message)
         except BaseException as error:  # noqa: BLE001 -- raised at the end of the run
             self._broken(error)
 
@@ -271,7 +264,7 @@ class StoreClient:
         self._known_there: frozenset[str] | None = None
         self._on_event = on_event
         self._on_broken = on_broken
-        self._channel = Channel(messages.decode_to_network, self._take_message, on_broken)
+        self._channel = Channel(self._take_message, on_broken)
         self._channel.lost.add_done_callback(self._check_end)
         self.outcomes = OutcomeSender(
             workspace.destination,
@@ -352,10 +345,10 @@ class StoreClient:
         is_bus_error = self._process is not None and reap(self._process) == -signal.SIGBUS
         return DestinationError(BUS_ERROR if is_bus_error else _ENDED)
 
-    def _take_message(self, message: messages.ToNetwork) -> None:
-        match message:
-            case messages.OperationResult():
-                self._calls.popleft().set_result(message)
+    def _take_message(self, data: bytes) -> None:
+        match messages.decode_to_network(data):
+            case messages.OperationResult() as result:
+                self._calls.popleft().set_result(result)
             case Confirmed(written, published, counters):
                 self.counters = counters or self.counters
                 if written:

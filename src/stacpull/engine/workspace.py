@@ -67,9 +67,7 @@ def open_workspace(
         destination = opened.enter_context(closing(open_store(dest, location, on_silent)))
         with destination_errors(dest):
             lock = opened.enter_context(closing(MirrorLock(dest)))
-        lease = None
-        if location is not None:
-            lease = opened.enter_context(store_kind(location).lease(destination))
+        lease = None if location is None else opened.enter_context(store_kind(location).lease(destination))
         db = opened.enter_context(opened_ledger(destination))
         if location is not None and lease is not None:
             with translated(ledger_path(dest)):
