@@ -113,14 +113,15 @@ class DaskWorkers:
         return self._pool.given_up_hosts
 
     async def run(self) -> None:
-        while not (self._no_more or self._stopping or self._run.queue.waiting):
-            await self._news.wait()
-            self._news.clear()
-        if not self._stopping and self._run.queue.waiting:
-            async with self._places.opened():
-                await self._run_workers()
-        if not self._stopping:
-            self._pool.report_deferred()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pool.run())
+            while not (self._no_more or self._stopping or self._run.queue.waiting):
+                await self._news.wait()
+                self._news.clear()
+            if not self._stopping and self._run.queue.waiting:
+                async with self._places.opened():
+                    await self._run_workers()
+            self._pool.no_more()
 
     def no_more(self) -> None:
         self._no_more = True

@@ -96,7 +96,7 @@ def test_memory_of_deferred_refusals_is_limited(monkeypatch: pytest.MonkeyPatch)
     pool, _, outcomes = bare_pool(1, 1, lambda _job: asyncio.sleep(0))
     monkeypatch.setattr(outcomes, "fail", hand_in)
     assert asyncio.run(growth(fail)) < MOST_BYTES
-    pool.report_deferred()
+    pool._report_deferred()
     assert handed == MANY
 
 

@@ -320,7 +320,7 @@ class MirrorRun:
         network, options, store, stop = self.network, self.options, self.store, self._stop
         staged, selection = self.workspace.destination.staged, self.spec.selection
         runner = pool = open_pool(
-            self.queue,
+            JobQueue[Job](2 * network.slots) if options.uses_dask else self.queue,
             store.outcomes,
             network,
             self._walk.reader,

@@ -177,7 +177,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             if self.fast is not None:
                 self.fast.close()
         if not self.stopping:
-            self.report_deferred()
+            self._report_deferred()
 
     def stop(self) -> None:
         self.stopping = True
@@ -218,7 +218,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         if are_too_many := self.has_too_many_failures():
             self.stop_run()
         if are_too_many or (host not in self.deferred and len(self.deferred) >= MOST_HOSTS):
-            self.report_deferred()
+            self._report_deferred()
         if are_too_many or failure.kind not in _MAY_BE_OF_HOST:
             self.sink.fail(job, failure, attempts)
             return
@@ -237,7 +237,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
                 "rest is pending. `stacpull failures` says why; `stacpull resume` continues."
             )
 
-    def report_deferred(self) -> None:
+    def _report_deferred(self) -> None:
         for deferred in self.deferred.values():
             for failed in deferred:
                 self.sink.fail(*failed)
