@@ -3,33 +3,82 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from tests.acceptance.one_item import BUCKET, Kept, OneItem
+from tests.acceptance.small_api import SmallApi
+from tests.items import feature
+from tests.net.memory import Answer
+from tests.net.wire_server import ReceivedRequest, Scripted
 
 from stacpull import MirrorReport, Options, S3Options, Selection
 from stacpull.sync import mirror
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
+BUCKET = "bkt"
 T = 1_600_000_000.0
 
 
-class Upstream(OneItem):
-    """A source with one item, and its mirror in `dest`."""
+@dataclass
+class Kept:
+    """A file; `modified` in seconds since 1970."""
+
+    body: bytes
+    etag: str | None = None
+    modified: float | None = None
+    names: dict[str, str] | None = None
+    """A 304 with these fields is the answer to any condition."""
+
+    def answer(self, conditions: Mapping[str, str]) -> Answer:
+        own = {
+            "ETag": self.etag,
+            "Last-Modified": formatdate(self.modified, usegmt=True) if self.modified else None,
+        }
+        fields = {name: value for name, value in own.items() if value is not None}
+        tag, date = conditions.get("if-none-match"), conditions.get("if-modified-since")
+        if self.names is not None and (tag or date):
+            return Answer(304, headers=self.names)
+        if tag is not None:
+            same = tag == self.etag
+        else:
+            before = None if date is None else parsedate_to_datetime(date).timestamp()
+            same = None not in (before, self.modified) and int(self.modified or 0) <= (before or 0)
+        kind = {"Content-Type": "application/octet-stream"}
+        return Answer(304, headers=fields) if same else Answer(200, self.body, fields | kind)
+
+
+@dataclass
+class Item:
+    """The item: `assets` by key, their hrefs absolute or a path on this server."""
+
+    updated: str | None = "2021-01-01T00:00:00Z"
+    assets: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class Upstream(SmallApi):
+    """A source with one item and its files by path, of which some are in a bucket; and its mirror in `dest`.
+
+    `lists_bucket` is False while the bucket's listing is refused.
+    """
 
     def __init__(self, dest: Path) -> None:
-        super().__init__()
+        super().__init__({"c": ["i"]})
         self.dest = dest
+        self.item = Item()
+        self.files: dict[str, Kept] = {}
+        self.lists_bucket = True
 
     def again(self, revalidate: bool = False, metadata: Any = "item", **selected: Any) -> MirrorReport:
         s3 = S3Options(endpoint_url=self.url(""), no_sign_request=True)
         options = Options(retries=0, revalidate=revalidate, metadata=metadata, s3=s3)
-        return mirror(self.source, self.dest, selection=Selection(**selected), options=options)
+        source = self.url("/collections/c")
+        return mirror(source, self.dest, selection=Selection(**selected), options=options)
 
     def touch(self, updated: str = "2022-01-01T00:00:00Z") -> None:
         self.item.updated = updated
@@ -40,6 +89,46 @@ class Upstream(OneItem):
     def stored_assets(self) -> dict[str, Any]:
         found: dict[str, Any] = orjson.loads((self.dest / "c/i/i.json").read_bytes())["assets"]
         return found
+
+    def add(self, key: str, kept: Kept, *, path: str | None = None, **stated: Any) -> None:
+        """Have an asset at `path` (`/<key>.bin`) with these members."""
+        path = path or f"/{key}.bin"
+        self.files[path] = kept
+        self.item.assets[key] = {"href": path, **stated}
+
+    def conditional(self, path: str) -> list[bool]:
+        return [
+            "if-none-match" in one.headers or "if-modified-since" in one.headers
+            for one in self.requests
+            if one.target.partition("?")[0] == path
+        ]
+
+    def _turn(self, request: ReceivedRequest) -> Scripted:
+        path, _, query = request.target.partition("?")
+        if path.rstrip("/") == f"/{BUCKET}" and "list-type" in query:
+            refusal = Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+            return self._listing() if self.lists_bucket else refusal
+        return self.files[path].answer(request.headers) if path in self.files else super()._turn(request)
+
+    def _item(self, collection: str, name: str) -> dict[str, object]:
+        assets = {
+            key: {**one, "href": self.url(one["href"]) if one["href"].startswith("/") else one["href"]}
+            for key, one in self.item.assets.items()
+        }
+        times = {"datetime": "2021-01-01T00:00:00Z", "updated": self.item.updated}
+        stated = {name: time for name, time in times.items() if time is not None}
+        return feature(name, collection=collection, properties=stated, assets=assets)
+
+    def _listing(self) -> Answer:
+        keys = [
+            path.removeprefix(f"/{BUCKET}/") for path in sorted(self.files) if path.startswith(f"/{BUCKET}/")
+        ]
+        sizes = {key: len(self.files[f"/{BUCKET}/{key}"].body) for key in keys}
+        entries = "".join(
+            f"<Contents><Key>{key}</Key><Size>{size}</Size></Contents>" for key, size in sizes.items()
+        )
+        text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
+        return Answer(200, text.encode(), {"Content-Type": "application/xml"})
 
 
 @pytest.fixture

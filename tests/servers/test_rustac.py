@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
+import orjson
 import pytest
-from tests.servers.rustac import rustac
+from tests.servers.process import found, is_listening, running
 from tests.servers.searched import COLLECTIONS, collections, items, walked
+from tests.serving import free_ports
 
 from stacpull.selection import Selection
 
@@ -17,8 +18,15 @@ IDS = tuple(item["id"] for item in items(4))
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with rustac(Path(tmp_path_factory.mktemp("rustac")), collections(), items(COUNT)) as running:
-        yield running
+    command, work = found("rustac", venv="rustac"), tmp_path_factory.mktemp("rustac")
+    documents = [{"type": "FeatureCollection", "features": list(items(COUNT))}, *collections()]
+    files = [work / f"{number}.json" for number in range(len(documents))]
+    for file, document in zip(files, documents, strict=True):
+        file.write_bytes(orjson.dumps(document))
+    port = free_ports(1)
+    arguments = [command, "serve", "--addr", f"127.0.0.1:{port}", *files]
+    with running(arguments, work / "rustac.out", ready=lambda: is_listening(port)):
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize(
