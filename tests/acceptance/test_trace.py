@@ -8,14 +8,17 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import shapely
+from rasterio.warp import transform
 from tests.acceptance.command import Ran, Running, environment, wait_until
-from tests.trace.judge import judge
 
 from stacpull import TraceReport
 from stacpull.cli.main import execute
@@ -24,9 +27,70 @@ from stacpull_replicas import run_in_thread
 from stacpull_replicas.faults import Status
 from stacpull_replicas.http_messages import RequestInfo
 from stacpull_replicas.sentinelhub import SentinelHubReplica
+from stacpull_replicas.sentinelhub.captures import Archive
 from stacpull_trace.report import DayState
 from stacpull_trace.scene_map import OriginKind
-from stacpull_trace.traced_area import area_of_bbox, area_of_geometry
+from stacpull_trace.traced_area import TracedArea, area_of_bbox, area_of_geometry
+
+METRES = 3
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Valid pixels by day, tile and scene value, and the NDWI by day: pixels, mean, min, max, deviation."""
+
+    scenes: Counter[tuple[date, str, int]]
+    ndwi: dict[date, tuple[int, float, float, float, float]]
+
+
+def judge(archive: Archive, area: TracedArea, first: date, last: date) -> Judged:
+    """Count with numpy, pixel by pixel, in the rasters of the replica.
+
+    This shares only the grid with the client: tiles are drawn over each other, and PROJ (through rasterio)
+    projects the pixels.
+    """
+    grid = area.grid
+    across, down = grid.pixel
+    columns, rows = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)
+    longitude = (grid.bbox[0] + columns * across).ravel()
+    latitude = (grid.bbox[3] - rows * down).ravel()
+    east, north = map(np.array, transform("EPSG:4326", "EPSG:32610", longitude, latitude))
+    wanted = shapely.contains_xy(area.outline, longitude, latitude)
+    scenes: Counter[tuple[date, str, int]] = Counter()
+    ndwi = {}
+    for day in sorted({c.day for c in archive.captures if first <= c.day <= last}):
+        tile, pixels = _painted(archive, day, east, north)
+        valid = wanted & (tile != "") & (pixels["cloud_mask"] == 1)
+        for name in set(tile[valid]):
+            counted = np.unique(pixels["scene_mask"][valid & (tile == name)], return_counts=True)
+            for value, count in zip(*counted, strict=True):
+                scenes[day, name, int(value)] += int(count)
+        if valid.any():
+            green, nir = (pixels[band][valid].astype(np.float64) for band in ("green", "nir"))
+            index = ((green - nir) / (green + nir)).astype(np.float32).astype(np.float64)
+            ndwi[day] = (index.size, index.mean(), index.min(), index.max(), index.std())
+    return Judged(scenes, ndwi)
+
+
+def _painted(
+    archive: Archive, day: date, east: np.ndarray, north: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Draw the tiles of a day over each other, the newest on top."""
+    bands = ("green", "nir", "cloud_mask", "scene_mask")
+    tile = np.full(east.shape, "", dtype=object)
+    pixels = {band: np.zeros(east.shape, dtype=np.int16) for band in bands}
+    for capture in sorted((c for c in archive.captures if c.day == day), key=lambda c: c.ingested):
+        west, south, far_east, far_north = capture.square.bounds
+        inside = np.flatnonzero((east >= west) & (east < far_east) & (north <= far_north) & (north > south))
+        rows = ((far_north - north[inside]) // METRES).astype(np.int32)
+        columns = ((east[inside] - west) // METRES).astype(np.int32)
+        found = capture.read((*bands, "dataMask"), rows, columns)
+        seen = found["dataMask"] == 1
+        tile[inside[seen]] = capture.id
+        for band in bands:
+            pixels[band][inside[seen]] = found[band][seen]
+    return tile, pixels
+
 
 BOX = (-122.44, 37.75, -122.42293, 37.76989)
 MONTH = "2023-11-01/2023-12-01"
