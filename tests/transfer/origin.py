@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from tests.net.wire_server import StreamServer
+
 from stacpull.aws import AwsCredentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
@@ -121,37 +123,25 @@ class Origin:
 @asynccontextmanager
 async def origin(answer: Answer) -> AsyncIterator[Origin]:
     """Serve `answer` on a free port."""
-    served: Origin
-    over = asyncio.Event()
 
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            method, path, _ = head[0].split(" ")
-            pairs = (line.partition(": ") for line in head[1:] if line)
-            request = ReceivedRequest(method, path, {name.lower(): value for name, _, value in pairs})
-            served.requests.append(request)
-            reply = served.answer(request)
-            wire, step = reply.wire(), 1 << 20 if reply.pace else 1 << 62
-            for at in range(0, len(wire), step):
-                writer.write(wire[at : at + step])
-                await writer.drain()
-                await asyncio.sleep(reply.pace)
-            if reply.after == "stall":
-                await over.wait()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client went away, as some scenarios want
-        finally:
-            writer.close()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, path, _ = head[0].split(" ")
+        pairs = (line.partition(": ") for line in head[1:] if line)
+        request = ReceivedRequest(method, path, {name.lower(): value for name, _, value in pairs})
+        served.requests.append(request)
+        reply = served.answer(request)
+        wire, step = reply.wire(), 1 << 20 if reply.pace else 1 << 62
+        for at in range(0, len(wire), step):
+            writer.write(wire[at : at + step])
+            await writer.drain()
+            await asyncio.sleep(reply.pace)
+        if reply.after == "stall":
+            await asyncio.Event().wait()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    served = Origin(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", answer)
-    try:
-        async with server:
-            yield served
-            over.set()
-    finally:
-        over.set()
+    async with StreamServer(serve) as server:
+        served = Origin(server.url(""), answer)
+        yield served
 
 
 @asynccontextmanager
