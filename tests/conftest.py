@@ -23,6 +23,7 @@ from blockbuster import BlockingError, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 from rasterio.session import DummySession
 from tests.acceptance.forked_command import read_at_start, read_models_once
+from tests.security.authority import Authority
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -84,6 +85,12 @@ def shared_data() -> Path:
     if not data.is_dir():
         pytest.skip(f"no recorded data at {data}: set STACPULL_SHARED to where they are")
     return data
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Issues certificates for servers, by default for localhost."""
+    return Authority(tmp_path_factory.mktemp("tls") / "trusted")
 
 
 @pytest.fixture

@@ -1,23 +1,20 @@
 """Planted secrets: where they must not turn up, however a run goes.
 
 Looked for in every file of DEST (ledger and its write-ahead log included), in what the command prints with
--vv, and in every request to another host than the secret's own; as they are, percent-encoded, as JSON has
-them and in base64.
+-vv, and in every request to another host than the secret's own, in every spelling of `secrets.spellings`.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import signal
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 import pytest
 from tests.acceptance.command import LABELS, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import files_in
+from tests.security.secrets import found_in, found_under
 
 from stacpull_replicas import MlhubReplica, RequestInfo, S3Access, Status, run_in_thread
 
@@ -26,28 +23,13 @@ pytestmark = pytest.mark.behaviour
 KEY = 'planted-key/with+odd=characters&"more"\\'
 SECRET = "plantedS3/secret+thatnobodysees0123456789"
 TOKEN = "planted-session-token/FwoGZXIvYXdzE=="
+PLANTED = [KEY, SECRET, TOKEN]
 ACCESS = S3Access("AKIAPLANTED0PLANTED0", SECRET, session_token=TOKEN)
 
 
-@cache
-def spellings(secret: str) -> frozenset[bytes]:
-    """The forms in which a secret could be written down."""
-    whole = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
-    encoded = base64.b64encode(secret.encode()).rstrip(b"=")[:-1]
-    return frozenset({text.encode() for text in whole} | {encoded})
-
-
-def places(data: bytes, *secrets: str) -> list[bytes]:
-    return [form for secret in secrets for form in spellings(secret) if form in data]
-
-
 def assert_clean(dest: Path, *printed: str) -> None:
-    for path in dest.rglob("*"):
-        if path.is_file():
-            assert not places(path.read_bytes(), KEY, SECRET, TOKEN), path
-        assert not places(str(path).encode(), KEY, SECRET, TOKEN)
-    for text in printed:
-        assert not places(text.encode(), KEY, SECRET, TOKEN), text
+    assert found_under(dest, PLANTED) == []
+    assert found_in("\n".join(printed).encode(), PLANTED) == []
 
 
 def assert_kept_to_their_hosts(replica: MlhubReplica) -> None:
@@ -55,11 +37,11 @@ def assert_kept_to_their_hosts(replica: MlhubReplica) -> None:
     for record in replica.requests:
         message = f"{record.target}\n{record.headers}".encode()
         servers.add(record.server)
-        assert not places(message, SECRET), record
+        assert not found_in(message, [SECRET]), record
         if record.server != "api":
-            assert not places(message, KEY), record
+            assert not found_in(message, [KEY]), record
         if record.server != "s3":
-            assert not places(message, TOKEN, ACCESS.access_key), record
+            assert not found_in(message, [TOKEN, ACCESS.access_key]), record
     assert servers == {"api", "blob", "s3"}  # else nothing was looked at
 
 
@@ -106,7 +88,7 @@ def test_a_secret_is_not_written_anywhere(tmp_path, planted, form):
         assert wait_until(lambda: planted.counters["s3", "object"] > 5)
         if started:
             command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-            assert not places(command_line, KEY, SECRET, TOKEN)
+            assert not found_in(command_line, PLANTED)
         assert process.signal(signal.SIGKILL)  # the write-ahead log and parts are looked into as well
         killed = process.ended()
     assert_clean(dest, killed.out, killed.err)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import ssl
 import time
 from pathlib import Path
 from typing import Any
 
 from tests.acceptance.asset_host import AssetHost, Connection, quick
 from tests.acceptance.small_api import SmallApi
-from tests.net.certificates import certificate
 from tests.net.memory import Answer
+from tests.security.authority import Authority
 
 import stacpull
-
-__all__ = ["certificate"]
 
 
 def plain(connection: Connection) -> None:
@@ -59,10 +56,9 @@ def test_a_redirect_continues_with_the_scheme_of_source(tmp_path: Path) -> None:
 
 
 def test_assets_behind_a_tls_proxy_are_read_with_the_scheme_of_source(
-    tmp_path: Path, certificate: tuple[Path, Path]
+    tmp_path: Path, authority: Authority
 ) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
+    context = authority.server()
 
     def encrypted(connection: Connection) -> None:
         if connection.sock.recv(1, socket.MSG_PEEK) == b"\x16":
@@ -74,7 +70,7 @@ def test_assets_behind_a_tls_proxy_are_read_with_the_scheme_of_source(
         inner = f"http://localhost:{host.port}"
         host.contents["/items"] = page(inner, 0, following=f"{inner}/items2")
         host.contents["/items2"] = page(inner, 1, following=None)
-        options = quick(retries=1, ca_bundle=certificate[0])
+        options = quick(retries=1, ca_bundle=authority.bundle)
         source = f"https://localhost:{host.port}/items"
         report = asyncio.run(stacpull.mirror(source, str(tmp_path / "m"), options=options))
     assert (report.state, report.items_seen, report.assets_done) == ("complete", 2, 2)

@@ -9,14 +9,13 @@ from typing import Any, Protocol
 
 import pytest
 from tests.hostile.scene import Cast, HurriedClock, Scene, hub_of
-from tests.net.certificates import certificate
 from tests.security.watch import every_replica, watching
 
 import stacpull.engine.network
 from stacpull.transfer import ranges
 from stacpull_replicas import run_in_thread
 
-__all__ = ["certificate", "clock", "every_replica", "stage", "watching"]
+__all__ = ["clock", "every_replica", "stage", "watching"]
 
 
 class Stage(Protocol):

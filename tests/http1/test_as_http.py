@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from tests.net import test_http
 from tests.net.memory import Answer
 from tests.net.test_http import *  # noqa: F403 - all of its tests and fixtures
 from tests.net.wire_server import WireServer
+from tests.security.authority import Authority
 
 from stacpull.models import Failure, FailureKind
 
@@ -23,16 +22,11 @@ def other_transport(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(test_http, "transport", fast)
 
 
-Certificate = tuple[Path, Path]
-
-
 @pytest.mark.parametrize("loop", LOOPS)
-async def test_tls_connections_are_used_again(certificate: Certificate, loop: Callable[[], Any]) -> None:
+async def test_tls_connections_are_used_again(authority: Authority, loop: Callable[[], Any]) -> None:
     body = bytes(range(256)) * 12_000
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    async with WireServer({"/": [Answer(body=body)]}, tls=context) as server:
-        http = fast(ca_bundle=certificate[0])
+    async with WireServer({"/": [Answer(body=body)]}, tls=authority.server()) as server:
+        http = fast(ca_bundle=authority.bundle)
         bodies = [await fetch(http, server.url("/", "localhost")) for _ in range(3)]
         await http.close()
         assert (bodies, {request.connection for request in server.requests}) == ([body] * 3, {1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -12,8 +13,8 @@ from urllib.parse import quote, quote_plus
 
 @cache
 def spellings(secret: str) -> frozenset[bytes]:
-    """As it is, percent-encoded in every way, in base64 wherever it begins in a longer text, in hex."""
-    whole = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}
+    """As it is, percent-encoded in every way, as in JSON, in base64 wherever it begins in a text, in hex."""
+    whole = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
     whole.add(secret.replace("/", "%2F"))  # as names of files have it
     raw = secret.encode()
     shifted = {base64.b64encode(b"\0" * shift + raw) for shift in range(3)}
