@@ -78,6 +78,12 @@ def environment(*replicas: MlhubReplica, **more: str | None) -> dict[str, str]:
     return {name: value for name, value in {**kept, **more}.items() if value is not None}
 
 
+def export_here(replica: MlhubReplica, set_variable: Callable[[str, str], object]) -> None:
+    """Set the exports of a replica in this process, for runs within it."""
+    for name, value in replica.exports().items():
+        set_variable(name, value)
+
+
 def mirror_of(source: str, dest: Path, *options: str) -> list[str]:
     """The arguments of the main job: the notebook's tree, of all items unless `options` differ."""
     return ["mirror", source, str(dest), "-C", LABELS, "--config", str(BIGEARTHNET), *options]

@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from tests.acceptance.command import SMALL, forker
+from tests.acceptance.command import SMALL, export_here, forker
 from tests.acceptance.forked_command import ForkedProcess
 from tests.acceptance.mirrored import Mirrored, options_for
 from tests.security.watch import every_replica, watching
@@ -53,6 +53,12 @@ def small_hub() -> Iterator[MlhubReplica]:
         yield replica
 
 
+@pytest.fixture
+def aws(small_hub: MlhubReplica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For runs within this process: the keys of `small_hub`."""
+    export_here(small_hub, monkeypatch.setenv)
+
+
 @pytest.fixture(scope="module")
 def busy_hub() -> Iterator[MlhubReplica]:
     """Sixty patches, slow enough that a mirror of them takes a second or two; read only."""
@@ -66,8 +72,7 @@ def mirrored_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored
     with run_in_thread(MlhubReplica(items=6, seed=5)) as replica:
         made = Mirrored(replica, tmp_path_factory.mktemp("whole") / "m", options_for(replica))
         with pytest.MonkeyPatch.context() as environment:
-            for name, value in replica.exports().items():
-                environment.setenv(name, value)
+            export_here(replica, environment.setenv)
             assert made.mirror().exit_code == 0
         yield made
 
@@ -75,6 +80,5 @@ def mirrored_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored
 @pytest.fixture
 def mirrored(mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirrored:
     """A copy of it for one test."""
-    for name, value in mirrored_once.replica.exports().items():
-        monkeypatch.setenv(name, value)
+    export_here(mirrored_once.replica, monkeypatch.setenv)
     return mirrored_once.copy_to(tmp_path / "m")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from tests.acceptance.command import export_here
 from tests.acceptance.mirrored import Mirrored, flipped, is_same, rewritten
 from tests.acceptance.small_api import SmallApi
 from tests.net.memory import Answer
@@ -34,8 +35,7 @@ Change = Callable[[Path], None]
 @pytest.fixture
 def downloaded(mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirrored:
     """What a notebook with a download tool leaves: the files, their own times, and nothing else."""
-    for name, value in mirrored_once.replica.exports().items():
-        monkeypatch.setenv(name, value)
+    export_here(mirrored_once.replica, monkeypatch.setenv)
     dest = tmp_path / "m"
     shutil.copytree(mirrored_once.dest / "bigearthnet", dest / "bigearthnet", copy_function=shutil.copyfile)
     return Mirrored(mirrored_once.replica, dest, evolve(mirrored_once.options, adopt=True))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.acceptance.command import COMMAND, LABELS, ROOT, Ran, Running, environment
+from tests.acceptance.command import COMMAND, LABELS, ROOT, Ran, Running, environment, export_here
 from tests.acceptance.dask_processes import DaskProcesses
 from tests.acceptance.trees import files_in
 
@@ -109,8 +109,7 @@ def test_a_job_array_makes_shards_that_join_to_the_whole(
     names = " ".join(shard.name for shard in shards)
     linked = shell(links.replace("shard-1 shard-2", names), replica, tmp_path, forked_command)
     assert linked.code == 0, linked.err
-    for name, value in replica.exports().items():
-        monkeypatch.setenv(name, value)
+    export_here(replica, monkeypatch.setenv)
     selection = stacpull.Selection(collections=LABELS, exclude_assets="B10")
     report = sync.mirror(replica.base_url, joined, selection=selection, options=stacpull.Options(adopt=True))
     assert (report.exit_code, report.assets_done) == (0, done)
@@ -151,8 +150,7 @@ class TestDask:
         module = ModuleType("dask_jobqueue")
         module.SLURMCluster = SLURMCluster  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "dask_jobqueue", module)
-        for name, value in replica.exports().items():
-            monkeypatch.setenv(name, value)
+        export_here(replica, monkeypatch.setenv)
         with DaskProcesses(tmp_path / "dask", workers=1, env=environment(replica)) as processes:
             import distributed  # noqa: PLC0415 - not everywhere
 

@@ -26,6 +26,7 @@ from tests.acceptance.command import (
     ROOT,
     Running,
     environment,
+    export_here,
     forker,
     mirror_of,
     run,
@@ -70,8 +71,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
             replica = running.enter_context(
                 run_in_thread(MlhubReplica(**{"items": 6, "seed": 7, **settings}))
             )
-            for name, value in replica.exports().items():
-                monkeypatch.setenv(name, value)
+            export_here(replica, monkeypatch.setenv)
             return replica
 
         yield serve

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import LABELS, environment, run
+from tests.acceptance.command import LABELS, environment, export_here, run
 from tests.acceptance.static_tree import write_tree
 
 from stacpull import NotAMirrorError, UsageError, sync
@@ -142,8 +142,7 @@ WRONG = [
 @pytest.fixture
 def api(hub: MlhubReplica, monkeypatch: pytest.MonkeyPatch) -> str:
     """The replica as SOURCE, with its key in the environment."""
-    for name, value in hub.exports().items():
-        monkeypatch.setenv(name, value)
+    export_here(hub, monkeypatch.setenv)
     return hub.base_url
 
 

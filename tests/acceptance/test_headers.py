@@ -52,12 +52,6 @@ def read(replica: MlhubReplica, out: Path | None, how: Options | None = None, **
     )
 
 
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch, small_hub: MlhubReplica) -> None:
-    for name, value in small_hub.exports().items():
-        monkeypatch.setenv(name, value)
-
-
 def rows_of(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text().splitlines()]
 

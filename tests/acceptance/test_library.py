@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.acceptance.command import LABELS, ROOT
+from tests.acceptance.command import LABELS, ROOT, export_here
 from tests.acceptance.trees import damage, expected_files
 
 import stacpull
@@ -29,12 +29,6 @@ pytestmark = pytest.mark.behaviour
 
 FEW = Selection(collections=(LABELS,), exclude_assets=("B10",), max_items=4)
 NOTEBOOK_LAYOUT = "bigearthnet/{parent}/{filename}"
-
-
-@pytest.fixture
-def aws(monkeypatch, small_hub):
-    for name, value in small_hub.exports().items():
-        monkeypatch.setenv(name, value)
 
 
 def options_for(replica, **more) -> Options:
@@ -83,8 +77,7 @@ def test_failures_are_reported_as_they_happen(tmp_path, small_hub, aws):
 
 
 def test_a_stop_event_ends_gracefully_and_resume_completes(tmp_path, busy_hub, monkeypatch):
-    for name, value in busy_hub.exports().items():
-        monkeypatch.setenv(name, value)
+    export_here(busy_hub, monkeypatch.setenv)
     selection = Selection(collections=(LABELS,), exclude_assets=("B10",))
 
     async def stopped() -> MirrorReport:

@@ -17,17 +17,10 @@ from tests.sources.model_api import ModelApi
 from stacpull import Options, Secret, Selection, mirror, plan, resume, status, sync
 from stacpull.models import PageRequest
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
+pytestmark = pytest.mark.usefixtures("threaded_store", "aws")
 
 WIDE = "-9,35,30,70"
 EVERYWHERE = Selection(collections=(LABELS,), bbox=(-9.0, 35.0, 30.0, 70.0), source_links=False)
-
-
-@pytest.fixture(autouse=True)
-def aws(monkeypatch, small_hub):
-    for name, value in small_hub.exports().items():
-        if name.startswith("AWS_"):
-            monkeypatch.setenv(name, value)
 
 
 def options_for(hub, **more):

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 import pytest
-from tests.acceptance.command import LABELS
+from tests.acceptance.command import LABELS, export_here
 from tests.acceptance.small_api import SmallApi, json_answer
 from tests.net.memory import Answer
 
@@ -56,8 +56,7 @@ def test_only_an_unproven_length_is_reported(tmp_path: Path, asset: Answer | byt
 
 
 def test_a_retry_does_not_make_a_walk_complete_that_was_stopped(tmp_path, busy_hub, monkeypatch) -> None:
-    for name, value in busy_hub.exports().items():
-        monkeypatch.setenv(name, value)
+    export_here(busy_hub, monkeypatch.setenv)
     options = Options(query={"key": Secret(busy_hub.key)}, page_size=5)
     stop = asyncio.Event()
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from tests.acceptance.command import SOURCE, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.command import SOURCE, Running, environment, export_here, mirror_of, run, wait_until
 from tests.acceptance.mirrored import Mirrored, flipped, is_same, options_for, rewritten
 from tests.acceptance.trees import files_in
 
@@ -247,8 +247,7 @@ def test_a_catalog_that_a_killed_run_never_wrote_is_not_missing(tmp_path: Path, 
 
 
 def test_files_without_a_digest_are_counted(mirrored_once: Mirrored, tmp_path: Path, monkeypatch) -> None:
-    for name, value in mirrored_once.replica.exports().items():
-        monkeypatch.setenv(name, value)
+    export_here(mirrored_once.replica, monkeypatch.setenv)
     options = evolve(mirrored_once.options, checksum="none")
     made = Mirrored(mirrored_once.replica, tmp_path / "m", options)
     made.mirror()
@@ -264,8 +263,7 @@ def test_files_without_a_digest_are_counted(mirrored_once: Mirrored, tmp_path: P
 
 @pytest.mark.parametrize("metadata", ["ndjson", "none"])
 def test_files_are_verified_without_item_json(mirrored_once, tmp_path, monkeypatch, metadata):
-    for name, value in mirrored_once.replica.exports().items():
-        monkeypatch.setenv(name, value)
+    export_here(mirrored_once.replica, monkeypatch.setenv)
     made = Mirrored(mirrored_once.replica, tmp_path / "m", evolve(mirrored_once.options, metadata=metadata))  # type: ignore[arg-type] # one of its values
     made.mirror()
     before = made.files

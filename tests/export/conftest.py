@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.items import feature
 
 import stacpull
 
@@ -18,19 +19,8 @@ Json = dict[str, Any]
 def item(name: str, **members: Any) -> Json:
     """Return a valid item without assets; `properties` are added to a datetime, other members replace."""
     properties = {"datetime": "2017-06-13T10:10:31Z", **members.pop("properties", {})}
-    return {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "stac_extensions": [],
-        "id": name,
-        "collection": "c",
-        "geometry": {"type": "Point", "coordinates": [10.0, 50.0]},
-        "bbox": [10.0, 50.0, 10.0, 50.0],
-        "properties": properties,
-        "links": [],
-        "assets": {},
-        **members,
-    }
+    place = {"geometry": {"type": "Point", "coordinates": [10.0, 50.0]}, "bbox": [10.0, 50.0, 10.0, 50.0]}
+    return feature(name, **{"stac_extensions": [], "properties": properties, **place, **members})
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from tests.acceptance.command import export_here
 from tests.hostile.scene import Cast, HurriedClock, Scene, hub_of
 from tests.security.watch import every_replica, watching
 
@@ -43,8 +44,7 @@ def stage(
 
         def start(faults: str = "", cast: Cast = Cast.LARGE, **hub: Any) -> Scene:
             replica = running.enter_context(run_in_thread(hub_of(cast, faults, **hub)))
-            for name, value in replica.exports().items():
-                monkeypatch.setenv(name, value)
+            export_here(replica, monkeypatch.setenv)
             return Scene(replica, cast, tmp_path / "mirror", clock, capfd.readouterr)
 
         yield start

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.net.conformance import opened
+from tests.http1.fast_transport import fetch
 from tests.net.memory import Answer
 from tests.net.names import Names
 from tests.net.test_http import watched_connections
@@ -24,11 +24,10 @@ from tests.security.sources import Source, feature
 
 from stacpull import Options, failures, sync
 from stacpull.http1.web_transport import WebTransport
-from stacpull.models import Failure, FailureKind
+from stacpull.models import FailureKind
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
+from stacpull.net.transport import HttpSettings, Request, Transport
 
 LINK_LOCAL = [
     "169.254.169.254",
@@ -50,21 +49,13 @@ def made(transport: str, *, allow_private: bool) -> Transport:
     return HttpTransport(settings) if transport == "aiohttp" else WebTransport(settings)
 
 
-async def fetched(http: Transport, url: str) -> bytes | Failure:
-    try:
-        async with opened(http, Request(url)) as response:
-            return await read_whole(response, 100)
-    except TransferError as error:
-        return error.failure
-
-
 async def outcome(transport: str, host: str, addresses: Sequence[str], *, allow_private: bool = False) -> Any:
     """Return the response of a host, and the connections that were tried for it."""
     if addresses:
         Names(name_example=[list(addresses)])
     http = made(transport, allow_private=allow_private)
     with watched_connections() as tried:
-        found = await fetched(http, f"http://{host}:1/latest/meta-data")
+        found = await fetch(http, f"http://{host}:1/latest/meta-data")
     await http.close()
     return found, tried
 
@@ -103,11 +94,11 @@ async def test_the_checked_address_is_the_one_connected_to(transport: str) -> No
         url = server.url("/", "rebinding.example")
         first_http = made(transport, allow_private=True)
         with watched_connections() as tried:
-            first = await fetched(first_http, url)
+            first = await fetch(first_http, url)
             lookups = list(names.lookups)
             await first_http.close()
             second_http = made(transport, allow_private=True)
-            second = await fetched(second_http, url)
+            second = await fetch(second_http, url)
             await second_http.close()
     assert (first, lookups) == (b"hello", ["rebinding.example"])
     assert second.kind is FailureKind.ADDRESS

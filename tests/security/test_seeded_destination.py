@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import BIGEARTHNET
+from tests.acceptance.command import BIGEARTHNET, export_here
 
 from stacpull.cli.main import execute
 from stacpull_replicas import MlhubReplica, run_in_thread
@@ -29,16 +29,14 @@ def hub() -> Iterator[MlhubReplica]:
 
 @pytest.fixture(autouse=True)
 def credentials(hub: MlhubReplica, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in hub.exports().items():
-        monkeypatch.setenv(name, value)
+    export_here(hub, monkeypatch.setenv)
 
 
 @pytest.fixture(scope="module")
 def finished(hub: MlhubReplica, tmp_path_factory: pytest.TempPathFactory) -> Path:
     dest = tmp_path_factory.mktemp("whole") / "mirror"
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in hub.exports().items():
-            patch.setenv(name, value)
+        export_here(hub, patch.setenv)
         assert mirrored(hub, dest) == 0
     return dest
 
