@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from tests.acceptance.asset_host import AssetHost, quick
-from tests.items import feature
+from tests.acceptance.asset_host import AssetHost, local_items, quick
 
 import stacpull
 from stacpull import sync
@@ -32,10 +30,7 @@ class OrderingHost(AssetHost):
         return super().content(path)
 
     def source(self, directory: Path) -> str:
-        path = directory / "items.json"
-        features = [feature(f"item-{n}", {"data": f"{self.url}/assets/{n}"}) for n in range(8)]
-        path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-        return str(path)
+        return local_items(directory, [f"{self.url}/assets/{number}" for number in range(8)])
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from tests.logins.services import (
     basic,
 )
 from tests.net.memory import Answer
-from tests.net.wire_server import ReceivedRequest, WireServer
+from tests.net.wire_server import ReceivedRequest
 from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature
 
@@ -38,23 +38,14 @@ from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
 
-class Other(WireServer):
-    """A host without a login: it answers everything, and its requests are inspected."""
-
-    def __init__(self) -> None:
-        super().__init__({})
-
-    def _turn(self, request: ReceivedRequest) -> Answer:
-        return Answer(body=DATA)
-
-
 @dataclass
 class World:
     """A source with assets on hosts of a provider."""
 
     tmp_path: Path
     stack: ExitStack
-    other: Other
+    other: Source
+    """A host without a login: it answers everything, and its requests are inspected."""
     source: Source
     services: list[Any] = field(default_factory=list)
     events: list[object] = field(default_factory=list)
@@ -99,7 +90,7 @@ def text_of(requests: list[ReceivedRequest]) -> bytes:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with Other() as other, Source() as source, ExitStack() as stack:
+    with Source(others=lambda _: Answer(body=DATA)) as other, Source() as source, ExitStack() as stack:
         yield World(tmp_path, stack, other, source)
 
 
@@ -273,7 +264,7 @@ PLAIN = {
 def test_a_plain_login_goes_to_its_host_and_not_across_a_redirect(world, kind):
     keys, field, wanted = PLAIN[kind]
 
-    host = Other()
+    host = Source(others=lambda _: Answer(body=DATA))
     host.secrets = ["planted+key/word", "planted+pass/word"]
     moved = Answer(302, headers={"Location": world.other.url("/x?key=planted%2Bkey%2Fword&b=2")})
     host._turn = lambda requests: moved if "/moved" in requests.target else Answer(body=DATA)

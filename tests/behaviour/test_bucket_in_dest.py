@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.items import feature
+from tests.net.wire_server import WireServer
 
 COMMANDS = (
     ("verify", "{dest}"),
@@ -28,30 +26,10 @@ COMMANDS = (
 )
 
 
-class Trap:
-    """A listening socket that counts connections."""
-
-    def __init__(self) -> None:
-        self.connections = 0
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self.socket.accept()
-            except OSError:
-                return
-            self.connections += 1
-            connection.close()
-
-
 @pytest.fixture
-def trap() -> Iterator[Trap]:
-    trap = Trap()
-    with closing(trap.socket):
-        yield trap
+def trap() -> Iterator[WireServer]:
+    with WireServer({}) as server:
+        yield server
 
 
 def stacpull(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -95,11 +73,11 @@ def planted(dest: Path, endpoint: str) -> None:
 
 
 def test_no_command_connects_to_a_bucket_that_a_file_in_dest_names(
-    tmp_path: Path, source: Path, trap: Trap
+    tmp_path: Path, source: Path, trap: WireServer
 ) -> None:
     dest = tmp_path / "dest"
     assert stacpull("mirror", str(source), str(dest)).returncode == 0
-    planted(dest, trap.url)
+    planted(dest, trap.url(""))
     for words in COMMANDS:
         done = stacpull(*(word.format(dest=dest, out=tmp_path, source=source) for word in words))
         assert done.returncode == 0, (words, done.stderr)
@@ -107,10 +85,10 @@ def test_no_command_connects_to_a_bucket_that_a_file_in_dest_names(
     assert trap.connections == 0
 
 
-def test_a_new_mirror_goes_into_its_directory(tmp_path: Path, source: Path, trap: Trap) -> None:
+def test_a_new_mirror_goes_into_its_directory(tmp_path: Path, source: Path, trap: WireServer) -> None:
     dest = tmp_path / "dest"
     (dest / ".stacpull").mkdir(parents=True)
-    planted(dest, trap.url)
+    planted(dest, trap.url(""))
     done = stacpull("mirror", str(source), str(dest))
     assert done.returncode == 0, done.stderr
     assert (dest / "c/one/a.txt").read_text() == "data"

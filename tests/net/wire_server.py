@@ -55,7 +55,7 @@ class StreamServer:
         self._serve = serve
         self._tls = tls
         self._address = address
-        self._connections = 0
+        self.connections = 0
         self._handlers: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> Self:
@@ -90,8 +90,8 @@ class StreamServer:
 
         The garbage collector would find an open connection during a later test, which would then fail.
         """
-        self._connections += 1
-        handler = asyncio.get_running_loop().create_task(self._handle(reader, writer, self._connections))
+        self.connections += 1
+        handler = asyncio.get_running_loop().create_task(self._handle(reader, writer, self.connections))
         self._handlers.add(handler)
 
         def ended(_: asyncio.Task[None]) -> None:
