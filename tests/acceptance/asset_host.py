@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import struct
@@ -120,7 +121,7 @@ class AssetHost:
 
     def _accept(self) -> None:
         with suppress(OSError):
-            for number in _count():
+            for number in itertools.count(1):
                 sock, _ = self._socket.accept()
                 self._open.append(sock)
                 connection = Connection(self, sock, number)
@@ -132,12 +133,6 @@ class AssetHost:
     def _handle(self, connection: Connection) -> None:
         with suppress(OSError), connection.sock:
             self._behaviour(connection)
-
-
-def _count() -> Iterator[int]:
-    number = 0
-    while True:
-        yield (number := number + 1)
 
 
 def item_collection(hrefs: Sequence[str], start: int = 0) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.acceptance.dask_processes import DaskProcesses
 from tests.net.memory import Answer, Fault
-from tests.net.wire_server import Scripted
+from tests.net.wire_server import Scripted, WireServer
 from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature
 
@@ -49,12 +49,6 @@ def attempted_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.slow
 def test_hostile_assets(tmp_path: Path, capfd: pytest.CaptureFixture[str], attempted_here: list[str]) -> None:
     """Neither the network inside nor a secret is given away, and every asset ends with a named failure."""
-    connected = 0
-
-    def connect(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connected
-        connected += 1
-        writer.close()
 
     def others(requested: Request) -> Scripted:
         path = requested.url.partition("?")[0]
@@ -62,10 +56,11 @@ def test_hostile_assets(tmp_path: Path, capfd: pytest.CaptureFixture[str], attem
             return Answer(302, headers={"Location": f"http://{path[4:]}/latest/meta-data/"})
         return HOSTILE.get(path, Answer(body=b"data"))
 
+    inside = WireServer({}, address=INSIDE)
+
     async def course(cluster: str) -> tuple[MirrorReport, Source]:
-        async with Source(others=others) as source, await asyncio.start_server(connect, INSIDE, 0) as inside:
-            port = inside.sockets[0].getsockname()[1]
-            hosts = [*(f"{host}:{port}" for host in PRIVATE), *NEVER]
+        async with Source(others=others) as source, inside:
+            hosts = [*(f"{host}:{inside.port}" for host in PRIVATE), *NEVER]
             hrefs = {f"href{n}": f"http://{host}/x" for n, host in enumerate(hosts)}
             hrefs |= {f"hop{n}": source.url(f"/to/{host}") for n, host in enumerate(hosts)}
             hrefs |= {path[1:]: source.url(path) for path in HOSTILE}
@@ -81,7 +76,7 @@ def test_hostile_assets(tmp_path: Path, capfd: pytest.CaptureFixture[str], attem
         report, source = asyncio.run(asyncio.wait_for(course(cluster.address), 120))
     found = {failed.key: failed.kind for failed in failures(tmp_path / "m")}
     assert attempted_here == [], "worker processes made every attempt"
-    assert connected == 0
+    assert inside.connections == 0
     assert {key for key in found if key.startswith(("href", "hop"))} == {
         f"{kind}{n}" for kind in ("href", "hop") for n in range(len(PRIVATE) + len(NEVER))
     }

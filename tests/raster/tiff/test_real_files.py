@@ -1,4 +1,4 @@
-"""Every real file: read as rasterio reads it, in few requests."""
+"""Every real file: read as rasterio reads it, in few requests, however its bytes arrive."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from tests.raster.tiff.others import against_rasterio
-from tests.raster.tiff.reads import read, real_files
+from tests.raster.tiff.reads import parse_bytes, read, real_files
 
-from stacpull_raster.tiff import FIRST_READ
+from stacpull_raster.tiff import FIRST_READ, Header, Needs
 
 DIFFERENCES = {
     ("bigtiff_be_motorola.tif", "block_height"),  # libtiff reads one uncompressed strip in pieces of 8 KiB
@@ -82,3 +82,20 @@ def test_headers_of_real_files(shared_data: Path, name: str, expected: dict[str,
     [path] = shared_data.rglob(name)
     header = read(path.read_bytes()).header
     assert {field: getattr(header, field) for field in expected} == expected
+
+
+def test_every_prefix_of_a_real_file_needs_more_until_the_header_is_whole(shared_data: Path) -> None:
+    """Cut at every byte: no error, no half a header, and always bytes that truly lack."""
+    seen = 0
+    for path in real_files(shared_data):
+        data = path.read_bytes()
+        whole = parse_bytes(data)
+        assert isinstance(whole, Header)
+        for length in range(whole.header_size):
+            found = parse_bytes(data[:length])
+            assert isinstance(found, Needs), (path.name, length)
+            assert length <= found.start < whole.header_size, (path.name, length, found)
+            assert found.start < found.stop
+            seen += 1
+        assert parse_bytes(data[: whole.header_size]) == whole
+    assert seen > 80_000
