@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from scripts.benchmarks.authority import certificate
 from tests.acceptance.command import Ran, environment, run
 from tests.acceptance.small_api import SmallApi
+from tests.security.authority import Authority
 
 pytestmark = pytest.mark.behaviour
 
@@ -79,11 +79,10 @@ def test_the_store_process_of_a_program_imports_no_more_than_it_needs(tmp_path: 
 
 
 @pytest.mark.parametrize(("trusted", "code"), [(True, 0), (False, 4)])
-def test_the_authorities_of_the_system_are_trusted(tmp_path: Path, trusted: bool, code: int) -> None:
+def test_the_authorities_of_the_system_are_trusted(
+    tmp_path: Path, authority: Authority, trusted: bool, code: int
+) -> None:
     """OpenSSL reads those from SSL_CERT_FILE."""
-    issued = certificate(tmp_path, "127.0.0.1")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(issued.server, issued.key)
-    env = environment(SSL_CERT_FILE=str(issued.authority) if trusted else os.devnull)
-    ran = mirror(tmp_path / "mirror", env, context)
+    env = environment(SSL_CERT_FILE=str(authority.bundle) if trusted else os.devnull)
+    ran = mirror(tmp_path / "mirror", env, authority.server("127.0.0.1"))
     assert ran.code == code, ran.err

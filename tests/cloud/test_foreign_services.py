@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import ssl
 from pathlib import Path
 
 import pytest
-from scripts.benchmarks.authority import certificate
 from tests.acceptance.command import environment, run
+from tests.security.authority import Authority
 from tests.servers.buckets import REGION, Keys, client
 from tests.servers.moto_server import moto
 from tests.servers.valve import Valve
@@ -36,14 +35,10 @@ def mirror(place: Path, url: str, **variables: str):
 
 
 @pytest.mark.parametrize(("trusted", "code"), [(True, 0), (False, 5)])
-def test_the_authorities_of_the_system_are_trusted(tmp_path, port, trusted, code):
+def test_the_authorities_of_the_system_are_trusted(tmp_path, port, authority, trusted, code):
     """As for SOURCE, those in SSL_CERT_FILE."""
-    issued = certificate(tmp_path, "127.0.0.1")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(issued.server, issued.key)
-    (tmp_path / "other").mkdir()
-    authority = issued.authority if trusted else certificate(tmp_path / "other", "127.0.0.1").authority
-    with Valve(port, tls=context) as gate:
-        ran = mirror(tmp_path, gate.url(""), SSL_CERT_FILE=str(authority))
+    known = authority if trusted else Authority(tmp_path / "other")
+    with Valve(port, tls=authority.server("127.0.0.1")) as gate:
+        ran = mirror(tmp_path, gate.url(""), SSL_CERT_FILE=str(known.bundle))
     assert ran.code == code, ran.err
     assert trusted or "is not trusted" in ran.err

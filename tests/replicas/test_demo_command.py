@@ -1,29 +1,23 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from tests.cli.conftest import Ran
 
 from stacpull_replicas.demo_command import tree
 
-EXPORTED = (
-    "MLHUB_API_KEY",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_REGION",
-    "AWS_DEFAULT_REGION",
-)
-
 
 @pytest.fixture
-def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Change to an empty directory, and restore the environment that the demo changes."""
-    for name in (*EXPORTED, "AWS_ACCESS_KEY_ID", "AWS_EC2_METADATA_DISABLED"):
-        monkeypatch.setenv(name, "")
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    with mock.patch.dict(os.environ):
+        yield tmp_path
 
 
 def test_the_demo_continues_in_an_existing_directory(stacpull_command, somewhere):

@@ -42,8 +42,9 @@ class Authority:
         key, request, certificate, extensions = (
             stem.with_suffix(f".{end}") for end in ("key", "csr", "pem", "x")
         )
+        kind = "IP" if name[0].isdigit() else "DNS"
         extensions.write_text(
-            f"subjectAltName=DNS:{name}\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\n"
+            f"subjectAltName={kind}:{name}\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\n"
             "extendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\n"
         )
         _openssl("req", *_KEY, "-keyout", key, "-out", request, "-subj", f"/CN={name}")

@@ -22,11 +22,9 @@ from typing import Any
 
 import pytest
 from tests.net.memory import Answer, Fault
-from tests.net.wire_server import Scripted, WireServer, json_answer
+from tests.net.wire_server import ReceivedRequest, Scripted, WireServer, json_answer
 
-from stacpull import MirrorReport, Options, Selection, StacpullError, failures, mirror, status
-from stacpull.config.options import S3Options
-from stacpull.net.transport import Request
+from stacpull import MirrorReport, Options, S3Options, Selection, StacpullError, failures, mirror, status
 
 pytestmark = pytest.mark.behaviour
 
@@ -289,15 +287,15 @@ def _listing(chance: random.Random, base: str) -> Answer:
     return Answer(body=_LISTING.format(**fields).encode(), headers={"Content-Type": "application/xml"})
 
 
-Routes = Callable[[Request], Scripted]
+Routes = Callable[[ReceivedRequest], Scripted]
 
 
 async def _mirror(dest: Path, routes: Callable[[str], Routes], path: str, selection: dict[str, Any]) -> Any:
     answered: list[Routes] = []
 
     class Server(WireServer):
-        def _turn(self, received: Any) -> Scripted:
-            return answered[0](Request(received.target, received.method, received.headers, received.body))
+        def _turn(self, request: ReceivedRequest) -> Scripted:
+            return answered[0](request)
 
     async with Server({}) as server:
         answered.append(routes(server.url("")))
@@ -330,8 +328,8 @@ def _api(seed: int, most: int, *, pages: bool) -> tuple[Callable[[str], Routes],
             page["features"] = items[:3]
             _mutated(page, chance, base)
 
-        def answer(request: Request) -> Scripted:
-            path, _, query = request.url.partition("?")
+        def answer(request: ReceivedRequest) -> Scripted:
+            path, _, query = request.target.partition("?")
             if path == "/collections/c":
                 return json_answer(collection)
             if path == "/collections/c/items":
@@ -358,8 +356,8 @@ def _tree(seed: int, most: int) -> tuple[Callable[[str], Routes], str]:
         links += [{"rel": "item", "href": _hostile(chance, base)} for _ in range(5)]
         root = {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "description": "", "links": links}
 
-        def answer(request: Request) -> Scripted:
-            path = request.url.partition("?")[0]
+        def answer(request: ReceivedRequest) -> Scripted:
+            path = request.target.partition("?")[0]
             if path == "/catalog.json":
                 return json_answer(root)
             if path == "/fine.json":
@@ -371,7 +369,7 @@ def _tree(seed: int, most: int) -> tuple[Callable[[str], Routes], str]:
                 if kind == 3:
                     document = {"type": "FeatureCollection", "features": [_item(name, base)], "links": []}
                 return json_answer(_mutated(document, chance, base))
-            if "list-type" in request.url:
+            if "list-type" in request.target:
                 return _listing(chance, base)
             return Answer(body=b"data") if len(path) < _LONG else Answer(414)
 
@@ -522,8 +520,8 @@ def fuzzed_responses(seed: int, most: int, dest: Path) -> MirrorReport | Stacpul
             items.append(_item(f"i{number}", base) | {"links": links, "assets": {"a": asset}})
         page = {"type": "FeatureCollection", "features": items, "links": []}
 
-        def answer(request: Request) -> Scripted:
-            path = request.url.partition("?")[0]
+        def answer(request: ReceivedRequest) -> Scripted:
+            path = request.target.partition("?")[0]
             match path:
                 case "/collections/c":
                     return json_answer(_collection(base))

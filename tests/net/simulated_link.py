@@ -1,0 +1,245 @@
+"""A host and its link, simulated event by event around a real `Gate`, without sockets or waiting.
+
+    goodput = Simulation(Host(rtt=0.05), gate_of(None)).run(30).rate(5, 30)
+
+64 workers want a permit at any moment. A request travels half a round trip, waits for a slot of the host, is
+served, and its body passes a shared line in turns. The same seed gives the same run.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stacpull.net.gate import Gate
+
+KB, MB = 1000, 1_000_000
+WORKERS = 64
+_PORTION = 256 * 1024
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Host:
+    """The capacity of a host, in seconds and bytes; 0 means no limit."""
+
+    rtt: float
+    slots: int = 0
+    """Requests served at once; the others queue."""
+    service: float = 0.0
+    """Seconds in a slot."""
+    slowing: float = 0.0
+    """The fraction by which each further request at the host lengthens a service."""
+    knee: int = 0
+    """Requests at the host above which services slow down by more than further requests gain."""
+    collapse: float = 1.0
+    spread: float = 0.0
+    """The variation of services: 0.5 for half to one and a half times."""
+    bandwidth: float = 0.0
+    per_connection: float = 0.0
+    size: int = 10 * KB
+    large: int = 0
+    """Size of each tenth body."""
+    most_at_once: int = 0
+    most_per_second: int = 0
+    failing: float = 0.0
+    """The fraction of requests whose connection breaks."""
+    own_time: float = 0.0
+    """Seconds of the local processor per answer."""
+
+    def served_in(self, load: int, chance: random.Random) -> float:
+        seconds = self.service * (1 + self.slowing * (load - 1))
+        if self.knee and load > self.knee:
+            seconds *= (load / self.knee) ** self.collapse
+        return seconds * (1 + self.spread * (2 * chance.random() - 1)) if self.spread else seconds
+
+
+class Sent:
+    """A request in flight."""
+
+    __slots__ = ("left", "sent_at", "size", "uncounted")
+
+    def __init__(self, sent_at: float, size: int) -> None:
+        self.sent_at = sent_at
+        self.size = self.left = size
+        self.uncounted = 0
+
+
+class Simulation:
+    """64 workers, a gate and a host. It is also the gate's clock."""
+
+    def __init__(
+        self, host: Host, gate_of: Callable[[Simulation], Gate], *, change: tuple[float, Host] | None = None
+    ) -> None:
+        self.now = 0.0
+        self.host = host
+        self.chance = random.Random(7)
+        self.gate = gate_of(self)
+        self._times: list[float] = []
+        self._sums: list[float] = [0.0]
+        self._events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
+        self._number = 0
+        self._active = self._connections = self._at_host = self._served = 0
+        self._queue: deque[Sent] = deque()
+        self._line_free = self._processor_free = 0.0
+        self._second, self._in_second = 0, 0
+        self._woken_at = -1.0
+        if change is not None:
+            self._at(change[0], setattr, self, "host", change[1])
+
+    # The clock.
+
+    def monotonic(self) -> float:
+        return self.now
+
+    time = sleep = call_later = monotonic  # not used
+
+    # The run.
+
+    def run(self, until: float) -> Simulation:
+        self._request_next()
+        events, gate = self._events, self.gate
+        limit = 0
+        while events and events[0][0] <= until:
+            self.now, _, act, arguments = heapq.heappop(events)
+            act(*arguments)
+            if gate.limit != limit:
+                limit = gate.limit
+                self._request_next()
+        return self
+
+    def rate(self, start: float, end: float) -> float:
+        """Return the goodput: requests plus units of 64 KiB of bodies, per second."""
+        first, last = bisect_left(self._times, start), bisect_left(self._times, end)
+        return (self._sums[last] - self._sums[first]) / (end - start)
+
+    def _at(self, when: float, act: Callable[..., None], *arguments: object) -> None:
+        self._number += 1
+        heapq.heappush(self._events, (when, self._number, act, arguments))
+
+    def _count(self, work: float) -> None:
+        self._times.append(self.now)
+        self._sums.append(self._sums[-1] + work)
+
+    # The workers.
+
+    def _request_next(self) -> None:
+        while self._active < WORKERS and self.gate.try_acquire():
+            self._active += 1
+            way = self.host.rtt / 2
+            if self._active > self._connections:
+                self._connections += 1
+                way += self.host.rtt
+            large = self.host.large and self.chance.random() < 0.1
+            sent = Sent(self.now, self.host.large if large else self.host.size)
+            self._at(self.now + way, self._arrive, sent)
+        closed = self.gate.closed_for()
+        if closed and self.now + closed > self._woken_at:
+            self._woken_at = self.now + closed
+            self._at(self._woken_at, self._request_next)
+
+    def _end(self) -> None:
+        self._active -= 1
+        self.gate.release()
+        self._request_next()
+
+    # The host.
+
+    def _arrive(self, sent: Sent) -> None:
+        host, back = self.host, self.now + self.host.rtt / 2
+        if self._is_too_much():
+            self._at(back, self._refuse)
+        elif host.failing and self.chance.random() < host.failing:
+            self._at(back, self._end)
+        elif not host.slots or self._served < host.slots:
+            self._at_host += 1
+            self._serve(sent)
+        else:
+            self._at_host += 1
+            self._queue.append(sent)
+
+    def _is_too_much(self) -> bool:
+        host = self.host
+        if host.most_at_once and self._at_host >= host.most_at_once:
+            return True
+        if int(self.now) != self._second:
+            self._second, self._in_second = int(self.now), 0
+        self._in_second += 1
+        return bool(host.most_per_second) and self._in_second > host.most_per_second
+
+    def _serve(self, sent: Sent) -> None:
+        self._served += 1
+        self._at(self.now + self.host.served_in(self._at_host, self.chance), self._served_now, sent)
+
+    def _served_now(self, sent: Sent) -> None:
+        self._served -= 1
+        self._at_host -= 1
+        if self._queue:
+            self._serve(self._queue.popleft())
+        self._at(self.now + self.host.rtt / 2, self._begin, sent)
+
+    def _refuse(self) -> None:
+        self.gate.throttled(None)
+        self._end()
+
+    # The answer.
+
+    def _begin(self, sent: Sent) -> None:
+        if self.host.own_time:
+            self._processor_free = max(self._processor_free, self.now) + self.host.own_time
+            self._at(self._processor_free, self._read, sent)
+        else:
+            self._read(sent)
+
+    def _read(self, sent: Sent) -> None:
+        self.gate.succeeded(sent.sent_at)
+        self._count(1)
+        self._portion(sent)
+
+    def _portion(self, sent: Sent) -> None:
+        """Send the next portion of a body over the line, after those of other bodies."""
+        host = self.host
+        portion = min(sent.left, _PORTION)
+        sent.left -= portion
+        sent.uncounted += portion
+        if host.bandwidth:
+            self._line_free = max(self._line_free, self.now) + portion / host.bandwidth
+        arrival = max(self.now, self._line_free if host.bandwidth else 0.0)
+        if host.per_connection:
+            arrival = max(arrival, self.now + portion / host.per_connection)
+        if arrival > self.now:
+            self._at(arrival, self._came, sent, portion)
+        else:
+            self._came(sent, portion)
+
+    def _came(self, sent: Sent, portion: int) -> None:
+        self._count(portion / 65536)
+        if sent.size > _PIECE and (sent.uncounted >= _PIECE or not sent.left):
+            self.gate.received(sent.uncounted)
+            sent.uncounted = 0
+        if sent.left:
+            self._portion(sent)
+            return
+        if sent.size <= _PIECE:
+            self.gate.received(sent.size)
+        self._end()
+
+
+class Steady(Gate):
+    """A gate with a fixed limit, to compare with `auto`."""
+
+    def throttled(self, retry_after: float | None) -> None:
+        limit = self.limit
+        super().throttled(retry_after)
+        self.limit = limit
+
+
+def gate_of(limit: int | None) -> Callable[[Simulation], Gate]:
+    """Return a factory of gates with this fixed limit, or (None) of adaptive ones."""
+    if limit is None:
+        return lambda clock: Gate("host", WORKERS, clock)
+    return lambda clock: Steady("host", limit, clock, is_fixed=True)
