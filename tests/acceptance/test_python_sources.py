@@ -9,7 +9,7 @@ from typing import Any
 
 import pystac
 import pytest
-from tests.acceptance.command import LABELS, export_here
+from tests.acceptance.command import LABELS
 from tests.acceptance.static_tree import asset_of, write_tree
 from tests.serving import serving_files
 
@@ -68,7 +68,8 @@ def test_the_same_items_resume_and_refresh_the_same_mirror(tree: str, tmp_path: 
 
 
 def test_a_search_of_pystac_client_is_a_source(tmp_path: Path, small_hub, monkeypatch) -> None:
-    export_here(small_hub, monkeypatch.setenv)
+    for name, value in small_hub.exports().items():
+        monkeypatch.setenv(name, value)
     from pystac_client import Client  # noqa: PLC0415 - few tests need it
 
     client = Client.open(small_hub.base_url, parameters={"key": small_hub.key})
