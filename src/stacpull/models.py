@@ -28,6 +28,14 @@ class PublicValue(msgspec.Struct, frozen=True):
         found: Json = msgspec.to_builtins(self)
         return found
 
+    def _repr_html_(self) -> str:
+        """Show a table in Jupyter: a report has up to 40 fields."""
+        from html import escape  # noqa: PLC0415 - needed in notebooks only
+
+        shown = {name: value for name, value in self.to_json().items() if value not in (None, {}, [])}
+        cells = (f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in shown.items())
+        return f"<table>{''.join(cells)}</table>"
+
 
 OF_COLLECTION = ""
 """The item ID of a collection's own assets: no item has an empty ID."""
