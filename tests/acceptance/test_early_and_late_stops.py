@@ -66,6 +66,7 @@ def test_a_source_that_does_not_answer_can_be_stopped(tmp_path, silent, command,
 _INTERRUPTED = """
 import signal, sys
 from stacpull import Options, Progress, sync
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 def on_event(event):
     if isinstance(event, Progress):
         signal.raise_signal(signal.SIGINT)
