@@ -31,8 +31,8 @@ class Selection:
         label_property (str, "classes"): Read labels from this item property.
         nomenclature ("clc43" or "ben19"): Read labels as the 43 classes of CORINE (clc43) or the 19 of
             BigEarthNet (ben19).
-        cloud_and_shadow (bool or None, False): Keep only items with / without cloud and shadow.
-        seasonal_snow (bool or None, False): Keep only items with / without seasonal snow.
+        cloud_and_shadow (bool or None, False): Keep only items with cloud and shadow, or without.
+        seasonal_snow (bool or None, False): Keep only items with seasonal snow, or without.
         bbox (four numbers in degrees, (7.4, 46.9, 7.5, 47)): Keep items whose geometry intersects this box,
             in degrees.
         intersects (str, dict or shapely geometry; in degrees): Keep items whose geometry intersects this one:
@@ -47,7 +47,7 @@ class Selection:
         ids (str or list, "S2A_31TCJ_20180102"): Keep items with this id or id ending, or with those listed in
             a file (@FILE).
         assets (str or list, "B0*"): Fetch only assets whose key matches.
-        exclude_assets (str or list, "B10"): Skip assets whose key matches; '' skips none.
+        exclude_assets (str or list, "B10"): Skip assets whose key matches. '' removes the patterns of a config.
         roles (str or list, "data"): Fetch only assets with this role.
         media_types (str or list, "image/tiff"): Fetch only assets of this media type.
         prefer (str or list, "s3,https"): Prefer hrefs with these schemes, in this order, `alternate` hrefs
@@ -61,8 +61,8 @@ class Selection:
         follow (str or list, "derived_from"): Also fetch the items that links of this relation lead to, like
             source items.
         push_down (bool): Let the source filter what it can; all filters are checked locally too.
-        sortby (str, "-datetime"): Walk in the order of this property, with - in front descending: the API
-            must be able to sort. With --max-items, -datetime selects the newest.
+        sortby (str, "-datetime"): Walk in the order of this property (- in front: descending), if the API
+            can sort. With --max-items, -datetime selects the newest.
         max_items (int, 100): Stop after this many matching items.
         sample (int, 100): Take a random sample of this many matching items, the same one in every run.
         seed (int): Random seed for --sample.

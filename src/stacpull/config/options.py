@@ -83,14 +83,14 @@ class Options:
         dest_endpoint_url (str): With a bucket as DEST: use this endpoint for it.
         dest_profile (str): With a bucket as DEST: use the credentials of this AWS profile for it.
         dest_region (str): With a bucket as DEST: its region.
-        break_lock (bool): Take over a bucket from a run that cannot end its lease. No other may be active.
+        break_lock (bool): Take over a bucket from a killed run. Make sure that no other run is active.
         concurrency (int or None for auto): Simultaneous transfers.
         per_host (int): Simultaneous requests per host.
         dask (str or int, "tcp://host:8786"): Transfer on the workers of a Dask cluster: a scheduler's address
             or file, or N workers here.
         retries (int): Retries of each asset, and of each request for a document, before it fails.
         stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
-        min_rate (float or str, "10K"): Abort an attempt that stays slower than this for --stall-timeout.
+        min_rate (float or str, "10K"): Abort an attempt that is slower than this for --stall-timeout seconds.
         limit_rate (float or str, "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
         stop_after (float or str): Stop after this time, as Ctrl-C would; the run can be resumed. For example
