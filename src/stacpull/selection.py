@@ -47,7 +47,8 @@ class Selection:
         ids (str or list, "S2A_31TCJ_20180102"): Keep items with this id or id ending, or with those listed in
             a file (@FILE).
         assets (str or list, "B0*"): Fetch only assets whose key matches.
-        exclude_assets (str or list, "B10"): Skip assets whose key matches. '' removes the patterns of a config.
+        exclude_assets (str or list, "B10"): Skip assets whose key matches; '' removes
+            the patterns of a config.
         roles (str or list, "data"): Fetch only assets with this role.
         media_types (str or list, "image/tiff"): Fetch only assets of this media type.
         prefer (str or list, "s3,https"): Prefer hrefs with these schemes, in this order, `alternate` hrefs

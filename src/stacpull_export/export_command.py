@@ -36,7 +36,7 @@ _FORMATS: Mapping[str, Format] = {
         ["--split", "split"],
         metavar="NAME=@FILE",
         multiple=True,
-        help="A file with the items of a split: an id, or its ending, per line. Others are left out. May be repeated.",
+        help="The items of a split: an id or its ending per line. Others are left out. May be repeated.",
     ),
     click.Option(
         ["--shard-size"], metavar="SIZE", help="Bytes per shard, at most, as in 500M. [default: 1G]"

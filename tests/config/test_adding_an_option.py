@@ -74,7 +74,7 @@ def with_stored(top: Path, how: str) -> ChangedCopy:
     copy.insert(
         "engine/mirror.py",
         effect,
-        before="        enter, secrets = self.opened.enter_async_context, Secrets()",
+        before="        enter, emit = self.opened.enter_async_context, self.emit",
     )
     assert copy.changed == {"config/options.py": 1, "engine/mirror.py": 1}
     return copy
