@@ -54,7 +54,7 @@ UTC_PLUS_2 = dt.timezone(dt.timedelta(hours=2))
         ("max_items", "5", 5),
         ("seasonal_snow", "No", False),
         ("seed", -5, -5),
-        ("max_cloud_cover", "20", 20.0),
+        ("max_cloud_cover", "20%", 20.0),
     ],
 )
 def test_a_selection_accepts_arguments_in_any_common_form(name: str, given: object, held: object) -> None:

@@ -13,6 +13,11 @@ CASES = [
     ("example.org", "example.org.evil", 443, False),
     (".example.org", "www.example.org", 443, True),
     (".example.org", "example.org", 443, True),
+    ("*.example.org", "www.example.org", 443, True),
+    ("example.org", "Example.ORG.", 443, True),
+    ("example.org.", "example.org", 443, True),
+    ("a.org example.org", "example.org", 443, True),
+    ("a.org,*", "example.org", 443, True),
     ("EXAMPLE.org", "Example.ORG", 443, True),
     ("a.org, example.org", "example.org", 443, True),
     ("*", "anything", 80, True),
@@ -58,3 +63,8 @@ def test_lower_case_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_client_of_a_cgi_script_sets_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUEST_METHOD", "GET")
     assert proxy_of("http://example.org") is None
+
+
+def test_white_space_around_a_proxy_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", " http://other.example:1 ")
+    assert str(proxy_of("http://example.org")) == "http://other.example:1 (from http_proxy)"

@@ -387,7 +387,12 @@ seconds = above_zero("number of seconds")
 rate = number("a number of at least 0 (0: no limit)", 0)
 duration = number("a time like 3h50m or 90m, or a number of seconds (0: no limit)", 0, convert=_time_span)
 byte_rate = number("a number of bytes per second, like 500K or 2M", 0, convert=_bytes)
-percentage = number("a number from 0 to 100", 0, 100)
+percentage = number(
+    "a number from 0 to 100",
+    0,
+    100,
+    lambda raw: finite_number(raw.strip().removesuffix("%") if isinstance(raw, str) else raw),
+)
 
 
 def byte_count(raw: object) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import Final, Protocol
 
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
+_LEAP_SECOND: Final = re.compile(r"(?<=:\d\d):60(?!\d)")
 
 
 class Clock(Protocol):
@@ -43,7 +45,7 @@ def parse_instant(value: object) -> datetime | None:
         return None
     try:
         # it accepts neither a zone in lower case nor a leap second (RFC 3339, 5.6 and 5.7)
-        found = datetime.fromisoformat(value.strip().upper().replace(":60Z", ":59Z"))
+        found = datetime.fromisoformat(_LEAP_SECOND.sub(":59", value.strip().upper()))
     except ValueError:
         return None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -70,15 +70,22 @@ def job_array_task(count: int | None = None) -> tuple[int, int]:
     if task is None:
         raise ValueError(f"auto needs a task of a job array: none of {', '.join(_JOB_ARRAYS)} is set")
     tasks, first, lowest = _JOB_ARRAYS[task]
-    index = int(os.environ[task])
+    index = _number(task)
     if count is None:
         if tasks not in os.environ:
             raise ValueError("auto needs the number of tasks, which the scheduler does not say: use auto/N")
-        count, first = int(os.environ[tasks]), int(os.environ.get(lowest, first))
+        count, first = _number(tasks), _number(lowest, first)
     number = index - first
     if not 0 <= number < count:
         raise ValueError(f"{task}={index} is not one of {count} tasks numbered from {first}: use I/N")
     return number + 1, count
+
+
+def _number(variable: str, default: int = 0) -> int:
+    text = os.environ.get(variable) or str(default)
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"auto needs a number in {variable}, not {text!r}")
+    return int(text)
 
 
 # --- variables ---

@@ -284,6 +284,7 @@ def test_invalid_intervals_are_rejected(text):
         ("2016-10-08 19:25:32Z", datetime(2016, 10, 8, 19, 25, 32, tzinfo=UTC)),
         ("2017-06-13t16:50:43z", datetime(2017, 6, 13, 16, 50, 43, tzinfo=UTC)),
         ("2016-12-31T23:59:60Z", datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        ("2016-12-31T15:59:60-08:00", datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC)),
         ("2020-01-01T00:00:00.123456789Z", datetime(2020, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)),
         ("2020-01-01", datetime(2020, 1, 1, tzinfo=UTC)),
         (5, None),
