@@ -214,7 +214,8 @@ class ApiReader(msgspec.Struct, eq=False):
                     raise
                 asks = b"password" in error.page[:_SEARCHED].lower()
                 if asks or plain != self.answered:
-                    text = f"{error.failure.message} It may require a login. {self.advice}"
+                    may = "It may be the URL of a page for people, or require a login."
+                    text = f"{error.failure.message} {may} {self.advice}"
                     raise CredentialsError(text) from error
             raise SourceError(error.failure.message) from error.__cause__
         except TransferError as error:
