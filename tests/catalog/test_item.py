@@ -409,3 +409,12 @@ def test_a_document_belongs_to_the_mirror_if_its_root_does(tmp_path, catalog, ro
     (tmp_path / "c/i.json").write_bytes(orjson.dumps({"links": [{"rel": "root", "href": root}]}))
     with closing(DirectoryFiles(tmp_path)) as files:
         assert is_own_document(files, "c/i.json") == is_ours
+
+
+def test_a_document_with_text_of_the_user_does_not_belong_to_the_mirror(tmp_path: Path) -> None:
+    document = {"links": [{"rel": "root", "href": "./catalog.json"}]}
+    (tmp_path / "formatted.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    (tmp_path / "noted.json").write_bytes(orjson.dumps(document) + b"\nnotes\n")
+    with closing(DirectoryFiles(tmp_path)) as files:
+        assert is_own_document(files, "formatted.json")
+        assert not is_own_document(files, "noted.json")

@@ -64,6 +64,7 @@ def test_globs_agree_with_fnmatch(keys, globs, dropped):
         ({"assets": ("data/q?/*",)}, True, {"data/qi/x.gml"}),
         ({"assets": ("d*",), "exclude_assets": ("*.gml",)}, True, {"data/B02.jp2"}),
         ({"assets": ("other",)}, False, set()),
+        ({"assets": ("B0*",)}, False, set()),
         ({"exclude_assets": ("data",)}, False, set()),
         ({"roles": ("data",)}, True, {"data/B02.jp2", "data/qi/x.gml"}),
         ({"roles": ("thumbnail",)}, False, set()),

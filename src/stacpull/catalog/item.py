@@ -281,12 +281,14 @@ def is_own_document(files: StoredFiles, path: str) -> bool:
         return is_ours
     if not is_ours and files.has("catalog.json"):
         return False
-    try:
+    if not path.endswith(".ndjson"):
+        data = files.read(path)  # all of it: a user may have added to the document, or formatted it
+    elif files.state_of(path, algorithm=None).size is None:
+        data = None
+    else:
         with files.open(path) as file:
-            document = parsed_object(next(lines_in(file), b""))  # the mirror writes one line
-    except OSError:
-        return False
-    links = objects_in((document or {}).get("links"))
+            data = next(lines_in(file), b"")
+    links = objects_in((parsed_object(data or b"") or {}).get("links"))
     roots = [
         path_named(link.get("href"), path.rpartition("/")[0]) for link in links if link.get("rel") == "root"
     ]

@@ -32,7 +32,7 @@ class AssetFilter:
 
     def may_hold(self, key: str, asset: Json) -> bool:
         """Return whether objects below a prefix may be selected, before their names are known."""
-        below = any(_WILD.search(glob) or glob.startswith(f"{key}/") for glob in self._globs)
+        below = any(_may_begin(glob, f"{key}/") for glob in self._globs)
         is_dropped = self._drop and self._drop.fullmatch(key)
         return self.keeps(key, asset) or bool(below and not is_dropped and self._is_of_kind(asset))
 
@@ -71,6 +71,11 @@ CONDITIONS: Final[dict[str, Callable[[Selection], Condition | None]]] = {
     "roles": _roles,
 }
 """The conditions on members of an asset: functions that compile them, and return None if they are not set."""
+
+
+def _may_begin(glob: str, beginning: str) -> bool:
+    head = _WILD.split(glob, maxsplit=1)[0]
+    return head.startswith(beginning) or (head != glob and beginning.startswith(head))
 
 
 def _essence(media_type: str) -> str:

@@ -139,7 +139,8 @@ class MirrorCheck(StoppableThread):
                 if entry.is_file and entry.path in leaving:
                     self.leftovers += 1
                 else:
-                    found = files.state_of(entry.path, algorithm=None).obstacle or "a file"
+                    obstacle = None if entry.is_file else files.state_of(entry.path, algorithm=None).obstacle
+                    found = obstacle or "a file"
                     self._report(Damage(_as_text(entry.path), "unknown", _NOTHING, found))
             self._report_progress()
         with suppress(FileNotFoundError):
