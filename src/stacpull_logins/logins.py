@@ -141,7 +141,9 @@ class Key(msgspec.Struct, frozen=True):
     """True if the value may contain variables: the field is a `Secret`."""
     required: bool
     secret: bool = False
-    """True if the value may consist only of variables, and of a label before them (`Token ${T}`)."""
+    """True if the value may consist only of variables."""
+    labelled: bool = False
+    """True if a label may precede the variables of a secret (`Token ${T}`)."""
     spare: bool = False
     """True if the login works without the variable of this key."""
 
@@ -272,7 +274,7 @@ class HeaderField(Fixed):
     """`kind = "header"`: a header field."""
 
     name: str = login_key(read=field_name)
-    value: Secret = login_key(secret=True)
+    value: Secret = login_key(secret=True, labelled=True)
 
     @property
     def headers(self) -> Mapping[str, Secret]:
@@ -284,7 +286,7 @@ class QueryParameter(Fixed):
     """`kind = "query"`: a query parameter."""
 
     name: str = login_key()
-    value: Secret = login_key(secret=True)
+    value: Secret = login_key(secret=True, labelled=True)
 
     @property
     def query(self) -> Mapping[str, Secret]:

@@ -157,7 +157,8 @@ def _login(table: TomlEntry) -> LoginTable:
             if VARIABLE.search(written):
                 raise entry.wrong("must not contain a variable")
             entry.read(one.read)
-        if one.secret and written and not _LABELLED.fullmatch(written):
+        form = _LABELLED if one.labelled else _VARIABLES
+        if one.secret and written and not form.fullmatch(written):
             raise entry.wrong(_SECRET_IN_FILE)
         values[key] = written
     user, password = values.get("user"), values.get("password")

@@ -143,6 +143,7 @@ NO_HOSTS = ("", "*", "a.*.org", "h?x", "ftp://h", "user@h", "https://", "*h.org"
         *((HEADER.format(name), "controls the connection") for name in ("Host", "content-length", "Range")),
         (LOGIN + 'kind = "query"\nname = ""\nvalue = "${V}"\n', "line 4, name: must not be empty"),
         (TOKEN.replace("${T}", "planted-secret${T}"), "line 4, token: must not contain a secret"),
+        (TOKEN.replace("${T}", "planted-secret=${T}"), "line 4, token: must not contain a secret"),
         (TOKEN.replace("${T}", "${T} planted-secret"), "line 4, token: must not contain a secret"),
         (HEADER.format("X").replace("${V}", "planted-secret9${V}"), "line 5, value: must not contain a sec"),
         (LOGIN + 'kind = "basic"\nuser = "planted-secret"\npassword = ""\n', "line 4, user: must not"),
