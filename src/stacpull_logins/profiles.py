@@ -192,10 +192,13 @@ def _inside(table: TomlEntry) -> list[TomlEntry]:
 
 
 def _known(entries: Iterable[TomlEntry], names: Collection[str]) -> dict[str, TomlEntry]:
-    found = {entry.name: entry for entry in entries}
-    for name, entry in found.items():
-        if name not in names:
-            raise entry.wrong(f"there is no such key{nearest(name, names)}")
+    found: dict[str, TomlEntry] = {}
+    for entry in entries:
+        if entry.name not in names:
+            raise entry.wrong(f"there is no such key{nearest(entry.name, names)}")
+        if entry.name in found:
+            raise entry.wrong("is set twice")
+        found[entry.name] = entry
     return found
 
 
