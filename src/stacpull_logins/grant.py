@@ -7,6 +7,7 @@ so a refresh is tried before a new grant.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -33,6 +34,12 @@ class TokenGrant(TokenKind):
     user: Secret | None = login_key(default=None)
     password: Secret | None = login_key(default=None, secret=True)
     client_secret: Secret | None = login_key(default=None, secret=True)
+
+    @classmethod
+    def problem(cls, written: Mapping[str, str]) -> str | None:
+        if "user" in written or "client-secret" in written:
+            return None
+        return "a login of the kind token needs user and password, or client-secret"
 
     @property
     def secrets(self) -> tuple[Secret, ...]:

@@ -179,6 +179,11 @@ class LoginKind:
     __slots__ = ()
 
     @classmethod
+    def problem(cls, written: Mapping[str, str]) -> str | None:  # noqa: ARG003 - a default
+        """Return what is wrong with the combination of keys, as a clause for a message, or None."""
+        return None
+
+    @classmethod
     def netrc_hosts(cls, written: Mapping[str, str], hosts: HostPatterns) -> HostPatterns:  # noqa: ARG003
         """Return the hosts whose entries in the netrc file are used, because no user is given."""
         return ()

@@ -166,6 +166,8 @@ def _login(table: TomlEntry) -> LoginTable:
         raise table.wrong("has user and password, or neither")
     if user and not password and not _VARIABLES.fullmatch(user):  # the user is the secret
         raise entries["user"].wrong(_SECRET_IN_FILE)
+    if (problem := cls.problem(values)) is not None:
+        raise table.wrong(problem)
     return LoginTable(table.key, cls, entries["hosts"].read(_hosts), table.where, values)
 
 
