@@ -206,6 +206,8 @@ class VisitLogin(Login):
                 return
             following = next_hop(target, location, hops[1:], allow_downgrade=url.startswith("http:"))
             if isinstance(following, Failure):
+                if self._sessions[host_of(url)].logins and not all(map(self._is_login, (*hops[1:], target))):
+                    raise TransferError(following)  # the login works: only this asset fails
                 text = f"The login does not lead back: {following.message} Check {self._names}."
                 raise CredentialsError(text)
             hops.append(target)

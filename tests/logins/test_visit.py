@@ -163,6 +163,20 @@ async def test_a_later_login_that_is_not_accepted_is_a_refusal_once_per_minute()
         assert w.logins() == 2
 
 
+async def test_a_loop_at_the_data_host_after_a_login_fails_only_its_asset() -> None:
+    async with world() as w:
+        await get(w.client, w.centre.url("/a.nc"))
+        w.centre.sessions.clear()
+        respond, loop = w.urs.respond, w.second.url("/loop")
+        w.second.respond = lambda *_: Answer(302, headers={"Location": loop})
+        w.urs.respond = lambda *_: Answer(302, headers={"Location": loop})
+        with pytest.raises(TransferError, match="redirect"):
+            await get(w.client, w.centre.url("/b.nc"))
+        w.urs.respond = respond
+        w.clock.now += PASSING + 1
+        assert await get(w.client, w.centre.url("/a.nc")) == DATA
+
+
 async def test_a_login_host_with_several_pages_gets_the_password_once() -> None:
     async with world() as w:
         w.urs.respond = lambda request, *_: Answer(302, headers={"Location": w.urs.url(request.target + "x")})
