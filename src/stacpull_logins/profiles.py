@@ -347,9 +347,21 @@ def chosen_profile(options: Options, name: str, environ: Mapping[str, str]) -> O
     """Return `options` with the profile that `--credentials` names; None for a profile of the AWS tools."""
     if find_profile(name, environ) is not None:
         return profile_options(options, name, environ)
-    if close := nearest(name, profile_names(environ)):
+    close = nearest(name, profile_names(environ))
+    heads = (f"[{name}]", f"[profile {name}]")
+    if close and not any(head in text for text in _aws_files(environ) for head in heads):
         raise UsageError(
             f"There are no credentials {name}{close} `stacpull credentials list` shows them. AWS_PROFILE "
             "names a profile of the AWS tools."
         )
     return None
+
+
+def _aws_files(environ: Mapping[str, str]) -> Iterator[str]:
+    usual = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
+    for variable, place in usual.items():
+        path = usual_file(environ.get(variable) or place)
+        try:
+            yield "" if path is None else path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue

@@ -111,10 +111,13 @@ def test_the_option_accepts_a_profile_or_an_aws_profile(tmp_path: Path) -> None:
     assert named.filled_profile == mine.filled_profile
 
 
-def test_a_misspelt_profile_is_rejected() -> None:
+def test_a_misspelt_profile_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no credentials plannet; did you mean planet\?.* AWS_PROFILE"):
         resolve({"credentials": "plannet"}, environ=ALONE)
     assert resolve({"credentials": "something-else"}, environ=ALONE).options.s3.profile == "something-else"
+    (config := tmp_path / "config").write_text("[profile cdsex]\n")
+    environ = {**ALONE, "AWS_CONFIG_FILE": str(config)}
+    assert resolve({"credentials": "cdsex"}, environ=environ).options.s3.profile == "cdsex"
 
 
 NETRC = """
