@@ -234,7 +234,7 @@ class Login:
         """Record that the host of `url` accepted the attached credentials."""
 
     def refused_again(self, url: str) -> None:
-        """Raise the failure of a host that requires another login directly after one."""
+        """May raise, if a host requires another login after one; by default, the response is returned."""
 
     def strip(self, url: str) -> str:
         """Return `url`, the target of a redirect, without credentials that `attach` adds to URLs."""
