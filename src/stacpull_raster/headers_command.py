@@ -122,7 +122,11 @@ def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
     """Yield the summary of a job: the headers read, the failures and their reasons, and the next step."""
     done = f"{report.headers_done:,} of {count(report.headers_done + report.headers_failed, 'header')}"
     where = f" in {report.out}" if report.out else ""
-    failures = f"; {report.headers_failed:,} failed{failed.headline()}" if report.headers_failed else ""
+    failures = (
+        f"; {report.headers_failed:,} failed{failed.headline(report.headers_failed)}"
+        if report.headers_failed
+        else ""
+    )
     state = "" if report.state == "complete" and failures else f"{report.state}: "
     if report.reason:
         state = f"{report.state} ({report.reason.rstrip('.')}): "

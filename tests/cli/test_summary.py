@@ -42,6 +42,16 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     assert "complete" not in "\n".join(lines)
 
 
+def test_a_refresh_names_the_files_that_are_still_gone_and_the_option_that_accepts_them() -> None:
+    report = mirror_report(assets_planned=6, assets_done=3, assets_failed=3, assets_missing=3)
+    first, *rest = mirror_lines(report, Failed())
+    assert first == "3 of 6 files in out dir; 3 failed: gone at the source"
+    advice = "to accept that: --missing ok, or known from the next run on"
+    assert f"  failed   3 gone at the source; {advice}" in rest
+    others = mirror_report(assets_planned=6, assets_done=2, assets_failed=4, assets_missing=3)
+    assert next(mirror_lines(others, Failed())).endswith("; 4 failed: 3 gone at the source")
+
+
 @pytest.mark.parametrize(
     ("kinds", "counts", "is_suggested"),
     [

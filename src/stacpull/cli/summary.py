@@ -36,10 +36,10 @@ class Failed(Counter[FailureKind]):
         if key and key not in keys and len(keys) <= _MOST_KEYS:
             keys.append(key)
 
-    def headline(self) -> str:
-        """Return the reasons for the first line."""
+    def headline(self, failures: int) -> str:
+        """Return the reasons for the first line, which states the number of failures."""
         kinds = [(kind, number) for kind, number in self.most_common() if kind not in NOT_FAILURES]
-        if len(kinds) == 1:
+        if len(kinds) == 1 and kinds[0][1] >= failures:
             return f": {self._named(kinds[0][0])}"
         named = ", ".join(f"{number:,} {self._named(kind)}" for kind, number in kinds)
         return named and f": {named}"
@@ -65,7 +65,9 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     """Yield the lines; the first one says `complete` only if nothing failed."""
     trouble = _trouble(report)
     accepted = 0 if trouble else report.assets_accepted
-    reasons = "" if report.items_failed else failed.headline()  # it also counts items
+    if (gone := report.assets_missing - report.assets_accepted) > failed[FailureKind.GONE]:
+        failed[FailureKind.GONE] = gone  # also those of earlier runs, which this one did not try again
+    reasons = "" if report.items_failed else failed.headline(trouble)  # it also counts items
     parts = [
         trouble and f"{trouble:,} failed{reasons}",
         accepted and f"{accepted:,} gone at the source",
