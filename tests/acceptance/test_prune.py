@@ -92,6 +92,16 @@ def test_items_of_another_selection_are_kept_after_retry(tmp_path, replica):
     assert mirrored(replica.base_url, tmp_path).items_pruned == 1  # the same selection listed it
 
 
+def test_items_that_only_other_filters_have_found_are_kept_with_a_warning(tmp_path, replica):
+    mirrored(replica.base_url, tmp_path)
+    del replica.items["item-0002"]
+    events = list[Event]()
+    assert counts(mirrored(replica.base_url, tmp_path, events, exclude_assets=("mask",))) == (0, 0)
+    assert "Kept in DEST: 1 item that the source did not list and that an earlier run" in warnings(events)
+    assert counts(mirrored(replica.base_url, tmp_path, events := [])) == (1, 1)
+    assert warnings(events) == ""
+
+
 def test_items_that_another_source_has_listed_are_not_gone(tmp_path: Path) -> None:
     with two_sources() as (one, other):
         mirrored(one.base_url, tmp_path)

@@ -23,6 +23,7 @@ from stacpull.sources.item_reader import ItemReader
 
 _STRETCH = 500  # items that are requested, and removed, at once
 _UNTRUSTED = "and whose URL returns 404 or 410, but what the walk has found there is not shown either"
+_OTHER_WALK = "and that an earlier run with other filters or credentials found: --prune needs the same ones"
 
 
 class Pruning:
@@ -51,7 +52,7 @@ class Pruning:
         if obstacles := [reason for reason, holds in reasons.items() if holds]:
             self._warn(f"Nothing was pruned: {obstacles[0]}.")
             return
-        gone, after, kept = 0, 0, Counter[str]()
+        gone, after, kept = 0, 0, Counter({_OTHER_WALK: await self._call("not_judged", run, returns=int)})
         while stretch := await self._call(
             "items_not_found", run, after, _STRETCH, returns=list[NotFoundItem]
         ):

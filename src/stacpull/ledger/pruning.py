@@ -47,6 +47,18 @@ def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) ->
     return found
 
 
+def not_judged(db: sqlite3.Connection, run: int) -> int:
+    """Count items that `run` did not find and its source last listed in a walk that is not the same."""
+    rows = db.execute(
+        f"SELECT c.name, i.name FROM {ITEMS} WHERE i.name <> '{OF_COLLECTION}' AND i.walk IN ("
+        "SELECT o.id FROM runs r JOIN runs o USING (source) WHERE r.id = ? AND o.id <> r.id) "
+        f"AND i.walk NOT IN ({_SAME_WALKS})",
+        (run, run),
+    )
+    hashes = (runs.seen_hash(ItemId(*named)) for named in rows)
+    return sum(not exists(db, "SELECT 1 FROM seen WHERE hash = ?", (one,)) for one in hashes)
+
+
 def seen_examples(
     db: sqlite3.Connection, run: int, collection: str, server: str, limit: int
 ) -> list[tuple[str, str]]:
