@@ -72,6 +72,7 @@ CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, float(n), 9000, 30_000_000) for 
             ["tiles: 0 of 2", "tiles: 2 of 2"],
         ),
         ([], []),
+        ([Progress(walk_ended=True)], []),  # nothing to do
     ],
 )
 def test_the_text_of_lines(events: list[Event], lines: list[str]) -> None:

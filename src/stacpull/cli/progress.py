@@ -177,7 +177,8 @@ class Display:
                 texts = [*shown.head[1:], *shown.figures, *shown.troubles, *shown.waits]
             else:
                 texts = [": ".join([*shown.head, *shown.figures])]
-            self.say("; ".join(texts))
+            if texts:
+                self.say("; ".join(texts))
 
     # --- the block on a terminal ---
 
