@@ -42,7 +42,10 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
         elif not session.output.quiet and (
             event.what != "unknown" or how["strict"] or session.output.verbose
         ):
-            session.show.aside(f"{event.what}: {event.path}: expected {event.expected}, found {event.found}")
+            found = f"expected {event.expected}, found {event.found}"
+            if event.what == "unknown":
+                found = "not part of the mirror"
+            session.show.aside(f"{event.what}: {event.path}: {found}")
 
     report = session.run(
         lambda stop: verification.verify(
