@@ -1,14 +1,15 @@
 """The proxies of the environment, each with the variable that sets it, for messages.
 
 As in curl, lower case takes precedence. `HTTP_PROXY` is ignored in a CGI script, where a client can set it
-(CVE-2016-5386). `no_proxy` names hosts (also as `*.name`) and addresses, both also with a port, and networks,
-separated by commas or spaces.
+(CVE-2016-5386). `no_proxy` names hosts with all below them, addresses (both also with a port), networks, or
+`*`.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from contextlib import suppress
 
 import msgspec
@@ -18,6 +19,7 @@ from stacpull.redact import cut_url
 
 _VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy", "request_method"})
 """Variables that are read here, in lower case."""
+_WITH_PORT = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:/]*):(?P<port>[0-9]{1,5})")
 
 
 class Proxy(msgspec.Struct, frozen=True):
@@ -32,36 +34,41 @@ class Proxy(msgspec.Struct, frozen=True):
 
 def proxy_of(url: str) -> Proxy | None:
     scheme, host, port = origin_of(url)
-    if scheme not in {"http", "https"} or not proxy_variables():
+    if scheme not in {"http", "https"}:
         return None
-    from urllib import request  # noqa: PLC0415 - 12 ms, and few runs have a proxy
-
-    known = {kind: value.strip() for kind, value in request.getproxies_environment().items()}
-    text, bypassed = known.get(scheme) or known.get("all", ""), known.get("no", "").replace(",", " ").split()
-    names = {"no": ",".join(entry.lstrip("*").strip(".") for entry in bypassed)}
-    place = f"{host.rstrip('.')}:{port}"
-    if not text or "*" in bypassed or _is_in_network(host, bypassed):
+    names = [f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"]
+    if "REQUEST_METHOD" in os.environ and scheme == "http":
+        names.remove("HTTP_PROXY")
+    texts = ((os.environ.get(name, "").strip(), name) for name in names)
+    text, name = next((both for both in texts if both[0]), ("", ""))
+    if not text or is_bypassed(host, port or 0):
         return None
-    if request.proxy_bypass_environment(place, names):  # type: ignore[attr-defined]
-        return None
-    kinds = (f"{scheme}_proxy", "all_proxy")
-    variable = next(
-        name for name, value in os.environ.items() if value.strip() == text and name.lower() in kinds
-    )
-    return Proxy(text if "://" in text else f"http://{text}", variable)
+    return Proxy(text if "://" in text else f"http://{text}", name)
 
 
 def proxy_variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.lower() in _VARIABLES}
 
 
-def _is_in_network(host: str, networks: list[str]) -> bool:
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    for entry in networks:
-        with suppress(ValueError):  # a name, or an address with a port
-            if address in ipaddress.ip_network(entry, strict=False):
+def is_bypassed(host: str, port: int) -> bool:
+    text = os.environ.get("no_proxy", os.environ.get("NO_PROXY")) or ""
+    name = host.strip("[]").rstrip(".").lower()
+    address = None
+    with suppress(ValueError):
+        address = ipaddress.ip_address(name)
+    for entry in text.lower().replace(",", " ").split():
+        match = _WITH_PORT.fullmatch(entry)
+        wanted = (match["host"] if match else entry).strip("[]")
+        if entry == "*":
+            return True
+        if match and int(match["port"]) != port:
+            continue
+        if address is None:
+            parent = wanted.removeprefix("*").strip(".")
+            if name == parent or name.endswith(f".{parent}"):
                 return True
+        else:
+            with suppress(ValueError):
+                if address in ipaddress.ip_network(wanted, strict=False):
+                    return True
     return False
