@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import mmap
 import os
-import random
 import re
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 import obstore
@@ -35,6 +32,9 @@ from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
 from stacpull.redact import Secret
 from stacpull_cloud.bucket_kinds import awaited_apart
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -208,21 +208,49 @@ class Objects:
         return Found(path, int(meta["size"]), meta["last_modified"], meta.get("e_tag"), named)
 
     def _send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
-        until, pause = time.monotonic() + _PATIENCE, _FIRST_PAUSE
-        for attempt in count(1):
+        def attempt() -> T:
+            return call(self.service.store)
+
+        try:
             try:
-                return call(self.service.store)
+                return attempt()
             except (exceptions.BaseError, OSError) as error:
-                if missing_ok and isinstance(error, _MISSING):
-                    return None
-                if not _is_passing(error) or time.monotonic() + pause > until:
-                    raise self._translated(doing, path, error) from error
-            if attempt == _SILENT_AFTER and self._on_silent is not None:
-                on_silent, self._on_silent = self._on_silent, None
-                on_silent(f"{self.location.url} does not answer; still waiting.")
-            time.sleep(random.uniform(0, pause))  # noqa: S311 - no secret
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        return None
+                if not _is_passing(error):
+                    raise
+                return self._repeated(attempt, error)
+        except (exceptions.BaseError, OSError) as error:
+            if missing_ok and isinstance(error, _MISSING):
+                return None
+            raise self._translated(doing, path, error) from error
+
+    def _repeated(self, attempt: Callable[[], T], first: Exception) -> T:
+        from tenacity import (  # noqa: PLC0415 - most runs repeat nothing, and it takes 15 us per request
+            Retrying,
+            retry_if_exception,
+            stop_before_delay,
+            wait_random_exponential,
+        )
+
+        failed = [first]
+
+        def step() -> T:
+            if failed:
+                raise failed.pop()
+            return attempt()
+
+        repeated = Retrying(
+            retry=retry_if_exception(_is_passing),
+            stop=stop_before_delay(_PATIENCE),
+            wait=wait_random_exponential(_FIRST_PAUSE, _LONGEST_PAUSE),
+            before_sleep=self._note_silence,
+            reraise=True,
+        )
+        return repeated(step)
+
+    def _note_silence(self, state: RetryCallState) -> None:
+        if state.attempt_number == _SILENT_AFTER and self._on_silent is not None:
+            on_silent, self._on_silent = self._on_silent, None
+            on_silent(f"{self.location.url} does not answer; still waiting.")
 
     def _translated(self, doing: str, path: str, error: Exception) -> DestinationError | CredentialsError:
         text = str(error)
@@ -387,7 +415,12 @@ class Service:
         session = aioboto3.Session(
             keys.access_key, keys.secret_key, keys.token, location.region or DEFAULT_REGION
         )
-        how = AioConfig(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})  # as `_s3`
+        how = AioConfig(
+            s3={"addressing_style": "path"},  # as `_s3`
+            connect_timeout=_CONNECT.total_seconds(),
+            read_timeout=_SILENT.total_seconds(),
+            retries={"total_max_attempts": 1},
+        )
         async with session.client(
             "s3", endpoint_url=location.endpoint_url, verify=location.ca_bundle, config=how
         ) as s3:
