@@ -12,6 +12,7 @@ one is newer. A machine that continues from the copy adopts the objects that wer
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import platform
 import shutil
@@ -48,7 +49,9 @@ COPY = ".stacpull/ledger.sqlite.gz"
 _INTERVAL = 300.0  # the least seconds between two copies
 _SHARE = 20  # copies may take this fraction (1/20) of the time
 _PIECE = 1 << 20
-_GENERATION = "stacpullgeneration"
+_MOST_UNPACKED = 100
+"""A copy may unpack to this many times its size. Ledgers shrink to about a sixth."""
+_GENERATION, _DIGEST = "stacpullgeneration", "stacpullsha256"
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -211,7 +214,11 @@ class Lease:
             try:
                 with whole_file(path) as file, gzip.GzipFile(fileobj=BytesIO(packed[1])) as unpacked:
                     os.fchmod(file.fileno(), 0o600)
-                    shutil.copyfileobj(unpacked, file, _PIECE)
+                    most = _MOST_UNPACKED * len(packed[1])
+                    while most > 0 and (data := unpacked.read(_PIECE)):
+                        most -= file.write(data)
+                    if most <= 0:
+                        raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
             except (zlib.error, gzip.BadGzipFile, EOFError) as error:
                 raise DestinationError(
                     f"The copy of the ledger in {self._objects.location.url} ({COPY}) is damaged ({error}): "
@@ -239,7 +246,12 @@ class Lease:
                     gzip.GzipFile("", "wb", 1, file, mtime=0) as into,
                 ):
                     shutil.copyfileobj(of, into, _PIECE)
-                self._objects.put(COPY, packed, {_GENERATION: str(self.generation)}, create=False)
+                with packed.open("rb") as file:
+                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                attributes = {_DIGEST: sha256, _GENERATION: str(self.generation)}
+                found = self._objects.find(COPY)
+                if found is None or not attributes.items() <= found.attributes.items():
+                    self._objects.put(COPY, packed, attributes, create=False)
             finally:
                 for left in (raw, packed):
                     left.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
-"""A run into a bucket trusts the authorities of the system."""
+"""A run into a bucket trusts the authorities of the system, and no copy of the ledger that is a bomb."""
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -42,3 +43,15 @@ def test_the_authorities_of_the_system_are_trusted(tmp_path, port, authority, tr
         ran = mirror(tmp_path, gate.url(""), SSL_CERT_FILE=str(known.bundle))
     assert ran.code == code, ran.err
     assert trusted or "is not trusted" in ran.err
+
+
+def test_a_copy_of_the_ledger_that_unpacks_to_gigabytes_is_refused(tmp_path, port):
+    s3 = client(f"http://127.0.0.1:{port}", KEYS)
+    bomb = gzip.compress(bytes(64 << 20))
+    name = f"{tmp_path.name}/.stacpull/ledger.sqlite.gz"
+    s3.put_object(Bucket="trusted", Key=name, Body=bomb, Metadata={"stacpullgeneration": "9"})
+    s3.close()
+    ran = mirror(tmp_path, f"http://127.0.0.1:{port}")
+    assert ran.code == 5, ran.err
+    assert "it unpacks to too many bytes" in ran.err
+    assert sum(path.stat().st_size for path in (tmp_path / "work").rglob("*") if path.is_file()) < 16 << 20
