@@ -49,6 +49,7 @@ ON_S3 = [
     (ETAG | {"x-amz-server-side-encryption": "aws:kms"}, 200, []),
     (ETAG | {"x-amz-server-side-encryption": "aws:kms:dsse"}, 200, []),
     (ETAG | {"x-amz-server-side-encryption-customer-algorithm": "AES256"}, 200, []),
+    (ETAG | {"x-amz-mp-parts-count": "3"}, 200, []),
     (ETAG | {"x-amz-storage-class": "EXPRESS_ONEZONE"}, 200, []),
     (ETAG | {"Content-Encoding": "gzip"}, 200, [BY_ETAG]),  # of what is stored, so of the bytes as sent
     ({"ETag": f'"{MD5.hex()}-23"'}, 200, []),
@@ -188,9 +189,9 @@ DATES = [
     (NEWEST, {"Date": "Mon, 01 Jan 2024 00:00:11 GMT"}, NOW, True),
     (NEWEST, {"Date": "Mon, 01 Jan 2024 00:00:09 GMT"}, NOW + 3600, False),
     (NEWEST, {}, NOW + 59, False),
-    (NEWEST, {}, NOW + 61, True),
+    (NEWEST, {}, NOW + 60, True),
     (NEWEST, {"Date": "today"}, NOW + 59, False),
-    (NEWEST, {"Date": "today"}, NOW + 61, True),
+    (NEWEST, {"Date": "today"}, NOW + 60, True),
     ("lately", {"Date": NEWEST}, NOW, False),
     ("lately", {}, NOW, False),
 ]

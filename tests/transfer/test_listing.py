@@ -66,7 +66,7 @@ def document(*keys: str, token: str = "", sized: str = "<Size>1</Size>") -> byte
 
 
 MISBEHAVING = [
-    ([document("q/b")], "nothing is there"),
+    ([document("p/a", "q/b")], "not under it"),
     ([document("p/a", sized="")], "not a listing"),
     ([document("p/a", sized="<Size>-1</Size>")], "not a listing"),
     ([b"<html>hello</html>"], "not a listing"),

@@ -17,6 +17,7 @@ from shapely.geometry import shape
 
 from stacpull.boxes import flat, split
 from stacpull.errors import UsageError
+from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 
 _UNREADABLE: Final = (
@@ -24,6 +25,7 @@ _UNREADABLE: Final = (
     shapely.errors.ShapelyError,
 )  # fmt: skip
 _TURN, _EDGE, _LATITUDE = 360.0, 180.0, 90.0
+_WGS84: Final = ("CRS84", "EPSG::4326", "EPSG:4326")
 
 
 @np.errstate(all="ignore")  # coordinates of 1e308 may overflow
@@ -80,6 +82,11 @@ def read_area(text: str, option: str) -> shapely.Geometry:
 
 def _geometries(document: Any, option: str) -> Iterator[Any]:
     """Yield the geometries of a GeoJSON document. Features without one are skipped (RFC 7946, 3.2)."""
+    crs = object_or_empty(document).get("crs")  # of GeoJSON 2008
+    if crs is not None:
+        name = str(object_or_empty(object_or_empty(crs).get("properties")).get("name", crs))
+        if not name.endswith(_WGS84):
+            raise UsageError(f"{option} is in {name}: use longitude and latitude in degrees (WGS 84).")
     match document:
         case {"type": "FeatureCollection", "features": list(features)}:
             for feature in features:

@@ -36,7 +36,8 @@ _SUFFIXES_OF_PAGES = frozenset(
 )
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
 _SNIFFED = 1024
-_LOCAL_CLOCK_MARGIN = 60.0  # seconds that the server's clock may differ from the local one
+_SERVER_CLOCK_MARGIN, _LOCAL_CLOCK_MARGIN = 1.0, 60.0
+"""Seconds that Last-Modified must be in the past, by the server's clock or by the local one."""
 
 
 class Check(NamedTuple):
@@ -80,9 +81,10 @@ def has_md5_etags(url: str, headers: Mapping[str, str]) -> bool:
 
 def _md5_of(headers: Mapping[str, str]) -> bytes:
     etag = headers.get("ETag", "").strip('"')
-    is_opaque = (  # SSE-KMS, SSE-C, or a directory bucket
+    is_opaque = (  # SSE-KMS, SSE-C, parts, or a directory bucket
         headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
         or "x-amz-server-side-encryption-customer-algorithm" in headers
+        or "x-amz-mp-parts-count" in headers
         or headers.get("x-amz-storage-class") == "EXPRESS_ONEZONE"
     )
     try:
@@ -160,10 +162,14 @@ def verdict(
 def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
     """Return `validator` without its date if two versions may share that date (RFC 9110, 8.8.2.2).
 
-    A response without `Date` counts as sent at `now` (RFC 9110, 6.6.1), less the margin of the clocks.
+    Without `Date`, a response counts as sent at `now` (RFC 9110, 6.6.1); the older rule of one minute (RFC
+    7232, 2.2.2) then allows for a difference between the clocks.
     """
-    modified, sent = moment_of(validator.last_modified or ""), moment_of(headers.get("Date", ""))
-    is_strong = modified is not None and modified < (now - _LOCAL_CLOCK_MARGIN if sent is None else sent)
+    if validator.last_modified is None:
+        return validator
+    modified, sent = moment_of(validator.last_modified), moment_of(headers.get("Date", ""))
+    latest = now - _LOCAL_CLOCK_MARGIN if sent is None else sent - _SERVER_CLOCK_MARGIN
+    is_strong = modified is not None and modified <= latest
     return validator if is_strong else validator._replace(last_modified=None)
 
 

@@ -276,7 +276,9 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
             raise unlistable("the answer is not a listing")
         objects, token = page
         for name, size in objects:
-            if name.startswith(prefix) and name != prefix and (size or not name.endswith("/")):
+            if not name.startswith(prefix):
+                raise unlistable("its listing has objects that are not under it")
+            if name != prefix and (size or not name.endswith("/")):
                 found[name[len(prefix) :]] = size
         if len(found) > _MOST_OBJECTS:
             raise unlistable(f"it has more than {_MOST_OBJECTS:,} objects")
