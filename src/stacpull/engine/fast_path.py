@@ -58,6 +58,7 @@ class FastTransfer(msgspec.Struct, eq=False):
     download: Download
     origin: FastOrigin
     url: str
+    since: float  # when its first request was queued
     sent_at: float = 0.0
     hops: tuple[str, ...] = ()
     rewritten: Rewritten | None = None
@@ -173,7 +174,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         if answer is not None and self.rewritten is not None:
             answer = partial(self.rewritten.finish, self.request(), answer)
         self.answer = answer
-        self.pool.fetch(self.job, self)
+        self.pool.fetch(self.job, self, self.since)
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         shared = self.path.shared
@@ -215,7 +216,7 @@ class FastPath(msgspec.Struct, eq=False):
         href = self.client.at_source(job.href)
         if (origin := self.origin(href)) is None or (download := self.shared.start(job)) is None:
             return False
-        transfer = FastTransfer(self, pool, job, download, origin, href)
+        transfer = FastTransfer(self, pool, job, download, origin, href, origin.route.gate.now())
         if not origin.route.gate.admit(transfer):
             transfer.hand_over()
         return True

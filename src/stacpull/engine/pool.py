@@ -184,11 +184,11 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         self.queue.take(self.queue.waiting)
         self.queue.end()
 
-    def fetch(self, job: JobT, first: AssetFetcher[JobT, ResultT] | None = None) -> None:
-        """Fetch an asset by the general path; `first` completes an attempt that has been started."""
+    def fetch(self, job: JobT, first: AssetFetcher[JobT, ResultT] | None = None, since: float = 0.0) -> None:
+        """Fetch an asset by the general path; `first` completes an attempt that was started at `since`."""
 
         async def run() -> None:
-            transfer = AssetTransfer(job, self.tools, first)
+            transfer = AssetTransfer(job, self.tools, first, since)
             outcome = await transfer.run()
             if isinstance(outcome, Failure):
                 self.sink.free_slots()
@@ -292,7 +292,8 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     async def _attempt(self) -> ResultT:
         first, self.first = self.first, None
         fetcher = first or self.tools.fetcher
-        self.since = self.tools.clock.monotonic()
+        if first is None:
+            self.since = self.tools.clock.monotonic()
         if self.job.stale:
             await self._renew()
         while True:
