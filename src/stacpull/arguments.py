@@ -507,13 +507,16 @@ def web_address(raw: object) -> str:
 
 def listen_address(value: str | int | tuple[str, int]) -> tuple[str, int]:
     """Read [HOST:]PORT: an IP address (127.0.0.1 if none is given; IPv6 in brackets) and a port."""
-    raw = f"[{value[0]}]:{value[1]}" if isinstance(value, tuple) else str(value).removeprefix(":")
-    _, host, port = origin_of(f"tcp://{raw}" if ":" in raw else f"tcp://localhost:{raw}")
-    name = host.strip("[]")
+    raw = f"[{value[0]}]:{value[1]}" if isinstance(value, tuple) else str(value)
+    host, _, port = raw.rpartition(":")
+    name, found = host.strip("[]"), _integer(port)
     try:
-        return str(ip_address("127.0.0.1" if name == "localhost" else name)), int(port or 0)
-    except ValueError as problem:
-        raise _wrong("a port, or an IP address and a port, like 127.0.0.1:8080", value) from problem
+        address = str(ip_address("127.0.0.1" if name in ("", "localhost") else name))
+    except ValueError:
+        found = None
+    if found is None or not 0 <= found <= 65535 or (":" in name and host == name):  # noqa: PLR2004 - ports
+        raise _wrong("a port, or an IP address and a port, like 127.0.0.1:8080", value)
+    return address, found
 
 
 def cluster(value: str | int | Path) -> str:

@@ -100,6 +100,8 @@ def test_the_token_is_written_nowhere(tmp_path: Path, hub: MlhubReplica) -> None
         (("--dashboard", "example.org:80"), "must be a port, or an IP address and a port"),
         (("--dashboard", "70000"), "must be a port, or an IP address and a port"),
         (("--dashboard", "::1:80"), "must be a port, or an IP address and a port"),
+        (("--dashboard", "8080/x"), "must be a port, or an IP address and a port"),
+        (("--dashboard", "user@127.0.0.1:80"), "must be a port, or an IP address and a port"),
         (("--dashboard", "-1"), "must be a port, or an IP address and a port"),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ contain line breaks.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import math
 import re
 import socket
@@ -16,7 +17,7 @@ import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stacpull.hosts import default_port, forget_hosts, literal_address, origin_of
+from stacpull.hosts import default_port, forget_hosts, origin_of
 from stacpull.http1.connection import WebConnection, streamed
 from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.bodies import Pace
@@ -104,8 +105,11 @@ class WebTransport:
             if not _ORIGIN.fullmatch(origin) or not port or proxy_of(origin) is not None:
                 return None
             hostname = hostname.strip("[]")
-            if hostname.replace(".", "").isdigit() and literal_address(hostname) != hostname:
-                return None  # a short form
+            if ":" in hostname or hostname.replace(".", "").isdigit():
+                try:
+                    ipaddress.ip_address(hostname)
+                except ValueError:  # a short form (`inet_aton`)
+                    return None
             forget_hosts(self._hosts, lambda one: one.is_needed)
             host = self._hosts[origin] = WebHost(scheme, hostname, port, origin.partition("://")[2])
         return host
