@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 _SEPARATE = re.compile(r",\s*(?=[^;,=\s]+=)")
 """Separates cookies that were joined to one field. The comma in a date is not followed by `name=`."""
 _DOMAIN = re.compile(r";\s*domain=([^;]*)", re.IGNORECASE)
-_MOST = 100
-"""The most cookies of a jar, which is emptied before it gets more."""
+_MOST, _LONGEST = 100, 4096
+"""The most cookies of a jar, which is emptied before it gets more, and characters of a `Set-Cookie` field."""
 _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _ANSWERS = REDIRECTS | {HTTPStatus.OK}
 
@@ -100,12 +100,16 @@ class Cookies:
         fields = [value for name, value in headers.items() if name.lower() == "set-cookie"]
         each = [_DOMAIN.sub(_narrow, one) for field in fields for one in _SEPARATE.split(field)]
         jar = self._jar(url)
-        usable = [one for one in each if one.isascii() and one.isprintable()]
+        usable = [one for one in each if len(one) <= _LONGEST and one.isascii() and one.isprintable()]
         if len(jar) + len(usable) > _MOST:
             jar.clear()
         before = {cookie.value for cookie in jar}
         jar.update_cookies_from_headers(usable, URL(url))
         return [Secret(value) for value in {cookie.value for cookie in jar} - before if value]
+
+    def forget(self, url: str) -> None:
+        host = origin_of(url).host
+        self._jar(url).clear(lambda cookie: f".{host}".endswith(f".{cookie['domain']}"))
 
     def _jar(self, url: str) -> CookieJar:
         scheme, _, port = origin_of(url)
@@ -197,6 +201,7 @@ class VisitLogin(Login):
 
     async def _go(self, url: str, refusal: BufferedResponse) -> None:
         """Follow the redirects from `refusal` back to `url` or to a page of its host."""
+        self._cookies.forget(url)
         self._note(url, refusal.headers)  # many hosts set a cookie here and expect it back
         hops = [url]
         target = refusal.headers.get("Location")

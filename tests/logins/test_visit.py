@@ -267,3 +267,5 @@ def test_a_domain_extends_a_cookie_to_subdomains(running: None, domain: str, url
     cookies = Cookies()
     cookies.note(ASF, {"Set-Cookie": f"urs=planted; Path=/; Domain={domain}; Secure"})
     assert (cookies.field(url) == "urs=planted") is sent
+    cookies.forget(url)
+    assert cookies.field(url) == ""
