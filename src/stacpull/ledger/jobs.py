@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from msgspec.structs import replace
@@ -391,7 +391,7 @@ def record(
         for one in failed:
             failing = (failed_state(one.failure), one.row, one.generation)
             if (asset := db.execute(_FAILED, failing).fetchone()) is not None:
-                put_failure(db, one.item_row, asset[0], one.failure, one.attempts, now)
+                put_failure(db, FailedRow(one.item_row, asset[0]), one.failure, one.attempts, now)
                 if one.failure.kind is FailureKind.OUTSIDE:
                     clip = encoded_clip((area, 0, None))
                     db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, one.row))
@@ -454,26 +454,26 @@ UPDATE items SET (remaining, failed) = (
 """
 
 
-def put_failure(
-    db: sqlite3.Connection,
-    item: int,
-    key: str,
-    failure: Failure,
-    attempts: int,
-    now: float,
-    of_walk: tuple[str, str, bool, int] | tuple[str, str, None, None] = ("", "", None, None),
-) -> None:
-    """Record a failure: attempts are added up, other values replaced. `now` is in seconds since 1970.
+class FailedRow(NamedTuple):
+    """What failed, in the columns of the table `failures`."""
 
-    `of_walk` has source, collection, `is_link` and run of what is not an item in the ledger (`item` is 0).
-    """
+    item: int
+    key: str
+    source: str = ""
+    collection: str = ""
+    is_link: bool | None = None
+    run: int | None = None
+
+
+def put_failure(db: sqlite3.Connection, row: FailedRow, failure: Failure, attempts: int, now: float) -> None:
+    """Record a failure: attempts are added up, other values replaced. `now` is in seconds since 1970."""
     message = failure.message.encode("utf-8", "replace").decode()  # it may quote any text of a server
     db.execute(
-        "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (item, key, source, collection) DO UPDATE SET "
+        f"INSERT INTO failures({', '.join(FailedRow._fields)}, kind, message, status, attempts, at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (item, key, source, collection) DO UPDATE SET "
         "kind = excluded.kind, message = excluded.message, status = excluded.status, "
         "attempts = attempts + excluded.attempts, at = excluded.at, run = excluded.run",
-        (item, key, failure.kind, message, failure.status, attempts, now, *of_walk),
+        (*row, failure.kind, message, failure.status, attempts, now),
     )
 
 

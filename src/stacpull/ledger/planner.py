@@ -22,6 +22,7 @@ from stacpull.ledger import runs
 from stacpull.ledger.database import AMONG, exists, insert_rows, listed, number, transaction
 from stacpull.ledger.jobs import (
     FAILED_IN_PASSING,
+    FailedRow,
     claim,
     delete_asset,
     failed_state,
@@ -190,8 +191,8 @@ class Planner:
             if batch.items or batch.failed_items:
                 self._plan(batch, now)
             for one in batch.unread:
-                found = self._source, one.collection, bool(one.href), run
-                put_failure(db, 0, one.href or one.name, one.failure, 1, now, found)
+                failed = FailedRow(0, one.href or one.name, self._source, one.collection, bool(one.href), run)
+                put_failure(db, failed, one.failure, 1, now)
             result.count("assets_skipped", runs.asset_counters(db, run)["assets_done"] - done)
             runs.count(db, run, result.counted)
             runs.save_walk(db, run, batch.reached)
@@ -272,7 +273,7 @@ class Planner:
                 else:
                     self._result.jobs.append(job if found is None else replace(job, name=found))
         for row, key, failure in self._failures:
-            put_failure(db, row, key, failure.scrubbed(self._secrets), 1, now)
+            put_failure(db, FailedRow(row, key), failure.scrubbed(self._secrets), 1, now)
         return {row for row, _, _ in self._failures}
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:

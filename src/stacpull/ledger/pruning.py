@@ -12,7 +12,7 @@ from itertools import islice
 
 from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs
-from stacpull.ledger.database import AMONG, exists, listed, number, transaction
+from stacpull.ledger.database import AMONG, listed, number, transaction
 from stacpull.ledger.jobs import delete_asset, update_item_states
 from stacpull.ledger.schema import ASSET_PATH, ITEM_DIRECTORY, ITEMS, Phase, Written
 from stacpull.models import OF_COLLECTION, ItemId, NotFoundItem
@@ -42,8 +42,7 @@ def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) ->
     found = []
     for row, collection, name, *of_item in rows:
         item = ItemId(collection, name)
-        is_listed = exists(db, "SELECT 1 FROM seen WHERE hash = ?", (runs.seen_hash(item),))
-        found.append(NotFoundItem(row, item, is_listed, *of_item))
+        found.append(NotFoundItem(row, item, runs.has_seen(db, item), *of_item))
     return found
 
 
@@ -55,8 +54,7 @@ def not_judged(db: sqlite3.Connection, run: int) -> int:
         f"AND i.walk NOT IN ({_SAME_WALKS})",
         (run, run),
     )
-    hashes = (runs.seen_hash(ItemId(*named)) for named in rows)
-    return sum(not exists(db, "SELECT 1 FROM seen WHERE hash = ?", (one,)) for one in hashes)
+    return sum(not runs.has_seen(db, ItemId(*named)) for named in rows)
 
 
 def seen_examples(

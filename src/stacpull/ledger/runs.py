@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from stacpull.digests import text_digest
 from stacpull.errors import UsageError
 from stacpull.ledger import meta
-from stacpull.ledger.database import AMONG, listed, number, transaction
+from stacpull.ledger.database import AMONG, exists, listed, number, transaction
 from stacpull.models import ItemId, WalkUpdate
 
 if TYPE_CHECKING:
@@ -267,6 +267,10 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
 def seen_hash(item: ItemId) -> int:
     """Return the key of an item in the table of items seen by the current walk, matched or not."""
     return text_digest(f"{item.collection}\0{item.item}")
+
+
+def has_seen(db: sqlite3.Connection, item: ItemId) -> bool:
+    return exists(db, "SELECT 1 FROM seen WHERE hash = ?", (seen_hash(item),))
 
 
 class ItemSet:
