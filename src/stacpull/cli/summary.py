@@ -26,15 +26,22 @@ class Failed(Counter[FailureKind]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._keys: dict[FailureKind, list[str]] = {}
-        self._examples: dict[FailureKind, str] = {}
+        self.asset_keys: dict[FailureKind, list[str]] = {}
+        self.examples: dict[FailureKind, str] = {}
 
     def note(self, kind: FailureKind, key: str, message: str = "") -> None:
         self[kind] += 1
-        self._examples.setdefault(kind, message)
-        keys = self._keys.setdefault(kind, [])
+        self.examples.setdefault(kind, message)
+        keys = self.asset_keys.setdefault(kind, [])
         if key and key not in keys and len(keys) <= _MOST_KEYS:
             keys.append(key)
+
+    def with_gone(self, number: int) -> Failed:
+        """Return a copy with at least this number of assets that are gone at the source."""
+        found = Failed()
+        found.update(self | Counter({FailureKind.GONE: number}))
+        found.asset_keys, found.examples = self.asset_keys, self.examples
+        return found
 
     def headline(self, failures: int) -> str:
         """Return the reasons for the first line, which states the number of failures."""
@@ -51,12 +58,12 @@ class Failed(Counter[FailureKind]):
                 yield f"  missing  {number:,} {self._named(kind)}; accepted (--missing)"
                 continue
             yield f"  {NOT_FAILURES.get(kind, 'failed  ')} {number:,} {self._named(kind)}; {ADVICE[kind][1]}"
-            if kind not in _WITHOUT_EXAMPLE and self._examples.get(kind):
-                yield f"           for example: {self._examples[kind]}"
+            if kind not in _WITHOUT_EXAMPLE and self.examples.get(kind):
+                yield f"           for example: {self.examples[kind]}"
 
     def _named(self, kind: FailureKind) -> str:
         """Return what a kind means, with the keys of its assets: `gone at the source (B10)`."""
-        keys = self._keys.get(kind, [])
+        keys = self.asset_keys.get(kind, [])
         shown = ", ".join(keys[:_MOST_KEYS]) + (", ..." if len(keys) > _MOST_KEYS else "")
         return ADVICE[kind][0] + (f" ({shown})" if keys else "")
 
@@ -65,8 +72,8 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     """Yield the lines; the first one says `complete` only if nothing failed."""
     trouble = _trouble(report)
     accepted = 0 if trouble else report.assets_accepted
-    if (gone := report.assets_missing - report.assets_accepted) > failed[FailureKind.GONE]:
-        failed[FailureKind.GONE] = gone  # also those of earlier runs, which this one did not try again
+    # also those of earlier runs, which this one did not try again
+    failed = failed.with_gone(report.assets_missing - report.assets_accepted)
     reasons = "" if report.items_failed else failed.headline(trouble)  # it also counts items
     parts = [
         trouble and f"{trouble:,} failed{reasons}",
