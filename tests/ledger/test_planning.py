@@ -156,7 +156,7 @@ def test_a_source_item_known_by_href_is_replaced_by_the_item(tmp_path: Path) -> 
         assert [row[0] for row in db.execute("SELECT name FROM items ORDER BY id")] == ["L", "S"]
         assert standing(db, "L") == (1, 0)
         assert list(views.failures(db)) == []
-        assert runs.counters(db, run)["items_failed"] == 0
+        assert runs.items_failed(db, run) == 0
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["told when planned", "told when it had come"])

@@ -413,7 +413,7 @@ class MirrorRun:
         reason = str(error) if error is not None else stopped or self._walk.summary.cut_short
         reason = None if reason is None else self.network.secrets.scrub(reason)
         recorded: EndState = "failed"
-        found, left_out, unwritten = dict[str, int](), dict[str, int](), 0
+        found, left_out = dict[str, int](), dict[str, int]()
         destination = self.workspace.destination
         unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
         try:
@@ -421,8 +421,8 @@ class MirrorRun:
                 await self.store.call("end_run", state, reason, self._spent())
                 recorded = state
             with unless_first:
-                found, left_out, unwritten = await self.store.call(
-                    "findings", returns=tuple[dict[str, int], dict[str, int], int]
+                found, left_out = await self.store.call(
+                    "findings", returns=tuple[dict[str, int], dict[str, int]]
                 )
             if lost := found.get("files_lost"):
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
@@ -438,7 +438,6 @@ class MirrorRun:
         return MirrorReport(
             **counts,
             state=state,
-            items_failed=(counters.get("items_failed") or 0) + unwritten,
             items_unseen=self._walk.summary.items_unseen,
             items_left_out=left_out,
             run=self._run.id,

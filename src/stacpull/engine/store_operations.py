@@ -89,25 +89,23 @@ class StoreOperations(Publisher):
         if state == "complete" and self.run.kind == "mirror":
             meta.put(self.db, meta.ADOPTING, None)
 
-    def findings(self) -> tuple[dict[str, int], dict[str, int], int]:
-        """Return counters, how many items filters left out, and how many could not be written."""
+    def findings(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the other numbers of the report, and how many items filters left out, by reason."""
         db, run = self.db, self.run.id
         counts, left_out = runs.findings(db, run)
         missing = views.failed_by_kind(db, FailureKind.GONE, run, since_start=True)
         counts |= {**views.special_assets(db, run), "assets_missing_new": missing}
-        return counts, left_out, len(self.unwritable)
+        counts["items_failed"] = runs.items_failed(db, run) + len(self.unwritable)
+        return counts, left_out
 
     def collections_to_read(self) -> list[str]:
         db, run = self.db, self.run.id
         rows = views.collection_rows(db)
         return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
 
-    def keep_collection(self, name: str, document: bytes) -> None:
-        self.db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
-
     def write_catalogs(self) -> None:
         """Write the catalogs and `items.parquet`. After a stop, give up when `_CATALOG_PATIENCE` is over."""
-        self.db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
+        shrink_cache(self.db)  # it makes room for pystac and the documents
         trim()
         until = time.monotonic() + _CATALOG_PATIENCE
 

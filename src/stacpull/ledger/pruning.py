@@ -79,7 +79,7 @@ def unread(db: sqlite3.Connection, run: int) -> int:
         "AND (f.status IS NULL OR f.status IN (404, 410)) AND i.name <> i.href",
         (run,),
     )
-    return (runs.counters(db, run)["items_failed"] or 0) - gone
+    return runs.items_failed(db, run) - gone
 
 
 def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:

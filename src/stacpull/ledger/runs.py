@@ -189,21 +189,25 @@ def set_counter(db: sqlite3.Connection, run: int, name: str, number: int) -> Non
 def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
     """Return what a run has counted, by name. `items_announced` may be None."""
     counted = db.execute("SELECT name, number FROM counters WHERE run = ?", (run,))
-    walk_ended, items_failed = db.execute(
-        "SELECT walk_ended, (SELECT count(*) FROM failures JOIN items i ON i.id = item "
-        f"WHERE {ITEM_FAILURE} AND i.run = r.id) + (SELECT count(*) FROM failures f WHERE f.item = 0 "
-        "AND (f.run = r.id OR (r.kind = 'retry' AND f.source = r.source))) FROM runs r WHERE id = ?",
-        (run,),
-    ).fetchone()
     return {
         **dict.fromkeys(_PROGRESS, 0),
         "items_announced": None,
         **{name: counter for name, counter in counted if name not in EFFORT},
-        "walk_ended": walk_ended,
-        "items_failed": items_failed,
+        "walk_ended": number(db, "SELECT walk_ended FROM runs WHERE id = ?", (run,)),
         "items_done": number(db, "SELECT items_done FROM counts WHERE run = ?", (run,)),
         **asset_counters(db, run),
     }
+
+
+def items_failed(db: sqlite3.Connection, run: int) -> int:
+    """Return the number of items and links of `run` that could not be read or used."""
+    return number(
+        db,
+        "SELECT (SELECT count(*) FROM failures JOIN items i ON i.id = item "
+        f"WHERE {ITEM_FAILURE} AND i.run = r.id) + (SELECT count(*) FROM failures f WHERE f.item = 0 "
+        "AND (f.run = r.id OR (r.kind = 'retry' AND f.source = r.source))) FROM runs r WHERE id = ?",
+        (run,),
+    )
 
 
 def findings(db: sqlite3.Connection, run: int) -> tuple[dict[str, int], dict[str, int]]:
