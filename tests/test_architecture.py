@@ -274,6 +274,13 @@ def task_violations(module: Module) -> Iterator[str]:
                 yield "start tasks in task groups only"
 
 
+def sql_violations(module: Module) -> Iterator[str]:
+    for node in nodes_of(module.tree) if module.package != "ledger" else ():
+        runs = isinstance(node, ast.Attribute) and node.attr in {"execute", "executemany", "executescript"}
+        if runs and ast.unparse(node.value) in {"db", "self.db", "self._db"}:
+            yield "only `ledger` runs SQL"
+
+
 def shape_violations(module: Module) -> Iterator[str]:
     vague = VAGUE_NAMES & {*module.place.parent.parts, *module.place.stem.split("_")}
     if vague:
@@ -307,6 +314,7 @@ def violations(root: Path) -> list[str]:
             *import_violations(module, root.name, packages),
             *environment_violations(module),
             *task_violations(module),
+            *sql_violations(module),
             *shape_violations(module),
         ]
         found += [f"{module.place}: {message}" for message in messages]

@@ -18,6 +18,7 @@ from stacpull.engine.recovery import Recovery
 from stacpull.errors import InterruptedRunError, UsageError, require_pyarrow
 from stacpull.events import Notice
 from stacpull.ledger import jobs, meta, runs, views
+from stacpull.ledger.database import shrink_cache
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import EndState
 from stacpull.models import Arrival, FailureKind, ItemId

@@ -51,11 +51,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     for one in (
         *(Publisher.publish_all, Publisher.remove_listed, Publisher.finish),
         *(StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.complete_items),
-        *(StoreOperations.collections_to_read, StoreOperations.keep_collection),
-        *(StoreOperations.write_catalogs, *_AFTER_FAILURE),
-        *(Planner.find_planned, Planner.save_batch),
-        *(runs.restart_walk, runs.count, runs.set_counter, jobs.pending_jobs, jobs.failed_items),
-        *(jobs.damaged_documents, jobs.keep_document, jobs.lost_hrefs, jobs.restore_hrefs),
+        *(StoreOperations.collections_to_read, StoreOperations.write_catalogs, *_AFTER_FAILURE),
+        *(Planner.find_planned, Planner.save_batch, runs.restart_walk, runs.count, runs.set_counter),
+        *(jobs.pending_jobs, jobs.failed_items, jobs.damaged_documents, jobs.lost_hrefs, jobs.restore_hrefs),
+        *(jobs.keep_document, jobs.keep_collection),
         *(pruning.unread, pruning.items_not_found, pruning.not_judged, pruning.seen_examples, pruning.forget),
     )
 }

@@ -152,6 +152,10 @@ def checkpoint(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def shrink_cache(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA shrink_memory")
+
+
 def checkpoint_log(db: sqlite3.Connection) -> None:
     """Copy the part of the log that no reader needs into the ledger, since closing it reports no error."""
     try:

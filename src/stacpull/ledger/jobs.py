@@ -263,6 +263,10 @@ def keep_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
     db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
 
 
+def keep_collection(db: sqlite3.Connection, name: str, document: bytes) -> None:
+    db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
+
+
 def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]:
     """Return final items past row `after` whose JSON is missing on disk or outdated."""
     rows = db.execute(
