@@ -45,6 +45,21 @@ class Mistake(NamedTuple):
 
 
 MISTAKES = {
+    "no DEST": Mistake(
+        ("mirror", "{api}"),
+        2,
+        "stacpull: Missing argument 'DEST'.\nUsage: stacpull mirror [OPTIONS] SOURCE DEST\n",
+    ),
+    "a misspelt option": Mistake(
+        ("mirror", "{api}", "d", "--max-itmes", "3"),
+        2,
+        "stacpull: No such option '--max-itmes'; did you mean --max-items or --max-failures?\nUsage: stac",
+    ),
+    "a misspelt profile": Mistake(
+        ("mirror", "{api}", "d", "-C", "--credentials", "nosuchthing"),
+        2,
+        "stacpull: There are no credentials nosuchthing. Profiles: cdse, earth-search,",
+    ),
     "a wrong path": Mistake(
         ("plan", "{host}/mlhub/v2", "-C"), 4, "Check its path: SOURCE is the root of a STAC API, such as"
     ),

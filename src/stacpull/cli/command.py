@@ -136,8 +136,9 @@ class Command(click.Command):
             hint = self._hint(name)
             if hint is not None:
                 raise click.UsageError(f"No such option '{name}': {hint}.", ctx) from None
-            near = [option for option in problem.possibilities or () if option not in bare]
-            raise click.NoSuchOption(name, possibilities=near, ctx=ctx) from None
+            near = " or ".join(option for option in problem.possibilities or () if option not in bare)
+            text = f"No such option '{name}'{f'; did you mean {near}?' if near else '.'}"
+            raise click.UsageError(text, ctx) from None
         if extra and not ctx.resilient_parsing:
             named = ", ".join(map(repr, extra))
             hint = "use --prune=remove" if extra == ["remove"] else "a value with spaces needs quotes"

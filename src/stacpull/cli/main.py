@@ -114,8 +114,7 @@ def completion(shell: str) -> None:
     For bash, in ~/.bashrc: eval "$(stacpull completion bash)"
     """
     script = get_completion_class(shell)
-    if script is None:
-        raise UsageError(f"There is no completion for {shell}: use bash, zsh or fish.")
+    assert script is not None  # noqa: S101 - click has these three
     click.echo(script(cli, {}, "stacpull", "_STACPULL_COMPLETE").source())
 
 
@@ -126,8 +125,13 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         code = cli.main(arguments, prog_name="stacpull", standalone_mode=False, obj=verbosity)
     except (KeyboardInterrupt, click.Abort):
         return _report(InterruptedRunError("Interrupted."), verbosity)
-    except click.ClickException as problem:
+    except click.exceptions.NoArgsIsHelpError as problem:
         problem.show()
+        return problem.exit_code
+    except click.ClickException as problem:
+        click.echo(f"stacpull: {plain(' '.join(problem.format_message().split()))}", err=True)
+        if isinstance(problem, click.UsageError) and problem.ctx is not None:
+            click.echo(problem.ctx.get_usage(), err=True)
         return problem.exit_code
     except Exception as problem:  # noqa: BLE001 - the last place that can turn it into a sentence
         return _report(problem, verbosity)
