@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -347,21 +348,23 @@ def chosen_profile(options: Options, name: str, environ: Mapping[str, str]) -> O
     """Return `options` with the profile that `--credentials` names; None for a profile of the AWS tools."""
     if find_profile(name, environ) is not None:
         return profile_options(options, name, environ)
-    close = nearest(name, profile_names(environ))
-    heads = (f"[{name}]", f"[profile {name}]")
-    if close and not any(head in text for text in _aws_files(environ) for head in heads):
+    known, aws = profile_names(environ), list(dict.fromkeys(_aws_profiles(environ)))
+    if name not in aws:
         raise UsageError(
-            f"There are no credentials {name}{close} `stacpull credentials list` shows them. AWS_PROFILE "
-            "names a profile of the AWS tools."
+            f"There are no credentials {name}{nearest(name, known + aws) or '.'} Profiles: "
+            f"{', '.join(known)}. Profiles of the AWS tools: {', '.join(aws) or 'none'}."
         )
     return None
 
 
-def _aws_files(environ: Mapping[str, str]) -> Iterator[str]:
-    usual = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
-    for variable, place in usual.items():
+def _aws_profiles(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the names in the AWS files. In the first one, other sections than profiles have a name, too."""
+    files = (
+        ("AWS_CONFIG_FILE", "~/.aws/config", r"(?:profile\s+|(?=default\]))"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials", ""),
+    )
+    for variable, place, head in files:
         path = usual_file(environ.get(variable) or place)
-        try:
-            yield "" if path is None else path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            continue
+        with suppress(OSError, UnicodeDecodeError):
+            text = "" if path is None else path.read_text(encoding="utf-8")
+            yield from re.findall(rf"""^\s*\[\s*{head}["']?(.+?)["']?\s*\]""", text, re.MULTILINE)

@@ -132,7 +132,7 @@ def test_resume_names_the_credential_it_lacks(tmp_path):
             assert process.ended().code == 130
         ran = run(["resume", str(dest)], environment(replica, MLHUB_API_KEY=None))
     assert ran.code == 3
-    assert "started with MLHUB_API_KEY, which is not set now. Set it, then run" in ran.sentences[-1]
+    assert "started with MLHUB_API_KEY. Keys are not stored: give them again, or" in ran.sentences[-1]
     assert_clean(dest, ran.err)
 
 

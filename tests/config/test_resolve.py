@@ -29,7 +29,8 @@ def config(folder: Path, text: str) -> str:
 def resolve_with(
     _flags: dict[str, object] | None = None, source: str | None = None, **environ: str
 ) -> Resolved:
-    return resolve(_flags or {}, source=source, environ=environ)
+    variables = {"AWS_SHARED_CREDENTIALS_FILE": str(Path(__file__).with_name("aws_profiles.ini")), **environ}
+    return resolve(_flags or {}, source=source, environ=variables)
 
 
 POINT = '{"type":"Point","coordinates":[1,2]}'

@@ -95,7 +95,8 @@ def test_s3_settings_come_from_the_profile_unless_set() -> None:
 
 
 def test_the_option_accepts_a_profile_or_an_aws_profile(tmp_path: Path) -> None:
-    environ = {**ALONE, "PL_API_KEY": "k"}
+    (files := tmp_path / "aws").write_text("[work]\n")
+    environ = {**ALONE, "PL_API_KEY": "k", "AWS_SHARED_CREDENTIALS_FILE": str(files)}
     mine = resolve({"credentials": "planet"}, environ=environ).options
     assert (mine.filled_profile and mine.filled_profile.name, mine.s3.profile) == ("planet", None)
     both = resolve({"credentials": "planet"}, environ={**environ, "AWS_PROFILE": "work"}).options
@@ -112,12 +113,22 @@ def test_the_option_accepts_a_profile_or_an_aws_profile(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_profile_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no credentials plannet; did you mean planet\?.* AWS_PROFILE"):
-        resolve({"credentials": "plannet"}, environ=ALONE)
-    assert resolve({"credentials": "something-else"}, environ=ALONE).options.s3.profile == "something-else"
-    (config := tmp_path / "config").write_text("[profile cdsex]\n")
-    environ = {**ALONE, "AWS_CONFIG_FILE": str(config)}
-    assert resolve({"credentials": "cdsex"}, environ=environ).options.s3.profile == "cdsex"
+    (config := tmp_path / "config").write_text(
+        "[default]\n[profile cdsex]\n[profile 'a b']\n[services local]\n[other]\n"
+    )
+    (keys := tmp_path / "credentials").write_text("[work]\n[profile-2]\n")
+    environ = {**ALONE, "AWS_CONFIG_FILE": str(config), "AWS_SHARED_CREDENTIALS_FILE": str(keys)}
+    theirs = ["default", "cdsex", "a b", "work", "profile-2"]
+    for name in theirs:
+        assert resolve({"credentials": name}, environ=environ).options.s3.profile == name
+    shipped = "Profiles: cdse, earth-search, earthdata, planet, planetary-computer, usgs."
+    for name, hint in [("plannet", "; did you mean planet?"), ("local", "."), ("other", ".")]:
+        with pytest.raises(UsageError) as caught:
+            resolve({"credentials": name}, environ=environ)
+        aws = ", ".join(theirs)
+        assert str(caught.value) == (
+            f"There are no credentials {name}{hint} {shipped} Profiles of the AWS tools: {aws}."
+        )
 
 
 NETRC = """

@@ -182,10 +182,9 @@ class MirrorCall(NamedTuple):
             )
         missing = [name for name in spec.credential_names if name not in address.credential_names]
         if missing and not (address.headers or address.query or options.filled_profile):
-            are, them = ("is", "it") if len(missing) == 1 else ("are", "them")
             raise CredentialsError(
-                f"The run was started with {' and '.join(missing)}, which {are} not set now. Set {them}, "
-                "then run the command again."
+                f"The run was started with {' and '.join(missing)}. Keys are not stored: give them again, or "
+                "others with --header or --credentials."
             )
         now = SystemClock().time()
         run = await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
