@@ -52,9 +52,9 @@ def stage(
 
 @pytest.fixture
 def shorter_files_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of 16 MiB are split, in blocks of 4 MiB: a quarter of the real sizes."""
-    monkeypatch.setattr(ranges, "LONG", ranges.LONG // 4)
-    monkeypatch.setattr(ranges, "BLOCK", ranges.BLOCK // 4)
+    """Files of 4 MiB are split, in blocks of 1 MiB: a sixteenth of the real sizes."""
+    monkeypatch.setattr(ranges, "LONG", ranges.LONG // 16)
+    monkeypatch.setattr(ranges, "BLOCK", ranges.BLOCK // 16)
 
 
 @pytest.fixture(autouse=True)

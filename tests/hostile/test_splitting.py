@@ -13,7 +13,7 @@ from tests.hostile.test_bodies import INVERTED, on_objects
 
 pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("shorter_files_are_long")]
 
-SIZE = 18 << 20
+SIZE = 9 << 19
 CAPPED = on_objects("drip", "rate = 4_000_000")
 
 
@@ -53,7 +53,7 @@ INVALID = [
 ]
 UNSTEADY = [
     pytest.param(on_objects("truncate", "ranged = true", "keep = 500_000"), id="short ranges"),
-    pytest.param(on_objects("close", "ranged = true", "after = 3_000_000", "every = 2"), id="broken off"),
+    pytest.param(on_objects("close", "ranged = true", "after = 700_000", "every = 2"), id="broken off"),
     pytest.param(on_objects("status", "ranged = true", "code = 503", "every = 2"), id="503, one in two"),
 ]
 
