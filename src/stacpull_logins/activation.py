@@ -22,7 +22,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.client import HostCredentials
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.urls import same_site
-from stacpull_logins.logins import Attached, FixedLogin, Login, UserPassword, login_key
+from stacpull_logins.logins import LoginTransport, UserPassword, login_key
 from stacpull_logins.tokens import reply_to
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class Activation(UserPassword):
     patience: float = login_key(default=1800.0, read=_seconds)
     """Seconds after which an asset fails."""
 
-    def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:  # noqa: ARG002
-        return ActivationLogin(HostCredentials(url, self.headers, {}), self, logins)
+    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> LoginTransport:  # noqa: ARG002
+        return ActivationLogin(logins, HostCredentials(url, self.headers, {}), activation=self)
 
 
 class _AssetStatus(msgspec.Struct):
@@ -53,14 +53,13 @@ class _AssetStatus(msgspec.Struct):
     links: dict[str, Any] = msgspec.field(name="_links", default_factory=dict)
 
 
-@attrs.define(eq=False)
-class ActivationLogin(FixedLogin):
+@attrs.define(eq=False, kw_only=True)
+class ActivationLogin(LoginTransport):
     """The final response for an asset is a redirect to its file."""
 
     _activation: Activation
-    _logins: Logins
 
-    async def attach(self, request: Request) -> Attached:
+    async def attach(self, request: Request) -> tuple[Request, object]:
         if self._is_asset(request.url):  # the range of the request is meant for the file
             request = Request(request.url, headers={"Accept": "application/json"})
         return await super().attach(request)
@@ -68,9 +67,10 @@ class ActivationLogin(FixedLogin):
     def is_final(self, response: Response) -> bool:
         return response.status != _OK or not self._is_asset(response.url)
 
-    async def resolved(self, url: str, held: object, response: BufferedResponse) -> BufferedResponse:
-        del held
-        clock, activation, host = self._logins.clock, self._activation, host_of(url)
+    async def resolved(self, held: object, response: BufferedResponse, *, again: bool) -> BufferedResponse:
+        del held, again
+        url, clock, activation = response.url, self.logins.clock, self._activation
+        host = host_of(url)
         until = clock.monotonic() + activation.patience
         unread = Failure(FailureKind.HTTP, f"{host} sent an invalid description of the asset.", host=host)
         body, is_requested = response.body, False
@@ -101,4 +101,4 @@ class ActivationLogin(FixedLogin):
 
     async def _body(self, url: str) -> bytes:
         request, _ = await self.attach(Request(url))
-        return (await reply_to(self._logins.client, request, _SUCCESS, self._logins.secrets)).body
+        return (await reply_to(self.logins.client, request, _SUCCESS, self.logins.secrets)).body

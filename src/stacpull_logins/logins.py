@@ -13,7 +13,7 @@ import netrc
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -23,6 +23,7 @@ from multidict import CIMultiDict
 from stacpull import arguments, entry_points
 from stacpull.arguments import ReadArgument, field_name, named, text
 from stacpull.clock import Clock
+from stacpull.config.credentials import variables_in
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure
 from stacpull.net.bodies import buffered
@@ -139,7 +140,7 @@ class Key(msgspec.Struct, frozen=True):
     read: ReadArgument
     has_variables: bool
     """True if the value may contain variables: the field is a `Secret`."""
-    required: bool
+    required: bool = False
     secret: bool = False
     """True if the value may consist only of variables."""
     labelled: bool = False
@@ -173,79 +174,16 @@ def service_address(raw: object) -> str:
     return url
 
 
+@attrs.frozen
 class LoginKind:
-    """A frozen class of attrs, with fields by `login_key`. Without a password the user is the secret."""
+    """A frozen class of attrs, with fields by `login_key`. Without a password the user is the secret.
 
-    __slots__ = ()
-
-    @classmethod
-    def problem(cls, written: Mapping[str, str]) -> str | None:  # noqa: ARG003 - a default
-        """Return what is wrong with the combination of keys, as a clause for a message, or None."""
-        return None
-
-    @classmethod
-    def netrc_hosts(cls, written: Mapping[str, str], hosts: HostPatterns) -> HostPatterns:  # noqa: ARG003
-        """Return the hosts whose entries in the netrc file are used, because no user is given."""
-        return ()
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        return ()
-
-    @property
-    def endpoints(self) -> tuple[str, ...]:
-        """The URLs requested to log in. The user chose them by choosing the profile."""
-        return ()
-
-    @property
-    def proof(self) -> str:
-        """The URL that issues the one token of this login, or an empty text."""
-        return ""
-
-    def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:
-        """Return the login for the host of `url`. `names` are for messages."""
-        raise NotImplementedError
-
-
-class Attached(NamedTuple):
-    request: Request
-    held: object = None
-    """The attached token or the like, for `Login.resolved` if it is refused."""
-
-
-class Login:
-    """A way to log in to hosts; by default one that is never renewed.
-
-    Methods raise CredentialsError if it is refused, TransferError or SourceError if its service fails.
+    In a profile that was only read, the secrets are the texts of the file, with variables (`HostLogin`).
     """
 
-    async def attach(self, request: Request) -> Attached:
-        raise NotImplementedError
-
-    def is_final(self, response: Response) -> bool:  # noqa: ARG002 - a default
-        """Return False if a new login, or what `resolved` does, might change the response."""
-        return True
-
-    async def resolved(self, url: str, held: object, response: BufferedResponse) -> BufferedResponse | None:  # noqa: ARG002
-        """Log in again. Return None if the request can be resent, else the final response."""
-        return response
-
-    def accepted(self, url: str, held: object) -> None:
-        """Record that the host of `url` accepted the attached credentials."""
-
-    def refused_again(self, url: str) -> None:
-        """May raise, if a host requires another login after one; by default, the response is returned."""
-
-    def strip(self, url: str) -> str:
-        """Return `url`, the target of a redirect, without credentials that `attach` adds to URLs."""
-        return url
-
-
-# --- kinds that send the same credentials with every request ----------------------------------------------
-
-
-class Fixed(LoginKind):
-    __slots__ = ()
+    def netrc_hosts(self, hosts: HostPatterns) -> HostPatterns:  # noqa: ARG002 - a default
+        """Return the hosts whose entries in the netrc file are used, because no user is given."""
+        return ()
 
     @property
     def headers(self) -> Mapping[str, Secret]:
@@ -256,26 +194,30 @@ class Fixed(LoginKind):
         return {}
 
     @property
-    def secrets(self) -> tuple[Secret, ...]:
-        return (*self.headers.values(), *self.query.values())
+    def secrets(self) -> list[Secret]:
+        """The secrets that no text may contain."""
+        keys = keys_of(type(self))
+        names = [name for name, key in keys.items() if key.secret]
+        if "user" in keys and getattr(self, "password", None) is None:
+            names.append("user")
+        values = [getattr(self, name.replace("-", "_")) for name in names]
+        return [*filter(None, values), *self.headers.values(), *self.query.values()]
 
-    def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:  # noqa: ARG002
-        return FixedLogin(HostCredentials(url, self.headers, self.query))
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The URLs requested to log in. The user chose them by choosing the profile."""
+        return ()
+
+    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> LoginTransport:  # noqa: ARG002
+        """Return the transport for the host of `url`. `names` are for messages."""
+        return LoginTransport(logins, HostCredentials(url, self.headers, self.query))
 
 
-@attrs.define(eq=False)
-class FixedLogin(Login):
-    _credentials: HostCredentials
-
-    async def attach(self, request: Request) -> Attached:
-        return Attached(self._credentials.attach(request))
-
-    def strip(self, url: str) -> str:
-        return self._credentials.strip(url)
+# --- kinds that send the same credentials with every request ----------------------------------------------
 
 
 @attrs.frozen(field_transformer=named)
-class HeaderField(Fixed):
+class HeaderField(LoginKind):
     """`kind = "header"`: a header field."""
 
     name: str = login_key(read=field_name)
@@ -287,7 +229,7 @@ class HeaderField(Fixed):
 
 
 @attrs.frozen(field_transformer=named)
-class QueryParameter(Fixed):
+class QueryParameter(LoginKind):
     """`kind = "query"`: a query parameter."""
 
     name: str = login_key()
@@ -299,7 +241,7 @@ class QueryParameter(Fixed):
 
 
 @attrs.frozen(field_transformer=named)
-class BearerToken(Fixed):
+class BearerToken(LoginKind):
     """`kind = "bearer"`: a bearer token (RFC 6750, 2.1)."""
 
     token: Secret = login_key(secret=True)
@@ -310,15 +252,14 @@ class BearerToken(Fixed):
 
 
 @attrs.frozen(field_transformer=named)
-class UserPassword(Fixed):
+class UserPassword(LoginKind):
     """`kind = "basic"`: user and password (RFC 7617), by default those of each host in the netrc file."""
 
     user: Secret | None = login_key(default=None)
     password: Secret | None = login_key(default=None, secret=True)
 
-    @classmethod
-    def netrc_hosts(cls, written: Mapping[str, str], hosts: HostPatterns) -> HostPatterns:
-        return () if "user" in written else hosts
+    def netrc_hosts(self, hosts: HostPatterns) -> HostPatterns:
+        return hosts if self.user is None else ()
 
     @property
     def headers(self) -> Mapping[str, Secret]:
@@ -347,11 +288,24 @@ def kind_class(name: str) -> type[LoginKind] | None:
 
 
 class HostLogin(msgspec.Struct, frozen=True):
-    name: str
+    where: str
+    """File, line and name, for messages."""
     hosts: HostPatterns
     kind: LoginKind
     sources: tuple[str, ...] = ()
     """The origins of its secrets, for messages: names of variables, a netrc file."""
+
+    @property
+    def templates(self) -> dict[str, str]:
+        """The values with variables, by key, of a profile that was only read."""
+        values = {key: getattr(self.kind, key.replace("-", "_")) for key in keys_of(type(self.kind))}
+        return {key: value.reveal() for key, value in values.items() if isinstance(value, Secret)}
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables that the login needs."""
+        keys = keys_of(type(self.kind))
+        return variables_in(*(text for key, text in self.templates.items() if not keys[key].spare))
 
 
 class FilledProfile(msgspec.Struct, frozen=True):
@@ -393,7 +347,7 @@ class Logins:
     counters: NetworkCounters
     _on_wait: Callable[[str], None] = lambda _: None
     client: Client = attrs.field(init=False)
-    _shared: dict[LoginKind, Login] = attrs.field(factory=dict, init=False)
+    _shared: dict[LoginKind, LoginTransport] = attrs.field(factory=dict, init=False)
     _reported: set[str] = attrs.field(factory=set, init=False)
     """Hosts of logins for which a wait was reported to the user."""
 
@@ -405,21 +359,10 @@ class Logins:
 
     def transport_for(self, url: str) -> Transport | None:
         found = self._profile.login_for(*origin_of(url))
-        if found is None:
-            return None
-        return LoginTransport(self.http, found.kind.login(url, found.sources, self), self.counters)
+        return None if found is None else found.kind.transport(url, found.sources, self)
 
-    async def prove(self) -> list[str]:
-        """Request a token from every token service, and return their hosts."""
-        proving = [(one.kind, one.sources, url) for one in self._profile.logins if (url := one.kind.proof)]
-        for kind, names, url in proving:
-            await kind.login(url, names, self).attach(Request(url))
-        return [host_of(url) for *_, url in proving]
-
-    # For the kinds of login.
-
-    def shared(self, kind: LoginKind, create: Callable[[], Login]) -> Login:
-        """Return the login of `kind`, created once, so that all its hosts share one token."""
+    def shared(self, kind: LoginKind, create: Callable[[], LoginTransport]) -> LoginTransport:
+        """Return the transport of `kind`, created once, so that all its hosts share one token."""
         if kind not in self._shared:
             self._shared[kind] = create()
         return self._shared[kind]
@@ -437,34 +380,56 @@ class Logins:
 
 @attrs.define(eq=False)
 class LoginTransport:
-    """Sends authenticated requests to one host, and resends a refused one after a new login."""
+    """Sends requests with credentials, by default the same with each one. Its subclasses log in.
 
-    _http: Transport
-    _login: Login
-    _counters: NetworkCounters
+    They resend a refused request after a new login. Their methods raise CredentialsError if it is refused,
+    TransferError or SourceError if its service fails.
+    """
+
+    logins: Logins
+    _credentials: HostCredentials = attrs.field(factory=lambda: HostCredentials("", {}, {}))
 
     async def send(self, request: Request) -> Response:
-        login, url = self._login, request.url
-        attached = await login.attach(request)
-        response = await self._http.send(attached.request)
-        if not login.is_final(response):
+        url, http, counters = request.url, self.logins.http, self.logins.counters
+        sent, held = await self.attach(request)
+        response = await http.send(sent)
+        again = False
+        while not self.is_final(response):
             refusal = await buffered(url, response)
-            final = await login.resolved(url, attached.held, refusal)
+            final = await self.resolved(held, refusal, again=again)
             if final is not None:
                 return final
-            attached = await login.attach(request)
-            self._counters.bytes_fetched += len(refusal.body)
-            self._counters.requests += 1
-            response = await self._http.send(attached.request)
-            if response.status in REDIRECTS and not login.is_final(response):
-                await response.close()
-                login.refused_again(url)
-        login.accepted(url, attached.held)
+            counters.bytes_fetched += len(refusal.body)
+            counters.requests += 1
+            sent, held = await self.attach(request)
+            response, again = await http.send(sent), True
+        self.accepted(url, held)
         headers = response.headers
         if response.status in REDIRECTS and (location := headers.get("Location")) is not None:
             headers = CIMultiDict(headers)
-            headers["Location"] = login.strip(location)  # without the credentials that were attached
+            headers["Location"] = self.strip(location)
         return RenamedResponse(url, response, headers)
 
     async def close(self) -> None:
         """Do nothing: the transport underneath is closed by its owner."""
+
+    async def attach(self, request: Request) -> tuple[Request, object]:
+        """Return the request with credentials, and the attached token or the like, for `resolved`."""
+        return self._credentials.attach(request), None
+
+    def is_final(self, response: Response) -> bool:  # noqa: ARG002 - a default
+        """Return False if a new login, or what `resolved` does, might change the response."""
+        return True
+
+    async def resolved(
+        self, held: object, response: BufferedResponse, *, again: bool
+    ) -> BufferedResponse | None:
+        """Log in. Return None if the request can be resent, which must not happen `again`."""
+        raise NotImplementedError
+
+    def accepted(self, url: str, held: object) -> None:
+        """Record that the host of `url` accepted the attached credentials."""
+
+    def strip(self, url: str) -> str:
+        """Return `url`, the target of a redirect, without credentials that `attach` adds to URLs."""
+        return self._credentials.strip(url)

@@ -37,7 +37,7 @@ from stacpull_logins.logins import (
     HostLogin,
     HostPattern,
     HostPatterns,
-    LoginKind,
+    Key,
     Netrc,
     is_address,
     keys_of,
@@ -52,24 +52,6 @@ _LABELLED = re.compile(rf"(?:[A-Za-z-]{{1,20}}[ =] ?){{0,2}}{_VARIABLES.pattern}
 _SECRET_IN_FILE = "must not contain a secret: use only a variable, '${NAME}'"  # noqa: S105
 
 
-class LoginTable(msgspec.Struct, frozen=True):
-    name: str
-    kind: type[LoginKind]
-    hosts: HostPatterns
-    where: str
-    """File, line and name, for messages."""
-    values: Mapping[str, str]
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        spare = {name for name, key in keys_of(self.kind).items() if key.spare}
-        return variables_in(*(text for name, text in self.values.items() if name not in spare))
-
-    @property
-    def netrc_hosts(self) -> HostPatterns:
-        return self.kind.netrc_hosts(self.values, self.hosts)
-
-
 class Profile(msgspec.Struct, frozen=True):
     name: str
     path: Path
@@ -77,11 +59,12 @@ class Profile(msgspec.Struct, frozen=True):
     per_host: int | None = None
     """The most requests at once that its service accepts."""
     check: tuple[str, ...] = ()
-    logins: tuple[LoginTable, ...] = ()
-    s3: Mapping[str, object] | None = None
+    logins: tuple[HostLogin, ...] = ()
+    """With the texts of the file, not with the values of their variables."""
+    s3: Mapping[str, Any] | None = None
     """Fields of `S3Options`."""
     s3_keys: tuple[str, ...] = ()
-    """The names of the variables for the access key and the secret key."""
+    """The texts for the access key and the secret key, with variables."""
 
 
 class ProfileState(msgspec.Struct, frozen=True):
@@ -128,15 +111,17 @@ def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
 def _read(path: Path) -> Profile:
     entries = _known(read_entries(path), (*_PLAIN, "login", "s3"))
     logins = tuple(map(_login, _inside(entries["login"]))) if "login" in entries else ()
-    s3, s3_keys = _s3(entries["s3"]) if "s3" in entries else (None, ())
+    s3 = _values(_known(_inside(entries["s3"]), _S3), _S3) if "s3" in entries else None
     if not logins and s3 is None:
         raise UsageError(f"{path}: a profile has [login.NAME] or [s3].")
+    s3_keys = [(s3 or {}).pop(name, "") for name in ("access_key", "secret_key")]
+    if any(s3_keys) != all(s3_keys):
+        raise entries["s3"].wrong("has access-key and secret-key, or neither")
     plain = {name.replace("-", "_"): entries[name].read(_PLAIN[name]) for name in _PLAIN if name in entries}
-    return Profile(path.stem, path, logins=logins, s3=s3, s3_keys=s3_keys, **plain)
+    return Profile(path.stem, path, logins=logins, s3=s3, s3_keys=tuple(filter(None, s3_keys)), **plain)
 
 
-def _login(table: TomlEntry) -> LoginTable:
-    """Read a `[login.NAME]`: no variable in a value that is not secret, and no secret in the file."""
+def _login(table: TomlEntry) -> HostLogin:
     entries = {entry.name: entry for entry in _inside(table)}
     if "kind" not in entries or "hosts" not in entries:
         raise table.wrong("a login needs the keys kind and hosts")
@@ -145,47 +130,40 @@ def _login(table: TomlEntry) -> LoginTable:
         known = ", ".join(kind_names())
         raise entries["kind"].wrong(f"must be one of {known}; others need a package that is not installed")
     keys = keys_of(cls)
-    _known(_inside(table), ("kind", "hosts", *keys))
-    values: dict[str, str] = {}
-    for key, one in keys.items():
-        entry = entries.get(key)
-        if entry is None:
-            if one.required:
-                raise table.wrong(f"a login of the kind {name} needs the key {key}")
-            continue
-        written = entry.read(_written)
-        if not one.has_variables:
-            if VARIABLE.search(written):
-                raise entry.wrong("must not contain a variable")
-            entry.read(one.read)
-        form = _LABELLED if one.labelled else _VARIABLES
-        if one.secret and written and not form.fullmatch(written):
-            raise entry.wrong(_SECRET_IN_FILE)
-        values[key] = written
+    values = _values(_known(_inside(table), ("kind", "hosts", *keys)), keys)
     user, password = values.get("user"), values.get("password")
     if (user is None) != (password is None):
         raise table.wrong("has user and password, or neither")
     if user and not password and not _VARIABLES.fullmatch(user):  # the user is the secret
         raise entries["user"].wrong(_SECRET_IN_FILE)
-    if (problem := cls.problem(values)) is not None:
-        raise table.wrong(problem)
-    return LoginTable(table.key, cls, entries["hosts"].read(_hosts), table.where, values)
+    required = [key for key, one in keys.items() if one.required and key not in entries]
+    if required:
+        raise table.wrong(f"a login of the kind {name} needs the key {required[0]}")
+    login = HostLogin(table.where, entries["hosts"].read(_hosts), cls(**values))
+    secrets = [key for key, one in keys.items() if one.secret and not one.spare]
+    if secrets and entries.keys().isdisjoint(secrets) and not login.kind.netrc_hosts(login.hosts):
+        raise table.wrong(f"a login of the kind {name} needs the key {' or '.join(secrets)}")
+    return replace(login, sources=variables_in(*login.templates.values()))
 
 
-def _s3(table: TomlEntry) -> tuple[Mapping[str, object], tuple[str, ...]]:
-    entries = _known(_inside(table), (*_S3_OPTIONS, *_S3_KEYS))
-    keys = [entries[name] for name in _S3_KEYS if name in entries]
-    if len(keys) == 1:
-        raise table.wrong(f"has {' and '.join(_S3_KEYS)}, or neither")
-    for entry in keys:
-        if not VARIABLE.fullmatch(entry.read(_written)):
-            raise entry.wrong("must name a variable, '${NAME}'")
-    options = {
-        name.replace("-", "_"): entries[name].read(read)
-        for name, read in _S3_OPTIONS.items()
-        if name in entries
-    }
-    return options, tuple(VARIABLE.findall(entry.value)[0] for entry in keys)
+def _values(entries: Mapping[str, TomlEntry], keys: Mapping[str, Key]) -> dict[str, Any]:
+    """Read `keys`, by the names of fields: only secrets contain variables, and the file no secret."""
+    values: dict[str, Any] = {}
+    for name, key in keys.items():
+        entry = entries.get(name)
+        if entry is None:
+            continue
+        if key.has_variables:
+            value = entry.read(_written)
+            form = _LABELLED if key.labelled else _VARIABLES
+            if key.secret and value and not form.fullmatch(value):
+                raise entry.wrong(_SECRET_IN_FILE)
+        elif VARIABLE.search(str(entry.value)):
+            raise entry.wrong("must not contain a variable")
+        else:
+            value = entry.read(key.read)
+        values[name.replace("-", "_")] = value
+    return values
 
 
 def _inside(table: TomlEntry) -> list[TomlEntry]:
@@ -232,11 +210,13 @@ _PLAIN: Mapping[str, ReadArgument] = {
     "per-host": arguments.whole(1),
     "check": _checks,
 }
-_S3_OPTIONS: Mapping[str, ReadArgument] = {
-    name.replace("_", "-"): arguments.readers(S3Options)[name]
-    for name in ("endpoint_url", "region", "request_payer", "buckets")
+_S3: Mapping[str, Key] = {
+    **{
+        name.replace("_", "-"): Key(arguments.readers(S3Options)[name], has_variables=False)
+        for name in ("endpoint_url", "region", "request_payer", "buckets")
+    },
+    **dict.fromkeys(("access-key", "secret-key"), Key(arguments.secret, has_variables=True, secret=True)),
 }
-_S3_KEYS = ("access-key", "secret-key")
 
 
 # --- secrets ----------------------------------------------------------------------------------------------
@@ -244,41 +224,42 @@ _S3_KEYS = ("access-key", "secret-key")
 
 def filled(profile: Profile, environ: Mapping[str, str]) -> FilledProfile:
     netrc = Netrc(environ)
-    logins = tuple(login for table in profile.logins for login in _logins(table, environ, netrc))
-    has_s3 = profile.s3 is not None and all(map(environ.get, profile.s3_keys))
-    if not logins and not has_s3:
+    logins = tuple(login for read in profile.logins for login in _filled(read, environ, netrc))
+    if not logins and (profile.s3 is None or not all(map(environ.get, variables_in(*profile.s3_keys)))):
         if netrc.problem:
             raise UsageError(netrc.problem)
         raise CredentialsError(f"The credentials {profile.name} are not complete: {missing(profile)}.")
     return FilledProfile(profile.name, logins, profile.check)
 
 
-def _logins(table: LoginTable, environ: Mapping[str, str], netrc: Netrc) -> Iterator[HostLogin]:
-    """Yield the logins of a table if it is complete: one, or one for each host in the netrc file."""
-    if any(not environ.get(name) for name in table.variables):
+def _filled(login: HostLogin, environ: Mapping[str, str], netrc: Netrc) -> Iterator[HostLogin]:
+    """Yield the login with its secrets if it is complete: once, or for each host in the netrc file."""
+    if any(not environ.get(name) for name in login.variables):
         return
-    texts = {key: replaced(text, environ) for key, text in table.values.items()}
-    for key, filled_in in texts.items():
-        if CONTROL.search(filled_in):
-            raise UsageError(f"{table.where}, {key}: its value contains a line break or control character.")
-    keys = keys_of(table.kind)
-    given = {key.replace("-", "_"): text for key, text in texts.items() if text or keys[key].required}
-    from_netrc = table.netrc_hosts
+    keys, given = keys_of(type(login.kind)), dict[str, Secret | None]()
+    for key, text in login.templates.items():
+        value = replaced(text, environ)
+        if CONTROL.search(value):
+            raise UsageError(f"{login.where}, {key}: its value contains a line break or control character.")
+        given[key.replace("-", "_")] = Secret(value) if value or keys[key].required else None
+    from_netrc = login.kind.netrc_hosts(login.hosts)
     for host, entry in netrc.entries(from_netrc).items():
-        hosts = (host,) if from_netrc == table.hosts else table.hosts
-        yield HostLogin(table.name, hosts, table.kind(**given, **entry), (str(netrc.path),))
+        hosts = (host,) if from_netrc == login.hosts else login.hosts
+        kind = attrs.evolve(login.kind, **given, **entry)
+        yield HostLogin(login.where, hosts, kind, (str(netrc.path),))
     if not from_netrc:
-        yield HostLogin(table.name, table.hosts, table.kind(**given), variables_in(*table.values.values()))
+        yield replace(login, kind=attrs.evolve(login.kind, **given))
 
 
 def missing(profile: Profile) -> str:
     """Return what to set for each login of the profile. No values are read."""
     ways = [
-        table.variables or tuple(f"an entry of {one.host} in ~/.netrc" for one in table.netrc_hosts[:1])
-        for table in profile.logins
+        login.variables
+        or tuple(f"an entry of {one.host} in ~/.netrc" for one in login.kind.netrc_hosts(login.hosts)[:1])
+        for login in profile.logins
     ]
     if profile.s3 is not None:
-        ways.append(profile.s3_keys or ("AWS credentials, as the AWS tools find them",))
+        ways.append(variables_in(*profile.s3_keys) or ("AWS credentials, as the AWS tools find them",))
     if () in ways:
         return "nothing"
     return "set " + ", or ".join(dict.fromkeys(" and ".join(way) for way in ways))
@@ -332,9 +313,8 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
     s3: dict[str, Any] = {
         name: value for name, value in (profile.s3 or {}).items() if getattr(options.s3, name) in unset
     }
-    values = [variables.get(variable) for variable in profile.s3_keys]
-    if values and all(values):
-        s3["keys"] = tuple(Secret(str(value)) for value in values)
+    if profile.s3_keys and all(map(variables.get, variables_in(*profile.s3_keys))):
+        s3["keys"] = tuple(Secret(replaced(text, variables)) for text in profile.s3_keys)
     return attrs.evolve(
         options,
         filled_profile=filled(profile, variables),

@@ -15,22 +15,23 @@ import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, unquote_plus, urlencode, urlsplit
 
 import attrs
 import msgspec
 import orjson
 
-from stacpull.arguments import finite_number
-from stacpull.clock import Clock
+from stacpull.arguments import field_name, finite_number, named
+from stacpull.clock import Clock, parse_instant
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of
 from stacpull.net.client import Client
 from stacpull.net.status import reason_in
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret, Secrets
-from stacpull_logins.logins import Attached, Login, LoginKind, Logins
+from stacpull_logins.logins import LoginKind, Logins, LoginTransport, login_key, service_address
 
 T = TypeVar("T")
 
@@ -39,7 +40,15 @@ EARLY = 120.0
 PASSING = 60.0
 """Seconds for which a temporary failure of a service is remembered."""
 _LEAST_USE = 10.0
+_UNKNOWN_FOR = 600.0
+"""Seconds for which a container that the service does not know counts as unknown."""
 _LONGEST_REPLY = 64 * 1024
+_OK, _NOT_GRANTED = frozenset({200}), frozenset({400, 401, 403})
+_SIGNATURE = frozenset(
+    {"sv", "ss", "srt", "sr", "se", "st", "sp", "spr", "sip", "sig", "si", "skoid", "sktid", "skt", "ske"}
+    | {"sks", "skv", "saoid", "suoid", "scid", "sdd"}
+)
+"""The parameters of a shared access signature."""
 
 
 class TimedToken(NamedTuple, Generic[T]):
@@ -166,8 +175,8 @@ class TokenKind(LoginKind):
     def endpoints(self) -> tuple[str, ...]:
         return (self.token_url,)
 
-    def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:  # noqa: ARG002
-        return logins.shared(self, lambda: TokenLogin(self, logins, names))
+    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> LoginTransport:  # noqa: ARG002
+        return logins.shared(self, lambda: TokenLogin(logins, kind=self, names=names))
 
     def part_of(self, url: str) -> tuple[str, ...]:  # noqa: ARG002 - a default
         """Return what identifies the token for `url` among those of this login."""
@@ -185,27 +194,28 @@ class TokenKind(LoginKind):
         return url
 
 
-@attrs.define(eq=False)
-class TokenLogin(Login):
+@attrs.define(eq=False, kw_only=True)
+class TokenLogin(LoginTransport):
     _kind: TokenKind
-    logins: Logins
     _names: tuple[str, ...]
     refresh: Secret | None = attrs.field(default=None, init=False)
     """What the service issued to renew the token with."""
     _cached: dict[tuple[str, ...], CachedToken[Secret | None]] = attrs.field(factory=dict, init=False)
 
-    async def attach(self, request: Request) -> Attached:
+    async def attach(self, request: Request) -> tuple[Request, object]:
         token = await self._token_for(request.url).current()
-        return Attached(request if token is None else self._kind.with_token(request, token.reveal()), token)
+        return request if token is None else self._kind.with_token(request, token.reveal()), token
 
     def is_final(self, response: Response) -> bool:
         return response.status not in self._kind.refusals
 
-    async def resolved(self, url: str, held: object, response: BufferedResponse) -> BufferedResponse | None:
+    async def resolved(
+        self, held: object, response: BufferedResponse, *, again: bool
+    ) -> BufferedResponse | None:
         """Request another token. A new token was refused for another reason, so it is kept."""
-        if not isinstance(held, Secret):
+        if again or not isinstance(held, Secret):
             return response
-        token = await self._token_for(url).instead_of(held, self._kind.settled)
+        token = await self._token_for(response.url).instead_of(held, self._kind.settled)
         return response if token == held else None
 
     def strip(self, url: str) -> str:
@@ -231,3 +241,111 @@ class TokenLogin(Login):
             names = " and ".join(self._names) or "the key"
             raise CredentialsError(f"{host} refuses the login ({status}): check {names}.")
         return reply
+
+
+# --- the kinds --------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(field_transformer=named)
+class TokenGrant(TokenKind):
+    """`kind = "token"`: a client or a user that gets bearer tokens of an OAuth service at `token_url`.
+
+    Tokens of the Copernicus Data Space expire after 10 minutes and can be refreshed for an hour. The service
+    limits sessions, so a refresh is tried before a new grant. Source: RFC 6749, 4.3 (password), 4.4 (client
+    credentials), 6 (refresh); RFC 6750, 2.1 (bearer).
+    """
+
+    settled: ClassVar[float] = 5.0
+    token_url: str = login_key(read=service_address)
+    client_id: Secret = login_key()
+    user: Secret | None = login_key(default=None)
+    password: Secret | None = login_key(default=None, secret=True)
+    client_secret: Secret | None = login_key(default=None, secret=True)
+
+    def with_token(self, request: Request, token: str) -> Request:
+        kept = {name: text for name, text in request.headers.items() if name.lower() != "authorization"}
+        return request._replace(headers={**kept, "Authorization": f"Bearer {token}"})
+
+    async def request(self, login: TokenLogin, *_: str) -> TimedToken[Secret | None]:
+        client, form = {"client_id": self.client_id.reveal()}, {"grant_type": "client_credentials"}
+        if self.client_secret is not None:
+            client["client_secret"] = self.client_secret.reveal()
+        if self.user is not None:
+            password = self.password.reveal() if self.password else ""
+            form = {"grant_type": "password", "username": self.user.reveal(), "password": password}
+        reply, refresh, login.refresh = None, login.refresh, None
+        if refresh is not None:
+            again = {**client, "grant_type": "refresh_token", "refresh_token": refresh.reveal()}
+            reply = await login.ask(form_request(self.token_url, again), _OK | _NOT_GRANTED, frozenset())
+        if reply is None or reply.status != HTTPStatus.OK:
+            reply = await login.ask(form_request(self.token_url, {**client, **form}), _OK, _NOT_GRANTED)
+        token = reply.access_token
+        if token is None:
+            raise SourceError(f"{host_of(self.token_url)} answered without a token: check token-url.")
+        login.refresh = printable(reply.members.get("refresh_token"))
+        secrets = [secret for secret in (token.value, login.refresh) if secret is not None]
+        login.logins.secrets.learn(*secrets, least=0)  # the user chose this service
+        return TimedToken(token.value, token.seconds)
+
+
+@attrs.frozen(field_transformer=named)
+class SasTokens(TokenKind):
+    """`kind = "sas"`: a shared access signature of Azure for each account and container.
+
+    In `token_url`, `{account}` is the first label of the blob's host, and `{container}` the first segment of
+    its path. Planetary Computer signs all of its own containers for about 45 minutes, without an account. It
+    answers frequent requests with 429 and "try again in N seconds"; a subscription key raises the limit. A
+    container that the service does not know (404) is read without a signature, because it may be public. Any
+    other status is a problem of the service and not of the blobs. Requests for private blobs get 404 without
+    a signature, and 403 with an expired one. Source: the service's OpenAPI document
+    (`/api/sas/v1/token/{account}/{container}`), Azure Storage REST, "Delegate access with a shared access
+    signature".
+    """
+
+    refusals: ClassVar[frozenset[int]] = frozenset({401, 403})  # it may have expired or been revoked
+    settled: ClassVar[float] = 60.0
+    token_url: str = login_key(read=service_address)
+    key_header: str | None = login_key(default=None, read=field_name)
+    key: Secret | None = login_key(default=None, secret=True, spare=True)
+
+    def part_of(self, url: str) -> tuple[str, str]:
+        parts = urlsplit(url)
+        return (parts.hostname or "").partition(".")[0], parts.path.lstrip("/").partition("/")[0]
+
+    def with_token(self, request: Request, token: str) -> Request:
+        return request._replace(url=signed_url(request.url, token))
+
+    def strip(self, url: str) -> str:
+        return signed_url(url, "")
+
+    async def request(self, login: TokenLogin, *part: str) -> TimedToken[Secret | None]:
+        account, container = part
+        if not container:
+            return TimedToken(None)
+        url = self.token_url.replace("{account}", quote(account, safe=""))
+        url = url.replace("{container}", quote(container, safe="%"))
+        headers = {"Accept": "application/json"}
+        if self.key is not None and self.key_header is not None:
+            headers[self.key_header] = self.key.reveal()
+        reply = await login.ask(Request(url, headers=headers, decode=True), _OK | {404}, frozenset({401}))
+        if reply.status == HTTPStatus.NOT_FOUND:
+            return TimedToken(None, _UNKNOWN_FOR)
+        token = printable(reply.members.get("token"))
+        if token is None or "sig=" not in token.reveal():
+            raise SourceError(f"{host_of(url)} answered without a signature: check token-url.")
+        signatures = {pair[4:] for pair in token.reveal().split("&") if pair.startswith("sig=")}
+        forms = signatures | set(map(unquote_plus, signatures))  # the other members are dates and names
+        login.logins.secrets.learn(*map(Secret, forms))
+        until = parse_instant(reply.members.get("msft:expiry"))
+        return TimedToken(token, math.inf if until is None else until.timestamp() - login.logins.clock.time())
+
+
+def signed_url(url: str, token: str) -> str:
+    """Return `url` with the signature `token`, which replaces an older one. Other parameters are kept."""
+    head, _, query = url.partition("#")[0].partition("?")
+    pairs = [pair for pair in query.split("&") if pair]
+    names = {unquote_plus(pair.partition("=")[0]) for pair in pairs}
+    if "sig" in names:
+        pairs = [pair for pair in pairs if unquote_plus(pair.partition("=")[0]) not in _SIGNATURE]
+    whole = "&".join([*pairs, token] if token else pairs)
+    return f"{head}?{whole}" if whole else head

@@ -39,7 +39,7 @@ from stacpull.net.client import next_hop
 from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret
-from stacpull_logins.logins import Attached, HostPattern, HostPatterns, Login, UserPassword, login_key
+from stacpull_logins.logins import HostPattern, HostPatterns, LoginTransport, UserPassword, login_key
 from stacpull_logins.tokens import FailureMemory
 
 if TYPE_CHECKING:
@@ -64,15 +64,14 @@ class Visit(UserPassword):
 
     login_host: HostPattern = login_key(read=_host_pattern)
 
-    @classmethod
-    def netrc_hosts(cls, written: Mapping[str, str], hosts: HostPatterns) -> HostPatterns:  # noqa: ARG003
-        return super().netrc_hosts(written, (HostPattern.read(written["login-host"]),))
+    def netrc_hosts(self, hosts: HostPatterns) -> HostPatterns:  # noqa: ARG002
+        return super().netrc_hosts((self.login_host,))
 
     @property
     def endpoints(self) -> tuple[str, ...]:
         return () if self.login_host.url is None else (self.login_host.url,)
 
-    def login(self, url: str, names: tuple[str, ...], logins: Logins) -> Login:  # noqa: ARG002
+    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> LoginTransport:  # noqa: ARG002
         return logins.shared(self, lambda: VisitLogin(self, logins, names))
 
 
@@ -137,12 +136,12 @@ class _LoginHostError(TransferError):
     """The login host does not answer."""
 
 
-class VisitLogin(Login):
+class VisitLogin(LoginTransport):
     """The cookies of all data hosts of one login host."""
 
     def __init__(self, visit: Visit, logins: Logins, names: tuple[str, ...]) -> None:
+        super().__init__(logins)
         self._visit = visit
-        self._logins = logins
         self._names = " and ".join(names)
         self._cookies = Cookies()
         self._sessions = defaultdict[str, _HostSession](
@@ -151,37 +150,37 @@ class VisitLogin(Login):
         self._logging_in = asyncio.Lock()
         self._failures = FailureMemory(logins.clock)
 
-    async def attach(self, request: Request) -> Attached:
-        logins = self._sessions[host_of(request.url)].logins
-        return Attached(self._with_cookies(request), logins)
+    async def attach(self, request: Request) -> tuple[Request, object]:
+        return self._with_cookies(request), self._sessions[host_of(request.url)].logins
 
     def is_final(self, response: Response) -> bool:
         location = response.headers.get("Location") or ""
         return response.status not in REDIRECTS or not self._is_login(location)
 
-    async def resolved(self, url: str, held: object, response: BufferedResponse) -> BufferedResponse | None:
+    async def resolved(self, held: object, response: BufferedResponse, *, again: bool) -> None:
         """Log in, unless another task has meanwhile done so or failed."""
+        url = response.url
         session = self._sessions[host_of(url)]
+        if again:
+            self._refuse(session, host_of(url))
         async with self._logging_in:
             if session.logins != held:
-                return None
+                return
             with self._failures.guard(), session.failures.guard():
                 try:
-                    await self._logins.with_retries(lambda: self._go(url, response))
+                    await self.logins.with_retries(lambda: self._go(url, response))
                 except _LoginHostError as error:
                     message = f"{self._visit.login_host.host} failed: {error.failure.message}"
                     raise SourceError(f"The login at {message} Try again later.") from error
             session.logins += 1
             session.is_accepted = False
-            return None
 
     def accepted(self, url: str, held: object) -> None:
         session = self._sessions[host_of(url)]
         session.is_accepted = session.is_accepted or (held == session.logins and session.logins > 0)
 
-    def refused_again(self, url: str) -> None:
+    def _refuse(self, session: _HostSession, host: str) -> None:
         """Raise a refusal. If the last login was not accepted either, the next one waits a minute."""
-        session, host = self._sessions[host_of(url)], host_of(url)
         message = f"{host} requires another login right after one"
         if session.logins == 1 and not session.is_accepted:
             with self._failures.guard():
@@ -220,7 +219,7 @@ class VisitLogin(Login):
 
     async def _location(self, url: str, *, with_password: bool) -> str | None:
         """Return where the response redirects, perhaps an empty text; None if it does not."""
-        is_login, logins = self._is_login(url), self._logins
+        is_login, logins = self._is_login(url), self.logins
         request = self._with_cookies(Request(url))
         if with_password and is_login:
             word = {name: value.reveal() for name, value in self._visit.headers.items()}
@@ -242,4 +241,4 @@ class VisitLogin(Login):
         return None
 
     def _note(self, url: str, headers: Mapping[str, str]) -> None:
-        self._logins.secrets.learn(*self._cookies.note(url, headers))
+        self.logins.secrets.learn(*self._cookies.note(url, headers))

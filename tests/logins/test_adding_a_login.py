@@ -18,12 +18,12 @@ from collections.abc import Mapping
 import attrs
 
 from stacpull.arguments import named, whole
-from stacpull_logins.logins import Fixed, login_key
+from stacpull_logins.logins import LoginKind, login_key
 from stacpull.redact import Secret
 
 
 @attrs.frozen(field_transformer=named)
-class Badge(Fixed):
+class Badge(LoginKind):
     """A badge."""
 
     pin: Secret = login_key(secret=True)

@@ -10,10 +10,9 @@ from stacpull.config.resolve import resolve
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
 from stacpull_logins.activation import Activation
-from stacpull_logins.grant import TokenGrant
 from stacpull_logins.logins import BearerToken, FilledProfile, UserPassword
 from stacpull_logins.profiles import listed, profile_options
-from stacpull_logins.sas import SasTokens
+from stacpull_logins.tokens import SasTokens, TokenGrant
 from stacpull_logins.visit import Visit
 
 ALONE = {"XDG_CONFIG_HOME": "/nowhere", "NETRC": "/nowhere"}
@@ -40,6 +39,7 @@ def test_logins_of_the_shipped_profiles(tmp_path: Path) -> None:
     (cdse,) = provider_of("cdse", CDSE_USERNAME="u", CDSE_PASSWORD="p").logins
     assert isinstance(cdse.kind, TokenGrant)
     assert (cdse.kind.user, cdse.kind.password) == (Secret("u"), Secret("p"))
+    assert cdse.kind.secrets == [Secret("p")]
     token = provider_of("earthdata", EARTHDATA_TOKEN="t").logins
     assert [one.kind for one in token] == [BearerToken(Secret("t"))]
     word = provider_of("earthdata", EARTHDATA_USERNAME="u", EARTHDATA_PASSWORD="q").logins
@@ -53,6 +53,7 @@ def test_logins_of_the_shipped_profiles(tmp_path: Path) -> None:
     assert file[0].sources == (str(netrc),)
     (planet,) = provider_of("planet", PL_API_KEY="k").logins
     assert planet.kind == Activation(path="/data/v1/assets/", user=Secret("k"), every=10, patience=1800)
+    assert Secret("k") in planet.kind.secrets  # without a password, the user is the secret
 
 
 def test_the_first_complete_login_is_used() -> None:
@@ -61,7 +62,7 @@ def test_the_first_complete_login_is_used() -> None:
     other = found.login_for("https", "e4ftl01.cr.usgs.gov", 443)
     assert login is not None
     assert other is not None
-    assert (login.name, other.name) == ("token", "password")
+    assert (type(login.kind), type(other.kind)) == (BearerToken, Visit)
     assert found.login_for("https", "example.org", 443) is None
 
 
@@ -171,7 +172,7 @@ def test_an_invalid_netrc_file_does_not_affect_other_logins(tmp_path: Path, brok
         netrc.write_bytes(broken if isinstance(broken, bytes) else broken.encode())
     environ = {"NETRC": str(netrc)}
     logins = provider_of("earthdata", EARTHDATA_TOKEN="t", **environ).logins
-    assert [login.name for login in logins] == ["token"]
+    assert [type(login.kind) for login in logins] == [BearerToken]
     states = {one.name: one for one in listed({**ALONE, **environ, "PL_API_KEY": "k"})}
     assert states["planet"].ready
     assert (states["earthdata"].ready, states["cdse"].problem) == (False, "")

@@ -16,8 +16,8 @@ from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
-from stacpull_logins.grant import TokenGrant
 from stacpull_logins.logins import FilledProfile, HostLogin, HostPattern
+from stacpull_logins.tokens import TokenGrant
 
 
 @dataclass

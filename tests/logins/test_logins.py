@@ -12,19 +12,21 @@ from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
+from stacpull.clock import SystemClock
 from stacpull.hosts import origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import HostCredentials, NetworkCounters
+from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Transport
-from stacpull.redact import Secret
+from stacpull.redact import Secret, Secrets
 from stacpull_logins.logins import (
     BearerToken,
     FilledProfile,
-    Fixed,
-    FixedLogin,
     HostLogin,
     HostPattern,
+    LoginKind,
+    Logins,
     LoginTransport,
     QueryParameter,
 )
@@ -35,14 +37,15 @@ FIELDS = {"Authorization": Secret("Bearer planted")}
 class TestLoginTransport(TransportContract):
     def transport(self, base: str, stall_timeout: float) -> Transport:
         http = WebTransport(HttpSettings(AddressPolicy(allow_private=True), stall_timeout=stall_timeout))
-        return LoginTransport(http, FixedLogin(HostCredentials(base, FIELDS, {})), NetworkCounters())
+        logins = Logins(FilledProfile("p"), http, RetryPolicy(), SystemClock(), Secrets(), NetworkCounters())
+        return LoginTransport(logins, HostCredentials(base, FIELDS, {}))
 
     @asynccontextmanager
     async def world(self, routes: Routes) -> AsyncIterator[World]:
         async with super().world(routes) as world:
             yield world
             assert all(one.headers["authorization"] == "Bearer planted" for one in world.received())
-            await world.transport._http.close()
+            await world.transport.logins.http.close()
 
 
 async def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:
@@ -95,7 +98,7 @@ def test_notations_of_another_host_are_not_equal(url: str, pattern: str) -> None
     ("means", "sent"),
     [(BearerToken(Secret("planted")), "Bearer planted"), (QueryParameter("key", Secret("planted")), "Basic")],
 )
-async def test_a_login_replaces_the_password_of_an_href(means: Fixed, sent: str) -> None:
+async def test_a_login_replaces_the_password_of_an_href(means: LoginKind, sent: str) -> None:
     async with WireServer({"/x?key=planted": [Answer(body=b"x")], "/x": [Answer(body=b"x")]}) as own:
         login = HostLogin("own", (HostPattern.read(own.url("")),), means)
         async with client_for(FilledProfile("p", (login,)), VirtualClock()) as client:

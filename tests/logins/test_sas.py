@@ -18,7 +18,7 @@ from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
 from stacpull_logins.logins import FilledProfile, HostLogin, HostPattern
-from stacpull_logins.sas import SasTokens, signed_url
+from stacpull_logins.tokens import SasTokens, signed_url
 
 TOKEN = "se=2024&sp=rl&sv=2021&sr=c&sig=abc%3D"
 
