@@ -9,10 +9,12 @@ import gc
 import inspect
 import ipaddress
 import os
+import shutil
 import socket
+import subprocess
 import sys
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -128,6 +130,32 @@ def threaded_store(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with store_on_thread():
         yield
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a file system in memory with options (`size=1m`), or mounts it again with others.
+
+    The test is skipped where that is not allowed.
+    """
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted: list[Path] = []
+
+    def mount(options: str) -> Path:
+        how = f"remount,{options}" if mounted else options
+        command = ["mount", "-t", "tmpfs", "-o", how, "none", str(place)]
+        if shutil.which("mount") is None:
+            pytest.skip("there is no mount command")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+        mounted.append(place)
+        return place
+
+    yield mount
+    if mounted:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

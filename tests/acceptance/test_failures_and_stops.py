@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,38 +24,6 @@ CONTRACT = {
 
 
 # --- the destination ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a file system in memory with these options, or mounts it again with them."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = False
-
-    def mount(options: str) -> Path:
-        nonlocal mounted
-        requested = [
-            "mount",
-            "-t",
-            "tmpfs",
-            "-o",
-            f"remount,{options}" if mounted else options,
-            "tmpfs",
-            str(place),
-        ]
-        try:
-            done = subprocess.run(requested, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            pytest.skip("there is no mount command")
-        if done.returncode != 0:
-            pytest.skip(f"file systems cannot be mounted here: {done.stderr.strip()}")
-        mounted = True
-        return place
-
-    yield mount
-    if mounted:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +64,6 @@ def test_a_file_in_the_way_of_dest_is_exit_5(tmp_path, small_hub, below):
     ran = run(mirror_of(small_hub.base_url, tmp_path / "file" / below), environment(small_hub))
     assert ran.code == 5, ran.err
     assert (tmp_path / "file").read_text() == "mine"
-
-
-# --- the source ---------------------------------------------------------------------------------------------
 
 
 # --- options ------------------------------------------------------------------------------------------------

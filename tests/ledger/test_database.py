@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -27,19 +26,11 @@ def dest(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB in memory."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)], capture_output=True, check=False
-    )
-    if made.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.decode().strip()}")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+def disk(small_disk: Callable[[str], Path]) -> Path:
+    """A directory of a mirror without a ledger, on a file system of 1 MiB."""
+    disk = small_disk("size=1m")
+    (disk / ".stacpull").mkdir()
+    return disk
 
 
 def version_of(db: sqlite3.Connection) -> int:
@@ -91,40 +82,37 @@ def test_a_ledger_without_tables_is_not_a_mirror_yet(dest: Path) -> None:
 
 
 @pytest.mark.parametrize("left", ["closed", "killed"])
-def test_a_mirror_on_a_read_only_file_system_can_be_read(small_disk: Path, left: str) -> None:
-    (small_disk / ".stacpull").mkdir()
-    db = open_writer(small_disk)
+def test_a_mirror_on_a_read_only_file_system_can_be_read(small_disk, disk, left):
+    db = open_writer(disk)
     commit(Planner(db, begin(db, SPEC, NOW).id), item("i", [asset("a")]))
     if left == "closed":
         db.close()
     else:  # the log is not written back
-        copies = {path.name: path.read_bytes() for path in (small_disk / ".stacpull").iterdir()}
+        copies = {path.name: path.read_bytes() for path in (disk / ".stacpull").iterdir()}
         db.close()
         for name, data in copies.items():
-            (small_disk / ".stacpull" / name).write_bytes(data)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with closing(open_reader(small_disk)) as reader:
+            (disk / ".stacpull" / name).write_bytes(data)
+    small_disk("size=1m,ro")
+    with closing(open_reader(disk)) as reader:
         assert runs.asset_counters(reader)["assets_pending"] == 1
 
 
-def test_a_mirror_on_a_full_disk_can_be_read(small_disk: Path) -> None:
-    (small_disk / ".stacpull").mkdir()
-    with closing(open_writer(small_disk)) as db:
+def test_a_mirror_on_a_full_disk_can_be_read(disk: Path) -> None:
+    with closing(open_writer(disk)) as db:
         commit(Planner(db, begin(db, SPEC, NOW).id), item("i", [asset("a")]))
     with pytest.raises(OSError, match="No space left"):
-        (small_disk / "other").write_bytes(bytes(1 << 21))
-    with closing(open_reader(small_disk)) as reader:
+        (disk / "other").write_bytes(bytes(1 << 21))
+    with closing(open_reader(disk)) as reader:
         assert runs.asset_counters(reader)["assets_pending"] == 1
 
 
-def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk: Path) -> None:
-    (small_disk / ".stacpull").mkdir()
-    db = open_writer(small_disk)
+def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk, disk):
+    db = open_writer(disk)
     planner = Planner(db, begin(db, SPEC, NOW).id)
     planned = []
 
     def fill() -> None:
-        with translated(ledger_path(small_disk)):
+        with translated(ledger_path(disk)):
             for number in range(10_000):
                 commit(planner, item(f"i{number}", [asset(k) for k in "abcdef"]))
                 planned.append(number)
@@ -134,8 +122,8 @@ def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk: Path) -
     assert caught.value.exit_code == 5
     assert not db.in_transaction
     db.close()
-    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
-    with closing(open_writer(small_disk)) as db:
+    small_disk("size=8m")
+    with closing(open_writer(disk)) as db:
         assert views.item_totals(db)["items_matched"] == len(planned) > 10
         assert commit(Planner(db, begin(db, SPEC, NOW).id), item("more", [asset("a")])).jobs
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.store.disks import small_disk
 from tests.store.store_contract import Reopen, StoreContract, put
 
 from stacpull.errors import DestinationError
@@ -159,8 +158,8 @@ def test_the_number_of_open_directories_is_limited(opened: LocalStore) -> None:
 # --- disks that fail -------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_an_error_and_leaves_no_partial_file(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", "size=1m") as disk, closing(LocalStore(disk)) as dest:
+def test_a_full_disk_is_an_error_and_leaves_no_partial_file(small_disk) -> None:
+    with closing(LocalStore(small_disk("size=1m"))) as dest:
         dest.staged.write_part("1.whole", b"x" * 600_000)
         with pytest.raises(DestinationError, match=r"The disk of .* is full") as caught:
             dest.staged.write_part("2.whole", b"x" * 600_000)
