@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from tests.net.conformance import opened
+from tests.test_threads import cancelled_between
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
@@ -122,6 +124,24 @@ def test_a_symlink_that_replaces_a_checked_path_is_not_followed(catalog, monkeyp
     monkeypatch.setattr(Path, "resolve", swapping)
     assert refusal(catalog, inner.as_uri()).kind in {FailureKind.GONE, FailureKind.HTTP}
     assert inner.read_bytes() == b"secret"
+
+
+async def test_a_file_that_is_opened_after_a_cancellation_is_closed(catalog, monkeypatch):
+    """A thread opens it, which a cancellation does not stop."""
+    entered, proceed, streams = threading.Event(), threading.Event(), []
+    open_file = LocalTransport._opened
+
+    def slow(*given: Any) -> Any:
+        entered.set()
+        proceed.wait()
+        found = open_file(*given)
+        streams.append(found[1])
+        return found
+
+    monkeypatch.setattr(LocalTransport, "_opened", slow)
+    sending = LocalTransport(catalog.as_uri()).send(Request(catalog.as_uri()))
+    await cancelled_between(sending, entered, proceed)
+    assert [stream.closed for stream in streams] == [True]
 
 
 def test_a_directory_is_read_as_its_catalog(catalog: Path) -> None:

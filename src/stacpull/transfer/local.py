@@ -19,6 +19,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Request, TransferError
 from stacpull.schemes import TransportSetup
+from stacpull.threads import to_its_end
 
 _INDEX_NAMES: Final = ("catalog.json", "collection.json")
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
@@ -41,8 +42,14 @@ class LocalTransport:
     async def send(self, request: Request) -> LocalResponse:
         if self._only_source:
             request = request._replace(url=self._url)
-        path, stream, state = await asyncio.to_thread(self._opened, request.url)
-        return LocalResponse(request, path, stream, state)
+        opened: list[tuple[Path, BinaryIO, os.stat_result]] = []
+        try:
+            await to_its_end(lambda: opened.append(self._opened(request.url)))
+        except asyncio.CancelledError:
+            for _, stream, _ in opened:
+                stream.close()
+            raise
+        return LocalResponse(request, *opened[0])
 
     async def close(self) -> None:
         """No connection is open."""
