@@ -105,8 +105,6 @@ class Display:
                 self.say("resuming the unfinished run")
             case RunEnded() if isinstance(self._now, Checked | Progress):
                 self._print_line()
-            case _:
-                pass
 
     def say(self, text: str) -> None:
         if not self._output.quiet:
@@ -264,7 +262,7 @@ class Display:
         finished, expected = now.assets_done + now.assets_failed, now.assets_expected
         figures = []
         if now.assets_planned:
-            figures.append(f"{finished:,} of {_planned(now)} files")
+            figures.append(f"{now.assets_done:,} of {_planned(now)} files")
             left = self._speed.left(finished, expected)
             if left is not None and finished < (expected or 0):
                 waited = max((host.wait for host in now.hosts), default=0.0)
