@@ -227,6 +227,7 @@ class VerifyReport(PublicValue, frozen=True):
     them."""
     assets_pending: int
     assets_failed: int
+    assets_missing: int
     quick: bool
     seconds: float
     remaining: int
@@ -237,6 +238,8 @@ class VerifyReport(PublicValue, frozen=True):
     """The result of the run that fetched damaged files again, if one was needed."""
     mirror_state: RunState | None = None
     """The state of the mirror, as in `status`; None if nothing was planned, or the check did not start."""
+    walk_ended: bool = False
+    """As in `status`."""
     work: str | None = None
     """The work directory, if DEST is a bucket."""
 

@@ -85,7 +85,7 @@ def test_verify_says_that_a_mirror_without_its_files_is_incomplete(
     host.statuses = {f"/a/{number}": 404 for number in range(COUNT)}
     report(host, mirror)
     ran = run(["verify", str(tmp_path / "m")], environment())
-    assert (ran.code, "the mirror is incomplete: 4 failed" in ran.out) == (0, True), ran.out
+    assert (ran.code, "the mirror is incomplete: 4 gone at the source" in ran.out) == (0, True), ran.out
     host.statuses = {}
     run(["retry", str(tmp_path / "m"), "--allow-private-hosts"], environment())
     assert "incomplete" not in run(["verify", str(tmp_path / "m")], environment()).out

@@ -28,6 +28,9 @@ CLEAN = {
     "leftovers": 0,
     "assets_pending": 0,
     "assets_failed": 0,
+    "assets_missing": 0,
+    "mirror_state": "complete",
+    "walk_ended": True,
     "quick": False,
     "seconds": 0.5,
     "remaining": 0,
@@ -51,7 +54,24 @@ def report(**changes: Any) -> VerifyReport:
         ),
         ({"unproven": 3}, ["; 3 checked by size only"], 0),
         ({"leftovers": 1}, ["1 partial download (the next run will finish or remove them)"], 0),
-        ({"assets_pending": 4}, ["stacpull resume 'out dir'"], 0),
+        (
+            {"assets_pending": 4, "mirror_state": "interrupted", "walk_ended": False},
+            [
+                "out dir: 453 files verified; the mirror is incomplete: at least 4 still to do\n",
+                "stacpull resume 'out dir'",
+            ],
+            0,
+        ),
+        (
+            {"mirror_state": "interrupted", "walk_ended": False},
+            ["the mirror is incomplete: the listing had not ended\n", "stacpull resume 'out dir'"],
+            0,
+        ),
+        (
+            {"assets_failed": 3, "assets_missing": 2},
+            ["the mirror is incomplete: 1 failed, 2 gone at the source\n", "stacpull failures 'out dir'"],
+            0,
+        ),
         (
             {"missing": 1, "short": 2, "remaining": 3},
             ["3 files damaged", "missing    1", "short      2", "stacpull verify --repair 'out dir'"],
@@ -66,6 +86,11 @@ def report(**changes: Any) -> VerifyReport:
         ),
         (
             {"short": 2, "repair": mirror_report(assets_done=2)},
+            ["out dir: repaired", "2 repaired, 0 not repaired"],
+            0,
+        ),
+        (
+            {"missing": 2, "repair": mirror_report(assets_done=0)},  # catalogs
             ["out dir: repaired", "2 repaired, 0 not repaired"],
             0,
         ),

@@ -81,10 +81,8 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         report.assets_ordered and f"{report.assets_ordered:,} not ready yet at their host",
         report.assets_outside and f"{report.assets_outside:,} with nothing in the area of --clip",
         report.items_failed and f"{count(report.items_failed, 'item')} failed",
-        report.assets_pending and still_to_do(report),
+        report.state != "complete" and still_to_do(report),
     ]
-    if not (report.assets_pending or report.walk_ended or report.state == "complete"):
-        parts.append("the listing had not ended")
     said = [str(part) for part in parts if part]
     state = "" if report.state == "complete" and said else f"{report.state}: "
     if report.reason:
@@ -118,8 +116,10 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         yield "to read broken links again, repeat the `stacpull mirror` command with the same filters"
 
 
-def still_to_do(report: MirrorReport | StatusReport) -> str:
-    return f"{'' if report.walk_ended else 'at least '}{report.assets_pending:,} still to do"
+def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:
+    if report.assets_pending:
+        return f"{'' if report.walk_ended else 'at least '}{report.assets_pending:,} still to do"
+    return "" if report.walk_ended else "the listing had not ended"
 
 
 def _trouble(report: MirrorReport) -> int:

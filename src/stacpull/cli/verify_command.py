@@ -9,7 +9,7 @@ import click
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, rate, size
-from stacpull.cli.summary import dest_of
+from stacpull.cli.summary import dest_of, still_to_do
 from stacpull.errors import count
 from stacpull.events import Damage, Event
 from stacpull.reports import VerifyReport
@@ -59,21 +59,25 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     repaired = report.repair is not None
     others = report.unknown if report.strict else 0  # they fail the check, but are not called damaged
     damaged, remaining = report.damaged - others, report.remaining - others
+    is_unfinished = not repaired and report.mirror_state != "complete"
     if report.state == "interrupted":
         verdict = "interrupted"
     elif remaining:
         verdict = f"{count(remaining, 'file')} damaged{' and not repaired' if repaired else ''}"
     else:
-        verdict = (
-            "repaired" if damaged else f"{'' if others else 'OK, '}{count(report.files, 'file')} verified"
-        )
+        all_well = "" if others or is_unfinished else "OK, "
+        verdict = "repaired" if damaged else f"{all_well}{count(report.files, 'file')} verified"
     if report.unknown:
         what = count(report.unknown, "file that does not belong", "files that do not belong")
         verdict += f"; {what} to the mirror"
-    if not repaired and (report.mirror_state != "complete" or report.assets_failed):
-        lacking = [(report.assets_pending, "still to do"), (report.assets_failed, "failed")]
-        counts = ", ".join(f"{number:,} {what}" for number, what in lacking if number)
-        verdict += f"; the mirror is incomplete{f': {counts}' if counts else ''}"
+    if is_unfinished or (report.assets_failed and not repaired):
+        lacking = [
+            is_unfinished and still_to_do(report),
+            (failed := report.assets_failed - report.assets_missing) and f"{failed:,} failed",
+            report.assets_missing and f"{report.assets_missing:,} gone at the source",
+        ]
+        counts = ", ".join(str(part) for part in lacking if part)
+        verdict += f"; the mirror is incomplete{counts and f': {counts}'}"
     yield f"{report.dest}: {verdict}"
     yield (
         f"  checked {count(report.files, 'file')} (assets, documents, catalogs), {size(report.bytes)} "
@@ -86,11 +90,11 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     if report.leftovers:
         yield f"  {count(report.leftovers, 'partial download')} (the next run will finish or remove them)"
     if report.repair is not None:
-        yield f"  {report.repair.assets_done:,} repaired, {remaining:,} not repaired"
+        yield f"  {max(0, damaged - remaining):,} repaired, {remaining:,} not repaired"
     dest = dest_of(report)
     if report.state == "interrupted":
         yield f"to continue: stacpull verify {dest}{' --repair' if repaired else ''}"
-    elif report.assets_pending and not repaired:
+    elif is_unfinished:
         yield f"to resume:   stacpull resume {dest}"
     if damaged and not repaired:
         yield f"to repair:   stacpull verify --repair {dest}"

@@ -37,7 +37,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
                 f"{place.name} has no mirror yet: no run has begun. Run `stacpull mirror` again."
             )
         checkpoint = None
-        if not run["walk_ended"]:
+        if not run["has_listed"]:
             from stacpull.engine.walk import Position  # noqa: PLC0415 - it imports the sources
 
             request = Position.from_json(run["position"]).request
@@ -61,7 +61,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             dest=place.name,
             work=None if place.bucket is None else str(place.work),
             checkpoint=checkpoint,
-            walk_ended=bool(run["walk_ended"]),
+            walk_ended=bool(run["has_listed"]),
             live=live,
             pid=holder(place.work) if live else None,
             rate=run["bytes_fetched"] / run["seconds"] if run["seconds"] else None,

@@ -77,7 +77,9 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
     """Return the last run, or the unfinished one to resume; the effort of all runs starts with `all_`."""
     cursor = db.execute(
         "SELECT *, (SELECT count(*) FROM runs) AS runs, (SELECT max(number) FROM counters c "
-        "JOIN runs m ON m.id = c.run AND m.kind = 'mirror' WHERE c.name = 'items_seen') AS most_seen "
+        "JOIN runs m ON m.id = c.run AND m.kind = 'mirror' WHERE c.name = 'items_seen') AS most_seen, "
+        "iif(kind = 'mirror', walk_ended, "
+        "(SELECT walk_ended FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1)) AS has_listed "
         "FROM runs ORDER BY CASE "
         "WHEN (SELECT state FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1) = 'complete' "
         "AND NOT EXISTS (SELECT 1 FROM counts WHERE pending > 0) THEN 0 "

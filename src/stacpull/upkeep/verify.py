@@ -281,7 +281,8 @@ def _check(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
 
 def _report(check: MirrorCheck, address: DestAddress, strict: bool, db: Connection) -> VerifyReport:
     damaged, run, totals = check.damaged, views.current_run(db), runs.asset_counters(db)
-    kinds: dict[str, Any] = {what: damaged[what] for what in get_args(DamageKind)}
+    counts: dict[str, Any] = {what: damaged[what] for what in get_args(DamageKind)}
+    counts |= {name: totals[name] for name in ("assets_pending", "assets_failed", "assets_missing")}
     return VerifyReport(
         dest=address.name,
         work=None if address.bucket is None else str(address.work),
@@ -290,14 +291,13 @@ def _report(check: MirrorCheck, address: DestAddress, strict: bool, db: Connecti
         bytes=check.bytes,
         unproven=check.without_digest,
         leftovers=check.leftovers,
-        assets_pending=totals["assets_pending"],
-        assets_failed=totals["assets_failed"],
         quick=check.quick,
         seconds=check.seconds,
         remaining=check.total + (damaged["unknown"] if strict else 0),
         strict=strict,
         mirror_state=None if run is None else views.state_now(run["state"], live=False),
-        **kinds,
+        walk_ended=run is not None and bool(run["has_listed"]),
+        **counts,
     )
 
 
