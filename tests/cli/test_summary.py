@@ -80,6 +80,17 @@ def test_failures_that_are_accepted_are_not_called_failed() -> None:
     assert next(iter(resumed_nothing(report))) == "out dir is complete; nothing to resume."
 
 
+def test_an_item_that_is_gone_is_not_counted_with_the_assets_that_are_gone_and_accepted():
+    failed = failures(gone=2)
+    failed.note(FailureKind.GONE, "", "The source item http://h/i could not be read.")
+    report = mirror_report(assets_failed=2, assets_missing=2, assets_accepted=2, items_failed=1)
+    first, *rest = mirror_lines(report, failed)
+    assert first.endswith("; 2 gone at the source; 1 item failed")
+    assert "  missing  2 gone at the source (B10); accepted (--missing)" in rest
+    assert "  failed   1 in an item that cannot be read; retry" in rest
+    assert "           for example: The source item http://h/i could not be read." in rest
+
+
 def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mirror() -> None:
     assert list(resumed_nothing(mirror_report(assets_failed=2, assets_ordered=2))) == [
         "out dir is complete; nothing to resume.",

@@ -13,8 +13,6 @@ from stacpull.errors import count
 from stacpull.models import FailureKind
 from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
 
-_WITHOUT_EXAMPLE = frozenset({FailureKind.GONE, FailureKind.ORDERED, FailureKind.OUTSIDE})
-"""Kinds for which the advice is enough."""
 NOT_FAILURES = {FailureKind.ORDERED: "ordered ", FailureKind.OUTSIDE: "outside "}
 """Kinds that are not called failures, and their labels."""
 _MOST_KEYS = 4
@@ -30,6 +28,8 @@ class Failed(Counter[FailureKind]):
         self.examples: dict[FailureKind, str] = {}
 
     def note(self, kind: FailureKind, key: str, message: str = "") -> None:
+        if kind is FailureKind.GONE and not key:
+            kind = FailureKind.ITEM  # an item that is gone: --missing does not accept it
         self[kind] += 1
         self.examples.setdefault(kind, message)
         keys = self.asset_keys.setdefault(kind, [])
@@ -58,7 +58,7 @@ class Failed(Counter[FailureKind]):
                 yield f"  missing  {number:,} {self._named(kind)}; accepted (--missing)"
                 continue
             yield f"  {NOT_FAILURES.get(kind, 'failed  ')} {number:,} {self._named(kind)}; {ADVICE[kind][1]}"
-            if kind not in _WITHOUT_EXAMPLE and self.examples.get(kind):
+            if kind not in {FailureKind.GONE, *NOT_FAILURES} and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
 
     def _named(self, kind: FailureKind) -> str:
