@@ -147,7 +147,7 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         (report.assets_changed, "changed file"),
     ]
     changes = ", ".join(count(number, noun) for number, noun in counts if number)
-    if changes and (report.assets_skipped or report.assets_changed or report.assets_revalidated):
+    if changes and report.run > 1:  # in the first run, also if it was resumed, everything is new
         yield f"  changes  {changes}"
     if report.files_lost:
         yield f"  lost     {count(report.files_lost, 'file')} missing from DEST, planned again"
