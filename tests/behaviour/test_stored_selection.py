@@ -1,4 +1,4 @@
-"""A run is never continued with a wider selection than it was started with."""
+"""What a stored run keeps when it is continued, and what may be given again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.acceptance.command import environment, run
 
 from stacpull import Options, Selection, UsageError, sync
 
@@ -38,3 +39,18 @@ def test_an_unknown_member_of_a_stored_selection_is_an_error(tmp_path: Path, aga
     with pytest.raises(UsageError, match="max_snow, which this one does not know"):
         getattr(sync, again)(dest, options=Options())
     assert sync.status(dest).assets_done == 0
+
+
+def test_resume_takes_transfer_options_again(tmp_path: Path) -> None:
+    source, dest = items(tmp_path, 2), tmp_path / "m"
+    sync.mirror(source, dest, selection=Selection(max_items=1))
+    (dest / "c/1").mkdir()
+    (dest / "c/1/data").write_bytes(b"data")  # for --adopt
+    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite")) as db, db:
+        db.execute(
+            "UPDATE runs SET state = 'interrupted', walk_ended = 0, "
+            "selection = json_remove(selection, '$.max_items')"
+        )
+    options = ["--adopt", "--checksum", "crc64nvme", "--revalidate", "--prune", "--json"]
+    ran = run(["resume", str(dest), *options], environment())
+    assert (ran.code, ran.report["assets_done"], ran.report["bytes_done"]) == (0, 2, 8), ran.err

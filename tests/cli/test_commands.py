@@ -69,7 +69,7 @@ def test_a_retry_without_failures_says_so(stacpull_command: Command, library: Li
         ["-C", "c"],
         ["--no-source-links"],
         ["--layout", "{key}"],
-        ["--prune"],
+        ["--metadata", "none"],
     ],
     ids=" ".join,
 )

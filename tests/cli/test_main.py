@@ -37,7 +37,7 @@ def test_help_of_every_command_begins_with_its_line_in_the_list(stacpull_command
         ("mirror", 74, 30),
         ("plan", 61, 28),
         ("headers", 62, 29),
-        ("resume", 34, 13),
+        ("resume", 38, 14),
         ("retry", 35, 14),
         ("verify", 30, 14),
     ],

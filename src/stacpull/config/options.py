@@ -123,16 +123,16 @@ class Options:
 
     layout: str = option(DEFAULT_LAYOUT, "TEMPLATE", group="Destination", fixed=True, brief=True)
     metadata: Literal["item", "ndjson", "none"] = option("item", fixed=True, commands="mirror")
-    checksum: Literal["sha256", "crc64nvme", "none"] = option("sha256", kept=True, commands="mirror retry")
+    checksum: Literal["sha256", "crc64nvme", "none"] = option("sha256", kept=True, commands=_RUNS)
     missing: Literal["fail", "known", "ok"] = option(
         "fail", kept=True, commands=f"{_RUNS} headers", brief=True
     )
-    revalidate: bool = option(False, kept=True, commands="mirror")
+    revalidate: bool = option(False, kept=True, commands="mirror resume")
     items_parquet: bool | None = option(None, kept=True, commands="mirror")
     prune: Literal["list", "remove"] | None = option(
-        None, "[=remove]", read=arguments.prune, bare="list", kept=True, commands="mirror", brief=True
+        None, "[=remove]", read=arguments.prune, bare="list", kept=True, commands="mirror resume", brief=True
     )
-    adopt: bool = option(False, kept=True, commands="mirror retry")
+    adopt: bool = option(False, kept=True, commands=_RUNS)
     work: Path | None = attrs.field(
         default=None,
         converter=optional(arguments.file_path),
