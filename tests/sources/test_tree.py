@@ -211,7 +211,7 @@ def test_items_get_the_nearest_collection_and_their_url() -> None:
         },
         "https://static.test/root/a/b/catalog.json": catalog(link("item", "i.json"), link("item", "j.json")),
         "https://static.test/root/a/b/i.json": item_document("i")
-        | {"links": [link("self", "./i.json"), link("root", "../../x.json")]},
+        | {"links": [link("self", "./i.json"), link("next", "j.json")]},
         "https://static.test/root/a/b/j.json": item_document("j") | {"collection": "own"},
     }
     (page, *_) = walked(MemoryReader(pages))
@@ -222,8 +222,9 @@ def test_items_get_the_nearest_collection_and_their_url() -> None:
     ]
     assert page.items[1]["links"] == [
         link("self", "https://static.test/root/a/b/i.json"),
-        link("root", "../../x.json"),
+        link("next", "j.json"),
     ]
+    assert page.unread == ()  # the item's neighbour is not a page of an API
 
 
 def test_a_feature_collection_behind_a_link_is_its_items() -> None:

@@ -190,7 +190,7 @@ class TreeSource(Source):
                         {**item, "collection": item.get("collection") or link.collection} for item in valid
                     ]
                     failures = [one.failure for one in invalid]
-                    if documents.has_next(body):
+                    if not is_alone and documents.has_next(body):  # an item may link to its neighbour
                         text = f"{where} is a page of an API. Its next page is not followed."
                         failures.append(Failure(FailureKind.ITEM, text))
                     size, weight = size + found.bytes, weight + found.weight
