@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - scripts are not a package
 """A mirror on a Dask cluster whose scheduler, workers and coordinator are killed at random moments.
 
 The moments are random in what the replica has sent. A killed worker is replaced, and the run continues.
@@ -51,7 +52,7 @@ class _DaskChaos(Chaos):
         with self._cluster():
             return super()._complete()
 
-    def _one_life(self, bodies: Bodies, left: int, turn: int) -> list[Kill]:
+    def _one_life(self, bodies: Bodies, left: int, turn: int) -> list[Kill]:  # noqa: ARG002
         """Run until the coordinator or the scheduler is killed; no kills if it came to its own end."""
         bodies.begin_life()
         kills: list[Kill] = []
@@ -97,8 +98,9 @@ def dask_chaos(
     latency_ms: float = 20,
     say: Callable[[str], None] = lambda _text: None,
 ) -> ChaosReport:
+    draw = random.Random(seed)  # noqa: S311 - a seeded experiment
     with (
         tempfile.TemporaryDirectory(prefix="stacpull-dask-") as place,
         run_in_thread(MlhubReplica(items=items, seed=seed, latency_ms=latency_ms)) as replica,
     ):
-        return _DaskChaos(replica, Path(place), workers, random.Random(seed), say).run(kills, afresh)
+        return _DaskChaos(replica, Path(place), workers, draw, say).run(kills, afresh)

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - scripts are not a package
 """Record the progress display at 80 columns: see `scripts/record-progress`."""
 
 from __future__ import annotations
@@ -106,5 +107,5 @@ def record(to: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--to", type=Path, default=Path(__file__).parents[2] / "docs" / "images")
+    parser.add_argument("--to", type=Path, default=Path(__file__).parents[1] / "docs" / "images")
     record(parser.parse_args().to.resolve())
