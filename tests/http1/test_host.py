@@ -8,8 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 from tests.http1.fast_transport import HELLO, fast, fetch, serving
-from tests.net.names import Names
-from tests.net.test_http import watched_connections
+from tests.net.names import Names, watched_connections
 
 from stacpull.hosts import host_of
 from stacpull.http1.web_transport import is_plain, split_url

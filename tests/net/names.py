@@ -1,9 +1,12 @@
-"""A lookup of names whose answers a test defines."""
+"""Lookups of names whose answers a test defines, and the connections that are tried."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -31,3 +34,25 @@ class Names:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         place = (address, port, 0, 0) if ":" in address else (address, port)
         return family, socket.SOCK_STREAM, 6, "", place
+
+
+_tried: list[object] | None = None
+
+
+def _note_connection(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "socket.connect" and _tried is not None:
+        _tried.append(arguments[1])
+
+
+sys.addaudithook(_note_connection)
+
+
+@contextmanager
+def watched_connections() -> Iterator[list[object]]:
+    """Yield the list of stream connections tried inside the context, on any socket."""
+    global _tried  # noqa: PLW0603 - an audit hook can neither carry state nor be removed
+    _tried = []
+    try:
+        yield _tried
+    finally:
+        _tried = None

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from tests.net.conformance_objects import ObjectContract, Shelf
 from tests.net.test_http import transport
-from tests.transfer.test_s3 import Given
+from tests.transfer.origin import Given
 
 from stacpull.aws import Credentials
 from stacpull.clock import SystemClock

@@ -1,13 +1,12 @@
-"""The transport on aiohttp. `tests/http1/test_as_http.py` runs the same tests over `http1`.
+"""Both HTTP clients: that on aiohttp, and the connections of `http1`.
 
 Addresses, TLS and proxies are tested with whole commands, in `tests/security`.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from tests.net.conformance import TransportContract, opened
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
+from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
@@ -23,24 +23,37 @@ from stacpull.net.transport import HttpSettings, Request, TransferError, Transpo
 
 LOCAL = AddressPolicy(allow_private=True)
 HEAD = b"HTTP/1.1 200 OK\r\n"
+Serve = Callable[[Mapping[str, Any]], AbstractAsyncContextManager[tuple[Transport, WireServer]]]
 
 
-def transport(**options: Any) -> HttpTransport:
+def transport(kind: Callable[[HttpSettings], Transport] = HttpTransport, **options: Any) -> Any:
     defaults: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 20.0}
-    return HttpTransport(HttpSettings(**(defaults | options)))
+    return kind(HttpSettings(**(defaults | options)))
 
 
 class TestHttpTransport(TransportContract):
+    kind: type[Transport] = HttpTransport
+
     def transport(self, base: str, stall_timeout: float) -> Transport:
-        return transport(stall_timeout=stall_timeout)
+        return transport(self.kind, stall_timeout=stall_timeout)
 
 
-@asynccontextmanager
-async def served(answers: Mapping[str, Any]) -> AsyncIterator[tuple[Transport, WireServer]]:
-    async with WireServer(answers) as server:
-        http = transport()
-        yield http, server
-        await http.close()
+class TestWebTransport(TestHttpTransport):
+    kind = WebTransport
+
+
+@pytest.fixture(params=[HttpTransport, WebTransport])
+def served(request: pytest.FixtureRequest) -> Serve:
+    """Starts a server with these answers, and gives a transport to it."""
+
+    @asynccontextmanager
+    async def serve(answers: Mapping[str, Any]) -> AsyncIterator[tuple[Transport, WireServer]]:
+        async with WireServer(answers) as server:
+            http = transport(request.param)
+            yield http, server
+            await http.close()
+
+    return serve
 
 
 async def fetched(http: Transport, request: Request, limit: int = 1_000_000) -> bytes:
@@ -67,7 +80,9 @@ async def failure_at(http: Transport, request: Request) -> Failure:
         (b"", FailureKind.NETWORK, "closed the connection"),
     ],
 )  # fmt: skip
-async def test_invalid_responses_are_failures(raw: bytes, kind: FailureKind, words: str) -> None:
+async def test_invalid_responses_are_failures(
+    served: Serve, raw: bytes, kind: FailureKind, words: str
+) -> None:
     async with served({"/": [raw]}) as (http, server):
         failure = await failure_at(http, Request(server.url("/")))
     assert (failure.kind, failure.status, failure.retryable, failure.free) == (kind, None, True, False)
@@ -84,7 +99,7 @@ async def test_invalid_responses_are_failures(raw: bytes, kind: FailureKind, wor
     ],
     ids=["more bytes", "more bytes, then the end", "a long field", "many fields"],
 )
-async def test_what_only_our_connections_name_is_temporary_too(raw: bytes) -> None:
+async def test_what_only_our_connections_name_is_temporary_too(served: Serve, raw: bytes) -> None:
     async with served({"/": [raw]}) as (http, server):
         failure = await failure_at(http, Request(server.url("/")))
     assert failure.kind in {FailureKind.OVERLONG, FailureKind.SERVER}
@@ -92,7 +107,7 @@ async def test_what_only_our_connections_name_is_temporary_too(raw: bytes) -> No
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b""])
-async def test_head_ends_with_the_fields(framing: bytes) -> None:
+async def test_head_ends_with_the_fields(served: Serve, framing: bytes) -> None:
     async with served({"/": [HEAD + framing + b"\r\n"]}) as (http, server):
         assert await fetched(http, Request(server.url("/"), "HEAD")) == b""
 
@@ -108,13 +123,15 @@ async def test_head_ends_with_the_fields(framing: bytes) -> None:
         ("ftp://127.0.0.1/x", FailureKind.SCHEME),
     ],
 )
-async def test_unreachable_hosts_are_reported_by_kind(url: str, kind: FailureKind) -> None:
+async def test_unreachable_hosts_are_reported_by_kind(served: Serve, url: str, kind: FailureKind) -> None:
     async with served({}) as (http, _):
         failure = await failure_at(http, Request(url))
     assert (failure.kind, failure.retryable) == (kind, kind is FailureKind.NETWORK)
 
 
-async def test_a_url_reaches_the_server_unchanged_but_for_what_no_request_line_may_contain() -> None:
+async def test_a_url_reaches_the_server_unchanged_but_for_what_no_request_line_may_contain(
+    served: Serve,
+) -> None:
     targets = {
         "/a%2Fb/%24value?sig=a%2Bb%3D%3D&x='(1)'": None,
         "/a/../b/./c": None,
@@ -131,7 +148,7 @@ async def test_a_url_reaches_the_server_unchanged_but_for_what_no_request_line_m
     assert [one.target for one in server.requests] == [sent or target for target, sent in targets.items()]
 
 
-async def test_the_fields_and_the_body_of_requests_on_one_connection() -> None:
+async def test_the_fields_and_the_body_of_requests_on_one_connection(served: Serve) -> None:
     """No cookie that a server set is sent back."""
     answers = {"/": [Answer(body=b"x" * 50_000, headers={"Set-Cookie": "a=b"})]}
     async with served(answers) as (http, server):
@@ -146,25 +163,3 @@ async def test_the_fields_and_the_body_of_requests_on_one_connection() -> None:
     assert not {"cookie", "authorization"} & set(again.headers)
     assert (search.method, search.body, search.headers["content-type"]) == ("POST", b"{}", "application/json")
     assert {asset.connection, page.connection, again.connection} == {1}
-
-
-_tried: list[object] | None = None
-
-
-def _note_connection(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "socket.connect" and _tried is not None:
-        _tried.append(arguments[1])
-
-
-sys.addaudithook(_note_connection)
-
-
-@contextmanager
-def watched_connections() -> Iterator[list[object]]:
-    """Yield the list of stream connections tried inside the context, on any socket."""
-    global _tried  # noqa: PLW0603 - an audit hook can neither carry state nor be removed
-    _tried = []
-    try:
-        yield _tried
-    finally:
-        _tried = None

@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 from tests.http1.fast_transport import fetch
 from tests.net.memory import Answer
-from tests.net.names import Names
-from tests.net.test_http import watched_connections
+from tests.net.names import Names, watched_connections
 from tests.net.wire_server import WireServer
 from tests.security.proxy import Proxy
 from tests.security.sources import Source, feature

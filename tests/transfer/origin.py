@@ -10,7 +10,7 @@ from typing import Literal
 
 from tests.net.wire_server import StreamServer
 
-from stacpull.aws import AwsCredentials
+from stacpull.aws import AwsCredentials, AwsSettings, Credentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.net.addresses import AddressPolicy
@@ -142,6 +142,30 @@ async def origin(answer: Answer) -> AsyncIterator[Origin]:
     async with StreamServer(serve) as server:
         served = Origin(server.url(""), answer)
         yield served
+
+
+KEYS = Credentials("AKIDEXAMPLE", "a-secret-of-the-tests")
+
+
+@dataclass
+class Given:
+    """Credentials and settings as a test gives them; counts how often they are renewed."""
+
+    credentials: Credentials | None = KEYS
+    endpoint_url: str | None = None
+    region: str | None = None
+    renewed: list[Credentials] = field(default_factory=list)
+
+    async def settings(self) -> AwsSettings:
+        return AwsSettings(self.region, self.endpoint_url)
+
+    async def frozen(self) -> Credentials | None:
+        return self.credentials
+
+    async def renew(self, expired: Credentials) -> Credentials | None:
+        self.renewed.append(expired)
+        self.credentials = KEYS
+        return KEYS
 
 
 @asynccontextmanager

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.transfer.origin import ReceivedRequest, Reply, client, origin
-from tests.transfer.test_s3 import Given, access
+from tests.transfer.origin import Given, ReceivedRequest, Reply, client, origin
+from tests.transfer.test_s3 import access
 
 from stacpull.config.options import S3Options
 from stacpull.models import FailureKind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from tests.transfer.origin import Reply, Thing, client, origin
+from tests.transfer.origin import KEYS, Given, Reply, Thing, client, origin
 
 from stacpull.aws import AwsSettings, Credentials
 from stacpull.clock import SystemClock
@@ -20,7 +20,6 @@ from stacpull.transfer.s3 import S3Transport, correction_of, endpoint_of, may_si
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
 OK = frozenset({200})
-KEYS = Credentials("AKIDEXAMPLE", "a-secret-of-the-tests")
 
 
 # Decisions.
@@ -96,27 +95,6 @@ def test_urls_without_an_object(url: str):
 
 
 # Against the replica, which verifies signatures.
-
-
-@dataclass
-class Given:
-    """Credentials and settings as a test gives them; counts how often they are renewed."""
-
-    credentials: Credentials | None = KEYS
-    endpoint_url: str | None = None
-    region: str | None = None
-    renewed: list[Credentials] = field(default_factory=list)
-
-    async def settings(self) -> AwsSettings:
-        return AwsSettings(self.region, self.endpoint_url)
-
-    async def frozen(self) -> Credentials | None:
-        return self.credentials
-
-    async def renew(self, expired: Credentials) -> Credentials | None:
-        self.renewed.append(expired)
-        self.credentials = KEYS
-        return KEYS
 
 
 def access(**rules: object) -> S3Access:

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from tests.raster.tiff.reads import parse_bytes
-from tests.transfer.origin import Answer, ReceivedRequest, Reply, Thing, client, origin
-from tests.transfer.test_s3 import Given
+from tests.transfer.origin import Answer, Given, ReceivedRequest, Reply, Thing, client, origin
 
 from stacpull.aws import Credentials
 from stacpull.config.options import S3Options

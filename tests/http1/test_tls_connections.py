@@ -1,4 +1,4 @@
-"""What holds for `HttpTransport` holds for the connections of `http1`: the same tests over them."""
+"""Connections of `http1` over TLS. `tests/net/test_http.py` tests both HTTP clients."""
 
 from __future__ import annotations
 
@@ -8,18 +8,11 @@ from typing import Any
 
 import pytest
 from tests.http1.fast_transport import LOOPS, fast, fetch, serving, until
-from tests.net import test_http
 from tests.net.memory import Answer
-from tests.net.test_http import *  # noqa: F403 - all of its tests and fixtures
 from tests.net.wire_server import WireServer
 from tests.security.authority import Authority
 
 from stacpull.models import Failure, FailureKind
-
-
-@pytest.fixture(autouse=True)
-def other_transport(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(test_http, "transport", fast)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
