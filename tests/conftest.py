@@ -15,6 +15,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -42,7 +43,7 @@ pytest.register_assert_rewrite(  # modules that tests of several directories imp
 
 _FOREIGN_PREFIXES = ("AWS_", "STACPULL_", "MLHUB_", "SH_")
 _FOREIGN_NAMES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
-_OF_THE_TESTS = (
+_OF_THE_TESTS = {
     "STACPULL_SHARED",
     "STACPULL_TOOLS",
     "STACPULL_FAULT_SEEDS",
@@ -51,7 +52,7 @@ _OF_THE_TESTS = (
     "STACPULL_FUZZ_SEED",
     "STACPULL_SPLIT_FILES",
     "STACPULL_REFRESH_KILLS",
-)
+}
 _AWS = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_ACCESS_KEY_ID": "AKIDTESTTESTTESTTEST",
@@ -62,12 +63,16 @@ _AWS = {
 
 
 def _isolate_environment() -> None:
-    """Remove the user's settings before stacpull or the AWS libraries read them."""
-    kept = {name: os.environ[name] for name in _OF_THE_TESTS if name in os.environ}
+    """Remove the user's settings before stacpull or the AWS libraries read them.
+
+    A variable that steers the tests loses stacpull's prefix: `STACPULL_SHARED` is read as `TESTS_SHARED`.
+    """
     for name in list(os.environ):
+        if name in _OF_THE_TESTS:
+            os.environ[name.replace("STACPULL", "TESTS")] = os.environ[name]
         if name.startswith(_FOREIGN_PREFIXES) or name.upper() in _FOREIGN_NAMES:
             del os.environ[name]
-    os.environ.update(_AWS | kept)
+    os.environ.update(_AWS)
 
 
 _isolate_environment()
@@ -82,7 +87,7 @@ settings.load_profile("moderate")  # the long one: scripts/properties, or pytest
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The recorded replies, read in place; nothing of them is part of this project."""
-    reported = os.environ.get("STACPULL_SHARED")
+    reported = os.environ.get("TESTS_SHARED")
     data = Path(reported) if reported else ROOT.parent / "shared" / "data"
     if not data.is_dir():
         pytest.skip(f"no recorded data at {data}: set STACPULL_SHARED to where they are")
@@ -130,6 +135,29 @@ def threaded_store(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with store_on_thread():
         yield
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command has done."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def stacpull_command(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Runs the command in this process."""
+
+    def run(*arguments: object) -> Ran:
+        from stacpull.cli.main import execute  # noqa: PLC0415 - most tests do not need it
+
+        code = execute([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Ran(code, out, err)
+
+    return run
 
 
 @pytest.fixture

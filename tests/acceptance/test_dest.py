@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
@@ -37,8 +36,6 @@ COMMANDS = ["mirror", "plan", "resume", "retry", "status", "failures", "verify"]
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, which is not the home directory either."""
-    for name in [name for name in os.environ if name.startswith("STACPULL_")]:
-        monkeypatch.delenv(name)  # variables that steer the tests
     (tmp_path / "here").mkdir()
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "here")

@@ -17,7 +17,7 @@ from tests.security.watch import children_of
 
 pytestmark = pytest.mark.behaviour
 
-ITEMS = int(os.environ.get("STACPULL_MEMORY_ITEMS", "12000"))
+ITEMS = int(os.environ.get("TESTS_MEMORY_ITEMS", "12000"))
 PER_ITEM = 500
 """Bytes of own memory that an item of the second half may add. The first half fills the caches of SQLite."""
 MOST = 120e6

@@ -22,7 +22,7 @@ from tests.acceptance.trees import files_in
 from stacpull.ledger.schema import ASSET_PATH
 from stacpull_replicas import EvolvingReplica, RequestInfo, Stall, run_in_thread
 
-KILLS = int(os.environ.get("STACPULL_REFRESH_KILLS", "3"))
+KILLS = int(os.environ.get("TESTS_REFRESH_KILLS", "3"))
 DONE = 2
 
 

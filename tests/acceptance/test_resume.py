@@ -279,7 +279,7 @@ def waits_for(dest: Path, assets: int) -> bool:
 SIZE = 90_000_000
 RATE = 5_000_000
 """Bytes a second of one connection."""
-FILES = int(os.environ.get("STACPULL_SPLIT_FILES", "1"))
+FILES = int(os.environ.get("TESTS_SPLIT_FILES", "1"))
 KILLS = 3
 
 

@@ -45,8 +45,7 @@ class Installation:
         self.packages.joinpath("found.pth").write_text(f"{top / 'src'}\n{sysconfig.get_path('purelib')}\n")
 
     def begun(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        foreign = ("PYTHON", "STACPULL_")  # such as the variables that steer the tests
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         command = [self._python, "-m", "stacpull", *map(str, arguments)]
         return subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environ)
 

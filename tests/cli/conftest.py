@@ -1,8 +1,7 @@
-"""The command line with the library behind it replaced: the calls of the library, and the output."""
+"""The library behind the command line replaced: its calls, and reports that it returns."""
 
 from __future__ import annotations
 
-import os
 import sys
 import types
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 
 import stacpull.engine
-from stacpull.cli.main import execute
 from stacpull.reports import MirrorReport, PlanReport, StatusReport
 
 COUNTS = {
@@ -78,13 +76,6 @@ class Library:
         return given, named
 
 
-@pytest.fixture(autouse=True)
-def no_variables_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away the variables that steer the tests."""
-    for name in [name for name in os.environ if name.startswith("STACPULL_")]:
-        monkeypatch.delenv(name)
-
-
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     library = Library()
@@ -112,20 +103,3 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
         monkeypatch.setitem(sys.modules, module.__name__, module)
         monkeypatch.setattr(stacpull.engine, module_name, module, raising=False)
     return library
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def stacpull_command(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    def run(*arguments: str) -> Ran:
-        code = execute([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return Ran(code, out, err)
-
-    return run

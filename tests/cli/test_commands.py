@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Library, Ran, mirror_report
+from tests.cli.conftest import Library, mirror_report
+from tests.conftest import Ran
 
 from stacpull.config.options import Options
 from stacpull.engine.source_contents import ClassInfo

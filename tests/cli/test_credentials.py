@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Ran
+from tests.conftest import Ran
 from tests.logins.services import Blobs, DataCentre, Downloads, Identity, PlanetApi, Signing, Urs
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer

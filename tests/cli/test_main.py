@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from tests.cli.conftest import Library, Ran
+from tests.cli.conftest import Library
+from tests.conftest import Ran
 
 from stacpull.cli import main
 from stacpull.errors import InterruptedRunError, NotAMirrorError, SourceError, StacpullError, UsageError

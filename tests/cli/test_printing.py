@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 
 import pytest
-from tests.cli.conftest import Library, Ran, mirror_report
+from tests.cli.conftest import Library, mirror_report
+from tests.conftest import Ran
 
 from stacpull.cli import main, printing
 from stacpull.cli.printing import Verbosity, duration, rate, size

@@ -91,7 +91,7 @@ def random_plan(seed: int) -> FaultPlan:
 
 
 def seeds() -> range:
-    reported = os.environ.get("STACPULL_FAULT_SEEDS", "12")
+    reported = os.environ.get("TESTS_FAULT_SEEDS", "12")
     first, dash, last = reported.rpartition("-")
     return range(int(first), int(last) + 1) if dash else range(int(last))
 

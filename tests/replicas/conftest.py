@@ -9,11 +9,8 @@ import boto3
 import pytest
 import requests
 from botocore.config import Config
-from tests.cli.conftest import no_variables_of_the_tests, stacpull_command
 
 from stacpull_replicas import MlhubReplica, S3Access, run_in_thread
-
-__all__ = ["no_variables_of_the_tests", "stacpull_command"]
 
 
 @pytest.fixture(scope="session")

@@ -549,7 +549,7 @@ def fuzzed_documents(kind: str, seed: int, most: int, dest: Path) -> MirrorRepor
     return asyncio.run(_mirror(dest, routes, path, selection))
 
 
-MOST = int(os.environ.get("STACPULL_FUZZ", "50"))
+MOST = int(os.environ.get("TESTS_FUZZ", "50"))
 BATCH = 50
 FINE = "c/fine/a.tif"
 """The asset of the item of each batch that is as it should be."""
@@ -558,7 +558,7 @@ _MEMORY = 700 * 1024
 
 
 def seeds(batches: int) -> list[int]:
-    first = int(os.environ.get("STACPULL_FUZZ_SEED", "0"))
+    first = int(os.environ.get("TESTS_FUZZ_SEED", "0"))
     return list(range(first, first + max(1, batches)))
 
 

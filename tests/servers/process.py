@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = Path(os.environ.get("STACPULL_TOOLS") or ROOT / ".venv-tools")
+TOOLS = Path(os.environ.get("TESTS_TOOLS") or os.environ.get("STACPULL_TOOLS") or ROOT / ".venv-tools")
 """Where `scripts/install-test-tools` puts what is packaged for Python, each in a venv of its own."""
 
 _PAUSE = 0.02

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from tests.cli.conftest import Ran
+from tests.conftest import Ran
 from tests.items import feature
 
 from stacpull.cli.summary import Failed
