@@ -285,7 +285,8 @@ def test_hrefs_of_a_stable_host_are_read_again_only_once(
     course = run_plain(never(status), monkeypatch, *apart(plain_jobs()))
     assert [failure for failure, _ in course.outcomes.failed.values()] == [refused(status)] * 5
     assert course.origin.reads == 1
-    assert [counted for _, counted in course.origin.requests] == [False, True, True, True, True]
+    again = [] if status == 404 else [True]  # a refusal may be the 50th in a row: it is requested again
+    assert [counted for _, counted in course.origin.requests] == [False, *again, True, True, True, True]
 
 
 def test_stability_is_known_per_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +294,8 @@ def test_stability_is_known_per_host(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = apart(plain_jobs())
     course = run_plain(never(403), monkeypatch, *jobs)
     assert course.origin.reads == 2
-    assert course.origin.requests[-1] == ("https://another.example/b1.tif", False)
+    another = [counted for url, counted in course.origin.requests if url == "https://another.example/b1.tif"]
+    assert another == [False, True]
 
 
 def test_a_signed_href_is_read_again_even_where_others_are_stable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ class Outcome(NamedTuple):
     parts: dict[str, bytes]
     """Files of long bodies. Their `.about` depend on how the network cuts bytes."""
     retried: list[tuple[str, str]]
-    gates: set[tuple[int, int, int, float]]
+    gates: set[tuple[int, int, tuple[int, ...], float]]
     """Of hosts; unused ones are alike."""
     requests: int
     waited: float
@@ -150,7 +150,7 @@ async def outcome_of(
         sink.jobs,
         {file.name: file.read_bytes() for file in directory.glob("*.part")},  # noqa: ASYNC240 - all has ended
         [(str(one.kind), one.message) for one in retried],
-        {(gate.in_use, len(gate._queue), gate._refusals, gate.limit) for gate in gates},
+        {(gate.in_use, len(gate._queue), tuple(gate._refusals), gate.limit) for gate in gates},
         client.counters.requests,
         clock.now,
         received.copy(),

@@ -201,7 +201,7 @@ class Exchange(msgspec.Struct, eq=False):
             return  # it was closed before
         try:
             if error is None and self.status in self.accept:
-                gate.reset_refusals()
+                gate.reset_refusals(of_documents=self.request.decode)
             await self.response.close()
         finally:
             self._log(self.status)
@@ -211,7 +211,7 @@ class Exchange(msgspec.Struct, eq=False):
                 if failure.kind is FailureKind.THROTTLED:
                     gate.throttled(failure.retry_after)
                 elif failure.kind is FailureKind.REFUSED and self.count_refusal:
-                    gate.count_refusal(failure.status or _OK)
+                    gate.count_refusal(failure.status or _OK, of_documents=self.request.decode)
 
     @property
     def url(self) -> str:
@@ -278,7 +278,7 @@ class Exchange(msgspec.Struct, eq=False):
         try:
             if status in REDIRECTS:
                 gate.succeeded(sent_at)
-                gate.reset_refusals()
+                gate.reset_refusals(of_documents=self.request.decode)
                 await self._beginning()
                 return self._following(request, response)
             raise TransferError(await self._failure(response, gate, sent_at))
@@ -325,7 +325,7 @@ class Exchange(msgspec.Struct, eq=False):
         if failure.kind is FailureKind.THROTTLED:
             gate.throttled(failure.retry_after)
         elif failure.kind is FailureKind.REFUSED and status in {401, 403} and self.count_refusal:
-            gate.count_refusal(status)
+            gate.count_refusal(status, of_documents=self.request.decode)
         elif status in _GATEWAY_ERRORS:
             failure = gate.unanswered(sent_at, failure)
         return failure.scrubbed(secrets)

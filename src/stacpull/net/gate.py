@@ -109,7 +109,8 @@ class Gate:
         """When the next request may be sent, if the user limits their rate (`Limits`)."""
         self._queue: deque[WaitingRequest] = deque()
         self._is_opening = False
-        self._received = self._refusals = 0
+        self._received = 0
+        self._refusals = [0, 0]  # in a row: of assets, of documents
         self._is_long_wait_reported = False
         # Failures.
         self._pauses = self._unanswered = self._overload = 0
@@ -218,7 +219,7 @@ class Gate:
         If the next request for the object `continues` to this host and keeps it, return True.
         """
         self.succeeded(sent_at, size)
-        self._refusals = 0
+        self.reset_refusals()
         if continues and not self.closed_until and self.in_use <= self.limit:
             return True
         self.release()
@@ -229,16 +230,16 @@ class Gate:
         if size >= _PIECE:
             self._count_turn(self.now())
 
-    def reset_refusals(self) -> None:
-        self._refusals = 0
+    def reset_refusals(self, *, of_documents: bool = False) -> None:
+        self._refusals[of_documents] = 0
 
-    def count_refusal(self, status: int) -> None:
-        """Count a refusal: 401 or 403, or 200 for a web page in place of the requested object."""
-        self._refusals += 1
-        if self._refusals >= MAX_REFUSALS:
+    def count_refusal(self, status: int, *, of_documents: bool = False) -> None:
+        """Documents count apart: an item that can be read again says nothing about access to its assets."""
+        self._refusals[of_documents] += 1
+        if self._refusals[of_documents] >= MAX_REFUSALS:
             how = f"({status})" if status != HTTPStatus.OK else "with a web page instead, perhaps a login"
             raise CredentialsError(
-                f"{self.host} refused {self._refusals} requests in a row {how}: "
+                f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: "
                 "check the credentials, then resume."
             )
 

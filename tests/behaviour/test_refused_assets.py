@@ -1,0 +1,42 @@
+"""A host that serves the items of a mirror, but refuses all their assets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import environment, run
+from tests.items import feature
+from tests.net.memory import Answer
+from tests.net.wire_server import ReceivedRequest, WireServer
+
+
+class Host(WireServer):
+    refuses = True
+
+    def _turn(self, request: ReceivedRequest) -> Answer:
+        if request.target.startswith("/items/"):
+            name = request.target.rpartition("/")[2]
+            item = feature(name, {"data": self.url(f"/a/{name}")})
+            return Answer(200, json.dumps(item).encode())
+        return Answer(403 if self.refuses else 200, b"data")
+
+
+@pytest.mark.parametrize("concurrency", ["auto", "4"])
+def test_items_that_can_be_read_again_do_not_hide_that_all_assets_are_refused(
+    tmp_path: Path, concurrency: str
+) -> None:
+    with Host({}) as host:
+        items = []
+        for number in range(70):
+            link = {"rel": "self", "href": host.url(f"/items/i{number}")}
+            items.append(feature(f"i{number}", {"data": host.url(f"/a/i{number}")}) | {"links": [link]})
+        (tmp_path / "items.ndjson").write_text("".join(json.dumps(item) + "\n" for item in items))
+        allowed = ["--allow-private-hosts", "--concurrency", concurrency, "--json"]
+        command = ["mirror", str(tmp_path / "items.ndjson"), str(tmp_path / "m"), *allowed]
+        ran = run(command, environment())
+        assert (ran.code, ran.report["assets_failed"], ran.report["assets_pending"]) == (3, 0, 70), ran.err
+        assert "50 requests in a row" in ran.err
+        host.refuses = False
+        assert run(["resume", str(tmp_path / "m"), *allowed], environment()).report["assets_done"] == 70
