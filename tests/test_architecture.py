@@ -81,7 +81,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "", "child_process", "clock", "config.options", "schemes", "system",
             "engine.fetching", "engine.messages", "engine.mirror", "engine.network",
-            "engine.store_client", "engine.pool", "engine.run_control", "errors", "events",
+            "engine.store_client", "engine.pool", "errors", "events",
             "models", "net.addresses",
             "net.transport", "runtime", "sources.documents", "sources.item_reader", "sources.source",
             "store.local_store", "store.parts", "store.protocol",

@@ -19,7 +19,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module, metadata, util
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,8 +39,10 @@ from stacpull_dask.worker_messages import WorkerSettings
 _LOOK = 0.5  # seconds between two requests for the list of workers
 _STEADY = 3  # looks in a row with the same number of workers, after which the run starts
 _PATIENCE = 10.0  # seconds to wait for a usable worker or for a response of the scheduler
-_CONNECT, _ABANDON = 10.0, 0.5
-"""Seconds to wait for a connection, and for a pending one at the end of the run."""
+_CONNECT, _ABANDON = (
+    10.0,
+    0.5,
+)  # seconds to wait for a connection, and for a pending one at the end of the run
 
 
 def require_distributed() -> None:
@@ -95,10 +96,9 @@ class DaskPlaces:
         named, given = self._options.dask or "", self._options.dask_client
         if given is not None:
             where |= {"address": given.scheduler.address, "security": given.security}
-        elif "://" in named or Path(named).suffix != ".json":
-            where["address"] = named
         else:
-            where["scheduler_file"] = named
+            is_file = "://" not in named and named.endswith(".json")
+            where["scheduler_file" if is_file else "address"] = named
         client: Any = distributed.Client(**where, timeout=_CONNECT)
         try:
             await client
@@ -124,7 +124,7 @@ class DaskPlaces:
             await self._clock.sleep(_LOOK)
         return looks[-1]
 
-    async def take(self) -> DaskPlace:
+    async def take(self) -> str:
         since = self._clock.monotonic()
         while True:
             addresses = await self._addresses()
@@ -140,13 +140,12 @@ class DaskPlaces:
                 if free := addresses - self._refused.keys() - self._taken:
                     address = min(free)
                     self._taken.add(address)
-                    return DaskPlace(address, self._client, self._calling)
+                    return address
                 if is_late and addresses and addresses == self._refused.keys():
                     raise self._refused[min(addresses)]
             await self._clock.sleep(_LOOK)
 
-    def give_back(self, place: DaskPlace, refused: StacpullError | None = None) -> None:
-        address = str(place)
+    def give_back(self, address: str, refused: StacpullError | None = None) -> None:
         self._taken.discard(address)
         if refused is not None:
             self._refused[address] = refused
@@ -160,34 +159,24 @@ class DaskPlaces:
         except (OSError, TimeoutError):
             return None
 
-
-@attrs.define(eq=False)
-class DaskPlace:
-    _address: str
-    _client: Any
-    _calling: asyncio.Lock
-
-    def __str__(self) -> str:
-        return self._address
-
     @asynccontextmanager
-    async def connected(self) -> AsyncIterator[socket.socket]:
+    async def connected(self, address: str) -> AsyncIterator[socket.socket]:
         """Start a worker process; yield this end of its socket. The process ends with the block."""
         try:
-            version = await self._call(metadata.version, "stacpull")
+            version = await self._call(address, metadata.version, "stacpull")
         except metadata.PackageNotFoundError:
             version = "not installed"
         if version != stacpull.__version__:
             raise UsageError(
-                f"The Dask worker {self} has stacpull {version}, and this is {stacpull.__version__}: "
+                f"The Dask worker {address} has stacpull {version}, and this is {stacpull.__version__}: "
                 "install the same version."
             )
-        await self._call(relay.install)
-        comm, session = await self._connect(), secrets.token_hex(8)
+        await self._call(address, relay.install)
+        comm, session = await self._connect(address), secrets.token_hex(8)
         try:
             await comm.write({"op": relay.HANDLER, "session": session, "reply": False})
             how = {"key": f"stacpull-{session}", "allow_other_workers": False, "pure": False}
-            busy = self._client.submit(relay.hold, session, workers=[self._address], retries=0, **how)
+            busy = self._client.submit(relay.hold, session, workers=[address], retries=0, **how)
             ours, theirs = socket.socketpair()
             theirs.setblocking(False)
             try:
@@ -203,22 +192,22 @@ class DaskPlace:
         finally:
             comm.abort()
 
-    async def _call(self, function: Any, *arguments: object) -> Any:
+    async def _call(self, address: str, function: Any, *arguments: object) -> Any:
         if self._client.scheduler is None:
             raise OSError("the scheduler is gone")
         try:
             async with self._calling, asyncio.timeout(_CONNECT):
-                found = await self._client.run(function, *arguments, workers=[self._address])
+                found = await self._client.run(function, *arguments, workers=[address])
         except RuntimeError as error:  # the client is closed
             raise OSError(str(error)) from error
-        if self._address not in found:
-            raise OSError(f"{self} is gone")
-        return found[self._address]
+        if address not in found:
+            raise OSError(f"{address} is gone")
+        return found[address]
 
-    async def _connect(self) -> Any:
+    async def _connect(self, address: str) -> Any:
         core: Any = import_module("distributed.core")
         security = self._client.security.get_connection_args("client")
-        connecting = asyncio.ensure_future(core.connect(self._address, timeout=_CONNECT, **security))
+        connecting = asyncio.ensure_future(core.connect(address, timeout=_CONNECT, **security))
         try:
             return await asyncio.shield(connecting)
         except asyncio.CancelledError:
@@ -228,11 +217,11 @@ class DaskPlace:
                 connecting.result().abort()
             raise
 
-    def allowed(self, settings: WorkerSettings) -> WorkerSettings:
-        if is_private(self._address):
+    def allowed(self, address: str, settings: WorkerSettings) -> WorkerSettings:
+        if is_private(address):
             kinds = () if settings.bucket is None else store_kind(settings.bucket).variables
             return settings._replace(variables={**key_variables(all_variables()), **variables_of(kinds)})
-        options, address = settings.options, settings.address
+        options, source = settings.options, settings.address
         if options.headers:
             raise CredentialsError(
                 f"The values of {' and '.join(options.headers)} (--header) are sent to Dask workers over TLS "
@@ -240,8 +229,8 @@ class DaskPlace:
             )
         profile = None if options.filled_profile is None else options.filled_profile.name
         return settings._replace(
-            address=replace(address, headers={}, query={}),
+            address=replace(source, headers={}, query={}),
             options=attrs.evolve(options.without_secrets(), credential_names=()),
-            wanted=address.credential_names,
+            wanted=source.credential_names,
             profile=profile,
         )

@@ -8,37 +8,32 @@ starts; a worker that joins later takes the share of one that was lost.
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 import secrets
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from stacpull.child_process import spawned
 from stacpull.config.options import Options
-from stacpull.engine.messages import Arrivals, Confirmed, error_of, framed
+from stacpull.engine.messages import Arrivals, Confirmed, Ended, ErrorReport, Happened, error_of
 from stacpull.engine.store_client import Channel
 from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
 from stacpull.models import Arrival, AssetFailure, Job, UnchangedAsset
-from stacpull.threads import in_thread
 from stacpull_dask import worker_messages as messages
-from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
+from stacpull_dask.relay import worker_process
+from stacpull_dask.worker_messages import WorkerSettings
 
 if TYPE_CHECKING:
     from stacpull.engine.mirror import MirrorRun
     from stacpull.engine.pool import Pool
-    from stacpull_dask.cluster import DaskPlace
 
-_MOST_LOST_IN_VAIN = 6
-"""Workers lost in a row without an outcome in between, after which the run ends."""
-_GRACE, _GRACE_WITHOUT_JOBS = 3.0, 10.0
-"""Seconds that a worker has to park its transfers, or to end if it has none."""
+_MOST_LOST_IN_VAIN = 6  # workers lost in a row without an outcome in between, after which the run ends
+_GRACE, _GRACE_WITHOUT_JOBS = 3.0, 10.0  # seconds that a worker has to park its transfers, or to end
 _AHEAD = 16  # jobs that a worker gets beyond its slots, so that it never waits for a message
 _MOST_JOBS_SENT = 64
 _MOST_UPLOADS = 128  # assets that a worker uploads while it gets more jobs
@@ -46,34 +41,27 @@ _MOST_UPLOADS = 128  # assets that a worker uploads while it gets more jobs
 
 @attrs.frozen
 class LocalPlaces:
-    """`--dask N`: N worker processes of this machine, without a scheduler. Each place is this object."""
+    """`--dask N`: N worker processes of this machine, without a scheduler. All are in one place."""
 
     workers: int
 
-    def __str__(self) -> str:
-        return "of this machine"
-
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        yield
+    def opened(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
 
     async def count(self) -> int:
         return self.workers
 
-    async def take(self) -> LocalPlaces:
-        return self
+    async def take(self) -> str:
+        return "of this machine"
 
-    def give_back(self, _place: LocalPlaces, refused: StacpullError | None = None) -> None:
+    def give_back(self, _place: str, refused: StacpullError | None = None) -> None:
         if refused is not None:
             raise refused
 
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator[socket.socket]:
-        async with in_thread(spawned("stacpull_dask.worker")) as (_, sock):
-            await asyncio.to_thread(sock.sendall, framed(WholeEnvironment(dict(os.environb))))
-            yield sock
+    def connected(self, _place: str) -> AbstractAsyncContextManager[socket.socket]:
+        return worker_process({})
 
-    def allowed(self, settings: WorkerSettings) -> WorkerSettings:
+    def allowed(self, _place: str, settings: WorkerSettings) -> WorkerSettings:
         return settings
 
 
@@ -81,7 +69,7 @@ class DaskWorkers:
     """Transfers the assets of a run in worker processes in place of `stacpull.engine.pool.Pool`."""
 
     def __init__(self, run: MirrorRun, pool: Pool[Job, Arrival | None]) -> None:
-        self._run, self._pool = run, pool
+        self._run, self._pool, self.given_up_hosts = run, pool, pool.given_up_hosts
         self._work, self._bucket = run.workspace.destination.staged.work, run.workspace.bucket
         named = run.options.dask or ""
         if run.options.dask_client is None and named.isdecimal():
@@ -107,10 +95,6 @@ class DaskWorkers:
             from stacpull_dask.cluster import require_distributed  # noqa: PLC0415 -- as above
 
             require_distributed()
-
-    @property
-    def given_up_hosts(self) -> Mapping[str, str]:
-        return self._pool.given_up_hosts
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -147,7 +131,7 @@ class DaskWorkers:
             limit_rate=options.limit_rate / count,
             requests_per_second=options.requests_per_second / count,
         )
-        place = self._bucket, share, network.addresses, str(self._work.absolute()), ""
+        place = self._bucket, share, network.addresses, str(self._work.absolute())
         settings = WorkerSettings(network.address, *place, selection.prefer, selection.clip)
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(self._keep(settings)) for _ in range(count)]
@@ -179,8 +163,7 @@ class DaskWorkers:
                 refused = error
             except OSError as error:
                 refused = UsageError(f"The Dask worker {place} cannot be reached from here: {error}.")
-            finally:
-                self._places.give_back(place, refused)
+            self._places.give_back(place, refused)
             self._given_back.extend(worker.open_jobs.values())
             self._news.set()
             if refused is not None or self._stopping:
@@ -193,17 +176,14 @@ class DaskWorkers:
                 )
             self._run.emit(Notice("warning", "A worker process was lost; another one takes its place."))
 
-    async def _serve(
-        self, worker: Worker, place: LocalPlaces | DaskPlace, settings: WorkerSettings
-    ) -> StacpullError | None:
+    async def _serve(self, worker: Worker, place: str, settings: WorkerSettings) -> StacpullError | None:
         """Run a worker until it ends; return why it cannot be used, if it does not see DEST."""
-        settings = place.allowed(settings._replace(worker_parts=worker.parts))
-        async with place.connected() as sock:
+        settings = self._places.allowed(place, settings._replace(worker_parts=worker.parts))
+        async with self._places.connected(place) as sock:
             await worker.channel.open(sock)
             worker.send(messages.Start(pickle.dumps(settings)))
-            self._workers.add(worker)
             try:
-                await worker.first_of(worker.ready)
+                await worker.end_or(worker.ready)
                 if worker.ready.done():
                     there = self._work / ".stacpull" / "parts" / worker.parts
                     has_own = settings.bucket is not None and settings.clip is None
@@ -212,9 +192,9 @@ class DaskWorkers:
                             f"The Dask worker {place} does not see {self._work.absolute()}: "
                             "it must be a directory that all workers share, under the same path."
                         )
-                    worker.slots = worker.ready.result()
+                    self._workers.add(worker)
                     self._news.set()
-                await worker.first_of(worker.channel.lost)
+                await worker.end_or()
             except asyncio.CancelledError:
                 worker.send(messages.Stop(park=True))
                 await asyncio.wait([worker.channel.lost], timeout=_GRACE)
@@ -222,8 +202,6 @@ class DaskWorkers:
             finally:
                 self._workers.discard(worker)
         return None
-
-    # --- jobs --------------------------------------------------------------------------------------------
 
     def _waiting(self) -> int:
         return len(self._given_back) or self._run.queue.waiting
@@ -251,8 +229,7 @@ class DaskWorkers:
             for worker in self._workers:
                 worker.received = []
             arrivals = [one for _, received in waiting for one in received]
-            reserved = await self._run.reserve_uploads(arrivals)
-            found = {one.part: one for one in reserved}
+            found = {one.part: one for one in await self._run.reserve_uploads(arrivals)}
             for worker, received in waiting:
                 allowed = [found[one.part] for one in received if one.part in found]
                 refused = [one.row for one in received if one.part not in found]
@@ -296,13 +273,13 @@ class DaskWorkers:
                 counters.requests += requests
                 counters.retries += retries
                 counters.bytes_fetched += bytes_fetched
-            case messages.Warned(text):
+            case Happened(Notice(_, text)):
                 if text not in self._shown:
                     self._shown.add(text)
                     self._run.emit(Notice("warning", text))
             case messages.Ready(slots):
                 worker.ready.set_result(slots)
-            case messages.Broke(report):
+            case Ended(ErrorReport() as report):
                 error = error_of(report, "worker process")
                 self._run.network.secrets.scrub_error(error)
                 worker.fail(error)
@@ -315,27 +292,26 @@ class Worker:
     def __init__(self, on_message: Callable[[Worker, messages.FromWorker], None]) -> None:
         self.channel = Channel(lambda data: on_message(self, messages.decode_from_worker(data)), self.fail)
         self.send = self.channel.send
+        self._error: BaseException | None = None
         self.open_jobs: dict[int, Job] = {}
-        self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        """Has its number of slots, once it has created its directory."""
-        self.slots = 0
-        """Its simultaneous transfers, 0 until it is ready; `parts` is its directory among the parts."""
-        self.parts = secrets.token_hex(8)
+        """Has its number of simultaneous transfers, once it has created its directory."""
+        self.parts = secrets.token_hex(8)  # its directory among the parts
         self.received: list[Arrival] = []
         """For the bucket, not reserved yet; `uploads`: reserved, and not uploaded yet, by row."""
         self.uploads: dict[int, Arrival] = {}
 
     def fail(self, error: BaseException) -> None:
-        if not self._failure.done():
-            self._failure.set_result(error)
+        self._error = self._error or error
+        if not self.channel.lost.done():
+            self.channel.lost.set_result(None)
 
-    async def first_of(self, awaited: asyncio.Future[Any]) -> None:
-        ends: list[asyncio.Future[Any]] = [awaited, self.channel.lost, self._failure]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if self._failure.done():
-            raise self._failure.result()
+    async def end_or(self, *others: asyncio.Future[Any]) -> None:
+        """Wait for the end of the worker, or for one of `others`. Raise its error if it has failed."""
+        await asyncio.wait([self.channel.lost, *others], return_when=asyncio.FIRST_COMPLETED)
+        if self._error is not None:
+            raise self._error
 
     def room(self) -> int:
         uploads = min(len(self.uploads), _MOST_UPLOADS)
-        return self.slots + _AHEAD + uploads - len(self.open_jobs) if self.slots else 0
+        return self.ready.result() + _AHEAD + uploads - len(self.open_jobs)

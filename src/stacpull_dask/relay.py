@@ -12,6 +12,8 @@ import os
 import socket
 import threading
 from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -22,8 +24,7 @@ from stacpull_dask.worker_messages import WholeEnvironment
 
 HANDLER = "stacpull-worker"  # the name of the handler, for connections to the Dask worker
 _PIECE = 1 << 18
-_ended: defaultdict[str, threading.Event] = defaultdict(threading.Event)
-"""Set when a session has ended, by its name."""
+_ended: defaultdict[str, threading.Event] = defaultdict(threading.Event)  # by session, set at its end
 
 
 def install(dask_worker: Any) -> None:
@@ -38,15 +39,22 @@ def hold(session: str) -> None:
 async def relay(comm: Any, session: str = "") -> str:
     try:
         with TemporaryDirectory(prefix="stacpull-", ignore_cleanup_errors=True) as place:
-            async with in_thread(spawned("stacpull_dask.worker")) as (_, sock):
+            async with worker_process({b"TMPDIR": os.fsencode(place)}) as sock:
                 sock.setblocking(False)
-                environment = framed(WholeEnvironment({**os.environb, b"TMPDIR": os.fsencode(place)}))
-                await asyncio.get_running_loop().sock_sendall(sock, environment)
                 await pass_bytes(comm, sock)
     finally:
         comm.abort()
         _ended[session].set()
     return "dont-reply"
+
+
+@asynccontextmanager
+async def worker_process(variables: Mapping[bytes, bytes]) -> AsyncIterator[socket.socket]:
+    """Start a worker process with the variables of this process and `variables`; yield its socket."""
+    async with in_thread(spawned("stacpull_dask.worker")) as (_, sock):
+        environment = framed(WholeEnvironment({**os.environb, **variables}))
+        await asyncio.to_thread(sock.sendall, environment)
+        yield sock
 
 
 async def pass_bytes(comm: Any, sock: socket.socket) -> None:

@@ -8,27 +8,20 @@ import pickle
 import platform
 import socket
 from contextlib import suppress
-from operator import sub
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import cast
 
 import msgspec
+from msgspec.structs import astuple
 
 from stacpull.engine.fetching import open_pool
-from stacpull.engine.messages import Arrivals, Confirmed, error_report
+from stacpull.engine.messages import Arrivals, Confirmed, Ended, Happened, error_report
 from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.pool import JobQueue
-from stacpull.engine.run_control import raise_when_broken
 from stacpull.engine.store_client import Channel, OutcomeSender
-from stacpull.errors import (
-    CredentialsError,
-    SourceError,
-    cause,
-    destination_error,
-    is_destination_failure,
-    ungrouped,
-)
+from stacpull.errors import CredentialsError, SourceError, as_destination_error, cause, ungrouped
 from stacpull.events import Notice
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
 from stacpull.net.transport import TransferError
@@ -43,21 +36,15 @@ from stacpull.system import add_variables
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 
+Inbox = asyncio.Queue[messages.ToWorker | BaseException]  # what a worker has to do; an error ends it
 _LONGEST_SENT = 8 << 20  # the most bytes of a body that is sent to the coordinator
 _LONG = 8 << 20  # bytes of an asset whose upload no other one waits for
 _TICK = 0.25  # seconds between two reports of the effort
 
 
 async def work(sock: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    inbox: asyncio.Queue[messages.ToWorker] = asyncio.Queue()
-    broken: asyncio.Future[BaseException] = loop.create_future()
-
-    def fail(error: BaseException) -> None:
-        if not broken.done():
-            broken.set_result(error)
-
-    channel = Channel(lambda data: inbox.put_nowait(messages.decode_to_worker(data)), fail)
+    inbox: Inbox = asyncio.Queue()
+    channel = Channel(lambda data: inbox.put_nowait(messages.decode_to_worker(data)), inbox.put_nowait)
     await channel.open(sock)
     try:
         os.environb.clear()
@@ -65,10 +52,9 @@ async def work(sock: socket.socket) -> None:
         pickled = cast("messages.Start", await inbox.get()).settings
         settings: WorkerSettings = pickle.loads(pickled)  # noqa: S301 -- from the process that started this one
         add_variables(settings.variables)
-        settings = with_own_credentials(settings)
-        await _transfer(settings, channel, inbox, broken)
+        await _transfer(with_own_credentials(settings), channel, inbox)
     except BaseException as error:  # noqa: BLE001 -- the coordinator raises it
-        channel.send(messages.Broke(error_report(cause(error))))
+        channel.send(Ended(error_report(cause(error))))
     await channel.close()
 
 
@@ -92,21 +78,13 @@ def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
     return settings._replace(options=options, address=found)
 
 
-async def _transfer(
-    settings: WorkerSettings,
-    channel: Channel,
-    inbox: asyncio.Queue[messages.ToWorker],
-    broken: asyncio.Future[BaseException],
-) -> None:
+async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) -> None:
     work, bucket, worker_parts = Path(settings.work), settings.bucket, settings.worker_parts
     loop = asyncio.get_running_loop()
 
-    def report(notice: Notice) -> None:
+    def report(notice: Notice) -> None:  # in any thread
         if notice.level == "warning":
-            warn(notice.text)
-
-    def warn(text: str) -> None:
-        loop.call_soon_threadsafe(channel.send, messages.Warned(text))
+            loop.call_soon_threadsafe(channel.send, Happened(notice))
 
     try:
         try:
@@ -116,22 +94,20 @@ async def _transfer(
                 channel.send(messages.Ready(0))
                 return
             work, worker_parts = Path(mkdtemp()), ""  # in the directory of the relay, which removes it
-        destination = await asyncio.to_thread(
-            lambda: open_store(work, bucket, on_silent=warn, worker_parts=worker_parts)
-        )
-        try:
-            async with open_network(
-                settings.address, settings.options, addresses=settings.addresses, on_notice=report
-            ) as network:
-                await _Transfers(settings, channel, network, destination, broken).run(inbox)
-        finally:
-            if worker_parts:
-                left = UNFINISHED if bucket is None else UNFINISHED | {".whole"}  # which are not uploaded
-                await asyncio.to_thread(_leave_parts, destination.staged, left)
-            await asyncio.to_thread(destination.close)
+        address, options = settings.address, settings.options
+        async with open_network(address, options, addresses=settings.addresses, on_notice=report) as network:
+            opening = partial(open_store, work, bucket, on_silent=network.warn, worker_parts=worker_parts)
+            destination = await asyncio.to_thread(opening)
+            try:
+                await _Transfers(settings, channel, inbox, network, destination).run()
+            finally:
+                if worker_parts:
+                    left = UNFINISHED if bucket is None else UNFINISHED | {".whole"}  # which are not uploaded
+                    await asyncio.to_thread(_leave_parts, destination.staged, left)
+                await asyncio.to_thread(destination.close)
     except OSError as error:
-        if is_destination_failure(error):
-            raise await asyncio.to_thread(destination_error, error, work) from error
+        if (failure := await asyncio.to_thread(as_destination_error, error, work)) is not error:
+            raise failure from error
         raise
 
 
@@ -147,17 +123,11 @@ def _leave_parts(staged: StagedParts, suffixes: frozenset[str]) -> None:
 
 class _Transfers:
     def __init__(
-        self,
-        settings: WorkerSettings,
-        channel: Channel,
-        network: Network,
-        destination: Store,
-        broken: asyncio.Future[BaseException],
+        self, settings: WorkerSettings, channel: Channel, inbox: Inbox, network: Network, destination: Store
     ) -> None:
-        self._send, self._network, self._broken = channel.send, network, broken
+        self._send, self._inbox, self._network = channel.send, inbox, network
         self._place, staged = destination.place, destination.staged
         self._has_bucket = settings.bucket is not None
-        self._slots = network.slots
         self._opening = asyncio.Lock()
         self._source: Source | None = None
         self._outcomes = OutcomeSender(
@@ -166,13 +136,11 @@ class _Transfers:
             network.secrets,
             longest=-1 if self._has_bucket else _LONGEST_SENT,
             checksum=settings.options.recorded_checksum,
-            on_broken=lambda error: None if broken.done() else broken.set_result(error),
-            slots=self._slots,  # the coordinator counts what all workers have to publish
+            on_broken=inbox.put_nowait,
+            slots=network.slots,  # the coordinator counts what all workers have to publish
         )
         self._queue: JobQueue[Job] = JobQueue()
-        self._spent = 0, 0, 0  # what was reported of the counters
-        self._uploads = set[int]()
-        """Assets, by row, that were received and are not in the bucket yet."""
+        self._uploads = set[int]()  # assets, by row, that were received and are not in the bucket yet
         self._uploaded = asyncio.Event()
         self._pool = open_pool(
             self._queue,
@@ -191,14 +159,13 @@ class _Transfers:
             most_deferred=0,  # failures are deferred in the coordinator
         )
 
-    async def run(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
+    async def run(self) -> None:
         try:
             with ungrouped():
                 async with asyncio.TaskGroup() as group:
                     self._working = group.create_task(self._work())
-                    besides = (self._tick(), self._take_messages(inbox), raise_when_broken(self._broken))
-                    others = [*map(group.create_task, besides)]
-                    self._send(messages.Ready(self._slots))
+                    others = [*map(group.create_task, (self._tick(), self._take_messages()))]
+                    self._send(messages.Ready(self._network.slots))
                     await asyncio.wait([self._working])
                     for task in others:
                         task.cancel()
@@ -213,10 +180,12 @@ class _Transfers:
             self._uploaded.clear()
             await self._uploaded.wait()
 
-    async def _take_messages(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
+    async def _take_messages(self) -> None:
         async with asyncio.TaskGroup() as uploading:
             while True:
-                match await inbox.get():
+                match await self._inbox.get():
+                    case BaseException() as error:
+                        raise error
                     case messages.Jobs(jobs):
                         await self._queue.put(jobs)
                     case Confirmed(count):
@@ -255,10 +224,10 @@ class _Transfers:
             self._report_spent()
 
     def _report_spent(self) -> None:
-        counters, before = self._network.counters, self._spent
-        self._spent = counters.requests, counters.retries, counters.bytes_fetched
-        if self._spent != before:
-            self._send(messages.Spent(*map(sub, self._spent, before)))
+        counters = self._network.counters
+        if any(spent := astuple(counters)):
+            self._send(messages.Spent(*spent))
+            counters.requests = counters.retries = counters.bytes_fetched = 0
 
     async def _read_item(self, href: str) -> Json:
         """Read an item whose hrefs have expired. SOURCE is opened for the first one."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from stacpull.config.options import Options
-from stacpull.engine.messages import Arrivals, Confirmed, ErrorReport
+from stacpull.engine.messages import Arrivals, Confirmed, Ended, Happened
 from stacpull.engine.network import SourceAddress
 from stacpull.models import Arrival, AssetFailure, BucketLocation, Failure, Job, UnchangedAsset
 from stacpull.net.addresses import AddressPolicy
@@ -26,9 +26,9 @@ class WorkerSettings(NamedTuple):
     options: Options  # with this worker's share of the limits
     addresses: AddressPolicy  # with what the coordinator has learned of SOURCE's addresses
     work: str  # DEST, or the work directory of a bucket
-    worker_parts: str  # the worker's directory among the parts
     prefer: tuple[str, ...]
     clip: str | None
+    worker_parts: str = ""  # the worker's directory among the parts
     variables: Mapping[str, str] = {}  # added to the worker's environment
     wanted: tuple[str, ...] | None = None
     """The names of the credentials that its own environment must have; None if they are all in here."""
@@ -78,17 +78,7 @@ class Spent(msgspec.Struct, tag=16, array_like=True):
     bytes_fetched: int
 
 
-class Warned(msgspec.Struct, tag=17, array_like=True):
-    """A warning for the user. If several workers send it, it is shown once."""
-
-    text: str
-
-
-class Broke(msgspec.Struct, tag=18, array_like=True):
-    error: ErrorReport
-
-
 ToWorker = Start | Jobs | Confirmed | Upload | Stop | WholeEnvironment
-FromWorker = Ready | Arrivals | Uploaded | AssetFailure | UnchangedAsset | Spent | Warned | Broke
+FromWorker = Ready | Arrivals | Uploaded | AssetFailure | UnchangedAsset | Spent | Happened | Ended
 decode_to_worker: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode

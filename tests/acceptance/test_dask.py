@@ -287,11 +287,11 @@ def test_a_worker_with_another_version_is_refused_by_name(tmp_path, served):
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Has workers look for the work directory at another path."""
-    allowed = dask_cluster.DaskPlace.allowed
+    allowed = dask_cluster.DaskPlaces.allowed
 
     def move(work: Path) -> None:
         moved = lambda *it: allowed(*it)._replace(work=str(work))  # noqa: E731
-        monkeypatch.setattr(dask_cluster.DaskPlace, "allowed", moved)
+        monkeypatch.setattr(dask_cluster.DaskPlaces, "allowed", moved)
 
     return move
 
@@ -539,9 +539,9 @@ def test_a_connection_cancelled_while_connecting_is_closed(monkeypatch, turns):
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
-        client = SimpleNamespace(security=Security())
         places = dask_cluster.DaskPlaces(stacpull.Options(dask=address), SystemClock(), lambda _: None)
-        asyncio.run(given_up(dask_cluster.DaskPlace(address, client, asyncio.Lock())._connect()))
+        places._client = SimpleNamespace(security=Security())
+        asyncio.run(given_up(places._connect(address)))
         asyncio.run(given_up(places.opened().__aenter__()))
 
 
