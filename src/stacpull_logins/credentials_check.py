@@ -39,9 +39,7 @@ class CredentialsCheck(msgspec.Struct, frozen=True):
 
 
 async def check_credentials(options: Options, url: str | None = None) -> CredentialsCheck:
-    profile = options.filled_profile
-    if not isinstance(profile, FilledProfile):
-        raise UsageError("There are no credentials to check: name a profile.")
+    profile: FilledProfile = options.filled_profile
     if url is None:
         urls = tuple(tried for tried in profile.check if _is_covered(tried, profile, options))
     else:

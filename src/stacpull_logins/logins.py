@@ -31,13 +31,7 @@ from stacpull.net.client import Client, HostCredentials, NetworkCounters
 from stacpull.net.gate import Gates
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.status import REDIRECTS
-from stacpull.net.transport import (
-    BufferedResponse,
-    RenamedResponse,
-    Request,
-    Response,
-    Transport,
-)
+from stacpull.net.transport import BufferedResponse, RenamedResponse, Request, Response, Transport
 from stacpull.redact import Secret, Secrets
 from stacpull.system import expanded, usual_file
 from stacpull.urls import is_remote, is_web
@@ -194,14 +188,18 @@ class LoginKind:
         return {}
 
     @property
+    def texts(self) -> Mapping[str, str]:
+        """The revealed secrets, by key."""
+        values = {key: getattr(self, key.replace("-", "_")) for key in keys_of(type(self))}
+        return {key: value.reveal() for key, value in values.items() if isinstance(value, Secret)}
+
+    @property
     def secrets(self) -> list[Secret]:
         """The secrets that no text may contain."""
-        keys = keys_of(type(self))
-        names = [name for name, key in keys.items() if key.secret]
-        if "user" in keys and getattr(self, "password", None) is None:
-            names.append("user")
-        values = [getattr(self, name.replace("-", "_")) for name in names]
-        return [*filter(None, values), *self.headers.values(), *self.query.values()]
+        texts, keys = self.texts, keys_of(type(self))
+        user = () if "password" in texts else ("user",)
+        own = [Secret(text) for key, text in texts.items() if text and (keys[key].secret or key in user)]
+        return [*own, *self.headers.values(), *self.query.values()]
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -296,16 +294,10 @@ class HostLogin(msgspec.Struct, frozen=True):
     """The origins of its secrets, for messages: names of variables, a netrc file."""
 
     @property
-    def templates(self) -> dict[str, str]:
-        """The values with variables, by key, of a profile that was only read."""
-        values = {key: getattr(self.kind, key.replace("-", "_")) for key in keys_of(type(self.kind))}
-        return {key: value.reveal() for key, value in values.items() if isinstance(value, Secret)}
-
-    @property
     def variables(self) -> tuple[str, ...]:
-        """The variables that the login needs."""
+        """The variables that the login needs, in a profile that was only read."""
         keys = keys_of(type(self.kind))
-        return variables_in(*(text for key, text in self.templates.items() if not keys[key].spare))
+        return variables_in(*(text for key, text in self.kind.texts.items() if not keys[key].spare))
 
 
 class FilledProfile(msgspec.Struct, frozen=True):

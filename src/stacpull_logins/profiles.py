@@ -60,11 +60,12 @@ class Profile(msgspec.Struct, frozen=True):
     """The most requests at once that its service accepts."""
     check: tuple[str, ...] = ()
     logins: tuple[HostLogin, ...] = ()
-    """With the texts of the file, not with the values of their variables."""
-    s3: Mapping[str, Any] | None = None
-    """Fields of `S3Options`."""
-    s3_keys: tuple[str, ...] = ()
-    """The texts for the access key and the secret key, with variables."""
+    """These, and the keys of `s3`, have the texts of the file, not the values of their variables."""
+    s3: S3Options | None = None
+
+    @property
+    def s3_variables(self) -> tuple[str, ...]:
+        return variables_in(*(key.reveal() for key in (self.s3 and self.s3.keys) or ()))
 
 
 class ProfileState(msgspec.Struct, frozen=True):
@@ -111,14 +112,11 @@ def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
 def _read(path: Path) -> Profile:
     entries = _known(read_entries(path), (*_PLAIN, "login", "s3"))
     logins = tuple(map(_login, _inside(entries["login"]))) if "login" in entries else ()
-    s3 = _values(_known(_inside(entries["s3"]), _S3), _S3) if "s3" in entries else None
+    s3 = _s3(entries["s3"]) if "s3" in entries else None
     if not logins and s3 is None:
         raise UsageError(f"{path}: a profile has [login.NAME] or [s3].")
-    s3_keys = [(s3 or {}).pop(name, "") for name in ("access_key", "secret_key")]
-    if any(s3_keys) != all(s3_keys):
-        raise entries["s3"].wrong("has access-key and secret-key, or neither")
     plain = {name.replace("-", "_"): entries[name].read(_PLAIN[name]) for name in _PLAIN if name in entries}
-    return Profile(path.stem, path, logins=logins, s3=s3, s3_keys=tuple(filter(None, s3_keys)), **plain)
+    return Profile(path.stem, path, logins=logins, s3=s3, **plain)
 
 
 def _login(table: TomlEntry) -> HostLogin:
@@ -130,38 +128,46 @@ def _login(table: TomlEntry) -> HostLogin:
         known = ", ".join(kind_names())
         raise entries["kind"].wrong(f"must be one of {known}; others need a package that is not installed")
     keys = keys_of(cls)
-    values = _values(_known(_inside(table), ("kind", "hosts", *keys)), keys)
+    values = _values(table, keys, "kind", "hosts")
     user, password = values.get("user"), values.get("password")
     if (user is None) != (password is None):
         raise table.wrong("has user and password, or neither")
     if user and not password and not _VARIABLES.fullmatch(user):  # the user is the secret
         raise entries["user"].wrong(_SECRET_IN_FILE)
-    required = [key for key, one in keys.items() if one.required and key not in entries]
-    if required:
-        raise table.wrong(f"a login of the kind {name} needs the key {required[0]}")
-    login = HostLogin(table.where, entries["hosts"].read(_hosts), cls(**values))
+    kind, hosts = cls(**values), entries["hosts"].read(_hosts)
     secrets = [key for key, one in keys.items() if one.secret and not one.spare]
-    if secrets and entries.keys().isdisjoint(secrets) and not login.kind.netrc_hosts(login.hosts):
+    if secrets and entries.keys().isdisjoint(secrets) and not kind.netrc_hosts(hosts):
         raise table.wrong(f"a login of the kind {name} needs the key {' or '.join(secrets)}")
-    return replace(login, sources=variables_in(*login.templates.values()))
+    return HostLogin(table.where, hosts, kind, variables_in(*kind.texts.values()))
 
 
-def _values(entries: Mapping[str, TomlEntry], keys: Mapping[str, Key]) -> dict[str, Any]:
+def _s3(table: TomlEntry) -> S3Options:
+    values = _values(table, _S3)
+    texts = [values.pop(name, "") for name in ("access_key", "secret_key")]
+    if any(texts) != all(texts):
+        raise table.wrong("has access-key and secret-key, or neither")
+    keys: Any = tuple(map(Secret, texts)) if any(texts) else None
+    return S3Options(**values, keys=keys)
+
+
+def _values(table: TomlEntry, keys: Mapping[str, Key], *others: str) -> dict[str, Any]:
     """Read `keys`, by the names of fields: only secrets contain variables, and the file no secret."""
+    entries = _known(_inside(table), (*others, *keys))
     values: dict[str, Any] = {}
     for name, key in keys.items():
         entry = entries.get(name)
         if entry is None:
+            if key.required:
+                raise table.wrong(f"needs the key {name}")
             continue
-        if key.has_variables:
-            value = entry.read(_written)
-            form = _LABELLED if key.labelled else _VARIABLES
+        if not key.has_variables:
+            if VARIABLE.search(str(entry.value)):
+                raise entry.wrong("must not contain a variable")
+            value = entry.read(key.read)
+        else:
+            value, form = entry.read(_written), _LABELLED if key.labelled else _VARIABLES
             if key.secret and value and not form.fullmatch(value):
                 raise entry.wrong(_SECRET_IN_FILE)
-        elif VARIABLE.search(str(entry.value)):
-            raise entry.wrong("must not contain a variable")
-        else:
-            value = entry.read(key.read)
         values[name.replace("-", "_")] = value
     return values
 
@@ -210,10 +216,11 @@ _PLAIN: Mapping[str, ReadArgument] = {
     "per-host": arguments.whole(1),
     "check": _checks,
 }
+_S3_FIELDS = ("endpoint_url", "region", "request_payer", "buckets")
 _S3: Mapping[str, Key] = {
     **{
         name.replace("_", "-"): Key(arguments.readers(S3Options)[name], has_variables=False)
-        for name in ("endpoint_url", "region", "request_payer", "buckets")
+        for name in _S3_FIELDS
     },
     **dict.fromkeys(("access-key", "secret-key"), Key(arguments.secret, has_variables=True, secret=True)),
 }
@@ -225,7 +232,7 @@ _S3: Mapping[str, Key] = {
 def filled(profile: Profile, environ: Mapping[str, str]) -> FilledProfile:
     netrc = Netrc(environ)
     logins = tuple(login for read in profile.logins for login in _filled(read, environ, netrc))
-    if not logins and (profile.s3 is None or not all(map(environ.get, variables_in(*profile.s3_keys)))):
+    if not logins and (profile.s3 is None or not all(map(environ.get, profile.s3_variables))):
         if netrc.problem:
             raise UsageError(netrc.problem)
         raise CredentialsError(f"The credentials {profile.name} are not complete: {missing(profile)}.")
@@ -237,7 +244,7 @@ def _filled(login: HostLogin, environ: Mapping[str, str], netrc: Netrc) -> Itera
     if any(not environ.get(name) for name in login.variables):
         return
     keys, given = keys_of(type(login.kind)), dict[str, Secret | None]()
-    for key, text in login.templates.items():
+    for key, text in login.kind.texts.items():
         value = replaced(text, environ)
         if CONTROL.search(value):
             raise UsageError(f"{login.where}, {key}: its value contains a line break or control character.")
@@ -259,7 +266,7 @@ def missing(profile: Profile) -> str:
         for login in profile.logins
     ]
     if profile.s3 is not None:
-        ways.append(variables_in(*profile.s3_keys) or ("AWS credentials, as the AWS tools find them",))
+        ways.append(profile.s3_variables or ("AWS credentials, as the AWS tools find them",))
     if () in ways:
         return "nothing"
     return "set " + ", or ".join(dict.fromkeys(" and ".join(way) for way in ways))
@@ -271,16 +278,14 @@ def listed(environ: Mapping[str, str] | None = None) -> list[ProfileState]:
 
 
 def _state(path: Path, environ: Mapping[str, str]) -> ProfileState:
+    state = ProfileState(path.stem, path=str(path))
     try:
         profile = _read(path)
-    except UsageError as problem:
-        return ProfileState(path.stem, path=str(path), problem=str(problem))
-    hosts = [(f"*.{p.host}" if p.any_below else p.host) for login in profile.logins for p in login.hosts]
-    if profile.s3 is not None and (endpoint := profile.s3.get("endpoint_url")):
-        hosts.append(host_of(str(endpoint)))
-    named = tuple(dict.fromkeys(hosts))
-    state = ProfileState(profile.name, profile.about, named, needs=missing(profile), path=str(path))
-    try:
+        hosts = [(f"*.{p.host}" if p.any_below else p.host) for login in profile.logins for p in login.hosts]
+        if profile.s3 is not None and (endpoint := profile.s3.endpoint_url):
+            hosts.append(host_of(endpoint))
+        named = tuple(dict.fromkeys(hosts))
+        state = replace(state, about=profile.about, hosts=named, needs=missing(profile))
         filled(profile, environ)
     except CredentialsError:
         return state
@@ -309,12 +314,12 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
     if profile is None:
         known = ", ".join(profile_names(variables))
         raise UsageError(f"There is no credential profile {name}; there are: {known}.")
-    unset = (None, False, (), "auto")
+    unset, read = (None, False, (), "auto"), profile.s3 or S3Options()
     s3: dict[str, Any] = {
-        name: value for name, value in (profile.s3 or {}).items() if getattr(options.s3, name) in unset
+        name: getattr(read, name) for name in _S3_FIELDS if getattr(options.s3, name) in unset
     }
-    if profile.s3_keys and all(map(variables.get, variables_in(*profile.s3_keys))):
-        s3["keys"] = tuple(Secret(replaced(text, variables)) for text in profile.s3_keys)
+    if read.keys is not None and all(map(variables.get, profile.s3_variables)):
+        s3["keys"] = tuple(Secret(replaced(key.reveal(), variables)) for key in read.keys)
     return attrs.evolve(
         options,
         filled_profile=filled(profile, variables),

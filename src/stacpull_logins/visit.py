@@ -38,7 +38,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.client import next_hop
 from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
-from stacpull.redact import Secret
+from stacpull.redact import Secret, Secrets
 from stacpull_logins.logins import HostPattern, HostPatterns, LoginTransport, UserPassword, login_key
 from stacpull_logins.tokens import FailureMemory
 
@@ -85,7 +85,8 @@ class Cookies:
     leads to a new login.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
         self._jars = defaultdict[tuple[str, int | None], CookieJar](
             lambda: CookieJar(unsafe=True, quote_cookie=False)  # hosts may be addresses
         )
@@ -94,8 +95,8 @@ class Cookies:
         found = self._jar(url).filter_cookies(URL(url)).values()
         return "; ".join(f"{one.key}={one.coded_value}" for one in found)
 
-    def note(self, url: str, headers: Mapping[str, str]) -> list[Secret]:
-        """Store the cookies set by the response at `url`. Return the new values."""
+    def note(self, url: str, headers: Mapping[str, str]) -> None:
+        """Store the cookies set by the response at `url`. New values are secrets."""
         fields = [value for name, value in headers.items() if name.lower() == "set-cookie"]
         each = [_DOMAIN.sub(_narrow, one) for field in fields for one in _SEPARATE.split(field)]
         jar = self._jar(url)
@@ -104,7 +105,8 @@ class Cookies:
             jar.clear()
         before = {cookie.value for cookie in jar}
         jar.update_cookies_from_headers(usable, URL(url))
-        return [Secret(value) for value in {cookie.value for cookie in jar} - before if value]
+        new = {cookie.value for cookie in jar} - before
+        self._secrets.learn(*(Secret(value) for value in new if value))
 
     def forget(self, url: str) -> None:
         host = origin_of(url).host
@@ -143,7 +145,7 @@ class VisitLogin(LoginTransport):
         super().__init__(logins)
         self._visit = visit
         self._names = " and ".join(names)
-        self._cookies = Cookies()
+        self._cookies = Cookies(logins.secrets)
         self._sessions = defaultdict[str, _HostSession](
             lambda: _HostSession(FailureMemory(logins.clock, TransferError))
         )
@@ -201,7 +203,7 @@ class VisitLogin(LoginTransport):
     async def _go(self, url: str, refusal: BufferedResponse) -> None:
         """Follow the redirects from `refusal` back to `url` or to a page of its host."""
         self._cookies.forget(url)
-        self._note(url, refusal.headers)  # many hosts set a cookie here and expect it back
+        self._cookies.note(url, refusal.headers)  # many hosts set a cookie here and expect it back
         hops = [url]
         target = refusal.headers.get("Location")
         while target is not None and target != url:
@@ -226,7 +228,7 @@ class VisitLogin(LoginTransport):
             request = request._replace(headers={**request.headers, **word})
         try:
             async with logins.client.open(request, accept=_ANSWERS, count_refusal=False) as response:
-                self._note(url, response.headers)
+                self._cookies.note(url, response.headers)
                 if response.status in REDIRECTS:
                     return response.headers.get("Location") or ""
         except TransferError as error:
@@ -239,6 +241,3 @@ class VisitLogin(LoginTransport):
             page = f"{host_of(url)} answers with a page: log in there and approve the application."
             raise CredentialsError(f"{page} Check {self._names}.")
         return None
-
-    def _note(self, url: str, headers: Mapping[str, str]) -> None:
-        self.logins.secrets.learn(*self._cookies.note(url, headers))

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.config.credentials import variables_in
 from stacpull.errors import UsageError
 from stacpull_logins.logins import HostPattern, keys_of, kind_class, kind_names
 from stacpull_logins.profiles import Profile, find_profile, profile_names
@@ -120,7 +119,7 @@ NO_HOSTS = ("", "*", "a.*.org", "h?x", "ftp://h", "user@h", "https://", "*h.org"
         (TOKEN.replace("bearer", "baerer"), "line 2, kind: must be one of"),
         ('[login.x]\nkind = "bearer"\ntoken = "${T}"\n', "x: a login needs the keys kind and hosts"),
         (LOGIN + 'kind = "basic"\nuser = "${U}"\n', "x: has user and password, or neither"),
-        (LOGIN + 'kind = "query"\nname = "n"\n', "x: a login of the kind query needs the key value"),
+        (LOGIN + 'kind = "query"\nname = "n"\n', "x: needs the key value"),
         (TOKEN + "tokne = 'x'\n", "line 5, tokne: there is no such key; did you mean token"),
         (TOKEN.replace('"h.example"', '"*.org"'), r"line 3, hosts: must be like .* not '\*.org'"),
         (TOKEN.replace('["h.example"]', "[]"), "hosts: must be a list of texts, like"),
@@ -184,5 +183,5 @@ def test_the_documentation_lists_every_kind_key_and_shipped_profile() -> None:
         assert all(f"`{key}`" in rows[name] for key in keys_of(kind_class(name))), name
     for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}).values():
         needed = [name for login in profile.logins for name in login.variables]
-        needed += variables_in(*profile.s3_keys)
+        needed += profile.s3_variables
         assert all(f"`{name}`" in rows[profile.name] for name in needed), profile.name

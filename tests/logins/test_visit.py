@@ -240,7 +240,7 @@ def running() -> Iterator[None]:
     ],
 )
 def test_a_cookie_is_sent_back_to_its_host(running: None, fields: list[str], sent: str) -> None:
-    cookies = Cookies()
+    cookies = Cookies(Secrets())
     cookies.note(HOST, CIMultiDict([("set-cookie", field) for field in fields]))
     assert cookies.field(HOST) == sent
 
@@ -264,7 +264,7 @@ ASF = "https://auth.asf.example.edu"
     ],
 )
 def test_a_domain_extends_a_cookie_to_subdomains(running: None, domain: str, url: str, sent: bool) -> None:
-    cookies = Cookies()
+    cookies = Cookies(Secrets())
     cookies.note(ASF, {"Set-Cookie": f"urs=planted; Path=/; Domain={domain}; Secure"})
     assert (cookies.field(url) == "urs=planted") is sent
     cookies.forget(url)
