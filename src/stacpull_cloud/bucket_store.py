@@ -90,10 +90,10 @@ class BucketFiles:
         return None if found is None else found.modified.timestamp()
 
     def names(self, directory: str) -> list[str]:
-        files, inner = self.objects.directory(directory)
-        if directory and not (files or inner):
+        names = self.objects.names(directory)
+        if directory and not names:
             raise FileNotFoundError(errno.ENOENT, "there are no such objects", directory)
-        return [*files, *inner]
+        return names
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
         for page in self.objects.pages():
@@ -141,22 +141,21 @@ class BucketStore(BucketFiles):
         is_odd = not NO_NAMES.isdisjoint([file.name, *path.split("/")]) or "/" in file.name or "\0" in path
         if is_odd or len(key.encode("utf-8", "surrogatepass")) > _LONGEST_KEY:
             return Failure(FailureKind.NAME, f"{path!r} cannot be the name of an object.")
-        known = Checksum("sha256", b"") if file.digest is None else recorded(file.digest)
+        algorithm = "sha256" if file.digest is None else recorded(file.digest).algorithm
         with destination_errors(self.staged.work):
-            state = self.staged.state_of(file.part, algorithm=None if known.digest else known.algorithm)
-            digest, identity = known.digest or state.digest or b"", self.staged.part_identity(file.part)
-            attributes = {
-                DIGEST + known.algorithm: digest.hex(),
-                _PART: str(identity[0] if identity else 0),
-            }
+            identity = self.staged.part_identity(file.part)
+            attributes = {_PART: str(identity[0] if identity else 0)}
+            if file.digest is not None:
+                attributes[DIGEST + algorithm] = file.digest.hex()
             self._lease.check()
             is_stored = self.objects.put(
                 path, self.staged.path / file.part, attributes, create=not file.may_replace
             )
-        if not is_stored:
-            there = self.objects.find(path)
-            if there is None or (there.size, _stated(there, known.algorithm)) != (state.size, digest):
-                return foreign_file(path)
+            if not is_stored:
+                there, sent = self.objects.find(path), self.staged.state_of(file.part, algorithm=algorithm)
+                is_own = there is not None and _PART in there.attributes
+                if not is_own or self.state_of(path, algorithm=algorithm) != sent:
+                    return foreign_file(path)
         self.staged.drop_part(file.part)
         return None
 
@@ -185,9 +184,6 @@ class _ObjectFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._found.size}[whence]
         self._at = max(0, origin + offset)
-        return self._at
-
-    def tell(self) -> int:
         return self._at
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # any writable buffer

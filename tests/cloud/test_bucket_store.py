@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from tests.store.store_contract import Reopen, StoreContract
 
 from stacpull.models import BucketLocation
-from stacpull.store.protocol import Store
+from stacpull.store.protocol import Placement, Store
 from stacpull_cloud.bucket_store import BucketStore
 
 
@@ -28,3 +29,19 @@ class TestBucketStore(StoreContract):
         yield reopen
         for one in opened[1:]:  # the fixture `store` closes the first one
             one.close()
+
+    @pytest.mark.parametrize("digest", [hashlib.sha256(b"abc").digest(), None])
+    def test_the_same_content_is_placed_twice_but_no_object_of_others_is_taken(
+        self, store: BucketStore, digest: bytes | None
+    ) -> None:
+        """The response to an upload may be lost: the repeated upload finds the object."""
+
+        def fails(name: str, body: bytes) -> bool:
+            store.staged.write_part("1.0.3.whole", body)
+            part = Placement("1.0.3.whole", "c", name, may_replace=False, digest=digest)
+            return store.place([part])[0] is not None
+
+        assert [fails("a", b"abc"), fails("a", b"abc")] == [False, False]
+        store.objects.put("c/foreign", b"abc", {}, create=True)
+        store.objects.put("c/longer", b"abcd", {}, create=True)
+        assert [fails("foreign", b"abc"), fails("longer", b"abc")] == [True, True]

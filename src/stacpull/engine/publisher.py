@@ -241,7 +241,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
             raise DestinationError(foreign_file_sentence(path))
         meta.claim_file(self.db, path)
         self._sync([part])
-        (failure,) = self.store.place([Placement(part, directory, name, may_replace=True)])
+        (failure,) = self.store.place([Placement(part, directory, name, may_replace=True, digest=sha256)])
         if failure is not None:
             self.store.staged.drop_part(part)
             raise DestinationError(failure.message)
