@@ -37,13 +37,6 @@ _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 _MOST_OBJECTS = 100_000  # the most objects of one prefix, because all of them are planned at once
 _LISTING = 64 << 20
-_STATUSES: dict[type[Exception], int] = {
-    FileNotFoundError: 404,
-    exceptions.NotModifiedError: 304,
-    exceptions.PreconditionError: 412,
-    exceptions.PermissionDeniedError: 403,
-    exceptions.UnauthenticatedError: 401,
-}
 
 
 class Clouds(NamedTuple):
@@ -89,14 +82,12 @@ class CloudTransport:
             options: Any = _options(request)
             found = await asyncio.to_thread(lambda: obstore.get(store, key, options=options))
         except (OSError, exceptions.BaseError) as error:
-            stated = [status for kind, status in _STATUSES.items() if isinstance(error, kind)]
-            status = next(iter([*stated, *map(int, STATUS.findall(str(error)))]), None)
-            if status is None:
-                why = self._secrets.scrub(str(error).partition("\n")[0][:300])
-                message = f"{origin_text(request.url)} cannot be read: {why}"
-                failure = Failure(FailureKind.NETWORK, message, host=place.bucket, retryable=True)
-                raise TransferError(failure) from error
-            return BufferedResponse(request.url, status, {}, b"")
+            if (status := STATUS.search(str(error))) is not None:
+                return BufferedResponse(request.url, int(status[1]), {}, b"")
+            why = self._secrets.scrub(str(error).partition("\n")[0][:300])
+            message = f"{origin_text(request.url)} cannot be read: {why}"
+            failure = Failure(FailureKind.NETWORK, message, host=place.bucket, retryable=True)
+            raise TransferError(failure) from error
         return _CloudResponse(request, found)
 
     async def close(self) -> None:

@@ -51,7 +51,8 @@ _MEDIUM, _MEDIUM_AT_ONCE, _LONG_AT_ONCE = 1 << 20, 8, 2
 _MOST_PARTS = 9_000  # S3 and GCS allow 10,000
 _SHORTEST_PART = 8 << 20
 _FIRST_ERROR = 300
-STATUS = re.compile(r"\b(?:status|Status)[^0-9]{0,12}([45][0-9]{2})\b")
+STATUS = re.compile(r"\bstatus code: (304|[45][0-9]{2})\b")
+"""What obstore's errors say of a response that is not a success."""
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
 _REFUSED_KEYS = re.compile("Authent|Authoriz|Token|AccessKeyId|Signature|InvalidSecurity")
 """Codes of errors for which the keys are to blame, not what they allow."""
