@@ -14,7 +14,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -151,14 +151,13 @@ class Objects:
             if new:
                 yield [self._found(one) for one in new if not one["path"].endswith("/")]
 
-    def directory(self, directory: str) -> tuple[list[str], list[str]]:
+    def names(self, directory: str) -> list[str]:
         prefix = self.key(directory + "/" if directory else "")
         listed: Any = self._send(
             "list", directory, lambda store: obstore.list_with_delimiter(store, prefix or None)
         )
-        names = [str(entry["path"])[len(prefix) :] for entry in listed["objects"]]
-        inner = [str(one)[len(prefix) :].rstrip("/") for one in listed["common_prefixes"]]
-        return [name for name in names if name], inner
+        paths = [*(one["path"] for one in listed["objects"]), *listed["common_prefixes"]]
+        return [name for path in paths if (name := path[len(prefix) :].rstrip("/"))]
 
     # --- writing -----------------------------------------------------------------------------------------
 
@@ -406,31 +405,29 @@ class Service:
         """Abort what a killed run left on S3: the parts of an upload stay, and cost money."""
         if self._location.scheme == "s3":
             with suppress(Exception):  # the keys may not allow it; a rule of the bucket removes them later
-                awaited_apart(self._abort_uploads(prefix))
+                self._abort_uploads(prefix)
 
-    async def _abort_uploads(self, prefix: str) -> None:
-        import aioboto3  # noqa: PLC0415 - 0.3 s, only after a kill
-        from aiobotocore.config import AioConfig  # noqa: PLC0415 - see above
+    def _abort_uploads(self, prefix: str) -> None:
+        from botocore.config import Config  # noqa: PLC0415 - 0.2 s, only after a kill
+        from botocore.session import Session  # noqa: PLC0415 - see above
 
         location, keys = self._location, self._keys()
-        session = aioboto3.Session(
-            keys.access_key, keys.secret_key, keys.token, location.region or DEFAULT_REGION
-        )
-        how = AioConfig(
+        session = Session()
+        session.set_credentials(keys.access_key, keys.secret_key, keys.token)
+        how = Config(
             s3={"addressing_style": "path"},  # as `_s3`
             connect_timeout=_CONNECT.total_seconds(),
             read_timeout=_SILENT.total_seconds(),
             retries={"total_max_attempts": 1},
         )
-        async with session.client(
-            "s3", endpoint_url=location.endpoint_url, verify=location.ca_bundle, config=how
-        ) as s3:
+        region = location.region or DEFAULT_REGION
+        s3 = session.create_client(
+            "s3", region, endpoint_url=location.endpoint_url, verify=location.ca_bundle, config=how
+        )
+        with closing(s3):
             pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=location.bucket, Prefix=prefix)
-            async for page in pages:
-                for one in page.get("Uploads", ()):
-                    await s3.abort_multipart_upload(
-                        Bucket=location.bucket, Key=one["Key"], UploadId=one["UploadId"]
-                    )
+            for one in (upload for page in pages for upload in page.get("Uploads", ())):
+                s3.abort_multipart_upload(Bucket=location.bucket, Key=one["Key"], UploadId=one["UploadId"])
 
     # --- Google Cloud Storage ----------------------------------------------------------------------------
 
