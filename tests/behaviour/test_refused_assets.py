@@ -1,4 +1,4 @@
-"""A host that serves the items of a mirror, but refuses all their assets."""
+"""A host that serves the items of a mirror, but refuses all their assets, or asks to wait for long."""
 
 from __future__ import annotations
 
@@ -40,3 +40,22 @@ def test_items_that_can_be_read_again_do_not_hide_that_all_assets_are_refused(
         assert "50 requests in a row" in ran.err
         host.refuses = False
         assert run(["resume", str(tmp_path / "m"), *allowed], environment()).report["assets_done"] == 70
+
+
+def test_a_host_that_asks_to_wait_for_an_hour_ends_the_run_at_once(tmp_path: Path) -> None:
+    """Also if the documents that are read at the end come from this host."""
+
+    class Busy(WireServer):
+        def _turn(self, request: ReceivedRequest) -> Answer:
+            if request.target.startswith("/a/"):
+                return Answer(429, b"", {"Retry-After": "3600"})
+            links = [{"rel": "items", "href": self.url("/collections/c/items")}]
+            page = {"type": "FeatureCollection", "features": [feature("i", {"data": self.url("/a/i")})]}
+            collection = {"type": "Collection", "id": "c", "links": links}
+            return Answer(200, json.dumps(page if "/items" in request.target else collection).encode())
+
+    with Busy({}) as host:
+        command = ["mirror", host.url("/collections/c"), str(tmp_path / "m"), "--json"]
+        ran = run(command, environment(), timeout=20)
+    assert (ran.code, ran.report["assets_pending"]) == (4, 1), ran.err
+    assert "asks to wait for 60 minutes: resume after" in ran.err

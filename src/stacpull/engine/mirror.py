@@ -285,7 +285,10 @@ class MirrorRun:
                     await store.outcomes.flush()
                     if not self._broken.done():
                         await store.call("complete_items")
-                        await self._write_catalogs()
+                        try:
+                            await store.call("write_catalogs")
+                        except InterruptedRunError:
+                            self._cut_short = True
             finally:
                 try:
                     await store.call("finish")
@@ -293,22 +296,6 @@ class MirrorRun:
                     self._break(error)
             if self._broken.done():
                 raise self._broken.result()
-
-    async def _write_catalogs(self) -> None:
-        """Write the catalogs. After a walk, read the documents of its collections first: they also change."""
-        try:
-            if self.spec.kind == "mirror" and not self._stop.is_set():
-                for name in await self.store.call("collections_to_read", returns=list[str]):
-                    with suppress(SourceError, CredentialsError, UsageError):
-                        document = await unless_stopped(partial(self._source.collection, name), self._stop)
-                        kept = clean_document(document, self.network.secrets)
-                        await self.store.call("keep_collection", name, kept)
-        except InterruptedRunError:
-            self._cut_short = True
-        try:
-            await self.store.call("write_catalogs")
-        except InterruptedRunError:
-            self._cut_short = True
 
     async def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
         return await self.store.call("reserve_uploads", arrivals, returns=list[Arrival])
@@ -346,6 +333,16 @@ class MirrorRun:
             await store.call("publish_all")
             pruning = Pruning(self._walk.task, self._run, store, stop)
             await pruning.run(self._walk.summary, remove=options.prune == "remove")
+        if self.spec.kind == "mirror" and not stop.is_set():
+            await self._read_collections()
+
+    async def _read_collections(self) -> None:
+        """Read the documents of the collections that were walked: they also change."""
+        for name in await self.store.call("collections_to_read", returns=list[str]):
+            with suppress(SourceError, CredentialsError, UsageError):
+                document = await unless_stopped(partial(self._source.collection, name), self._stop)
+                kept = clean_document(document, self.network.secrets)
+                await self.store.call("keep_collection", name, kept)
 
     # --- progress and report -----------------------------------------------------------------------------
 
