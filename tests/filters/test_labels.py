@@ -104,6 +104,7 @@ def item(classes):
         ([item([3, None, {}, [{"classes": None}]])], None, {"labels": ("3",)}),
         ([], collection(**{"label:classes": [[{"name": "x", "classes": ["a"]}]]}), {"x": ("a",)}),
         ([], collection(labels=["a", "b"]), {"labels": ("a", "b")}),
+        ([], {"id": "c", "label:classes": [{"name": "x", "classes": ["a"]}]}, {"x": ("a",)}),
         (
             [item([{"name": "x", "classes": ["b"]}])],
             collection(**{"label:classes": [{"name": "x", "classes": ["a"]}]}),

@@ -141,11 +141,12 @@ _FLAGS: Final = frozenset({"cloud_and_shadow", "seasonal_snow"})
 def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tuple[str, ...]]:
     """Return the class lists of a collection and its items: class names by the name of the list.
 
-    They are in `label:classes` of items and summaries, and `labels` of summaries, in the form of the label
-    extension (a list of `{name, classes}`) or of MLHub (one such object, a list in a list, or names).
+    They are in `label:classes` of items, collection and summaries, and `labels` of summaries, as in the label
+    extension (a list of `{name, classes}`) or at MLHub (one such object, a list in a list, or names).
     """
-    summaries = object_or_empty((collection or {}).get("summaries"))
-    stated = [summaries.get("label:classes"), summaries.get("labels")]
+    document = collection or {}
+    summaries = object_or_empty(document.get("summaries"))
+    stated = [document.get("label:classes"), summaries.get("label:classes"), summaries.get("labels")]
     stated += [object_or_empty(item.get("properties")).get("label:classes") for item in items]
     found: dict[str, dict[str, None]] = {}
     for member in (member for value in stated for member in _members(value)):
