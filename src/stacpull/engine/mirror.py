@@ -333,16 +333,11 @@ class MirrorRun:
             await store.call("publish_all")
             pruning = Pruning(self._walk.task, self._run, store, stop)
             await pruning.run(self._walk.summary, remove=options.prune == "remove")
-        if self.spec.kind == "mirror" and not stop.is_set():
-            await self._read_collections()
-
-    async def _read_collections(self) -> None:
-        """Read the documents of the collections that were walked: they also change."""
-        for name in await self.store.call("collections_to_read", returns=list[str]):
-            with suppress(SourceError, CredentialsError, UsageError):
-                document = await unless_stopped(partial(self._source.collection, name), self._stop)
-                kept = clean_document(document, self.network.secrets)
-                await self.store.call("keep_collection", name, kept)
+        if self.spec.kind == "mirror" and not stop.is_set():  # the documents of collections also change
+            for name in await store.call("collections_to_read", returns=list[str]):
+                with suppress(SourceError, CredentialsError, UsageError):
+                    document = await unless_stopped(partial(self._source.collection, name), stop)
+                    await store.call("keep_collection", name, clean_document(document, network.secrets))
 
     # --- progress and report -----------------------------------------------------------------------------
 

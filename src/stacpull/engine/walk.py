@@ -189,6 +189,7 @@ class WalkSummary(msgspec.Struct):
     left_out: Counter[str] = msgspec.field(default_factory=Counter)
     """How many items of this process were left out, by reason."""
     excluded: set[str] = set()  # keys of assets that the filters left out: those of the first items
+    unverifiable: int = 0  # assets whose `file:checksum` is of no kind that can be computed
 
 
 class Sample:
@@ -286,6 +287,8 @@ class Walk:
             for start in range(0, len(drawn), ITEMS_AT_ONCE):
                 some = [pickle.loads(one[-1]) for one in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
                 await record.add_batch(await self._planned(some))
+        if number := summary.unverifiable:
+            self._on_event(Notice("info", f"{number:,} checksums cannot be verified: their kind is unknown."))
         end = WalkUpdate(None, True, total, summary.cut_short, counts_unseen=is_to_its_end)
         await record.add_batch(PlanBatch(reached=end))
         is_whole = is_whole and not self._is_enough() and summary.cut_short is None
@@ -487,6 +490,9 @@ class Walk:
         )
         if len(self.summary.excluded) < _MOST_KEYS:
             self.summary.excluded.update(planned.excluded)
+        stated = object_or_empty(item.get("assets"))
+        for one in planned.assets:
+            self.summary.unverifiable += one.checksum is None and "file:checksum" in stated.get(one.key, ())
         return planned
 
 

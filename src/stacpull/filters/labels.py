@@ -144,9 +144,8 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
     They are in `label:classes` of items, collection and summaries, and `labels` of summaries, as in the label
     extension (a list of `{name, classes}`) or at MLHub (one such object, a list in a list, or names).
     """
-    document = collection or {}
-    summaries = object_or_empty(document.get("summaries"))
-    stated = [document.get("label:classes"), summaries.get("label:classes"), summaries.get("labels")]
+    summaries = object_or_empty((collection or {}).get("summaries"))
+    stated = [(collection or {}).get("label:classes"), *map(summaries.get, ("label:classes", "labels"))]
     stated += [object_or_empty(item.get("properties")).get("label:classes") for item in items]
     found: dict[str, dict[str, None]] = {}
     for member in (member for value in stated for member in _members(value)):
