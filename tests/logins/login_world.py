@@ -13,7 +13,13 @@ from stacpull.net.gate import Gates
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Request
 from stacpull.redact import Secrets
-from stacpull_logins.logins import FilledProfile, Logins
+from stacpull_logins.logins import FilledProfile, HostLogin, HostPattern, LoginKind, Logins
+
+
+def profile_of(kind: LoginKind, *urls: str, sources: tuple[str, ...] = ()) -> FilledProfile:
+    """Return a profile with one login, to the hosts of `urls`."""
+    hosts = tuple(HostPattern.read(url) for url in urls)
+    return FilledProfile("p", (HostLogin("p.toml, line 1, x", hosts, kind, sources),))
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from tests.logins.login_world import client_for, get
+from tests.logins.login_world import client_for, get, profile_of
 from tests.logins.services import DATA, PlanetApi, json_answer
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
@@ -16,7 +16,6 @@ from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret
 from stacpull_logins.activation import Activation
-from stacpull_logins.logins import FilledProfile, HostLogin, HostPattern
 
 
 @dataclass
@@ -36,9 +35,8 @@ async def world(looks: int = 3) -> AsyncIterator[World]:
     clock = VirtualClock()
     async with WireServer({"/file": [Answer(body=DATA)]}) as files, PlanetApi(looks=looks) as api:
         api.files = files.url("/file")
-        means = Activation(path="/data/v1/assets/", user=Secret(api.key), every=10, patience=1800)
-        profile = FilledProfile("planet", (HostLogin("a", (HostPattern.read(api.url("")),), means),))
-        async with client_for(profile, clock) as client:
+        kind = Activation(path="/data/v1/assets/", user=Secret(api.key), every=10, patience=1800)
+        async with client_for(profile_of(kind, api.url("")), clock) as client:
             yield World(clock, api, files, client)
 
 

@@ -31,8 +31,8 @@ def basic(user: str, password: str) -> Secret:
 
 def test_logins_of_the_shipped_profiles(tmp_path: Path) -> None:
     (netrc := tmp_path / "netrc").write_text("machine urs.earthdata.nasa.gov login u password p\n")
-    pc = provider_of("planetary-computer").logins
-    assert [type(one.kind) for one in pc] == [SasTokens]
+    (unkeyed,) = provider_of("planetary-computer").logins
+    assert type(unkeyed.kind) is SasTokens
     keyed = provider_of("planetary-computer", PC_SDK_SUBSCRIPTION_KEY="abc").logins[0].kind
     assert isinstance(keyed, SasTokens)
     assert keyed.key == Secret("abc")
@@ -42,15 +42,11 @@ def test_logins_of_the_shipped_profiles(tmp_path: Path) -> None:
     assert cdse.kind.secrets == [Secret("p")]
     token = provider_of("earthdata", EARTHDATA_TOKEN="t").logins
     assert [one.kind for one in token] == [BearerToken(Secret("t"))]
-    word = provider_of("earthdata", EARTHDATA_USERNAME="u", EARTHDATA_PASSWORD="q").logins
-    assert [one.kind.headers["Authorization"] for one in word if isinstance(one.kind, Visit)] == [
-        basic("u", "q")
-    ]
-    file = provider_of("earthdata", NETRC=str(netrc)).logins
-    assert [one.kind.headers["Authorization"] for one in file if isinstance(one.kind, Visit)] == [
-        basic("u", "p")
-    ]
-    assert file[0].sources == (str(netrc),)
+    (account,) = provider_of("earthdata", EARTHDATA_USERNAME="u", EARTHDATA_PASSWORD="q").logins
+    assert (type(account.kind), account.kind.headers) == (Visit, {"Authorization": basic("u", "q")})
+    (entry,) = provider_of("earthdata", NETRC=str(netrc)).logins
+    assert (type(entry.kind), entry.kind.headers) == (Visit, {"Authorization": basic("u", "p")})
+    assert entry.sources == (str(netrc),)
     (planet,) = provider_of("planet", PL_API_KEY="k").logins
     assert planet.kind == Activation(path="/data/v1/assets/", user=Secret("k"), every=10, patience=1800)
     assert Secret("k") in planet.kind.secrets  # without a password, the user is the secret

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from tests.logins.login_world import client_for, get
+from tests.logins.login_world import client_for, get, profile_of
 from tests.logins.services import DATA, Downloads, Identity
 from tests.net.memory import Answer
 from tests.virtual_clock import VirtualClock
@@ -16,7 +16,6 @@ from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
-from stacpull_logins.logins import FilledProfile, HostLogin, HostPattern
 from stacpull_logins.tokens import TokenGrant
 
 
@@ -37,11 +36,11 @@ class World:
 async def world(*, client_secret: bool = False) -> AsyncIterator[World]:
     clock, identity, secrets = VirtualClock(), Identity(), Secrets()
     async with identity, Downloads(identity) as downloads:
-        who = {"user": Secret(identity.user), "password": Secret(identity.password)}
-        who = {"client_secret": Secret(identity.password)} if client_secret else who
-        grant = TokenGrant(identity.url("/token"), Secret("cdse-public"), **who)
-        hosts = (HostPattern.read(downloads.url("")),)
-        profile = FilledProfile("cdse", (HostLogin("t", hosts, grant, ("CDSE_PASSWORD",)),))
+        password = Secret(identity.password)
+        account = {"user": Secret(identity.user), "password": password}
+        keys = {"client_secret": password} if client_secret else account
+        kind = TokenGrant(identity.url("/token"), Secret("cdse-public"), **keys)
+        profile = profile_of(kind, downloads.url(""), sources=("CDSE_PASSWORD",))
         async with client_for(profile, clock, secrets) as client:
             yield World(clock, identity, downloads, client, secrets)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.logins.login_world import client_for, get
+from tests.logins.login_world import client_for, get, profile_of
 from tests.net.conformance import Routes, TransportContract, World
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
@@ -23,7 +23,6 @@ from stacpull.redact import Secret, Secrets
 from stacpull_logins.logins import (
     BearerToken,
     FilledProfile,
-    HostLogin,
     HostPattern,
     LoginKind,
     Logins,
@@ -53,8 +52,8 @@ async def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:
         WireServer({"/x": [Answer(body=b"x")]}) as own,
         WireServer({"/x": [Answer(body=b"x")]}) as other,
     ):
-        login = HostLogin("own", (HostPattern.read(own.url("")),), BearerToken(Secret("planted")))
-        async with client_for(FilledProfile("p", (login,)), VirtualClock()) as client:
+        profile = profile_of(BearerToken(Secret("planted")), own.url(""))
+        async with client_for(profile, VirtualClock()) as client:
             assert await get(client, own.url("/x")) == await get(client, other.url("/x")) == b"x"
             assert type(client.host(own.url("/x")).transport) is LoginTransport
             assert type(client.host(other.url("/x")).transport) is WebTransport
@@ -95,13 +94,12 @@ def test_notations_of_another_host_are_not_equal(url: str, pattern: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("means", "sent"),
+    ("kind", "sent"),
     [(BearerToken(Secret("planted")), "Bearer planted"), (QueryParameter("key", Secret("planted")), "Basic")],
 )
-async def test_a_login_replaces_the_password_of_an_href(means: LoginKind, sent: str) -> None:
+async def test_a_login_replaces_the_password_of_an_href(kind: LoginKind, sent: str) -> None:
     async with WireServer({"/x?key=planted": [Answer(body=b"x")], "/x": [Answer(body=b"x")]}) as own:
-        login = HostLogin("own", (HostPattern.read(own.url("")),), means)
-        async with client_for(FilledProfile("p", (login,)), VirtualClock()) as client:
+        async with client_for(profile_of(kind, own.url("")), VirtualClock()) as client:
             url = own.url("/x").replace("//", "//me:planted-word@")
             assert await get(client, url) == b"x"
         assert own.requests[0].headers["authorization"].startswith(sent)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from tests.logins.login_world import client_for, get
+from tests.logins.login_world import client_for, get, profile_of
 from tests.logins.services import DATA, Blobs, Signing, json_answer
 from tests.net.memory import Answer
 from tests.virtual_clock import VirtualClock
@@ -17,7 +17,6 @@ from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
-from stacpull_logins.logins import FilledProfile, HostLogin, HostPattern
 from stacpull_logins.tokens import SasTokens, signed_url
 
 TOKEN = "se=2024&sp=rl&sv=2021&sr=c&sig=abc%3D"
@@ -51,10 +50,8 @@ class World:
 async def world() -> AsyncIterator[World]:
     clock = VirtualClock()
     async with Signing(clock) as signing, Blobs(signing) as blobs:
-        tokens = SasTokens(signing.url("/api/sas/v1/token/{account}/{container}"))
-        hosts = (HostPattern.read(blobs.url("")),)
-        profile = FilledProfile("pc", (HostLogin("s", hosts, tokens, ("PC_KEY",)),))
-        async with client_for(profile, clock) as client:
+        kind = SasTokens(signing.url("/api/sas/v1/token/{account}/{container}"))
+        async with client_for(profile_of(kind, blobs.url(""), sources=("PC_KEY",)), clock) as client:
             yield World(clock, signing, blobs, client)
 
 

@@ -10,7 +10,7 @@ from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull_logins.tokens import PASSING, CachedToken, TimedToken
 
 
-class Service:
+class SlowService:
     """Issues consecutive numbers and takes a second for each."""
 
     def __init__(self, clock: VirtualClock, seconds: float = math.inf) -> None:
@@ -42,14 +42,14 @@ class Service:
 )
 async def test_a_token_is_used_until_shortly_before_it_expires(life: float, used: float) -> None:
     clock = VirtualClock()
-    service = Service(clock, life)
-    lease = CachedToken(service.fetch, clock)
-    assert await lease.current() == 1
+    service = SlowService(clock, life)
+    cached = CachedToken(service.fetch, clock)
+    assert await cached.current() == 1
     clock.now = used - 0.5
-    assert await lease.current() == 1
+    assert await cached.current() == 1
     if math.isfinite(life):
         clock.now = used + 0.5
-        assert await lease.current() == 2
+        assert await cached.current() == 2
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ async def test_a_failure_is_raised_in_all_waiting_tasks_and_remembered(
     error: StacpullError, after: float, requests: int
 ) -> None:
     clock = VirtualClock()
-    service = Service(clock)
+    service = SlowService(clock)
     service.error = error
-    lease = CachedToken(service.fetch, clock)
-    found = await asyncio.gather(*(lease.current() for _ in range(20)), return_exceptions=True)
+    cached = CachedToken(service.fetch, clock)
+    found = await asyncio.gather(*(cached.current() for _ in range(20)), return_exceptions=True)
     assert [(type(one), str(one)) for one in found] == [(type(error), str(error))] * 20
     clock.now += after
     with pytest.raises(type(error), match=str(error)):
-        await lease.instead_of(7)
+        await cached.instead_of(7)
     assert service.requests == requests

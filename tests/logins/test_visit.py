@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
 from multidict import CIMultiDict
-from tests.logins.login_world import client_for, get
+from tests.logins.login_world import client_for, get, profile_of
 from tests.logins.services import DATA, DataCentre, Urs
 from tests.net.memory import Answer, Fault
 from tests.virtual_clock import VirtualClock
@@ -18,7 +18,7 @@ from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
-from stacpull_logins.logins import FilledProfile, HostLogin, HostPattern
+from stacpull_logins.logins import HostPattern
 from stacpull_logins.tokens import PASSING
 from stacpull_logins.visit import Cookies, Visit
 
@@ -42,11 +42,9 @@ async def world() -> AsyncIterator[World]:
     secrets = Secrets()
     clock, waits = VirtualClock(), list[str]()
     async with Urs() as urs, DataCentre(urs) as centre, DataCentre(urs) as second:
-        visit = Visit(
-            login_host=HostPattern.read(urs.url("")), user=Secret(urs.user), password=Secret(urs.password)
-        )
-        hosts = (HostPattern.read(centre.url("")), HostPattern.read(second.url("")))
-        profile = FilledProfile("earthdata", (HostLogin("v", hosts, visit, ("EARTHDATA_PASSWORD",)),))
+        account = {"user": Secret(urs.user), "password": Secret(urs.password)}
+        kind = Visit(login_host=HostPattern.read(urs.url("")), **account)
+        profile = profile_of(kind, centre.url(""), second.url(""), sources=("EARTHDATA_PASSWORD",))
         async with client_for(profile, clock, secrets, waits.append) as client:
             yield World(urs, centre, client, secrets, clock, second, waits)
 
@@ -210,16 +208,6 @@ async def test_the_password_is_sent_only_to_the_login_host() -> None:
 HOST = "https://a.example"
 
 
-@pytest.fixture
-def running() -> Iterator[None]:
-    """A jar of aiohttp belongs to a loop."""
-    loop = asyncio.new_event_loop()
-    asyncio._set_running_loop(loop)
-    yield
-    asyncio._set_running_loop(None)
-    loop.close()
-
-
 @pytest.mark.parametrize(
     ("fields", "sent"),
     [
@@ -239,7 +227,7 @@ def running() -> Iterator[None]:
         (["a=b\tc"], ""),
     ],
 )
-def test_a_cookie_is_sent_back_to_its_host(running: None, fields: list[str], sent: str) -> None:
+async def test_a_cookie_is_sent_back_to_its_host(fields: list[str], sent: str) -> None:
     cookies = Cookies(Secrets())
     cookies.note(HOST, CIMultiDict([("set-cookie", field) for field in fields]))
     assert cookies.field(HOST) == sent
@@ -263,7 +251,7 @@ ASF = "https://auth.asf.example.edu"
         ("other.edu", "https://other.edu/", False),  # does not include the host
     ],
 )
-def test_a_domain_extends_a_cookie_to_subdomains(running: None, domain: str, url: str, sent: bool) -> None:
+async def test_a_domain_extends_a_cookie_to_subdomains(domain: str, url: str, sent: bool) -> None:
     cookies = Cookies(Secrets())
     cookies.note(ASF, {"Set-Cookie": f"urs=planted; Path=/; Domain={domain}; Secure"})
     assert (cookies.field(url) == "urs=planted") is sent
