@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -227,9 +226,28 @@ def test_workers_upload_into_a_bucket_at_the_rate_of_their_links_together(tmp_pa
     """Each has an address of its own with a slow link."""
     with moto(tmp_path, checks_keys=False) as server:
         client(server.url, server.keys).create_bucket(Bucket="speed")
-        one, two = measure((1, 2), items=24, bytes_per_second=500e3, say=lambda _: None, bucket=server.url)
+        one, two = measure((1, 2), items=12, bytes_per_second=250e3, say=lambda _: None, bucket=server.url)
     assert (one.clients, two.clients) == (1, 2)
     assert two.rate > 1.5 * one.rate
+
+
+class AssetRequests:
+    """Counts the requests for assets that a replica answers at once."""
+
+    def __init__(self, replica: MlhubReplica) -> None:
+        self.now = self.most = 0
+        self._note = replica.note
+        replica.note = self._ends  # type: ignore[method-assign]
+        replica.inject(self._begins, Status(500))
+
+    def _begins(self, request: RequestInfo) -> bool:
+        self.now += request.server == "blob"
+        self.most = max(self.most, self.now)
+        return False
+
+    def _ends(self, record: Any) -> None:
+        self.now -= record.server == "blob"
+        self._note(record)
 
 
 # --- limits -------------------------------------------------------------------------------------------------
@@ -237,27 +255,11 @@ def test_workers_upload_into_a_bucket_at_the_rate_of_their_links_together(tmp_pa
 
 def test_all_workers_together_keep_to_the_limit_of_a_host(tmp_path, served, cluster):
     replica = served(latency_ms=20)
-    now = most = 0
-    note = replica.note
-
-    def begins(request: RequestInfo) -> bool:
-        nonlocal now, most
-        if request.server == "blob":
-            now += 1
-            most = max(most, now)
-        return False
-
-    def noted(record: Any) -> None:
-        nonlocal now
-        now -= record.server == "blob"
-        note(record)
-
-    replica.note = noted  # type: ignore[method-assign]
-    replica.inject(begins, Status(500))
+    requests = AssetRequests(replica)
     report = mirrored_by(cluster, replica, tmp_path / "m", per_host=4)
     assert report.exit_code == 0
-    assert now == 0  # else it was counted wrongly
-    assert 2 <= most <= 4
+    assert requests.now == 0  # else they were counted wrongly
+    assert 2 <= requests.most <= 4
 
 
 # --- workers that are refused -------------------------------------------------------------------------------
@@ -378,17 +380,17 @@ def test_killing_coordinator_or_scheduler_costs_only_transfers_in_flight(tmp_pat
     Without either, the run ends, and another cluster completes it.
     """
     replica, dest = served(items=40, latency_ms=SLOW_MS), tmp_path / "m"
-    bodies, env = Bodies(replica), environment(replica)
+    bodies, env, requests = Bodies(replica), environment(replica), AssetRequests(replica)
     with DaskProcesses(tmp_path / "dask", workers=1) as processes:
         arguments = mirror_of(replica.base_url, dest, "--dask", processes.address, "--per-host", "8")
         with Running(arguments, env) as process:
             assert transferring(processes, bodies)
             assert process.signal(signal.SIGKILL)
             assert wait_until(lambda: not workers_of(processes.workers[0].pid), 20)
-        time.sleep(0.3)  # the replica notes what it sent to those that are gone
+        assert wait_until(lambda: requests.now == 0, 20)  # those of the processes that are gone
         bodies.begin_life()
         with Running(arguments, env) as process:
-            assert transferring(processes, bodies)
+            assert transferring(processes, bodies, more=350)  # Dask ends the worker after 30 s
             processes.scheduler.send_signal(signal.SIGKILL)
             ran = process.ended(60)
         bodies.drain()
