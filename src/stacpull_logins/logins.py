@@ -3,7 +3,7 @@
     Client ─▶ LoginTransport ─▶ attach ─▶ transport ─▶ refused? ─▶ renew, resend
 
 Secrets are added below the client: hrefs are stored unsigned, and a redirect to another host starts without.
-A kind is a class here, or an entry point (`stacpull.logins`); its fields are its TOML keys (`arguments`).
+A kind is an entry point (`stacpull.logins`); its fields are its TOML keys (`arguments`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import attrs
 import msgspec
 from multidict import CIMultiDict
 
-from stacpull import arguments, entry_points
+from stacpull import arguments
 from stacpull.arguments import ReadArgument, field_name, named, text
 from stacpull.clock import Clock
 from stacpull.config.credentials import variables_in
@@ -37,7 +37,6 @@ from stacpull.system import expanded, usual_file
 from stacpull.urls import is_remote, is_web
 
 T = TypeVar("T")
-_GROUP = "stacpull.logins"
 _LEAST_LABELS = 2
 _NAME = re.compile(r"(?:[\w-]+\.)*[\w-]+|\[[0-9a-f:.]+\]")
 """A host name as in URLs, or an IPv6 address in brackets."""
@@ -265,23 +264,6 @@ class UserPassword(LoginKind):
         return {"Authorization": Secret("Basic " + base64.b64encode(pair.encode()).decode())}
 
 
-_KINDS: Mapping[str, type[LoginKind]] = {
-    "header": HeaderField,
-    "query": QueryParameter,
-    "bearer": BearerToken,
-    "basic": UserPassword,
-    "netrc": UserPassword,
-}
-
-
-def kind_names() -> list[str]:
-    return [*_KINDS, *entry_points.names(_GROUP)]
-
-
-def kind_class(name: str) -> type[LoginKind] | None:
-    return _KINDS.get(name) or entry_points.load(_GROUP, name)
-
-
 # --- profiles, and the logins of a run --------------------------------------------------------------------
 
 
@@ -315,9 +297,8 @@ class FilledProfile(msgspec.Struct, frozen=True):
     @property
     def endpoints(self) -> tuple[str, ...]:
         """The URLs of the hosts that the user chose by choosing the profile, without wildcards."""
-        urls = [pattern.url for login in self.logins for pattern in login.hosts]
-        opened = [url for login in self.logins for url in login.kind.endpoints]
-        return (*(url for url in urls if url is not None), *opened)
+        hosts = [pattern.url for login in self.logins for pattern in login.hosts]
+        return tuple(filter(None, (*hosts, *(url for login in self.logins for url in login.kind.endpoints))))
 
     def open(self, *network: Any) -> Logins:
         """Return the logins of one run; `network` are the other arguments of `Logins`."""

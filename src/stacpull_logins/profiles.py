@@ -23,7 +23,7 @@ import attrs
 import msgspec
 from msgspec.structs import replace
 
-from stacpull import arguments
+from stacpull import arguments, entry_points
 from stacpull.arguments import ReadArgument
 from stacpull.config.credentials import CONTROL, VARIABLE, replaced, variables_in
 from stacpull.config.options import Options, S3Options
@@ -41,10 +41,9 @@ from stacpull_logins.logins import (
     Netrc,
     is_address,
     keys_of,
-    kind_class,
-    kind_names,
 )
 
+KINDS = "stacpull.logins"
 _SUFFIX = ".toml"
 _VARIABLES = re.compile(rf"{VARIABLE.pattern}(?:[^\w$]{{0,2}}{VARIABLE.pattern})*")
 _LABELLED = re.compile(rf"(?:[A-Za-z-]{{1,20}}[ =] ?){{0,2}}{_VARIABLES.pattern}")
@@ -123,9 +122,9 @@ def _login(table: TomlEntry) -> HostLogin:
     entries = {entry.name: entry for entry in _inside(table)}
     if "kind" not in entries or "hosts" not in entries:
         raise table.wrong("a login needs the keys kind and hosts")
-    name, cls = str(entries["kind"].value), kind_class(str(entries["kind"].value))
-    if cls is None:
-        known = ", ".join(kind_names())
+    name = str(entries["kind"].value)
+    if (cls := entry_points.load(KINDS, name)) is None:
+        known = ", ".join(entry_points.names(KINDS))
         raise entries["kind"].wrong(f"must be one of {known}; others need a package that is not installed")
     keys = keys_of(cls)
     values = _values(table, keys, "kind", "hosts")
@@ -160,14 +159,17 @@ def _values(table: TomlEntry, keys: Mapping[str, Key], *others: str) -> dict[str
             if key.required:
                 raise table.wrong(f"needs the key {name}")
             continue
+        value = entry.value
         if not key.has_variables:
-            if VARIABLE.search(str(entry.value)):
+            if VARIABLE.search(str(value)):
                 raise entry.wrong("must not contain a variable")
             value = entry.read(key.read)
-        else:
-            value, form = entry.read(_written), _LABELLED if key.labelled else _VARIABLES
+        elif isinstance(value, str | int | float) and not isinstance(value, bool):
+            value, form = str(value), _LABELLED if key.labelled else _VARIABLES
             if key.secret and value and not form.fullmatch(value):
                 raise entry.wrong(_SECRET_IN_FILE)
+        else:
+            raise entry.wrong("must be text in quotes")  # without the value, which may be a secret
         values[name.replace("-", "_")] = value
     return values
 
@@ -187,12 +189,6 @@ def _known(entries: Iterable[TomlEntry], names: Collection[str]) -> dict[str, To
             raise entry.wrong("is set twice")
         found[entry.name] = entry
     return found
-
-
-def _written(raw: object) -> str:
-    if isinstance(raw, str | int | float) and not isinstance(raw, bool):
-        return str(raw)
-    raise ValueError("must be text in quotes")
 
 
 def _texts(raw: object) -> list[str]:

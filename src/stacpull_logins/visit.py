@@ -224,8 +224,8 @@ class VisitLogin(LoginTransport):
         is_login, logins = self._is_login(url), self.logins
         request = self._with_cookies(Request(url))
         if with_password and is_login:
-            word = {name: value.reveal() for name, value in self._visit.headers.items()}
-            request = request._replace(headers={**request.headers, **word})
+            password = {name: value.reveal() for name, value in self._visit.headers.items()}
+            request = request._replace(headers={**request.headers, **password})
         try:
             async with logins.client.open(request, accept=_ANSWERS, count_refusal=False) as response:
                 self._cookies.note(url, response.headers)
