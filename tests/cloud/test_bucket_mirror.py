@@ -251,6 +251,25 @@ def test_an_empty_work_directory_continues(
 
 
 @REAL
+def test_an_unchanged_ledger_is_sent_once(
+    location: BucketLocation, dest: list[str], source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("mirror", source, *dest)
+    objects = BucketFiles(location).objects
+    holder, put, sent = lease.Lease(objects, Path(dest[2]), 1), objects.put, []
+
+    def noted(path: str, *given: Any, **options: Any) -> bool:
+        sent.append(path)
+        return put(path, *given, **options)
+
+    monkeypatch.setattr(objects, "put", noted)
+    holder.generation += 2  # as if the next run had the lease
+    for _ in range(2):
+        holder._store_copy()
+    assert sent == [lease.COPY]
+
+
+@REAL
 def test_a_foreign_object_is_kept(location: BucketLocation, dest: list[str], source: str) -> None:
     with closing(BucketFiles(location)) as files:
         files.objects.put("c/i1/a.bin", b"mine", {}, create=True)
