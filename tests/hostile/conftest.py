@@ -52,9 +52,9 @@ def stage(
 
 @pytest.fixture
 def shorter_files_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of 4 MiB are split, in blocks of 1 MiB: a sixteenth of the real sizes."""
-    monkeypatch.setattr(ranges, "LONG", ranges.LONG // 16)
-    monkeypatch.setattr(ranges, "BLOCK", ranges.BLOCK // 16)
+    """Files of 4 MiB are split, in blocks of 2 MiB."""
+    monkeypatch.setattr(ranges, "LONG", 4 << 20)
+    monkeypatch.setattr(ranges, "BLOCK", 2 << 20)
 
 
 @pytest.fixture(autouse=True)
