@@ -29,9 +29,8 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     """The limits of retries. Durations are in seconds."""
 
     retries: int = 5
-    base: float = 0.5
-    cap: float = 60.0
-    """The first wait is at most `base`, every wait at most `cap`."""
+    base: float = 0.5  # the longest first wait
+    cap: float = 60.0  # the longest wait
     free_throttles: int = 20
     free_throttled_seconds: float = 3600.0
     longest_wait: float = 900.0
@@ -102,11 +101,9 @@ async def with_retries(
         retried = retry_if_exception(is_retried)
         return await AsyncRetrying(retry=retried, wait=lambda _call: pause, sleep=clock.sleep)(again)
     except TransferError as error:
-        failure = error.failure
-        seconds = failure.retry_after or 0.0
-        if not failure.retryable or seconds <= policy.longest_wait:
+        seconds = error.failure.retry_after or 0.0
+        if not error.failure.retryable or seconds <= policy.longest_wait:
             raise
         when = datetime.fromtimestamp(clock.time() + seconds, UTC)
-        host = failure.host or "The host"
-        wait = f"{host} asks to wait for {seconds / 60:.0f} minutes"
+        wait = f"{error.failure.host or 'The host'} asks to wait for {seconds / 60:.0f} minutes"
         raise SourceError(f"{wait}: resume after {when:%Y-%m-%d %H:%M} UTC.") from error
