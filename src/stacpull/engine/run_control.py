@@ -1,6 +1,6 @@
 """Runs walk and pool concurrently, until everything is done, a stop is requested, or DEST is lost.
 
-If the source cannot be read, planned transfers continue, and the error is raised after them.
+If the source cannot be read, planned transfers continue before the error is raised, unless it asks to wait.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from stacpull.errors import (
     ungrouped,
 )
 from stacpull.events import Listener, Notice
+from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ async def walk_and_transfer(
         try:
             await walk()
         except (SourceError, CredentialsError) as error:
+            if isinstance(error.__cause__, TransferError) and error.__cause__.failure.retry_after:
+                raise
             unreadable = error  # raised later: here it would cancel the transfers
 
     async with asyncio.TaskGroup() as group:
