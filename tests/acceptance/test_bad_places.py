@@ -77,6 +77,22 @@ def test_an_output_with_a_name_that_is_too_long_is_exit_5(source, dest, tmp_path
     assert "cannot be written: File name too long." in ran.err
 
 
+@pytest.mark.parametrize("again", [[], ["--adopt"]])
+def test_a_dest_whose_path_is_too_long_is_exit_5(source: str, tmp_path: Path, again: list[str]) -> None:
+    ran = run(["mirror", source, LONG, "--all-collections", *again], environment(), tmp_path)
+    assert ran.code == 5, ran.err
+    assert "File name too long" in ran.err
+
+
+def test_a_dest_in_a_directory_that_cannot_be_entered_is_exit_5(source: str, tmp_path: Path) -> None:
+    (tmp_path / "box").mkdir(mode=0o600)
+    try:
+        ran = unprivileged("mirror", source, str(tmp_path / "box/m"), "--all-collections")
+    finally:
+        (tmp_path / "box").chmod(0o755)
+    assert (ran.code, "No permission to write" in ran.err) == (5, True), ran.err
+
+
 @pytest.mark.parametrize("name", [".stacpull", ".stacpull/parts", ".stacpull/lock"])
 def test_a_file_or_directory_in_the_way_of_a_run_is_named(source: str, tmp_path: Path, name: str) -> None:
     place = tmp_path / "m" / name
