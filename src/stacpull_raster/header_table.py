@@ -26,7 +26,7 @@ from stacpull.dest_address import output_path
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, destination_errors
 from stacpull.events import Listener, without_secrets
 from stacpull.filters.item_filter import compile_items
 from stacpull.models import Json
@@ -97,13 +97,14 @@ def _opened(stack: ExitStack, out: Path | None, question: Mapping[str, Any], *, 
     if out is None:
         directory = Path(stack.enter_context(temporary_directory()))
         return stack.enter_context(Results(directory / "headers", question))
-    check_table(out)
-    path = out.with_name(out.name + ".stacpull")
-    if out.exists() and not path.exists() and not refresh:
-        raise UsageError(
-            f"{out} already exists and was not written by stacpull. Choose another file, "
-            "or overwrite it with --refresh."
-        )
+    with destination_errors(out):
+        check_table(out)
+        path = out.with_name(out.name + ".stacpull")
+        if out.exists() and not path.exists() and not refresh:
+            raise UsageError(
+                f"{out} already exists and was not written by stacpull. Choose another file, "
+                "or overwrite it with --refresh."
+            )
     return stack.enter_context(Results(path, question, start_over=refresh))
 
 

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from stacpull.errors import DestinationError, MissingExtraError, UsageError
+from stacpull.errors import DestinationError, MissingExtraError, UsageError, destination_errors
 from stacpull.ledger.database import ledger_path
 from stacpull.store.staging import whole_file
 from stacpull_export.tables import Column, Kind, check_table, write_table
@@ -56,21 +56,22 @@ class TraceOutput(NamedTuple):
 
 
 def output_at(path: Path, method: Method) -> TraceOutput:
-    output = TraceOutput(path, folder=path.is_dir() or not path.suffix)
-    if output.folder:
-        _check_installed(
-            path, ("pyarrow", "geoparquet"), *([("matplotlib", "plot")] if method == "mode" else [])
-        )
-        if ledger_path(path).exists():
-            raise UsageError(f"{path} is a mirror: name another folder for the trace.")
-    else:
-        _check_file(path, method)
-    there = next(filter(os.path.lexists, _paths(output, method)), None)
-    if there is not None and not output.answers.exists():
-        raise UsageError(
-            f"{there} already exists and was not written by a trace. Choose another output, or remove it."
-        )
-    return output
+    with destination_errors(path):
+        output = TraceOutput(path, folder=path.is_dir() or not path.suffix)
+        if output.folder:
+            _check_installed(
+                path, ("pyarrow", "geoparquet"), *([("matplotlib", "plot")] if method == "mode" else [])
+            )
+            if ledger_path(path).exists():
+                raise UsageError(f"{path} is a mirror: name another folder for the trace.")
+        else:
+            _check_file(path, method)
+        there = next(filter(os.path.lexists, _paths(output, method)), None)
+        if there is not None and not output.answers.exists():
+            raise UsageError(
+                f"{there} already exists and was not written by a trace. Choose another output, or remove it."
+            )
+        return output
 
 
 def _check_file(path: Path, method: Method) -> None:

@@ -77,6 +77,21 @@ def test_an_output_with_a_name_that_is_too_long_is_exit_5(source, dest, tmp_path
     assert "cannot be written: File name too long." in ran.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["headers", "{source}", "--all-collections", "-o", f"{LONG}.csv"], 5),
+        (["trace", "c", "--bbox", "0,0,1,1", "--datetime", "2020", "-o", LONG], 5),
+        (["mirror", "{source}", "m", "--ca-bundle", LONG], 2),
+        (["mirror", "{source}", "m", "--dask", LONG], 2),
+        (["mirror", "{source}", "s3://bucket/m", "--work", LONG], 2),
+    ],
+)
+def test_an_argument_with_a_name_that_is_too_long_is_named(source, tmp_path, arguments, code):
+    ran = run([one.format(source=source) for one in arguments], environment(), tmp_path)
+    assert (ran.code, "File name too long." in ran.err) == (code, True), ran.err
+
+
 @pytest.mark.parametrize("again", [[], ["--adopt"]])
 def test_a_dest_whose_path_is_too_long_is_exit_5(source: str, tmp_path: Path, again: list[str]) -> None:
     ran = run(["mirror", source, LONG, "--all-collections", *again], environment(), tmp_path)

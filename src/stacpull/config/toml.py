@@ -39,8 +39,9 @@ class Setting(NamedTuple):
     def read(self, reader: Callable[[Any], T]) -> T:
         try:
             return reader(self.value)
-        except ValueError as problem:
-            raise UsageError(f"{self.where} {problem}.") from problem
+        except (OSError, ValueError) as problem:
+            why = f"cannot be read: {problem.strerror}" if isinstance(problem, OSError) else problem
+            raise UsageError(f"{self.where} {why}.") from problem
 
 
 class Config(msgspec.Struct, frozen=True):
