@@ -334,6 +334,7 @@ class MirrorRun:
             pruning = Pruning(self._walk.task, self._run, store, stop)
             await pruning.run(self._walk.summary, remove=options.prune == "remove")
         if self.spec.kind == "mirror" and not stop.is_set():  # the documents of collections also change
+            await store.call("complete_items")
             for name in await store.call("collections_to_read", returns=list[str]):
                 with suppress(SourceError, CredentialsError, UsageError):
                     document = await unless_stopped(partial(self._source.collection, name), stop)

@@ -348,7 +348,8 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             raise TransferError(replace(refusal, message=message)) from error
         if self.job.href == before:
             self.tools.stable[host_of(before)] = None
-        return self.job.href != before or refusal.kind is FailureKind.REFUSED  # the second one counts
+        is_counted = refusal.kind is FailureKind.REFUSED and not is_signed(before)  # at a second request
+        return self.job.href != before or is_counted
 
     async def _renew(self, newer_than: float | None = None) -> Json:
         """Read the item again, and use the hrefs of the asset in it. GONE is a failure of the asset."""
