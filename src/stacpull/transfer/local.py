@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final
 from urllib.parse import unquote
@@ -42,19 +43,15 @@ class LocalTransport:
     async def send(self, request: Request) -> LocalResponse:
         if self._only_source:
             request = request._replace(url=self._url)
-        opened: list[tuple[Path, BinaryIO, os.stat_result]] = []
-        try:
-            await to_its_end(lambda: opened.append(self._opened(request.url)))
-        except asyncio.CancelledError:
-            for _, stream, _ in opened:
-                stream.close()
-            raise
-        return LocalResponse(request, *opened[0])
+        with ExitStack() as opened:  # closes the file of a request that is cancelled
+            path, stream, state = await to_its_end(lambda: self._opened(request.url, opened))
+            opened.pop_all()
+        return LocalResponse(request, path, stream, state)
 
     async def close(self) -> None:
         """No connection is open."""
 
-    def _opened(self, url: str) -> tuple[Path, BinaryIO, os.stat_result]:
+    def _opened(self, url: str, opened: ExitStack) -> tuple[Path, BinaryIO, os.stat_result]:
         shown = _path_of(url)
         try:
             path, descriptor = self._open_allowed(url)
@@ -62,7 +59,7 @@ class LocalTransport:
             if not stat.S_ISREG(state.st_mode):
                 os.close(descriptor)
                 raise _failed(FailureKind.HTTP, f"{shown} is not a file that can be read.")
-            return path, os.fdopen(descriptor, "rb", buffering=0), state
+            return path, opened.enter_context(os.fdopen(descriptor, "rb", buffering=0)), state
         except (FileNotFoundError, NotADirectoryError):
             raise _failed(FailureKind.GONE, f"There is no file {shown}.") from None
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
