@@ -117,7 +117,7 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(
             if is_called:
                 await store.outcomes.flush()
                 with pytest.raises(DestinationError):
-                    await store.call("publish_all")
+                    await store.call("write_final_items")
             else:
                 await until(lambda: events.broken)
 

@@ -67,7 +67,7 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
         store.outcomes.fail(jobs[1], reset, 1)
         store.outcomes.put(jobs[0], received(jobs[0], b"x"))
         await until(lambda: events.written)
-        await store.call("publish_all")
+        await store.call("write_final_items")
         assert (store.counters["assets_done"], store.counters["assets_failed"]) == (1, 1)
     assert events.published == 1
     assert [one.message for one in events.failed] == ["*** \\udcff was reset."]
@@ -144,7 +144,7 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
         store.outcomes.put(jobs[1], received(jobs[1], b"second"))
         await until(lambda: events.written == 2)
         assert [name.split(".")[0] for name in parts(tmp_path)] == [str(job.row) for job in jobs[:2]]
-        call = asyncio.create_task(store.call("publish_all"))
+        call = asyncio.create_task(store.call("write_final_items"))
         store.outcomes.put(jobs[2], received(jobs[2], b"third"))
         await until(lambda: events.written == 3)
         assert (events.published, call.done(), tree(tmp_path)) == (0, False, {})
@@ -217,6 +217,7 @@ async def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs:
             store._process.kill()
         await refused(store)
         store.outcomes.put(jobs[0], received(jobs[0], b"x"))
+        await until(lambda: events.broken)
     assert [type(error) for error in events.broken] == [DestinationError]
 
 

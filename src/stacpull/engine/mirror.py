@@ -327,14 +327,13 @@ class MirrorRun:
         await walk_and_transfer(work, runner, self._tick, stop=stop, broken=self._broken)
         await store.outcomes.flush()
         pool.check_failures()
+        await store.call("write_final_items")
         if options.prune:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
-            await store.call("publish_all")
             pruning = Pruning(self._walk.task, self._run, store, stop)
             await pruning.run(self._walk.summary, remove=options.prune == "remove")
         if self.spec.kind == "mirror" and not stop.is_set():  # the documents of collections also change
-            await store.call("complete_items")
             for name in await store.call("collections_to_read", returns=list[str]):
                 with suppress(SourceError, CredentialsError, UsageError):
                     document = await unless_stopped(partial(self._source.collection, name), stop)

@@ -54,7 +54,7 @@ class StoreOperations(Publisher):
         recovery.run()
         self.parts.extend(recovery.complete.values())
         self.placed.extend(recovery.in_place.values())
-        self._write_final_items()
+        self.write_final_items()
 
     def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
         """Reserve the names of assets that a worker uploads; return what it may upload."""
@@ -64,7 +64,7 @@ class StoreOperations(Publisher):
             one.may_replace = may_replace(self.store, one)
         return list(reserved)
 
-    def _write_final_items(self) -> None:
+    def write_final_items(self) -> None:
         self.publish_all()
         after = 0
         while self.run.metadata == "item" and (rows := jobs.unwritten_items(self.db, after, 1000)):
@@ -77,7 +77,7 @@ class StoreOperations(Publisher):
 
         An asset may have been received whole although a part of it was parked.
         """
-        self._write_final_items()
+        self.write_final_items()
         self.store.staged.sweep_parts(partial(jobs.is_open, self.db))
         if unproven := views.unproven(self.db):
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")

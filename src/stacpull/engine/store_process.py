@@ -49,8 +49,9 @@ _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 OPERATIONS: dict[str, Callable[..., Any]] = {
     one.__name__: one
     for one in (
-        *(Publisher.publish_all, Publisher.remove_listed, Publisher.finish),
-        *(StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.complete_items),
+        *(Publisher.remove_listed, Publisher.finish),
+        *(StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.write_final_items),
+        StoreOperations.complete_items,
         *(StoreOperations.collections_to_read, StoreOperations.write_catalogs, *_AFTER_FAILURE),
         *(Planner.find_planned, Planner.save_batch, runs.restart_walk, runs.count, runs.set_counter),
         *(jobs.pending_jobs, jobs.failed_items, jobs.damaged_documents, jobs.lost_hrefs, jobs.restore_hrefs),
