@@ -156,7 +156,7 @@ class DaskPlaces:
             async with self._calling, asyncio.timeout(_CONNECT):
                 scheduler = self._client.scheduler  # None once the client has given up
                 return None if scheduler is None else set(await scheduler.ncores())
-        except (OSError, TimeoutError):
+        except (OSError, RuntimeError):  # RuntimeError: the client has closed its connections
             return None
 
     @asynccontextmanager

@@ -43,7 +43,9 @@ from tests.servers.moto_server import moto
 import stacpull
 from stacpull import MirrorReport, sync
 from stacpull.clock import SystemClock
+from stacpull.config.options import Options
 from stacpull_dask import cluster as dask_cluster
+from stacpull_dask.cluster import DaskPlaces
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status, run_in_thread
 
 ITEMS = 20
@@ -559,3 +561,15 @@ def test_a_connection_cancelled_while_connecting_is_closed(monkeypatch, turns):
 )
 def test_secrets_are_sent_over_tls_and_within_this_machine_only(address, private):
     assert dask_cluster.is_private(address) is private
+
+
+async def test_a_client_that_has_given_up_lists_no_workers():
+    """While it closes, its calls raise RuntimeError."""
+    from distributed import Scheduler  # noqa: PLC0415 - see above
+
+    async with Scheduler(host="127.0.0.1", port=0, dashboard=False) as scheduler:
+        places = DaskPlaces(Options(dask=scheduler.address), SystemClock(), print)
+        async with places.opened():
+            assert await places._addresses() == set()
+            await places._client.rpc.close()
+            assert await places._addresses() is None
