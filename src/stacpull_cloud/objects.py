@@ -403,31 +403,33 @@ class Service:
 
     def abort_uploads(self, prefix: str) -> None:
         """Abort what a killed run left on S3: the parts of an upload stay, and cost money."""
-        if self._location.scheme == "s3":
-            with suppress(Exception):  # the keys may not allow it; a rule of the bucket removes them later
-                self._abort_uploads(prefix)
-
-    def _abort_uploads(self, prefix: str) -> None:
+        location = self._location
+        if location.scheme != "s3":
+            return
         from botocore.config import Config  # noqa: PLC0415 - 0.2 s, only after a kill
         from botocore.session import Session  # noqa: PLC0415 - see above
 
-        location, keys = self._location, self._keys()
-        session = Session()
-        session.set_credentials(keys.access_key, keys.secret_key, keys.token)
-        how = Config(
-            s3={"addressing_style": "path"},  # as `_s3`
-            connect_timeout=_CONNECT.total_seconds(),
-            read_timeout=_SILENT.total_seconds(),
-            retries={"total_max_attempts": 1},
-        )
-        region = location.region or DEFAULT_REGION
-        s3 = session.create_client(
-            "s3", region, endpoint_url=location.endpoint_url, verify=location.ca_bundle, config=how
-        )
-        with closing(s3):
-            pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=location.bucket, Prefix=prefix)
-            for one in (upload for page in pages for upload in page.get("Uploads", ())):
-                s3.abort_multipart_upload(Bucket=location.bucket, Key=one["Key"], UploadId=one["UploadId"])
+        with suppress(Exception):  # the keys may not allow it; a rule of the bucket removes them later
+            keys = self._keys()
+            s3 = Session().create_client(
+                "s3",
+                location.region or DEFAULT_REGION,
+                endpoint_url=location.endpoint_url,
+                verify=location.ca_bundle,
+                aws_access_key_id=keys.access_key,
+                aws_secret_access_key=keys.secret_key,
+                aws_session_token=keys.token,
+                # the mode "auto" would ask the metadata service for the region
+                config=Config(s3={"addressing_style": "path"}, defaults_mode="legacy"),
+            )
+            with closing(s3):
+                pages = s3.get_paginator("list_multipart_uploads").paginate(
+                    Bucket=location.bucket, Prefix=prefix
+                )
+                for one in (upload for page in pages for upload in page.get("Uploads", ())):
+                    s3.abort_multipart_upload(
+                        Bucket=location.bucket, Key=one["Key"], UploadId=one["UploadId"]
+                    )
 
     # --- Google Cloud Storage ----------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from tests.acceptance.command import Ran, environment, wait_until
 from tests.cloud.azurite import uncommitted
 from tests.cloud.between import Between, Conflicts, between
 from tests.items import feature
+from tests.net.wire_server import WireServer
 from tests.servers.buckets import Keys, client
 
 from stacpull.models import BucketLocation
@@ -149,8 +150,9 @@ def test_kills_lose_nothing(location: BucketLocation, dest: list[str], source: s
 
 @REAL
 def test_a_start_after_a_kill_aborts_its_uploads(
-    location: BucketLocation, dest: list[str], source: str
+    location: BucketLocation, dest: list[str], source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It asks no metadata service for the region, as botocore would in its mode "auto"."""
     run("mirror", source, *dest)
     if location.scheme != "s3":
         pytest.skip("only uploads to S3 are aborted")
@@ -162,7 +164,12 @@ def test_a_start_after_a_kill_aborts_its_uploads(
         path = f"{lease.FOLDER}/{newest.number + 1:012}.json"
         killed = {**asdict(newest.holder), "held": True}
         assert files.objects.put(path, json.dumps(killed).encode(), {}, create=True)
-    run("mirror", source, *dest)
+    monkeypatch.setenv("AWS_DEFAULTS_MODE", "auto")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    with WireServer({}) as metadata:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url(""))
+        run("mirror", source, *dest)
+    assert metadata.connections == 0
     left = leftovers(location)
     assert [one["Key"] for one in left] == ["others/long.bin"]
     with s3_client(location) as s3:
