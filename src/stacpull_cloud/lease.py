@@ -19,6 +19,7 @@ import shutil
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from io import BytesIO
@@ -86,22 +87,19 @@ class Lease:
         self.continues = False
         self.before: str | None = None
         self.secrets: tuple[Secret, ...] = ()
-        self.lost: DestinationError | None = None
         self._objects = objects
         self._work = work
         place = platform.node(), boot_id(), str(work.absolute()), str(inode)
         self._about = Holder(location.mirror, *place, location.run)
+        self._next = 0
+        self._check = LeaseCheck(objects)
         self._ended, self._copying = threading.Event(), threading.Lock()
-        self._threads = [
-            threading.Thread(target=keep, name="stacpull-lease", daemon=True)
-            for keep in (self._keep_copy, self._keep)
-        ]
+        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
         self.secrets = self._objects.service.secrets
         was_held = self._take()
-        *_, renewing = self._threads
-        renewing.start()
+        self._start(self._keep)
         try:
             if was_held:
                 self._objects.service.abort_uploads(self._objects.key(""))
@@ -110,8 +108,12 @@ class Lease:
         except BaseException:
             self._release()
             raise
-        self._threads[0].start()
+        self._start(self._keep_copy)
         return self
+
+    def _start(self, work: Callable[[], None]) -> None:
+        self._threads.append(threading.Thread(target=work, name="stacpull-lease", daemon=True))
+        self._threads[-1].start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -125,12 +127,9 @@ class Lease:
     def _release(self) -> None:
         self._ended.set()
         for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+            thread.join()
         with suppress(StacpullError):  # it expires
-            newest = _newest(self._objects)
-            if self.lost is None and newest is not None and newest.holder.run == self._about.run:
-                self._write(newest.number + 1, is_held=False)
+            self._write(is_held=False)
 
     def _take(self) -> bool:
         """Return True if a killed run held it."""
@@ -150,13 +149,13 @@ class Lease:
                     self._refuse_if_recent(newest, other)
             self.continues = holder.generation != location.generation
             self.generation = max(holder.generation, location.generation)
-            self.mirror = holder.mirror
+            self.mirror, self._next = holder.mirror, newest.number + 1
         elif not location.generation and self._objects.find("catalog.json") is not None:
             raise DestinationError(
                 f"{location.url} contains a catalog.json that stacpull did not write: choose another prefix."
             )
         self.generation = max(self.generation, self._generation_of_copy()) + 1
-        if not self._write(0 if newest is None else newest.number + 1, is_held=True):
+        if not self._write(is_held=True):
             raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
         return newest is not None and newest.holder.held
 
@@ -174,26 +173,24 @@ class Lease:
     def _keep(self) -> None:
         while not self._ended.wait(SECONDS / 4):
             with suppress(StacpullError):  # the next attempt may succeed
-                newest = _newest(self._objects)
-                if newest is None or newest.holder.run != self._about.run:
-                    self.lost = _taken_over(self._objects)
-                    return
-                self._write(newest.number + 1, is_held=True)
+                if not self._write(is_held=True):
+                    return  # `LeaseCheck` ends the run
 
-    def _write(self, number: int, *, is_held: bool) -> bool:
-        """Create the next object and remove older ones; return False if another run created it."""
+    def _write(self, *, is_held: bool) -> bool:
+        """Create the next object and remove older ones; return False if another run has the lease."""
         mirror, generation = self.mirror, self.generation
         body = msgspec.json.encode(replace(self._about, mirror=mirror, generation=generation, held=is_held))
-        path = f"{FOLDER}/{number:012}.json"
+        path = f"{FOLDER}/{self._next:012}.json"
         if not self._objects.put(path, body, {}, create=True):
             there = self._objects.read(path, _LONGEST)
             if there is None or there[1] != body:  # the same: the response to the first request was lost
                 return False
-        for page in self._objects.pages(FOLDER):
-            for one in page:
-                if one.path < path:
-                    self._objects.remove(one.path)
-        return True
+        self._next += 1
+        others = [one.path for page in self._objects.pages(FOLDER) for one in page if one.path != path]
+        for older in others:
+            if older < path:
+                self._objects.remove(older)
+        return all(other < path for other in others)
 
     # --- the copy of the ledger --------------------------------------------------------------------------
 
@@ -235,7 +232,8 @@ class Lease:
 
     def _store_copy(self) -> None:
         with self._copying, destination_errors(self._work):
-            if self.lost is not None or not ledger_path(self._work).exists():
+            self._check.check()
+            if not ledger_path(self._work).exists():
                 return
             raw, packed = (self._work / ".stacpull" / f"copy.{end}" for end in ("sqlite", "sqlite.gz"))
             try:
@@ -281,15 +279,11 @@ class LeaseCheck:
                 self._is_lost = newest is None or newest.holder.run != run
                 self._valid_until = asked_at + SECONDS * _USED
             if self._is_lost:
-                raise _taken_over(self._objects)
-
-
-def _taken_over(objects: Objects) -> DestinationError:
-    return DestinationError(
-        f"Another mirror has taken over {objects.location.url}, because this one did not renew its lease for "
-        f"{SECONDS:.0f} seconds; or the run has ended, or {FOLDER} was deleted. If another mirror is active, "
-        "continue there."
-    )
+                raise DestinationError(
+                    f"Another mirror has taken over {self._objects.location.url}, because this one did not "
+                    f"renew its lease for {SECONDS:.0f} seconds; or the run has ended, or {FOLDER} was "
+                    "deleted. If another mirror is active, continue there."
+                )
 
 
 def _newest(objects: Objects) -> _Record | None:
@@ -305,6 +299,6 @@ def _newest(objects: Objects) -> _Record | None:
             holder = msgspec.json.decode(body, type=Holder)
             number = int(found.path.rpartition("/")[2].removesuffix(".json"))
         except (ValueError, msgspec.DecodeError) as error:
-            raise DestinationError(f"{objects.name_of(found.path)} is damaged: remove it.") from error
+            raise DestinationError(f"{objects.location.url}/{found.path} is damaged: remove it.") from error
         return _Record(number, holder, found.modified)
     raise DestinationError(f"The lease in {objects.location.url} changes all the time: try again.")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 from tests.acceptance import command
 from tests.acceptance.command import Ran, environment, wait_until
 from tests.cloud.azurite import uncommitted
@@ -23,6 +23,7 @@ from tests.items import feature
 from tests.net.wire_server import WireServer
 from tests.servers.buckets import Keys, client
 
+from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
 from stacpull_cloud import lease
 from stacpull_cloud.bucket_store import BucketFiles
@@ -227,6 +228,25 @@ def test_a_second_run_waits_for_the_lease(location: BucketLocation, dest: list[s
     assert "on elsewhere: wait for it" in refused.err
     assert "--break-lock" in refused.err
     run("mirror", source, *dest, "--break-lock")
+
+
+@REAL
+def test_a_run_whose_lease_was_taken_writes_no_more(location: BucketLocation, tmp_path: Path) -> None:
+    def lease_of(run: str) -> lease.Lease:
+        objects = BucketFiles(replace(location, run=run, break_lock=True)).objects
+        return lease.Lease(objects, tmp_path / run, 1)
+
+    first, second = lease_of("first").__enter__(), lease_of("second")
+    with second:
+        assert not first._write(is_held=True)
+        for _ in range(3):
+            assert second._write(is_held=True)  # the number that is next for the first one is free again
+        assert not first._write(is_held=True)
+        with pytest.raises(DestinationError, match="Another mirror has taken over"):
+            first.__exit__(None, None, None)
+    newest = lease._newest(second._objects)
+    assert newest is not None
+    assert (newest.holder.run, newest.holder.held) == ("second", False)
 
 
 @REAL

@@ -346,8 +346,6 @@ class MirrorRun:
         while True:
             await self._clock.sleep(_TICK)
             ticks += 1
-            if (lease := self.workspace.lease) is not None and lease.lost is not None:
-                self._break(lease.lost)
             self.emit(self._progress())
             await asyncio.to_thread(self.emit.flush)
             if ticks % _SAVED_EVERY == 0:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from stacpull import entry_points
-from stacpull.errors import DestinationError
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind
 from stacpull.redact import Secret
 
@@ -145,7 +144,6 @@ class BucketLease(Protocol):
     continues: bool  # True if the bucket may have files that the ledger here does not record
     before: str | None  # the work directory that was used last, as text, if it was another one
     secrets: tuple[Secret, ...]
-    lost: DestinationError | None  # the error that must end the run: another one has taken the bucket
 
 
 class StoreKind(Protocol):
