@@ -18,12 +18,19 @@ from contextlib import closing, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar, cast
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 import obstore
 from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_before_delay,
+    wait_random_exponential,
+)
 
 from stacpull.aws import AwsCredentials, AwsSettings, Credentials
 from stacpull.errors import CredentialsError, DestinationError
@@ -32,9 +39,6 @@ from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
 from stacpull.redact import Secret
 from stacpull_cloud.bucket_kinds import awaited_apart
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -98,6 +102,13 @@ class Objects:
         self.service = Service(location)
         self._medium = threading.BoundedSemaphore(_MEDIUM_AT_ONCE)
         self._long = threading.BoundedSemaphore(_LONG_AT_ONCE)
+        self._repeated = Retrying(
+            retry=retry_if_exception(_is_passing),
+            stop=stop_before_delay(_PATIENCE),
+            wait=wait_random_exponential(_FIRST_PAUSE, _LONGEST_PAUSE),
+            before_sleep=self._note_silence,
+            reraise=True,
+        )
 
     def key(self, path: str) -> str:
         return self._prefix + path
@@ -128,7 +139,7 @@ class Objects:
 
         found = self._send("read", path, get)
         if found is None or len(found) != length:
-            raise DestinationError(f"{self.name_of(path)} was replaced or removed while it was read.")
+            raise DestinationError(f"{self.location.url}/{path} was replaced or removed while it was read.")
         return found
 
     def pages(self, directory: str = "") -> Iterator[list[Found]]:
@@ -199,53 +210,18 @@ class Objects:
 
     # --- requests ----------------------------------------------------------------------------------------
 
-    def name_of(self, path: str) -> str:
-        return f"{self.location.scheme}://{self.location.bucket}/{self.key(path)}"
-
     def _found(self, meta: Mapping[str, Any], attributes: Mapping[Any, Any] | None = None) -> Found:
         path = str(meta["path"])[len(self._prefix) :]
         named = {str(name).lower(): str(value) for name, value in (attributes or {}).items()}
         return Found(path, int(meta["size"]), meta["last_modified"], meta.get("e_tag"), named)
 
     def _send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
-        def attempt() -> T:
-            return call(self.service.store)
-
         try:
-            try:
-                return attempt()
-            except (exceptions.BaseError, OSError) as error:
-                if not _is_passing(error):
-                    raise
-                return self._repeated(attempt, error)
+            return self._repeated(lambda: call(self.service.store))
         except (exceptions.BaseError, OSError) as error:
             if missing_ok and isinstance(error, _MISSING):
                 return None
             raise self._translated(doing, path, error) from error
-
-    def _repeated(self, attempt: Callable[[], T], first: Exception) -> T:
-        from tenacity import (  # noqa: PLC0415 - most runs repeat nothing, and it takes 15 us per request
-            Retrying,
-            retry_if_exception,
-            stop_before_delay,
-            wait_random_exponential,
-        )
-
-        failed = [first]
-
-        def step() -> T:
-            if failed:
-                raise failed.pop()
-            return attempt()
-
-        repeated = Retrying(
-            retry=retry_if_exception(_is_passing),
-            stop=stop_before_delay(_PATIENCE),
-            wait=wait_random_exponential(_FIRST_PAUSE, _LONGEST_PAUSE),
-            before_sleep=self._note_silence,
-            reraise=True,
-        )
-        return repeated(step)
 
     def _note_silence(self, state: RetryCallState) -> None:
         if state.attempt_number == _SILENT_AFTER and self._on_silent is not None:
