@@ -73,7 +73,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "aws", "digests", "errors", "hosts",
             "ledger.database", "models", "proxies", "redact", "store.inspection",
             "store.protocol", "store.staging", "system",
-            "caches", "net.client", "net.fields", "net.transport",
+            "caches", "net.client", "net.transport",
             "planning.prefixes", "schemes",
         }
     ),

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 import obstore
 import orjson
+from multidict import CIMultiDict
 from obstore import exceptions
 
 from stacpull.caches import Recent
 from stacpull.hosts import origin_text
 from stacpull.models import BucketLocation, Failure, FailureKind
 from stacpull.net.client import Client
-from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
 from stacpull.planning.prefixes import ListedObject
 from stacpull.schemes import TransportSetup
@@ -161,18 +161,15 @@ class _CloudResponse:
         start, end = found.range
         is_whole = "range" not in map(str.lower, request.headers)
         self.status = 200 if is_whole else 206
-        fields = {"content-length": str(end - start), "accept-ranges": "bytes"}
-        if not is_whole:
-            fields["content-range"] = f"bytes {start}-{end - 1}/{found.meta['size']}"
-        if etag := found.meta["e_tag"]:
-            fields["etag"] = etag
-        fields["last-modified"] = format_datetime(found.meta["last_modified"], usegmt=True)
-        for name in ("Content-Type", "Content-Encoding"):
-            if value := found.attributes.get(name):
-                fields[name.lower()] = value
-        self.headers: Mapping[str, str] = HeaderFields(
-            {name.encode(): value.encode() for name, value in fields.items()}
-        )
+        fields = {
+            "Content-Length": str(end - start),
+            "Content-Range": None if is_whole else f"bytes {start}-{end - 1}/{found.meta['size']}",
+            "Accept-Ranges": "bytes",
+            "ETag": found.meta["e_tag"],
+            "Last-Modified": format_datetime(found.meta["last_modified"], usegmt=True),
+            **{name: found.attributes.get(name) for name in ("Content-Type", "Content-Encoding")},
+        }
+        self.headers: Mapping[str, str] = CIMultiDict({k: v for k, v in fields.items() if v})
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         pieces = iter(self._found.stream(min_chunk_size=size)) if self._has_body else iter(())
