@@ -22,7 +22,8 @@ _SIGNATURES = frozenset(
 )  # made by a server for this one URL: once cut, the URL is of no use
 _SIGNATURE_PREFIXES = ("x-amz-", "x-goog-")
 _SAS_FIELDS = frozenset(
-    {"se", "sp", "sv", "sr", "st", "spr", "sip", "skoid", "sktid", "skt", "ske", "sks", "skv"}
+    {"se", "sp", "sv", "sr", "ss", "srt", "st", "si", "spr", "sip", "skoid", "sktid", "skt", "ske", "sks"}
+    | {"skv", "saoid", "suoid", "scid", "sdd"}
 )
 _SIGNED_BY = frozenset({"signature", "awsaccesskeyid", "googleaccessid"})
 _FERNET = re.compile(r"(?<=/)gAAAAA[A-Za-z0-9_-]{90,}(?:=|%3[Dd]){0,2}(?=[/?#]|$)")

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
-from urllib.parse import quote, unquote_plus, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import attrs
 import msgspec
@@ -30,7 +31,7 @@ from stacpull.hosts import host_of
 from stacpull.net.client import Client
 from stacpull.net.status import reason_in
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
-from stacpull.redact import Secret, Secrets
+from stacpull.redact import Secret, Secrets, cut_url
 from stacpull_logins.logins import LoginKind, Logins, LoginTransport, login_key, service_address
 
 T = TypeVar("T")
@@ -43,12 +44,8 @@ _LEAST_USE = 10.0
 _UNKNOWN_FOR = 600.0
 """Seconds for which a container that the service does not know counts as unknown."""
 _LONGEST_REPLY = 64 * 1024
+_SIGNED = re.compile("[?&]sig=")
 _OK, _NOT_GRANTED = frozenset({200}), frozenset({400, 401, 403})
-_SIGNATURE = frozenset(
-    {"sv", "ss", "srt", "sr", "se", "st", "sp", "spr", "sip", "sig", "si", "skoid", "sktid", "skt", "ske"}
-    | {"sks", "skv", "saoid", "suoid", "scid", "sdd"}
-)
-"""The parameters of a shared access signature."""
 
 
 class TimedToken(NamedTuple, Generic[T]):
@@ -331,21 +328,15 @@ class SasTokens(TokenKind):
         if reply.status == HTTPStatus.NOT_FOUND:
             return TimedToken(None, _UNKNOWN_FOR)
         token = printable(reply.members.get("token"))
-        if token is None or "sig=" not in token.reveal():
+        signatures = parse_qs("" if token is None else token.reveal()).get("sig")
+        if token is None or signatures is None:
             raise SourceError(f"{host_of(url)} answered without a signature: check token-url.")
-        signatures = {pair[4:] for pair in token.reveal().split("&") if pair.startswith("sig=")}
-        forms = signatures | set(map(unquote_plus, signatures))  # the other members are dates and names
-        login.logins.secrets.learn(*map(Secret, forms))
+        login.logins.secrets.learn(*map(Secret, signatures))  # the other members are dates and names
         until = parse_instant(reply.members.get("msft:expiry"))
         return TimedToken(token, math.inf if until is None else until.timestamp() - login.logins.clock.time())
 
 
 def signed_url(url: str, token: str) -> str:
     """Return `url` with the signature `token`, which replaces an older one. Other parameters are kept."""
-    head, _, query = url.partition("#")[0].partition("?")
-    pairs = [pair for pair in query.split("&") if pair]
-    names = {unquote_plus(pair.partition("=")[0]) for pair in pairs}
-    if "sig" in names:
-        pairs = [pair for pair in pairs if unquote_plus(pair.partition("=")[0]) not in _SIGNATURE]
-    whole = "&".join([*pairs, token] if token else pairs)
-    return f"{head}?{whole}" if whole else head
+    plain = (cut_url(url) if _SIGNED.search(url) else url).partition("#")[0].rstrip("?&")
+    return f"{plain}{'&' if '?' in plain else '?'}{token}" if token else plain
