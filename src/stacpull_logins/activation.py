@@ -19,6 +19,7 @@ import msgspec
 from stacpull.arguments import above_zero, named
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
+from stacpull.net.bodies import buffered
 from stacpull.net.client import HostCredentials
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.urls import same_site
@@ -59,21 +60,18 @@ class ActivationLogin(LoginTransport):
 
     _activation: Activation
 
-    async def attach(self, request: Request) -> tuple[Request, object]:
-        if self._is_asset(request.url):  # the range of the request is meant for the file
-            request = Request(request.url, headers={"Accept": "application/json"})
-        return await super().attach(request)
-
-    def is_final(self, response: Response) -> bool:
-        return response.status != _OK or not self._is_asset(response.url)
-
-    async def resolved(self, held: object, response: BufferedResponse, *, again: bool) -> BufferedResponse:
-        del held, again
-        url, clock, activation = response.url, self.logins.clock, self._activation
+    async def send(self, request: Request) -> Response:
+        url, clock, activation = request.url, self.logins.clock, self._activation
+        if not urlsplit(url).path.startswith(activation.path):
+            return await super().send(request)
+        # the range of the request is meant for the file
+        response = await super().send(Request(url, headers={"Accept": "application/json"}))
+        if response.status != _OK:
+            return response
         host = host_of(url)
         until = clock.monotonic() + activation.patience
         unread = Failure(FailureKind.HTTP, f"{host} sent an invalid description of the asset.", host=host)
-        body, is_requested = response.body, False
+        body, is_requested = (await buffered(url, response)).body, False
         while True:
             try:
                 asset = msgspec.json.decode(body, type=_AssetStatus)
@@ -96,9 +94,6 @@ class ActivationLogin(LoginTransport):
             await clock.sleep(activation.every)
             body = await self._body(url)
 
-    def _is_asset(self, url: str) -> bool:
-        return urlsplit(url).path.startswith(self._activation.path)
-
     async def _body(self, url: str) -> bytes:
-        request, _ = await self.attach(Request(url))
+        request = self.attach(Request(url))
         return (await reply_to(self.logins.client, request, _SUCCESS, self.logins.secrets)).body

@@ -56,7 +56,8 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
         tokens = []
         for one in profile.logins:
             if isinstance(one.kind, TokenKind) and "{" not in (token_url := one.kind.token_url):
-                await one.kind.transport(token_url, one.sources, network.logins).attach(Request(token_url))
+                login = one.kind.transport(token_url, one.sources, network.logins)
+                await login.tokens_for(token_url).current()
                 tokens.append(host_of(token_url))
         for tried in urls:
             await _ask(network, tried, lambda answered: _is_covered(answered, profile, options))

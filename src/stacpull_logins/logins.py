@@ -1,6 +1,6 @@
 """Logins to hosts: the kinds of login, profiles with their secrets, and the transport that logs in.
 
-    Client ─▶ LoginTransport ─▶ attach ─▶ transport ─▶ refused? ─▶ renew, resend
+    Client ─▶ LoginTransport: adds the secrets ─▶ transport ─▶ refused? ─▶ log in, resend
 
 Secrets are added below the client: hrefs are stored unsigned, and a redirect to another host starts without.
 A kind is an entry point (`stacpull.logins`); its fields are its TOML keys (`arguments`).
@@ -26,7 +26,6 @@ from stacpull.clock import Clock
 from stacpull.config.credentials import variables_in
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure
-from stacpull.net.bodies import buffered
 from stacpull.net.client import Client, HostCredentials, NetworkCounters
 from stacpull.net.gate import Gates
 from stacpull.net.retry import RetryPolicy, with_retries
@@ -37,7 +36,6 @@ from stacpull.system import expanded, usual_file
 from stacpull.urls import is_remote, is_web
 
 T = TypeVar("T")
-_LEAST_LABELS = 2
 _NAME = re.compile(r"(?:[\w-]+\.)*[\w-]+|\[[0-9a-f:.]+\]")
 """A host name as in URLs, or an IPv6 address in brackets."""
 _AT_ONCE = 4
@@ -62,7 +60,7 @@ class HostPattern(msgspec.Struct, frozen=True):
         scheme, name, port = origin_of(url)
         any_below, host = name.startswith("*."), name.removeprefix("*.")
         alone = host_of(url) == url.partition("://")[2].lower()
-        narrow = not any_below or len(host.split(".")) >= _LEAST_LABELS
+        narrow = not any_below or "." in host
         if not (_NAME.fullmatch(host) and is_web(f"{scheme}://") and port and alone and narrow):
             shown = text.rpartition("@")[2]  # the part before it may be a password
             raise ValueError(f"must be like data.example.org or *.example.org, not {shown!r}")
@@ -320,7 +318,7 @@ class Logins:
     counters: NetworkCounters
     _on_wait: Callable[[str], None] = lambda _: None
     client: Client = attrs.field(init=False)
-    _shared: dict[LoginKind, LoginTransport] = attrs.field(factory=dict, init=False)
+    _shared: dict[LoginKind, Any] = attrs.field(factory=dict, init=False)
     _reported: set[str] = attrs.field(factory=set, init=False)
     """Hosts of logins for which a wait was reported to the user."""
 
@@ -334,11 +332,12 @@ class Logins:
         found = self._profile.login_for(*origin_of(url))
         return None if found is None else found.kind.transport(url, found.sources, self)
 
-    def shared(self, kind: LoginKind, create: Callable[[], LoginTransport]) -> LoginTransport:
+    def shared(self, kind: LoginKind, create: Callable[[], T]) -> T:
         """Return the transport of `kind`, created once, so that all its hosts share one token."""
         if kind not in self._shared:
             self._shared[kind] = create()
-        return self._shared[kind]
+        transport: T = self._shared[kind]
+        return transport
 
     async def with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
         def note(failure: Failure) -> None:
@@ -353,56 +352,38 @@ class Logins:
 
 @attrs.define(eq=False)
 class LoginTransport:
-    """Sends requests with credentials, by default the same with each one. Its subclasses log in.
+    """Sends requests with credentials, by default the same with each one.
 
-    They resend a refused request after a new login. Their methods raise CredentialsError if it is refused,
-    TransferError or SourceError if its service fails.
+    Its subclasses log in, and resend a refused request once. They raise CredentialsError if the login is
+    refused, TransferError or SourceError if its service fails.
     """
 
     logins: Logins
     _credentials: HostCredentials = attrs.field(factory=lambda: HostCredentials("", {}, {}))
 
     async def send(self, request: Request) -> Response:
-        url, http, counters = request.url, self.logins.http, self.logins.counters
-        sent, held = await self.attach(request)
-        response = await http.send(sent)
-        again = False
-        while not self.is_final(response):
-            refusal = await buffered(url, response)
-            final = await self.resolved(held, refusal, again=again)
-            if final is not None:
-                return final
-            counters.bytes_fetched += len(refusal.body)
-            counters.requests += 1
-            sent, held = await self.attach(request)
-            response, again = await http.send(sent), True
-        self.accepted(url, held)
+        return self.answered(request, await self.logins.http.send(self.attach(request)))
+
+    async def resent(self, request: Request, refusal: BufferedResponse) -> Response:
+        """Send `request`, with other credentials, after a refusal, which counts as one more request."""
+        self.logins.counters.bytes_fetched += len(refusal.body)
+        self.logins.counters.requests += 1
+        return await self.logins.http.send(request)
+
+    def answered(self, request: Request, response: Response) -> Response:
+        """Return the response as that to `request`, which had no credentials."""
         headers = response.headers
         if response.status in REDIRECTS and (location := headers.get("Location")) is not None:
             headers = CIMultiDict(headers)
             headers["Location"] = self.strip(location)
-        return RenamedResponse(url, response, headers)
+        return RenamedResponse(request.url, response, headers)
+
+    def attach(self, request: Request) -> Request:
+        return self._credentials.attach(request)
+
+    def strip(self, url: str) -> str:
+        """Return `url`, the target of a redirect, without credentials that are added to URLs."""
+        return self._credentials.strip(url)
 
     async def close(self) -> None:
         """Do nothing: the transport underneath is closed by its owner."""
-
-    async def attach(self, request: Request) -> tuple[Request, object]:
-        """Return the request with credentials, and the attached token or the like, for `resolved`."""
-        return self._credentials.attach(request), None
-
-    def is_final(self, response: Response) -> bool:  # noqa: ARG002 - a default
-        """Return False if a new login, or what `resolved` does, might change the response."""
-        return True
-
-    async def resolved(
-        self, held: object, response: BufferedResponse, *, again: bool
-    ) -> BufferedResponse | None:
-        """Log in. Return None if the request can be resent, which must not happen `again`."""
-        raise NotImplementedError
-
-    def accepted(self, url: str, held: object) -> None:
-        """Record that the host of `url` accepted the attached credentials."""
-
-    def strip(self, url: str) -> str:
-        """Return `url`, the target of a redirect, without credentials that `attach` adds to URLs."""
-        return self._credentials.strip(url)

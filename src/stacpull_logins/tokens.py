@@ -28,9 +28,10 @@ from stacpull.arguments import field_name, finite_number, named
 from stacpull.clock import Clock, parse_instant
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of
+from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
 from stacpull.net.status import reason_in
-from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
+from stacpull.net.transport import Request, Response, TransferError
 from stacpull.redact import Secret, Secrets, cut_url
 from stacpull_logins.logins import LoginKind, Logins, LoginTransport, login_key, service_address
 
@@ -172,7 +173,7 @@ class TokenKind(LoginKind):
     def endpoints(self) -> tuple[str, ...]:
         return (self.token_url,)
 
-    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> LoginTransport:  # noqa: ARG002
+    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> TokenLogin:  # noqa: ARG002
         return logins.shared(self, lambda: TokenLogin(logins, kind=self, names=names))
 
     def part_of(self, url: str) -> tuple[str, ...]:  # noqa: ARG002 - a default
@@ -199,26 +200,24 @@ class TokenLogin(LoginTransport):
     """What the service issued to renew the token with."""
     _cached: dict[tuple[str, ...], CachedToken[Secret | None]] = attrs.field(factory=dict, init=False)
 
-    async def attach(self, request: Request) -> tuple[Request, object]:
-        token = await self._token_for(request.url).current()
-        return request if token is None else self._kind.with_token(request, token.reveal()), token
+    async def send(self, request: Request) -> Response:
+        tokens = self.tokens_for(request.url)
+        token = await tokens.current()
+        response = await self.logins.http.send(self._with(request, token))
+        if token is not None and response.status in self._kind.refusals:
+            response = refusal = await buffered(request.url, response)
+            renewed = await tokens.instead_of(token, self._kind.settled)
+            if renewed != token:
+                response = await self.resent(self._with(request, renewed), refusal)
+        return self.answered(request, response)
 
-    def is_final(self, response: Response) -> bool:
-        return response.status not in self._kind.refusals
-
-    async def resolved(
-        self, held: object, response: BufferedResponse, *, again: bool
-    ) -> BufferedResponse | None:
-        """Request another token. A new token was refused for another reason, so it is kept."""
-        if again or not isinstance(held, Secret):
-            return response
-        token = await self._token_for(response.url).instead_of(held, self._kind.settled)
-        return response if token == held else None
+    def _with(self, request: Request, token: Secret | None) -> Request:
+        return request if token is None else self._kind.with_token(request, token.reveal())
 
     def strip(self, url: str) -> str:
         return self._kind.strip(url)
 
-    def _token_for(self, url: str) -> CachedToken[Secret | None]:
+    def tokens_for(self, url: str) -> CachedToken[Secret | None]:
         part = self._kind.part_of(url)
         if part not in self._cached:
             request = partial(self._kind.request, self, *part)

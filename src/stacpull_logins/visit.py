@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import nullcontext
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 import msgspec
@@ -35,6 +35,7 @@ from stacpull.arguments import named, text
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
+from stacpull.net.bodies import buffered
 from stacpull.net.client import next_hop
 from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
@@ -152,21 +153,30 @@ class VisitLogin(LoginTransport):
         self._logging_in = asyncio.Lock()
         self._failures = FailureMemory(logins.clock)
 
-    async def attach(self, request: Request) -> tuple[Request, object]:
-        return self._with_cookies(request), self._sessions[host_of(request.url)].logins
+    async def send(self, request: Request) -> Response:
+        session = self._sessions[host_of(request.url)]
+        logins = session.logins
+        response = await self.logins.http.send(self._with_cookies(request))
+        if self._leads_to_login(response):
+            refusal = await buffered(request.url, response)
+            await self._log_in(session, logins, refusal)
+            logins = session.logins
+            response = await self.resent(self._with_cookies(request), refusal)
+            if self._leads_to_login(response):
+                await response.close()
+                self._refuse(session, host_of(request.url))
+        session.is_accepted = session.is_accepted or 0 < logins == session.logins
+        return self.answered(request, response)
 
-    def is_final(self, response: Response) -> bool:
+    def _leads_to_login(self, response: Response) -> bool:
         location = response.headers.get("Location") or ""
-        return response.status not in REDIRECTS or not self._is_login(location)
+        return response.status in REDIRECTS and self._is_login(location)
 
-    async def resolved(self, held: object, response: BufferedResponse, *, again: bool) -> None:
-        """Log in, unless another task has meanwhile done so or failed."""
+    async def _log_in(self, session: _HostSession, logins: int, response: BufferedResponse) -> None:
+        """Log in, unless another task has meanwhile done so, after the first `logins`, or failed."""
         url = response.url
-        session = self._sessions[host_of(url)]
-        if again:
-            self._refuse(session, host_of(url))
         async with self._logging_in:
-            if session.logins != held:
+            if session.logins != logins:
                 return
             with self._failures.guard(), session.failures.guard():
                 try:
@@ -177,11 +187,7 @@ class VisitLogin(LoginTransport):
             session.logins += 1
             session.is_accepted = False
 
-    def accepted(self, url: str, held: object) -> None:
-        session = self._sessions[host_of(url)]
-        session.is_accepted = session.is_accepted or (held == session.logins and session.logins > 0)
-
-    def _refuse(self, session: _HostSession, host: str) -> None:
+    def _refuse(self, session: _HostSession, host: str) -> NoReturn:
         """Raise a refusal. If the last login was not accepted either, the next one waits a minute."""
         message = f"{host} requires another login right after one"
         if session.logins == 1 and not session.is_accepted:
