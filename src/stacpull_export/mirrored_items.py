@@ -154,7 +154,7 @@ def _readable(files: StoredFiles, path: str) -> Iterator[None]:
 def open_contents(dest_address: DestAddress) -> Iterator[MirrorContents]:
     """Open a mirror for reading. It may be running: what is recorded at this moment is read."""
     dest, location = dest_address.work, dest_address.bucket
-    db = open_reader(dest)
+    db = open_reader(dest, location)
     try:
         with translated(ledger_path(dest)), open_files(dest, location) as files:
             db.execute("BEGIN")  # one snapshot for all passes

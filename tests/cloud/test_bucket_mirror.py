@@ -273,6 +273,10 @@ def test_an_empty_work_directory_continues(
     location: BucketLocation, dest: list[str], source: str, tmp_path: Path
 ) -> None:
     run("mirror", source, *dest)
+    for name in ("status", "failures", "verify", "resume", "retry"):
+        refused = run(name, dest[0], "--work", str(tmp_path / "other"), *dest[3:], code=2)
+        hint = f"other is not a mirror: it does not exist. If {location.url} is one, `stacpull mirror` with"
+        assert f"{hint} this --work fetches its ledger." in refused.err
     report = run("mirror", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:], "--json")
     assert report.report["assets_skipped"] == ITEMS + 1
 

@@ -96,7 +96,7 @@ async def opened_call(
         await asyncio.to_thread(lambda: require("stacpull.workers", "dask", "--dask").check(options))
     address = await asyncio.to_thread(parse_dest, dest, options)
     if exists:
-        await asyncio.to_thread(lambda: open_reader(address.work).close())
+        await asyncio.to_thread(lambda: open_reader(address.work, address.bucket).close())
     async with AsyncExitStack() as opened:
         if options.dashboard is not None:
             served = await asyncio.to_thread(require, "stacpull.outputs", "dashboard", "--dashboard")

@@ -30,7 +30,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         DestinationError: The ledger cannot be read.
     """
     place = parse_dest(dest, instance("options", Options, options))
-    with closing(open_reader(place.work)) as db, translated(ledger_path(place.work)):
+    with closing(open_reader(place.work, place.bucket)) as db, translated(ledger_path(place.work)):
         run = views.current_run(db)
         if run is None:
             raise NotAMirrorError(
@@ -81,5 +81,5 @@ def failures(dest: str | Path, options: Options | None = None) -> Iterator[Failu
         UsageError: `dest` contradicts the options or the ledger.
     """
     place = parse_dest(dest, instance("options", Options, options))
-    with closing(open_reader(place.work)) as db, translated(ledger_path(place.work)):
+    with closing(open_reader(place.work, place.bucket)) as db, translated(ledger_path(place.work)):
         yield from views.failures(db)

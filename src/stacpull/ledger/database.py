@@ -24,6 +24,7 @@ import orjson
 from stacpull.errors import DestinationError, NotAMirrorError, StacpullError
 from stacpull.ledger import meta
 from stacpull.ledger.schema import check_version, prepare
+from stacpull.models import BucketLocation
 from stacpull.planning.names import CATALOG_ID
 
 Connection = sqlite3.Connection
@@ -189,7 +190,7 @@ def has_own_catalog(dest: Path) -> bool:
         return CATALOG_ID.encode() in file.read(4096)
 
 
-def open_reader(dest: Path) -> sqlite3.Connection:
+def open_reader(dest: Path, bucket: BucketLocation | None = None) -> sqlite3.Connection:
     """Open the ledger of `dest` read-only, even while a mirror runs or right after one was killed."""
     path = ledger_path(dest)
     reject_irregular(path)
@@ -201,6 +202,8 @@ def open_reader(dest: Path) -> sqlite3.Connection:
         refuse_lost(dest)
     if size is None:
         what = "it has no .stacpull/ledger.sqlite" if dest.exists() else "it does not exist"
+        if bucket is not None:
+            what += f". If {bucket.url} is one, `stacpull mirror` with this --work fetches its ledger"
         raise NotAMirrorError(f"{dest} is not a mirror: {what}.")
     with translated(path):
         try:

@@ -241,7 +241,7 @@ async def verify(
     report_of = partial(_report, check, address, strict)
 
     def check_alone() -> VerifyReport:
-        with closing(open_reader(address.work)) as db, kept_still(address.work):
+        with closing(open_reader(address.work, address.bucket)) as db, kept_still(address.work):
             _check(check, address, db)
             return report_of(db)
 
