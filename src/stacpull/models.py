@@ -61,9 +61,8 @@ class WalkUpdate(NamedTuple):
     """The number of items that all collections announce; None if one does not, or its walk has not begun."""
     cut_short: str | None = None
     """Why the walk of a collection ended before its last page; at the end, the last such reason."""
-    counts_unseen: bool = False
-    """True at the end of the walk, unless `--max-items` ended it: items that the source announced and the
-    walk did not see are counted."""
+    unseen: int = 0
+    """At the end of the walk, unless `--max-items` ended it: announced items that were on no page."""
 
 
 class PageRequest(msgspec.Struct, frozen=True):

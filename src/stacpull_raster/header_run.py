@@ -158,6 +158,10 @@ class HeaderPlans:
     def items_seen(self) -> int:
         return self.tally.items_seen
 
+    @property
+    def items_matched(self) -> int:
+        return self.tally.items_matched
+
     def keeps(self, key: str, asset: Json) -> bool:
         is_chosen = self._chosen.keeps(key, asset)
         is_other = is_chosen and self._guesses and not is_tiff(asset.get("type"), asset.get("href"))
@@ -184,14 +188,13 @@ class HeaderPlans:
         await self._queue.put([job for job, why in missing if why is None])
         return new
 
-    async def restart(self) -> int:
+    async def restart(self) -> None:
         """Count again from the start, when open rows are saved, so that no header is read twice."""
         while self._book.open_rows:
             await self._clock.sleep(_PACE)
         await to_its_end(self._seen.clear)
         await to_its_end(self._planned.clear)
         self.tally, self._places, self._others = HeaderCounts(), itertools.count(), 0
-        return 0
 
     def _jobs_of(self, selected: PlanBatch) -> Iterator[tuple[HeaderJob, Failure | None]]:
         """Yield jobs, each with the reason why it cannot be read, if there is one."""
@@ -233,7 +236,8 @@ class HeaderPlans:
         new = await to_its_end(partial(self._seen.add_all, read))
         tally, others, self._others = self.tally, self._others, 0
         tally.items_seen += len(new)
-        tally.items_matched += sum(planned.parent is None for planned in selected.items)
+        matched = (planned.parent is None and not planned.of_collection for planned in selected.items)
+        tally.items_matched += sum(matched)
         tally.assets_excluded += sum(len(planned.excluded) for planned in selected.items) - others
         tally.assets_not_tiff += sum(len(planned.pages) for planned in selected.items) + others
         return len(new)

@@ -78,9 +78,7 @@ def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -
         found = runs.load(db, run.id)
         assert (found.position, found.cut_short, found.counters["items_announced"]) == ("p", "why", 5)
         planner.save_batch(
-            PlanBatch(
-                seen=[id_of("c")], reached=WalkUpdate(walk_ended=True, announced=5, counts_unseen=True)
-            ),
+            PlanBatch(seen=[id_of("c")], reached=WalkUpdate(walk_ended=True, announced=5, unseen=2)),
             NOW,
         )
         assert runs.load(db, run.id).counters["items_unseen"] == 2

@@ -107,7 +107,7 @@ class _Estimate:
         self._sampled = self._tile_requests = 0
         self._bytes = self._done = self._refused = self._source_items = self._unsigned = 0
         self._paths, self._shared = set[tuple[str, str]](), ""
-        self.items_seen = self._matched = 0
+        self.items_seen = self.items_matched = 0
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
         self._clipping = clipping(task.selection.clip)
@@ -136,7 +136,7 @@ class _Estimate:
             self._task.selection,
             walk.summary,
             seen=self.items_seen,
-            matched=self._matched,
+            matched=self.items_matched,
             planned=assets + self._refused,
             excluded=excluded.total(),
             pages=pages.total(),
@@ -149,7 +149,7 @@ class _Estimate:
             self._network.warn(f"--layout gives several items the path {self._shared}: add {{item}} to it.")
         return PlanReport(
             items_seen=self.items_seen,
-            items_matched=self._matched,
+            items_matched=self.items_matched,
             source_items=self._source_items,
             assets=assets,
             assets_excluded=excluded.total(),
@@ -178,18 +178,17 @@ class _Estimate:
         sets = [self._primary, self._linked] if linked else [self._primary]
         return dict.fromkeys(await to_its_end(lambda: set().union(*(one.intersection(ids) for one in sets))))
 
-    async def restart(self) -> int:
+    async def restart(self) -> None:
         """Reset the counters of the walk. Planned items stay counted and are not planned again."""
         self.items_seen = 0
         await to_its_end(self._seen.clear)
         self._left_out.clear()
-        return self._matched
 
     async def add_batch(self, batch: PlanBatch) -> int:
         new = await to_its_end(partial(self._add_batch, batch))
         progress = self._network.progress(
             items_seen=self.items_seen,
-            items_matched=self._matched,
+            items_matched=self.items_matched,
             items_announced=self._announced,
             items_wanted=self._task.selection.most_items,
         )
@@ -219,7 +218,7 @@ class _Estimate:
             return is_new
         self._primary.add(item.id)
         was_linked = bool(self._linked.intersection([item.id]))
-        self._matched += not item.of_collection
+        self.items_matched += not item.of_collection
         self._source_items -= was_linked
         return not was_linked
 

@@ -69,7 +69,7 @@ class Confirmed(msgspec.Struct, tag=11, array_like=True):
 
     written: int  # bodies on the disk, of the oldest `Arrivals` with bodies that is not confirmed
     published: int = 0  # assets that were received, and now have their final names or have failed
-    counters: dict[str, int | None] = {}  # those of the run; empty if they are the same
+    counters: dict[str, int] = {}  # those of the run; empty if they are the same
 
 
 class Happened(msgspec.Struct, tag=13, array_like=True):

@@ -240,7 +240,7 @@ class MirrorRun:
         )
         self.queue = JobQueue[Job](2 * network.slots + (_QUEUED_FOR_WORKERS if options.uses_dask else 0))
         self._record = LedgerRecord(task, run.id, self.store, self.queue)
-        self._walk = Walk(task, self._record, matched=run.counters["items_matched"] or 0)
+        self._walk = Walk(task, self._record)
 
     async def execute(self) -> MirrorReport:
         run, store, lease = self._run, self.store, self.workspace.lease
@@ -353,17 +353,17 @@ class MirrorRun:
 
     def _progress(self) -> Progress:
         now, before = self.store.counters, self._run.counters
-        skipped = (before["assets_done"] or 0) - (before["assets_skipped"] or 0)  # before this process
-        done, failed, pending = (now[f"assets_{state}"] or 0 for state in ("done", "failed", "pending"))
+        skipped = before["assets_done"] - before["assets_skipped"]  # before this process
+        done, failed, pending = (now[f"assets_{state}"] for state in ("done", "failed", "pending"))
         names = ("items_seen", "items_matched", "items_done", "assets_missing", "bytes_done")
         return self.network.progress(
-            **{name: now[name] or 0 for name in names},
+            **{name: now[name] for name in names},
             assets_planned=done + failed + pending,
             assets_done=done,
-            assets_skipped=skipped + (now["assets_skipped"] or 0),
+            assets_skipped=skipped + now["assets_skipped"],
             assets_failed=failed,
             assets_pending=pending,
-            items_announced=now["items_announced"],
+            items_announced=now.get("items_announced"),
             items_wanted=self.spec.selection.most_items,
             walk_ended=bool(now["walk_ended"]),
             seconds=round(self._clock.monotonic() - self._began, 3),
@@ -393,8 +393,8 @@ class MirrorRun:
                 seen=progress.items_seen,
                 matched=progress.items_matched,
                 planned=progress.assets_planned,
-                excluded=counters.get("assets_excluded") or 0,
-                pages=counters.get("assets_pages") or 0,
+                excluded=counters.get("assets_excluded", 0),
+                pages=counters.get("assets_pages", 0),
             )
             if warning is not None:
                 self.network.warn(warning)

@@ -256,7 +256,7 @@ class StoreClient:
         on_event: Listener,
         on_broken: Callable[[BaseException], None],
     ) -> None:
-        self.counters: Mapping[str, int | None] = run.counters
+        self.counters: Mapping[str, int] = run.counters
         work = os.fsencode(workspace.destination.staged.work)
         self._opening = partial(messages.Open, work, workspace.bucket, run.id, checksum)
         self._workspace = workspace

@@ -7,6 +7,7 @@ planned after the last page, and no position is saved before that.
 from __future__ import annotations
 
 import pickle
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -129,6 +130,9 @@ class WalkRecord(Protocol):
     @property
     def items_seen(self) -> int: ...
 
+    @property
+    def items_matched(self) -> int: ...
+
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the `ids` that are already planned, each with its `updated` if a newer one is planned again.
 
@@ -138,8 +142,8 @@ class WalkRecord(Protocol):
     async def add_batch(self, batch: PlanBatch) -> int:
         """Add a batch; return the number of its items that were not seen before."""
 
-    async def restart(self) -> int:
-        """Delete the position; return the number of matches that the new walk will not count again."""
+    async def restart(self) -> None:
+        """Delete the position. Matches that the new walk will not count again stay counted."""
 
 
 class LedgerRecord:
@@ -151,14 +155,17 @@ class LedgerRecord:
 
     @property
     def items_seen(self) -> int:
-        return self.store.counters["items_seen"] or 0
+        return self.store.counters["items_seen"]
+
+    @property
+    def items_matched(self) -> int:
+        return self.store.counters["items_matched"]
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         return await self.store.call("find_planned", ids, linked, returns=dict[ItemId, str | None])
 
-    async def restart(self) -> int:
+    async def restart(self) -> None:
         await self.store.call("restart_walk", self.run)
-        return self.store.counters["items_matched"] or 0
 
     async def add_batch(self, batch: PlanBatch) -> int:
         secrets, cut_short = self._task.network.secrets, batch.reached.cut_short
@@ -218,17 +225,14 @@ class Sample:
 
 
 class Walk:
-    """`assets` replaces the asset filter of the selection. `matched` is the number before a resume."""
+    """`assets` replaces the asset filter of the selection."""
 
-    def __init__(
-        self, task: WalkTask, record: WalkRecord, *, assets: KeepsAssets | None = None, matched: int = 0
-    ) -> None:
+    def __init__(self, task: WalkTask, record: WalkRecord, *, assets: KeepsAssets | None = None) -> None:
         self.task, self.record, self.summary = task, record, WalkSummary()
         source, network, selection = task.source, task.network, task.selection
         self._source, self._selection, self._on_event = source, selection, task.on_event
         self.reader = ItemReader(source.item, network.clock, read_batch=source.items)
         self._secrets, self.warn = network.secrets, network.warn
-        self._matched = matched
         self._page_size = PageSize.requested(task.options.page_size)
         self._layout = Layout.parse(task.options.layout)
         self._items = compile_items(selection)
@@ -238,11 +242,6 @@ class Walk:
         self._collections = Recent[ItemId, None](most=256)
         self._is_checked = False
         self._keeps_position = source.has_cursors and selection.sample is None
-        self._following: str | None = None
-        """The collection after the current one; in the last one, the announced total is known."""
-        self._before: int | None = 0
-        self._announced: int | None = 0
-        """What collections before the current one announced, and with it; None if one does not."""
 
     async def run(self, position: Position = Position()) -> None:  # noqa: B008 - immutable
         """Walk to the end of the source, or to `--max-items`; then plan the sample.
@@ -256,12 +255,13 @@ class Walk:
         if selection.sample is not None:
             self._sample = Sample(selection.sample, selection.seed)
         if not self._keeps_position:
-            position, self._matched = Position(), await record.restart()
+            position = Position()
+            await record.restart()
         level: Literal["warning", "info"] = "warning"
         is_whole, furthest = position == Position(), -1
         while True:
             try:
-                await self._read_pages(starts, position)
+                total = await self._read_pages(starts, position)
                 break
             except ForgottenCursorError as error:
                 reached = record.items_seen
@@ -275,13 +275,15 @@ class Walk:
                 text = f"The source no longer knows the saved position ({error})"
                 self._on_event(Notice(level, f"{text}: walking again from the start."))
                 furthest, is_whole, level = reached if is_whole else -1, True, "info"
-                position, self._matched = Position(), await record.restart()
+                position = Position()
+                await record.restart()
                 summary.left_out.clear()
                 summary.cut_short = None
-        total, seen = self._total(), record.items_seen
-        is_to_its_end = not self._is_enough() or summary.cut_short is not None
-        if is_to_its_end and total is not None and total > seen:
-            self.note_unseen(total, total - seen)
+        unseen = 0 if total is None else max(0, total - record.items_seen)
+        if not self._left() and summary.cut_short is None:
+            unseen = 0  # `--max-items` ended the walk
+        if total is not None and unseen:
+            self.note_unseen(total, unseen)
         if self._sample is not None:
             drawn, self._sample = self._sample.lowest(), None
             for start in range(0, len(drawn), ITEMS_AT_ONCE):
@@ -289,9 +291,9 @@ class Walk:
                 await record.add_batch(await self._planned(some))
         if number := summary.unverifiable:
             self._on_event(Notice("info", f"{number:,} checksums cannot be verified: their kind is unknown."))
-        end = WalkUpdate(None, True, total, summary.cut_short, counts_unseen=is_to_its_end)
+        end = WalkUpdate(None, True, total, summary.cut_short, unseen)
         await record.add_batch(PlanBatch(reached=end))
-        is_whole = is_whole and not self._is_enough() and summary.cut_short is None
+        is_whole = is_whole and self._left() > 0 and summary.cut_short is None
         for note in self._items.notes(summary.left_out, whole=is_whole):
             self._on_event(Notice("warning", note))
 
@@ -301,39 +303,45 @@ class Walk:
 
     # --- pages -------------------------------------------------------------------------------------------
 
-    async def _read_pages(self, ahead: Sequence[WalkStart], position: Position) -> None:
+    async def _read_pages(self, ahead: Sequence[WalkStart], position: Position) -> int | None:
+        """Return the number of items that all collections announce; None if one does not, or is not read."""
         if position.collection is not None:  # the order is always the same: those before it are walked
             names = [start.collection for start in ahead]
             if position.collection not in names:
                 raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
             ahead = ahead[names.index(position.collection) :]
-        self._announced = 0 if position.collection is None else position.announced
-        for number, start in enumerate(ahead):
-            if self._is_enough():
-                return
+        total, announced = None, 0 if position.collection is None else position.announced
+        for number, start in enumerate(ahead, 1):
+            if not self._left():
+                return None
             collection, fruitless = start.collection, 0
-            self._following = ahead[number + 1].collection if number + 1 < len(ahead) else None
-            self._before, self._announced = self._announced, None
-            first = start._replace(resumed=position.request if number == 0 else None)
+            following = ahead[number].collection if number < len(ahead) else None
+            before, announced = announced, None
+            first = start._replace(resumed=position.request if number == 1 else None)
             pages = self._source.pages(first, page_size=self._page_size, on_notice=self._on_event)
             async with prefetch(pages) as read_ahead:
                 async for page in read_ahead:
-                    if page.matched is not None and self._before is not None:
-                        self._announced = self._before + page.matched
+                    if page.matched is not None and before is not None:
+                        announced = before + page.matched
+                    total = announced if following is None else None
                     self.summary.cut_short = page.cut_short or self.summary.cut_short
-                    new = await self._take_page(collection, page)
-                    if self._is_enough():
-                        return
+                    end = Position(following, None, announced)
+                    here = end if page.next is None else Position(collection, page.next, before)
+                    new = await self._take_page(collection, page, self._reached(here, total, page.cut_short))
+                    if not self._left():
+                        return total
                     is_placed = page.next is not None and page.next == page.request
                     fruitless = 0 if new or is_placed else fruitless + 1
                     if fruitless > FRUITLESS_PAGES and page.next is not None:
                         text = f"{fruitless} pages in a row brought no new item."
                         self.summary.cut_short = text = f"The walk ends at {page.request.url}: {text}"
                         self.warn(text)
-                        await self.record.add_batch(PlanBatch(reached=self._reached(collection, None, text)))
+                        await self.record.add_batch(PlanBatch(reached=self._reached(end, total, text)))
                         break
+        return total
 
-    async def _take_page(self, collection: str, page: Page) -> int:
+    async def _take_page(self, collection: str, page: Page, reached: WalkUpdate) -> int:
+        """Record a page, with its last batch what it has `reached`; return how many items are new."""
         if not self._is_checked:  # before anything is planned
             self._is_checked = True
             for warning in await label_warnings(self._selection, page.items, self._source, collection):
@@ -347,10 +355,10 @@ class Walk:
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
             items = page.items[start : start + ITEMS_AT_ONCE]
             batch = await self._planned([(id_of(item, collection), item, page.request.url) for item in items])
-            batch.reached = WalkUpdate(announced=self._total())
+            batch.reached = WalkUpdate(announced=reached.announced)
             if start + ITEMS_AT_ONCE >= len(page.items):
                 batch.unread += page.unread
-                batch.reached = self._reached(collection, page.next, page.cut_short)
+                batch.reached = reached
             for one in batch.unread:
                 what = f"{'A link' if one.href else 'An item'} of {one.collection} is left out ({one.name!r})"
                 if one.name == OF_COLLECTION:
@@ -359,25 +367,19 @@ class Walk:
                     what = f"{one.name} skipped"
                 self.warn(f"{what}: {one.failure.message}")
             new += await self.record.add_batch(batch)
-            if self._is_enough():
+            if not self._left():
                 break
         return new
 
-    def _reached(self, collection: str, request: PageRequest | None, cut_short: str | None) -> WalkUpdate:
-        """Return what a page changes; `request` is the next one, None after the last of its collection."""
-        position = Position(self._following, None, self._announced)
-        if request is not None:
-            position = Position(collection, request, self._before)
+    def _reached(self, position: Position, total: int | None, cut_short: str | None) -> WalkUpdate:
         is_kept = self._keeps_position and position.collection is not None
         text = position.to_json(self._secrets) if is_kept else None
-        return WalkUpdate(text, announced=self._total(), cut_short=cut_short)
+        return WalkUpdate(text, announced=total, cut_short=cut_short)
 
-    def _total(self) -> int | None:
-        """Return None before the last collection: the first page of each one announces its items."""
-        return self._announced if self._following is None else None
-
-    def _is_enough(self) -> bool:
-        return self._selection.max_items is not None and self._matched >= self._selection.max_items
+    def _left(self) -> int:
+        """Return how many items may still match before `--max-items` ends the walk."""
+        most = self._selection.max_items
+        return sys.maxsize if most is None else max(0, most - self.record.items_matched)
 
     # --- items -------------------------------------------------------------------------------------------
 
@@ -395,10 +397,10 @@ class Walk:
                 before = _updated(fresh[one[0]]) if one[0] in fresh else planned_before.get(one[0])
                 if not is_known or is_newer(_updated(one), before):
                     fresh[one[0]] = one
-        most = None if self._selection.max_items is None else self._selection.max_items - self._matched
-        await self._lookups.prepare(list(fresh.values())[:most])
+        left = self._left()
+        await self._lookups.prepare(list(fresh.values())[:left])
         for one, reason in zip(items, reasons, strict=True):
-            if self._is_enough():
+            if left <= 0:
                 break
             item_id = one[0]
             if reason is not None:
@@ -413,7 +415,7 @@ class Walk:
             if newest is None:
                 continue
             planned = self.plan(newest[1], item_id, page_url=newest[2])
-            self._matched += item_id not in planned_before
+            left -= item_id not in planned_before
             batch.items.append(planned)
             if relations := {*self._selection.follow, *(["source"] if self._selection.source_links else [])}:
                 hrefs = source_links(newest[1], planned.href or newest[2], relations)
@@ -505,7 +507,7 @@ async def produce(walk: Walk, record: LedgerRecord, run: Run) -> None:
         walk.summary.cut_short = run.cut_short
         walk.warn(run.cut_short)
     if is_walk and run.walk_ended and (unseen := run.counters["items_unseen"]):
-        walk.note_unseen((run.counters["items_seen"] or 0) + unseen, unseen)
+        walk.note_unseen(run.counters["items_seen"] + unseen, unseen)
     while batch := await call("pending_jobs", run.id, after, _STREAMED, returns=list[Job]):
         await record.queue.put(batch)
         after = batch[-1].row

@@ -52,7 +52,7 @@ class Run(msgspec.Struct, frozen=True):
     resumed: bool
     position: str | None
     walk_ended: bool
-    counters: Mapping[str, int | None]  # when the run was started or resumed
+    counters: Mapping[str, int]  # when the run was started or resumed
     kept: Mapping[str, Any] = {}  # `Options.kept`
     cut_short: str | None = None  # why its walk ended before the end of the source
 
@@ -186,12 +186,11 @@ def set_counter(db: sqlite3.Connection, run: int, name: str, number: int) -> Non
     db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?, ?)", (run, name, number))
 
 
-def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
-    """Return what a run has counted, by name. `items_announced` may be None."""
+def counters(db: sqlite3.Connection, run: int) -> dict[str, int]:
+    """Return what a run has counted, by name. `items_announced` is missing if it is not known."""
     counted = db.execute("SELECT name, number FROM counters WHERE run = ?", (run,))
     return {
         **dict.fromkeys(_PROGRESS, 0),
-        "items_announced": None,
         **{name: counter for name, counter in counted if name not in EFFORT},
         "walk_ended": number(db, "SELECT walk_ended FROM runs WHERE id = ?", (run,)),
         "items_done": number(db, "SELECT items_done FROM counts WHERE run = ?", (run,)),
@@ -242,9 +241,8 @@ def save_walk(db: sqlite3.Connection, run: int, reached: WalkUpdate) -> None:
         )
     if reached.announced is not None:
         set_counter(db, run, "items_announced", reached.announced)
-        if reached.counts_unseen:
-            seen = counters(db, run)["items_seen"] or 0
-            set_counter(db, run, "items_unseen", max(0, reached.announced - seen))
+    if reached.unseen:
+        set_counter(db, run, "items_unseen", reached.unseen)
     if reached.walk_ended:  # forget what only earlier walks of the same source and selection recorded
         db.execute(
             "DELETE FROM failures WHERE item = 0 AND run < :run AND run IN (SELECT one.id FROM runs one "
