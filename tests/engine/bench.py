@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stacpull.config.options import Options
+from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import Recovery
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.errors import DestinationError
@@ -74,16 +75,15 @@ class Bench:
         self.failed: list[AssetFailed] = []
         self.notices: list[str] = []
         self.stopped = False
-        self.store = StoreOperations(
+        self.publisher = Publisher(
             self.db,
             self.destination,
             runs.stored(self.db, self.run.id),
-            checksum="sha256",
             secrets=Secrets(()),
             is_stopped=lambda: self.stopped,
             on_event=self._take_event,
         )
-        self.publisher = self.store
+        self.store = StoreOperations(self.publisher, "sha256")
 
     def _take_event(self, event: Event) -> None:
         match event:
@@ -117,8 +117,8 @@ class Bench:
     def take_up(self, *, checksum: str | None = "sha256") -> None:
         """Put in order what the last process left, as a run does at its start."""
         left = self.recover(checksum=checksum)
-        self.publisher.parts.extend(left.complete.values())
-        self.publisher.placed.extend(left.in_place.values())
+        self.publisher.received.extend(left.complete.values())
+        self.publisher.renamed.extend(left.in_place.values())
         self.publisher.publish_all()
         self.publisher.final_items.extend(jobs.unwritten_items(self.db, 0, 1000))
         self.publisher.publish_all()

@@ -24,7 +24,7 @@ def left_by_a_failed_sync(dest: Path) -> None:
     with started(dest) as bench:
         jobs = bench.plan(planned("i", ["a", "b", "c"])).jobs
         first, second = (bench.arrive(job, job.key.encode() * 9) for job in jobs[:2])
-        bench.publisher.parts.extend([first])
+        bench.publisher.received.extend([first])
         bench.publisher.publish()  # renamed: the record waits for the next sync
         (bench.destination.staged.path / "3.0.part").write_bytes(b"half")
         (bench.destination.staged.path / "3.0.about").write_bytes(
@@ -34,7 +34,7 @@ def left_by_a_failed_sync(dest: Path) -> None:
         stored = bench.db.execute("SELECT sha256 FROM assets WHERE key = 'a'").fetchone()[0]
         assert stored == hashlib.sha256((dest / "c/i/a.tif").read_bytes()).digest()
         bench.destination.fails = True
-        bench.publisher.parts.extend([second])
+        bench.publisher.received.extend([second])
         with pytest.raises(DestinationError):
             bench.publisher.publish_all()
 

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from tests.engine.bench import NOW, Bench, documents, planned
 from tests.ledger.plans import BROKEN
 
-from stacpull.engine.item_json import may_be_replaced
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.runs import RunKind
 from stacpull.models import AssetFailure
@@ -20,7 +19,7 @@ from stacpull.models import AssetFailure
 def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     assets = bench.plan(planned("i", "ab")).jobs
-    bench.publisher.parts.extend([bench.arrive(job, b"x") for job in assets])
+    bench.publisher.received.extend([bench.arrive(job, b"x") for job in assets])
     bench.publisher.publish_all()
     first = (tmp_path / "c/i/i.json").read_bytes()
     assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
@@ -38,14 +37,14 @@ def test_json_that_was_changed_and_must_be_updated_is_damaged(tmp_path: Path, ki
     """The next run that reads the item writes it again; until then `verify` reports it."""
     bench = Bench(tmp_path)
     done, failed = bench.plan(planned("i", "ab")).jobs
-    bench.publisher.parts.extend([bench.arrive(done, b"x")])
+    bench.publisher.received.extend([bench.arrive(done, b"x")])
     bench.publisher.failures.append(AssetFailure(failed.row, failed.item_row, failed.generation, BROKEN))
     bench.publisher.publish_all()
     path = tmp_path / "c/i/i.json"
     path.write_bytes(path.read_bytes().replace(b'"id":"i"', b'"id":"j"'))
     run = runs.begin(bench.db, replace(bench.run.spec, kind=kind), NOW)
     jobs.requeue_failures(bench.db, run.id)
-    bench.publisher.parts.extend(
+    bench.publisher.received.extend(
         [bench.arrive(one, b"y") for one in jobs.pending_jobs(bench.db, run.id, 0, 9)]
     )
     bench.publisher.publish_all()
@@ -78,12 +77,12 @@ def test_only_the_same_content_or_an_adopted_document_of_a_mirror_is_replaced(
     tmp_path: Path, name: str, is_same: bool, adopting: bool, expected: bool
 ) -> None:
     bench = Bench(tmp_path)
-    bench.publisher.parts.extend([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
+    bench.publisher.received.extend([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.publish_all()
     (tmp_path / "c/i/theirs.json").write_bytes(b"{}")
-    files = bench.destination
+    bench.publisher.adopting = adopting
     digest = hashlib.sha256(b"{}").digest() if is_same else None
-    assert may_be_replaced(files, f"c/i/{name}", digest, adopting=adopting) == expected
+    assert bench.publisher.may_replace_file(f"c/i/{name}", digest) == expected
     bench.close()
 
 

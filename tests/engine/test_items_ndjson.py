@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from tests.engine.bench import SPEC, Bench, RecordingStore, parts, planned
 
-from stacpull.engine import store_operations
+from stacpull.engine.publisher import Publisher
 from stacpull.errors import DestinationError, InterruptedRunError
 
 PATH = "c/items.ndjson"
@@ -46,7 +46,7 @@ def test_a_stop_or_an_error_leaves_the_old_file_and_a_later_run_replaces_it(
     with pytest.raises(InterruptedRunError):
         write(bench, stopped=True)
     with monkeypatch.context() as patched:
-        patched.setattr(store_operations, "encoded_document", broken)
+        patched.setattr(Publisher, "item_json", broken)
         with pytest.raises(RuntimeError):
             write(bench)
     assert ids(tmp_path) == ["i1"]
@@ -77,7 +77,7 @@ def test_the_file_is_synced_before_it_has_its_name(tmp_path: Path, fails: bool) 
 
 def test_memory_does_not_grow_with_the_number_of_items(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.plan(*(planned(f"n{number}", ["a"]) for number in range(3000)))
-    monkeypatch.setattr(store_operations, "encoded_document", lambda *_: b"x" * 10_000)
+    monkeypatch.setattr(Publisher, "item_json", lambda *_: b"x" * 10_000)
     tracemalloc.start()
     write(bench)
     peak = tracemalloc.get_traced_memory()[1]

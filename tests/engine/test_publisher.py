@@ -52,9 +52,9 @@ def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(
     bench: Bench, steps: list[str]
 ) -> None:
     arrived = [bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs]
-    bench.publisher.parts.extend(arrived[:1])
+    bench.publisher.received.extend(arrived[:1])
     bench.publisher.publish()
-    bench.publisher.parts.extend(arrived[1:])
+    bench.publisher.received.extend(arrived[1:])
     bench.publisher.publish_all()
     assert steps == [
         "reserve a.tif", "sync 1", "_place a.tif",
@@ -73,7 +73,7 @@ def test_an_unknown_item_json_that_appears_meanwhile_is_never_overwritten(
     mine = tmp_path / "c/i/i.json"
     sync = bench.destination.sync
     monkeypatch.setattr(bench.destination, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
-    bench.publisher.parts.extend([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
+    bench.publisher.received.extend([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.publish_all()
     assert (tmp_path / "c/i/i.json").read_bytes() == b"mine"
     (sentence,) = bench.publisher.unwritable.values()
@@ -124,7 +124,7 @@ def test_a_catalog_file_is_synced_and_belongs_to_the_mirror_before_it_is_renamed
 def test_an_asset_whose_late_name_is_taken_leaves_no_part(bench: Bench, tmp_path: Path) -> None:
     assets = [replace(one, name=None, name_template="{filename}") for one in planned("i", "ab").assets]
     opened = bench.plan(planned("i", "")._replace(assets=tuple(assets))).jobs
-    bench.publisher.parts.extend([bench.arrive(job, b"x") for job in opened])
+    bench.publisher.received.extend([bench.arrive(job, b"x") for job in opened])
     bench.publisher.publish_all()
     assert (tree(tmp_path), parts(tmp_path)) == ({"c/i/f.tif": b"x"}, [])
     assert [one.kind for one in bench.failed] == [FailureKind.NAME]

@@ -75,7 +75,7 @@ def publish_all(dest: Path, monkeypatch: pytest.MonkeyPatch, at: int, *, after: 
         arrived = [bench.arrive(job, BODIES[job.key]) for job in committed.jobs]
         with monkeypatch.context() as patch, suppress(KilledError):
             killer = Killer(patch, at, after=after)
-            bench.publisher.parts.extend(arrived)
+            bench.publisher.received.extend(arrived)
             bench.publisher.publish_all()
     return killer.landed
 
@@ -160,7 +160,7 @@ def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(
         job = bench.plan(planned("i", ["a"])).jobs[0]
         arrived = bench.arrive(job, b"x")
         unhashed = replace(arrived, digest=None)
-        bench.publisher.parts.extend([unhashed])
+        bench.publisher.received.extend([unhashed])
         bench.publisher.publish()  # renamed, not recorded
     assert list(tree(tmp_path)) == ["c/i/a.tif"]
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
@@ -173,7 +173,7 @@ def test_a_mirror_copied_after_a_kill_can_be_resumed(tmp_path: Path) -> None:
     """A copy has other inodes: what its sha256 proves is the same file still."""
     with started(tmp_path / "first") as bench:
         committed = bench.plan(planned("i", KEYS)).jobs
-        bench.publisher.parts.extend([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
+        bench.publisher.received.extend([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
         bench.publisher.publish()  # renamed, not recorded
         bench.arrive(committed[2], BODIES["c"])
     copied = tmp_path / "second"
@@ -189,7 +189,7 @@ def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_s
     dest = tmp_path / "m"
     with started(dest) as bench:
         committed = bench.plan(planned("i", KEYS)).jobs
-        bench.publisher.parts.extend([bench.arrive(job, BODIES[job.key]) for job in committed])
+        bench.publisher.received.extend([bench.arrive(job, BODIES[job.key]) for job in committed])
         bench.publisher.publish()  # renamed, not recorded
         copy_ledger(dest, tmp_path / "copy")
         bench.destination.staged.withdraw_trust()
@@ -248,7 +248,9 @@ def test_a_file_of_the_user_that_was_about_to_be_adopted_stays(tmp_path: Path) -
 
 def test_a_file_of_an_older_version_is_never_recorded_as_the_new_one(tmp_path: Path) -> None:
     with started(tmp_path) as bench:
-        bench.publisher.parts.extend([bench.arrive(bench.plan(planned("i", ["a"], size=3)).jobs[0], b"old")])
+        bench.publisher.received.extend(
+            [bench.arrive(bench.plan(planned("i", ["a"], size=3)).jobs[0], b"old")]
+        )
         bench.publisher.publish_all()
         runs.end(bench.db, bench.run.id, "complete", None, 0)
     with started(tmp_path) as bench:
@@ -264,11 +266,11 @@ def test_a_file_of_an_older_version_is_never_recorded_as_the_new_one(tmp_path: P
 def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path: Path) -> None:
     """Where files are synced one by one: the rename of the killed run may not be on disk yet."""
     with started(tmp_path) as bench:
-        bench.publisher.parts.extend([bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"x")])
+        bench.publisher.received.extend([bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"x")])
         bench.publisher.publish()
     bench = Bench(tmp_path)
     left = bench.recover()
-    bench.publisher.placed.extend(left.in_place.values())
+    bench.publisher.renamed.extend(left.in_place.values())
     assert sorted(bench.destination.changed) == ["", "c", "c/i"]
     assert bench.states() == {"a": 1}
     bench.publisher.publish_all()
@@ -337,7 +339,7 @@ def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> No
             arrived = replace(arrived, identity=mine.stat().st_ino)
         if not checksum:
             arrived = replace(arrived, digest=None)
-        bench.publisher.parts.extend([arrived])
+        bench.publisher.received.extend([arrived])
         bench.publisher.publish()  # renamed, not recorded
         assert bench.states() == {"a": 1}
 

@@ -17,7 +17,7 @@ def forgotten(tmp_path: Path) -> Bench:
     """A mirror of `i` and `j` that has forgotten `i`, and was killed; its files still exist."""
     bench = Bench(tmp_path)
     for name in ("i", "j"):
-        bench.publisher.parts.extend(
+        bench.publisher.received.extend(
             [bench.arrive(job, b"x") for job in bench.plan(planned(name, "ab")).jobs]
         )
     bench.publisher.publish_all()

@@ -1,8 +1,10 @@
 """The publisher: it gives complete parts their final names, in groups.
 
-Each group: reserve names in the ledger, sync (data, and the renames of the previous group), record the
-previous group, rename. So nothing is recorded before it is durable, and after a kill a file with its final
-name is complete, and reserved or recorded. Item JSON takes the same steps, after the last of its assets.
+    received ─reserve, sync, rename─▶ renamed ─the next sync, record─▶ done
+
+Each turn takes all of these steps: it syncs the data of one group and the names of the previous one. So
+nothing is recorded before it is durable, and after a kill a file with its final name is complete, and
+reserved or recorded. Item JSON takes the same steps, in the turn after the last of its assets was recorded.
 """
 
 from __future__ import annotations
@@ -16,19 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import orjson
 from msgspec.structs import replace
 
+from stacpull.catalog.item import as_sent, encode_item, is_own_document, item_document, unchanged_document
 from stacpull.digests import recorded
-from stacpull.engine.item_json import encoded_document, foreign_file_sentence, may_be_replaced
 from stacpull.entry_points import load
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import StoredRun
-from stacpull.models import Arrival, AssetFailure, Clip, Failure, FailureKind, UnchangedAsset
+from stacpull.models import Arrival, AssetFailure, Clip, Failure, FailureKind, Json, UnchangedAsset
+from stacpull.planning.hrefs import item_of
+from stacpull.planning.item_plan import collection_document_path
 from stacpull.redact import Secrets
-from stacpull.store.protocol import Placement, Store
+from stacpull.store.protocol import Placement, Store, StoredFiles
 
 GROUP = 512  # waiting files with which a group is started; it takes all waiting files
 PACE, _PACE_OF_BUCKET = 0.25, 0.02
@@ -44,18 +49,16 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
     db: Connection
     store: Store
     run: StoredRun
-    checksum: str | None
     secrets: Secrets
     is_stopped: Callable[[], bool]
     on_event: Callable[[AssetFailed | Notice | Stage], None]
     run_beside: Callable[[Callable[[], object]], Any] = lambda work: work()
-    parts: list[Arrival] = []
+    received: list[Arrival] = []
     failures: list[AssetFailure] = []
     unchanged: list[UnchangedAsset] = []
     final_items: list[int] = []  # their JSON is written with the next group
-    placed: list[Arrival] = []
-    written: dict[int, bytes | None] = {}
-    """Assets, and the SHA-256 of item JSON: recorded after the next sync, which covers the renames."""
+    renamed: list[Arrival] = []
+    renamed_documents: dict[int, bytes | None] = {}  # the SHA-256 of the JSON, by item
     delivered: int = 0
     published: int = 0
     unwritable: dict[int, str] = {}
@@ -71,14 +74,14 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
     def add_received(self, parts: Sequence[Arrival]) -> None:
         """Take complete parts, and assets without a part: a worker has uploaded them."""
         for one in parts:
-            (self.parts if one.part else self.placed).append(one)
+            (self.received if one.part else self.renamed).append(one)
         self.delivered += len(parts)
 
     def _waiting(self) -> int:
-        return len(self.parts) + len(self.failures) + len(self.unchanged)
+        return len(self.received) + len(self.failures) + len(self.unchanged)
 
     def _is_busy(self) -> bool:
-        return bool(self._waiting() or self.placed or self.written or self.final_items)
+        return bool(self._waiting() or self.renamed or self.renamed_documents or self.final_items)
 
     def seconds_until_due(self) -> float | None:
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
@@ -100,25 +103,26 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
         self._sync(())
 
     def publish(self) -> None:
+        """Take one turn."""
         self.deadline = None
-        arrivals, self.parts = self.parts, []
+        received, self.received = self.received, []
         failures, self.failures = self.failures, []
         unchanged, self.unchanged = self.unchanged, []
-        placed, self.placed = self.placed, []
-        written, self.written = self.written, {}
+        renamed, self.renamed = self.renamed, []
+        renamed_documents, self.renamed_documents = self.renamed_documents, {}
         delivered, self.delivered = self.delivered, 0
         documents = self._write_documents()
         assets: Sequence[Arrival] = ()
-        if arrivals or documents:
-            assets, taken = self._reserve(arrivals, list(documents))
+        if received or documents:
+            assets, taken = self.reserve(received, list(documents))
             failures += taken
         self._sync([asset.part for asset in assets] + [document.part for document in documents.values()])
-        if placed or written or failures or unchanged:
+        if renamed or renamed_documents or failures or unchanged:
             self.final_items = jobs.record(  # of the next group
                 self.db,
-                done=placed,
+                done=renamed,
                 failed=failures,
-                written_items=written,
+                written_items=renamed_documents,
                 now=time.time(),
                 unchanged=unchanged,
                 area=self.area,
@@ -128,7 +132,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
             _, item, key = views.owner(self.db, failed.row)
             self.on_event(AssetFailed(item, key, failed.failure.kind, failed.failure.message))
         if assets or documents:
-            self._place(assets, documents)
+            self._rename(assets, documents)
         self.published += delivered
         self.publish_if_due()
 
@@ -137,7 +141,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
         written: dict[int, Placement] = {}
         for record in views.item_records(self.db, rows) if self.run.metadata == "item" and rows else ():
             row, path = record.row, record.path
-            data = encoded_document(self.db, self.store, self.secrets, record, path)
+            data = self.item_json(record, path)
             digest = None if data is None else hashlib.sha256(data).digest()
             is_free = record.is_ours or not self.store.has(path)
             if data is None and record.is_ours:
@@ -146,7 +150,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
                     f"{path} is not up to date, because someone has changed it, or it cannot be read: the "
                     "next `mirror`, or `stacpull verify --repair`, writes it again."
                 )
-            elif not (is_free or may_be_replaced(self.store, path, digest, adopting=self.adopting)):
+            elif not (is_free or self.may_replace_file(path, digest)):
                 self.unwritable[row] = foreign_file_sentence(path)
             elif data is not None:
                 part = f"{row}.item.json"
@@ -155,26 +159,48 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
                 written[row] = Placement(part, record.directory, record.name, may_replace, digest)
         return written
 
-    def _reserve(
-        self, arrivals: list[Arrival], items: list[int]
+    def item_json(self, record: views.ItemRecord, path: str) -> bytes | None:
+        """Return the JSON of an item for `path`; None if its stored document is damaged."""
+        if (sent := sent_document(self.store, record)) is None:
+            return None
+        ready = item_document(
+            sent[0],
+            collection=record.id.collection,
+            mirrored=record.mirrored,
+            item_path=path,
+            collection_path=collection_document_path(record.id.collection),
+            local_items=lambda href: views.document_path(self.db, item_of(href), self.secrets.cut(href)),
+            base=sent[1],
+        )
+        return encode_item(ready, self.secrets)
+
+    def may_replace_file(self, path: str, sha256: bytes | None) -> bool:
+        """Return True if no file there that the ledger does not know would be lost."""
+        is_free = not self.store.has(path) or (
+            sha256 is not None and self.store.state_of(path).digest == sha256
+        )
+        return is_free or (self.adopting and is_own_document(self.store, path))
+
+    def reserve(
+        self, received: list[Arrival], items: list[int]
     ) -> tuple[Sequence[Arrival], list[AssetFailure]]:
         staged = self.store.staged
         if self.adopting:
             # The part may be a hard link of a file of the user. By its identity, a later start would consider
             # that file one of the mirror, and might remove it.
-            arrivals = [
+            received = [
                 one if one.generation or not self.store.has(one.path) else replace(one, identity=None)
-                for one in arrivals
+                for one in received
             ]
         clips: dict[int, Clip] = {}
         if self.area is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
-            for one in arrivals:
+            for one in received:
                 with suppress(OSError), staged.open(one.part) as file:
                     if (clip := kind.clip_in(file)) is not None:
                         clips[one.row] = clip
-        reserved, failures = jobs.reserve(self.db, arrivals, items, clips)
-        if reserved is not arrivals:
-            for part in {one.part for one in arrivals} - {one.part for one in reserved}:
+        reserved, failures = jobs.reserve(self.db, received, items, clips)
+        if reserved is not received:
+            for part in {one.part for one in received} - {one.part for one in reserved}:
                 staged.drop_part(part)
         return reserved, failures
 
@@ -188,14 +214,14 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
             self._distrust(error)
             raise
 
-    def _place(self, assets: Sequence[Arrival], documents: Mapping[int, Placement]) -> None:
+    def _rename(self, assets: Sequence[Arrival], documents: Mapping[int, Placement]) -> None:
         for asset in assets:
             asset.may_replace = may_replace(self.store, asset)
         place = partial(self.store.place, [*assets, *documents.values()])
         results: list[Failure | None] = place() if self.store.is_local else self.run_beside(place)
         for asset, failure in zip(assets, results, strict=False):
             if failure is None:
-                self.placed.append(asset)
+                self.renamed.append(asset)
                 if self.adopting:  # renaming does nothing between links to one file
                     self.store.staged.drop_part(asset.part)
             else:
@@ -203,7 +229,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
                 self.failures.append(AssetFailure(asset.row, asset.item_row, asset.generation, failure))
         for (row, one), failure in zip(documents.items(), results[len(assets) :], strict=True):
             if failure is None:
-                self.written[row] = one.digest
+                self.renamed_documents[row] = one.digest
                 self.unwritable.pop(row, None)
                 continue
             self.store.staged.drop_part(one.part)
@@ -236,7 +262,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
         """Raise an error if a file at `path` (in DEST) is not part of this mirror, and not the same."""
         directory, _, name = path.rpartition("/")
         is_own = meta.owns_file(self.db, path)
-        if not (is_own or may_be_replaced(self.store, path, sha256, adopting=self.adopting)):
+        if not (is_own or self.may_replace_file(path, sha256)):
             self.store.staged.drop_part(part)
             raise DestinationError(foreign_file_sentence(path))
         meta.claim_file(self.db, path)
@@ -259,6 +285,21 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
         with transaction(self.db):
             for path in paths:
                 meta.put(self.db, meta.REMOVALS + path, None)
+
+
+def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, str | None] | None:
+    """Return an item as it was sent, without credentials, and its base URL; None if its JSON is damaged."""
+    if record.document is not None:
+        return orjson.loads(record.document), record.href
+    stored = unchanged_document(files, record.path, record.sha256)
+    return None if stored is None else (as_sent(stored), None)
+
+
+def foreign_file_sentence(path: str) -> str:
+    return (
+        f"{path} exists and is not part of this mirror: move it away, then mirror again. "
+        "If the ledger is older than the files (a restored copy), run `stacpull mirror SOURCE DEST --adopt`."
+    )
 
 
 def may_replace(store: Store, asset: Arrival) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from functools import partial
 from hashlib import sha256
 
 import orjson
@@ -12,14 +12,12 @@ from msgspec.structs import replace
 
 from stacpull import entry_points
 from stacpull.catalog.catalog_tree import CollectionEntry, until_stopped, write_catalogs
-from stacpull.engine.item_json import encoded_document
 from stacpull.engine.publisher import Publisher, may_replace
 from stacpull.engine.recovery import Recovery
 from stacpull.errors import InterruptedRunError, UsageError, require_pyarrow
 from stacpull.events import Notice
 from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import shrink_cache
-from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import EndState
 from stacpull.models import Arrival, FailureKind, ItemId
 from stacpull.planning.hrefs import self_href
@@ -31,45 +29,39 @@ _CATALOG_PATIENCE = 3.0
 """Seconds for which catalogs are written although the user stops the run: enough for all but huge mirrors."""
 
 
-class StoreOperations(Publisher):
+class StoreOperations:
     """Arguments and results are plain. Methods raise `DestinationError` if the disk or the ledger fails."""
 
-    @cached_property
-    def planner(self) -> Planner:
-        return Planner(
-            self.db,
-            self.run.id,
-            revalidate=self.run.kept.get("revalidate", False),
-            is_there=self.store.has,
-            secrets=self.secrets,
-        )
+    def __init__(self, publisher: Publisher, checksum: str | None) -> None:
+        self._publisher, self._checksum, self._is_stopped = publisher, checksum, publisher.is_stopped
+        self.db, self.store, self.run = publisher.db, publisher.store, publisher.run
 
     def _warn(self, text: str) -> None:
-        self.on_event(Notice("warning", text))
+        self._publisher.on_event(Notice("warning", text))
 
     def recover(self) -> None:
         jobs.requeue_failures(self.db, self.run.id, self.run.kind)
-        self.remove_listed()
-        recovery = Recovery(self.db, self.store, checksum=self.checksum, is_stopped=self.is_stopped)
+        self._publisher.remove_listed()
+        recovery = Recovery(self.db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
         recovery.run()
-        self.parts.extend(recovery.complete.values())
-        self.placed.extend(recovery.in_place.values())
+        self._publisher.received.extend(recovery.complete.values())
+        self._publisher.renamed.extend(recovery.in_place.values())
         self.write_final_items()
 
     def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
         """Reserve the names of assets that a worker uploads; return what it may upload."""
-        reserved, failures = self._reserve(arrivals, [])
-        self.failures += failures
+        reserved, failures = self._publisher.reserve(arrivals, [])
+        self._publisher.failures += failures
         for one in reserved:
             one.may_replace = may_replace(self.store, one)
         return list(reserved)
 
     def write_final_items(self) -> None:
-        self.publish_all()
+        self._publisher.publish_all()
         after = 0
         while self.run.metadata == "item" and (rows := jobs.unwritten_items(self.db, after, 1000)):
-            self.final_items.extend(rows)
-            self.publish_all()
+            self._publisher.final_items.extend(rows)
+            self._publisher.publish_all()
             after = rows[-1]
 
     def complete_items(self) -> None:
@@ -81,7 +73,7 @@ class StoreOperations(Publisher):
         self.store.staged.sweep_parts(partial(jobs.is_open, self.db))
         if unproven := views.unproven(self.db):
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
-        for sentence in self.unwritable.values():
+        for sentence in self._publisher.unwritable.values():
             self._warn(sentence)
 
     def end_run(self, state: EndState, reason: str | None, spent: dict[str, float]) -> None:
@@ -96,7 +88,7 @@ class StoreOperations(Publisher):
         counts, left_out = runs.findings(db, run)
         missing = views.failed_by_kind(db, FailureKind.GONE, run, since_start=True)
         counts |= {**views.special_assets(db, run), "assets_missing_new": missing}
-        counts["items_failed"] = runs.items_failed(db, run) + len(self.unwritable)
+        counts["items_failed"] = runs.items_failed(db, run) + len(self._publisher.unwritable)
         return counts, left_out
 
     def collections_to_read(self) -> list[str]:
@@ -111,7 +103,7 @@ class StoreOperations(Publisher):
         until = time.monotonic() + _CATALOG_PATIENCE
 
         def is_stopped() -> bool:
-            return self.is_stopped() and time.monotonic() >= until
+            return self._is_stopped() and time.monotonic() >= until
 
         if self.run.metadata == "ndjson":
             self.write_lines(is_stopped)
@@ -121,13 +113,13 @@ class StoreOperations(Publisher):
             keeps_parquet = self.run.kept.get("items_parquet", meta.owns_file(self.db, meta.ITEMS_PARQUET))
             if keeps_parquet:
                 try:
-                    if self.is_stopped():
+                    if self._is_stopped():
                         raise InterruptedRunError("Interrupted.")  # noqa: TRY301 -- as `update` does
                     if self.run.metadata == "none":
                         raise UsageError("--metadata none stores no items.")  # noqa: TRY301 -- likewise
                     require_pyarrow(meta.ITEMS_PARQUET)
                     update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
-                    for note in update(self, entries):
+                    for note in update(self._publisher, entries):
                         self._warn(note)
                 except UsageError as missing:
                     self._warn(f"{meta.ITEMS_PARQUET} was not updated. {missing}")
@@ -140,8 +132,8 @@ class StoreOperations(Publisher):
                 self.store,
                 entries,
                 source=self.run.source,
-                write=self.write_file,
-                secrets=self.secrets,
+                write=self._publisher.write_file,
+                secrets=self._publisher.secrets,
                 remove=self._remove,
                 is_recorded=lambda path, data: recorded.get(path) == sha256(data).digest(),
                 is_stopped=is_stopped,
@@ -155,13 +147,13 @@ class StoreOperations(Publisher):
         for row in views.collection_rows(self.db):
             path, digest = f"{safe_segment(row.name)}/{LINES_FILE}", sha256()
             records = views.item_documents(self.db, row.row)
-            encoded = (encoded_document(self.db, self.store, self.secrets, one, path) for one in records)
+            encoded = (self._publisher.item_json(one, path) for one in records)
             with self.store.staged.new_part(LINES_FILE) as file:
                 for document in until_stopped(is_stopped, encoded):
                     if document is not None:
                         digest.update(document + b"\n")
                         file.write(document + b"\n")
-            self.place_file(path, LINES_FILE, digest.digest())
+            self._publisher.place_file(path, LINES_FILE, digest.digest())
 
     def _entry(self, row: views.CollectionRow) -> CollectionEntry:
         def items() -> Iterator[tuple[str, str]]:

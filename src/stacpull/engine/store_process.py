@@ -69,7 +69,9 @@ def _decoder(operation: Callable[..., Any]) -> msgspec.msgpack.Decoder[Any]:
 
 
 class StoreServer:
-    _operations: StoreOperations
+    _publisher: Publisher
+    _receivers: dict[str, object]
+    """By class, the object whose methods are called; the ledger for functions."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -116,16 +118,13 @@ class StoreServer:
 
         store = open_store(self._dest, opening.bucket, lambda text: on_event(Notice("warning", text)))
         db = opened.enter_context(opened_ledger(opened.enter_context(closing(store))))
-        self._operations = StoreOperations(
-            db,
-            store,
-            runs.stored(db, opening.run),
-            checksum=opening.checksum,
-            secrets=self._secrets,
-            is_stopped=self._stopped.is_set,
-            on_event=on_event,
-            run_beside=self._run_beside,
-        )
+        run, stops = runs.stored(db, opening.run), self._stopped.is_set
+        publisher = Publisher(db, store, run, self._secrets, stops, on_event, self._run_beside)
+        revalidate = run.kept.get("revalidate", False)
+        planner = Planner(db, run.id, revalidate=revalidate, is_there=store.has, secrets=self._secrets)
+        operations = StoreOperations(publisher, opening.checksum)
+        self._publisher = publisher
+        self._receivers = {"": db, **{type(one).__name__: one for one in (publisher, planner, operations)}}
 
     def _learn(self, secrets: messages.RevealedSecrets | None) -> None:
         if secrets is not None:
@@ -148,13 +147,13 @@ class StoreServer:
     # --- the working thread ------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        operations = self._operations
+        publisher = self._publisher
         while True:
             if self._postponed:
                 message = self._postponed.popleft()
             else:
                 try:
-                    timeout = None if self._failed is not None else operations.seconds_until_due()
+                    timeout = None if self._failed is not None else publisher.seconds_until_due()
                     message = self._queue.get(timeout=timeout)
                 except Empty:
                     message = []
@@ -167,29 +166,29 @@ class StoreServer:
                     with translated(self._ledger):
                         match message:
                             case AssetFailure():
-                                operations.failures.append(message)
+                                publisher.failures.append(message)
                             case UnchangedAsset():
-                                operations.unchanged.append(message)
+                                publisher.unchanged.append(message)
                             case Arrivals(arrivals):
                                 self._write(arrivals)
-                                operations.add_received(arrivals)
-                        operations.publish_if_due()
+                                publisher.add_received(arrivals)
+                        publisher.publish_if_due()
                 except Exception as error:  # noqa: BLE001 -- the network process raises it
                     self._break(error)
                 self._confirm_published()
         if self._failed is None:
             try:
                 with translated(self._ledger):
-                    operations.finish()
+                    publisher.finish()
                 self._confirm_published()
             except Exception as error:
-                operations.distrust_ledger(error)
+                publisher.distrust_ledger(error)
                 raise
         if message is not None:
             raise message
 
     def _confirm_published(self) -> None:
-        published, counters = confirmed = self._operations.published, self._operations.counters
+        published, counters = confirmed = self._publisher.published, self._publisher.counters
         if confirmed != self._confirmed:
             self._send(Confirmed(0, published - self._confirmed[0], dict(counters)))
             self._confirmed = confirmed
@@ -230,34 +229,32 @@ class StoreServer:
                 raise ValueError(f"{name} has {arrival.size} bytes, but {len(arrival.body)} were sent")
             if arrival.digest is None and self._checksum is not None:
                 arrival.digest = digest_of(self._checksum, arrival.body)
-            arrival.identity = self._operations.store.staged.write_part(arrival.part, arrival.body)
+            arrival.identity = self._publisher.store.staged.write_part(arrival.part, arrival.body)
             arrival.body = None
         if bodies:
             self._send(Confirmed(bodies))
 
     def _answer(self, call: Call) -> None:
-        operations, packed, failure = self._operations, _NOTHING, None
+        packed, failure = _NOTHING, None
         self._learn(call.secrets)
         if self._failed is not None and OPERATIONS.get(call.operation) not in _AFTER_FAILURE:
             failure = error_report(self._failed)
         else:
             try:
                 operation = OPERATIONS[call.operation]
-                owner = operation.__qualname__.rpartition(".")[0]
+                receiver = self._receivers[operation.__qualname__.rpartition(".")[0]]
                 with translated(self._ledger):
                     arguments = _decoder(operation).decode(call.arguments)
-                    its_object = operations.planner if owner == "Planner" else operations
-                    result = operation(its_object if owner else operations.db, *arguments)
-                    packed = msgspec.Raw(encoded(result))
-                    operations.refresh_counters()
+                    packed = msgspec.Raw(encoded(operation(receiver, *arguments)))
+                    self._publisher.refresh_counters()
                 self._confirm_published()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
-                operations.distrust_ledger(error)
+                self._publisher.distrust_ledger(error)
                 failure = error_report(as_destination_error(error, self._dest))
         self._send(messages.OperationResult(packed, failure))
 
     def _break(self, error: Exception) -> None:
-        self._operations.distrust_ledger(error)
+        self._publisher.distrust_ledger(error)
         if self._failed is None:
             self._failed = as_destination_error(error, self._dest)
             self._send(messages.Ended(error_report(self._failed)))

@@ -26,8 +26,8 @@ from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.digests import recorded
-from stacpull.engine.item_json import sent_document
 from stacpull.engine.mirror import on_ledger, opened_call
+from stacpull.engine.publisher import sent_document
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Checked, Damage, DamageKind, Listener
 from stacpull.json_values import object_or_empty
