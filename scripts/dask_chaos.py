@@ -16,8 +16,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.acceptance.chaos import Bodies, Chaos, ChaosReport, Kill
-from tests.acceptance.command import Ran, Running, environment, wait_until
+from tests.acceptance.command import Running, environment, wait_until
 from tests.acceptance.dask_processes import DaskProcesses
+from tests.ran import Ran
 
 from stacpull_replicas import MlhubReplica, run_in_thread
 

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,6 +25,7 @@ from blockbuster import BlockingError, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 from rasterio.session import DummySession
 from tests.acceptance.forked_command import read_at_start, read_models_once
+from tests.ran import Ran
 from tests.security.authority import Authority
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,15 +135,6 @@ def threaded_store(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with store_on_thread():
         yield
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command has done."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

@@ -518,3 +518,10 @@ def test_the_behaviour_suite_uses_only_the_public_front() -> None:
     }
     assert len(suite) > 50
     assert wrong == set()
+
+
+def test_no_test_module_imports_from_another() -> None:
+    """What several of them need is in the modules that `tests/README.md` names."""
+    modules = sorted(Path(__file__).parent.rglob("*.py"))
+    imports = re.compile(r"^ *(from|import) tests\.(\w+\.)*test_\w+", re.MULTILINE)
+    assert [str(path) for path in modules if imports.search(path.read_text())] == []

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import pytest
+from tests.cancelling import cancelled_between
 
 from stacpull.errors import SourceError
 from stacpull.threads import for_each, in_thread
@@ -34,20 +34,6 @@ def test_a_context_off_the_loop_receives_the_error_of_its_block(error: BaseExcep
     with nullcontext() if error is None else pytest.raises(type(error)):
         asyncio.run(run())
     assert received == [error]
-
-
-async def cancelled_between(
-    work: Coroutine[Any, Any, object], entered: threading.Event, proceed: threading.Event
-) -> None:
-    """Cancel `work` twice while a thread of it waits from `entered` to `proceed`."""
-    running = asyncio.create_task(work)
-    await asyncio.to_thread(entered.wait)
-    for _ in range(2):
-        running.cancel()
-        await asyncio.sleep(0.01)
-    proceed.set()
-    with pytest.raises(asyncio.CancelledError):
-        await running
 
 
 def test_a_cancellation_while_a_context_is_entered_exits_it() -> None:

@@ -23,9 +23,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tests.acceptance.command import Ran, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
 from tests.acceptance.inspected_mirror import InspectedMirror
 from tests.acceptance.trees import Damage, damage, expected_files
+from tests.ran import Ran
 
 from stacpull.engine.network import SLOTS as WORKERS
 from stacpull_replicas import MlhubReplica, RequestRecord, run_in_thread

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,13 +12,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
 from tests.acceptance.forked_command import ForkedProcess, Forker
+from tests.ran import Ran
 from tests.security.watch import CURRENT, arguments_of, stores_of
 
 import stacpull
@@ -43,24 +44,6 @@ _SOURCE = str(Path(stacpull.__file__).parents[1])
 _FOREIGN = ("AWS_", "MLHUB_", "STACPULL_", "PYTHON")
 _OF_THE_TREE = ("PYTHONPATH",)
 """Says which tree is tested, where it is not the one that is installed."""
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """The last line of standard output, which `--json` makes an object."""
-        report: dict[str, Any] = json.loads(self.out.splitlines()[-1])
-        return report
-
-    @property
-    def sentences(self) -> list[str]:
-        """The command's own lines on standard error."""
-        return [line for line in self.err.splitlines() if line.startswith("stacpull: ")]
 
 
 def environment(*replicas: MlhubReplica, **more: str | None) -> dict[str, str]:
@@ -232,3 +215,21 @@ def wait_until(condition: Callable[[], object], timeout: float = 60, pause: floa
         time.sleep(max(pause, 4 * (time.thread_time() - looked)))
         looked = time.thread_time()
     return True
+
+
+WITHOUT_PRIVILEGE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+"""Put before a command of the superuser: permissions bind it like everybody else."""
+
+
+@cache
+def unprivileged_forker() -> Forker:
+    """Return a process that forks commands of one whom permissions bind."""
+    return Forker(environment(), under=WITHOUT_PRIVILEGE if os.geteuid() == 0 else ())
+
+
+def unprivileged(*arguments: str) -> Ran:
+    """Run the command as one whom permissions bind."""
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        pytest.skip("permissions do not bind the superuser, and there is no setpriv")
+    with Running([*arguments], environment(), by=unprivileged_forker) as process:
+        return process.ended()

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.acceptance.calls import killing
-from tests.acceptance.command import Ran
 from tests.acceptance.sized_replica import key_of
 from tests.acceptance.small_mirror import SmallMirror, small_mirror
+from tests.ran import Ran
 
 from stacpull_replicas.object_store import DATASET_BUCKET
 

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.acceptance.command import COMMAND, Ran, Running, environment, mirror_of
+from tests.acceptance.command import COMMAND, Running, environment, mirror_of
 from tests.acceptance.sized_replica import SizedReplica
 from tests.acceptance.trees import Damage, damage, expected_files
+from tests.ran import Ran
 
 from stacpull_replicas import ExpectedFile, MlhubReplica, run_in_thread
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.acceptance.calls import Call, changes, tracing, was_injected
-from tests.acceptance.command import Ran
 from tests.acceptance.initial_states import Scene
 from tests.acceptance.inspected_mirror import Before, InspectedMirror, before, known_files
 from tests.acceptance.trees import digests_in, files_in
+from tests.ran import Ran
 
 import stacpull
 from stacpull import StacpullError, sync

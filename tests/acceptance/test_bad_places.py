@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.command import COMMAND, environment, run, wait_until
+from tests.acceptance.command import COMMAND, environment, run, unprivileged, wait_until
 from tests.acceptance.static_tree import write_tree
-from tests.acceptance.test_permissions_and_locales import unprivileged
 from tests.items import feature
 
 import stacpull

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.acceptance.command import COMMAND, LABELS, ROOT, Ran, Running, environment, export_here
+from tests.acceptance.command import COMMAND, LABELS, ROOT, Running, environment, export_here
 from tests.acceptance.dask_processes import DaskProcesses
 from tests.acceptance.trees import files_in
+from tests.ran import Ran
 
 import stacpull
 from stacpull import sync

@@ -17,8 +17,7 @@ import attrs
 import pytest
 import tifffile
 from tests.acceptance.command import SMALL, SOURCE, Running, environment, run, wait_until
-from tests.acceptance.test_secrets import ACCESS, KEY, PLANTED
-from tests.security.secrets import found_in
+from tests.security.secrets import ACCESS, KEY, PLANTED, found_in
 
 from stacpull import HeadersReport, Options, S3Options, Secret, Selection, StacpullError, UsageError
 from stacpull.sync import headers

@@ -8,8 +8,7 @@ import orjson
 import pytest
 from tests.acceptance.command import LABELS, SOURCE, environment, mirror_of, run
 from tests.acceptance.trees import digests_in, expected_files, metadata_files
-from tests.clients.test_sentinelhub import cells_of
-from tests.replicas.test_notebook import NOTEBOOK, run_notebook, selection
+from tests.notebooks import NOTEBOOK, cells_of, run_notebook, selection
 
 from stacpull_replicas import MlhubReplica
 

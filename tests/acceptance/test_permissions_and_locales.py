@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import COMMAND, Ran, Running, environment
-from tests.acceptance.forked_command import Forker
+from tests.acceptance.command import COMMAND, environment, unprivileged
 from tests.acceptance.static_tree import write_tree
 
 pytestmark = pytest.mark.behaviour
 
 POSIX = {"LC_ALL": "POSIX", "LANG": None, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-WITHOUT_PRIVILEGE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
-"""Put before a command of the superuser: permissions bind it like everybody else."""
-
-
-@cache
-def unprivileged_forker() -> Forker:
-    """Return a process that forks commands of one whom permissions bind."""
-    return Forker(environment(), under=WITHOUT_PRIVILEGE if os.geteuid() == 0 else ())
-
-
-def unprivileged(*arguments: str) -> Ran:
-    """Run the command as one whom permissions bind."""
-    if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        pytest.skip("permissions do not bind the superuser, and there is no setpriv")
-    with Running([*arguments], environment(), by=unprivileged_forker) as process:
-        return process.ended()
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o555])

@@ -14,17 +14,11 @@ from urllib.parse import quote
 import pytest
 from tests.acceptance.command import LABELS, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import files_in
-from tests.security.secrets import found_in, found_under
+from tests.security.secrets import ACCESS, KEY, PLANTED, SECRET, TOKEN, found_in, found_under
 
-from stacpull_replicas import MlhubReplica, RequestInfo, S3Access, Status, run_in_thread
+from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 
 pytestmark = pytest.mark.behaviour
-
-KEY = 'planted-key/with+odd=characters&"more"\\'
-SECRET = "plantedS3/secret+thatnobodysees0123456789"
-TOKEN = "planted-session-token/FwoGZXIvYXdzE=="
-PLANTED = [KEY, SECRET, TOKEN]
-ACCESS = S3Access("AKIAPLANTED0PLANTED0", SECRET, session_token=TOKEN)
 
 
 def assert_clean(dest: Path, *printed: str) -> None:

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import Ran, environment, run
+from tests.acceptance.command import environment, run
 from tests.acceptance.small_api import SmallApi
+from tests.ran import Ran
 from tests.security.authority import Authority
 
 pytestmark = pytest.mark.behaviour

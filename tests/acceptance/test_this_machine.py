@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import COMMAND, SMALL, Ran, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.command import COMMAND, SMALL, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import damage, expected_files
+from tests.ran import Ran
 from tests.store_in_thread import store_on_thread
 
 from stacpull import DestinationError, Options, Secret, Selection, sync

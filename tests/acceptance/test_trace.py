@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 from rasterio.warp import transform
-from tests.acceptance.command import Ran, Running, environment, wait_until
+from tests.acceptance.command import Running, environment, wait_until
+from tests.ran import Ran
 
 from stacpull import TraceReport
 from stacpull.cli.main import execute

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Library, mirror_report
-from tests.conftest import Ran
+from tests.ran import Ran
 
 from stacpull.config.options import Options
 from stacpull.engine.source_contents import ClassInfo

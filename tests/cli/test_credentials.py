@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.conftest import Ran
 from tests.logins.services import Blobs, DataCentre, Downloads, Identity, PlanetApi, Signing, Urs
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
+from tests.ran import Ran
 
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.conftest import Ran
+from tests.ran import Ran
 
 from stacpull.cli import main
 from stacpull.cli.command import Command as GroupedCommand

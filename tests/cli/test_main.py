@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.cli.conftest import Library
-from tests.conftest import Ran
+from tests.ran import Ran
 
 from stacpull.cli import main
 from stacpull.errors import InterruptedRunError, NotAMirrorError, SourceError, StacpullError, UsageError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from tests.conftest import Ran
+from tests.ran import Ran
 
 from stacpull_replicas import MlhubReplica, run_in_thread
 

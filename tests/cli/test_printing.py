@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.cli.conftest import Library, mirror_report
-from tests.conftest import Ran
+from tests.ran import Ran
 
 from stacpull.cli import main, printing
 from stacpull.cli.printing import Verbosity, duration, rate, size

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.clients.venv_tools import PROGRAMS, run, run_script
+from tests.notebooks import cells_of
 
 from stacpull_replicas import SentinelHubReplica, run_in_thread
 
@@ -86,37 +87,6 @@ def test_its_classes_read_the_replica(replica, environment, tmp_path):
     assert [i["interval"]["from"] for i in seen["by_box"]["data"]] == sorted(seen["november"])
     assert "ForStatement is not supported" in seen["bad_script"]
     assert "Tile none not found." in seen["unknown_tile"]
-
-
-def is_python(text: str) -> bool:
-    try:
-        ast.parse(re.sub(r"^%.*$", "", text, flags=re.MULTILINE))
-    except SyntaxError:
-        return False
-    return True
-
-
-def is_output(text: str) -> bool:
-    """Whether text is a value that a cell showed, or a heading that looks like a comment."""
-    if all(line.startswith("#") for line in text.split("\n")):
-        return True
-    try:
-        ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return False
-    return True
-
-
-def cells_of(notebook: str) -> list[tuple[str, str]]:
-    """Code and what follows it, of each cell: code is the longest start that is Python and no mere value."""
-    cells = []
-    for chunk in re.split(r"^In \[(?:None|\d+)\]:\n", notebook, flags=re.MULTILINE)[1:]:
-        parts = chunk.strip("\n").split("\n\n")
-        count = next(n for n in range(len(parts), 0, -1) if is_python("\n\n".join(parts[:n])))
-        while count > 1 and is_output(parts[count - 1]):
-            count -= 1
-        cells.append(("\n\n".join(parts[:count]), "\n\n".join(parts[count:])))
-    return cells
 
 
 @pytest.fixture(scope="module")

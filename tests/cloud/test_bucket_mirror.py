@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from msgspec.structs import asdict, replace
 from tests.acceptance import command
-from tests.acceptance.command import Ran, environment, wait_until
+from tests.acceptance.command import environment, wait_until
 from tests.cloud.azurite import uncommitted
 from tests.cloud.between import Between, Conflicts, between
 from tests.items import feature
 from tests.net.wire_server import WireServer
+from tests.ran import Ran
 from tests.servers.buckets import Keys, client
 
 from stacpull.errors import DestinationError

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tests.ran import Ran
+
 __all__ = ["Block", "Step", "blocks_of", "differs", "run_page"]
 
 _BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -92,16 +94,6 @@ def _commands(block: Block) -> Iterator[Step]:
         yield Step("shell", "\n".join(command), tuple(shown), start)
 
 
-@dataclass(frozen=True)
-class Ran:
-    """The exit code and the output of a step."""
-
-    step: Step
-    code: int
-    out: str
-    err: str
-
-
 def is_run(step: Step) -> bool:
     """Return whether the test runs a step."""
     return not (step.kind == "shell" and _NOT_RUN.match(step.text))
@@ -113,7 +105,7 @@ def run_page(
     replace: Mapping[str, str],
     environment: Mapping[str, str],
     programs: Sequence[Path] = (),
-) -> list[Ran]:
+) -> list[tuple[Step, Ran]]:
     """Run the steps of a page in one shell in `folder`, and return their results.
 
     Args:
@@ -148,7 +140,7 @@ def run_page(
     for number, step in enumerate(steps):
         parts = [folder / f".{name}{number}" for name in ("code", "out", "err")]
         code, out, err = (part.read_text() if part.exists() else "" for part in parts)
-        ran.append(Ran(step, int(code or -1), out, err))
+        ran.append((step, Ran(int(code or -1), out, err)))
     return ran
 
 

@@ -180,11 +180,11 @@ def test_a_page_runs_as_it_is_written(page, tmp_path, earth_search, request):
         ENVIRONMENT,
         programs,
     )
-    for one in ran:
-        where = f"{page.name}:{one.step.line}: {one.step.text}\n{one.out}\n{one.err}"
-        allowed = next((code for part, code in MAY_FAIL.items() if part in one.step.text), 0)
+    for step, one in ran:
+        where = f"{page.name}:{step.line}: {step.text}\n{one.out}\n{one.err}"
+        allowed = next((code for part, code in MAY_FAIL.items() if part in step.text), 0)
         assert one.code == allowed, where
-        missing = differs(one.step.shown, one.out) and differs(one.step.shown, one.err)
+        missing = differs(step.shown, one.out) and differs(step.shown, one.err)
         assert missing is None, f"{where}\nshown, and not printed: {missing}"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tests.test_threads import cancelled_between
+from tests.cancelling import cancelled_between
 
 import stacpull
 from stacpull import child_process

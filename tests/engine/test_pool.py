@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.engine.pools import BODY, Outcomes, _never, bare_pool, job
 from tests.virtual_clock import VirtualClock
 
-from stacpull.engine.pool import JobQueue, OutcomeSink, Pool, TransferTools
+from stacpull.engine.pool import JobQueue, Pool, TransferTools
 from stacpull.errors import StacpullError
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ItemReader
 
-ITEM = "https://api.example/v1/collections/c/items/i"
-BODY = Arrival(1, 1, 0, "c/i", "f.tif", 1, body=memoryview(b"x"))
 SERVER = Failure(FailureKind.SERVER, "500.", status=500, retryable=True)
 RESET = Failure(FailureKind.NETWORK, "Reset.", retryable=True)
 THROTTLED = Failure(FailureKind.THROTTLED, "429.", status=429, retryable=True, free=True)
@@ -40,11 +39,6 @@ FINAL = Failure(FailureKind.HTTP, "451.", status=451)
 def refused(status: int) -> Failure:
     kind = FailureKind.GONE if status in {404, 410} else FailureKind.REFUSED
     return Failure(kind, f"{status}.", status=status)
-
-
-def job(row: int = 1, key: str = "a", *, href: str | None = None, **changes: Any) -> Job:
-    made = Job(row, 1, 0, key, href or f"https://blob.example/{key}?sig=0", ITEM, "c/i", f"{key}.tif")
-    return replace(made, **changes)
 
 
 Answer = Callable[[Job, int], Arrival | Failure]
@@ -80,21 +74,6 @@ class Origin:
             raise TransferError(self.read_fails.pop(0))
         hrefs = {key: {"href": f"https://blob.example/{key}?sig={self.signature}"} for key in self.keys}
         return {"id": "i", "assets": hrefs}
-
-
-class Outcomes(OutcomeSink[Job, Arrival]):
-    def __init__(self, slots: int = 64) -> None:
-        super().__init__(slots)
-        self.received: dict[int, Job] = {}
-        self.failed: dict[int, tuple[Failure, int]] = {}
-
-    def put(self, job: Job, received: Arrival) -> None:
-        assert received is BODY
-        self.received[job.row] = job
-        self.free_slots()
-
-    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        self.failed[job.row] = (failure, attempts)
 
 
 @dataclass
@@ -191,28 +170,6 @@ def test_an_asset_that_its_item_does_not_list_any_more_is_gone() -> None:
     course = run(job(), answer=expired(403), keys=("b",))
     failure, _ = course.outcomes.failed[1]
     assert (failure.kind, "does not list it any more" in failure.message) == (FailureKind.GONE, True)
-
-
-def bare_pool(
-    workers: int,
-    size: int,
-    fetch: Callable[[Job], Awaitable[Arrival]],
-    **limits: Any,
-) -> tuple[Pool[Job, Arrival], JobQueue[Job], Outcomes]:
-    class Fetcher:
-        async def fetch(self, wanted: Job, *, count_refusal: bool) -> Arrival:
-            return await fetch(wanted)
-
-    clock = VirtualClock()
-    queue = JobQueue[Job](size)
-    outcomes = Outcomes(workers)
-    reader = ItemReader(lambda _href: _never(), clock)
-    tools = TransferTools(Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None)
-    return Pool(queue, outcomes, tools, **limits), queue, outcomes
-
-
-async def _never() -> Any:
-    raise AssertionError("no item is read here")
 
 
 def refused_at(host: str) -> Failure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from tests.acceptance.command import BIGEARTHNET, LABELS
 from tests.acceptance.trees import damage, expected_files, files_in
+from tests.ran import Ran
 
 import stacpull
 from stacpull.cli.main import execute
@@ -66,19 +66,6 @@ def hub_of(cast: Cast, faults: str, **more: Any) -> MlhubReplica:
 
 
 @dataclass(frozen=True)
-class Ran:
-    code: int
-    report: dict[str, Any]
-    output: str
-    """All of standard error."""
-
-    @property
-    def sentence(self) -> str:
-        output = (line for line in self.output.splitlines() if line.startswith("stacpull: "))
-        return next((line for line in output if not line.startswith("stacpull: warning: ")), "")
-
-
-@dataclass(frozen=True)
 class Scene:
     hub: MlhubReplica
     cast: Cast
@@ -89,9 +76,7 @@ class Scene:
     def run(self, *arguments: str) -> Ran:
         self.read_output()
         code = execute([*arguments, "--json"])
-        out, output = self.read_output()
-        lines = out.splitlines()
-        return Ran(code, json.loads(lines[-1]) if lines else {}, output)
+        return Ran(code, *self.read_output())
 
     def mirror(self, *options: str) -> Ran:
         config = ["--config", str(BIGEARTHNET)] if self.cast is Cast.PATCHES else []
@@ -137,3 +122,10 @@ class Scene:
             assert self.parts() == []
         else:
             assert not damage(self.dest, expected_files(self.hub.dataset, range(self.hub.dataset.items)))
+
+
+def on_objects(what: str, *more: str) -> str:
+    return "\n".join(["", "[[fault]]", 'kind = "object"', 'per = "path"', f'what = "{what}"', *more])
+
+
+INVERTED = bytes(255 - value for value in range(256))

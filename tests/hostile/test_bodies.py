@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 from tests.acceptance.command import wait_until
 from tests.hostile.conftest import Stage
-from tests.hostile.scene import CUT
+from tests.hostile.scene import CUT, INVERTED, on_objects
 
 pytestmark = pytest.mark.behaviour
 
@@ -35,10 +35,6 @@ nth = 1
 what = "close"
 after = {CUT}
 """
-
-
-def on_objects(what: str, *more: str) -> str:
-    return "\n".join(["", "[[fault]]", 'kind = "object"', 'per = "path"', f'what = "{what}"', *more])
 
 
 ROWS = [
@@ -115,7 +111,7 @@ ROWS = [
 def test_wrong_bodies_are_retried_until_correct(stage: Stage, row: Row) -> None:
     scene = stage(row.faults)
     ran = scene.mirror(*row.options)
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     scene.assert_whole()
     possible = [row.statuses, *([row.or_else] if row.or_else else [])]
     for server in ("blob", "s3"):  # the one that stalls may not have noticed yet that the client is gone
@@ -123,14 +119,11 @@ def test_wrong_bodies_are_retried_until_correct(stage: Stage, row: Row) -> None:
         assert sorted(scene.statuses(server)) in possible, server
 
 
-INVERTED = bytes(255 - value for value in range(256))
-
-
 def test_an_object_that_changes_before_a_resume_is_fetched_whole(stage: Stage) -> None:
     """Told by If-Range over HTTP, which is answered with the new whole; by If-Match on S3, which is a 412."""
     scene = stage(CUT_ONCE + on_objects("changed", "from = 2"))
     ran = scene.mirror()
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     expected = {name: data.translate(INVERTED) for name, data in scene.expected().items()}
     assert scene.assets() == expected
     assert scene.statuses("blob") == [200, 200]
@@ -142,7 +135,7 @@ def test_an_object_that_keeps_changing_is_never_combined_from_versions(stage: St
     changed = on_objects("changed", "from = 2", "every = 2")
     scene = stage(changed + on_objects("close", f"after = {CUT}"))
     ran = scene.mirror("--retries", "3")
-    assert ran.code in {0, 1}, ran.output
+    assert ran.code in {0, 1}, ran.err
     new = {name: data.translate(INVERTED) for name, data in scene.expected().items()}
     assert scene.assets().items() <= new.items()
     assert len(scene.assets()) == ran.report["assets_done"]
@@ -153,14 +146,14 @@ def test_s3_is_requested_again_if_it_refuses_the_credentials_once(stage: Stage, 
     body = f"<Error><Code>{code}</Code><Message>The provided token has expired.</Message></Error>"
     scene = stage(on_objects("status", 'server = "s3"', "nth = 1", "code = 400", f'body = "{body}"'))
     ran = scene.mirror()
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     scene.assert_whole()
 
 
 def test_content_with_a_wrong_checksum_is_fetched_only_twice(stage: Stage) -> None:
     scene = stage(on_objects("damage"))
     ran = scene.mirror()
-    assert (ran.code, ran.report["assets_failed"]) == (1, 2), ran.output
+    assert (ran.code, ran.report["assets_failed"]) == (1, 2), ran.err
     assert (scene.statuses("blob"), scene.statuses("s3")) == ([200, 200], [200, 200])
     assert {f.kind for f in scene.failures()} == {"checksum"}
     assert (scene.assets(), scene.parts()) == ({}, [])

@@ -38,7 +38,7 @@ def test_a_host_that_cannot_be_reached_is_tried_again_and_then_named(stage, loca
         f'[[fault]]\nkind = "download"\nwhat = "redirect"\nlocation = "{location}"\n'.replace("{blob}", blob)
     )
     ran = scene.mirror("--retries", "1")
-    assert (ran.code, ran.report["assets_failed"], ran.report["retries"]) == (1, 2, 2), ran.output
+    assert (ran.code, ran.report["assets_failed"], ran.report["retries"]) == (1, 2, 2), ran.err
     assert {(f.kind, f.attempts) for f in scene.failures()} == {("network", 2)}
     assert all(message.replace("{blob}", blob) in f.message for f in scene.failures())
     scene.let_strike("")

@@ -43,7 +43,7 @@ def test_a_broken_page_is_requested_again(stage: Stage, faults: str) -> None:
     is_slow = '"stall"' in faults or '"drip"' in faults
     options = ("--stall-timeout", "2", "--min-rate", "1000") if is_slow else ()
     ran = scene.mirror("--page-size", "4", *options)
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     assert (ran.report["items_seen"], ran.report["assets_done"]) == (12, 12 * 13)
     scene.assert_whole()
 
@@ -73,15 +73,15 @@ def test_a_page_that_stays_broken_ends_the_walk_and_resume_loses_no_item(stage, 
     scene = patches(stage, LABEL_PAGE + f"from = 4\n{fault}\n")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ran = scene.mirror("--retries", "1", *SMALL_PAGES)
-    assert ran.code == code, ran.output
-    assert message in ran.sentence
+    assert ran.code == code, ran.err
+    assert message in ran.sentences[-1]
     assert (ran.report["state"], ran.report["assets_done"]) == ("failed", 6 * 12 + 6)
     assert message in ran.report["reason"]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
     assert len(scene.assets()) == 6 * 12, "three pages of two patches are here"
     scene.let_strike("")
     resumed = scene.again("resume")
-    assert resumed.code == 0, resumed.output
+    assert resumed.code == 0, resumed.err
     assert (resumed.report["items_seen"], resumed.report["assets_done"]) == (12, 12 * 13)
     scene.assert_whole()
 
@@ -116,8 +116,8 @@ def test_a_walk_without_progress_ends_and_reports_unseen_items(stage, faults, co
     """A walk that had to end early exits with 1: the source announced twelve items, so some are missing."""
     scene = patches(stage, faults)
     ran = scene.mirror(*SMALL_PAGES)
-    assert ran.code == code, ran.output
-    assert message in ran.output
+    assert ran.code == code, ran.err
+    assert message in ran.err
     assert ran.report["items_unseen"] == 12 - items
     assert (ran.report["reason"] or "").startswith("The walk ends") is bool(message)
     found = {path.parts[-2] for path in scene.dest.glob("bigearthnet/*/*_B01.tif")}
@@ -138,7 +138,7 @@ SOURCE_ITEMS = f'{NO_SEARCH}[[fault]]\nkind = "item"\nper = "path"\n'
 def test_a_source_item_that_breaks_once_is_read_again(stage: Stage, fault: str) -> None:
     scene = patches(stage, SOURCE_ITEMS + f"nth = 1\n{fault}\n", items=3)
     ran = scene.mirror()
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     scene.assert_whole()
 
 
@@ -148,7 +148,7 @@ def test_a_source_item_that_breaks_once_is_read_again(stage: Stage, fault: str) 
 def test_an_unavailable_source_item_is_a_separate_failure(stage: Stage, fault: str) -> None:
     scene = patches(stage, f'{NO_SEARCH}[[fault]]\nkind = "item"\nserver = "api"\n{fault}\n', items=3)
     ran = scene.mirror("--retries", "0")
-    assert ran.code == 1, ran.output
+    assert ran.code == 1, ran.err
     assert ran.report["items_failed"] == 3
     assert ran.report["assets_done"] == 3
     scene.let_strike("")
@@ -169,7 +169,7 @@ def test_an_unavailable_source_item_is_a_separate_failure(stage: Stage, fault: s
 def test_source_items_that_a_search_does_not_return_are_read_one_by_one(stage: Stage, fault: str) -> None:
     scene = patches(stage, f'[[fault]]\nserver = "api"\npath = "*/search"\n{fault}\n', items=3)
     ran = scene.mirror("--retries", "1")
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     scene.assert_whole()
     assert scene.statuses("api", "item")
 
@@ -177,7 +177,7 @@ def test_source_items_that_a_search_does_not_return_are_read_one_by_one(stage: S
 def test_plan_retries_broken_pages(stage: Stage) -> None:
     scene = patches(stage, PAGE + 'nth = 2\nwhat = "truncate"\nkeep = 700\n')
     ran = scene.run("plan", scene.hub.base_url, "-C", scene.cast.value, "--page-size", "4", "--no-progress")
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     assert ran.report["items_seen"] == 12
 
 
@@ -185,4 +185,4 @@ def test_plan_retries_broken_pages(stage: Stage) -> None:
 def test_plan_and_mirror_have_the_same_exit_codes(stage: Stage, fault: str, code: int) -> None:
     scene = patches(stage, PAGE + fault)
     ran = scene.run("plan", scene.hub.base_url, "-C", scene.cast.value, "--retries", "1", "--no-progress")
-    assert ran.code == code, ran.output
+    assert ran.code == code, ran.err

@@ -106,8 +106,8 @@ def commands(scene: Scene) -> Iterator[int]:
         yield ran.code
         if ran.code == 0:
             return
-        assert ran.code in {1, 2, 3, 4}, ran.output
-        assert "bug in stacpull" not in ran.output, ran.output
+        assert ran.code in {1, 2, 3, 4}, ran.err
+        assert "bug in stacpull" not in ran.err, ran.err
         if ran.code == 1:
             name = "retry"
         elif ran.code == 2 or not (scene.dest / ".stacpull" / "ledger.sqlite").exists():
@@ -126,5 +126,5 @@ def test_random_faults_never_damage_the_tree(stage: Stage, seed: int) -> None:
     assert not damage(scene.dest, {name: file for name, file in wanted.items() if file.asset in _ASSETS})
     scene.hub._planned = None
     again = scene.mirror(*(word for key in _ASSETS for word in ("--asset", key)))
-    assert (again.code, again.report["assets_done"]) == (0, len(_ASSETS) * _PATCHES), again.output
+    assert (again.code, again.report["assets_done"]) == (0, len(_ASSETS) * _PATCHES), again.err
     assert again.report["assets_skipped"] == again.report["assets_done"], "nothing was left to do"

@@ -54,7 +54,7 @@ REFUSED = [
 def test_a_redirect_that_is_not_followed_is_a_named_failure(stage, fault, kind, message):
     scene = stage(DOWNLOADS + fault)
     ran = scene.mirror()
-    assert (ran.code, ran.report["assets_failed"], ran.report["retries"]) == (1, 2, 0), ran.output
+    assert (ran.code, ran.report["assets_failed"], ran.report["retries"]) == (1, 2, 0), ran.err
     assert scene.assets() == {}
     assert {f.kind for f in scene.failures()} == {kind}
     assert all(message in f.message for f in scene.failures()), [f.message for f in scene.failures()]
@@ -67,7 +67,7 @@ def test_every_kind_of_redirect_is_followed(stage: Stage, code: int) -> None:
     fault = f'per = "path"\nnth = 1\nwhat = "redirect"\ncode = {code}\nlocation = "{{path}}?again"'
     scene = stage(DOWNLOADS + fault)
     ran = scene.mirror()
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     scene.assert_whole()
     assert scene.statuses("api", "fault") == [code] * 2
 
@@ -109,5 +109,5 @@ def test_a_location_that_is_not_unicode_fails_its_asset_only(location, kind, tmp
 def test_pages_that_redirect_in_a_loop_end_the_run_with_4(stage: Stage) -> None:
     scene = stage('[[fault]]\nkind = "page"\nwhat = "redirect"\nlocation = "{url}"\n', Cast.PATCHES)
     ran = scene.mirror()
-    assert ran.code == 4, ran.output
-    assert "in a loop" in ran.sentence
+    assert ran.code == 4, ran.err
+    assert "in a loop" in ran.sentences[-1]

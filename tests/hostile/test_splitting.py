@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import pytest
 from tests.hostile.conftest import Stage
-from tests.hostile.scene import Scene
-from tests.hostile.test_bodies import INVERTED, on_objects
+from tests.hostile.scene import INVERTED, Scene, on_objects
 
 pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("shorter_files_are_long")]
 
@@ -25,7 +24,7 @@ def shared(stage: Stage, faults: str) -> Scene:
 def test_a_capped_host_is_used_over_several_connections(stage: Stage) -> None:
     scene = shared(stage, CAPPED)
     ran = scene.mirror()
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     scene.assert_whole()
     assert ran.report["retries"] == 0
     for server in ("blob", "s3"):
@@ -63,7 +62,7 @@ UNSTEADY = [
 def test_range_errors_are_recovered(stage: Stage, faults: str) -> None:
     scene = shared(stage, faults + CAPPED)
     ran = scene.mirror()
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     scene.assert_whole()
 
 
@@ -72,7 +71,7 @@ def test_an_invalid_range_response_ends_splitting(stage: Stage, faults: str) -> 
     """The first response is still there, and brings the rest."""
     scene = shared(stage, faults + CAPPED)
     ran = scene.mirror()
-    assert (ran.code, ran.report["retries"]) == (0, 0), ran.output
+    assert (ran.code, ran.report["retries"]) == (0, 0), ran.err
     scene.assert_whole()
     assert all(1 < len(scene.statuses(server)) <= 1 + 3 for server in ("blob", "s3"))
 
@@ -80,7 +79,7 @@ def test_an_invalid_range_response_ends_splitting(stage: Stage, faults: str) -> 
 def test_ranges_of_different_versions_are_not_combined(stage: Stage) -> None:
     scene = shared(stage, on_objects("changed", "from = 3") + CAPPED)
     ran = scene.mirror()
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     old = scene.expected()
     found = scene.assets()
     assert found.keys() == old.keys()

@@ -66,7 +66,7 @@ def test_waiting_for_throttling_costs_no_attempt(stage: Stage, row: Throttle) ->
     soon = formatdate(time.time() + 25, usegmt=True)
     scene = stage(row.faults.replace("SOON", soon))
     ran = scene.mirror("--retries", "0")
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     scene.assert_whole()
     assert ran.report["retries"] == 2
     for server in ("blob", "s3"):
@@ -80,7 +80,7 @@ def test_waiting_for_throttling_costs_no_attempt(stage: Stage, row: Throttle) ->
 def test_throttling_pauses_all_workers_of_a_host(stage: Stage) -> None:
     scene = stage(status(429, 'server = "blob"', "nth = 1", 'headers = {"Retry-After" = "20"}'), Cast.PATCHES)
     ran = scene.mirror()
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     scene.assert_whole()
     refused_at = scene.statuses("blob").index(429)
     in_flight = 16  # the first limit of a gate
@@ -96,7 +96,7 @@ def test_throttling_pauses_all_workers_of_a_host(stage: Stage) -> None:
 def test_throttling_costs_attempts_after_twenty(stage: Stage, code: int) -> None:
     scene = stage(status(code, 'headers = {"Retry-After" = "0"}'))
     ran = scene.mirror("--retries", "2")
-    assert ran.code == 1, ran.output
+    assert ran.code == 1, ran.err
     for server in ("blob", "s3"):
         assert scene.statuses(server) == [code] * (1 + 20 + 2)
     assert {(f.kind, f.status) for f in scene.failures()} == {("throttled", code)}
@@ -106,7 +106,7 @@ def test_an_asset_throttled_for_an_hour_fails(stage: Stage) -> None:
     scene = stage(status(429, 'server = "blob"', 'headers = {"Retry-After" = "890"}'))
     scene.clock.hurry = 50_000
     ran = scene.mirror("--retries", "0")
-    assert ran.code == 1, ran.output
+    assert ran.code == 1, ran.err
     assert len(scene.statuses("blob")) == 1 + 4  # four times 890 s are within the hour
     assert ran.report["assets_done"] == 1  # the one on S3
 
@@ -118,12 +118,12 @@ def test_an_asset_throttled_for_an_hour_fails(stage: Stage) -> None:
 def test_longer_than_a_quarter_of_an_hour_ends_the_run_with_4(stage: Stage, kind: str, message: str) -> None:
     scene = stage(status(429, "times = 1", f'headers = {{"Retry-After" = "{message}"}}', kind=kind))
     ran = scene.mirror()
-    assert ran.code == 4, ran.output
-    assert f"asks to wait for {int(message) // 60} minutes: resume after 20" in ran.sentence
+    assert ran.code == 4, ran.err
+    assert f"asks to wait for {int(message) // 60} minutes: resume after 20" in ran.sentences[-1]
     assert max(scene.clock.sleeps, default=0) < 900
     assert not scene.failures()
     resumed = scene.again("resume")
-    assert resumed.code == 0, resumed.output
+    assert resumed.code == 0, resumed.err
     scene.assert_whole()
 
 
@@ -134,7 +134,7 @@ def test_longer_than_a_quarter_of_an_hour_ends_the_run_with_4(stage: Stage, kind
 def test_missing_assets_fail_and_the_run_continues(stage: Stage, code: int) -> None:
     scene = stage(status(code, 'server = "blob"', 'path = "*_B01.tif"'), Cast.PATCHES)
     ran = scene.mirror()
-    assert ran.code == 1, ran.output
+    assert ran.code == 1, ran.err
     counts = {name: ran.report[f"assets_{name}"] for name in ("done", "failed", "missing", "pending")}
     assert counts == {"done": 36, "failed": 3, "missing": 3, "pending": 0}
     assert {(f.key, f.kind, f.status) for f in scene.failures()} == {("B01", "gone", code)}
@@ -171,7 +171,7 @@ def test_an_href_that_expires_within_a_file_is_read_again_and_the_part_resumes(s
     cut = f'\n[[fault]]\nkind = "object"\nper = "path"\nnth = 1\nwhat = "close"\nafter = {CUT}\n'
     scene = stage(cut + status(code, 'per = "path"', "nth = 2"))
     ran = scene.mirror()
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     scene.assert_whole()
     for server in ("blob", "s3"):
         assert scene.statuses(server) == [200, code, 206]
@@ -183,7 +183,7 @@ def test_an_href_that_expires_within_a_file_is_read_again_and_the_part_resumes(s
 def test_an_href_that_is_refused_again_is_final(stage: Stage, code: int) -> None:
     scene = stage(status(code, kind="download"))
     ran = scene.mirror()
-    assert ran.code == 1, ran.output
+    assert ran.code == 1, ran.err
     assert scene.statuses("api", "fault") == [code] * 4
     assert len(scene.statuses("api", "item")) == 2
     assert {f.status for f in scene.failures()} == {code}
@@ -193,7 +193,7 @@ def test_hrefs_that_expire_while_they_wait_in_the_queue_are_read_again(stage: St
     scene = stage("", Cast.PATCHES, items=4, href_ttl=0.4, latency_ms=40)
     expire_once(scene.hub)
     ran = scene.mirror("--concurrency", "4")
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     scene.assert_whole()
     assert scene.statuses("api", "error"), "nothing had expired"
 
@@ -212,20 +212,20 @@ def test_fifty_refusals_in_a_row_exit_with_3_and_record_no_failure(
 ) -> None:
     scene = stage(faults, Cast.PATCHES, items=items)
     ran = scene.mirror()
-    assert ran.code == 3, ran.output
-    assert "50 requests in a row" in ran.sentence
-    assert "check the credentials, then resume" in ran.sentence
+    assert ran.code == 3, ran.err
+    assert "50 requests in a row" in ran.sentences[-1]
+    assert "check the credentials, then resume" in ran.sentences[-1]
     assert not scene.failures()
     scene.let_strike("")
     resumed = scene.again("resume")
-    assert (resumed.code, resumed.report["assets_failed"]) == (0, 0), resumed.output
+    assert (resumed.code, resumed.report["assets_failed"]) == (0, 0), resumed.err
     scene.assert_whole()
 
 
 def test_refusals_between_successes_are_asset_failures(stage: Stage) -> None:
     scene = stage(status(403, 'server = "s3"', "every = 2"), Cast.PATCHES, items=12)
     ran = scene.mirror("--retries", "0")
-    assert ran.code == 1, ran.output
+    assert ran.code == 1, ran.err
     assert ran.report["assets_failed"] > 0
     assert {(f.kind, f.status) for f in scene.failures()} == {("refused", 403)}
     scene.let_strike("")
@@ -240,8 +240,8 @@ def test_refusals_between_successes_are_asset_failures(stage: Stage) -> None:
 def test_a_source_that_refuses_the_credentials_ends_the_run_with_3(stage, kind, fault):
     scene = stage(f'[[fault]]\nkind = "{kind}"\n{fault}\n')
     ran = scene.mirror()
-    assert ran.code == 3, ran.output
-    assert "MLHUB_API_KEY" in ran.sentence
+    assert ran.code == 3, ran.err
+    assert "MLHUB_API_KEY" in ran.sentences[-1]
     assert scene.assets() == {}
 
 
@@ -257,7 +257,7 @@ def test_a_login_page_is_never_stored_as_an_asset(stage: Stage) -> None:
 def test_an_expired_href_that_gives_a_login_page_is_read_again(stage: Stage) -> None:
     scene = stage('[[fault]]\nkind = "object"\nper = "path"\nnth = 1\nwhat = "login-page"\n')
     ran = scene.mirror()
-    assert ran.code == 0, ran.output
+    assert ran.code == 0, ran.err
     scene.assert_whole()
 
 
@@ -266,7 +266,7 @@ def test_one_refused_item_does_not_end_the_run(stage: Stage, code: int) -> None:
     refused = status(code, 'server = "api"', "nth = 2", kind="item")
     scene = stage(NO_SEARCH + refused, Cast.PATCHES, items=6)
     ran = scene.mirror()
-    assert ran.code == 1, ran.output
+    assert ran.code == 1, ran.err
     assert (ran.report["items_failed"], ran.report["assets_done"]) == (1, 6 + 5 * 12)
     assert scene.again("retry").code == 0
     scene.assert_whole()

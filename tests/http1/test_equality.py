@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.http1.fast_transport import HELLO, fast, serving
-from tests.http1.test_wire import BROKEN, COOKIES, OK, SOUND
+from tests.http1.responses import BROKEN, COOKIES, OK, SOUND
 from tests.store.open_parts import opened_parts
 from tests.virtual_clock import VirtualClock
 

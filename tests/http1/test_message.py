@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.http1.test_wire import BROKEN, CHUNKED, HOSTILE, OK, SOUND
+from tests.http1.responses import BROKEN, CHUNKED, HOSTILE, OK, SOUND
 
 from stacpull.http1.connection import ParsedMessage
 from stacpull.models import FailureKind

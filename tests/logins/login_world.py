@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from tests.logins.services import DataCentre, Urs
+from tests.virtual_clock import VirtualClock
 
 from stacpull.clock import Clock
 from stacpull.http1.web_transport import WebTransport
@@ -12,8 +16,9 @@ from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import Gates
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Request
-from stacpull.redact import Secrets
+from stacpull.redact import Secret, Secrets
 from stacpull_logins.logins import FilledProfile, HostLogin, HostPattern, LoginKind, Logins
+from stacpull_logins.visit import Visit
 
 
 def profile_of(kind: LoginKind, *urls: str, sources: tuple[str, ...] = ()) -> FilledProfile:
@@ -50,3 +55,29 @@ async def client_for(
 async def get(client: Client, url: str, **headers: str) -> bytes:
     async with client.open(Request(url, headers=headers)) as response:
         return await response.read(1_000_000)
+
+
+@dataclass
+class World:
+    urs: Urs
+    centre: DataCentre
+    client: Client
+    secrets: Secrets
+    clock: VirtualClock
+    second: DataCentre
+    waits: list[str]
+
+    def logins(self) -> int:
+        return len([one for one in self.urs.requests if "authorization" in one.headers])
+
+
+@asynccontextmanager
+async def world() -> AsyncIterator[World]:
+    secrets = Secrets()
+    clock, waits = VirtualClock(), list[str]()
+    async with Urs() as urs, DataCentre(urs) as centre, DataCentre(urs) as second:
+        account = {"user": Secret(urs.user), "password": Secret(urs.password)}
+        kind = Visit(login_host=HostPattern.read(urs.url("")), **account)
+        profile = profile_of(kind, centre.url(""), second.url(""), sources=("EARTHDATA_PASSWORD",))
+        async with client_for(profile, clock, secrets, waits.append) as client:
+            yield World(urs, centre, client, secrets, clock, second, waits)

@@ -2,51 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import pytest
 from multidict import CIMultiDict
-from tests.logins.login_world import client_for, get, profile_of
-from tests.logins.services import DATA, DataCentre, Urs
+from tests.logins.login_world import World, get, world
+from tests.logins.services import DATA, Urs
 from tests.net.memory import Answer, Fault
-from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
-from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
-from stacpull.redact import Secret, Secrets
-from stacpull_logins.logins import HostPattern
+from stacpull.redact import Secrets
 from stacpull_logins.tokens import PASSING
-from stacpull_logins.visit import Cookies, Visit
-
-
-@dataclass
-class World:
-    urs: Urs
-    centre: DataCentre
-    client: Client
-    secrets: Secrets
-    clock: VirtualClock
-    second: DataCentre
-    waits: list[str]
-
-    def logins(self) -> int:
-        return len([one for one in self.urs.requests if "authorization" in one.headers])
-
-
-@asynccontextmanager
-async def world() -> AsyncIterator[World]:
-    secrets = Secrets()
-    clock, waits = VirtualClock(), list[str]()
-    async with Urs() as urs, DataCentre(urs) as centre, DataCentre(urs) as second:
-        account = {"user": Secret(urs.user), "password": Secret(urs.password)}
-        kind = Visit(login_host=HostPattern.read(urs.url("")), **account)
-        profile = profile_of(kind, centre.url(""), second.url(""), sources=("EARTHDATA_PASSWORD",))
-        async with client_for(profile, clock, secrets, waits.append) as client:
-            yield World(urs, centre, client, secrets, clock, second, waits)
+from stacpull_logins.visit import Cookies
 
 
 async def test_tasks_share_one_login_and_log_in_again_when_the_session_ends() -> None:

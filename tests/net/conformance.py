@@ -20,8 +20,10 @@ from tests.net.memory import Answer, Fault
 from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
+from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
-from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.net.http import HttpTransport
+from stacpull.net.transport import HttpSettings, Request, Response, TransferError, Transport
 
 T = TypeVar("T")
 Routes = Mapping[str, Sequence[Answer]]
@@ -188,3 +190,11 @@ class TransportContract:
                     return await read_whole(response, len(BODY))
 
             assert (await asyncio.gather(*(one() for _ in range(20)))) == [BODY] * 20
+
+
+LOCAL = AddressPolicy(allow_private=True)
+
+
+def transport(kind: Callable[[HttpSettings], Transport] = HttpTransport, **options: Any) -> Any:
+    defaults: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 20.0}
+    return kind(HttpSettings(**(defaults | options)))

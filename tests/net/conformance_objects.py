@@ -13,18 +13,28 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
-from tests.net.conformance import opened
+from tests.net.conformance import opened, transport
+from tests.transfer.origin import Given
 
+from stacpull.aws import Credentials
+from stacpull.clock import SystemClock
+from stacpull.config.options import S3Options
 from stacpull.models import Validator
 from stacpull.net.bodies import read_whole
 from stacpull.net.fields import content_range, range_headers, validator_of
+from stacpull.net.http import HttpTransport
 from stacpull.net.transport import Request, Transport
+from stacpull.transfer.s3 import S3Transport
+from stacpull_replicas import MemoryStore
+from stacpull_replicas.blob import BlobHost, Sealer
+from stacpull_replicas.object_store import DATASET_BUCKET
+from stacpull_replicas.replica_server import ReplicaServer
 
 T = TypeVar("T")
 
@@ -157,3 +167,35 @@ class ObjectContract:
         async with self.shelf(objects) as shelf:
             got = await asyncio.gather(*(get(shelf, key) for key in objects))
             assert {key: found.body for key, found in zip(objects, got, strict=True)} == objects
+
+
+@asynccontextmanager
+async def opened_http() -> AsyncIterator[HttpTransport]:
+    """An HTTP transport that may connect to loopback."""
+    http = transport(stall_timeout=10)
+    try:
+        yield http
+    finally:
+        await http.close()
+
+
+@asynccontextmanager
+async def opened_s3(url: str, keys: Any) -> AsyncIterator[S3Transport]:
+    """An S3 transport for one endpoint, signing with `keys` (`access_key`, `secret_key`)."""
+    async with opened_http() as http:
+        yield S3Transport(
+            http, Given(Credentials(keys.access_key, keys.secret_key), url), S3Options(), clock=SystemClock()
+        )
+
+
+class Blobs(ReplicaServer):
+    """Azure's blob service, as recorded."""
+
+    server_names = ("blob",)
+
+    def __init__(self, contents: Mapping[str, bytes], version: str) -> None:
+        super().__init__()
+        self.host = BlobHost(MemoryStore({DATASET_BUCKET: contents}), Sealer(b"k" * 32), version)
+
+    def responders(self) -> Any:
+        return {"blob": self.host.respond}

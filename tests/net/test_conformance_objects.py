@@ -5,41 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 from urllib.parse import quote
 
-from tests.net.conformance_objects import ObjectContract, Shelf
-from tests.net.test_http import transport
-from tests.transfer.origin import Given
+from tests.net.conformance_objects import Blobs, ObjectContract, Shelf, opened_http, opened_s3
 
-from stacpull.aws import Credentials
-from stacpull.clock import SystemClock
-from stacpull.config.options import S3Options
-from stacpull.net.http import HttpTransport
-from stacpull.transfer.s3 import S3Transport
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
-from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost, Sealer
-from stacpull_replicas.object_store import DATASET_BUCKET
-from stacpull_replicas.replica_server import ReplicaServer
-
-
-@asynccontextmanager
-async def opened_http() -> AsyncIterator[HttpTransport]:
-    """An HTTP transport that may connect to loopback."""
-    http = transport(stall_timeout=10)
-    try:
-        yield http
-    finally:
-        await http.close()
-
-
-@asynccontextmanager
-async def opened_s3(url: str, keys: Any) -> AsyncIterator[S3Transport]:
-    """An S3 transport for one endpoint, signing with `keys` (`access_key`, `secret_key`)."""
-    async with opened_http() as http:
-        yield S3Transport(
-            http, Given(Credentials(keys.access_key, keys.secret_key), url), S3Options(), clock=SystemClock()
-        )
+from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION
 
 
 class TestS3(ObjectContract):
@@ -52,19 +23,6 @@ class TestS3(ObjectContract):
         ):
             change = partial(replica.change, "data")
             yield Shelf(s3, lambda key: f"s3://data/{key}", change)
-
-
-class Blobs(ReplicaServer):
-    """Azure's blob service, as recorded."""
-
-    server_names = ("blob",)
-
-    def __init__(self, contents: Mapping[str, bytes], version: str) -> None:
-        super().__init__()
-        self.host = BlobHost(MemoryStore({DATASET_BUCKET: contents}), Sealer(b"k" * 32), version)
-
-    def responders(self) -> Any:
-        return {"blob": self.host.respond}
 
 
 class TestAzure(ObjectContract):

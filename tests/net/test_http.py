@@ -10,25 +10,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.net.conformance import TransportContract, opened
+from tests.net.conformance import TransportContract, opened, transport
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind
-from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
+from stacpull.net.transport import Request, TransferError, Transport
 
-LOCAL = AddressPolicy(allow_private=True)
 HEAD = b"HTTP/1.1 200 OK\r\n"
 Serve = Callable[[Mapping[str, Any]], AbstractAsyncContextManager[tuple[Transport, WireServer]]]
-
-
-def transport(kind: Callable[[HttpSettings], Transport] = HttpTransport, **options: Any) -> Any:
-    defaults: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 20.0}
-    return kind(HttpSettings(**(defaults | options)))
 
 
 class TestHttpTransport(TransportContract):

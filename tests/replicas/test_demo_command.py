@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from tests.conftest import Ran
+from tests.ran import Ran
 
 from stacpull.cli.main import cli
 from stacpull_replicas.demo_command import tree

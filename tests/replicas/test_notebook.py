@@ -6,18 +6,12 @@ Only the key, the base URL and `limit` (which the notebook does not define) are 
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from tests.clients.test_sentinelhub import cells_of
+from tests.notebooks import NOTEBOOK, cells_of, run_notebook, selection
 
 from stacpull_replicas import Dataset, MlhubReplica, manifest, run_in_thread
-
-NOTEBOOK = "004_13151ba76ea8ec86.txt"
-WANTED = {"Coniferous forest", "Rice fields"}
 
 
 @pytest.fixture(scope="module")
@@ -26,36 +20,6 @@ def cells(shared_data: Path) -> list[str]:
     if not path.is_file():
         pytest.skip(f"no notebook at {path}")
     return [code for code, _ in cells_of(path.read_text())]
-
-
-def run_notebook(cells: list[str], replica: MlhubReplica, folder: Path, limit: int) -> str:
-    program = "\n\n".join(cells)
-    for given, ours in (
-        ("'PASTE_YOUR_API_KEY_HERE'", repr(replica.key)),
-        ("'https://api.radiant.earth/mlhub/v1'", repr(replica.base_url)),
-    ):
-        assert program.count(given) == 1
-        program = program.replace(given, ours)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | replica.exports()
-    done = subprocess.run(
-        [sys.executable, "-c", f"limit = {limit}\n{program}"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def selection(dataset: Dataset, count: int) -> list[int]:
-    """Return the selection of the last cell: either class, no cloud, no snow, the first `count`."""
-    wanted = [
-        p for p in dataset.patches() if WANTED & set(p.labels) and not (p.seasonal_snow or p.cloud_and_shadow)
-    ]
-    return [patch.index for patch in wanted[:count]]
 
 
 def test_the_cells_are_found(cells):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from tests.conftest import Ran
+from tests.ran import Ran
 from tests.serving import free_ports
 
 

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+from stacpull_replicas import S3Access
+
 
 @cache
 def spellings(secret: str) -> frozenset[bytes]:
@@ -49,3 +51,10 @@ def entries_under(top: Path | str) -> Iterator[os.DirEntry[str]]:
         yield entry
         if entry.is_dir(follow_symlinks=False):
             yield from entries_under(entry.path)
+
+
+KEY = 'planted-key/with+odd=characters&"more"\\'
+SECRET = "plantedS3/secret+thatnobodysees0123456789"
+TOKEN = "planted-session-token/FwoGZXIvYXdzE=="
+PLANTED = [KEY, SECRET, TOKEN]
+ACCESS = S3Access("AKIAPLANTED0PLANTED0", SECRET, session_token=TOKEN)

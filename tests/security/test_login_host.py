@@ -6,9 +6,8 @@ import asyncio
 import tracemalloc
 
 import pytest
-from tests.logins.login_world import get
+from tests.logins.login_world import World, get, world
 from tests.logins.services import DATA, Urs
-from tests.logins.test_visit import World, world
 from tests.net.memory import Answer, Fault
 
 from stacpull.errors import StacpullError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.security.measured import MIB, MOST, command
 from tests.security.sources import mirrored_here
-from tests.security.test_memory import MIB, MOST, command
 
 from stacpull.catalog.item import is_own_document
 from stacpull.json_values import MOST_VALUES, parsed_object
@@ -40,8 +40,8 @@ def test_a_command_takes_bounded_memory(dest: Path, tmp_path: Path, arguments: t
     for place in ("c/i/i.json", "c/collection.json"):
         make_sparse(dest / place)
     found = command(*arguments, cwd=tmp_path)
-    assert found.peak < MOST, found.text
-    assert "Traceback" not in found.text
+    assert found.peak < MOST, found.err
+    assert "Traceback" not in found.err
 
 
 def test_a_long_file_of_lines_is_not_a_document_of_the_mirror(dest: Path) -> None:

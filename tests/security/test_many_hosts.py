@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.engine.test_pool import bare_pool, job
+from tests.engine.pools import bare_pool, job
 from tests.net.memory import Answer, MemoryTransport
 
 from stacpull.clock import SystemClock

@@ -5,34 +5,21 @@ from __future__ import annotations
 import gc
 import gzip
 import json
-import re
-import subprocess
-import sys
 import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
+from tests.security.measured import MIB, MOST, Measured, command
 from tests.security.sources import Source, feature, json_answer
 
 from stacpull import Selection, sync
 from stacpull.net.transport import Request
 
-MIB = 1 << 20
-MOST = 450 * MIB
-"""What a run may take against a hostile source; without one it takes some 90 MiB."""
 HEAVY = 1_000_000
 """Empty lists in a document, which then has 3 MB and takes 72 MB of memory."""
-
-
-class Outcome(NamedTuple):
-    code: int
-    report: dict[str, Any]
-    text: str
-    peak: int
-    """The most memory that it took, in bytes (resident set)."""
 
 
 def zipped(body: bytes) -> Answer:
@@ -50,24 +37,7 @@ def catalog(name: str, *hrefs: str, rel: str = "item") -> dict[str, Any]:
     return {"type": "Catalog", "stac_version": "1.0.0", "id": name, "description": "", "links": links}
 
 
-_COMMAND = """
-import atexit, sys
-from pathlib import Path
-atexit.register(lambda: Path("status").write_text(Path("/proc/self/status").read_text()))
-from stacpull.cli.entry import main
-main()
-"""
-
-
-def command(*arguments: str, cwd: Path) -> Outcome:
-    line = [sys.executable, "-c", _COMMAND, *arguments, "--json"]
-    ran = subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=100, check=False)
-    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", (cwd / "status").read_text())
-    report = json.loads(ran.stdout.splitlines()[-1]) if ran.stdout else {}
-    return Outcome(ran.returncode, report, ran.stderr, int(peak) * 1024)
-
-
-def mirrored(tmp_path: Path, routes: Mapping[str, Answer], *options: str) -> Outcome:
+def mirrored(tmp_path: Path, routes: Mapping[str, Answer], *options: str) -> Measured:
     with WireServer({path: lambda _, a=answer: a for path, answer in routes.items()}) as server:  # type: ignore[misc]
         source = server.url("/catalog.json")
         return command("mirror", source, "m", "--retries", "0", *options, cwd=tmp_path)
@@ -78,7 +48,7 @@ def test_large_documents_of_a_tree_are_not_in_memory_together(tmp_path: Path) ->
     routes = {f"/{name}.json": zipped(heavy_item(name)) for name in names}
     routes["/catalog.json"] = json_answer(catalog("root", *(f"{name}.json" for name in names)))
     found = mirrored(tmp_path, routes)
-    assert (found.code, found.report["items_matched"]) == (0, 10), found.text
+    assert (found.code, found.report["items_matched"]) == (0, 10), found.err
     assert found.peak < MOST
 
 
@@ -89,9 +59,9 @@ def test_large_source_items_are_not_in_memory_together(tmp_path: Path) -> None:
     routes["/catalog.json"] = json_answer(catalog("root", "label.json"))
     routes["/label.json"] = json_answer(label)
     found = mirrored(tmp_path, routes)
-    assert found.code == 1, found.text
+    assert found.code == 1, found.err
     assert found.report["items_matched"] == 1
-    assert "failed   7 longer than announced" in found.text
+    assert "failed   7 longer than announced" in found.err
     assert found.peak < MOST
 
 
@@ -103,8 +73,8 @@ def test_a_document_of_too_many_values_is_refused_before_it_is_decoded(tmp_path:
         "/fine.json": json_answer(feature("fine", {})),
     }
     found = mirrored(tmp_path, routes)
-    assert (found.code, found.report["items_matched"]) == (1, 1), found.text
-    assert "sent a document of more than 4000000 values" in found.text + json.dumps(found.report)
+    assert (found.code, found.report["items_matched"]) == (1, 1), found.err
+    assert "sent a document of more than 4000000 values" in found.err + json.dumps(found.report)
     assert found.peak < MOST
 
 
@@ -116,7 +86,7 @@ def test_linked_documents_have_a_fixed_size_limit(tmp_path: Path) -> None:
         "/fine.json": json_answer(feature("fine", {})),
     }
     found = mirrored(tmp_path, routes)
-    assert (found.code, found.report["items_matched"]) == (1, 1), found.text
+    assert (found.code, found.report["items_matched"]) == (1, 1), found.err
     assert found.peak < MOST
 
 
@@ -124,7 +94,7 @@ def test_the_document_that_source_names_may_be_larger(tmp_path: Path) -> None:
     padded = json.dumps(catalog("root", "fine.json")).encode() + b" " * (65 * MIB)
     routes = {"/catalog.json": zipped(padded), "/fine.json": json_answer(feature("fine", {}))}
     found = mirrored(tmp_path, routes)
-    assert (found.code, found.report["items_matched"]) == (0, 1), found.text
+    assert (found.code, found.report["items_matched"]) == (0, 1), found.err
 
 
 def test_long_texts_are_not_kept_in_caches(tmp_path: Path) -> None:
@@ -160,5 +130,5 @@ def test_catalogs_of_many_links_are_not_in_memory_together(tmp_path: Path) -> No
     routes["/catalog.json"] = json_answer(catalog("root", *names, rel="child"))
     routes["/fine.json"] = json_answer(feature("fine", {}))
     found = mirrored(tmp_path, routes, "--max-items", "1")
-    assert (found.code, found.report["items_matched"]) == (1, 1), found.text
+    assert (found.code, found.report["items_matched"]) == (1, 1), found.err
     assert found.peak < MOST

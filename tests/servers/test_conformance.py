@@ -8,8 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tests.net.conformance_objects import KEYS, ObjectContract, Shelf
-from tests.net.test_conformance_objects import opened_http, opened_s3
+from tests.net.conformance_objects import KEYS, ObjectContract, Shelf, opened_http, opened_s3
 from tests.servers.buckets import Bucket, client
 from tests.servers.moto_server import Moto
 from tests.servers.nginx import Nginx

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.command import Running, environment, run
-from tests.net.test_conformance_objects import Blobs
+from tests.net.conformance_objects import Blobs
 from tests.servers.buckets import Bucket, Keys, client
 from tests.servers.mirroring import LAYOUT, files_in, part_bytes
 from tests.servers.moto_server import Moto

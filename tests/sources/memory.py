@@ -145,3 +145,7 @@ def pages_of(source: Source, size: int = 1000, selection: Selection = EVERYTHING
 
 def ids(pages: list[Page]) -> list[str]:
     return [one["id"] for page in pages for one in page.items]
+
+
+def lines(*names: object) -> bytes:
+    return b"".join(orjson.dumps({"type": "Feature", "id": name, "properties": {}}) + b"\n" for name in names)

@@ -12,8 +12,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
-from tests.sources.memory import ids
-from tests.sources.test_lines import lines
+from tests.sources.memory import ids, lines
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, origin
 
 from stacpull.clock import SystemClock

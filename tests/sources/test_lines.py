@@ -10,17 +10,13 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sources.memory import FileServer, ids, pages_of
+from tests.sources.memory import FileServer, ids, lines, pages_of
 
 from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.models import Page
 from stacpull.sources.files import LinesSource
 
 URL = "https://files.test/items.ndjson"
-
-
-def lines(*names: object) -> bytes:
-    return b"".join(orjson.dumps({"type": "Feature", "id": name, "properties": {}}) + b"\n" for name in names)
 
 
 def read(reader: FileServer, size: int = 3) -> list[Page]:

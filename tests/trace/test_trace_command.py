@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from tests.trace.reports import trace_report
-from tests.trace.test_days import day, tile
+from tests.trace.tile_days import day, tile
 
 from stacpull_trace.indices import INDICES
 from stacpull_trace.report import DayState, ScenePixels, TraceDay

@@ -19,6 +19,7 @@ from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings
 from stacpull.transfer.s3 import S3Transport
+from stacpull_replicas import S3Access
 
 
 @dataclass(frozen=True)
@@ -186,3 +187,7 @@ async def client(
         yield opened
     finally:
         await opened.close()
+
+
+def access(**rules: object) -> S3Access:
+    return S3Access(KEYS.access_key, KEYS.secret_key, **rules)

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.transfer.origin import Given, ReceivedRequest, Reply, client, origin
-from tests.transfer.test_s3 import access
+from tests.transfer.origin import Given, ReceivedRequest, Reply, access, client, origin
 
 from stacpull.config.options import S3Options
 from stacpull.models import FailureKind

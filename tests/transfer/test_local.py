@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.cancelling import cancelled_between
 from tests.net.conformance import opened
-from tests.test_threads import cancelled_between
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole

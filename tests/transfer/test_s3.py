@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from tests.transfer.origin import KEYS, Given, Reply, Thing, client, origin
+from tests.transfer.origin import Given, Reply, Thing, access, client, origin
 
 from stacpull.aws import AwsSettings, Credentials
 from stacpull.clock import SystemClock
@@ -17,7 +17,7 @@ from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, Response, TransferError, Transport
 from stacpull.transfer.s3 import S3Transport, correction_of, endpoint_of, may_sign, split_s3_url
-from stacpull_replicas import MemoryStore, S3Access, S3Replica
+from stacpull_replicas import MemoryStore, S3Replica
 
 OK = frozenset({200})
 
@@ -95,10 +95,6 @@ def test_urls_without_an_object(url: str):
 
 
 # Against the replica, which verifies signatures.
-
-
-def access(**rules: object) -> S3Access:
-    return S3Access(KEYS.access_key, KEYS.secret_key, **rules)
 
 
 async def read(opened: Client, url: str, *, final: str | None = None) -> bytes:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from tests.conftest import Ran
 from tests.items import feature
+from tests.ran import Ran
 
 from stacpull.cli.summary import Failed
 from stacpull_raster.header_rows import COLUMNS

@@ -187,3 +187,7 @@ def compare(tmp_path: Path, data: bytes, part: Part, area: Any) -> int:
                 assert np.array_equal(np.ma.getmaskarray(a), np.ma.getmaskarray(b))
                 assert np.array_equal(whole.dataset_mask(window=there), clip.dataset_mask(window=block))
     return compared
+
+
+INSIDE = (603_000.0, 5_093_500.0, 607_000.0, 5_097_500.0)
+"""A part of the raster that `raster` makes, in its reference system."""

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from shapely.geometry import box
 from tests.raster.tiff import made
-from tests.raster.tiff.clipping import degrees, pieces, raster, tiles_of
+from tests.raster.tiff.clipping import INSIDE, UTM, degrees, pieces, raster, tiles_of
 from tests.raster.tiff.made import Value, doubles, shorts, tiff
-from tests.raster.tiff.test_clipped_file import INSIDE, UTM
 
 from stacpull_raster.clip_area import ClipArea
 from stacpull_raster.clipped_file import clip, parse_tiles

@@ -13,7 +13,7 @@ import shapely
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 from shapely.geometry import MultiPolygon, Polygon, box
-from tests.raster.tiff.clipping import Part, clipped, compare, degrees, raster, tiles_of
+from tests.raster.tiff.clipping import INSIDE, UTM, Part, clipped, compare, degrees, raster, tiles_of
 
 from stacpull_raster.clip_area import ClipArea
 from stacpull_raster.clipped_file import clip
@@ -21,10 +21,7 @@ from stacpull_raster.tiff import TiffError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 """Rasterio itself does."""
-UTM = CRS.from_epsg(32632)
 WGS84 = CRS.from_epsg(4326)
-INSIDE = (603_000.0, 5_093_500.0, 607_000.0, 5_097_500.0)
-"""A part of the raster that `raster` makes, in its reference system."""
 
 KINDS: dict[str, dict[str, Any]] = {
     "deflate": {"compress": "deflate"},

@@ -1,0 +1,24 @@
+"""A cancellation while a thread works."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+
+async def cancelled_between(
+    work: Coroutine[Any, Any, object], entered: threading.Event, proceed: threading.Event
+) -> None:
+    """Cancel `work` twice while a thread of it waits from `entered` to `proceed`."""
+    running = asyncio.create_task(work)
+    await asyncio.to_thread(entered.wait)
+    for _ in range(2):
+        running.cancel()
+        await asyncio.sleep(0.01)
+    proceed.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running

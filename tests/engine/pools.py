@@ -1,0 +1,59 @@
+"""Jobs of a pool, what becomes of them, and a pool whose requests a test answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from msgspec.structs import replace
+from tests.virtual_clock import VirtualClock
+
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool, TransferTools
+from stacpull.models import Arrival, Failure, Job
+from stacpull.net.retry import RetryPolicy
+from stacpull.sources.item_reader import ItemReader
+
+ITEM = "https://api.example/v1/collections/c/items/i"
+BODY = Arrival(1, 1, 0, "c/i", "f.tif", 1, body=memoryview(b"x"))
+
+
+def job(row: int = 1, key: str = "a", *, href: str | None = None, **changes: Any) -> Job:
+    made = Job(row, 1, 0, key, href or f"https://blob.example/{key}?sig=0", ITEM, "c/i", f"{key}.tif")
+    return replace(made, **changes)
+
+
+class Outcomes(OutcomeSink[Job, Arrival]):
+    def __init__(self, slots: int = 64) -> None:
+        super().__init__(slots)
+        self.received: dict[int, Job] = {}
+        self.failed: dict[int, tuple[Failure, int]] = {}
+
+    def put(self, job: Job, received: Arrival) -> None:
+        assert received is BODY
+        self.received[job.row] = job
+        self.free_slots()
+
+    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
+        self.failed[job.row] = (failure, attempts)
+
+
+def bare_pool(
+    workers: int,
+    size: int,
+    fetch: Callable[[Job], Awaitable[Arrival]],
+    **limits: Any,
+) -> tuple[Pool[Job, Arrival], JobQueue[Job], Outcomes]:
+    class Fetcher:
+        async def fetch(self, wanted: Job, *, count_refusal: bool) -> Arrival:
+            return await fetch(wanted)
+
+    clock = VirtualClock()
+    queue = JobQueue[Job](size)
+    outcomes = Outcomes(workers)
+    reader = ItemReader(lambda _href: _never(), clock)
+    tools = TransferTools(Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None)
+    return Pool(queue, outcomes, tools, **limits), queue, outcomes
+
+
+async def _never() -> Any:
+    raise AssertionError("no item is read here")
