@@ -112,7 +112,4 @@ def _has_id(answer: Json | Failure, name: str) -> bool:
 
 
 def _is_gone(answer: Json | Failure) -> bool:
-    """Return True for 404 or 410, or a missing local file. A 451 (also GONE) is withheld, not gone."""
-    return (
-        isinstance(answer, Failure) and answer.kind is FailureKind.GONE and answer.status in {404, 410, None}
-    )
+    return isinstance(answer, Failure) and answer.kind is FailureKind.GONE

@@ -2,7 +2,7 @@
 
 | status | kind | retried |
 |---|---|---|
-| 404, 410, 451 | GONE | no |
+| 404, 410 | GONE | no |
 | 202; 403 and 409 whose body states that the object is archived | ORDERED | no: later, by the user |
 | 400, 401, 403 | REFUSED | no; but the item may be read again first |
 | 429, 503; 400, 403, 5xx with a throttling body; others with Retry-After except GONE | THROTTLED | free |
@@ -81,7 +81,7 @@ def classify(
 def _kind_of(status: int, body_prefix: bytes, *, has_wait: bool) -> FailureKind:
     if status == 202 or (status in {403, 409} and _ARCHIVED_BODY.search(body_prefix)):  # noqa: PLR2004
         return FailureKind.ORDERED
-    if status in {404, 410, 451}:
+    if status in {404, 410}:
         return FailureKind.GONE
     is_fault = status >= HTTPStatus.INTERNAL_SERVER_ERROR
     if status in {429, 503} or (has_wait and status >= HTTPStatus.BAD_REQUEST):
