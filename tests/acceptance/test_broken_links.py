@@ -75,6 +75,6 @@ def test_the_command_names_the_links_and_what_to_do(tree: Path, tmp_path: Path) 
     dest, env = str(tmp_path / "m"), environment()
     ran = run(["mirror", str(tree / "catalog.json"), dest], env)
     assert ran.code == 1
-    assert "to read broken links again, repeat the `stacpull mirror` command" in ran.out + ran.err
+    assert "to read items again that failed, repeat the `stacpull mirror` command" in ran.out + ran.err
     reported = run(["failures", dest], env)
     assert "col0-1.json" in reported.out

@@ -116,8 +116,40 @@ def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tm
     given(json.dumps(ITEM) + '\n{"id": broken\n{"type": "Feature"}\n')
     warnings: list[str] = []
     sync.mirror("-", str(tmp_path / "m"), on_event=lambda one: warnings.append(getattr(one, "text", "")))
-    assert "stdin line 2 skipped: not valid JSON." in warnings
-    assert "stdin line 3 skipped: not an item with an id." in warnings
+    warned = [text for text in warnings if "cannot be read" in text]
+    assert warned == ["2 entries of SOURCE cannot be read: the first is stdin line 2: not valid JSON."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        (
+            "l.ndjson",
+            "no\n" * 5000,
+            "its 5,000 entries cannot be read, the first is line 1 of {}: not valid JSON.",
+        ),
+        ("f.json", '{"features": [{}]}', "feature 1 of {}: not an item with an id."),
+    ],
+)
+def test_a_source_without_a_valid_item_cannot_be_read(
+    tmp_path: Path, name: str, content: str, sentence: str
+) -> None:
+    source = tmp_path / name
+    source.write_text(content)
+    for command in (["mirror", "l", "m"], ["plan", "l"], ["-q", "mirror", "l", "q"]):
+        arguments = [str(source) if one == "l" else one for one in command]
+        ran = run([*arguments, "--no-progress"], environment(), cwd=tmp_path)
+        assert ran.code == 4
+        expected = f"stacpull: SOURCE has no valid item: {sentence.format(source.as_uri())}"
+        assert ran.err.splitlines() == [expected]
+
+
+def test_entries_that_cannot_be_read_cause_one_warning(tmp_path: Path) -> None:
+    source = tmp_path / "l.ndjson"
+    source.write_text("no\n" * 500 + json.dumps(ITEM | {"assets": {}}) + "\n")
+    ran = run(["-q", "mirror", str(source), str(tmp_path / "m")], environment())
+    assert (ran.code, len(ran.err.splitlines())) == (1, 3), ran.err
+    assert "500 entries of SOURCE cannot be read: the first is line 1 of" in ran.err
 
 
 @pytest.mark.parametrize(

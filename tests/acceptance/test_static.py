@@ -151,8 +151,10 @@ def test_broken_documents_are_reported_and_the_rest_is_mirrored(tmp_path: Path) 
     ran = run(["mirror", str(source), str(tmp_path / "m"), "--json"], environment())
     assert ran.code == 1
     assert (ran.report["state"], ran.report["items_done"], ran.report["items_failed"]) == ("complete", 3, 3)
+    assert "3 entries of SOURCE cannot be read: the first is" in ran.err
+    failed = run(["failures", str(tmp_path / "m")], environment())
     for name in ("col0-1.json", "col0-2.json", "col1/collection.json"):
-        assert name in ran.err
+        assert name in failed.out
 
 
 def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:

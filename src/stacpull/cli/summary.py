@@ -113,7 +113,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         retry=report.assets_failed + report.items_failed > settled,
     )
     if report.items_failed:
-        yield "to read broken links again, repeat the `stacpull mirror` command with the same filters"
+        yield "to read items again that failed, repeat the `stacpull mirror` command with the same filters"
 
 
 def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:

@@ -22,7 +22,7 @@ from stacpull.catalog.item import clean_document
 from stacpull.config.options import Options
 from stacpull.engine.lookups import FoundItem, Lookups, label_warnings
 from stacpull.engine.network import Network
-from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError
+from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, count
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_checks import Reference, rank_of
@@ -196,6 +196,8 @@ class WalkSummary(msgspec.Struct):
     left_out: Counter[str] = msgspec.field(default_factory=Counter)
     """How many items of this process were left out, by reason."""
     excluded: set[str] = set()  # keys of assets that the filters left out: those of the first items
+    unread: int = 0  # links and entries of files that cannot be read
+    first_unread: Unread | None = None
     unverifiable: int = 0  # assets whose `file:checksum` is of no kind that can be computed
 
 
@@ -278,7 +280,7 @@ class Walk:
                 position = Position()
                 await record.restart()
                 summary.left_out.clear()
-                summary.cut_short = None
+                summary.unread, summary.cut_short = 0, None
         unseen = 0 if total is None else max(0, total - record.items_seen)
         if not self._left() and summary.cut_short is None:
             unseen = 0  # `--max-items` ended the walk
@@ -289,6 +291,10 @@ class Walk:
             for start in range(0, len(drawn), ITEMS_AT_ONCE):
                 some = [pickle.loads(one[-1]) for one in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
                 await record.add_batch(await self._planned(some))
+        if (first := summary.first_unread) is not None:
+            where = f"{'the first is ' if summary.unread > 1 else ''}{first.name}"
+            what = count(summary.unread, "entry", "entries")
+            self.warn(f"{what} of SOURCE cannot be read: {where}: {first.failure.message}")
         if number := summary.unverifiable:
             self._on_event(Notice("info", f"{number:,} checksums cannot be verified: their kind is unknown."))
         end = WalkUpdate(None, True, total, summary.cut_short, unseen)
@@ -355,17 +361,15 @@ class Walk:
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
             items = page.items[start : start + ITEMS_AT_ONCE]
             batch = await self._planned([(id_of(item, collection), item, page.request.url) for item in items])
+            for one in batch.unread:
+                what = f"The collection {one.collection} is mirrored without its own assets"
+                self.warn(f"{what}: {one.failure.message}")
             batch.reached = WalkUpdate(announced=reached.announced)
             if start + ITEMS_AT_ONCE >= len(page.items):
                 batch.unread += page.unread
                 batch.reached = reached
-            for one in batch.unread:
-                what = f"{'A link' if one.href else 'An item'} of {one.collection} is left out ({one.name!r})"
-                if one.name == OF_COLLECTION:
-                    what = f"The collection {one.collection} is mirrored without its own assets"
-                elif one in page.unread and not one.href:
-                    what = f"{one.name} skipped"
-                self.warn(f"{what}: {one.failure.message}")
+                self.summary.unread += len(page.unread)
+                self.summary.first_unread = self.summary.first_unread or next(iter(page.unread), None)
             new += await self.record.add_batch(batch)
             if not self._left():
                 break

@@ -25,7 +25,7 @@ from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.item_checks import Reference
 from stacpull.json_values import list_or_empty, object_or_empty
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
 from stacpull.net.bodies import CodingError, decoded
 from stacpull.net.fields import Version, content_range, stated_version
 from stacpull.net.json_reader import (
@@ -64,6 +64,8 @@ class ItemsFile(Source):
         self._wanted: frozenset[str] = frozenset()
         """The collections whose items are selected; empty for all."""
         self._links = Recent[str, str](documents.MOST_COLLECTIONS)
+        self._has_items, self._unread = False, 0
+        self._first_unread: Unread | None = None
 
     async def collections(self) -> list[Json]:
         raise SourceError(f"{self.url} contains items and no collections: use the catalog they are from.")
@@ -107,6 +109,11 @@ class ItemsFile(Source):
         size: int = 0,
     ) -> Page:
         items, unread = documents.valid_items(features)
+        self._has_items, self._unread = self._has_items or bool(items), self._unread + len(unread)
+        self._first_unread = first = self._first_unread or next(iter(unread), None)
+        if following is None and first is not None and not self._has_items:
+            all_ = f"its {self._unread:,} entries cannot be read, the first is " if self._unread > 1 else ""
+            raise SourceError(f"SOURCE has no valid item: {all_}{first.name}: {first.failure.message}")
         return Page(request, self._selected(items), following, None, size, unread=unread)
 
 
@@ -115,12 +122,10 @@ class FeaturesSource(ItemsFile):
 
     sorts = True
 
-    def __init__(self, url: str, reader: ApiReader, document: Document) -> None:
+    def __init__(self, _url: str, reader: ApiReader, document: Document) -> None:
         super().__init__(document.url, reader)
         self._order: str | None = None
         self._document = document
-        self._requested_url = url
-        self._was_walked = False
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the only start. `--sortby` sorts the document; it cannot have further pages then."""
@@ -130,13 +135,7 @@ class FeaturesSource(ItemsFile):
         return await super().starts(selection)
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
-        request, was_walked, self._was_walked = start.request, self._was_walked, True
-        if was_walked and not is_local(self.url):  # the link to its next page may have expired
-            document = await documents.read_root(self._reader, self._requested_url)
-            if documents.kind_of(document.body) != documents.kind_of(self._document.body):
-                raise SourceError(f"{self.url} has changed: it no longer contains items.")
-            self._document = document
-        body = self._document.members
+        request, body = start.request, self._document.members
         following = self._page_after(on_notice)
         if documents.kind_of(body) == "Feature":
             own = self_href(body, local=is_local(self.url))
