@@ -23,7 +23,6 @@ from stacpull.net.transport import Request, TransferError
 from stacpull.redact import cut_url
 from stacpull.urls import is_in_object_store, is_web, rules_of
 from stacpull_logins.logins import FilledProfile, is_address
-from stacpull_logins.tokens import TokenKind
 
 _ANSWERS = frozenset({200, 206, 204, 416})
 _SNIFFED = 1024
@@ -53,12 +52,7 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
         urls = (plain,)
     place = SourceAddress(next(iter(urls), ""), {}, {}, ())
     async with open_network(place, options, policy=_POLICY) as network:
-        tokens = []
-        for one in profile.logins:
-            if isinstance(one.kind, TokenKind) and "{" not in (token_url := one.kind.token_url):
-                login = one.kind.transport(token_url, one.sources, network.logins)
-                await login.tokens_for(token_url).current()
-                tokens.append(host_of(token_url))
+        tokens = await network.logins.log_in()
         for tried in urls:
             await _ask(network, tried, lambda answered: _is_covered(answered, profile, options))
         shown = [network.secrets.scrub(cut_url(tried)) for tried in urls]

@@ -203,6 +203,10 @@ class LoginKind:
         """The URLs requested to log in. The user chose them by choosing the profile."""
         return ()
 
+    async def log_in(self, names: tuple[str, ...], logins: Logins) -> str | None:  # noqa: ARG002
+        """Log in if no URL is needed for that, and return the host of the service."""
+        return None
+
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> LoginTransport:  # noqa: ARG002
         """Return the transport for the host of `url`. `names` are for messages."""
         return LoginTransport(logins, HostCredentials(url, self.headers, self.query))
@@ -331,6 +335,11 @@ class Logins:
     def transport_for(self, url: str) -> Transport | None:
         found = self._profile.login_for(*origin_of(url))
         return None if found is None else found.kind.transport(url, found.sources, self)
+
+    async def log_in(self) -> list[str]:
+        """Log in to the services that issue one token for everything; return their hosts."""
+        hosts = [await login.kind.log_in(login.sources, self) for login in self._profile.logins]
+        return [host for host in hosts if host is not None]
 
     def shared(self, kind: LoginKind, create: Callable[[], T]) -> T:
         """Return the transport of `kind`, created once, so that all its hosts share one token."""

@@ -173,6 +173,12 @@ class TokenKind(LoginKind):
     def endpoints(self) -> tuple[str, ...]:
         return (self.token_url,)
 
+    async def log_in(self, names: tuple[str, ...], logins: Logins) -> str | None:
+        if "{" in self.token_url:
+            return None
+        await self.transport(self.token_url, names, logins).tokens_for(self.token_url).current()
+        return host_of(self.token_url)
+
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> TokenLogin:  # noqa: ARG002
         return logins.shared(self, lambda: TokenLogin(logins, kind=self, names=names))
 

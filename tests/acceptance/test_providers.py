@@ -6,6 +6,7 @@ run, DEST and the requests to other hosts are searched for every secret that a s
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature
 
 from stacpull import CredentialsError, MirrorReport, Options
-from stacpull.events import Notice
+from stacpull.events import Notice, RunStarted
 from stacpull.sync import mirror, resume
 from stacpull_logins.profiles import profile_options
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
@@ -155,6 +156,7 @@ def test_a_wrong_password_ends_the_run_with_3_before_anything_is_downloaded(worl
     with pytest.raises(CredentialsError, match=r"Invalid user credentials.*USER_NAME and USER_WORD"):
         world.mirror({"a": downloads.url("/a")}, profile, **environ)
     assert not downloads.requests
+    assert not world.dest.exists()
 
 
 VISIT = """
@@ -321,8 +323,16 @@ def test_a_run_that_was_started_with_a_profile_names_it_when_it_is_resumed_witho
     downloads = Downloads(identity)
     world.open(identity, downloads)
     profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
-    with pytest.raises(CredentialsError):
-        world.mirror({"a": downloads.url("/a")}, profile, **{**ACCOUNT, "USER_WORD": "wrong-one"})
+    world.source.features = [feature("item", {"a": downloads.url("/a")})]
+    stop = asyncio.Event()
+
+    def stop_at_once(event: object) -> None:
+        if isinstance(event, RunStarted):
+            stop.set()
+
+    started = world.options(profile, **ACCOUNT)
+    report = mirror(world.source.api, world.dest, options=started, on_event=stop_at_once, stop=stop)
+    assert report.state == "interrupted"
     with pytest.raises(CredentialsError, match=r"--credentials .*provider.toml"):
         resume(world.dest, options=Options())
     (world.tmp_path / "provider.toml").rename(world.tmp_path / "renamed.toml")
