@@ -10,6 +10,7 @@ groups. `arrow` defines the result for values of different types.
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +29,7 @@ import shapely.geometry
 
 from stacpull.boxes import is_bbox
 from stacpull.clock import parse_instant
-from stacpull.errors import DestinationError, UsageError
+from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.planning.item_plan import collection_document_path
@@ -92,7 +93,7 @@ def export_geoparquet(
     if options.splits or options.nomenclature or options.label_property:
         raise UsageError("Splits and labels are for the formats webdataset, csv, parquet and torchgeo.")
     if out.is_dir():
-        raise DestinationError(f"{out} is a directory: name a file.")
+        raise IsADirectoryError(errno.EISDIR, "")  # as `destination_errors` reads it
     with ItemIndex(contents, out, out.parent, collections=options.collections) as index:
         index.read(on_progress)
         with whole_file(out) as file:

@@ -6,6 +6,7 @@ The page holds numbers, not items: its size does not grow with the mirror.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import math
 import sys
@@ -23,7 +24,7 @@ from stacpull.boxes import flat, is_bbox
 from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, output_path, parse_dest
-from stacpull.errors import DestinationError, InterruptedRunError, destination_errors
+from stacpull.errors import InterruptedRunError, destination_errors
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
 from stacpull.json_values import object_or_empty
@@ -32,7 +33,7 @@ from stacpull.ledger.runs import asset_counters
 from stacpull.models import FailureKind, Json
 from stacpull.reports import ADVICE
 from stacpull.store.lock import is_held
-from stacpull.store.staging import whole_file
+from stacpull.store.staging import make_with_parents, whole_file
 from stacpull.threads import StoppableThread
 from stacpull.urls import parts_of
 from stacpull_export.formats import ExportReport
@@ -91,9 +92,9 @@ def _report(
 
     with destination_errors(out), open_contents(dest) as contents:
         if out.is_dir():
-            raise DestinationError(f"{out} is a directory: name a file, such as {out / 'report.html'}.")
+            raise IsADirectoryError(errno.EISDIR, "")  # as `destination_errors` reads it
         contents.refuse_inside(out)
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_with_parents(out.parent)
         total = contents.count()
         data = page_data(contents, on_progress)
         page = PageTemplate("html_report.js").page(data["title"], data).body

@@ -6,6 +6,7 @@ A kill leaves the old file unchanged (`store.staging.whole_file`). Only one batc
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any, BinaryIO, Final, Literal, NamedTuple
 import orjson
 
 from stacpull.clock import rfc3339
-from stacpull.errors import DestinationError, UsageError, require_pyarrow
+from stacpull.errors import UsageError, require_pyarrow
 from stacpull.store.staging import whole_file
 
 Kind = Literal["text", "integer", "real", "boolean", "json", "date", "time"]
@@ -52,9 +53,7 @@ def check_table(path: Path) -> None:
     if suffix == ".parquet":
         require_pyarrow("Parquet", otherwise=", or write .csv or .ndjson")
     if path.is_dir():
-        raise DestinationError(f"{path} is a directory: use a file.")
-    if not path.parent.is_dir():
-        raise DestinationError(f"{path.parent} is not a directory. Create it first.")
+        raise IsADirectoryError(errno.EISDIR, "")  # as `destination_errors` reads it
 
 
 def write_table(

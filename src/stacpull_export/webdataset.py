@@ -343,8 +343,6 @@ def _shard_size(size: int) -> int:
 
 def make_export_directory(out: Path) -> None:
     """Make the directory, and mark it as an export, so that its files may be replaced and removed."""
-    if out.exists() and not out.is_dir():
-        raise DestinationError(f"{out} is a file: name a directory.")
     with destination_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         if not (out / _MARKER).exists() and (foreign := next(out.iterdir(), None)):

@@ -105,6 +105,7 @@ def _opened(stack: ExitStack, out: Path | None, question: Mapping[str, Any], *, 
                 f"{out} already exists and was not written by stacpull. Choose another file, "
                 "or overwrite it with --refresh."
             )
+        path.parent.mkdir(parents=True, exist_ok=True)
     return stack.enter_context(Results(path, question, start_over=refresh))
 
 

@@ -15,7 +15,14 @@ from stacpull.config.options import Options
 from stacpull.dest_address import output_path
 from stacpull.engine.network import http_transport
 from stacpull.engine.run_control import GRACE, unless_stopped
-from stacpull.errors import DestinationError, InterruptedRunError, UsageError, cause, why_unreadable
+from stacpull.errors import (
+    DestinationError,
+    InterruptedRunError,
+    UsageError,
+    cause,
+    destination_errors,
+    why_unreadable,
+)
 from stacpull.events import Listener, Notice
 from stacpull.filters.item_checks import parse_interval
 from stacpull.hosts import origin_of
@@ -194,11 +201,8 @@ async def _answers(output: TraceOutput | None, question: TraceQuestion) -> Async
 
 
 def _results(output: TraceOutput, question: TraceQuestion) -> Results:
-    try:
+    with destination_errors(output.path):
         output.answers.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DestinationError(f"{output.path} cannot be created: {reason}.") from error
     if output.folder and output.answers.parent.is_symlink():
         where = output.answers.parent
         raise DestinationError(f"{where} is a symbolic link. stacpull does not write through it: remove it.")

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from stacpull.errors import DestinationError, MissingExtraError, UsageError, destination_errors
+from stacpull.errors import MissingExtraError, UsageError, destination_errors
 from stacpull.ledger.database import ledger_path
 from stacpull.store.staging import whole_file
 from stacpull_export.tables import Column, Kind, check_table, write_table
@@ -85,8 +85,6 @@ def _check_file(path: Path, method: Method) -> None:
         raise UsageError("--method median makes no chart: name a folder, or a .csv or .parquet file.")
     else:
         _check_installed(path, ("matplotlib", "plot"))
-        if not path.parent.is_dir():
-            raise DestinationError(f"{path.parent} is not a directory. Create it first.")
 
 
 def _paths(output: TraceOutput, method: Method) -> list[Path]:

@@ -39,6 +39,21 @@ def test_the_directory_of_out_is_created(tmp_path: Path, form: str) -> None:
     assert (ran.code, out.exists()) == (0, True), ran.err
 
 
+@pytest.mark.parametrize("form", [*FORMS, "report"])
+def test_what_is_in_the_way_of_out_is_named(tmp_path: Path, form: str) -> None:
+    dest, name = mirrored(tmp_path, [item("a")]), FORMS.get(form, "report.html")
+    command = ["export", str(dest), "-f", form] if form in FORMS else ["report", str(dest), "-o"]
+    (tmp_path / "file").write_text("kept")
+    ran = run([*command, str(tmp_path / "file" / name)], environment())
+    assert (ran.code, f"{tmp_path}/file is a file, where a directory is needed" in ran.err) == (5, True), (
+        ran.err
+    )
+    out, kind = tmp_path / name, "directory, where a file" if "." in name else "file, where a directory"
+    (out.mkdir if "." in name else out.touch)()
+    ran = run([*command, str(out)], environment())
+    assert (ran.code, f"{out} is a {kind} is needed" in ran.err) == (5, True), ran.err
+
+
 def test_nothing_is_written_into_the_mirror(tmp_path: Path) -> None:
     dest = mirrored(tmp_path, [item("a")])
     for arguments in (["export", "m", "m/items.parquet"], ["export", "m", "m/x/s", "-f", "webdataset"],

@@ -37,12 +37,18 @@ def test_each_request_is_a_line_without_secrets(tmp_path: Path) -> None:
     assert "sig=" not in log.read_text()
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with run_in_thread(MlhubReplica(items=1, seed=3, key="k")) as replica:
-        arguments = ["plan", f"{replica.base_url}?key=k", "--log-file", str(tmp_path / "no" / "log")]
+def test_missing_directories_are_created_and_what_is_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "items.ndjson").write_text("")
+    for name, code, sentence in (
+        ("new/deep/log", 0, ""),
+        ("file/log", 5, f"{tmp_path}/file is a file, where a directory is needed"),
+        (".", 5, f"{tmp_path} is a directory, where a file is needed"),
+    ):
+        arguments = ["plan", str(tmp_path / "items.ndjson"), "--log-file", str(tmp_path / name)]
         ran = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, check=False)
-    assert ran.returncode == 5
-    assert f"--log-file {tmp_path}/no/log cannot be written: No such file or directory." in ran.stderr
+        assert (ran.returncode, sentence in ran.stderr) == (code, True), ran.stderr
+    assert (tmp_path / "new" / "deep" / "log").read_text()
 
 
 def test_a_full_disk_of_the_log_is_named(tmp_path: Path) -> None:
@@ -51,4 +57,4 @@ def test_a_full_disk_of_the_log_is_named(tmp_path: Path) -> None:
         command = [COMMAND, *arguments, "--log-file", "/dev/full"]
         ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert ran.returncode == 5
-    assert "--log-file /dev/full cannot be written: No space left on device." in ran.stderr
+    assert "The disk of /dev/full is full" in ran.stderr

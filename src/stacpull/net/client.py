@@ -8,8 +8,8 @@ describe the object (Range, If-Match), never credentials or a body. Nothing is r
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from stacpull.caches import LONGEST_KEY
 from stacpull.clock import Clock, rfc3339
-from stacpull.errors import DestinationError, why_unreadable
+from stacpull.errors import destination_errors
 from stacpull.hosts import default_port, forget_hosts, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import coding_to_undo, decoded, read_whole
@@ -419,25 +419,17 @@ class RequestLog:
     """`--log-file`: one line for each request (time, method, status, bytes, milliseconds, URL)."""
 
     def __init__(self, path: Path, secrets: Secrets) -> None:
-        self._path = path
-        self._secrets = secrets
-        with self._named():
+        self._path, self._secrets = path, secrets
+        with destination_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            text = f"--log-file {self._path} cannot be written: {why_unreadable(error)}."
-            raise DestinationError(text) from error
 
     def write(self, method: str, url: str, status: int | None, received: int, seconds: float) -> None:
         when = rfc3339(datetime.now(UTC).replace(microsecond=0))
         place = self._secrets.scrub(unsigned_url(self._secrets.strip_url(url)))
-        with self._named():
+        with destination_errors(self._path):
             self._file.write(f"{when} {method} {status or '-'} {received} {seconds * 1000:.0f} {place}\n")
 
     def close(self) -> None:
-        with self._named():
+        with destination_errors(self._path):
             self._file.close()

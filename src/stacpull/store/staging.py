@@ -285,7 +285,7 @@ def open_or_make(above: int, name: str) -> int:
 
 
 def make_with_parents(dest: Path) -> None:
-    """Create DEST and its missing parents, and sync each entry."""
+    """Create a directory and its missing parents, and sync each entry."""
     if dest.is_dir():
         return
     make_with_parents(dest.parent)
@@ -298,6 +298,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a hidden file that is synced and then replaces `path`. A kill leaves the old file unchanged."""
     part = path.with_name(f".{path.name}.part")
     with destination_errors(path):
+        make_with_parents(path.parent)
         part.unlink(missing_ok=True)  # left by a kill, or a link
         with part.open("xb", buffering=_PIECE) as file:
             try:
