@@ -85,39 +85,34 @@ class CachedToken(Generic[T]):
         self._asking = asyncio.Lock()
 
     async def current(self) -> T:
-        held = self._fresh()
-        if held is None:
-            async with self._asking:
-                held = self._fresh() or await self._renewed()
-        return held.value
+        return await self._token(
+            lambda held, age: age < max(held.seconds - EARLY, held.seconds / 2, _LEAST_USE)
+        )
 
     async def instead_of(self, refused: T, settled: float = 0.0) -> T:
         """Return a token other than `refused`, renewed unless another task has already done so.
 
         A token of fewer than `settled` seconds is kept: it was refused for another reason.
         """
-        async with self._asking:
-            held = self._held
-            if held is None or (held.value == refused and self._age() >= settled):
-                held = await self._renewed()
-            return held.value
+        return await self._token(lambda held, age: held.value != refused or age < settled)
 
-    def _age(self) -> float:
-        return self._clock.monotonic() - self._requested_at
+    async def _token(self, is_usable: Callable[[TimedToken[T], float], bool]) -> T:
+        """Return the held token if it is usable; else all waiting tasks share one request."""
 
-    def _fresh(self) -> TimedToken[T] | None:
-        held = self._held
+        def usable() -> TimedToken[T] | None:
+            held, age = self._held, self._clock.monotonic() - self._requested_at
+            return held if held is not None and is_usable(held, age) else None
+
+        held = usable()
         if held is None:
-            return None
-        life = held.seconds
-        return held if self._age() < max(life - EARLY, life / 2, _LEAST_USE) else None
-
-    async def _renewed(self) -> TimedToken[T]:
-        with self._failures.guard():
-            requested_at = self._clock.monotonic()
-            held = self._held = await self._ask()
-            self._requested_at = requested_at
-            return held
+            async with self._asking:
+                held = usable()
+                if held is None:
+                    with self._failures.guard():
+                        requested_at = self._clock.monotonic()
+                        held = self._held = await self._ask()
+                        self._requested_at = requested_at
+        return held.value
 
 
 class Reply(msgspec.Struct, frozen=True):
