@@ -71,8 +71,6 @@ class Buckets(NamedTuple):
         if location.scheme != "s3":
             if location.profile or location.region:
                 raise UsageError("--dest-profile and --dest-region are for s3:// only.")
-            if location.scheme == "az" and location.account is None:
-                return replace(location, account=os.environ.get("AZURE_STORAGE_ACCOUNT_NAME"))
             return location
         variables = with_active_endpoints(os.environ)
         named = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")

@@ -31,7 +31,7 @@ from stacpull.net.transport import BufferedResponse, Request, Response, Transfer
 from stacpull.planning.prefixes import ListedObject
 from stacpull.schemes import TransportSetup
 from stacpull_cloud.bucket_kinds import AZURE_HOST, LAKE_HOST
-from stacpull_cloud.objects import STATUS, Service, connection_string
+from stacpull_cloud.objects import STATUS, Service, connection_string, own_account
 
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
@@ -97,7 +97,7 @@ class CloudTransport:
         bucket, _, key = request.url.partition("://")[2].partition("/")
         bucket, _, server = bucket.partition("@")
         account = None
-        own = connection_string().get("AccountName") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+        own = own_account()
         if self._scheme == "az":
             account = server.lower().removesuffix(LAKE_HOST).removesuffix(AZURE_HOST) or own
         has_account = account is not None and _ACCOUNT.fullmatch(account)

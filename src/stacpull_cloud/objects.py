@@ -76,10 +76,6 @@ _RENEWED = timedelta(minutes=5)
 DEFAULT_REGION = "us-east-1"
 
 
-class _RepeatError(exceptions.BaseError):
-    """A failure that the service wants repeated."""
-
-
 class Found(NamedTuple):
     path: str  # relative to the prefix
     size: int
@@ -198,7 +194,7 @@ class Objects:
                 )
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
                 if " 409 " in str(error) and self.find(path) is None:  # two writers at once; S3 says: repeat
-                    raise _RepeatError(str(error)) from error
+                    raise
                 return False
             return True
 
@@ -270,7 +266,7 @@ def _is_passing(error: BaseException) -> bool:
     refusals = exceptions.UnauthenticatedError | exceptions.PermissionDeniedError
     if isinstance(error, refusals) or not isinstance(error, exceptions.BaseError | OSError):
         return False
-    if isinstance(error, _RepeatError) or not _REPEATED_CODES.isdisjoint(_CODE.findall(text)):
+    if not _REPEATED_CODES.isdisjoint(_CODE.findall(text)):
         return True
     if (status := STATUS.search(text)) is not None:
         return int(status[1]) in _REPEATED
@@ -429,9 +425,7 @@ class Service:
     def _azure(self) -> tuple[Any, dict[str, Any]]:
         location = self._location
         connection = connection_string()
-        account = (
-            location.account or connection.get("AccountName") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
-        )
+        account = location.account or own_account()
         if not account:
             raise CredentialsError(
                 f"{location.url} needs the name of its storage account: set AZURE_STORAGE_ACCOUNT_NAME, or "
@@ -469,6 +463,11 @@ _AZURE_KEYS = (
     "AZURE_CLIENT_SECRET",
     "AZURE_STORAGE_CONNECTION_STRING",
 )
+
+
+def own_account() -> str | None:
+    """Return the Azure storage account that the environment has the credentials of."""
+    return connection_string().get("AccountName") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
 
 
 def connection_string() -> dict[str, str]:
