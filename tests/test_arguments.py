@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import inspect
 import json
 from pathlib import Path
 
@@ -210,7 +211,7 @@ def test_a_list_of_ids_is_read(tmp_path, text, ids):
 @pytest.mark.parametrize("kind", [Selection, Options])
 def test_help_names_the_type_of_each_field(kind):
     names = [field.name for field in attrs.fields(kind) if field.name != "dask_client"]
-    assert [name for name in names if f"\n        {name} (" not in (kind.__doc__ or "")] == []
+    assert [name for name in names if f"\n    {name} (" not in (inspect.getdoc(kind) or "")] == []
 
 
 @pytest.mark.parametrize(

@@ -567,7 +567,7 @@ async def test_a_client_that_has_given_up_lists_no_workers():
     """While it closes, its calls raise RuntimeError."""
     from distributed import Scheduler  # noqa: PLC0415 - see above
 
-    async with Scheduler(host="127.0.0.1", port=0, dashboard=False) as scheduler:
+    async with Scheduler(host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0") as scheduler:
         places = DaskPlaces(Options(dask=scheduler.address), SystemClock(), print)
         async with places.opened():
             assert await places._addresses() == set()
