@@ -44,8 +44,6 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
     url = bucket_url(dest)
     if url is None:
         order = " The order is: stacpull mirror SOURCE DEST."
-        if str(dest) == "-":
-            raise UsageError(f"DEST is -, which is standard input: use a directory.{order}")
         if _HOST.match(str(dest)):
             raise UsageError(f"DEST is a URL ({cut_url(str(dest))[:200]}): use a directory.{order}")
         path = _path("DEST", dest, "a directory", order)
@@ -74,9 +72,12 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
         recorded, endpoint, mirror, generation = known
         if (recorded, endpoint) != (location.url, location.endpoint_url or ""):
             where = f" at {endpoint}" if endpoint else ""
+            remedy = "name another one with --work"
+            if endpoint and recorded == location.url:
+                remedy = f"add --dest-endpoint-url {endpoint}"
             raise UsageError(
-                f"{options.work} is the work directory of {recorded}{where}: name another one with --work "
-                f"for {location.url} at {location.endpoint_url or 'the usual endpoint'}."
+                f"{options.work} is the work directory of {recorded}{where}, not of {location.url} at "
+                f"{location.endpoint_url or 'the usual endpoint'}: {remedy}."
             )
         location = replace(location, mirror=mirror, generation=generation)
     return DestAddress(options.work, location)
@@ -147,8 +148,9 @@ def _path(what: str, path: str | PathLike[str], use: str, more: str = "") -> Pat
         raise UsageError(f"{what} must be a path, not {type(path).__name__}.")
     if "\0" in text:
         raise UsageError(f"{what} must be a path, and no path has a NUL character.")
-    if not text.strip():
-        raise UsageError(f"{what} is empty: use {use}.")
+    if text.strip() in {"", "-"}:
+        is_dash = "-, which is a standard stream" if text.strip() else "empty"
+        raise UsageError(f"{what} is {is_dash}: use {use}.{more}")
     if _URL.match(text):
         raise UsageError(f"{what} is a URL ({cut_url(text)[:200]}): use {use}.{more}")
     try:

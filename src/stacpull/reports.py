@@ -232,12 +232,12 @@ class VerifyReport(PublicValue, frozen=True):
     seconds: float
     remaining: int
     """Files that are still damaged: all, or with `--repair` those that could not be repaired."""
+    mirror_state: RunState
+    """The state of the mirror, as in `status`."""
     strict: bool = False
     """True if files that do not belong to the mirror count as damage."""
     repair: MirrorReport | None = None
     """The result of the run that fetched damaged files again, if one was needed."""
-    mirror_state: RunState | None = None
-    """The state of the mirror, as in `status`; None if nothing was planned, or the check did not start."""
     walk_ended: bool = False
     """As in `status`."""
     work: str | None = None

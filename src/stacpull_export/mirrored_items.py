@@ -86,7 +86,7 @@ class MirrorContents:
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what the mirror does not have."""
         notes, run = [], views.current_run(self.db)
-        if run is not None and run["state"] != "complete":
+        if run["state"] != "complete":
             notes.append("The mirror is not complete: `stacpull status` shows what is still to do.")
         if self.unreadable:
             lost = f"{self.unreadable:,}, for example {self.unreadable_path}"

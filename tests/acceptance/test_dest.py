@@ -114,7 +114,7 @@ def test_resume_of_a_finished_mirror_exits_with_0(here: Path, capfd: pytest.Capt
     assert began <= there.started <= there.ended <= time.time()
     capfd.readouterr()
     assert execute(["resume", "m"]) == 0
-    assert "m is complete; nothing to resume." in capfd.readouterr().out
+    assert "m: complete; nothing to resume" in capfd.readouterr().out
     report = sync.resume("m")
     assert (report.nothing_to_resume, report.exit_code, report.state) == (True, 0, "complete")
     assert (report.assets_done, report.assets_skipped, report.requests) == (2, 2, 0)

@@ -77,7 +77,9 @@ def test_failures_that_are_accepted_are_not_called_failed() -> None:
     assert not [
         line for line in rest if "failed" in line.replace("stacpull failures", "") or "retry:" in line
     ]
-    assert next(iter(resumed_nothing(report))) == "out dir is complete; nothing to resume."
+    assert next(iter(resumed_nothing(report))) == (
+        "out dir: finished; 2 files gone at the source; nothing to resume"
+    )
 
 
 def test_an_item_that_is_gone_is_not_counted_with_the_assets_that_are_gone_and_accepted():
@@ -93,7 +95,7 @@ def test_an_item_that_is_gone_is_not_counted_with_the_assets_that_are_gone_and_a
 
 def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mirror() -> None:
     assert list(resumed_nothing(mirror_report(assets_failed=2, assets_ordered=2))) == [
-        "out dir is complete; nothing to resume.",
+        "out dir: finished; 2 files not ready yet; nothing to resume",
         "to fetch assets that were not ready yet: stacpull retry --ordered 'out dir'",
         "to look for new items, repeat the `stacpull mirror` command with the same filters",
     ]
@@ -147,8 +149,8 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
         ({"state": "interrupted"}, "to resume:   stacpull resume out"),
         ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the last run)"),
         (
-            {"last_errors": (FailureRecord("c", "i", "k", "gone", "HTTP 404", 404, 1, 0.0),)},
-            "  gone   c/i k: gone: HTTP 404 (1 attempt, last 1970-01-01T00:00:00Z)",
+            {"last_errors": (FailureRecord("c", "i", "k", "server", "HTTP 500", 500, 1, 0.0),)},
+            "  failed c/i k: server: HTTP 500 (1 attempt, last 1970-01-01T00:00:00Z)",
         ),
     ],
 )

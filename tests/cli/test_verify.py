@@ -74,11 +74,11 @@ def report(**changes: Any) -> VerifyReport:
         ),
         (
             {"missing": 1, "short": 2, "remaining": 3},
-            ["3 files damaged", "missing    1", "short      2", "stacpull verify --repair 'out dir'"],
+            ["3 files damaged (1 missing, 2 short)", "stacpull verify --repair 'out dir'"],
             1,
         ),
         ({"unknown": 1}, ["OK, 453 files verified; 1 file that does not belong", "never touched"], 0),
-        ({"unknown": 2}, ["2 files that do not belong to the mirror", "unknown    2"], 0),
+        ({"unknown": 2}, ["2 files that do not belong to the mirror"], 0),
         (
             {"unknown": 1, "remaining": 1, "strict": True},
             ["dir: 453 files verified; 1 file that does", "never touched"],
@@ -86,17 +86,17 @@ def report(**changes: Any) -> VerifyReport:
         ),
         (
             {"short": 2, "repair": mirror_report(assets_done=2)},
-            ["out dir: repaired", "2 repaired, 0 not repaired"],
+            ["out dir: repaired 2 of 2 damaged files (2 short)"],
             0,
         ),
         (
             {"missing": 2, "repair": mirror_report(assets_done=0)},  # catalogs
-            ["out dir: repaired", "2 repaired, 0 not repaired"],
+            ["out dir: repaired 2 of 2 damaged files (2 missing)"],
             0,
         ),
         (
             {"short": 2, "remaining": 1, "repair": mirror_report(assets_done=1, assets_failed=1)},
-            ["1 file damaged and not repaired", "stacpull failures 'out dir'"],
+            ["repaired 1 of 2 damaged files (2 short)", "for details: stacpull failures 'out dir'"],
             1,
         ),
         ({"state": "interrupted"}, ["out dir: interrupted", "stacpull verify 'out dir'"], 130),

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import random
+import shlex
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -106,6 +107,22 @@ def in_directory(path: Path) -> dict[str, bytes]:
     found = (file for file in path.rglob("*") if file.is_file())
     named = {file.relative_to(path).as_posix(): file for file in found}
     return {name: file.read_bytes() for name, file in named.items() if not name.startswith(".stacpull")}
+
+
+def test_the_commands_that_a_summary_names_find_the_bucket(
+    location: BucketLocation, dest: list[str], source: str, tmp_path: Path
+) -> None:
+    (Path(source).parent / "7.bin").unlink()
+    first = run("mirror", source, *dest, code=1)
+    (line,) = (line for line in first.out.splitlines() if line.startswith("for details:"))
+    assert "i7 a" in run(*shlex.split(line)[3:]).out
+    elsewhere = [*dest, "--dest-endpoint-url", "http://127.0.0.1:9"]
+    if location.scheme == "s3":
+        assert f"add --dest-endpoint-url {location.endpoint_url}." in run("status", *elsewhere, code=2).err
+    lost = [*dest, "--work", str(tmp_path / "other")]
+    for command_name in ("status", "verify", "resume", "report"):
+        said = run(command_name, *lost, code=2).err
+        assert "`stacpull mirror` with this --work fetches its ledger" in said
 
 
 def test_a_mirror_is_that_of_a_directory(

@@ -14,7 +14,7 @@ import click
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
-from stacpull.cli.summary import by_reason, failure_line, next_steps, still_to_do, web_pages
+from stacpull.cli.summary import by_reason, failure_line, finished, next_steps, still_to_do, web_pages
 from stacpull.errors import UsageError, count
 from stacpull.json_values import object_or_empty
 from stacpull.models import FailureKind
@@ -212,15 +212,7 @@ def failures(session: CommandSession, dest: str) -> None:
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:
-    # files that are gone or not ready yet are not called failures
-    others = [(report.assets_missing, "gone at the source"), (report.assets_ordered, "not ready yet")]
-    failed = report.assets_failed - report.assets_missing - report.assets_ordered - report.assets_outside
-    state = str(report.state)
-    if report.state == "complete":
-        left = [f"{count(number, 'file')} {what}" for number, what in others if number]
-        state = "; ".join(["finished", *left]) if left else "complete"
-        if number := failed + report.items_failed:
-            state = f"finished with {count(number, 'failure')}"
+    state = finished(report)[0] if report.state == "complete" else str(report.state)
     alive = ""
     if report.live:
         alive = " (a process is working on it)" if report.pid is None else f" (pid {report.pid})"
@@ -228,8 +220,14 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     yield f"  source {report.source}"
     complete = f"{report.items_done:,} complete"
     yield f"  items  {report.items_seen:,} read, {report.items_matched:,} matched, {complete}"
-    words = [(failed, "failed"), *others, (report.assets_outside, "with nothing in the area of --clip")]
-    rest = [f"{number:,} {word}" for number, word in words if number]
+    failed = report.assets_failed - report.assets_missing - report.assets_ordered - report.assets_outside
+    words = {
+        "failed": failed,
+        "gone at the source": report.assets_missing,
+        "not ready yet": report.assets_ordered,
+        "with nothing in the area of --clip": report.assets_outside,
+    }
+    rest = [f"{number:,} {word}" for word, number in words.items() if number]
     pending = [still_to_do(report)] if report.assets_pending else []
     done = f"{report.assets_done:,} of {report.assets_planned:,} done"
     yield f"  files  {', '.join([done, *rest, *pending])}"
@@ -238,7 +236,11 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     at = f"continues at {report.checkpoint or report.source}"
     yield f"  list   {'read to the end' if report.walk_ended else at}"
     for record in report.last_errors:
-        yield f"  {'gone  ' if record.kind == FailureKind.GONE else 'failed'} {failure_line(record)}"
-    is_over = report.state == "interrupted" or (report.state == "failed" and not report.live)
-    details = report.assets_failed or report.items_failed
-    yield from next_steps(report, resume=is_over, details=details, ordered=not report.live)
+        if record.kind != FailureKind.GONE:  # they are counted above, and may be many
+            yield f"  failed {failure_line(record)}"
+    yield from next_steps(
+        report,
+        resume=report.state == "interrupted" or (report.state == "failed" and not report.live),
+        details=report.assets_failed or report.items_failed,
+        ordered=0 if report.live else report.assets_ordered,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -83,18 +83,12 @@ def retry(session: CommandSession, dest: str, ordered: bool) -> int:
     """
     from stacpull.engine import api
 
-    def lines(report: MirrorReport) -> Iterator[str]:
-        if report.state == "complete" and not (report.assets_planned or report.items_failed):
-            return iter([f"{report.dest}: nothing is left to retry."])
-        return mirror_lines(report, session.show.failed)
-
-    return _finish(session, partial(api.retry, dest, ordered=ordered), lines)
+    return _finish(session, partial(api.retry, dest, ordered=ordered))
 
 
 def _finish(
     session: CommandSession,
     work: Callable[..., Coroutine[Any, Any, MirrorReport]],
-    lines: Callable[[MirrorReport], Iterator[str]] | None = None,
 ) -> int:
     """Print the report of a run. With --json, also that of a run that an error stops."""
     try:
@@ -105,5 +99,4 @@ def _finish(
         raise
     if report.nothing_to_resume:
         return session.finish(report, resumed_nothing(report), beside_json=True)
-    shown = lines(report) if lines else mirror_lines(report, session.show.failed)
-    return session.finish(report, shown, beside_json=True)
+    return session.finish(report, mirror_lines(report, session.show.failed), beside_json=True)

@@ -6,6 +6,9 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import chain
+
+import click
 
 from stacpull.cli.printing import duration, rate, size
 from stacpull.clock import rfc3339
@@ -15,6 +18,8 @@ from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, St
 
 NOT_FAILURES = {FailureKind.ORDERED: "ordered ", FailureKind.OUTSIDE: "outside "}
 """Kinds that are not called failures, and their labels."""
+_PLACE = ("config", "dest_endpoint_url", "dest_profile", "dest_region")
+"""Options of a command without which the next one may not find a bucket."""
 _MOST_KEYS = 4
 """Keys of assets that are named for a kind of failure."""
 
@@ -35,13 +40,6 @@ class Failed(Counter[FailureKind]):
         keys = self.asset_keys.setdefault(kind, [])
         if key and key not in keys and len(keys) <= _MOST_KEYS:
             keys.append(key)
-
-    def with_gone(self, number: int) -> Failed:
-        """Return a copy with at least this number of assets that are gone at the source."""
-        found = Failed()
-        found.update(self | Counter({FailureKind.GONE: number}))
-        found.asset_keys, found.examples = self.asset_keys, self.examples
-        return found
 
     def headline(self, failures: int) -> str:
         """Return the reasons for the first line, which states the number of failures."""
@@ -70,10 +68,13 @@ class Failed(Counter[FailureKind]):
 
 def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     """Yield the lines; the first one says `complete` only if nothing failed."""
+    if report.state == "complete" and not (report.items_seen or report.assets_planned or report.items_failed):
+        yield f"{report.dest}: nothing to fetch"
+        return
     trouble = _trouble(report)
     accepted = 0 if trouble else report.assets_accepted
     # also those of earlier runs, which this one did not try again
-    failed = failed.with_gone(report.assets_missing - report.assets_accepted)
+    failed |= Counter({FailureKind.GONE: report.assets_missing - report.assets_accepted})
     reasons = "" if report.items_failed else failed.headline(trouble)  # it also counts items
     parts = [
         trouble and f"{trouble:,} failed{reasons}",
@@ -111,6 +112,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         resume=report.state != "complete",
         details=report.assets_failed or report.items_failed,
         retry=report.assets_failed + report.items_failed > settled,
+        ordered=report.assets_ordered,
     )
     if report.items_failed:
         yield "to read items again that failed, repeat the `stacpull mirror` command with the same filters"
@@ -126,17 +128,20 @@ def _trouble(report: MirrorReport) -> int:
     return report.assets_failed - report.assets_ordered - report.assets_outside - report.assets_accepted
 
 
-def dest_of(report: MirrorReport | StatusReport | VerifyReport) -> str:
-    """Return DEST as a command names it, with --work if it is a bucket."""
-    dest = shlex.quote(report.dest)
-    return dest if report.work is None else f"{dest} --work {shlex.quote(report.work)}"
+def finished(report: MirrorReport | StatusReport) -> tuple[str, int]:
+    """Return the state of a finished mirror, and its failures, without files that are gone or not ready."""
+    others = [(report.assets_missing, "gone at the source"), (report.assets_ordered, "not ready yet")]
+    failures = report.assets_failed + report.items_failed - report.assets_outside
+    if failures := failures - sum(number for number, _ in others):
+        return f"finished with {count(failures, 'failure')}", failures
+    left = [f"{count(number, 'file')} {what}" for number, what in others if number]
+    return "; ".join(["finished", *left]) if left else "complete", 0
 
 
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:
-    failures = _trouble(report) + report.items_failed
-    state = f"finished with {count(failures, 'failure')}" if failures else "complete"
-    yield f"{report.dest} is {state}; nothing to resume."
-    yield from next_steps(report, retry=failures)
+    state, failures = finished(report)
+    yield f"{report.dest}: {state}; nothing to resume"
+    yield from next_steps(report, retry=failures, ordered=report.assets_ordered)
     yield "to look for new items, repeat the `stacpull mirror` command with the same filters"
 
 
@@ -180,23 +185,33 @@ def by_reason(reasons: Mapping[str, int]) -> str:
 
 
 def next_steps(
-    report: MirrorReport | StatusReport,
+    report: MirrorReport | StatusReport | VerifyReport,
     *,
+    verify: str | bool = False,
     resume: bool = False,
+    repair: int = 0,
     details: int = 0,
     retry: int = 0,
-    ordered: bool = True,
+    ordered: int = 0,
 ) -> Iterator[str]:
     """Yield the commands that help."""
     steps = {
+        "to continue:": verify,
         "to resume:  ": resume and "resume",
+        "to repair:  ": repair and "verify --repair",
         "for details:": details and "failures",
         "to retry:   ": retry and "retry",
-        "to fetch assets that were not ready yet:": ordered and report.assets_ordered and "retry --ordered",
+        "to fetch assets that were not ready yet:": ordered and "retry --ordered",
     }
+    words = [report.dest]
+    if report.work is not None:  # a bucket
+        context = click.get_current_context(silent=True)
+        given = {"work": report.work, **{name: context.params.get(name) for name in _PLACE if context}}
+        flags = {f"--{name.replace('_', '-')}": str(value) for name, value in given.items() if value}
+        words += chain.from_iterable(flags.items())
     for purpose, command in steps.items():
         if command:
-            yield f"{purpose} stacpull {command} {dest_of(report)}"
+            yield f"{purpose} stacpull {command} {shlex.join(words)}"
 
 
 def failure_line(record: FailureRecord) -> str:

@@ -9,7 +9,7 @@ import click
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, rate, size
-from stacpull.cli.summary import dest_of, still_to_do
+from stacpull.cli.summary import next_steps, still_to_do
 from stacpull.errors import count
 from stacpull.events import Damage, Event
 from stacpull.reports import VerifyReport
@@ -56,20 +56,22 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
 
 
 def verify_lines(report: VerifyReport) -> Iterator[str]:
-    repaired = report.repair is not None
     others = report.unknown if report.strict else 0  # they fail the check, but are not called damaged
-    damaged, remaining = report.damaged - others, report.remaining - others
+    damaged, left = report.damaged - others, report.remaining - others
+    is_interrupted, repaired = report.state == "interrupted", report.repair is not None
     is_unfinished = not repaired and report.mirror_state != "complete"
-    if report.state == "interrupted":
-        verdict = "interrupted"
-    elif remaining:
-        verdict = f"{count(remaining, 'file')} damaged{' and not repaired' if repaired else ''}"
-    else:
-        all_well = "" if others or is_unfinished else "OK, "
-        verdict = "repaired" if damaged else f"{all_well}{count(report.files, 'file')} verified"
+    kinds = ("missing", "short", "altered", "obstructed", "unreadable")
+    found = ", ".join(f"{number:,} {kind}" for kind in kinds if (number := getattr(report, kind)))
+    verdict = ["interrupted"] if is_interrupted else []
+    if repaired:
+        verdict += [f"repaired {max(0, damaged - left):,} of {count(damaged, 'damaged file')} ({found})"]
+    elif damaged:
+        verdict += [f"{count(damaged, 'file')} damaged ({found})"]
+    elif not is_interrupted:
+        verdict += [f"{'' if others or is_unfinished else 'OK, '}{count(report.files, 'file')} verified"]
     if report.unknown:
         what = count(report.unknown, "file that does not belong", "files that do not belong")
-        verdict += f"; {what} to the mirror"
+        verdict += [f"{what} to the mirror"]
     if is_unfinished or (report.assets_failed and not repaired):
         lacking = [
             is_unfinished and still_to_do(report),
@@ -77,28 +79,21 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
             report.assets_missing and f"{report.assets_missing:,} gone at the source",
         ]
         counts = ", ".join(str(part) for part in lacking if part)
-        verdict += f"; the mirror is incomplete{counts and f': {counts}'}"
-    yield f"{report.dest}: {verdict}"
+        verdict += [f"the mirror is incomplete{counts and f': {counts}'}"]
+    yield f"{report.dest}: {'; '.join(verdict)}"
     yield (
         f"  checked {count(report.files, 'file')} (assets, documents, catalogs), {size(report.bytes)} "
         f"in {duration(report.seconds)} ({rate(report.bytes, report.seconds)})"
         + (f"; {report.unproven:,} checked by size only" if report.unproven else "")
     )
-    for kind in ("missing", "short", "altered", "obstructed", "unreadable", "unknown"):
-        if number := getattr(report, kind):
-            yield f"  {kind:<10} {number:,}"
     if report.leftovers:
         yield f"  {count(report.leftovers, 'partial download')} (the next run will finish or remove them)"
-    if report.repair is not None:
-        yield f"  {max(0, damaged - remaining):,} repaired, {remaining:,} not repaired"
-    dest = dest_of(report)
-    if report.state == "interrupted":
-        yield f"to continue: stacpull verify {dest}{' --repair' if repaired else ''}"
-    elif is_unfinished:
-        yield f"to resume:   stacpull resume {dest}"
-    if damaged and not repaired:
-        yield f"to repair:   stacpull verify --repair {dest}"
-    if failed := report.assets_failed if report.repair is None else report.repair.assets_failed:
-        yield f"{count(failed, 'asset')} failed; for details: stacpull failures {dest}"
+    yield from next_steps(
+        report,
+        verify=is_interrupted and f"verify{' --repair' if repaired else ''}",
+        resume=is_unfinished and not is_interrupted,
+        repair=damaged and not repaired,
+        details=report.assets_failed if report.repair is None else report.repair.assets_failed,
+    )
     if report.unknown:
         yield "unknown files (-v lists them) are never touched: move or keep them"

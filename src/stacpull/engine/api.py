@@ -137,8 +137,6 @@ async def retry(
     async with opened_call(dest, options, on_event, stop, client, exists=True) as call:
         workspace = await call.open_workspace()
         last = await on_ledger(workspace, runs.last)
-        if last is None:
-            raise UsageError(f"Nothing was mirrored to {dest} yet.")
         before = {name: value for name, value in last.kept.items() if name == "missing"}
         spec = replace(last.spec, kind="ordered" if ordered else "retry")
         return await call.with_kept(before).from_ledger(workspace, spec)

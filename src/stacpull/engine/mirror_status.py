@@ -10,7 +10,6 @@ from typing import Any
 from stacpull.arguments import instance
 from stacpull.config.options import Options
 from stacpull.dest_address import parse_dest
-from stacpull.errors import NotAMirrorError
 from stacpull.ledger import runs, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.reports import FailureRecord, StatusReport
@@ -32,10 +31,6 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
     place = parse_dest(dest, instance("options", Options, options))
     with closing(open_reader(place.work, place.bucket)) as db, translated(ledger_path(place.work)):
         run = views.current_run(db)
-        if run is None:
-            raise NotAMirrorError(
-                f"{place.name} has no mirror yet: no run has begun. Run `stacpull mirror` again."
-            )
         checkpoint = None
         if not run["has_listed"]:
             from stacpull.engine.walk import Position  # noqa: PLC0415 - it imports the sources
@@ -45,18 +40,14 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         live = is_held(place.work)
         assets, items = runs.asset_counters(db), views.item_totals(db)
         counts: dict[str, Any] = {**assets, **items, **views.special_assets(db)}
-        of_run = ("runs", "started", "ended", "source", "selection", "reason", "assets_skipped")
+        of_run = ("runs", "started", "ended", "source", "selection", "reason", "assets_skipped", "rate")
         return StatusReport(
             **counts,
-            **{name: run[name] for name in of_run},
+            **{name: run[name] for name in (*of_run, *runs.EFFORT)},
             state=views.state_now(run["state"], live=live),
             items_seen=max(run["most_seen"] or 0, items["items_matched"]),  # runs may see different items
             assets_planned=assets["assets_done"] + assets["assets_failed"] + assets["assets_pending"],
             assets_unproven=views.unproven(db),
-            bytes_fetched=run["all_bytes_fetched"],
-            seconds=round(run["all_seconds"], 3),
-            requests=run["all_requests"],
-            retries=run["all_retries"],
             run=run["id"],
             dest=place.name,
             work=None if place.bucket is None else str(place.work),
@@ -64,7 +55,6 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             walk_ended=bool(run["has_listed"]),
             live=live,
             pid=holder(place.work) if live else None,
-            rate=run["bytes_fetched"] / run["seconds"] if run["seconds"] else None,
             last_errors=tuple(views.failures(db, newest=5)),
         )
 

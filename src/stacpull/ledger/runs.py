@@ -16,7 +16,7 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.digests import text_digest
-from stacpull.errors import UsageError
+from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.ledger import meta
 from stacpull.ledger.database import AMONG, exists, listed, number, transaction
 from stacpull.models import ItemId, WalkUpdate
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 RunKind = Literal["mirror", "retry", "ordered", "repair"]
 """"ordered" fetches what was not ready (`retry --ordered`), "repair" what is damaged (`verify --repair`)."""
 EndState = Literal["complete", "interrupted", "failed"]
+NO_RUN = "DEST has no mirror yet: no run has begun. Run `stacpull mirror` again."
 LEFT_OUT = "left out: "  # starts the name of a counter: how many items a filter left out, by reason
 ITEM_FAILURE = "key = '' AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = failures.item AND a.key = '')"
 """Selects from `failures` those of items, without those of assets whose key is empty."""
@@ -144,9 +145,10 @@ def stored(db: sqlite3.Connection, run: int) -> StoredRun:
     return StoredRun(run, kind, source, metadata, decoded(kept))
 
 
-def last(db: sqlite3.Connection) -> Run | None:
-    found = number(db, "SELECT max(id) FROM runs")
-    return load(db, found) if found else None
+def last(db: sqlite3.Connection) -> Run:
+    if not (found := number(db, "SELECT max(id) FROM runs")):
+        raise NotAMirrorError(NO_RUN)
+    return load(db, found)
 
 
 def load(db: sqlite3.Connection, run: int) -> Run:

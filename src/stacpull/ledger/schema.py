@@ -203,7 +203,7 @@ LEDGER: Final = Schema(
     version=32,  # those up to 31 were never released
     name="This mirror's ledger",
     remedy=(
-        "remove `.stacpull/ledger.sqlite` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
+        "remove `.stacpull/ledger.sqlite*` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
         "with the options of the mirror: it keeps the files that match."
     ),
 )

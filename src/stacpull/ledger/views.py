@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
+from stacpull.errors import NotAMirrorError
 from stacpull.ledger import meta
 from stacpull.ledger.database import AMONG, exists, listed, number
-from stacpull.ledger.runs import EFFORT, asset_counters, decoded
+from stacpull.ledger.runs import EFFORT, NO_RUN, asset_counters, decoded
 from stacpull.ledger.schema import (
     ASSET_PATH,
     IS_IN_DIRECTORY,
@@ -73,8 +74,8 @@ def item_totals(db: sqlite3.Connection) -> dict[str, int]:
     }
 
 
-def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
-    """Return the last run, or the unfinished one to resume; the effort of all runs starts with `all_`."""
+def current_run(db: sqlite3.Connection) -> dict[str, Any]:
+    """Return the last run, or the unfinished one to resume, with the rate of this and the effort of all."""
     cursor = db.execute(
         "SELECT *, (SELECT count(*) FROM runs) AS runs, (SELECT max(number) FROM counters c "
         "JOIN runs m ON m.id = c.run AND m.kind = 'mirror' WHERE c.name = 'items_seen') AS most_seen, "
@@ -87,12 +88,13 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
     )
     cursor.row_factory = sqlite3.Row
     if (row := cursor.fetchone()) is None:
-        return None
+        raise NotAMirrorError(NO_RUN)
     found = dict(row)
-    for name in (*EFFORT, "assets_skipped"):
-        of_one = "SELECT sum(number) FROM counters WHERE name = ?"
-        found[name] = number(db, f"{of_one} AND run = ?", (name, found["id"]))
-        found[f"all_{name}"] = number(db, of_one, (name,))
+    of_all = "SELECT sum(number) FROM counters WHERE name = ?"
+    for name in ("assets_skipped", *EFFORT):
+        found[name] = number(db, f"{of_all} AND run = ?", (name, found["id"]))
+    found["rate"] = found["bytes_fetched"] / found["seconds"] if found["seconds"] else None
+    found |= {name: round(number(db, of_all, (name,)), 3) for name in EFFORT}
     found["position"] = meta.get(db, f"{meta.POSITION}{found['id']}")
     return {**found, "selection": decoded(found["selection"])}
 

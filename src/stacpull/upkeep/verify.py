@@ -77,7 +77,7 @@ def judge(expected: Expected, state: FileState) -> tuple[DamageKind, str] | None
 
 
 def _described(size: int | None, digest: bytes | None) -> str:
-    parts = [] if size is None else [f"{size} bytes"]
+    parts = [] if size is None else [f"{size} {'byte' if size == 1 else 'bytes'}"]
     if digest is not None:
         parts.append(f"{recorded(digest).algorithm} {digest.hex()}")
     return ", ".join(parts) or "a file"
@@ -140,17 +140,10 @@ class MirrorCheck(StoppableThread):
                     self.leftovers += 1
                 else:
                     obstacle = None if entry.is_file else files.state_of(entry.path, algorithm=None).obstacle
-                    found = obstacle or "a file"
-                    self._report(Damage(_as_text(entry.path), "unknown", _NOTHING, found))
+                    self._report(Damage(_as_text(entry.path), "unknown", _NOTHING, obstacle or "a file"))
             self._report_progress()
         with suppress(FileNotFoundError):
-            for name in files.names(PARTS):
-                path = f"{PARTS}/{name}"
-                is_file = files.state_of(path, algorithm=None).size is not None
-                if is_part_name(name) if is_file else is_worker(name):
-                    self.leftovers += 1
-                else:
-                    self._report(Damage(_as_text(path), "unknown", _NOTHING, "a file"))
+            self.leftovers += sum(is_part_name(name) or is_worker(name) for name in files.names(PARTS))
 
     def _look(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
         states: list[tuple[Expected, FileState]] = []
@@ -228,7 +221,7 @@ async def verify(
 
     Raises:
         NotAMirrorError: `dest` is not a mirror.
-        UsageError: `repair` is given with `quick`, or the source is not known.
+        UsageError: `repair` is given with `quick`.
         DestinationError: The ledger or the destination cannot be read, or a run is using it.
         CredentialsError, SourceError: As for `resume`, during a repair.
     """
@@ -253,11 +246,6 @@ async def verify(
         if not (check.complete and any(check.rows.values())):
             return await on_ledger(workspace, report_of)
         last = await on_ledger(workspace, runs.last)
-        if last is None or not last.spec.source:
-            raise UsageError(
-                f"The ledger does not name the source of {address.name}: "
-                "`stacpull mirror SOURCE DEST` fetches what is missing."
-            )
         begin = partial(_begin, check, workspace.destination)
         fixed = await call.from_ledger(workspace, replace(last.spec, kind="repair"), begin)
         left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, jobs.damaged_items)
@@ -295,8 +283,8 @@ def _report(check: MirrorCheck, address: DestAddress, strict: bool, db: Connecti
         seconds=check.seconds,
         remaining=check.total + (damaged["unknown"] if strict else 0),
         strict=strict,
-        mirror_state=None if run is None else views.state_now(run["state"], live=False),
-        walk_ended=run is not None and bool(run["has_listed"]),
+        mirror_state=views.state_now(run["state"], live=False),
+        walk_ended=bool(run["has_listed"]),
         **counts,
     )
 
