@@ -90,6 +90,9 @@ class MirrorReport(Counts, frozen=True):
     files_lost: int = 0
     """Files of the mirror (assets and item JSON) that were recorded but are missing in DEST. They are fetched
     or written again."""
+    items_not_listed: int = 0
+    """Items of earlier runs with this selection that the source did not list in this run. They are kept, and
+    may be gone: `prune` finds out. 0 with `max_items` or `sample`."""
     items_gone: int = 0
     """With `prune`: items that the walk did not find, and whose own URL answered 404 or 410."""
     items_pruned: int = 0

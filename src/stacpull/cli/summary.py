@@ -162,6 +162,9 @@ def _changes(report: MirrorReport) -> Iterator[str]:
     elif report.items_gone:
         gone = count(report.items_gone, "item")
         yield f"  gone     {gone} at the source, kept here; --prune=remove removes what nothing links to"
+    elif report.items_not_listed:
+        known = count(report.items_not_listed, "item")
+        yield f"  unlisted {known} of earlier runs, kept here; --prune shows which are gone at the source"
     if report.assets_clipped:
         yield f"  clipped  {count(report.assets_clipped, 'file')} to the area of --clip"
     if report.assets_excluded:

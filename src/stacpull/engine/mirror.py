@@ -335,7 +335,11 @@ class MirrorRun:
 
             pruning = Pruning(self._walk.task, self._run, store, stop)
             await pruning.run(self._walk.summary, remove=options.prune == "remove")
-        if self.spec.kind == "mirror" and not stop.is_set():  # the documents of collections also change
+        if self.spec.kind == "mirror" and not stop.is_set():
+            if not (selection.most_items or self._walk.summary.cut_short):
+                not_listed = await store.call("not_listed", self._run.id, returns=int)
+                await store.call("set_counter", self._run.id, "items_not_listed", not_listed)
+            # the documents of collections also change
             for name in await store.call("collections_to_read", returns=list[str]):
                 with suppress(SourceError, CredentialsError, UsageError):
                     document = await unless_stopped(partial(self._source.collection, name), stop)

@@ -56,7 +56,14 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         *(Planner.find_planned, Planner.save_batch, runs.restart_walk, runs.count, runs.set_counter),
         *(jobs.pending_jobs, jobs.failed_items, jobs.damaged_documents, jobs.lost_hrefs, jobs.restore_hrefs),
         *(jobs.keep_document, jobs.keep_collection),
-        *(pruning.unread, pruning.items_not_found, pruning.not_judged, pruning.seen_examples, pruning.forget),
+        *(
+            pruning.unread,
+            pruning.items_not_found,
+            pruning.not_listed,
+            pruning.not_judged,
+            pruning.seen_examples,
+            pruning.forget,
+        ),
     )
 }
 """What the network process may call: methods, and functions of the ledger's connection."""

@@ -46,6 +46,11 @@ def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) ->
     return found
 
 
+def not_listed(db: sqlite3.Connection, run: int) -> int:
+    """Count items of earlier walks of the same source and selection that `run` did not list."""
+    return sum(not item.listed for item in items_not_found(db, run, after=0, limit=-1))
+
+
 def not_judged(db: sqlite3.Connection, run: int) -> int:
     """Count items that `run` did not find and its source last listed in a walk that is not the same."""
     rows = db.execute(
