@@ -222,7 +222,8 @@ class Objects:
     def _note_silence(self, state: RetryCallState) -> None:
         if state.attempt_number == _SILENT_AFTER and self._on_silent is not None:
             on_silent, self._on_silent = self._on_silent, None
-            on_silent(f"{self.location.url} does not answer; still waiting.")
+            why = _unreachable(str(state.outcome and state.outcome.exception())) or "does not answer"
+            on_silent(f"{self.location.url} {why}; still trying.")
 
     def _translated(self, doing: str, path: str, error: Exception) -> DestinationError | CredentialsError:
         text = str(error)
@@ -246,6 +247,8 @@ class Objects:
             or (isinstance(error, _MISSING) and doing in {"list", "write"})
         ):
             return DestinationError(f"There is no bucket {self.location.bucket}: create it first ({url}).")
+        if unreachable := _unreachable(text):
+            return DestinationError(f"{url} {unreachable}. Check the address and the network.")
         first = re.sub(r"\s+", " ", text.partition("Debug source:")[0]).strip()[:_FIRST_ERROR]
         return DestinationError(
             f"{url} failed to {doing} {path or 'its objects'} ({code or first.rstrip('.')}): check the "
@@ -259,6 +262,17 @@ def _mapped(file: Path, size: int, part: int) -> Iterator[memoryview]:
         for at in range(0, size, part):
             length = min(part, size - at)
             yield memoryview(mmap.mmap(opened.fileno(), length, access=mmap.ACCESS_READ, offset=at))
+
+
+def _unreachable(text: str) -> str:
+    """Return that no connection was made, if an error of obstore says so, with the address and the reason."""
+    address = re.search(r"Error performing \w+ (https?://[^/\s]+)", text)
+    if "kind: Connect" not in text or address is None:
+        return ""
+    reason = "the name is not known" if "dns error" in text else "no connection"
+    if found := re.search(r'kind: \w+,\s+message: "([^"]+)"', text):
+        reason = found[1]
+    return f"cannot be reached at {address[1]}: {reason}"
 
 
 def _is_passing(error: BaseException) -> bool:

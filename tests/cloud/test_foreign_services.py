@@ -13,6 +13,10 @@ from tests.servers.buckets import REGION, Keys, client
 from tests.servers.moto_server import moto
 from tests.servers.valve import Valve
 
+from stacpull.errors import DestinationError
+from stacpull.models import BucketLocation
+from stacpull_cloud.objects import Objects
+
 KEYS = Keys("AKIDEXAMPLE", "example-secret")
 
 
@@ -43,6 +47,18 @@ def test_the_authorities_of_the_system_are_trusted(tmp_path, port, authority, tr
         ran = mirror(tmp_path, gate.url(""), SSL_CERT_FILE=str(known.bundle))
     assert ran.code == code, ran.err
     assert trusted or "is not trusted" in ran.err
+
+
+def test_a_service_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stacpull_cloud.objects._PATIENCE", 3.0)
+    for name, value in KEYS.environment().items():
+        monkeypatch.setenv(name, value)
+    said: list[str] = []
+    location = BucketLocation("bucket", "p", endpoint_url="http://127.0.0.1:1", region=REGION)
+    why = "s3://bucket/p cannot be reached at http://127.0.0.1:1: Connection refused"
+    with pytest.raises(DestinationError, match=f"^{why}. Check the address and the network.$"):
+        Objects(location, said.append).names("")
+    assert said == [f"{why}; still trying."]
 
 
 def test_a_copy_of_the_ledger_that_unpacks_to_gigabytes_is_refused(tmp_path, port):
