@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from stacpull import entry_points
-from stacpull.arguments import byte_count, item_ids
+from stacpull.arguments import byte_count, item_ids, whole
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import size
@@ -41,9 +41,7 @@ _FORMATS: Mapping[str, Format] = {
     click.Option(
         ["--shard-size"], metavar="SIZE", help="Bytes per shard, at most, as in 500M. [default: 1G]"
     ),
-    click.Option(
-        ["--shard-samples"], type=click.IntRange(min=1), metavar="N", help="Samples per shard, at most."
-    ),
+    click.Option(["--shard-samples"], metavar="N", help="Samples per shard, at most."),
     *parameters.named(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
     examples=[
         "export s2 s2.parquet",
@@ -57,7 +55,7 @@ def export(
     form: str,
     split: tuple[str, ...],
     shard_size: str | None,
-    shard_samples: int | None,
+    shard_samples: str | None,
 ) -> int:
     """Turn DEST into an index, training shards, a TorchGeo tree or a table of labels.
 
@@ -67,6 +65,7 @@ def export(
     from stacpull_export import export as exporting
 
     chosen = session.selection
+    samples = None if shard_samples is None else Setting(shard_samples, "--shard-samples").read(whole(1))
     report = session.run(
         lambda stop: exporting.export(
             dest,
@@ -77,7 +76,7 @@ def export(
             nomenclature=chosen.nomenclature,
             label_property=chosen.label_property,
             shard_bytes=None if shard_size is None else Setting(shard_size, "--shard-size").read(byte_count),
-            shard_samples=shard_samples,
+            shard_samples=samples,
             options=session.options,
             on_event=session.show,
             stop=stop,

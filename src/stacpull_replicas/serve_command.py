@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stacpull import arguments
+from stacpull.config.toml import Setting
 from stacpull.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
+    from stacpull.arguments import ReadArgument
     from stacpull_replicas import Faults
     from stacpull_replicas.replica_server import ReplicaServer
 
@@ -38,24 +41,28 @@ def _into_background(context: click.Context, _: click.Parameter, value: bool) ->
     context.exit(0)
 
 
-def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[click.Parameter]:
-    patches = click.Option(
-        ["--items"], type=click.IntRange(1), default=400, show_default=True, help="Patches in the data set."
+def _number(name: str, read: ReadArgument, default: float | None, text: str) -> click.Option:
+    """Return an option whose value is read like those of other commands."""
+    return click.Option(
+        [name],
+        metavar="N",
+        default=None if default is None else f"{default:g}",
+        show_default=True,
+        callback=lambda _context, _parameter, raw: None if raw is None else Setting(raw, name).read(read),
+        help=text,
     )
+
+
+_not_negative = arguments.number("a number of at least 0", 0)
+
+
+def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[click.Parameter]:
     return [
-        click.Option(
-            ["--port"], type=click.IntRange(1, 65535), default=port, show_default=True, help=port_help
-        ),
+        _number("--port", arguments.whole(1, 65535), port, port_help),
         click.Option(["--host"], default="127.0.0.1", show_default=True, help="The address to listen on."),
-        *([patches] if items else []),
-        click.Option(["--seed"], type=int, default=7, show_default=True, help="The seed of the data."),
-        click.Option(
-            ["--latency-ms"],
-            type=click.FloatRange(0),
-            default=0.0,
-            show_default=True,
-            help="Wait this long before each reply.",
-        ),
+        *([_number("--items", arguments.whole(1), 400, "Patches in the data set.")] if items else []),
+        _number("--seed", arguments.whole(), 7, "The seed of the data."),
+        _number("--latency-ms", _not_negative, 0, "Wait this many milliseconds before each reply."),
         click.Option(
             ["--background"],
             is_flag=True,
@@ -101,23 +108,19 @@ def command() -> None:
     """
 
 
-_TTL = click.FloatRange(0, min_open=True)
-
-
-@command.command("mlhub", params=_shared("The API's port; the blob host and S3 use the next two."))
+@command.command(
+    "mlhub",
+    params=[
+        *_shared("The API's port; the blob host and S3 use the next two."),
+        _number("--href-ttl", arguments.seconds, 6 * 3600, "Seconds until download links expire."),
+    ],
+)
 @click.option(
     "--era",
     type=click.Choice(["2021", "2022"]),
     default="2022",
     show_default=True,
     help="The generation of the API to imitate.",
-)
-@click.option(
-    "--href-ttl",
-    type=_TTL,
-    default=6 * 3600.0,
-    show_default=True,
-    help="Seconds until download links expire.",
 )
 @click.option("--key", default=None, help="The API key to require. Default: derived from the seed.")
 def mlhub(faults: Path | None, **options: Any) -> None:
@@ -143,21 +146,24 @@ def s3(faults: Path | None, seed: int, anonymous: bool, requester_pays: bool, **
     _run(S3Replica(seed=seed, access=access, faults=_planned(faults), **options))
 
 
-@command.command("sentinelhub", params=_shared("The service's port.", port=8802, items=False))
-@click.option(
-    "--token-ttl",
-    type=_TTL,
-    default=3600.0,
-    show_default=True,
-    help="Seconds until an access token expires.",
-)
-@click.option(
-    "--rate-limit", type=_TTL, help="Requests per second to answer; the others get a 429. Default: all."
-)
-@click.option(
-    "--quota",
-    type=click.FloatRange(0),
-    help="Processing units of the account; when they are spent, requests get a 403. Default: unlimited.",
+@command.command(
+    "sentinelhub",
+    params=[
+        *_shared("The service's port.", port=8802, items=False),
+        _number("--token-ttl", arguments.seconds, 3600, "Seconds until an access token expires."),
+        _number(
+            "--rate-limit",
+            arguments.above_zero("number of requests per second"),
+            None,
+            "Requests per second to answer; the others get a 429. Default: all.",
+        ),
+        _number(
+            "--quota",
+            _not_negative,
+            None,
+            "Processing units of the account; then requests get a 403. Default: unlimited.",
+        ),
+    ],
 )
 def sentinelhub(faults: Path | None, **options: Any) -> None:
     """Serve Sentinel Hub with a collection of Analysis-Ready PlanetScope: statistics, catalog, BYOC."""

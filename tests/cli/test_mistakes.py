@@ -113,6 +113,12 @@ MISTAKES = {
         0,
         "warning: --bbox was read as crossing the antimeridian, since W is above E",
     ),
+    "a port that is no number": Mistake(
+        ("serve", "mlhub", "--port", "x"), 2, "--port must be a whole number from 1 to 65535, not 'x'."
+    ),
+    "a shard without samples": Mistake(
+        ("export", "d", "o", "--shard-samples", "0"), 2, "--shard-samples must be a whole number from 1 on"
+    ),
     "two config files": Mistake(
         ("plan", "--config", "bigearthnet", "--config", "torchgeo"), 2, "--config can be given only once."
     ),
