@@ -112,6 +112,15 @@ def test_a_relative_href_on_standard_input_is_named(given: Given, tmp_path: Path
     ]
 
 
+@pytest.mark.parametrize("start", ["file://", ""])
+def test_a_local_file_on_standard_input_is_named(given: Given, tmp_path: Path, start: str) -> None:
+    given(json.dumps(ITEM | {"assets": {"x": {"href": f"{start}{tmp_path}/x.tif"}}}))
+    report = sync.mirror("-", tmp_path / "m", options=Options(allow_local=str(tmp_path)))
+    assert report.assets_failed == 1
+    (failure,) = sync.failures(tmp_path / "m")
+    assert "save the items to a file, and name that as SOURCE" in failure.message
+
+
 def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tmp_path: Path) -> None:
     given(json.dumps(ITEM) + '\n{"id": broken\n{"type": "Feature"}\n')
     warnings: list[str] = []

@@ -95,6 +95,11 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
         return _unusable("it has no href" if href in (None, "") else "its href is not a string")
     if is_remote(href):
         return href
+    if (base or "").startswith("stdin:") and (href.startswith("/") or scheme_of(href) == "file"):
+        return _unusable(
+            "its href is a local file, and items on standard input cannot name those: save the items to a "
+            "file, and name that as SOURCE"
+        )
     absolute = join(base, href)
     if absolute is None:
         return _unusable("its href is relative, and the URL of the item is unknown")
