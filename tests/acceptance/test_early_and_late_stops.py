@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, Connection, local_items
-from tests.acceptance.command import SOURCE, Running, environment, wait_until
+from tests.acceptance.command import SOURCE, Running, environment, run, wait_until
 from tests.acceptance.mirrored import SELECTION, asset_requests, options_for
 from tests.store_in_thread import store_on_thread
 
@@ -61,6 +61,13 @@ def test_a_source_that_does_not_answer_can_be_stopped(tmp_path, silent, command,
     )
     assert not (tmp_path / "mirror" / ".stacpull").exists()
     assert "Traceback" not in ran.err
+
+
+def test_a_time_limit_that_ends_before_the_source_answers_is_named(tmp_path, silent):
+    arguments = ["mirror", silent.url, str(tmp_path / "m"), "-C", "x", "--stop-after", "1s", "-q"]
+    ran = run(arguments, environment())
+    assert ran.code == 130
+    assert "Stopped after 1 s (--stop-after) before anything started. Run the command again." in ran.err
 
 
 _INTERRUPTED = """

@@ -155,7 +155,7 @@ class MirrorCall(NamedTuple):
         except InterruptedRunError as error:
             if await asyncio.to_thread(ledger_path(work).exists):
                 raise
-            text = "Interrupted before anything started. Run the command again."
+            text = f"{str(error).rstrip('.')} before anything started. Run the command again."
             raise InterruptedRunError(text) from error
 
     async def from_ledger(

@@ -103,9 +103,9 @@ async def timed_stop(
             async with asyncio.timeout(seconds or None):
                 await stop.wait()
         except TimeoutError:
-            stopping.reason = f"stopped after {seconds:,g} s, by --stop-after"
+            stopping.reason = f"stopped after {seconds:,g} s (--stop-after)"
             if on_event is not None and not stopping.is_set():
-                on_event(Notice("info", f"Stopping after {seconds:,g} s (--stop-after): resume to continue."))
+                on_event(Notice("info", f"Stopping after {seconds:,g} s (--stop-after)."))
         stopping.set()
 
     async with beside(pass_on()):
@@ -138,7 +138,7 @@ async def unless_stopped(
             working.cancel()
             stopped.cancel()
     if working.cancelled():
-        raise InterruptedRunError("Interrupted.")
+        raise InterruptedRunError(f"{(getattr(stop, 'reason', None) or 'interrupted').capitalize()}.")
     return working.result()
 
 
