@@ -40,14 +40,14 @@ from stacpull_cloud.objects import Objects
 SECONDS = 60.0  # A lease that was not renewed for this time has expired
 FOLDER = ".stacpull/lease"
 _CLOCK_OBJECT = ".stacpull/clock"
-_USED = 2 / 3  # the share of that time for which a lease is trusted after a look
+_INTERVAL = SECONDS / 4  # between two renewals, and between two looks of `LeaseCheck`
 _LONGEST = 1 << 16
 _ATTEMPTS = 5
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also counts while the machine is suspended."""
 
 COPY = ".stacpull/ledger.sqlite.gz"
-_INTERVAL = 300.0  # the least seconds between two copies
+_COPY_INTERVAL = 300.0  # the least seconds between two copies
 _SHARE = 20  # copies may take this fraction (1/20) of the time
 _PIECE = 1 << 20
 _MOST_UNPACKED = 100
@@ -171,7 +171,7 @@ class Lease:
             )
 
     def _keep(self) -> None:
-        while not self._ended.wait(SECONDS / 4):
+        while not self._ended.wait(_INTERVAL):
             with suppress(StacpullError):  # the next attempt may succeed
                 if not self._write(is_held=True):
                     return  # `LeaseCheck` ends the run
@@ -223,12 +223,12 @@ class Lease:
                 ) from error
 
     def _keep_copy(self) -> None:
-        pause = _INTERVAL
+        pause = _COPY_INTERVAL
         while not self._ended.wait(pause):
             started = time.monotonic()
             with suppress(StacpullError):  # the next attempt may succeed; errors of the last one are reported
                 self._store_copy()
-            pause = max(_INTERVAL, _SHARE * (time.monotonic() - started))
+            pause = max(_COPY_INTERVAL, _SHARE * (time.monotonic() - started))
 
     def _store_copy(self) -> None:
         with self._copying, destination_errors(self._work):
@@ -258,8 +258,8 @@ class Lease:
 class LeaseCheck:
     """Prevents writing objects once another run has the lease, unless the location names no run.
 
-    The process that renews the lease may be suspended or killed, so the store process looks by itself, about
-    every 40 seconds.
+    The process that renews the lease may be suspended or killed, so the store process looks by itself, before
+    a write if the last look is 15 seconds old.
     """
 
     def __init__(self, objects: Objects) -> None:
@@ -277,7 +277,7 @@ class LeaseCheck:
                 asked_at = time.clock_gettime(_CLOCK)
                 newest = _newest(self._objects)
                 self._is_lost = newest is None or newest.holder.run != run
-                self._valid_until = asked_at + SECONDS * _USED
+                self._valid_until = asked_at + _INTERVAL
             if self._is_lost:
                 raise DestinationError(
                     f"Another mirror has taken over {self._objects.location.url}, because this one did not "

@@ -43,6 +43,7 @@ from stacpull_cloud.bucket_kinds import awaited_apart
 T = TypeVar("T")
 
 _MISSING = (exceptions.NotFoundError, FileNotFoundError)
+_REFUSED = (exceptions.UnauthenticatedError, exceptions.PermissionDeniedError)
 
 THREADS = 32  # simultaneous requests of a process
 _PATIENCE = 120.0  # seconds for which a request is repeated
@@ -237,8 +238,7 @@ class Objects:
             return CredentialsError(f"{url} needs credentials, and there are none: {_NO_KEYS}.")
         if _ANOTHER_REGION.search(text):
             return DestinationError(f"{url} is in another region: name it with --dest-region.")
-        refused = exceptions.UnauthenticatedError | exceptions.PermissionDeniedError
-        if isinstance(error, refused) or _REFUSED_KEYS.search(code):
+        if isinstance(error, _REFUSED) or _REFUSED_KEYS.search(code):
             what = f"to {doing} {path or 'its objects'}"
             return CredentialsError(f"{url} refuses the credentials {what} ({code or 'access denied'}).")
         if (
@@ -277,8 +277,7 @@ def _unreachable(text: str) -> str:
 
 def _is_passing(error: BaseException) -> bool:
     text = str(error)
-    refusals = exceptions.UnauthenticatedError | exceptions.PermissionDeniedError
-    if isinstance(error, refusals) or not isinstance(error, exceptions.BaseError | OSError):
+    if isinstance(error, _REFUSED) or not isinstance(error, exceptions.BaseError | OSError):
         return False
     if not _REPEATED_CODES.isdisjoint(_CODE.findall(text)):
         return True

@@ -248,6 +248,24 @@ def test_a_second_run_waits_for_the_lease(location: BucketLocation, dest: list[s
     run("mirror", source, *dest, "--break-lock")
 
 
+@pytest.mark.parametrize("location", ["radosgw"], indirect=True)
+@pytest.mark.timeout(120)
+def test_a_run_ends_after_another_one_has_taken_its_lease(
+    location: BucketLocation, dest: list[str], many: str, tmp_path: Path
+) -> None:
+    other = [dest[0], "--work", str(tmp_path / "other"), *dest[3:]]
+    with between(Between(dest[-1])) as service:
+        slow = ["mirror", many, *dest[:-1], service.url, "--limit-rate", "20k"]
+        with command.Running(slow, variables()) as first:
+            assert wait_until(lambda: service.writes > 20)
+            run("mirror", many, *other, "--break-lock", "--max-items", "1")
+            ran = first.ended()
+    assert (ran.code, "Another mirror has taken over" in ran.err) == (5, True), ran.err
+    run("mirror", many, *other)
+    run("mirror", many, str(tmp_path / "directory"))
+    assert in_bucket(location) == in_directory(tmp_path / "directory")
+
+
 @REAL
 def test_a_run_whose_lease_was_taken_writes_no_more(location: BucketLocation, tmp_path: Path) -> None:
     def lease_of(run: str) -> lease.Lease:
