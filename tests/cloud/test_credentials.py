@@ -7,8 +7,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import obstore
 import pytest
 from msgspec.structs import replace
+from obstore.exceptions import PermissionDeniedError
 from tests.cloud.azurite import ACCOUNT, KEY, create_container, sas
 from tests.cloud.between import Google, between
 from tests.net.memory import Answer
@@ -16,7 +18,7 @@ from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import BucketLocation
-from stacpull_cloud.objects import Objects
+from stacpull_cloud.objects import Objects, Service
 
 CLIENT = {"AZURE_CLIENT_ID": "me", "AZURE_CLIENT_SECRET": "secret", "AZURE_TENANT_ID": "tenant"}
 pytestmark = pytest.mark.usefixtures("no_keys")
@@ -130,6 +132,30 @@ def test_a_client_of_azure_signs_only_if_it_is_complete(
     complete = len(given) == len(CLIENT)
     assert [path for path, _ in asked] == (["/tenant/oauth2/v2.0/token"] if complete else [])
     assert last[1] == ("Bearer given" if complete else None)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"AZURE_STORAGE_ACCOUNT_KEY": KEY},
+        {"AZURE_STORAGE_SAS_TOKEN": "sp=r&sig=planted"},
+        {"AZURE_STORAGE_CONNECTION_STRING": "AccountName=own1;AccountKey=QQ=="},
+        {"AZURE_USE_AZURE_CLI": "1"},
+        CLIENT,
+    ],
+    ids=["key", "signature", "connection string", "command line", "client"],
+)
+def test_no_request_to_the_account_of_others_is_signed(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    location = BucketLocation(
+        "c", endpoint_url=recorder.url(""), scheme="az", account="other1", metadata=True
+    )
+    with pytest.raises(PermissionDeniedError):
+        obstore.get(Service(location, is_signed=False).store, "k")
+    assert recorder.sent() == [("/c/k", None)]
 
 
 @pytest.mark.parametrize("status", [301, 400])
