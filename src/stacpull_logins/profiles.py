@@ -310,7 +310,7 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
     if profile is None:
         known = ", ".join(profile_names(variables))
         raise UsageError(f"There is no credential profile {name}; there are: {known}.")
-    unset, read = (None, False, (), "auto"), profile.s3 or S3Options()
+    unset, read = (None, False, ()), profile.s3 or S3Options()
     s3: dict[str, Any] = {
         name: getattr(read, name) for name in _S3_FIELDS if getattr(options.s3, name) in unset
     }
