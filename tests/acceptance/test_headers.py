@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import random
 import signal
 from collections import Counter
@@ -26,9 +25,7 @@ from stacpull_replicas.dataset import Dataset
 
 pytestmark = pytest.mark.behaviour
 
-WHOLE = "STACPULL_HEADERS_ITEMS"
-"""Set it to 1000 to hold 12 x 1000 headers against tifffile."""
-ITEMS = int(os.environ.get(WHOLE, "12"))
+ITEMS = 12
 
 
 def headers_of(replica: MlhubReplica, out: Path | None, *options: str) -> list[str]:

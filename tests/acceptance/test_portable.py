@@ -20,7 +20,7 @@ import stacpull
 from stacpull.store.local_store import LocalStore, _renameat2, rename_new
 from stacpull.system import boot_id
 
-COUNT = 150
+COUNT = 100
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from stacpull.store.staging import read_about
 from stacpull_replicas import MlhubReplica, PlannedFaults, Stall, parse_faults, run_in_thread
 from stacpull_replicas.faults import Drip
 
-ITEMS = 150
+ITEMS = 100
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,6 @@ def test_a_signal_stops_gracefully_and_resume_completes(tmp_path, number):
         assert bodies.in_life == 60 * 13 - ran.report["assets_done"]  # none of those done is fetched again
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_at_once(tmp_path, small_hub, number):
     dest, env = tmp_path / "mirror", environment(small_hub)
@@ -102,7 +101,7 @@ def test_a_second_signal_ends_at_once(tmp_path, small_hub, number):
         assert process.signal(number)
         assert process.ended().code == 130
         assert not is_held(dest)
-    assert time.monotonic() - requested < 1.5
+    assert time.monotonic() - requested < 4  # before the few seconds are over
     small_hub.clear_faults()
     assert run(mirror_of(small_hub.base_url, dest), env).code == 0
     assert not damage(dest, expected_files(small_hub.dataset, range(SMALL)))
@@ -221,6 +220,7 @@ def test_a_kill_before_anything_was_planned_leaves_nothing_in_the_way(tmp_path, 
     with Running(mirror_of(small_hub.base_url, dest), env) as process:
         assert wait_until(lambda: run(["status", str(dest)], env).code == 0)
         assert process.signal(signal.SIGKILL)
+    small_hub.clear_faults()
     assert run(["status", str(dest), "--json"], env).report["state"] == "interrupted"
     assert run(["resume", str(dest)], env).code == 0
     assert not damage(dest, expected_files(small_hub.dataset, range(SMALL)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,14 @@ def mirrored(source: str, dest: Path, **options: Any) -> tuple[stacpull.MirrorRe
     return report, report.seconds
 
 
+def once_in_three(was_quick: Callable[[int], bool]) -> None:
+    """A busy machine makes a run slower, but hardly three in a row."""
+    assert any(was_quick(turn) for turn in range(3))
+
+
 def middle_half(host: AssetHost) -> float:
     count = len(host.request_times)
     return host.request_times[3 * count // 4] - host.request_times[count // 4]
-
-
-def unlimited(tmp_path: Path, count: int, size: int) -> tuple[AssetHost, float]:
-    with AssetHost(size=size) as host:
-        source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(count)])
-        return host, mirrored(source, tmp_path / "unlimited")[1]
 
 
 @pytest.mark.parametrize(
@@ -42,37 +42,40 @@ def unlimited(tmp_path: Path, count: int, size: int) -> tuple[AssetHost, float]:
 def test_the_rate_of_a_run_is_limited(tmp_path, count, size, rate, options):
     """Never faster than the limit, over everything that is fetched; and a slow rate by choice is not a stall.
 
-    A busy machine can only make it slower. Ten per cent too fast is an error, twice as slow is another.
+    Ten per cent too fast is an error, twice as slow is another.
     """
-    with AssetHost(size=size) as host:
-        source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(count)])
-        report, seconds = mirrored(source, tmp_path / "m", limit_rate=float(rate), retries=0, **options)
-        since_the_first = time.monotonic() - host.request_times[0]
-    assert (report.assets_done, report.assets_failed, report.retries) == (count, 0, 0), list(
-        stacpull.failures(tmp_path / "m")
-    )[:1]
-    if count > 2:  # half of the run, without its start and its end
-        expected, took = size * (count // 2) / rate, middle_half(host)
-        overhead = middle_half(unlimited(tmp_path, count, size)[0])
-    else:
-        expected, took, overhead = size * count / rate, seconds, unlimited(tmp_path, count, size)[1]
-    assert expected >= 1
-    assert since_the_first >= 0.9 * size * count / rate
-    assert took <= 2 * expected + overhead
+
+    def is_quick(turn: int) -> bool:
+        dest = tmp_path / f"m{turn}"
+        with AssetHost(size=size) as host:
+            source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(count)])
+            report, seconds = mirrored(source, dest, limit_rate=float(rate), retries=0, **options)
+            since_the_first = time.monotonic() - host.request_times[0]
+        counts = report.assets_done, report.assets_failed, report.retries
+        assert counts == (count, 0, 0), list(stacpull.failures(dest))[:1]
+        assert since_the_first >= 0.9 * size * count / rate
+        if count > 2:  # half of the run, without its start and its end
+            return middle_half(host) <= size * count / rate
+        return seconds <= 2 * size * count / rate
+
+    once_in_three(is_quick)
 
 
 def test_requests_to_each_host_are_limited(tmp_path: Path) -> None:
-    with AssetHost() as one, AssetHost() as other:
-        hrefs = [f"{host.url}/assets/{n}" for n in range(80) for host in (one, other)]
-        source = local_items(tmp_path, hrefs)
-        started = time.monotonic()
-        report, _ = mirrored(source, tmp_path / "m", requests_per_second=40.0)
-        took = time.monotonic() - started
-        assert (len(one.requests), len(other.requests)) == (80, 80)
-    assert report.assets_done == 160
-    assert took >= 79 / 40
-    for host in (one, other):  # without the start of the run
-        assert host.request_times[-1] - host.request_times[0] < 79 / 40 + 2.5
+    def is_quick(turn: int) -> bool:
+        with AssetHost() as one, AssetHost() as other:
+            hrefs = [f"{host.url}/assets/{n}" for n in range(80) for host in (one, other)]
+            source = local_items(tmp_path, hrefs)
+            started = time.monotonic()
+            report, _ = mirrored(source, tmp_path / f"m{turn}", requests_per_second=40.0)
+            took = time.monotonic() - started
+            assert (len(one.requests), len(other.requests)) == (80, 80)
+        assert report.assets_done == 160
+        assert took >= 79 / 40
+        # without the start of the run
+        return all(one.request_times[-1] - one.request_times[0] < 79 / 40 + 2.5 for one in (one, other))
+
+    once_in_three(is_quick)
 
 
 def slowly(connection: Connection) -> None:

@@ -46,7 +46,7 @@ async def test_a_connection_is_not_reused_after_such_a_response(raw: bytes) -> N
             writer.write(raw if number == 1 else HELLO)
 
     async with serving(answer) as origin:
-        http = fast(stall_timeout=0.05)
+        http = fast(stall_timeout=0.5)
         await fetch(http, f"{origin}/")
         body = await fetch(http, f"{origin}/")
         await http.close()
