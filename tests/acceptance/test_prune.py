@@ -124,7 +124,7 @@ def test_items_behind_an_unreadable_link_are_not_pruned(tmp_path: Path, lost: st
     assert (reported.exit_code, counts(reported)) == (1, (0, 0))
     assert files_in(dest).keys() == before
     assert "Nothing was pruned: 1 link or item of this walk could not be read" in warnings(events)
-    assert "A link of " in warnings(events)
+    assert "1 entry of SOURCE cannot be read: " in warnings(events)
     assert "An item of" not in warnings(events)
 
 

@@ -42,10 +42,9 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
         elif not session.output.quiet and (
             event.what != "unknown" or how["strict"] or session.output.verbose
         ):
-            found = f"expected {event.expected}, found {event.found}"
-            if event.what == "unknown":
-                found = "not part of the mirror"
-            session.show.aside(f"{event.what}: {event.path}: {found}")
+            details = {"missing": "", "unknown": ": not part of the mirror"}
+            found = f": expected {event.expected}, found {event.found}"
+            session.show.aside(f"{event.what}: {event.path}{details.get(event.what, found)}")
 
     report = session.run(
         lambda stop: verification.verify(
