@@ -74,12 +74,7 @@ class AssetHost:
     """
 
     def __init__(
-        self,
-        behaviour: Behaviour = Connection.serve,
-        *,
-        alone: bool = False,
-        size: int = 10,
-        port: int = 0,
+        self, behaviour: Behaviour = Connection.serve, *, alone: bool = False, size: int = 10, port: int = 0
     ) -> None:
         self.contents: dict[str, bytes] = {}
         self.requests: list[str] = []

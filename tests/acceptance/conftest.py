@@ -27,10 +27,7 @@ def forked_processes() -> Iterator[None]:
 
     Starting one takes a quarter to half a second of processor time.
     """
-    with (
-        mock.patch.object(child_process, "spawn", fork),
-        none_started_early(),
-    ):
+    with mock.patch.object(child_process, "spawn", fork), none_started_early():
         yield
 
 

@@ -12,16 +12,7 @@ from typing import Any
 from tests.acceptance.command import LABELS
 from tests.acceptance.trees import TOKEN, files_in
 
-from stacpull import (
-    Damage,
-    MirrorReport,
-    Options,
-    S3Options,
-    Secret,
-    Selection,
-    VerifyReport,
-    sync,
-)
+from stacpull import Damage, MirrorReport, Options, S3Options, Secret, Selection, VerifyReport, sync
 from stacpull_replicas import MlhubReplica
 
 ASSET_ROUTES = (("api", "download"), ("blob", "blob"), ("s3", "object"))

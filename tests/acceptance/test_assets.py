@@ -270,11 +270,7 @@ def test_pages_are_fetched_with_include_pages(world):
 
 # --- prefixes ---------------------------------------------------------------------------------------------
 
-UNDER_39 = {
-    "data/B02.jp2": b"blue",
-    "data/B03.jp2": b"green",
-    "data/qi/a~20b~2Bc~2525.gml": b"<gml/>",
-}
+UNDER_39 = {"data/B02.jp2": b"blue", "data/B03.jp2": b"green", "data/qi/a~20b~2Bc~2525.gml": b"<gml/>"}
 
 
 def test_a_prefix_is_a_reported_failure_and_the_run_continues(world):
@@ -448,12 +444,7 @@ def test_a_collections_own_assets_are_mirrored_once(world):
     assert (planned.items_matched, planned.assets) == (1, 2)
     world.server.requests.clear()
     report = world.mirror(selection)
-    assert (report.items_matched, report.items_done, report.assets_done, report.assets_pages) == (
-        1,
-        1,
-        2,
-        1,
-    )
+    assert (report.items_matched, report.items_done, report.assets_done, report.assets_pages) == (1, 1, 2, 1)
     assert world.files() == {"c/thumbnail.png": b"png", f"{PLACE}/data.tif": b"from https"}
     collection = pystac.Collection.from_file(str(world.dest / "c/collection.json"))
     assert collection.assets["thumbnail"].href == "./thumbnail.png"

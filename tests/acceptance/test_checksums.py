@@ -21,11 +21,7 @@ from stacpull.net.transport import Request
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
-BODIES = {
-    "/empty": b"",
-    "/small": b"a band of a patch",
-    "/long": random.Random(1).randbytes(3_000_000),
-}
+BODIES = {"/empty": b"", "/small": b"a band of a patch", "/long": random.Random(1).randbytes(3_000_000)}
 DIGESTS = {
     "sha256": lambda body: hashlib.sha256(body).digest(),
     "crc64nvme": lambda body: anycrc.Model("CRC64-NVME").calc(body).to_bytes(8, "big"),

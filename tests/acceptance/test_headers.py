@@ -38,9 +38,7 @@ def headers_of(replica: MlhubReplica, out: Path | None, *options: str) -> list[s
 def read(replica: MlhubReplica, out: Path | None, how: Options | None = None, **more: Any) -> HeadersReport:
     given = {name: more.pop(name) for name in ("refresh", "on_row") if name in more}
     options = attrs.evolve(
-        how or Options(),
-        query={"key": Secret(replica.key)},
-        s3=S3Options(endpoint_url=replica.s3_url),
+        how or Options(), query={"key": Secret(replica.key)}, s3=S3Options(endpoint_url=replica.s3_url)
     )
     selection = Selection(**{"collections": (SOURCE,), "exclude_assets": ("B10",), **more})
     return headers(

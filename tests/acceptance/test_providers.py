@@ -14,17 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.logins.services import (
-    DATA,
-    Blobs,
-    DataCentre,
-    Downloads,
-    Identity,
-    PlanetApi,
-    Signing,
-    Urs,
-    basic,
-)
+from tests.logins.services import DATA, Blobs, DataCentre, Downloads, Identity, PlanetApi, Signing, Urs, basic
 from tests.net.memory import Answer
 from tests.net.wire_server import ReceivedRequest
 from tests.security.secrets import found_in, found_under

@@ -175,11 +175,7 @@ def test_assets_that_a_run_leaves_out_are_requested_by_the_next(api, narrower, b
     assert (api.version_of("a.bin"), api.version_of("b.bin")) == ("v2", "v1")
     publish(2)
     reported = api.again()
-    assert (api.version_of("b.bin"), reported.assets_changed, reported.items_changed) == (
-        "v2",
-        1,
-        0,
-    )
+    assert (api.version_of("b.bin"), reported.assets_changed, reported.items_changed) == ("v2", 1, 0)
     requested = len(api.conditional("/b.bin"))
     assert api.again().assets_skipped == 2
     assert len(api.conditional("/b.bin")) == requested

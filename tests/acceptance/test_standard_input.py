@@ -140,9 +140,7 @@ def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tm
         ("f.json", '{"features": [{}]}', "feature 1 of {}: not an item with an id."),
     ],
 )
-def test_a_source_without_a_valid_item_cannot_be_read(
-    tmp_path: Path, name: str, content: str, sentence: str
-) -> None:
+def test_a_source_without_a_valid_item_cannot_be_read(tmp_path, name, content, sentence):
     source = tmp_path / name
     source.write_text(content)
     for command in (["mirror", "l", "m"], ["plan", "l"], ["-q", "mirror", "l", "q"]):

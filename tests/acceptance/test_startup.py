@@ -13,7 +13,6 @@ import pytest
 from tests.acceptance.command import environment, run
 from tests.acceptance.small_api import SmallApi
 from tests.ran import Ran
-from tests.security.authority import Authority
 
 pytestmark = pytest.mark.behaviour
 
@@ -80,9 +79,7 @@ def test_the_store_process_of_a_program_imports_no_more_than_it_needs(tmp_path: 
 
 
 @pytest.mark.parametrize(("trusted", "code"), [(True, 0), (False, 4)])
-def test_the_authorities_of_the_system_are_trusted(
-    tmp_path: Path, authority: Authority, trusted: bool, code: int
-) -> None:
+def test_the_authorities_of_the_system_are_trusted(tmp_path, authority, trusted, code):
     """OpenSSL reads those from SSL_CERT_FILE."""
     env = environment(SSL_CERT_FILE=str(authority.bundle) if trusted else os.devnull)
     ran = mirror(tmp_path / "mirror", env, authority.server("127.0.0.1"))

@@ -20,16 +20,7 @@ from tests.acceptance.command import SOURCE, Running, environment, export_here, 
 from tests.acceptance.mirrored import Mirrored, flipped, is_same, options_for, rewritten
 from tests.acceptance.trees import files_in
 
-from stacpull import (
-    DestinationError,
-    NotAMirrorError,
-    RunStarted,
-    UsageError,
-    failures,
-    status,
-    sync,
-    verify,
-)
+from stacpull import DestinationError, NotAMirrorError, RunStarted, UsageError, failures, status, sync, verify
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import MirrorLock
 from stacpull.store.protocol import FileState

@@ -33,9 +33,7 @@ def test_a_directory_that_is_allowed(tmp_path: Path, catalog: Path) -> None:
 
 
 @pytest.mark.parametrize("allowed", [(), ("elsewhere",)])
-def test_another_directory_is_refused_and_the_option_named(
-    tmp_path: Path, catalog: Path, allowed: tuple[str, ...]
-) -> None:
+def test_another_directory_is_refused_and_the_option_named(tmp_path, catalog, allowed):
     options = Options(allow_local=tuple(str(tmp_path / one) for one in allowed))
     report = sync.mirror(catalog, tmp_path / "m", options=options)
     assert (report.assets_done, report.assets_failed) == (0, 1)

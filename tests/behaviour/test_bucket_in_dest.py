@@ -72,9 +72,7 @@ def planted(dest: Path, endpoint: str) -> None:
     (dest / ".stacpull" / "bucket.json").write_text(json.dumps(bucket))
 
 
-def test_no_command_connects_to_a_bucket_that_a_file_in_dest_names(
-    tmp_path: Path, source: Path, trap: WireServer
-) -> None:
+def test_no_command_connects_to_a_bucket_that_a_file_in_dest_names(tmp_path, source, trap):
     dest = tmp_path / "dest"
     assert stacpull("mirror", str(source), str(dest)).returncode == 0
     planted(dest, trap.url(""))

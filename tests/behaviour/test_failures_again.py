@@ -65,9 +65,7 @@ def test_a_run_tries_again_once_what_failed_in_passing(host: Host, mirror: list[
     assert sorted(host.requested()) == ["/a/1", "/a/2"]
 
 
-def test_retry_ordered_requests_only_what_was_not_ready(
-    host: Host, mirror: list[str], tmp_path: Path
-) -> None:
+def test_retry_ordered_requests_only_what_was_not_ready(host, mirror, tmp_path):
     host.statuses = {"/a/0": 202, "/a/1": 500, "/a/2": 404}
     assert report(host, mirror)["assets_failed"] == 3
     document = next((tmp_path / "m").glob("c/i3/i3.json"))
@@ -79,9 +77,7 @@ def test_retry_ordered_requests_only_what_was_not_ready(
     assert run(["status", str(tmp_path / "m"), "--json"], environment()).report["assets_failed"] == 2
 
 
-def test_verify_says_that_a_mirror_without_its_files_is_incomplete(
-    host: Host, mirror: list[str], tmp_path: Path
-) -> None:
+def test_verify_says_that_a_mirror_without_its_files_is_incomplete(host, mirror, tmp_path):
     host.statuses = {f"/a/{number}": 404 for number in range(COUNT)}
     report(host, mirror)
     ran = run(["verify", str(tmp_path / "m")], environment())

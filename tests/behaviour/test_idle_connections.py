@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, Connection, local_items, quick
@@ -23,9 +22,7 @@ def talkative(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("is_proxied", [False, True], ids=["direct", "proxy"])
-def test_unrequested_bytes_end_the_connection(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_proxied: bool
-) -> None:
+def test_unrequested_bytes_end_the_connection(tmp_path, monkeypatch, is_proxied):
     dest = tmp_path / "mirror"
     with AssetHost(talkative) as host:
         base = "http://data.example" if is_proxied else host.url

@@ -50,9 +50,7 @@ def test_a_hot_journal_is_rolled_back_by_the_first_command(item: Path, tmp_path:
 
 @pytest.mark.skipif(STRACE is None, reason="strace is not installed")
 @pytest.mark.parametrize("command", ["status", "failures", "verify", "resume", "retry"])
-def test_a_kill_within_the_first_transaction_is_not_a_lack_of_permission(
-    item: Path, tmp_path: Path, command: str
-) -> None:
+def test_a_kill_within_the_first_transaction_is_not_a_lack_of_permission(item, tmp_path, command):
     dest = tmp_path / "m"
     strike = ["-f", "-o", "/dev/null", "-e", "trace=fdatasync"]
     strike += ["-e", "inject=fdatasync:signal=SIGKILL:when=4"]

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,9 +42,7 @@ def zeroes(ledger: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [noise, zeroes, Path.unlink])
-def test_the_copy_that_the_message_names_continues_the_mirror(
-    hub: MlhubReplica, mirror: list[str], tmp_path: Path, harm: Callable[[Path], None]
-) -> None:
+def test_the_copy_that_the_message_names_continues_the_mirror(hub, mirror, tmp_path, harm):
     dest, env = tmp_path / "m", environment(hub)
     copy = dest / ".stacpull/ledger.backup"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
@@ -60,9 +58,7 @@ def test_the_copy_that_the_message_names_continues_the_mirror(
     assert run(["verify", str(dest), "--strict"], env).code == 0
 
 
-def test_a_copy_that_is_older_than_the_files_keeps_newer_files_that_match(
-    hub: MlhubReplica, tmp_path: Path
-) -> None:
+def test_a_copy_that_is_older_than_the_files_keeps_newer_files_that_match(hub, tmp_path):
     dest, env = tmp_path / "m", environment(hub)
     command = ["mirror", hub.base_url, str(dest), "-C", LABELS, "--exclude-asset", "B10", "--json"]
     assert run([*command, "--max-items", "1"], env).code == 0
@@ -96,9 +92,7 @@ def test_without_a_copy_adopt_fills_a_new_one(hub: MlhubReplica, mirror: list[st
     assert run(["verify", str(dest), "--strict"], env).code == 0
 
 
-def test_what_a_kill_left_of_a_copy_is_removed_by_the_next_start(
-    hub: MlhubReplica, mirror: list[str], tmp_path: Path
-) -> None:
+def test_what_a_kill_left_of_a_copy_is_removed_by_the_next_start(hub, mirror, tmp_path):
     inside = tmp_path / "m/.stacpull"
     left = [inside / f"ledger.backup.part{end}" for end in ("", "-journal")]
     for path in left:

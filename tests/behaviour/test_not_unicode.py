@@ -32,9 +32,7 @@ def page(ids: list[str], keys: list[str], host: str) -> str:
         ("; charset=nonsense", "latin-1", [r"gr\xF6\xDFe", r"gr\xFC\xDFe", r"gr\xE4\xDFe"]),
     ],
 )
-def test_the_stated_charset_is_honoured_and_ids_stay_different(
-    tmp_path: Path, charset: str, encoding: str, ids: list[str]
-) -> None:
+def test_the_stated_charset_is_honoured_and_ids_stay_different(tmp_path, charset, encoding, ids):
     items = page(IDS, ["data"], ".").encode(encoding)
     typed = Answer(body=items, headers={"Content-Type": f"application/geo+json{charset}"})
     with WireServer({"/items.json": [typed], "/data": [Answer(body=b"data")]}) as server:

@@ -24,9 +24,7 @@ class Host(WireServer):
 
 
 @pytest.mark.parametrize("concurrency", ["auto", "4"])
-def test_items_that_can_be_read_again_do_not_hide_that_all_assets_are_refused(
-    tmp_path: Path, concurrency: str
-) -> None:
+def test_items_that_can_be_read_again_do_not_hide_that_all_assets_are_refused(tmp_path, concurrency):
     with Host({}) as host:
         items = []
         for number in range(70):

@@ -79,9 +79,7 @@ def mirrored(source: str, dest: Path, **selection: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("order", "expected"), [("-eo:cloud_cover", ["a", "d", "e"]), ("datetime", ["c", "d", "e"])]
 )
-def test_the_api_sorts_and_every_page_keeps_the_order(
-    tmp_path: Path, order: str, expected: list[str]
-) -> None:
+def test_the_api_sorts_and_every_page_keeps_the_order(tmp_path, order, expected):
     api = Api(SORTS)
     with AssetHost(api) as host:
         selection = {"collections": "c", "sortby": order, "max_items": 3}

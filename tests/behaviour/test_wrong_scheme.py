@@ -12,7 +12,6 @@ from typing import Any
 from tests.acceptance.asset_host import AssetHost, Connection, quick
 from tests.acceptance.small_api import SmallApi
 from tests.net.memory import Answer
-from tests.security.authority import Authority
 
 import stacpull
 
@@ -55,9 +54,7 @@ def test_a_redirect_continues_with_the_scheme_of_source(tmp_path: Path) -> None:
     assert (report.state, report.assets_done, report.retries) == ("complete", 2, 0)
 
 
-def test_assets_behind_a_tls_proxy_are_read_with_the_scheme_of_source(
-    tmp_path: Path, authority: Authority
-) -> None:
+def test_assets_behind_a_tls_proxy_are_read_with_the_scheme_of_source(tmp_path, authority):
     context = authority.server()
 
     def encrypted(connection: Connection) -> None:

@@ -35,9 +35,7 @@ def write(home: Path, name: str, text: str) -> None:
     (home / "stacpull/providers" / f"{name}.toml").write_text(text)
 
 
-def test_list_shows_ready_profiles_and_missing_variables(
-    stacpull_command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_list_shows_ready_profiles_and_missing_variables(stacpull_command, home, monkeypatch):
     monkeypatch.setenv("PL_API_KEY", "planted-planet-key")
     write(home, "mine", '[login.t]\nkind = "bearer"\nhosts = ["*.h.example"]\ntoken = "${MINE}"\n')
     ran = stacpull_command("credentials", "list")
@@ -110,9 +108,7 @@ password = "${{WORD}}"
         ("planted+pass/word", ["--url", "/moved"], 4, "for which the profile has no login: give another"),
     ],
 )
-def test_a_login_is_checked_by_a_real_request(
-    stacpull_command, home, monkeypatch, word: str, more: list[str], code: int, message: str
-) -> None:
+def test_a_login_is_checked_by_a_real_request(stacpull_command, home, monkeypatch, word, more, code, message):
     monkeypatch.setenv("WORD", word)
     identity = Identity()
     downloads = Downloads(identity)

@@ -128,9 +128,7 @@ MISTAKES = {
         "because a property is absent or of another type. Absent: cloud_cover.",
     ),
     "two keys in one --asset": Mistake(
-        ("plan", "{api}", "-C", "--asset", "B02,B03"),
-        0,
-        "B8A, labels (one per --asset).",
+        ("plan", "{api}", "-C", "--asset", "B02,B03"), 0, "B8A, labels (one per --asset)."
     ),
     "a misspelt --asset": Mistake(
         ("mirror", "{api}", "d", "-C", "--asset", "B2", "--max-items", "1"),
@@ -138,9 +136,7 @@ MISTAKES = {
         "the asset filters dropped every asset. Keys: B01, B02, B03,",
     ),
     "a folder in which nothing can be made": Mistake(
-        ("mirror", "{api}", "/proc/foo", "-C"),
-        5,
-        "/proc/foo cannot be written: no file can be created there",
+        ("mirror", "{api}", "/proc/foo", "-C"), 5, "/proc/foo cannot be written: no file can be created there"
     ),
     "--yes without --prune": Mistake(
         ("mirror", "{api}", "d", "-C", "--yes"), 2, "No such option '--yes': use --prune=remove."
@@ -165,13 +161,7 @@ def typed(hub: MlhubReplica, arguments: tuple[str, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_is_reported_with_advice(
-    hub: MlhubReplica,
-    stacpull_command: Command,
-    mistake: Mistake,
-    monkeypatch: pytest.MonkeyPatch,
-    folder: Path,
-) -> None:
+def test_a_mistake_is_reported_with_advice(hub, stacpull_command, mistake, monkeypatch, folder):
     if mistake.arguments[0] == "trace":
         monkeypatch.setenv("SH_CLIENT_ID", "id")
         monkeypatch.setenv("SH_CLIENT_SECRET", "secret")
@@ -183,18 +173,14 @@ def test_a_mistake_is_reported_with_advice(
         assert list(folder.iterdir()) == []
 
 
-def test_a_plan_of_a_mirror_counts_each_asset_once(
-    hub: MlhubReplica, stacpull_command: Command, folder: Path
-) -> None:
+def test_a_plan_of_a_mirror_counts_each_asset_once(hub, stacpull_command, folder):
     """Source items are met twice: by the walk of the catalog, and through the links of the label items."""
     made = stacpull_command(*typed(hub, ("mirror", "{api}", "d", "-C", "--exclude-asset", "B10", "--json")))
     planned = stacpull_command("plan", f"{folder}/d/catalog.json", "--exclude-asset", "B10", "--json")
     assert json.loads(planned.out)["assets"] == json.loads(made.out)["assets_done"] == 4 * 13
 
 
-def test_a_missing_key_and_a_refused_key_have_different_messages(
-    hub: MlhubReplica, stacpull_command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_key_and_a_refused_key_have_different_messages(hub, stacpull_command, monkeypatch):
     monkeypatch.setenv("MLHUB_API_KEY", "wrong")
     refused = stacpull_command(*typed(hub, ("plan", "{api}", "-C")))
     monkeypatch.delenv("MLHUB_API_KEY")
@@ -204,9 +190,7 @@ def test_a_missing_key_and_a_refused_key_have_different_messages(
     assert "MLHUB_API_KEY is not set: export MLHUB_API_KEY=..." in absent.err
 
 
-def test_a_proxy_that_refuses_is_named_without_a_python_tuple(
-    hub: MlhubReplica, stacpull_command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_that_refuses_is_named_without_a_python_tuple(hub, stacpull_command, monkeypatch):
     monkeypatch.setenv("http_proxy", NOWHERE)
     ran = stacpull_command(*typed(hub, ("plan", "{api}", "-C", "--retries", "0")))
     assert ran.code == 4
@@ -215,9 +199,7 @@ def test_a_proxy_that_refuses_is_named_without_a_python_tuple(
     assert "('127" not in ran.err
 
 
-def test_aws_keys_alone_make_no_profile_of_another_service_ready(
-    stacpull_command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_aws_keys_alone_make_no_profile_of_another_service_ready(stacpull_command, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anything")
     before = stacpull_command("credentials", "list").out
     monkeypatch.setenv("CDSE_S3_ACCESS_KEY", "a")
@@ -227,9 +209,7 @@ def test_aws_keys_alone_make_no_profile_of_another_service_ready(
     assert "  not ready: set CDSE_USERNAME" not in after
 
 
-def test_why_assets_on_s3_failed_is_in_the_summary(
-    hub: MlhubReplica, stacpull_command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_why_assets_on_s3_failed_is_in_the_summary(hub, stacpull_command, monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
     monkeypatch.setenv("https_proxy", NOWHERE)  # nothing leaves this machine
     arguments = ("mirror", "{api}", "d", "-C", "--asset", "B02", "--retries", "0")

@@ -46,10 +46,7 @@ CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, float(n), 9000, 30_000_000) for 
     ("events", "lines"),
     [
         ([RUNNING], ["7 items matched (1,200 of 590,326 read); 60 of 91 files; 3.0 MB; 2 failed"]),
-        (
-            [HELD],
-            [f"2 of 3 items matched (100 read); 4 retries; {WAITING}"],
-        ),
+        ([HELD], [f"2 of 3 items matched (100 read); 4 retries; {WAITING}"]),
         (CHECKING[:6], ["5,000 of 9,000 files checked; 5.0 s left; 3.0 MB/s; 15.0 MB; 2 damaged"]),
         (
             [Progress(items_seen=1, items_matched=1, seconds=5.0)],

@@ -109,9 +109,7 @@ def in_directory(path: Path) -> dict[str, bytes]:
     return {name: file.read_bytes() for name, file in named.items() if not name.startswith(".stacpull")}
 
 
-def test_the_commands_that_a_summary_names_find_the_bucket(
-    location: BucketLocation, dest: list[str], source: str, tmp_path: Path
-) -> None:
+def test_the_commands_that_a_summary_names_find_the_bucket(location, dest, source, tmp_path):
     (Path(source).parent / "7.bin").unlink()
     first = run("mirror", source, *dest, code=1)
     (line,) = (line for line in first.out.splitlines() if line.startswith("for details:"))
@@ -125,9 +123,7 @@ def test_the_commands_that_a_summary_names_find_the_bucket(
         assert "`stacpull mirror` with this --work fetches its ledger" in said
 
 
-def test_a_mirror_is_that_of_a_directory(
-    location: BucketLocation, dest: list[str], source: str, tmp_path: Path
-) -> None:
+def test_a_mirror_is_that_of_a_directory(location, dest, source, tmp_path):
     run("mirror", source, *dest)
     run("mirror", source, str(tmp_path / "directory"))
     assert in_bucket(location) == in_directory(tmp_path / "directory")
@@ -168,9 +164,7 @@ def test_kills_lose_nothing(location: BucketLocation, dest: list[str], source: s
 
 
 @REAL
-def test_a_start_after_a_kill_aborts_its_uploads(
-    location: BucketLocation, dest: list[str], source: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_start_after_a_kill_aborts_its_uploads(location, dest, source, monkeypatch):
     """It asks no metadata service for the region, as botocore would in its mode "auto"."""
     run("mirror", source, *dest)
     if location.scheme != "s3":
@@ -217,9 +211,7 @@ def test_2000_files_arrive_although_the_service_goes_away_and_another_run_asks(
 
 
 @REAL
-def test_keys_that_become_wrong_end_a_run_which_resumes(
-    location: BucketLocation, dest: list[str], many: str
-) -> None:
+def test_keys_that_become_wrong_end_a_run_which_resumes(location, dest, many):
     with between(Between(dest[-1])) as service:
         through = [*dest[:-1], service.url]
         with command.Running(["mirror", many, *through], variables()) as process:
@@ -250,9 +242,7 @@ def test_a_second_run_waits_for_the_lease(location: BucketLocation, dest: list[s
 
 @pytest.mark.parametrize("location", ["radosgw"], indirect=True)
 @pytest.mark.timeout(120)
-def test_a_run_ends_after_another_one_has_taken_its_lease(
-    location: BucketLocation, dest: list[str], many: str, tmp_path: Path
-) -> None:
+def test_a_run_ends_after_another_one_has_taken_its_lease(location, dest, many, tmp_path):
     other = [dest[0], "--work", str(tmp_path / "other"), *dest[3:]]
     with between(Between(dest[-1])) as service:
         slow = ["mirror", many, *dest[:-1], service.url, "--limit-rate", "20k"]
@@ -286,9 +276,7 @@ def test_a_run_whose_lease_was_taken_writes_no_more(location: BucketLocation, tm
 
 
 @REAL
-def test_the_newer_ledger_wins(
-    location: BucketLocation, dest: list[str], source: str, tmp_path: Path
-) -> None:
+def test_the_newer_ledger_wins(location, dest, source, tmp_path):
     """A stale copy of the work directory takes the ledger that is in the bucket."""
     document = json.loads(Path(source).read_text())
     half = Path(source).with_name("half.json")
@@ -305,9 +293,7 @@ def test_the_newer_ledger_wins(
 
 
 @REAL
-def test_an_empty_work_directory_continues(
-    location: BucketLocation, dest: list[str], source: str, tmp_path: Path
-) -> None:
+def test_an_empty_work_directory_continues(location, dest, source, tmp_path):
     run("mirror", source, *dest)
     for name in ("status", "failures", "verify", "resume", "retry"):
         refused = run(name, dest[0], "--work", str(tmp_path / "other"), *dest[3:], code=2)
@@ -318,9 +304,7 @@ def test_an_empty_work_directory_continues(
 
 
 @REAL
-def test_an_unchanged_ledger_is_sent_once(
-    location: BucketLocation, dest: list[str], source: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unchanged_ledger_is_sent_once(location, dest, source, monkeypatch):
     run("mirror", source, *dest)
     objects = BucketFiles(location).objects
     holder, put, sent = lease.Lease(objects, Path(dest[2]), 1), objects.put, []
@@ -345,9 +329,7 @@ def test_a_foreign_object_is_kept(location: BucketLocation, dest: list[str], sou
 
 
 @REAL
-def test_wrong_keys_are_named(
-    dest: list[str], source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_wrong_keys_are_named(dest, source, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "cGxhbnRlZC1zZWNyZXQ=")
     ran = run("mirror", source, *dest, code=3)
@@ -356,18 +338,14 @@ def test_wrong_keys_are_named(
     assert not (tmp_path / "work").exists()
 
 
-def test_a_bucket_that_does_not_exist_is_named(
-    location: BucketLocation, dest: list[str], source: str
-) -> None:
+def test_a_bucket_that_does_not_exist_is_named(location, dest, source):
     missing = location.url.replace(location.bucket, "test-of-nothing")
     ran = run("mirror", source, missing, *dest[1:], code=5)
     assert "There is no bucket test-of-nothing" in ran.err
 
 
 @pytest.mark.parametrize("location", ["moto"], indirect=True)
-def test_conflicts_and_aborted_uploads_are_repeated(
-    location: BucketLocation, dest: list[str], source: str, tmp_path: Path
-) -> None:
+def test_conflicts_and_aborted_uploads_are_repeated(location, dest, source, tmp_path):
     with between(Conflicts(dest[-1])) as service:
         run("mirror", source, *dest[:-1], service.url)
     assert service.conflicts > 5

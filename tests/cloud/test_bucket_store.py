@@ -31,9 +31,7 @@ class TestBucketStore(StoreContract):
             one.close()
 
     @pytest.mark.parametrize("digest", [hashlib.sha256(b"abc").digest(), None])
-    def test_the_same_content_is_placed_twice_but_no_object_of_others_is_taken(
-        self, store: BucketStore, digest: bytes | None
-    ) -> None:
+    def test_the_same_content_is_placed_twice_but_no_object_of_others_is_taken(self, store, digest):
         """The response to an upload may be lost: the repeated upload finds the object."""
 
         def fails(name: str, body: bytes) -> bool:

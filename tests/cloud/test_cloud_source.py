@@ -20,7 +20,6 @@ from tests.items import feature
 
 from stacpull import Options, Selection, failures, sync
 from stacpull.clock import SystemClock
-from stacpull.models import BucketLocation
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secrets
 from stacpull.schemes import TransportSetup
@@ -97,9 +96,7 @@ def test_a_catalog_at_azure(form: str, container: Any, tmp_path: Path) -> None:
         ("abfs://c@another.dfs.core.windows.net/k", False, False),
     ],
 )
-def test_keys_are_for_the_account_that_the_user_named(
-    url: str, redirected: bool, signed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_are_for_the_account_that_the_user_named(url, redirected, signed, monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountName=own1;AccountKey=QQ==")
     setup = TransportSetup(cast("Any", None), "", Options(), SystemClock(), {}, Secrets())
     place, _ = CloudTransport("az", setup)._split(Request(url, redirected=redirected))
@@ -118,9 +115,7 @@ def test_an_account_is_a_name_and_no_host(host: str) -> None:
 
 @pytest.mark.usefixtures("no_keys")
 @pytest.mark.parametrize("location", ["google"], indirect=True)
-def test_a_catalog_at_google(
-    location: BucketLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_catalog_at_google(location, tmp_path, monkeypatch):
     at = f"gs://{location.bucket}"
     objects = Objects(replace(location, prefix=""))
     for key, body in (

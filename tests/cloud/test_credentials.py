@@ -34,9 +34,7 @@ pytestmark = pytest.mark.usefixtures("no_keys")
     ],
     ids=["key", "signature", "connection string", "connection string with a signature"],
 )
-def test_ways_to_log_in_at_azure(
-    azurite_service: tuple[str, object], monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
-) -> None:
+def test_ways_to_log_in_at_azure(azurite_service, monkeypatch, variables):
     url, _ = azurite_service
     for name, value in variables.items():
         monkeypatch.setenv(name, value.format(sas=sas(), url=url))
@@ -122,9 +120,7 @@ def test_metadata_services_are_asked_only_with_the_option(recorder: Recorder, sc
 @pytest.mark.parametrize(
     "given", [*([name] for name in CLIENT), list(CLIENT)[:2], list(CLIENT)[::2], list(CLIENT)]
 )
-def test_a_client_of_azure_signs_only_if_it_is_complete(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, given: list[str]
-) -> None:
+def test_a_client_of_azure_signs_only_if_it_is_complete(recorder, monkeypatch, given):
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", recorder.url(""))
     for name in given:
         monkeypatch.setenv(name, CLIENT[name])
@@ -145,9 +141,7 @@ def test_a_client_of_azure_signs_only_if_it_is_complete(
     ],
     ids=["key", "signature", "connection string", "command line", "client"],
 )
-def test_no_request_to_the_account_of_others_is_signed(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
-) -> None:
+def test_no_request_to_the_account_of_others_is_signed(recorder, monkeypatch, given):
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     location = BucketLocation(
@@ -159,9 +153,7 @@ def test_no_request_to_the_account_of_others_is_signed(
 
 
 @pytest.mark.parametrize("status", [301, 400])
-def test_a_bucket_in_another_region_is_named(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, status: int
-) -> None:
+def test_a_bucket_in_another_region_is_named(recorder, monkeypatch, status):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     bodies = {
@@ -182,9 +174,7 @@ def test_a_malformed_key_is_not_another_region(recorder: Recorder, monkeypatch: 
     assert written(recorder, "s3")  # CredentialsError
 
 
-def test_a_login_of_gcloud_asks_google_for_a_token(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_login_of_gcloud_asks_google_for_a_token(recorder, monkeypatch, tmp_path):
     login = {"type": "authorized_user", "client_id": "me", "client_secret": "s", "refresh_token": "r"}
     (tmp_path / "login.json").write_text(json.dumps(login))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "login.json"))

@@ -72,9 +72,7 @@ def with_stored(top: Path, how: str) -> ChangedCopy:
     copy.insert("config/options.py", FIELD.format(more=f", {how}=True"), before="    retries: int")
     effect = f"        {PRINT.format(options='options')}"
     copy.insert(
-        "engine/mirror.py",
-        effect,
-        before="        enter, emit = self.opened.enter_async_context, self.emit",
+        "engine/mirror.py", effect, before="        enter, emit = self.opened.enter_async_context, self.emit"
     )
     assert copy.changed == {"config/options.py": 1, "engine/mirror.py": 1}
     return copy

@@ -38,10 +38,7 @@ class Outcomes(OutcomeSink[Job, Arrival]):
 
 
 def bare_pool(
-    workers: int,
-    size: int,
-    fetch: Callable[[Job], Awaitable[Arrival]],
-    **limits: Any,
+    workers: int, size: int, fetch: Callable[[Job], Awaitable[Arrival]], **limits: Any
 ) -> tuple[Pool[Job, Arrival], JobQueue[Job], Outcomes]:
     class Fetcher:
         async def fetch(self, wanted: Job, *, count_refusal: bool) -> Arrival:

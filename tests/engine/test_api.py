@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import orjson
-import pytest
 from tests.cancelling import cancelled_between
 
 import stacpull
@@ -17,9 +15,7 @@ from stacpull.ledger.runs import ItemSet
 from stacpull.models import ItemId
 
 
-def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(tmp_path, monkeypatch):
     entered, proceed = threading.Event(), threading.Event()
     spawn = child_process.spawn
 
@@ -36,9 +32,7 @@ def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(
     assert not child_process._running
 
 
-def test_items_are_not_closed_while_a_thread_counts_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_items_are_not_closed_while_a_thread_counts_them(tmp_path, monkeypatch):
     """The thread of a cancelled task goes on: SQLite that is closed beneath it crashes the interpreter."""
     entered, proceed = threading.Event(), threading.Event()
     done: list[str] = []

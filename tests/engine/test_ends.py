@@ -45,9 +45,7 @@ def refused(connection: Connection) -> None:
         connection.sock.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 
 
-def test_an_end_that_cannot_be_recorded_does_not_replace_the_error_of_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_end_that_cannot_be_recorded_does_not_replace_the_error_of_the_run(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise DestinationError("The disk is full.")
 
@@ -122,9 +120,7 @@ def test_a_file_of_items_that_changed_after_a_stop_is_mirrored_completely(
     ]
 
 
-def test_the_error_of_a_run_is_not_replaced_by_that_of_closing_its_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_error_of_a_run_is_not_replaced_by_that_of_closing_its_store(tmp_path, monkeypatch):
     close = StoreClient.close
 
     async def failing_close(self: StoreClient) -> None:

@@ -52,9 +52,7 @@ def test_files_and_parts_left_by_a_failed_sync_are_removed(tmp_path: Path, check
     bench.close()
 
 
-def test_a_kill_before_trust_is_restored_leaves_it_withdrawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_before_trust_is_restored_leaves_it_withdrawn(tmp_path, monkeypatch):
     left_by_a_failed_sync(tmp_path)
     bench = Bench(tmp_path)
     with monkeypatch.context() as patch:
@@ -69,9 +67,7 @@ def test_a_kill_before_trust_is_restored_leaves_it_withdrawn(
     bench.close()
 
 
-def test_the_ledger_log_is_restarted_after_a_failed_sync(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_ledger_log_is_restarted_after_a_failed_sync(tmp_path, monkeypatch):
     """Its pages may be lost behind the cache: what is appended behind a hole would be lost with it."""
     left_by_a_failed_sync(tmp_path)
     bench = Bench(tmp_path)
@@ -95,9 +91,7 @@ def test_the_ledger_log_is_restarted_after_a_failed_sync(
     ("code", "is_believed"),
     [(sqlite3.SQLITE_IOERR_FSYNC, False), (sqlite3.SQLITE_IOERR_WRITE, False), (sqlite3.SQLITE_FULL, True)],
 )
-def test_a_failed_sync_by_sqlite_withdraws_trust(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_believed: bool, is_called: bool
-) -> None:
+def test_a_failed_sync_by_sqlite_withdraws_trust(tmp_path, monkeypatch, code, is_believed, is_called):
     """It syncs its log at a checkpoint, or each commit where the group sync does not cover it."""
 
     def fail(*_args: object, **_kwargs: object) -> None:

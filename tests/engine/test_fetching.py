@@ -69,9 +69,7 @@ class Long(Fetching):
 
 
 @pytest.mark.parametrize("now", ["a part", "in place", "another file"])
-async def test_a_part_is_linked_wherever_its_file_is_now(
-    tmp_path: Path, destination: LocalStore, now: str
-) -> None:
+async def test_a_part_is_linked_wherever_its_file_is_now(tmp_path, destination, now):
     within = Long(destination=destination)
 
     def place() -> None:

@@ -38,9 +38,7 @@ def broken(*_: object) -> bytes:
     raise RuntimeError("ledger gone")
 
 
-def test_a_stop_or_an_error_leaves_the_old_file_and_a_later_run_replaces_it(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_or_an_error_leaves_the_old_file_and_a_later_run_replaces_it(bench, tmp_path, monkeypatch):
     write(bench)
     bench.plan(planned("i2", ["a"]))
     with pytest.raises(InterruptedRunError):

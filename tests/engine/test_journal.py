@@ -41,9 +41,7 @@ def test_events_become_lines_and_progress_does_not(tmp_path: Path) -> None:
 
 
 @given(secret=st.text(min_size=8, max_size=20), before=st.text(max_size=3), after=st.text(max_size=3))
-def test_no_secret_of_any_text_is_written(
-    tmp_path_factory: pytest.TempPathFactory, secret: str, before: str, after: str
-) -> None:
+def test_no_secret_of_any_text_is_written(tmp_path_factory, secret, before, after):
     failed = AssetFailed(ItemId("c", secret), secret, FailureKind.HTTP, f"asked {secret}")
     path, notice = tmp_path_factory.mktemp("journal") / "log", Notice("info", f"{before}{secret}{after}")
     noted, refused = written(path, notice, failed, secrets=Secrets((Secret(secret),)))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
-
-import pytest
 
 from stacpull.engine import store_client
 from stacpull.engine.messages import Arrivals
@@ -22,9 +19,7 @@ async def free_slots(sender: OutcomeSender) -> int:
     return taken
 
 
-async def test_unconfirmed_bytes_are_limited_and_bodies_keep_their_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unconfirmed_bytes_are_limited_and_bodies_keep_their_order(tmp_path, monkeypatch):
     monkeypatch.setattr(store_client, "_BATCH", 1)
     monkeypatch.setattr(store_client, "MOST_UNDER_WAY", 3 * 10 + 9)
     sent, errors = list[int](), list[BaseException]()

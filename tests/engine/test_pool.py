@@ -236,9 +236,7 @@ def apart(jobs: list[Job]) -> list[Job]:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_hrefs_of_a_stable_host_are_read_again_only_once(
-    status: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hrefs_of_a_stable_host_are_read_again_only_once(status, monkeypatch):
     course = run_plain(never(status), monkeypatch, *apart(plain_jobs()))
     assert [failure for failure, _ in course.outcomes.failed.values()] == [refused(status)] * 5
     assert course.origin.reads == 1
@@ -331,9 +329,7 @@ def test_the_next_href_is_tried_only_after_all_retries() -> None:
         (Failure(FailureKind.CHECKSUM, "Another."), refused(403), FailureKind.CHECKSUM),
     ],
 )
-def test_an_asset_is_gone_only_if_all_its_hrefs_are_gone(
-    first: Failure, second: Failure, kind: FailureKind
-) -> None:
+def test_an_asset_is_gone_only_if_all_its_hrefs_are_gone(first, second, kind):
     failure, attempts = run(placed(), answer=by_scheme(first, second)).outcomes.failed[1]
     assert (failure.kind, attempts) == (kind, 2)
     assert failure.message == f"{first.message} Then: {second.message}"

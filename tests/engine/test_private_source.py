@@ -75,9 +75,7 @@ async def addresses_tried(
         ("http://127.0.0.2:1/", {"a_lan": [[OTHER]]}, "http://a.lan:2/x", []),
     ],
 )  # fmt: skip
-async def test_a_private_source_allows_only_its_own_address(
-    source: str, names: dict[str, list[list[str]]], target: str, expected: list[str]
-) -> None:
+async def test_a_private_source_allows_only_its_own_address(source, names, target, expected):
     assert await addresses_tried(source, names, target) == expected
     names, endpoint = {"gone_invalid": [[]], **names}, S3Options(endpoint_url=source)
     assert await addresses_tried("http://gone.invalid/", names, target, s3=endpoint) == expected
@@ -127,9 +125,7 @@ async def test_a_public_source_that_turns_private(tmp_path: Path, answers: list[
 
 
 @pytest.mark.usefixtures("far")
-async def test_a_source_that_first_resolves_to_a_private_address_is_never_requested_at_a_public_one(
-    tmp_path: Path,
-) -> None:
+async def test_a_source_that_first_resolves_to_a_private_address_is_never_requested_at_a_public_one(tmp_path):
     """Else its owner would be let in by one answer, and speak by the next."""
     async with Source(others=lambda _: Answer(body=b"data"), name="far.example") as source:
         Names(far_example=[[INSIDE], [FAR]])
@@ -170,9 +166,7 @@ async def interrupted(source: Source, dest: Path, **options: Any) -> None:
         ("src.lan", {"allow_private_hosts": True}, True),
     ],
 )
-async def test_a_private_source_is_resumed_by_address_or_with_the_option(
-    tmp_path: Path, name: str, options: dict[str, Any], resumed: bool
-) -> None:
+async def test_a_private_source_is_resumed_by_address_or_with_the_option(tmp_path, name, options, resumed):
     """An address in the ledger is the user's; a name may now lead anywhere: the option is required."""
     async with Source(others=lambda _: Answer(body=b"data"), name=name) as source:
         Names(src_lan=[["127.0.0.1"]], localhost=[["127.0.0.1"]])
@@ -198,10 +192,7 @@ def page() -> Callable[[Request], Answer]:
 async def test_a_page_cannot_post_to_another_host_or_set_header_fields(tmp_path: Path) -> None:
     sent = {"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": "60", "Metadata-Flavor": "Google", "X-Auth": "me",
             "Search-After": "LC08", "Accept-Language": "de"}  # fmt: skip
-    async with (
-        WireServer({"/admin": page(), "/collections/c/items": page()}) as other,
-        Source() as source,
-    ):
+    async with WireServer({"/admin": page(), "/collections/c/items": page()}) as other, Source() as source:
         link = {"href": other.url("/admin"), "method": "POST", "headers": sent, "body": {"drop": "all"}}
         source.links = [{"rel": "next", **link}]  # type: ignore[dict-item]
         source.features = [feature("i", {})]

@@ -48,9 +48,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(
-    bench: Bench, steps: list[str]
-) -> None:
+def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(bench, steps):
     arrived = [bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs]
     bench.publisher.received.extend(arrived[:1])
     bench.publisher.publish()
@@ -66,9 +64,7 @@ def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(
     assert bench.publisher.published == 0  # nothing came by `add_received`
 
 
-def test_an_unknown_item_json_that_appears_meanwhile_is_never_overwritten(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_item_json_that_appears_meanwhile_is_never_overwritten(bench, tmp_path, monkeypatch):
     (tmp_path / "c" / "i").mkdir(parents=True)
     mine = tmp_path / "c/i/i.json"
     sync = bench.destination.sync
@@ -104,9 +100,7 @@ def test_catalog_files_belong_to_the_mirror_only_once_written(bench: Bench, tmp_
     assert parts(tmp_path) == []
 
 
-def test_a_catalog_file_is_synced_and_belongs_to_the_mirror_before_it_is_renamed(
-    bench: Bench, steps: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_catalog_file_is_synced_and_belongs_to_the_mirror_before_it_is_renamed(bench, steps, monkeypatch):
     place = bench.destination.place
 
     def killed_after(*arguments: Any, **named: Any) -> None:

@@ -84,9 +84,7 @@ MOMENTS = [(at, after) for at in range(14) for after in (False, True)]
 
 
 @pytest.mark.parametrize(("at", "after"), MOMENTS)
-def test_a_kill_at_any_step_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
-) -> None:
+def test_a_kill_at_any_step_loses_nothing(tmp_path, monkeypatch, at, after):
     landed = publish_all(tmp_path, monkeypatch, at, after=after)
     assert set(tree(tmp_path).items()) <= set(EXPECTED.items())
     with started(tmp_path) as bench:
@@ -102,9 +100,7 @@ def test_a_kill_at_any_step_loses_nothing(
 
 
 @pytest.mark.parametrize(("at", "after"), MOMENTS)
-def test_a_kill_during_recovery_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
-) -> None:
+def test_a_kill_during_recovery_loses_nothing(tmp_path, monkeypatch, at, after):
     publish_all(tmp_path, monkeypatch, 4, after=False)  # before the second of three renames
     bench = Bench(tmp_path)
     with monkeypatch.context() as patch, suppress(KilledError):
@@ -117,9 +113,7 @@ def test_a_kill_during_recovery_loses_nothing(
 
 
 @pytest.mark.parametrize("at", range(12))
-def test_after_a_reboot_only_files_with_the_recorded_sha256_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
-) -> None:
+def test_after_a_reboot_only_files_with_the_recorded_sha256_are_kept(tmp_path, monkeypatch, at):
     publish_all(tmp_path, monkeypatch, at, after=False)
     lost = sorted(path for path in tmp_path.rglob("*") if path.is_file() and _holds_the_body_of_b(path))
     for path in lost:
@@ -153,9 +147,7 @@ def test_nothing_is_trusted_without_a_boot_id(tmp_path: Path, monkeypatch: pytes
         assert len(bench.pending()) == 3
 
 
-def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(tmp_path, monkeypatch):
     with started(tmp_path, checksum=None) as bench:
         job = bench.plan(planned("i", ["a"])).jobs[0]
         arrived = bench.arrive(job, b"x")
@@ -182,9 +174,7 @@ def test_a_mirror_copied_after_a_kill_can_be_resumed(tmp_path: Path) -> None:
         assert (bench.pending(), tree(copied), parts(copied), bench.failed) == ([], EXPECTED, [], [])
 
 
-def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_sync(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_sync(tmp_path, monkeypatch):
     """The files are where they were, as in a bucket, and the work directory has no mark of this boot."""
     dest = tmp_path / "m"
     with started(dest) as bench:
@@ -310,9 +300,7 @@ def test_two_whole_parts_of_one_asset_are_published_once(tmp_path: Path) -> None
         assert runs.counters(bench.db, bench.run.id)["assets_done"] == 1
 
 
-def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(tmp_path, monkeypatch):
     with started(tmp_path) as bench:
         bench.plan(planned("i", ["a"]))
         (bench.destination.staged.path / "1.0.part").write_bytes(b"half")
@@ -347,9 +335,7 @@ def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> No
 @pytest.mark.parametrize("is_link", [True, False])
 @pytest.mark.parametrize("checksum", ["sha256", None])
 @pytest.mark.parametrize("left_by", ["a kill", "a reboot", "a failed sync"])
-def test_a_file_that_was_adopted_is_never_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_by: str, checksum: str | None, is_link: bool
-) -> None:
+def test_a_file_that_was_adopted_is_never_removed(tmp_path, monkeypatch, left_by, checksum, is_link):
     adopted_and_killed(tmp_path, checksum=checksum, is_link=is_link)
     bench = Bench(tmp_path)
     if left_by == "a reboot":

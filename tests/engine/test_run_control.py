@@ -17,9 +17,7 @@ from stacpull.net.transport import TransferError
     ("needs", "stop_at", "result", "ends"),
     [(1, None, "done", 1), (1, 0.5, "done", 1), (5, 1, "done", 5), (60, 1, None, 6), (60, 0, None, 5)],
 )
-def test_work_is_cancelled_a_few_seconds_after_a_stop(
-    needs: float, stop_at: float | None, result: str | None, ends: float
-) -> None:
+def test_work_is_cancelled_a_few_seconds_after_a_stop(needs, stop_at, result, ends):
     clock = VirtualClock()
 
     async def work() -> str:

@@ -43,9 +43,7 @@ def jobs(tmp_path: Path) -> list[Job]:
 
 
 @pytest.mark.parametrize("process", [False, True], ids=["thread", "process"])
-async def test_groups_are_published_in_time_without_a_request(
-    tmp_path: Path, jobs: list[Job], process: bool
-) -> None:
+async def test_groups_are_published_in_time_without_a_request(tmp_path, jobs, process):
     """Small bodies go through the socket, long ones as parts that are written here."""
     events = StoreEvents()
     async with opened(tmp_path, events, process=process) as store:
@@ -94,9 +92,7 @@ async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Pa
             await store.call("__init__")
 
 
-async def test_after_a_failed_sync_only_the_end_is_recorded(
-    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_after_a_failed_sync_only_the_end_is_recorded(tmp_path, jobs, monkeypatch):
     events = StoreEvents()
     async with opened(tmp_path, events) as store:
         monkeypatch.setattr(LocalStore, "sync", fails)
@@ -133,9 +129,7 @@ class SlowSync:
         self._sync(*given)
 
 
-async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
-    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path, jobs, monkeypatch):
     events = StoreEvents()
     async with opened(tmp_path, events) as store:
         slow = SlowSync(monkeypatch)
@@ -155,9 +149,7 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
     assert (events.published, events.broken, parts(tmp_path)) == (3, [], [])
 
 
-async def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(
-    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(tmp_path, jobs, monkeypatch):
     async def course() -> None:
         async with opened(tmp_path, StoreEvents()) as store:
             monkeypatch.setattr(LocalStore, "sync", fails)
@@ -193,9 +185,7 @@ async def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_th
 @pytest.mark.parametrize(
     ("size", "part"), [(1, "../../mine"), (3, "1.0.4"), (5, "1.0.4")], ids=["outside", "longer", "shorter"]
 )
-async def test_a_part_outside_or_a_body_of_another_size_is_refused(
-    tmp_path: Path, jobs: list[Job], size: int, part: str
-) -> None:
+async def test_a_part_outside_or_a_body_of_another_size_is_refused(tmp_path, jobs, size, part):
     events = StoreEvents()
     (tmp_path / "mine").write_bytes(b"x")
     body = None if "/" in part else memoryview(b"four")

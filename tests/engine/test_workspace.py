@@ -81,9 +81,7 @@ def test_a_full_disk_at_the_last_checkpoint_is_not_an_error(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("single", [True, False])
-def test_where_files_are_synced_one_by_one_the_name_of_the_log_is_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, single: bool
-) -> None:
+def test_where_files_are_synced_one_by_one_the_name_of_the_log_is_too(tmp_path, monkeypatch, single):
     """SQLite requests it as well, and continues if it fails."""
     if single:
         monkeypatch.setattr(LocalStore, "covers_ledger", False)

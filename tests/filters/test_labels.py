@@ -154,11 +154,7 @@ def test_known_labels_pass(selection, classes):
             BIGEARTHNET,
             "'zzzz' is not a label class of the collection; `stacpull",
         ),
-        (
-            {"labels": "arable land"},
-            BIGEARTHNET,
-            "it is a class of ben19: use --nomenclature ben19.",
-        ),
+        ({"labels": "arable land"}, BIGEARTHNET, "it is a class of ben19: use --nomenclature ben19."),
         ({"labels": "Arable land", "nomenclature": "clc43"}, {}, "use --nomenclature ben19"),
         (
             {"labels": "Rice fields", "nomenclature": "ben19"},

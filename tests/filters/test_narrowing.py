@@ -102,10 +102,7 @@ def test_an_area_beyond_180_degrees_is_not_pushed_down() -> None:
         ("properties.a <> 'x'", property_is("a", "x", "<>")),
         ("5 > a", property_is("a", 5, "<")),
         ("a IN ('x', 'y')", {"op": "or", "args": [property_is("a", "x"), property_is("a", "y")]}),
-        (
-            "a BETWEEN 1 AND 2",
-            {"op": "and", "args": [property_is("a", 1, ">="), property_is("a", 2, "<=")]},
-        ),
+        ("a BETWEEN 1 AND 2", {"op": "and", "args": [property_is("a", 1, ">="), property_is("a", 2, "<=")]}),
         ("NOT a = 1", {"op": "not", "args": [property_is("a", 1)]}),
         ("a = 1 OR b = 2", {"op": "or", "args": [property_is("a", 1), property_is("b", 2)]}),
         # the supported parts of an AND; of anything else all or nothing

@@ -82,9 +82,7 @@ def test_the_command_has_applies_and_reports_it(copy: ChangedCopy, source: Path,
     assert json.loads(copy.output("status", tmp_path / "m", "--json"))["selection"]["platforms"] == ["s1"]
 
 
-def test_a_config_file_sets_it_and_plan_and_headers_apply_it(
-    copy: ChangedCopy, source: Path, tmp_path: Path
-) -> None:
+def test_a_config_file_sets_it_and_plan_and_headers_apply_it(copy, source, tmp_path):
     (tmp_path / "c.toml").write_text('platform = ["s2"]\n')
     assert "2 match" in copy.output("plan", source, "--config", tmp_path / "c.toml")
     report = copy.run("headers", source, "--platform", "s1", "--json", "-o", tmp_path / "h.csv")

@@ -34,10 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> HurriedClock:
 
 @pytest.fixture
 def stage(
-    tmp_path: Path,
-    clock: HurriedClock,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path, clock: HurriedClock, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Stage]:
     """Starts hubs; they end with the test."""
     with ExitStack() as running:

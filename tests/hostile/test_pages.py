@@ -128,12 +128,7 @@ SOURCE_ITEMS = f'{NO_SEARCH}[[fault]]\nkind = "item"\nper = "path"\n'
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [
-        'what = "status"\ncode = 500',
-        'what = "truncate"\nkeep = 100',
-        'what = "close"',
-    ],
+    "fault", ['what = "status"\ncode = 500', 'what = "truncate"\nkeep = 100', 'what = "close"']
 )
 def test_a_source_item_that_breaks_once_is_read_again(stage: Stage, fault: str) -> None:
     scene = patches(stage, SOURCE_ITEMS + f"nth = 1\n{fault}\n", items=3)

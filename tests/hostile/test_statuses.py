@@ -45,11 +45,7 @@ THROTTLES = [
     Throttle("403 SlowDown", once(403, f'body = "{SLOW_DOWN}"'), None),
     Throttle("403, rate limit", once(403, 'body = "Rate limit exceeded. Try again in 8 seconds."'), 8),
     Throttle("500, Retry-After", once(500, 'headers = {"Retry-After" = "3"}'), 3),
-    Throttle(
-        "a date to come",
-        once(429, 'headers = {"Retry-After" = "SOON"}'),
-        20,
-    ),
+    Throttle("a date to come", once(429, 'headers = {"Retry-After" = "SOON"}'), 20),
     Throttle(
         "a date in the past", once(429, 'headers = {"Retry-After" = "Wed, 21 Oct 2015 07:28:00 GMT"}'), 0
     ),
@@ -207,9 +203,7 @@ def test_hrefs_that_expire_while_they_wait_in_the_queue_are_read_again(stage: St
         (NO_SEARCH + status(403, 'server = "api"', kind="item"), 60),
     ],
 )
-def test_fifty_refusals_in_a_row_exit_with_3_and_record_no_failure(
-    stage: Stage, faults: str, items: int
-) -> None:
+def test_fifty_refusals_in_a_row_exit_with_3_and_record_no_failure(stage, faults, items):
     scene = stage(faults, Cast.PATCHES, items=items)
     ran = scene.mirror()
     assert ran.code == 3, ran.err

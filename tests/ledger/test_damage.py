@@ -8,17 +8,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import (
-    BROKEN,
-    NOW,
-    SPEC,
-    arrival,
-    asset,
-    commit,
-    item,
-    ledger,
-    started,
-)
+from tests.ledger.plans import BROKEN, NOW, SPEC, arrival, asset, commit, item, ledger, started
 
 from stacpull.ledger import jobs, runs
 from stacpull.models import AssetFailure, Job

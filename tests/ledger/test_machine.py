@@ -15,17 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 from tests.examples import examples
-from tests.ledger.plans import (
-    BROKEN,
-    GONE,
-    NOW,
-    SPEC,
-    all_counts,
-    asset,
-    counts,
-    item,
-    unread,
-)
+from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, all_counts, asset, counts, item, unread
 
 from stacpull.ledger import jobs, pruning, runs, views
 from stacpull.ledger.database import open_writer

@@ -26,9 +26,7 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 @pytest.mark.parametrize(
     ("first", "second"), [("b01.tif", "B01.tif"), (NFC, NFD), ("straße.tif", "STRASSE.tif"), ("k", "\u212a")]
 )
-def test_names_that_differ_only_in_spelling_are_made_distinct(
-    db: sqlite3.Connection, first: str, second: str
-) -> None:
+def test_names_that_differ_only_in_spelling_are_made_distinct(db, first, second):
     _, planner = started(db)
     one, two = commit(
         planner,

@@ -48,9 +48,7 @@ def again(db: sqlite3.Connection) -> tuple[int, Planner]:
     ("linked", "written"),
     [("known", False), ("new", True), ("of other", True), ("unreadable", True), ("unreadable before", False)],
 )
-def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(
-    tmp_path: Path, linked: str, written: bool
-) -> None:
+def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(tmp_path, linked, written):
     label, known = item("l", updated="1"), item("known", parent="l", updated="1")
     with ledger(tmp_path) as db:
         others = item("o", updated="1"), item("of other", parent="o", updated="1")
@@ -68,18 +66,13 @@ def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -
     with ledger(tmp_path) as db:
         run, planner = started(db)
         planner.save_batch(
-            PlanBatch(
-                seen=[id_of("a")],
-                reached=WalkUpdate(position="p", announced=5, cut_short="why"),
-            ),
-            NOW,
+            PlanBatch(seen=[id_of("a")], reached=WalkUpdate(position="p", announced=5, cut_short="why")), NOW
         )
         planner.save_batch(PlanBatch(seen=[id_of("b")]), NOW)
         found = runs.load(db, run.id)
         assert (found.position, found.cut_short, found.counters["items_announced"]) == ("p", "why", 5)
         planner.save_batch(
-            PlanBatch(seen=[id_of("c")], reached=WalkUpdate(walk_ended=True, announced=5, unseen=2)),
-            NOW,
+            PlanBatch(seen=[id_of("c")], reached=WalkUpdate(walk_ended=True, announced=5, unseen=2)), NOW
         )
         assert runs.load(db, run.id).counters["items_unseen"] == 2
 
@@ -99,9 +92,7 @@ _NAMED_AS_ANOTHER = asset("b", directory="c/i", name="a.tif")
     ],
     ids=["the same", "a changed one", "a new one", "its name is taken", "it cannot be planned", "no object"],
 )
-def test_the_json_is_renewed_when_assets_were_changed_or_added(
-    tmp_path: Path, assets: list[Asset], problems: list[tuple[str, Failure]], renewed: bool
-) -> None:
+def test_the_json_is_renewed_when_assets_were_changed_or_added(tmp_path, assets, problems, renewed):
     """Also for assets that fail: otherwise the JSON would not have them after a retry."""
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a")])).jobs[0]
@@ -193,10 +184,7 @@ def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_p
 
 
 def test_pending_jobs_equal_the_planned_ones(tmp_path: Path) -> None:
-    planned: list[Asset] = [
-        asset("a", size=7, checksum=MD5),
-        asset("b", name=None, template="{filename}"),
-    ]
+    planned: list[Asset] = [asset("a", size=7, checksum=MD5), asset("b", name=None, template="{filename}")]
     with ledger(tmp_path) as db:
         run, planner = started(db)
         live = commit(planner, item("i", planned)).jobs

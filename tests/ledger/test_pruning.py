@@ -7,16 +7,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import (
-    NOW,
-    SPEC,
-    arrival,
-    asset,
-    commit,
-    item,
-    ledger,
-    started,
-)
+from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
 
 from stacpull.ledger import jobs, pruning, runs
 from stacpull.ledger.runs import RunSpec
@@ -62,9 +53,7 @@ def test_only_walks_with_equal_credentials_are_compared(tmp_path: Path) -> None:
         ("Ax By By", False),
     ],
 )
-def test_a_source_only_misses_an_item_that_no_other_has_under_another_url(
-    tmp_path: Path, walks: str, is_unmet: bool
-) -> None:
+def test_a_source_only_misses_an_item_that_no_other_has_under_another_url(tmp_path, walks, is_unmet):
     """Each walk is a source, and the URL under which it has the item; the last walk of A does not find it."""
     with ledger(tmp_path) as db:
         for source, url in walks.split():

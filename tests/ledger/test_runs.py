@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -117,9 +116,7 @@ def test_a_run_that_starts_again_keeps_its_options_and_gets_others(tmp_path: Pat
         {"seed": 1},
     ],
 )
-def test_each_part_of_a_selection_makes_another_run_and_is_read_back(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_each_part_of_a_selection_makes_another_run_and_is_read_back(tmp_path, changes):
     selection = attrs.evolve(SPEC.selection, **changes)
     with ledger(tmp_path) as db:
         started(db)

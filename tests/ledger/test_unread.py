@@ -11,7 +11,7 @@ from tests.ledger.plans import GONE, NOW, SPEC, arrival, asset, commit, item, le
 
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.planner import Planner
-from stacpull.ledger.runs import RunKind, RunSpec
+from stacpull.ledger.runs import RunSpec
 from stacpull.models import AssetFailure, Failure, FailureKind, PlanBatch, Unread, WalkUpdate
 from stacpull.selection import Selection
 
@@ -44,9 +44,7 @@ def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ..
     ],
     ids=["the same, all readable", "the same, one not", "another selection", "another source", "a retry"],
 )
-def test_a_complete_walk_of_the_same_selection_clears_older_links(
-    tmp_path: Path, second: RunSpec, found: tuple[str, ...], left: list[str]
-) -> None:
+def test_a_complete_walk_of_the_same_selection_clears_older_links(tmp_path, second, found, left):
     with ledger(tmp_path) as db:
         run_of(db, found=("a", "b"))
         run_of(db, second, found=found)
@@ -84,9 +82,7 @@ def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) ->
 
 @pytest.mark.parametrize("kind", ["mirror", "retry"])
 @pytest.mark.parametrize("failed", ["S", "https://api.example/v1/collections/c/items/S"], ids=["id", "URL"])
-def test_a_source_item_that_is_read_later_in_the_same_run_does_not_count_as_failed(
-    tmp_path: Path, kind: RunKind, failed: str
-) -> None:
+def test_a_source_item_that_is_read_later_in_the_same_run_does_not_count_as_failed(tmp_path, kind, failed):
     href = "https://api.example/v1/collections/c/items/S"
     with ledger(tmp_path) as db:
         run, planner = started(db, replace(SPEC, kind=kind))

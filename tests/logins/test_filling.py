@@ -71,9 +71,7 @@ def test_the_first_complete_login_is_used() -> None:
         ("planet", {"PL_API_KEY": ""}, "set PL_API_KEY"),
     ],
 )
-def test_missing_variables_are_reported_without_values(
-    name: str, environ: dict[str, str], message: str
-) -> None:
+def test_missing_variables_are_reported_without_values(name, environ, message):
     with pytest.raises(CredentialsError, match=message) as caught:
         provider_of(name, **environ)
     assert "planted" not in str(caught.value)

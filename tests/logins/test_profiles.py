@@ -167,9 +167,7 @@ NO_HOSTS = ("", "*", "a.*.org", "h?x", "ftp://h", "user@h", "https://", "*h.org"
         (TOKEN.replace("[login.t]", 'check = ["https://u:planted-secret@h/"]\n[login.t]'), "line 1, check"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_reported_with_its_line_and_without_secrets(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_a_mistake_is_reported_with_its_line_and_without_secrets(tmp_path, text, message):
     with pytest.raises(UsageError, match=message) as caught:
         read(tmp_path, text)
     assert "planted-secret" not in str(caught.value)

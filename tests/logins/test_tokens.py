@@ -61,9 +61,7 @@ async def test_a_token_is_used_until_shortly_before_it_expires(life: float, used
         (SourceError("down"), PASSING + 1, 2),
     ],
 )
-async def test_a_failure_is_raised_in_all_waiting_tasks_and_remembered(
-    error: StacpullError, after: float, requests: int
-) -> None:
+async def test_a_failure_is_raised_in_all_waiting_tasks_and_remembered(error, after, requests):
     clock = VirtualClock()
     service = SlowService(clock)
     service.error = error

@@ -9,7 +9,7 @@ from tests.logins.login_world import World, get, world
 from tests.logins.services import DATA, Urs
 from tests.net.memory import Answer, Fault
 
-from stacpull.errors import CredentialsError, SourceError, StacpullError
+from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import FailureKind
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secrets
@@ -53,9 +53,7 @@ PAGE = Answer(200, b"<html>", {"Content-Type": "text/html"})
     ],
     ids=["page", "no way", "odd way", "broken", "nothing there", "closed", "reset"],
 )
-async def test_a_failed_login_is_raised_in_all_waiting_tasks(
-    answer: Answer, error: type[StacpullError], message: str, logins: int
-) -> None:
+async def test_a_failed_login_is_raised_in_all_waiting_tasks(answer, error, message, logins):
     async with world() as w:
         w.urs.respond = lambda *_: answer
         requested = [get(w.client, w.centre.url(f"/{number}")) for number in range(6)]

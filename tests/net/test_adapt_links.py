@@ -41,10 +41,7 @@ GRID = [
     *(Row(f"{rtt} ms, 40 MB/s, 8 MB", link(rtt, bandwidth=40 * MB, size=8 * MB)) for rtt in (1, 50, 200)),
 ]
 STREAMS = [
-    Row(
-        "50 ms, 2 MB/s a connection, 8 MB",
-        link(50, bandwidth=200 * MB, per_connection=2 * MB, size=8 * MB),
-    ),
+    Row("50 ms, 2 MB/s a connection, 8 MB", link(50, bandwidth=200 * MB, per_connection=2 * MB, size=8 * MB)),
     Row(
         "200 ms, 5 MB/s a connection, 20 MB",
         link(200, bandwidth=999 * MB, per_connection=5 * MB, size=20 * MB),

@@ -25,11 +25,7 @@ class Bench:
         self.clock = VirtualClock()
         self.reported: list[str] = []
         self.gate = Gate(
-            "h",
-            maximum,
-            self.clock,
-            is_fixed=is_fixed,
-            notify=lambda one: self.reported.append(one.text),
+            "h", maximum, self.clock, is_fixed=is_fixed, notify=lambda one: self.reported.append(one.text)
         )
         self.log: list[tuple[str, float]] = []
 

@@ -73,9 +73,7 @@ async def failure_at(http: Transport, request: Request) -> Failure:
         (b"", FailureKind.NETWORK, "closed the connection"),
     ],
 )  # fmt: skip
-async def test_invalid_responses_are_failures(
-    served: Serve, raw: bytes, kind: FailureKind, words: str
-) -> None:
+async def test_invalid_responses_are_failures(served, raw, kind, words):
     async with served({"/": [raw]}) as (http, server):
         failure = await failure_at(http, Request(server.url("/")))
     assert (failure.kind, failure.status, failure.retryable, failure.free) == (kind, None, True, False)
@@ -122,9 +120,7 @@ async def test_unreachable_hosts_are_reported_by_kind(served: Serve, url: str, k
     assert (failure.kind, failure.retryable) == (kind, kind is FailureKind.NETWORK)
 
 
-async def test_a_url_reaches_the_server_unchanged_but_for_what_no_request_line_may_contain(
-    served: Serve,
-) -> None:
+async def test_a_url_reaches_the_server_unchanged_but_for_what_no_request_line_may_contain(served):
     targets = {
         "/a%2Fb/%24value?sig=a%2Bb%3D%3D&x='(1)'": None,
         "/a/../b/./c": None,

@@ -55,14 +55,10 @@ FORMS = {
         lambda request: request.headers.get("x-api-key") == KEY,
     ),
     "query": Form(
-        lambda url: url,
-        {"query": {"key": Secret(KEY)}},
-        lambda requests: f"key={ENCODED}" in requests.target,
+        lambda url: url, {"query": {"key": Secret(KEY)}}, lambda requests: f"key={ENCODED}" in requests.target
     ),
     "in SOURCE": Form(
-        lambda url: f"{url}?key={ENCODED}",
-        {},
-        lambda requests: f"key={ENCODED}" in requests.target,
+        lambda url: f"{url}?key={ENCODED}", {}, lambda requests: f"key={ENCODED}" in requests.target
     ),
     "user and password": Form(lambda url: url.replace("://", f"://me:{ENCODED}@"), {}, basic),
 }
@@ -118,11 +114,7 @@ async def run(form: Form, dest: Path) -> World:
         links = [{"rel": "source", "href": f"{other.url('/linked')}?key={echoed}"}]
         source.features = [feature("i", hrefs, links=links)]
         source.links = [{"rel": "next", "href": f"{other.url('/page2')}?key={echoed}"}]
-        options = Options(
-            retries=0,
-            s3=S3Options(endpoint_url=s3.url("")),
-            **form.options,
-        )
+        options = Options(retries=0, s3=S3Options(endpoint_url=s3.url("")), **form.options)
         report = await mirror(form.source(source.api), dest, options=options)
         return World(report, source.requests, other.requests, s3.requests)
 

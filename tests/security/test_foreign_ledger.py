@@ -140,9 +140,7 @@ def test_a_copy_of_a_local_mirror_requires_its_source_again(local: Path, tmp_pat
 
 
 @pytest.mark.parametrize("command", [retry, partial(verify, repair=True)])
-def test_a_refused_retry_or_repair_leaves_the_ledger_as_it_was(
-    local: Path, tmp_path: Path, command: Callable[[Path], object]
-) -> None:
+def test_a_refused_retry_or_repair_leaves_the_ledger_as_it_was(local, tmp_path, command):
     mirror(str(tmp_path / "cat/item.json"), local)
     copy = shutil.copytree(local, tmp_path / "copy")
     (copy / "c/i/a").unlink()

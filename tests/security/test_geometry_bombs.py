@@ -78,10 +78,7 @@ def mirrored(dest: Path, geometry: Any, **selection: Any) -> tuple[MirrorReport,
             ticking = asyncio.create_task(tick())
             try:
                 report = await mirror(
-                    source.api,
-                    dest,
-                    selection=Selection(**selection),
-                    options=Options(retries=0),
+                    source.api, dest, selection=Selection(**selection), options=Options(retries=0)
                 )
             finally:
                 ended = True

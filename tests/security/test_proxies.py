@@ -46,10 +46,7 @@ def options(**more: Any) -> Options:
 
 def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(dest, authority, monkeypatch, capfd):
     tls = authority.server("far.example")
-    with (
-        Source(others=asset, tls=tls, name="far.example") as source,
-        Proxy(source.port, user=USER) as proxy,
-    ):
+    with Source(others=asset, tls=tls, name="far.example") as source, Proxy(source.port, user=USER) as proxy:
         source.features = [feature("i", {"a": source.url("/a/secret/path")})]
         monkeypatch.setenv("HTTPS_PROXY", f"http://{USER}@127.0.0.1:{proxy.port}")
         report = mirror(source.api, dest, options=options(ca_bundle=authority.bundle))
@@ -101,10 +98,7 @@ UNUSABLE = {
     "no such name": (f"http://{USER}@no-such-proxy.invalid:3128", UNKNOWN),
     "another kind": (f"socks5://{USER}@127.0.0.1:1", "is not a valid URL of an http proxy"),
     "no URL": (f"http://{USER}@127.0.0.1:+1", "is not a valid URL of an http proxy"),
-    "a wrong password": (
-        f"http://wrong:{PASSWORD}@127.0.0.1:{{port}}",
-        " answered 407 to the request for",
-    ),
+    "a wrong password": (f"http://wrong:{PASSWORD}@127.0.0.1:{{port}}", " answered 407 to the request for"),
     "without a scheme": (f"{USER}@127.0.0.1:{{port}}", None),
 }
 

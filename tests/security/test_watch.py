@@ -32,9 +32,7 @@ def watch() -> Watch:
 
 @pytest.mark.parametrize("spelled", [KEY, quote_plus(KEY), KEY.encode().hex(), BASIC])
 @pytest.mark.parametrize("place", ["nowhere", "log", "name", "printed", "arguments", "table", "answers"])
-def test_a_secret_is_found_in_each_place_and_spelling(
-    watch: Watch, tmp_path: Path, place: str, spelled: str
-) -> None:
+def test_a_secret_is_found_in_each_place_and_spelling(watch, tmp_path, place, spelled):
     own = tmp_path / "m" / ".stacpull"
     own.mkdir(parents=True)
     (own / "log.ndjson").write_text(f"asked with {spelled}." if place == "log" else "a key, but which?")

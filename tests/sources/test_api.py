@@ -99,11 +99,7 @@ def test_a_walk_starts_at_the_items_of_each_selected_collection(url, selection, 
 @pytest.mark.parametrize(
     ("url", "selection", "message"),
     [
-        (
-            API,
-            Selection(),
-            "; there are bigearthnet_v1_labels, bigearthnet_v1_source",
-        ),
+        (API, Selection(), "; there are bigearthnet_v1_labels, bigearthnet_v1_source"),
         (API, Selection(collections=("bigearthnet_v1_label",)), "did you mean bigearthnet_v1_labels"),
         (
             API,

@@ -134,9 +134,7 @@ async def walked(server: Origin) -> list[Page]:
 
 @pytest.mark.parametrize("is_changed", [False, True])
 @pytest.mark.parametrize("served", [*SERVERS, *UNVERSIONED, *UNSIZED])
-async def test_a_response_that_breaks_off_is_continued_only_of_the_same_file(
-    served: str, is_changed: bool
-) -> None:
+async def test_a_response_that_breaks_off_is_continued_only_of_the_same_file(served, is_changed):
     server_of = (SERVERS | UNVERSIONED | UNSIZED)[served]
     new = server_of(LONGER if is_changed else OLD, int(is_changed))
     is_refused = is_changed or served in UNSIZED

@@ -10,12 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.models import PageRequest
-from stacpull.sources.paging import (
-    announced_total,
-    next_request,
-    number_in,
-    with_limit,
-)
+from stacpull.sources.paging import announced_total, next_request, number_in, with_limit
 
 KENYA = "https://staging.api.radiant.earth/mlhub/v1/collections/ref_african_crops_kenya_02_source/items"
 BIGEARTHNET = "https://api.radiant.earth/mlhub/v1/collections/bigearthnet_v1_source/items"
@@ -58,12 +53,7 @@ RECORDED = [
         get(f"{CMR}?page=2&limit=1000"),
         324132,
     ),
-    (
-        "stac/geodes/items_page.json",
-        get(f"{GEODES}?limit=1"),
-        get(f"{GEODES}?limit=2&page=2"),
-        37273723,
-    ),
+    ("stac/geodes/items_page.json", get(f"{GEODES}?limit=1"), get(f"{GEODES}?limit=2&page=2"), 37273723),
     (
         "stac/earthsearch/v0_search_1item.json",
         post("https://earth-search.aws.element84.com/v0/search", {"collections": ["sentinel-s2-l2a-cogs"]}),

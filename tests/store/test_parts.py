@@ -274,9 +274,7 @@ async def test_a_discarded_part_cannot_be_resumed(reopen: Reopen) -> None:
 
 @settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.integers(1, 9), min_size=1, max_size=12),
-    st.integers(),
-    st.lists(st.booleans(), min_size=12),
+    st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(), st.lists(st.booleans(), min_size=12)
 )
 def test_pieces_in_any_order_over_any_stops_give_the_whole(reopen, sizes, order, stops):
     """Pieces in any order, the first one first; parked in between; the bytes and the hash are right."""

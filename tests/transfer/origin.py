@@ -171,10 +171,7 @@ class Given:
 
 @asynccontextmanager
 async def client(
-    credentials: AwsCredentials | None = None,
-    s3: S3Options | None = None,
-    *,
-    stall_timeout: float = 20.0,
+    credentials: AwsCredentials | None = None, s3: S3Options | None = None, *, stall_timeout: float = 20.0
 ) -> AsyncIterator[Client]:
     """Open a client that may speak to loopback, and to S3 if it is given credentials."""
     clock = SystemClock()

@@ -11,14 +11,7 @@ from multidict import CIMultiDict
 
 from stacpull.models import Checksum, ResumePoint, Validator
 from stacpull.net.fields import ContentRange, content_range, validator_of
-from stacpull.transfer.checks import (
-    Check,
-    denies,
-    expected_checks,
-    page_instead,
-    provable,
-    verdict,
-)
+from stacpull.transfer.checks import Check, denies, expected_checks, page_instead, provable, verdict
 
 BODY = b"a band of a patch"
 MD5 = hashlib.md5(BODY, usedforsecurity=False).digest()

@@ -85,9 +85,7 @@ def is_whole(received: Arrival, parts: PartFiles) -> bool:
 
 
 @pytest.mark.parametrize("connections", [1, 4])
-async def test_only_the_gaps_are_requested(
-    connections: int, parts: PartFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_only_the_gaps_are_requested(connections, parts, monkeypatch):
     monkeypatch.setattr(attempt, "_CONNECTIONS", connections)
     async with fetching(parts) as (fetcher, served, opened):
         have = (0, 3 * MIB), (8 * MIB, 10 * MIB), (10 * MIB + 5, 20 * MIB)

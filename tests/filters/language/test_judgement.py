@@ -157,8 +157,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [*NAMES, *COMPARISONS, *LOGIC, *LISTS_AND_PATTERNS, *ARITHMETIC, *ARRAYS, *PLACES],
+    ("text", "expected"), [*NAMES, *COMPARISONS, *LOGIC, *LISTS_AND_PATTERNS, *ARITHMETIC, *ARRAYS, *PLACES]
 )
 def test_results_of_expressions(text, expected):
     assert judge(text) is expected

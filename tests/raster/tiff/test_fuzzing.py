@@ -83,8 +83,7 @@ def test_damaged_files_are_read_or_refused(data: bytes) -> None:
 def test_the_largest_header_allowed_takes_little_time() -> None:
     items = "".join(f'<Item name="k{n}" sample="{n}">v</Item>' for n in range(20_000))
     bands = made.image(
-        t277=made.shorts(65_535),
-        t42112=made.ascii_field(f"<GDALMetadata>{items}</GDALMetadata>"),
+        t277=made.shorts(65_535), t42112=made.ascii_field(f"<GDALMetadata>{items}</GDALMetadata>")
     )
     header = judge(made.tiff(bands))
     assert header is not None

@@ -38,10 +38,7 @@ MALFORMED = {
     "no width": (tiff(image(t256=None)), r"the directory at byte 8 has no tag 256 \(ImageWidth\)"),
     "width of nothing": (tiff(image(t256=Value(4, []))), r"tag 256 \(ImageWidth\) has no value"),
     "width 0": (tiff(image(t256=Value(4, [0]))), r"tag 256 \(ImageWidth\) of the directory at byte 8 is 0"),
-    "width a fraction": (
-        tiff(image(t256=Value(5, [1, 2]))),
-        r"tag 256 .* is of type 5 and does not hold wh",
-    ),
+    "width a fraction": (tiff(image(t256=Value(5, [1, 2]))), r"tag 256 .* is of type 5 and does not hold wh"),
     "unknown type": (
         tiff(image(t258=Value(99, [8]))),
         r"tag 258 \(BitsPerSample\) is of the unknown type 99",

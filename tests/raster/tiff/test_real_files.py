@@ -65,13 +65,7 @@ def test_one_read_is_enough_and_a_late_directory_costs_one_more(shared_data: Pat
         (
             "sparse_cog.tiff",
             {
-                "domains": {
-                    "TILING_SCHEME": {
-                        "NAME": "NZTM2000",
-                        "ZOOM_LEVEL": "13",
-                        "ALIGNED_LEVELS": "4",
-                    }
-                },
+                "domains": {"TILING_SCHEME": {"NAME": "NZTM2000", "ZOOM_LEVEL": "13", "ALIGNED_LEVELS": "4"}},
                 "epsg": 2193,
             },
         ),
