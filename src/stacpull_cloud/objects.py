@@ -302,6 +302,7 @@ class Service:
             AwsSettings(location.region, location.endpoint_url, location.profile),
             allow_instance_metadata=location.metadata,
         )
+        self._reading = threading.Lock()  # `AwsCredentials` expects one loop, and each thread runs its own
 
     @cached_property
     def store(self) -> Any:
@@ -377,8 +378,9 @@ class Service:
         }
 
     def _keys(self) -> Credentials:
-        known = self._aws.known(signing=True)
-        found = awaited_apart(self._aws.frozen()) if known is None else known[1]
+        with self._reading:
+            known = self._aws.known(signing=True)
+            found = awaited_apart(self._aws.frozen()) if known is None else known[1]
         if found is None:
             raise CredentialsError(
                 f"{self._location.url} needs credentials, and there are none: set AWS_ACCESS_KEY_ID and "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import obstore
@@ -183,3 +185,20 @@ def test_a_login_of_gcloud_asks_google_for_a_token(recorder, monkeypatch, tmp_pa
     with pytest.raises(StacpullError):  # the proxy lets nothing out
         Objects(location).put("a", b"data", {}, create=True)
     assert {path for path, _ in recorder.sent()} == {"accounts.google.com:443"}
+
+
+@pytest.mark.timeout(30)
+def test_many_threads_read_keys_that_have_expired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads of uploads and of `verify` share the keys, and each awaits them on a loop of its own."""
+    keys = {"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "s", "SessionToken": "t"}
+    expired = tmp_path / "keys.json"
+    expired.write_text(
+        json.dumps({**keys, "Expiration": (datetime.now(UTC) + timedelta(seconds=1)).isoformat()})
+    )
+    settings = tmp_path / "config"
+    settings.write_text(f"[profile short]\ncredential_process = cat {expired}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(settings))
+    service = Service(BucketLocation("bucket", profile="short"))
+    with ThreadPoolExecutor(8) as threads:
+        found = set(threads.map(lambda _: service.secrets, range(40)))
+    assert [[key.reveal() for key in one] for one in found] == [["a", "s", "t"]]
