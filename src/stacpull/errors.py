@@ -148,7 +148,7 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
         if file := next((path for path, is_in_the_way in kinds if is_in_the_way), None):
             return DestinationError(f"{file} is a file, where a directory is needed: choose another name.")
     if error.errno == errno.EISDIR:
-        return DestinationError(f"{dest} is a directory, where a file is needed: choose another name.")
+        return DestinationError(f"{place} is a directory, where a file is needed: choose another name.")
     sentence = _DISK_ERRORS.get(error.errno or 0)
     if sentence is None:
         return DestinationError(f"{place} cannot be written: {error.strerror or error}.")

@@ -65,7 +65,7 @@ def test_an_end_that_cannot_be_recorded_does_not_replace_the_error_of_the_run(tm
 
 def test_the_place_of_a_broken_line_has_no_signature(tmp_path: Path) -> None:
     with AssetHost() as host, store_on_thread():
-        host.contents["/lines.ndjson?sig=abc&se=2030"] = b"broken\n"
+        host.contents["/lines.ndjson?sig=abc&se=2030"] = b'broken\n{"id": "a"}'
         source = f"{host.url}/lines.ndjson?sig=abc&se=2030"
         sync.mirror(source, tmp_path / "m", options=quick())
     assert [one.item for one in stacpull.failures(tmp_path / "m")] == [f"line 1 of {host.url}/lines.ndjson"]

@@ -147,8 +147,8 @@ class StagedParts(DirectoryFiles):
                     os.close(above)
                 above = inner
         except OSError as error:
-            if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
-                named = next((path for path in (work, work / OWN) if not path.is_dir()), work / PARTS)
+            if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP) and work.is_dir():
+                named = work / PARTS if (work / OWN).is_dir() else work / OWN
                 raise DestinationError(f"{named} is not a directory that can be written to.") from error
             raise destination_error(error, work) from error
         self.fd = above
