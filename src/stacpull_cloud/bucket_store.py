@@ -9,12 +9,11 @@ the repeated upload finds the object, and its digest shows that it is ours.
 from __future__ import annotations
 
 import errno
-import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from stacpull.digests import recorded
 from stacpull.errors import destination_errors
@@ -38,7 +37,6 @@ DIGEST = "stacpull"
 """With the name of the algorithm: the digest of the content. Azure allows no `-` in names."""
 _PART = "stacpullpart"
 _LONGEST_KEY = 1024
-_PIECE = 4 << 20
 
 
 class BucketFiles:
@@ -65,7 +63,7 @@ class BucketFiles:
         stated = _stated(found, algorithm)
         if stated is not None:
             return FileState(found.size, None if is_stopped() else stated)
-        with self._opened(found) as file:
+        with self.objects.open(found) as file:
             hashed = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
         return FileState(found.size) if hashed is None else FileState(*hashed)
 
@@ -80,10 +78,7 @@ class BucketFiles:
         found = self.objects.find(path)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "there is no such object", path)
-        return self._opened(found)
-
-    def _opened(self, found: Found) -> BinaryIO:
-        return cast("BinaryIO", io.BufferedReader(_ObjectFile(self.objects, found), _PIECE))
+        return self.objects.open(found)
 
     def modified(self, path: str) -> float | None:
         found = self.objects.find(path)
@@ -169,31 +164,6 @@ class BucketStore(BucketFiles):
     def remove(self, directory: str, name: str) -> None:
         self._lease.check()
         self.objects.remove(path_in_dest(directory, name))
-
-
-class _ObjectFile(io.RawIOBase):
-    def __init__(self, objects: Objects, found: Found) -> None:
-        super().__init__()
-        self._objects, self._found, self._at = objects, found, 0
-
-    def readable(self) -> bool:
-        return True
-
-    seekable = readable
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._found.size}[whence]
-        self._at = max(0, origin + offset)
-        return self._at
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # any writable buffer
-        length = min(len(buffer), self._found.size - self._at)
-        if length <= 0:
-            return 0
-        data = self._objects.read_range(self._found.path, self._at, length, self._found.etag)
-        buffer[:length] = data
-        self._at += length
-        return length
 
 
 def _stated(found: Found, algorithm: str) -> bytes | None:

@@ -22,7 +22,6 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -40,7 +39,7 @@ from stacpull_cloud.objects import Objects
 SECONDS = 60.0  # A lease that was not renewed for this time has expired
 FOLDER = ".stacpull/lease"
 _CLOCK_OBJECT = ".stacpull/clock"
-_INTERVAL = SECONDS / 4  # between two renewals, and between two looks of `LeaseCheck`
+_INTERVAL = SECONDS / 4  # seconds between two renewals, and between two looks of `LeaseCheck`
 _LONGEST = 1 << 16
 _ATTEMPTS = 5
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -91,7 +90,7 @@ class Lease:
         self._work = work
         place = platform.node(), boot_id(), str(work.absolute()), str(inode)
         self._about = Holder(location.mirror, *place, location.run)
-        self._next = 0
+        self._next = 0  # the number of the next object
         self._check = LeaseCheck(objects)
         self._ended, self._copying = threading.Event(), threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -202,16 +201,20 @@ class Lease:
 
     def _fetch_copy(self) -> None:
         path = ledger_path(self._work)
-        packed = self._objects.read(COPY, 1 << 40)
-        if packed is None:
+        found = self._objects.find(COPY)
+        if found is None:
             return
         with destination_errors(self._work):
             for left in ("-wal", "-shm", "-journal"):
                 path.with_name(path.name + left).unlink(missing_ok=True)
             try:
-                with whole_file(path) as file, gzip.GzipFile(fileobj=BytesIO(packed[1])) as unpacked:
+                with (
+                    self._objects.open(found) as packed,
+                    gzip.GzipFile(fileobj=packed) as unpacked,
+                    whole_file(path) as file,
+                ):
                     os.fchmod(file.fileno(), 0o600)
-                    most = _MOST_UNPACKED * len(packed[1])
+                    most = _MOST_UNPACKED * found.size
                     while most > 0 and (data := unpacked.read(_PIECE)):
                         most -= file.write(data)
                     if most <= 0:

@@ -8,6 +8,7 @@ allowed that (`BucketLocation.metadata`); otherwise requests without keys are no
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 import re
@@ -18,7 +19,7 @@ from contextlib import closing, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar, cast
+from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 import obstore
@@ -53,6 +54,7 @@ _SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts
 _PARTS_AT_ONCE = 4
 _MEDIUM, _MEDIUM_AT_ONCE, _LONG_AT_ONCE = 1 << 20, 8, 2
 """Bytes from which few bodies are sent at once: that many, and that many in parts. They are in memory."""
+_PIECE = 4 << 20  # bytes that are read at once
 _MOST_PARTS = 9_000  # S3 and GCS allow 10,000
 _SHORTEST_PART = 8 << 20
 _FIRST_ERROR = 300
@@ -138,6 +140,10 @@ class Objects:
         if found is None or len(found) != length:
             raise DestinationError(f"{self.location.url}/{path} was replaced or removed while it was read.")
         return found
+
+    def open(self, found: Found) -> BinaryIO:
+        """Open an object, which is read in pieces, and must not be replaced until its end."""
+        return cast("BinaryIO", io.BufferedReader(_ObjectFile(self, found), _PIECE))
 
     def pages(self, directory: str = "") -> Iterator[list[Found]]:
         prefix = self.key(directory + "/" if directory else "")
@@ -254,6 +260,31 @@ class Objects:
             f"{url} failed to {doing} {path or 'its objects'} ({code or first.rstrip('.')}): check the "
             "bucket, then `stacpull resume`."
         )
+
+
+class _ObjectFile(io.RawIOBase):
+    def __init__(self, objects: Objects, found: Found) -> None:
+        super().__init__()
+        self._objects, self._found, self._at = objects, found, 0
+
+    def readable(self) -> bool:
+        return True
+
+    seekable = readable
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._found.size}[whence]
+        self._at = max(0, origin + offset)
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # any writable buffer
+        length = min(len(buffer), self._found.size - self._at)
+        if length <= 0:
+            return 0
+        data = self._objects.read_range(self._found.path, self._at, length, self._found.etag)
+        buffer[:length] = data
+        self._at += length
+        return length
 
 
 def _mapped(file: Path, size: int, part: int) -> Iterator[memoryview]:
