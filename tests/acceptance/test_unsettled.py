@@ -37,22 +37,6 @@ from stacpull.net.transport import Request
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
 ALL = Selection(all_collections=True)
-OLD_SERVER = b"HTTP/1.0 200 OK\r\nContent-Type: image/tiff\r\n\r\nall or a part of it"
-"""No length, no validator, whatever range is requested; the body ends with the connection."""
-
-
-@pytest.mark.parametrize("asset", [OLD_SERVER, Answer(body=b"data")], ids=["unproven", "proven"])
-def test_only_an_unproven_length_is_reported(tmp_path: Path, asset: Answer | bytes) -> None:
-    events: list[object] = []
-    with SmallApi({"a": ["1"]}, asset=asset) as api:
-        report = sync.mirror(api.url("/collections/a"), tmp_path, on_event=events.append)
-    assert (report.state, report.assets_done) == ("complete", 1)
-    warnings = [event.text for event in events if isinstance(event, Notice) and event.level == "warning"]
-    unproven = asset is OLD_SERVER
-    assert sync.status(tmp_path).assets_unproven == len(warnings) == unproven
-    if unproven:
-        assert (tmp_path / "a/1/data").read_bytes() == b"all or a part of it"
-        assert warnings[0].startswith("Files that may be incomplete: 1. The server sent no length")
 
 
 def test_a_retry_does_not_make_a_walk_complete_that_was_stopped(tmp_path, busy_hub, monkeypatch) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.items import feature
+
 _ITEMS = 40_000
 _WATCHED = """
 import resource, subprocess, sys
@@ -20,12 +22,10 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platfor
 def test_an_item_collection_takes_at_most_twice_its_size(tmp_path: Path) -> None:
     source = tmp_path / "items.json"
     properties = {"datetime": "2020-01-01T00:00:00Z", "text": "x" * 2000, **{f"p{n}": n for n in range(40)}}
-    item = {"type": "Feature", "stac_version": "1.0.0", "collection": "c", "geometry": None, "links": []}
     with source.open("w") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number in range(_ITEMS):
-            one = {**item, "id": f"i{number}", "properties": properties, "assets": {}}
-            file.write(("," if number else "") + json.dumps(one))
+            file.write(("," if number else "") + json.dumps(feature(f"i{number}", properties=properties)))
         file.write("]}")
     command = [sys.executable, "-m", "stacpull", "plan", str(source), "--no-progress"]
     ran = subprocess.run(

@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import pystac
 import pytest
+from tests.items import feature
 from tests.planning.hostile import NAMES
 from tests.serving import serving_files
 
@@ -40,10 +41,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (top / "data.bin").write_bytes(b"data")
     with (top / "items.ndjson").open("w") as file:
         for name in {*VALID, *MORE}:
-            document = {"type": "Feature", "stac_version": "1.0.0", "id": name, "collection": "c"}
-            document |= {"geometry": None, "properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": []}
-            document |= {"assets": {name: {"href": "./data.bin"}}}
-            file.write(json.dumps(document) + "\n")
+            file.write(json.dumps(feature(name, {name: "./data.bin"})) + "\n")
     report = sync.mirror(str(top / "items.ndjson"), str(top / "m"))
     assert (report.exit_code, report.assets_done) == (0, len({*VALID, *MORE}))
     return top / "m"

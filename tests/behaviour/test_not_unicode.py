@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.items import feature
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
@@ -15,10 +16,7 @@ IDS = ["größe", "grüße", "gräße"]
 
 
 def page(ids: list[str], keys: list[str], host: str) -> str:
-    common = {"type": "Feature", "stac_version": "1.0.0", "collection": "c", "geometry": None, "links": []}
-    common |= {"properties": {"datetime": "2020-01-01T00:00:00Z"}}
-    assets = {key: {"href": f"{host}/data"} for key in keys}
-    features = [common | {"id": one, "assets": assets} for one in ids]
+    features = [feature(one, dict.fromkeys(keys, f"{host}/data")) for one in ids]
     return json.dumps({"type": "FeatureCollection", "features": features, "links": []}, ensure_ascii=False)
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.items import feature
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
@@ -16,9 +17,7 @@ pytestmark = pytest.mark.behaviour
 
 def test_an_item_is_read_again_once_for_all_its_assets(tmp_path: Path) -> None:
     with WireServer({f"/{n}?sig=x": [Answer(403)] for n in range(20)}) as files:
-        assets = {f"a{n}": {"href": files.url(f"/{n}?sig=x")} for n in range(20)}
-        item = {"type": "Feature", "stac_version": "1.0.0", "id": "one", "collection": "c", "geometry": None}
-        item |= {"properties": {"datetime": "2024-01-01T00:00:00Z"}, "assets": assets}
+        item = feature("one", {f"a{n}": files.url(f"/{n}?sig=x") for n in range(20)})
 
         def respond(*_: object) -> Answer:
             item["links"] = [{"rel": "self", "href": source.url("/item.json")}]

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, Connection, quick
+from tests.items import feature
 
 import stacpull
 from stacpull import Selection, SourceError, UsageError
@@ -22,11 +23,7 @@ def items(origin: str) -> list[dict[str, Any]]:
     found = []
     for number, (name, cloud) in enumerate(CLOUD.items()):
         properties = {"datetime": f"2020-01-0{9 - number}T00:00:00Z", "eo:cloud_cover": cloud}
-        assets = {"data": {"href": f"{origin}/assets/{name}.tif"}}
-        found.append(
-            {"type": "Feature", "stac_version": "1.0.0", "id": name, "collection": "c", "links": []}
-            | {"geometry": None, "properties": properties, "assets": assets}
-        )
+        found.append(feature(name, {"data": f"{origin}/assets/{name}.tif"}, properties=properties))
     return found
 
 

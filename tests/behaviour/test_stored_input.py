@@ -11,17 +11,10 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.command import COMMAND, environment
+from tests.items import feature
 from tests.serving import serving_files
 
-ITEM = {
-    "type": "Feature",
-    "stac_version": "1.0.0",
-    "id": "a",
-    "collection": "c",
-    "geometry": None,
-    "properties": {"datetime": "2020-01-01T00:00:00Z"},
-    "links": [],
-}
+ITEM = feature("a")
 SIGNED = "?X-Amz-Signature=deadbeef&v=1"
 
 
@@ -59,7 +52,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, place: str) -> None:
 def test_a_pipe_in_the_place_of_the_input_does_not_hang(tmp_path: Path) -> None:
     dest = tmp_path / "m"
     os.mkfifo(own(dest) / "parts/input.ndjson")
-    assert stacpull("mirror", "-", dest, given=json.dumps(ITEM | {"assets": {}})).returncode == 0
+    assert stacpull("mirror", "-", dest, given=json.dumps(ITEM)).returncode == 0
 
 
 @pytest.fixture
@@ -117,7 +110,7 @@ def test_all_of_the_work_directory_is_private(unfinished: tuple[Path, Path]) -> 
 def test_an_open_work_directory_becomes_private(tmp_path: Path) -> None:
     path = own(tmp_path / "m")
     path.chmod(0o755)
-    assert stacpull("mirror", "-", tmp_path / "m", given=json.dumps(ITEM | {"assets": {}})).returncode == 0
+    assert stacpull("mirror", "-", tmp_path / "m", given=json.dumps(ITEM)).returncode == 0
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
@@ -143,7 +136,7 @@ def test_signatures_are_removed_when_the_run_is_complete(tmp_path: Path) -> None
 def test_a_lock_of_others_is_out_of_reach(tmp_path: Path) -> None:
     """The lock is in a private directory, so that only its owner can open it."""
     dest = tmp_path / "m"
-    assert stacpull("mirror", "-", dest, given=json.dumps(ITEM | {"assets": {}})).returncode == 0
+    assert stacpull("mirror", "-", dest, given=json.dumps(ITEM)).returncode == 0
     with (dest / ".stacpull/lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert stat.S_IMODE(os.fstat(lock.fileno()).st_mode) == 0o600

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.command import environment, run
+from tests.items import feature
 
 from stacpull import Options, Selection, UsageError, sync
 
@@ -16,9 +17,8 @@ from stacpull import Options, Selection, UsageError, sync
 def items(top: Path, count: int) -> Path:
     (top / "data").write_bytes(b"data")
     path = top / "items.ndjson"
-    item = {"type": "Feature", "stac_version": "1.0.0", "collection": "c", "geometry": None, "links": []}
-    item |= {"properties": {"datetime": "2020-01-01T00:00:00Z"}, "assets": {"data": {"href": "./data"}}}
-    path.write_text("".join(json.dumps(item | {"id": str(one)}) + "\n" for one in range(count)))
+    lines = (json.dumps(feature(str(one), {"data": "./data"})) for one in range(count))
+    path.write_text("\n".join(lines))
     return path
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.acceptance.asset_host import AssetHost, Connection, quick
 from tests.acceptance.small_api import SmallApi
+from tests.items import feature
 from tests.net.memory import Answer
 
 import stacpull
@@ -25,9 +26,7 @@ def plain(connection: Connection) -> None:
 
 
 def page(origin: str, number: int, *, following: str | None) -> bytes:
-    assets = {"data": {"href": f"{origin}/assets/{number}.tif"}}
-    item = {"type": "Feature", "stac_version": "1.0.0", "id": f"i{number}", "collection": "c", "links": []}
-    item |= {"geometry": None, "properties": {"datetime": "2020-01-01T00:00:00Z"}, "assets": assets}
+    item = feature(f"i{number}", {"data": f"{origin}/assets/{number}.tif"})
     links = [{"rel": "next", "href": following}] if following else []
     return json.dumps({"type": "FeatureCollection", "features": [item], "links": links}).encode()
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.items import feature
 
 from stacpull import sync
 
@@ -23,17 +24,7 @@ def source(tmp_path: Path) -> Path:
     there.mkdir()
     for key in "abc":
         (there / f"{key}.bin").write_bytes(key.encode() * 100)
-    item = {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "id": "one",
-        "collection": "c",
-        "geometry": None,
-        "properties": {"datetime": "2020-01-01T00:00:00Z"},
-        "links": [],
-        "assets": {key: {"href": f"./{key}.bin"} for key in "abc"},
-    }
-    (there / "item.json").write_text(json.dumps(item))
+    (there / "item.json").write_text(json.dumps(feature("one", {key: f"./{key}.bin" for key in "abc"})))
     return there / "item.json"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import orjson
 from tests.cancelling import cancelled_between
+from tests.items import feature
 
 import stacpull
 from stacpull import child_process
@@ -47,7 +48,6 @@ def test_items_are_not_closed_while_a_thread_counts_them(tmp_path, monkeypatch):
         return add_all(seen, items)
 
     monkeypatch.setattr(ItemSet, "add_all", slow)
-    item = {"type": "Feature", "id": "i", "collection": "c", "geometry": None, "properties": {}, "assets": {}}
-    (tmp_path / "items.ndjson").write_bytes(orjson.dumps(item | {"stac_version": "1.0.0"}))
+    (tmp_path / "items.ndjson").write_bytes(orjson.dumps(feature("i")))
     asyncio.run(cancelled_between(stacpull.plan(tmp_path / "items.ndjson"), entered, proceed))
     assert done == ["added", "closed"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.changed_copy import ChangedCopy
+from tests.items import collection, feature
 
 pytestmark = pytest.mark.behaviour
 
@@ -38,23 +39,12 @@ def source(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("a", "b", "c"):
         (folder / f"{name}.bin").write_text(name)
-    item = {
-        "type": "Feature", "stac_version": "1.1.0", "id": "i", "collection": "c", "geometry": None,
-        "properties": {"datetime": "2020-01-01T00:00:00Z"},
-        "links": [{"rel": "collection", "href": "./collection.json"}],
-        "assets": {
-            "a": {"href": "a.bin", "title": "Red"},
-            "b": {"href": "b.bin", "title": "Blue"},
-            "c": {"href": "c.bin"},
-        },
-    }  # fmt: skip
-    collection = {
-        "type": "Collection", "stac_version": "1.1.0", "id": "c", "description": "c", "license": "other",
-        "extent": {"spatial": {"bbox": [[0, 0, 1, 1]]}, "temporal": {"interval": [[None, None]]}},
-        "item_assets": {"c": {"title": "Red"}}, "links": [{"rel": "item", "href": "./i.json"}],
-    }  # fmt: skip
+    item = feature("i", {key: f"{key}.bin" for key in "abc"})
+    item["links"] = [{"rel": "collection", "href": "./collection.json"}]
+    item["assets"]["a"]["title"], item["assets"]["b"]["title"] = "Red", "Blue"
+    own = collection(item_assets={"c": {"title": "Red"}}, links=[{"rel": "item", "href": "./i.json"}])
     (folder / "i.json").write_text(json.dumps(item))
-    (folder / "collection.json").write_text(json.dumps(collection))
+    (folder / "collection.json").write_text(json.dumps(own))
     return folder / "collection.json"
 
 

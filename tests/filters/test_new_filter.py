@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.changed_copy import ChangedCopy
+from tests.items import feature
 
 pytestmark = pytest.mark.behaviour
 
@@ -62,13 +63,10 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
 def source(tmp_path: Path) -> Path:
     """A file of three items, of two platforms."""
     path = tmp_path / "items.ndjson"
-    item = {"type": "Feature", "stac_version": "1.0.0", "collection": "c", "geometry": None, "links": []}
     time = {"datetime": "2020-01-01T00:00:00Z"}
-    items = [
-        {**item, "id": name, "properties": {**time, "platform": platform}, "assets": {}}
-        for name, platform in (("a", "s1"), ("b", "s2"), ("c", "s2"))
-    ]
-    path.write_text("".join(f"{json.dumps(one)}\n" for one in items))
+    platforms = {"a": "s1", "b": "s2", "c": "s2"}
+    items = (feature(name, properties={**time, "platform": one}) for name, one in platforms.items())
+    path.write_text("\n".join(map(json.dumps, items)))
     return path
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import NOW, SPEC, id_of, ledger, started
+from tests.ledger.plans import BROKEN, NOW, SPEC, arrival, asset, commit, id_of, item, ledger, started
 
-from stacpull.ledger import runs, views
+from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path
 from stacpull.ledger.runs import EndState, RunSpec
-from stacpull.models import PlanBatch, WalkUpdate
+from stacpull.models import AssetFailure, Job, PlanBatch, WalkUpdate
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
@@ -124,3 +126,40 @@ def test_each_part_of_a_selection_makes_another_run_and_is_read_back(tmp_path, c
         again = runs.begin(db, replace(SPEC, selection=selection), NOW)
         assert again.resumed
         assert again.spec.selection == selection
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, list[Job]]]:
+    """A label item with its source item, three assets each, all done and written."""
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        planned = commit(
+            planner, item("L", [asset(k) for k in "abc"]), item("S", [asset(k) for k in "abc"], parent="L")
+        ).jobs
+        arrivals = [arrival(job) for job in planned]
+        jobs.reserve(db, arrivals)
+        jobs.record(db, arrivals, [], {1: b"1", 2: b"2"}, NOW)
+        jobs.record(db, [], [], {1: b"1", 2: b"2"}, NOW)
+        runs.end(db, run.id, "complete", None, NOW)
+        yield db, planned
+
+
+@pytest.mark.parametrize("how", ["released", "failed", "failed before it was reserved"])
+def test_a_repair_keeps_requiring_the_digest_after_another_version(written, how: str) -> None:
+    """A failed sync, or a name in the way, must not make another version welcome."""
+    db, planned = written
+    run = runs.begin(db, replace(SPEC, kind="repair"), NOW).id
+    jobs.requeue_damaged(db, run, {planned[0].row: None})
+    (job,) = jobs.pending_jobs(db, run, 0, 9)
+    if how != "failed before it was reserved":
+        jobs.reserve(db, [replace(arrival(job), digest=b"o" * 32)])
+    if how == "released":
+        jobs.release(db, [job.row])
+    else:
+        jobs.record(db, [], [AssetFailure(job.row, 1, job.generation, BROKEN)], {}, NOW)
+        jobs.requeue_damaged(db, run, {job.row: None})
+    (job,) = jobs.pending_jobs(db, run, 0, 9)
+    assert job.sha256 == bytes(32)
+    jobs.reserve(db, [arrival(job)])
+    jobs.record(db, [arrival(job)], [], {}, NOW)
+    assert db.execute("SELECT count(*) FROM open_assets WHERE asset = ?", (job.row,)).fetchone() == (0,)

@@ -62,14 +62,3 @@ def test_a_listing_with_a_size_of_thousands_of_digits_is_refused(tmp_path: Path)
     odd = item("odd", assets={"p": {"href": "s3://b/p/"}})
     report = mirrored(tmp_path / "m", [odd, FINE], selection={"expand_prefix": True}, others=others)
     assert (report.state, report.assets_done, report.assets_failed) == ("complete", 1, 1)
-
-
-def test_an_item_nested_too_deeply_costs_the_deep_member_only(tmp_path: Path) -> None:
-    deep: Any = []
-    for _ in range(230):
-        deep = [deep]
-    odd = item("odd")
-    odd["properties"]["deep"] = deep
-    odd["properties"]["nan"] = "NaN"
-    report = mirrored(tmp_path / "m", [odd, FINE])
-    assert (report.state, report.assets_done) == ("complete", 2)

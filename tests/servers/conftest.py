@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from tests.servers.buckets import REGION, Bucket, Keys, client
 from tests.servers.moto_server import Moto, moto
-from tests.servers.nginx import Nginx, nginx
-from tests.servers.pgstac import Pgstac, pgstac
+from tests.servers.nginx import nginx
+from tests.servers.pgstac import pgstac
 from tests.servers.radosgw import OWNER, Radosgw, radosgw
-from tests.servers.rclone import Rclone, rclone
+from tests.servers.rclone import rclone
 from tests.servers.stac_api import StacApi
 
 from stacpull.models import BucketLocation
@@ -52,10 +52,21 @@ def shared_client() -> Iterator[Callable[[str, Keys], Any]]:
         yield shared
 
 
-@pytest.fixture(scope="session")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Radosgw]:
-    with radosgw(tmp_path_factory.mktemp("radosgw")) as running:
-        yield running
+def started(start: Callable[[Path], AbstractContextManager[Any]]) -> Any:
+    """Return a fixture: the server that `start` starts in a directory of its own, until the session ends."""
+
+    def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+        with start(tmp_path_factory.mktemp(start.__name__)) as server:
+            yield server
+
+    return pytest.fixture(scope="session")(running)
+
+
+gateway = started(radosgw)
+moto_s3 = started(moto)
+rclone_s3 = started(rclone)
+web = started(nginx)
+real_api = started(pgstac)
 
 
 @pytest.fixture(scope="session")
@@ -69,30 +80,6 @@ def gateway_client(gateway: Radosgw) -> Iterator[Any]:
 def bucket(gateway_client: Any) -> Bucket:
     """A bucket of the gateway's, new, of OWNER's."""
     return Bucket(gateway_client)
-
-
-@pytest.fixture(scope="session")
-def moto_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
-    with moto(tmp_path_factory.mktemp("moto")) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rclone]:
-    with rclone(tmp_path_factory.mktemp("rclone")) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    with nginx(tmp_path_factory.mktemp("nginx")) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def real_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pgstac]:
-    with pgstac(tmp_path_factory.mktemp("pgstac")) as running:
-        yield running
 
 
 @pytest.fixture(params=["radosgw", "moto"])

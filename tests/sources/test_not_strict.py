@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.items import collection, feature
 from tests.net.memory import Answer
 from tests.net.wire_server import Scripted, WireServer
 
@@ -33,22 +34,19 @@ ODD = '"put an odd value here"'
 
 def item(name: str, **properties: Any) -> dict[str, Any]:
     dated = {"datetime": "2020-01-01T00:00:00Z", **properties}
-    about = {"type": "Feature", "stac_version": "1.0.0", "id": name, "collection": "c", "geometry": None}
-    return {**about, "properties": dated, "links": [], "assets": {"data": {"href": "http://{host}/data"}}}
+    return feature(name, {"data": "http://{host}/data"}, properties=dated)
 
 
 def served(place: str, odd: str) -> tuple[str, Mapping[str, bytes]]:
     """Return the path of SOURCE, and the documents by path: of the items `a`, `b`, `c`, `b` has `odd`."""
     items = [item("a"), item("b", odd=json.loads(ODD)), item("c")]
     links = [{"rel": "item", "href": f"./{one['id']}.json"} for one in items]
-    collection = {"type": "Collection", "stac_version": "1.0.0", "id": "c", "description": "", "license": "x",
-                  "extent": {}, "links": links}  # fmt: skip
     page = {"type": "FeatureCollection", "features": items, "links": []}
     documents: dict[str, bytes] = {f"/{one['id']}.json": json.dumps(one).encode() for one in items}
     documents |= {
-        "/collections/c": json.dumps({**collection, "links": []}).encode(),
+        "/collections/c": json.dumps(collection()).encode(),
         "/collections/c/items": json.dumps(page).encode(),
-        "/collection.json": json.dumps(collection).encode(),
+        "/collection.json": json.dumps(collection(links=links)).encode(),
         "/items.json": json.dumps(page).encode(),
         "/items.ndjson": b"\n".join(json.dumps(one).encode() for one in items),
     }
