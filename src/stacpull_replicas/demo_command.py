@@ -8,13 +8,15 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import stacpull
 from stacpull import entry_points
 from stacpull.cli import parameters, printing
-from stacpull.cli.command import CommandSession, command, given_by
+from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines
+from stacpull.config.resolve import resolve
 from stacpull.config.toml import shipped_config
 from stacpull.reports import MirrorReport
 
@@ -46,9 +48,9 @@ def demo_command(session: CommandSession, dest: str | Path | None) -> int:
         "config": shipped_config("bigearthnet.toml"),
         "collection": (_COLLECTION,),
         "label": _LABELS,
-        "cloud_and_shadow": False,
-        "seasonal_snow": False,
-        "max_items": "5",
+        "cloud-and-shadow": False,
+        "seasonal-snow": False,
+        "max-items": "5",
     }
     report = session.run(lambda stop: _mirror_replica(dest, session, flags, stop))
     code = session.finish(report, mirror_lines(report, session.show.failed), beside_json=True)
@@ -70,7 +72,7 @@ async def _mirror_replica(
     async with MlhubReplica(items=_ITEMS, seed=_SEED) as replica:
         os.environ.update(replica.exports())
         url = replica.base_url
-        given = await asyncio.to_thread(given_by, session.context, flags, source=url)
+        given = await asyncio.to_thread(partial(resolve, flags, source=url))
         return await api.mirror(
             url, dest, selection=given.selection, options=given.options, on_event=session.show, stop=stop
         )

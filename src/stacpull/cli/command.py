@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +18,7 @@ from stacpull.cli import entry, printing
 from stacpull.cli.parameters import OptionParameter, declared_in
 from stacpull.cli.printing import EVERY, Verbosity, help_option
 from stacpull.config import toml
-from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, Option, options_of
+from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve
 from stacpull.errors import StacpullError
 
@@ -203,8 +203,14 @@ def command(
                     mine[place] = config.places[place].read(arguments.text)
                 if mine[place] is None and not str(param.metavar).startswith("["):
                     raise click.MissingParameter(ctx=context, param=param)
-            source = mine.get("source")
-            given = given_by(context, raw, source=source, options=options, config=config)
+            source, verbosity = mine.get("source"), context.ensure_object(Verbosity)
+            flags = {name.replace("_", "-"): value for name, value in raw.items()}
+            verbosity.verbose = max(verbosity.verbose, int(flags.get("verbose") or 0))
+            flags |= {"quiet": verbosity.quiet or flags.get("quiet"), "verbose": verbosity.verbose or None}
+            given = resolve(flags, source=source, options=options, config=config)
+            verbosity.verbose = given.output.verbose
+            for warning in () if given.output.quiet else given.warnings:
+                click.echo(f"stacpull: warning: {warning}", err=True)
             session, code = CommandSession(context, given, source), StacpullError.exit_code
             try:
                 code = function(session, **mine) or 0
@@ -217,25 +223,3 @@ def command(
         return Command(name, callback=callback, params=list(params), help=help_, epilog=examples and shown)
 
     return decorate
-
-
-def given_by(
-    context: click.Context,
-    raw: Mapping[str, object],
-    *,
-    source: str | None = None,
-    options: Iterable[Option] = OPTIONS,
-    config: toml.Config | None = None,
-) -> Resolved:
-    """Return the options that a command was given: flags over environment over config file over defaults."""
-    verbosity = context.ensure_object(Verbosity)
-    flags = {name.replace("_", "-"): value for name, value in raw.items()}
-    verbosity.verbose = max(verbosity.verbose, int(str(flags.get("verbose") or 0)))
-    flags["quiet"] = verbosity.quiet or flags.get("quiet")
-    flags["verbose"] = verbosity.verbose or None
-    resolved = resolve(flags, source=source, options=options, config=config)
-    verbosity.verbose = resolved.output.verbose
-    if not resolved.output.quiet:
-        for warning in resolved.warnings:
-            click.echo(f"stacpull: warning: {warning}", err=True)
-    return resolved

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple, TextIO
-from urllib.parse import urlsplit
 
 from stacpull.cli import printing
 from stacpull.cli.entry import STOPPING
@@ -33,6 +32,7 @@ from stacpull.events import (
     Stage,
 )
 from stacpull.speed import Speed
+from stacpull.urls import parts_of
 
 _FIRST_LINE, _LINE_EVERY, _DRAW_EVERY = 1.0, 5.0, 0.2
 """Seconds until the first plain line, between plain lines, and between drawings."""
@@ -63,9 +63,7 @@ class Display:
         """Warnings that --quiet hides: they are printed if the command fails."""
         self._output = output
         self._stream = stream or sys.stderr
-        self._host = ""
-        with suppress(ValueError):
-            self._host = urlsplit(source or "").netloc.rpartition("@")[2]  # without credentials
+        self._host = parts_of(source or "").netloc.rpartition("@")[2]  # without credentials
         self._now: Progress | Checked | Stage | None = None
         self._printed: Progress | Checked | Stage | None = None
         self._speed = Speed()

@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import SplitResult
 
-from stacpull.arguments import FIELD_NAME, field_name
+from stacpull.arguments import FIELD_NAME, content, field_name
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import literal_address, refused_always, refused_outside
 from stacpull.redact import Secret
-from stacpull.system import expanded
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a field value
@@ -56,12 +55,8 @@ def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[
     for setting in given:
         text, lines = str(setting.value), [setting]
         if text.startswith("@"):
-            path = expanded(text[1:])
-            try:
-                content = path.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as problem:
-                raise UsageError(f"{setting.where}: the header file {path} cannot be read.") from problem
-            numbered = [Setting(line.strip(), f"{path}, line {n}") for n, line in enumerate(content, 1)]
+            written = setting.read(content).splitlines()
+            numbered = [Setting(line.strip(), f"{text[1:]}, line {n}") for n, line in enumerate(written, 1)]
             lines = [line for line in numbered if line.value and not str(line.value).startswith("#")]
         for line in lines:
             name, colon, rest = (part.strip() for part in str(line.value).partition(":"))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from stacpull import arguments
 from stacpull.config.options import BY_NAME
 from stacpull.errors import UsageError, similar, why_unreadable
 from stacpull.system import expanded
@@ -109,9 +110,7 @@ def given(name: object, options: Iterable[str] = ()) -> Config:
     """Read what `--config` names, if it is given: a file, or else a shipped config; see `load`."""
     if name is None:
         return Config()
-    if name == "":
-        raise UsageError("--config must not be empty: name a file, or leave it out.")
-    path = expanded(str(name))
+    path = expanded(Setting(str(name), "--config").read(arguments.text))
     if path.name == name and path.suffix in {"", ".toml"} and (path.is_dir() or not path.exists()):
         path = shipped_config(f"{path.stem}.toml")
         if not path.exists():

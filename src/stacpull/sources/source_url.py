@@ -46,8 +46,7 @@ def _file_url(path: str) -> str:
     try:
         whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 -- it never blocks
     except FileNotFoundError as error:
-        text = "SOURCE is a relative path, but the current directory was removed: use an absolute path."
-        raise UsageError(text) from error
+        raise UsageError("SOURCE is a relative path, but the current directory was removed.") from error
     return Path(os.path.normpath(whole)).as_uri()
 
 
@@ -89,14 +88,11 @@ class SourceUrl(NamedTuple):
 
 def split_credentials(source: str) -> SourceUrl:
     """Split off credentials of http and https. `token` is one, except in an `…/items` URL (for paging)."""
-    try:
-        parts = urlsplit(source)
-    except ValueError:
-        raise UsageError("SOURCE is not a valid URL: check its host and port.") from None
-    if not is_web(f"{parts.scheme}://"):
+    if not is_web(source):
         return SourceUrl(source, {})
     if not host_of(source):
         raise UsageError("SOURCE is not a valid URL: check its host and port.")
+    parts = urlsplit(source)
     plain = source.partition("#")[0]
     clean = cut_cursor(plain) if parse_api_url(plain).items else cut_url(plain)
     kept = {p.raw for p in parameters(clean)}

@@ -160,9 +160,9 @@ class TreeSource(Source):
         wanted = list(dict.fromkeys(selection.collections))
         if not wanted:
             return [WalkStart(self._id, PageRequest(self.url))]
-        names = await self._search(set(wanted))
+        await self._search(set(wanted))
         if missing := set(wanted) - self._urls.keys():
-            raise UsageError(documents.no_collection(self.url, min(missing), names))
+            raise UsageError(documents.no_collection(self.url, min(missing), list(self._urls)))
         return [WalkStart(name, PageRequest(self._urls[name])) for name in wanted]
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:  # noqa: ARG002 -- as in Source
@@ -214,16 +214,13 @@ class TreeSource(Source):
         if name is not None and len(name) <= LONGEST_KEY and len(self._urls) < documents.MOST_COLLECTIONS:
             self._urls.setdefault(name, found.url)
 
-    async def _search(self, wanted: set[str]) -> list[str]:
-        names: list[str] = []
+    async def _search(self, wanted: set[str]) -> None:
         if not (wanted <= self._urls.keys() or self._searched_all):
             async with aclosing(self._found()) as found:
-                async for document in found:
-                    names.append(str(document["id"]))
+                async for _ in found:
                     if wanted <= self._urls.keys():
-                        return names
+                        return
             self._searched_all = True
-        return names or list(self._urls)
 
     async def _found(self) -> AsyncGenerator[Json]:
         """Yield each collection once. Items are not read.
