@@ -19,7 +19,7 @@ class Selection:
 
     A run continues the one before it if that did not complete, and source, selection, layout and metadata are
     equal. Lists also accept one string. Times without a time zone are UTC; None in a pair is an open end.
-    Several values of a property in `where` are alternatives.
+    Several values of a property in `where` are alternatives. Only the command line reads files (@FILE).
 
     Attributes:
         collections (str or list, "sentinel-2-l2a"): Select this collection.

@@ -44,10 +44,10 @@ async def export(
         known = ", ".join(entry_points.names(GROUP))
         raise UsageError(f"{format!r} is not a format of export: use {known}.")
     path = output_path(out)
-    if format == "geoparquet" and path.suffix.lower() in {".csv", ".ndjson", ".json", ".geojson"}:
+    if format == "geoparquet" and path.suffix.lower() not in {".parquet", ".geoparquet", ""}:
         raise UsageError(
-            f"{path} is not a name for a Parquet file: add --format csv, or use a name "
-            "that ends with .parquet."
+            f"{path} is not a name for a Parquet file: use a name that ends with .parquet, or name another "
+            "--format."
         )
     if form.needs_pyarrow:
         require_pyarrow(format)

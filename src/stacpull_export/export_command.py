@@ -45,7 +45,7 @@ _FORMATS: Mapping[str, Format] = {
     *parameters.named(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
     examples=[
         "export s2 s2.parquet",
-        "export bigearthnet shards -f webdataset --split train=@train.txt --split test=@test.txt",
+        "export bigearthnet shards -f webdataset --split train=@train.txt",
     ],
 )
 def export(

@@ -61,8 +61,8 @@ class TextTable:
     *parameters.of("headers"),
     examples=[
         (
-            "headers https://earth-search.aws.element84.com/v1 -C sentinel-2-l2a "
-            "--max-items 3 --asset red -o headers.csv"
+            "headers https://earth-search.aws.element84.com/v1 \\\n"
+            "      -C sentinel-2-l2a --max-items 3 --asset red -o headers.csv"
         ),
     ],
 )

@@ -110,6 +110,8 @@ def command() -> None:
 
 @command.command(
     "mlhub",
+    short_help="Serve Radiant MLHub with BigEarthNet.",
+    epilog='Example: eval "$(stacpull serve mlhub --background)"',
     params=[
         *_shared("The API's port; the blob host and S3 use the next two."),
         _number("--href-ttl", arguments.seconds, 6 * 3600, "Seconds until download links expire."),
@@ -148,6 +150,7 @@ def s3(faults: Path | None, seed: int, anonymous: bool, requester_pays: bool, **
 
 @command.command(
     "sentinelhub",
+    short_help="Serve Sentinel Hub with PlanetScope.",
     params=[
         *_shared("The service's port.", port=8802, items=False),
         _number("--token-ttl", arguments.seconds, 3600, "Seconds until an access token expires."),

@@ -34,13 +34,15 @@ class TraceOptions:
         base_url: Sentinel Hub deployment; tokens come from its own identity service.
     """
 
-    geometry: str | None = option(None, metavar="GEOJSON|FILE")
-    resolution: float = option(3.0, metavar="METRES", read=arguments.above_zero("number of metres"))
-    index: str | None = option(None, metavar="NAME", shown="ndwi")
-    evalscript: Path | None = option(
-        None, metavar="FILE", read=arguments.file_path, load=arguments.existing_file
+    geometry: str | None = option(None, metavar="GEOJSON|FILE", brief=True)
+    resolution: float = option(
+        3.0, metavar="METRES", read=arguments.above_zero("number of metres"), brief=True
     )
-    method: Literal["mode", "median"] = option("mode")
+    index: str | None = option(None, metavar="NAME", shown="ndwi", brief=True)
+    evalscript: Path | None = option(
+        None, metavar="FILE", read=arguments.file_path, load=arguments.existing_file, brief=True
+    )
+    method: Literal["mode", "median"] = option("mode", brief=True)
     base_url: str | None = option(None, metavar="URL", read=arguments.web_address)
 
 
@@ -59,13 +61,18 @@ _TRANSFER = ("stall-timeout", "ca-bundle", "allow-private-hosts")
     ),
     parameters.worded("bbox", "Trace this box, in degrees."),
     parameters.worded("datetime", "Trace these UTC days, both ends included: 2024-06-01/2024-06-30."),
-    *parameters.made(declared(TraceOptions, "Area and period")),
+    *parameters.made(declared(TraceOptions, "Selection")),
     click.Option(["dry_run", "--dry-run"], is_flag=True, help="Only estimate requests and processing units."),
     parameters.worded("concurrency", "Simultaneous requests.", default="8"),
     parameters.worded("retries", "Retries of each request before it fails."),
     *parameters.named(*_TRANSFER, "json", "no-progress", "quiet", "verbose"),
     parameters.config(),
-    examples=["trace COLLECTION -o trace --bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-30 --dry-run"],
+    examples=[
+        (
+            "trace COLLECTION -o trace --bbox 7.4,46.9,7.5,47 \\\n"
+            "      --datetime 2024-06-01/2024-06-30 --dry-run"
+        )
+    ],
 )
 def trace_command(session: CommandSession, collection: str, out: str | None, dry_run: bool) -> int:
     """Trace the scenes behind the pixels of an area, day by day.

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import codecs
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO, cast
-from urllib.parse import unquote
 
 import click
 
@@ -19,6 +17,7 @@ from stacpull.errors import UsageError, count
 from stacpull.json_values import object_or_empty
 from stacpull.models import FailureKind
 from stacpull.reports import PlanReport, StatusReport
+from stacpull.sources.source_url import parse_api_url
 
 # --- plan -------------------------------------------------------------------------------------------------
 
@@ -35,8 +34,8 @@ from stacpull.reports import PlanReport, StatusReport
     ),
     examples=[
         (
-            "plan https://earth-search.aws.element84.com/v1 -C sentinel-2-l2a "
-            "--bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-07"
+            "plan https://earth-search.aws.element84.com/v1 -C sentinel-2-l2a \\\n"
+            "      --bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-07"
         ),
         "plan catalog.json --urls > list.tsv",
     ],
@@ -144,20 +143,22 @@ def collections(session: CommandSession, source: str) -> None:
 @command(
     "classes",
     parameters.source(),
-    *parameters.named("collection"),
-    click.Option(["--count", "counts"], is_flag=True, help="Count the items per class; reads every item."),
+    parameters.worded("collection", "List the classes of this collection; not needed if SOURCE is one."),
+    click.Option(
+        ["--count", "counts"], is_flag=True, help="Count the items of each class, which reads every item."
+    ),
     *parameters.of("classes"),
     examples=["classes http://127.0.0.1:8801/mlhub/v1 -C bigearthnet_v1_labels"],
 )
 def classes(session: CommandSession, source: str, counts: bool) -> None:
     """List the label classes of a collection.
 
-    Read from label:classes of its items, or from its summaries.
+    They are read from `label:classes` of its items, or from its summaries.
     """
     from stacpull.engine import source_contents
 
-    by_url = re.search(r"/collections/([^/?#]+)", source)
-    names = session.selection.collections or ((unquote(by_url[1]),) if by_url else ())
+    named = parse_api_url(source).collection
+    names = session.selection.collections or ((named,) if named else ())
     if len(names) != 1:
         raise UsageError("Classes are listed for one collection: name it with -C ID.")
     work = source_contents.classes(source, names[0], count=counts, options=session.options)

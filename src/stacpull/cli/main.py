@@ -92,7 +92,11 @@ _OTHER_NAMES = {
 }
 
 
-@click.group(cls=_LazyGroup, add_help_option=False)
+@click.group(
+    cls=_LazyGroup,
+    add_help_option=False,
+    epilog="Try `stacpull demo` first. `stacpull COMMAND --help` describes a command.",
+)
 @click.version_option(__version__, "-V", "--version", prog_name="stacpull")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", count=True, help="Verbose; -vv adds tracebacks.")
@@ -106,7 +110,11 @@ def cli(context: click.Context, quiet: bool, verbose: int) -> None:
 cli.params.append(help_option("Show this message; `--help all` also lists the commands of other packages."))
 
 
-@click.command("completion", epilog="Example: stacpull completion bash >> ~/.bashrc")
+@click.command(
+    "completion",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: stacpull completion bash >> ~/.bashrc",
+)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of a shell.

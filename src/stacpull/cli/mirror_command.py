@@ -23,11 +23,11 @@ from stacpull.reports import MirrorReport
     *parameters.of("mirror"),
     examples=[
         (
-            "mirror https://earth-search.aws.element84.com/v1 s2 -C sentinel-2-l2a --asset red "
-            "--bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-07"
+            "mirror https://earth-search.aws.element84.com/v1 s2 \\\n"
+            "      -C sentinel-2-l2a --asset red --bbox 7.4,46.9,7.5,47 --datetime 2024-06"
         ),
         "mirror catalog.json copy --exclude-asset B10",
-        "mirror catalog.json s3://bucket/prefix --work ledger --dest-profile NAME",
+        "mirror catalog.json s3://bucket/prefix --work ledger",
     ],
 )
 def mirror(session: CommandSession, source: str, dest: str) -> int:
@@ -38,7 +38,7 @@ def mirror(session: CommandSession, source: str, dest: str) -> int:
     SOURCE is a URL (https://, s3://) or a path. It names one of these:
 
     \b
-      the root of a STAC API (name a collection with -C), or one of its collections
+      a STAC API (its root, with -C ID), or one of its collections
       a static catalog, collection or item
       a file of items: an ItemCollection, NDJSON or Parquet
       - for NDJSON on standard input
