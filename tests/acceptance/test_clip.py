@@ -15,6 +15,7 @@ import rasterio
 from rasterio.crs import CRS
 from tests.acceptance.command import Running, environment, run, wait_until
 from tests.acceptance.raster_host import RasterHost
+from tests.events import warnings
 from tests.raster.tiff.clipping import clipped, degrees, raster
 
 import stacpull
@@ -70,10 +71,6 @@ def host(cog: bytes) -> Iterator[RasterHost]:
 def listed(host: RasterHost, **assets: str) -> str:
     host.files["/items.json"] = host.items({"a": assets or {"data": "/scene.tif"}})
     return host.url("/items.json")
-
-
-def warnings(received: list[Any]) -> list[str]:
-    return [e.text for e in received if isinstance(e, stacpull.Notice) and e.level == "warning"]
 
 
 def mirrored(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.asset_host import ApiHost, AssetHost, Connection, local_items, quick, refusing_port
+from tests.events import warnings
 
 import stacpull
 from stacpull import sync
@@ -65,17 +66,12 @@ def test_a_server_that_resets_every_connection_beyond_the_first(tmp_path, option
 
 
 def mirror(source: str, dest: Path, **options: object) -> tuple[stacpull.MirrorReport | str, list[str]]:
-    reported: list[str] = []
-
-    def hear(event: stacpull.Event) -> None:
-        if isinstance(event, stacpull.Notice) and event.level == "warning":
-            reported.append(event.text)
-
+    events: list[object] = []
     try:
-        report = sync.mirror(source, dest, options=quick(**options), on_event=hear)
+        report = sync.mirror(source, dest, options=quick(**options), on_event=events.append)
     except stacpull.SourceError as error:
-        return str(error), reported
-    return report, reported
+        return str(error), warnings(events)
+    return report, warnings(events)
 
 
 def test_a_host_that_is_down_leaves_its_assets_pending_and_the_others_are_done(tmp_path):

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from stacpull.store.staging import StagedParts
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, run_in_thread
 
 SOON = 10.0  # seconds
+Stop = Callable[[], object]
 
 
 @pytest.fixture
@@ -98,6 +100,22 @@ def test_a_blocking_function_ends_with_a_plain_keyboard_interrupt(tmp_path, sile
     assert stacpull.status(dest).state == "interrupted"
 
 
+def stopped_run(
+    replica: MlhubReplica,
+    dest: Path,
+    options: stacpull.Options,
+    prepare: Callable[[Callable[[], object]], None],
+) -> stacpull.MirrorReport:
+    """Mirror until the function that `prepare` gets is called, from any thread: that requests the stop."""
+
+    async def work() -> stacpull.MirrorReport:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        prepare(partial(loop.call_soon_threadsafe, stop.set))
+        return await stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=options, stop=stop)
+
+    return asyncio.run(work())
+
+
 def test_a_stop_takes_effect_while_the_collections_are_read(tmp_path):
     """They are read when all assets are there; what they lack is read by `resume`."""
     dest = tmp_path / "mirror"
@@ -105,23 +123,18 @@ def test_a_stop_takes_effect_while_the_collections_are_read(tmp_path):
         options = options_for(replica, stall_timeout=60)
         requested: list[float] = []
 
-        async def stopped() -> stacpull.MirrorReport:
-            loop, stop = asyncio.get_running_loop(), asyncio.Event()
-
+        def prepare(stop: Stop) -> None:
             def is_last(request: RequestInfo) -> bool:
                 """Match the one document that is not needed before; request the stop when it is read."""
                 if not request.path.endswith(f"/collections/{SOURCE}"):
                     return False
                 requested.append(time.monotonic())
-                loop.call_soon_threadsafe(stop.set)
+                stop()
                 return True
 
             replica.inject(is_last, Stall(after=0, seconds=60))
-            return await stacpull.mirror(
-                replica.base_url, dest, selection=SELECTION, options=options, stop=stop
-            )
 
-        report = asyncio.run(stopped())
+        report = stopped_run(replica, dest, options, prepare)
         assert time.monotonic() - requested[0] < SOON
         assert (report.state, report.exit_code) == ("interrupted", 130)
         assert (report.assets_done, report.assets_pending) == (13, 0)
@@ -141,34 +154,24 @@ def test_a_stop_during_recovery_leaves_the_parts_for_resume(tmp_path, monkeypatc
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
         options = options_for(replica)
 
-        async def broken_off() -> None:
-            with monkeypatch.context() as patch, store_on_thread():
-                patch.setattr(LocalStore, "place", _broken)
-                await stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=options)
-
-        with pytest.raises(DestinationError, match="broken off"):
-            asyncio.run(broken_off())
+        with monkeypatch.context() as patch, store_on_thread():
+            patch.setattr(LocalStore, "place", _broken)
+            with pytest.raises(DestinationError, match="broken off"):
+                sync.mirror(replica.base_url, dest, selection=SELECTION, options=options)
         wholes = sorted((dest / ".stacpull" / "parts").glob("*.whole"))
         assert wholes
         looked = StagedParts.state_of
 
-        async def stopped() -> stacpull.MirrorReport:
-            loop, stop = asyncio.get_running_loop(), asyncio.Event()
-
+        def prepare(stop: Stop) -> None:
             def look(*place: Any, **how: Any) -> object:
-                loop.call_soon_threadsafe(stop.set)
-                is_stopped = how["is_stopped"]
-                assert callable(is_stopped)
-                assert wait_until(is_stopped)
+                stop()
+                assert wait_until(how["is_stopped"])
                 return looked(*place, **how)
 
-            with monkeypatch.context() as patch, store_on_thread():
-                patch.setattr(StagedParts, "state_of", look)
-                return await stacpull.mirror(
-                    replica.base_url, dest, selection=SELECTION, options=options, stop=stop
-                )
+            patch.setattr(StagedParts, "state_of", look)
 
-        report = asyncio.run(stopped())
+        with monkeypatch.context() as patch, store_on_thread():
+            report = stopped_run(replica, dest, options, prepare)
         assert (report.state, report.exit_code) == ("interrupted", 130)
         assert sorted((dest / ".stacpull" / "parts").glob("*.whole")) == wholes
         before = asset_requests(replica)
@@ -189,25 +192,21 @@ def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monke
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
         options = options_for(replica)
 
-        async def stopped() -> stacpull.MirrorReport:
-            loop, stop = asyncio.get_running_loop(), asyncio.Event()
-            write_catalogs = store_operations.write_catalogs
+        write_catalogs = store_operations.write_catalogs
 
+        def prepare(stop: Stop) -> None:
             def late(*given: Any, write: Any, is_stopped: Any, **named: Any) -> None:
                 def write_and_stop(path: Path, data: bytes) -> None:
                     write(path, data)
-                    loop.call_soon_threadsafe(stop.set)
+                    stop()
                     assert wait_until(is_stopped)
 
                 write_catalogs(*given, write=write_and_stop, is_stopped=is_stopped, **named)
 
-            with monkeypatch.context() as patch, store_on_thread():
-                patch.setattr(store_operations, "write_catalogs", late)
-                return await stacpull.mirror(
-                    replica.base_url, dest, selection=SELECTION, options=options, stop=stop
-                )
+            patch.setattr(store_operations, "write_catalogs", late)
 
-        report = asyncio.run(stopped())
+        with monkeypatch.context() as patch, store_on_thread():
+            report = stopped_run(replica, dest, options, prepare)
         assert (report.state, report.exit_code, report.assets_done) == ("interrupted", 130, 13)
         assert not (dest / "catalog.json").exists()
         assert len(list(dest.glob("*/collection.json"))) == 1

@@ -14,11 +14,12 @@ import orjson
 import pytest
 from tests.acceptance.static_tree import write_tree
 from tests.acceptance.trees import files_in
+from tests.events import warnings
 from tests.items import collection, feature
 from tests.net.memory import Answer
 from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 
-from stacpull import MirrorReport, Notice, Options, Selection, sync
+from stacpull import MirrorReport, Options, Selection, sync
 from stacpull.events import Event, ItemGone
 from stacpull.ledger import pruning
 from stacpull.sources.item_reader import ItemReader
@@ -51,8 +52,8 @@ def counts(report: MirrorReport) -> tuple[int, int]:
     return report.items_gone, report.items_pruned
 
 
-def warnings(events: list[Event]) -> str:
-    return "\n".join(one.text for one in events if isinstance(one, Notice) and one.level == "warning")
+def warned(events: list[Event]) -> str:
+    return "\n".join(warnings(events))
 
 
 def retried(dest: Path) -> None:
@@ -97,9 +98,9 @@ def test_items_that_only_other_filters_have_found_are_kept_with_a_warning(tmp_pa
     del replica.items["item-0002"]
     events = list[Event]()
     assert counts(mirrored(replica.base_url, tmp_path, events, exclude_assets=("mask",))) == (0, 0)
-    assert "Kept in DEST: 1 item that the source did not list and that an earlier run" in warnings(events)
+    assert "Kept in DEST: 1 item that the source did not list and that an earlier run" in warned(events)
     assert counts(mirrored(replica.base_url, tmp_path, events := [])) == (1, 1)
-    assert warnings(events) == ""
+    assert warned(events) == ""
 
 
 def test_items_that_another_source_has_listed_are_not_gone(tmp_path: Path) -> None:
@@ -123,9 +124,9 @@ def test_items_behind_an_unreadable_link_are_not_pruned(tmp_path: Path, lost: st
     reported = mirrored(str(catalog), dest, events, all_collections=True)
     assert (reported.exit_code, counts(reported)) == (1, (0, 0))
     assert files_in(dest).keys() == before
-    assert "Nothing was pruned: 1 link or item of this walk could not be read" in warnings(events)
-    assert "1 entry of SOURCE cannot be read: " in warnings(events)
-    assert "An item of" not in warnings(events)
+    assert "Nothing was pruned: 1 link or item of this walk could not be read" in warned(events)
+    assert "1 entry of SOURCE cannot be read: " in warned(events)
+    assert "An item of" not in warned(events)
 
 
 def test_a_run_that_was_stopped_says_so_instead_of_pruning(tmp_path, replica):
@@ -136,7 +137,7 @@ def test_a_run_that_was_stopped_says_so_instead_of_pruning(tmp_path, replica):
         stop.set()
 
     sync.mirror(replica.base_url, tmp_path, options=PRUNE, on_event=listen, stop=stop)
-    assert "Nothing was pruned: the run is not complete." in warnings(events)
+    assert "Nothing was pruned: the run is not complete." in warned(events)
 
 
 def test_retry_does_not_prune_and_says_so(tmp_path, replica):
@@ -144,7 +145,7 @@ def test_retry_does_not_prune_and_says_so(tmp_path, replica):
     replica.inject(lambda request: request.path.endswith("item-0002/mask.bin"), Status(404), times=1)
     mirrored(replica.base_url, tmp_path)
     sync.retry(tmp_path, options=PRUNE, on_event=events.append)
-    assert "Nothing was pruned: only `mirror` looks for items that are gone." in warnings(events)
+    assert "Nothing was pruned: only `mirror` looks for items that are gone." in warned(events)
 
 
 # --- whom to believe ----------------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ def test_nothing_is_pruned_if_the_source_denies_items_it_lists(tmp_path, replica
     events: list[Event] = []
     assert counts(mirrored(replica.base_url, tmp_path, events)) == (0, 0)
     assert len(list(tmp_path.glob("evolving/*/data.bin"))) == 3
-    assert "what the walk has found there is not shown either." in warnings(events)
+    assert "what the walk has found there is not shown either." in warned(events)
 
 
 class Labels(WireServer):
@@ -250,7 +251,7 @@ def hides_a_collection(api: Labels) -> None:
 def test_a_host_is_believed_for_a_collection_that_it_shows(tmp_path: Path, change: Change) -> None:
     reported, events = pruned(tmp_path, change)
     assert counts(reported) == (0, 0)
-    assert "is not shown either" in warnings(events)
+    assert "is not shown either" in warned(events)
     assert (tmp_path / "images/T/T.json").exists()
 
 
@@ -317,7 +318,7 @@ def test_a_source_item_of_a_kept_item_is_reported_as_gone_and_kept(tmp_path, cha
     reported, events = pruned(tmp_path, change, "/collections/labels", source_links=True)
     assert (reported.items_gone, reported.items_pruned, reported.exit_code) == (1, 0, len(failed))
     assert [(one.item.item, one.removed) for one in events if isinstance(one, ItemGone)] == [("T", False)]
-    assert "another item links to it" in warnings(events)
+    assert "another item links to it" in warned(events)
     assert [one.item for one in sync.failures(tmp_path)] == failed
     assert sync.verify(tmp_path).damaged == 0
 
@@ -329,7 +330,7 @@ def test_nothing_is_pruned_if_a_source_item_could_not_be_read(tmp_path: Path) ->
 
     reported, events = pruned(tmp_path, refuse, "/collections/labels", source_links=True)
     assert counts(reported) == (0, 0)
-    assert "Nothing was pruned: 1 link or item" in warnings(events)
+    assert "Nothing was pruned: 1 link or item" in warned(events)
 
 
 # --- what is left -------------------------------------------------------------------------------------------

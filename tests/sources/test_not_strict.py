@@ -10,11 +10,12 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.events import warnings
 from tests.items import collection, feature
 from tests.net.memory import Answer
 from tests.net.wire_server import Scripted, WireServer
 
-from stacpull import Event, MirrorReport, Notice, mirror
+from stacpull import MirrorReport, mirror
 from stacpull.net.json_reader import LENIENT_LIMIT, decode
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -62,38 +63,34 @@ def served(place: str, odd: str) -> tuple[str, Mapping[str, bytes]]:
 
 async def mirrored(dest: Path, path: str, documents: Mapping[str, bytes]) -> tuple[MirrorReport, list[str]]:
     """Mirror a server with these documents. Return the report and the warnings."""
-    found: list[str] = []
-
-    def hear(event: Event) -> None:
-        if isinstance(event, Notice) and event.level == "warning":
-            found.append(event.text)
-
+    events: list[object] = []
     answers: dict[str, list[Scripted]] = {"/data": [Answer(body=b"data")]}
     async with WireServer(answers) as server:
         host = server.url("").removeprefix("http://").encode()
         for name, text in documents.items():
             headers = {"Content-Type": "application/json"}
             answers[name] = [Answer(body=text.replace(b"{host}", host), headers=headers)]
-        return await mirror(server.url(path), dest, on_event=hear), found
+        report = await mirror(server.url(path), dest, on_event=events.append)
+    return report, warnings(events)
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("odd", "read"), VALUES)
 async def test_an_item_that_is_not_strict_json_is_mirrored_and_reported(tmp_path, place, odd, read):
     path, documents = served(place, odd)
-    report, warnings = await mirrored(tmp_path / "m", path, documents)
+    report, warned = await mirrored(tmp_path / "m", path, documents)
     assert (report.state, report.items_done) == ("complete", 3)
     assert report.exit_code == 0
     written = orjson.loads((tmp_path / "m/c/b/b.json").read_bytes())
     assert written["properties"]["odd"] == read
-    assert len([text for text in warnings if "strict JSON" in text]) == 1
+    assert len([text for text in warned if "strict JSON" in text]) == 1
 
 
 async def test_one_document_of_a_file_is_named(tmp_path: Path) -> None:
     lines = b"\n".join(json.dumps(item(f"i{number}", odd=float("nan"))).encode() for number in range(80))
-    report, warnings = await mirrored(tmp_path, "/items.ndjson", {"/items.ndjson": lines})
+    report, warned = await mirrored(tmp_path, "/items.ndjson", {"/items.ndjson": lines})
     assert report.items_done == 80
-    (warning,) = [text for text in warnings if "strict JSON" in text]
+    (warning,) = [text for text in warned if "strict JSON" in text]
     assert warning.startswith("line 1 of ")
 
 
