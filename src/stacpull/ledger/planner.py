@@ -114,14 +114,32 @@ _OF_ITEM = 11
 
 
 class _Plan(msgspec.Struct):
-    """An item of the batch, with its row before the batch (None if it is new) and after it."""
+    """An item of the batch, with its row before the batch (None if it had none) and after it."""
 
     item: PlannedItem
     before: _ItemRow | None
     row: _ItemRow
     directory: str  # of its JSON
+    is_new: bool  # True: it was never read before
     is_renewed: bool  # True: its JSON must be written again
     has_changed: bool = False  # True: the source has another version of an asset
+
+    def is_updated(self) -> bool:
+        return self.before is not None and self.item.updated != self.before.updated
+
+
+class _Comparison(NamedTuple):
+    """A known asset and what the source states about it now."""
+
+    is_lost: bool  # its file is missing
+    is_restated: bool  # its size or checksum is another one
+    is_of_other_area: bool  # it was clipped to another area
+    is_updated: bool  # its item has changed since it was planned
+    is_current: bool  # nothing says that it may have changed
+
+    @property
+    def has_changed(self) -> bool:
+        return self.is_restated or self.is_of_other_area
 
 
 class Planner:
@@ -283,8 +301,8 @@ class Planner:
     def _plan_of(self, item: PlannedItem) -> _Plan | None:
         """Return an item with its row; None if this run already planned it, unless a page has a newer one."""
         before, count = self._known.get(item.id), self._result.count
-        again = before is not None and before.run == self._run
-        if before is not None and again and not before.is_unread:
+        is_new = before is None or before.was_never_read
+        if before is not None and before.run == self._run and not before.is_unread:
             if item.parent is None and before.parent is not None:  # so far, only a link led to it
                 count("items_matched", 1)
                 self._db.execute("UPDATE items SET parent = NULL WHERE id = ?", (before.row,))
@@ -293,16 +311,16 @@ class Planner:
                 return None
             if (item.parent, before.parent) != (None, None) or not is_newer(item.updated, before.updated):
                 return None
-        if not again or (before is not None and before.is_unread):
+        else:
             count("items_matched", item.parent is None and not item.of_collection)
             count("assets_excluded", len(item.excluded))
             count("assets_pages", len(item.pages))
-        count("items_new", (before is None or before.was_never_read) and not item.of_collection)
+        count("items_new", is_new and not item.of_collection)
         row = self._row_of(item.id, item.parent, item.href)._replace(is_unread=0)
         # a batch plans each item once: nothing is newer than no time
         self._known[item.id] = row if before is None else row._replace(updated=None)
         directory = row.directory or f"{item.id.collection}/{item.id.item}"
-        return _Plan(item, before, row, directory, before is None or before.was_never_read)
+        return _Plan(item, before, row, directory, is_new, is_renewed=is_new)
 
     def _row_of(self, item: ItemId, parent_id: ItemId | None, href: str | None) -> _ItemRow:
         before = self._known.get(item)
@@ -331,16 +349,16 @@ class Planner:
         item, before, count = plan.item, plan.before, self._result.count
         walk, updated, written = self._run if self._is_walk else None, item.updated, Written.NO
         if before is not None:
-            item_updated, written = item.updated != before.updated, before.written
+            written = before.written
             if before.run == self._run:
                 if not plan.is_renewed:
                     updated = before.updated  # of the document that may be about to be recorded as written
-            elif (item_updated or plan.has_changed) and not (before.was_never_read or item.of_collection):
+            elif (plan.is_updated() or plan.has_changed) and not (plan.is_new or item.of_collection):
                 count("items_changed", 1)
             path = f"{plan.directory}/{item_document_name(item.id)}"
             lost = written == Written.YES and not self._is_there(path)
             count("files_lost", lost)
-            plan.is_renewed |= item_updated or lost or links_more or written == Written.DAMAGED
+            plan.is_renewed |= plan.is_updated() or lost or links_more or written == Written.DAMAGED
             if plan.is_renewed:
                 # the next run that plans an asset that this one leaves out revalidates it, because only this
                 # run sees that the item has changed
@@ -397,31 +415,19 @@ class Planner:
                     self._result.failures.append((item.id, key, failure))
 
     def _plan_known(self, plan: _Plan, asset: Asset, old: KnownAsset, directory: str) -> None:
-        """Decide what becomes of a known asset that this run has not queued yet.
-
-        It stays done or failed, or is requested: conditionally only if its version in DEST may be current.
-        """
-        item, before = plan.item, plan.before
-        if old.state < Phase.DONE and before is not None and before.run == self._run:
+        """Decide what becomes of a known asset: it is kept, requested again, or stays failed."""
+        is_done, is_checked_again = old.state == Phase.DONE, bool(old.unchecked)
+        if old.state < Phase.DONE and plan.before is not None and plan.before.run == self._run:
             # it is being fetched, perhaps from before the change
             self._assets.append(old._replace(unchecked=1)[:_OF_ASSET])
             return
         path = f"{plan.directory}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
-        is_done, clip, agrees = old.state == Phase.DONE, stored_clip(old.clip), old.agrees(asset.checksum)
-        is_lost = is_done and old.name is not None and not self._is_there(path)
-        self._result.count("files_lost", is_lost)
-        plan.is_renewed |= bool(old.unchecked)
-        item_updated = bool(old.unchecked) or (before is not None and item.updated != before.updated)
-        is_of_other_area = clip is not None and clip.area != self._area
-        size = old.size if clip is None else clip.source_size
-        is_restated = agrees is False or asset.size not in (None, size)
-        has_changed = is_restated or is_of_other_area
-        # only a stated checksum can prove that it is current; a collection without `updated` may have changed
-        may_have_changed = item_updated or (item.of_collection and item.updated is None)
-        is_current = agrees or (asset.checksum is None and not may_have_changed)
-        stated, origin = _encoded(asset.checksum), href_hash(asset.href)
-        if is_done and is_current and not (has_changed or is_lost or self._revalidate):
-            if old.unchecked or stated not in (None, old.stated):
+        found = self._compared(plan, asset, old, path)
+        self._result.count("files_lost", found.is_lost)
+        plan.is_renewed |= is_checked_again
+        if is_done and found.is_current and not (found.has_changed or found.is_lost or self._revalidate):
+            stated = _encoded(asset.checksum)
+            if is_checked_again or stated not in (None, old.stated):
                 kept = old._replace(run=self._run, stated=stated or old.stated, unchecked=0)
                 self._assets.append(kept[:_OF_ASSET])
             elif old.run != self._run:
@@ -433,24 +439,52 @@ class Planner:
         else:
             other, directory = self._directory(directory, plan)
             row = row._replace(directory=other)
-        if old.state < Phase.FAILED or item_updated or is_of_other_area or old.is_due:
-            is_replaced = is_done and not is_lost
-            generation = 0 if is_lost else old.generation + is_done
-            previous = old.sha256 or b"" if is_replaced else previous
-            may_be_same = (is_replaced or old.state == Phase.PENDING) and not has_changed
-            etag = old.etag if may_be_same and old.origin == origin else None
-            row = row._replace(state=Phase.PENDING, generation=generation, sha256=None, etag=etag)
-            row = row._replace(origin=origin, stated=stated, unchecked=0)
-            version = None
-            if etag is not None and old.size is not None:
-                held = old._replace(stated=None) if old.state == Phase.PENDING else old
-                is_unverified = asset.checksum is not None and not held.agrees(asset.checksum)
-                version = VersionInDest(etag, old.size, is_unverified)
-            self._fetch(plan, asset, (old.row, generation), directory, name, version)
+        if old.state < Phase.FAILED or found.is_updated or found.is_of_other_area or old.is_due:
+            row, previous, version = self._requested(row, asset, found)
+            self._fetch(plan, asset, (row.row, row.generation), directory, name, version)
             plan.is_renewed |= old.state >= Phase.DONE
-            plan.has_changed |= is_restated if is_lost else is_done and has_changed
+            plan.has_changed |= found.is_restated if found.is_lost else is_done and found.has_changed
         self._assets.append(row[:_OF_ASSET])  # one that stays failed waits for `retry`, with its newest href
         self._open(old.row, asset, previous, is_owned=old.name is not None)
+
+    def _compared(self, plan: _Plan, asset: Asset, old: KnownAsset, path: str) -> _Comparison:
+        clip, agrees, item = stored_clip(old.clip), old.agrees(asset.checksum), plan.item
+        size = old.size if clip is None else clip.source_size
+        is_updated = bool(old.unchecked) or plan.is_updated()
+        # only a stated checksum can prove that it is current; a collection without `updated` may have changed
+        may_have_changed = is_updated or (item.of_collection and item.updated is None)
+        return _Comparison(
+            is_lost=old.state == Phase.DONE and old.name is not None and not self._is_there(path),
+            is_restated=agrees is False or asset.size not in (None, size),
+            is_of_other_area=clip is not None and clip.area != self._area,
+            is_updated=is_updated,
+            is_current=bool(agrees) or (asset.checksum is None and not may_have_changed),
+        )
+
+    def _requested(
+        self, old: KnownAsset, asset: Asset, found: _Comparison
+    ) -> tuple[KnownAsset, bytes | None, VersionInDest | None]:
+        """Return the pending row, the digest of the file that it replaces, and the version to revalidate."""
+        is_done, origin = old.state == Phase.DONE, href_hash(asset.href)
+        is_replaced = is_done and not found.is_lost
+        previous = old.sha256 or b"" if is_replaced else old.previous_digest
+        # the validator is sent only if its version may be current, and only to the URL that gave it
+        may_be_same = (is_replaced or old.state == Phase.PENDING) and not found.has_changed
+        etag = old.etag if may_be_same and old.origin == origin else None
+        row = old._replace(
+            state=Phase.PENDING,
+            generation=0 if found.is_lost else old.generation + is_done,
+            sha256=None,
+            etag=etag,
+            origin=origin,
+            stated=_encoded(asset.checksum),
+            unchecked=0,
+        )
+        if etag is None or old.size is None:
+            return row, previous, None
+        held = old._replace(stated=None) if old.state == Phase.PENDING else old
+        is_unverified = asset.checksum is not None and not held.agrees(asset.checksum)
+        return row, previous, VersionInDest(etag, old.size, is_unverified)
 
     def _open(self, row: int, asset: Asset, previous_digest: bytes | None, *, is_owned: bool) -> None:
         """Add the row of an open asset, without signatures; it owns its name or has yet to claim it."""
