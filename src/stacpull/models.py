@@ -375,22 +375,17 @@ class Arrival(msgspec.Struct, array_like=True):
         return path_in_dest(self.directory, self.name)
 
 
-class AssetFailure(msgspec.Struct, frozen=True, tag=3, array_like=True):
-    """An asset that failed for good in this run, or is not ready yet, after `attempts` attempts."""
+class Outcome(msgspec.Struct, frozen=True, tag=3, array_like=True):
+    """What became of an asset without a part: it failed for good in this run, or is not ready yet.
+
+    Without a failure its file in place is current, as the source has confirmed.
+    """
 
     row: int
     item_row: int
     generation: int
-    failure: Failure
+    failure: Failure | None
     attempts: int = 1
-
-
-class UnchangedAsset(msgspec.Struct, frozen=True, tag=4, array_like=True):
-    """An asset whose file in place is current, as the source has confirmed."""
-
-    row: int
-    item_row: int
-    generation: int
 
 
 class ResumePoint(NamedTuple):

@@ -29,7 +29,7 @@ from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import StoredRun
-from stacpull.models import Arrival, AssetFailure, Clip, Failure, FailureKind, Json, UnchangedAsset
+from stacpull.models import Arrival, Clip, Failure, FailureKind, Json, Outcome
 from stacpull.planning.hrefs import item_of
 from stacpull.planning.item_plan import collection_document_path
 from stacpull.redact import Secrets
@@ -54,8 +54,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
     on_event: Callable[[AssetFailed | Notice | Stage], None]
     run_beside: Callable[[Callable[[], object]], Any] = lambda work: work()
     received: list[Arrival] = []
-    failures: list[AssetFailure] = []
-    unchanged: list[UnchangedAsset] = []
+    outcomes: list[Outcome] = []
     final_items: list[int] = []  # their JSON is written with the next group
     renamed: list[Arrival] = []
     renamed_documents: dict[int, bytes | None] = {}  # the SHA-256 of the JSON, by item
@@ -78,7 +77,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
         self.delivered += len(parts)
 
     def _waiting(self) -> int:
-        return len(self.received) + len(self.failures) + len(self.unchanged)
+        return len(self.received) + len(self.outcomes)
 
     def _is_busy(self) -> bool:
         return bool(self._waiting() or self.renamed or self.renamed_documents or self.final_items)
@@ -106,31 +105,30 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
         """Take one turn."""
         self.deadline = None
         received, self.received = self.received, []
-        failures, self.failures = self.failures, []
-        unchanged, self.unchanged = self.unchanged, []
+        outcomes, self.outcomes = self.outcomes, []
         renamed, self.renamed = self.renamed, []
         renamed_documents, self.renamed_documents = self.renamed_documents, {}
         delivered, self.delivered = self.delivered, 0
         documents = self._write_documents()
         assets: Sequence[Arrival] = ()
         if received or documents:
-            assets, taken = self.reserve(received, list(documents))
-            failures += taken
+            assets, failures = self.reserve(received, list(documents))
+            outcomes += failures
         self._sync([asset.part for asset in assets] + [document.part for document in documents.values()])
-        if renamed or renamed_documents or failures or unchanged:
+        if renamed or renamed_documents or outcomes:
             self.final_items = jobs.record(  # of the next group
                 self.db,
                 done=renamed,
-                failed=failures,
+                outcomes=outcomes,
                 written_items=renamed_documents,
                 now=time.time(),
-                unchanged=unchanged,
                 area=self.area,
             )
             self.refresh_counters()
-        for failed in failures:
-            _, item, key = views.owner(self.db, failed.row)
-            self.on_event(AssetFailed(item, key, failed.failure.kind, failed.failure.message))
+        for one in outcomes:
+            if one.failure is not None:
+                _, item, key = views.owner(self.db, one.row)
+                self.on_event(AssetFailed(item, key, one.failure.kind, one.failure.message))
         if assets or documents:
             self._rename(assets, documents)
         self.published += delivered
@@ -181,9 +179,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
         )
         return is_free or (self.adopting and is_own_document(self.store, path))
 
-    def reserve(
-        self, received: list[Arrival], items: list[int]
-    ) -> tuple[Sequence[Arrival], list[AssetFailure]]:
+    def reserve(self, received: list[Arrival], items: list[int]) -> tuple[Sequence[Arrival], list[Outcome]]:
         staged = self.store.staged
         if self.adopting:
             # The part may be a hard link of a file of the user. By its identity, a later start would consider
@@ -226,7 +222,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
                     self.store.staged.drop_part(asset.part)
             else:
                 self.store.staged.drop_part(asset.part)
-                self.failures.append(AssetFailure(asset.row, asset.item_row, asset.generation, failure))
+                self.outcomes.append(Outcome(asset.row, asset.item_row, asset.generation, failure))
         for (row, one), failure in zip(documents.items(), results[len(assets) :], strict=True):
             if failure is None:
                 self.renamed_documents[row] = one.digest

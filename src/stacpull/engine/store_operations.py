@@ -51,7 +51,7 @@ class StoreOperations:
     def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
         """Reserve the names of assets that a worker uploads; return what it may upload."""
         reserved, failures = self._publisher.reserve(arrivals, [])
-        self._publisher.failures += failures
+        self._publisher.outcomes += failures
         for one in reserved:
             one.may_replace = may_replace(self.store, one)
         return list(reserved)

@@ -33,7 +33,7 @@ from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, pruning, runs
 from stacpull.ledger.database import bind_plainly, ledger_path, translated
 from stacpull.ledger.planner import Planner
-from stacpull.models import Arrival, AssetFailure, Checksum, UnchangedAsset
+from stacpull.models import Arrival, Checksum, Outcome
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import import_early, tune_memory
 from stacpull.store.local_store import open_store
@@ -42,7 +42,7 @@ from stacpull.system import add_variables
 
 _NOTHING = msgspec.Raw(encoded(None))
 
-_Queued = Arrivals | AssetFailure | UnchangedAsset | Call | list[object] | Exception | None
+_Queued = Arrivals | Outcome | Call | list[object] | Exception | None
 """An empty list means that a group is due. None is the end, or an error in what was received."""
 _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""
@@ -172,10 +172,8 @@ class StoreServer:
                 try:
                     with translated(self._ledger):
                         match message:
-                            case AssetFailure():
-                                publisher.failures.append(message)
-                            case UnchangedAsset():
-                                publisher.unchanged.append(message)
+                            case Outcome():
+                                publisher.outcomes.append(message)
                             case Arrivals(arrivals):
                                 self._write(arrivals)
                                 publisher.add_received(arrivals)

@@ -34,15 +34,14 @@ from stacpull.ledger.schema import (
 from stacpull.models import (
     PASSING,
     Arrival,
-    AssetFailure,
     Checksum,
     Clip,
     Failure,
     FailureKind,
     ItemId,
     Job,
+    Outcome,
     SourceLink,
-    UnchangedAsset,
     VersionInDest,
     path_in_dest,
 )
@@ -279,14 +278,14 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
 
 def reserve(
     db: sqlite3.Connection, arrivals: list[Arrival], items: Sequence[int] = (), clips: Mapping[int, Clip] = {}
-) -> tuple[list[Arrival], list[AssetFailure]]:
+) -> tuple[list[Arrival], list[Outcome]]:
     """Reserve names; return what may be renamed, perhaps to other names, and failures for taken names.
 
     `items` reserves their JSON. `arrivals` itself is returned if all keep their names. An older generation is
     in neither list.
     """
     with transaction(db):
-        reserved, failures = _reserve(db, arrivals, clips)
+        reserved, failures = _reserved(db, arrivals, clips)
         identities = [(arrival.identity, arrival.row) for arrival in reserved]
         db.executemany("UPDATE open_assets SET identity = ? WHERE asset = ?", identities)
         db.executemany(
@@ -297,9 +296,9 @@ def reserve(
     return reserved, failures
 
 
-def _reserve(
+def _reserved(
     db: sqlite3.Connection, arrivals: list[Arrival], clips: Mapping[int, Clip]
-) -> tuple[list[Arrival], list[AssetFailure]]:
+) -> tuple[list[Arrival], list[Outcome]]:
     received_are = "size = ?, sha256 = ?, etag = ?, unproven = ?, clip = ?"
     set_reserved = f"UPDATE assets SET state = {Phase.RESERVED}, {received_are}"
     values = [
@@ -320,14 +319,14 @@ def _reserve(
     late = [one for one in arrivals if found.get(one.row) == [one.generation, None]]
     db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(one.name, one.row) for one in late])
     claimed = claim(db, [(one.row, one.directory, one.name) for one in late])
-    reserved, failures = list[Arrival](), list[AssetFailure]()
+    reserved, failures = list[Arrival](), list[Outcome]()
     for arrival, received in zip(arrivals, values, strict=True):
         generation, path = found.get(arrival.row, (None, None))
         if generation != arrival.generation:
             continue
         directory, name = arrival.directory, claimed.get(arrival.row, arrival.name)
         if isinstance(name, Failure):
-            failures.append(AssetFailure(arrival.row, arrival.item_row, arrival.generation, name))
+            failures.append(Outcome(arrival.row, arrival.item_row, arrival.generation, name))
             continue
         if path is not None:  # that of an earlier response
             directory, _, name = path.rpartition("/")
@@ -360,10 +359,9 @@ def release_document(db: sqlite3.Connection, item: int) -> None:
 def record(
     db: sqlite3.Connection,
     done: Sequence[Arrival],
-    failed: Sequence[AssetFailure],
+    outcomes: Sequence[Outcome],
     written_items: Mapping[int, bytes | None],
     now: float,
-    unchanged: Sequence[UnchangedAsset] = (),
     area: int | None = None,
 ) -> list[int]:
     """Record durable outcomes in one transaction; return the items that are final, to write their JSON.
@@ -385,23 +383,22 @@ def record(
                 its_assets = f"SELECT item, key FROM assets WHERE id {AMONG}"
                 db.execute(f"DELETE FROM failures WHERE (item, key) IN ({its_assets})", rows)
             db.execute(f"DELETE FROM open_assets WHERE asset {AMONG}", rows)
-        for asset in unchanged:  # except those that were planned again in the meantime
-            confirmed = db.execute(_CONFIRMED, (asset.row, asset.row, asset.generation)).fetchone()
-            if confirmed is not None:
-                run, key = confirmed
-                compared[run]["assets_revalidated"] += 1
-                db.execute("DELETE FROM open_assets WHERE asset = ?", (asset.row,))
-                db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (asset.item_row, key))
-        for one in failed:
+        for one in outcomes:  # except those that were planned again in the meantime
+            if one.failure is None:
+                confirmed = db.execute(_CONFIRMED, (one.row, one.row, one.generation)).fetchone()
+                if confirmed is not None:
+                    run, key = confirmed
+                    compared[run]["assets_revalidated"] += 1
+                    db.execute("DELETE FROM open_assets WHERE asset = ?", (one.row,))
+                    db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (one.item_row, key))
+                continue
             failing = (failed_state(one.failure), one.row, one.generation)
             if (asset := db.execute(_FAILED, failing).fetchone()) is not None:
                 put_failure(db, FailedRow(one.item_row, asset[0]), one.failure, one.attempts, now)
                 if one.failure.kind is FailureKind.OUTSIDE:
                     clip = encoded_clip((area, 0, None))
                     db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, one.row))
-        final = update_item_states(
-            db, {outcome.item_row for some in (done, failed, unchanged) for outcome in some}
-        )
+        final = update_item_states(db, {*(one.item_row for one in done), *(one.item_row for one in outcomes)})
         set_written = f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND remaining = 0"
         db.executemany(set_written, [(sha256, item) for item, sha256 in written_items.items()])
         db.executemany(
