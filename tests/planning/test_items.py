@@ -25,12 +25,11 @@ from stacpull.selection import Selection
 PAGE = "https://h/v1/collections/c/items?limit=10"
 
 
-def plan(item, *, layout=DEFAULT_LAYOUT, item_href=None, page=PAGE, parent=None, **selection):
+def plan(item, *, layout=DEFAULT_LAYOUT, url=PAGE, parent=None, **selection):
     return plan_item(
         item,
         id_of(item, "c"),
-        item_href=item_href,
-        page_url=page,
+        url,
         layout=Layout.parse(layout),
         selection=Selection(**selection),
         asset_filter=AssetFilter(Selection(**selection)),
@@ -81,25 +80,25 @@ def test_the_collection_of_an_item_is_stated_or_hinted(collection, expected):
 
 
 @pytest.mark.parametrize(
-    ("links", "item_href", "page", "href", "asset"),
+    ("links", "url", "is_linked", "href", "asset"),
     [
         (
             [{"rel": "self", "href": "https://s/c/i"}],
             "https://r/c/i",
-            PAGE,
+            True,
             "https://s/c/i",
             "https://s/c/a.tif",
         ),
-        ([{"rel": "self", "href": "./i.json"}], "https://r/c/i", PAGE, "https://r/c/i", "https://r/c/a.tif"),
-        (None, "s3://b/c/i.json", PAGE, "s3://b/c/i.json", "s3://b/c/a.tif"),
-        (None, None, PAGE, "https://h/v1/collections/c/items/i", "https://h/v1/collections/c/a.tif"),
-        ("odd", None, "https://h/page.json", None, "https://h/a.tif"),
-        (None, None, None, None, None),
+        ([{"rel": "self", "href": "./i.json"}], "https://r/c/i", True, "https://r/c/i", "https://r/c/a.tif"),
+        (None, "s3://b/c/i.json", True, "s3://b/c/i.json", "s3://b/c/a.tif"),
+        (None, PAGE, False, "https://h/v1/collections/c/items/i", "https://h/v1/collections/c/a.tif"),
+        ("odd", "https://h/page.json", False, None, "https://h/a.tif"),
+        (None, None, False, None, None),
     ],
 )
-def test_the_items_own_url(links, item_href, page, href, asset):
+def test_the_items_own_url(links, url, is_linked, href, asset):
     item = {"id": "i", "links": links, "assets": {"a": {"href": "a.tif"}}}
-    planned = plan(item, item_href=item_href, page=page)
+    planned = plan(item, url=url, parent=ItemId("c", "label") if is_linked else None)
     assert planned.href == href
     assert [found.href for found in planned.assets] == ([] if asset is None else [asset])
     assert [key for key, _ in planned.problems] == (["a"] if asset is None else [])
@@ -191,7 +190,7 @@ def test_every_recorded_item_is_planned(shared_data: Path):
         document = json.loads(path.read_bytes().decode("utf-8-sig"))
         features = document.get("features", [document]) if isinstance(document, dict) else []
         for item in (item for item in features if item.get("type") == "Feature"):
-            planned = plan(item, page=f"https://h/{path.name}")
+            planned = plan(item, url=f"https://h/{path.name}")
             paths = [f"{asset.directory}/{asset.name}" for asset in planned.assets]
             assert len(set(paths)) == len(paths)
             assert {failure.kind for _, failure in planned.problems} <= {FailureKind.SCHEME}
@@ -295,8 +294,7 @@ def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:
     return plan_item(
         found[0],
         id_of(found[0], "c"),
-        item_href=None,
-        page_url="https://api.test/v1/search",
+        "https://api.test/v1/search",
         layout=Layout.parse(DEFAULT_LAYOUT),
         asset_filter=AssetFilter(Selection()),
         selection=Selection(prefer=prefer),

@@ -30,8 +30,7 @@ def plan(
     return plan_item(
         item,
         ItemId("c", "i"),
-        item_href=None,
-        page_url=None,
+        None,
         layout=Layout.parse(layout),
         selection=Selection(),
         asset_filter=AssetFilter(Selection()),

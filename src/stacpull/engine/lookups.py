@@ -33,7 +33,7 @@ from stacpull.threads import for_each
 from stacpull.urls import is_in_object_store, is_local
 
 FoundItem = tuple[ItemId, Json, str]
-"""An item of a page: its ID, its document, and the URL of the page."""
+"""An item that was read: its ID, its document, and the URL of its page, or of itself if a link led to it."""
 
 
 # --- checks of a selection ---------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_checks import Reference, rank_of
 from stacpull.filters.item_filter import compile_items
 from stacpull.json_values import object_or_empty
-from stacpull.ledger.runs import Run
+from stacpull.ledger.runs import Run, RunKind
 from stacpull.models import (
     OF_COLLECTION,
     Failure,
@@ -36,7 +36,6 @@ from stacpull.models import (
     ItemFailure,
     ItemId,
     Job,
-    Json,
     Page,
     PageRequest,
     PlanBatch,
@@ -451,7 +450,7 @@ class Walk:
             newest = fresh.pop(item_id, None)  # a page may list an item twice
             if newest is None:
                 continue
-            planned = self.plan(newest[1], item_id, page_url=newest[2])
+            planned = self.plan(newest)
             left -= item_id not in planned_before
             batch.items.append(planned)
             if relations := {*self._selection.follow, *(["source"] if self._selection.source_links else [])}:
@@ -469,22 +468,19 @@ class Walk:
 
     async def plan_sources(self, links: Sequence[SourceLink], batch: PlanBatch) -> None:
         documents = await self.reader.read_many([link.href for link in links])
-        read: list[tuple[SourceLink, ItemId, Json]] = []
+        read: list[tuple[FoundItem, ItemId]] = []
         for link, document in zip(links, documents, strict=True):
             name = link.id or ItemId(link.parent.collection, link.href)  # until its own ID is known
             if not isinstance(document, Failure):
-                read.append((link, id_of(document, name.collection), document))
+                read.append(((id_of(document, name.collection), document, link.href), link.parent))
                 continue
             message = f"The source item {name.item} could not be read: {document.message}"
             if link.id is None:  # its URL is its name
                 name = ItemId(name.collection, self._secrets.cut(link.href))
             failure = replace(document, message=message)
             batch.failed_items.append(ItemFailure(name, link.href, link.parent, failure))
-        await self._lookups.prepare([(item_id, document, link.href) for link, item_id, document in read])
-        batch.items += [
-            self.plan(document, item_id, item_href=link.href, parent=link.parent)
-            for link, item_id, document in read
-        ]
+        await self._lookups.prepare([found for found, _ in read])
+        batch.items += [self.plan(found, parent) for found, parent in read]
 
     async def _add_collections(self, batch: PlanBatch) -> None:
         met = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in batch.items)
@@ -505,21 +501,13 @@ class Walk:
             if planned.assets or planned.problems:
                 batch.items.append(planned)
 
-    def plan(
-        self,
-        item: Json,
-        item_id: ItemId,
-        *,
-        item_href: str | None = None,
-        page_url: str | None = None,
-        parent: ItemId | None = None,
-    ) -> PlannedItem:
+    def plan(self, found: FoundItem, parent: ItemId | None = None) -> PlannedItem:
+        item_id, item, url = found
         item_assets, listings = self._lookups.of(item_id)
         planned = plan_item(
             item,
             item_id,
-            item_href=item_href,
-            page_url=page_url,
+            url,
             layout=self._layout,
             selection=self._selection,
             asset_filter=self._assets,
@@ -537,32 +525,36 @@ class Walk:
 
 async def produce(walk: Walk, record: LedgerRecord, run: Run) -> None:
     """Queue the jobs of a run: pending ones first, then those of its walk, or of what it reads again."""
-    call, is_walk, after = record.store.call, run.spec.kind == "mirror", 0
+    is_walk, after = run.spec.kind == "mirror", 0
     if not is_walk:
         await _restore_hrefs(walk, record)
-    elif run.cut_short is not None:
-        walk.summary.cut_short = run.cut_short
-        walk.warn(run.cut_short)
-    if is_walk and run.walk_ended and (unseen := run.counters["items_unseen"]):
-        walk.note_unseen(run.counters["items_seen"] + unseen, unseen)
-    while batch := await call("pending_jobs", run.id, after, _STREAMED, returns=list[Job]):
+    while batch := await record.store.call("pending_jobs", run.id, after, _STREAMED, returns=list[Job]):
         await record.queue.put(batch)
         after = batch[-1].row
-    if is_walk:
-        if not run.walk_ended:
-            await walk.run(Position.from_json(run.position))
+    if not is_walk:
+        await _read_again(walk, record, run.spec.kind)
         return
-    failed = await call("failed_items", returns=list[SourceLink]) if run.spec.kind == "retry" else []
+    if run.cut_short is not None:
+        walk.summary.cut_short = run.cut_short
+        walk.warn(run.cut_short)
+    if not run.walk_ended:
+        await walk.run(Position.from_json(run.position))
+    elif unseen := run.counters["items_unseen"]:
+        walk.note_unseen(run.counters["items_seen"] + unseen, unseen)
+
+
+async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
+    """Read source items that could not be read (`retry`), or items whose JSON is damaged (`repair`)."""
+    call, after = record.store.call, 0
+    failed = await call("failed_items", returns=list[SourceLink]) if kind == "retry" else []
     for start in range(0, len(failed), ITEMS_AT_ONCE):
         planned = PlanBatch()
         await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], planned)
         await record.add_batch(planned)
-    after = 0
+    damaged = list[tuple[int, ItemId, str | None]]
     # an item that cannot be read stays marked in the ledger: the next walk may find it
-    while run.spec.kind == "repair" and (
-        items := await call(
-            "damaged_documents", after, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
-        )
+    while kind == "repair" and (
+        items := await call("damaged_documents", after, ITEMS_AT_ONCE, returns=damaged)
     ):
         hrefs = [href for _, _, href in items if href is not None]
         documents = dict(zip(hrefs, await walk.reader.read_many(hrefs), strict=True))
@@ -593,7 +585,7 @@ async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
                     (item_id, asset.key, asset.href)
                     for item in page.items
                     for item_id in [id_of(item, start.collection)]
-                    for asset in walk.plan(item, item_id, page_url=page.request.url).assets
+                    for asset in walk.plan((item_id, item, page.request.url)).assets
                     if cut(asset.href) == asset.href and not is_signed(asset.href)
                 ]
                 lost -= await call("restore_hrefs", record.run, found, returns=int)

@@ -59,9 +59,8 @@ class KeepsAssets(Protocol):
 def plan_item(
     item: Json,
     item_id: ItemId,
+    url: str | None,
     *,
-    item_href: str | None,
-    page_url: str | None,
     layout: Layout,
     selection: Selection,
     asset_filter: KeepsAssets,
@@ -71,18 +70,18 @@ def plan_item(
 ) -> PlannedItem:
     """Return an item with its planned assets.
 
-    `item_href` is the URL of an item that was read alone, `page_url` that of its page, `parent` the label
-    item that links to it. `item_assets` describe assets to the filter, as the collection does (STAC 1.1).
-    `listings` are the objects of prefixes, by key.
+    `url` is that of its page; with `parent`, the label item that links to it, it is its own. `item_assets`
+    describe assets to the filter, as the collection does (STAC 1.1). `listings` are the objects of prefixes,
+    by key.
     """
-    href = self_href(item, local=is_local(item_href or page_url)) or item_href
+    href = self_href(item, local=is_local(url)) or (None if parent is None else url)
     own_layout = layout.for_item(item_id, item, parent)
-    plan = _ItemPlan(own_layout, asset_filter.keeps, href or page_url, selection, item_assets, listings)
+    plan = _ItemPlan(own_layout, asset_filter.keeps, href or url, selection, item_assets, listings)
     plan.add(item)
     return PlannedItem(
         item_id,
         with_objects(item, listings, plan.keys) if plan.prefixes else item,
-        href or own_href(item_id, page_url),
+        href or own_href(item_id, url),
         tuple(plan.assets),
         parent,
         updated_in(item.get("properties")),
