@@ -23,7 +23,7 @@ from stacpull.engine.messages import Arrivals, Confirmed, Ended, ErrorReport, Ha
 from stacpull.engine.store_client import Channel
 from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
-from stacpull.models import Arrival, Failure, Job, Outcome
+from stacpull.models import Arrival, AssetOutcome, Failure, Job
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.relay import worker_process
 from stacpull_dask.worker_messages import WorkerSettings
@@ -264,9 +264,9 @@ class DaskWorkers:
                         outcomes.send([arrival], outcomes.free_slots)
                     else:
                         outcomes.fail(job, failed, 1)
-            case Outcome(row, _, _, None):
+            case AssetOutcome(row, _, _, None):
                 outcomes.send_unchanged(worker.open_jobs.pop(row))
-            case Outcome(row, _, _, Failure() as failure, attempts):
+            case AssetOutcome(row, _, _, Failure() as failure, attempts):
                 self._pool.fail(worker.open_jobs.pop(row), failure, attempts)
             case messages.Spent(requests, retries, bytes_fetched):
                 counters = self._run.network.counters
@@ -283,7 +283,7 @@ class DaskWorkers:
                 error = error_of(report, "worker process")
                 self._run.network.secrets.scrub_error(error)
                 worker.fail(error)
-        if isinstance(message, Arrivals | messages.Uploaded | Outcome):
+        if isinstance(message, Arrivals | messages.Uploaded | AssetOutcome):
             self._lost_in_vain = 0
         self._news.set()
 

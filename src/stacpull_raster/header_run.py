@@ -22,7 +22,7 @@ import msgspec
 from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.engine.network import Network
-from stacpull.engine.pool import JobQueue, OutcomeSink, Pool, TransferTools
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.run_control import nothing_to_fetch, walk_and_transfer
 from stacpull.engine.walk import Walk, WalkSummary, WalkTask
 from stacpull.errors import DestinationError, cause
@@ -313,11 +313,17 @@ class HeadersRun:
         task = WalkTask(self._source, network, selection, options, self._emit)
         walk = Walk(task, plans, assets=plans)
         self._summary = walk.summary
-        fetcher, policy = _HeaderFetcher(network.client), network.policy
-        note_retry = network.counters.note_retry
-        tools = TransferTools(fetcher, walk.reader, policy, network.clock, note_retry, selection.prefer)
         pool = Pool(
-            queue, self._book, tools, most_failures=self._options.max_failures, stop_run=self._stop.set
+            queue,
+            self._book,
+            _HeaderFetcher(network.client),
+            walk.reader,
+            network.policy,
+            network.clock,
+            network.counters.note_retry,
+            selection.prefer,
+            most_failures=self._options.max_failures,
+            stop_run=self._stop.set,
         )
         await walk_and_transfer(walk.run, pool, self._tick, stop=self._stop, broken=self._broken)
         pool.check_failures()
@@ -370,15 +376,8 @@ class HeadersRun:
         if is_complete:
             self._results.put((), position={"ended": True, **msgspec.structs.asdict(tally)})
             if not report.items_matched:
-                text = nothing_to_fetch(
-                    self._selection,
-                    self._summary,
-                    seen=tally.items_seen,
-                    matched=0,
-                    planned=0,
-                    excluded=0,
-                    pages=0,
-                )
+                counts = {"items_seen": tally.items_seen}
+                text = nothing_to_fetch(self._selection, self._summary, counts)
             else:
                 text = (
                     f"{report.items_matched:,} items matched, but there is no header to read: of their "

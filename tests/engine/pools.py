@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 from tests.virtual_clock import VirtualClock
 
-from stacpull.engine.pool import JobQueue, OutcomeSink, Pool, TransferTools
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.retry import RetryPolicy
 from stacpull.sources.item_reader import ItemReader
@@ -48,8 +48,8 @@ def bare_pool(
     queue = JobQueue[Job](size)
     outcomes = Outcomes(workers)
     reader = ItemReader(lambda _href: _never(), clock)
-    tools = TransferTools(Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None)
-    return Pool(queue, outcomes, tools, **limits), queue, outcomes
+    pool = Pool(queue, outcomes, Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None, **limits)
+    return pool, queue, outcomes
 
 
 async def _never() -> Any:

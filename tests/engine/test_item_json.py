@@ -13,7 +13,7 @@ from tests.ledger.plans import BROKEN
 
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.runs import RunKind
-from stacpull.models import Outcome
+from stacpull.models import AssetOutcome
 
 
 def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_json_that_was_changed_and_must_be_updated_is_damaged(tmp_path: Path, ki
     bench = Bench(tmp_path)
     done, failed = bench.plan(planned("i", "ab")).jobs
     bench.publisher.received.extend([bench.arrive(done, b"x")])
-    bench.publisher.outcomes.append(Outcome(failed.row, failed.item_row, failed.generation, BROKEN))
+    bench.publisher.outcomes.append(AssetOutcome(failed.row, failed.item_row, failed.generation, BROKEN))
     bench.publisher.publish_all()
     path = tmp_path / "c/i/i.json"
     path.write_bytes(path.read_bytes().replace(b'"id":"i"', b'"id":"j"'))

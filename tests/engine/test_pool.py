@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tests.engine.pools import BODY, Outcomes, _never, bare_pool, job
 from tests.virtual_clock import VirtualClock
 
-from stacpull.engine.pool import JobQueue, Pool, TransferTools
+from stacpull.engine.pool import JobQueue, Pool
 from stacpull.errors import StacpullError
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
 from stacpull.net.retry import RetryPolicy
@@ -98,7 +98,10 @@ def run(
 
     async def work() -> None:
         await clock.sleep(1.0)  # the items were read before
-        tools = TransferTools(
+        queue = JobQueue[Job](2 * workers)
+        pool = Pool(
+            queue,
+            course.outcomes,
             course.origin,
             ItemReader(course.origin.item, clock),
             RetryPolicy(retries),
@@ -106,8 +109,6 @@ def run(
             course.retried.append,
             prefer,
         )
-        queue = JobQueue[Job](2 * workers)
-        pool = Pool(queue, course.outcomes, tools)
         async with asyncio.timeout(1e6), asyncio.TaskGroup() as group:
             group.create_task(pool.run())
             await queue.put(jobs)

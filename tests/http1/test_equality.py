@@ -31,7 +31,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.engine.fast_path import FastPath
 from stacpull.engine.fetching import SharedDownloads
-from stacpull.engine.pool import JobQueue, OutcomeSink, Pool, TransferTools
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.models import Arrival, Checksum, Failure, Job
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
@@ -134,10 +134,10 @@ async def outcome_of(
     no_store = cast("Any", SimpleNamespace(staged=SimpleNamespace(part_identity=lambda _: None)))
     shared = SharedDownloads(Fetcher(client, await opened_parts(directory), clock=clock), no_store)
     retried: list[Failure] = []
-    tools = TransferTools(shared, cast("Any", None), RetryPolicy(1, base=0.0), clock, retried.append)
     sink, queue = Sink(workers), JobQueue[Job]()
     path = CountingPath(client, http, shared) if is_fast else None
-    pool = Pool(queue, sink, tools, most_deferred=0, fast=path)
+    items, policy = cast("Any", None), RetryPolicy(1, base=0.0)
+    pool = Pool(queue, sink, shared, items, policy, clock, retried.append, most_deferred=0, fast=path)
     await queue.put(jobs)
     pool.no_more()
     try:

@@ -21,7 +21,7 @@ from stacpull.ledger import jobs, pruning, runs, views
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.planner import PlannedItem, Planner
 from stacpull.ledger.schema import ASSET_DIRECTORY, ASSET_PATH
-from stacpull.models import Arrival, Asset, Outcome, PlanBatch
+from stacpull.models import Arrival, Asset, AssetOutcome, PlanBatch
 from stacpull.planning.names import fold, path_hash
 from stacpull.selection import Selection
 
@@ -224,7 +224,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """The source reports some assets as unchanged, but only those with a conditional request."""
         rows = self._rows(PENDING, RESERVED, DONE, FAILED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
-        message = [Outcome(row[0], row[1], row[2] - older, None) for row in chosen]
+        message = [AssetOutcome(row[0], row[1], row[2] - older, None) for row in chosen]
         jobs.record(self.db, [], message, {}, NOW)
         for row in chosen:
             which = (row[5], row[6])
@@ -252,11 +252,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def fail(self, data: st.DataObject, failure: Any) -> None:
         rows = self._rows(PENDING, RESERVED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
-        failures = [Outcome(row[0], row[1], row[2], failure) for row in chosen]
+        failures = [AssetOutcome(row[0], row[1], row[2], failure) for row in chosen]
         self._record([], failures, {row[0]: (row[5], row[6]) for row in chosen})
 
     def _record(
-        self, done: list[Arrival], failures: list[Outcome], names: dict[int, tuple[str, str]]
+        self, done: list[Arrival], failures: list[AssetOutcome], names: dict[int, tuple[str, str]]
     ) -> None:
         jobs.record(self.db, done, failures, {}, NOW)
         for one in done:

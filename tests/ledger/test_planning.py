@@ -25,7 +25,7 @@ from tests.ledger.plans import (
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.schema import Written
-from stacpull.models import Asset, Checksum, Failure, FailureKind, Job, Outcome, PlanBatch, WalkUpdate
+from stacpull.models import Asset, AssetOutcome, Checksum, Failure, FailureKind, Job, PlanBatch, WalkUpdate
 
 MD5 = Checksum("md5", b"1" * 16)
 CLASH = ("bad", Failure(FailureKind.NAME, "Two assets would meet."))
@@ -176,7 +176,7 @@ def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_p
     nameless = item("i", [asset("", name="a.tif")], href="https://api.example/i")
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], nameless).jobs[0]
-        jobs.record(db, [], [Outcome(job.row, job.item_row, job.generation, GONE, 1)], {}, NOW)
+        jobs.record(db, [], [AssetOutcome(job.row, job.item_row, job.generation, GONE, 1)], {}, NOW)
         _, planner = again(db)
         for _ in range(2):
             assert "items_failed" not in commit(planner, nameless).counted

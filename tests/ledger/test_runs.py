@@ -14,7 +14,7 @@ from tests.ledger.plans import BROKEN, NOW, SPEC, arrival, asset, commit, id_of,
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path
 from stacpull.ledger.runs import EndState, RunSpec
-from stacpull.models import AssetFailure, Job, PlanBatch, WalkUpdate
+from stacpull.models import AssetOutcome, Job, PlanBatch, WalkUpdate
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
@@ -156,7 +156,7 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(written, how:
     if how == "released":
         jobs.release(db, [job.row])
     else:
-        jobs.record(db, [], [AssetFailure(job.row, 1, job.generation, BROKEN)], {}, NOW)
+        jobs.record(db, [], [AssetOutcome(job.row, 1, job.generation, BROKEN)], {}, NOW)
         jobs.requeue_damaged(db, run, {job.row: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     assert job.sha256 == bytes(32)

@@ -12,7 +12,7 @@ from tests.ledger.plans import GONE, NOW, SPEC, arrival, asset, commit, item, le
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import RunSpec
-from stacpull.models import Failure, FailureKind, Outcome, PlanBatch, Unread, WalkUpdate
+from stacpull.models import AssetOutcome, Failure, FailureKind, PlanBatch, Unread, WalkUpdate
 from stacpull.selection import Selection
 
 
@@ -69,7 +69,7 @@ def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) ->
         run, planner = started(db)
         (job,) = commit(planner, item("i", [asset("a")])).jobs
         for attempts in (2, 3):
-            failed = Outcome(job.row, job.item_row, job.generation, GONE, attempts)
+            failed = AssetOutcome(job.row, job.item_row, job.generation, GONE, attempts)
             jobs.record(db, [], [failed], {}, NOW)
             runs.end(db, run.id, "complete", None, NOW)
             run, _ = started(db, replace(SPEC, kind="retry"))

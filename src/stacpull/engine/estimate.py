@@ -132,15 +132,14 @@ class _Estimate:
         seconds = None
         if made and walk_seconds:
             seconds = round(requests * (walk_seconds / made) / max(1, min(at_once, 16)), 1)
-        if warning := nothing_to_fetch(
-            self._task.selection,
-            walk.summary,
-            seen=self.items_seen,
-            matched=self.items_matched,
-            planned=assets + self._refused,
-            excluded=excluded.total(),
-            pages=pages.total(),
-        ):
+        counts = {
+            "items_seen": self.items_seen,
+            "items_matched": self.items_matched,
+            "assets_pending": assets + self._refused,
+            "assets_excluded": excluded.total(),
+            "assets_pages": pages.total(),
+        }
+        if warning := nothing_to_fetch(self._task.selection, walk.summary, counts):
             self._network.warn(warning)
         if self._unsigned:
             lacking = "URLs that lack their signature or key, and may be refused"

@@ -13,7 +13,7 @@ import msgspec
 from stacpull.config.options import Options
 from stacpull.engine.fast_path import FastPath
 from stacpull.engine.network import Network
-from stacpull.engine.pool import JobQueue, OutcomeSink, Pool, TransferTools
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.entry_points import require
 from stacpull.errors import destination_errors
 from stacpull.http1.web_transport import WebTransport
@@ -100,8 +100,20 @@ def open_pool(
     is_plain = not (limits.byte_rate or limits.request_rate or network.client.log)
     if whole is shared and isinstance(web, WebTransport) and is_plain:
         fast = FastPath(network.client, web, shared)
-    tools = TransferTools(whole, items, network.policy, network.clock, network.counters.note_retry, prefer)
-    return Pool(queue, sink, tools, most_deferred, options.max_failures, stop_run, fast=fast)
+    return Pool(
+        queue,
+        sink,
+        whole,
+        items,
+        network.policy,
+        network.clock,
+        network.counters.note_retry,
+        prefer,
+        most_deferred,
+        options.max_failures,
+        stop_run,
+        fast,
+    )
 
 
 class Download(msgspec.Struct, eq=False):

@@ -15,6 +15,7 @@ from stacpull.engine.fetching import clipping
 from stacpull.engine.network import Network
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.filters.asset_filter import AssetFilter
+from stacpull.filters.item_checks import Reference
 from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import check_labels, class_list
 from stacpull.hosts import scheme_of
@@ -64,6 +65,17 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
         except (SourceError, TransferError):
             return  # its properties are unknown
     layout.check_properties(documents)
+
+
+async def first_page_warnings(
+    selection: Selection, items: Sequence[Json], source: Source, collection: str
+) -> list[str]:
+    warnings = await label_warnings(selection, items, source, collection)
+    if (name := (selection.sortby or "").removeprefix("-")) and items:
+        value = Reference(name).value
+        if all(value(item, object_or_empty(item.get("properties"))) is None for item in items):
+            warnings.append(f"--sortby {name}: no item of the first page has this property.")
+    return warnings
 
 
 async def label_warnings(

@@ -15,7 +15,7 @@ import msgspec
 from stacpull import errors
 from stacpull.errors import StacpullError, WorkerError
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.models import Arrival, BucketLocation, Outcome
+from stacpull.models import Arrival, AssetOutcome, BucketLocation
 
 LENGTH = struct.Struct("<I")
 RevealedSecrets = tuple[list[str], list[str]]
@@ -82,7 +82,7 @@ class Ended(msgspec.Struct, tag=15, array_like=True):
     error: ErrorReport | None
 
 
-ToStore = Open | Call | Arrivals | Outcome | StopEarly
+ToStore = Open | Call | Arrivals | AssetOutcome | StopEarly
 ToNetwork = OperationResult | Confirmed | Happened | Ended
 decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
 decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode

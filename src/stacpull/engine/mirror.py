@@ -388,24 +388,15 @@ class MirrorRun:
         return {name: value - before.get(name, 0) for name, value in self._saved.items()}
 
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
-        progress, counters, spec = self._progress(), self.store.counters, self.spec
+        progress, spec = self._progress(), self.spec
         self.emit(progress)
         is_done = progress.walk_ended and progress.assets_pending == 0 and not self._cut_short
         state: EndState = "complete" if is_done and error is None else "interrupted"
         if error is not None and not isinstance(error, asyncio.CancelledError):
             state = "failed"
-        if state == "complete" and spec.kind == "mirror":
-            warning = nothing_to_fetch(
-                spec.selection,
-                self._walk.summary,
-                seen=progress.items_seen,
-                matched=progress.items_matched,
-                planned=progress.assets_planned,
-                excluded=counters.get("assets_excluded", 0),
-                pages=counters.get("assets_pages", 0),
-            )
-            if warning is not None:
-                self.network.warn(warning)
+        warning = nothing_to_fetch(spec.selection, self._walk.summary, self.store.counters)
+        if state == "complete" and spec.kind == "mirror" and warning is not None:
+            self.network.warn(warning)
         stopped = self._stop.reason if state == "interrupted" else None
         reason = str(error) if error is not None else stopped or self._walk.summary.cut_short
         reason = None if reason is None else self.network.secrets.scrub(reason)

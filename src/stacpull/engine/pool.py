@@ -147,14 +147,21 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
 
     queue: JobQueue[JobT]
     sink: OutcomeSink[JobT, ResultT]
-    tools: TransferTools[JobT, ResultT]
+    fetcher: AssetFetcher[JobT, ResultT]
+    items: ItemReader
+    policy: RetryPolicy
+    clock: Clock
+    on_retry: Callable[[Failure], None]
+    prefer: tuple[str, ...] = ()
     most_deferred: int = MAX_REFUSALS - 1
     most_failures: int | None = None
     stop_run: Callable[[], None] = lambda: None
-    failed: int = 0
     fast: FastPath | None = None
+    failed: int = 0
     deferred: dict[str, deque[tuple[JobT, Failure, int]]] = {}
     given_up_hosts: dict[str, str] = {}  # by host, why; their assets stay pending
+    stable: Recent[str, None] = msgspec.field(default_factory=Recent)
+    """Hosts whose hrefs did not change when an item was read again: a refusal is not an expiry there."""
     stopping: bool = False
     group: asyncio.TaskGroup = msgspec.field(default_factory=asyncio.TaskGroup)
 
@@ -188,7 +195,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         """Fetch an asset by the general path; `first` completes an attempt that was started at `since`."""
 
         async def run() -> None:
-            transfer = AssetTransfer(job, self.tools, first, since)
+            transfer = AssetTransfer(job, self, first, since)
             outcome = await transfer.run()
             if isinstance(outcome, Failure):
                 self.sink.free_slots()
@@ -247,22 +254,11 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
 # --- one asset -------------------------------------------------------------------------------------------
 
 
-class TransferTools(msgspec.Struct, Generic[JobT, ResultT], frozen=True):
-    fetcher: AssetFetcher[JobT, ResultT]
-    items: ItemReader
-    policy: RetryPolicy
-    clock: Clock
-    on_retry: Callable[[Failure], None]
-    prefer: tuple[str, ...] = ()
-    stable: Recent[str, None] = msgspec.field(default_factory=Recent)
-    """Hosts whose hrefs did not change when an item was read again: a refusal is not an expiry there."""
-
-
 class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     """An href from a document that was read within this attempt is current: a refusal of it is final."""
 
     job: JobT
-    tools: TransferTools[JobT, ResultT]
+    pool: Pool[JobT, ResultT]
     first: AssetFetcher[JobT, ResultT] | None = None
     since: float = 0.0
     attempts: int = 0
@@ -272,10 +268,10 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     failures: list[Failure] = []
 
     async def run(self) -> ResultT | Failure:
-        tools = self.tools
+        pool = self.pool
         while True:
             try:
-                return await with_retries(self._attempt, tools.policy, tools.clock, tools.on_retry)
+                return await with_retries(self._attempt, pool.policy, pool.clock, pool.on_retry)
             except TransferError as error:
                 self.failures.append(error.failure)
                 if self.job.alternates:
@@ -291,9 +287,9 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
 
     async def _attempt(self) -> ResultT:
         first, self.first = self.first, None
-        fetcher = first or self.tools.fetcher
+        fetcher = first or self.pool.fetcher
         if first is None:
-            self.since = self.tools.clock.monotonic()
+            self.since = self.pool.clock.monotonic()
         if self.job.stale:
             await self._renew()
         while True:
@@ -302,13 +298,13 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             may_be_stale = (
                 job.item_href is not None
                 and (self.read_at is None or self.read_at < self.since)
-                and (is_signed(job.href) or host_of(job.href) not in self.tools.stable)
+                and (is_signed(job.href) or host_of(job.href) not in self.pool.stable)
             )
             try:
                 # if there is another href, a refusal does not stop the run
                 return await fetcher.fetch(job, count_refusal=not (may_be_stale or job.alternates))
             except TransferError as error:
-                fetcher, failure = self.tools.fetcher, error.failure
+                fetcher, failure = self.pool.fetcher, error.failure
                 is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED
                 if is_refusal and may_be_stale and await self._renewed(failure):
                     continue
@@ -347,7 +343,7 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             message = f"{refusal.message} Its item could not be read again: {reread.message}"
             raise TransferError(replace(refusal, message=message)) from error
         if self.job.href == before:
-            self.tools.stable[host_of(before)] = None
+            self.pool.stable[host_of(before)] = None
         is_counted = refusal.kind is FailureKind.REFUSED and not is_signed(before)  # at a second request
         return self.job.href != before or is_counted
 
@@ -358,7 +354,7 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             why = f"Only SOURCE states where asset {job.key} is now: run `stacpull mirror` with it again."
             raise TransferError(Failure(FailureKind.REFUSED, why))
         try:
-            item = await self.tools.items.read(href, newer_than=newer_than)
+            item = await self.pool.items.read(href, newer_than=newer_than)
         except TransferError as error:
             if error.failure.kind is FailureKind.GONE:  # the item, which proves nothing about the asset
                 raise TransferError(replace(error.failure, kind=FailureKind.ITEM)) from error
@@ -366,7 +362,7 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         self.read_at = item.read_at
         assets = item.document.get("assets")
         asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
-        found = None if asset is None else asset_hrefs(asset, href, self.tools.prefer)
+        found = None if asset is None else asset_hrefs(asset, href, self.pool.prefer)
         if not isinstance(found, tuple) or len(found) <= len(self.failures):
             why = f"Asset {job.key} cannot be fetched: its item, read again, does not list it any more."
             raise TransferError(Failure(FailureKind.GONE, why))

@@ -29,7 +29,7 @@ from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import StoredRun
-from stacpull.models import Arrival, Clip, Failure, FailureKind, Json, Outcome
+from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind, Json
 from stacpull.planning.hrefs import item_of
 from stacpull.planning.item_plan import collection_document_path
 from stacpull.redact import Secrets
@@ -54,7 +54,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
     on_event: Callable[[AssetFailed | Notice | Stage], None]
     run_beside: Callable[[Callable[[], object]], Any] = lambda work: work()
     received: list[Arrival] = []
-    outcomes: list[Outcome] = []
+    outcomes: list[AssetOutcome] = []
     final_items: list[int] = []  # their JSON is written with the next group
     renamed: list[Arrival] = []
     renamed_documents: dict[int, bytes | None] = {}  # the SHA-256 of the JSON, by item
@@ -179,7 +179,9 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
         )
         return is_free or (self.adopting and is_own_document(self.store, path))
 
-    def reserve(self, received: list[Arrival], items: list[int]) -> tuple[Sequence[Arrival], list[Outcome]]:
+    def reserve(
+        self, received: list[Arrival], items: list[int]
+    ) -> tuple[Sequence[Arrival], list[AssetOutcome]]:
         staged = self.store.staged
         if self.adopting:
             # The part may be a hard link of a file of the user. By its identity, a later start would consider
@@ -195,9 +197,8 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
                     if (clip := kind.clip_in(file)) is not None:
                         clips[one.row] = clip
         reserved, failures = jobs.reserve(self.db, received, items, clips)
-        if reserved is not received:
-            for part in {one.part for one in received} - {one.part for one in reserved}:
-                staged.drop_part(part)
+        for part in {one.part for one in received} - {one.part for one in reserved}:
+            staged.drop_part(part)
         return reserved, failures
 
     def _sync(self, parts: Sequence[str]) -> None:
@@ -222,7 +223,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
                     self.store.staged.drop_part(asset.part)
             else:
                 self.store.staged.drop_part(asset.part)
-                self.outcomes.append(Outcome(asset.row, asset.item_row, asset.generation, failure))
+                self.outcomes.append(AssetOutcome(asset.row, asset.item_row, asset.generation, failure))
         for (row, one), failure in zip(documents.items(), results[len(assets) :], strict=True):
             if failure is None:
                 self.renamed_documents[row] = one.digest

@@ -6,7 +6,7 @@ If the source cannot be read, planned transfers continue before the error is rai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -142,16 +142,11 @@ async def unless_stopped(
     return working.result()
 
 
-def nothing_to_fetch(
-    selection: Selection,
-    summary: WalkSummary,
-    *,
-    seen: int,
-    matched: int,
-    planned: int,
-    excluded: int,
-    pages: int,
-) -> str | None:
+def nothing_to_fetch(selection: Selection, summary: WalkSummary, counts: Mapping[str, int]) -> str | None:
+    """Return why a run has no assets; None if it has. `counts` is by the names of the counters of a run."""
+    seen, matched = counts.get("items_seen", 0), counts.get("items_matched", 0)
+    excluded, pages = counts.get("assets_excluded", 0), counts.get("assets_pages", 0)
+    planned = sum(counts.get(f"assets_{state}", 0) for state in ("pending", "done", "failed"))
     is_area = selection.bbox and (seen == 0 or "bbox" in summary.left_out)
     order = " --bbox is W,S,E,N: longitude comes before latitude." if is_area else ""
     if matched == 0 and seen:

@@ -32,7 +32,7 @@ from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.events import Listener
 from stacpull.ledger.runs import Run
-from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, Outcome
+from stacpull.models import Arrival, AssetOutcome, Checksum, Failure, FailureKind, Job
 from stacpull.proxies import proxy_variables
 from stacpull.redact import Secrets
 from stacpull.runtime import BUS_ERROR, import_early
@@ -161,10 +161,10 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
         cut = failure.scrubbed(self._secrets)
-        self._send_message(Outcome(job.row, job.item_row, job.generation, cut, counted))
+        self._send_message(AssetOutcome(job.row, job.item_row, job.generation, cut, counted))
 
     def send_unchanged(self, job: Job) -> None:
-        self._send_message(Outcome(job.row, job.item_row, job.generation, None))
+        self._send_message(AssetOutcome(job.row, job.item_row, job.generation, None))
 
     def send(self, arrivals: list[Arrival], on_written: Callable[[int], None]) -> None:
         self._unpublished += len(arrivals)

@@ -113,8 +113,6 @@ class StoreOperations:
             keeps_parquet = self.run.kept.get("items_parquet", meta.owns_file(self.db, meta.ITEMS_PARQUET))
             if keeps_parquet:
                 try:
-                    if self._is_stopped():
-                        raise InterruptedRunError("Interrupted.")  # noqa: TRY301 -- as `update` does
                     if self.run.metadata == "none":
                         raise UsageError("--metadata none stores no items.")  # noqa: TRY301 -- likewise
                     require_pyarrow(meta.ITEMS_PARQUET)

@@ -33,7 +33,7 @@ from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, pruning, runs
 from stacpull.ledger.database import bind_plainly, ledger_path, translated
 from stacpull.ledger.planner import Planner
-from stacpull.models import Arrival, Checksum, Outcome
+from stacpull.models import Arrival, AssetOutcome, Checksum
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import import_early, tune_memory
 from stacpull.store.local_store import open_store
@@ -42,7 +42,7 @@ from stacpull.system import add_variables
 
 _NOTHING = msgspec.Raw(encoded(None))
 
-_Queued = Arrivals | Outcome | Call | list[object] | Exception | None
+_Queued = Arrivals | AssetOutcome | Call | list[object] | Exception | None
 """An empty list means that a group is due. None is the end, or an error in what was received."""
 _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""
@@ -54,7 +54,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         StoreOperations.complete_items,
         *(StoreOperations.collections_to_read, StoreOperations.write_catalogs, *_AFTER_FAILURE),
         *(Planner.find_planned, Planner.save_batch, runs.restart_walk, runs.count, runs.set_counter),
-        *(jobs.pending_jobs, jobs.failed_items, jobs.damaged_documents, jobs.lost_hrefs, jobs.restore_hrefs),
+        *(jobs.pending_jobs, jobs.failed_items, jobs.damaged_documents, jobs.restore_hrefs),
         *(jobs.keep_document, jobs.keep_collection),
         *(
             pruning.unread,
@@ -172,7 +172,7 @@ class StoreServer:
                 try:
                     with translated(self._ledger):
                         match message:
-                            case Outcome():
+                            case AssetOutcome():
                                 publisher.outcomes.append(message)
                             case Arrivals(arrivals):
                                 self._write(arrivals)

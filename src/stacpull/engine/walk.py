@@ -20,12 +20,12 @@ from msgspec.structs import replace
 from stacpull.caches import Recent
 from stacpull.catalog.item import clean_document
 from stacpull.config.options import Options
-from stacpull.engine.lookups import FoundItem, Lookups, label_warnings
+from stacpull.engine.lookups import FoundItem, Lookups, first_page_warnings
 from stacpull.engine.network import Network
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, count
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.filters.item_checks import Reference, rank_of
+from stacpull.filters.item_checks import rank_of
 from stacpull.filters.item_filter import compile_items
 from stacpull.json_values import object_or_empty
 from stacpull.ledger.runs import Run, RunKind
@@ -382,13 +382,8 @@ class Walk:
         """Record a page, with its last batch what it has `reached`; return how many items are new."""
         if not self._is_checked:  # before anything is planned
             self._is_checked = True
-            for warning in await label_warnings(self._selection, page.items, self._source, collection):
+            for warning in await first_page_warnings(self._selection, page.items, self._source, collection):
                 self.warn(warning)
-            name = (self._selection.sortby or "").removeprefix("-")
-            value = Reference(name).value
-            found = [value(item, object_or_empty(item.get("properties"))) for item in page.items if name]
-            if found and all(one is None for one in found):
-                self.warn(f"--sortby {name}: no item of the first page has this property.")
         new = 0
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
             items = page.items[start : start + ITEMS_AT_ONCE]
@@ -551,10 +546,11 @@ async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
         planned = PlanBatch()
         await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], planned)
         await record.add_batch(planned)
-    damaged = list[tuple[int, ItemId, str | None]]
     # an item that cannot be read stays marked in the ledger: the next walk may find it
     while kind == "repair" and (
-        items := await call("damaged_documents", after, ITEMS_AT_ONCE, returns=damaged)
+        items := await call(
+            "damaged_documents", after, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
+        )
     ):
         hrefs = [href for _, _, href in items if href is not None]
         documents = dict(zip(hrefs, await walk.reader.read_many(hrefs), strict=True))
@@ -574,8 +570,7 @@ async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
 async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
     """Read hrefs that a mirror does not keep, such as paths on this disk, from a file of items."""
     task, call = walk.task, record.store.call
-    lost = await call("lost_hrefs", record.run, returns=int) if task.source.is_file else 0
-    if not lost:
+    if not task.source.is_file or not await call("restore_hrefs", record.run, (), returns=bool):
         return
     size, cut = PageSize.requested(task.options.page_size), task.network.secrets.cut
     for start in await task.source.starts(task.selection):
@@ -588,8 +583,7 @@ async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
                     for asset in walk.plan((item_id, item, page.request.url)).assets
                     if cut(asset.href) == asset.href and not is_signed(asset.href)
                 ]
-                lost -= await call("restore_hrefs", record.run, found, returns=int)
-                if lost <= 0:
+                if not await call("restore_hrefs", record.run, found, returns=bool):
                     return
 
 

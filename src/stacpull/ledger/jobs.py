@@ -34,13 +34,13 @@ from stacpull.ledger.schema import (
 from stacpull.models import (
     PASSING,
     Arrival,
+    AssetOutcome,
     Checksum,
     Clip,
     Failure,
     FailureKind,
     ItemId,
     Job,
-    Outcome,
     SourceLink,
     VersionInDest,
     path_in_dest,
@@ -181,25 +181,20 @@ def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
     return [SourceLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
 
 
-_LOST = f"""FROM {_OPEN} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
+_LOST = f"""SELECT a.id FROM {_OPEN} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
 WHERE a.run = ? AND a.state = {Phase.PENDING} AND o.stale AND i.href IS NULL"""
 
 
-def lost_hrefs(db: sqlite3.Connection, run: int) -> int:
-    """Return the number of pending assets of `run` whose href is in SOURCE only: their items have no URL."""
-    return number(db, f"SELECT count(*) {_LOST}", (run,))
+def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId, str, str]]) -> bool:
+    """Give pending assets (item, key) the hrefs that SOURCE lists.
 
-
-def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId, str, str]]) -> int:
-    """Give pending assets (item, key) the hrefs that SOURCE lists; return how many had lost theirs."""
-    restore = (
-        "UPDATE open_assets SET href = ?, stale = 0 "
-        f"WHERE asset IN (SELECT a.id {_LOST} AND {IS_ITEM} AND a.key = ?)"
-    )
+    Return whether others still lack theirs: it is in SOURCE only, because their items have no URL.
+    """
+    restore = "UPDATE open_assets SET href = ?, stale = 0 "
+    restore += f"WHERE asset IN ({_LOST} AND {IS_ITEM} AND a.key = ?)"
     with transaction(db):
-        return sum(
-            db.execute(restore, (href, run, *id_values(item), key)).rowcount for item, key, href in found
-        )
+        db.executemany(restore, [(href, run, *id_values(item), key) for item, key, href in found])
+        return exists(db, _LOST, (run,))
 
 
 def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | None]) -> None:
@@ -278,11 +273,10 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
 
 def reserve(
     db: sqlite3.Connection, arrivals: list[Arrival], items: Sequence[int] = (), clips: Mapping[int, Clip] = {}
-) -> tuple[list[Arrival], list[Outcome]]:
+) -> tuple[list[Arrival], list[AssetOutcome]]:
     """Reserve names; return what may be renamed, perhaps to other names, and failures for taken names.
 
-    `items` reserves their JSON. `arrivals` itself is returned if all keep their names. An older generation is
-    in neither list.
+    `items` reserves their JSON. An older generation is in neither list.
     """
     with transaction(db):
         reserved, failures = _reserved(db, arrivals, clips)
@@ -298,7 +292,7 @@ def reserve(
 
 def _reserved(
     db: sqlite3.Connection, arrivals: list[Arrival], clips: Mapping[int, Clip]
-) -> tuple[list[Arrival], list[Outcome]]:
+) -> tuple[list[Arrival], list[AssetOutcome]]:
     received_are = "size = ?, sha256 = ?, etag = ?, unproven = ?, clip = ?"
     set_reserved = f"UPDATE assets SET state = {Phase.RESERVED}, {received_are}"
     values = [
@@ -319,14 +313,14 @@ def _reserved(
     late = [one for one in arrivals if found.get(one.row) == [one.generation, None]]
     db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(one.name, one.row) for one in late])
     claimed = claim(db, [(one.row, one.directory, one.name) for one in late])
-    reserved, failures = list[Arrival](), list[Outcome]()
+    reserved, failures = list[Arrival](), list[AssetOutcome]()
     for arrival, received in zip(arrivals, values, strict=True):
         generation, path = found.get(arrival.row, (None, None))
         if generation != arrival.generation:
             continue
         directory, name = arrival.directory, claimed.get(arrival.row, arrival.name)
         if isinstance(name, Failure):
-            failures.append(Outcome(arrival.row, arrival.item_row, arrival.generation, name))
+            failures.append(AssetOutcome(arrival.row, arrival.item_row, arrival.generation, name))
             continue
         if path is not None:  # that of an earlier response
             directory, _, name = path.rpartition("/")
@@ -359,7 +353,7 @@ def release_document(db: sqlite3.Connection, item: int) -> None:
 def record(
     db: sqlite3.Connection,
     done: Sequence[Arrival],
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[AssetOutcome],
     written_items: Mapping[int, bytes | None],
     now: float,
     area: int | None = None,

@@ -63,7 +63,7 @@ def plan_item(
     *,
     layout: Layout,
     selection: Selection,
-    asset_filter: KeepsAssets,
+    asset_filter: KeepsAssets | None,
     parent: ItemId | None = None,
     item_assets: Mapping[str, Any] = _NOTHING,
     listings: Mapping[str, Listing | Failure] = _NOTHING,
@@ -76,7 +76,8 @@ def plan_item(
     """
     href = self_href(item, local=is_local(url)) or (None if parent is None else url)
     own_layout = layout.for_item(item_id, item, parent)
-    plan = _ItemPlan(own_layout, asset_filter.keeps, href or url, selection, item_assets, listings)
+    keeps = None if asset_filter is None else asset_filter.keeps
+    plan = _ItemPlan(own_layout, keeps, href or url, selection, item_assets, listings)
     plan.add(item)
     return PlannedItem(
         item_id,
@@ -95,17 +96,8 @@ def plan_item(
 def plan_collection(name: str, document: Json, *, base: str | None, selection: Selection) -> PlannedItem:
     """Plan a collection's own assets, unfiltered. `updated` is top-level (STAC 1.1) or in `properties`."""
     item_id = ItemId(name, OF_COLLECTION)
-    plan = _ItemPlan(_BESIDE_ITEMS.for_item(item_id, document), None, base, selection, _NOTHING, _NOTHING)
-    plan.add(document)
-    return PlannedItem(
-        item_id,
-        document,
-        base,
-        tuple(plan.assets),
-        updated=updated_in(document) or updated_in(document.get("properties")),
-        problems=tuple(plan.problems),
-        pages=tuple(plan.pages),
-    )
+    planned = plan_item(document, item_id, base, layout=_BESIDE_ITEMS, selection=selection, asset_filter=None)
+    return planned._replace(updated=updated_in(document) or planned.updated)
 
 
 class _ItemPlan(msgspec.Struct):
