@@ -11,17 +11,15 @@ from __future__ import annotations
 import io
 import mmap
 import os
-import random
 import re
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 import obstore
@@ -35,6 +33,9 @@ from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
 from stacpull.redact import Secret
 from stacpull_cloud.bucket_kinds import awaited_apart
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -207,22 +208,42 @@ class Objects:
         return Found(path, int(meta["size"]), meta["last_modified"], meta.get("e_tag"), named)
 
     def _send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
-        started, failures = time.monotonic(), 0
-        while True:  # tenacity takes 9 us for each request, and 20 ms to import
+        def attempt() -> T:
+            return call(self.service.store)
+
+        try:
             try:
-                return call(self.service.store)
+                return attempt()
             except (exceptions.BaseError, OSError) as error:
-                if missing_ok and isinstance(error, _MISSING):
-                    return None
-                pause = random.uniform(0, min(_FIRST_PAUSE * 2.0**failures, _LONGEST_PAUSE))  # noqa: S311
-                if not _is_passing(error) or time.monotonic() + pause > started + _PATIENCE:
-                    raise self._translated(doing, path, error) from error
-                failures += 1
-                if failures == _SILENT_AFTER and self._on_silent is not None:
-                    on_silent, self._on_silent = self._on_silent, None
-                    why = _unreachable(str(error)) or "does not answer"
-                    on_silent(f"{self.location.url} {why}; still trying.")
-            time.sleep(pause)
+                if not _is_passing(error):
+                    raise
+            return self._repeat(attempt)
+        except (exceptions.BaseError, OSError) as error:
+            if missing_ok and isinstance(error, _MISSING):
+                return None
+            raise self._translated(doing, path, error) from error
+
+    def _repeat(self, attempt: Callable[[], T]) -> T:
+        from tenacity import (  # noqa: PLC0415 - 20 ms, and most runs repeat nothing
+            Retrying,
+            retry_if_exception,
+            stop_before_delay,
+            wait_random_exponential,
+        )
+
+        return Retrying(
+            retry=retry_if_exception(_is_passing),
+            stop=stop_before_delay(_PATIENCE),
+            wait=wait_random_exponential(_FIRST_PAUSE, _LONGEST_PAUSE),
+            before_sleep=self._note_silence,
+            reraise=True,
+        )(attempt)
+
+    def _note_silence(self, state: RetryCallState) -> None:
+        if state.attempt_number == _SILENT_AFTER and self._on_silent is not None:
+            on_silent, self._on_silent = self._on_silent, None
+            why = _unreachable(str(state.outcome and state.outcome.exception())) or "does not answer"
+            on_silent(f"{self.location.url} {why}; still trying.")
 
     def _translated(self, doing: str, path: str, error: Exception) -> DestinationError | CredentialsError:
         text = str(error)
