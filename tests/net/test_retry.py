@@ -128,7 +128,7 @@ def test_the_last_failure_is_raised(retries: int) -> None:
 
 
 def test_a_long_wait_stops_the_run_and_states_the_time() -> None:
-    message = r"h asks .* 120 minutes: resume after 2023-11-15 00:13 UTC"
+    message = r"h asks .* 120 minutes: run the command again after 2023-11-15 00:13 UTC"
     with pytest.raises(SourceError, match=message) as caught:
         Attempts([throttle(7200)]).run()
     assert isinstance(caught.value.__cause__, TransferError)

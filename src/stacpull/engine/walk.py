@@ -126,24 +126,16 @@ class WalkTask(NamedTuple):
     """Its starts, and the pages of the first one, of which the first page is read."""
 
     async def begin(self, opened: AsyncExitStack) -> WalkTask:
-        """Read the first page: if SOURCE refuses the credentials, nothing else has begun.
-
-        The walk raises other errors, and `opened` closes it.
-        """
+        """Read the first page: if it cannot be read, nothing else has begun. `opened` closes the walk."""
         starts = await self.source.starts(self.selection)
         if not starts:
             return self
         size = PageSize.requested(self.options.page_size)
         pages = self.source.pages(starts[0], page_size=size, on_notice=self.on_event)
         await opened.enter_async_context(aclosing(pages))
-        try:
-            first: Page | SourceError = await anext(pages)
-        except SourceError as error:
-            first = error
+        first = await anext(pages)
 
         async def whole() -> Pages:
-            if isinstance(first, SourceError):
-                raise first
             yield first
             async for page in pages:
                 yield page

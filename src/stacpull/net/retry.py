@@ -106,4 +106,4 @@ async def with_retries(
             raise
         when = datetime.fromtimestamp(clock.time() + seconds, UTC)
         wait = f"{error.failure.host or 'The host'} asks to wait for {seconds / 60:.0f} minutes"
-        raise SourceError(f"{wait}: resume after {when:%Y-%m-%d %H:%M} UTC.") from error
+        raise SourceError(f"{wait}: run the command again after {when:%Y-%m-%d %H:%M} UTC.") from error

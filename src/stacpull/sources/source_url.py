@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlunsplit
 
 from stacpull.errors import UsageError
 from stacpull.hosts import host_of
@@ -90,9 +90,9 @@ def split_credentials(source: str) -> SourceUrl:
     """Split off credentials of http and https. `token` is one, except in an `…/items` URL (for paging)."""
     if not is_web(source):
         return SourceUrl(source, {})
-    if not host_of(source):
+    parts = parts_of(source)  # empty if it cannot be parsed
+    if not (parts.netloc and host_of(source)):
         raise UsageError("SOURCE is not a valid URL: check its host and port.")
-    parts = urlsplit(source)
     plain = source.partition("#")[0]
     clean = cut_cursor(plain) if parse_api_url(plain).items else cut_url(plain)
     kept = {p.raw for p in parameters(clean)}
