@@ -450,8 +450,12 @@ class Service:
                 aws_access_key_id=keys.access_key,
                 aws_secret_access_key=keys.secret_key,
                 aws_session_token=keys.token,
-                # the mode "auto" would ask the metadata service for the region
-                config=Config(s3={"addressing_style": "path"}, defaults_mode="legacy"),
+                config=Config(
+                    s3={"addressing_style": "path"},
+                    defaults_mode="legacy",  # "auto" would ask the metadata service for the region
+                    read_timeout=_SILENT.total_seconds(),
+                    retries={"total_max_attempts": 1},
+                ),
             )
             with closing(s3):
                 pages = s3.get_paginator("list_multipart_uploads").paginate(
