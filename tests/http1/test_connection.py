@@ -48,13 +48,13 @@ async def test_long_bodies_arrive_complete_in_chunks_of_the_requested_size(head,
 @pytest.mark.parametrize("loop", LOOPS)
 async def test_a_connection_pauses_if_its_bytes_are_not_taken(loop: Callable[[], Any]) -> None:
     async with serving(sending(b"Content-Length: 41943040\r\n", times=40)) as origin:
-        http = fast(stall_timeout=0.05)
+        http = fast(stall_timeout=0.2)
         async with opened(http, Request(f"{origin}/")) as response:
             (connection,) = http.connections
             transport = connection.transport
             assert transport is not None
             await until(lambda: not transport.is_reading())
-            await asyncio.sleep(0.15)  # a slow writer is no stall
+            await asyncio.sleep(0.5)  # a slow writer is no stall
             held = connection.message.held
             chunks = response.chunks(MIB)
             first = await anext(chunks)
