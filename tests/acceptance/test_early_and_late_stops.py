@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, Connection, local_items
-from tests.acceptance.command import LABELS, SOURCE, Running, environment, run, wait_until
+from tests.acceptance.command import SOURCE, Running, environment, run, wait_until
 from tests.acceptance.mirrored import SELECTION, asset_requests, options_for
 from tests.store_in_thread import store_on_thread
 
@@ -70,13 +70,6 @@ def test_a_time_limit_that_ends_before_the_source_answers_is_named(tmp_path, sil
     ran = run(arguments, environment())
     assert ran.code == 130
     assert "Stopped after 1 s (--stop-after) before anything started. Run the command again." in ran.err
-
-
-def test_a_source_that_refuses_its_first_page_leaves_dest_as_it_was(tmp_path, small_hub):
-    keys = {"MLHUB_API_KEY": "wrong"}
-    ran = run(["mirror", small_hub.base_url, str(tmp_path / "m"), "-C", LABELS], environment(**keys))
-    assert (ran.code, (tmp_path / "m").exists()) == (3, False), ran.err
-    assert "0 items" not in ran.err
 
 
 _INTERRUPTED = """

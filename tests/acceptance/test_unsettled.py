@@ -127,7 +127,7 @@ def test_announced_items_that_were_never_listed_are_reported(tmp_path: Path, lim
     assert (report.items_unseen, len(found)) == ((2, 1) if limit is None else (0, 0))
 
 
-@pytest.mark.parametrize("page", ["a:2", "b:1", "b:2", "b:3"])
+@pytest.mark.parametrize("page", ["a:1", "a:2", "b:1", "b:2", "b:3"])
 def test_items_that_were_never_listed_are_counted_over_all_collections_by_a_resume(tmp_path, page):
     with Announcing({"a": list("123"), "b": list("456789")}, {"a": 5, "b": 5}) as api:
         api.refused = {page: 403}

@@ -146,8 +146,6 @@ class MirrorCall(NamedTuple):
             await unless_stopped(lambda: validate(task.source, selection, layout), self.stop)
             if task.network.logins is not None:  # a login that fails leaves DEST as it was
                 await unless_stopped(task.network.logins.log_in, self.stop)
-            if not await asyncio.to_thread(os.path.exists, ledger_path(work)):
-                task = await unless_stopped(lambda: task.begin(self.opened), self.stop)
             workspace = await self.open_workspace()
             now = SystemClock().time()
             run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))

@@ -10,7 +10,7 @@ import pickle
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -61,7 +61,6 @@ from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import (
     FRUITLESS_PAGES,
-    Pages,
     PageSize,
     Source,
     WalkStart,
@@ -122,25 +121,6 @@ class WalkTask(NamedTuple):
     selection: Selection
     options: Options
     on_event: Listener
-    begun: tuple[list[WalkStart], Pages] | None = None
-    """Its starts, and the pages of the first one, of which the first page is read."""
-
-    async def begin(self, opened: AsyncExitStack) -> WalkTask:
-        """Read the first page: if it cannot be read, nothing else has begun. `opened` closes the walk."""
-        starts = await self.source.starts(self.selection)
-        if not starts:
-            return self
-        size = PageSize.requested(self.options.page_size)
-        pages = self.source.pages(starts[0], page_size=size, on_notice=self.on_event)
-        await opened.enter_async_context(aclosing(pages))
-        first = await anext(pages)
-
-        async def whole() -> Pages:
-            yield first
-            async for page in pages:
-                yield page
-
-        return self._replace(begun=(starts, whole()))
 
 
 class WalkRecord(Protocol):
@@ -261,7 +241,6 @@ class Walk:
         self._lookups = Lookups(source, network, selection)
         self._sample: Sample | None = None
         self._collections = Recent[ItemId, None](most=256)
-        self._begun = task.begun
         self._is_checked = False
         self._keeps_position = source.has_cursors and selection.sample is None
 
@@ -273,7 +252,7 @@ class Walk:
         selection, source, record, summary = self._selection, self._source, self.record, self.summary
         if selection.sortby is not None and not source.sorts:
             raise unsortable(source.url)
-        starts = self._begun[0] if self._begun else await source.starts(selection)
+        starts = await source.starts(selection)
         if selection.sample is not None:
             self._sample = Sample(selection.sample, selection.seed)
         if not self._keeps_position:
@@ -344,11 +323,7 @@ class Walk:
             following = ahead[number].collection if number < len(ahead) else None
             before, announced = announced, None
             first = start._replace(resumed=position.request if number == 1 else None)
-            if self._begun is not None:
-                pages = self._begun[1]
-                self._begun = None
-            else:
-                pages = self._source.pages(first, page_size=self._page_size, on_notice=self._on_event)
+            pages = self._source.pages(first, page_size=self._page_size, on_notice=self._on_event)
             async with prefetch(pages) as read_ahead:
                 async for page in read_ahead:
                     if page.matched is not None and before is not None:
