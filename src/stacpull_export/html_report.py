@@ -90,7 +90,7 @@ def _report(
         if on_event is not None:
             on_event(Stage("reading items", items, total))
 
-    with destination_errors(out), open_contents(dest) as contents:
+    with destination_errors(out), open_contents(dest, on_event) as contents:
         if out.is_dir():
             raise IsADirectoryError(errno.EISDIR, "")  # as `destination_errors` reads it
         contents.refuse_inside(out)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from stacpull.dest_address import DestAddress
 from stacpull.errors import DestinationError, UsageError
+from stacpull.events import Listener, Notice
 from stacpull.json_values import parsed_object
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
@@ -90,7 +91,8 @@ class MirrorContents:
             notes.append("The mirror is not complete: `stacpull status` shows what is still to do.")
         if self.unreadable:
             lost = f"{self.unreadable:,}, for example {self.unreadable_path}"
-            notes.append(f"Item documents that are missing or cannot be read: {lost}.")
+            remedy = "`stacpull verify --repair` writes them again"
+            notes.append(f"Item documents that are missing or cannot be read: {lost}; {remedy}.")
         return tuple(notes)
 
     def refuse_inside(self, out: Path) -> None:
@@ -147,16 +149,24 @@ def _readable(files: StoredFiles, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DestinationError(f"{files.name}/{path} cannot be read: {error.strerror}.") from error
+        raise DestinationError(
+            f"{files.name}/{path} cannot be read: {error.strerror}. `stacpull verify --repair` fetches "
+            "missing files again."
+        ) from error
 
 
 @contextmanager
-def open_contents(dest_address: DestAddress) -> Iterator[MirrorContents]:
+def open_contents(dest_address: DestAddress, on_event: Listener | None = None) -> Iterator[MirrorContents]:
     """Open a mirror for reading. It may be running: what is recorded at this moment is read."""
     dest, location = dest_address.work, dest_address.bucket
+
+    def warn(text: str) -> None:
+        if on_event is not None:
+            on_event(Notice("warning", text))
+
     db = open_reader(dest, location)
     try:
-        with translated(ledger_path(dest)), open_files(dest, location) as files:
+        with translated(ledger_path(dest)), open_files(dest, location, on_silent=warn) as files:
             db.execute("BEGIN")  # one snapshot for all passes
             yield MirrorContents(dest, files, db, url=None if location is None else location.url)
     finally:

@@ -241,7 +241,10 @@ class _ShardWriter:
                     digest = tar.copy(opened, file.size)
                     tar.write(_padding(file.size))
             except OSError as error:
-                raise DestinationError(f"{path} cannot be read: {error.strerror or error}.") from error
+                raise DestinationError(
+                    f"{path} cannot be read: {error.strerror or error}. `stacpull verify --repair` fetches "
+                    "missing files again."
+                ) from error
             if file.sha256 and digest != file.sha256:
                 verify = f"stacpull verify {shlex.quote(str(self._dest))} --repair"
                 raise StacpullError(f"{path} differs from its checksum: run `{verify}`, then export again.")

@@ -54,6 +54,15 @@ def test_what_is_in_the_way_of_out_is_named(tmp_path: Path, form: str) -> None:
     assert (ran.code, f"{out} is a {kind} is needed" in ran.err) == (5, True), ran.err
 
 
+def test_a_file_that_is_missing_names_the_command_that_fetches_it(tmp_path: Path) -> None:
+    dest = mirrored(tmp_path, [item("a")])
+    next(dest.rglob("data.bin")).unlink()
+    ran = run(["export", str(dest), str(tmp_path / "shards"), "-f", "webdataset"], environment())
+    assert (ran.code, "`stacpull verify --repair` fetches missing files again" in ran.err) == (5, True), (
+        ran.err
+    )
+
+
 def test_nothing_is_written_into_the_mirror(tmp_path: Path) -> None:
     dest = mirrored(tmp_path, [item("a")])
     for arguments in (["export", "m", "m/items.parquet"], ["export", "m", "m/x/s", "-f", "webdataset"],

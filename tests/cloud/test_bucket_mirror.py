@@ -123,6 +123,17 @@ def test_the_commands_that_a_summary_names_find_the_bucket(location, dest, sourc
         assert "`stacpull mirror` with this --work fetches its ledger" in said
 
 
+@pytest.mark.parametrize("name", ["verify", "export"])
+@pytest.mark.parametrize("location", ["radosgw"], indirect=True)
+def test_a_command_that_reads_says_that_it_waits_for_the_bucket(location, dest, source, tmp_path, name):
+    with between(Between(dest[-1])) as service:
+        run("mirror", source, *dest[:-1], service.url, "--max-items", "3")
+    out = [str(tmp_path / "x.parquet")] if name == "export" else []
+    waiting = [name, dest[0], *out, *dest[1:-1], service.url]
+    with command.Running(waiting, variables()) as reading:
+        assert wait_until(lambda: "still trying" in reading.error_output())
+
+
 def test_a_mirror_is_that_of_a_directory(location, dest, source, tmp_path):
     run("mirror", source, *dest)
     run("mirror", source, str(tmp_path / "directory"))

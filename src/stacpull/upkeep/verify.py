@@ -29,7 +29,7 @@ from stacpull.digests import recorded
 from stacpull.engine.mirror import on_ledger, opened_call
 from stacpull.engine.publisher import sent_document
 from stacpull.errors import DestinationError, UsageError
-from stacpull.events import Checked, Damage, DamageKind, Listener
+from stacpull.events import Checked, Damage, DamageKind, Listener, Notice
 from stacpull.json_values import object_or_empty
 from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import (
@@ -172,7 +172,10 @@ class MirrorCheck(StoppableThread):
         what, found = fault
         self._report(Damage(_as_text(expected.path), what, _described(*expected[3:5]), found, *names))
 
-    def _report(self, event: Damage | Checked) -> None:
+    def warn(self, text: str) -> None:
+        self._report(Notice("warning", text))
+
+    def _report(self, event: Damage | Checked | Notice) -> None:
         if isinstance(event, Damage):
             self.damaged[event.what] += 1
 
@@ -261,7 +264,7 @@ def _check(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
         if complaint is not None:
             raise DestinationError(damaged_sentence(path, complaint))
         try:
-            with open_files(address.work, address.bucket) as files:
+            with open_files(address.work, address.bucket, on_silent=check.warn) as files:
                 check.check(files, db)
         except OSError as error:
             raise DestinationError(f"{address.name} cannot be read: {error.strerror}.") from error
