@@ -310,7 +310,11 @@ def test_an_item_has_a_time_that_pystac_reads(properties: Any, expected: Json, t
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([SIGNED, CUT, "", "x"]),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.sampled_from([SIGNED, CUT, "", "x"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
