@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -390,6 +391,8 @@ def test_killing_coordinator_or_scheduler_costs_only_transfers_in_flight(tmp_pat
             assert process.signal(signal.SIGKILL)
             assert wait_until(lambda: not workers_of(processes.workers[0].pid), 20)
         assert wait_until(lambda: requests.now == 0, 20)  # those of the processes that are gone
+        time.sleep(0.5)  # the replica may still read what they had sent
+        assert wait_until(lambda: requests.now == 0, 20)
         bodies.begin_life()
         with Running(arguments, env) as process:
             assert transferring(processes, bodies, more=350)  # Dask ends the worker after 30 s
