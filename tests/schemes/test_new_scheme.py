@@ -11,7 +11,7 @@ import pytest
 from tests.items import feature
 from tests.schemes import mem as module
 
-from stacpull import Selection, StacpullError, UsageError, sync
+from stacpull import Options, Selection, StacpullError, UsageError, sync
 from stacpull.schemes import SCHEMES, key_variables
 
 ITEM = feature(
@@ -89,6 +89,21 @@ def test_dask_workers_get_the_key_of_a_scheme(mem, monkeypatch):
 def test_without_expand_prefix_a_prefix_is_refused(mem, tmp_path):
     report = sync.mirror(SOURCE, tmp_path / "mirror")
     assert (report.assets_done, report.assets_failed) == (2, 1)
+
+
+def test_prefixes_are_listed_beside_a_newer_version_of_a_planned_item(mem, monkeypatch, tmp_path):
+    names = {"a": "mem://other/a.tif", "c": "mem://other/c.tif", "newer a": "mem://other/a.tif"}
+    features = [
+        {**feature(name[-1:], {"x": href}), "properties": {"updated": f"202{len(name)}-01-01T00:00:00Z"}}
+        for name, href in names.items()
+    ]
+    features.append(feature("b", {"bands": "mem://other/bands/"}))
+    objects = {"mem://demo/items.json": orjson.dumps({"type": "FeatureCollection", "features": features})}
+    objects |= {"mem://other/a.tif": b"a", "mem://other/c.tif": b"c", "mem://other/bands/B02.tif": b"blue"}
+    monkeypatch.setattr(module, "OBJECTS", objects)
+    selection, options = Selection(expand_prefix=True, max_items=3), Options(page_size=2)
+    report = sync.mirror("mem://demo/items.json", tmp_path, selection=selection, options=options)
+    assert (report.assets_done, report.assets_failed) == (3, 0)
 
 
 def test_without_the_registration_the_scheme_is_unknown(tmp_path):

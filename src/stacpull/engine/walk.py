@@ -396,7 +396,8 @@ class Walk:
                 if not is_known or is_newer(_updated(one), before):
                     fresh[one[0]] = one
         left = self._left()
-        await self._lookups.prepare(list(fresh.values())[:left])
+        # a newer version of an item that was planned takes none of `left`
+        await self._lookups.prepare(list(fresh.values())[: left + len(planned_before)])
         for one, reason in zip(items, reasons, strict=True):
             if left <= 0:
                 break
