@@ -11,10 +11,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 from tests.acceptance.command import BIGEARTHNET, export_here
 
 from stacpull.cli.main import execute
+from stacpull.store.staging import RECORD
 from stacpull_replicas import MlhubReplica, run_in_thread
 
 PRECIOUS = b"precious"
@@ -149,3 +151,24 @@ def test_a_tampered_mirror_avoids_the_obstacle_or_refuses(
     code = mirrored(hub, dest, "--exclude-asset", "B01")
     assert_documented(code, capfd.readouterr().err)
     assert_untouched(outside, tmp_path)
+
+
+@pytest.mark.usefixtures("forked_store")
+@pytest.mark.parametrize(
+    ("pair", "ending", "etag"),
+    [
+        (f"{10**19}.0", ".part", '"v"'),
+        (f"1.{10**19}", ".part", '"v"'),
+        (f"{10**19}.0", ".0.whole", '"v"'),
+        ("1.0", ".part", 5),
+    ],
+)
+def test_parts_that_no_run_has_written_are_removed(hub, finished, tmp_path, capfd, pair, ending, etag):
+    dest = tmp_path / "mirror"
+    shutil.copytree(finished, dest, symlinks=True)
+    parts = dest / ".stacpull/parts"
+    (parts / f"{pair}{ending}").write_bytes(b"five!")
+    description = orjson.dumps({"etag": etag, "last_modified": None, "total": 9}) + b"\n"
+    (parts / f"{pair}.about").write_bytes(description + RECORD.pack(0, 5))
+    assert mirrored(hub, dest) == 0, capfd.readouterr().err
+    assert list(parts.iterdir()) == []

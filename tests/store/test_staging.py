@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stacpull.errors import DestinationError
 from stacpull.store.staging import CompletePartName, complete_part_name, parse_complete_part, whole_file
 
-NUMBERS = st.integers(0, 2**62)
+NUMBERS = st.integers(0, 10**18 - 1)
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=60)
 
 

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote, unquote
 
+import msgspec
 import orjson
 
 from stacpull.errors import DestinationError, destination_error, destination_errors
-from stacpull.models import Arrival, ResumePoint, Validator
+from stacpull.models import Arrival, ResumePoint
 from stacpull.spans import Span, Spans, beginning, joined
 from stacpull.store.inspection import CREATE, DirectoryFiles, open_regular, read_regular, sync_directory
 from stacpull.store.protocol import StoredFiles
@@ -40,10 +41,11 @@ UNFINISHED = frozenset({".part", ".about"})
 PASSING = (".json", ".whole", ".tmp", ".ndjson")  # parts that are either published at once or removed
 _LONGEST_ABOUT = 1 << 28  # bytes of a description with its records: 16 million, of 256 KiB or more each
 _LONGEST_NAME = 255
-_PAIR = re.compile(r"([0-9]+)\.([0-9]+)\.about")
+_NUMBER = "([0-9]{1,18})"  # which SQLite can store
+_PAIR = re.compile(rf"{_NUMBER}\.{_NUMBER}\.about")
 _WORKER = re.compile(r"[0-9a-f]{16}")
 _PLAIN = re.compile(r'[A-Za-z0-9_.~"-]*;[A-Za-z0-9_.~"-]*')
-_COMPLETE = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)(~?)(?:;([^;]*);([^;]*))?\.whole", re.DOTALL)
+_COMPLETE = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(~?)(?:;([^;]*);([^;]*))?\.whole", re.DOTALL)
 _TRUST = "../boot"  # relative to the parts directory, whose descriptor is open
 _LONGEST_BOOT = 64
 
@@ -115,13 +117,14 @@ def read_point(part: Path) -> ResumePoint | None:
     """Read the resume point of a part; None if its beginning is missing or its description is damaged."""
     try:
         description, have, _ = read_about(part)
-        validator = Validator(description["etag"], description["last_modified"])
+        stated = (description["etag"], description["last_modified"])
         with os.fdopen(open_regular(part, os.O_RDONLY), "rb") as file:
             size = os.fstat(file.fileno()).st_size
-        point = ResumePoint(beginning(have), validator, description["total"], description.get("origin"))
+        found = (beginning(have), stated, description["total"], description.get("origin"))
+        point = msgspec.convert(found, ResumePoint)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return point if point.size and have[-1].end <= size and validator.resumable else None
+    return point if point.size and have[-1].end <= size and point.validator.resumable else None
 
 
 class StagedParts(DirectoryFiles):
