@@ -44,7 +44,7 @@ def test_an_invalid_size_is_ignored(tmp_path: Path, size: Any) -> None:
     assert (report.state, report.assets_done, report.assets_failed) == ("complete", 2, 0)
 
 
-@pytest.mark.parametrize("total", [2**63, 2**70, -1, {}])
+@pytest.mark.parametrize("total", [2**63 - 1, 2**63, 2**70, -1, {}])
 def test_an_invalid_total_is_ignored(tmp_path: Path, total: Any) -> None:
     page = {"type": "FeatureCollection", "features": [FINE], "links": [], "numberMatched": total}
     items = {f"/collections/{COLLECTION}/items": [Answer(body=json.dumps(page).encode())]}

@@ -33,8 +33,8 @@ _CARRIED: Final = frozenset(
 """Parameters of the selection, equal for all pages of a walk (STAC API: core, filter, query, sort)."""
 _OFFSETS: Final = ("offset", "startIndex", "startindex", "skip")
 """Parameters for a position counted in items: OGC drafts, OpenSearch, rustac."""
-_MOST_ITEMS: Final = 1 << 63
-"""Totals from this number on are ignored: the ledger stores numbers of 63 bits."""
+_MOST_ITEMS: Final = 1 << 40
+"""Totals from this number on are ignored: the ledger stores their sum over all collections in 63 bits."""
 _TOO_MUCH_STATUS: Final = frozenset({400, 413, 422})
 _TOO_MUCH: Final = frozenset(
     {FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNCATED, FailureKind.OVERLONG}
