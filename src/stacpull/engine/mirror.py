@@ -226,7 +226,7 @@ class MirrorRun:
         self._clock, self._began = self.network.clock, self.network.clock.monotonic()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._saved: dict[str, float] = {}  # the effort of this process that was already saved
-        self._cut_short = False
+        self._is_unfinished = False
         """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
         network, options = self.network, self.options
         if workspace.lease is not None:
@@ -253,14 +253,14 @@ class MirrorRun:
         try:
             await self._work()
         except InterruptedRunError:
-            self._cut_short = True
+            self._is_unfinished = True
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
             error = cause(caught)
             if isinstance(error, Exception):
                 error = await asyncio.to_thread(as_destination_error, error, self._call.dest.work)
         try:
             is_left = not store.counters["walk_ended"] or store.counters["assets_pending"]
-            if is_left and error is None and not (self._cut_short or self._stop.is_set()):
+            if is_left and error is None and not (self._is_unfinished or self._stop.is_set()):
                 error = StacpullError(
                     "The run ended with work left, although nothing stopped it: this is a bug in stacpull, "
                     "please report it. Finished work is safe; run the same command again to continue."
@@ -290,7 +290,7 @@ class MirrorRun:
                         try:
                             await store.call("write_catalogs")
                         except InterruptedRunError:
-                            self._cut_short = True
+                            self._is_unfinished = True
             finally:
                 try:
                     await store.call("finish")
@@ -388,7 +388,7 @@ class MirrorRun:
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
         progress, spec = self._progress(), self.spec
         self.emit(progress)
-        is_done = progress.walk_ended and progress.assets_pending == 0 and not self._cut_short
+        is_done = progress.walk_ended and progress.assets_pending == 0 and not self._is_unfinished
         state: EndState = "complete" if is_done and error is None else "interrupted"
         if error is not None and not isinstance(error, asyncio.CancelledError):
             state = "failed"

@@ -28,7 +28,7 @@ from stacpull.store.staging import (
     CompletePartName,
     about,
     complete_part_name,
-    described,
+    described_parts,
     part_path,
     read_about,
     read_point,
@@ -53,7 +53,7 @@ class FileParts:
         self.directory = directory
         self._shared = shared
         self.durable = durable
-        self.known = described(directory) | (described(shared) if shared is not None else set())
+        self.known = described_parts(directory) | (described_parts(shared) if shared is not None else set())
 
     def has_no_part(self, row: int, generation: int) -> bool:
         return (row, generation) not in self.known

@@ -99,7 +99,7 @@ def parse_complete_part(name: str) -> CompletePartName | None:
     return CompletePartName(row, generation, size, etag or None, filename, bool(found[4]))
 
 
-def described(directory: Path) -> set[tuple[int, int]]:
+def described_parts(directory: Path) -> set[tuple[int, int]]:
     found = (_PAIR.fullmatch(path.name) for path in directory.glob("*.about"))
     return {(int(pair[1]), int(pair[2])) for pair in found if pair}
 
@@ -235,7 +235,7 @@ class StagedParts(DirectoryFiles):
         """
         kept = {
             path
-            for pair in described(self.path)
+            for pair in described_parts(self.path)
             if read_point(part := part_path(self.path, *pair)) and keep(*pair)
             for path in (part, about(part))
         }
