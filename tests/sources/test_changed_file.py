@@ -10,11 +10,14 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from tests.events import warnings
 from tests.sources.memory import ids, lines
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, origin
 
+from stacpull import Options, mirror
 from stacpull.clock import SystemClock
 from stacpull.errors import ForgottenCursorError
 from stacpull.models import Page
@@ -159,6 +162,18 @@ async def test_short_ranges_and_interruptions_are_no_failure_while_bytes_arrive(
         found, requests = ids(await walked(server)), len(server.requests)
     assert found == ids_of(LONGER)
     assert requests > 6
+
+
+async def test_an_entry_that_a_changed_file_no_longer_has_is_not_reported(tmp_path: Path) -> None:
+    events: list[object] = []
+    old = states(TAGS, DATES)(b"no item\n" + OLD, 0)
+    async with asyncio.timeout(20), origin(states(TAGS, DATES)(LONGER, 1)) as server:
+        server.once(lambda request: replace(old(request), sent=len(OLD) * 3 // 4))
+        options = Options(page_size=2)
+        report = await mirror(f"{server.url}/items.ndjson", tmp_path, options=options, on_event=events.append)
+    assert (report.state, report.items_failed) == ("complete", 0)
+    (warning,) = [text for text in warnings(events) if "matched" not in text]
+    assert "walking again from the start" in warning
 
 
 def ids_of(data: bytes) -> list[str]:

@@ -279,7 +279,7 @@ class Walk:
                 position = Position()
                 await record.restart()
                 summary.left_out.clear()
-                summary.unread, summary.cut_short = 0, None
+                summary.unread, summary.first_unread, summary.cut_short = 0, None, None
         unseen = 0 if total is None else max(0, total - record.items_seen)
         if not self._left() and summary.cut_short is None:
             unseen = 0  # `--max-items` ended the walk
