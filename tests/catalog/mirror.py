@@ -82,11 +82,20 @@ class Writer:
 
 
 def written(dest: Path, entries: Sequence[CollectionEntry], **options: Any) -> int:
-    """Write the catalogs of a mirror in a directory, which is created."""
+    """Write the catalogs of a mirror in a directory, which is created. Return the number of written files."""
     dest.mkdir(exist_ok=True)
-    defaults = {"write": Writer(dest), "remove": lambda path: (dest / path).unlink(), "secrets": Secrets()}
+    defaults = {"remove": lambda path: (dest / path).unlink(), "secrets": Secrets()}
+    write = options.pop("write", None) or Writer(dest)
+    paths: list[Path] = []
+
+    def counted(path: Path, data: bytes) -> None:
+        write(path, data)
+        paths.append(path)
+
     with closing(DirectoryFiles(dest)) as files:
-        return write_catalogs(files, entries, source="https://api.test/stac", **{**defaults, **options})
+        more = {**defaults, **options}
+        write_catalogs(files, entries, source="https://api.test/stac", write=counted, **more)
+    return len(paths)
 
 
 class Mirror:

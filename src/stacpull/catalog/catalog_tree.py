@@ -110,8 +110,8 @@ def write_catalogs(
     remove: Callable[[str], None],
     is_recorded: Callable[[str, bytes], bool] = lambda _path, _data: True,
     is_stopped: Callable[[], bool] = lambda: False,
-) -> int:
-    """Update the catalog files of a mirror. Return the number of written files.
+) -> None:
+    """Update the catalog files of a mirror.
 
     A file that is not recorded (`is_recorded`) is written even if its content is right. `is_stopped` is
     called before each item and each file.
@@ -148,7 +148,6 @@ def write_catalogs(
         update("catalog.json", catalog)
     except OSError as error:
         raise destination_error(error, Path(files.name)) from error
-    return update.written
 
 
 def until_stopped(is_stopped: Callable[[], bool], things: Iterable[T]) -> Iterator[T]:
@@ -163,7 +162,6 @@ class _Update(msgspec.Struct):
     write: Write
     secrets: Secrets
     is_recorded: Callable[[str, bytes], bool]
-    written: int = 0
 
     def __call__(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
         """Write a document, with `links`, which are already encoded, after its own links."""
@@ -172,7 +170,6 @@ class _Update(msgspec.Struct):
         data = b"".join((members[:-1], b',"links":', own[:-1], b"," if links else b"", links, b"]}\n"))
         if self.files.read(path) != data or not self.is_recorded(path, data):
             self.write(Path(path), data)
-            self.written += 1
 
     def encoded(self, value: Any) -> bytes:
         return encode_item(value, self.secrets)
