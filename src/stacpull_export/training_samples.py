@@ -13,7 +13,7 @@ from typing import NamedTuple
 from stacpull.catalog.item import path_named
 from stacpull.errors import StacpullError, UsageError, count
 from stacpull.filters.item_checks import IdsCheck
-from stacpull.filters.labels import BEN19, NOMENCLATURES, TO_BEN19, class_list, fold, item_labels
+from stacpull.filters.labels import BEN19, NOMENCLATURES, TO_BEN19, class_list, fold_label, item_labels
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.ledger import views
 from stacpull.models import Json
@@ -24,7 +24,9 @@ MOST_CLASSES = 10_000
 """Label names of a mirror. Each has a column, and a number in each sample."""
 _SHA256 = "1220"
 """How the multihash of a SHA-256 begins (`file:checksum`)."""
-_TO_BEN19 = {fold(old): new for old, new in TO_BEN19.items()} | {fold(name): name for name in BEN19}
+_TO_BEN19 = {fold_label(old): new for old, new in TO_BEN19.items()} | {
+    fold_label(name): name for name in BEN19
+}
 
 
 class SampleFile(NamedTuple):
@@ -65,7 +67,7 @@ class Samples:
         self._splits = {name: IdsCheck(ids) for name, ids in options.splits.items()}
         self.left_out = 0
         self.classes = self._classes(on_progress)
-        self._order = {fold(name): (rank, name) for rank, name in enumerate(self.classes)}
+        self._order = {fold_label(name): (rank, name) for rank, name in enumerate(self.classes)}
 
     def __iter__(self) -> Iterator[TrainingSample]:
         self._contents.unreadable = self.left_out = 0  # the search for classes has counted them
@@ -75,9 +77,9 @@ class Samples:
             if split is None:
                 self.left_out += 1
             else:
-                folded = list(map(fold, self._label_names(item.document)))
+                folded = list(map(fold_label, self._label_names(item.document)))
                 if self._options.nomenclature == "ben19":
-                    folded = [fold(_TO_BEN19[name]) for name in folded if name in _TO_BEN19]
+                    folded = [fold_label(_TO_BEN19[name]) for name in folded if name in _TO_BEN19]
                 known = sorted({self._order[name] for name in folded if name in self._order})
                 is_empty = False
                 yield TrainingSample(item, tuple(name for _, name in known), self._files(item), split)
@@ -105,11 +107,11 @@ class Samples:
         listed: dict[str, str] = {}
         for document in self._contents.collections.values():
             for names in class_list([], document).values():
-                listed.update({fold(name): name for name in names})
+                listed.update({fold_label(name): name for name in names})
         met: dict[str, str] = {}
         chosen = self._options.collections or None
         for number, item in enumerate(self._contents.items(chosen, linked=False), 1):
-            met.update({fold(name): name for name in self._label_names(item.document)})
+            met.update({fold_label(name): name for name in self._label_names(item.document)})
             if len(met) > MOST_CLASSES:
                 raise StacpullError(
                     f"The items have more than {MOST_CLASSES:,} different labels, and each is a class: "

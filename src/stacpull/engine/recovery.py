@@ -25,7 +25,7 @@ from stacpull.ledger.meta import BOOT, get, put
 from stacpull.models import Arrival
 from stacpull.planning.layout import arrival_of
 from stacpull.store.protocol import FileState, Store, never
-from stacpull.store.staging import PASSING, CompletePartName, parse_complete_part
+from stacpull.store.staging import OF_ONE_RUN, CompletePartName, parse_complete_part
 from stacpull.system import boot_id
 
 
@@ -68,7 +68,7 @@ class Recovery(msgspec.Struct, eq=False, dict=True):
         jobs.release(db, lost)
         kept = {arrival.part for arrival in self.complete.values()}
         for part in parts:
-            if part.endswith(PASSING) and part not in kept:
+            if part.endswith(OF_ONE_RUN) and part not in kept:
                 staged.drop_part(part)
         staged.sweep_parts(
             lambda row, generation: self.is_trusted and jobs.is_open(db, row, generation)  # or by `retry`

@@ -76,13 +76,13 @@ NOMENCLATURES: Final[dict[str, tuple[str, ...]]] = {"clc43": CLC43, "ben19": tup
 
 
 @cached_if_short(4096)
-def fold(name: str) -> str:
+def fold_label(name: str) -> str:
     return name.strip().casefold()
 
 
-_FOLDED_43: Final = frozenset(map(fold, CLC43))
-_FOLDED_TO_19: Final = {fold(old): fold(new) for old, new in TO_BEN19.items()} | {
-    fold(name): fold(name) for name in BEN19
+_FOLDED_43: Final = frozenset(map(fold_label, CLC43))
+_FOLDED_TO_19: Final = {fold_label(old): fold_label(new) for old, new in TO_BEN19.items()} | {
+    fold_label(name): fold_label(name) for name in BEN19
 }
 
 
@@ -103,8 +103,8 @@ class LabelCheck(ItemCheck):
     explained = (NO_LABEL_IN_NOMENCLATURE, "they have no label in ben19.")
 
     def __init__(self, selection: Selection) -> None:
-        self._wanted = frozenset(map(fold, selection.labels))
-        self._excluded = frozenset(map(fold, selection.exclude_labels))
+        self._wanted = frozenset(map(fold_label, selection.labels))
+        self._excluded = frozenset(map(fold_label, selection.exclude_labels))
         self._needs_all = selection.label_mode == "all"
         self._property = selection.label_property
         self._nomenclature = selection.nomenclature
@@ -115,7 +115,7 @@ class LabelCheck(ItemCheck):
         return cls(selection) if is_needed else None
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
-        labels = {fold(label) for label in item_labels(properties, self._property)}
+        labels = {fold_label(label) for label in item_labels(properties, self._property)}
         if self._nomenclature == "ben19":
             labels = {_FOLDED_TO_19[label] for label in labels if label in _FOLDED_TO_19}
             if not labels:
@@ -175,15 +175,17 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
     if wanted and not known:
         quoted = ", ".join(repr(label) for label in wanted)
         return [f"The collection has no list of label classes: {quoted} could not be checked."]
-    spelled = {fold(name): name for name in known}
+    spelled = {fold_label(name): name for name in known}
     for label in wanted:
-        if fold(label) in spelled:
+        if fold_label(label) in spelled:
             continue
         where = selection.nomenclature or "the collection"
-        near = [repr(spelled[name]) for name in similar(fold(label), spelled, most=3, cutoff=0.5)]
+        near = [repr(spelled[name]) for name in similar(fold_label(label), spelled, most=3, cutoff=0.5)]
         hint = f"nearest: {', '.join(near)}" if near else "`stacpull classes` lists them"
         others = (name for name in NOMENCLATURES if name != selection.nomenclature)
-        other = next((name for name in others if fold(label) in map(fold, NOMENCLATURES[name])), None)
+        other = next(
+            (name for name in others if fold_label(label) in map(fold_label, NOMENCLATURES[name])), None
+        )
         if other is not None and (selection.nomenclature or not spelled.keys().isdisjoint(_FOLDED_43)):
             part = f"it is part of {TO_BEN19[label]!r} there, and " if label in TO_BEN19 else "it is "
             hint = f"{part}a class of {other}: use --nomenclature {other}"

@@ -38,7 +38,7 @@ OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 RECORD = struct.Struct("<QQ")
 _PIECE = 1 << 20
 UNFINISHED = frozenset({".part", ".about"})
-PASSING = (".json", ".whole", ".tmp", ".ndjson")  # parts that are either published at once or removed
+OF_ONE_RUN = (".json", ".whole", ".tmp", ".ndjson")  # parts that a run publishes, or the next one removes
 _LONGEST_ABOUT = 1 << 28  # bytes of a description with its records: 16 million, of 256 KiB or more each
 _LONGEST_NAME = 255
 _NUMBER = "([0-9]{1,18})"  # which SQLite can store
@@ -59,7 +59,7 @@ def about(part: Path) -> Path:
 
 
 def is_part_name(name: str) -> bool:
-    return Path(name).suffix in {*UNFINISHED, *PASSING}
+    return Path(name).suffix in {*UNFINISHED, *OF_ONE_RUN}
 
 
 def is_worker(name: str) -> bool:
