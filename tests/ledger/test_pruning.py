@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,19 @@ def test_a_source_only_misses_an_item_that_no_other_has_under_another_url(tmp_pa
             runs.end(db, run.id, "complete", None, NOW)
         found = unmet(db, mirrored(db, "", replace(SPEC, source="https://A.example")))
         assert found == ([("i", 0, 0)] if is_unmet else [])
+
+
+def test_unlisted_items_are_counted_without_being_held_in_memory(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db, "a")
+        columns = [row[1] for row in db.execute("PRAGMA table_info(items)")]
+        known = dict(zip(columns, db.execute("SELECT * FROM items").fetchone(), strict=True))
+        many = ({**known, "id": number, "name": f"n{number}"} for number in range(2, 20_001))
+        db.executemany(f"INSERT INTO items VALUES ({', '.join(f':{name}' for name in columns)})", many)
+        run = mirrored(db, "b")
+        tracemalloc.start()
+        try:
+            assert pruning.not_listed(db, run) == 20_000
+            assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        finally:
+            tracemalloc.stop()

@@ -48,16 +48,18 @@ def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) ->
 
 def not_listed(db: sqlite3.Connection, run: int) -> int:
     """Count items of earlier walks of the same source and selection that `run` did not list."""
-    return sum(not item.listed for item in items_not_found(db, run, after=0, limit=-1))
+    return _count_unseen(db, f"i.walk IN ({_SAME_WALKS})", run)
 
 
 def not_judged(db: sqlite3.Connection, run: int) -> int:
     """Count items that `run` did not find and its source last listed in a walk that is not the same."""
+    of_source = "SELECT o.id FROM runs r JOIN runs o USING (source) WHERE r.id = ? AND o.id <> r.id"
+    return _count_unseen(db, f"i.walk IN ({of_source}) AND i.walk NOT IN ({_SAME_WALKS})", run, run)
+
+
+def _count_unseen(db: sqlite3.Connection, condition: str, *values: int) -> int:
     rows = db.execute(
-        f"SELECT c.name, i.name FROM {ITEMS} WHERE i.name <> '{OF_COLLECTION}' AND i.walk IN ("
-        "SELECT o.id FROM runs r JOIN runs o USING (source) WHERE r.id = ? AND o.id <> r.id) "
-        f"AND i.walk NOT IN ({_SAME_WALKS})",
-        (run, run),
+        f"SELECT c.name, i.name FROM {ITEMS} WHERE i.name <> '{OF_COLLECTION}' AND {condition}", values
     )
     return sum(not runs.has_seen(db, ItemId(*named)) for named in rows)
 
