@@ -161,6 +161,7 @@ def test_known_labels_pass(selection, classes):
             {},
             "part of 'Arable land' there, and a class of clc43: use --nomenclature clc43",
         ),
+        ({"labels": "rice fields", "nomenclature": "ben19"}, {}, "part of 'Arable land' there"),
         ({"labels": "Pastures"}, {"labels": ("Forest",)}, "'Pastures' is not a label class .*; `stacpull"),
     ],
 )

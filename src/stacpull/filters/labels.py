@@ -81,8 +81,9 @@ def fold_label(name: str) -> str:
 
 
 _FOLDED_43: Final = frozenset(map(fold_label, CLC43))
-_FOLDED_TO_19: Final = {fold_label(old): fold_label(new) for old, new in TO_BEN19.items()} | {
-    fold_label(name): fold_label(name) for name in BEN19
+FOLDED_TO_BEN19: Final = {fold_label(old): new for old, new in TO_BEN19.items()}
+_FOLDED_TO_19: Final = {
+    old: fold_label(new) for old, new in (FOLDED_TO_BEN19 | {fold_label(one): one for one in BEN19}).items()
 }
 
 
@@ -187,7 +188,8 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
             (name for name in others if fold_label(label) in map(fold_label, NOMENCLATURES[name])), None
         )
         if other is not None and (selection.nomenclature or not spelled.keys().isdisjoint(_FOLDED_43)):
-            part = f"it is part of {TO_BEN19[label]!r} there, and " if label in TO_BEN19 else "it is "
+            whole = FOLDED_TO_BEN19.get(fold_label(label))
+            part = "it is " if whole is None else f"it is part of {whole!r} there, and "
             hint = f"{part}a class of {other}: use --nomenclature {other}"
         raise UsageError(f"{label!r} is not a label class of {where}; {hint}.")
     return []
