@@ -17,7 +17,7 @@ import pytest
 from tests.acceptance.command import COMMAND, environment, run, wait_until
 from tests.items import feature
 
-from stacpull import Options, Selection, sync
+from stacpull import Options, Selection, SourceError, sync
 from stacpull.engine.item_input import path_of_input, remove_signatures, store_input
 
 Given = Callable[[str], int]
@@ -149,6 +149,18 @@ def test_a_source_without_a_valid_item_cannot_be_read(tmp_path, name, content, s
         assert ran.code == 4
         expected = f"stacpull: SOURCE has no valid item: {sentence.format(source.as_uri())}"
         assert ran.err.splitlines() == [expected]
+
+
+@pytest.mark.parametrize("document", [ITEM, [ITEM]])
+def test_an_indented_document_is_not_read_as_lines(given: Given, tmp_path: Path, document: object) -> None:
+    text = json.dumps(document, indent=2)
+    (tmp_path / "l.ndjson").write_text(text)
+    given(text)
+    for source in ("-", str(tmp_path / "l.ndjson")):
+        dest = tmp_path / f"m{len(source)}"
+        with pytest.raises(SourceError, match=r"is not NDJSON.*needs a file name that ends with \.json\.$"):
+            sync.mirror(source, dest)
+        assert not list(sync.failures(dest))
 
 
 def test_entries_that_cannot_be_read_cause_one_warning(tmp_path: Path) -> None:

@@ -222,6 +222,11 @@ class LinesSource(ItemsFile):
                 try:
                     value, strict = decode(text)
                 except ValueError as error:
+                    if number == 1 and text in {b"{", b"["}:
+                        raise SourceError(
+                            f"{self.url} is not NDJSON, which has one item per line. A JSON document needs a "
+                            "file name that ends with .json."
+                        ) from None
                     why = f"{error}." if isinstance(error, TooManyValuesError) else "not valid JSON."
                     features.append((name, Failure(FailureKind.ITEM, why)))
                     continue
