@@ -338,5 +338,7 @@ class SasTokens(TokenKind):
 
 def signed_url(url: str, token: str) -> str:
     """Return `url` with the signature `token`, which replaces an older one. Other parameters are kept."""
-    plain = (cut_url(url) if _SIGNED.search(url) else url).partition("#")[0].rstrip("?&")
+    plain = (cut_url(url) if _SIGNED.search(url) else url).partition("#")[0]
+    if "?" in plain:
+        plain = plain.rstrip("?&")
     return f"{plain}{'&' if '?' in plain else '?'}{token}" if token else plain

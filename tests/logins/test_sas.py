@@ -27,6 +27,7 @@ TOKEN = "se=2024&sp=rl&sv=2021&sr=c&sig=abc%3D"
     [
         ("https://a/c/x.tif", f"https://a/c/x.tif?{TOKEN}"),
         ("https://a/c/x.tif?", f"https://a/c/x.tif?{TOKEN}"),
+        ("https://a/c/x&", f"https://a/c/x&?{TOKEN}"),
         ("https://a/c/x.tif?snapshot=1#part", f"https://a/c/x.tif?snapshot=1&{TOKEN}"),
         ("https://a/c/x.tif?sig=old&se=2020&snapshot=1", f"https://a/c/x.tif?snapshot=1&{TOKEN}"),
         ("https://a/c/%C3%A4%20b.tif", f"https://a/c/%C3%A4%20b.tif?{TOKEN}"),
