@@ -41,6 +41,13 @@ class Failed(Counter[FailureKind]):
         if key and key not in keys and len(keys) <= _MOST_KEYS:
             keys.append(key)
 
+    def with_gone(self, number: int) -> Failed:
+        """Return a copy with at least this number of assets that are gone at the source."""
+        found = Failed()
+        found.update(self | Counter({FailureKind.GONE: number}))
+        found.asset_keys, found.examples = self.asset_keys, self.examples
+        return found
+
     def headline(self, failures: int) -> str:
         """Return the reasons for the first line, which states the number of failures."""
         kinds = [(kind, number) for kind, number in self.most_common() if kind not in NOT_FAILURES]
@@ -74,7 +81,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     trouble = _trouble(report)
     accepted = 0 if trouble else report.assets_accepted
     # also those of earlier runs, which this one did not try again
-    failed |= Counter({FailureKind.GONE: report.assets_missing - report.assets_accepted})
+    failed = failed.with_gone(report.assets_missing - report.assets_accepted)
     reasons = "" if report.items_failed else failed.headline(trouble)  # it also counts items
     parts = [
         trouble and f"{trouble:,} failed{reasons}",
