@@ -13,7 +13,7 @@ from typing import NamedTuple
 from stacpull.catalog.item import path_named
 from stacpull.errors import StacpullError, UsageError, count
 from stacpull.filters.item_checks import IdsCheck
-from stacpull.filters.labels import BEN19, FOLDED_TO_BEN19, NOMENCLATURES, class_list, fold_label, item_labels
+from stacpull.filters.labels import FOLDED_TO_BEN19, NOMENCLATURES, class_list, fold_label, item_labels
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.ledger import views
 from stacpull.models import Json
@@ -24,7 +24,6 @@ MOST_CLASSES = 10_000
 """Label names of a mirror. Each has a column, and a number in each sample."""
 _SHA256 = "1220"
 """How the multihash of a SHA-256 begins (`file:checksum`)."""
-_TO_BEN19 = FOLDED_TO_BEN19 | {fold_label(name): name for name in BEN19}
 
 
 class SampleFile(NamedTuple):
@@ -77,7 +76,7 @@ class Samples:
             else:
                 folded = list(map(fold_label, self._label_names(item.document)))
                 if self._options.nomenclature == "ben19":
-                    folded = [fold_label(_TO_BEN19[name]) for name in folded if name in _TO_BEN19]
+                    folded = [FOLDED_TO_BEN19[name] for name in folded if name in FOLDED_TO_BEN19]
                 known = sorted({self._order[name] for name in folded if name in self._order})
                 is_empty = False
                 yield TrainingSample(item, tuple(name for _, name in known), self._files(item), split)

@@ -81,9 +81,9 @@ def fold_label(name: str) -> str:
 
 
 _FOLDED_43: Final = frozenset(map(fold_label, CLC43))
-FOLDED_TO_BEN19: Final = {fold_label(old): new for old, new in TO_BEN19.items()}
-_FOLDED_TO_19: Final = {
-    old: fold_label(new) for old, new in (FOLDED_TO_BEN19 | {fold_label(one): one for one in BEN19}).items()
+_PARTS_OF_19: Final = {fold_label(old): new for old, new in TO_BEN19.items()}
+FOLDED_TO_BEN19: Final = {old: fold_label(new) for old, new in _PARTS_OF_19.items()} | {
+    fold_label(name): fold_label(name) for name in BEN19
 }
 
 
@@ -118,7 +118,7 @@ class LabelCheck(ItemCheck):
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
         labels = {fold_label(label) for label in item_labels(properties, self._property)}
         if self._nomenclature == "ben19":
-            labels = {_FOLDED_TO_19[label] for label in labels if label in _FOLDED_TO_19}
+            labels = {FOLDED_TO_BEN19[label] for label in labels if label in FOLDED_TO_BEN19}
             if not labels:
                 return NO_LABEL_IN_NOMENCLATURE
         if self._needs_all or not self._wanted:
@@ -188,7 +188,7 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
             (name for name in others if fold_label(label) in map(fold_label, NOMENCLATURES[name])), None
         )
         if other is not None and (selection.nomenclature or not spelled.keys().isdisjoint(_FOLDED_43)):
-            whole = FOLDED_TO_BEN19.get(fold_label(label))
+            whole = _PARTS_OF_19.get(fold_label(label))
             part = "it is " if whole is None else f"it is part of {whole!r} there, and "
             hint = f"{part}a class of {other}: use --nomenclature {other}"
         raise UsageError(f"{label!r} is not a label class of {where}; {hint}.")
