@@ -10,7 +10,6 @@ groups. `arrow` defines the result for values of different types.
 
 from __future__ import annotations
 
-import errno
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +28,7 @@ import shapely.geometry
 
 from stacpull.boxes import is_bbox
 from stacpull.clock import parse_instant
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, refuse_directory
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.planning.item_plan import collection_document_path
@@ -92,8 +91,7 @@ def export_geoparquet(
     """Write the items of a mirror to the file `out`."""
     if options.splits or options.nomenclature or options.label_property:
         raise UsageError("Splits and labels are for the formats webdataset, csv, parquet and torchgeo.")
-    if out.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "")  # as `destination_errors` reads it
+    refuse_directory(out)
     with ItemIndex(contents, out, out.parent, collections=options.collections) as index:
         index.read(on_progress)
         with whole_file(out) as file:

@@ -6,7 +6,6 @@ The page holds numbers, not items: its size does not grow with the mirror.
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import math
 import sys
@@ -24,7 +23,7 @@ from stacpull.boxes import flat, is_bbox
 from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, output_path, parse_dest
-from stacpull.errors import InterruptedRunError, destination_errors
+from stacpull.errors import InterruptedRunError, destination_errors, refuse_directory
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
 from stacpull.json_values import object_or_empty
@@ -91,8 +90,7 @@ def _report(
             on_event(Stage("reading items", items, total))
 
     with destination_errors(out), open_contents(dest, on_event) as contents:
-        if out.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "")  # as `destination_errors` reads it
+        refuse_directory(out)
         contents.refuse_inside(out)
         make_with_parents(out.parent)
         total = contents.count()

@@ -117,7 +117,7 @@ class MirrorContents:
         """
         names = list(views.item_names(self.db, row.row))
         left_out = {item.name for item in names if item.is_written or (item.is_linked and not linked)}
-        with _readable(self.files, path), self.files.open(path) as file:
+        with readable(self.files, path), self.files.open(path) as file:
             for number, line in enumerate(lines_in(file), 1):
                 document = parsed_object(line)
                 if document is None:
@@ -135,7 +135,7 @@ class MirrorContents:
 
     def read(self, path: str) -> bytes | None:
         """Return what is in the file at `path`, relative to DEST; None if there is none."""
-        with _readable(self.files, path):
+        with readable(self.files, path):
             return self.files.read(path)
 
     def _collection(self, row: CollectionRow) -> Json:
@@ -144,15 +144,14 @@ class MirrorContents:
 
 
 @contextmanager
-def _readable(files: StoredFiles, path: str) -> Iterator[None]:
+def readable(files: StoredFiles, path: str) -> Iterator[None]:
     """Name the file at `path`, relative to DEST, if it cannot be read in the block."""
     try:
         yield
     except OSError as error:
-        raise DestinationError(
-            f"{files.name}/{path} cannot be read: {error.strerror}. `stacpull verify --repair` fetches "
-            "missing files again."
-        ) from error
+        remedy = "`stacpull verify --repair` fetches missing files again."
+        why = error.strerror or error
+        raise DestinationError(f"{files.name}/{path} cannot be read: {why}. {remedy}") from error
 
 
 @contextmanager

@@ -6,7 +6,6 @@ A kill leaves the old file unchanged (`store.staging.whole_file`). Only one batc
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO, Final, Literal, NamedTuple
 import orjson
 
 from stacpull.clock import rfc3339
-from stacpull.errors import UsageError, require_pyarrow
+from stacpull.errors import UsageError, refuse_directory, require_pyarrow
 from stacpull.store.staging import whole_file
 
 Kind = Literal["text", "integer", "real", "boolean", "json", "date", "time"]
@@ -52,8 +51,7 @@ def check_table(path: Path) -> None:
         raise UsageError(f"Cannot write {path}: use a name that ends with one of {known}.")
     if suffix == ".parquet":
         require_pyarrow("Parquet", otherwise=", or write .csv or .ndjson")
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "")  # as `destination_errors` reads it
+    refuse_directory(path)
 
 
 def write_table(

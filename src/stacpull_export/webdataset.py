@@ -24,11 +24,11 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import orjson
 
-from stacpull.errors import DestinationError, StacpullError, UsageError, destination_errors
+from stacpull.errors import StacpullError, UsageError, destination_errors
 from stacpull.ledger import views
 from stacpull.store.staging import whole_file
 from stacpull_export.formats import ExportReport, OnProgress
-from stacpull_export.mirrored_items import MirrorContents
+from stacpull_export.mirrored_items import MirrorContents, readable
 from stacpull_export.tables import Column, check_table, write_table
 from stacpull_export.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
 
@@ -235,16 +235,10 @@ class _ShardWriter:
         tar.write(_header(f"{key}.json", len(described)) + described + _padding(len(described)))
         for file, suffix in zip(sample.files, _suffixes(sample.files), strict=True):
             path = f"{self._files.name}/{file.path}"
-            try:
-                with self._files.open(file.path) as opened:
-                    tar.write(_header(f"{key}.{suffix}", file.size))
-                    digest = tar.copy(opened, file.size)
-                    tar.write(_padding(file.size))
-            except OSError as error:
-                raise DestinationError(
-                    f"{path} cannot be read: {error.strerror or error}. `stacpull verify --repair` fetches "
-                    "missing files again."
-                ) from error
+            with readable(self._files, file.path), self._files.open(file.path) as opened:
+                tar.write(_header(f"{key}.{suffix}", file.size))
+                digest = tar.copy(opened, file.size)
+                tar.write(_padding(file.size))
             if file.sha256 and digest != file.sha256:
                 verify = f"stacpull verify {shlex.quote(str(self._dest))} --repair"
                 raise StacpullError(f"{path} differs from its checksum: run `{verify}`, then export again.")
