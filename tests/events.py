@@ -1,4 +1,4 @@
-"""What a run has told its listener."""
+"""The events of a run."""
 
 from __future__ import annotations
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.acceptance.command import environment, run
 from tests.items import feature
 from tests.serving import serving_files
 
-COMMAND = Path(sys.executable).with_name("stacpull")
 KEPT = "unlisted 2 items of earlier runs, kept here; --prune shows which are gone at the source"
 
 
@@ -22,11 +20,9 @@ def test_items_that_are_not_listed_any_more_are_counted_and_kept(tmp_path: Path)
     def refreshed(names: str, *options: str) -> tuple[str, int]:
         items = [feature(name, {"a": "./a.bin"}) for name in names]
         (site / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
-        ran = subprocess.run(
-            [COMMAND, "mirror", f"{url}/items.json", dest, "--json", *options],
-            capture_output=True, text=True, check=True, timeout=60,
-        )  # fmt: skip
-        return ran.stderr, json.loads(ran.stdout.splitlines()[-1])["items_not_listed"]
+        ran = run(["mirror", f"{url}/items.json", str(dest), "--json", *options], environment())
+        assert ran.code == 0, ran.err
+        return ran.err, ran.report["items_not_listed"]
 
     with serving_files(site) as url:
         assert refreshed("abc")[1] == 0
