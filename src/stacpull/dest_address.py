@@ -149,8 +149,8 @@ def _path(what: str, path: str | PathLike[str], use: str, more: str = "") -> Pat
     if "\0" in text:
         raise UsageError(f"{what} must be a path, and no path has a NUL character.")
     if text.strip() in {"", "-"}:
-        is_dash = "-, which is a standard stream" if text.strip() else "empty"
-        raise UsageError(f"{what} is {is_dash}: use {use}.{more}")
+        found = "-, which is a standard stream" if text.strip() else "empty"
+        raise UsageError(f"{what} is {found}: use {use}.{more}")
     if _URL.match(text):
         raise UsageError(f"{what} is a URL ({cut_url(text)[:200]}): use {use}.{more}")
     try:

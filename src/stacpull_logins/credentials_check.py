@@ -75,7 +75,7 @@ async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) ->
     request = Request(url, headers={"Range": "bytes=0-0"})
     try:
         async with network.client.open(request, accept=_ANSWERS) as response:
-            start = await anext(response.chunks(_SNIFFED), b"")
+            start = bytes((await anext(response.chunks(_SNIFFED), b""))[:_SNIFFED])
             page = is_login_page(response.headers, start)
     except TransferError as error:
         failure = error.failure

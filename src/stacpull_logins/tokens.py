@@ -337,7 +337,7 @@ class SasTokens(TokenKind):
 
 
 def signed_url(url: str, token: str) -> str:
-    """Return `url` with the signature `token`, which replaces an older one. Other parameters are kept."""
+    """Return `url` with the signature `token`, in place of an older one and the credentials beside that."""
     plain = (cut_url(url) if _SIGNED.search(url) else url).partition("#")[0]
     if "?" in plain:
         plain = plain.rstrip("?&")

@@ -114,7 +114,7 @@ class StoreOperations:
             if keeps_parquet:
                 try:
                     if self.run.metadata == "none":
-                        raise UsageError("--metadata none stores no items.")  # noqa: TRY301 -- likewise
+                        raise UsageError("--metadata none stores no items.")  # noqa: TRY301 -- as `update` does
                     require_pyarrow(meta.ITEMS_PARQUET)
                     update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
                     for note in update(self._publisher, entries):

@@ -51,19 +51,13 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     for one in (
         *(Publisher.remove_listed, Publisher.finish),
         *(StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.write_final_items),
-        StoreOperations.complete_items,
-        *(StoreOperations.collections_to_read, StoreOperations.write_catalogs, *_AFTER_FAILURE),
+        *(StoreOperations.complete_items, StoreOperations.collections_to_read),
+        *(StoreOperations.write_catalogs, *_AFTER_FAILURE),
         *(Planner.find_planned, Planner.save_batch, runs.restart_walk, runs.count, runs.set_counter),
         *(jobs.pending_jobs, jobs.failed_items, jobs.damaged_documents, jobs.restore_hrefs),
         *(jobs.keep_document, jobs.keep_collection),
-        *(
-            pruning.unread,
-            pruning.items_not_found,
-            pruning.not_listed,
-            pruning.not_judged,
-            pruning.seen_examples,
-            pruning.forget,
-        ),
+        *(pruning.unread, pruning.items_not_found, pruning.not_listed, pruning.not_judged),
+        *(pruning.seen_examples, pruning.forget),
     )
 }
 """What the network process may call: methods, and functions of the ledger's connection."""

@@ -46,7 +46,8 @@ def _file_url(path: str) -> str:
     try:
         whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 -- it never blocks
     except FileNotFoundError as error:
-        raise UsageError("SOURCE is a relative path, but the current directory was removed.") from error
+        text = "SOURCE is a relative path, but the current directory was removed: use an absolute path."
+        raise UsageError(text) from error
     return Path(os.path.normpath(whole)).as_uri()
 
 
