@@ -46,8 +46,6 @@ _CONNECT, _ABANDON = (
 
 
 def require_distributed() -> None:
-    if sys.modules.get("tornado", sys) is None:  # the command hides it from libraries that do not need it
-        del sys.modules["tornado"]
     if util.find_spec("distributed") is None:
         raise MissingExtraError("--dask", "distributed", "dask")
 

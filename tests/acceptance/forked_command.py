@@ -300,8 +300,6 @@ def read_models_once() -> None:
 
 def serve(control: socket.socket, modules: Sequence[str]) -> None:
     """Fork a child for each requested command, and reap it on request."""
-    if not modules:
-        sys.modules["tornado"] = None  # type: ignore[assignment] # as the command does
     for module in (*_MODULES, *modules):
         import_module(module)
     _load_extensions()
@@ -405,8 +403,6 @@ def _run(
             os.setsid()
         _fork_children(command, module)
         if is_python:
-            if sys.modules.get("tornado", sys) is None:
-                del sys.modules["tornado"]  # only the command hides it
             text = command[2] if command[1] == "-c" else Path(command[1]).read_text(encoding="utf-8")
             sys.argv = command[1:2] + command[3:] if command[1] == "-c" else command[1:]
             exec(compile(text, "<program>", "exec"), {"__name__": "__main__"})  # noqa: S102 - as Python does

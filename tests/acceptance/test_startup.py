@@ -32,7 +32,7 @@ _PROGRAM = "import sys; from stacpull.sync import mirror; mirror(sys.argv[1], sy
 
 IN_NEITHER = {
     "aioboto3", "botocore", "cql2", "matplotlib", "numpy", "pyarrow", "pystac", "shapely", "stacpull_export",
-    "stacpull_raster", "stacpull_replicas", "stacpull_trace", "tornado", "urllib3",
+    "stacpull_raster", "stacpull_replicas", "stacpull_trace", "urllib3",
 }  # fmt: skip
 NOT_IN_NETWORK_PROCESS = IN_NEITHER | {
     "aiohttp", "csv", "multidict", "stacpull.aws", "stacpull.transfer.s3", "yarl",
