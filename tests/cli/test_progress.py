@@ -141,7 +141,7 @@ def test_files_already_present_do_not_count_towards_speed() -> None:
 
 
 @pytest.mark.parametrize(
-    "work", [Display.close, lambda live: live.write("a line"), lambda live: live.stopping()]
+    "work", [Display.close, lambda live: live.write("a line"), lambda live: live.stopping("stopping")]
 )
 def test_a_signal_can_abandon_the_display_at_any_point_of_its_work(work):
     """A second Ctrl-C during `close` waited for itself: a lock that is not reentrant was taken twice."""

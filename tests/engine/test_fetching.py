@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from stacpull.engine.fetching import SharedDownloads
+from stacpull.engine.sharing import SharedDownloads
 from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job
 from stacpull.net.client import Exchange
 from stacpull.net.transport import TransferError

@@ -30,8 +30,8 @@ from stacpull.aws import AwsCredentials, AwsSettings, Credentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.engine.fast_path import FastPath
-from stacpull.engine.fetching import SharedDownloads
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
+from stacpull.engine.sharing import SharedDownloads
 from stacpull.models import Arrival, Checksum, Failure, Job
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates

@@ -55,7 +55,6 @@ def main() -> NoReturn:
     output, sys.stdout = _safe(1, sys.stdout)
     _, sys.stderr = _safe(2, sys.stderr)
     gc.set_threshold(GARBAGE_AFTER)
-    sys.modules["tornado"] = None  # type: ignore[assignment] # tenacity imports it if it can: 12 ms for nothing
     from stacpull.cli.main import execute
 
     try:
@@ -129,7 +128,7 @@ class _Handler:
             _say(f"Quit{done}. Run the same command again to resume.")
             os._exit(_INTERRUPTED)
         self.is_stopping = True
-        if self._show is None or not self._show.stopping():
+        if self._show is None or not self._show.stopping(STOPPING):
             _say(STOPPING)
         if self.stop is not None:
             with suppress(RuntimeError):  # the loop is closed: the work has ended

@@ -15,7 +15,6 @@ from contextlib import suppress
 from typing import NamedTuple, TextIO
 
 from stacpull.cli import printing
-from stacpull.cli.entry import STOPPING
 from stacpull.cli.printing import duration, paint, plain, rate, size
 from stacpull.cli.summary import NOT_FAILURES, Failed
 from stacpull.config.options import Output
@@ -69,7 +68,7 @@ class Display:
         self._speed = Speed()
         self._started = time.monotonic()
         self._frame = 0
-        self._is_drawn = self._is_stopping = False
+        self._is_drawn, self._stopping = False, ""
         self._lock = threading.RLock()  # reentrant: a signal handler may take it at any point
         self._closed = threading.Event()
         self._is_silent = output.quiet or output.no_progress
@@ -127,9 +126,9 @@ class Display:
             self._erase()
             printing.lines([line])
 
-    def stopping(self) -> bool:
+    def stopping(self, text: str) -> bool:
         """Show from the next drawing on that a stop was requested; return False if nothing is drawn."""
-        self._is_stopping = True
+        self._stopping = text
         return self._is_live
 
     def abandon(self) -> str:
@@ -226,7 +225,7 @@ class Display:
         if shown.troubles:
             red = [paint(text, "red", self._stream) for text in shown.troubles[:1]]
             yield f"  {dot.join([*red, *shown.troubles[1:]])}"
-        for text in [*shown.waits, *([STOPPING] if self._is_stopping else [])]:
+        for text in [*shown.waits, *([self._stopping] if self._stopping else [])]:
             yield f"  {paint(plain(text), 'yellow', self._stream)}"
 
     # --- the text of both ---

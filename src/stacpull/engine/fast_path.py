@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import msgspec
 
 from stacpull.caches import LONGEST_KEY
+from stacpull.engine.pool import Pool
+from stacpull.engine.sharing import Download, SharedDownloads
 from stacpull.hosts import forget_hosts, origin_text
 from stacpull.http1.connection import WebConnection, streamed
 from stacpull.http1.web_transport import WebHost, WebTransport, is_plain, request_tail, split_url
@@ -21,10 +23,6 @@ from stacpull.models import Arrival, Failure, Job
 from stacpull.net.client import DRAINED, LONGEST_URL, Client, ClientHost, next_hop
 from stacpull.net.transport import Request, Rewrites, Rewritten, SentRequest, TransferError
 from stacpull.transfer.attempt import WHOLE
-
-if TYPE_CHECKING:
-    from stacpull.engine.fetching import Download, SharedDownloads
-    from stacpull.engine.pool import Pool
 
 
 class FastOrigin(msgspec.Struct, eq=False):

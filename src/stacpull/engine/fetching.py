@@ -1,19 +1,16 @@
-"""Opens the pool of a mirror, shares one download among assets with the same href, adopts existing files."""
+"""Opens the pool of a mirror, and adopts existing files."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
-
-import msgspec
 
 from stacpull.config.options import Options
 from stacpull.engine.fast_path import FastPath
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
+from stacpull.engine.sharing import SharedDownloads
 from stacpull.entry_points import require
 from stacpull.errors import destination_errors
 from stacpull.http1.web_transport import WebTransport
@@ -27,13 +24,9 @@ from stacpull.planning.layout import arrival_of, final_name
 from stacpull.sources.item_reader import ItemReader
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store, foreign_file
-from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
 from stacpull.transfer.checks import Check, expected_checks
 from stacpull.urls import filename_of
-
-_REMEMBERED = 512  # hrefs
-_MOST_BYTES = 2 << 20  # bytes of bodies
 
 
 class PartialFetching(Protocol):
@@ -114,103 +107,6 @@ def open_pool(
         stop_run,
         fast,
     )
-
-
-class Download(msgspec.Struct, eq=False):
-    """The download of an href for its first job. `received` is None before the end, or if it failed."""
-
-    job: Job
-    received: Arrival | None = None
-    awaited: asyncio.Event | None = None
-    """Created only if another job waits, because there are millions of these objects."""
-    weight: int = 0  # bytes of its body that count in `SharedDownloads.held`
-
-
-class SharedDownloads(msgspec.Struct, eq=False):
-    """Makes one attempt at an asset by `fetcher`, unless another asset has the same href.
-
-    Only the transfer is shared: a job waits for the first one of its href, then gets its bytes or a link.
-    If that failed, the next becomes the first. Hrefs with a query are not shared: most are signed and differ.
-    """
-
-    fetcher: Fetcher
-    destination: Store
-    recent: OrderedDict[str, Download] = msgspec.field(default_factory=OrderedDict)
-    held: int = 0  # bytes of bodies
-
-    async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
-        if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
-            return await self.fetcher.fetch(job, count_refusal=count_refusal)
-        while (first := self.recent.get(job.href)) is not None and first.job.row != job.row:
-            self.recent.move_to_end(job.href)
-            if first.received is None:
-                first.awaited = first.awaited or asyncio.Event()
-                await first.awaited.wait()
-            if (received := await self._shared(job, first)) is not None:
-                return received
-            if self.recent.get(job.href) is first:  # it did not fail, but cannot be used
-                break
-        if (before := self.recent.pop(job.href, None)) is not None:
-            self.held -= before.weight
-        first = self.recent[job.href] = Download(job)
-        return await self.finish(first, self.fetcher.fetch(job, count_refusal=count_refusal))
-
-    def start(self, job: Job) -> Download | None:
-        """Mark an asset as begun by the fast path; None if it has a part or a shared href: use `fetch`."""
-        href = job.href
-        if href in self.recent or not self.fetcher.has_no_part(job):
-            return None
-        first = Download(job)
-        if "?" not in href:
-            self.recent[href] = first
-        return first
-
-    def complete(self, first: Download, received: Arrival | None) -> None:
-        """Keep what was received, or forget a failed job (None); wake the waiting jobs."""
-        first.received = received
-        if first.awaited is not None:
-            first.awaited.set()
-        recent, href = self.recent, first.job.href
-        if recent.get(href) is first:
-            if received is None:
-                del recent[href]
-            elif received.body is not None:
-                first.weight = received.size
-                self.held += first.weight
-        while self.held > _MOST_BYTES or len(recent) > _REMEMBERED:
-            self.held -= recent.popitem(last=False)[1].weight
-
-    async def finish(self, first: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
-        received = None
-        try:
-            received = await fetching
-        finally:
-            self.complete(first, received)
-        return received
-
-    async def _shared(self, job: Job, first: Download) -> Arrival | None:
-        shared, checksum = first.received, first.job.checksum
-        if shared is None or job.size not in {None, shared.size} or job.checksum not in {None, checksum}:
-            return None
-        content: memoryview | str | None = shared.body
-        if content is None and self.destination.is_local:
-            content = await asyncio.to_thread(self._linked, job, shared)
-        if content is None:
-            return None
-        name, etag, verified = shared.filename, shared.etag, not shared.unproven
-        return arrival_of(job, shared.size, name, etag, content, digest=shared.digest, verified=verified)
-
-    def _linked(self, job: Job, shared: Arrival) -> str | None:
-        """Link the complete part, or the file that it became: another file may have its name by now."""
-        staged = self.destination.staged
-        for path, identity in ((f"{PARTS}/{shared.part}", None), (shared.path, shared.identity or 0)):
-            with suppress(OSError):
-                part = staged.link_part(job.row, job.generation, self.destination, path)
-                found = staged.part_identity(part)
-                if found is not None and found[1] == shared.size and identity in {None, found[0]}:
-                    return part
-                staged.drop_part(part)
-        return None
 
 
 class AdoptingFetcher(NamedTuple):

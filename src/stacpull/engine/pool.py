@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -33,9 +33,6 @@ from stacpull.planning.prefixes import object_asset
 from stacpull.redact import is_signed
 from stacpull.sources.item_reader import ItemReader
 from stacpull.transfer.attempt import AssetFetcher
-
-if TYPE_CHECKING:
-    from stacpull.engine.fast_path import FastPath
 
 JobT = TypeVar("JobT", bound=Job)
 ResultT = TypeVar("ResultT")
@@ -138,6 +135,15 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
         await self._until(lambda: self._unpublished < self._most_unpublished)
 
 
+class Shortcut(Protocol[JobT, ResultT]):
+    """Transfers most assets without a task for each: `engine.fast_path.FastPath`."""
+
+    def begin(self, job: JobT, pool: Pool[JobT, ResultT]) -> bool:
+        """Begin a transfer; return False for an asset that needs a task."""
+
+    def close(self) -> None: ...
+
+
 class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     """Defers up to `most_deferred` failures that a host may have caused, and drops them if the host is down.
 
@@ -156,7 +162,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     most_deferred: int = MAX_REFUSALS - 1
     most_failures: int | None = None
     stop_run: Callable[[], None] = lambda: None
-    fast: FastPath | None = None
+    fast: Shortcut[JobT, ResultT] | None = None
     failed: int = 0
     deferred: dict[str, deque[tuple[JobT, Failure, int]]] = {}
     given_up_hosts: dict[str, str] = {}  # by host, why; their assets stay pending
@@ -176,8 +182,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
                     jobs = self.queue.take(slots)  # none after a stop
                     self.sink.free_slots(slots - len(jobs))
                     for job in jobs:
-                        # only the pool of a mirror has a fast path
-                        if self.fast is None or not self.fast.begin(job, self):  # type: ignore[arg-type]
+                        if self.fast is None or not self.fast.begin(job, self):
                             self.fetch(job)
                 await self.sink.all_slots_free()
         finally:

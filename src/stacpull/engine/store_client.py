@@ -145,7 +145,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             self.free_slots()
             return
         if received.body is None or received.size > self._longest:
-            # `engine.fetching` still uses a body, which is dropped there; of a part it needs the identity
+            # `engine.sharing` still uses a body, which is dropped there; of a part it needs the identity
             self._long.append(received if received.body is None else copy(received))
             if len(self._long) == 1:
                 self._loop.call_later(_GATHER, self._write_long)
