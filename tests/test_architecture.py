@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,7 +97,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "ledger.database", "ledger.meta", "ledger.runs", "ledger.views", "models", "net.json_reader",
             "planning.item_plan", "planning.names", "redact",
             "reports", "selection", "sources.files", "sources.source", "speed", "store.staging",
-            "store.inspection", "store.local_store", "store.lock", "store.protocol", "threads", "urls",
+            "store.inspection", "store.local_store", "store.lock", "threads", "urls",
         }
     ),
     "stacpull_logins": frozenset(
@@ -323,6 +324,21 @@ def violations(root: Path) -> list[str]:
 
 def test_imports_follow_the_table_of_packages() -> None:
     assert violations(PACKAGE) == []
+
+
+def test_no_modules_import_each_other() -> None:
+    """Count imports in functions and for types too, but not those of `schemes.py`: see `DEFERRED`."""
+    modules = {".".join(("stacpull", *one.place.with_suffix("").parts)): one for one in read_package(PACKAGE)}
+    imports = {
+        name: {
+            place
+            for target in imported(one, "stacpull", at_once(one.tree) if one.package in DEFERRED else None)
+            for place in (target, target.rpartition(".")[0])
+            if place in modules
+        }
+        for name, one in modules.items()
+    }
+    TopologicalSorter(imports).prepare()  # raises CycleError
 
 
 def test_every_allowed_import_is_used() -> None:

@@ -17,7 +17,8 @@ from msgspec.structs import replace
 from stacpull.aws import AwsCredentials, AwsSettings
 from stacpull.errors import UsageError
 from stacpull.models import BucketLocation
-from stacpull.store.protocol import BucketLease, Store, StoredFiles
+from stacpull.store.inspection import StoredFiles
+from stacpull.store.protocol import BucketLease, Store
 from stacpull.system import with_active_endpoints
 
 if TYPE_CHECKING:

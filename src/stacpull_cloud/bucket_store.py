@@ -18,17 +18,16 @@ from typing import BinaryIO
 from stacpull.digests import recorded
 from stacpull.errors import destination_errors
 from stacpull.models import Arrival, BucketLocation, Checksum, Failure, FailureKind, path_in_dest
-from stacpull.store.inspection import digest_by
-from stacpull.store.protocol import (
+from stacpull.store.inspection import (
     LONGEST_DOCUMENT,
     NO_NAMES,
     Entry,
     FileState,
     IsStopped,
-    Placement,
-    foreign_file,
+    digest_by,
     never,
 )
+from stacpull.store.protocol import Placement, foreign_file
 from stacpull.store.staging import StagedParts
 from stacpull_cloud.lease import LeaseCheck
 from stacpull_cloud.objects import THREADS, Found, Objects

@@ -22,9 +22,8 @@ from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
 from stacpull.planning.item_plan import collection_document_path, item_document_name
 from stacpull.planning.names import LINES_FILE, safe_segment
-from stacpull.store.inspection import lines_in
+from stacpull.store.inspection import StoredFiles, lines_in
 from stacpull.store.local_store import open_files
-from stacpull.store.protocol import StoredFiles
 
 _Text = tuple[str, str, bytes | None]
 """An item's id, the path of its document relative to DEST, and the document; None if it cannot be read."""

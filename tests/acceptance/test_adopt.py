@@ -21,8 +21,8 @@ from stacpull import Options
 from stacpull.engine.fetching import AdoptingFetcher
 from stacpull.errors import DestinationError
 from stacpull.models import Arrival, Job
+from stacpull.store.inspection import StoredFiles
 from stacpull.store.local_store import LocalStore
-from stacpull.store.protocol import StoredFiles
 from stacpull.store.staging import StagedParts
 from stacpull.sync import failures, mirror, resume, retry
 from stacpull_replicas import RequestInfo, Status

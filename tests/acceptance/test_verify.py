@@ -21,9 +21,8 @@ from tests.acceptance.mirrored import Mirrored, flipped, is_same, options_for, r
 from tests.acceptance.trees import files_in
 
 from stacpull import DestinationError, NotAMirrorError, RunStarted, UsageError, failures, status, sync, verify
-from stacpull.store.inspection import DirectoryFiles
+from stacpull.store.inspection import DirectoryFiles, FileState
 from stacpull.store.lock import MirrorLock
-from stacpull.store.protocol import FileState
 from stacpull.upkeep.verify import MirrorCheck
 from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 

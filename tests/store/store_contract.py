@@ -17,7 +17,8 @@ from itertools import chain, repeat
 import pytest
 
 from stacpull.models import Failure, FailureKind
-from stacpull.store.protocol import LONGEST_DOCUMENT, Entry, FileState, Placement, Store
+from stacpull.store.inspection import LONGEST_DOCUMENT, Entry, FileState
+from stacpull.store.protocol import Placement, Store
 
 Reopen = Callable[[], Store]
 

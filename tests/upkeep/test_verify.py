@@ -10,8 +10,7 @@ from tests.acceptance.static_tree import write_tree
 
 from stacpull import sync
 from stacpull.ledger.views import Expected
-from stacpull.store.inspection import DirectoryFiles
-from stacpull.store.protocol import FileState
+from stacpull.store.inspection import DirectoryFiles, FileState
 from stacpull.upkeep.verify import judge
 
 ONE = b"1" * 32

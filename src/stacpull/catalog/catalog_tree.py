@@ -33,7 +33,7 @@ from stacpull.json_values import list_or_empty, object_or_empty, objects_in, par
 from stacpull.models import Json, MirroredFile
 from stacpull.planning.names import COLLECTION_FILE, catalog_id
 from stacpull.redact import Secrets, cut_url
-from stacpull.store.protocol import StoredFiles
+from stacpull.store.inspection import StoredFiles
 
 ITEMS_PER_CATALOG = 10_000
 STAC_VERSION = "1.1.0"

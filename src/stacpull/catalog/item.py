@@ -20,8 +20,7 @@ from stacpull.models import Json, MirroredFile
 from stacpull.planning.names import fold, is_catalog_id
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import Secrets, cut_url
-from stacpull.store.inspection import lines_in
-from stacpull.store.protocol import StoredFiles
+from stacpull.store.inspection import StoredFiles, lines_in
 from stacpull.urls import is_remote, join, without_blanks
 
 _SCHEMAS = "https://stac-extensions.github.io"

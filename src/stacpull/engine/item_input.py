@@ -22,8 +22,7 @@ import orjson
 from stacpull.errors import InterruptedRunError, SourceError, UsageError, destination_errors, temporary_errors
 from stacpull.redact import cut_url
 from stacpull.sources.source_url import STANDARD_INPUT
-from stacpull.store.inspection import CREATE, open_regular
-from stacpull.store.protocol import IsStopped
+from stacpull.store.inspection import CREATE, IsStopped, open_regular
 from stacpull.store.staging import OWN, open_or_make
 from stacpull.threads import StoppableThread
 

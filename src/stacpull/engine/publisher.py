@@ -33,7 +33,8 @@ from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind, J
 from stacpull.planning.hrefs import item_of
 from stacpull.planning.item_plan import collection_document_path
 from stacpull.redact import Secrets
-from stacpull.store.protocol import Placement, Store, StoredFiles
+from stacpull.store.inspection import StoredFiles
+from stacpull.store.protocol import Placement, Store
 
 GROUP = 512  # waiting files with which a group is started; it takes all waiting files
 PACE, _PACE_OF_BUCKET = 0.25, 0.02

@@ -24,7 +24,8 @@ from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import BOOT, get, put
 from stacpull.models import Arrival
 from stacpull.planning.layout import arrival_of
-from stacpull.store.protocol import FileState, Store, never
+from stacpull.store.inspection import FileState, never
+from stacpull.store.protocol import Store
 from stacpull.store.staging import OF_ONE_RUN, CompletePartName, parse_complete_part
 from stacpull.system import boot_id
 

@@ -13,7 +13,7 @@ import asyncio
 import enum
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -23,9 +23,6 @@ from stacpull.net.connection_errors import BadResponse, closed
 from stacpull.net.fields import HEAD_LIMIT, HeaderFields, joined_fields
 from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import Response, TransferError
-
-if TYPE_CHECKING:
-    from stacpull.http1.web_transport import WebHost, WebTransport
 
 MAX_BODY_IN_MEMORY = 1 << 20  # the most bytes of a body that is read into memory
 
@@ -216,11 +213,18 @@ class WebExchange(Protocol):
     def fail_run(self, error: Exception, /) -> None: ...
 
 
+class ConnectionOwner(Protocol):
+    def made(self, connection: WebConnection) -> None: ...
+    def lost(self, connection: WebConnection) -> None: ...
+    def pace(self) -> Pace: ...
+
+
 class WebConnection(asyncio.Protocol):
-    def __init__(self, owner: WebTransport, host: WebHost) -> None:
-        self._owner = owner
-        self.host = host
-        self.message = ParsedMessage(host.name)
+    """`name` is its host, for messages; it adds itself to `idle` when it can be used again."""
+
+    def __init__(self, owner: ConnectionOwner, name: str, idle: list[WebConnection]) -> None:
+        self._owner, self.idle = owner, idle
+        self.message = ParsedMessage(name)
         self.exchange: WebExchange | None = None
         self.transport: asyncio.Transport | None = None
         self._lost: Exception | None = None
@@ -249,7 +253,7 @@ class WebConnection(asyncio.Protocol):
         self._quiet = 0
         if self.message.is_reusable and self.transport is not None and not self.transport.is_closing():
             self.message.reset()
-            self.host.idle.append(self)
+            self.idle.append(self)
         else:
             self.abort()
 
@@ -281,7 +285,7 @@ class WebConnection(asyncio.Protocol):
             if self._pace.is_too_slow(seconds, came):
                 fault = BadResponse.TOO_SLOW
         if fault is not None:
-            self.message.fail(fault.failure(self.host.name))
+            self.message.fail(fault.failure(self.message.name))
             self.abort()  # its end is passed on by `connection_lost`
 
     # Called by the event loop. A bug there would only be logged, so it is passed to the run.

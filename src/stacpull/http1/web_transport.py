@@ -137,7 +137,7 @@ class WebTransport:
         share = min(_PATIENCE, settings.connect_timeout / max(len(addresses), 1))
         problem: OSError | None = None
         for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
-            address, connection = str(info[4][0]), WebConnection(self, host)
+            address, connection = str(info[4][0]), WebConnection(self, host.name, host.idle)
             if (reason := reasons[address]) is not None:
                 problem = problem or AddressRefusedError(address, reason)
                 continue
@@ -169,8 +169,8 @@ class WebTransport:
 
     def lost(self, connection: WebConnection) -> None:
         self.connections.discard(connection)
-        if connection in connection.host.idle:
-            connection.host.idle.remove(connection)
+        if connection in connection.idle:
+            connection.idle.remove(connection)
         if not self.connections and self._emptied is not None:
             self._emptied.set()
 

@@ -9,12 +9,13 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, Protocol
 
 from stacpull.digests import new_hasher
 from stacpull.models import Checksum
-from stacpull.store.protocol import LONGEST_DOCUMENT, NO_NAMES, Entry, FileState, IsStopped, never
 
+LONGEST_DOCUMENT = 64 << 20  # bytes of a document, or of a line, in DEST; no page of a source is longer
+NO_NAMES = frozenset({"", ".", ".."})
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BATCH = 1024  # entries of a directory that are sorted together: by inode, the order on many disks
@@ -28,6 +29,27 @@ _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
 }
+
+
+IsStopped = Callable[[], bool]  # returns True once a long read must end
+
+
+def never() -> bool:
+    return False
+
+
+class Entry(NamedTuple):
+    path: str
+    is_file: bool
+
+
+class FileState(NamedTuple):
+    """The state of a path. `obstacle` is anything other than a readable regular file: "a link at c"."""
+
+    size: int | None = None
+    digest: bytes | None = None
+    obstacle: str | None = None
+    readable: bool = True
 
 
 def open_regular(
@@ -45,6 +67,44 @@ def read_regular(path: str | os.PathLike[str], limit: int, *, dir_fd: int | None
         if os.fstat(file.fileno()).st_size > limit:
             raise OSError(errno.EFBIG, "it is too long", path)
         return file.read()
+
+
+class StoredFiles(Protocol):
+    """The files of a mirror, for reading. Any thread may call any method. `name` is that of DEST."""
+
+    @property
+    def name(self) -> str: ...
+
+    def state_of(
+        self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
+    ) -> FileState:
+        """Return the state, without following links. `algorithm=None` leaves out the digest.
+
+        If `is_stopped` returns True, there is no digest, and the size is that of the whole file.
+        """
+
+    def has(self, path: str) -> bool:
+        """Return True if there is something at `path`, False if that cannot be determined."""
+
+    def read(self, path: str) -> bytes | None:
+        """Return None if there is no regular file of up to 64 MiB. Raises `OSError` if it cannot be read."""
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a regular file for reading. Raises `OSError` if there is none, or it cannot be read."""
+
+    def modified(self, path: str) -> float | None:
+        """Return the time of the last write of a file, in seconds since 1970; None if there is no file."""
+
+    def names(self, directory: str) -> list[str]:
+        """Return the names of all entries. Raises `OSError` if there is no such directory."""
+
+    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
+        """Yield all entries but directories, in batches, without the top-level names `skipped`.
+
+        Directories that cannot be read are left out. Raises `OSError` if DEST itself cannot be read.
+        """
+
+    def close(self) -> None: ...
 
 
 class DirectoryFiles:

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 
 from stacpull.errors import DestinationError, destination_error, is_destination_failure
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, path_in_dest
-from stacpull.store.inspection import DirectoryFiles
-from stacpull.store.protocol import NO_NAMES, Placement, Store, StoredFiles, foreign_file, store_kind
+from stacpull.store.inspection import NO_NAMES, DirectoryFiles, StoredFiles
+from stacpull.store.protocol import Placement, Store, foreign_file, store_kind
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
 from stacpull.system import is_linux
 

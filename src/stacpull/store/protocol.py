@@ -6,40 +6,16 @@ relative to DEST, with `/` between segments. All stores pass `tests/store/store_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from stacpull import entry_points
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind
 from stacpull.redact import Secret
-
-if TYPE_CHECKING:
-    from stacpull.store.staging import StagedParts
-
-LONGEST_DOCUMENT = 64 << 20  # bytes of a document, or of a line, in DEST; no page of a source is longer
-NO_NAMES = frozenset({"", ".", ".."})
-
-IsStopped = Callable[[], bool]  # returns True once a long read must end
-
-
-def never() -> bool:
-    return False
-
-
-class Entry(NamedTuple):
-    path: str
-    is_file: bool
-
-
-class FileState(NamedTuple):
-    """The state of a path. `obstacle` is anything other than a readable regular file: "a link at c"."""
-
-    size: int | None = None
-    digest: bytes | None = None
-    obstacle: str | None = None
-    readable: bool = True
+from stacpull.store.inspection import StoredFiles
+from stacpull.store.staging import StagedParts
 
 
 class Placement(NamedTuple):
@@ -61,44 +37,6 @@ def foreign_file(path: str, why: str = "") -> Failure:
             " If the ledger is older than the files (a restored copy), run `stacpull retry DEST --adopt`."
         )
     return Failure(FailureKind.EXISTS, f"{path} exists and is not part of this mirror{reason}: {remedy}")
-
-
-class StoredFiles(Protocol):
-    """The files of a mirror, for reading. Any thread may call any method. `name` is that of DEST."""
-
-    @property
-    def name(self) -> str: ...
-
-    def state_of(
-        self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
-    ) -> FileState:
-        """Return the state, without following links. `algorithm=None` leaves out the digest.
-
-        If `is_stopped` returns True, there is no digest, and the size is that of the whole file.
-        """
-
-    def has(self, path: str) -> bool:
-        """Return True if there is something at `path`, False if that cannot be determined."""
-
-    def read(self, path: str) -> bytes | None:
-        """Return None if there is no regular file of up to 64 MiB. Raises `OSError` if it cannot be read."""
-
-    def open(self, path: str) -> BinaryIO:
-        """Open a regular file for reading. Raises `OSError` if there is none, or it cannot be read."""
-
-    def modified(self, path: str) -> float | None:
-        """Return the time of the last write of a file, in seconds since 1970; None if there is no file."""
-
-    def names(self, directory: str) -> list[str]:
-        """Return the names of all entries. Raises `OSError` if there is no such directory."""
-
-    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
-        """Yield all entries but directories, in batches, without the top-level names `skipped`.
-
-        Directories that cannot be read are left out. Raises `OSError` if DEST itself cannot be read.
-        """
-
-    def close(self) -> None: ...
 
 
 class Store(StoredFiles, Protocol):

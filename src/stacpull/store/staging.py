@@ -29,8 +29,14 @@ import orjson
 from stacpull.errors import DestinationError, destination_error, destination_errors
 from stacpull.models import Arrival, ResumePoint
 from stacpull.spans import Span, Spans, beginning, joined
-from stacpull.store.inspection import CREATE, DirectoryFiles, open_regular, read_regular, sync_directory
-from stacpull.store.protocol import StoredFiles
+from stacpull.store.inspection import (
+    CREATE,
+    DirectoryFiles,
+    StoredFiles,
+    open_regular,
+    read_regular,
+    sync_directory,
+)
 
 OWN = ".stacpull"  # the directory of a mirror for everything but its files
 PARTS = f"{OWN}/parts"  # relative to the work directory

@@ -45,9 +45,9 @@ from stacpull.ledger.views import Expected
 from stacpull.models import Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.reports import VerifyReport
+from stacpull.store.inspection import FileState, StoredFiles
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import kept_still
-from stacpull.store.protocol import FileState, StoredFiles
 from stacpull.store.staging import PARTS, is_part_name, is_worker
 from stacpull.system import available_processors
 from stacpull.threads import StoppableThread
