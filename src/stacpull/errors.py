@@ -211,6 +211,6 @@ def similar(word: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0
     return difflib.get_close_matches(word, list(known), n=most, cutoff=cutoff)
 
 
-def count(number: int, one: str, many: str | None = None) -> str:
+def quantity(number: int, one: str, many: str | None = None) -> str:
     """Write a number with its noun: 1 item, 7,674,238 files."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -296,7 +296,7 @@ class PlanBatch(msgspec.Struct):
     left_out: dict[str, list[ItemId]] = {}
     unread: list[Unread] = []
     """Unreadable links and entries, and items of the page that cannot be planned."""
-    reached: WalkUpdate = WalkUpdate()
+    update: WalkUpdate = WalkUpdate()
 
 
 class PlanResult(msgspec.Struct):

@@ -12,7 +12,7 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import size
 from stacpull.config.toml import Setting
-from stacpull.errors import UsageError, count
+from stacpull.errors import UsageError, quantity
 from stacpull_export.formats import GROUP, Format
 
 _FORMATS: Mapping[str, Format] = {
@@ -83,8 +83,8 @@ def export(
         )
     )
     what = _FORMATS[form].counted
-    files = count(len(report.files), "file")
-    lines = [f"{out}: {count(report.items, what)} in {files}, {size(report.bytes)}", *report.notes]
+    files = quantity(len(report.files), "file")
+    lines = [f"{out}: {quantity(report.items, what)} in {files}, {size(report.bytes)}", *report.notes]
     return session.finish(report, lines)
 
 

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from stacpull.catalog.item import path_named
-from stacpull.errors import StacpullError, UsageError, count
+from stacpull.errors import StacpullError, UsageError, quantity
 from stacpull.filters.item_checks import IdsCheck
 from stacpull.filters.labels import FOLDED_TO_BEN19, NOMENCLATURES, class_list, fold_label, item_labels
 from stacpull.json_values import object_or_empty, objects_in
@@ -86,12 +86,12 @@ class Samples:
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out; call it after all samples were read."""
-        what = count(self.left_out, "item is in no split and was", "items are in no split and were")
+        what = quantity(self.left_out, "item is in no split and was", "items are in no split and were")
         notes = [f"{what} left out."] if self.left_out else []
         for name, check in self._splits.items():
             if missing := len(check.missing()):
                 verb = "matches" if missing == 1 else "match"
-                notes.append(f"{count(missing, 'ID')} of the split {name} {verb} no item of the mirror.")
+                notes.append(f"{quantity(missing, 'ID')} of the split {name} {verb} no item of the mirror.")
         return (*notes, *self._contents.notes())
 
     def vector(self, sample: TrainingSample) -> list[int]:

@@ -173,10 +173,10 @@ class HeaderPlans:
 
     async def add_batch(self, planned: PlanBatch) -> int:
         """Plan a batch and queue the assets without a row. Waits while the queue is full."""
-        reached = planned.reached
-        if reached.announced is not None:
-            self.announced = reached.announced
-        self.ended = self.ended or reached.walk_ended
+        update = planned.update
+        if update.announced is not None:
+            self.announced = update.announced
+        self.ended = self.ended or update.walk_ended
         jobs = {key_of(job.item, job.key): (job, why) for job, why in self._jobs_of(planned)}
         known = await asyncio.to_thread(self._book.results.known, list(jobs))
         missing = [pair for key, pair in jobs.items() if key not in known]

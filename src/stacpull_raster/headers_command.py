@@ -12,7 +12,7 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
 from stacpull.cli.summary import Failed
-from stacpull.errors import count
+from stacpull.errors import quantity
 
 if TYPE_CHECKING:
     from stacpull_raster.headers_report import HeadersReport
@@ -120,7 +120,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
     """Yield the summary of a job: the headers read, the failures and their reasons, and the next step."""
-    done = f"{report.headers_done:,} of {count(report.headers_done + report.headers_failed, 'header')}"
+    done = f"{report.headers_done:,} of {quantity(report.headers_done + report.headers_failed, 'header')}"
     where = f" in {report.out}" if report.out else ""
     failures = (
         f"; {report.headers_failed:,} failed{failed.headline(report.headers_failed)}"
@@ -134,15 +134,15 @@ def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
     before = f"; {report.headers_skipped:,} were read before" if report.headers_skipped else ""
     yield (
         f"  fetched  {size(report.bytes_fetched)} in {duration(report.seconds)}, "
-        f"{count(report.requests, 'request')}, {count(report.retries, 'retry', 'retries')}{before}"
+        f"{quantity(report.requests, 'request')}, {quantity(report.retries, 'retry', 'retries')}{before}"
     )
     yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched"
     if report.assets_not_tiff:
-        yield f"  skipped  {count(report.assets_not_tiff, 'non-TIFF asset')}"
+        yield f"  skipped  {quantity(report.assets_not_tiff, 'non-TIFF asset')}"
     if report.assets_excluded:
-        yield f"  skipped  {count(report.assets_excluded, 'asset')} by the asset filters"
+        yield f"  skipped  {quantity(report.assets_excluded, 'asset')} by the asset filters"
     if report.items_unseen:
-        yield f"  unseen   {count(report.items_unseen, 'item')} that the source announced but did not list"
+        yield f"  unseen   {quantity(report.items_unseen, 'item')} that the source announced but did not list"
     yield from failed.lines()
     if report.out and report.state != "complete":
         yield "to resume: run the same command again"

@@ -27,12 +27,12 @@ from stacpull.errors import UsageError
 from stacpull.ledger.database import (
     listed,
     make_private,
-    number,
     reject_irregular,
+    scalar,
     transaction,
     translated,
 )
-from stacpull.ledger.schema import Schema, prepare
+from stacpull.ledger.schema import Schema, create_tables
 from stacpull.models import Json
 
 _TABLES = """
@@ -89,7 +89,7 @@ class Results:
             )
             try:
                 _lock(self._db)
-                prepare(self._db, Schema(_TABLES, 1, str(path), "remove it and start again."))
+                create_tables(self._db, Schema(_TABLES, 1, str(path), "remove it and start again."))
                 self._agree(question, start_over=start_over)
                 found = self._db.execute("SELECT max(place) FROM results").fetchone()[0]
             except BaseException:
@@ -124,7 +124,7 @@ class Results:
 
     def count(self, *, ok: bool) -> int:
         with self._alone():
-            return number(self._db, "SELECT count(*) FROM results WHERE ok = ?", (ok,))
+            return scalar(self._db, "SELECT count(*) FROM results WHERE ok = ?", (ok,))
 
     def known(self, keys: Sequence[str]) -> set[str]:
         """Return the `keys` that have a row, successful or failed."""

@@ -15,7 +15,7 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration
 from stacpull.config.options import declared
-from stacpull.errors import UsageError, count
+from stacpull.errors import UsageError, quantity
 
 if TYPE_CHECKING:
     from stacpull_trace.report import TraceDay, TraceEstimate, TraceReport
@@ -117,8 +117,8 @@ def trace_lines(report: TraceReport) -> Iterator[str]:
     yield from (f"  problem {day.date}: {day.problem}" for day in report.days if day.problem)
     yield from (f"  wrote {path}" for path in report.files)
     yield (
-        f"  {report.processing_units:.2f} processing units, {count(report.requests, 'request')} "
-        f"({report.requests_statistics:,} for statistics), {count(report.retries, 'retry', 'retries')}, "
+        f"  {report.processing_units:.2f} processing units, {quantity(report.requests, 'request')} "
+        f"({report.requests_statistics:,} for statistics), {quantity(report.retries, 'retry', 'retries')}, "
         f"{duration(report.seconds)}"
     )
     if report.state == "interrupted":
@@ -147,14 +147,15 @@ def _counts(report: TraceReport) -> str:
     ]
     more = "".join(f", {number:,} {word}" for number, word in words if number)
     return (
-        f"{count(report.days_found, 'day')} with tiles, {report.days_valid:,} with valid pixels{more}; "
+        f"{quantity(report.days_found, 'day')} with tiles, {report.days_valid:,} with valid pixels{more}; "
         f"{report.width:,} by {report.height:,} pixels"
     )
 
 
 def estimate_lines(estimate: TraceEstimate) -> Iterator[str]:
     """Yield the lines that `--dry-run` prints."""
-    yield f"days      {estimate.days_with_tiles:,} of {estimate.days:,} have {count(estimate.tiles, 'tile')}"
+    tiles = quantity(estimate.tiles, "tile")
+    yield f"days      {estimate.days_with_tiles:,} of {estimate.days:,} have {tiles}"
     yield f"area      {estimate.width:,} by {estimate.height:,} pixels"
     yield f"requests  about {estimate.requests:,}, {estimate.statistics_requests:,} of them for statistics"
     yield f"cost      about {estimate.processing_units:,.2f} processing units"

@@ -11,7 +11,7 @@ from tests.ran import Ran
 
 from stacpull.cli import main, printing
 from stacpull.cli.printing import Verbosity, duration, rate, size
-from stacpull.errors import SourceError, count
+from stacpull.errors import SourceError, quantity
 
 HOSTILE = "a\x1b]0;owned\x07b\r\nstacpull: all is well\x9b2Jc\x7fd\u202ee\u2066f\u2028g"
 OBEYED = set("\x1b\x07\r\x9b\x7f\u202e\u2066\u2028")
@@ -85,4 +85,4 @@ def test_durations_are_shown_in_two_units(seconds: float, text: str) -> None:
 
 def test_rates_and_counts_are_shown_with_their_units() -> None:
     assert (rate(2_400_000, 2), rate(5, 0)) == ("1.2 MB/s", "- B/s")
-    assert (count(1, "item"), count(7_674_238, "file")) == ("1 item", "7,674,238 files")
+    assert (quantity(1, "item"), quantity(7_674_238, "file")) == ("1 item", "7,674,238 files")

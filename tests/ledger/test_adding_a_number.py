@@ -17,7 +17,7 @@ FIELD = '''\
 COUNT = '            count("items_bare", not item.assets)\n'
 LINE = """\
     if report.items_bare:
-        yield f"  bare     {count(report.items_bare, 'item')} without assets"
+        yield f"  bare     {quantity(report.items_bare, 'item')} without assets"
 """
 
 

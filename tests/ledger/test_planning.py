@@ -66,13 +66,13 @@ def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -
     with ledger(tmp_path) as db:
         run, planner = started(db)
         planner.save_batch(
-            PlanBatch(seen=[id_of("a")], reached=WalkUpdate(position="p", announced=5, cut_short="why")), NOW
+            PlanBatch(seen=[id_of("a")], update=WalkUpdate(position="p", announced=5, cut_short="why")), NOW
         )
         planner.save_batch(PlanBatch(seen=[id_of("b")]), NOW)
         found = runs.load(db, run.id)
         assert (found.position, found.cut_short, found.counters["items_announced"]) == ("p", "why", 5)
         planner.save_batch(
-            PlanBatch(seen=[id_of("c")], reached=WalkUpdate(walk_ended=True, announced=5, unseen=2)), NOW
+            PlanBatch(seen=[id_of("c")], update=WalkUpdate(walk_ended=True, announced=5, unseen=2)), NOW
         )
         assert runs.load(db, run.id).counters["items_unseen"] == 2
 

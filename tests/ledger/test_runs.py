@@ -24,9 +24,7 @@ OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
 def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: EndState | None) -> None:
     with ledger(tmp_path) as db:
         first, planner = started(db)
-        planner.save_batch(
-            PlanBatch(seen=[id_of("i")], reached=WalkUpdate(position="next", announced=7)), NOW
-        )
+        planner.save_batch(PlanBatch(seen=[id_of("i")], update=WalkUpdate(position="next", announced=7)), NOW)
         if state is not None:
             runs.end(db, first.id, state, "why", NOW)
         later = runs.begin(db, replace(SPEC, credential_names=("token",)), NOW)
@@ -44,7 +42,7 @@ def test_a_page_does_not_write_a_long_selection_again(tmp_path: Path) -> None:
         log = ledger_path(tmp_path).with_name("ledger.sqlite-wal")
         before = log.stat().st_size
         for page in range(20):
-            planner.save_batch(PlanBatch(reached=WalkUpdate(position="x" * page)), NOW)
+            planner.save_batch(PlanBatch(update=WalkUpdate(position="x" * page)), NOW)
         assert log.stat().st_size - before < 500_000
 
 
@@ -80,7 +78,7 @@ def test_a_different_task_is_a_new_run(tmp_path: Path, other: RunSpec) -> None:
 def test_an_older_unfinished_run_starts_again_once_the_later_one_is_complete(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first, planner = started(db)
-        planner.save_batch(PlanBatch(reached=WalkUpdate(position="next")), NOW)
+        planner.save_batch(PlanBatch(update=WalkUpdate(position="next")), NOW)
         later = runs.begin(db, OTHER, NOW)
         runs.end(db, later.id, "complete", None, NOW)
         unfinished = runs.last_unfinished(db)

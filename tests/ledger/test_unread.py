@@ -27,7 +27,7 @@ def entry(name: str, collection: str = "") -> Unread:
 def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ...] = ()) -> int:
     """Begin a run whose walk meets these links unread, and ends."""
     run = runs.begin(db, spec, NOW)
-    batch = PlanBatch(unread=[link(href) for href in found], reached=WalkUpdate(walk_ended=True))
+    batch = PlanBatch(unread=[link(href) for href in found], update=WalkUpdate(walk_ended=True))
     Planner(db, run.id).save_batch(batch, NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
@@ -56,7 +56,7 @@ def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
         _, planner = started(db)
         commit(planner, item("L"), failed=[unread("S", "L"), unread("T", "L")])
         found = [entry("line 1"), entry("line 2"), link("a"), link("b")]
-        planner.save_batch(PlanBatch(unread=found, reached=WalkUpdate(walk_ended=True)), NOW)
+        planner.save_batch(PlanBatch(unread=found, update=WalkUpdate(walk_ended=True)), NOW)
         for _ in range(3):
             run, planner = started(db, replace(SPEC, kind="retry"))
             commit(planner, failed=[unread("S", "L")])

@@ -20,7 +20,7 @@ from stacpull.errors import DestinationError
 from stacpull.models import ResumePoint, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.parts import FilePart, FileParts
-from stacpull.store.staging import RECORD, StagedParts, about, read_about
+from stacpull.store.staging import RECORD, StagedParts, about_path, read_about
 
 V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 DATA = random.Random(7).randbytes(90_000)
@@ -85,7 +85,7 @@ def test_a_torn_record_is_ignored_and_bytes_without_a_record_are_cut_off(parts: 
 
 
 def without_beginning(directory: Path) -> None:
-    path = about(directory / "1.1.part")
+    path = about_path(directory / "1.1.part")
     line = path.read_bytes().partition(b"\n")[0] + b"\n"
     path.write_bytes(line + RECORD.pack(*HAVE[1]))
 

@@ -13,7 +13,7 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
 from stacpull.cli.summary import by_reason, failure_line, finished, next_steps, still_to_do, web_pages
-from stacpull.errors import UsageError, count
+from stacpull.errors import UsageError, quantity
 from stacpull.json_values import object_or_empty
 from stacpull.models import FailureKind
 from stacpull.reports import PlanReport, StatusReport
@@ -63,7 +63,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     def by_key(numbers: Mapping[str, int]) -> str:
         return ", ".join(f"{key}: {number:,}" for key, number in sorted(numbers.items()))
 
-    sources = f" and {count(report.source_items, 'source item')}" if report.source_items else ""
+    sources = f" and {quantity(report.source_items, 'source item')}" if report.source_items else ""
     announced = f" of {report.items_announced:,}" if report.items_announced else ""
     yield f"items    {report.items_matched:,} match{sources}; {report.items_seen:,}{announced} seen"
     if report.items_left_out:
@@ -78,22 +78,22 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
             "that cannot be fetched (unusable hrefs, S3 prefixes without --expand-prefix, or a --layout that "
             "gives several assets one name)"
         )
-        yield f"refused  {count(report.assets_refused, 'asset')} {text}"
+        yield f"refused  {quantity(report.assets_refused, 'asset')} {text}"
     if report.bytes_total is None:
         yield "bytes    unknown: the source states no sizes, and the servers gave none"
     else:
         known = ", as the source states" if report.bytes_total else ""
         if report.bytes_basis == "sampled":
-            known = f", estimated from {count(report.bytes_sampled, 'asset')}"
+            known = f", estimated from {quantity(report.bytes_sampled, 'asset')}"
         if report.unknown_keys:
-            missing = count(sum(report.unknown_keys.values()), "asset")
+            missing = quantity(sum(report.unknown_keys.values()), "asset")
             known += f"; without {missing} of unknown size ({by_key(report.unknown_keys)})"
         yield f"bytes    {size(report.bytes_total)}{known}"
     seconds = report.seconds_estimated
     time = "less than 1 s" if seconds is not None and seconds < 1 else f"about {duration(seconds or 0)}"
     yield f"requests {report.requests:,}{'' if seconds is None else f'; {time}'}"
     for host in report.hosts:
-        yield f"  {host.host}: {count(host.assets, 'asset')}"
+        yield f"  {host.host}: {quantity(host.assets, 'asset')}"
     if dest is not None:
         yield f"to do    {report.assets_pending:,}; {report.assets_done:,} are in {dest} already"
 

@@ -18,7 +18,7 @@ from stacpull.cli import printing
 from stacpull.cli.printing import duration, paint, plain, rate, size
 from stacpull.cli.summary import NOT_FAILURES, Failed
 from stacpull.config.options import Output
-from stacpull.errors import count
+from stacpull.errors import quantity
 from stacpull.events import (
     AssetFailed,
     Checked,
@@ -97,7 +97,7 @@ class Display:
                     self.say(f"failed: {item.collection}/{item.item} {key}: {message}")
             case ItemGone(item=item, assets=assets, bytes=held, removed=removed):
                 what = "removed" if removed else "gone"
-                self.say(f"{what}: {item.collection}/{item.item} ({count(assets, 'file')}, {size(held)})")
+                self.say(f"{what}: {item.collection}/{item.item} ({quantity(assets, 'file')}, {size(held)})")
             case RunStarted(resumed=True):
                 self.say("resuming the unfinished run")
             case RunEnded() if isinstance(self._now, Checked | Progress):
@@ -254,7 +254,7 @@ class Display:
         head = [phase]
         if now.items_seen or not (now.assets_planned or now.walk_ended):  # `retry` lists no items
             matched = f"{now.items_matched:,} of " if now.items_wanted else ""
-            items = count(now.items_wanted or now.items_matched, "item")
+            items = quantity(now.items_wanted or now.items_matched, "item")
             head.append(f"{matched}{items} matched ({_of(now.items_seen, now.items_announced)} read)")
         finished, expected = now.assets_done + now.assets_failed, now.assets_expected
         figures = []
@@ -275,7 +275,7 @@ class Display:
             kinds = ", ".join(f"{number:,} {kind}" for number, kind in called)
             troubles.append(f"{failed:,} failed" + (f" ({kinds})" if kinds else ""))
         if now.retries:
-            troubles.append(count(now.retries, "retry", "retries"))
+            troubles.append(quantity(now.retries, "retry", "retries"))
         waits = [
             f"waiting {max(1, round(host.wait))} s for {host.host}, which throttles or does not answer"
             for host in now.hosts

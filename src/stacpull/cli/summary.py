@@ -12,7 +12,7 @@ import click
 
 from stacpull.cli.printing import duration, rate, size
 from stacpull.clock import rfc3339
-from stacpull.errors import count
+from stacpull.errors import quantity
 from stacpull.models import FailureKind
 from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
 
@@ -88,26 +88,26 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         accepted and f"{accepted:,} gone at the source",
         report.assets_ordered and f"{report.assets_ordered:,} not ready yet at their host",
         report.assets_outside and f"{report.assets_outside:,} with nothing in the area of --clip",
-        report.items_failed and f"{count(report.items_failed, 'item')} failed",
+        report.items_failed and f"{quantity(report.items_failed, 'item')} failed",
         report.state != "complete" and still_to_do(report),
     ]
     said = [str(part) for part in parts if part]
     state = "" if report.state == "complete" and said else f"{report.state}: "
     if report.reason:
         state = f"{report.state} ({report.reason.rstrip('.')}): "
-    files = f"{report.assets_done:,} of {count(report.assets_planned, 'file')} in {report.dest}"
+    files = f"{report.assets_done:,} of {quantity(report.assets_planned, 'file')} in {report.dest}"
     yield "; ".join([f"{state}{files}", *said])
     added = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
     present = report.assets_skipped + report.assets_revalidated
-    yield f"  added    {count(added, 'file')}{'' if present else f', {size(report.bytes_done)}'}"
+    yield f"  added    {quantity(added, 'file')}{'' if present else f', {size(report.bytes_done)}'}"
     yield (
         f"  fetched  {size(report.bytes_fetched)} of files and documents in {duration(report.seconds)} "
         f"({rate(report.bytes_fetched, report.seconds)}); "
-        f"{count(report.requests, 'request')}, {count(report.retries, 'retry', 'retries')}"
+        f"{quantity(report.requests, 'request')}, {quantity(report.retries, 'retry', 'retries')}"
     )
     if present:
         checked = report.assets_revalidated and f", {report.assets_revalidated:,} of them checked, unchanged"
-        yield f"  present  {count(present, 'file')} already here{checked or ''}"
+        yield f"  present  {quantity(present, 'file')} already here{checked or ''}"
     if report.items_seen:
         complete = f", {report.items_done:,} complete" if report.items_done else ""
         yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
@@ -140,8 +140,8 @@ def finished(report: MirrorReport | StatusReport) -> tuple[str, int]:
     others = [(report.assets_missing, "gone at the source"), (report.assets_ordered, "not ready yet")]
     failures = report.assets_failed + report.items_failed - report.assets_outside
     if failures := failures - sum(number for number, _ in others):
-        return f"finished with {count(failures, 'failure')}", failures
-    left = [f"{count(number, 'file')} {what}" for number, what in others if number]
+        return f"finished with {quantity(failures, 'failure')}", failures
+    left = [f"{quantity(number, 'file')} {what}" for number, what in others if number]
     return "; ".join(["finished", *left]) if left else "complete", 0
 
 
@@ -158,40 +158,40 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         (report.items_changed, "changed item"),
         (report.assets_changed, "changed file"),
     ]
-    changes = ", ".join(count(number, noun) for number, noun in counts if number)
+    changes = ", ".join(quantity(number, noun) for number, noun in counts if number)
     if changes and report.run > 1:  # in the first run, also if it was resumed, everything is new
         yield f"  changes  {changes}"
     if report.files_lost:
-        yield f"  lost     {count(report.files_lost, 'file')} missing from DEST, planned again"
+        yield f"  lost     {quantity(report.files_lost, 'file')} missing from DEST, planned again"
     if report.items_pruned:
-        files = count(report.assets_pruned, "file")
-        yield f"  pruned   {count(report.items_pruned, 'item')} with {files}: gone at the source"
+        files = quantity(report.assets_pruned, "file")
+        yield f"  pruned   {quantity(report.items_pruned, 'item')} with {files}: gone at the source"
     elif report.items_gone:
-        gone = count(report.items_gone, "item")
+        gone = quantity(report.items_gone, "item")
         yield f"  gone     {gone} at the source, kept here; --prune=remove removes what nothing links to"
     elif report.items_not_listed:
-        known = count(report.items_not_listed, "item")
+        known = quantity(report.items_not_listed, "item")
         yield f"  unlisted {known} of earlier runs, kept here; --prune shows which are gone at the source"
     if report.assets_clipped:
-        yield f"  clipped  {count(report.assets_clipped, 'file')} to the area of --clip"
+        yield f"  clipped  {quantity(report.assets_clipped, 'file')} to the area of --clip"
     if report.assets_excluded:
-        yield f"  skipped  {count(report.assets_excluded, 'asset')} by the asset filters"
+        yield f"  skipped  {quantity(report.assets_excluded, 'asset')} by the asset filters"
     if report.assets_pages:
         yield f"  skipped  {web_pages(report)}; --include-pages fetches them"
     if report.items_left_out:
         yield f"  skipped  {by_reason(report.items_left_out)}"
     if report.items_unseen:
-        yield f"  unseen   {count(report.items_unseen, 'item')} that the source announced but did not list"
+        yield f"  unseen   {quantity(report.items_unseen, 'item')} that the source announced but did not list"
 
 
 def web_pages(report: MirrorReport | PlanReport) -> str:
-    return count(report.assets_pages, "web page or endpoint", "web pages or endpoints")
+    return quantity(report.assets_pages, "web page or endpoint", "web pages or endpoints")
 
 
 def by_reason(reasons: Mapping[str, int]) -> str:
     """Return how many items the filters left out: `12,345 items (label: 12,000, bbox: 345)`."""
     parts = ", ".join(f"{reason}: {number:,}" for reason, number in reasons.items())
-    return f"{count(sum(reasons.values()), 'item')} ({parts})"
+    return f"{quantity(sum(reasons.values()), 'item')} ({parts})"
 
 
 def next_steps(
@@ -228,4 +228,4 @@ def failure_line(record: FailureRecord) -> str:
     item = f"{record.collection}/{record.item}" if record.collection else record.item
     what = f"{item} {record.key}" if record.key else item
     last = rfc3339(datetime.fromtimestamp(record.when, UTC).replace(microsecond=0))
-    return f"{what}: {record.kind}: {record.message} ({count(record.attempts, 'attempt')}, last {last})"
+    return f"{what}: {record.kind}: {record.message} ({quantity(record.attempts, 'attempt')}, last {last})"

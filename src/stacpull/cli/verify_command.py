@@ -10,7 +10,7 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, rate, size
 from stacpull.cli.summary import next_steps, still_to_do
-from stacpull.errors import count
+from stacpull.errors import quantity
 from stacpull.events import Damage, Event
 from stacpull.reports import VerifyReport
 
@@ -63,13 +63,13 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     found = ", ".join(f"{number:,} {kind}" for kind in kinds if (number := getattr(report, kind)))
     verdict = ["interrupted"] if is_interrupted else []
     if repaired:
-        verdict += [f"repaired {max(0, damaged - left):,} of {count(damaged, 'damaged file')} ({found})"]
+        verdict += [f"repaired {max(0, damaged - left):,} of {quantity(damaged, 'damaged file')} ({found})"]
     elif damaged:
-        verdict += [f"{count(damaged, 'file')} damaged ({found})"]
+        verdict += [f"{quantity(damaged, 'file')} damaged ({found})"]
     elif not is_interrupted:
-        verdict += [f"{'' if others or is_unfinished else 'OK, '}{count(report.files, 'file')} verified"]
+        verdict += [f"{'' if others or is_unfinished else 'OK, '}{quantity(report.files, 'file')} verified"]
     if report.unknown:
-        what = count(report.unknown, "file that does not belong", "files that do not belong")
+        what = quantity(report.unknown, "file that does not belong", "files that do not belong")
         verdict += [f"{what} to the mirror"]
     if is_unfinished or (report.assets_failed and not repaired):
         lacking = [
@@ -81,12 +81,12 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
         verdict += [f"the mirror is incomplete{counts and f': {counts}'}"]
     yield f"{report.dest}: {'; '.join(verdict)}"
     yield (
-        f"  checked {count(report.files, 'file')} (assets, documents, catalogs), {size(report.bytes)} "
+        f"  checked {quantity(report.files, 'file')} (assets, documents, catalogs), {size(report.bytes)} "
         f"in {duration(report.seconds)} ({rate(report.bytes, report.seconds)})"
         + (f"; {report.unproven:,} checked by size only" if report.unproven else "")
     )
     if report.leftovers:
-        yield f"  {count(report.leftovers, 'partial download')} (the next run will finish or remove them)"
+        yield f"  {quantity(report.leftovers, 'partial download')} (the next run will finish or remove them)"
     yield from next_steps(
         report,
         verify=is_interrupted and f"verify{' --repair' if repaired else ''}",

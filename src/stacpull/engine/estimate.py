@@ -195,8 +195,8 @@ class _Estimate:
         return new
 
     def _add_batch(self, batch: PlanBatch) -> int:
-        if batch.reached.announced is not None:
-            self._announced = batch.reached.announced
+        if batch.update.announced is not None:
+            self._announced = batch.update.announced
         new = len(self._seen.add_all(batch.seen))
         for reason, ids in batch.left_out.items():
             left_out = len(self._seen.add_all(ids))

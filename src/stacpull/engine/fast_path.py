@@ -30,8 +30,8 @@ class FastOrigin(msgspec.Struct, eq=False):
 
     base: str
     sent_base: str
-    host: WebHost
-    route: ClientHost
+    web_host: WebHost
+    client_host: ClientHost
     rewrites: Rewrites | None
     is_plain: bool  # true if URLs are requested unchanged and without credentials
     headers: Mapping[str, str] | None = None
@@ -43,7 +43,7 @@ class FastOrigin(msgspec.Struct, eq=False):
             if not is_plain({**headers, "authorization": authorization}):
                 return False
             self.headers = headers
-            self.tail = b" HTTP/1.1\r\n" + request_tail(headers, self.host.default_fields)
+            self.tail = b" HTTP/1.1\r\n" + request_tail(headers, self.web_host.default_fields)
         return True
 
 
@@ -77,12 +77,12 @@ class FastTransfer(msgspec.Struct, eq=False):
         elif not self._is_unusual_sendable():
             path.forget(origin)  # the bucket has moved, or credentials must be renewed
             # not at once: the gate admits the next asset, which may come here too, and so on
-            asyncio.get_running_loop().call_soon(origin.route.gate.release)
+            asyncio.get_running_loop().call_soon(origin.client_host.gate.release)
             self.hand_over()
             return
         path.client.counters.requests += 1
-        self.sent_at = origin.route.gate.now()
-        connection = origin.host.pop()
+        self.sent_at = origin.client_host.gate.now()
+        connection = origin.web_host.pop()
         if connection is None:
             self.send_again()
         else:
@@ -92,8 +92,8 @@ class FastTransfer(msgspec.Struct, eq=False):
         """Make a request with credentials, a signature or an odd URL; False if the general path must."""
         origin, url, client = self.origin, self.url, self.path.client
         if origin.rewrites is None:
-            if origin.route.gets_credentials:
-                url = client.prepare(self.request(), origin.route).url
+            if origin.client_host.gets_credentials:
+                url = client.with_credentials(self.request(), origin.client_host).url
             self.sent = b"GET " + split_url(url)[1].encode("ascii") + origin.tail
             return True
         made = self.rewritten = origin.rewrites.ready(url, redirected=bool(self.hops))
@@ -118,7 +118,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         self, connection: WebConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False if it is incorrect."""
-        path, gate, size = self.path, self.origin.route.gate, len(body)
+        path, gate, size = self.path, self.origin.client_host.gate, len(body)
         counters = path.client.counters
         if is_ok:
             arrival = path.shared.fetcher.accept(self.job, self.url, fields, body)
@@ -146,7 +146,7 @@ class FastTransfer(msgspec.Struct, eq=False):
             self.admitted()
         else:
             self.origin = origin or self.origin
-            if origin is None or not origin.route.gate.admit(self):
+            if origin is None or not origin.client_host.gate.admit(self):
                 self.hand_over()
         return True
 
@@ -158,7 +158,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         self.pool.spawn(self._connect())
 
     def abandon(self) -> None:
-        self.origin.route.gate.release()
+        self.origin.client_host.gate.release()
 
     def fail_run(self, error: Exception, /) -> None:
         self.pool.spawn(_fail(error))
@@ -176,7 +176,7 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         shared = self.path.shared
-        sent = None if self.answer is None else (self.origin.route.gate, self.sent_at, self.answer)
+        sent = None if self.answer is None else (self.origin.client_host.gate, self.sent_at, self.answer)
         started = self.path.client.open(
             self.request(), accept=WHOLE, count_refusal=count_refusal, hops=self.hops, sent=sent
         )
@@ -185,11 +185,11 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     async def _connect(self) -> None:
         try:
-            connection = await self.path.web.connect(self.origin.host)
+            connection = await self.path.web.connect(self.origin.web_host)
         except TransferError as error:
             self.hand_over(partial(_fail, error))
         except BaseException:
-            self.origin.route.gate.release()
+            self.origin.client_host.gate.release()
             raise
         else:
             connection.begin(self, self.sent)
@@ -214,8 +214,8 @@ class FastPath(msgspec.Struct, eq=False):
         href = self.client.at_source(job.href)
         if (origin := self.origin(href)) is None or (download := self.shared.start(job)) is None:
             return False
-        transfer = FastTransfer(self, pool, job, download, origin, href, origin.route.gate.now())
-        if not origin.route.gate.admit(transfer):
+        transfer = FastTransfer(self, pool, job, download, origin, href, origin.client_host.gate.now())
+        if not origin.client_host.gate.admit(transfer):
             transfer.hand_over()
         return True
 
@@ -241,20 +241,20 @@ class FastPath(msgspec.Struct, eq=False):
             origin = self.origins[server]
         except KeyError:
             origin = self._new_origin(server, url)
-        if origin is None or origin.route.gets_credentials or not self.client.credentials:
+        if origin is None or origin.client_host.gets_credentials or not self.client.credentials:
             self.last = origin
             return origin
-        is_clean = self.client.prepare(Request(url), origin.route).url == url
+        is_clean = self.client.with_credentials(Request(url), origin.client_host).url == url
         return origin if is_clean else None  # a server may have copied a secret into it
 
     def _new_origin(self, server: str, url: str) -> FastOrigin | None:
         if len(server) > LONGEST_KEY or "?" in server or "#" in server:
             return None
         try:
-            route = self.client.host(url)
+            client_host = self.client.host(url)
         except TransferError:
             return None
-        transport, origin, sent_url = route.transport, None, url
+        transport, origin, sent_url = client_host.transport, None, url
         rewrites = transport if isinstance(transport, Rewrites) else None
         if rewrites is not None:
             ready = rewrites.ready(url, redirected=False)
@@ -264,10 +264,11 @@ class FastPath(msgspec.Struct, eq=False):
         sent_server = origin_text(sent_url)
         host = self.web.host(sent_server) if rewrites is not None or transport is self.web else None
         if host is not None:
-            is_plain = rewrites is None and not route.gets_credentials
-            made = FastOrigin(f"{server}/", f"{sent_server}/", host, route, rewrites, is_plain)
-            if rewrites is not None or made.has_fields(self.client.prepare(Request(url), route).headers):
+            is_plain = rewrites is None and not client_host.gets_credentials
+            made = FastOrigin(f"{server}/", f"{sent_server}/", host, client_host, rewrites, is_plain)
+            fields = self.client.with_credentials(Request(url), client_host).headers
+            if rewrites is not None or made.has_fields(fields):
                 origin = made
-        forget_hosts(self.origins, lambda one: one is not None and (one.host.idle or one.route.gate.in_use))
+        forget_hosts(self.origins, lambda o: o is not None and (o.web_host.idle or o.client_host.gate.in_use))
         self.origins[server] = origin
         return origin

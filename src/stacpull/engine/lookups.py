@@ -123,7 +123,7 @@ class Lookups:
         """Return the `item_assets` of the item's collection, and the objects of its prefixes."""
         return self._item_assets.get(item.collection, {}), self._listings.get(item, {})
 
-    async def prepare(self, items: Sequence[FoundItem]) -> None:
+    async def look_up(self, items: Sequence[FoundItem]) -> None:
         network, self._item_assets, self._listings = self._network, {}, {}
         for name in {item_id.collection for item_id, _, _ in items} if self._chosen.members else ():
             is_new, document = name not in self._collections, await self.collection(name)

@@ -355,7 +355,7 @@ class MirrorRun:
             self.emit(self._progress())
             await asyncio.to_thread(self.emit.flush)
             if ticks % _SAVED_EVERY == 0:
-                await self.store.call("count", self._run.id, self._spent())
+                await self.store.call("add_counts", self._run.id, self._spent())
 
     def _progress(self) -> Progress:
         now, before = self.store.counters, self._run.counters

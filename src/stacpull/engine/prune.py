@@ -14,7 +14,7 @@ from contextlib import suppress
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import WalkSummary, WalkTask
-from stacpull.errors import CredentialsError, SourceError, UsageError, count
+from stacpull.errors import CredentialsError, SourceError, UsageError, quantity
 from stacpull.events import ItemGone
 from stacpull.hosts import host_of
 from stacpull.ledger.runs import Run
@@ -46,8 +46,8 @@ class Pruning:
             ),
             "the walk was cut short": summary.cut_short,
             "the source announced more items than its pages had": summary.items_unseen,
-            f"{count(unread, 'link or item', 'links or items')} of this walk could not be read, and may lead "
-            "to the missing items": unread,
+            f"{quantity(unread, 'link or item', 'links or items')} of this walk could not be read, and may "
+            "lead to the missing items": unread,
         }
         if obstacles := [reason for reason, holds in reasons.items() if holds]:
             self._warn(f"Nothing was pruned: {obstacles[0]}.")
@@ -80,7 +80,7 @@ class Pruning:
         await self._call("set_counter", run, "items_gone", gone)
         for reason, number in kept.items():
             if number:
-                self._warn(f"Kept in DEST: {count(number, 'item')} that the source did not list {reason}.")
+                self._warn(f"Kept in DEST: {quantity(number, 'item')} that the source did not list {reason}.")
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:
         answers = await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)

@@ -16,7 +16,7 @@ from stacpull.errors import (
     InterruptedRunError,
     SourceError,
     StacpullError,
-    count,
+    quantity,
     ungrouped,
 )
 from stacpull.events import Listener, Notice
@@ -162,4 +162,4 @@ def nothing_to_fetch(selection: Selection, summary: WalkSummary, counts: Mapping
         why = "the asset filters dropped every asset" if excluded else "they have no assets"
     keys = ", ".join(sorted(summary.excluded))[:_MOST_NAMED]
     named = f" Keys: {keys} (one per --asset)." if keys else ""
-    return f"{count(matched, 'item')} matched, but {why}.{named}"
+    return f"{quantity(matched, 'item')} matched, but {why}.{named}"

@@ -77,7 +77,7 @@ class StoreOperations:
             self._warn(sentence)
 
     def end_run(self, state: EndState, reason: str | None, spent: dict[str, float]) -> None:
-        runs.count(self.db, self.run.id, spent)
+        runs.add_counts(self.db, self.run.id, spent)
         runs.end(self.db, self.run.id, state, reason, time.time())
         if state == "complete" and self.run.kind == "mirror":
             meta.put(self.db, meta.ADOPTING, None)

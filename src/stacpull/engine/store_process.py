@@ -53,7 +53,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         *(StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.write_final_items),
         *(StoreOperations.complete_items, StoreOperations.collections_to_read),
         *(StoreOperations.write_catalogs, *_AFTER_FAILURE),
-        *(Planner.find_planned, Planner.save_batch, runs.restart_walk, runs.count, runs.set_counter),
+        *(Planner.find_planned, Planner.save_batch, runs.restart_walk, runs.add_counts, runs.set_counter),
         *(jobs.pending_jobs, jobs.failed_items, jobs.damaged_documents, jobs.restore_hrefs),
         *(jobs.keep_document, jobs.keep_collection),
         *(pruning.unread, pruning.items_not_found, pruning.not_listed, pruning.not_judged),

@@ -22,7 +22,7 @@ from stacpull.catalog.item import clean_document
 from stacpull.config.options import Options
 from stacpull.engine.lookups import FoundItem, Lookups, first_page_warnings
 from stacpull.engine.network import Network
-from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, count
+from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_checks import rank_of
@@ -167,7 +167,7 @@ class LedgerRecord:
         await self.store.call("restart_walk", self.run)
 
     async def add_batch(self, batch: PlanBatch) -> int:
-        secrets, cut_short = self._task.network.secrets, batch.reached.cut_short
+        secrets, cut_short = self._task.network.secrets, batch.update.cut_short
         batch.items = [
             item._replace(document={}, cleaned=clean_document(item.document, secrets)) for item in batch.items
         ]
@@ -180,7 +180,7 @@ class LedgerRecord:
             for one in batch.unread
         ]
         if cut_short is not None:
-            batch.reached = batch.reached._replace(cut_short=secrets.scrub(cut_short))
+            batch.update = batch.update._replace(cut_short=secrets.scrub(cut_short))
         now = self._task.network.clock.time()
         saved = await self.store.call("save_batch", batch, now, returns=PlanResult)
         for item, key, failure in saved.failures:
@@ -292,12 +292,12 @@ class Walk:
                 await record.add_batch(await self._planned(some))
         if (first := summary.first_unread) is not None:
             where = f"{'the first is ' if summary.unread > 1 else ''}{first.name}"
-            what = count(summary.unread, "entry", "entries")
+            what = quantity(summary.unread, "entry", "entries")
             self.warn(f"{what} of SOURCE cannot be read: {where}: {first.failure.message}")
         if number := summary.unverifiable:
             self._on_event(Notice("info", f"{number:,} checksums cannot be verified: their kind is unknown."))
         end = WalkUpdate(None, True, total, summary.cut_short, unseen)
-        await record.add_batch(PlanBatch(reached=end))
+        await record.add_batch(PlanBatch(update=end))
         is_whole = is_whole and self._left() > 0 and summary.cut_short is None
         for note in self._items.notes(summary.left_out, whole=is_whole):
             self._on_event(Notice("warning", note))
@@ -332,7 +332,7 @@ class Walk:
                     self.summary.cut_short = page.cut_short or self.summary.cut_short
                     end = Position(following, None, announced)
                     here = end if page.next is None else Position(collection, page.next, before)
-                    new = await self._take_page(collection, page, self._reached(here, total, page.cut_short))
+                    new = await self._take_page(collection, page, self._update(here, total, page.cut_short))
                     if not self._left():
                         return total
                     is_placed = page.next is not None and page.next == page.request
@@ -341,12 +341,12 @@ class Walk:
                         text = f"{fruitless} pages in a row brought no new item."
                         self.summary.cut_short = text = f"The walk ends at {page.request.url}: {text}"
                         self.warn(text)
-                        await self.record.add_batch(PlanBatch(reached=self._reached(end, total, text)))
+                        await self.record.add_batch(PlanBatch(update=self._update(end, total, text)))
                         break
         return total
 
-    async def _take_page(self, collection: str, page: Page, reached: WalkUpdate) -> int:
-        """Record a page, with its last batch what it has `reached`; return how many items are new."""
+    async def _take_page(self, collection: str, page: Page, update: WalkUpdate) -> int:
+        """Record a page, with its last batch its `update` of the walk; return how many items are new."""
         if not self._is_checked:  # before anything is planned
             self._is_checked = True
             for warning in await first_page_warnings(self._selection, page.items, self._source, collection):
@@ -358,10 +358,10 @@ class Walk:
             for one in batch.unread:
                 what = f"The collection {one.collection} is mirrored without its own assets"
                 self.warn(f"{what}: {one.failure.message}")
-            batch.reached = WalkUpdate(announced=reached.announced)
+            batch.update = WalkUpdate(announced=update.announced)
             if start + ITEMS_AT_ONCE >= len(page.items):
                 batch.unread += page.unread
-                batch.reached = reached
+                batch.update = update
                 self.summary.unread += len(page.unread)
                 self.summary.first_unread = self.summary.first_unread or next(iter(page.unread), None)
             new += await self.record.add_batch(batch)
@@ -369,7 +369,7 @@ class Walk:
                 break
         return new
 
-    def _reached(self, position: Position, total: int | None, cut_short: str | None) -> WalkUpdate:
+    def _update(self, position: Position, total: int | None, cut_short: str | None) -> WalkUpdate:
         is_kept = self._keeps_position and position.collection is not None
         text = position.to_json(self._secrets) if is_kept else None
         return WalkUpdate(text, announced=total, cut_short=cut_short)
@@ -397,7 +397,7 @@ class Walk:
                     fresh[one[0]] = one
         left = self._left()
         # a newer version of an item that was planned takes none of `left`
-        await self._lookups.prepare(list(fresh.values())[: left + len(planned_before)])
+        await self._lookups.look_up(list(fresh.values())[: left + len(planned_before)])
         for one, reason in zip(items, reasons, strict=True):
             if left <= 0:
                 break
@@ -442,7 +442,7 @@ class Walk:
                 name = ItemId(name.collection, self._secrets.cut(link.href))
             failure = replace(document, message=message)
             batch.failed_items.append(ItemFailure(name, link.href, link.parent, failure))
-        await self._lookups.prepare([found for found, _ in read])
+        await self._lookups.look_up([found for found, _ in read])
         batch.items += [self.plan(found, parent) for found, parent in read]
 
     async def _add_collections(self, batch: PlanBatch) -> None:
@@ -532,7 +532,7 @@ async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
                 why = document.message
             walk.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {why}")
         after = items[-1][0]
-    await record.add_batch(PlanBatch(reached=WalkUpdate(walk_ended=True)))
+    await record.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))
 
 
 async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:

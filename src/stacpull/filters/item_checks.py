@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, Self
 from stacpull.arguments import finite_number
 from stacpull.boxes import flat
 from stacpull.clock import in_utc, parse_instant
-from stacpull.errors import UsageError, count
+from stacpull.errors import UsageError, quantity
 from stacpull.models import Json
 from stacpull.selection import Selection
 
@@ -26,7 +26,7 @@ LeftOut = Mapping[str, int]
 
 class ItemCheck:
     fields: ClassVar[tuple[str, ...]]
-    explained: tuple[str, str] | None = None
+    explained: tuple[str, str] = ("", "")
     """A reason that deserves a message after a walk, and its words."""
 
     def __init__(self, value: Any) -> None:
@@ -47,8 +47,8 @@ class ItemCheck:
 
     def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - for some filters
         """Return messages after a walk that left out `counts`. `whole`: it judged all items."""
-        number = counts.get(self.explained[0], 0) if self.explained else 0
-        return [f"{count(number, 'item')} left out: {self.explained[1]}"] if self.explained and number else []
+        reason, words = self.explained
+        return [f"{quantity(counts[reason], 'item')} left out: {words}"] if counts.get(reason) else []
 
     @classmethod
     def conditions(cls, selection: Selection) -> Sequence[Json]:  # noqa: ARG003 - for filters that have some

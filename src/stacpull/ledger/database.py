@@ -23,7 +23,7 @@ import orjson
 
 from stacpull.errors import DestinationError, NotAMirrorError, StacpullError
 from stacpull.ledger import meta
-from stacpull.ledger.schema import check_version, prepare
+from stacpull.ledger.schema import check_version, create_tables
 from stacpull.models import BucketLocation
 from stacpull.planning.names import CATALOG_ID
 
@@ -114,7 +114,7 @@ def open_writer(
             if durable or mode != "wal":  # SQLite silently keeps another mode where WAL fails
                 db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA journal_size_limit = 16777216")
-            prepare(db)
+            create_tables(db)
         except BaseException:
             db.close()
             raise
@@ -293,7 +293,7 @@ def copy_ledger(dest: Path, to: Path) -> None:
             copy.execute("PRAGMA journal_mode = DELETE")
 
 
-def number(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> int:
+def scalar(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> int:
     found: int | None = db.execute(query, values).fetchone()[0]
     return found or 0
 

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from stacpull.digests import recorded
 from stacpull.ledger import runs
-from stacpull.ledger.database import AMONG, exists, insert_rows, listed, number, transaction
+from stacpull.ledger.database import AMONG, exists, insert_rows, listed, scalar, transaction
 from stacpull.ledger.runs import RunKind
 from stacpull.ledger.schema import (
     ASSET_DIRECTORY,
@@ -239,7 +239,7 @@ def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
 
 
 def damaged_items(db: sqlite3.Connection) -> int:
-    return number(db, f"SELECT count(*) FROM items WHERE written = {Written.DAMAGED}")
+    return scalar(db, f"SELECT count(*) FROM items WHERE written = {Written.DAMAGED}")
 
 
 def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]:
@@ -401,7 +401,7 @@ def record(
             [(item,) for item in written_items],
         )
         for run, counts in compared.items():
-            runs.count(db, run, counts)
+            runs.add_counts(db, run, counts)
     return final
 
 

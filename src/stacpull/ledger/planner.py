@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from stacpull.digests import recorded
 from stacpull.ledger import runs
-from stacpull.ledger.database import AMONG, exists, insert_rows, listed, number, transaction
+from stacpull.ledger.database import AMONG, exists, insert_rows, listed, scalar, transaction
 from stacpull.ledger.jobs import (
     FAILED_IN_PASSING,
     FailedRow,
@@ -170,8 +170,8 @@ class Planner:
         self._taken: set[int] = set()
         self._collections: dict[str, int] = {}
         self._directories: dict[str, tuple[int, str]] = {}
-        self._last_item = number(self._db, "SELECT max(id) FROM items")
-        self._last_asset = number(self._db, "SELECT max(id) FROM assets")
+        self._last_item = scalar(self._db, "SELECT max(id) FROM items")
+        self._last_asset = scalar(self._db, "SELECT max(id) FROM assets")
         # rows to write:
         self._items: list[tuple[object, ...]] = []
         self._documents: list[tuple[int, bytes]] = []
@@ -212,8 +212,8 @@ class Planner:
                 failed = FailedRow(0, one.href or one.name, self._source, one.collection, bool(one.href), run)
                 put_failure(db, failed, one.failure, 1, now)
             result.count("assets_skipped", runs.asset_counters(db, run)["assets_done"] - done)
-            runs.count(db, run, result.counted)
-            runs.save_walk(db, run, batch.reached)
+            runs.add_counts(db, run, result.counted)
+            runs.save_walk(db, run, batch.update)
         return result
 
     def _plan(self, batch: PlanBatch, now: float) -> None:

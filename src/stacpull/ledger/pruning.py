@@ -12,7 +12,7 @@ from itertools import islice
 
 from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs
-from stacpull.ledger.database import AMONG, listed, number, transaction
+from stacpull.ledger.database import AMONG, listed, scalar, transaction
 from stacpull.ledger.jobs import delete_asset, update_item_states
 from stacpull.ledger.schema import ASSET_PATH, ITEM_DIRECTORY, ITEMS, Phase, Written
 from stacpull.models import OF_COLLECTION, ItemId, NotFoundItem
@@ -79,7 +79,7 @@ def seen_examples(
 def unread(db: sqlite3.Connection, run: int) -> int:
     """Return the number of links and items that the walk of `run` could not read or use."""
     # a known source item whose URL returns 404 or 410 does not count: that concerns this item only
-    gone = number(
+    gone = scalar(
         db,
         "SELECT count(*) FROM failures f JOIN items i ON i.id = f.item "
         "WHERE i.run = ? AND f.key = '' AND f.kind = 'gone' "
@@ -119,4 +119,4 @@ def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
             for path in gone:
                 meta.disown_file(db, path)
         update_item_states(db, parents - {None, *items})
-        runs.count(db, run, {"items_pruned": len(items), "assets_pruned": len(files)})
+        runs.add_counts(db, run, {"items_pruned": len(items), "assets_pruned": len(files)})

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from stacpull.digests import text_digest
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.ledger import meta
-from stacpull.ledger.database import AMONG, exists, listed, number, transaction
+from stacpull.ledger.database import AMONG, exists, listed, scalar, transaction
 from stacpull.models import ItemId, WalkUpdate
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class StoredRun(NamedTuple):
     kept: Mapping[str, Any]
 
 
-def decoded(text: str | bytes) -> dict[str, Any]:
+def decoded_options(text: str | bytes) -> dict[str, Any]:
     try:
         return dict(orjson.loads(text))
     except (ValueError, TypeError) as error:
@@ -125,7 +125,7 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, 
 
 
 def last_unfinished(db: sqlite3.Connection) -> Run | None:
-    last = number(db, "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')")
+    last = scalar(db, "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')")
     return load(db, last) if last else None
 
 
@@ -141,12 +141,12 @@ def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, n
 def stored(db: sqlite3.Connection, run: int) -> StoredRun:
     query = "SELECT kind, source, fixed, kept FROM runs WHERE id = ?"
     kind, source, fixed, kept = db.execute(query, (run,)).fetchone()
-    metadata = decoded(fixed).get("metadata", "item")
-    return StoredRun(run, kind, source, metadata, decoded(kept))
+    metadata = decoded_options(fixed).get("metadata", "item")
+    return StoredRun(run, kind, source, metadata, decoded_options(kept))
 
 
 def last(db: sqlite3.Connection) -> Run:
-    if not (found := number(db, "SELECT max(id) FROM runs")):
+    if not (found := scalar(db, "SELECT max(id) FROM runs")):
         raise NotAMirrorError(NO_RUN)
     return load(db, found)
 
@@ -161,7 +161,7 @@ def load(db: sqlite3.Connection, run: int) -> Run:
         "FROM runs WHERE id = ?",
         (run,),
     ).fetchone()
-    fields = decoded(selection)
+    fields = decoded_options(selection)
     if unknown := sorted(fields.keys() - {field.name for field in attrs.fields(Selection)}):
         raise UsageError(
             f"The run was started by another version of stacpull, with {', '.join(unknown)}, which this one "
@@ -171,12 +171,12 @@ def load(db: sqlite3.Connection, run: int) -> Run:
         selected = Selection(**fields)
     except (ValueError, TypeError, UsageError) as error:
         raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
-    spec = RunSpec(source, selected, decoded(fixed), tuple(orjson.loads(names)), kind)
+    spec = RunSpec(source, selected, decoded_options(fixed), tuple(orjson.loads(names)), kind)
     position, counted = meta.get(db, f"{meta.POSITION}{run}"), counters(db, run)
-    return Run(run, spec, True, position, bool(walk_ended), counted, decoded(kept), cut_short)
+    return Run(run, spec, True, position, bool(walk_ended), counted, decoded_options(kept), cut_short)
 
 
-def count(db: sqlite3.Connection, run: int, numbers: Mapping[str, float]) -> None:
+def add_counts(db: sqlite3.Connection, run: int, numbers: Mapping[str, float]) -> None:
     """Add to the counters of `run`. Names are those of this module, and fields of `MirrorReport`."""
     db.executemany(
         "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number",
@@ -194,15 +194,15 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int]:
     return {
         **dict.fromkeys(_PROGRESS, 0),
         **{name: counter for name, counter in counted if name not in EFFORT},
-        "walk_ended": number(db, "SELECT walk_ended FROM runs WHERE id = ?", (run,)),
-        "items_done": number(db, "SELECT items_done FROM counts WHERE run = ?", (run,)),
+        "walk_ended": scalar(db, "SELECT walk_ended FROM runs WHERE id = ?", (run,)),
+        "items_done": scalar(db, "SELECT items_done FROM counts WHERE run = ?", (run,)),
         **asset_counters(db, run),
     }
 
 
 def items_failed(db: sqlite3.Connection, run: int) -> int:
     """Return the number of items and links of `run` that could not be read or used."""
-    return number(
+    return scalar(
         db,
         "SELECT (SELECT count(*) FROM failures JOIN items i ON i.id = item "
         f"WHERE {ITEM_FAILURE} AND i.run = r.id) + (SELECT count(*) FROM failures f WHERE f.item = 0 "
@@ -233,19 +233,19 @@ def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, 
     return {name: number or 0 for name, number in zip(names, found, strict=True)}
 
 
-def save_walk(db: sqlite3.Connection, run: int, reached: WalkUpdate) -> None:
-    if reached.position is not None:
-        meta.put(db, f"{meta.POSITION}{run}", reached.position)
-    if reached.walk_ended or reached.cut_short is not None:  # seldom: a long selection is written again
+def save_walk(db: sqlite3.Connection, run: int, update: WalkUpdate) -> None:
+    if update.position is not None:
+        meta.put(db, f"{meta.POSITION}{run}", update.position)
+    if update.walk_ended or update.cut_short is not None:  # seldom: a long selection is written again
         db.execute(
             "UPDATE runs SET walk_ended = walk_ended OR ?, cut_short = coalesce(?, cut_short) WHERE id = ?",
-            (reached.walk_ended, reached.cut_short, run),
+            (update.walk_ended, update.cut_short, run),
         )
-    if reached.announced is not None:
-        set_counter(db, run, "items_announced", reached.announced)
-    if reached.unseen:
-        set_counter(db, run, "items_unseen", reached.unseen)
-    if reached.walk_ended:  # forget what only earlier walks of the same source and selection recorded
+    if update.announced is not None:
+        set_counter(db, run, "items_announced", update.announced)
+    if update.unseen:
+        set_counter(db, run, "items_unseen", update.unseen)
+    if update.walk_ended:  # forget what only earlier walks of the same source and selection recorded
         db.execute(
             "DELETE FROM failures WHERE item = 0 AND run < :run AND run IN (SELECT one.id FROM runs one "
             "JOIN runs this ON one.source = this.source AND one.selection = this.selection "

@@ -209,7 +209,7 @@ LEDGER: Final = Schema(
 )
 
 
-def prepare(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
+def create_tables(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
     if check_version(db, schema) == 0:
         db.executescript(f"BEGIN IMMEDIATE; {schema.text}; PRAGMA user_version = {schema.version}; COMMIT;")
 

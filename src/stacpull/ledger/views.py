@@ -11,8 +11,8 @@ import msgspec
 
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import meta
-from stacpull.ledger.database import AMONG, exists, listed, number
-from stacpull.ledger.runs import EFFORT, NO_RUN, asset_counters, decoded
+from stacpull.ledger.database import AMONG, exists, listed, scalar
+from stacpull.ledger.runs import EFFORT, NO_RUN, asset_counters, decoded_options
 from stacpull.ledger.schema import (
     ASSET_PATH,
     IS_IN_DIRECTORY,
@@ -44,7 +44,7 @@ def failed_by_kind(
     db: sqlite3.Connection, kind: FailureKind, run: int | None = None, *, since_start: bool = False
 ) -> int:
     """Return the number of assets (of `run`) that failed for this reason (since `run` was started)."""
-    return number(
+    return scalar(
         db,
         "SELECT count(*) FROM failures f JOIN assets a ON a.item = f.item AND a.key = f.key "
         f"WHERE f.kind = ? AND a.state >= {Phase.FAILED} AND a.run = coalesce(?, a.run) "
@@ -58,19 +58,19 @@ def special_assets(db: sqlite3.Connection, run: int | None = None) -> dict[str, 
     return {
         "assets_ordered": failed_by_kind(db, FailureKind.ORDERED, run),
         "assets_outside": failed_by_kind(db, FailureKind.OUTSIDE, run),
-        "assets_clipped": number(db, f"{clips} AND run = coalesce(?, run)", (run,)),
+        "assets_clipped": scalar(db, f"{clips} AND run = coalesce(?, run)", (run,)),
     }
 
 
 def unproven(db: sqlite3.Connection) -> int:
-    return number(db, "SELECT count(*) FROM assets WHERE unproven")
+    return scalar(db, "SELECT count(*) FROM assets WHERE unproven")
 
 
 def item_totals(db: sqlite3.Connection) -> dict[str, int]:
     return {
-        "items_matched": number(db, "SELECT sum(items) FROM counts"),
-        "items_done": number(db, "SELECT sum(items_done) FROM counts"),
-        "items_failed": number(db, "SELECT count(*) FROM failures WHERE key = '' OR item = 0"),
+        "items_matched": scalar(db, "SELECT sum(items) FROM counts"),
+        "items_done": scalar(db, "SELECT sum(items_done) FROM counts"),
+        "items_failed": scalar(db, "SELECT count(*) FROM failures WHERE key = '' OR item = 0"),
     }
 
 
@@ -92,11 +92,11 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any]:
     found = dict(row)
     of_all = "SELECT sum(number) FROM counters WHERE name = ?"
     for name in ("assets_skipped", *EFFORT):
-        found[name] = number(db, f"{of_all} AND run = ?", (name, found["id"]))
+        found[name] = scalar(db, f"{of_all} AND run = ?", (name, found["id"]))
     found["rate"] = found["bytes_fetched"] / found["seconds"] if found["seconds"] else None
-    found |= {name: round(number(db, of_all, (name,)), 3) for name in EFFORT}
+    found |= {name: round(scalar(db, of_all, (name,)), 3) for name in EFFORT}
     found["position"] = meta.get(db, f"{meta.POSITION}{found['id']}")
-    return {**found, "selection": decoded(found["selection"])}
+    return {**found, "selection": decoded_options(found["selection"])}
 
 
 def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
@@ -301,7 +301,7 @@ class Expected(NamedTuple):
 
 def expected_totals(db: sqlite3.Connection) -> tuple[int, int]:
     assets, documents = asset_counters(db), "SELECT count(*) FROM items WHERE written <> ?"
-    files = assets["assets_done"] + number(db, documents, (Written.NO,)) + len(meta.file_digests(db))
+    files = assets["assets_done"] + scalar(db, documents, (Written.NO,)) + len(meta.file_digests(db))
     return files, assets["bytes_done"]
 
 

@@ -159,7 +159,7 @@ class Client(msgspec.Struct, eq=False):
             self.hosts[prefix] = host
         return host
 
-    def prepare(self, request: Request, host: ClientHost) -> Request:
+    def with_credentials(self, request: Request, host: ClientHost) -> Request:
         if host.gets_credentials:
             return self.credentials.attach(request)
         url = self.credentials.strip(request.url)
@@ -250,7 +250,7 @@ class Exchange(msgspec.Struct, eq=False):
         if self.sent is None:
             host = client.host(request.url)
             await self._take_permit(host.gate)
-            outgoing = client.prepare(request, host)
+            outgoing = client.with_credentials(request, host)
             client.counters.requests += 1
             self.sent = host.gate, host.gate.now(), partial(host.transport.send, outgoing)
         (gate, sent_at, answer), self.sent = self.sent, None

@@ -26,7 +26,7 @@ from stacpull.store.inspection import CREATE, open_regular
 from stacpull.store.staging import (
     RECORD,
     CompletePartName,
-    about,
+    about_path,
     complete_part_name,
     described_parts,
     part_path,
@@ -68,7 +68,7 @@ class FileParts:
             if self._shared is not None:
                 left = part_path(self._shared, row, generation)
                 with suppress(FileNotFoundError):
-                    about(left).rename(about(path))
+                    about_path(left).rename(about_path(path))
                     left.rename(path)
             return read_point(path)
 
@@ -82,10 +82,10 @@ class FileParts:
         def create() -> FilePart:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)  # before the new description, which must never describe old bytes
-            about(path).unlink(missing_ok=True)
+            about_path(path).unlink(missing_ok=True)
             if validator.resumable:
                 text = {**validator._asdict(), "total": total, "origin": origin}
-                with os.fdopen(open_regular(about(path), CREATE, mode=0o600), "wb") as file:
+                with os.fdopen(open_regular(about_path(path), CREATE, mode=0o600), "wb") as file:
                     file.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE))
             return FilePart(self, row, generation, "wb", resumable=validator.resumable)
 
@@ -126,7 +126,7 @@ class FilePart(io.FileIO):
         self._log: io.FileIO | None = None
         if resumable:
             _, self.have, self._log_end = read_about(path)
-            self._log = io.FileIO(about(path), "rb+", opener=open_regular)
+            self._log = io.FileIO(about_path(path), "rb+", opener=open_regular)
         try:
             super().__init__(path, mode, opener=open_regular)
             if self.have:
@@ -242,4 +242,4 @@ class FilePart(io.FileIO):
             self._path.unlink(missing_ok=True)
         else:
             self._path.replace(whole)
-        about(self._path).unlink(missing_ok=True)
+        about_path(self._path).unlink(missing_ok=True)

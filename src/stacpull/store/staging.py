@@ -60,7 +60,7 @@ def part_path(directory: Path, row: int, generation: int) -> Path:
     return directory / f"{row}.{generation}.part"
 
 
-def about(part: Path) -> Path:
+def about_path(part: Path) -> Path:
     return part.with_suffix(".about")
 
 
@@ -111,7 +111,7 @@ def described_parts(directory: Path) -> set[tuple[int, int]]:
 
 
 def read_about(part: Path) -> tuple[dict[str, Any], Spans, int]:
-    data = read_regular(about(part), _LONGEST_ABOUT)
+    data = read_regular(about_path(part), _LONGEST_ABOUT)
     line, _, records = data.partition(b"\n")
     description: dict[str, Any] = orjson.loads(line)
     whole = len(records) - len(records) % RECORD.size
@@ -243,7 +243,7 @@ class StagedParts(DirectoryFiles):
             path
             for pair in described_parts(self.path)
             if read_point(part := part_path(self.path, *pair)) and keep(*pair)
-            for path in (part, about(part))
+            for path in (part, about_path(part))
         }
         with destination_errors(self.path):
             for path in list(self.path.iterdir()):
