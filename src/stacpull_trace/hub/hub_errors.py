@@ -98,8 +98,9 @@ def parse_error(status: int, body: bytes) -> ServiceError:
     if not isinstance(found, dict):
         return ServiceError(status, "", _one_line(reason_in(body)))
     message = str(found.get("message") or found.get("reason") or found.get("description") or "")
-    if errors := found.get("errors"):
-        message = f"{message}; {orjson.dumps(errors).decode()}".lstrip("; ")
+    errors = orjson.dumps(found.get("errors") or []).decode()
+    if errors != "[]" and not (message and orjson.dumps(message).decode() in errors):
+        message = f"{message}; {errors}".lstrip("; ")
     return ServiceError(status, str(found.get("code") or ""), _one_line(message))
 
 

@@ -26,6 +26,7 @@ def wrapped(**members: object) -> bytes:
         (wrapped(message="Two\n\tlines\x07"), "", "Two lines"),
         (wrapped(message="No", errors=[{"violation": "x"}]), "", 'No; [{"violation":"x"}]'),
         (wrapped(errors=["x"]), "", '["x"]'),
+        (wrapped(message="No", errors=[{"violation": "No"}]), "", "No"),
         (orjson.dumps({"error": "COMMON_BAD_PAYLOAD"}), "", "COMMON_BAD_PAYLOAD"),
         (b"<html>gateway</html>", "", ""),
         (b"upstream is gone", "", "upstream is gone"),
