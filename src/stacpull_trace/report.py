@@ -166,10 +166,10 @@ class TraceReport:
 
     @property
     def exit_code(self) -> int:
-        """0: all done; 1: some days failed, or there is no day with a tile; 130: interrupted."""
+        """0: all done, also without a day; 1: some days failed; 130: interrupted."""
         if self.state == "interrupted":
             return 130
-        return 1 if self.days_failed or not self.days else 0
+        return 1 if self.days_failed else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints: everything except the rows of scenes."""

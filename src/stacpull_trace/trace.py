@@ -39,7 +39,7 @@ from stacpull_trace.report import TraceEstimate, TraceReport
 from stacpull_trace.request_plan import days_between
 from stacpull_trace.run import TraceRun
 from stacpull_trace.trace_output import TraceOutput, output_at, write_all
-from stacpull_trace.trace_report import estimate_of, trace_report
+from stacpull_trace.trace_report import NOTHING, estimate_of, trace_report
 from stacpull_trace.traced_area import area_of_bbox, area_of_geometry
 
 _INDEX: Final = "ndwi"
@@ -75,7 +75,7 @@ async def trace(
     if on_event is not None:
         for note in report.notes:
             on_event(Notice("warning", note))
-    if output is None or report.state == "interrupted" or not report.days:
+    if output is None or report.state == "interrupted":
         return report
     files = await asyncio.to_thread(lambda: tuple(map(str, write_all(output, report))))
     return replace(report, files=files)
@@ -132,6 +132,8 @@ async def trace_estimate(
     )
     async with _hub(settings, options or Options()) as hub:
         catalog = await TraceRun(hub, question_, AnswerStore(), on_event=on_event).tiles()
+    if on_event is not None and not catalog:
+        on_event(Notice("warning", NOTHING))
     return await asyncio.to_thread(estimate_of, question_, catalog)
 
 

@@ -21,7 +21,7 @@ from stacpull_trace.request_plan import (
 )
 from stacpull_trace.run import TraceResult
 
-_NOTHING: Final = (
+NOTHING: Final = (
     "Nothing matched: the collection has no tile in this area and period. "
     "Check --datetime, and --bbox (W,S,E,N: longitude comes first)."
 )
@@ -43,7 +43,7 @@ def trace_report(
     else:
         (days, scenes), notes = rows_of(known, pixels), ()
     if not (days or stopped):
-        notes = (_NOTHING,)
+        notes = (NOTHING,)
     states = [day.state for day in days]
     counters = hub.session.counters
     return TraceReport(

@@ -266,12 +266,17 @@ def test_the_median_gives_the_notebooks_own_table_and_the_full_series(replica, l
 
 
 @pytest.mark.parametrize("method", ["mode", "median"])
-def test_an_area_without_tiles_is_exit_1_and_writes_no_output(method, replica, command, tmp_path):
+def test_an_area_without_tiles_gives_a_warning_and_empty_tables(method, replica, command, tmp_path):
     nowhere = (0.0, 0.0, 0.001, 0.001)
     ran = command(replica, "--method", method, "-o", str(tmp_path / "out"), box=nowhere)
-    assert (ran.code, ran.report["days"]) == (1, [])
-    assert [path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")] == []
-    assert "Nothing matched: the collection has no tile in this area and period." in ran.err
+    assert (ran.code, ran.report["days"]) == (0, [])
+    assert table_of(tmp_path / "out" / "series.csv") == []
+    assert "date,state,mean" in (tmp_path / "out" / "series.csv").read_text()
+    assert pq.read_table(tmp_path / "out" / "series.parquet").num_rows == 0
+    estimated = command(replica, "--method", method, "--dry-run", box=nowhere)
+    assert (estimated.code, estimated.report["tiles"]) == (0, 0)
+    for err in (ran.err, estimated.err):
+        assert "Nothing matched: the collection has no tile in this area and period." in err
 
 
 def test_samples_are_the_pixels_of_the_area_whatever_overlaps(replica, library):
