@@ -234,14 +234,25 @@ class _ShardWriter:
         key = self._key(sample)
         tar.write(_header(f"{key}.json", len(described)) + described + _padding(len(described)))
         for file, suffix in zip(sample.files, _suffixes(sample.files), strict=True):
-            path = f"{self._files.name}/{file.path}"
-            with readable(self._files, file.path), self._files.open(file.path) as opened:
-                tar.write(_header(f"{key}.{suffix}", file.size))
-                digest = tar.copy(opened, file.size)
-                tar.write(_padding(file.size))
-            if file.sha256 and digest != file.sha256:
+            digest = hashlib.sha256()
+            tar.write(_header(f"{key}.{suffix}", file.size))
+            for data in self._content(file):
+                digest.update(data)
+                tar.write(data)
+            tar.write(_padding(file.size))
+            if file.sha256 and digest.hexdigest() != file.sha256:
+                path = f"{self._files.name}/{file.path}"
                 verify = f"stacpull verify {shlex.quote(str(self._dest))} --repair"
                 raise StacpullError(f"{path} differs from its checksum: run `{verify}`, then export again.")
+
+    def _content(self, file: SampleFile) -> Iterator[bytes]:
+        left = file.size
+        with readable(self._files, file.path), self._files.open(file.path) as opened:
+            while data := opened.read(min(_PIECE, left)):
+                yield data
+                left -= len(data)
+            if left or opened.read(1):
+                raise OSError(f"it does not have {file.size:,} bytes")
 
 
 class _ShardSamples:
@@ -287,17 +298,6 @@ class _HashedFile:
         self.sha256.update(data)
         self.size += len(data)
         self._file.write(data)
-
-    def copy(self, source: BinaryIO, size: int) -> str:
-        """Write what is in a file, and return its SHA-256."""
-        digest, left = hashlib.sha256(), size
-        while data := source.read(min(_PIECE, left)):
-            digest.update(data)
-            self.write(data)
-            left -= len(data)
-        if left or source.read(1):
-            raise OSError(f"it does not have {size:,} bytes")
-        return digest.hexdigest()
 
 
 def _encoded(name: str) -> str:

@@ -6,6 +6,7 @@ import csv
 import json
 import signal
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,12 @@ def test_a_file_that_is_missing_names_the_command_that_fetches_it(tmp_path: Path
     assert (ran.code, "`stacpull verify --repair` fetches missing files again" in ran.err) == (5, True), (
         ran.err
     )
+
+
+def test_a_full_disk_under_the_shards_is_named(tmp_path: Path, small_disk: Callable[[str], Path]) -> None:
+    dest, out = mirrored(tmp_path, [item("a")], size=300_000), small_disk("size=200k") / "shards"
+    ran = run(["export", str(dest), str(out), "-f", "webdataset"], environment())
+    assert (ran.code, f"The disk of {out}/samples-000000.tar is full" in ran.err) == (5, True), ran.err
 
 
 def test_nothing_is_written_into_the_mirror(tmp_path: Path) -> None:
