@@ -25,7 +25,7 @@ from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.run_control import nothing_to_fetch, walk_and_transfer
 from stacpull.engine.walk import Walk, WalkSummary, WalkTask
-from stacpull.errors import DestinationError, cause
+from stacpull.errors import DestinationError, cause, quantity
 from stacpull.events import AssetFailed, Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.ledger.runs import ItemSet
@@ -379,11 +379,17 @@ class HeadersRun:
                 counts = {"items_seen": tally.items_seen}
                 text = nothing_to_fetch(self._selection, self._summary, counts)
             else:
-                text = (
-                    f"{report.items_matched:,} items matched, but there is no header to read: of their "
-                    f"assets, {report.assets_not_tiff:,} are not TIFFs by media type or suffix (use --asset "
-                    "to read them anyway)."
+                why = (
+                    "the asset filters dropped every asset"
+                    if tally.assets_excluded
+                    else "they have no assets"
                 )
+                if tally.assets_not_tiff:
+                    why = (
+                        f"there is no header to read: {tally.assets_not_tiff:,} of their assets are not "
+                        "TIFFs by media type or suffix (use --asset to read them anyway)"
+                    )
+                text = f"{quantity(report.items_matched, 'item')} matched, but {why}."
             if text is not None and not (report.headers_done or report.headers_failed):
                 self._emit(Notice("warning", text))
         self._emit(RunEnded(1, state))

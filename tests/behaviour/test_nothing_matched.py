@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.acceptance.static_tree import write_tree
+from tests.events import warnings
 
 from stacpull import Options, Selection, sync
 from stacpull_replicas import MlhubReplica, run_in_thread
@@ -32,3 +34,18 @@ def test_an_api_without_a_match(tmp_path: Path) -> None:
         report = sync.mirror(hub.base_url, tmp_path / "m", selection=selection, options=options)
     assert (report.state, report.items_matched) == ("complete", 0)
     assert written(tmp_path / "m") == []
+
+
+@pytest.mark.parametrize(
+    ("assets", "why"),
+    [
+        ("no*", "the asset filters dropped every asset."),
+        ((), "there is no header to read: 2 of their assets"),
+    ],
+)
+def test_headers_of_nothing_say_what_was_left_out(tmp_path: Path, assets: Any, why: str) -> None:
+    source, received = write_tree(tmp_path / "tree", 1, 2), list[object]()
+    report = sync.headers(source, None, selection=Selection(assets=assets), on_event=received.append)
+    assert (report.exit_code, report.headers_done) == (0, 0)
+    (warning,) = warnings(received)
+    assert warning.startswith(f"2 items matched, but {why}")
