@@ -53,10 +53,6 @@ class NotClippableError(Exception):
 async def open_clip(version: FileVersion, area: ClipArea) -> ClippedFile:
     try:
         tiled = await version.parsed(FIRST_READ, parse_tiles)
-        if not version.served_ranges:
-            raise NotClippableError("its server does not serve ranges")
-        if not version.validator.resumable:
-            raise NotClippableError("its server names neither an ETag nor a date for it")
         found = await asyncio.to_thread(clip, tiled, area)
     except TiffError as error:
         raise NotClippableError(str(error)) from error
@@ -67,6 +63,10 @@ async def open_clip(version: FileVersion, area: ClipArea) -> ClippedFile:
     if found is None:
         message = "The raster has no pixel in the area of --clip."
         raise TransferError(Failure(FailureKind.OUTSIDE, message, host=host_of(version.url)))
+    if not version.served_ranges:
+        raise NotClippableError("its server does not serve ranges")
+    if not version.validator.resumable:
+        raise NotClippableError("its server names neither an ETag nor a date for it")
     return found
 
 

@@ -65,20 +65,17 @@ def parse_tiles(segments: Segments) -> TiledFile | Needs:
     header = parse(segments)
     if isinstance(header, Needs):
         return header
-    if any(image.sub for image in header.images):
-        raise TiffError("it has images below others (SubIFDs)")
-    if not header.tiled:
-        raise TiffError("it has strips, not tiles")
     layout = ByteLayout(header.byte_order, header.bigtiff)
     reader = Reader(segments, _MOST_LISTS)
-    directories = [read_whole_directory(reader, layout, image.offset) for image in header.images]
+    own = header.images if header.tiled and not any(image.sub for image in header.images) else ()
+    directories = [read_whole_directory(reader, layout, image.offset) for image in own]
     needs = reader.needs()
     if needs is not None:
         return needs
     total = segments.total
     if total is None:
         raise TiffError("its size is not known")
-    pairs = zip(header.images, directories, strict=True)
+    pairs = zip(own, directories, strict=True)
     images = [_image(image, directory, total) for image, directory in pairs if directory is not None]
     return TiledFile(layout, header, tuple(images), total)
 
@@ -187,10 +184,10 @@ class _Level(NamedTuple):
 
 def clip(file: TiledFile, area: ClipArea) -> ClippedFile | None:
     """Return the part of a file that an area needs; None if nothing of the area is in the raster."""
-    _check_copyable(file)
     pixels = area.pixels(file.header)
     if pixels is None:
         return None
+    _check_copyable(file)
     shapely.prepare(pixels)
     main = file.images[0].image
     by_size: dict[tuple[int, int], list[TileImage]] = {}
@@ -223,6 +220,10 @@ def read_note(head: bytes) -> ClipNote | None:
 
 def _check_copyable(file: TiledFile) -> None:
     """Refuse what cannot be copied tile by tile."""
+    if any(image.sub for image in file.header.images):
+        raise TiffError("it has images below others (SubIFDs)")
+    if not file.header.tiled:
+        raise TiffError("it has strips, not tiles")
     if file.header.compression_code == _OLD_JPEG:
         raise TiffError("it is compressed as in TIFF 6.0's own JPEG, with tables elsewhere in the file")
     for one in file.images:

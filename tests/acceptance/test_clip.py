@@ -246,6 +246,9 @@ def test_each_reason_is_warned_of_once(tmp_path: Path, host: RasterHost) -> None
 
 
 def test_a_raster_outside_the_area_is_reported_and_is_no_failure(tmp_path: Path, host: RasterHost) -> None:
+    host.files["/strips.tif"] = strips(tmp_path)  # cannot be clipped, but is not needed either
+    away = mirrored(listed(host, data="/strips.tif"), tmp_path / "strips", OUTSIDE)
+    assert (away.assets_done, away.assets_outside, away.exit_code) == (0, 1, 0)
     source = listed(host)
     report = mirrored(source, tmp_path, OUTSIDE, max_failures=0)
     assert (report.assets_failed, report.assets_outside, report.exit_code) == (1, 1, 0)
