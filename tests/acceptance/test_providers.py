@@ -134,6 +134,8 @@ def test_a_user_of_copernicus_gets_one_token_for_all_assets(world):
     profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
     report = world.mirror(hrefs, profile, **ACCOUNT)
     assert (report.assets_done, identity.grants) == (13, ["password"])
+    again = world.mirror(hrefs, profile, **ACCOUNT)  # nothing to fetch: no token
+    assert (again.assets_skipped, identity.grants) == (13, ["password"])
 
 
 def test_a_wrong_password_ends_the_run_with_3_before_anything_is_downloaded(world):

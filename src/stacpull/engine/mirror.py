@@ -144,8 +144,8 @@ class MirrorCall(NamedTuple):
         try:
             started, task = await self._open_source(address, options, selection)
             await unless_stopped(lambda: validate(task.source, selection, layout), self.stop)
-            if task.network.logins is not None:  # a login that fails leaves DEST as it was
-                await unless_stopped(task.network.logins.log_in, self.stop)
+            if task.network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
+                await unless_stopped(task.network.logins.log_in, self.stop)  # if it fails, there is no DEST
             workspace = await self.open_workspace()
             now = SystemClock().time()
             run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))
