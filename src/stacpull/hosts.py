@@ -1,8 +1,9 @@
 """Hosts, ports and addresses of URLs, parsed in the same way for every decision.
 
 If two checks parsed one URL differently, an attacker could bypass one of them. With an invalid port a URL has
-no host. An IPv4 address in an IPv6 one is judged as such if it is mapped (RFC 4291, 2.5.5.2) or NAT64 (RFC
-6052, 2.1). Other forms are refused.
+no host. A name with other letters than ASCII has the form in which it is looked up (UTS 46). An IPv4 address
+in an IPv6 one is judged as such if it is mapped (RFC 4291, 2.5.5.2) or NAT64 (RFC 6052, 2.1). Other forms are
+refused.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import socket
 import unicodedata
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -24,6 +26,7 @@ V = TypeVar("V")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]@]*\]|[^\[\]:@\\]*)(?::(?P<port>[0-9]{1,5}))?")
+_LOOKED_UP = re.compile(r"[a-z0-9._-]+")
 HIGHEST_PORT = 65535
 MOST_HOSTS = 256
 """The most idle hosts whose state is kept (`forget_hosts`)."""
@@ -109,13 +112,19 @@ def origin_of(url: str) -> Origin:
 @cached_if_short(1024)
 def _read_server(server: str) -> tuple[str, Origin]:
     scheme = scheme_of(server)
-    _, found, rest = server.partition("://")
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].lower() if found else ""
+    _, mark, rest = server.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].lower() if mark else ""
     match = _AUTHORITY.fullmatch(authority)
     if match is None or not match["host"] or int(match["port"] or 0) > HIGHEST_PORT:
         return "", Origin(scheme, "", None)
-    port = int(match["port"]) if match["port"] else default_port(scheme)
-    return authority, Origin(scheme, match["host"].rstrip("."), port)
+    host, port = match["host"], int(match["port"]) if match["port"] else default_port(scheme)
+    if port is not None and not host.isascii():
+        from yarl import URL  # noqa: PLC0415 -- few hosts have such names
+
+        with suppress(ValueError):
+            found = URL.build(scheme=scheme, host=host).raw_host or ""
+            host = found if _LOOKED_UP.fullmatch(found) else host
+    return authority.replace(match["host"], host, 1), Origin(scheme, host.rstrip("."), port)
 
 
 def literal_address(host: str) -> str | None:

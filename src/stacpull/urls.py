@@ -154,9 +154,12 @@ def join_web(base: str, href: str) -> str:
 
 
 def wire_url(url: str) -> str:
-    """Return `url` with the characters that are invalid in a request line percent-encoded."""
+    """Return `url` with its host in ASCII, and other invalid characters percent-encoded."""
     if url.isascii() and url.isprintable() and " " not in url:
         return url
+    server, host = parts_of(url).netloc, host_of(url)
+    if host and host.isascii() and not server.isascii():
+        url = url.replace(server, "".join((*server.rpartition("@")[:2], host)), 1)
     raw = url.encode("utf-8", "surrogateescape")
     return _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], raw).decode("ascii")
 

@@ -36,6 +36,8 @@ SAME = [
     ("http://127.0.0.1:8000", "https://127.0.0.1:8000/x", True),
     ("http://[::1]:8000", "http://[::1]:8000/x", True),
     ("s3://bucket/x", "s3://bucket/x", False),
+    ("https://b\u00fccher.example", "https://XN--BCHER-KVA.example/x", True),
+    ("https://h.example", "https://h.example\u2044x/", False),
 ]
 
 
