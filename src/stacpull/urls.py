@@ -125,8 +125,8 @@ def without_blanks(href: str) -> str:
 def join(base: str | None, href: str) -> str | None:
     """Return the absolute href (RFC 3986, 5.2); None if invalid, or relative without a `base`."""
     href = without_blanks(href)
-    if scheme_of(href):
-        return href
+    if scheme := scheme_of(href):
+        return scheme + href[len(scheme) :]
     if base is None:
         return None
     try:

@@ -245,6 +245,15 @@ def test_links_to_files_and_unknown_schemes_are_refused() -> None:
     assert set(reader.urls) == {ROOT}
 
 
+def test_a_scheme_in_capitals_and_a_hash_in_a_key() -> None:
+    """A scheme has no case (RFC 3986, 3.1), and a key has no fragment."""
+    found = {"x#1/i.json": "s3://b/x#1/i.json", "HTTPS://h.test/i.json#a": "https://h.test/i.json"}
+    pages = {url: item_document(url) for url in found.values()}
+    pages["s3://b/catalog.json"] = catalog(*(link("item", href) for href in found))
+    source = tree_of(MemoryReader(pages), "s3://b/catalog.json")
+    assert ids(pages_of(source, 10)) == list(found.values())
+
+
 ROOT_OF_API = {"id": "api", "conformsTo": ["https://api.stacspec.org/v1.0.0/core"], "links": []}
 
 

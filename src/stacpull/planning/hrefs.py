@@ -106,7 +106,6 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
     name = scheme_of(absolute)
     if not name:
         return _unusable("its href is a local path")
-    absolute = name + absolute[len(name) :]
     if not may_lead(base, absolute):
         return _unusable(f"its href is a {name}: URL, and only {', '.join(remote_schemes())} are fetched")
     return absolute

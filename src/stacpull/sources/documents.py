@@ -22,7 +22,7 @@ from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
 from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url
-from stacpull.urls import authority, is_in_object_store, is_local, is_web, join, may_lead
+from stacpull.urls import authority, is_in_object_store, is_web, join, may_lead
 
 MOST_COLLECTIONS: Final = 16_384
 """The most collections of a file or a tree whose URLs are kept."""
@@ -106,7 +106,7 @@ def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
 def absolute(base: str, href: str) -> str | Failure:
     url = join(base, href)
     if url is not None and may_lead(base, url):
-        return url if is_local(url) else url.partition("#")[0]
+        return url.partition("#")[0] if is_web(url) else url
     return Failure(FailureKind.SCHEME, f"The link {href[:200]!r} cannot be followed.")
 
 
