@@ -191,9 +191,7 @@ def unsigned_url(url: str) -> str:
     MLHub's assets are `/download/<token>`, with another token each time an item is read (Fernet: 0x80 and 64
     bits of seconds in base64url, at least 73 bytes).
     """
-    if "?" not in url and "@" not in url and "/gAAAAA" not in url:
-        return url  # nearly all URLs
-    cut = _cut(url, keep_tokens=False)[0]
+    cut = cut_url(url)
     return _FERNET.sub("", cut) if "/gAAAAA" in cut else cut
 
 

@@ -43,8 +43,7 @@ def is_web(url: str) -> bool:
 
 
 def is_encrypted(url: str) -> bool:
-    rules = rules_of(url)
-    return rules is not None and rules.is_encrypted
+    return (rules_of(url) or _NONE).is_encrypted
 
 
 def is_local(url: str | None) -> bool:
@@ -65,10 +64,6 @@ def is_prefix(url: str) -> bool:
 
 
 def filename_of(url: str) -> str:
-    above, _, name = url.rpartition("/")
-    is_plain = not ("?" in url or "#" in url or "%" in url)
-    if is_plain and above.startswith("http") and above.find("/", len("https://")) > 0:
-        return name  # nearly all names
     return (rules_of(url) or SCHEMES["http"]).filename(url)
 
 
@@ -88,20 +83,13 @@ def same_site(url: str, other: str) -> bool:
     """
     mine, theirs = origin_of(url), origin_of(other)
     rules, other_rules = SCHEMES.get(mine.scheme, _NONE), SCHEMES.get(theirs.scheme, _NONE)
-    if not (rules.is_web and other_rules.is_web and mine.host and mine.host == theirs.host):
+    if (
+        not (rules.is_web and other_rules.is_web and mine.host)
+        or rules.is_encrypted > other_rules.is_encrypted
+    ):
         return False
-    if theirs.scheme == mine.scheme:
-        return theirs.port == mine.port
-    if rules.is_encrypted or not other_rules.is_encrypted:
-        return False
-    defaults = (rules.default_port, other_rules.default_port)
-    return theirs.port == mine.port or (mine.port, theirs.port) == defaults
-
-
-def has_same_origin_text(url: str, other: str) -> bool:
-    """Return True if `other` starts with the scheme and host of `url`, literally: a fast test."""
-    path = url.find("/", url.find("://") + 3)
-    return path > 0 and other.startswith(url[: path + 1])
+    ports, defaults = (mine.port, theirs.port), (rules.default_port, other_rules.default_port)
+    return mine.host == theirs.host and (mine.port == theirs.port or ports == defaults)
 
 
 # --- whole URLs ------------------------------------------------------------------------------------------
@@ -183,6 +171,12 @@ def parameters(url: str) -> list[Parameter]:
 
 def parameter(url: str, name: str) -> str | None:
     return next((p.value for p in parameters(url) if p.name == name), None)
+
+
+def removed_parameters(url: str, cut: str) -> list[Parameter]:
+    """Return the parameters of `url` that `cut`, a form of it without credentials, does not have."""
+    kept = {p.raw for p in parameters(cut)}
+    return [p for p in parameters(url) if p.raw not in kept]
 
 
 def drop_parameters(url: str, unwanted: Callable[[str], bool]) -> str:

@@ -47,9 +47,9 @@ THROTTLES = [
     Throttle("500, Retry-After", once(500, 'headers = {"Retry-After" = "3"}'), 3),
     Throttle("a date to come", once(429, 'headers = {"Retry-After" = "SOON"}'), 20),
     Throttle(
-        "a date in the past", once(429, 'headers = {"Retry-After" = "Wed, 21 Oct 2015 07:28:00 GMT"}'), 0
+        "a date in the past", once(429, 'headers = {"Retry-After" = "Wed, 21 Oct 2015 07:28:00 GMT"}'), None
     ),
-    Throttle("no time at all", once(429, 'headers = {"Retry-After" = "0"}'), 0),
+    Throttle("no time at all", once(429, 'headers = {"Retry-After" = "0"}'), None),
     Throttle("a negative one", once(429, 'headers = {"Retry-After" = "-30"}'), None),
     Throttle("nonsense", once(429, 'headers = {"Retry-After" = "soon"}'), None),
     Throttle("a year", once(429, 'headers = {"Retry-After" = "31536000"}'), None),

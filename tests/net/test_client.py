@@ -13,7 +13,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull.errors import CredentialsError
 from stacpull.models import Failure, FailureKind
 from stacpull.net.client import Client, Exchange, HostCredentials, NetworkCounters, NoPermitError
-from stacpull.net.gate import MAX_REFUSALS, Gates
+from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, Gates
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret, Secrets
 
@@ -151,6 +151,15 @@ def test_invalid_urls_are_scheme_failures(url: str) -> None:
     setting = Setting({})
     assert setting.failure(url).kind is FailureKind.SCHEME
     assert setting.counters.requests == 0
+
+
+@pytest.mark.parametrize("status", [403, 404, 416, 500])
+def test_a_host_that_answers_with_errors_is_not_silent(status: int) -> None:
+    """The unanswered requests between are retried like any others, and the host is never given up."""
+    answers = [Answer(fault=Fault.CLOSED), Answer(status)] * MAX_UNANSWERED
+    setting = Setting({"https://h.example/x": answers})
+    kinds = [setting.failure("https://h.example/x", count_refusal=False).kind for _ in answers]
+    assert set(kinds[::2]) == {FailureKind.NETWORK}
 
 
 def test_a_cancelled_request_releases_its_permit() -> None:

@@ -162,6 +162,16 @@ def test_a_secret_in_a_response_is_not_stored(tmp_path: Path) -> None:
     assert found_under(dest, [KEY]) == []
 
 
+@pytest.mark.parametrize("quoted", ["{}", "https://h/a?a=1&amp;sig={}", "login?to=%2Fa%3Fsig%3D{}"])
+def test_a_signature_that_an_error_quotes_is_not_stored(tmp_path: Path, quoted: str) -> None:
+    message = f"<Error><Message>refused: {quoted.format(ENCODED)}</Message></Error>".encode()
+    items = [feature("i", {"a": f"/x?sig={ENCODED}&se=2030"})]
+    others = lambda request: Answer(400, message) if "?sig=" in request.url else Answer(404)  # noqa: E731
+    report = mirrored(tmp_path / "m", items, others=others)
+    assert report.assets_failed == 1
+    assert found_under(tmp_path / "m", [KEY]) == []
+
+
 @pytest.mark.parametrize("form", FORMS)
 async def test_a_user_and_password_in_an_href_of_the_source(tmp_path: Path, form: str) -> None:
     """The source chose them: the user's credentials are sent, and the href is requested without them."""

@@ -8,8 +8,8 @@ describe the object (Range, If-Match), never credentials or a body. Nothing is r
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from stacpull.net.gate import Gate, Gates, Limits
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Request, Response, SentRequest, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, cut_url, unsigned_url
-from stacpull.urls import has_same_origin_text, is_encrypted, rules_of, same_site
+from stacpull.urls import is_encrypted, is_web, join, removed_parameters, rules_of, same_site
 
 OK: frozenset[int] = frozenset({200, 206})
 MAX_HOPS = 10
@@ -309,7 +309,7 @@ class Exchange(msgspec.Struct, eq=False):
         if is_rewritten and method != "HEAD":  # RFC 9110, 15.4.2 to 15.4.4
             method, body = "GET", None
         headers = request.headers
-        if not (has_same_origin_text(request.url, target) or same_site(request.url, target)):
+        if not same_site(request.url, target):
             if body is not None:
                 host = host_of(request.url)
                 message = f"{host} redirects a request with a body to another host; not followed."
@@ -319,15 +319,18 @@ class Exchange(msgspec.Struct, eq=False):
 
     async def _failure(self, response: Response, gate: Gate, sent_at: float) -> Failure:
         client, host, status = self.client, host_of(response.url), response.status
-        prefix = await self._beginning()
+        signed = removed_parameters(self.place, cut_url(self.place))  # the server may quote the URL
+        prefix = Secrets(Secret(p.value) for p in signed).scrub_bytes(await self._beginning())
         now, secrets = client.clock.time(), client.secrets
         failure = classify(status, response.headers, prefix, host, now=now, secrets=secrets)
         if failure.kind is FailureKind.THROTTLED:
             gate.throttled(failure.retry_after)
-        elif failure.kind is FailureKind.REFUSED and status in {401, 403} and self.count_refusal:
-            gate.count_refusal(status, of_documents=self.request.decode)
         elif status in _GATEWAY_ERRORS:
             failure = gate.unanswered(sent_at, failure)
+        else:
+            gate.succeeded(-math.inf)  # it is not silent; the time of an error is no measure
+            if failure.kind is FailureKind.REFUSED and status in {401, 403} and self.count_refusal:
+                gate.count_refusal(status, of_documents=self.request.decode)
         return failure.scrubbed(secrets)
 
     async def _beginning(self) -> bytes:
@@ -348,14 +351,10 @@ def next_hop(
 ) -> str | Failure:
     """Return the next URL or a failure. A Location stays as sent, because a signature covers it."""
     location = (location or "").strip()
-    if not hops and location != current_url and has_same_origin_text(current_url, location):
-        return location  # the common case: a first hop to another path on the same host
     kind, target, reason = FailureKind.REDIRECT, location, None
-    rules = rules_of(current_url)
     # An object store's Location is relative to its server, which an `s3://` URL does not contain.
-    if not scheme_of(location) and rules is not None and rules.is_web:
-        with suppress(ValueError):
-            target = rules.join(current_url, location)
+    if is_web(current_url) and not scheme_of(location):
+        target = join(current_url, location) or location
     target_rules = rules_of(target)
     if not location:
         reason = "answered with a redirect that has no Location"

@@ -17,7 +17,7 @@ from stacpull.errors import UsageError
 from stacpull.hosts import host_of
 from stacpull.redact import Secret, cut_cursor, cut_url
 from stacpull.schemes import SCHEMES, remote_schemes
-from stacpull.urls import is_web, parameters, parts_of
+from stacpull.urls import is_web, parts_of, removed_parameters
 
 STANDARD_INPUT: Final = "-"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
@@ -96,8 +96,7 @@ def split_credentials(source: str) -> SourceUrl:
         raise UsageError("SOURCE is not a valid URL: check its host and port.")
     plain = source.partition("#")[0]
     clean = cut_cursor(plain) if parse_api_url(plain).items else cut_url(plain)
-    kept = {p.raw for p in parameters(clean)}
-    query = {p.name: Secret(p.value) for p in parameters(plain) if p.raw not in kept and p.value}
+    query = {p.name: Secret(p.value) for p in removed_parameters(plain, clean) if p.value}
     user, word = parts.username or "", parts.password or ""
     basic = base64.b64encode(f"{unquote(user)}:{unquote(word)}".encode()).decode()  # RFC 7617
     return SourceUrl(clean, query, Secret(f"Basic {basic}") if user or word else None)
