@@ -47,10 +47,8 @@ from stacpull.models import (
 )
 from stacpull.planning.names import hashes_in, path_hash, with_salted_hash
 
-FAILED_IN_PASSING = (
-    "SELECT 1 FROM failures f WHERE f.item = a.item AND f.key = a.key AND f.kind IN "
-    f"({', '.join(repr(kind.value) for kind in sorted(PASSING))})"
-)
+_FAILED_AS = "EXISTS (SELECT 1 FROM failures WHERE item = a.item AND key = a.key AND kind IN ({}))".format
+FAILED_IN_PASSING = _FAILED_AS(", ".join(repr(kind.value) for kind in sorted(PASSING)))
 """SQL: asset `a` failed for a reason that may have passed."""
 
 _ORDERED = (
@@ -128,8 +126,8 @@ def requeue_failures(db: sqlite3.Connection, run: int, kind: RunKind = "retry") 
     A retry takes every one; those that could not be planned count as failed in it. A mirror or a repair takes
     its own ones that failed for a reason that may have passed.
     """
-    conditions = {"retry": "true", "ordered": f"EXISTS ({_ORDERED})"}
-    may_pass = f"a.run = :run AND EXISTS ({FAILED_IN_PASSING})"
+    conditions = {"retry": "true", "ordered": _FAILED_AS(f"'{FailureKind.ORDERED}'")}
+    may_pass = f"a.run = :run AND {FAILED_IN_PASSING}"
     with transaction(db):
         failed = db.execute(
             f"SELECT a.id, a.item FROM {_OPEN} WHERE a.state >= {Phase.FAILED} "

@@ -105,10 +105,6 @@ class _ItemRow(NamedTuple):
     written: int = Written.NO
     is_unread: int = 0  # 1: it is a source item that could not be read
 
-    @property
-    def was_never_read(self) -> bool:
-        return bool(self.is_unread) and self.updated is None and not self.written
-
 
 _OF_ITEM = 11
 
@@ -126,20 +122,6 @@ class _Plan(msgspec.Struct):
 
     def is_updated(self) -> bool:
         return self.before is not None and self.item.updated != self.before.updated
-
-
-class _Comparison(NamedTuple):
-    """A known asset and what the source states about it now."""
-
-    is_lost: bool  # its file is missing
-    is_restated: bool  # its size or checksum is another one
-    is_of_other_area: bool  # it was clipped to another area
-    is_updated: bool  # its item has changed since it was planned
-    is_current: bool  # nothing says that it may have changed
-
-    @property
-    def has_changed(self) -> bool:
-        return self.is_restated or self.is_of_other_area
 
 
 class Planner:
@@ -301,7 +283,7 @@ class Planner:
     def _plan_of(self, item: PlannedItem) -> _Plan | None:
         """Return an item with its row; None if this run already planned it, unless a page has a newer one."""
         before, count = self._known.get(item.id), self._result.count
-        is_new = before is None or before.was_never_read
+        is_new = before is None or (bool(before.is_unread) and before.updated is None and not before.written)
         if before is not None and before.run == self._run and not before.is_unread:
             if item.parent is None and before.parent is not None:  # so far, only a link led to it
                 count("items_matched", 1)
@@ -422,10 +404,17 @@ class Planner:
             self._assets.append(old._replace(unchecked=1)[:_OF_ASSET])
             return
         path = f"{plan.directory}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
-        found = self._compared(plan, asset, old, path)
-        self._result.count("files_lost", found.is_lost)
+        clip, agrees, item = stored_clip(old.clip), old.agrees(asset.checksum), plan.item
+        is_lost = is_done and old.name is not None and not self._is_there(path)
+        is_restated = agrees is False or asset.size not in (None, clip.source_size if clip else old.size)
+        is_of_other_area = clip is not None and clip.area != self._area
+        has_changed, is_updated = is_restated or is_of_other_area, is_checked_again or plan.is_updated()
+        # only a stated checksum can prove that it is current; a collection without `updated` may have changed
+        may_have_changed = is_updated or (item.of_collection and item.updated is None)
+        is_current = bool(agrees) or (asset.checksum is None and not may_have_changed)
+        self._result.count("files_lost", is_lost)
         plan.is_renewed |= is_checked_again
-        if is_done and found.is_current and not (found.has_changed or found.is_lost or self._revalidate):
+        if is_done and is_current and not (has_changed or is_lost or self._revalidate):
             stated = _encoded(asset.checksum)
             if is_checked_again or stated not in (None, old.stated):
                 kept = old._replace(run=self._run, stated=stated or old.stated, unchecked=0)
@@ -439,41 +428,27 @@ class Planner:
         else:
             other, directory = self._directory(directory, plan)
             row = row._replace(directory=other)
-        if old.state < Phase.FAILED or found.is_updated or found.is_of_other_area or old.is_due:
-            row, previous, version = self._requested(row, asset, found)
+        if old.state < Phase.FAILED or is_updated or is_of_other_area or old.is_due:
+            row, previous, version = self._requested(row, asset, is_lost, has_changed)
             self._fetch(plan, asset, (row.row, row.generation), directory, name, version)
             plan.is_renewed |= old.state >= Phase.DONE
-            plan.has_changed |= found.is_restated if found.is_lost else is_done and found.has_changed
+            plan.has_changed |= is_restated if is_lost else is_done and has_changed
         self._assets.append(row[:_OF_ASSET])  # one that stays failed waits for `retry`, with its newest href
         self._open(old.row, asset, previous, is_owned=old.name is not None)
 
-    def _compared(self, plan: _Plan, asset: Asset, old: KnownAsset, path: str) -> _Comparison:
-        clip, agrees, item = stored_clip(old.clip), old.agrees(asset.checksum), plan.item
-        size = old.size if clip is None else clip.source_size
-        is_updated = bool(old.unchecked) or plan.is_updated()
-        # only a stated checksum can prove that it is current; a collection without `updated` may have changed
-        may_have_changed = is_updated or (item.of_collection and item.updated is None)
-        return _Comparison(
-            is_lost=old.state == Phase.DONE and old.name is not None and not self._is_there(path),
-            is_restated=agrees is False or asset.size not in (None, size),
-            is_of_other_area=clip is not None and clip.area != self._area,
-            is_updated=is_updated,
-            is_current=bool(agrees) or (asset.checksum is None and not may_have_changed),
-        )
-
     def _requested(
-        self, old: KnownAsset, asset: Asset, found: _Comparison
+        self, old: KnownAsset, asset: Asset, is_lost: bool, has_changed: bool
     ) -> tuple[KnownAsset, bytes | None, VersionInDest | None]:
         """Return the pending row, the digest of the file that it replaces, and the version to revalidate."""
         is_done, origin = old.state == Phase.DONE, href_hash(asset.href)
-        is_replaced = is_done and not found.is_lost
+        is_replaced = is_done and not is_lost
         previous = old.sha256 or b"" if is_replaced else old.previous_digest
         # the validator is sent only if its version may be current, and only to the URL that gave it
-        may_be_same = (is_replaced or old.state == Phase.PENDING) and not found.has_changed
+        may_be_same = (is_replaced or old.state == Phase.PENDING) and not has_changed
         etag = old.etag if may_be_same and old.origin == origin else None
         row = old._replace(
             state=Phase.PENDING,
-            generation=0 if found.is_lost else old.generation + is_done,
+            generation=0 if is_lost else old.generation + is_done,
             sha256=None,
             etag=etag,
             origin=origin,
@@ -557,7 +532,7 @@ _ASSET_COLUMNS = ("id", *KnownAsset._fields[1:_OF_ASSET])
 _ASSETS = (
     f"SELECT {', '.join(f'a.{name}' for name in _ASSET_COLUMNS)}, "
     f"a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, "
-    f"a.state = {Phase.FAILED} AND (EXISTS ({FAILED_IN_PASSING}) "
+    f"a.state = {Phase.FAILED} AND ({FAILED_IN_PASSING} "
     "OR (o.stale AND (SELECT href FROM items WHERE id = a.item) IS NULL)) FROM assets a "
     f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {Phase.DONE} WHERE a.item {AMONG}"
 )
