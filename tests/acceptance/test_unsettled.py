@@ -72,6 +72,22 @@ def test_a_run_with_orphaned_work_ends_as_an_error_and_not_as_stopped(tmp_path: 
     assert sync.status(tmp_path).state == "failed"
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_an_earlier_run_left_pending_is_fetched_although_the_source_lists_it_no_more(tmp_path, is_there):
+    answers = {"2": Answer(503, headers={"Retry-After": "60"})}
+    listed = {"a": ["1", "2", "3"]}
+    with SmallApi(listed, asset=lambda one: answers.get(one.url[-1], Answer(body=b"data"))) as api:
+        stopped = sync.mirror(api.url("/collections/a"), tmp_path, options=Options(stop_after=2.0))
+        assert (stopped.state, sync.status(tmp_path).assets_pending > 0) == ("interrupted", True)
+        sync.retry(tmp_path)  # another run: the next one does not continue the first
+        listed["a"] = ["1", "3"]
+        answers["2"] = Answer(body=b"data") if is_there else Answer(404)
+        done = sync.mirror(api.url("/collections/a"), tmp_path)
+    found = sync.status(tmp_path)
+    assert (done.state, done.assets_missing) == ("complete", not is_there)
+    assert (found.state, found.assets_pending, found.assets_done) == ("complete", 0, 2 + is_there)
+
+
 @pytest.mark.parametrize(
     ("listed", "requests", "notices"),
     [

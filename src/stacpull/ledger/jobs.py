@@ -50,10 +50,6 @@ from stacpull.planning.names import hashes_in, path_hash, with_salted_hash
 _FAILED_AS = "EXISTS (SELECT 1 FROM failures WHERE item = a.item AND key = a.key AND kind IN ({}))".format
 FAILED_IN_PASSING = _FAILED_AS(", ".join(repr(kind.value) for kind in sorted(PASSING)))
 """SQL: asset `a` failed for a reason that may have passed."""
-
-_ORDERED = (
-    f"SELECT 1 FROM failures f WHERE f.item = a.item AND f.key = a.key AND f.kind = '{FailureKind.ORDERED}'"
-)
 _OPEN = "open_assets o JOIN assets a ON a.id = o.asset"
 _JOBS = (
     f"SELECT a.id, a.item, a.generation, a.key, o.href, i.href, {ASSET_DIRECTORY}, a.name, o.name, "
@@ -70,6 +66,21 @@ def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> li
     rows = db.execute(query, (after, run, limit))
     has_area = runs.area_of(db, run) is not None
     return [_job(row, has_area) for row in rows]
+
+
+def left_pending(db: sqlite3.Connection, run: int) -> list[Job]:
+    """Give `run` what earlier runs with its task left pending, or any retry and repair; return the jobs."""
+    left = db.execute(
+        f"UPDATE assets SET run = :run WHERE state = {Phase.PENDING} "
+        "AND id IN (SELECT asset FROM open_assets) AND run IN (SELECT one.id FROM runs one JOIN runs this "
+        "ON one.id < this.id AND iif(this.kind = 'retry', one.kind <> 'mirror', "
+        "(one.kind, one.source, one.selection) = (this.kind, this.source, this.selection)) "
+        "WHERE this.id = :run) RETURNING id",
+        {"run": run},
+    ).fetchall()
+    found = db.execute(f"{_JOBS} WHERE o.asset {AMONG}", (listed(row for (row,) in left),))
+    has_area = runs.area_of(db, run) is not None
+    return [_job(row, has_area) for row in found]
 
 
 def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
@@ -137,12 +148,6 @@ def requeue_failures(db: sqlite3.Connection, run: int, kind: RunKind = "retry") 
         rows = listed(row for row, _ in failed)
         db.execute(f"UPDATE assets SET state = {Phase.PENDING}, run = ? WHERE id {AMONG}", (run, rows))
         if kind == "retry":
-            db.execute(  # what other retries and repairs left pending: no later run would fetch it
-                f"UPDATE assets SET run = :run WHERE state < {Phase.DONE} "
-                "AND id IN (SELECT asset FROM open_assets) "
-                "AND run IN (SELECT id FROM runs WHERE id <> :run AND kind <> 'mirror')",
-                {"run": run},
-            )
             db.execute(
                 "UPDATE assets SET run = ? WHERE id IN (SELECT a.id FROM failures f JOIN assets a "
                 f"ON a.item = f.item AND a.key = f.key WHERE a.state >= {Phase.FAILED}) "

@@ -26,6 +26,7 @@ from stacpull.ledger.jobs import (
     claim,
     delete_asset,
     failed_state,
+    left_pending,
     put_failure,
     update_item_states,
 )
@@ -196,6 +197,8 @@ class Planner:
             result.count("assets_skipped", runs.asset_counters(db, run)["assets_done"] - done)
             runs.add_counts(db, run, result.counted)
             runs.save_walk(db, run, batch.update)
+            if batch.update.walk_ended:
+                result.jobs += left_pending(db, run)
         return result
 
     def _plan(self, batch: PlanBatch, now: float) -> None:
