@@ -9,12 +9,12 @@ from pathlib import Path
 import attrs
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import BROKEN, NOW, SPEC, arrival, asset, commit, id_of, item, ledger, started
+from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, arrival, asset, commit, id_of, item, ledger, started
 
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path
 from stacpull.ledger.runs import EndState, RunSpec
-from stacpull.models import AssetOutcome, Job, PlanBatch, WalkUpdate
+from stacpull.models import AssetOutcome, FailureKind, Job, PlanBatch, WalkUpdate
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
@@ -88,6 +88,20 @@ def test_an_older_unfinished_run_starts_again_once_the_later_one_is_complete(tmp
         runs.end(db, taken_up.id, "complete", None, NOW)
         assert runs.last_unfinished(db) is None
         assert runs.begin(db, SPEC, NOW).id > first.id
+
+
+def test_what_is_newly_gone_does_not_depend_on_the_clock(tmp_path: Path) -> None:
+    def lose(job: Job, now: float) -> None:
+        jobs.record(db, [], [AssetOutcome(job.row, job.item_row, job.generation, GONE)], {}, now)
+
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        lose(*commit(planner, item("i", [asset("a")])).jobs, NOW + 9999)
+        runs.end(db, run.id, "complete", None, NOW)
+        run, planner = started(db)
+        lose(*commit(planner, item("i", [asset("a"), asset("b")])).jobs, NOW - 9999)  # the clock was set back
+        assert views.failed_by_kind(db, FailureKind.GONE, run.id) == 2
+        assert views.failed_by_kind(db, FailureKind.GONE, run.id, newly=True) == 1
 
 
 @pytest.mark.parametrize("is_newest", [True, False])

@@ -86,7 +86,7 @@ class StoreOperations:
         """Return the other numbers of the report, and how many items filters left out, by reason."""
         db, run = self.db, self.run.id
         counts, left_out = runs.findings(db, run)
-        missing = views.failed_by_kind(db, FailureKind.GONE, run, since_start=True)
+        missing = views.failed_by_kind(db, FailureKind.GONE, run, newly=True)
         counts |= {**views.special_assets(db, run), "assets_missing_new": missing}
         counts["items_failed"] = runs.items_failed(db, run) + len(self._publisher.unwritable)
         return counts, left_out

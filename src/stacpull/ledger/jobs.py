@@ -391,7 +391,8 @@ def record(
                 continue
             failing = (failed_state(one.failure), one.row, one.generation)
             if (asset := db.execute(_FAILED, failing).fetchone()) is not None:
-                put_failure(db, FailedRow(one.item_row, asset[0]), one.failure, one.attempts, now)
+                key, run = asset
+                put_failure(db, FailedRow(one.item_row, key, run=run), one.failure, one.attempts, now)
                 if one.failure.kind is FailureKind.OUTSIDE:
                     clip = encoded_clip((area, 0, None))
                     db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, one.row))
@@ -417,7 +418,10 @@ _CONFIRMED = (
     "sha256 = (SELECT nullif(o.previous_digest, x'') FROM open_assets o WHERE o.asset = ?) "
     f"WHERE id = ? AND generation = ? AND state = {Phase.PENDING} AND etag IS NOT NULL RETURNING run, key"
 )
-_FAILED = f"UPDATE assets SET state = ?, etag = NULL, sha256 = NULL {_IF_OPEN} RETURNING key"
+_WRITTEN = (
+    f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND remaining = 0 AND sha256 IS NULL"
+)
+_FAILED = f"UPDATE assets SET state = ?, etag = NULL, sha256 = NULL {_IF_OPEN} RETURNING key, run"
 
 
 def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int]:

@@ -276,7 +276,7 @@ class Planner:
                 else:
                     self._result.jobs.append(job if found is None else replace(job, name=found))
         for row, key, failure in self._failures:
-            put_failure(db, FailedRow(row, key), failure.scrubbed(self._secrets), 1, now)
+            put_failure(db, FailedRow(row, key, run=self._run), failure.scrubbed(self._secrets), 1, now)
         return {row for row, _, _ in self._failures}
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:

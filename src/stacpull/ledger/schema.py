@@ -151,7 +151,7 @@ CREATE TABLE failures(
     source TEXT NOT NULL DEFAULT '',       -- credentials removed
     collection TEXT NOT NULL DEFAULT '',   -- of its items that do not name a collection
     is_link INTEGER,                       -- 1: `key` is a URL
-    run INTEGER,                           -- the run whose walk found it
+    run INTEGER,                           -- of all: the last run in which it failed
     PRIMARY KEY (item, key, source, collection)
 ) WITHOUT ROWID;
 CREATE INDEX failures_newest ON failures(at);

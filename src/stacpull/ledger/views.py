@@ -41,15 +41,15 @@ _IS_STORED = f"(i.written <> {Written.NO} OR i.id IN (SELECT item FROM documents
 
 
 def failed_by_kind(
-    db: sqlite3.Connection, kind: FailureKind, run: int | None = None, *, since_start: bool = False
+    db: sqlite3.Connection, kind: FailureKind, run: int | None = None, *, newly: bool = False
 ) -> int:
-    """Return the number of assets (of `run`) that failed for this reason (since `run` was started)."""
+    """Return the number of assets (of `run`) that failed for this reason (`newly`: in `run`)."""
     return scalar(
         db,
         "SELECT count(*) FROM failures f JOIN assets a ON a.item = f.item AND a.key = f.key "
         f"WHERE f.kind = ? AND a.state >= {Phase.FAILED} AND a.run = coalesce(?, a.run) "
-        "AND f.at >= coalesce((SELECT started FROM runs WHERE id = ?), 0)",
-        (kind, run, run if since_start else None),
+        "AND f.run IS coalesce(?, f.run)",
+        (kind, run, run if newly else None),
     )
 
 
