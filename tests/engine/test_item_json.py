@@ -13,7 +13,7 @@ from tests.ledger.plans import BROKEN
 
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.runs import RunKind
-from stacpull.models import AssetOutcome
+from stacpull.models import AssetOutcome, PlannedItem
 
 
 def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:
@@ -29,6 +29,23 @@ def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) 
         bench.publisher.final_items.extend([assets[0].item_row])
         bench.publisher.publish_all()
         assert (tmp_path / "c/i/i.json").read_bytes() == found
+    bench.close()
+
+
+def test_a_newer_document_is_written_although_an_earlier_one_was_being_recorded(tmp_path: Path) -> None:
+    def version(year: int, keys: str) -> PlannedItem:
+        one, text = planned("i", keys), b'"properties":{"year":%d}' % year
+        return one._replace(updated=f"{year}-01-01", cleaned=one.cleaned.replace(b'"properties":{}', text))
+
+    bench = Bench(tmp_path)
+    (asset,) = bench.plan(version(2020, "a")).jobs
+    bench.publisher.received.extend([bench.arrive(asset, b"x")])
+    while not (tmp_path / "c/i/i.json").exists():
+        bench.publisher.publish()
+    bench.plan(version(2030, ""))  # a later page lists it again
+    bench.store.write_final_items()
+    assert orjson.loads((tmp_path / "c/i/i.json").read_bytes())["properties"]["year"] == 2030
+    assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
     bench.close()
 
 

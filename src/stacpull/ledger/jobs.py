@@ -397,13 +397,9 @@ def record(
                     clip = encoded_clip((area, 0, None))
                     db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, one.row))
         final = update_item_states(db, {*(one.item_row for one in done), *(one.item_row for one in outcomes)})
-        set_written = f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND remaining = 0"
-        db.executemany(set_written, [(sha256, item) for item, sha256 in written_items.items()])
-        db.executemany(
-            "DELETE FROM documents WHERE item = ? AND item IN (SELECT id FROM items WHERE id = item "
-            f"AND written = {Written.YES} AND remaining = 0)",
-            [(item,) for item in written_items],
-        )
+        for item, sha256 in written_items.items():
+            if db.execute(_WRITTEN, (sha256, item)).rowcount:  # else it was planned again in the meantime
+                db.execute("DELETE FROM documents WHERE item = ?", (item,))
         for run, counts in compared.items():
             runs.add_counts(db, run, counts)
     return final

@@ -355,6 +355,8 @@ class Planner:
                 walk = OF_SEVERAL  # no single source may declare it gone
         if plan.is_renewed and not item.of_collection:
             self._documents.append((plan.row.row, item.cleaned))
+            if written == Written.DUE:  # its earlier document may be about to be recorded as written
+                self._db.execute("UPDATE items SET sha256 = x'' WHERE id = ?", (plan.row.row,))
             written = Written.DUE if written == Written.YES else written
         row = plan.row._replace(updated=updated, walk=walk, written=written)
         self._items.append((*row[:_OF_ITEM], len(item.assets) or 1))
