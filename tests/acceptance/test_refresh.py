@@ -7,6 +7,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -164,12 +165,27 @@ def test_a_collection_that_is_gone_leaves_nothing_behind(tmp_path, replica):
     assert is_sound(tmp_path)
 
 
-def test_an_items_file_without_lines_is_no_damage(tmp_path, replica):
-    """The items that are not written again are still in their own JSON."""
+@pytest.mark.parametrize("then", [("ndjson",), ("ndjson", "item"), ("ndjson", "none")])
+def test_files_of_another_metadata_stay_up_to_date_and_are_repaired(tmp_path, replica, then):
     refreshed(replica, tmp_path)
-    refreshed(replica, tmp_path, metadata="ndjson")
-    assert (tmp_path / "evolving/items.ndjson").read_bytes() == b""
-    assert is_sound(tmp_path)
+    name = "item-0001"
+    for metadata in then:
+        item = replica.items[name]
+        replica.items[name] = replace(item, updated=item.updated + timedelta(days=1))
+        refreshed(replica, tmp_path, metadata=metadata)
+    lines, own = tmp_path / "evolving/items.ndjson", tmp_path / f"evolving/{name}/{name}.json"
+    found = {one["id"]: one for one in map(orjson.loads, lines.read_bytes().splitlines())}
+    assert found.keys() == replica.items.keys()
+    assert found[name]["properties"] == orjson.loads(own.read_bytes())["properties"]
+    assert found[name]["properties"]["updated"] == replica.items[name].updated.isoformat()
+    assert found[name]["assets"]["data"]["href"] == f"./{name}/data.bin"
+    assert_stated_as_they_are(tmp_path)
+    for damaged in lines, own:
+        before = damaged.read_bytes()
+        damaged.write_bytes(b"{}")
+        assert sync.verify(tmp_path, repair=True).remaining == 0
+        assert is_sound(tmp_path)
+        assert damaged.read_bytes() == before
 
 
 def still_answers(replica: EvolvingReplica, name: str) -> None:

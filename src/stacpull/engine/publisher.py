@@ -21,7 +21,14 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
-from stacpull.catalog.item import as_sent, encode_item, is_own_document, item_document, unchanged_document
+from stacpull.catalog.item import (
+    as_sent,
+    encode_item,
+    is_own_document,
+    item_document,
+    path_named,
+    unchanged_document,
+)
 from stacpull.digests import recorded
 from stacpull.entry_points import load
 from stacpull.errors import DestinationError
@@ -117,7 +124,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
             outcomes += failures
         self._sync([asset.part for asset in assets] + [document.part for document in documents.values()])
         if renamed or renamed_documents or outcomes:
-            self.final_items = jobs.record(  # of the next group
+            final = jobs.record(
                 self.db,
                 done=renamed,
                 outcomes=outcomes,
@@ -125,6 +132,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
                 now=time.time(),
                 area=self.area,
             )
+            self.final_items = final if self.run.metadata == "item" else []  # of the next group
             self.refresh_counters()
         for one in outcomes:
             if one.failure is not None:
@@ -138,7 +146,7 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
     def _write_documents(self) -> dict[int, Placement]:
         rows, self.final_items = list(dict.fromkeys(self.final_items)), []
         written: dict[int, Placement] = {}
-        for record in views.item_records(self.db, rows) if self.run.metadata == "item" and rows else ():
+        for record in views.item_records(self.db, rows):
             row, path = record.row, record.path
             data = self.item_json(record, path)
             digest = None if data is None else hashlib.sha256(data).digest()
@@ -168,7 +176,10 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
             mirrored=record.mirrored,
             item_path=path,
             collection_path=collection_document_path(record.id.collection),
-            local_items=lambda href: views.document_path(self.db, item_of(href), self.secrets.cut(href)),
+            local_items=lambda href: (
+                path_named(href, record.directory)  # of its JSON in DEST
+                or views.document_path(self.db, item_of(href), self.secrets.cut(href))
+            ),
             base=sent[1],
         )
         return encode_item(ready, self.secrets)

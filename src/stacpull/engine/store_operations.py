@@ -19,6 +19,7 @@ from stacpull.events import Notice
 from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import shrink_cache
 from stacpull.ledger.runs import EndState
+from stacpull.ledger.schema import Written
 from stacpull.models import Arrival, FailureKind, ItemId
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.item_plan import item_document_name
@@ -58,8 +59,8 @@ class StoreOperations:
 
     def write_final_items(self) -> None:
         self._publisher.publish_all()
-        after = 0
-        while self.run.metadata == "item" and (rows := jobs.unwritten_items(self.db, after, 1000)):
+        after, least = 0, Written.NO if self.run.metadata == "item" else Written.DUE
+        while rows := jobs.unwritten_items(self.db, after, 1000, least):
             self._publisher.final_items.extend(rows)
             self._publisher.publish_all()
             after = rows[-1]
@@ -105,8 +106,7 @@ class StoreOperations:
         def is_stopped() -> bool:
             return self._is_stopped() and time.monotonic() >= until
 
-        if self.run.metadata == "ndjson":
-            self.write_lines(is_stopped)
+        self.write_lines(is_stopped)
         entries = [self._entry(row) for row in views.collection_rows(self.db)]
         interrupted: InterruptedRunError | None = None
         if entries or meta.owns_file(self.db, "catalog.json"):
@@ -144,6 +144,8 @@ class StoreOperations:
     def write_lines(self, is_stopped: Callable[[], bool]) -> None:
         for row in views.collection_rows(self.db):
             path, digest = f"{safe_segment(row.name)}/{LINES_FILE}", sha256()
+            if not (self.run.metadata == "ndjson" or meta.owns_file(self.db, path)):
+                continue
             records = views.item_documents(self.db, row.row)
             encoded = (self._publisher.item_json(one, path) for one in records)
             with self.store.staged.new_part(LINES_FILE) as file:
@@ -155,7 +157,7 @@ class StoreOperations:
 
     def _entry(self, row: views.CollectionRow) -> CollectionEntry:
         def items() -> Iterator[tuple[str, str]]:
-            for one in views.item_names(self.db, row.row, "i.id") if self.run.metadata == "item" else ():
+            for one in views.item_names(self.db, row.row, "i.id"):
                 if one.is_written:
                     yield one.name, f"{one.directory}/{item_document_name(ItemId(row.name, one.name))}"
 

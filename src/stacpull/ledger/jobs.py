@@ -264,12 +264,12 @@ def keep_collection(db: sqlite3.Connection, name: str, document: bytes) -> None:
     db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
 
 
-def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]:
-    """Return final items past row `after` whose JSON is missing on disk or outdated."""
+def unwritten_items(db: sqlite3.Connection, after: int, limit: int, least: int = Written.NO) -> list[int]:
+    """Return final items past row `after` whose JSON is outdated, or with `least` NO also missing."""
     rows = db.execute(
-        f"SELECT id FROM items WHERE written <> {Written.YES} AND remaining = 0 AND id > ? "
+        f"SELECT id FROM items WHERE written <> {Written.YES} AND remaining = 0 AND id > ? AND written >= ? "
         f"AND (written = {Written.DUE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
-        (after, limit),
+        (after, least, limit),
     )
     return [row[0] for row in rows]
 

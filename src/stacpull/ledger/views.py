@@ -267,8 +267,8 @@ def item_names(db: sqlite3.Connection, collection: int, order: str = "i.name") -
 
 
 def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:
-    """Yield the items of a collection that have a document in the ledger (`--metadata ndjson`)."""
-    query = "SELECT i.id FROM items i JOIN documents o ON o.item = i.id WHERE i.collection = ? ORDER BY i.id"
+    """Yield the items of a collection that have a document, in the ledger or in DEST."""
+    query = f"SELECT i.id FROM items i WHERE i.collection = ? AND {_IS_STORED} ORDER BY i.id"
     rows = db.execute(query, (collection,))
     while some := rows.fetchmany(_ITEMS_AT_ONCE):
         yield from item_records(db, [row for (row,) in some])
