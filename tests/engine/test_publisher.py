@@ -100,6 +100,18 @@ def test_catalog_files_belong_to_the_mirror_only_once_written(bench: Bench, tmp_
     assert parts(tmp_path) == []
 
 
+def test_an_unknown_catalog_that_appears_meanwhile_is_never_overwritten(bench, tmp_path, monkeypatch):
+    sync = bench.destination.sync
+    monkeypatch.setattr(
+        bench.destination, "sync", lambda *a: ((tmp_path / "catalog.json").write_bytes(b"mine"), sync(*a))
+    )
+    for _ in range(2):  # not even the next time
+        with pytest.raises(DestinationError, match=r"catalog.json exists and is not part of this mirror"):
+            bench.publisher.write_file(Path("catalog.json"), b"1")
+        assert (tmp_path / "catalog.json").read_bytes() == b"mine"
+    assert parts(tmp_path) == []
+
+
 def test_a_catalog_file_is_synced_and_belongs_to_the_mirror_before_it_is_renamed(bench, steps, monkeypatch):
     place = bench.destination.place
 

@@ -150,19 +150,18 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
             row, path = record.row, record.path
             data = self.item_json(record, path)
             digest = None if data is None else hashlib.sha256(data).digest()
-            is_free = record.is_ours or not self.store.has(path)
+            may_replace = self.may_replace_file(path, digest, record.is_ours)
             if data is None and record.is_ours:
                 jobs.mark_documents(self.db, [row])
                 self.unwritable[row] = (
                     f"{path} is not up to date, because someone has changed it, or it cannot be read: the "
                     "next `mirror`, or `stacpull verify --repair`, writes it again."
                 )
-            elif not (is_free or self.may_replace_file(path, digest)):
+            elif may_replace is None:
                 self.unwritable[row] = foreign_file_sentence(path)
             elif data is not None:
                 part = f"{row}.item.json"
                 self.store.staged.write_part(part, data)
-                may_replace = record.is_ours or not is_free
                 written[row] = Placement(part, record.directory, record.name, may_replace, digest)
         return written
 
@@ -184,12 +183,12 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
         )
         return encode_item(ready, self.secrets)
 
-    def may_replace_file(self, path: str, sha256: bytes | None) -> bool:
-        """Return True if no file there that the ledger does not know would be lost."""
-        is_free = not self.store.has(path) or (
-            sha256 is not None and self.store.state_of(path).digest == sha256
-        )
-        return is_free or (self.adopting and is_own_document(self.store, path))
+    def may_replace_file(self, path: str, sha256: bytes | None, is_ours: bool) -> bool | None:
+        """Return False if nothing is there, None if a file that the ledger does not know would be lost."""
+        if is_ours or not self.store.has(path):
+            return is_ours
+        is_same = sha256 is not None and self.store.state_of(path).digest == sha256
+        return is_same or (self.adopting and is_own_document(self.store, path)) or None
 
     def reserve(
         self, received: list[Arrival], items: list[int]
@@ -270,15 +269,17 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
         """Raise an error if a file at `path` (in DEST) is not part of this mirror, and not the same."""
         directory, _, name = path.rpartition("/")
-        is_own = meta.owns_file(self.db, path)
-        if not (is_own or self.may_replace_file(path, sha256)):
+        may_replace = self.may_replace_file(path, sha256, meta.owns_file(self.db, path))
+        if may_replace is None:
             self.store.staged.drop_part(part)
             raise DestinationError(foreign_file_sentence(path))
         meta.claim_file(self.db, path)
         self._sync([part])
-        (failure,) = self.store.place([Placement(part, directory, name, may_replace=True, digest=sha256)])
+        (failure,) = self.store.place([Placement(part, directory, name, may_replace, sha256)])
         if failure is not None:
             self.store.staged.drop_part(part)
+            if not may_replace:
+                meta.disown_file(self.db, path)
             raise DestinationError(failure.message)
         meta.claim_file(self.db, path, sha256)
 
