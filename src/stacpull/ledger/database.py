@@ -21,7 +21,7 @@ from typing import Literal
 
 import orjson
 
-from stacpull.errors import DestinationError, NotAMirrorError, StacpullError
+from stacpull.errors import DestinationError, NotAMirrorError, StacpullError, destination_errors
 from stacpull.ledger import meta
 from stacpull.ledger.schema import check_version, create_tables
 from stacpull.models import BucketLocation
@@ -247,8 +247,9 @@ def backed_up(db: Connection, dest: Path) -> Iterator[None]:
     def version() -> tuple[int, int]:  # differs after this connection, or another one, has changed the ledger
         return db.execute("PRAGMA data_version").fetchone()[0], db.total_changes
 
-    for left in backup_path(dest).parent.glob("ledger.backup.part*"):  # of a copy that was killed
-        left.unlink(missing_ok=True)
+    with destination_errors(dest):
+        for left in backup_path(dest).parent.glob("ledger.backup.part*"):  # of a copy that was killed
+            left.unlink(missing_ok=True)
     before = version()
     try:
         yield
