@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import attrs
@@ -79,40 +79,30 @@ class CachedToken(Generic[T]):
     def __init__(self, ask: Callable[[], Awaitable[TimedToken[T]]], clock: Clock) -> None:
         self._ask = ask
         self._clock = clock
-        self._held: TimedToken[T] | None = None
-        self._requested_at = 0.0
+        self._held: T | None = None
+        self._requested_at = self._usable_until = -math.inf
         self._failures = FailureMemory(clock)
         self._asking = asyncio.Lock()
 
     async def current(self) -> T:
-        return await self._token(
-            lambda held, age: age < max(held.seconds - EARLY, held.seconds / 2, _LEAST_USE)
-        )
+        """Return a usable token; all waiting tasks share one request for it."""
+        if self._clock.monotonic() >= self._usable_until:
+            async with self._asking:
+                if (now := self._clock.monotonic()) >= self._usable_until:
+                    with self._failures.guard():
+                        token = await self._ask()
+                    seconds = max(token.seconds - EARLY, token.seconds / 2, _LEAST_USE)
+                    self._held, self._requested_at, self._usable_until = token.value, now, now + seconds
+        return cast("T", self._held)
 
     async def instead_of(self, refused: T, settled: float = 0.0) -> T:
         """Return a token other than `refused`, renewed unless another task has already done so.
 
         A token of fewer than `settled` seconds is kept: it was refused for another reason.
         """
-        return await self._token(lambda held, age: held.value != refused or age < settled)
-
-    async def _token(self, is_usable: Callable[[TimedToken[T], float], bool]) -> T:
-        """Return the held token if it is usable; else all waiting tasks share one request."""
-
-        def usable() -> TimedToken[T] | None:
-            held, age = self._held, self._clock.monotonic() - self._requested_at
-            return held if held is not None and is_usable(held, age) else None
-
-        held = usable()
-        if held is None:
-            async with self._asking:
-                held = usable()
-                if held is None:
-                    with self._failures.guard():
-                        requested_at = self._clock.monotonic()
-                        held = self._held = await self._ask()
-                        self._requested_at = requested_at
-        return held.value
+        if self._held == refused and self._clock.monotonic() >= self._requested_at + settled:
+            self._usable_until = -math.inf
+        return await self.current()
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -160,8 +150,6 @@ class TokenKind(LoginKind):
 
     __slots__ = ()
     refusals: ClassVar[frozenset[int]] = frozenset({401})
-    settled: ClassVar[float]
-    """A refused token is renewed only if it is older than this many seconds."""
     token_url: str
 
     @property
@@ -207,7 +195,7 @@ class TokenLogin(LoginTransport):
         response = await self.logins.http.send(self._with(request, token))
         if token is not None and response.status in self._kind.refusals:
             response = refusal = await buffered(request.url, response)
-            renewed = await tokens.instead_of(token, self._kind.settled)
+            renewed = await tokens.instead_of(token, _LEAST_USE)
             if renewed != token:
                 response = await self.resent(self._with(request, renewed), refusal)
         return self.answered(request, response)
@@ -252,7 +240,6 @@ class TokenGrant(TokenKind):
     credentials), 6 (refresh); RFC 6750, 2.1 (bearer).
     """
 
-    settled: ClassVar[float] = 5.0
     token_url: str = login_key(read=service_address)
     client_id: Secret = login_key()
     user: Secret | None = login_key(default=None)
@@ -300,7 +287,6 @@ class SasTokens(TokenKind):
     """
 
     refusals: ClassVar[frozenset[int]] = frozenset({401, 403})  # it may have expired or been revoked
-    settled: ClassVar[float] = 60.0
     token_url: str = login_key(read=service_address)
     key_header: str | None = login_key(default=None, read=field_name)
     key: Secret | None = login_key(default=None, secret=True, spare=True)
