@@ -23,7 +23,6 @@ from multidict import CIMultiDict
 from stacpull import arguments
 from stacpull.arguments import ReadArgument, field_name, named, text
 from stacpull.clock import Clock
-from stacpull.config.credentials import variables_in
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure
 from stacpull.net.client import Client, HostCredentials, NetworkCounters
@@ -128,9 +127,8 @@ class Netrc:
 
 
 class Key(msgspec.Struct, frozen=True):
-    read: ReadArgument
-    has_variables: bool
-    """True if the value may contain variables: the field is a `Secret`."""
+    read: ReadArgument | None
+    """None if the value may contain variables: the field is a `Secret`."""
     required: bool = False
     secret: bool = False
     """True if the value may consist only of variables."""
@@ -148,8 +146,7 @@ def keys_of(kind: Any) -> Mapping[str, Key]:
     hints, readers = arguments.hints(kind), arguments.readers(kind)
     return {
         field.name.replace("_", "-"): Key(
-            readers[field.name],
-            hints[field.name] in (Secret, Secret | None),
+            None if hints[field.name] in (Secret, Secret | None) else readers[field.name],
             field.default is attrs.NOTHING,
             **field.metadata["key"],
         )
@@ -167,10 +164,7 @@ def service_address(raw: object) -> str:
 
 @attrs.frozen
 class LoginKind:
-    """A frozen class of attrs, with fields by `login_key`. Without a password the user is the secret.
-
-    In a profile that was only read, the secrets are the texts of the file, with variables (`HostLogin`).
-    """
+    """A frozen class of attrs, with fields by `login_key`. Without a password the user is the secret."""
 
     def netrc_hosts(self, hosts: HostPatterns) -> HostPatterns:  # noqa: ARG002 - a default
         """Return the hosts whose entries in the netrc file are used, because no user is given."""
@@ -185,17 +179,12 @@ class LoginKind:
         return {}
 
     @property
-    def texts(self) -> Mapping[str, str]:
-        """The revealed secrets, by key."""
-        values = {key: getattr(self, key.replace("-", "_")) for key in keys_of(type(self))}
-        return {key: value.reveal() for key, value in values.items() if isinstance(value, Secret)}
-
-    @property
     def secrets(self) -> list[Secret]:
         """The secrets that no text may contain."""
-        texts, keys = self.texts, keys_of(type(self))
-        user = () if "password" in texts else ("user",)
-        own = [Secret(text) for key, text in texts.items() if text and (keys[key].secret or key in user)]
+        values = {key: getattr(self, key.replace("-", "_")) for key in keys_of(type(self))}
+        hidden = {key for key, one in keys_of(type(self)).items() if one.secret}
+        hidden |= {"user"} if values.get("password") is None else set()
+        own = [value for key, value in values.items() if key in hidden and value is not None]
         return [*own, *self.headers.values(), *self.query.values()]
 
     @property
@@ -270,22 +259,14 @@ class UserPassword(LoginKind):
 
 
 class HostLogin(msgspec.Struct, frozen=True):
-    where: str
-    """File, line and name, for messages."""
     hosts: HostPatterns
     kind: LoginKind
     sources: tuple[str, ...] = ()
     """The origins of its secrets, for messages: names of variables, a netrc file."""
 
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """The variables that the login needs, in a profile that was only read."""
-        keys = keys_of(type(self.kind))
-        return variables_in(*(text for key, text in self.kind.texts.items() if not keys[key].spare))
-
 
 class FilledProfile(msgspec.Struct, frozen=True):
-    """A credential profile with its secrets. The first login that covers a host is used."""
+    """The complete logins of a credential profile. The first one that covers a host is used."""
 
     name: str
     logins: tuple[HostLogin, ...] = ()

@@ -5,7 +5,6 @@ folder (`XDG_CONFIG_HOME`, `~/.config`); else a shipped profile (`configs/provid
 secrets: its values contain variables, `${NAME}`, or it uses a netrc file. docs/credentials.md lists the keys;
 the kinds of login declare them.
 
-A profile is first read without secrets (`Profile`), so that it can be listed, and then filled in (`filled`).
 A login whose variables are not all set is left out: a profile may have several logins for a host, and the
 first complete one is used. If none is complete, the error names the missing variables, but never a value.
 """
@@ -17,11 +16,10 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import msgspec
-from msgspec.structs import replace
 
 from stacpull import arguments, entry_points
 from stacpull.arguments import ReadArgument
@@ -51,22 +49,6 @@ _LABELLED = re.compile(rf"(?:[A-Za-z-]{{1,20}}[ =] ?){{0,2}}{_VARIABLES.pattern}
 _SECRET_IN_FILE = "must not contain a secret: use only a variable, '${NAME}'"  # noqa: S105
 
 
-class Profile(msgspec.Struct, frozen=True):
-    name: str
-    path: Path
-    about: str = ""
-    per_host: int | None = None
-    """The most requests at once that its service accepts."""
-    check: tuple[str, ...] = ()
-    logins: tuple[HostLogin, ...] = ()
-    """These, and the keys of `s3`, have the texts of the file, not the values of their variables."""
-    s3: S3Options | None = None
-
-    @property
-    def s3_variables(self) -> tuple[str, ...]:
-        return variables_in(*(key.reveal() for key in (self.s3 and self.s3.keys) or ()))
-
-
 class ProfileState(msgspec.Struct, frozen=True):
     """A profile in the list of profiles, without secrets."""
 
@@ -82,15 +64,23 @@ class ProfileState(msgspec.Struct, frozen=True):
     """Why it is unusable otherwise: the file cannot be read, or is not a valid profile."""
 
 
+class Profile(NamedTuple):
+    state: ProfileState
+    filled: FilledProfile
+    s3: S3Options
+    per_host: int | None
+    """The most requests at once that its service accepts."""
+
+
 # --- lookup -----------------------------------------------------------------------------------------------
 
 
 def find_profile(name: str, environ: Mapping[str, str]) -> Profile | None:
     """Return the profile with this name, or None if there is none: it may be an AWS profile."""
     if name.endswith(_SUFFIX):
-        return _read(expanded(name))
+        return _read(expanded(name), environ)
     path = _paths(environ).get(name)
-    return None if path is None else _read(path)
+    return None if path is None else _read(path, environ)
 
 
 def profile_names(environ: Mapping[str, str]) -> list[str]:
@@ -108,17 +98,38 @@ def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
 # --- reading ----------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> Profile:
-    entries = _known(read_entries(path), (*_PLAIN, "login", "s3"))
-    logins = tuple(map(_login, _inside(entries["login"]))) if "login" in entries else ()
-    s3 = _s3(entries["s3"]) if "s3" in entries else None
-    if not logins and s3 is None:
+def _read(path: Path, environ: Mapping[str, str]) -> Profile:
+    entries, netrc = _known(read_entries(path), (*_PLAIN, "login", "s3")), Netrc(environ)
+    tables = _inside(entries["login"]) if "login" in entries else []
+    read = [_login(table, environ, netrc) for table in tables]
+    hosts = [f"*.{one.host}" if one.any_below else one.host for patterns, _, _ in read for one in patterns]
+    ways, logins = [needs for _, needs, _ in read], [login for *_, found in read for login in found]
+    s3, is_ready = S3Options(), bool(logins)
+    if "s3" in entries:
+        s3, needs = _s3(entries["s3"], environ)
+        hosts += [host_of(s3.endpoint_url)] if s3.endpoint_url else []
+        ways.append(needs or ("AWS credentials, as the AWS tools find them",))
+        is_ready = is_ready or all(map(environ.get, needs))
+    if not ways:
         raise UsageError(f"{path}: a profile has [login.NAME] or [s3].")
-    plain = {name.replace("-", "_"): entries[name].read(_PLAIN[name]) for name in _PLAIN if name in entries}
-    return Profile(path.stem, path, logins=logins, s3=s3, **plain)
+    plain = {name: entries[name].read(_PLAIN[name]) for name in _PLAIN if name in entries}
+    state = ProfileState(
+        path.stem,
+        plain.get("about", ""),
+        tuple(dict.fromkeys(hosts)),
+        is_ready,
+        "nothing" if () in ways else "set " + ", or ".join(dict.fromkeys(map(" and ".join, ways))),
+        str(path),
+        "" if is_ready else netrc.problem,
+    )
+    filled = FilledProfile(path.stem, tuple(logins), plain.get("check", ()))
+    return Profile(state, filled, s3, plain.get("per-host"))
 
 
-def _login(table: TomlEntry) -> HostLogin:
+def _login(
+    table: TomlEntry, environ: Mapping[str, str], netrc: Netrc
+) -> tuple[HostPatterns, tuple[str, ...], list[HostLogin]]:
+    """Return its hosts, what to set, and the login if it is complete: one, or one for each netrc entry."""
     entries = {entry.name: entry for entry in _inside(table)}
     if "kind" not in entries or "hosts" not in entries:
         raise table.wrong("a login needs the keys kind and hosts")
@@ -127,32 +138,52 @@ def _login(table: TomlEntry) -> HostLogin:
         known = ", ".join(entry_points.names(KINDS))
         raise entries["kind"].wrong(f"must be one of {known}; others need a package that is not installed")
     keys = keys_of(cls)
-    values = _values(table, keys, "kind", "hosts")
-    user, password = values.get("user"), values.get("password")
+    values, texts = _values(table, keys, "kind", "hosts")
+    user, password = texts.get("user"), texts.get("password")
     if (user is None) != (password is None):
         raise table.wrong("has user and password, or neither")
     if user and not password and not _VARIABLES.fullmatch(user):  # the user is the secret
         raise entries["user"].wrong(_SECRET_IN_FILE)
-    kind, hosts = cls(**values), entries["hosts"].read(_hosts)
+    hosts: HostPatterns = entries["hosts"].read(_hosts)
+    needs = variables_in(*(text for key, text in texts.items() if not keys[key].spare))
+    if not all(map(environ.get, needs)):
+        return hosts, needs, []
+    for key, text in texts.items():
+        value = replaced(text, environ)
+        if CONTROL.search(value):
+            raise entries[key].wrong("its value contains a line break or control character")
+        values[key.replace("-", "_")] = Secret(value) if value or keys[key].required else None
+    kind = cls(**values)
+    if of_netrc := kind.netrc_hosts(hosts):
+        found = [
+            HostLogin(
+                (host,) if of_netrc == hosts else hosts, attrs.evolve(kind, **entry), (str(netrc.path),)
+            )
+            for host, entry in netrc.entries(of_netrc).items()
+        ]
+        return hosts, needs or (f"an entry of {of_netrc[0].host} in ~/.netrc",), found
     secrets = [key for key, one in keys.items() if one.secret and not one.spare]
-    if secrets and entries.keys().isdisjoint(secrets) and not kind.netrc_hosts(hosts):
+    if secrets and texts.keys().isdisjoint(secrets):
         raise table.wrong(f"a login of the kind {name} needs the key {' or '.join(secrets)}")
-    return HostLogin(table.where, hosts, kind, variables_in(*kind.texts.values()))
+    return hosts, needs, [HostLogin(hosts, kind, variables_in(*texts.values()))]
 
 
-def _s3(table: TomlEntry) -> S3Options:
-    values = _values(table, _S3)
-    texts = [values.pop(name, "") for name in ("access_key", "secret_key")]
-    if any(texts) != all(texts):
+def _s3(table: TomlEntry, environ: Mapping[str, str]) -> tuple[S3Options, tuple[str, ...]]:
+    """Return the settings, with the keys if all their variables are set, and these variables."""
+    values, texts = _values(table, _S3)
+    if any(texts.values()) != (all(texts.values()) and len(texts) == 2):  # noqa: PLR2004
         raise table.wrong("has access-key and secret-key, or neither")
-    keys: Any = tuple(map(Secret, texts)) if any(texts) else None
-    return S3Options(**values, keys=keys)
+    needs = variables_in(*texts.values())
+    given: Any = None
+    if needs and all(map(environ.get, needs)):
+        given = tuple(Secret(replaced(texts[key], environ)) for key in ("access-key", "secret-key"))
+    return S3Options(**values, keys=given), needs
 
 
-def _values(table: TomlEntry, keys: Mapping[str, Key], *others: str) -> dict[str, Any]:
-    """Read `keys`, by the names of fields: only secrets contain variables, and the file no secret."""
+def _values(table: TomlEntry, keys: Mapping[str, Key], *others: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read `keys`: plain values by field, and the texts with variables by key. The file has no secret."""
     entries = _known(_inside(table), (*others, *keys))
-    values: dict[str, Any] = {}
+    values, texts = dict[str, Any](), dict[str, str]()
     for name, key in keys.items():
         entry = entries.get(name)
         if entry is None:
@@ -160,18 +191,17 @@ def _values(table: TomlEntry, keys: Mapping[str, Key], *others: str) -> dict[str
                 raise table.wrong(f"needs the key {name}")
             continue
         value = entry.value
-        if not key.has_variables:
+        if key.read is not None:
             if VARIABLE.search(str(value)):
                 raise entry.wrong("must not contain a variable")
-            value = entry.read(key.read)
+            values[name.replace("-", "_")] = entry.read(key.read)
         elif isinstance(value, str | int | float) and not isinstance(value, bool):
-            value, form = str(value), _LABELLED if key.labelled else _VARIABLES
-            if key.secret and value and not form.fullmatch(value):
+            texts[name], form = str(value), _LABELLED if key.labelled else _VARIABLES
+            if key.secret and value and not form.fullmatch(texts[name]):
                 raise entry.wrong(_SECRET_IN_FILE)
         else:
             raise entry.wrong("must be text in quotes")  # without the value, which may be a secret
-        values[name.replace("-", "_")] = value
-    return values
+    return values, texts
 
 
 def _inside(table: TomlEntry) -> list[TomlEntry]:
@@ -214,83 +244,22 @@ _PLAIN: Mapping[str, ReadArgument] = {
 }
 _S3_FIELDS = ("endpoint_url", "region", "request_payer", "buckets")
 _S3: Mapping[str, Key] = {
-    **{
-        name.replace("_", "-"): Key(arguments.readers(S3Options)[name], has_variables=False)
-        for name in _S3_FIELDS
-    },
-    **dict.fromkeys(("access-key", "secret-key"), Key(arguments.secret, has_variables=True, secret=True)),
+    **{name.replace("_", "-"): Key(arguments.readers(S3Options)[name]) for name in _S3_FIELDS},
+    **dict.fromkeys(("access-key", "secret-key"), Key(None, secret=True)),
 }
 
 
-# --- secrets ----------------------------------------------------------------------------------------------
-
-
-def filled(profile: Profile, environ: Mapping[str, str]) -> FilledProfile:
-    netrc = Netrc(environ)
-    logins = tuple(login for read in profile.logins for login in _filled(read, environ, netrc))
-    if not logins and (profile.s3 is None or not all(map(environ.get, profile.s3_variables))):
-        if netrc.problem:
-            raise UsageError(netrc.problem)
-        raise CredentialsError(f"The credentials {profile.name} are not complete: {missing(profile)}.")
-    return FilledProfile(profile.name, logins, profile.check)
-
-
-def _filled(login: HostLogin, environ: Mapping[str, str], netrc: Netrc) -> Iterator[HostLogin]:
-    """Yield the login with its secrets if it is complete: once, or for each host in the netrc file."""
-    if any(not environ.get(name) for name in login.variables):
-        return
-    keys, given = keys_of(type(login.kind)), dict[str, Secret | None]()
-    for key, text in login.kind.texts.items():
-        value = replaced(text, environ)
-        if CONTROL.search(value):
-            raise UsageError(f"{login.where}, {key}: its value contains a line break or control character.")
-        given[key.replace("-", "_")] = Secret(value) if value or keys[key].required else None
-    from_netrc = login.kind.netrc_hosts(login.hosts)
-    for host, entry in netrc.entries(from_netrc).items():
-        hosts = (host,) if from_netrc == login.hosts else login.hosts
-        kind = attrs.evolve(login.kind, **given, **entry)
-        yield HostLogin(login.where, hosts, kind, (str(netrc.path),))
-    if not from_netrc:
-        yield replace(login, kind=attrs.evolve(login.kind, **given))
-
-
-def missing(profile: Profile) -> str:
-    """Return what to set for each login of the profile. No values are read."""
-    ways = [
-        login.variables
-        or tuple(f"an entry of {one.host} in ~/.netrc" for one in login.kind.netrc_hosts(login.hosts)[:1])
-        for login in profile.logins
-    ]
-    if profile.s3 is not None:
-        ways.append(profile.s3_variables or ("AWS credentials, as the AWS tools find them",))
-    if () in ways:
-        return "nothing"
-    return "set " + ", or ".join(dict.fromkeys(" and ".join(way) for way in ways))
+# --- use --------------------------------------------------------------------------------------------------
 
 
 def listed(environ: Mapping[str, str] | None = None) -> list[ProfileState]:
-    variables = os.environ if environ is None else environ
-    return [_state(path, variables) for path in _paths(variables).values()]
-
-
-def _state(path: Path, environ: Mapping[str, str]) -> ProfileState:
-    state = ProfileState(path.stem, path=str(path))
-    try:
-        profile = _read(path)
-        hosts = [(f"*.{p.host}" if p.any_below else p.host) for login in profile.logins for p in login.hosts]
-        if profile.s3 is not None and (endpoint := profile.s3.endpoint_url):
-            hosts.append(host_of(endpoint))
-        named = tuple(dict.fromkeys(hosts))
-        state = replace(state, about=profile.about, hosts=named, needs=missing(profile))
-        filled(profile, environ)
-    except CredentialsError:
-        return state
-    except UsageError as problem:
-        return replace(state, problem=str(problem))
-    return replace(state, ready=True)
-
-
-# --- use --------------------------------------------------------------------------------------------------
+    variables, states = os.environ if environ is None else environ, list[ProfileState]()
+    for path in _paths(variables).values():
+        try:
+            states.append(_read(path, variables).state)
+        except UsageError as problem:
+            states.append(ProfileState(path.stem, path=str(path), problem=str(problem)))
+    return states
 
 
 def profile_options(options: Options, name: str, environ: Mapping[str, str] | None = None) -> Options:
@@ -310,15 +279,19 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
     if profile is None:
         known = ", ".join(profile_names(variables))
         raise UsageError(f"There is no credential profile {name}; there are: {known}.")
-    unset, read = (None, False, ()), profile.s3 or S3Options()
+    state, unset = profile.state, (None, False, ())
+    if not state.ready:
+        if state.problem:
+            raise UsageError(state.problem)
+        raise CredentialsError(f"The credentials {state.name} are not complete: {state.needs}.")
     s3: dict[str, Any] = {
-        name: getattr(read, name) for name in _S3_FIELDS if getattr(options.s3, name) in unset
+        name: getattr(profile.s3, name)
+        for name in (*_S3_FIELDS, "keys")
+        if getattr(options.s3, name) in unset
     }
-    if read.keys is not None and all(map(variables.get, profile.s3_variables)):
-        s3["keys"] = tuple(Secret(replaced(key.reveal(), variables)) for key in read.keys)
     return attrs.evolve(
         options,
-        filled_profile=filled(profile, variables),
+        filled_profile=profile.filled,
         s3=attrs.evolve(options.s3, **s3),
         per_host=min(options.per_host, profile.per_host or options.per_host),
         credential_names=(f"--credentials {name}", *options.credential_names),
@@ -327,9 +300,10 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
 
 def chosen_profile(options: Options, name: str, environ: Mapping[str, str]) -> Options | None:
     """Return `options` with the profile that `--credentials` names; None for a profile of the AWS tools."""
-    if find_profile(name, environ) is not None:
+    known = profile_names(environ)
+    if name in known or name.endswith(_SUFFIX):
         return profile_options(options, name, environ)
-    known, aws = profile_names(environ), list(dict.fromkeys(_aws_profiles(environ)))
+    aws = list(dict.fromkeys(_aws_profiles(environ)))
     if name not in aws:
         raise UsageError(
             f"There are no credentials {name}{nearest(name, known + aws) or '.'} Profiles: "

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from stacpull import entry_points
+from stacpull.config.options import S3Options
 from stacpull.errors import UsageError
 from stacpull_logins.logins import HostPattern, keys_of
 from stacpull_logins.profiles import KINDS, Profile, find_profile, profile_names
@@ -44,9 +46,17 @@ def test_the_shipped_profiles_are_those_of_the_documentation() -> None:
     ]
 
 
+class Everything(dict[str, str]):
+    """An environment in which every variable is set, to a file that does not exist."""
+
+    def get(self, _name: str, _default: object = None) -> str:  # type: ignore[override]
+        return "/nowhere"
+
+
 def test_shipped_profiles_log_in_over_https_only() -> None:
-    for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}).values():
-        for login in profile.logins:
+    for profile in profiles(Everything()).values():
+        assert profile.filled.logins or profile.s3 != S3Options()
+        for login in profile.filled.logins:
             assert all(pattern.scheme == "https" and pattern.port == 443 for pattern in login.hosts)
 
 
@@ -57,8 +67,8 @@ def test_a_users_profile_replaces_a_shipped_one(tmp_path: Path) -> None:
     (own / "mine.toml").write_text('about = "Mine"\n' + TOKEN)
     environ = {"XDG_CONFIG_HOME": str(tmp_path)}
     found = profiles(environ)
-    assert found["cdse"].path == own / "cdse.toml"
-    assert (found["mine"].about, len(found)) == ("Mine", 7)
+    assert found["cdse"].state.path == str(own / "cdse.toml")
+    assert (found["mine"].state.about, len(found)) == ("Mine", 7)
 
 
 @pytest.mark.parametrize("name", ["nobody", "default", "a/b", "../cdse", "", ".hidden", "examples/bearer"])
@@ -181,6 +191,5 @@ def test_the_documentation_lists_every_kind_key_and_shipped_profile() -> None:
     for name in entry_points.names(KINDS):
         assert all(f"`{key}`" in rows[name] for key in keys_of(entry_points.load(KINDS, name))), name
     for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}).values():
-        needed = [name for login in profile.logins for name in login.variables]
-        needed += profile.s3_variables
-        assert all(f"`{name}`" in rows[profile.name] for name in needed), profile.name
+        needed = re.findall(r"[A-Z0-9]+_[A-Z0-9_]+", profile.state.needs)
+        assert all(f"`{name}`" in rows[profile.state.name] for name in needed), profile.state.name
