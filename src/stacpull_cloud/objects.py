@@ -14,6 +14,7 @@ import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
@@ -43,7 +44,7 @@ _MISSING = (exceptions.NotFoundError, FileNotFoundError)
 _REFUSED = (exceptions.UnauthenticatedError, exceptions.PermissionDeniedError)
 
 THREADS = 32  # simultaneous requests of a process
-_PATIENCE = 120.0  # seconds for which a request is repeated
+_PATIENCE = 120.0  # seconds for which requests are repeated
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds, at most
 _SILENT_AFTER = 4  # attempts, after which a sentence says so
 _SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts
@@ -94,6 +95,8 @@ class Objects:
         self.location = location
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._on_silent: Callable[[str], None] | None = on_silent
+        self._failing_since: float | None = None
+        """When requests began to fail, if none has succeeded since: their patience ends together."""
         self.service = Service(location)
         self._medium = threading.BoundedSemaphore(_MEDIUM_AT_ONCE)
         self._long = threading.BoundedSemaphore(_LONG_AT_ONCE)
@@ -211,29 +214,31 @@ class Objects:
         def attempt() -> T:
             return call(self.service.store)
 
+        answer: T | None = None
         try:
             try:
-                return attempt()
+                answer = attempt()
             except (exceptions.BaseError, OSError) as error:
                 if not _is_passing(error):
                     raise
-            return self._repeat(attempt)
+                answer = self._repeat(attempt)
         except (exceptions.BaseError, OSError) as error:
-            if missing_ok and isinstance(error, _MISSING):
-                return None
-            raise self._translated(doing, path, error) from error
+            if not missing_ok or not isinstance(error, _MISSING):
+                raise self._translated(doing, path, error) from error
+        self._failing_since = None
+        return answer
 
     def _repeat(self, attempt: Callable[[], T]) -> T:
         from tenacity import (  # noqa: PLC0415 - 20 ms, and most runs repeat nothing
             Retrying,
             retry_if_exception,
-            stop_before_delay,
             wait_random_exponential,
         )
 
+        since = self._failing_since = self._failing_since or time.monotonic()
         return Retrying(
             retry=retry_if_exception(_is_passing),
-            stop=stop_before_delay(_PATIENCE),
+            stop=lambda state: time.monotonic() + state.upcoming_sleep - since >= _PATIENCE,
             wait=wait_random_exponential(_FIRST_PAUSE, _LONGEST_PAUSE),
             before_sleep=self._note_silence,
             reraise=True,

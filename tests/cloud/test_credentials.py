@@ -13,6 +13,7 @@ import obstore
 import pytest
 from msgspec.structs import replace
 from obstore.exceptions import PermissionDeniedError
+from tests.acceptance.command import wait_until
 from tests.cloud.azurite import ACCOUNT, KEY, create_container, sas
 from tests.cloud.between import Google, between
 from tests.net.memory import Answer
@@ -167,6 +168,27 @@ def test_a_bucket_in_another_region_is_named(recorder, monkeypatch, status):
     location = BucketLocation("bucket", "p", recorder.url(""))
     with pytest.raises(DestinationError, match="another region: name it with --dest-region"):
         Objects(location).put("a", b"data", {}, create=True)
+
+
+def test_an_outage_ends_the_patience_of_all_requests(recorder, monkeypatch):
+    """The last requests of a run that a signal ends would otherwise take two minutes each."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setattr("stacpull_cloud.objects._PATIENCE", 1.0)
+    objects = Objects(BucketLocation("bucket", "p", recorder.url("")))
+
+    def tried() -> int:
+        recorder.requests.clear()
+        recorder.refusal = Answer(503)
+        with pytest.raises(DestinationError):
+            objects.find("a")
+        return len(recorder.requests)
+
+    assert tried() > 2
+    assert wait_until(lambda: tried() == 2, 20)  # the patience may have ended before a pause
+    recorder.refusal = Answer(404)
+    assert objects.find("a") is None
+    assert tried() > 2
 
 
 def test_a_malformed_key_is_not_another_region(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
