@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from stacpull import entry_points
 from stacpull.config.options import Options
 from stacpull.errors import StacpullError, UsageError
-from stacpull.hosts import literal_address, refused_always
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.models import BucketLocation
@@ -98,7 +97,7 @@ def _location(url: BucketLocation, options: Options) -> BucketLocation:
         raise UsageError(
             "--dest-endpoint-url must be a scheme, a host and a port: keys go to --dest-profile."
         )
-    location = store_kind(url).resolved(
+    return store_kind(url).resolved(
         replace(
             url,
             endpoint_url=options.dest_endpoint_url and options.dest_endpoint_url.rstrip("/"),
@@ -109,12 +108,6 @@ def _location(url: BucketLocation, options: Options) -> BucketLocation:
             break_lock=options.break_lock,
         )
     )
-    host = urlsplit(location.endpoint_url or "").hostname or ""
-    address = literal_address(host)
-    reason = None if address is None else refused_always(address)
-    if reason is not None:
-        raise UsageError(f"The endpoint of {url.url} is {host}, which is never connected to: it is {reason}.")
-    return location
 
 
 # --- texts that are paths or URLs -------------------------------------------------------------------------

@@ -31,7 +31,14 @@ from stacpull.net.transport import BufferedResponse, Request, Response, Transfer
 from stacpull.planning.prefixes import ListedObject
 from stacpull.schemes import TransportSetup
 from stacpull_cloud.bucket_kinds import AZURE_HOST, LAKE_HOST
-from stacpull_cloud.objects import STATUS, Service, connection_string, own_account
+from stacpull_cloud.objects import (
+    STATUS,
+    Service,
+    connection_string,
+    own_account,
+    plain_reason,
+    unreachable,
+)
 
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
@@ -84,8 +91,8 @@ class CloudTransport:
         except (OSError, exceptions.BaseError) as error:
             if (status := STATUS.search(str(error))) is not None:
                 return BufferedResponse(request.url, int(status[1]), {}, b"")
-            why = self._secrets.scrub(str(error).partition("\n")[0][:300])
-            message = f"{origin_text(request.url)} cannot be read: {why}"
+            why = unreachable(str(error)) or f"cannot be read: {plain_reason(str(error))}"
+            message = self._secrets.scrub(f"{origin_text(request.url)} {why}.")
             failure = Failure(FailureKind.NETWORK, message, host=place.bucket, retryable=True)
             raise TransferError(failure) from error
         return _CloudResponse(request, found)
@@ -101,9 +108,10 @@ class CloudTransport:
         if self._scheme == "az":
             account = server.lower().removesuffix(LAKE_HOST).removesuffix(AZURE_HOST) or own
         has_account = account is not None and _ACCOUNT.fullmatch(account)
-        if not bucket or not (key or request.query) or (self._scheme == "az" and not has_account):
-            account_too = ", or no storage account: set AZURE_STORAGE_ACCOUNT_NAME" * (self._scheme == "az")
-            message = f"The href {request.url} names no object{account_too}."
+        if not bucket or not (key or request.query):
+            raise TransferError(Failure(FailureKind.SCHEME, f"The href {request.url} names no object."))
+        if self._scheme == "az" and not has_account:
+            message = f"The href {request.url} names no storage account: set AZURE_STORAGE_ACCOUNT_NAME."
             raise TransferError(Failure(FailureKind.SCHEME, message))
         is_signed = not request.redirected and account in {None, own}
         return _Place(bucket, account, is_signed), key
@@ -177,7 +185,7 @@ class _CloudResponse:
             try:
                 piece = await asyncio.to_thread(next, pieces, None)
             except (OSError, exceptions.BaseError) as error:
-                message = f"{self.url.split('/')[2]} broke off: {str(error).partition(chr(10))[0][:200]}"
+                message = f"{self.url.split('/')[2]} broke off: {plain_reason(str(error))}."
                 failure = Failure(FailureKind.TRUNCATED, message, retryable=True)
                 raise TransferError(failure) from error
             if piece is None:

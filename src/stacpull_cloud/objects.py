@@ -28,7 +28,7 @@ from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from stacpull.aws import AwsCredentials, AwsSettings, Credentials
-from stacpull.errors import CredentialsError, DestinationError
+from stacpull.errors import CredentialsError, DestinationError, UsageError
 from stacpull.hosts import refused_always
 from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MISSING = (exceptions.NotFoundError, FileNotFoundError)
-_REFUSED = (exceptions.UnauthenticatedError, exceptions.PermissionDeniedError)
 
 THREADS = 32  # simultaneous requests of a process
 _PATIENCE = 120.0  # seconds for which requests are repeated
@@ -68,7 +67,7 @@ _UNTRUSTED = "InvalidCertificate"
 """What obstore's errors say of a TLS certificate that no authority here has issued."""
 _ANOTHER_REGION = re.compile("redirect without LOCATION|the region '")
 """In obstore's error for a 301 of S3, and in the message of its 400: malformed keys have the same code."""
-_REPEATED = frozenset({408, 409, 429, 500, 502, 503, 504})
+_REPEATED = frozenset({"408", "409", "429", "500", "502", "503", "504"})
 _REQUEST = timedelta(hours=1)  # the most time of a request; `_SILENT` ends a silent one
 _SILENT = timedelta(seconds=60)
 _CONNECT = timedelta(seconds=20)
@@ -87,8 +86,8 @@ class Found(NamedTuple):
 class Objects:
     """The objects below a prefix. Any thread may call any method.
 
-    Every method raises `CredentialsError` if there are no credentials or the service refuses them, and
-    `DestinationError` if it fails or refuses a request.
+    Every method raises `CredentialsError` if there are no credentials or the service refuses them,
+    `UsageError` if its address is never connected to, and `DestinationError` if it fails.
     """
 
     def __init__(self, location: BucketLocation, on_silent: Callable[[str], None] = lambda _: None) -> None:
@@ -247,12 +246,12 @@ class Objects:
     def _note_silence(self, state: RetryCallState) -> None:
         if state.attempt_number == _SILENT_AFTER and self._on_silent is not None:
             on_silent, self._on_silent = self._on_silent, None
-            why = _unreachable(str(state.outcome and state.outcome.exception())) or "does not answer"
+            why = unreachable(str(state.outcome and state.outcome.exception())) or "does not answer"
             on_silent(f"{self.location.url} {why}; still trying.")
 
     def _translated(self, doing: str, path: str, error: Exception) -> DestinationError | CredentialsError:
         text = str(error)
-        code = next(iter(_CODE.findall(text)), "")
+        code, status = next(iter(_CODE.findall(text)), ""), STATUS.search(text)
         url = self.location.url
         if _UNTRUSTED in text:
             return DestinationError(
@@ -262,7 +261,7 @@ class Objects:
             return CredentialsError(f"{url} needs credentials, and there are none: {_NO_KEYS}.")
         if _ANOTHER_REGION.search(text):
             return DestinationError(f"{url} is in another region: name it with --dest-region.")
-        if isinstance(error, _REFUSED) or _REFUSED_KEYS.search(code):
+        if (status is not None and status[1] in {"401", "403"}) or _REFUSED_KEYS.search(code):
             what = f"to {doing} {path or 'its objects'}"
             return CredentialsError(f"{url} refuses the credentials {what} ({code or 'access denied'}).")
         if (
@@ -271,11 +270,10 @@ class Objects:
             or (isinstance(error, _MISSING) and doing in {"list", "write"})
         ):
             return DestinationError(f"There is no bucket {self.location.bucket}: create it first ({url}).")
-        if unreachable := _unreachable(text):
-            return DestinationError(f"{url} {unreachable}. Check the address and the network.")
-        first = re.sub(r"\s+", " ", text.partition("Debug source:")[0]).strip()[:_FIRST_ERROR]
+        if reason := unreachable(text):
+            return DestinationError(f"{url} {reason}. Check the address and the network.")
         return DestinationError(
-            f"{url} failed to {doing} {path or 'its objects'} ({code or first.rstrip('.')}): check the "
+            f"{url} failed to {doing} {path or 'its objects'} ({code or plain_reason(text)}): check the "
             "bucket, then `stacpull resume`."
         )
 
@@ -313,12 +311,20 @@ def _mapped(file: Path, size: int, part: int) -> Iterator[memoryview]:
             yield memoryview(mmap.mmap(opened.fileno(), length, access=mmap.ACCESS_READ, offset=at))
 
 
-def _unreachable(text: str) -> str:
+def plain_reason(text: str) -> str:
+    """Return what an error of obstore says to a reader."""
+    said = re.sub(r"\s+", " ", text.partition("Debug source:")[0]).strip()
+    return re.sub(r"^Generic \w+ error: ", "", said)[:_FIRST_ERROR].rstrip(".")
+
+
+def unreachable(text: str) -> str:
     """Return that no connection was made, if an error of obstore says so, with the address and the reason."""
     address = re.search(r"Error performing \w+ (https?://[^/\s]+)", text)
     if "kind: Connect" not in text or address is None:
         return ""
     reason = "the name is not known" if "dns error" in text else "no connection"
+    if "InvalidContentType" in text:
+        reason = "its answer is not TLS (http:// may be right)"
     if found := re.search(r'kind: \w+,\s+message: "([^"]+)"', text):
         reason = found[1]
     return f"cannot be reached at {address[1]}: {reason}"
@@ -326,12 +332,12 @@ def _unreachable(text: str) -> str:
 
 def _is_passing(error: BaseException) -> bool:
     text = str(error)
-    if isinstance(error, _REFUSED) or not isinstance(error, exceptions.BaseError | OSError):
+    if not isinstance(error, exceptions.BaseError | OSError):
         return False
     if not _REPEATED_CODES.isdisjoint(_CODE.findall(text)):
         return True
     if (status := STATUS.search(text)) is not None:
-        return int(status[1]) in _REPEATED
+        return status[1] in _REPEATED
     return isinstance(error, exceptions.GenericError) and "HTTP error" in text and _UNTRUSTED not in text
 
 
@@ -360,14 +366,18 @@ class Service:
         with suppress(OSError):  # the request says so
             for *_, address in socket.getaddrinfo(host, None) if host else ():
                 if (reason := refused_always(str(address[0]))) is not None:
-                    raise DestinationError(
+                    raise UsageError(
                         f"The endpoint of {location.url} is {host}, which is never connected to: it is "
                         f"{reason}."
                     )
         made, how = {"s3": self._s3, "gs": self._google, "az": self._azure}[location.scheme]()
         url = str(how.get("endpoint") or how.get("base_url") or "https://")
-        once = {"max_retries": 0}
-        return made(location.bucket, **how, client_options=self._client(url), retry_config=once)
+        options, once = self._client(url), {"max_retries": 0}
+        try:
+            return made(location.bucket, **how, client_options=options, retry_config=once)
+        except exceptions.BaseError as error:  # it reads keys
+            why = plain_reason(str(error))
+            raise CredentialsError(f"The credentials for {location.url} cannot be used: {why}.") from error
 
     @property
     def secrets(self) -> tuple[Secret, ...]:

@@ -20,6 +20,7 @@ from tests.items import feature
 
 from stacpull import Options, Selection, failures, sync
 from stacpull.clock import SystemClock
+from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secrets
 from stacpull.schemes import TransportSetup
@@ -103,10 +104,39 @@ def test_keys_are_for_the_account_that_the_user_named(url, redirected, signed, m
     assert place.is_signed is signed
 
 
+@pytest.mark.parametrize(
+    ("url", "message"), [("az://c", "names no object"), ("az://c/k", "names no storage account")]
+)
+def test_what_a_url_at_azure_lacks_is_named(url, message, monkeypatch, tmp_path):
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(SourceError, match=message):
+        sync.mirror(url, tmp_path / "m")
+
+
+def test_keys_that_azure_refuses_are_not_those_of_amazon(container, monkeypatch, tmp_path):
+    text = os.environ["AZURE_STORAGE_CONNECTION_STRING"].replace(KEY, "QQ==")
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
+    with pytest.raises(CredentialsError, match=r"Check the credentials of the service\.$"):
+        sync.mirror(f"az://{container[0]}/catalog.json", tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("host", "error", "message"),
+    [
+        ("0.0.0.0", UsageError, "never connected to"),  # noqa: S104 - it must be refused
+        ("127.0.0.1:1", SourceError, "cannot be reached at http://127.0.0.1:1: Connection refused. Check"),
+    ],
+)
+def test_an_endpoint_of_google_that_cannot_be_used_is_named(host, error, message, monkeypatch, tmp_path):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}")
+    with pytest.raises(error, match=message):
+        sync.mirror("gs://bucket/catalog.json", tmp_path / "m", options=Options(retries=0))
+
+
 @pytest.mark.parametrize("host", ["evil.example", "a@b", "own1.blob.core.windows.net.evil.example", "OWN#"])
 def test_an_account_is_a_name_and_no_host(host: str) -> None:
     setup = TransportSetup(cast("Any", None), "", Options(), SystemClock(), {}, Secrets())
-    with pytest.raises(TransferError, match="names no object"):
+    with pytest.raises(TransferError, match="names no storage account"):
         CloudTransport("az", setup)._split(Request(f"abfs://c@{host}/k"))
 
 

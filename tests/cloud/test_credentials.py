@@ -16,9 +16,11 @@ from obstore.exceptions import PermissionDeniedError
 from tests.acceptance.command import wait_until
 from tests.cloud.azurite import ACCOUNT, KEY, create_container, sas
 from tests.cloud.between import Google, between
+from tests.items import feature
 from tests.net.memory import Answer
 from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 
+from stacpull import Options, sync
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import BucketLocation
 from stacpull_cloud.objects import Objects, Service
@@ -51,6 +53,20 @@ def test_ways_to_log_in_at_azure(azurite_service, monkeypatch, variables):
     with pytest.raises(StacpullError) as refused:  # anonymous
         Objects(replace(location, endpoint_url=url)).put("b", b"data", {}, create=True)
     assert "sig=" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["az://bucket/p", "gs://bucket/p"])
+def test_keys_that_cannot_be_read_are_named(monkeypatch, tmp_path, url):
+    """As DEST and as SOURCE."""
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", ACCOUNT)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "no base64")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    why = "Invalid Access Key" if url.startswith("az") else "Unable to open service account file"
+    (tmp_path / "item.json").write_text(json.dumps(feature("one", {})))
+    work = Options(work=tmp_path / "work")
+    for given in ((tmp_path / "item.json", url, work), (f"{url}/catalog.json", tmp_path / "m", Options())):
+        with pytest.raises(CredentialsError, match=f"^The credentials for .* cannot be used: {why}"):
+            sync.mirror(str(given[0]), given[1], options=given[2])
 
 
 @pytest.mark.parametrize("is_named", [True, False], ids=["variable", "the file of gcloud"])
@@ -168,6 +184,14 @@ def test_a_bucket_in_another_region_is_named(recorder, monkeypatch, status):
     location = BucketLocation("bucket", "p", recorder.url(""))
     with pytest.raises(DestinationError, match="another region: name it with --dest-region"):
         Objects(location).put("a", b"data", {}, create=True)
+
+
+def test_a_listing_that_is_refused_is_a_matter_of_the_keys(recorder, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    recorder.refusal = Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+    with pytest.raises(CredentialsError, match="refuses the credentials to list its objects"):
+        Objects(BucketLocation("bucket", "p", recorder.url(""))).names("")
 
 
 def test_an_outage_ends_the_patience_of_all_requests(recorder, monkeypatch):

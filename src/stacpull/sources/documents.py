@@ -199,8 +199,10 @@ async def read_root(reader: ApiReader, url: str) -> Document:
     except TransferError as error:
         kind, hint = error.failure.kind, ""
         if is_in_object_store(url) and kind is FailureKind.REFUSED:
-            text = f"{error} Configure AWS credentials, or use --no-sign-request for a public bucket."
-            raise CredentialsError(text) from error
+            hint = "Check the credentials of the service."
+            if url.lower().startswith("s3:"):
+                hint = "Configure AWS credentials, or use --no-sign-request for a public bucket."
+            raise CredentialsError(f"{error} {hint}") from error
         if kind is FailureKind.GONE:
             hint = _GONE_HINT if is_web(url) else " The URL of a server begins with https://."
         elif kind is FailureKind.NETWORK and error.failure.retryable:
