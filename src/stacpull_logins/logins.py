@@ -134,8 +134,6 @@ class Key(msgspec.Struct, frozen=True):
     """True if the value may consist only of variables."""
     labelled: bool = False
     """True if a label may precede the variables of a secret (`Token ${T}`)."""
-    spare: bool = False
-    """True if the login works without the variable of this key."""
 
 
 def login_key(*, default: Any = attrs.NOTHING, read: ReadArgument | None = None, **given: bool) -> Any:

@@ -145,7 +145,7 @@ def _login(
     if user and not password and not _VARIABLES.fullmatch(user):  # the user is the secret
         raise entries["user"].wrong(_SECRET_IN_FILE)
     hosts: HostPatterns = entries["hosts"].read(_hosts)
-    needs = variables_in(*(text for key, text in texts.items() if not keys[key].spare))
+    needs = variables_in(*texts.values())
     if not all(map(environ.get, needs)):
         return hosts, needs, []
     for key, text in texts.items():
@@ -162,10 +162,7 @@ def _login(
             for host, entry in netrc.entries(of_netrc).items()
         ]
         return hosts, needs or (f"an entry of {of_netrc[0].host} in ~/.netrc",), found
-    secrets = [key for key, one in keys.items() if one.secret and not one.spare]
-    if secrets and texts.keys().isdisjoint(secrets):
-        raise table.wrong(f"a login of the kind {name} needs the key {' or '.join(secrets)}")
-    return hosts, needs, [HostLogin(hosts, kind, variables_in(*texts.values()))]
+    return hosts, needs, [HostLogin(hosts, kind, needs)]
 
 
 def _s3(table: TomlEntry, environ: Mapping[str, str]) -> tuple[S3Options, tuple[str, ...]]:
@@ -277,8 +274,11 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
     variables = os.environ if environ is None else environ
     profile = find_profile(name, variables)
     if profile is None:
-        known = ", ".join(profile_names(variables))
-        raise UsageError(f"There is no credential profile {name}; there are: {known}.")
+        known, aws = profile_names(variables), list(dict.fromkeys(_aws_profiles(variables)))
+        raise UsageError(
+            f"There is no credential profile {name}{nearest(name, known + aws) or '.'} Profiles: "
+            f"{', '.join(known)}. Profiles of the AWS tools: {', '.join(aws) or 'none'}."
+        )
     state, unset = profile.state, (None, False, ())
     if not state.ready:
         if state.problem:
@@ -300,16 +300,9 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
 
 def chosen_profile(options: Options, name: str, environ: Mapping[str, str]) -> Options | None:
     """Return `options` with the profile that `--credentials` names; None for a profile of the AWS tools."""
-    known = profile_names(environ)
-    if name in known or name.endswith(_SUFFIX):
-        return profile_options(options, name, environ)
-    aws = list(dict.fromkeys(_aws_profiles(environ)))
-    if name not in aws:
-        raise UsageError(
-            f"There are no credentials {name}{nearest(name, known + aws) or '.'} Profiles: "
-            f"{', '.join(known)}. Profiles of the AWS tools: {', '.join(aws) or 'none'}."
-        )
-    return None
+    is_own = name.endswith(_SUFFIX) or name in _paths(environ)
+    is_of_aws = not is_own and name in _aws_profiles(environ)
+    return None if is_of_aws else profile_options(options, name, environ)
 
 
 def _aws_profiles(environ: Mapping[str, str]) -> Iterator[str]:

@@ -156,12 +156,6 @@ class TokenKind(LoginKind):
     def endpoints(self) -> tuple[str, ...]:
         return (self.token_url,)
 
-    async def log_in(self, names: tuple[str, ...], logins: Logins) -> str | None:
-        if "{" in self.token_url:
-            return None
-        await self.transport(self.token_url, names, logins).tokens_for(self.token_url).current()
-        return host_of(self.token_url)
-
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> TokenLogin:  # noqa: ARG002
         return logins.shared(self, lambda: TokenLogin(logins, kind=self, names=names))
 
@@ -246,6 +240,10 @@ class TokenGrant(TokenKind):
     password: Secret | None = login_key(default=None, secret=True)
     client_secret: Secret | None = login_key(default=None, secret=True)
 
+    async def log_in(self, names: tuple[str, ...], logins: Logins) -> str | None:
+        await self.transport(self.token_url, names, logins).tokens_for(self.token_url).current()
+        return host_of(self.token_url)
+
     def with_token(self, request: Request, token: str) -> Request:
         kept = {name: text for name, text in request.headers.items() if name.lower() != "authorization"}
         return request._replace(headers={**kept, "Authorization": f"Bearer {token}"})
@@ -289,7 +287,7 @@ class SasTokens(TokenKind):
     refusals: ClassVar[frozenset[int]] = frozenset({401, 403})  # it may have expired or been revoked
     token_url: str = login_key(read=service_address)
     key_header: str | None = login_key(default=None, read=field_name)
-    key: Secret | None = login_key(default=None, secret=True, spare=True)
+    key: Secret | None = login_key(default=None, secret=True)
 
     def part_of(self, url: str) -> tuple[str, str]:
         parts = urlsplit(url)

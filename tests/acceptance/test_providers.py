@@ -86,12 +86,17 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 SAS = """
-[login.signature]
+[login.subscription]
 kind = "sas"
 hosts = ["{blobs}"]
 token-url = "{signing}/api/sas/v1/token/{{account}}/{{container}}"
 key-header = "Ocp-Apim-Subscription-Key"
 key = "${{SUBSCRIPTION}}"
+
+[login.anonymous]
+kind = "sas"
+hosts = ["{blobs}"]
+token-url = "{signing}/api/sas/v1/token/{{account}}/{{container}}"
 """
 
 

@@ -245,7 +245,7 @@ def test_keys_of_s3_on_an_endpoint_of_its_own_are_checked(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["check", "nobody"], 2, "There is no credential profile nobody; there are: cdse"),
+        (["check", "nobody"], 2, "There is no credential profile nobody. Profiles: cdse"),
         (["check"], 2, "Missing argument 'NAME'"),
         (["check", "p"], 2, "line 1, login: must be a table"),
         (["check", "q"], 2, "The profile q has no URL to check: give --url URL."),

@@ -58,7 +58,7 @@ MISTAKES = {
     "a misspelt profile": Mistake(
         ("mirror", "{api}", "d", "-C", "--credentials", "nosuchthing"),
         2,
-        "stacpull: There are no credentials nosuchthing. Profiles: cdse, earth-search,",
+        "stacpull: There is no credential profile nosuchthing. Profiles: cdse, earth-search,",
     ),
     "a wrong path": Mistake(
         ("plan", "{host}/mlhub/v2", "-C"), 4, "Check its path: SOURCE is the root of a STAC API, such as"

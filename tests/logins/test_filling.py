@@ -122,7 +122,7 @@ def test_a_misspelt_profile_is_rejected(tmp_path: Path) -> None:
             resolve({"credentials": name}, environ=environ)
         aws = ", ".join(theirs)
         assert str(caught.value) == (
-            f"There are no credentials {name}{hint} {shipped} Profiles of the AWS tools: {aws}."
+            f"There is no credential profile {name}{hint} {shipped} Profiles of the AWS tools: {aws}."
         )
 
 

@@ -168,8 +168,6 @@ NO_HOSTS = ("", "*", "a.*.org", "h?x", "ftp://h", "user@h", "https://", "*h.org"
         (SAS.format("https://h/x") + 'key-header = "a b"\nkey = "${K}"\n', "key-header: must be the name"),
         (GRANT.format("https://me:planted-secret@h/t"), "token-url: must be like https://host/path"),
         (SAS.format("https://h/t") + 'token_url = "https://h/u"\n', "line 5, token_url: is set twice"),
-        (GRANT.format("https://h/t").replace('client-secret = "${S}"\n', ""),
-         "line 1, x: a login of the kind token needs the key password or client-secret"),
         (GRANT.format("https://h/t") + 'password = "${P}"\n', "has user and password, or neither"),
         (VISIT.format("https://l.example") + 'user = "${U}"\n', "x: has user and password, or neither"),
         (VISIT.format("https://l.example/path"), "login-host: must be like"),
