@@ -83,7 +83,13 @@ def test_a_ledger_sets_only_the_options_that_a_run_stores() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["not JSON", "[1]", '{"request": {}}', '{"request": {"url": "https://a/", "headers": {"Prefer": 5}}}'],
+    [
+        "not JSON",
+        "[1]",
+        '{"request": {}}',
+        '{"request": {"url": "https://a/", "headers": {"Prefer": 5}}}',
+        '{"announced": 9223372036854775808}',
+    ],
 )
 def test_a_position_that_cannot_be_read_is_a_damaged_ledger(dest: Path, text: str) -> None:
     with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:

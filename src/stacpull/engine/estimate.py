@@ -75,6 +75,8 @@ async def plan(
             await validate(opened, selection, layout)
             task = WalkTask(opened, network, selection, options, listener)
             async with in_thread(_opened_files(None if address is None else address.work)) as files:
+                if address is not None and address.bucket is not None and files[1] is None:
+                    network.warn(f"{address.work} has no ledger of {dest}: all counts as still to do.")
                 return await _Estimate(task, *files, urls).report()
 
 

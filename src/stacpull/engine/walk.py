@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
 from math import inf
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -85,7 +85,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
 
     collection: str | None = None
     request: PageRequest | None = None
-    announced: int | None = None
+    announced: Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)] | None = None
     """The number of items that the collections before it announced; None if it is not known."""
 
     def to_json(self, secrets: Secrets) -> str | None:
