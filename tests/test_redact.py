@@ -53,6 +53,14 @@ CUT = [
     ),
     ("https://cf/k?Policy=P&Signature=S&Key-Pair-Id=I&Expires=1&v=1", "https://cf/k?v=1", True),
     ("https://g/k?X-Goog-Signature=S&GoogleAccessId=A&Expires=1", "https://g/k", True),
+    (
+        "https://swift/v1/a/c/o?temp_url_sig=S&temp_url_expires=1&inline",
+        "https://swift/v1/a/c/o?inline",
+        True,
+    ),
+    ("https://b.oss/k?OSSAccessKeyId=A&Expires=1&Signature=S&security-token=T", "https://b.oss/k", True),
+    ("https://b.oss/k?x-oss-signature=S&x-oss-credential=C&v=1", "https://b.oss/k?v=1", True),
+    ("https://h/x?maxar_api_key=K&b=2", "https://h/x?b=2", False),
 ]
 
 

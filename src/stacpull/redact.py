@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from urllib.parse import quote, quote_plus, unquote_plus
 
-_KEYS = frozenset(
-    {"key", "api_key", "apikey", "api-key", "password", "client_secret", "subscription-key"}
-)  # given by the user: `net.client` puts them back where they belong
+_KEYS = frozenset({"key", "password", "client_secret", "subscription-key"})
+_KEY_ENDINGS = ("api_key", "apikey", "api-key")  # of the user: `net.client` puts them back where they belong
 _SIGNATURES = frozenset(
     {"access_token", "token", "sig", "signature", "awsaccesskeyid", "googleaccessid", "policy", "key-pair-id"}
+    | {"temp_url_sig", "temp_url_expires", "ossaccesskeyid", "security-token"}  # of Swift and Alibaba
 )  # made by a server for this one URL: once cut, the URL is of no use
-_SIGNATURE_PREFIXES = ("x-amz-", "x-goog-")
+_SIGNATURE_PREFIXES = ("x-amz-", "x-goog-", "x-oss-")
 _SAS_FIELDS = frozenset(
     {"se", "sp", "sv", "sr", "ss", "srt", "st", "si", "spr", "sip", "skoid", "sktid", "skt", "ske", "sks"}
     | {"skv", "saoid", "suoid", "scid", "sdd"}
@@ -223,7 +223,7 @@ def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
         is_paging = name == "token" and (
             keep_tokens or unquote_plus(pair.partition("=")[2]).startswith(_PAGING_TOKENS)
         )
-        if is_paging or (name not in signed and name not in _KEYS):
+        if is_paging or not (name in signed or name in _KEYS or name.endswith(_KEY_ENDINGS)):
             kept.append(pair)
         else:
             is_signed_url = is_signed_url or name in signed
