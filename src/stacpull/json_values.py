@@ -29,6 +29,11 @@ def objects_in(value: object) -> list[Json]:
     return [element for element in value if isinstance(element, dict)] if isinstance(value, list) else []
 
 
+def media_type_of(stated: object) -> str:
+    """Return a media type in lower case, without parameters; empty if it is not a text."""
+    return stated.partition(";")[0].strip().lower() if isinstance(stated, str) else ""
+
+
 def parsed_object(data: bytes) -> Json | None:
     if len(data) > MOST_VALUES and count_values(data) > MOST_VALUES:
         return None

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from stacpull.json_values import list_or_empty, object_or_empty
+from stacpull.json_values import list_or_empty, media_type_of, object_or_empty
 from stacpull.models import Json
 from stacpull.selection import Selection
 
@@ -53,10 +53,10 @@ Condition = Callable[[Any], bool]
 
 def _media_types(selection: Selection) -> Condition | None:
     """Compile `--media-type`. Parameters are ignored: `image/tiff; profile=cog` is an `image/tiff`."""
-    wanted = _any_glob(map(_essence, selection.media_types))
+    wanted = _any_glob(map(media_type_of, selection.media_types))
     if wanted is None:
         return None
-    return lambda stated: bool(wanted.fullmatch(_essence(stated if isinstance(stated, str) else "")))
+    return lambda stated: bool(wanted.fullmatch(media_type_of(stated)))
 
 
 def _roles(selection: Selection) -> Condition | None:
@@ -76,10 +76,6 @@ CONDITIONS: Final[dict[str, Callable[[Selection], Condition | None]]] = {
 def _may_begin(glob: str, beginning: str) -> bool:
     head = _WILD.split(glob, maxsplit=1)[0]
     return head.startswith(beginning) or (head != glob and beginning.startswith(head))
-
-
-def _essence(media_type: str) -> str:
-    return media_type.partition(";")[0].strip().lower()
 
 
 def _any_glob(globs: Iterable[str]) -> re.Pattern[str] | None:

@@ -25,6 +25,7 @@ from typing import Any
 
 import orjson
 
+from stacpull.json_values import media_type_of
 from stacpull.models import Failure, FailureKind
 from stacpull.redact import Secrets, cut_url
 
@@ -144,7 +145,7 @@ def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
 
 def is_login_page(headers: Mapping[str, str], body_prefix: bytes) -> bool:
     """Whether it is a web page, usually a login: by its media type, or first bytes if that is unspecific."""
-    media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    media_type = media_type_of(headers.get("Content-Type"))
     if media_type in {"text/html", "application/xhtml+xml"}:
         return True
     return media_type in {"", "application/octet-stream"} and _HTML_START.match(body_prefix) is not None

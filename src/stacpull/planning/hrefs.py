@@ -13,9 +13,8 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from stacpull.caches import cached_if_short
 from stacpull.hosts import scheme_of
-from stacpull.json_values import list_or_empty
+from stacpull.json_values import list_or_empty, media_type_of
 from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.schemes import remote_schemes
 from stacpull.urls import (
@@ -188,7 +187,7 @@ def asset_kind(href: str, media_type: str | None) -> AssetKind:
     A page is recognised by its media type, or by a URL with a computation: map tiles, a renderer
     (`collection=…&item=…`, `url=…`), or an OGC service (`service=…&request=…`, OGC 06-121r9, 7.2).
     """
-    kind = _KIND_OF_TYPE.get(_essence(media_type)) if media_type is not None else None
+    kind = _KIND_OF_TYPE.get(media_type_of(media_type))
     if kind is not None:
         return kind
     if is_in_object_store(href):
@@ -205,11 +204,6 @@ def asset_kind(href: str, media_type: str | None) -> AssetKind:
     return AssetKind.PAGE if is_page else AssetKind.FILE
 
 
-@cached_if_short(1024)
-def _essence(media_type: str) -> str:
-    return media_type.partition(";")[0].strip().lower()
-
-
 def suffix_of(href: str, media_type: str | None) -> str:
     """Return the suffix with its dot, by the href's path or else the media type; empty if there is none."""
     above, _, name = href.partition("#")[0].partition("?")[0].rpartition("/")
@@ -218,4 +212,4 @@ def suffix_of(href: str, media_type: str | None) -> str:
     found = _SUFFIX.search(name, max(1, dot - len(".tar"))) if dot > 0 else None
     if found is not None:
         return found.group()
-    return _SUFFIX_OF_TYPE.get(_essence(media_type or ""), "")
+    return _SUFFIX_OF_TYPE.get(media_type_of(media_type), "")
