@@ -183,6 +183,13 @@ async def test_gzip_is_decoded(body: bytes, parts):
         assert not any(request.headers.get("accept-encoding") != "identity" for request in served.requests)
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br"])
+async def test_an_empty_file_has_no_coding_to_undo(coding: str, parts: PartFiles) -> None:
+    async with fetching(Thing(b"", headers={"Content-Encoding": coding}), parts) as (fetcher, served):
+        received = await fetcher.fetch(job(served.url))
+        assert (parts.content(received), received.unproven) == (b"", False)
+
+
 CODED = gzip.compress(LARGE)
 
 

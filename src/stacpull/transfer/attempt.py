@@ -242,8 +242,8 @@ class _Attempt(msgspec.Struct, eq=False):
         job, fetcher, headers = self.job, self.fetcher, response.headers
         length, validator = content_length(headers), fetcher.validator(headers)
         coding = coding_of(headers)
-        if job.size is not None and job.size == length:
-            coding = None  # the asset is the encoded file
+        if length is not None and length in {0, job.size}:
+            coding = None  # the asset is the encoded file, or empty
         if coding in DECODABLE:  # statements are about the encoded bytes
             body = Body(response.url, validator, fetcher.expected_checks(job, response.url, _OK, {}))
             self.is_resumable = False
