@@ -106,6 +106,8 @@ DegreeBox = tuple[float, float, float, float]
 """West, south, east, north, in degrees."""
 
 _WEST, _SOUTH, _EAST, _NORTH = -180.0, -90.0, 180.0, 90.0
+_WIDEST = 90.0
+"""Degrees of longitude. Beyond that, corners projected to one UTM zone say nothing about the size."""
 _AREAL: Final = ("Polygon", "MultiPolygon")
 
 
@@ -241,6 +243,11 @@ def area_of_geometry(given: str | Mapping[str, Any] | Geometry, resolution: floa
 def _grid(bbox: DegreeBox, resolution: float) -> PixelGrid:
     if not (math.isfinite(resolution) and resolution > 0):
         raise UsageError(f"--resolution must be metres per pixel, above 0, not {resolution:g}.")
+    if bbox[2] - bbox[0] > _WIDEST:
+        raise UsageError(
+            f"The area reaches over more than {_WIDEST:g} degrees of longitude: trace it in parts, and one "
+            "across the antimeridian in two."
+        )
     width, height = bbox_size(bbox, resolution)
     if width < 1 or height < 1:
         raise UsageError(f"The area is smaller than a pixel of {resolution:g} m: give a finer --resolution.")

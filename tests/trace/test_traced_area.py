@@ -27,6 +27,7 @@ TRIANGLE = {"type": "Polygon", "coordinates": [[[10, 50], [10.02, 50], [10, 50.0
         ((-122.44, 37.77, -122.4, 37.75), 3, "S below N"),
         ((-122.44, 37.75, -122.44, 37.77), 3, "W below E"),
         ((170, 37.75, 190, 37.77), 3, "degrees"),
+        ((-179.9, 0, 179.9, 0.1), 3, "over more than 90 degrees of longitude.* antimeridian in two"),
         ((-122.44, 37.75, -122.4), 3, "four numbers"),
         ((-122.44, 37.75, float("nan"), 37.77), 3, "four numbers"),
         (BOX, 0, "above 0"),
