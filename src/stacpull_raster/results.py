@@ -177,11 +177,12 @@ class Results:
             self._set_meta("question", orjson.dumps(now))
             return
         before = orjson.loads(stored)
-        different = sorted(name for name in {*now, *before} if now.get(name) != before.get(name))
-        if different:
+        if now != before:
+            what = ", ".join(sorted(name for name in now if now[name] != before.get(name)))
+            of = f"query (different: {what})" if now.keys() == before.keys() else "command"
             raise UsageError(
-                f"{self.path} has results of another query (different: {', '.join(different)}): "
-                "repeat that query, choose another output, or remove the file to start over."
+                f"{self.path} has results of another {of}: "
+                "repeat that, choose another output, or remove the file to start over."
             )
 
     def _meta(self, key: str) -> bytes | None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.errors import DestinationError
+from stacpull.errors import DestinationError, UsageError
 from stacpull_raster.results import Result, Results
 
 QUESTION = {"source": "http://api.test/", "selection": {"labels": ["a", "b"]}}
@@ -50,6 +50,16 @@ def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path:
     with Results(path, QUESTION) as again:
         assert again.position == {"page": 1}
         assert [found.key for found in again.rows()] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("question", "of"),
+    [({**QUESTION, "source": "x"}, r"query \(different: source\)"), ({"a": 1}, "command: ")],
+)
+def test_results_of_another_question_are_refused(path: Path, question: dict[str, object], of: str) -> None:
+    Results(path, QUESTION).close()
+    with pytest.raises(UsageError, match=f"has results of another {of}"):
+        Results(path, question)
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"\1" * 4096])
