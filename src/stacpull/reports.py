@@ -242,7 +242,8 @@ class VerifyReport(PublicValue, frozen=True):
     repair: MirrorReport | None = None
     """The result of the run that fetched damaged files again, if one was needed."""
     walk_ended: bool = False
-    """As in `status`."""
+    assets_outside: int = 0
+    """As in `status`, and so is `walk_ended`."""
     work: str | None = None
     """The work directory, if DEST is a bucket."""
 

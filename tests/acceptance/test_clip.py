@@ -249,6 +249,8 @@ def test_a_raster_outside_the_area_is_reported_and_is_no_failure(tmp_path: Path,
     host.files["/strips.tif"] = strips(tmp_path)  # cannot be clipped, but is not needed either
     away = mirrored(listed(host, data="/strips.tif"), tmp_path / "strips", OUTSIDE)
     assert (away.assets_done, away.assets_outside, away.exit_code) == (0, 1, 0)
+    verified = run(["verify", str(tmp_path / "strips")], environment()).out.splitlines()
+    assert (verified[0][-24:], len(verified)) == ("strips: OK, 3 files verified"[-24:], 2)
     source = listed(host)
     report = mirrored(source, tmp_path, OUTSIDE, max_failures=0)
     assert (report.assets_failed, report.assets_outside, report.exit_code) == (1, 1, 0)

@@ -71,13 +71,11 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     if report.unknown:
         what = quantity(report.unknown, "file that does not belong", "files that do not belong")
         verdict += [f"{what} to the mirror"]
-    if is_unfinished or (report.assets_failed and not repaired):
-        lacking = [
-            is_unfinished and still_to_do(report),
-            (failed := report.assets_failed - report.assets_missing) and f"{failed:,} failed",
-            report.assets_missing and f"{report.assets_missing:,} gone at the source",
-        ]
-        counts = ", ".join(str(part) for part in lacking if part)
+    failed = report.assets_failed - report.assets_missing - report.assets_outside
+    numbers = {"failed": failed, "gone at the source": report.assets_missing}
+    lacking = [f"{number:,} {what}" for what, number in numbers.items() if number and not repaired]
+    if is_unfinished or lacking:
+        counts = ", ".join(filter(None, [still_to_do(report) if is_unfinished else "", *lacking]))
         verdict += [f"the mirror is incomplete{counts and f': {counts}'}"]
     yield f"{report.dest}: {'; '.join(verdict)}"
     yield (
@@ -92,7 +90,7 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
         verify=is_interrupted and f"verify{' --repair' if repaired else ''}",
         resume=is_unfinished and not is_interrupted,
         repair=damaged and not repaired,
-        details=report.assets_failed if report.repair is None else report.repair.assets_failed,
+        details=len(lacking) if report.repair is None else report.repair.assets_failed,
     )
     if report.unknown:
         yield "unknown files (-v lists them) are never touched: move or keep them"

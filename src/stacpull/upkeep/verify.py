@@ -271,9 +271,10 @@ def _check(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
 
 
 def _report(check: MirrorCheck, address: DestAddress, strict: bool, db: Connection) -> VerifyReport:
-    damaged, run, totals = check.damaged, views.current_run(db), runs.asset_counters(db)
+    damaged, run = check.damaged, views.current_run(db)
+    totals = runs.asset_counters(db) | views.special_assets(db)
     counts: dict[str, Any] = {what: damaged[what] for what in get_args(DamageKind)}
-    counts |= {name: totals[name] for name in ("assets_pending", "assets_failed", "assets_missing")}
+    counts |= {name: totals[name] for name in totals.keys() & set(VerifyReport.__struct_fields__)}
     return VerifyReport(
         dest=address.name,
         work=None if address.bucket is None else str(address.work),
