@@ -12,7 +12,8 @@ from tests.engine.bench import Bench, RecordingStore, parts, planned, tree
 
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, views
-from stacpull.models import FailureKind
+from stacpull.ledger.schema import Phase
+from stacpull.models import Failure, FailureKind
 from stacpull.store.local_store import LocalStore
 
 
@@ -125,6 +126,18 @@ def test_a_catalog_file_is_synced_and_belongs_to_the_mirror_before_it_is_renamed
             bench.publisher.write_file(Path("c/collection.json"), b"1")
     assert steps == ["sync collection", "_place collection.json"]
     bench.publisher.write_file(Path("c/collection.json"), b"2")  # that one is not foreign
+
+
+def test_a_file_stays_known_if_a_newer_item_has_no_usable_href_for_it(bench: Bench, tmp_path: Path) -> None:
+    (asset,) = bench.plan(planned("i", "a")._replace(updated="2020-01-01")).jobs
+    bench.publisher.received.extend([bench.arrive(asset, b"x")])
+    bench.publisher.publish()  # renamed, not yet recorded
+    clash = Failure(FailureKind.NAME, "Two assets would meet.")
+    bench.plan(planned("i", "")._replace(updated="2030-01-01", problems=(("a", clash),)))
+    bench.publisher.publish_all()
+    assert (tmp_path / "c/i/a.tif").exists()
+    assert views.known_paths(bench.db, ["c/i/a.tif"]) == {"c/i/a.tif"}
+    assert bench.states() == {"a": Phase.DONE}
 
 
 def test_an_asset_whose_late_name_is_taken_leaves_no_part(bench: Bench, tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ class _Plan(msgspec.Struct):
     before: _ItemRow | None
     row: _ItemRow
     directory: str  # of its JSON
+    is_again: bool  # True: this run planned an earlier version
     is_new: bool  # True: it was never read before
     is_renewed: bool  # True: its JSON must be written again
     has_changed: bool = False  # True: the source has another version of an asset
@@ -287,7 +288,8 @@ class Planner:
         """Return an item with its row; None if this run already planned it, unless a page has a newer one."""
         before, count = self._known.get(item.id), self._result.count
         is_new = before is None or (bool(before.is_unread) and before.updated is None and not before.written)
-        if before is not None and before.run == self._run and not before.is_unread:
+        is_again = before is not None and before.run == self._run and not before.is_unread
+        if before is not None and is_again:
             if item.parent is None and before.parent is not None:  # so far, only a link led to it
                 count("items_matched", 1)
                 self._db.execute("UPDATE items SET parent = NULL WHERE id = ?", (before.row,))
@@ -305,7 +307,7 @@ class Planner:
         # a batch plans each item once: nothing is newer than no time
         self._known[item.id] = row if before is None else row._replace(updated=None)
         directory = row.directory or f"{item.id.collection}/{item.id.item}"
-        return _Plan(item, before, row, directory, is_new, is_renewed=is_new)
+        return _Plan(item, before, row, directory, is_again, is_new, is_renewed=is_new)
 
     def _row_of(self, item: ItemId, parent_id: ItemId | None, href: str | None) -> _ItemRow:
         before = self._known.get(item)
@@ -332,14 +334,11 @@ class Planner:
     def _plan_document(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
         """Plan the row of an item and its JSON, which is written again if it may be outdated."""
         item, before, count = plan.item, plan.before, self._result.count
-        walk, updated, written = self._run if self._is_walk else None, item.updated, Written.NO
+        walk, written = self._run if self._is_walk else None, Written.NO
         if before is not None:
             written = before.written
-            if before.run == self._run:
-                if not plan.is_renewed:
-                    updated = before.updated  # of the document that may be about to be recorded as written
-            elif (plan.is_updated() or plan.has_changed) and not (plan.is_new or item.of_collection):
-                count("items_changed", 1)
+            is_changed = (plan.is_updated() or plan.has_changed) and not plan.is_again
+            count("items_changed", is_changed and not (plan.is_new or item.of_collection))
             path = f"{plan.directory}/{item_document_name(item.id)}"
             lost = written == Written.YES and not self._is_there(path)
             count("files_lost", lost)
@@ -358,7 +357,7 @@ class Planner:
             if written == Written.DUE:  # its earlier document may be about to be recorded as written
                 self._db.execute("UPDATE items SET sha256 = x'' WHERE id = ?", (plan.row.row,))
             written = Written.DUE if written == Written.YES else written
-        row = plan.row._replace(updated=updated, walk=walk, written=written)
+        row = plan.row._replace(updated=item.updated, walk=walk, written=written)
         self._items.append((*row[:_OF_ITEM], len(item.assets) or 1))
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
@@ -388,6 +387,8 @@ class Planner:
             self._open(self._last_asset, asset, None, is_owned=asset.name is not None)
         for key, failure in item.problems:  # assets that are done stay done
             old, state = known.get(key), failed_state(failure)
+            if old is not None and self._is_being_fetched(plan, old):
+                continue
             if old is None:
                 self._last_asset += 1
                 new = KnownAsset(self._last_asset, row, key, state, 0, self._run, None, None)
@@ -401,12 +402,16 @@ class Planner:
                 if old is None or old.state < Phase.FAILED:
                     self._result.failures.append((item.id, key, failure))
 
+    def _is_being_fetched(self, plan: _Plan, old: KnownAsset) -> bool:
+        """Let the next run check an asset that is being fetched, perhaps from before the change."""
+        if is_so := plan.is_again and old.state < Phase.DONE:
+            self._assets.append(old._replace(unchecked=1)[:_OF_ASSET])
+        return is_so
+
     def _plan_known(self, plan: _Plan, asset: Asset, old: KnownAsset, directory: str) -> None:
         """Decide what becomes of a known asset: it is kept, requested again, or stays failed."""
         is_done, is_checked_again = old.state == Phase.DONE, bool(old.unchecked)
-        if old.state < Phase.DONE and plan.before is not None and plan.before.run == self._run:
-            # it is being fetched, perhaps from before the change
-            self._assets.append(old._replace(unchecked=1)[:_OF_ASSET])
+        if self._is_being_fetched(plan, old):
             return
         path = f"{plan.directory}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
         clip, agrees, item = stored_clip(old.clip), old.agrees(asset.checksum), plan.item
