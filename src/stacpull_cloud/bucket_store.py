@@ -9,6 +9,7 @@ the repeated upload finds the object, and its digest shows that it is ours.
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ from stacpull.store.inspection import (
 from stacpull.store.protocol import Placement, foreign_file
 from stacpull.store.staging import StagedParts
 from stacpull_cloud.lease import LeaseCheck
-from stacpull_cloud.objects import THREADS, Found, Objects
+from stacpull_cloud.objects import PIECE, THREADS, Found, Objects
 
 DIGEST = "stacpull"
 """With the name of the algorithm: the digest of the content. Azure allows no `-` in names."""
@@ -74,10 +75,11 @@ class BucketFiles:
         return None if found is None else found[1]
 
     def open(self, path: str) -> BinaryIO:
-        found = self.objects.find(path)
-        if found is None:
+        there = self.objects.read(path, PIECE)
+        if there is None:
             raise FileNotFoundError(errno.ENOENT, "there is no such object", path)
-        return self.objects.open(found)
+        found, body = there
+        return self.objects.open(found) if body is None else io.BytesIO(body)
 
     def modified(self, path: str) -> float | None:
         found = self.objects.find(path)

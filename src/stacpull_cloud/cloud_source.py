@@ -34,8 +34,7 @@ from stacpull_cloud.bucket_kinds import AZURE_HOST, LAKE_HOST
 from stacpull_cloud.objects import (
     STATUS,
     Service,
-    connection_string,
-    own_account,
+    azure_setting,
     plain_reason,
     unreachable,
 )
@@ -103,17 +102,17 @@ class CloudTransport:
     def _split(self, request: Request) -> tuple[_Place, str]:
         bucket, _, key = request.url.partition("://")[2].partition("/")
         bucket, _, server = bucket.partition("@")
-        account = None
-        own = own_account()
+        lacking, account, own = "", None, None
         if self._scheme == "az":
+            own = azure_setting("AccountName")
             account = server.lower().removesuffix(LAKE_HOST).removesuffix(AZURE_HOST) or own
-        has_account = account is not None and _ACCOUNT.fullmatch(account)
+            if not _ACCOUNT.fullmatch(account or ""):
+                lacking = "storage account: set AZURE_STORAGE_ACCOUNT_NAME"
         if not bucket or not (key or request.query):
-            raise TransferError(Failure(FailureKind.SCHEME, f"The href {request.url} names no object."))
-        if self._scheme == "az" and not has_account:
-            message = f"The href {request.url} names no storage account: set AZURE_STORAGE_ACCOUNT_NAME."
-            raise TransferError(Failure(FailureKind.SCHEME, message))
-        is_signed = not request.redirected and account in {None, own}
+            lacking = "object"
+        if lacking:
+            raise TransferError(Failure(FailureKind.SCHEME, f"The href {request.url} names no {lacking}."))
+        is_signed = not request.redirected and account == own
         return _Place(bucket, account, is_signed), key
 
     def _opened(self, place: _Place) -> Any:
@@ -121,7 +120,7 @@ class CloudTransport:
         bundle = options.ca_bundle
         endpoint = os.environ.get("STORAGE_EMULATOR_HOST") if self._scheme == "gs" else None
         if self._scheme == "az" and place.is_signed:
-            endpoint = connection_string().get("BlobEndpoint")
+            endpoint = azure_setting("BlobEndpoint")
         service = Service(
             BucketLocation(
                 place.bucket,

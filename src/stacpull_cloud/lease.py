@@ -299,7 +299,7 @@ def _newest(objects: Objects) -> _Record | None:
             continue
         found, body = read
         try:
-            holder = msgspec.json.decode(body, type=Holder)
+            holder = msgspec.json.decode(body or b"", type=Holder)
             number = int(found.path.rpartition("/")[2].removesuffix(".json"))
         except (ValueError, msgspec.DecodeError) as error:
             raise DestinationError(f"{objects.location.url}/{found.path} is damaged: remove it.") from error

@@ -50,7 +50,7 @@ _SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts
 _PARTS_AT_ONCE = 4
 _MEDIUM, _MEDIUM_AT_ONCE, _LONG_AT_ONCE = 1 << 20, 8, 2
 """Bytes from which few bodies are sent at once: that many, and that many in parts. They are in memory."""
-_PIECE = 4 << 20  # bytes that are read at once
+PIECE = 4 << 20  # bytes that are read at once
 _MOST_PARTS = 9_000  # S3 and GCS allow 10,000
 _SHORTEST_PART = 8 << 20
 _FIRST_ERROR = 300
@@ -112,29 +112,30 @@ class Objects:
 
         return self._send("look at", path, head, missing_ok=True)
 
-    def read(self, path: str, longest: int) -> tuple[Found, bytes] | None:
-        def get(store: Any) -> tuple[Found, bytes] | None:
+    def read(self, path: str, longest: int) -> tuple[Found, bytes | None] | None:
+        """Return an object, without its content if that is longer than `longest` bytes."""
+
+        def get(store: Any) -> tuple[Found, bytes | None]:
             reply = obstore.get(store, self.key(path))
             found = self._found(cast("Mapping[str, Any]", reply.meta), reply.attributes)
-            return None if found.size > longest else (found, bytes(reply.bytes()))
+            return found, bytes(reply.bytes()) if found.size <= longest else None
 
         return self._send("read", path, get, missing_ok=True)
 
-    def read_range(self, path: str, start: int, length: int, etag: str | None) -> bytes:
+    def read_range(self, found: Found, start: int, length: int) -> bytes:
         def get(store: Any) -> bytes:
-            options: Any = {"range": (start, start + length)}
-            if etag is not None:
-                options["if_match"] = etag
-            return bytes(obstore.get(store, self.key(path), options=options).bytes())
+            options: Any = {"range": (start, start + length), "if_match": found.etag}
+            return bytes(obstore.get(store, self.key(found.path), options=options).bytes())
 
-        found = self._send("read", path, get)
-        if found is None or len(found) != length:
-            raise DestinationError(f"{self.location.url}/{path} was replaced or removed while it was read.")
-        return found
+        data = self._send("read", found.path, get)
+        if data is None or len(data) != length:
+            url = self.location.url
+            raise DestinationError(f"{url}/{found.path} was replaced or removed while it was read.")
+        return data
 
     def open(self, found: Found) -> BinaryIO:
         """Open an object, which is read in pieces, and must not be replaced until its end."""
-        return cast("BinaryIO", io.BufferedReader(_ObjectFile(self, found), _PIECE))
+        return cast("BinaryIO", io.BufferedReader(_ObjectFile(self, found), PIECE))
 
     def pages(self, directory: str = "") -> Iterator[list[Found]]:
         prefix = self.key(directory + "/" if directory else "")
@@ -297,8 +298,7 @@ class _ObjectFile(io.RawIOBase):
         length = min(len(buffer), self._found.size - self._at)
         if length <= 0:
             return 0
-        data = self._objects.read_range(self._found.path, self._at, length, self._found.etag)
-        buffer[:length] = data
+        buffer[:length] = self._objects.read_range(self._found, self._at, length)
         self._at += length
         return length
 
@@ -318,10 +318,12 @@ def plain_reason(text: str) -> str:
 
 
 def unreachable(text: str) -> str:
-    """Return that no connection was made, if an error of obstore says so, with the address and the reason."""
+    """Return that there was no response, if an error of obstore says so, with the address and the reason."""
     address = re.search(r"Error performing \w+ (https?://[^/\s]+)", text)
-    if "kind: Connect" not in text or address is None:
+    if "HTTP error" not in text or address is None:
         return ""
+    if "kind: Connect" not in text:
+        return f"does not answer at {address[1]}"
     reason = "the name is not known" if "dns error" in text else "no connection"
     if "InvalidContentType" in text:
         reason = "its answer is not TLS (http:// may be right)"
@@ -385,8 +387,8 @@ class Service:
         if self._location.scheme == "s3":
             now = self._keys()
             return tuple(Secret(key) for key in (now.access_key, now.secret_key, now.token) if key)
-        inside = map(connection_string().get, ("AccountKey", "SharedAccessSignature"))
-        found = (*map(os.environ.get, _AZURE_KEYS), *inside) if self._location.scheme == "az" else ()
+        how = self._azure()[1] if self._location.scheme == "az" else {}
+        found = how.get("account_key"), how.get("sas_token"), os.environ.get("AZURE_CLIENT_SECRET")
         return tuple(Secret(value) for value in found if value)
 
     def _client(self, url: str) -> Any:
@@ -502,8 +504,7 @@ class Service:
 
     def _azure(self) -> tuple[Any, dict[str, Any]]:
         location = self._location
-        connection = connection_string()
-        account = location.account or own_account()
+        account = location.account or azure_setting("AccountName")
         if not account:
             raise CredentialsError(
                 f"{location.url} needs the name of its storage account: set AZURE_STORAGE_ACCOUNT_NAME, or "
@@ -514,9 +515,9 @@ class Service:
         proof = map(os.environ.get, ("AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"))
         if not self._is_signed:
             how["skip_signature"] = True
-        elif key := connection.get("AccountKey") or os.environ.get("AZURE_STORAGE_ACCOUNT_KEY"):
+        elif key := azure_setting("AccountKey"):
             how["account_key"] = key
-        elif sas := connection.get("SharedAccessSignature") or os.environ.get("AZURE_STORAGE_SAS_TOKEN"):
+        elif sas := azure_setting("SharedAccessSignature"):
             how["sas_token"] = sas.lstrip("?")
         elif all(client) and any(proof):
             pass  # obstore finds them; without one of them it would ask for metadata
@@ -524,8 +525,7 @@ class Service:
             how["use_azure_cli"] = True
         elif not location.metadata:
             how["skip_signature"] = True
-        own = connection.get("BlobEndpoint") if self._is_signed else None
-        if endpoint := location.endpoint_url or own:
+        if endpoint := location.endpoint_url or (self._is_signed and azure_setting("BlobEndpoint")):
             how["endpoint"] = endpoint
         return AzureStore, how
 
@@ -535,20 +535,15 @@ def _no_google_credentials() -> NoReturn:
     raise ValueError(_NO_KEYS)
 
 
-_AZURE_KEYS = (
-    "AZURE_STORAGE_ACCOUNT_KEY",
-    "AZURE_STORAGE_SAS_TOKEN",
-    "AZURE_CLIENT_SECRET",
-    "AZURE_STORAGE_CONNECTION_STRING",
-)
+_AZURE_VARIABLES = {
+    "AccountName": "AZURE_STORAGE_ACCOUNT_NAME",
+    "AccountKey": "AZURE_STORAGE_ACCOUNT_KEY",
+    "SharedAccessSignature": "AZURE_STORAGE_SAS_TOKEN",
+}
 
 
-def own_account() -> str | None:
-    """Return the Azure storage account that the environment has the credentials of."""
-    return connection_string().get("AccountName") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
-
-
-def connection_string() -> dict[str, str]:
+def azure_setting(name: str) -> str | None:
+    """Return a field of AZURE_STORAGE_CONNECTION_STRING, or else its variable of the environment."""
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
-    fields = (field.partition("=") for field in text.split(";") if "=" in field)
-    return {name.strip(): value.strip() for name, _, value in fields}
+    fields = {field.partition("=")[0].strip(): field.partition("=")[2].strip() for field in text.split(";")}
+    return fields.get(name) or os.environ.get(_AZURE_VARIABLES.get(name, ""))

@@ -17,7 +17,7 @@ from tests.acceptance.command import wait_until
 from tests.cloud.azurite import ACCOUNT, KEY, create_container, sas
 from tests.cloud.between import Google, between
 from tests.items import feature
-from tests.net.memory import Answer
+from tests.net.memory import Answer, Fault
 from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 
 from stacpull import Options, sync
@@ -209,6 +209,9 @@ def test_an_outage_ends_the_patience_of_all_requests(recorder, monkeypatch):
         return len(recorder.requests)
 
     assert tried() > 2
+    recorder.refusal = Answer(fault=Fault.CLOSED)
+    with pytest.raises(DestinationError, match=r"does not answer at http://127\.0\.0\.1:\d+\. Check the"):
+        objects.find("a")
     assert wait_until(lambda: tried() == 2, 20)  # the patience may have ended before a pause
     recorder.refusal = Answer(404)
     assert objects.find("a") is None
