@@ -122,6 +122,8 @@ def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
     """Yield the summary of a job: the headers read, the failures and their reasons, and the next step."""
     done = f"{report.headers_done:,} of {quantity(report.headers_done + report.headers_failed, 'header')}"
     where = f" in {report.out}" if report.out else ""
+    if report.state == "interrupted":  # OUT is not written yet, and their number is not known
+        done, where = f"{quantity(report.headers_done, 'header')} read", ""
     failures = (
         f"; {report.headers_failed:,} failed{failed.headline(report.headers_failed)}"
         if report.headers_failed
