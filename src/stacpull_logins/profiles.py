@@ -167,14 +167,13 @@ def _login(
 
 def _s3(table: TomlEntry, environ: Mapping[str, str]) -> tuple[S3Options, tuple[str, ...]]:
     """Return the settings, with the keys if all their variables are set, and these variables."""
-    values, texts = _values(table, _S3)
-    if any(texts.values()) != (all(texts.values()) and len(texts) == 2):  # noqa: PLR2004
+    values, found = _values(table, _S3)
+    texts = [found.get(key, "") for key in ("access-key", "secret-key")]
+    if any(texts) != all(texts):
         raise table.wrong("has access-key and secret-key, or neither")
-    needs = variables_in(*texts.values())
-    given: Any = None
-    if needs and all(map(environ.get, needs)):
-        given = tuple(Secret(replaced(texts[key], environ)) for key in ("access-key", "secret-key"))
-    return S3Options(**values, keys=given), needs
+    needs = variables_in(*texts)
+    keys: Any = tuple(Secret(replaced(text, environ)) for text in texts)
+    return S3Options(**values, keys=keys if needs and all(map(environ.get, needs)) else None), needs
 
 
 def _values(table: TomlEntry, keys: Mapping[str, Key], *others: str) -> tuple[dict[str, Any], dict[str, str]]:
