@@ -27,6 +27,7 @@ V = TypeVar("V")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]@]*\]|[^\[\]:@\\]*)(?::(?P<port>[0-9]{1,5}))?")
 _LOOKED_UP = re.compile(r"[a-z0-9._-]+")
+_LONGEST_NAME = 253  # RFC 1035, 2.3.4
 HIGHEST_PORT = 65535
 MOST_HOSTS = 256
 """The most idle hosts whose state is kept (`forget_hosts`)."""
@@ -118,7 +119,7 @@ def _read_server(server: str) -> tuple[str, Origin]:
     if match is None or not match["host"] or int(match["port"] or 0) > HIGHEST_PORT:
         return "", Origin(scheme, "", None)
     host, port = match["host"], int(match["port"]) if match["port"] else default_port(scheme)
-    if port is not None and not host.isascii():
+    if port is not None and not host.isascii() and len(host) <= _LONGEST_NAME:
         from yarl import URL  # noqa: PLC0415 -- few hosts have such names
 
         with suppress(ValueError):

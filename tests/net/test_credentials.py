@@ -47,6 +47,12 @@ def test_credentials_cover_their_own_site_only(url: str, other: str, same: bool)
     assert HostCredentials(url, {}, {"key": KEY}).covers(other) is same
 
 
+def test_a_name_that_is_too_long_is_not_converted() -> None:
+    """A conversion takes quadratic time in some versions of `idna`."""
+    name = "\u00fc" * 100_000
+    assert host_of(f"http://{name}/x") == name
+
+
 ODD_PORTS = ["+8099", "-8099", " 8099", "8099 ", "80_99", "\u0668\u0660", "0x1fa3", "8099.0", "65536",
              "008099", "", "8099:80", "\t8099", "80%39"]  # fmt: skip
 

@@ -99,6 +99,7 @@ def test_an_api_url_names_its_item(href: str, expected: ItemId | None) -> None:
     [
         ([{"rel": "self", "href": "https://h/i"}], "https://h/i"),
         ([{"rel": "self", "href": "./i.json"}, {"rel": "self", "href": "s3://b/i"}], "s3://b/i"),
+        ([{"rel": "self", "href": "HTTPS://H/i"}], "https://H/i"),
         ([{"rel": "self", "href": "./i.json"}], None),
         ([{"rel": "self"}, {"rel": "self", "href": None}, None, 5], None),
         ({"rel": "self", "href": "https://h/i"}, None),

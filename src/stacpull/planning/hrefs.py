@@ -131,7 +131,7 @@ def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> t
 
 def self_href(item: Json, *, local: bool = False) -> str | None:
     """Return the item's `self` link if it is absolute. It may be a local file only if the item is `local`."""
-    own = (href for rel, href in links_of(item) if rel == "self")
+    own = (join(None, href) or "" for rel, href in links_of(item) if rel == "self")
     return next((href for href in own if is_remote(href) or (local and is_local(href))), None)
 
 
