@@ -25,13 +25,20 @@ def asset(_request: Request) -> Answer:
 
 
 def mirrored(
-    dest: Path, api: ssl.SSLContext | None, assets: ssl.SSLContext | None, host: str, **options: Any
+    dest: Path,
+    api: ssl.SSLContext | None,
+    assets: ssl.SSLContext | None,
+    host: str,
+    *,
+    count: int = 1,
+    **options: Any,
 ) -> tuple[MirrorReport, int]:
-    """Mirror one asset; return the report, and how many requests reached the asset's host."""
+    """Mirror `count` assets; return the report, and how many requests reached their host."""
     with (
         Source(others=asset, tls=assets, name=host) as blobs,
-        Source([feature("i", {"a": blobs.url("/x")})], tls=api, name="localhost") as source,
+        Source(tls=api, name="localhost") as source,
     ):
+        source.features = [feature("i", {"a" * (n + 1): blobs.url(f"/{n}") for n in range(count)})]
         report = mirror(source.api, dest, options=Options(retries=0, **options))
         return report, len(blobs.requests)
 
@@ -63,6 +70,14 @@ def test_an_asset_behind_a_bad_certificate_is_a_final_failure_without_a_request(
     assert failed.kind == "network"
     assert "certificate" in failed.message
     assert "not trusted" in failed.message
+
+
+def test_many_assets_behind_a_bad_certificate_fail_at_once(tmp_path, authority, stranger):
+    """Their host is not silent: to wait for it would change nothing."""
+    servers = authority.server(), stranger.server()
+    report, _ = mirrored(tmp_path / "m", *servers, "localhost", count=40, ca_bundle=authority.bundle)
+    assert (report.assets_failed, report.assets_pending) == (40, 0)
+    assert {failed.kind for failed in failures(tmp_path / "m")} == {"network"}
 
 
 @pytest.mark.parametrize("with_bundle", [True, False], ids=["another bundle", "the system's"])

@@ -260,7 +260,7 @@ class Exchange(msgspec.Struct, eq=False):
         except TransferError as error:
             self._log(error.failure.status)
             failure = error.failure.scrubbed(client.secrets)
-            if failure.kind in _UNANSWERED:
+            if failure.kind in _UNANSWERED and failure.retryable:
                 failure = gate.unanswered(sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
                 gate.throttled(failure.retry_after)

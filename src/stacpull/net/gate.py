@@ -312,7 +312,7 @@ class Gate:
         self._unanswered += 1
         if self._unanswered >= MAX_UNANSWERED:
             return self._silent(now, failure)
-        if not failure.retryable or now - self._answered_at > _RECENT:
+        if now - self._answered_at > _RECENT:
             return failure
         if sent_at >= self._lowered_at:  # else it is not evidence against the lower limit
             if self.in_use <= 1:
@@ -337,7 +337,7 @@ class Gate:
                 pause = min(self._next_pause, left)
                 self._pauses += 1
                 self._lower(pause)
-            return replace(failure, kind=FailureKind.THROTTLED, retryable=True, free=True, retry_after=0.0)
+            return replace(failure, kind=FailureKind.THROTTLED, free=True, retry_after=0.0)
         if self._given_up is None:
             message = f"{self.host} has not answered for {self._patience:.0f} s. {failure.message}"
             self._given_up = replace(failure, kind=FailureKind.DOWN, message=message, retryable=False)
