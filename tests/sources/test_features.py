@@ -69,11 +69,15 @@ def test_next_links_of_a_served_page_are_followed() -> None:
     assert pages[2].request == PageRequest(f"{second}?limit=1")
 
 
-def test_the_collection_is_read_from_the_links_of_its_items() -> None:
+@pytest.mark.parametrize(
+    "own", [[], [{"rel": "self", "href": "./i.json"}]], ids=["no self", "a relative self"]
+)
+def test_the_collection_is_read_from_the_links_of_its_items(own: list[dict[str, str]]) -> None:
     collection = {"type": "Collection", "id": "x", "links": [{"rel": "item", "href": "i.json"}]}
     at = "https://static.test/x/collection.json"
     link = {"rel": "collection", "href": "../x/collection.json"}
-    source = source_of(features(item("a", "x", link), item("b", "y", link)), more={at: collection})
+    named = features(item("a", "x", *own, link), item("b", "y", link))
+    source = source_of(named, more={at: collection})
     pages_of(source)
     assert asyncio.run(source.collection("x"))["links"] == [{"rel": "self", "href": at}]
     with pytest.raises(SourceError, match="is not the collection y"):

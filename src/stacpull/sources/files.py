@@ -96,7 +96,8 @@ class ItemsFile(Source):
             selected.append(item)
             if isinstance(name, str) and name not in self._links and len(name) <= LONGEST_KEY:
                 hrefs = dict(reversed(list(links_of(item))))
-                url = documents.absolute(hrefs.get("self", self.url), hrefs.get("collection", ""))
+                base = self_href(item, local=is_local(self.url)) or self.url
+                url = documents.absolute(base, hrefs.get("collection", ""))
                 if "collection" in hrefs and isinstance(url, str):
                     self._links[name] = url
         return selected
