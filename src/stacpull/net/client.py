@@ -327,7 +327,7 @@ class Exchange(msgspec.Struct, eq=False):
             gate.throttled(failure.retry_after)
         elif status in _GATEWAY_ERRORS:
             failure = gate.unanswered(sent_at, failure)
-        else:
+        elif failure.kind is not FailureKind.SERVER:
             gate.succeeded(-math.inf)  # it is not silent; the time of an error is no measure
             if failure.kind is FailureKind.REFUSED and status in {401, 403} and self.count_refusal:
                 gate.count_refusal(status, of_documents=self.request.decode)
