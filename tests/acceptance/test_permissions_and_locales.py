@@ -35,6 +35,22 @@ def test_a_directory_without_permission_is_named(tmp_path, place, mode, metadata
     assert again.code == 0, again.err
 
 
+@pytest.mark.parametrize("place", ["col0", "col0/col0-1"])
+def test_files_that_cannot_be_reached_for_a_while_are_not_lost(tmp_path: Path, place: str) -> None:
+    source, dest = write_tree(tmp_path / "tree", 1, 2), tmp_path / "m"
+    command = ("mirror", str(source), str(dest), "--no-progress", "--all-collections", "--json")
+    assert unprivileged(*command).code == 0
+    (dest / place).chmod(0o000)
+    try:
+        assert unprivileged(*command).report["files_lost"] == 0
+    finally:
+        (dest / place).chmod(0o755)
+    again = unprivileged(*command)
+    assert again.code == 0, again.err
+    assert (again.report["assets_skipped"], again.report["files_lost"]) == (2, 0)
+    assert unprivileged("verify", str(dest), "--strict").code == 0
+
+
 @pytest.mark.parametrize(
     ("metadata", "file"), [("item", "col0/col0-0/col0-0.json"), ("ndjson", "col0/items.ndjson")]
 )

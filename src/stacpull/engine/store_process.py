@@ -122,7 +122,11 @@ class StoreServer:
         run, stops = runs.stored(db, opening.run), self._stopped.is_set
         publisher = Publisher(db, store, run, self._secrets, stops, on_event, self._run_beside)
         revalidate = run.kept.get("revalidate", False)
-        planner = Planner(db, run.id, revalidate=revalidate, is_there=store.has, secrets=self._secrets)
+
+        def is_there(path: str) -> bool:  # or cannot be reached: then it is not lost
+            return store.has(path) or not store.state_of(path, algorithm=None).readable
+
+        planner = Planner(db, run.id, revalidate=revalidate, is_there=is_there, secrets=self._secrets)
         operations = StoreOperations(publisher, opening.checksum)
         self._publisher = publisher
         self._receivers = {"": db, **{type(one).__name__: one for one in (publisher, planner, operations)}}

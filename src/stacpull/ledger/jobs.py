@@ -68,7 +68,7 @@ def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> li
     return [_job(row, has_area) for row in rows]
 
 
-def left_pending(db: sqlite3.Connection, run: int) -> list[Job]:
+def left_pending(db: sqlite3.Connection, run: int, *, has_area: bool) -> list[Job]:
     """Give `run` what earlier runs with its task left pending, or any retry and repair; return the jobs."""
     left = db.execute(
         f"UPDATE assets SET run = :run WHERE state = {Phase.PENDING} "
@@ -79,7 +79,6 @@ def left_pending(db: sqlite3.Connection, run: int) -> list[Job]:
         {"run": run},
     ).fetchall()
     found = db.execute(f"{_JOBS} WHERE o.asset {AMONG}", (listed(row for (row,) in left),))
-    has_area = runs.area_of(db, run) is not None
     return [_job(row, has_area) for row in found]
 
 

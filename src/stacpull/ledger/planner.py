@@ -199,7 +199,7 @@ class Planner:
             runs.add_counts(db, run, result.counted)
             runs.save_walk(db, run, batch.update)
             if batch.update.walk_ended:
-                result.jobs += left_pending(db, run)
+                result.jobs += left_pending(db, run, has_area=self._area is not None)
         return result
 
     def _plan(self, batch: PlanBatch, now: float) -> None:
@@ -387,8 +387,8 @@ class Planner:
             self._open(self._last_asset, asset, None, is_owned=asset.name is not None)
         for key, failure in item.problems:  # assets that are done stay done
             old, state = known.get(key), failed_state(failure)
-            if old is not None and self._is_being_fetched(plan, old):
-                continue
+            if old is not None and plan.is_again and old.state < Phase.DONE:
+                continue  # it is being fetched
             if old is None:
                 self._last_asset += 1
                 new = KnownAsset(self._last_asset, row, key, state, 0, self._run, None, None)
@@ -402,16 +402,11 @@ class Planner:
                 if old is None or old.state < Phase.FAILED:
                     self._result.failures.append((item.id, key, failure))
 
-    def _is_being_fetched(self, plan: _Plan, old: KnownAsset) -> bool:
-        """Let the next run check an asset that is being fetched, perhaps from before the change."""
-        if is_so := plan.is_again and old.state < Phase.DONE:
-            self._assets.append(old._replace(unchecked=1)[:_OF_ASSET])
-        return is_so
-
     def _plan_known(self, plan: _Plan, asset: Asset, old: KnownAsset, directory: str) -> None:
         """Decide what becomes of a known asset: it is kept, requested again, or stays failed."""
         is_done, is_checked_again = old.state == Phase.DONE, bool(old.unchecked)
-        if self._is_being_fetched(plan, old):
+        if plan.is_again and old.state < Phase.DONE:  # it is being fetched, perhaps from before the change
+            self._assets.append(old._replace(unchecked=1)[:_OF_ASSET])
             return
         path = f"{plan.directory}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
         clip, agrees, item = stored_clip(old.clip), old.agrees(asset.checksum), plan.item

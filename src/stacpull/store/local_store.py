@@ -166,7 +166,9 @@ class LocalStore(DirectoryFiles):
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         try:
             found = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
-        except OSError:
+        except OSError as error:
+            if is_destination_failure(error) and error.errno != errno.ENOENT:
+                raise destination_error(error, self.path) from error
             return None
         self.changed.add(directory)
         return (found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else None
