@@ -62,7 +62,7 @@ CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, float(n), 9000, 30_000_000) for 
                 AssetFailed(ItemId("c", "i"), "b", FailureKind.GONE, "gone"),
                 Progress(assets_planned=3, assets_failed=2, walk_ended=True),
             ],
-            ["0 of 3 files; 0 B; 1 failed (1 gone)"],
+            ["0 of 3 files; 0 B; 1 gone at the source"],
         ),
         (
             [*(Stage("tiles", done, 2) for done in range(3)), Stage("headers", 0, None)],

@@ -30,6 +30,7 @@ from stacpull.events import (
     RunStarted,
     Stage,
 )
+from stacpull.models import FailureKind
 from stacpull.speed import Speed
 from stacpull.urls import parts_of
 
@@ -267,13 +268,15 @@ class Display:
                 figures.append(f"{about}{duration(left + waited)} left")
             figures += [f"{size(speed)}/s"] if (speed := self._speed.bytes()) else []
             figures.append(size(now.bytes_fetched))
-        troubles = []
-        called = [(number, kind) for kind, number in self.failed.most_common() if kind not in NOT_FAILURES]
-        others = self.failed.total() - sum(number for number, _ in called)
+        gone = max(now.assets_missing, self.failed[FailureKind.GONE])  # --missing may accept them
+        troubles = [f"{gone:,} gone at the source"] if gone else []
+        others = {FailureKind.GONE, *NOT_FAILURES}
+        called = [(number, kind) for kind, number in self.failed.most_common() if kind not in others]
         # each failure is an event, counters follow
-        if failed := max(now.assets_failed, self.failed.total()) - others:
+        failed = max(now.assets_failed, self.failed.total()) - gone
+        if (failed := failed - sum(self.failed[kind] for kind in NOT_FAILURES)) > 0:
             kinds = ", ".join(f"{number:,} {kind}" for number, kind in called)
-            troubles.append(f"{failed:,} failed" + (f" ({kinds})" if kinds else ""))
+            troubles.insert(0, f"{failed:,} failed" + (f" ({kinds})" if kinds else ""))
         if now.retries:
             troubles.append(quantity(now.retries, "retry", "retries"))
         waits = [
