@@ -57,7 +57,7 @@ def test_a_refresh_names_the_files_that_are_still_gone_and_the_option_that_accep
 @pytest.mark.parametrize(
     ("kinds", "counts", "is_suggested"),
     [
-        ({"scheme": 2}, {"assets_failed": 2}, False),
+        ({"scheme": 2, "name": 1}, {"assets_failed": 3}, False),
         ({"gone": 1}, {"items_failed": 1}, True),  # --missing ok does not accept items
         ({"gone": 1, "outside": 1}, {"assets_failed": 3, "assets_missing": 2, "assets_outside": 1}, False),
         ({"scheme": 1}, {"assets_failed": 2}, True),  # one failed before this command

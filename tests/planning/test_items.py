@@ -145,6 +145,7 @@ def test_assets_that_cannot_be_fetched_are_reported(assets, keys, problems):
     ("layout", "keys", "kept"),
     [
         ("{item}/data{ext}", ["b", "B", "a"], ["b"]),
+        ("{item}{ext}", ["b", "a"], ["b"]),
         ("{item}/{key|removeprefix:x}", ["xa", "a"], ["xa"]),
         ("{item}/{filename}", ["b", "a"], ["b", "a"]),
         ("{item}/{key}/data{ext}", ["b", "a"], ["b", "a"]),
@@ -154,7 +155,10 @@ def test_all_but_the_first_of_assets_with_one_path_fail(layout, keys, kept):
     planned = plan(with_assets(*keys), layout=layout)
     assert [asset.key for asset in planned.assets] == kept
     assert [key for key, _ in planned.problems] == [key for key in keys if key not in kept]
-    assert all(failure.kind is FailureKind.NAME for _, failure in planned.problems)
+    for _, failure in planned.problems:
+        assert failure.kind is FailureKind.NAME
+        assert "add {key} to --layout for `mirror`, then `retry`" in failure.message
+        assert ", /" not in failure.message  # a path in DEST is relative
     assert all(repr(kept[0]) in failure.message for _, failure in planned.problems)
 
 

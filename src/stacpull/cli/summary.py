@@ -118,7 +118,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         report,
         resume=report.state != "complete",
         details=report.assets_failed or report.items_failed,
-        retry=report.assets_failed + report.items_failed > settled,
+        retry=report.assets_failed + report.items_failed > settled + failed[FailureKind.NAME],
         ordered=report.assets_ordered,
     )
     if report.items_failed:

@@ -128,11 +128,10 @@ class _ItemPlan(msgspec.Struct):
         for asset in self.assets:
             place = asset.directory, asset.name or asset.key
             if (other := first.setdefault(place, asset)) is not asset:
-                text = (
-                    f"The layout gives it the same path as asset {other.key!r} of the item, {'/'.join(place)}"
-                )
-                failure = Failure(FailureKind.NAME, f"{text}: add {{key}} to --layout.")
-                self.problems.append((asset.key, failure))
+                path = "/".join(filter(None, place))
+                text = f"The layout gives it the same path as asset {other.key!r} of the item, {path}: "
+                remedy = "add {key} to --layout for `mirror`, then `retry`."
+                self.problems.append((asset.key, Failure(FailureKind.NAME, text + remedy)))
         self.assets = list(first.values())
 
     def _add_each(self, assets: Json) -> None:
