@@ -402,6 +402,7 @@ def test_the_output_of_the_command(mirrored: Mirrored) -> None:
     assert run(["verify", str(mirrored.dest), "-q"], env).out == ""
     repaired = run(["verify", str(mirrored.dest), "--repair", "--json"], env)
     assert (repaired.code, repaired.report["repair"]["assets_done"]) == (0, 1)
+    assert "stacpull: repairing 1 damaged file\n" in repaired.err  # also if SOURCE is down
 
 
 def test_python_refuses_a_quick_check_that_reads_every_file(tmp_path: Path) -> None:

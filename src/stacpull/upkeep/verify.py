@@ -28,7 +28,7 @@ from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.digests import recorded
 from stacpull.engine.mirror import on_ledger, opened_call
 from stacpull.engine.publisher import sent_document
-from stacpull.errors import DestinationError, UsageError
+from stacpull.errors import DestinationError, UsageError, quantity
 from stacpull.events import Checked, Damage, DamageKind, Listener, Notice
 from stacpull.json_values import object_or_empty
 from stacpull.ledger import jobs, meta, runs, views
@@ -249,6 +249,7 @@ async def verify(
         if not (check.complete and any(check.rows.values())):
             return await on_ledger(workspace, report_of)
         last = await on_ledger(workspace, runs.last)
+        call.emit(Notice("info", f"repairing {quantity(check.total, 'damaged file')}"))
         begin = partial(_begin, check, workspace.destination)
         fixed = await call.from_ledger(workspace, replace(last.spec, kind="repair"), begin)
         left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, jobs.damaged_items)
