@@ -436,7 +436,7 @@ def box(value: str | Iterable[float]) -> tuple[float, ...]:
         raise _wrong("four numbers W,S,E,N (or six, with heights)", value)
     west, south, east, north = flat(sides)
     if not (abs(west) <= 180 and abs(east) <= 180):  # noqa: PLR2004 - degrees
-        raise ValueError("has a longitude outside of -180 to 180")
+        raise ValueError("has a longitude outside -180 to 180")
     if not -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
         raise ValueError("must have its latitudes in order, S below N within -90 to 90: W,S,E,N")
     return sides
@@ -560,7 +560,7 @@ def content(raw: str) -> str:
     except (OSError, ValueError) as problem:
         raise ValueError(f"cannot read {name}: {why_unreadable(problem)}") from problem
     if not found.strip():
-        raise ValueError(f"finds nothing in {name}")
+        raise ValueError(f"cannot use {name}: the file is empty")
     return found
 
 

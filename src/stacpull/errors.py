@@ -120,7 +120,7 @@ _DISK_ERRORS = {
     errno.EIO: "The disk of {dest} reports an error: check it, then run the command again.",
     errno.EMFILE: "Too many open files: raise `ulimit -n` or lower --concurrency.",
     errno.ENFILE: "The system has too many open files: lower --concurrency.",
-    errno.ENOENT: "{dest} cannot be written: no file can be created there, or DEST or a part was removed.",
+    errno.ENOENT: "{dest} cannot be written: no file can be created there, or its directory was removed.",
     errno.ESTALE: "{dest} was removed while it was being written.",
 }
 
@@ -146,9 +146,9 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
         kinds = ((path, os.path.lexists(path) and not path.is_dir()) for path in (dest, *dest.parents))
         if file := next((path for path, is_in_the_way in kinds if is_in_the_way), None):
-            return DestinationError(f"{file} is a file, where a directory is needed: choose another name.")
+            return DestinationError(f"{file} is a file, but a directory is needed: choose another name.")
     if error.errno == errno.EISDIR:
-        return DestinationError(f"{place} is a directory, where a file is needed: choose another name.")
+        return DestinationError(f"{place} is a directory, but a file is needed: choose another name.")
     sentence = _DISK_ERRORS.get(error.errno or 0)
     if sentence is None:
         return DestinationError(f"{place} cannot be written: {error.strerror or error}.")

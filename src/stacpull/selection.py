@@ -35,17 +35,14 @@ class Selection:
         seasonal_snow (bool or None, False): Keep only items with seasonal snow, or without.
         bbox (four numbers in degrees, (7.4, 46.9, 7.5, 47)): Keep items whose geometry intersects this box,
             in degrees.
-        intersects (str, dict or shapely geometry; in degrees): Keep items whose geometry intersects this one:
-            GeoJSON text, or a GeoJSON file.
+        intersects (str, dict or shapely geometry; in degrees): Keep items whose geometry intersects this one.
         datetime (str, date, datetime or a pair of these; (date(2018, 7, 1), None)): Keep items of this time
             or interval: 2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.
         max_cloud_cover (float in percent, 20): Keep items whose eo:cloud_cover is known and at most this.
         where (str, list or dict, {"platform": ["sentinel-2a", "sentinel-2b"], "gsd": 10}): Keep items whose
             property has this value.
-        filter (str or dict of CQL2, "gsd < 20"): Keep items that match this CQL2 filter: text, JSON, or a
-            file (@FILE).
-        ids (str or list, "S2A_31TCJ_20180102"): Keep items with this id or id ending, or with those listed in
-            a file (@FILE).
+        filter (str or dict of CQL2, "gsd < 20"): Keep items that match this CQL2 filter, as text or JSON.
+        ids (str or list, "S2A_31TCJ_20180102"): Keep items with this id or id ending, or with those in @FILE.
         assets (str or list, "B0*"): Fetch only assets whose key matches.
         exclude_assets (str or list, "B10"): Skip assets whose key matches; '' removes
             the patterns of a config.
@@ -63,10 +60,10 @@ class Selection:
             source items.
         push_down (bool): Let the source filter what it can; all filters are checked locally too.
         sortby (str, "-datetime"): Walk in the order of this property (- in front: descending), if the API
-            can sort. With --max-items, -datetime selects the newest.
+            can sort. With a maximum of items, -datetime selects the newest.
         max_items (int, 100): Stop after this many matching items.
         sample (int, 100): Take a random sample of this many matching items, the same one in every run.
-        seed (int): Random seed for --sample.
+        seed (int): Random seed of the sample.
         shard (str or (I, N), "1/4"): Process only shard I of N (split by item id), e.g. one per machine. In a
             job array, use auto.
 
@@ -109,7 +106,7 @@ class Selection:
     filter: str | None = attrs.field(
         default=None,
         converter=optional(arguments.expression),
-        metadata=about("CQL2", load=arguments.content, brief=True),
+        metadata=about("CQL2|@FILE", load=arguments.content, brief=True),
     )
     ids: tuple[str, ...] = attrs.field(
         default=(),

@@ -304,4 +304,4 @@ def _newest(objects: Objects) -> _Record | None:
         except (ValueError, msgspec.DecodeError) as error:
             raise DestinationError(f"{objects.location.url}/{found.path} is damaged: remove it.") from error
         return _Record(number, holder, found.modified)
-    raise DestinationError(f"The lease in {objects.location.url} changes all the time: try again.")
+    raise DestinationError(f"The lease in {objects.location.url} keeps changing: try again.")

@@ -98,7 +98,7 @@ class MirrorContents:
         place, dest = out.parent.resolve() / out.name, self.dest.resolve()
         if place.is_relative_to(dest):
             raise UsageError(
-                f"{out} is inside of the mirror: name a place outside. (`stacpull mirror SOURCE DEST "
+                f"{out} is inside the mirror: name a place outside. (`stacpull mirror SOURCE DEST "
                 "--items-parquet` keeps an index of the items in it.)"
             )
 

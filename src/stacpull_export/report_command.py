@@ -18,7 +18,7 @@ from stacpull.cli.printing import size
         metavar="FILE",
         default="report.html",
         show_default=True,
-        help="Write the page to this file.",
+        help="Write the page to this file; an existing one is replaced.",
     ),
     *parameters.named(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
     parameters.config(),

@@ -131,7 +131,7 @@ def _placed_row(tree: _Tree, sample: TrainingSample, patch: _NamedSample) -> dic
 class _Tree:
     def __init__(self, contents: MirrorContents, out: Path, options: SampleOptions) -> None:
         if unknown := set(options.splits) - {*_SPLITS}:
-            raise UsageError(f"TorchGeo has the splits train, val and test, and no {min(unknown)}.")
+            raise UsageError(f"TorchGeo has the splits train, val and test, not {min(unknown)}.")
         self.without_map = 0
         self._dest = contents.dest
         self._files = contents.files

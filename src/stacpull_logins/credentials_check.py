@@ -92,7 +92,7 @@ async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) ->
         raise SourceError(text) from error
     if page:
         host = host_of(response.url)
-        raise CredentialsError(f"The credentials are not accepted: {host} answered with a page to log in at.")
+        raise CredentialsError(f"The credentials are not accepted: {host} answered with a login page.")
     if not is_covered(response.url):
         raise SourceError(_sent_away(url, host_of(response.url)))
 

@@ -111,7 +111,7 @@ def _read(path: Path, environ: Mapping[str, str]) -> Profile:
         ways.append(needs or ("AWS credentials, as the AWS tools find them",))
         is_ready = is_ready or all(map(environ.get, needs))
     if not ways:
-        raise UsageError(f"{path}: a profile has [login.NAME] or [s3].")
+        raise UsageError(f"{path}: a profile needs [login.NAME] or [s3].")
     plain = {name: entries[name].read(_PLAIN[name]) for name in _PLAIN if name in entries}
     state = ProfileState(
         path.stem,
@@ -141,7 +141,7 @@ def _login(
     values, texts = _values(table, keys, "kind", "hosts")
     user, password = texts.get("user"), texts.get("password")
     if (user is None) != (password is None):
-        raise table.wrong("has user and password, or neither")
+        raise table.wrong("needs both user and password, or neither")
     if user and not password and not _VARIABLES.fullmatch(user):  # the user is the secret
         raise entries["user"].wrong(_SECRET_IN_FILE)
     hosts: HostPatterns = entries["hosts"].read(_hosts)
@@ -170,7 +170,7 @@ def _s3(table: TomlEntry, environ: Mapping[str, str]) -> tuple[S3Options, tuple[
     values, found = _values(table, _S3)
     texts = [found.get(key, "") for key in ("access-key", "secret-key")]
     if any(texts) != all(texts):
-        raise table.wrong("has access-key and secret-key, or neither")
+        raise table.wrong("needs both access-key and secret-key, or neither")
     needs = variables_in(*texts)
     keys: Any = tuple(Secret(replaced(text, environ)) for text in texts)
     return S3Options(**values, keys=keys if needs and all(map(environ.get, needs)) else None), needs

@@ -49,7 +49,7 @@ CREATE INDEX results_place ON results(place, id);
 
 _SENTENCES = {
     sqlite3.SQLITE_BUSY: "Another stacpull is working on {path}: wait for it, or stop it first.",
-    sqlite3.SQLITE_FULL: "The disk is full, {path} cannot grow: free some space, then run the command again.",
+    sqlite3.SQLITE_FULL: "The disk is full: {path} cannot grow. Free some space, then run the command again.",
     sqlite3.SQLITE_CORRUPT: "{path} is damaged ({text}): remove it and start again.",
     sqlite3.SQLITE_NOTADB: "{path} is not a results file ({text}): remove it, or choose another output.",
     sqlite3.SQLITE_READONLY: "No permission to write {path}.",

@@ -159,7 +159,7 @@ def test_nothing_is_pruned_if_the_source_denies_items_it_lists(tmp_path, replica
     events: list[Event] = []
     assert counts(mirrored(replica.base_url, tmp_path, events)) == (0, 0)
     assert len(list(tmp_path.glob("evolving/*/data.bin"))) == 3
-    assert "what the walk has found there is not shown either." in warned(events)
+    assert "listed items cannot be read there either." in warned(events)
 
 
 class Labels(WireServer):
@@ -251,7 +251,7 @@ def hides_a_collection(api: Labels) -> None:
 def test_a_host_is_believed_for_a_collection_that_it_shows(tmp_path: Path, change: Change) -> None:
     reported, events = pruned(tmp_path, change)
     assert counts(reported) == (0, 0)
-    assert "is not shown either" in warned(events)
+    assert "cannot be read there either" in warned(events)
     assert (tmp_path / "images/T/T.json").exists()
 
 

@@ -46,10 +46,10 @@ def test_what_is_in_the_way_of_out_is_named(tmp_path: Path, form: str) -> None:
     command = ["export", str(dest), "-f", form] if form in FORMS else ["report", str(dest), "-o"]
     (tmp_path / "file").write_text("kept")
     ran = run([*command, str(tmp_path / "file" / name)], environment())
-    assert (ran.code, f"{tmp_path}/file is a file, where a directory is needed" in ran.err) == (5, True), (
+    assert (ran.code, f"{tmp_path}/file is a file, but a directory is needed" in ran.err) == (5, True), (
         ran.err
     )
-    out, kind = tmp_path / name, "directory, where a file" if "." in name else "file, where a directory"
+    out, kind = tmp_path / name, "directory, but a file" if "." in name else "file, but a directory"
     (out.mkdir if "." in name else out.touch)()
     ran = run([*command, str(out)], environment())
     assert (ran.code, f"{out} is a {kind} is needed" in ran.err) == (5, True), ran.err
@@ -75,7 +75,7 @@ def test_nothing_is_written_into_the_mirror(tmp_path: Path) -> None:
     for arguments in (["export", "m", "m/items.parquet"], ["export", "m", "m/x/s", "-f", "webdataset"],
                       ["report", "m", "-o", "m/c/../report.html"]):  # fmt: skip
         ran = run(arguments, environment(), cwd=tmp_path)
-        assert (ran.code, "is inside of the mirror" in ran.err) == (2, True), ran.err
+        assert (ran.code, "is inside the mirror" in ran.err) == (2, True), ran.err
     assert run(["verify", str(dest), "--strict"], environment()).code == 0
     source = str(tmp_path / "items.ndjson")
     again = run(["mirror", source, str(dest), "--items-parquet", "--no-progress"], environment())

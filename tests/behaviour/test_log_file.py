@@ -42,8 +42,8 @@ def test_missing_directories_are_created_and_what_is_in_the_way_is_named(tmp_pat
     (tmp_path / "items.ndjson").write_text("")
     for name, code, sentence in (
         ("new/deep/log", 0, ""),
-        ("file/log", 5, f"{tmp_path}/file is a file, where a directory is needed"),
-        (".", 5, f"{tmp_path} is a directory, where a file is needed"),
+        ("file/log", 5, f"{tmp_path}/file is a file, but a directory is needed"),
+        (".", 5, f"{tmp_path} is a directory, but a file is needed"),
     ):
         arguments = ["plan", str(tmp_path / "items.ndjson"), "--log-file", str(tmp_path / name)]
         ran = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, check=False)

@@ -122,7 +122,7 @@ def test_a_property_that_no_item_has_is_named(tmp_path: Path) -> None:
     texts: list[str] = []
     selection, listen = Selection(sortby="-eo:cloud"), lambda one: texts.append(getattr(one, "text", ""))
     asyncio.run(stacpull.plan(str(source), selection=selection, options=quick(retries=0), on_event=listen))
-    assert "--sortby eo:cloud: no item of the first page has this property." in texts
+    assert "--sortby eo:cloud: no item on the first page has this property." in texts
 
 
 @pytest.mark.parametrize("source", ["", "collections/c/items", "items.ndjson", "catalog.json"])

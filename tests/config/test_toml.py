@@ -59,8 +59,8 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
             "credentials = { queri = 'x' }",
             "some.toml, line 1, queri: there is no such key; did you mean query?",
         ),
-        ("retries = ", "some.toml: this is not TOML: Invalid value (at end"),
-        ("a = 1\nb = = 2", "some.toml: this is not TOML: Invalid value (at line 2, column 5)"),
+        ("retries = ", "some.toml is not valid TOML: Invalid value (at end"),
+        ("a = 1\nb = = 2", "some.toml is not valid TOML: Invalid value (at line 2, column 5)"),
     ],
 )
 def test_mistakes_are_reported_with_their_line(refused, text: str, message: str) -> None:

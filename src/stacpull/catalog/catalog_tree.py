@@ -123,7 +123,7 @@ def write_catalogs(
             obstacle = files.state_of(f"{entry.directory}/{COLLECTION_FILE}", algorithm=None).obstacle
             if obstacle is not None and " at " in obstacle:
                 raise DestinationError(
-                    f"There is {obstacle} in {files.name}, where a directory is needed: move it away, "
+                    f"There is {obstacle} in {files.name}, but a directory is needed: move it away, "
                     "then run `stacpull resume`."
                 )
             count = _write_collection(update, entry, until_stopped(is_stopped, entry.items()))

@@ -99,7 +99,7 @@ _OTHER_NAMES = {
 )
 @click.version_option(__version__, "-V", "--version", prog_name="stacpull")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-@click.option("-v", "--verbose", count=True, help="Verbose; -vv adds tracebacks.")
+@click.option("-v", "--verbose", count=True, help="Print more details; -vv adds tracebacks.")
 @click.pass_context
 def cli(context: click.Context, quiet: bool, verbose: int) -> None:
     """Mirror datasets described by STAC: filtered, verified, resumable at any point."""

@@ -39,8 +39,8 @@ class S3Options:
         endpoint_url: Use this S3 endpoint instead of Amazon's.
         region: S3 region.
         profile: Log in with this profile of `stacpull credentials list`, or with this AWS profile for S3.
-        aws_metadata: Let roles of EC2, ECS and EKS (and identities of other clouds' machines) give
-            credentials.
+        aws_metadata: Use the credentials of the role (EC2, ECS, EKS) or identity (Google, Azure) of this
+            machine.
     """
 
     no_sign_request: bool = option(False, brief=True)
@@ -76,8 +76,8 @@ class Options:
         revalidate (bool): Re-check every local asset with the server, not only those whose item was updated.
         items_parquet (bool or None): From this run on, keep items.parquet in DEST: an index of all items
             (stac-geoparquet).
-        prune (None, "list" or "remove"): List the items in DEST that the source no longer has; with =remove,
-            remove them.
+        prune (None, "list" or "remove"): List the items in DEST that the source no longer has; remove:
+            also remove them.
         adopt (bool): Reuse existing files if size and checksum (or date) match.
         work (path, "ledger"): With a bucket as DEST: the directory for the ledger and unfinished files.
         dest_endpoint_url (str): With a bucket as DEST: use this endpoint for it.
@@ -90,7 +90,7 @@ class Options:
             or file, or N workers here.
         retries (int): Retries of each asset, and of each request for a document, before it fails.
         stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
-        min_rate (float or str, "10K"): Abort an attempt that is slower than this for --stall-timeout seconds.
+        min_rate (float or str, "10K"): Abort an attempt that is slower than this during the stall timeout.
         limit_rate (float or str, "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
         stop_after (float or str): Stop after this time, as Ctrl-C would; the run can be resumed. For example
@@ -99,7 +99,7 @@ class Options:
         page_size (int or None for auto): Items per page to request; auto starts large and shrinks after
             errors.
         max_page_size (int or str, "64M"): Bytes of the largest page or JSON document to read, for services
-            that ignore --page-size.
+            that ignore the page size.
         headers (dict, {"X-Key": "..."}): Send this header to SOURCE's host only; ${NAME} is an environment
             variable.
         ca_bundle (path): Trust the certificate authorities in this PEM file.
@@ -109,8 +109,8 @@ class Options:
             milliseconds, URL.
         dashboard (int or str, "127.0.0.1:8080"): Serve a web page that shows the run; port 0 selects a free
             port.
-        dashboard_token (str): Of --dashboard: ask browsers for this token, or the content of @FILE; required
-            if HOST is not a loopback address.
+        dashboard_token (str): Of the dashboard: ask browsers for this token, or the content of @FILE;
+            required if HOST is not a loopback address.
         query (dict, {"key": "..."}): Query parameters (a key) that are sent only to the source's own host.
         credential_names (tuple of str): Where the credentials came from (for example `MLHUB_API_KEY`), to
             name the missing ones when a run is resumed.
@@ -270,7 +270,7 @@ class Output:
         json: Print one JSON object as the last line.
         no_progress: Show no progress.
         quiet: Print errors only; if the exit code is not 0, also warnings and the first line of the result.
-        verbose: Verbose; -vv adds tracebacks.
+        verbose: Print more details; -vv adds tracebacks.
     """
 
     json: bool = option(False, brief=True)

@@ -154,7 +154,7 @@ def read_entries(path: Path) -> list[TomlEntry]:
         text = path.read_text(encoding="utf-8-sig")
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
-        raise UsageError(f"{path}: this is not TOML: {problem}.") from problem
+        raise UsageError(f"{path} is not valid TOML: {problem}.") from problem
     except (OSError, UnicodeDecodeError) as problem:
         raise UsageError(f"the config file {path} cannot be read: {why_unreadable(problem)}.") from problem
     lines: dict[tuple[str, ...], int] = {}

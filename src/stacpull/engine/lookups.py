@@ -74,7 +74,7 @@ async def first_page_warnings(
     if (name := (selection.sortby or "").removeprefix("-")) and items:
         value = Reference(name).value
         if all(value(item, object_or_empty(item.get("properties"))) is None for item in items):
-            warnings.append(f"--sortby {name}: no item of the first page has this property.")
+            warnings.append(f"--sortby {name}: no item on the first page has this property.")
     return warnings
 
 

@@ -22,7 +22,7 @@ from stacpull.models import Failure, FailureKind, Json, NotFoundItem
 from stacpull.sources.item_reader import ItemReader
 
 _STRETCH = 500  # items that are requested, and removed, at once
-_UNTRUSTED = "and whose URL returns 404 or 410, but what the walk has found there is not shown either"
+_UNTRUSTED = "and whose URL returns 404 or 410, but listed items cannot be read there either"
 _OTHER_WALK = "and that an earlier run with other filters or credentials found: --prune needs the same ones"
 
 

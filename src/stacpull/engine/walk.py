@@ -338,7 +338,7 @@ class Walk:
                     is_placed = page.next is not None and page.next == page.request
                     fruitless = 0 if new or is_placed else fruitless + 1
                     if fruitless > FRUITLESS_PAGES and page.next is not None:
-                        text = f"{fruitless} pages in a row brought no new item."
+                        text = f"{fruitless} pages in a row had no new items."
                         self.summary.cut_short = text = f"The walk ends at {page.request.url}: {text}"
                         self.warn(text)
                         await self.record.add_batch(PlanBatch(update=self._update(end, total, text)))

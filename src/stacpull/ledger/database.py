@@ -39,7 +39,7 @@ _WITHOUT_SHARED_MEMORY = frozenset(
 )
 """The disk is too read-only or full for it. While a process writes to the ledger, it exists."""
 _SENTENCES = {
-    sqlite3.SQLITE_FULL: "The disk is full, the ledger {path} cannot grow: free some space, then run the "
+    sqlite3.SQLITE_FULL: "The disk is full: the ledger {path} cannot grow. Free some space, then run the "
     "command again.",
     sqlite3.SQLITE_READONLY: "No permission to write the ledger {path}.",
     sqlite3.SQLITE_CANTOPEN: "The ledger {path} cannot be opened: check permissions and free space.",

@@ -133,7 +133,7 @@ class Client(msgspec.Struct, eq=False):
 
     def host(self, url: str) -> ClientHost:
         if len(url) > LONGEST_URL:
-            text = f"{cut_url(url[:200])}… has more than {LONGEST_URL} characters, which is not fetched."
+            text = f"{cut_url(url[:200])}… is longer than {LONGEST_URL} characters, and is not fetched."
             raise TransferError(Failure(FailureKind.SCHEME, text).scrubbed(self.secrets))
         start = url.find("://") + 3
         end = url.find("/", start)

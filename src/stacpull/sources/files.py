@@ -68,7 +68,7 @@ class ItemsFile(Source):
         self._first_unread: Unread | None = None
 
     async def collections(self) -> list[Json]:
-        raise SourceError(f"{self.url} contains items and no collections: use the catalog they are from.")
+        raise SourceError(f"{self.url} contains items, but no collections: use the catalog they are from.")
 
     async def collection(self, collection_id: str) -> Json:
         url = self._links.get(collection_id)

@@ -100,7 +100,7 @@ def _profiles(path: Path) -> Mapping[str, object]:
     except UnicodeDecodeError as problem:
         raise UsageError(f"{path} is not UTF-8 text") from problem
     except tomllib.TOMLDecodeError as problem:
-        raise UsageError(f"{path} is not TOML: {problem}") from problem
+        raise UsageError(f"{path} is not valid TOML: {problem}") from problem
 
 
 def _implied(base_url: str) -> str:

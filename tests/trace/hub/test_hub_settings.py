@@ -115,7 +115,7 @@ def test_missing_credentials_are_reported_with_their_place(tmp_path, environ, mi
     [
         ("none", CONFIG, "no profile 'none'; it has: default-profile, cdse, old, halved, wrong"),
         ("none", None, "no profile 'none'; it has: none"),
-        (None, "[a]\nsh_client_id = ?", "is not TOML: .*line 2"),
+        (None, "[a]\nsh_client_id = ?", "is not valid TOML: .*line 2"),
         ("flat", "flat = 'x'", "flat must be a table"),
         (None, "default-profile = []", "default-profile must be a table"),
         ("wrong", CONFIG, "sh_client_id of the profile wrong must be text"),
