@@ -142,11 +142,12 @@ class Lease:
                     "is that of another mirror: use an empty directory as --work, which continues from the "
                     "copy in the bucket."
                 )
-            if holder.place != self._about.place:
-                self.before = other
-                if holder.held and not location.break_lock:
-                    self._refuse_if_recent(newest, other)
+            if holder.place != self._about.place and holder.held and not location.break_lock:
+                self._refuse_if_recent(newest, other)
             self.continues = holder.generation != location.generation
+            is_elsewhere = (holder.host, holder.work) != (self._about.host, self._about.work)
+            if is_elsewhere and (self.continues or holder.held):
+                self.before = other
             self.generation = max(holder.generation, location.generation)
             self.mirror, self._next = holder.mirror, newest.number + 1
         elif not location.generation and self._objects.find("catalog.json") is not None:

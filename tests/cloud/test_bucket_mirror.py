@@ -317,6 +317,25 @@ def test_an_empty_work_directory_continues(location, dest, source, tmp_path):
     assert report.report["assets_skipped"] == ITEMS + 1
 
 
+@pytest.mark.parametrize("location", ["moto"], indirect=True)
+def test_a_takeover_is_said_unless_the_ledger_is_that_of_the_last_run(location, dest, source, tmp_path):
+    """After a restart, or in a new container, a work directory takes over from itself."""
+    run("mirror", source, *dest)
+    with closing(BucketFiles(location)) as files:
+        newest = lease._newest(files.objects)
+        assert newest is not None
+        other = {**asdict(newest.holder), "boot": "earlier", "host": "container"}
+        path = f"{lease.FOLDER}/{newest.number + 1:012}.json"
+        assert files.objects.put(path, json.dumps(other).encode(), {}, create=True)
+    assert "takes over" not in run("mirror", source, *dest).err
+    elsewhere = run("mirror", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:])
+    assert f"This run takes over from {tmp_path / 'work'} on {platform.node()}" in elsewhere.err
+    shutil.rmtree(tmp_path / "other")
+    assert (
+        "takes over" not in run("mirror", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:]).err
+    )
+
+
 @REAL
 def test_an_unchanged_ledger_is_sent_once(location, dest, source, monkeypatch):
     run("mirror", source, *dest)

@@ -80,7 +80,7 @@ class BucketLease(Protocol):
     mirror: str  # the id of the mirror in the bucket
     generation: int  # the number of this run among the runs on the bucket; the ledger records it
     continues: bool  # True if the bucket may have files that the ledger here does not record
-    before: str | None  # the work directory that was used last, as text, if it was another one
+    before: str | None  # the work directory of the last run, as text, if this run takes over from it
     secrets: tuple[Secret, ...]
 
 
