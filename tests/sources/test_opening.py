@@ -64,6 +64,7 @@ def test_an_items_url_is_recognised_without_a_request() -> None:
         (API, [COLLECTION], SourceError, "is a JSON list without items"),
         (API, "hello", SourceError, "not a JSON object"),
         (API, failed(FailureKind.GONE, 404), SourceError, "could not be read: api.test answered 404"),
+        ("s3://b/c.json", failed(FailureKind.GONE, 404), SourceError, "read: api.test answered 404\\.$"),
         (API, SourceError("The response of api.test is not JSON."), SourceError, "is not JSON"),
     ],
 )

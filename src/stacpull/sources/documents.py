@@ -203,7 +203,7 @@ async def read_root(reader: ApiReader, url: str) -> Document:
             if url.lower().startswith("s3:"):
                 hint = "Configure AWS credentials, or use --no-sign-request for a public bucket."
             raise CredentialsError(f"{error} {hint}") from error
-        if kind is FailureKind.GONE:
+        if kind is FailureKind.GONE and not is_in_object_store(url):
             hint = _GONE_HINT if is_web(url) else " The URL of a server begins with https://."
         elif kind is FailureKind.NETWORK and error.failure.retryable:
             hint = " Check SOURCE and the network."

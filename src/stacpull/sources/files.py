@@ -260,7 +260,7 @@ async def _plain(ranges: FileRanges) -> AsyncGenerator[bytes]:
             async for piece in decoded(whole(), "gzip") if head.startswith(_GZIP) else whole():
                 yield piece
         except CodingError as error:
-            raise SourceError(f"The gzipped lines cannot be read. {error}") from error
+            raise SourceError(f"SOURCE cannot be read. {error}") from error
 
 
 async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
