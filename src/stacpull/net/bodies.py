@@ -59,6 +59,14 @@ async def buffered(url: str, response: Response) -> BufferedResponse:
     return BufferedResponse(url, response.status, response.headers, body)
 
 
+async def chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:
+    if start:
+        yield start
+    if chunks is not None:
+        async for chunk in chunks:
+            yield chunk
+
+
 class CodingError(TransferError):
     """The encoded body is truncated, damaged, or much longer than its content."""
 

@@ -26,7 +26,7 @@ from stacpull.events import Notice
 from stacpull.filters.item_checks import Reference
 from stacpull.json_values import list_or_empty, object_or_empty
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
-from stacpull.net.bodies import CodingError, decoded
+from stacpull.net.bodies import CodingError, chained, decoded
 from stacpull.net.fields import Version, content_range, stated_version
 from stacpull.net.json_reader import (
     PAGE_LIMIT,
@@ -250,14 +250,9 @@ async def _plain(ranges: FileRanges) -> AsyncGenerator[bytes]:
             head += chunk
             if len(head) >= len(_GZIP):
                 break
-
-        async def whole() -> AsyncGenerator[bytes]:
-            yield head
-            async for chunk in chunks:
-                yield chunk
-
+        whole = chained(head, chunks)
         try:
-            async for piece in decoded(whole(), "gzip") if head.startswith(_GZIP) else whole():
+            async for piece in decoded(whole, "gzip") if head.startswith(_GZIP) else whole:
                 yield piece
         except CodingError as error:
             raise SourceError(f"SOURCE cannot be read. {error}") from error

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from stacpull.clock import Clock, SystemClock
 from stacpull.digests import Hasher, digest_of, recorded
 from stacpull.models import Arrival, Checksum, FailureKind, Job, ResumePoint, Validator, VersionInDest
-from stacpull.net.bodies import DECODABLE, coding_of, decoded
+from stacpull.net.bodies import DECODABLE, chained, coding_of, decoded
 from stacpull.net.client import Client, Exchange
 from stacpull.net.fields import (
     HeaderFields,
@@ -186,7 +186,7 @@ class _Attempt(msgspec.Struct, eq=False):
                     await self._hash_with(part, expected)
                 total = point.size if meaning == "whole" else point.total if total is None else total
                 body = Body(response.url, point.validator, expected, total, is_framed(headers))
-                chunks = _chained(b"", None if meaning == "whole" else response.chunks(CHUNK))
+                chunks = chained(b"", None if meaning == "whole" else response.chunks(CHUNK))
                 body = await self._fill(part, response, body, chunks)
             else:
                 self.part = None
@@ -274,7 +274,7 @@ class _Attempt(msgspec.Struct, eq=False):
         kept, origin = body.validator if self.is_resumable else Validator(), href_hash(job.href)
         self.part = part = await parts.create(job.row, job.generation, kept, body.total, origin)
         await self._hash_with(part, body.checks)
-        return await self._fill(part, response, body, _chained(start, chunks))
+        return await self._fill(part, response, body, chained(start, chunks))
 
     async def _fill(
         self, part: FilePart, response: Exchange, body: Body, chunks: AsyncIterator[bytes]
@@ -310,14 +310,6 @@ class _Attempt(msgspec.Struct, eq=False):
             what = f"broke off after {size} bytes"
             raise TransferError(checks.failed(FailureKind.TRUNCATED, body.url, what, again=True))
         return status == _UNSATISFIABLE and found.total in {None, size}
-
-
-async def _chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:
-    if start:
-        yield start
-    if chunks is not None:
-        async for chunk in chunks:
-            yield chunk
 
 
 def _with_recorded(job: Job, expected: tuple[Check, ...]) -> tuple[Check, ...]:
