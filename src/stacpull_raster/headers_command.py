@@ -140,9 +140,9 @@ def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
     )
     yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched"
     if report.assets_not_tiff:
-        yield f"  skipped  {quantity(report.assets_not_tiff, 'non-TIFF asset')}"
+        yield f"  left out {quantity(report.assets_not_tiff, 'non-TIFF asset')}"
     if report.assets_excluded:
-        yield f"  skipped  {quantity(report.assets_excluded, 'asset')} by the asset filters"
+        yield f"  left out {quantity(report.assets_excluded, 'asset')} by the asset filters"
     if report.items_unseen:
         yield f"  unseen   {quantity(report.items_unseen, 'item')} that the source announced but did not list"
     yield from failed.lines()

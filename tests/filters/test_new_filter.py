@@ -75,7 +75,7 @@ def test_the_command_has_applies_and_reports_it(copy: ChangedCopy, source: Path,
     ran = copy.run("mirror", source, tmp_path / "m", "--platform", "s1", "--json")
     report = json.loads(ran.stdout)
     assert (report["items_matched"], report["items_left_out"]) == (1, {"other platform": 2})
-    assert "skipped  2 items (other platform: 2)" in ran.stderr
+    assert "left out 2 items (other platform: 2)" in ran.stderr
     assert "2 items left out: of another platform." in ran.stderr
     assert json.loads(copy.output("status", tmp_path / "m", "--json"))["selection"]["platforms"] == ["s1"]
 

@@ -175,11 +175,11 @@ def _changes(report: MirrorReport) -> Iterator[str]:
     if report.assets_clipped:
         yield f"  clipped  {quantity(report.assets_clipped, 'file')} to the area of --clip"
     if report.assets_excluded:
-        yield f"  skipped  {quantity(report.assets_excluded, 'asset')} by the asset filters"
+        yield f"  left out {quantity(report.assets_excluded, 'asset')} by the asset filters"
     if report.assets_pages:
-        yield f"  skipped  {web_pages(report)}; --include-pages fetches them"
+        yield f"  left out {web_pages(report)}; --include-pages fetches them"
     if report.items_left_out:
-        yield f"  skipped  {by_reason(report.items_left_out)}"
+        yield f"  left out {by_reason(report.items_left_out)}"
     if report.items_unseen:
         yield f"  unseen   {quantity(report.items_unseen, 'item')} that the source announced but did not list"
 

@@ -49,7 +49,7 @@ def test_the_table_of_the_terminal(stacpull_command: Callable[..., Ran], tmp_pat
         ({"headers_failed": 1}, "to retry failed headers: run the same command again"),
         ({"state": "interrupted"}, "interrupted: 24 headers read\n"),
         ({"state": "interrupted"}, "to resume: run the same command again"),
-        ({"assets_not_tiff": 3, "assets_excluded": 1000}, "skipped  3 non-TIFF assets"),
+        ({"assets_not_tiff": 3, "assets_excluded": 1000}, "left out 3 non-TIFF assets"),
         ({"items_unseen": 2}, "unseen   2 items that the source announced"),
         ({"reason": "It went in circles."}, "complete (It went in circles)"),
     ],
