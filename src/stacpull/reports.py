@@ -82,7 +82,7 @@ class MirrorReport(Counts, frozen=True):
     items_new: int = 0
     """Items, source items included, that were not in the mirror before the run."""
     items_changed: int = 0
-    """Items of the mirror that changed: `updated`, a size or a checksum."""
+    """Items of the mirror that changed: `updated` (without it: the document), a size or a checksum."""
     assets_changed: int = 0
     """Assets that were fetched again with other content."""
     assets_revalidated: int = 0

@@ -311,7 +311,7 @@ class HeadersRun:
         self._plans = plans = HeaderPlans(self._book, queue, selection, seen, planned, network.clock)
         options = attrs.evolve(self._options, layout=DEFAULT_LAYOUT)
         task = WalkTask(self._source, network, selection, options, self._emit)
-        walk = Walk(task, plans, assets=plans)
+        walk = Walk(task, plans, keeps=plans.keeps)
         self._summary = walk.summary
         pool = Pool(
             queue,

@@ -68,6 +68,7 @@ class EvolvingReplica(ReplicaServer):
     """One collection of `items` items with two files each.
 
     `validators` sets the validators of files: "etag" for a strong ETag and a date, "date", or "none".
+    If it is not `dated`, the property `version` is in the place of `updated`.
     """
 
     server_names = ("api",)
@@ -78,6 +79,7 @@ class EvolvingReplica(ReplicaServer):
         items: int = 40,
         seed: int = 1,
         validators: Literal["etag", "date", "none"] = "etag",
+        dated: bool = True,
         **server: Unpack[ServerOptions],
     ) -> None:
         super().__init__(**server)
@@ -90,6 +92,7 @@ class EvolvingReplica(ReplicaServer):
         self._step = 0
         self._made = 0
         self._validators = validators
+        self._dated = dated
         self._next = self.items
         for _ in range(items):
             self._add()
@@ -188,13 +191,14 @@ class EvolvingReplica(ReplicaServer):
 
     def _item(self, name: str) -> dict[str, Any]:
         item = self.items[name]
+        version = {"updated" if self._dated else "version": item.updated.isoformat()}
         return {
             "type": "Feature",
             "stac_version": "1.0.0",
             "id": name,
             "collection": COLLECTION,
             "geometry": None,
-            "properties": {"datetime": "2021-01-01T00:00:00Z", "updated": item.updated.isoformat()},
+            "properties": {"datetime": "2021-01-01T00:00:00Z", **version},
             "links": [{"rel": "self", "href": f"{self.base_url}/items/{name}"}],
             "assets": {
                 key: {"href": f"{self.url('api')}/files/{name}/{key}.bin", "file:size": blob.size}

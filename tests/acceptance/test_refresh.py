@@ -30,8 +30,8 @@ FILES = ("file", "unchanged", "gone")
 
 
 @pytest.fixture
-def replica() -> Iterator[EvolvingReplica]:
-    with run_in_thread(EvolvingReplica()) as found:
+def replica(request: pytest.FixtureRequest) -> Iterator[EvolvingReplica]:
+    with run_in_thread(EvolvingReplica(dated=getattr(request, "param", True))) as found:
         yield found
 
 
@@ -63,6 +63,7 @@ def is_sound(dest: Path) -> bool:
     return sync.verify(dest).damaged == 0
 
 
+@pytest.mark.parametrize("replica", [True, False], indirect=True, ids=["dated", "undated"])
 def test_changed_assets_are_fetched_and_possibly_changed_ones_get_conditional_requests(tmp_path, replica):
     first = refreshed(replica, tmp_path)
     assert (first.items_new, first.items_changed, first.assets_changed) == (40, 0, 0)

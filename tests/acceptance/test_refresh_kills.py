@@ -43,11 +43,12 @@ def content(dest: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files_in(dest).items() if name.endswith(".bin")}
 
 
-def test_a_refresh_killed_repeatedly_ends_with_the_current_versions(tmp_path):
+@pytest.mark.parametrize("dated", [True, False])
+def test_a_refresh_killed_repeatedly_ends_with_the_current_versions(tmp_path, dated):
     """At each kill: a file is one complete version, and done files are as recorded."""
     choices = random.Random(KILLS)
     history: defaultdict[str, set[bytes]] = defaultdict(set)
-    with run_in_thread(EvolvingReplica(items=30, latency_ms=4)) as replica:
+    with run_in_thread(EvolvingReplica(items=30, latency_ms=4, dated=dated)) as replica:
         env = environment()
         arguments = ["mirror", replica.base_url, str(tmp_path), "--prune=remove", "--json"]
 

@@ -69,6 +69,7 @@ def item(
     updated: str | None = None,
     href: str | None = None,
     problems: Sequence[tuple[str, Failure]] = (),
+    title: str = "",
 ) -> PlannedItem:
     where = item_directory(id_of(name))
     placed = tuple(_placed(one, where) for one in assets)
@@ -80,7 +81,7 @@ def item(
         parent=id_of(parent) if parent is not None else None,
         updated=updated,
         problems=tuple(problems),
-        cleaned=f'{{"id":"{name}","updated":"{updated}"}}'.encode(),
+        cleaned=f'{{"id":"{name}","title":"{title}"}}'.encode(),
     )
 
 

@@ -50,13 +50,18 @@ def assets(draw: st.DrawFn) -> list[Asset]:
 def batches(draw: st.DrawFn) -> PlanBatch:
     """Primary items, then source items of some of them, read or not."""
     primaries = draw(st.lists(st.sampled_from(PRIMARY), unique=True, max_size=3))
-    updated = st.sampled_from(["1", "2"])
-    rows = [item(name, draw(assets()), updated=draw(updated)) for name in primaries]
+    versions = st.sampled_from([("1", "a"), ("1", "b"), ("2", "a"), (None, "a"), (None, "b")])
+
+    def drawn(name: str, parent: str | None = None) -> PlannedItem:
+        updated, title = draw(versions)
+        return item(name, draw(assets()), parent=parent, updated=updated, title=title)
+
+    rows = [drawn(name) for name in primaries]
     failed = []
     for name in draw(st.lists(st.sampled_from(SOURCES), unique=True, max_size=2)) if primaries else ():
         parent = draw(st.sampled_from(primaries))
         if draw(st.booleans()):
-            rows.append(item(name, draw(assets()), parent=parent, updated=draw(updated)))
+            rows.append(drawn(name, parent))
         else:
             failed.append(unread(name, parent))
     return PlanBatch(items=rows, failed_items=failed)
@@ -77,7 +82,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.db = open_writer(self.dest)
         self.spec = SPEC
         self.known: Known = {}
-        self.updated: dict[str, str | None] = {}
+        self.versions: dict[str, str | bytes] = {}
         self.etags: dict[tuple[str, str], str | None] = {}
         self.revalidated: set[tuple[str, str]] = set()
         self.unchecked: set[tuple[str, str]] = set()
@@ -131,8 +136,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _model_item(self, row: PlannedItem, *, links_more: bool) -> None:
         name = row.id.item
-        touched = name in self.updated and self.updated[name] != row.updated
-        self.updated[name] = row.updated
+        version = row.updated or row.cleaned
+        touched = self.versions.get(name, version) != version
+        self.versions[name] = version
         beside = {which for which in self.known if which[0] == name}
         renewed = touched or links_more
         for one in row.assets:
@@ -176,7 +182,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(batch=batches())
     def plan_and_be_killed_before_the_end(self, batch: PlanBatch) -> None:
-        poison = item("poison")._replace(cleaned=object())  # type: ignore[arg-type] # cannot be bound
+        poison = item("poison", updated="1")._replace(cleaned=object())  # type: ignore[arg-type] # cannot be bound
         with pytest.raises(sqlite3.Error):
             self.planner.save_batch(replace(batch, items=[*batch.items, poison]), NOW)
 
@@ -241,7 +247,7 @@ class LedgerMachine(RuleBasedStateMachine):
         names = {name for _, name in chosen}
         self.known = {which: held for which, held in self.known.items() if which[0] not in names}
         self.revalidated = {which for which in self.revalidated if which[0] not in names}
-        self.updated = {name: one for name, one in self.updated.items() if name not in names}
+        self.versions = {name: one for name, one in self.versions.items() if name not in names}
         self.unchecked = {which for which in self.unchecked if which[0] not in names}
 
     def _size(self, row: int) -> int:

@@ -32,7 +32,7 @@ def plan(item, *, layout=DEFAULT_LAYOUT, url=PAGE, parent=None, **selection):
         url,
         layout=Layout.parse(layout),
         selection=Selection(**selection),
-        asset_filter=AssetFilter(Selection(**selection)),
+        keeps=AssetFilter(Selection(**selection)).keeps,
         parent=parent,
     )
 
@@ -300,7 +300,7 @@ def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:
         id_of(found[0], "c"),
         "https://api.test/v1/search",
         layout=Layout.parse(DEFAULT_LAYOUT),
-        asset_filter=AssetFilter(Selection()),
+        keeps=AssetFilter(Selection()).keeps,
         selection=Selection(prefer=prefer),
     )
 

@@ -33,7 +33,7 @@ def plan(
         None,
         layout=Layout.parse(layout),
         selection=Selection(),
-        asset_filter=AssetFilter(Selection()),
+        keeps=AssetFilter(Selection()).keeps,
         listings={"data": listing},
     )
 

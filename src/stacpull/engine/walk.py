@@ -48,7 +48,7 @@ from stacpull.models import (
 from stacpull.planning.hrefs import item_of, self_href, source_links
 from stacpull.planning.item_plan import (
     NO_COLLECTION,
-    KeepsAssets,
+    AssetPredicate,
     id_of,
     is_newer,
     plan_collection,
@@ -133,7 +133,7 @@ class WalkRecord(Protocol):
     def items_matched(self) -> int: ...
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        """Return the `ids` that are already planned, each with its `updated` if a newer one is planned again.
+        """Return the `ids` that are already planned, each with its version if a newer one is planned again.
 
         With `linked`, these include source items that are unreadable.
         """
@@ -212,7 +212,7 @@ class Sample:
 
     def offer(self, found: FoundItem) -> None:
         """Keep an item if it is in the sample so far. If it comes again, the newest document counts."""
-        item, updated = found[0], _updated(found)
+        item, updated = found[0], updated_in(found[1])
         rank = rank_of(self._seed, item.item)
         if rank > self._highest or (item in self._found and is_newer(self._found[item][2], updated)):
             return
@@ -226,9 +226,9 @@ class Sample:
 
 
 class Walk:
-    """`assets` replaces the asset filter of the selection."""
+    """`keeps` replaces the asset filter of the selection."""
 
-    def __init__(self, task: WalkTask, record: WalkRecord, *, assets: KeepsAssets | None = None) -> None:
+    def __init__(self, task: WalkTask, record: WalkRecord, *, keeps: AssetPredicate | None = None) -> None:
         self.task, self.record, self.summary = task, record, WalkSummary()
         source, network, selection = task.source, task.network, task.selection
         self._source, self._selection, self._on_event = source, selection, task.on_event
@@ -237,7 +237,7 @@ class Walk:
         self._page_size = PageSize.requested(task.options.page_size)
         self._layout = Layout.parse(task.options.layout)
         self._items = compile_items(selection)
-        self._assets = assets or AssetFilter(selection)
+        self._keeps = keeps or AssetFilter(selection).keeps
         self._lookups = Lookups(source, network, selection)
         self._sample: Sample | None = None
         self._collections = Recent[ItemId, None](most=256)
@@ -390,11 +390,10 @@ class Walk:
         fresh, planned_before = dict[ItemId, FoundItem](), dict[ItemId, str | None]()
         if self._sample is None:
             planned_before = await self.record.find_planned([one[0] for one in matches], False)
+            versions = dict(planned_before)
             for one in matches:  # the newest version of each, unless that was planned before
-                is_known = one[0] in fresh or one[0] in planned_before
-                before = _updated(fresh[one[0]]) if one[0] in fresh else planned_before.get(one[0])
-                if not is_known or is_newer(_updated(one), before):
-                    fresh[one[0]] = one
+                if one[0] not in versions or is_newer(updated_in(one[1]), versions[one[0]]):
+                    fresh[one[0]], versions[one[0]] = one, updated_in(one[1])
         left = self._left()
         # a newer version of an item that was planned takes none of `left`
         await self._lookups.look_up(list(fresh.values())[: left + len(planned_before)])
@@ -451,9 +450,7 @@ class Walk:
         new = [one for one in met if one not in self._collections]
         self._collections.update(dict.fromkeys(new))
         planned_before = await self.record.find_planned(new, False)
-        for item_id in new:
-            if item_id in planned_before:
-                continue
+        for item_id in (one for one in new if one not in planned_before):
             document = await self._lookups.collection(item_id.collection)
             if isinstance(document, StacpullError):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
@@ -473,7 +470,7 @@ class Walk:
             url,
             layout=self._layout,
             selection=self._selection,
-            asset_filter=self._assets,
+            keeps=self._keeps,
             parent=parent,
             item_assets=item_assets,
             listings=listings,
@@ -553,7 +550,3 @@ async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
                 ]
                 if not await call("restore_hrefs", record.run, found, returns=bool):
                     return
-
-
-def _updated(one: FoundItem) -> str | None:
-    return updated_in(one[1].get("properties"))

@@ -45,7 +45,7 @@ from stacpull.models import (
     VersionInDest,
     path_in_dest,
 )
-from stacpull.planning.item_plan import is_newer, item_directory, item_document_name
+from stacpull.planning.item_plan import document_digest, is_newer, item_directory, item_document_name
 from stacpull.planning.names import path_hash, with_salted_hash
 from stacpull.redact import Secrets, href_hash, is_signed
 
@@ -118,12 +118,14 @@ class _Plan(msgspec.Struct):
     row: _ItemRow
     directory: str  # of its JSON
     is_again: bool  # True: this run planned an earlier version
+    version: str  # `updated`, or if it states none, a digest of its document
     is_new: bool  # True: it was never read before
     is_renewed: bool  # True: its JSON must be written again
     has_changed: bool = False  # True: the source has another version of an asset
 
     def is_updated(self) -> bool:
-        return self.before is not None and self.item.updated != self.before.updated
+        # None: no digest was kept, by an older stacpull
+        return self.before is not None and self.before.updated not in (self.version, self.item.updated)
 
 
 class Planner:
@@ -167,7 +169,7 @@ class Planner:
         self._unchecked: list[tuple[int]] = []
 
     def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        """Return the items that this run has already planned, with their `updated`.
+        """Return the items that this run has already planned, with their versions.
 
         With `linked`, an unreadable source item counts; otherwise one known only by a link does not.
         """
@@ -190,8 +192,7 @@ class Planner:
                 result.count("items_seen", new)
                 if reason:
                     result.count(runs.LEFT_OUT + reason, new)
-            if batch.items or batch.failed_items:
-                self._plan(batch, now)
+            self._plan(batch, now)
             for one in batch.unread:
                 failed = FailedRow(0, one.href or one.name, self._source, one.collection, bool(one.href), run)
                 put_failure(db, failed, one.failure, 1, now)
@@ -236,8 +237,7 @@ class Planner:
             read += [(row.row,)] if is_own else []
             self._db.executemany("DELETE FROM failures WHERE item = ? AND key = ''", read)
         existing: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
-        known_items = [plan.row.row for plan in plans if plan.before is not None]
-        for found in self._db.execute(_ASSETS, (listed(known_items),)) if known_items else ():
+        for found in self._db.execute(_ASSETS, (listed([plan.row.row for plan in plans if plan.before]),)):
             asset = KnownAsset._make(found)
             existing[asset.item][asset.key] = asset
         for plan in plans:
@@ -261,8 +261,7 @@ class Planner:
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
         insert_rows(db, _INTO_ASSETS, self._assets, _KNOWN_ASSET)
         insert_rows(db, _INTO_OPEN, self._open_assets)
-        if self._unchanged:
-            db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (self._run, listed(self._unchanged)))
+        db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (self._run, listed(self._unchanged)))
         db.executemany("UPDATE assets SET unchecked = 1 WHERE id = ?", self._unchecked)
         if taken := claim(db, self._claims):
             items = {known.row: item for item, known in self._known.items()}
@@ -287,7 +286,7 @@ class Planner:
     def _plan_of(self, item: PlannedItem) -> _Plan | None:
         """Return an item with its row; None if this run already planned it, unless a page has a newer one."""
         before, count = self._known.get(item.id), self._result.count
-        is_new = before is None or (bool(before.is_unread) and before.updated is None and not before.written)
+        is_new = before is None or (bool(before.is_unread) and before.updated is None)
         is_again = before is not None and before.run == self._run and not before.is_unread
         if before is not None and is_again:
             if item.parent is None and before.parent is not None:  # so far, only a link led to it
@@ -305,9 +304,10 @@ class Planner:
         count("items_new", is_new and not item.of_collection)
         row = self._row_of(item.id, item.parent, item.href)._replace(is_unread=0)
         # a batch plans each item once: nothing is newer than no time
-        self._known[item.id] = row if before is None else row._replace(updated=None)
+        self._known[item.id] = row._replace(updated=None)
         directory = row.directory or f"{item.id.collection}/{item.id.item}"
-        return _Plan(item, before, row, directory, is_again, is_new, is_renewed=is_new)
+        version = item.updated or document_digest(item.cleaned)
+        return _Plan(item, before, row, directory, is_again, version, is_new, is_renewed=is_new)
 
     def _row_of(self, item: ItemId, parent_id: ItemId | None, href: str | None) -> _ItemRow:
         before = self._known.get(item)
@@ -334,9 +334,8 @@ class Planner:
     def _plan_document(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
         """Plan the row of an item and its JSON, which is written again if it may be outdated."""
         item, before, count = plan.item, plan.before, self._result.count
-        walk, written = self._run if self._is_walk else None, Written.NO
+        walk, written = self._run if self._is_walk else None, plan.row.written
         if before is not None:
-            written = before.written
             is_changed = (plan.is_updated() or plan.has_changed) and not plan.is_again
             count("items_changed", is_changed and not (plan.is_new or item.of_collection))
             path = f"{plan.directory}/{item_document_name(item.id)}"
@@ -357,7 +356,7 @@ class Planner:
             if written == Written.DUE:  # its earlier document may be about to be recorded as written
                 self._db.execute("UPDATE items SET sha256 = x'' WHERE id = ?", (plan.row.row,))
             written = Written.DUE if written == Written.YES else written
-        row = plan.row._replace(updated=item.updated, walk=walk, written=written)
+        row = plan.row._replace(updated=plan.version, walk=walk, written=written)
         self._items.append((*row[:_OF_ITEM], len(item.assets) or 1))
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
@@ -409,14 +408,18 @@ class Planner:
             self._assets.append(old._replace(unchecked=1)[:_OF_ASSET])
             return
         path = f"{plan.directory}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
-        clip, agrees, item = stored_clip(old.clip), old.agrees(asset.checksum), plan.item
+        clip, agrees = stored_clip(old.clip), old.agrees(asset.checksum)
         is_lost = is_done and old.name is not None and not self._is_there(path)
-        is_restated = agrees is False or asset.size not in (None, clip.source_size if clip else old.size)
+        is_undated = not plan.item.updated
+        # with the same relative hrefs, another source may have another file
+        is_moved = is_undated and plan.row.walk in self._other_walks and old.origin != href_hash(asset.href)
+        is_restated = asset.size not in (None, clip.source_size if clip else old.size)
+        is_restated |= agrees is False or (agrees is None and is_moved)
         is_of_other_area = clip is not None and clip.area != self._area
-        has_changed, is_updated = is_restated or is_of_other_area, is_checked_again or plan.is_updated()
+        has_changed = is_restated or is_of_other_area
+        is_updated = is_checked_again or is_moved or plan.is_updated()
         # only a stated checksum can prove that it is current; a collection without `updated` may have changed
-        may_have_changed = is_updated or (item.of_collection and item.updated is None)
-        is_current = bool(agrees) or (asset.checksum is None and not may_have_changed)
+        is_current = agrees or not (asset.checksum or is_updated or (is_undated and plan.item.of_collection))
         self._result.count("files_lost", is_lost)
         plan.is_renewed |= is_checked_again
         if is_done and is_current and not (has_changed or is_lost or self._revalidate):

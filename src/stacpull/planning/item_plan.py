@@ -6,14 +6,15 @@ An asset is identified by (collection, item, key); its href may change. `file:ch
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import orjson
 
 from stacpull.clock import parse_instant
-from stacpull.json_values import object_or_empty
+from stacpull.json_values import object_or_empty, objects_in, parsed_object
 from stacpull.models import OF_COLLECTION, Asset, Checksum, Failure, FailureKind, ItemId, Json, PlannedItem
 from stacpull.planning.hrefs import (
     AssetKind,
@@ -27,16 +28,17 @@ from stacpull.planning.hrefs import (
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.names import COLLECTION_FILE, document_name, safe_segment
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
+from stacpull.redact import unsigned_url
 from stacpull.urls import is_local
 
 if TYPE_CHECKING:
     from stacpull.selection import Selection
 
+AssetPredicate = Callable[[str, Json], bool]
 NO_COLLECTION: Final = "no-collection"
 """The collection of items without one whose source has none either."""
 _BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-_LARGEST: Final = 1 << 63
+OWN_LINKS: Final = frozenset({"root", "parent", "collection", "self"})
 _DIGESTS: Final = {
     b"\x11\x14": "sha1",
     b"\x12\x20": "sha256",
@@ -52,10 +54,6 @@ _DIGESTS: Final = {
 """By the code and length of a multihash, the algorithm as in `hashlib`."""
 
 
-class KeepsAssets(Protocol):
-    def keeps(self, key: str, asset: Json, /) -> bool: ...
-
-
 def plan_item(
     item: Json,
     item_id: ItemId,
@@ -63,10 +61,10 @@ def plan_item(
     *,
     layout: Layout,
     selection: Selection,
-    asset_filter: KeepsAssets | None,
+    keeps: AssetPredicate | None = None,
     parent: ItemId | None = None,
-    item_assets: Mapping[str, Any] = _NOTHING,
-    listings: Mapping[str, Listing | Failure] = _NOTHING,
+    item_assets: Mapping[str, Any] = {},
+    listings: Mapping[str, Listing | Failure] = {},
 ) -> PlannedItem:
     """Return an item with its planned assets.
 
@@ -76,7 +74,6 @@ def plan_item(
     """
     href = self_href(item, local=is_local(url)) or (None if parent is None else url)
     own_layout = layout.for_item(item_id, item, parent)
-    keeps = None if asset_filter is None else asset_filter.keeps
     plan = _ItemPlan(own_layout, keeps, href or url, selection, item_assets, listings)
     plan.add(item)
     return PlannedItem(
@@ -85,7 +82,7 @@ def plan_item(
         href or own_href(item_id, url),
         tuple(plan.assets),
         parent,
-        updated_in(item.get("properties")),
+        updated_in(item),
         tuple(plan.problems),
         tuple(plan.excluded),
         tuple(plan.pages),
@@ -94,15 +91,13 @@ def plan_item(
 
 
 def plan_collection(name: str, document: Json, *, base: str | None, selection: Selection) -> PlannedItem:
-    """Plan a collection's own assets, unfiltered. `updated` is top-level (STAC 1.1) or in `properties`."""
-    item_id = ItemId(name, OF_COLLECTION)
-    planned = plan_item(document, item_id, base, layout=_BESIDE_ITEMS, selection=selection, asset_filter=None)
-    return planned._replace(updated=updated_in(document) or planned.updated)
+    """Plan a collection's own assets, unfiltered."""
+    return plan_item(document, ItemId(name, OF_COLLECTION), base, layout=_BESIDE_ITEMS, selection=selection)
 
 
 class _ItemPlan(msgspec.Struct):
     layout: ItemLayout
-    keeps: Callable[[str, Json], bool] | None
+    keeps: AssetPredicate | None
     base: str | None
     selection: Selection
     item_assets: Mapping[str, Any]
@@ -118,8 +113,7 @@ class _ItemPlan(msgspec.Struct):
         """Plan the `assets` of an item or a collection. Of assets with one path, the first gets it."""
         assets = document.get("assets")
         if isinstance(assets, dict):
-            if self.listings:
-                self.keys = keys_of(assets.keys(), self.listings)
+            self.keys = keys_of(assets.keys(), self.listings)
             self._add_each(assets)
         elif assets is not None:
             text = "The item's `assets` is not an object."
@@ -163,12 +157,8 @@ class _ItemPlan(msgspec.Struct):
                 continue
             own = asset_href(asset, self.base) if prefer else href  # --prefer does not change names
             suffix = suffix_of(own if isinstance(own, str) else href, media_type)
-            size, checksum = None, None
-            if "file:size" in asset or "file:checksum" in asset:
-                size, checksum = stated_of(asset)
-            directory, name, template = path_of(key, suffix)
-            rest = tuple(others)
-            planned.append(Asset(key, href, directory, name, template, size, checksum, media_type, rest))
+            place, statements = path_of(key, suffix), stated_of(asset)
+            planned.append(Asset(key, href, *place, *statements, media_type, tuple(others)))
 
 
 def id_of(item: Json, collection: str) -> ItemId:
@@ -176,14 +166,28 @@ def id_of(item: Json, collection: str) -> ItemId:
     return ItemId(item.get("collection") or collection, item["id"])
 
 
-def updated_in(properties: Any) -> str | None:
-    updated = object_or_empty(properties).get("updated")
+def updated_in(document: Json) -> str | None:
+    """Return `updated` of an item or a collection, which may have it at the top (STAC 1.1)."""
+    updated = object_or_empty(document.get("properties")).get("updated", document.get("updated"))
     return updated if isinstance(updated, str) else None
 
 
 def is_newer(updated: str | None, before: str | None) -> bool:
     later, earlier = parse_instant(updated), parse_instant(before)
     return later is not None and earlier is not None and later > earlier
+
+
+def document_digest(cleaned: bytes) -> str:
+    """Return the version of an item without `updated`. It is never a time.
+
+    It ignores the order of members, signatures, and links to the item itself and to what contains it.
+    """
+    document = parsed_object(cleaned) or {}
+    for asset in objects_in([*object_or_empty(document.get("assets")).values()]):
+        asset["href"] = unsigned_url(str(asset.get("href")))
+    links = [link for link in objects_in(document.get("links")) if str(link.get("rel")) not in OWN_LINKS]
+    data = orjson.dumps({**document, "links": links}, option=orjson.OPT_SORT_KEYS)
+    return f"#{hashlib.sha256(data, usedforsecurity=False).hexdigest()[:16]}"
 
 
 def described(asset: Any, template: Any) -> Any:
@@ -199,7 +203,7 @@ def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
     """Return the size in bytes and the checksum of an asset (file extension), each None if not stated."""
     size, checksum = asset.get("file:size"), asset.get("file:checksum")
     return (
-        size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < _LARGEST else None,
+        size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1 << 63 else None,
         parse_multihash(checksum) if isinstance(checksum, str) else None,
     )
 
