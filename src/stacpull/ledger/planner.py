@@ -148,7 +148,6 @@ class Planner:
         self._is_walk = kind == "mirror"
         others = db.execute("SELECT id FROM runs WHERE source <> ?", (self._source,))
         self._other_walks = {row for (row,) in others}
-        self._start_batch()
 
     def _start_batch(self) -> None:
         self._result = PlanResult()

@@ -54,12 +54,10 @@ def kept_still(dest: Path) -> Iterator[None]:
 
 
 def holder(dest: Path) -> int | None:
-    try:
-        with _opened(dest) as file:
-            process, is_alive = _named(file.fileno())
-    except OSError:
-        return None
-    return process if is_alive else None
+    with suppress(OSError), _opened(dest) as file:
+        process, is_alive = _named(file.fileno())
+        return process if is_alive else None
+    return None
 
 
 def is_held(dest: Path) -> bool:
