@@ -34,7 +34,7 @@ from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.redact import Secret
 from stacpull.store.staging import whole_file
 from stacpull.system import boot_id
-from stacpull_cloud.objects import Objects
+from stacpull_cloud.objects import Found, Objects
 
 SECONDS = 60.0  # A lease that was not renewed for this time has expired
 FOLDER = ".stacpull/lease"
@@ -102,8 +102,9 @@ class Lease:
         try:
             if was_held:
                 self._objects.service.abort_uploads(self._objects.key(""))
-            if self._generation_of_copy() > self._objects.location.generation:
-                self._fetch_copy()
+            generation, copy = self._copy()
+            if copy is not None and generation > self._objects.location.generation:
+                self._fetch(copy)
         except BaseException:
             self._release()
             raise
@@ -154,7 +155,7 @@ class Lease:
             raise DestinationError(
                 f"{location.url} contains a catalog.json that stacpull did not write: choose another prefix."
             )
-        self.generation = max(self.generation, self._generation_of_copy()) + 1
+        self.generation = max(self.generation, self._copy()[0]) + 1
         if not self._write(is_held=True):
             raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
         return newest is not None and newest.holder.held
@@ -194,28 +195,25 @@ class Lease:
 
     # --- the copy of the ledger --------------------------------------------------------------------------
 
-    def _generation_of_copy(self) -> int:
-        """0 if there is none."""
+    def _copy(self) -> tuple[int, Found | None]:
+        """Return the generation of the copy, 0 if it states none, and the copy."""
         found = self._objects.find(COPY)
         stated = "" if found is None else found.attributes.get(_GENERATION, "")
-        return int(stated) if stated.isdecimal() else 0
+        return int(stated) if stated.isdecimal() else 0, found
 
-    def _fetch_copy(self) -> None:
+    def _fetch(self, copy: Found) -> None:
         path = ledger_path(self._work)
-        found = self._objects.find(COPY)
-        if found is None:
-            return
         with destination_errors(self._work):
             for left in ("-wal", "-shm", "-journal"):
                 path.with_name(path.name + left).unlink(missing_ok=True)
             try:
                 with (
-                    self._objects.open(found) as packed,
+                    self._objects.open(copy) as packed,
                     gzip.GzipFile(fileobj=packed) as unpacked,
                     whole_file(path) as file,
                 ):
                     os.fchmod(file.fileno(), 0o600)
-                    most = _MOST_UNPACKED * found.size
+                    most = _MOST_UNPACKED * copy.size
                     while most > 0 and (data := unpacked.read(_PIECE)):
                         most -= file.write(data)
                     if most <= 0:
