@@ -59,6 +59,7 @@ def test_a_refresh_names_the_files_that_are_still_gone_and_the_option_that_accep
     [
         ({"scheme": 2, "name": 1}, {"assets_failed": 3}, False),
         ({"gone": 1}, {"items_failed": 1}, True),  # --missing ok does not accept items
+        ({}, {"items_failed": 1}, False),  # an entry of a file: only `mirror` reads it again
         ({"gone": 1, "outside": 1}, {"assets_failed": 3, "assets_missing": 2, "assets_outside": 1}, False),
         ({"scheme": 1}, {"assets_failed": 2}, True),  # one failed before this command
     ],

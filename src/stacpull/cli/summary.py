@@ -118,7 +118,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         report,
         resume=report.state != "complete",
         details=report.assets_failed or report.items_failed,
-        retry=report.assets_failed + report.items_failed > settled + failed[FailureKind.NAME],
+        retry=report.assets_failed > settled + failed[FailureKind.NAME] or (failed and report.items_failed),
         ordered=report.assets_ordered,
     )
     if report.items_failed:
@@ -201,7 +201,7 @@ def next_steps(
     resume: bool = False,
     repair: int = 0,
     details: int = 0,
-    retry: int = 0,
+    retry: object = None,
     ordered: int = 0,
 ) -> Iterator[str]:
     """Yield the commands that help."""
