@@ -35,7 +35,7 @@ ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.ITEM: ("in an item that cannot be read", "retry"),
     FailureKind.ORDERED: ("not ready yet at their host", "try again later with retry --ordered"),
     FailureKind.OUTSIDE: ("with nothing in the area of --clip", "not an error: there is nothing to fetch"),
-    FailureKind.DOWN: ("at hosts that do not answer", "resume"),
+    FailureKind.DOWN: ("at hosts that were given up", "resume"),
 }
 """What each kind of failure means, and advice."""
 

@@ -29,6 +29,10 @@ class _Server(WireServer):
             self.times.append(time.monotonic())
             if len(self.times) == 1:
                 return Answer(429, headers={"Retry-After": str(_PAUSE)})
+        if request.target.startswith("/later"):
+            return Answer(503, headers={"Retry-After": "1000"})
+        if request.target.startswith("/secret"):
+            return Answer(403)
         return Answer(body=b"hello")
 
 
@@ -53,3 +57,27 @@ def test_several_hosts_that_are_given_up_are_named(tmp_path: Path) -> None:
     message = str(caught.value)
     hosts = f"127.0.0.1:{one} and 127.0.0.1:{other}", f"127.0.0.1:{other} and 127.0.0.1:{one}"
     assert any(f"The assets of {both} stay pending" in message for both in hosts), message
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("later", stacpull.SourceError, "asks to wait for 17 minutes: run the command again after"),
+        ("secret", stacpull.CredentialsError, r"refused 50 requests in a row \(403\): check the credentials"),
+    ],
+)
+def test_a_host_that_is_given_up_does_not_stop_the_transfers_from_others(
+    tmp_path: Path, path: str, error: type[Exception], message: str
+) -> None:
+    """Also not if its assets come first, and there are more of them than the queue has room for."""
+    with _Server() as server:
+        given_up = [f"http://127.0.0.1:{server.port}/{path}/{n}.tif" for n in range(300)]
+        others = [f"http://127.0.0.2:{server.port}/{n}.tif" for n in range(200)]
+        source, dest = local_items(tmp_path, [*given_up, *others]), tmp_path / "mirror"
+        with pytest.raises(error, match=message) as caught:
+            asyncio.run(stacpull.mirror(source, dest, options=quick(concurrency=4)))
+        asked = len(server.requests)
+    report = caught.value.report
+    assert (report.assets_done, report.assets_failed, report.assets_pending) == (200, 0, 300)
+    assert f"The assets of 127.0.0.1:{server.port} stay pending" in str(caught.value)
+    assert asked <= 200 + 54  # 50 in a row, and those in flight

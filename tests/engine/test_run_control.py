@@ -9,8 +9,6 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.run_control import GRACE, unless_stopped, walk_and_transfer
 from stacpull.errors import DestinationError, InterruptedRunError, SourceError, cause
-from stacpull.models import Failure, FailureKind
-from stacpull.net.transport import TransferError
 
 
 @pytest.mark.parametrize(
@@ -71,7 +69,6 @@ class Pool:
         pytest.param(9.0, 3.0, 1.0, None, [("stop", 1), ("ended", 4)], None, id="a stop during the walk"),
         pytest.param(2.0, 9.0, 3.0, None, [("no more", 2), ("stop", 3), ("ended", 8)], None, id="after it"),
         pytest.param(-2.0, 3.0, None, None, [("no more", 2), ("ended", 5)], SourceError, id="unreadable"),
-        pytest.param(-4.0, 3.0, None, None, [("ended", 4)], SourceError, id="asked to wait"),
         pytest.param(2.0, 9.0, None, 4.0, [("no more", 2), ("ended", 4)], DestinationError, id="broken"),
         pytest.param(9.0, 9.0, 1.0, 2.0, [("stop", 1), ("ended", 2)], DestinationError, id="both"),
     ],
@@ -84,14 +81,13 @@ def test_walk_and_pool_run_until_the_end_a_stop_or_an_error(
     expected: list[tuple[str, float]],
     error: type[Exception] | None,
 ) -> None:
-    """A negative `walk` is one that fails then: what it has found is transferred, unless it is to wait."""
+    """A negative `walk` is one that fails then: what it has found is transferred."""
     clock = VirtualClock()
 
     async def walked() -> None:
         await asyncio.sleep(abs(walk))
         if walk < 0:
-            later = Failure(FailureKind.THROTTLED, "later", retryable=True, retry_after=7200.0)
-            raise SourceError("unreadable") from (TransferError(later) if walk == -4 else None)
+            raise SourceError("unreadable")
 
     async def tick() -> None:
         await asyncio.sleep(1e6)

@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stacpull.models import Failure, FailureKind
 from stacpull.net.gate import Gate
 
 KB, MB = 1000, 1_000_000
 WORKERS = 64
 _PORTION = 256 * 1024
 _PIECE = 1 << 20
+_BUSY = Failure(FailureKind.THROTTLED, "busy.", 429, retryable=True)
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ class Simulation:
         self._at(self.now + self.host.rtt / 2, self._begin, sent)
 
     def _refuse(self) -> None:
-        self.gate.throttled(None)
+        self.gate.throttled(_BUSY)
         self._end()
 
     # The answer.
@@ -232,10 +234,11 @@ class Simulation:
 class Steady(Gate):
     """A gate with a fixed limit, to compare with `auto`."""
 
-    def throttled(self, retry_after: float | None) -> None:
+    def throttled(self, failure: Failure, *, of_documents: bool = False) -> Failure:
         limit = self.limit
-        super().throttled(retry_after)
+        failure = super().throttled(failure, of_documents=of_documents)
         self.limit = limit
+        return failure
 
 
 def gate_of(limit: int | None) -> Callable[[Simulation], Gate]:

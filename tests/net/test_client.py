@@ -10,7 +10,6 @@ import pytest
 from tests.net.memory import Answer, Fault, MemoryTransport, Script
 from tests.virtual_clock import VirtualClock
 
-from stacpull.errors import CredentialsError
 from stacpull.models import Failure, FailureKind
 from stacpull.net.client import Client, Exchange, HostCredentials, NetworkCounters, NoPermitError
 from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, Gates
@@ -205,7 +204,7 @@ async def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
     gate = setting.gates["h.example:443"]
     gate._refusals[False] = MAX_REFUSALS - 1
     async with setting.client.open(Request("https://h.example/x")) as left:
-        with pytest.raises(CredentialsError):
+        with pytest.raises(TransferError, match="refused 50 requests in a row with a web page"):
             await left.close(trouble)
     assert all(gate.in_use == 0 for gate in setting.gates)
 

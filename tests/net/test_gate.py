@@ -18,6 +18,10 @@ from stacpull.net.transport import TransferError
 T = TypeVar("T")
 
 
+def busy(retry_after: float | None) -> Failure:
+    return Failure(FailureKind.THROTTLED, "busy.", 429, "h", retryable=True, retry_after=retry_after)
+
+
 class Bench:
     """A gate on a virtual clock, and a log of the permits granted."""
 
@@ -51,7 +55,7 @@ def test_a_cancelled_wait_loses_no_permit(victim: int, closed: bool) -> None:
             group.create_task(bench.hold("holder", 10))
             await asyncio.sleep(0)
             if closed:
-                bench.gate.throttled(20)
+                bench.gate.throttled(busy(20))
             waiting = [group.create_task(bench.hold(str(n), 1)) for n in range(3)]
             await asyncio.sleep(5)
             waiting[victim].cancel()
@@ -83,7 +87,7 @@ def test_no_permit_is_lost_or_granted_twice(data: st.DataObject) -> None:
 
     async def one(start: int, seconds: int, cancel: int | None, throttle: int) -> None:
         if throttle == 1:
-            bench.gate.throttled(3)
+            bench.gate.throttled(busy(3))
         try:
             async with asyncio.timeout(cancel):
                 await worker(start, seconds)
@@ -107,7 +111,7 @@ def test_throttling_closes_the_gate_and_halves_the_limit_once() -> None:
             for _ in range(16):
                 await bench.gate.acquire()
             for _ in range(16):  # all were in flight, all are throttled
-                bench.gate.throttled(60)
+                bench.gate.throttled(busy(60))
                 bench.gate.release()
             for number in range(10):
                 group.create_task(bench.hold(str(number), 1))
@@ -121,12 +125,12 @@ def test_without_retry_after_the_pause_doubles_until_a_success() -> None:
     bench = Bench()
     pauses = []
     for _ in range(8):
-        bench.gate.throttled(None)
+        bench.gate.throttled(busy(None))
         pauses.append(bench.gate.closed_for())
         bench.clock.now += pauses[-1]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
     bench.gate.succeeded(bench.clock.now)
-    bench.gate.throttled(None)
+    bench.gate.throttled(busy(None))
     assert bench.gate.closed_for() == 1
 
 
@@ -162,7 +166,7 @@ def test_a_user_limit_is_not_adapted() -> None:
 
 def test_throttling_halves_a_user_limit_which_recovers_below_what_was_refused() -> None:
     bench = Bench(maximum=8, is_fixed=True)
-    bench.gate.throttled(0)
+    bench.gate.throttled(busy(0))
     assert bench.gate.limit == 4
     assert served(bench, 8)[-1] == 7
 
@@ -172,7 +176,7 @@ def test_counts_during_a_pause_are_discarded() -> None:
     bench = Bench()
 
     async def throttle() -> None:
-        bench.gate.throttled(30)
+        bench.gate.throttled(busy(30))
 
     bench.run(throttle())
     limits = served(bench, 40)
@@ -180,15 +184,67 @@ def test_counts_during_a_pause_are_discarded() -> None:
     assert max(limits) < 16
 
 
-def test_fifty_refusals_in_a_row_stop_the_run() -> None:
+def refused(status: int = 403) -> Failure:
+    return Failure(FailureKind.REFUSED, "refused.", status, "h")
+
+
+def test_a_host_that_refuses_fifty_assets_in_a_row_is_given_up() -> None:
+    bench = Bench(maximum=1)
+    for _ in range(2):
+        assert all(bench.gate.refused(refused()) == refused() for _ in range(MAX_REFUSALS - 1))
+        bench.gate.reset_refusals()
+    for _ in range(MAX_REFUSALS - 1):
+        bench.gate.refused(refused())
+
+    async def main() -> None:
+        await bench.gate.acquire()
+        waiting = asyncio.create_task(bench.hold("late", 1))
+        await asyncio.sleep(1)
+        given_up = bench.gate.refused(refused())
+        assert (given_up.kind, given_up.status, given_up.retryable) == (FailureKind.DOWN, 403, False)
+        assert "h refused 50 requests in a row (403): check the credentials" in given_up.message
+        for late in (waiting, bench.hold("later", 1)):
+            with pytest.raises(TransferError) as caught:
+                await late
+            assert caught.value.failure == given_up
+        assert bench.gate.refused(refused()) == given_up  # sent before
+        await asyncio.sleep(61)  # a try per minute
+        bench.gate.release()
+        await bench.hold("a try", 1)
+
+    bench.run(main())
+    assert bench.log == [("a try", 62.0)]
+    assert len(bench.reported) == 1
+
+
+def test_a_host_that_refuses_fifty_documents_in_a_row_ends_the_walk() -> None:
     bench = Bench()
     for _ in range(MAX_REFUSALS - 1):
-        bench.gate.count_refusal(403)
-    bench.gate.reset_refusals()
-    for _ in range(MAX_REFUSALS - 1):
-        bench.gate.count_refusal(403)
+        bench.gate.refused(refused(), of_documents=True)
+    bench.gate.reset_refusals()  # those of assets
     with pytest.raises(CredentialsError, match=r"h refused 50 requests in a row \(403\)"):
-        bench.gate.count_refusal(403)
+        bench.gate.refused(refused(), of_documents=True)
+
+
+@pytest.mark.parametrize("of_documents", [True, False])
+def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_given_up(of_documents: bool) -> None:
+    bench = Bench(maximum=1)
+
+    async def main() -> None:
+        await bench.gate.acquire()
+        waiting = asyncio.create_task(bench.hold("late", 1))
+        await asyncio.sleep(1)
+        answer = bench.gate.throttled(busy(1000), of_documents=of_documents)
+        with pytest.raises(TransferError, match="asks to wait for 17 minutes") as caught:
+            await waiting
+        assert caught.value.failure.kind is FailureKind.DOWN
+        assert answer == (busy(1000) if of_documents else caught.value.failure)
+        bench.gate.release()
+        await asyncio.sleep(1001)
+        await bench.hold("then", 1)
+
+    bench.run(main())
+    assert bench.log == [("then", 1002.0)]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +259,7 @@ def test_each_host_has_one_gate(per_host: int, concurrency: int | None, first: i
     assert other is not gate
     assert gate.limit == first
     assert len(list(gates)) == 2
-    gate.throttled(1)
+    gate.throttled(busy(1))
     assert [notice.level for notice in reported] == ["debug"]
 
 
@@ -225,7 +281,7 @@ async def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
         if isinstance(answer, str):
             gate.succeeded(clock.monotonic())
         else:
-            gate.throttled(answer)
+            gate.throttled(busy(answer))
             await clock.sleep(gate.closed_for())
     assert [when for when, _ in reports] == ([] if reported_after is None else [reported_after])
     assert all(text.startswith("h throttles: ") for _, text in reports)
@@ -258,7 +314,7 @@ def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
         assert (first.outcomes, second.outcomes, bench.gate.progress().queued) == ([], [], 2)
         bench.gate.release()
         assert (first.outcomes, second.outcomes, bench.gate.in_use) == (["admitted"], [], 1)
-        bench.gate.throttled(5.0)
+        bench.gate.throttled(busy(5.0))
         bench.gate.release()
         await bench.clock.sleep(4.9)
         assert second.outcomes == []
@@ -278,7 +334,7 @@ async def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() ->
     assert (turn.outcomes, gate.in_use) == ([], 2)
     assert not gate.finished(0.0, 0)
     assert (turn.outcomes, gate.in_use) == (["admitted"], 2)
-    gate.throttled(5.0)
+    gate.throttled(busy(5.0))
     assert not gate.finished(0.0, 0, continues=True)
     assert gate.in_use == 1
 

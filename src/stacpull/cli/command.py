@@ -62,8 +62,7 @@ _HINTS: dict[tuple[str, ...], str] = {
 
 
 class CommandSession:
-    def __init__(self, context: click.Context, given: Resolved, source: str | None) -> None:
-        self.context = context
+    def __init__(self, given: Resolved, source: str | None) -> None:
         self.given = given
         self.selection, self.options, self.output = given.selection, given.options, given.output
         self.source = source
@@ -211,7 +210,7 @@ def command(
             verbosity.verbose = given.output.verbose
             for warning in () if given.output.quiet else given.warnings:
                 click.echo(f"stacpull: warning: {warning}", err=True)
-            session, code = CommandSession(context, given, source), StacpullError.exit_code
+            session, code = CommandSession(given, source), StacpullError.exit_code
             try:
                 code = function(session, **mine) or 0
                 return code

@@ -78,7 +78,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     if report.state == "complete" and not (report.items_seen or report.assets_planned or report.items_failed):
         yield f"{report.dest}: nothing to fetch"
         return
-    trouble = _trouble(report)
+    trouble = report.assets_failed - report.assets_ordered - report.assets_outside - report.assets_accepted
     accepted = 0 if trouble else report.assets_accepted
     # also those of earlier runs, which this one did not try again
     failed = failed.with_gone(report.assets_missing - report.assets_accepted)
@@ -129,10 +129,6 @@ def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:
     if report.assets_pending:
         return f"{'' if report.walk_ended else 'at least '}{report.assets_pending:,} still to do"
     return "" if report.walk_ended else "the listing had not ended"
-
-
-def _trouble(report: MirrorReport) -> int:
-    return report.assets_failed - report.assets_ordered - report.assets_outside - report.assets_accepted
 
 
 def finished(report: MirrorReport | StatusReport) -> tuple[str, int]:

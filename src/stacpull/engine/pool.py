@@ -147,8 +147,8 @@ class Shortcut(Protocol[JobT, ResultT]):
 class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     """Defers up to `most_deferred` failures that a host may have caused, and drops them if the host is down.
 
-    A host that refuses everything or does not respond proves nothing about its assets, which stay pending.
-    If more than `most_failures` assets fail, the run stops, and no failure is deferred: they all say why.
+    A host that refuses everything, does not respond or asks to wait for long proves nothing about its assets:
+    they stay pending. If more than `most_failures` assets fail, the run stops, and no failure is deferred.
     """
 
     queue: JobQueue[JobT]
@@ -165,7 +165,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     fast: Shortcut[JobT, ResultT] | None = None
     failed: int = 0
     deferred: dict[str, deque[tuple[JobT, Failure, int]]] = {}
-    given_up_hosts: dict[str, str] = {}  # by host, why; their assets stay pending
+    given_up_hosts: dict[str, Failure] = {}  # by host, why; their assets stay pending
     stable: Recent[str, None] = msgspec.field(default_factory=Recent)
     """Hosts whose hrefs did not change when an item was read again: a refusal is not an expiry there."""
     stopping: bool = False
@@ -224,7 +224,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             if dropped := self.deferred.pop(host, None):
                 self.failed -= len(dropped)
             if len(self.given_up_hosts) < MOST_HOSTS:
-                self.given_up_hosts[host] = failure.message
+                self.given_up_hosts[host] = failure
             return
         self.failed += failure.kind not in _NO_FAULT
         if are_too_many := self.has_too_many_failures():

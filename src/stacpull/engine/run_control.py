@@ -1,6 +1,6 @@
 """Runs walk and pool concurrently, until everything is done, a stop is requested, or DEST is lost.
 
-If the source cannot be read, planned transfers continue before the error is raised, unless it asks to wait.
+If the source cannot be read, or a host was given up, other transfers continue before the error is raised.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stacpull.errors import (
     ungrouped,
 )
 from stacpull.events import Listener, Notice
-from stacpull.net.transport import TransferError
+from stacpull.net.gate import REFUSALS
 from stacpull.selection import Selection
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ async def walk_and_transfer(
         try:
             await walk()
         except (SourceError, CredentialsError) as error:
-            if isinstance(error.__cause__, TransferError) and error.__cause__.failure.retry_after:
-                raise
             unreadable = error  # raised later: here it would cancel the transfers
 
     async with asyncio.TaskGroup() as group:
@@ -73,11 +71,10 @@ async def walk_and_transfer(
     if unreadable is not None:
         raise unreadable
     if pool.given_up_hosts and not stop.is_set():
-        hosts = " and ".join(pool.given_up_hosts)
-        raise SourceError(
-            f"{' '.join(pool.given_up_hosts.values())} The assets of {hosts} stay pending: "
-            f"resume when {hosts} can be reached."
-        )
+        hosts, reasons = " and ".join(pool.given_up_hosts), pool.given_up_hosts.values()
+        text = f"{' '.join(reason.message for reason in reasons)} The assets of {hosts} stay pending."
+        is_refused = any(reason.status in REFUSALS for reason in reasons)
+        raise CredentialsError(text) if is_refused else SourceError(text)
 
 
 async def raise_when_broken(broken: asyncio.Future[BaseException]) -> NoReturn:

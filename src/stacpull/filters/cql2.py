@@ -13,12 +13,12 @@ import json
 import math
 import operator
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any, Final
+from unicodedata import combining, normalize
 
 from stacpull.errors import UsageError, similar
 from stacpull.filters.item_checks import ItemCheck, LeftOut, Reference, TimeSpan, time_span
@@ -157,10 +157,6 @@ def _texts(change: Callable[[str], str]) -> Callable[[Any], Any]:
     return changed
 
 
-def _without_accents(text: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-
-
 def _typed(read: Callable[[Any], Any], judge: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def judged(one: Any, other: Any) -> Any:
         first, second = read(one), read(other)
@@ -211,7 +207,7 @@ _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "between": lambda value, low, high: _and(_AT_LEAST(value, low), _AT_MOST(value, high)),
     "in": _is_in,
     "casei": _texts(str.casefold),
-    "accenti": _texts(_without_accents),
+    "accenti": _texts(lambda text: "".join(c for c in normalize("NFKD", text) if not combining(c))),
     "+": _calculation(operator.add),
     "-": _calculation(operator.sub),
     "*": _calculation(operator.mul),

@@ -26,7 +26,7 @@ from stacpull.errors import destination_errors
 from stacpull.hosts import default_port, forget_hosts, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import coding_to_undo, decoded, read_whole
-from stacpull.net.gate import Gate, Gates, Limits
+from stacpull.net.gate import REFUSALS, Gate, Gates, Limits
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Request, Response, SentRequest, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, cut_url, unsigned_url
@@ -43,7 +43,7 @@ _TRAVELLING = frozenset(
     {"accept", "accept-encoding", "accept-language", "range", "if-range", "if-match", "if-none-match"}
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
-_OK, _SEE_OTHER = 200, 303
+_SEE_OTHER = 303
 _GATEWAY_ERRORS = frozenset({502, 504})
 """A gateway sends these for a host that does not answer it."""
 _UNANSWERED = frozenset({FailureKind.NETWORK, FailureKind.STALLED})
@@ -207,11 +207,9 @@ class Exchange(msgspec.Struct, eq=False):
             self._log(self.status)
             gate.release()
             if isinstance(error, TransferError):  # of a response whose status was accepted
-                failure = error.failure
-                if failure.kind is FailureKind.THROTTLED:
-                    gate.throttled(failure.retry_after)
-                elif failure.kind is FailureKind.REFUSED and self.count_refusal:
-                    gate.count_refusal(failure.status or _OK, of_documents=self.request.decode)
+                failure = self._judged(gate, error.failure)
+                if failure is not error.failure:
+                    raise TransferError(failure) from error
 
     @property
     def url(self) -> str:
@@ -263,7 +261,7 @@ class Exchange(msgspec.Struct, eq=False):
             if failure.kind in _UNANSWERED and failure.retryable:
                 failure = gate.unanswered(sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
-                gate.throttled(failure.retry_after)
+                failure = self._judged(gate, failure)
             gate.release()
             raise (error if failure is error.failure else TransferError(failure)) from error.__cause__
         except BaseException:
@@ -323,15 +321,18 @@ class Exchange(msgspec.Struct, eq=False):
         prefix = Secrets(Secret(p.value) for p in signed).scrub_bytes(await self._beginning())
         now, secrets = client.clock.time(), client.secrets
         failure = classify(status, response.headers, prefix, host, now=now, secrets=secrets)
-        if failure.kind is FailureKind.THROTTLED:
-            gate.throttled(failure.retry_after)
-        elif status in _GATEWAY_ERRORS:
-            failure = gate.unanswered(sent_at, failure)
-        elif failure.kind is not FailureKind.SERVER:
+        if status in _GATEWAY_ERRORS:
+            return gate.unanswered(sent_at, failure).scrubbed(secrets)
+        if failure.kind not in {FailureKind.THROTTLED, FailureKind.SERVER}:
             gate.succeeded(-math.inf)  # it is not silent; the time of an error is no measure
-            if failure.kind is FailureKind.REFUSED and status in {401, 403} and self.count_refusal:
-                gate.count_refusal(status, of_documents=self.request.decode)
-        return failure.scrubbed(secrets)
+        return self._judged(gate, failure).scrubbed(secrets)
+
+    def _judged(self, gate: Gate, failure: Failure) -> Failure:
+        if failure.kind is FailureKind.THROTTLED:
+            return gate.throttled(failure, of_documents=self.request.decode)
+        if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS and self.count_refusal:
+            return gate.refused(failure, of_documents=self.request.decode)
+        return failure
 
     async def _beginning(self) -> bytes:
         """Return the first bytes of the body of an error or redirect. A small body is read to its end."""

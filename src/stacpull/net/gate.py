@@ -7,7 +7,9 @@ falls by half if the host throttles or breaks connections.
     answering ──throttled──────────────────▶ closed for 1, 2, 4 … 60 s (or as the host asked), half the limit
         │     ──some requests unanswered───▶ overloaded: half the limit, these failures are free
         │     ──20 in a row unanswered─────▶ silent: as if throttled, these failures are free
-        │                                       └──after the patience──▶ given up: DOWN, a try per minute
+        │                                       └──after the patience──┐
+        │     ──50 assets in a row refused, or a Retry-After ──────────▶ given up: DOWN, a try per minute
+        │       of more than 15 minutes
         └◀── an answer ends this; of overload it takes one failure off
 
 Waiting can be cancelled at any point without losing a permit. No task may hold a permit while it waits for
@@ -31,28 +33,24 @@ from stacpull.clock import Clock, SystemClock
 from stacpull.errors import CredentialsError
 from stacpull.events import HostProgress, Notice
 from stacpull.models import Failure, FailureKind
+from stacpull.net.retry import RetryPolicy, asks_to_wait
 from stacpull.net.transport import TransferError
 
-MAX_REFUSALS = 50
-"""Refusals (401, 403, a login page) by a host in a row that stop the run."""
-MAX_UNANSWERED = 20
-"""Unanswered requests in a row after which a host counts as silent."""
+REFUSALS = frozenset({200, 401, 403})  # statuses; 200 is a web page, perhaps a login
+MAX_REFUSALS = 50  # in a row: the host is given up
+MAX_UNANSWERED = 20  # requests in a row: the host counts as silent
 
 _FIRST_LIMIT, _FEW = 16, 4
 _ALL_IN_USE = 0.9
-_SLACK = 0.025
-"""Seconds that our own process may add to the time to the first byte."""
+_SLACK = 0.025  # seconds that our own process may add to the time to the first byte
 _CEILING_SECONDS, _CEILING_PAUSES = 60.0, 40.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-_PIECE = 128 * 1024
-"""Bytes of a long body that count as much as an answer."""
-_RECENT = 30.0
-"""Seconds after an answer in which an unanswered request counts as overload."""
-_OVERLOADED = 3
-"""Unanswered minus answered requests from which the limit is lowered."""
-_LONG_PAUSE = 30.0
-"""Seconds of a pause from which a warning says that the run waits for a host."""
+_PIECE = 128 * 1024  # bytes of a long body that count as much as an answer
+_RECENT = 30.0  # seconds after an answer in which an unanswered request counts as overload
+_OVERLOADED = 3  # unanswered minus answered requests from which the limit is lowered
+_LONG_PAUSE = 30.0  # seconds of a pause from which a warning says that the run waits for a host
 _SILENCE = 120.0
+_LONGEST_WAIT = RetryPolicy().longest_wait
 
 
 class WaitingRequest(Protocol):
@@ -95,7 +93,7 @@ class Gate:
         is_fixed: bool = False,
     ) -> None:
         self.host = host
-        self.now = clock.monotonic
+        self._clock, self.now = clock, clock.monotonic
         self._maximum = max(1, maximum)
         self._call_later = clock.call_later
         self._is_fixed = is_fixed
@@ -204,10 +202,11 @@ class Gate:
         now = self.now()
         self._answered_at = now
         self._received += size
-        if self._unanswered or self._pauses or self._overload:
+        if self._unanswered or self._pauses or self._overload or self._given_up:
             self._pauses = self._unanswered = 0
             self._overload = max(0, self._overload - 1)
-            self._given_up = None
+            if self._refusals[False] < MAX_REFUSALS:
+                self._given_up = None
         if sent_at >= self._round_began:  # else it measures another limit
             self._answers += 1
             self._waited += now - sent_at
@@ -233,15 +232,21 @@ class Gate:
     def reset_refusals(self, *, of_documents: bool = False) -> None:
         self._refusals[of_documents] = 0
 
-    def count_refusal(self, status: int, *, of_documents: bool = False) -> None:
-        """Documents count apart: an item that can be read again says nothing about access to its assets."""
+    def refused(self, failure: Failure, *, of_documents: bool = False) -> Failure:
+        """Count a refusal, and return it, or DOWN if the host is given up. If documents are, the walk ends.
+
+        Documents count apart: an item that can be read again says nothing about access to its assets.
+        """
         self._refusals[of_documents] += 1
-        if self._refusals[of_documents] >= MAX_REFUSALS:
-            how = f"({status})" if status != HTTPStatus.OK else "with a web page instead, perhaps a login"
-            raise CredentialsError(
-                f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: "
-                "check the credentials, then resume."
-            )
+        if self._refusals[of_documents] < MAX_REFUSALS:
+            return failure
+        is_page = failure.status == HTTPStatus.OK
+        how = "with a web page instead, perhaps a login" if is_page else f"({failure.status})"
+        text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials, "
+        text += "then resume."
+        if of_documents:
+            raise CredentialsError(text)
+        return self._give_up(replace(failure, message=text), _LONGEST_PAUSE)
 
     # The limit.
 
@@ -288,11 +293,19 @@ class Gate:
     def _next_pause(self) -> float:
         return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses, 16))
 
-    def throttled(self, retry_after: float | None) -> None:
-        """Close the gate after the host throttled, for as long as it asked or twice as long as before."""
+    def throttled(self, failure: Failure, *, of_documents: bool = False) -> Failure:
+        """Close the gate after the host throttled, for as long as it asked or twice as long as before.
+
+        Return the failure, or DOWN for an asset if the host asks to wait for too long.
+        """
+        retry_after = failure.retry_after
+        if retry_after is not None and retry_after > _LONGEST_WAIT:
+            text = asks_to_wait(self.host, retry_after, self._clock)
+            given_up = self._give_up(replace(failure, message=text), retry_after)
+            return failure if of_documents else given_up
         if self.closed_for():  # the request was sent before the pause began
             self.closed_until = max(self.closed_until, self.now() + (retry_after or 0.0))
-            return
+            return failure
         pause = self._next_pause if retry_after is None else retry_after
         self._pauses += 1
         self._lower(pause)
@@ -300,6 +313,7 @@ class Gate:
         is_first_long = pause >= _LONG_PAUSE and not self._is_long_wait_reported
         self._is_long_wait_reported |= is_first_long
         self._notify(Notice("warning" if is_first_long else "debug", text))
+        return failure
 
     def unanswered(self, sent_at: float, failure: Failure) -> Failure:
         """Record that a request, which still holds its permit, got no answer.
@@ -338,13 +352,16 @@ class Gate:
                 self._pauses += 1
                 self._lower(pause)
             return replace(failure, kind=FailureKind.THROTTLED, free=True, retry_after=0.0)
+        text = f"{self.host} has not answered for {self._patience:.0f} s. {failure.message}"
+        return self._give_up(replace(failure, message=text), 0.0 if is_closed else _LONGEST_PAUSE)
+
+    def _give_up(self, failure: Failure, pause: float) -> Failure:
+        """Close the gate for `pause` seconds; return the failure as DOWN, for the waiting requests too."""
         if self._given_up is None:
-            message = f"{self.host} has not answered for {self._patience:.0f} s. {failure.message}"
-            self._given_up = replace(failure, kind=FailureKind.DOWN, message=message, retryable=False)
-            text = f"{message} Its assets are left for `resume`; everything else is fetched."
+            self._given_up = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
+            text = f"{failure.message} Its assets are left for `resume`; everything else is fetched."
             self._notify(Notice("warning", text))
-        if not is_closed:
-            self.closed_until = now + _LONGEST_PAUSE
+        self.closed_until = max(self.closed_until, self.now() + pause)
         waiting, self._queue = self._queue, deque()
         for turn in waiting:
             if not turn.is_over():

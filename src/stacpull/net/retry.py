@@ -1,9 +1,9 @@
 """The retry policy for failed attempts.
 
 An asset has a first attempt and `retries` more, counted again after much progress. Throttling does not count,
-up to 20 times or an hour. A Retry-After over 15 minutes ends the run. Waits have full jitter, so that workers
-that failed together do not retry together: uniform between 0 and `base * 2**n` (M. Brooker, "Exponential
-Backoff And Jitter", AWS Architecture Blog, 2015).
+up to 20 times or an hour. No attempt follows a Retry-After over 15 minutes. Waits have full jitter, so that
+workers that failed together do not retry together: uniform between 0 and `base * 2**n` (M. Brooker,
+"Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 """
 
 from __future__ import annotations
@@ -33,16 +33,14 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     cap: float = 60.0  # the longest wait
     free_throttles: int = 20
     free_throttled_seconds: float = 3600.0
-    longest_wait: float = 900.0
-    """The longest Retry-After that is obeyed."""
+    longest_wait: float = 900.0  # the longest Retry-After that is obeyed
 
 
 class RetryState(msgspec.Struct):
     charged: int = 0
     throttles: int = 0
     throttled_seconds: float = 0.0
-    reached: int = 0
-    """The most bytes of a partial download that an attempt left to resume from."""
+    reached: int = 0  # the most bytes of a partial download that an attempt left to resume from
 
 
 def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> float | None:
@@ -104,6 +102,10 @@ async def with_retries(
         seconds = error.failure.retry_after or 0.0
         if not error.failure.retryable or seconds <= policy.longest_wait:
             raise
-        when = datetime.fromtimestamp(clock.time() + seconds, UTC)
-        wait = f"{error.failure.host or 'The host'} asks to wait for {seconds / 60:.0f} minutes"
-        raise SourceError(f"{wait}: run the command again after {when:%Y-%m-%d %H:%M} UTC.") from error
+        raise SourceError(asks_to_wait(error.failure.host, seconds, clock)) from error
+
+
+def asks_to_wait(host: str, seconds: float, clock: Clock) -> str:
+    when = datetime.fromtimestamp(clock.time() + seconds, UTC)
+    wait = f"{host or 'The host'} asks to wait for {seconds / 60:.0f} minutes"
+    return f"{wait}: run the command again after {when:%Y-%m-%d %H:%M} UTC."

@@ -64,10 +64,6 @@ def about_path(part: Path) -> Path:
     return part.with_suffix(".about")
 
 
-def is_part_name(name: str) -> bool:
-    return Path(name).suffix in {*UNFINISHED, *OF_ONE_RUN}
-
-
 def is_worker(name: str) -> bool:
     return _WORKER.fullmatch(name) is not None
 

@@ -48,7 +48,7 @@ from stacpull.reports import VerifyReport
 from stacpull.store.inspection import FileState, StoredFiles
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import kept_still
-from stacpull.store.staging import PARTS, is_part_name, is_worker
+from stacpull.store.staging import OF_ONE_RUN, PARTS, UNFINISHED, is_worker
 from stacpull.system import available_processors
 from stacpull.threads import StoppableThread
 
@@ -143,7 +143,8 @@ class MirrorCheck(StoppableThread):
                     self._report(Damage(_as_text(entry.path), "unknown", _NOTHING, obstacle or "a file"))
             self._report_progress()
         with suppress(FileNotFoundError):
-            self.leftovers += sum(is_part_name(name) or is_worker(name) for name in files.names(PARTS))
+            endings = (*UNFINISHED, *OF_ONE_RUN)
+            self.leftovers += sum(name.endswith(endings) or is_worker(name) for name in files.names(PARTS))
 
     def _look(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
         states: list[tuple[Expected, FileState]] = []
