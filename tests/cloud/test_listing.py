@@ -1,4 +1,4 @@
-"""A listing that fails in between yields every object once."""
+"""A listing that fails in between yields every object once, and a short object is read in one request."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import Any
 
 import obstore
 import pytest
+from msgspec.structs import replace
+from tests.cloud.between import Between, between
 
-from stacpull_cloud.objects import Objects
+from stacpull.models import BucketLocation
+from stacpull_cloud.bucket_store import BucketFiles
+from stacpull_cloud.objects import PIECE, Objects
 
 
 @pytest.mark.parametrize("location", ["radosgw", "moto", "azurite"], indirect=True)
@@ -28,3 +32,17 @@ def test_a_listing_that_fails_in_between_is_continued(location, monkeypatch):
     monkeypatch.setattr(obstore, "list", failing)
     found = [one.path for page in objects.pages("d") for one in page]
     assert (found, len(begun)) == ([f"d/{number}" for number in range(5)], 2)
+
+
+@pytest.mark.parametrize("location", ["radosgw", "moto", "azurite"], indirect=True)
+def test_a_short_object_is_read_in_one_request(location: BucketLocation) -> None:
+    bodies = {"c/short": b"data", "c/long": bytes(range(256)) * (PIECE // 256) + b"end"}
+    assert location.endpoint_url is not None
+    with between(Between(location.endpoint_url)) as service:
+        files = BucketFiles(replace(location, endpoint_url=service.url))
+        for path, body in bodies.items():
+            files.objects.put(path, body, {}, create=False)
+            service.paths.clear()
+            with files.open(path) as file:
+                assert file.read() == body
+            assert (len(service.paths) == 1) == (path == "c/short")
