@@ -12,7 +12,7 @@ A package registers what it adds in its `pyproject.toml`, as the neighbours do:
 | `stacpull.outputs` | what an option of `mirror` asks for | a function that the core calls |
 | `stacpull.stores` | the scheme of DEST | a kind of DEST |
 | `stacpull.sources` | the ending of a file name, such as `.parquet` | a `sources.source.Source` |
-| `stacpull.schemes` | the scheme of URLs | an object with `transport` and `list_prefix` |
+| `stacpull.schemes` | a scheme of `schemes.SCHEMES` | an object with `transport` and `list_prefix` |
 | `stacpull.logins` | the `kind` of a login in a profile | a `stacpull_logins.logins.LoginKind` |
 | `stacpull.profiles` | `options`, `names` | functions that read `--credentials NAME`, and list the names |
 | `stacpull.fetchers` | what fetches an asset in another way | see `stacpull_raster` |

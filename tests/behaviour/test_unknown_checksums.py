@@ -18,4 +18,4 @@ def test_checksums_that_cannot_be_verified_are_counted(tmp_path: Path) -> None:
     (tmp_path / "items.ndjson").write_text(json.dumps(item))
     ran = run(["mirror", str(tmp_path / "items.ndjson"), str(tmp_path / "m"), "--json"], environment())
     assert (ran.code, ran.report["assets_done"]) == (0, 4), ran.err
-    assert "3 checksums cannot be verified: their kind is unknown." in ran.err
+    assert "3 checksums cannot be verified, because the kind is unknown." in ran.err

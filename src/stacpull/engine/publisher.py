@@ -48,7 +48,7 @@ PACE, _PACE_OF_BUCKET = 0.25, 0.02
 """Seconds after which a group is started with fewer files. A bucket has no syncs to save."""
 
 
-class Publisher(msgspec.Struct, eq=False, dict=True):
+class Publisher(msgspec.Struct, eq=False):
     """Every method runs on the thread of the ledger's connection.
 
     `run_beside` runs a sync or an upload, does other work until it has ended, and returns its result.
@@ -71,12 +71,14 @@ class Publisher(msgspec.Struct, eq=False, dict=True):
     unwritable: dict[int, str] = {}
     failed_sync: DestinationError | None = None
     deadline: float | None = None
+    counters: Mapping[str, int] = {}
+    area: int | None = None  # of `--clip`
+    adopting: bool = False  # True to adopt an existing file with the name and content of an asset
 
     def __post_init__(self) -> None:
         self.refresh_counters()
         self.area = runs.area_of(self.db, self.run.id)
         self.adopting = self.run.kept.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
-        """True to adopt an existing file with the name of an asset, if it has the asset's content."""
 
     def add_received(self, parts: Sequence[Arrival]) -> None:
         """Take complete parts, and assets without a part: a worker has uploaded them."""

@@ -30,7 +30,7 @@ from stacpull.store.staging import OF_ONE_RUN, CompletePartName, parse_complete_
 from stacpull.system import boot_id
 
 
-class Recovery(msgspec.Struct, eq=False, dict=True):
+class Recovery(msgspec.Struct, eq=False):
     db: Connection
     store: Store
     checksum: str | None  # the algorithm of the digests that complete parts get
@@ -38,13 +38,14 @@ class Recovery(msgspec.Struct, eq=False, dict=True):
     complete: dict[int, Arrival] = {}
     in_place: dict[int, Arrival] = {}
     """Complete files that are not recorded as done, by asset: parts, and those with final names."""
+    sync_failed: bool = False  # if so, a sha256 proves nothing
+    is_trusted: bool = False
+    """True if written under this boot and no sync failed. Otherwise a sha256 must prove each file."""
 
     def __post_init__(self) -> None:
         boot, last = boot_id(), get(self.db, BOOT)
         self.sync_failed = last == boot != self.store.staged.trusted_boot()
-        """True if a sync failed: a sha256 proves nothing then."""
         self.is_trusted = boot != "" and last == boot and not self.sync_failed
-        """True if written under this boot and no sync failed. Otherwise a sha256 must prove each file."""
 
     def run(self) -> None:
         db, staged = self.db, self.store.staged

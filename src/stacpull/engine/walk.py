@@ -295,7 +295,8 @@ class Walk:
             what = quantity(summary.unread, "entry", "entries")
             self.warn(f"{what} of SOURCE cannot be read: {where}: {first.failure.message}")
         if number := summary.unverifiable:
-            self._on_event(Notice("info", f"{number:,} checksums cannot be verified: their kind is unknown."))
+            what = quantity(number, "checksum")
+            self._on_event(Notice("info", f"{what} cannot be verified, because the kind is unknown."))
         end = WalkUpdate(None, True, total, summary.cut_short, unseen)
         await record.add_batch(PlanBatch(update=end))
         is_whole = is_whole and self._left() > 0 and summary.cut_short is None
