@@ -15,7 +15,7 @@ from tests.items import feature
 from tests.planning.hostile import NAMES
 from tests.serving import serving_files
 
-from stacpull import sync
+from stacpull import Options, sync
 
 VALID = [name for name in NAMES if name and not any("\ud800" <= char <= "\udfff" for char in name)]
 MORE = [
@@ -100,3 +100,34 @@ def test_pystac_resolves_every_href_to_the_file(mirror: Path) -> None:
     ]
     assert len(paths) == len({*VALID, *MORE})
     assert all(Path(str(path)).read_bytes() == b"data" for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("layout", "keys", "count"),
+    [
+        ("{collection}/{item}", {}, 3),
+        ("{collection}/{item}/{item}.json/{key}", {}, 3),
+        ("{collection}/{item}/{item}.json", {}, 3),
+        ("{collection}", {}, 1),
+        ("{collection}/{key}", {"i0": "i0"}, 3),
+        ("{collection}/{key}", {"i0": "i1", "i1": "i0", "i2": "collection.json"}, 3),
+        ("{collection}/{key}", {"i0": "I119", "i119": "i0"}, 120),  # of two batches
+        ("{collection}/{filename}", {"i0": "i119", "i119": "i0"}, 120),
+    ],
+)
+def test_no_asset_has_the_path_of_a_document_of_the_mirror_or_of_its_directory(tmp_path, layout, keys, count):
+    with (tmp_path / "items.ndjson").open("w") as file:
+        for name in (f"i{number}" for number in range(count)):
+            data = tmp_path / name / keys.get(name, f"key-of-{name}")
+            data.parent.mkdir()
+            data.write_text(f"data of {name}")
+            file.write(json.dumps(feature(name, {data.name: f"{name}/{data.name}"})) + "\n")
+    for skipped in (0, count):
+        report = sync.mirror(tmp_path / "items.ndjson", tmp_path / "m", options=Options(layout=layout))
+        assert (report.exit_code, report.items_done, report.assets_skipped) == (0, count, skipped)
+    assert (sync.verify(tmp_path / "m").exit_code, sync.verify(tmp_path / "m").unknown) == (0, 0)
+    items = list(pystac.Catalog.from_file(str(tmp_path / "m/catalog.json")).get_items(recursive=True))
+    assert len(items) == count
+    for item in items:
+        (asset,) = item.assets.values()
+        assert Path(str(asset.get_absolute_href())).read_text() == f"data of {item.id}"

@@ -12,7 +12,7 @@ from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import Mirror, Writer, core_valid, written
 
 from stacpull.catalog.catalog_tree import CollectionEntry
-from stacpull.errors import DestinationError, InterruptedRunError
+from stacpull.errors import InterruptedRunError
 from stacpull.models import Json
 from stacpull.redact import Secrets
 
@@ -126,17 +126,6 @@ def test_memory_is_bounded_by_one_sub_catalog(tmp_path: Path) -> None:
     small, large = peak(40_000), peak(120_000)
     assert large < small * 1.1 + 500_000
     assert large < 32 * 2**20
-
-
-@pytest.mark.parametrize("directory", ["c", "c/deep"])
-def test_nothing_is_written_through_a_symlink(tmp_path: Path, directory: str) -> None:
-    dest, elsewhere = tmp_path / "dest", tmp_path / "elsewhere"
-    dest.mkdir()
-    elsewhere.mkdir()
-    (dest / "c").symlink_to(elsewhere)
-    with pytest.raises(DestinationError, match="a link at c "):
-        write(dest, entry(1, directory=directory))
-    assert not names_in(elsewhere)
 
 
 def test_a_symlink_with_a_final_name_is_replaced_and_not_followed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.planning.hostile import NAMES
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.errors import UsageError
 from stacpull.models import ItemId
-from stacpull.planning.layout import Layout, complete
+from stacpull.planning.layout import Layout, final_name
 from stacpull.planning.names import safe_segment
 
 LABEL = ItemId("bigearthnet_v1_labels", "bigearthnet_v1_labels_S2A_0_45")
@@ -65,7 +65,7 @@ def test_a_layout_gives_directory_and_name(template, directory, name):
 def test_a_late_name_is_completed(template, name_template, filename, name):
     directory, *found = filled_in(template)
     assert found == [None, name_template]
-    assert complete(name_template, filename, directory) == name
+    assert final_name(None, name_template, filename, directory) == name
 
 
 @pytest.mark.parametrize(
@@ -116,14 +116,8 @@ def test_an_asset_never_takes_the_name_of_the_items_document(name):
     found = filled_in("{collection}/{item}/{key}", item_id=ItemId("c", "S2A"), key=name)
     assert found[1] != name
     assert found[1].startswith(f"{name[:3]}~")
-    assert complete("{filename}", name, "c/S2A") == found[1]
-    assert complete("{filename}", name, "c/other") == name
-
-
-def test_a_name_that_is_the_documents_in_one_item_is_free_in_another():
-    layout = Layout.parse("{collection}/{item}/{key}")
-    names = [layout.for_item(ItemId("c", item), {}).path("b.json", "")[1] for item in "aba"]
-    assert [name == "b.json" for name in names] == [True, False, True]
+    assert final_name(None, None, name, "c/S2A") == found[1]
+    assert final_name(None, None, name, "c/other") == name
 
 
 FIELDS = ["collection", "item", "key", "ext", "parent", "year", "month", "day", "p", "key|removeprefix:a"]
@@ -145,7 +139,7 @@ def test_no_value_adds_or_leaves_a_directory(template, values, late):
     layout = Layout.parse(template + "{filename}" if late else template)
     place = layout.for_item(ItemId(collection, item), {"properties": {"p": prop}})
     directory, name, name_template = place.path(key, ".tif")
-    name = complete(name_template, filename, directory) if late else name
+    name = final_name(None, name_template, filename, directory) if late else name
     segments = [*directory.split("/"), name] if directory else [name]
     assert len(segments) == template.count("/") + 1
     for segment in segments:

@@ -58,6 +58,7 @@ def test_names_stay_readable(name, segment):
     [
         ("", "_~{h}"),
         ("catalog.json", "catalog~{h}.json"),
+        ("items-000001.json", "items-000001~{h}.json"),
         ("Items.parquet", "Items~{h}.parquet"),
         ("nul", "_nul~{h}"),
         ("NUL.txt", "_NUL~{h}.txt"),

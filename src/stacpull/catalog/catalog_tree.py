@@ -28,7 +28,7 @@ from stacpull.catalog.item import (
     with_extensions,
 )
 from stacpull.clock import in_utc, parse_instant, rfc3339
-from stacpull.errors import DestinationError, InterruptedRunError, destination_error
+from stacpull.errors import InterruptedRunError, destination_error
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import Json, MirroredFile
 from stacpull.planning.names import COLLECTION_FILE, catalog_id
@@ -120,12 +120,6 @@ def write_catalogs(
     try:
         links = [_link("root", "catalog.json", "")]
         for entry in until_stopped(is_stopped, entries):
-            obstacle = files.state_of(f"{entry.directory}/{COLLECTION_FILE}", algorithm=None).obstacle
-            if obstacle is not None and " at " in obstacle:
-                raise DestinationError(
-                    f"There is {obstacle} in {files.name}, but a directory is needed: move it away, "
-                    "then run `stacpull resume`."
-                )
             count = _write_collection(update, entry, until_stopped(is_stopped, entry.items()))
             for number in itertools.count(count + 1):  # the sub-catalogs of an earlier, larger mirror
                 path, name = _sub_catalog(entry, number)

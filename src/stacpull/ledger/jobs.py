@@ -12,6 +12,8 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -45,7 +47,7 @@ from stacpull.models import (
     VersionInDest,
     path_in_dest,
 )
-from stacpull.planning.names import hashes_in, path_hash, with_salted_hash
+from stacpull.planning.names import hashes_in, path_hash, safe_segment, with_salted_hash
 
 _FAILED_AS = "EXISTS (SELECT 1 FROM failures WHERE item = a.item AND key = a.key AND kind IN ({}))".format
 FAILED_IN_PASSING = _FAILED_AS(", ".join(repr(kind.value) for kind in sorted(PASSING)))
@@ -484,29 +486,41 @@ def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dic
     Returned are another name that an asset has instead, or the failure, by row. One that fails has no name in
     the ledger.
     """
-    claims: list[tuple[int, int]] = []
-    last, hash_of = None, hashes_in("")
-    for row, directory, name in wanted:
-        if directory != last:
-            last, hash_of = directory, hashes_in(directory)
-        claims.append((hash_of(name), row))
-    in_order = sorted(claims)  # visits each page of the index once: they do not all fit into the page cache
+    claims = [
+        (hash_of(name), row)
+        for directory, assets in groupby(wanted, itemgetter(1))
+        for hash_of in [hashes_in(directory)]
+        for row, _, name in assets
+    ]
+    hashes = [index for index, _ in claims]
+    kept = _own_directories(db, hashes) if any("/" not in one[1] for one in wanted) else set[int]()
+    # visits each page of the index once: they do not all fit into the page cache
+    in_order = sorted(one for one in claims if one[0] not in kept)
     if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", in_order) == len(claims):
         return {}
-    hashes = listed(index for index, _ in claims)
-    owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {AMONG}", (hashes,)).fetchall())
+    owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {AMONG}", (listed(hashes),)))
     taken: dict[int, str | Failure] = {}
     for (index, _), (row, directory, name) in zip(claims, wanted, strict=True):
-        if owners[index] != row:
-            taken[row] = other = _claim_other(db, row, directory, name)
+        if owners.get(index) != row:
+            taken[row] = other = _claim_other(db, row, directory, name, is_kept=index in kept)
             stored = None if isinstance(other, Failure) else other
             db.execute("UPDATE assets SET name = ? WHERE id = ?", (stored, row))
     return taken
 
 
-def _claim_other(db: sqlite3.Connection, row: int, directory: str, name: str) -> str | Failure:
+def _own_directories(db: sqlite3.Connection, hashes: Sequence[int]) -> set[int]:
+    """Return those of the folded paths that are directories of the JSON of items and collections."""
+    items = db.execute(f"SELECT hash FROM items WHERE hash {AMONG}", (listed(hashes),))
+    collections = db.execute("SELECT name FROM collections")
+    return {row[0] for row in items} | {path_hash(safe_segment(name)) for (name,) in collections}
+
+
+def _claim_other(
+    db: sqlite3.Connection, row: int, directory: str, name: str, *, is_kept: bool
+) -> str | Failure:
     query = f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash = ?"
-    for spelled in (name, with_salted_hash(name, directory)):
+    salt = path_in_dest(directory, name)  # not that of a directory, which may have the same name
+    for spelled in (name, with_salted_hash(name, salt))[is_kept:]:
         path = path_in_dest(directory, spelled)
         owner = db.execute(query, (path_hash(path),)).fetchone()
         if owner is None:

@@ -206,7 +206,8 @@ class Planner:
         both: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]
         ids = {one.id for one in both} | {one.parent for one in both if one.parent is not None}
         known = self._known = self._load(ids)
-        self._taken = {row.hash for row in known.values()}
+        files = self._db.execute(f"SELECT hash FROM paths WHERE hash {AMONG}", (listed(map(item_hash, ids)),))
+        self._taken = {row.hash for row in known.values()} | {row[0] for row in files}
         parents = {row.row: row.parent for row in known.values()}  # before the batch
         plans = [plan for item in batch.items if (plan := self._plan_of(item)) is not None]
         rows = [plan.row for plan in plans]
@@ -319,7 +320,7 @@ class Planner:
         path, index = item_directory(item), item_hash(item)
         if index in self._taken:
             start, _, last = path.rpartition("/")
-            path = f"{start}/{with_salted_hash(last, start)}"  # another item may have that directory
+            path = f"{start}/{with_salted_hash(last, start)}"  # another item or an asset has that path
         self._taken.add(index)
         if item.collection not in self._collections:
             self._collections[item.collection] = self._db.execute(

@@ -1,7 +1,7 @@
 """The paths of assets in a mirror: `--layout`, filled in for each item and then for each of its assets.
 
 A segment is made safe after it is filled in, so a slash in a value never creates a directory. `{filename}` is
-known only after the transfer has resolved the href (`complete`).
+known only after the transfer has resolved the href (`final_name`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stacpull.caches import LONGEST_KEY, Recent, cached_if_short
+from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError, similar
 from stacpull.json_values import object_or_empty
-from stacpull.models import Arrival, ItemId, Job, Json
+from stacpull.models import Arrival, ItemId, Job, Json, path_in_dest
 from stacpull.planning.names import document_name, fold, safe_segment, with_salted_hash
 
 FIELDS: Final = ("collection", "item", "key", "ext", "filename", "parent", "year", "month", "day")
@@ -53,8 +53,6 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
     """The last one is the file name."""
     needs_filename: bool
     """True if it contains `{filename}`: then names are known only after the transfer starts."""
-    _names: Recent[tuple[str, str], str] | None = None
-    """Safe names by key and suffix, if nothing else determines them."""
 
     @classmethod
     def parse(cls, template: str) -> Layout:
@@ -66,8 +64,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
         *directories, last = [{piece.name for piece in one if isinstance(piece, Field)} for one in segments]
         if any("filename" in names for names in directories):
             raise _error(template, "{filename} is not allowed in a directory, only in the file name")
-        names = Recent[tuple[str, str], str]() if last <= {"key", "ext"} else None
-        return cls(template, segments, "filename" in last, names)
+        return cls(template, segments, "filename" in last)
 
     @property
     def properties(self) -> tuple[str, ...]:
@@ -96,9 +93,9 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
             is_whole = not any(isinstance(piece, Field) for piece in pieces)
             bound.append("".join(map(str, pieces)) if is_whole else pieces)
         name = bound.pop()
-        fixed = [safe_segment(segment) for segment in bound if isinstance(segment, str)]
-        directory = "/".join(fixed) if len(fixed) == len(bound) else None
-        return ItemLayout(bound, directory, name, self.needs_filename, self._names)
+        fixed = [segment for segment in bound if isinstance(segment, str)]
+        directory = below("", fixed) if len(fixed) == len(bound) else None
+        return ItemLayout(bound, directory, name, self.needs_filename)
 
 
 def _value(name: str, item_id: ItemId, properties: Json, parent: ItemId | None) -> str:
@@ -125,13 +122,12 @@ class ItemLayout(msgspec.Struct, frozen=True):
     """The safe path of all directories, or None if it contains fields of assets."""
     name: str | Segment
     late: bool
-    names: Recent[tuple[str, str], str] | None
 
     def path(self, key: str, ext: str) -> tuple[str, str | None, str | None]:
         """Return the directory of an asset, and its name, or the template of a name that is not known yet."""
         directory = self.directory
         if directory is None:
-            directory = "/".join([safe_segment(_fill(segment, key, ext)) for segment in self.directories])
+            directory = below("", [_fill(segment, key, ext) for segment in self.directories])
         if self.late:
             template = ""
             for piece in self.name:
@@ -139,12 +135,7 @@ class ItemLayout(msgspec.Struct, frozen=True):
                 text = str(piece) if late else _fill((piece,), key, ext)
                 template += text if late else text.replace("{", "{{").replace("}", "}}")
             return directory, None, template
-        name = None if self.names is None else self.names.get((key, ext))
-        if name is None:
-            name = _name_in(directory, _fill(self.name, key, ext))
-            if self.names is not None and len(key) <= LONGEST_KEY and not _may_be_document(name):
-                self.names[key, ext] = name
-        return directory, name, None
+        return directory, name_in(directory, _fill(self.name, key, ext)), None
 
 
 def _fill(segment: str | Segment, key: str, ext: str) -> str:
@@ -156,33 +147,33 @@ def _fill(segment: str | Segment, key: str, ext: str) -> str:
     return text
 
 
-def complete(name_template: str, filename: str, directory: str) -> str:
-    """Return a safe name. `filename` is the last segment of the resolved URL, percent-decoded, not safe."""
-    pieces = _name_pieces(name_template)
-    raw = "".join(piece if isinstance(piece, str) else piece.apply(filename) for piece in pieces)
-    return _name_in(directory, raw)
-
-
 @cached_if_short(1024)
 def _name_pieces(name_template: str) -> Segment:
     return _parsed(name_template, separates=False)[0]
 
 
 def final_name(name: str | None, name_template: str | None, filename: str, directory: str) -> str:
-    return name if name is not None else complete(name_template or "{filename}", filename, directory)
+    """Return a safe name. `filename` is the last segment of the resolved URL, percent-decoded, not safe."""
+    if name is not None:
+        return name
+    pieces = _name_pieces(name_template or "{filename}")
+    raw = "".join(piece if isinstance(piece, str) else piece.apply(filename) for piece in pieces)
+    return name_in(directory, raw)
 
 
-def _name_in(directory: str, raw: str) -> str:
-    """Return the safe name of a file, which never equals that of the item's document."""
+def below(directory: str, names: Iterable[str]) -> str:
+    for name in names:
+        directory = path_in_dest(directory, name_in(directory, name))
+    return directory
+
+
+def name_in(directory: str, raw: str) -> str:
+    """Return the safe name of a file or directory, which never equals that of an item's document there."""
     name = safe_segment(raw)
-    if not _may_be_document(name):
+    if name[-5:].casefold() != ".json":  # U+017F is folded to "s"
         return name
     document = document_name(directory.rpartition("/")[2])
     return with_salted_hash(name, document) if fold(name) == fold(document) else name
-
-
-def _may_be_document(name: str) -> bool:
-    return name[-5:].casefold() == ".json"  # U+017F is folded to "s"
 
 
 # --- parsing ---------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@ r"""Names for the file system: safe, readable, unique, and the same text as a pa
 Each byte of an unsafe character becomes `~XX`, of `~` itself, too, so that this is reversible. Other names
 that are not possible keep a beginning and their suffix, with `~` and 12 hex digits of their SHA-256 between:
 
-- the mirror's own names (`catalog.json`, `collection.json`, `items.ndjson`, `items.parquet`), in any case;
+- the mirror's own names, in any case (`catalog.json`, `collection.json`, `items-000001.json`, `items.*`);
 - device names of Windows (`NUL`, `com1.txt`);
 - empty names, and names over 255 bytes;
 - names that look like hashed ones, so that no plain name equals a hashed one.
@@ -27,7 +27,7 @@ CATALOG_ID: Final = "stacpull-mirror"
 COLLECTION_FILE: Final = "collection.json"
 LINES_FILE: Final = "items.ndjson"
 MAX_BYTES: Final = 255
-_RESERVED: Final = frozenset({"catalog.json", COLLECTION_FILE, LINES_FILE, "items.parquet"})
+_RESERVED: Final = re.compile(r"(catalog|collection|items-[0-9]{6,})\.json|items\.(ndjson|parquet)")
 _UNSAFE: Final = re.compile(
     r"""^[-.]|\.\Z|[\x00-\x20\x7f-\xa0\xad/\\:*?"<>|#;%+^{}\[\]`~"""
     "\u0600-\u0605\u061c\u06dd\u070f\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000"
@@ -64,7 +64,7 @@ def safe_segment(name: str) -> str:
         encoded
         and not ("~" in encoded and _HASHED.fullmatch(encoded))
         and (len(encoded) <= MAX_BYTES // 4 or len(encoded.encode()) <= MAX_BYTES)
-        and folded not in _RESERVED
+        and not _RESERVED.fullmatch(folded)
         and not _DEVICE.fullmatch(folded)
     )
     return encoded if is_plain else _with_hash(encoded, name)
@@ -72,8 +72,8 @@ def safe_segment(name: str) -> str:
 
 def document_name(directory: str) -> str:
     name = f"{directory}.json"
-    reserved = fold(name) in _RESERVED or len(name.encode()) > MAX_BYTES
-    return _with_hash(name, name) if reserved else name
+    is_reserved = _RESERVED.fullmatch(fold(name)) or len(name.encode()) > MAX_BYTES
+    return _with_hash(name, name) if is_reserved else name
 
 
 def with_salted_hash(segment: str, salt: str) -> str:

@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from stacpull.models import Asset, Failure, FailureKind, Json, path_in_dest
-from stacpull.planning.layout import ItemLayout, final_name
-from stacpull.planning.names import fold, safe_segment, with_salted_hash
+from stacpull.planning.layout import ItemLayout, below, final_name, name_in
+from stacpull.planning.names import fold, with_salted_hash
 from stacpull.urls import is_in_object_store
 
 _OWN_MEMBERS: Final = frozenset({"href", "type", "file:size", "file:checksum", "alternate"})
@@ -66,10 +66,10 @@ def objects(key: str, href: str, listing: Listing, layout: ItemLayout, keys: Seq
     taken = {fold("/".join(step[: count + 1])) for step in steps for count in range(len(step) - 1)}
     assets = []
     for own_key, listed, step in zip(keys, listing.objects, steps, strict=True):
-        *directories, name = map(safe_segment, step)
+        directory = below(root, step[:-1])
+        name = name_in(directory, step[-1])
         if fold(listed.name) in taken:  # an object may have the same name as a directory, but a file cannot
             name = with_salted_hash(name, f"{key}/{listed.name}")
-        directory = "/".join([root, *directories])
         assets.append(Asset(own_key, prefix + listed.name, directory, name, size=listed.size))
     return assets
 

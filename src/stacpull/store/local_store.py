@@ -139,11 +139,10 @@ class LocalStore(DirectoryFiles):
         except OSError as error:
             if is_destination_failure(error):
                 raise destination_error(error, self.path) from error
-            is_obstructed = error.errno in (errno.ENOTDIR, errno.ELOOP)
-            reason = "a link or file is in its path" if is_obstructed else error.strerror
-            return Failure(
-                FailureKind.NAME, f"{path_in_dest(directory, name)!r} cannot be written: {reason}."
-            )
+            path, reason = path_in_dest(directory, name), error.strerror
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                reason = f"there is {self._obstacle_above(path)}, which must be moved away"
+            return Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
         if is_placed:
             self.changed.add(directory)
             return None
