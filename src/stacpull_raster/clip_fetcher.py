@@ -170,7 +170,7 @@ class ClipFetcher:
             await part.put([(0, file.head)])
             await _copy(version, file, part.put, have=part.have)
             await part.caught_up()
-        except ChangedError:
+        except (ChangedError, OSError):
             await part.discard()
             raise
         except BaseException:

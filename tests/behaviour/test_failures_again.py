@@ -1,17 +1,20 @@
-"""Which failures the next run tries again, and what commands say about a mirror that lacks files."""
+"""What fails, which of it the next run tries again, and what commands say about a mirror that lacks files."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.command import environment, run
+from tests.acceptance.command import Running, environment, run
 from tests.items import feature
 from tests.net.memory import Answer
 from tests.net.wire_server import ReceivedRequest, WireServer
+from tests.serving import serving_files
 
 COUNT = 4
 
@@ -96,3 +99,35 @@ def test_a_run_that_stops_while_it_lists_says_at_least(host: Host, mirror: list[
     ran = run([*command, "--max-failures", "1", "--concurrency", "1"], environment())
     assert ran.code != 0
     assert "at least" in run(["status", str(tmp_path / "m")], environment()).out
+
+
+LIMITED = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20,) * 2); "
+LIMITED += "os.execv(sys.argv[1], sys.argv[1:])"
+
+
+@pytest.mark.parametrize("is_local", [True, False], ids=["four connections", "one connection"])
+def test_a_file_that_dest_cannot_store_fails_and_all_others_arrive(tmp_path: Path, is_local: bool) -> None:
+    files, names = tmp_path / "files", ["long", *map(str, range(200))]
+    files.mkdir()
+    for name in names:
+        (files / name).write_text(name)
+    os.truncate(files / "long", 90 << 20)
+
+    def limited(*arguments: str) -> tuple[int, dict[str, Any]]:
+        under = (sys.executable, "-c", LIMITED)
+        with Running([*arguments, "--json"], environment(), tmp_path, under=under, forked=False) as command:
+            ran = command.ended()
+        return ran.code, ran.report
+
+    with serving_files(files) as url:
+        items = [feature(name, {"data": f"{'files' if is_local else url}/{name}"}) for name in names]
+        (tmp_path / "items.ndjson").write_text("".join(json.dumps(item) + "\n" for item in items))
+        for command in (["mirror", "items.ndjson"], ["mirror", "items.ndjson"], ["retry"]):
+            code, report = limited(*command, "m", "--allow-private-hosts")
+            assert (code, report["state"], report["assets_failed"]) == (1, "complete", 1)
+            _, failure = limited("failures", "m")
+            assert (failure["item"], failure["kind"]) == ("long", "overlong")
+            assert "is larger than the largest file" in failure["message"]
+    assert {path.read_text() for path in tmp_path.glob("m/c/*/data")} == {*names} - {"long"}
+    assert list((tmp_path / "m/.stacpull/parts").iterdir()) == []
+    assert limited("verify", "m")[0] == 0

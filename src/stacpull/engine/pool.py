@@ -9,6 +9,7 @@ may have expired; and if the content is not as stated, because a search may be b
 from __future__ import annotations
 
 import asyncio
+import errno
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -308,6 +309,11 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             try:
                 # if there is another href, a refusal does not stop the run
                 return await fetcher.fetch(job, count_refusal=not (may_be_stale or job.alternates))
+            except OSError as error:
+                if error.errno != errno.EFBIG:
+                    raise
+                text = "It is larger than the largest file that the file system of DEST can store."
+                raise TransferError(Failure(FailureKind.OVERLONG, text)) from error
             except TransferError as error:
                 fetcher, failure = self.pool.fetcher, error.failure
                 is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED

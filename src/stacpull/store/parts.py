@@ -98,14 +98,21 @@ class FileParts:
         """Open a file in a thread. Another attempt must not open the same part beside the thread."""
         opened: list[FilePart] = []
         try:
-            await to_its_end(lambda: opened.append(work()))
+            await _translated(to_its_end(lambda: opened.append(work())), self.directory)
         except asyncio.CancelledError:
             for part in opened:
                 part.close()
             raise
-        except OSError as error:
-            raise await asyncio.to_thread(destination_error, error, self.directory) from error
         return opened[0]
+
+
+async def _translated(work: Awaitable[T], directory: Path) -> T:
+    try:
+        return await work
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise  # it says nothing about other files
+        raise await asyncio.to_thread(destination_error, error, directory) from error
 
 
 class FilePart(io.FileIO):
@@ -148,13 +155,14 @@ class FilePart(io.FileIO):
     async def caught_up(self) -> None:
         """Wait until all bytes before the first gap are hashed. Closing the part waits for only one step."""
         while self._hashers and self.hashed < beginning(self.have):
-            await self._done(asyncio.to_thread(self._catch_up))
+            await _translated(asyncio.to_thread(self._catch_up), self._path.parent)
 
     async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
         """Write each piece at its offset. A piece after the end leaves a gap."""
         from aiofiles.threadpool import wrap  # noqa: PLC0415 -- small files do without
 
-        await self._done(wrap(self, loop=asyncio.get_running_loop()).write(pieces))
+        writing = wrap(self, loop=asyncio.get_running_loop()).write(pieces)
+        await _translated(writing, self._path.parent)
 
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
@@ -163,7 +171,7 @@ class FilePart(io.FileIO):
             raise RuntimeError(f"a part with gaps is not complete: {self._path.name}")
         await self.caught_up()
         name = complete_part_name(CompletePartName(*self._pair, self.size, etag, filename, unproven))
-        await self._done(asyncio.to_thread(self._end, self._path.with_name(name)))
+        await _translated(asyncio.to_thread(self._end, self._path.with_name(name)), self._path.parent)
         self._parts.known.discard(self._pair)
         return name
 
@@ -173,17 +181,11 @@ class FilePart(io.FileIO):
             await self.discard()
             return
         self._parts.known.add(self._pair)
-        await self._done(asyncio.to_thread(self.close))
+        await _translated(asyncio.to_thread(self.close), self._path.parent)
 
     async def discard(self) -> None:
         self._parts.known.discard(self._pair)
-        await self._done(asyncio.to_thread(self._end, None))
-
-    async def _done(self, work: Awaitable[T]) -> T:
-        try:
-            return await work
-        except OSError as error:
-            raise await asyncio.to_thread(destination_error, error, self._path.parent) from error
+        await _translated(asyncio.to_thread(self._end, None), self._path.parent)
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
         """Write each piece at its offset, then record them, and hash the pieces that are in order."""

@@ -144,7 +144,8 @@ class _Attempt(msgspec.Struct, eq=False):
             if part is None:
                 raise
             failure = error.failure if isinstance(error, TransferError) else None
-            is_wrong = failure is not None and failure.kind in _WRONG_CONTENT  # it must not be resumed
+            # it must not be resumed: the content is wrong, or (OSError) larger than DEST can store
+            is_wrong = isinstance(error, OSError) or (failure is not None and failure.kind in _WRONG_CONTENT)
             if self.is_continued and (is_wrong or not self.is_resumable):
                 await part.discard()
                 raise
