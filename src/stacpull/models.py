@@ -166,7 +166,7 @@ class FailureKind(enum.StrEnum):
     NAME = "name"  # two assets would have the same name, or the name cannot be written
     EXISTS = "exists"  # a file that the ledger does not know is in the way
     FORMAT = "format"  # not a file of the kind it should be, or its header cannot be read
-    ITEM = "item"  # the (source) item itself could not be read
+    ITEM = "item"  # the (source) item could not be read, or has no href for the asset
     ORDERED = "ordered"  # its host is preparing it, or it is in an archive: try again later
     OUTSIDE = "outside"  # a raster that has nothing in the area of --clip: no fault
     DOWN = "down"  # the host has not answered for long; never final: the asset stays pending

@@ -131,7 +131,7 @@ def test_valid_sizes_and_checksums_are_used(stated, size, checksum):
         (
             {"a": {"href": "https://o/a"}, "b": {"href": ["x"]}, "c": None, "d": {"href": "file:///x"}},
             ["a"],
-            [("b", FailureKind.SCHEME), ("c", FailureKind.SCHEME), ("d", FailureKind.SCHEME)],
+            [("b", FailureKind.ITEM), ("c", FailureKind.ITEM), ("d", FailureKind.SCHEME)],
         ),
     ],
 )

@@ -91,7 +91,8 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
     if isinstance(href, str):
         href = without_blanks(href)
     if not isinstance(href, str) or not href:
-        return _unusable("it has no href" if href in (None, "") else "its href is not a string")
+        why = "it has no href" if href in (None, "") else "its href is not a string"
+        return _unusable(why, FailureKind.ITEM)
     if is_remote(href):
         return href
     if (base or "").startswith("stdin:") and (href.startswith("/") or scheme_of(href) == "file"):
@@ -174,8 +175,8 @@ def source_links(
     return tuple(dict.fromkeys(href for href in absolute if href is not None))
 
 
-def _unusable(why: str) -> Failure:
-    return Failure(FailureKind.SCHEME, f"The asset cannot be fetched: {why}.")
+def _unusable(why: str, kind: FailureKind = FailureKind.SCHEME) -> Failure:
+    return Failure(kind, f"The asset cannot be fetched: {why}.")
 
 
 # --- kinds and suffixes ----------------------------------------------------------------------------------
