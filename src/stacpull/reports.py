@@ -22,7 +22,7 @@ ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.NETWORK: ("with a network error", "retry"),
     FailureKind.STALLED: ("stalled", "no data for --stall-timeout; retry"),
     FailureKind.TRUNCATED: ("shorter than announced", "retry"),
-    FailureKind.OVERLONG: ("longer than announced", "retry"),
+    FailureKind.OVERLONG: ("longer than announced, or than DEST can store", "see the details"),
     FailureKind.CHANGED: ("changed during the download", "retry"),
     FailureKind.CHECKSUM: ("wrong checksum or size", "the content is not what the source states"),
     FailureKind.REDIRECT: ("redirected to where it must not go", "see the details"),
@@ -32,7 +32,7 @@ ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.NAME: ("with a name that is taken or cannot be written", "use another --layout, then retry"),
     FailureKind.EXISTS: ("another file has the name", "move that file, then retry"),
     FailureKind.FORMAT: ("not a valid file of its type", "see the details"),
-    FailureKind.ITEM: ("in an item that cannot be read", "retry"),
+    FailureKind.ITEM: ("in an item that cannot be read or is not valid", "see the details"),
     FailureKind.ORDERED: ("not ready yet at their host", "try again later with retry --ordered"),
     FailureKind.OUTSIDE: ("with nothing in the area of --clip", "not an error: there is nothing to fetch"),
     FailureKind.DOWN: ("at hosts that were given up", "resume"),
@@ -54,9 +54,9 @@ class Counts(Counters, frozen=True, kw_only=True):
     assets_outside: int = 0
     """The part of `assets_failed` that has nothing in the area of `--clip`: no reason for exit code 1."""
     items_failed: int = 0
-    """What could not be read or planned: source items, links of a tree, entries of a file, items
-    without an id, assets of a collection (`failures` lists them). In a run also items whose JSON could not be
-    written because another file has its name, or because someone had changed it (a warning names it)."""
+    """What could not be read or planned: source items, links of a tree, entries of a file, items without an
+    id, assets of a collection; and items whose JSON could not be written because another file has its name,
+    or because someone had changed it. `failures` lists them."""
     run: int = 0
     source: str = ""
     dest: str = ""
@@ -243,6 +243,7 @@ class VerifyReport(PublicValue, frozen=True):
     """The result of the run that fetched damaged files again, if one was needed."""
     walk_ended: bool = False
     assets_outside: int = 0
+    items_failed: int = 0
     """As in `status`, and so is `walk_ended`."""
     work: str | None = None
     """The work directory, if DEST is a bucket."""

@@ -10,7 +10,6 @@ from tests.acceptance.command import BIGEARTHNET, LABELS, SMALL, environment, mi
 from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, expected_files
 
-import stacpull
 from stacpull import Options, Secret, Selection, sync
 from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 
@@ -108,33 +107,6 @@ def test_a_source_item_that_could_not_be_read_is_planned_when_the_walk_finds_it(
         report = sync.mirror(replica.base_url, tmp_path / "m", selection=selection, options=options)
     assert (report.exit_code, report.items_failed, report.items_done, report.assets_done) == (0, 0, 6, 39)
     assert list(sync.failures(tmp_path / "m")) == []
-
-
-def test_an_item_json_in_the_way_is_named_and_exit_1_until_it_is_moved(tmp_path):
-    dest, received = tmp_path / "mirror", []
-    selection = Selection(collections=(LABELS,), max_items=1, source_links=False)
-    with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
-        options = Options(query={"key": Secret(replica.key)})
-
-        def mirrored() -> stacpull.MirrorReport:
-            return sync.mirror(
-                replica.base_url, dest, selection=selection, options=options, on_event=received.append
-            )
-
-        (patch,) = replica.dataset.patches()
-        name = f"{LABELS}_{patch.name}"
-        mine = dest / LABELS / name / f"{name}.json"
-        mine.parent.mkdir(parents=True)
-        mine.write_text("mine")
-        report = mirrored()
-        assert (report.exit_code, report.items_failed, report.assets_done) == (1, 1, 1)
-        assert mine.read_text() == "mine"
-        (warning,) = [event.text for event in received if isinstance(event, stacpull.Notice)]
-        assert warning.startswith(f"{LABELS}/{name}/{name}.json exists and is not part of this mirror: ")
-        mine.unlink()
-        report = mirrored()
-    assert (report.exit_code, report.items_failed) == (0, 0)
-    assert mine.exists()
 
 
 def test_an_asset_that_cannot_be_planned_fails_when_its_page_was_read(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_an_item_that_is_gone_is_not_counted_with_the_assets_that_are_gone_and_a
     first, *rest = mirror_lines(report, failed)
     assert first.endswith("; 2 gone at the source; 1 item failed")
     assert "  missing  2 gone at the source (B10); accepted (--missing)" in rest
-    assert "  failed   1 in an item that cannot be read; retry" in rest
+    assert "  failed   1 in an item that cannot be read or is not valid; see the details" in rest
     assert "           for example: The source item http://h/i could not be read." in rest
 
 

@@ -7,13 +7,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from msgspec.structs import replace
 from tests.engine.bench import NOW, Bench, documents, planned
-from tests.ledger.plans import BROKEN
 
-from stacpull.ledger import jobs, runs, views
-from stacpull.ledger.runs import RunKind
-from stacpull.models import AssetOutcome, PlannedItem
+from stacpull.ledger import jobs, views
+from stacpull.models import PlannedItem
 
 
 def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:
@@ -46,36 +43,6 @@ def test_a_newer_document_is_written_although_an_earlier_one_was_being_recorded(
     bench.store.write_final_items()
     assert orjson.loads((tmp_path / "c/i/i.json").read_bytes())["properties"]["year"] == 2030
     assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
-    bench.close()
-
-
-@pytest.mark.parametrize("kind", ["retry", "repair"])
-def test_json_that_was_changed_and_must_be_updated_is_damaged(tmp_path: Path, kind: RunKind) -> None:
-    """The next run that reads the item writes it again; until then `verify` reports it."""
-    bench = Bench(tmp_path)
-    done, failed = bench.plan(planned("i", "ab")).jobs
-    bench.publisher.received.extend([bench.arrive(done, b"x")])
-    bench.publisher.outcomes.append(AssetOutcome(failed.row, failed.item_row, failed.generation, BROKEN))
-    bench.publisher.publish_all()
-    path = tmp_path / "c/i/i.json"
-    path.write_bytes(path.read_bytes().replace(b'"id":"i"', b'"id":"j"'))
-    run = runs.begin(bench.db, replace(bench.run.spec, kind=kind), NOW)
-    jobs.requeue_failures(bench.db, run.id)
-    bench.publisher.received.extend(
-        [bench.arrive(one, b"y") for one in jobs.pending_jobs(bench.db, run.id, 0, 9)]
-    )
-    bench.publisher.publish_all()
-    (sentence,) = bench.publisher.unwritable.values()
-    assert sentence.startswith("c/i/i.json is not up to date, because someone has changed it")
-    (damaged,) = (one for one in views.expected_files(bench.db) if one.path == "c/i/i.json")
-    assert damaged.digest != hashlib.sha256(path.read_bytes()).digest()
-    ((item, _, _),) = jobs.damaged_documents(bench.db, 0, 9)
-    jobs.keep_document(bench.db, item, planned("i", "").cleaned)
-    bench.publisher.final_items.extend(jobs.unwritten_items(bench.db, 0, 9))
-    bench.publisher.publish_all()
-    assert orjson.loads(path.read_bytes())["id"] == "i"
-    assert bench.publisher.unwritable == {}
-    assert jobs.damaged_items(bench.db) == 0
     bench.close()
 
 

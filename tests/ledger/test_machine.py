@@ -320,7 +320,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.walked = set()
         moved = self.db.execute(  # an item that could not be read is planned once it is read
             "SELECT name FROM items i WHERE run = ? AND NOT EXISTS "
-            "(SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = '')",
+            "(SELECT 1 FROM failures f WHERE f.item = i.id AND f.what = 'item')",
             (self.run,),
         ).fetchall()
         self.walked |= {row[0] for row in moved}
@@ -387,7 +387,7 @@ class LedgerMachine(RuleBasedStateMachine):
             sources = self.db.execute(
                 "SELECT remaining, failed FROM items WHERE parent = ?", (row,)
             ).fetchall()
-            lost = self.db.execute("SELECT count(*) FROM failures WHERE item = ? AND key = ''", (row,))
+            lost = self.db.execute("SELECT count(*) FROM failures WHERE item = ? AND what <> ''", (row,))
             assert remaining == own.get(0, 0) + own.get(1, 0) + sum(left > 0 for left, _ in sources)
             assert failed == own.get(3, 0) + own.get(4, 0) + lost.fetchone()[0] + sum(
                 left == 0 and broken > 0 for left, broken in sources

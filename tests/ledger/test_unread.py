@@ -60,7 +60,7 @@ def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
         for _ in range(3):
             run, planner = started(db, replace(SPEC, kind="retry"))
             commit(planner, failed=[unread("S", "L")])
-            assert runs.items_failed(db, run.id) == 5  # also what was not tried yet
+            assert runs.items_failed(db, run.id) == 6  # also what was not tried yet
         assert [one.attempts for one in views.failures(db) if one.href is None] == [1, 1]
 
 

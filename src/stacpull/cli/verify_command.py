@@ -71,7 +71,7 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     if report.unknown:
         what = quantity(report.unknown, "file that does not belong", "files that do not belong")
         verdict += [f"{what} to the mirror"]
-    failed = report.assets_failed - report.assets_missing - report.assets_outside
+    failed = report.assets_failed + report.items_failed - report.assets_missing - report.assets_outside
     numbers = {"failed": failed, "gone at the source": report.assets_missing}
     lacking = [f"{number:,} {what}" for what, number in numbers.items() if number and not repaired]
     if is_unfinished or lacking:

@@ -41,7 +41,7 @@ from stacpull.planning.hrefs import item_of
 from stacpull.planning.item_plan import collection_document_path
 from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
-from stacpull.store.protocol import Placement, Store
+from stacpull.store.protocol import Placement, Store, foreign_file
 
 GROUP = 512  # waiting files with which a group is started; it takes all waiting files
 PACE, _PACE_OF_BUCKET = 0.25, 0.02
@@ -66,9 +66,9 @@ class Publisher(msgspec.Struct, eq=False):
     final_items: list[int] = []  # their JSON is written with the next group
     renamed: list[Arrival] = []
     renamed_documents: dict[int, bytes | None] = {}  # the SHA-256 of the JSON, by item
+    warned_of: set[int] = set()
     delivered: int = 0
     published: int = 0
-    unwritable: dict[int, str] = {}
     failed_sync: DestinationError | None = None
     deadline: float | None = None
     counters: Mapping[str, int] = {}
@@ -155,17 +155,22 @@ class Publisher(msgspec.Struct, eq=False):
             may_replace = self.may_replace_file(path, digest, record.is_ours)
             if data is None and record.is_ours:
                 jobs.mark_documents(self.db, [row])
-                self.unwritable[row] = (
-                    f"{path} is not up to date, because someone has changed it, or it cannot be read: the "
-                    "next `mirror`, or `stacpull verify --repair`, writes it again."
-                )
+                why = "was changed or cannot be read, so it is outdated: `mirror` or `retry` replaces it."
+                self._fail_document(row, Failure(FailureKind.ITEM, f"{path} {why}"), is_ours=True)
             elif may_replace is None:
-                self.unwritable[row] = foreign_file_sentence(path)
+                self._fail_document(row, foreign_file(path), is_ours=False)
             elif data is not None:
                 part = f"{row}.item.json"
                 self.store.staged.write_part(part, data)
                 written[row] = Placement(part, record.directory, record.name, may_replace, digest)
         return written
+
+    def _fail_document(self, item: int, failure: Failure, *, is_ours: bool) -> None:
+        """The same JSON is tried several times in a run: warn once."""
+        jobs.fail_document(self.db, self.run.id, item, failure, time.time(), is_ours=is_ours)
+        if item not in self.warned_of:
+            self.warned_of.add(item)
+            self.on_event(Notice("warning", failure.message))
 
     def item_json(self, record: views.ItemRecord, path: str) -> bytes | None:
         """Return the JSON of an item for `path`; None if its stored document is damaged."""
@@ -230,24 +235,18 @@ class Publisher(msgspec.Struct, eq=False):
         place = partial(self.store.place, [*assets, *documents.values()])
         results: list[Failure | None] = place() if self.store.is_local else self.run_beside(place)
         for asset, failure in zip(assets, results, strict=False):
+            if failure is not None or self.adopting:  # renaming does nothing between links to one file
+                self.store.staged.drop_part(asset.part)
             if failure is None:
                 self.renamed.append(asset)
-                if self.adopting:  # renaming does nothing between links to one file
-                    self.store.staged.drop_part(asset.part)
             else:
-                self.store.staged.drop_part(asset.part)
                 self.outcomes.append(AssetOutcome(asset.row, asset.item_row, asset.generation, failure))
         for (row, one), failure in zip(documents.items(), results[len(assets) :], strict=True):
             if failure is None:
                 self.renamed_documents[row] = one.digest
-                self.unwritable.pop(row, None)
-                continue
-            self.store.staged.drop_part(one.part)
-            is_taken = failure.kind is FailureKind.EXISTS
-            path = f"{one.directory}/{one.name}"
-            self.unwritable[row] = foreign_file_sentence(path) if is_taken else failure.message
-            if not one.may_replace:
-                jobs.release_document(self.db, row)
+            else:
+                self.store.staged.drop_part(one.part)
+                self._fail_document(row, failure, is_ours=one.may_replace)
 
     def refresh_counters(self) -> None:
         self.counters = runs.counters(self.db, self.run.id)
@@ -274,7 +273,10 @@ class Publisher(msgspec.Struct, eq=False):
         may_replace = self.may_replace_file(path, sha256, meta.owns_file(self.db, path))
         if may_replace is None:
             self.store.staged.drop_part(part)
-            raise DestinationError(foreign_file_sentence(path))
+            raise DestinationError(
+                f"{path} exists and is not part of this mirror: move it away, then mirror again. If the "
+                "ledger is older than the files (a restored copy), run `stacpull mirror SOURCE DEST --adopt`."
+            )
         meta.claim_file(self.db, path)
         self._sync([part])
         (failure,) = self.store.place([Placement(part, directory, name, may_replace, sha256)])
@@ -305,13 +307,6 @@ def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, s
         return orjson.loads(record.document), record.href
     stored = unchanged_document(files, record.path, record.sha256)
     return None if stored is None else (as_sent(stored), None)
-
-
-def foreign_file_sentence(path: str) -> str:
-    return (
-        f"{path} exists and is not part of this mirror: move it away, then mirror again. "
-        "If the ledger is older than the files (a restored copy), run `stacpull mirror SOURCE DEST --adopt`."
-    )
 
 
 def may_replace(store: Store, asset: Arrival) -> bool:

@@ -74,8 +74,6 @@ class StoreOperations:
         self.store.staged.sweep_parts(partial(jobs.is_open, self.db))
         if unproven := views.unproven(self.db):
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
-        for sentence in self._publisher.unwritable.values():
-            self._warn(sentence)
 
     def end_run(self, state: EndState, reason: str | None, spent: dict[str, float]) -> None:
         runs.add_counts(self.db, self.run.id, spent)
@@ -87,9 +85,8 @@ class StoreOperations:
         """Return the other numbers of the report, and how many items filters left out, by reason."""
         db, run = self.db, self.run.id
         counts, left_out = runs.findings(db, run)
-        missing = views.failed_by_kind(db, FailureKind.GONE, run, newly=True)
-        counts |= {**views.special_assets(db, run), "assets_missing_new": missing}
-        counts["items_failed"] = runs.items_failed(db, run) + len(self._publisher.unwritable)
+        counts |= {**views.special_assets(db, run), "items_failed": runs.items_failed(db, run)}
+        counts["assets_missing_new"] = views.failed_by_kind(db, FailureKind.GONE, run, newly=True)
         return counts, left_out
 
     def collections_to_read(self) -> list[str]:

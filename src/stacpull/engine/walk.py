@@ -505,7 +505,7 @@ async def produce(walk: Walk, record: LedgerRecord, run: Run) -> None:
 
 
 async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
-    """Read source items that could not be read (`retry`), or items whose JSON is damaged (`repair`)."""
+    """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
     call, after = record.store.call, 0
     failed = await call("failed_items", returns=list[SourceLink]) if kind == "retry" else []
     for start in range(0, len(failed), ITEMS_AT_ONCE):
@@ -513,7 +513,7 @@ async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
         await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], planned)
         await record.add_batch(planned)
     # an item that cannot be read stays marked in the ledger: the next walk may find it
-    while kind == "repair" and (
+    while kind != "ordered" and (
         items := await call(
             "damaged_documents", after, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
         )

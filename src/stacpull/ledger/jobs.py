@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 from msgspec.structs import replace
@@ -27,6 +27,7 @@ from stacpull.ledger.schema import (
     ASSET_DIRECTORY,
     ASSET_PATH,
     IS_ITEM,
+    OF_ASSET,
     Phase,
     Written,
     encoded_clip,
@@ -49,7 +50,7 @@ from stacpull.models import (
 )
 from stacpull.planning.names import hashes_in, path_hash, safe_segment, with_salted_hash
 
-_FAILED_AS = "EXISTS (SELECT 1 FROM failures WHERE item = a.item AND key = a.key AND kind IN ({}))".format
+_FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {OF_ASSET} AND f.kind IN ({{}}))".format
 FAILED_IN_PASSING = _FAILED_AS(", ".join(repr(kind.value) for kind in sorted(PASSING)))
 """SQL: asset `a` failed for a reason that may have passed."""
 _OPEN = "open_assets o JOIN assets a ON a.id = o.asset"
@@ -151,14 +152,14 @@ def requeue_failures(db: sqlite3.Connection, run: int, kind: RunKind = "retry") 
         if kind == "retry":
             db.execute(
                 "UPDATE assets SET run = ? WHERE id IN (SELECT a.id FROM failures f JOIN assets a "
-                f"ON a.item = f.item AND a.key = f.key WHERE a.state >= {Phase.FAILED}) "
+                f"ON {OF_ASSET} WHERE a.state >= {Phase.FAILED}) "
                 "AND id NOT IN (SELECT asset FROM open_assets)",
                 (run,),
             )
         if kind in conditions:
             db.execute(f"UPDATE open_assets SET wanted = NULL WHERE asset {AMONG} AND wanted = 1", (rows,))
             # a source item that could not be read stays with its run: it is planned once it has been read
-            unread = "(SELECT item FROM failures WHERE key = '')"
+            unread = "(SELECT item FROM failures WHERE what = 'item')"
             its = f"SELECT a.item FROM {_OPEN} WHERE a.run = :run AND a.item NOT IN {unread}"
             _take_over_items(db, run, its)
             parents = f"parent IS NOT NULL AND (run = :run OR id IN {unread})"
@@ -180,7 +181,7 @@ def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
     rows = db.execute(
         "SELECT i.href, pc.name, p.name, c.name, i.name FROM failures f "
         "JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
-        "JOIN items p ON p.id = i.parent JOIN collections pc ON pc.id = p.collection WHERE f.key = ''"
+        "JOIN items p ON p.id = i.parent JOIN collections pc ON pc.id = p.collection WHERE f.what = 'item'"
     )
     return [SourceLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
 
@@ -349,9 +350,16 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
         db.executemany(forget, released)  # the earlier versions may also be gone
 
 
-def release_document(db: sqlite3.Connection, item: int) -> None:
-    """Release the name of an item's JSON that was never written: a file there is not the mirror's own."""
-    db.execute(f"UPDATE items SET written = {Written.NO} WHERE id = ? AND written = {Written.DUE}", (item,))
+def fail_document(
+    db: sqlite3.Connection, run: int, item: int, failure: Failure, now: float, *, is_ours: bool
+) -> None:
+    """Record that the JSON of an item could not be written. Unless `is_ours`, its name is released."""
+    with transaction(db):
+        put_failure(db, FailedRow("json", item, run=run), failure, 1, now)
+        if not is_ours:
+            release = f"UPDATE items SET written = {Written.NO} WHERE id = ? AND written = {Written.DUE}"
+            db.execute(release, (item,))
+        update_item_states(db, [item])
 
 
 def record(
@@ -369,35 +377,33 @@ def record(
     compared = defaultdict[int, Counter[str]](Counter)  # by run: assets with an earlier version
     with transaction(db):
         generations = {arrival.row: arrival.generation for arrival in done}
-        if generations:
-            # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
-            reserved = f"SELECT id, generation FROM assets WHERE id {AMONG} AND state = {Phase.RESERVED}"
-            found = db.execute(reserved, (listed(generations),))
-            rows = (listed(row for row, generation in found if generation == generations[row]),)
-            for run, is_same in db.execute(_COMPARED, rows):
-                compared[run]["assets_revalidated" if is_same else "assets_changed"] += 1
-            db.execute(f"UPDATE assets SET state = {Phase.DONE} WHERE id {AMONG}", rows)
-            if exists(db, "SELECT 1 FROM failures"):
-                its_assets = f"SELECT item, key FROM assets WHERE id {AMONG}"
-                db.execute(f"DELETE FROM failures WHERE (item, key) IN ({its_assets})", rows)
-            db.execute(f"DELETE FROM open_assets WHERE asset {AMONG}", rows)
+        # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
+        reserved = f"SELECT id, generation FROM assets WHERE id {AMONG} AND state = {Phase.RESERVED}"
+        found = db.execute(reserved, (listed(generations),))
+        settled = [row for row, generation in found if generation == generations[row]]
+        for run, is_same in db.execute(_COMPARED, (listed(settled),)):
+            compared[run]["assets_revalidated" if is_same else "assets_changed"] += 1
+        db.execute(f"UPDATE assets SET state = {Phase.DONE} WHERE id {AMONG}", (listed(settled),))
         for one in outcomes:  # except those that were planned again in the meantime
             if one.failure is None:
-                confirmed = db.execute(_CONFIRMED, (one.row, one.row, one.generation)).fetchone()
-                if confirmed is not None:
-                    run, key = confirmed
+                for (run,) in db.execute(_CONFIRMED, (one.row, one.row, one.generation)).fetchall():
                     compared[run]["assets_revalidated"] += 1
-                    db.execute("DELETE FROM open_assets WHERE asset = ?", (one.row,))
-                    db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (one.item_row, key))
+                    settled.append(one.row)
                 continue
             failing = (failed_state(one.failure), one.row, one.generation)
             if (asset := db.execute(_FAILED, failing).fetchone()) is not None:
                 key, run = asset
-                put_failure(db, FailedRow(one.item_row, key, run=run), one.failure, one.attempts, now)
+                put_failure(db, FailedRow("", one.item_row, key, run), one.failure, one.attempts, now)
                 if one.failure.kind is FailureKind.OUTSIDE:
                     clip = encoded_clip((area, 0, None))
                     db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, one.row))
-        final = update_item_states(db, {*(one.item_row for one in done), *(one.item_row for one in outcomes)})
+        if exists(db, "SELECT 1 FROM failures"):
+            its = f"(SELECT item, key FROM assets WHERE id {AMONG})"
+            db.execute(f"DELETE FROM failures WHERE what = '' AND (item, key) IN {its}", (listed(settled),))
+        db.execute(f"DELETE FROM open_assets WHERE asset {AMONG}", (listed(settled),))
+        mended = f"DELETE FROM failures WHERE what = 'json' AND item {AMONG} RETURNING item"
+        items = {row[0] for row in db.execute(mended, (listed(written_items),)).fetchall()}
+        final = update_item_states(db, {*items, *(a.item_row for a in done), *(o.item_row for o in outcomes)})
         for item, sha256 in written_items.items():
             if db.execute(_WRITTEN, (sha256, item)).rowcount:  # else it was planned again in the meantime
                 db.execute("DELETE FROM documents WHERE item = ?", (item,))
@@ -413,7 +419,7 @@ _COMPARED = (
 _CONFIRMED = (
     f"UPDATE assets SET state = {Phase.DONE}, "
     "sha256 = (SELECT nullif(o.previous_digest, x'') FROM open_assets o WHERE o.asset = ?) "
-    f"WHERE id = ? AND generation = ? AND state = {Phase.PENDING} AND etag IS NOT NULL RETURNING run, key"
+    f"WHERE id = ? AND generation = ? AND state = {Phase.PENDING} AND etag IS NOT NULL RETURNING run"
 )
 _WRITTEN = (
     f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND remaining = 0 AND sha256 IS NULL"
@@ -447,7 +453,7 @@ UPDATE items SET (remaining, failed) = (
             + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining > 0),
         count(*) FILTER (WHERE a.state > {Phase.DONE})
             + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining = 0 AND c.failed > 0)
-            + (SELECT count(*) FROM failures f WHERE f.item = items.id AND f.key = '')
+            + (SELECT count(*) FROM failures f WHERE f.what IN ('item', 'json') AND f.item = items.id)
     FROM assets a WHERE a.item = items.id
 ) WHERE id {AMONG} RETURNING id, remaining, failed
 """
@@ -456,12 +462,12 @@ UPDATE items SET (remaining, failed) = (
 class FailedRow(NamedTuple):
     """What failed, in the columns of the table `failures`."""
 
+    what: Literal["", "item", "json", "link", "entry"]
     item: int
-    key: str
+    key: str = ""
+    run: int | None = None
     source: str = ""
     collection: str = ""
-    is_link: bool | None = None
-    run: int | None = None
 
 
 def put_failure(db: sqlite3.Connection, row: FailedRow, failure: Failure, attempts: int, now: float) -> None:
@@ -469,7 +475,8 @@ def put_failure(db: sqlite3.Connection, row: FailedRow, failure: Failure, attemp
     message = failure.message.encode("utf-8", "replace").decode()  # it may quote any text of a server
     db.execute(
         f"INSERT INTO failures({', '.join(FailedRow._fields)}, kind, message, status, attempts, at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (item, key, source, collection) DO UPDATE SET "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (what, item, key, source, collection) DO UPDATE SET "
         "kind = excluded.kind, message = excluded.message, status = excluded.status, "
         "attempts = attempts + excluded.attempts, at = excluded.at, run = excluded.run",
         (*row, failure.kind, message, failure.status, attempts, now),

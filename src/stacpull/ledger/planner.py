@@ -163,7 +163,7 @@ class Planner:
         self._assets: list[tuple[object, ...]] = []
         self._open_assets: list[tuple[object, ...]] = []
         self._claims: list[tuple[int, str, str]] = []  # assets that need the path in `_assets`
-        self._failures: list[tuple[int, str, Failure]] = []
+        self._failures: list[tuple[FailedRow, Failure, ItemId | None]] = []  # with the item if it is news
         self._unchanged: list[int] = []  # assets that are done, and now belong to this run
         self._unchecked: list[tuple[int]] = []
 
@@ -193,8 +193,8 @@ class Planner:
                     result.count(runs.LEFT_OUT + reason, new)
             self._plan(batch, now)
             for one in batch.unread:
-                failed = FailedRow(0, one.href or one.name, self._source, one.collection, bool(one.href), run)
-                put_failure(db, failed, one.failure, 1, now)
+                found = (0, one.href or one.name, run, self._source, one.collection)
+                put_failure(db, FailedRow("link" if one.href else "entry", *found), one.failure, 1, now)
             result.count("assets_skipped", runs.asset_counters(db, run)["assets_done"] - done)
             runs.add_counts(db, run, result.counted)
             runs.save_walk(db, run, batch.update)
@@ -219,23 +219,21 @@ class Planner:
             known[one.id] = row = row._replace(is_unread=1)
             rows.append(row)
             self._items.append((*row[:_OF_ITEM], 1))
-            self._failures.append((row.row, "", one.failure))
-            self._result.failures.append((one.id, "", one.failure))
+            self._failures.append((FailedRow("item", row.row), one.failure, one.id))
         linking = {  # label items that link to a source item that was new, or that another one led to
             row.parent
             for row in rows
             if row.row not in parents or (parents[row.row] not in (None, row.parent) and not row.is_unread)
         }
-        unread = "SELECT item FROM failures WHERE key = ''"
-        for plan in plans if exists(self._db, unread) else ():  # items that can be read now
-            row, is_own = plan.row, plan.before is not None and plan.before.is_unread
+        unread = "SELECT item FROM failures WHERE what = 'item'"
+        for row in [plan.row for plan in plans] if exists(self._db, unread) else ():  # they can be read now
             read = self._db.execute(  # rows that stood for items without ID
                 f"DELETE FROM items WHERE parent = ? AND href = ? AND id <> ? AND id IN ({unread}) "
                 "RETURNING id",
                 (row.parent, row.href, row.row),
             ).fetchall()
-            read += [(row.row,)] if is_own else []
-            self._db.executemany("DELETE FROM failures WHERE item = ? AND key = ''", read)
+            forget = "DELETE FROM failures WHERE what = 'item' AND item = ?"
+            self._db.executemany(forget, [(row.row,), *read])
         existing: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
         for found in self._db.execute(_ASSETS, (listed([plan.row.row for plan in plans if plan.before]),)):
             asset = KnownAsset._make(found)
@@ -271,13 +269,14 @@ class Planner:
                 if isinstance(found, Failure):
                     db.execute("UPDATE open_assets SET name = ? WHERE asset = ?", (job.name, job.row))
                     db.execute(f"UPDATE assets SET state = {Phase.FAILED} WHERE id = ?", (job.row,))
-                    self._failures.append((job.item_row, job.key, found))
-                    self._result.failures.append((items[job.item_row], job.key, found))
+                    self._failures.append((FailedRow("", job.item_row, job.key), found, items[job.item_row]))
                 else:
                     self._result.jobs.append(job if found is None else replace(job, name=found))
-        for row, key, failure in self._failures:
-            put_failure(db, FailedRow(row, key, run=self._run), failure.scrubbed(self._secrets), 1, now)
-        return {row for row, _, _ in self._failures}
+        for failed, failure, item in self._failures:
+            put_failure(db, failed._replace(run=self._run), failure.scrubbed(self._secrets), 1, now)
+            if item is not None:
+                self._result.failures.append((item, failed.key, failure))
+        return {failed.item for failed, *_ in self._failures}
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
         found = self._db.execute(_ITEMS, (listed(map(item_hash, set(ids))),))
@@ -364,7 +363,7 @@ class Planner:
         for key in item.expanded_prefixes:
             old = known.get(key)
             if old is not None and old.state not in (Phase.RESERVED, Phase.DONE):
-                self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (row, key))
+                self._db.execute("DELETE FROM failures WHERE what = '' AND item = ? AND key = ?", (row, key))
                 delete_asset(self._db, old.row)  # not fetched, and no longer listed
                 plan.is_renewed = True
         usual = item_directory(item.id)  # differs from the own one if that is another item's somewhere
@@ -397,9 +396,8 @@ class Planner:
                 new = old._replace(run=self._run, state=Phase.DONE if old.state == Phase.DONE else state)
             self._assets.append(new[:_OF_ASSET])
             if new.state != Phase.DONE:
-                self._failures.append((row, key, failure))
-                if old is None or old.state < Phase.FAILED:
-                    self._result.failures.append((item.id, key, failure))
+                is_news = old is None or old.state < Phase.FAILED
+                self._failures.append((FailedRow("", row, key), failure, item.id if is_news else None))
 
     def _plan_known(self, plan: _Plan, asset: Asset, old: KnownAsset, directory: str) -> None:
         """Decide what becomes of a known asset: it is kept, requested again, or stays failed."""
@@ -531,7 +529,7 @@ def _updated(columns: str) -> str:
 _ITEM_COLUMNS = ("id", *_ItemRow._fields[1:_OF_ITEM])
 _ITEMS = (
     f"SELECT c.name, {', '.join(f'i.{name}' for name in _ITEM_COLUMNS)}, "
-    f"EXISTS (SELECT 1 FROM failures WHERE item = i.id AND {runs.ITEM_FAILURE}) "
+    "EXISTS (SELECT 1 FROM failures WHERE what = 'item' AND item = i.id) "
     f"FROM {ITEMS} WHERE i.hash {AMONG}"
 )
 _INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}, remaining) VALUES "

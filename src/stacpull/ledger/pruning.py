@@ -79,14 +79,12 @@ def seen_examples(
 def unread(db: sqlite3.Connection, run: int) -> int:
     """Return the number of links and items that the walk of `run` could not read or use."""
     # a known source item whose URL returns 404 or 410 does not count: that concerns this item only
-    gone = scalar(
-        db,
-        "SELECT count(*) FROM failures f JOIN items i ON i.id = f.item "
-        "WHERE i.run = ? AND f.key = '' AND f.kind = 'gone' "
-        "AND (f.status IS NULL OR f.status IN (404, 410)) AND i.name <> i.href",
-        (run,),
+    of_one_item = (
+        "SELECT 1 FROM items i WHERE i.id = f.item AND i.name <> i.href "
+        "AND f.kind = 'gone' AND (f.status IS NULL OR f.status IN (404, 410))"
     )
-    return runs.items_failed(db, run) - gone
+    found = f"what IN ('item', 'link', 'entry') AND run = ? AND NOT EXISTS ({of_one_item})"
+    return scalar(db, f"SELECT count(*) FROM failures f WHERE {found}", (run,))
 
 
 def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
@@ -106,7 +104,7 @@ def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
         meta.add_names(db, meta.REMOVALS, [*files, *jsons])
         for asset, _, _ in assets:
             delete_asset(db, asset)
-        db.execute(f"DELETE FROM failures WHERE item {AMONG}", rows)
+        db.execute(f"DELETE FROM failures WHERE what IN ('', 'item', 'json') AND item {AMONG}", rows)
         db.execute(f"DELETE FROM documents WHERE item {AMONG}", rows)
         db.execute(f"UPDATE items SET parent = NULL WHERE parent {AMONG}", rows)
         db.execute(f"DELETE FROM items WHERE id {AMONG}", rows)

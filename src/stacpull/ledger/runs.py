@@ -29,8 +29,6 @@ RunKind = Literal["mirror", "retry", "ordered", "repair"]
 EndState = Literal["complete", "interrupted", "failed"]
 NO_RUN = "DEST has no mirror yet: no run has begun. Run `stacpull mirror` again."
 LEFT_OUT = "left out: "  # starts the name of a counter: how many items a filter left out, by reason
-ITEM_FAILURE = "key = '' AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = failures.item AND a.key = '')"
-"""Selects from `failures` those of items, without those of assets whose key is empty."""
 EFFORT = ("bytes_fetched", "requests", "retries", "seconds")
 _PROGRESS = ("items_seen", "items_unseen", "items_matched", "assets_skipped")
 
@@ -201,14 +199,10 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int]:
 
 
 def items_failed(db: sqlite3.Connection, run: int) -> int:
-    """Return the number of items and links of `run` that could not be read or used."""
-    return scalar(
-        db,
-        "SELECT (SELECT count(*) FROM failures JOIN items i ON i.id = item "
-        f"WHERE {ITEM_FAILURE} AND i.run = r.id) + (SELECT count(*) FROM failures f WHERE f.item = 0 "
-        "AND (f.run = r.id OR (r.kind = 'retry' AND f.source = r.source))) FROM runs r WHERE id = ?",
-        (run,),
-    )
+    """Return the number of items and links of `run` that could not be read, used or written."""
+    its_own = "f.run = r.id OR (r.kind = 'retry' AND f.source IN ('', r.source))"
+    of_run = f"SELECT count(*) FROM runs r JOIN failures f ON f.what > '' WHERE r.id = ? AND ({its_own})"
+    return scalar(db, of_run, (run,))
 
 
 def findings(db: sqlite3.Connection, run: int) -> tuple[dict[str, int], dict[str, int]]:
@@ -247,8 +241,8 @@ def save_walk(db: sqlite3.Connection, run: int, update: WalkUpdate) -> None:
         set_counter(db, run, "items_unseen", update.unseen)
     if update.walk_ended:  # forget what only earlier walks of the same source and selection recorded
         db.execute(
-            "DELETE FROM failures WHERE item = 0 AND run < :run AND run IN (SELECT one.id FROM runs one "
-            "JOIN runs this ON one.source = this.source AND one.selection = this.selection "
+            "DELETE FROM failures WHERE what IN ('link', 'entry') AND run < :run AND run IN (SELECT one.id "
+            "FROM runs one JOIN runs this ON one.source = this.source AND one.selection = this.selection "
             "WHERE this.id = :run AND this.kind = 'mirror')",
             {"run": run},
         )
@@ -263,7 +257,7 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
             f"AND (name LIKE '{LEFT_OUT}%' OR name IN ('items_seen', 'items_unseen'))",
             (run,),
         )
-        db.execute("DELETE FROM failures WHERE item = 0 AND run = ?", (run,))
+        db.execute("DELETE FROM failures WHERE what IN ('link', 'entry') AND run = ?", (run,))
         db.execute("UPDATE runs SET cut_short = NULL WHERE id = ?", (run,))
         meta.put(db, f"{meta.POSITION}{run}", None)
 

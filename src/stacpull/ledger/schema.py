@@ -141,21 +141,19 @@ CREATE TABLE paths(                        -- of the folded path: two assets nev
     asset INTEGER NOT NULL
 );
 
-CREATE TABLE failures(
+CREATE TABLE failures(                     -- key columns first: SQLite 3.40 would find NULLs
+    what TEXT NOT NULL,                    -- '': an asset | item: it could not be read | json: that of the
+                                           -- item could not be written | link | entry
     item INTEGER NOT NULL,                 -- 0: not an item here, but what the walk could not use
-    key TEXT NOT NULL,                     -- of the asset; '': the item itself could not be read;
-                                           -- item 0: URL of a link, place of an entry, or id of an item
+    key TEXT NOT NULL,                     -- of the asset; URL of a link; place of an entry, or id of an item
+    source TEXT NOT NULL DEFAULT '',       -- only of item 0; credentials removed
+    collection TEXT NOT NULL DEFAULT '',   -- only of item 0: of its items that do not name a collection
     kind TEXT NOT NULL, message TEXT NOT NULL, status INTEGER,
     attempts INTEGER NOT NULL, at REAL NOT NULL,
-    -- only of item 0:
-    source TEXT NOT NULL DEFAULT '',       -- credentials removed
-    collection TEXT NOT NULL DEFAULT '',   -- of its items that do not name a collection
-    is_link INTEGER,                       -- 1: `key` is a URL
-    run INTEGER,                           -- of all: the last run in which it failed
-    PRIMARY KEY (item, key, source, collection)
+    run INTEGER,                           -- the last run in which it failed
+    PRIMARY KEY (what, item, key, source, collection)
 ) WITHOUT ROWID;
 CREATE INDEX failures_newest ON failures(at);
-CREATE INDEX failures_items ON failures(item) WHERE key = '' OR item = 0;
 
 CREATE TABLE counts(                       -- of the rows of each run
     run INTEGER PRIMARY KEY,
@@ -200,7 +198,7 @@ LEDGER: Final = Schema(
         more_items=_COUNT_ITEM.format("+", "new"),
         fewer_items=_COUNT_ITEM.format("-", "old"),
     ),
-    version=32,  # those up to 31 were never released
+    version=33,  # those up to 32 were never released
     name="This mirror's ledger",
     remedy=(
         "remove `.stacpull/ledger.sqlite*` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
@@ -256,6 +254,8 @@ ASSET_DIRECTORY = (
 """SQL: the directory of asset `a`, with a slash at its end unless it is DEST."""
 ASSET_PATH = f"({ASSET_DIRECTORY} || a.name)"
 """SQL: the path of asset `a` relative to DEST, NULL if it owns none."""
+OF_ASSET = "f.what = '' AND f.item = a.item AND f.key = a.key"
+"""SQL: failure `f` is that of asset `a`."""
 IS_IN_DIRECTORY = "(i.hash = ? OR i.directory = ?)"
 """SQL: the JSON of item `i` may be in this directory; binds `directory_values`."""
 

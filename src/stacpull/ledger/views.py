@@ -19,6 +19,7 @@ from stacpull.ledger.schema import (
     IS_ITEM,
     ITEM_DIRECTORY,
     ITEMS,
+    OF_ASSET,
     OTHER_DIRECTORY,
     Phase,
     Written,
@@ -46,7 +47,7 @@ def failed_by_kind(
     """Return the number of assets (of `run`) that failed for this reason (`newly`: in `run`)."""
     return scalar(
         db,
-        "SELECT count(*) FROM failures f JOIN assets a ON a.item = f.item AND a.key = f.key "
+        f"SELECT count(*) FROM failures f JOIN assets a ON {OF_ASSET} "
         f"WHERE f.kind = ? AND a.state >= {Phase.FAILED} AND a.run = coalesce(?, a.run) "
         "AND f.run IS coalesce(?, f.run)",
         (kind, run, run if newly else None),
@@ -70,7 +71,7 @@ def item_totals(db: sqlite3.Connection) -> dict[str, int]:
     return {
         "items_matched": scalar(db, "SELECT sum(items) FROM counts"),
         "items_done": scalar(db, "SELECT sum(items_done) FROM counts"),
-        "items_failed": scalar(db, "SELECT count(*) FROM failures WHERE key = '' OR item = 0"),
+        "items_failed": scalar(db, "SELECT count(*) FROM failures WHERE what > ''"),
     }
 
 
@@ -124,11 +125,11 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
     rows = db.execute(
         "SELECT coalesce(c.name, f.collection), coalesce(i.name, f.key), iif(f.item = 0, '', f.key), f.kind, "
         "f.message, f.status, f.attempts, f.at, "
-        "CASE WHEN f.is_link THEN f.key WHEN f.key = '' THEN i.href ELSE o.href END "
+        "CASE f.what WHEN 'link' THEN f.key WHEN '' THEN o.href ELSE i.href END "
         f"FROM {recorded} f "
         "LEFT JOIN items i ON i.id = f.item LEFT JOIN collections c ON c.id = i.collection "
-        "LEFT JOIN assets a ON a.item = f.item AND a.key = f.key LEFT JOIN open_assets o ON o.asset = a.id "
-        f"WHERE f.item = 0 OR f.key = '' OR a.state >= {Phase.FAILED} {order}",
+        f"LEFT JOIN assets a ON {OF_ASSET} LEFT JOIN open_assets o ON o.asset = a.id "
+        f"WHERE f.what > '' OR a.state >= {Phase.FAILED} {order}",
         () if newest is None else (newest,),
     )
     from stacpull.reports import FailureRecord  # noqa: PLC0415 -- see above
