@@ -17,7 +17,6 @@ import orjson
 from stacpull.boxes import bounds_of, is_bbox
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import Json, MirroredFile
-from stacpull.planning.item_plan import OWN_LINKS
 from stacpull.planning.names import fold, is_catalog_id
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import Secrets, cut_url
@@ -35,6 +34,7 @@ _WEB: Final = ("http://", "https://")
 
 COLLECTION_MIRROR = "collection-mirror"
 
+_OWN_LINKS = frozenset({"root", "parent", "collection", "self"})
 _OTHER_LINKS = frozenset({
     "about", "alternate", "canonical", "cite-as", "icon", "license", "preview", "service", "thumbnail",
     "tilejson", "via", "xyz",
@@ -65,7 +65,7 @@ def item_document(
     directory = item_path.rpartition("/")[0]
 
     def keep(rel: str, href: str) -> str | None:
-        if rel in OWN_LINKS:
+        if rel in _OWN_LINKS:
             return None
         local = None if rel in _OTHER_LINKS else local_items(href)
         return cut_url(href) if local is None else reference(local, directory)

@@ -72,7 +72,8 @@ async def walk_and_transfer(
         raise unreadable
     if pool.given_up_hosts and not stop.is_set():
         hosts, reasons = " and ".join(pool.given_up_hosts), pool.given_up_hosts.values()
-        text = f"{' '.join(reason.message for reason in reasons)} The assets of {hosts} stay pending."
+        text = " ".join(reason.message for reason in reasons)
+        text += f" The assets of {hosts} stay pending: resume later."
         is_refused = any(reason.status in REFUSALS for reason in reasons)
         raise CredentialsError(text) if is_refused else SourceError(text)
 

@@ -408,16 +408,13 @@ class Planner:
         path = f"{plan.directory}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
         clip, agrees = stored_clip(old.clip), old.agrees(asset.checksum)
         is_lost = is_done and old.name is not None and not self._is_there(path)
-        is_undated = not plan.item.updated
-        # with the same relative hrefs, another source may have another file
-        is_moved = is_undated and plan.row.walk in self._other_walks and old.origin != href_hash(asset.href)
-        is_restated = asset.size not in (None, clip.source_size if clip else old.size)
-        is_restated |= agrees is False or (agrees is None and is_moved)
+        is_restated = agrees is False or asset.size not in (None, clip.source_size if clip else old.size)
         is_of_other_area = clip is not None and clip.area != self._area
         has_changed = is_restated or is_of_other_area
-        is_updated = is_checked_again or is_moved or plan.is_updated()
+        is_updated = is_checked_again or plan.is_updated()
         # only a stated checksum can prove that it is current; a collection without `updated` may have changed
-        is_current = agrees or not (asset.checksum or is_updated or (is_undated and plan.item.of_collection))
+        may_have_changed = is_updated or (plan.item.of_collection and not plan.item.updated)
+        is_current = agrees or not (asset.checksum or may_have_changed)
         self._result.count("files_lost", is_lost)
         plan.is_renewed |= is_checked_again
         if is_done and is_current and not (has_changed or is_lost or self._revalidate):

@@ -38,7 +38,6 @@ AssetPredicate = Callable[[str, Json], bool]
 NO_COLLECTION: Final = "no-collection"
 """The collection of items without one whose source has none either."""
 _BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")
-OWN_LINKS: Final = frozenset({"root", "parent", "collection", "self"})
 _DIGESTS: Final = {
     b"\x11\x14": "sha1",
     b"\x12\x20": "sha256",
@@ -180,13 +179,13 @@ def is_newer(updated: str | None, before: str | None) -> bool:
 def document_digest(cleaned: bytes) -> str:
     """Return the version of an item without `updated`. It is never a time.
 
-    It ignores the order of members, signatures, and links to the item itself and to what contains it.
+    Links and all of an href but its file name do not count: the same item may be served elsewhere.
     """
     document = parsed_object(cleaned) or {}
     for asset in objects_in([*object_or_empty(document.get("assets")).values()]):
-        asset["href"] = unsigned_url(str(asset.get("href")))
-    links = [link for link in objects_in(document.get("links")) if str(link.get("rel")) not in OWN_LINKS]
-    data = orjson.dumps({**document, "links": links}, option=orjson.OPT_SORT_KEYS)
+        name = unsigned_url(str(asset.get("href"))).partition("?")[0].rpartition("/")[2]
+        asset |= {"href": name, "alternate": None}
+    data = orjson.dumps({**document, "links": None}, option=orjson.OPT_SORT_KEYS)
     return f"#{hashlib.sha256(data, usedforsecurity=False).hexdigest()[:16]}"
 
 
