@@ -352,6 +352,9 @@ def next_hop(
 ) -> str | Failure:
     """Return the next URL or a failure. A Location stays as sent, because a signature covers it."""
     location = (location or "").strip()
+    path = current_url.find("/", current_url.find("://") + 3)
+    if not hops and path > 0 and location.startswith(current_url[: path + 1]) and location != current_url:
+        return location  # the common case: a first hop to another path on the same host
     kind, target, reason = FailureKind.REDIRECT, location, None
     # An object store's Location is relative to its server, which an `s3://` URL does not contain.
     if is_web(current_url) and not scheme_of(location):
