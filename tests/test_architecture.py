@@ -114,7 +114,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.item_input", "engine.network", "engine.pool",
             "engine.run_control", "engine.walk", "errors",
             "events", "filters.asset_filter", "filters.item_filter", "filters.shapes",
-            "hosts", "ledger.database", "ledger.runs", "ledger.schema", "models",
+            "hosts", "json_values", "ledger.database", "ledger.runs", "ledger.schema", "models",
             "net.bodies",
             "net.client", "net.fields", "net.transport",
             "planning.hrefs", "planning.item_plan", "planning.layout", "redact", "selection",

@@ -12,6 +12,7 @@ while isinstance(found := parse(segments), Needs):
 
 from __future__ import annotations
 
+from stacpull.json_values import media_type_of
 from stacpull.planning.hrefs import suffix_of
 from stacpull_raster.tiff.directories import FIRST_READ
 from stacpull_raster.tiff.header import Bounds, Header, Image, Transform
@@ -39,7 +40,7 @@ _SUFFIXES = frozenset({".tif", ".tiff", ".gtiff", ".geotiff", ".btf", ".tf8"})
 
 def is_tiff(media_type: object, href: object) -> bool:
     """Return True for a TIFF, by media type (without parameters) or suffix of the href."""
-    stated = media_type.partition(";")[0].strip().lower() if isinstance(media_type, str) else ""
+    stated = media_type_of(media_type)
     suffix = suffix_of(href, None).lower() if isinstance(href, str) else ""
     return "tiff" in stated or stated == "image/tif" or suffix in _SUFFIXES
 
