@@ -12,7 +12,7 @@ import heapq
 import random
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from stacpull.models import Failure, FailureKind
@@ -22,6 +22,7 @@ KB, MB = 1000, 1_000_000
 WORKERS = 64
 _PORTION = 256 * 1024
 _PIECE = 1 << 20
+_QUEUED = -1.0
 _BUSY = Failure(FailureKind.THROTTLED, "busy.", 429, retryable=True)
 
 
@@ -60,19 +61,11 @@ class Host:
         return seconds * (1 + self.spread * (2 * chance.random() - 1)) if self.spread else seconds
 
 
-class Sent:
-    """A request in flight."""
-
-    __slots__ = ("left", "sent_at", "size", "uncounted")
-
-    def __init__(self, sent_at: float, size: int) -> None:
-        self.sent_at = sent_at
-        self.size = self.left = size
-        self.uncounted = 0
-
-
 class Simulation:
-    """64 workers, a gate and a host. It is also the gate's clock."""
+    """64 workers, a gate and a host. It is also the gate's clock.
+
+    A request is a generator of the times at which it goes on; `_QUEUED` means: when a slot is free.
+    """
 
     def __init__(
         self, host: Host, gate_of: Callable[[Simulation], Gate], *, change: tuple[float, Host] | None = None
@@ -83,34 +76,29 @@ class Simulation:
         self.gate = gate_of(self)
         self._times: list[float] = []
         self._sums: list[float] = [0.0]
-        self._events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
+        self._events: list[tuple[float, int, Iterator[float]]] = []
         self._number = 0
         self._active = self._connections = self._at_host = self._served = 0
-        self._queue: deque[Sent] = deque()
+        self._queue: deque[Iterator[float]] = deque()
         self._line_free = self._processor_free = 0.0
         self._second, self._in_second = 0, 0
         self._woken_at = -1.0
         if change is not None:
-            self._at(change[0], setattr, self, "host", change[1])
-
-    # The clock.
+            self._go_on(self._change(*change))
 
     def monotonic(self) -> float:
         return self.now
 
     time = sleep = call_later = monotonic  # not used
 
-    # The run.
-
     def run(self, until: float) -> Simulation:
         self._request_next()
-        events, gate = self._events, self.gate
         limit = 0
-        while events and events[0][0] <= until:
-            self.now, _, act, arguments = heapq.heappop(events)
-            act(*arguments)
-            if gate.limit != limit:
-                limit = gate.limit
+        while self._events and self._events[0][0] <= until:
+            self.now, _, process = heapq.heappop(self._events)
+            self._go_on(process)
+            if self.gate.limit != limit:
+                limit = self.gate.limit
                 self._request_next()
         return self
 
@@ -119,50 +107,73 @@ class Simulation:
         first, last = bisect_left(self._times, start), bisect_left(self._times, end)
         return (self._sums[last] - self._sums[first]) / (end - start)
 
-    def _at(self, when: float, act: Callable[..., None], *arguments: object) -> None:
-        self._number += 1
-        heapq.heappush(self._events, (when, self._number, act, arguments))
+    def _go_on(self, process: Iterator[float]) -> None:
+        when = next(process, None)
+        if when == _QUEUED:
+            self._queue.append(process)
+        elif when is not None:
+            self._number += 1
+            heapq.heappush(self._events, (when, self._number, process))
 
     def _count(self, work: float) -> None:
         self._times.append(self.now)
         self._sums.append(self._sums[-1] + work)
 
-    # The workers.
+    def _change(self, when: float, host: Host) -> Iterator[float]:
+        yield when
+        self.host = host
+
+    def _wake(self) -> Iterator[float]:
+        yield self._woken_at
+        self._request_next()
 
     def _request_next(self) -> None:
         while self._active < WORKERS and self.gate.try_acquire():
             self._active += 1
-            way = self.host.rtt / 2
-            if self._active > self._connections:
-                self._connections += 1
-                way += self.host.rtt
-            large = self.host.large and self.chance.random() < 0.1
-            sent = Sent(self.now, self.host.large if large else self.host.size)
-            self._at(self.now + way, self._arrive, sent)
+            self._go_on(self._worker())
         closed = self.gate.closed_for()
         if closed and self.now + closed > self._woken_at:
             self._woken_at = self.now + closed
-            self._at(self._woken_at, self._request_next)
+            self._go_on(self._wake())
 
-    def _end(self) -> None:
+    def _worker(self) -> Iterator[float]:
+        yield from self._request()
         self._active -= 1
         self.gate.release()
         self._request_next()
 
-    # The host.
-
-    def _arrive(self, sent: Sent) -> None:
-        host, back = self.host, self.now + self.host.rtt / 2
+    def _request(self) -> Iterator[float]:
+        sent_at, way = self.now, self.host.rtt / 2
+        if self._active > self._connections:
+            self._connections += 1
+            way += self.host.rtt
+        large = self.host.large and self.chance.random() < 0.1
+        size = self.host.large if large else self.host.size
+        yield self.now + way
+        host = self.host
         if self._is_too_much():
-            self._at(back, self._refuse)
-        elif host.failing and self.chance.random() < host.failing:
-            self._at(back, self._end)
-        elif not host.slots or self._served < host.slots:
-            self._at_host += 1
-            self._serve(sent)
-        else:
-            self._at_host += 1
-            self._queue.append(sent)
+            yield self.now + host.rtt / 2
+            self.gate.throttled(_BUSY)
+            return
+        if host.failing and self.chance.random() < host.failing:
+            yield self.now + host.rtt / 2
+            return
+        self._at_host += 1
+        if host.slots and self._served >= host.slots:
+            yield _QUEUED
+        self._served += 1
+        yield self.now + self.host.served_in(self._at_host, self.chance)
+        self._served -= 1
+        self._at_host -= 1
+        if self._queue:
+            self._go_on(self._queue.popleft())
+        yield self.now + self.host.rtt / 2
+        if self.host.own_time:
+            self._processor_free = max(self._processor_free, self.now) + self.host.own_time
+            yield self._processor_free
+        self.gate.succeeded(sent_at)
+        self._count(1)
+        yield from self._body(size)
 
     def _is_too_much(self) -> bool:
         host = self.host
@@ -173,62 +184,24 @@ class Simulation:
         self._in_second += 1
         return bool(host.most_per_second) and self._in_second > host.most_per_second
 
-    def _serve(self, sent: Sent) -> None:
-        self._served += 1
-        self._at(self.now + self.host.served_in(self._at_host, self.chance), self._served_now, sent)
-
-    def _served_now(self, sent: Sent) -> None:
-        self._served -= 1
-        self._at_host -= 1
-        if self._queue:
-            self._serve(self._queue.popleft())
-        self._at(self.now + self.host.rtt / 2, self._begin, sent)
-
-    def _refuse(self) -> None:
-        self.gate.throttled(_BUSY)
-        self._end()
-
-    # The answer.
-
-    def _begin(self, sent: Sent) -> None:
-        if self.host.own_time:
-            self._processor_free = max(self._processor_free, self.now) + self.host.own_time
-            self._at(self._processor_free, self._read, sent)
-        else:
-            self._read(sent)
-
-    def _read(self, sent: Sent) -> None:
-        self.gate.succeeded(sent.sent_at)
-        self._count(1)
-        self._portion(sent)
-
-    def _portion(self, sent: Sent) -> None:
-        """Send the next portion of a body over the line, after those of other bodies."""
-        host = self.host
-        portion = min(sent.left, _PORTION)
-        sent.left -= portion
-        sent.uncounted += portion
-        if host.bandwidth:
-            self._line_free = max(self._line_free, self.now) + portion / host.bandwidth
-        arrival = max(self.now, self._line_free if host.bandwidth else 0.0)
-        if host.per_connection:
-            arrival = max(arrival, self.now + portion / host.per_connection)
-        if arrival > self.now:
-            self._at(arrival, self._came, sent, portion)
-        else:
-            self._came(sent, portion)
-
-    def _came(self, sent: Sent, portion: int) -> None:
-        self._count(portion / 65536)
-        if sent.size > _PIECE and (sent.uncounted >= _PIECE or not sent.left):
-            self.gate.received(sent.uncounted)
-            sent.uncounted = 0
-        if sent.left:
-            self._portion(sent)
-            return
-        if sent.size <= _PIECE:
-            self.gate.received(sent.size)
-        self._end()
+    def _body(self, size: int) -> Iterator[float]:
+        """Send each portion of a body over the line, after those of other bodies."""
+        left, uncounted = size, 0
+        while left:
+            host, portion = self.host, min(left, _PORTION)
+            left -= portion
+            uncounted += portion
+            arrival = self.now
+            if host.bandwidth:
+                arrival = self._line_free = max(self._line_free, self.now) + portion / host.bandwidth
+            if host.per_connection:
+                arrival = max(arrival, self.now + portion / host.per_connection)
+            if arrival > self.now:
+                yield arrival
+            self._count(portion / 65536)
+            if uncounted >= _PIECE or not left:
+                self.gate.received(uncounted)
+                uncounted = 0
 
 
 class Steady(Gate):
