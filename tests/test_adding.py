@@ -1,0 +1,372 @@
+"""What docs/ARCHITECTURE.md says about adding things, done to a copy of the code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.changed_copy import ChangedCopy, item_with
+from tests.items import collection, feature
+from tests.net.memory import Answer
+from tests.net.wire_server import WireServer
+
+pytestmark = pytest.mark.behaviour
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
+    """A copy of the package with a filter on items, one on assets, an option, a function and a command."""
+    copy = ChangedCopy(tmp_path_factory.mktemp("copy"))
+    copy.add("filters/platform.py", PLATFORM)
+    copy.insert("selection.py", PLATFORM_FIELD, before="    where: tuple")
+    imported = "from stacpull.filters.platform import PlatformCheck\n"
+    copy.insert("filters/item_filter.py", imported, before="FILTERS = (")
+    copy.insert("filters/item_filter.py", "    PlatformCheck,\n", before="    LabelCheck,")
+    counted(copy, {"filters/platform.py": None, "selection.py": 7, "filters/item_filter.py": 2})
+    copy.insert("selection.py", TITLE_FIELD, before="    prefer: tuple")
+    copy.insert("filters/asset_filter.py", TITLE, before='    "type": _media_types,')
+    counted(copy, {"selection.py": 5, "filters/asset_filter.py": 1})
+    copy.insert("config/options.py", GREETING_FIELD.format(more=""), before="    retries: int")
+    effect = f"    {GREETING.format(options='session.options')}"
+    copy.insert("cli/inspect_command.py", effect, before="    report = session.run_cancelled(work)")
+    counted(copy, {"config/options.py": 1, "cli/inspect_command.py": 1})
+    copy.add("engine/mirror_size.py", SIZE)
+    copy.insert("reports.py", SIZE_REPORT, before="class VerifyReport")
+    copy.publish("mirror_size", "stacpull.engine.mirror_size")
+    counted(copy, {"engine/mirror_size.py": None, "reports.py": 7, "__init__.pyi": 1, "sync.py": 2})
+    copy.add("cli/size_command.py", SIZE_COMMAND)
+    copy.insert("cli/main.py", SIZE_ENTRY, before='    "verify": (')
+    counted(copy, {"cli/size_command.py": None, "cli/main.py": 1})
+    return copy
+
+
+def counted(copy: ChangedCopy, changed: dict[str, int | None]) -> None:
+    assert copy.changed == changed
+    copy.changed.clear()
+
+
+# A filter on items: its class states the reason that reports show, and what is pushed down.
+
+PLATFORM_FIELD = """\
+    platforms: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=about(
+            "NAME", name="platform", narrows=True, help="Keep items of this platform."
+        ),
+    )
+"""
+PLATFORM = '''
+from stacpull.filters.item_checks import ItemCheck
+
+
+class PlatformCheck(ItemCheck):
+    """`--platform`: keeps the items of certain platforms."""
+
+    fields = ("platforms",)
+    explained = ("other platform", "of another platform.")
+
+    def __init__(self, platforms):
+        self._platforms = platforms
+
+    def __call__(self, item, properties):
+        return None if properties.get("platform") in self._platforms else "other platform"
+
+    @classmethod
+    def conditions(cls, selection):
+        wanted = [{"op": "=", "args": [{"property": "platform"}, one]} for one in selection.platforms]
+        return [{"op": "or", "args": wanted}] if len(wanted) > 1 else wanted
+'''
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> Path:
+    """A file of three items, of two platforms."""
+    path = tmp_path / "items.ndjson"
+    time = {"datetime": "2020-01-01T00:00:00Z"}
+    platforms = {"a": "s1", "b": "s2", "c": "s2"}
+    items = (feature(name, properties={**time, "platform": one}) for name, one in platforms.items())
+    path.write_text("\n".join(map(json.dumps, items)))
+    return path
+
+
+def test_the_command_has_applies_and_reports_a_filter_on_items(copy, items, tmp_path):
+    assert "--platform NAME" in copy.output("mirror", "--help", "all")
+    ran = copy.run("mirror", items, tmp_path / "m", "--platform", "s1", "--json")
+    report = json.loads(ran.stdout)
+    assert (report["items_matched"], report["items_left_out"]) == (1, {"other platform": 2})
+    assert "left out 2 items (other platform: 2)" in ran.stderr
+    assert "2 items left out: of another platform." in ran.stderr
+    assert json.loads(copy.output("status", tmp_path / "m", "--json"))["selection"]["platforms"] == ["s1"]
+
+
+def test_a_config_file_sets_a_filter_on_items_and_plan_and_headers_apply_it(copy, items, tmp_path):
+    (tmp_path / "c.toml").write_text('platform = ["s2"]\n')
+    assert "2 match" in copy.output("plan", items, "--config", tmp_path / "c.toml")
+    report = copy.run("headers", items, "--platform", "s1", "--json", "-o", tmp_path / "h.csv")
+    assert json.loads(report.stdout)["items_matched"] == 1
+
+
+def test_a_filter_on_items_is_pushed_down(copy: ChangedCopy) -> None:
+    printed = copy.evaluated(
+        "from stacpull import Selection\n"
+        "from stacpull.filters.item_filter import narrowing\n"
+        "print(narrowing(Selection(platforms='s1', max_cloud_cover=5)).condition)"
+    )
+    platform = {"op": "=", "args": [{"property": "platform"}, "s1"]}
+    cloud = {"op": "<=", "args": [{"property": "eo:cloud_cover"}, 5.0]}
+    assert printed.strip() == str({"op": "and", "args": [cloud, platform]})
+
+
+# A filter on assets.
+
+TITLE_FIELD = """\
+    titles: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=about("TEXT", name="title", narrows=True, help="Fetch only assets with this title."),
+    )
+"""
+TITLE = '    "title": lambda selection: selection.titles.__contains__ if selection.titles else None,\n'
+
+
+@pytest.fixture
+def assets(tmp_path: Path) -> Path:
+    """A collection with an item of three assets, the last of which only the collection gives a title."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.bin").write_text(name)
+    item = feature("i", {key: f"{key}.bin" for key in "abc"})
+    item["links"] = [{"rel": "collection", "href": "./collection.json"}]
+    item["assets"]["a"]["title"], item["assets"]["b"]["title"] = "Red", "Blue"
+    own = collection(item_assets={"c": {"title": "Red"}}, links=[{"rel": "item", "href": "./i.json"}])
+    (folder / "i.json").write_text(json.dumps(item))
+    (folder / "collection.json").write_text(json.dumps(own))
+    return folder / "collection.json"
+
+
+def test_only_the_assets_of_a_filter_are_fetched(copy: ChangedCopy, assets: Path, tmp_path: Path) -> None:
+    def mirrored(*arguments: str) -> tuple[Any, set[str]]:
+        ran = copy.run("mirror", assets, tmp_path / "m", "--json", *arguments)
+        assert ran.returncode == 0, ran.stderr
+        return json.loads(ran.stdout), {path.stem for path in (tmp_path / "m").rglob("*.bin")}
+
+    assert "--title TEXT" in copy.output("mirror", "--help", "all")
+    report, files = mirrored("--title", "Red")
+    assert (report["assets_done"], report["assets_excluded"], files) == (2, 1, {"a", "c"})
+    assert mirrored("--title", "Red", "--title", "Blue")[1] == {"a", "b", "c"}
+    (tmp_path / "c.toml").write_text('title = "Blue"\n')
+    plan = copy.output("plan", assets, "--config", tmp_path / "c.toml")
+    assert "assets   1; 2 left out (a: 1, c: 1)" in plan
+
+
+# An option is declared in one file and used in another, also one that a run keeps.
+
+GREETING_FIELD = (
+    '    greeting: str = option("hello", "WORD", help="Begin the output with this word."{more})\n'
+)
+GREETING = 'print(f"greeting: {{{options}.greeting}}")\n'
+
+
+def test_the_help_shows_an_option_with_its_default_and_group(copy: ChangedCopy) -> None:
+    section = copy.output("mirror", "--help", "all").partition("\nTransfer:\n")[2].partition("\n\n")[0]
+    assert "--greeting WORD" in section
+    assert "Begin the output with this word. [default: hello]" in " ".join(section.split())
+
+
+def test_an_option_is_read_from_all_its_origins(copy: ChangedCopy, tmp_path: Path) -> None:
+    (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
+    (tmp_path / "c.toml").write_text('greeting = "from the file"\n')
+    plan = ["plan", str(tmp_path / "items.json")]
+    file = [*plan, "--config", str(tmp_path / "c.toml")]
+    assert copy.output(*plan).startswith("greeting: hello\n")
+    assert copy.output(*file).startswith("greeting: from the file\n")
+    assert copy.output(*file, STACPULL_GREETING="set").startswith("greeting: set\n")
+    given = copy.output(*file, "--greeting", "flag", STACPULL_GREETING="set")
+    assert given.startswith("greeting: flag\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\ngreeting = 7\n", "c.toml, line 2, greeting must be text in quotes, not 7"),
+        ("greetin = 'x'\n", "greetin: there is no such option; did you mean greeting?"),
+    ],
+)
+def test_an_invalid_value_of_an_option_is_reported_with_its_origin(copy, tmp_path, text, message):
+    (tmp_path / "c.toml").write_text(text)
+    assert message in copy.output("plan", "x", "--config", tmp_path / "c.toml")
+
+
+def test_python_and_the_reference_have_an_option(copy: ChangedCopy) -> None:
+    printed = copy.evaluated(
+        "import stacpull; from stacpull.config.options import BY_NAME\n"
+        "option = BY_NAME['greeting']\n"
+        "print(stacpull.Options(greeting='x').greeting, option.default, option.variables)"
+    )
+    assert printed == "x hello ('STACPULL_GREETING',)\n"
+
+
+LIMITS = ("--max-failures", "1", "--concurrency", "1")
+
+
+def unfinished(how: str, folder: Path) -> tuple[ChangedCopy, Path]:
+    """Return a copy whose runs print the option `--greeting` and store it as `how` says, and a mirror of it.
+
+    Its run stopped at the first failure: none of its files exists.
+    """
+    copy = ChangedCopy(folder / "copy")
+    copy.insert("config/options.py", GREETING_FIELD.format(more=f", {how}=True"), before="    retries: int")
+    effect = f"        {GREETING.format(options='options')}"
+    place = "        enter, emit = self.opened.enter_async_context, self.emit"
+    copy.insert("engine/mirror.py", effect, before=place)
+    counted(copy, {"config/options.py": 1, "engine/mirror.py": 1})
+    (folder / "item.json").write_text(item_with({f"a{n}": {"href": f"{n}.bin"} for n in range(60)}))
+    ran = copy.run("mirror", folder / "item.json", folder / "m", "--greeting", "hi", *LIMITS)
+    assert "greeting: hi\n" in ran.stdout
+    return copy, folder / "m"
+
+
+def test_resume_uses_a_kept_value_again_unless_another_is_given(tmp_path: Path) -> None:
+    copy, dest = unfinished("kept", tmp_path)
+    assert "greeting: hi\n" in copy.output("resume", dest, *LIMITS)
+    assert "greeting: new\n" in copy.output("resume", dest, "--greeting", "new", *LIMITS)
+    assert "greeting: hello\n" in copy.output("retry", dest)
+
+
+def test_resume_and_retry_use_a_fixed_value_again_and_refuse_another(tmp_path: Path) -> None:
+    copy, dest = unfinished("fixed", tmp_path)
+    given = copy.run("resume", dest, "--greeting", "new")
+    assert (given.returncode, "`stacpull mirror SOURCE DEST --greeting ...`" in given.stderr) == (2, True)
+    assert "greeting: hi\n" in copy.output("resume", dest)
+    assert "greeting: hi\n" in copy.output("retry", dest)
+
+
+# A public function: its module, its result, and its name in two files. A command takes two.
+
+SIZE = '''
+import asyncio
+
+from stacpull.engine.mirror_status import status
+from stacpull.reports import SizeReport
+
+
+async def mirror_size(dest):
+    """Return how large the mirror at `dest` is."""
+    found = await asyncio.to_thread(status, dest)
+    return SizeReport(found.assets_done, found.bytes_done)
+'''
+SIZE_REPORT = '''\
+class SizeReport(PublicValue, frozen=True):
+    """How large a mirror is, in bytes."""
+
+    files: int
+    bytes: int
+
+
+'''
+SIZE_COMMAND = '''
+from stacpull.cli import parameters
+from stacpull.cli.command import command
+
+
+@command("size", parameters.dest(), *parameters.named("work", "json", "quiet"), examples=["size s2"])
+def size(session, dest):
+    """Print how large the mirror in DEST is."""
+    from stacpull.engine.mirror_size import mirror_size
+
+    report = session.run_cancelled(mirror_size(dest))
+    return session.finish(report, [f"{report.files} files, {report.bytes} bytes"])
+'''
+SIZE_ENTRY = '    "size": (f"{_CLI}size_command:size", "Print how large the mirror in DEST is."),\n'
+
+
+def test_a_command_is_listed_and_its_function_is_public(copy: ChangedCopy, tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_text("12345")
+    (tmp_path / "item.json").write_text(item_with({"a": {"href": "a.bin"}}))
+    dest = tmp_path / "m"
+    assert copy.run("mirror", tmp_path / "item.json", dest).returncode == 0
+    assert "Print how large the mirror in DEST is." in copy.output("--help")
+    assert "stacpull size s2" in copy.output("size", "--help")
+    assert copy.run("size", dest).stdout == "1 files, 5 bytes\n"
+    assert json.loads(copy.run("size", dest, "--json").stdout) == {"files": 1, "bytes": 5}
+    nowhere = copy.run("size", dest / "nowhere")
+    assert (nowhere.returncode, nowhere.stderr.startswith("stacpull: ")) == (2, True)
+    printed = copy.evaluated(
+        "import asyncio, stacpull, stacpull.sync\n"
+        f"print(asyncio.run(stacpull.mirror_size({str(dest)!r})).bytes)\n"
+        f"print(stacpull.sync.mirror_size({str(dest)!r}).files)\n"
+        "print('mirror_size' in stacpull.__all__, 'mirror_size' in dir(stacpull))"
+    )
+    assert printed == "5\n1\nTrue True\n"
+
+
+# A new kind of login is a module and an entry point; a provider of a known kind is one file.
+
+BADGE = '''"""`kind = "badge"`: the number of a badge in a header field of every request."""
+
+from collections.abc import Mapping
+
+import attrs
+
+from stacpull.arguments import named, whole
+from stacpull_logins.logins import LoginKind, login_key
+from stacpull.redact import Secret
+
+
+@attrs.frozen(field_transformer=named)
+class Badge(LoginKind):
+    """A badge."""
+
+    pin: Secret = login_key(secret=True)
+    floor: int = login_key(default=1, read=whole(0))
+
+    @property
+    def headers(self) -> Mapping[str, Secret]:
+        """The header field."""
+        return {"X-Badge": Secret(f"{self.floor}-{self.pin.reveal()}")}
+'''
+OF_A_NEW_KIND = '[login.door]\nkind = "badge"\nhosts = ["{host}"]\npin = "${{PIN}}"\nfloor = 3\n'
+OF_A_KNOWN_KIND = """
+about = "A door that asks for a badge"
+
+[login.door]
+kind = "header"
+hosts = ["{host}"]
+name = "X-Badge"
+value = "${{BADGE}}"
+"""
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["a new kind", "a new provider"])
+def test_a_login_is_one_file_of_a_known_kind(copy: ChangedCopy, tmp_path: Path, is_new: bool) -> None:
+    def guarded(request: Any) -> Answer:
+        is_right = request.headers.get("x-badge") == "3-s3cr3t"
+        return Answer(body=b"open") if is_right else Answer(401, b"no")
+
+    with WireServer({"/a.bin": guarded}) as server:
+        host, profile = server.url(""), "door"
+        if is_new:
+            copy.add("../badge.py", BADGE)
+            info = "Metadata-Version: 2.1\nName: badge\nVersion: 1.0\n"
+            copy.add("../badge-1.0.dist-info/METADATA", info)
+            copy.add("../badge-1.0.dist-info/entry_points.txt", "[stacpull.logins]\nbadge = badge:Badge\n")
+            profile = str(tmp_path / "p.toml")
+            Path(profile).write_text(OF_A_NEW_KIND.format(host=host))
+        else:
+            copy.add("configs/providers/door.toml", OF_A_KNOWN_KIND.format(host=host))
+            assert "A door that asks for a badge" in copy.output("credentials", "list")
+        (tmp_path / "item.json").write_text(item_with({"a": {"href": f"{host}/a.bin"}}))
+        arguments = ("--credentials", profile, "--allow-private-hosts", "--retries", "0")
+        mirror = ("mirror", tmp_path / "item.json", tmp_path / "m", *arguments)
+        name, value = ("PIN", "s3cr3t") if is_new else ("BADGE", "3-s3cr3t")
+        ran = copy.run(*mirror)
+        assert (ran.returncode, f"set {name}" in ran.stderr) == (3, True)
+        ran = copy.run(*mirror, **{name: value})
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert [request.headers.get("x-badge") for request in server.requests] == ["3-s3cr3t"]
+        assert (tmp_path / "m/c/i/a.bin").read_bytes() == b"open"
+        assert "s3cr3t" not in ran.stdout + ran.stderr
