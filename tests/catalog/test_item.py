@@ -22,7 +22,6 @@ from stacpull.catalog.item import (
     encode_item,
     is_own_document,
     item_document,
-    reference,
 )
 from stacpull.models import Clip, Json, MirroredFile
 from stacpull.redact import Secret, Secrets
@@ -59,13 +58,6 @@ def stored(document: Json, *, here: dict[str, str] | None = None, **options: Any
             **options,
         },
     )
-
-
-OWN_LINKS = {"root", "parent", "collection", "via", "canonical"}
-
-
-def outward(document: Json) -> list[Json]:
-    return [link for link in document["links"] if link["rel"] not in OWN_LINKS]
 
 
 @pytest.mark.parametrize(
@@ -108,8 +100,8 @@ def outward(document: Json) -> list[Json]:
         ),
         (
             {"href": "https://user:pw@host.test/a.tif"},
-            "c/i/a.tif",
-            {"href": "./a.tif", "alternate": {"origin": {"href": "https://host.test/a.tif"}}},
+            "c/i/deep/a:b~23ü.tif",
+            {"href": "./deep/a:b~23ü.tif", "alternate": {"origin": {"href": "https://host.test/a.tif"}}},
         ),
         ({}, "c/i/a.tif", {"href": "./a.tif"}),
         ({"href": ["https://a.test", "https://b.test"]}, None, None),
@@ -134,14 +126,14 @@ def test_what_is_stored_again_from_the_mirror_is_the_same(href: str) -> None:
 
 
 def test_links_lead_into_the_mirror_or_are_remote_without_credentials() -> None:
-    places = {"https://api.test/items/s": "s/s1/s1.json", "https://api.test/items/d?key=x": "c/d/d.json"}
+    places = {"https://api.test/items/s": "s/s1/s1.json", "https://api.test/items/ii?key=x": "c/ii/ii.json"}
     links = [
         {"rel": "self", "href": SIGNED},
         {"rel": "root", "href": SIGNED},
         {"rel": "parent", "href": SIGNED},
         {"rel": "collection", "href": SIGNED},
         {"rel": "source", "href": "https://api.test/items/s", "label:assets": ["B01"]},
-        {"rel": "derived_from", "href": "/items/d?key=x"},
+        {"rel": "derived_from", "href": "/items/ii?key=x"},
         {"rel": "source", "href": SIGNED, "title": "elsewhere"},
         {"rel": "license", "href": SIGNED},
         {"rel": "related", "href": "https://api.test/items/s"},
@@ -153,7 +145,7 @@ def test_links_lead_into_the_mirror_or_are_remote_without_credentials() -> None:
         {"rel": "parent", "href": "../collection.json", "type": "application/json"},
         {"rel": "collection", "href": "../collection.json", "type": "application/json"},
         {"rel": "source", "href": "../../s/s1/s1.json", "label:assets": ["B01"]},
-        {"rel": "derived_from", "href": "../d/d.json"},
+        {"rel": "derived_from", "href": "../ii/ii.json"},
         {"rel": "source", "href": CUT, "title": "elsewhere"},
         {"rel": "license", "href": CUT},
         {"rel": "related", "href": "../../s/s1/s1.json"},
@@ -229,7 +221,7 @@ def test_a_mirrored_asset_has_the_size_and_checksum_of_its_file() -> None:
 )
 def test_invalid_links_are_left_out(links: Any) -> None:
     document = stored(item(links=links))
-    assert outward(document) == []
+    assert {link["rel"] for link in document["links"]} <= {"root", "parent", "collection", "via", "canonical"}
     core_valid({**document, "stac_version": "1.1.0"}, STACObjectType.ITEM)
 
 
@@ -374,24 +366,6 @@ def test_secrets_are_removed_and_deep_documents_keep_their_flat_members() -> Non
         deep = [deep]
     sent = clean_document(item(id="i", assets={"a": {"href": SIGNED, "odd": deep}}), Secrets())
     assert orjson.loads(sent)["id"] == "i"
-
-
-@pytest.mark.parametrize(
-    ("path", "directory", "expected"),
-    [
-        ("c/i/i.json", "", "./c/i/i.json"),
-        ("catalog.json", "c/i", "../../catalog.json"),
-        ("c/collection.json", "c/i", "../collection.json"),
-        ("c/i/B01.tif", "c/i", "./B01.tif"),
-        ("c/i/deep/B01.tif", "c/i", "./deep/B01.tif"),
-        ("bigearthnet/p/p_B01.tif", "c/i", "../../bigearthnet/p/p_B01.tif"),
-        ("c/ii/ii.json", "c/i", "../ii/ii.json"),
-        ("c/i/a:b.tif", "c/i", "./a:b.tif"),
-        ("c/i/a~23b~20ü.tif", "c/i", "./a~23b~20ü.tif"),
-    ],
-)
-def test_reference(path: str, directory: str, expected: str) -> None:
-    assert reference(path, directory) == expected
 
 
 @pytest.mark.parametrize(

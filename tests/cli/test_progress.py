@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from stacpull.cli import progress
 from stacpull.cli.progress import Display
@@ -38,6 +39,8 @@ HELD = Progress(items_seen=100, items_matched=2, items_wanted=3, retries=4, seco
                 hosts=(HostProgress("h:80", wait=7.6), HostProgress("other:80")))  # fmt: skip
 RUNNING = Progress(items_seen=1200, items_announced=590_326, items_matched=7, assets_done=60, assets_failed=2,
                    assets_planned=91, walk_ended=True, bytes_fetched=3_000_000, seconds=60.0)  # fmt: skip
+PRESENT = Progress(assets_done=10**6, assets_skipped=10**6, assets_planned=10**6 + 2, assets_pending=2,
+                   walk_ended=True)  # fmt: skip
 WAITING = "waiting 8 s for h:80, which throttles or does not answer"
 CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, float(n), 9000, 30_000_000) for n in range(7)]
 
@@ -47,6 +50,12 @@ CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, float(n), 9000, 30_000_000) for 
     [
         ([RUNNING], ["7 items matched (1,200 of 590,326 read); 60 of 91 files; 3.0 MB; 2 failed"]),
         ([HELD], [f"2 of 3 items matched (100 read); 4 retries; {WAITING}"]),
+        (
+            [Checked(10, 3000, 0, 0.5, 20, 2000)],
+            ["10 of 20 files checked; 6.0 kB/s; 3.0 kB"],
+        ),  # no time is left
+        # files that are there already do not count towards speed
+        ([PRESENT, replace(PRESENT, seconds=5.0)], ["1,000,000 of 1,000,002 files; 0 B"]),
         (CHECKING[:6], ["5,000 of 9,000 files checked; 5.0 s left; 3.0 MB/s; 15.0 MB; 2 damaged"]),
         (
             [Progress(items_seen=1, items_matched=1, seconds=5.0)],
@@ -112,12 +121,6 @@ def test_lines_become_rarer_while_nothing_is_received(monkeypatch: pytest.Monkey
     assert 3 <= len(stream.getvalue().splitlines()) <= 10
 
 
-def test_a_check_of_more_bytes_than_expected_states_no_time() -> None:
-    (line,) = printed(Checked(10, 3000, 0, 0.5, 20, 2000))
-    assert "10 of 20 files checked" in line
-    assert "left" not in line
-
-
 def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(capsys, tmp_path):
     stream = Terminal((tmp_path / "shown").open("wb"))
     live = Display(Output(), stream)
@@ -132,12 +135,6 @@ def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(capsys,
     shown = (tmp_path / "shown").read_bytes().decode()
     assert all(text in shown for text in ("10 of 20 files checked", "1 damaged", "1 of 1 files"))
     assert shown.endswith("\r\x1b[J")
-
-
-def test_files_already_present_do_not_count_towards_speed() -> None:
-    counts = {"assets_done": 10**6, "assets_skipped": 10**6, "assets_planned": 10**6 + 2, "assets_pending": 2}
-    first, second = (Progress(**counts, walk_ended=True, seconds=seconds) for seconds in (0.0, 5.0))
-    assert printed(first, second) == ["stacpull: 1,000,000 of 1,000,002 files; 0 B"]
 
 
 @pytest.mark.parametrize(

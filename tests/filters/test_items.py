@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.items import JSON
 
 from stacpull.clock import parse_instant
 from stacpull.errors import UsageError
@@ -383,13 +384,6 @@ def test_filters_agree_with_a_model_of_the_documentation(item: dict[str, Any], s
     assert (compile_items(selection).judge(item) is None) == is_meant(item, selection)
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda children: (
-        st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=4), children, max_size=3)
-    ),
-    max_leaves=6,
-)
 MEMBERS = ["labels", "label:overviews", "cloud_and_shadow", "seasonal_snow", "datetime", "start_datetime"]
 GEOMETRY = st.fixed_dictionaries(
     {"type": st.sampled_from(["Point", "Polygon", "MultiPolygon", "GeometryCollection"])},

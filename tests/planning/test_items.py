@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.items import JSON
 
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.filters.asset_filter import AssetFilter
@@ -37,11 +38,6 @@ def plan(item, *, layout=DEFAULT_LAYOUT, url=PAGE, parent=None, **selection):
     )
 
 
-def with_assets(*keys, ext="tif", **assets):
-    named = {key: {"href": f"https://o/{number}.{ext}"} for number, key in enumerate(keys)}
-    return {"id": "i", "collection": "c", "assets": {**named, **assets}}
-
-
 def test_a_complete_item_is_planned_with_all_its_statements():
     item = {
         "id": "i",
@@ -65,7 +61,6 @@ def test_a_complete_item_is_planned_with_all_its_statements():
     assert planned.href == "https://h/items/i"
     assert planned.parent == ItemId("labels", "l")
     assert planned.updated == "2020-01-01T00:00:00Z"
-    assert planned.excluded == ("B10",)
     assert (planned.problems, planned.excluded) == ((), ("B10",))
     assert planned.assets == (
         Asset(
@@ -152,7 +147,8 @@ def test_assets_that_cannot_be_fetched_are_reported(assets, keys, problems):
     ],
 )
 def test_all_but_the_first_of_assets_with_one_path_fail(layout, keys, kept):
-    planned = plan(with_assets(*keys), layout=layout)
+    assets = {key: {"href": f"https://o/{number}.tif"} for number, key in enumerate(keys)}
+    planned = plan({"id": "i", "collection": "c", "assets": assets}, layout=layout)
     assert [asset.key for asset in planned.assets] == kept
     assert [key for key, _ in planned.problems] == [key for key in keys if key not in kept]
     for _, failure in planned.problems:
@@ -202,13 +198,6 @@ def test_every_recorded_item_is_planned(shared_data: Path):
     assert found > 30
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda children: (
-        st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=4), children, max_size=3)
-    ),
-    max_leaves=6,
-)
 ASSET = st.fixed_dictionaries(
     {},
     optional=dict.fromkeys(["href", "type", "roles", "file:size", "file:checksum"], JSON | st.just("a.tif")),
@@ -240,36 +229,26 @@ DATA = b"pixels"
 
 
 @pytest.mark.parametrize(
-    ("prefix", "algorithm", "digest"),
+    ("prefix", "digest", "algorithm"),
     [
-        ("1114", "sha1", hashlib.sha1(DATA, usedforsecurity=False)),
-        ("1220", "sha256", hashlib.sha256(DATA)),
-        ("1620", "sha3_256", hashlib.sha3_256(DATA)),
-        ("d50110", "md5", hashlib.md5(DATA, usedforsecurity=False)),
+        ("1114", hashlib.sha1(DATA, usedforsecurity=False).hexdigest(), "sha1"),
+        ("1220", hashlib.sha256(DATA).hexdigest(), "sha256"),
+        ("1620", hashlib.sha3_256(DATA).hexdigest(), "sha3_256"),
+        ("d50110", hashlib.md5(DATA, usedforsecurity=False).hexdigest(), "md5"),
+        ("", "", None),
+        ("1220", "", None),
+        ("1220", "00" * 33, None),
+        ("d50120", "00" * 32, None),  # from a real service: the code of MD5, the length of SHA-256
+        ("9911", "00" * 17, None),
+        ("80e40200", "", None),
+        ("c1e40241", "00" * 65, None),
+        ("sha256:", "00" * 32, None),
+        ("zz", "", None),
     ],
 )
-def test_verifiable_checksums_are_parsed(prefix, algorithm, digest):
-    expected = Checksum(algorithm, digest.digest())
-    assert parse_multihash(prefix + digest.hexdigest()) == expected
-    assert parse_multihash(prefix + digest.hexdigest().upper()) == expected
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "1220",
-        "1220" + "00" * 33,
-        "d50120" + "00" * 32,  # from a real service: the code of MD5, the length of SHA-256
-        "9911" + "00" * 17,
-        "80e40200",
-        "c1e40241" + "00" * 65,
-        "sha256:" + "00" * 32,
-        "zz",
-    ],
-)
-def test_unverifiable_checksums_are_none(text):
-    assert parse_multihash(text) is None
+def test_verifiable_checksums_are_parsed_and_others_are_none(prefix, digest, algorithm):
+    expected = algorithm and Checksum(algorithm, bytes.fromhex(digest))
+    assert parse_multihash(prefix + digest) == parse_multihash(prefix + digest.upper()) == expected
 
 
 ITEM_ASSETS = {"B02": {"type": "image/tiff; application=geotiff", "roles": ["data"]}, "odd": ["no object"]}
