@@ -156,6 +156,7 @@ class Lease:
                 f"{location.url} contains a catalog.json that stacpull did not write: choose another prefix."
             )
         self.generation = max(self.generation, self._copy()[0]) + 1
+        self._objects.remove(_CLOCK_OBJECT)  # or refuse the keys now, not in the next run
         if not self._write(is_held=True):
             raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
         return newest is not None and newest.holder.held

@@ -13,6 +13,7 @@ import mmap
 import os
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -56,8 +57,9 @@ _SHORTEST_PART = 8 << 20
 _FIRST_ERROR = 300
 STATUS = re.compile(r"\bstatus code: (304|[45][0-9]{2})\b")
 """What obstore's errors say of a response that is not a success."""
-_CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
-_REFUSED_KEYS = re.compile("Authent|Authoriz|Token|AccessKeyId|Signature|InvalidSecurity")
+_CODE = re.compile(r"(?:<Code>|\(code: )([A-Za-z0-9]+)[<)]")
+"""In the body of an error, and in what obstore says of an object that S3 does not remove."""
+_REFUSED_KEYS = re.compile("AccessDenied|Authent|Authoriz|Token|AccessKeyId|Signature|InvalidSecurity")
 """Codes of errors for which the keys are to blame, not what they allow."""
 _REPEATED_CODES = frozenset(
     {"NoSuchUpload", "OperationAborted", "ConditionalRequestConflict", "InvalidUploadId", "RequestTimeout"}
@@ -87,7 +89,7 @@ class Objects:
     """The objects below a prefix. Any thread may call any method.
 
     Every method raises `CredentialsError` if there are no credentials or the service refuses them,
-    `UsageError` if its address is never connected to, and `DestinationError` if it fails.
+    `UsageError` if its address or `ca_bundle` cannot be used, and `DestinationError` if it fails.
     """
 
     def __init__(self, location: BucketLocation, on_silent: Callable[[str], None] = lambda _: None) -> None:
@@ -124,7 +126,9 @@ class Objects:
 
     def read_range(self, found: Found, start: int, length: int) -> bytes:
         def get(store: Any) -> bytes:
-            options: Any = {"range": (start, start + length), "if_match": found.etag}
+            options: Any = {"range": (start, start + length)}
+            if found.etag is not None:
+                options["if_match"] = found.etag
             return bytes(obstore.get(store, self.key(found.path), options=options).bytes())
 
         data = self._send("read", found.path, get)
@@ -319,17 +323,18 @@ def plain_reason(text: str) -> str:
 
 def unreachable(text: str) -> str:
     """Return that there was no response, if an error of obstore says so, with the address and the reason."""
-    address = re.search(r"Error performing \w+ (https?://[^/\s]+)", text)
+    address = re.search(r"Error performing \w+ (?:REDACTED|(https?://[^/\s]+))", text)
     if "HTTP error" not in text or address is None:
         return ""
+    at = f" at {address[1]}" if address[1] else ""  # obstore hides URLs with a signature of Azure
     if "kind: Connect" not in text:
-        return f"does not answer at {address[1]}"
+        return f"does not answer{at}"
     reason = "the name is not known" if "dns error" in text else "no connection"
     if "InvalidContentType" in text:
         reason = "its answer is not TLS (http:// may be right)"
     if found := re.search(r'kind: \w+,\s+message: "([^"]+)"', text):
         reason = found[1]
-    return f"cannot be reached at {address[1]}: {reason}"
+    return f"cannot be reached{at}: {reason}"
 
 
 def _is_passing(error: BaseException) -> bool:
@@ -402,9 +407,10 @@ class Service:
         bundle = os.environ.get("AWS_CA_BUNDLE") if location.scheme == "s3" else None
         if bundle := location.ca_bundle or bundle:
             try:
+                ssl.create_default_context(cafile=bundle)  # obstore does not say what is wrong
                 options["root_certificate"] = Path(bundle).read_text(encoding="ascii", errors="replace")
             except OSError as error:
-                raise DestinationError(f"{bundle} cannot be read: {error.strerror}.") from error
+                raise UsageError(f"{bundle} cannot be read: {error.strerror}.") from error
         if proxy := proxy_of(url):
             options["proxy_url"] = proxy.url
         return options

@@ -109,7 +109,17 @@ def in_directory(path: Path) -> dict[str, bytes]:
     return {name: file.read_bytes() for name, file in named.items() if not name.startswith(".stacpull")}
 
 
-def test_the_commands_that_a_summary_names_find_the_bucket(location, dest, source, tmp_path):
+def take(location: BucketLocation, **changes: Any) -> None:
+    """Take the lease as another run, which differs from the last one by `changes`."""
+    with closing(BucketFiles(location)) as files:
+        newest = lease._newest(files.objects)
+        assert newest is not None
+        other = {**asdict(newest.holder), **changes}
+        path = f"{lease.FOLDER}/{newest.number + 1:012}.json"
+        assert files.objects.put(path, json.dumps(other).encode(), {}, create=True)
+
+
+def test_the_commands_that_a_summary_names_find_the_bucket(location, dest, source):
     (Path(source).parent / "7.bin").unlink()
     first = run("mirror", source, *dest, code=1)
     (line,) = (line for line in first.out.splitlines() if line.startswith("for details:"))
@@ -117,10 +127,6 @@ def test_the_commands_that_a_summary_names_find_the_bucket(location, dest, sourc
     elsewhere = [*dest, "--dest-endpoint-url", "http://127.0.0.1:9"]
     if location.scheme == "s3":
         assert f"add --dest-endpoint-url {location.endpoint_url}." in run("status", *elsewhere, code=2).err
-    lost = [*dest, "--work", str(tmp_path / "other")]
-    for command_name in ("status", "verify", "resume", "report"):
-        said = run(command_name, *lost, code=2).err
-        assert "`stacpull mirror` with this --work fetches its ledger" in said
 
 
 @pytest.mark.parametrize("name", ["verify", "export"])
@@ -239,12 +245,7 @@ def test_keys_that_become_wrong_end_a_run_which_resumes(location, dest, many):
 @REAL
 def test_a_second_run_waits_for_the_lease(location: BucketLocation, dest: list[str], source: str) -> None:
     run("mirror", source, *dest)
-    with closing(BucketFiles(location)) as files:
-        newest = lease._newest(files.objects)
-        assert newest is not None
-        other = {**asdict(newest.holder), "held": True, "host": "elsewhere", "run": "another"}
-        path = f"{lease.FOLDER}/{newest.number + 1:012}.json"
-        assert files.objects.put(path, json.dumps(other).encode(), {}, create=True)
+    take(location, held=True, host="elsewhere", run="another")
     refused = run("mirror", source, *dest, code=5)
     assert "on elsewhere: wait for it" in refused.err
     assert "--break-lock" in refused.err
@@ -306,7 +307,7 @@ def test_the_newer_ledger_wins(location, dest, source, tmp_path):
 @REAL
 def test_an_empty_work_directory_continues(location, dest, source, tmp_path):
     run("mirror", source, *dest)
-    for name in ("status", "failures", "verify", "resume", "retry"):
+    for name in ("status", "failures", "verify", "resume", "retry", "report"):
         refused = run(name, dest[0], "--work", str(tmp_path / "other"), *dest[3:], code=2)
         hint = f"other is not a mirror: it does not exist. If {location.url} is one, `stacpull mirror` with"
         assert f"{hint} this --work fetches its ledger." in refused.err
@@ -321,12 +322,7 @@ def test_an_empty_work_directory_continues(location, dest, source, tmp_path):
 def test_a_takeover_is_said_unless_the_ledger_is_that_of_the_last_run(location, dest, source, tmp_path):
     """After a restart, or in a new container, a work directory takes over from itself."""
     run("mirror", source, *dest)
-    with closing(BucketFiles(location)) as files:
-        newest = lease._newest(files.objects)
-        assert newest is not None
-        other = {**asdict(newest.holder), "boot": "earlier", "host": "container"}
-        path = f"{lease.FOLDER}/{newest.number + 1:012}.json"
-        assert files.objects.put(path, json.dumps(other).encode(), {}, create=True)
+    take(location, boot="earlier", host="container")
     assert "takes over" not in run("mirror", source, *dest).err
     elsewhere = run("mirror", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:])
     assert f"This run takes over from {tmp_path / 'work'} on {platform.node()}" in elsewhere.err
@@ -369,6 +365,17 @@ def test_wrong_keys_are_named(dest, source, monkeypatch, tmp_path):
     assert "refuses the credentials" in ran.err
     assert "planted-secret" not in ran.err
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("location", ["moto"], indirect=True)
+def test_keys_that_may_not_remove_are_refused_by_the_first_run(location, dest, source, monkeypatch):
+    refusal = b"<Error><Key>a/mirror/.stacpull/clock</Key><Code>AccessDenied</Code><Message/></Error>"
+    reply = 200, b"<DeleteResult>%s</DeleteResult>" % refusal
+    with between(Between(dest[-1])) as service:
+        monkeypatch.setattr(service, "before", lambda _, path, __: reply if "?delete" in path else None)
+        ran = run("mirror", source, *dest[:-1], service.url, code=3)
+    assert "refuses the credentials to remove .stacpull/clock (AccessDenied)." in ran.err
+    assert in_bucket(location) == {}
 
 
 def test_a_bucket_that_does_not_exist_is_named(location, dest, source):

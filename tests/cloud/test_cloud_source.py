@@ -59,13 +59,11 @@ EXPECTED = {"a0.tif": SMALL, "a1.tif": LARGE, "B02.tif": b"blue", "B03.tif": b"g
 
 @pytest.fixture
 def container(
-    azurite_service: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+    azurite_service: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, no_keys: None
 ) -> tuple[str, Callable[[dict[str, bytes]], None]]:
     url, _ = azurite_service
     name = f"test-{uuid.uuid4().hex[:12]}"
     create_container(url, name)
-    for variable in [variable for variable in os.environ if variable.startswith("AZURE_")]:
-        monkeypatch.delenv(variable)
     text = f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={url}"
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
 

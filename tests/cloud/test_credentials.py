@@ -21,11 +21,13 @@ from tests.net.memory import Answer, Fault
 from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 
 from stacpull import Options, sync
-from stacpull.errors import CredentialsError, DestinationError, StacpullError
+from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError
 from stacpull.models import BucketLocation
 from stacpull_cloud.objects import Objects, Service
 
 CLIENT = {"AZURE_CLIENT_ID": "me", "AZURE_CLIENT_SECRET": "secret", "AZURE_TENANT_ID": "tenant"}
+MALFORMED = "<Code>AuthorizationHeaderMalformed</Code>"
+ELSEWHERE = "<Message>the region 'us-east-1' is wrong; expecting 'eu-west-1'</Message>"
 pytestmark = pytest.mark.usefixtures("no_keys")
 
 
@@ -111,6 +113,8 @@ class Recorder(WireServer):
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     """It is the proxy of what does not go to loopback: nothing can connect to a metadata service."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with Recorder() as server:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
             monkeypatch.setenv(name, server.url(""))
@@ -171,33 +175,31 @@ def test_no_request_to_the_account_of_others_is_signed(recorder, monkeypatch, gi
     assert recorder.sent() == [("/c/k", None)]
 
 
-@pytest.mark.parametrize("status", [301, 400])
-def test_a_bucket_in_another_region_is_named(recorder, monkeypatch, status):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    bodies = {
-        301: "<Code>PermanentRedirect</Code>",
-        400: "<Code>AuthorizationHeaderMalformed</Code><Message>The authorization header is malformed; "
-        "the region 'us-east-1' is wrong; expecting 'eu-west-1'</Message>",
-    }
-    recorder.refusal = Answer(status, f"<Error>{bodies[status]}</Error>".encode())
-    location = BucketLocation("bucket", "p", recorder.url(""))
-    with pytest.raises(DestinationError, match="another region: name it with --dest-region"):
-        Objects(location).put("a", b"data", {}, create=True)
-
-
-def test_a_listing_that_is_refused_is_a_matter_of_the_keys(recorder, monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    recorder.refusal = Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
-    with pytest.raises(CredentialsError, match="refuses the credentials to list its objects"):
+@pytest.mark.parametrize(
+    ("status", "body", "error", "message"),
+    [
+        (301, "<Code>PermanentRedirect</Code>", DestinationError, "another region: name it with --dest"),
+        (400, MALFORMED + ELSEWHERE, DestinationError, "another region: name it with --dest-region"),
+        (400, MALFORMED, CredentialsError, "refuses the credentials to list its objects"),
+        (403, "<Code>AccessDenied</Code>", CredentialsError, "refuses the credentials to list its objects"),
+    ],
+)
+def test_a_refusal_is_a_matter_of_the_region_or_of_the_keys(recorder, status, body, error, message):
+    recorder.refusal = Answer(status, f"<Error>{body}</Error>".encode())
+    with pytest.raises(error, match=message):
         Objects(BucketLocation("bucket", "p", recorder.url(""))).names("")
+
+
+@pytest.mark.parametrize("content", ["none", "-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----"])
+def test_authorities_that_cannot_be_read_are_named(recorder, content, tmp_path):
+    (tmp_path / "own.pem").write_text(content)
+    location = BucketLocation("bucket", "p", recorder.url(""), ca_bundle=str(tmp_path / "own.pem"))
+    with pytest.raises(UsageError, match=r"own\.pem cannot be read: "):
+        Objects(location).find("a")
 
 
 def test_an_outage_ends_the_patience_of_all_requests(recorder, monkeypatch):
     """The last requests of a run that a signal ends would otherwise take two minutes each."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setattr("stacpull_cloud.objects._PATIENCE", 1.0)
     objects = Objects(BucketLocation("bucket", "p", recorder.url("")))
 
@@ -216,13 +218,6 @@ def test_an_outage_ends_the_patience_of_all_requests(recorder, monkeypatch):
     recorder.refusal = Answer(404)
     assert objects.find("a") is None
     assert tried() > 2
-
-
-def test_a_malformed_key_is_not_another_region(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    recorder.refusal = Answer(400, b"<Error><Code>AuthorizationHeaderMalformed</Code></Error>")
-    assert written(recorder, "s3")  # CredentialsError
 
 
 def test_a_login_of_gcloud_asks_google_for_a_token(recorder, monkeypatch, tmp_path):

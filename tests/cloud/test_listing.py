@@ -10,7 +10,6 @@ import pytest
 from msgspec.structs import replace
 from tests.cloud.between import Between, between
 
-from stacpull.models import BucketLocation
 from stacpull_cloud.bucket_store import BucketFiles
 from stacpull_cloud.objects import PIECE, Objects
 
@@ -35,13 +34,15 @@ def test_a_listing_that_fails_in_between_is_continued(location, monkeypatch):
 
 
 @pytest.mark.parametrize("location", ["radosgw", "moto", "azurite"], indirect=True)
-def test_a_short_object_is_read_in_one_request(location: BucketLocation) -> None:
+def test_a_short_object_is_read_in_one_request(location, monkeypatch):
+    """A long one is read in pieces, also if an S3 service states no ETag."""
     bodies = {"c/short": b"data", "c/long": bytes(range(256)) * (PIECE // 256) + b"end"}
-    assert location.endpoint_url is not None
     with between(Between(location.endpoint_url)) as service:
+        if location.scheme == "s3":
+            monkeypatch.setattr(service, "after", lambda got: {f: got[f] for f in got if f.lower() != "etag"})
         files = BucketFiles(replace(location, endpoint_url=service.url))
         for path, body in bodies.items():
-            files.objects.put(path, body, {}, create=False)
+            Objects(location).put(path, body, {}, create=False)
             service.paths.clear()
             with files.open(path) as file:
                 assert file.read() == body
