@@ -161,6 +161,11 @@ def test_a_host_that_answers_with_errors_is_not_silent(status: int) -> None:
     assert set(kinds[::2]) == {FailureKind.NETWORK}
 
 
+def test_the_beginning_of_a_long_error_gives_its_reason() -> None:
+    setting = Setting({"https://h.example/x": [Answer(403, b"no licence" + b" " * 100_000)]})
+    assert setting.failure("https://h.example/x").message == "h.example answered 403 Forbidden: no licence."
+
+
 def test_a_cancelled_request_releases_its_permit() -> None:
     setting = Setting({"https://h.example/x": [Answer(fault=Fault.SILENT), OK]}, per_host=1)
 

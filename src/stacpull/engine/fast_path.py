@@ -20,7 +20,8 @@ from stacpull.hosts import forget_hosts, origin_text
 from stacpull.http1.connection import WebConnection, streamed
 from stacpull.http1.web_transport import WebHost, WebTransport, is_plain, request_tail, split_url
 from stacpull.models import Arrival, Failure, Job
-from stacpull.net.client import DRAINED, LONGEST_URL, Client, ClientHost, next_hop
+from stacpull.net.bodies import DRAINED
+from stacpull.net.client import LONGEST_URL, Client, ClientHost, next_hop
 from stacpull.net.transport import Request, Rewrites, Rewritten, SentRequest, TransferError
 from stacpull.transfer.attempt import WHOLE
 

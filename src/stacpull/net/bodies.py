@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import cast
 
 from stacpull.hosts import host_of
@@ -17,7 +17,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import BufferedResponse, Response, TransferError
 from stacpull.redact import cut_url
 
-_SMALL = 1 << 16
+DRAINED = 1 << 16  # bytes of an error's or redirect's body that are read, for the reason and the connection
 _GROWTH = 128 * 1024
 _GZIP_OR_ZLIB = 47  # zlib: the largest window, and either header
 DECODABLE = frozenset({"gzip", "x-gzip", "deflate"})
@@ -48,12 +48,22 @@ async def read_whole(
     return whole.getvalue()
 
 
+async def beginning(response: Response) -> bytes:
+    """Return the body up to `DRAINED` bytes or a little more, or to its failure."""
+    start, chunks = b"", response.chunks(DRAINED)
+    with suppress(TransferError):  # the status matters more than a broken body
+        async with aclosing(cast("AsyncGenerator[bytes]", chunks)):
+            async for piece in chunks:
+                start += piece
+                if len(start) >= DRAINED:
+                    break
+    return start
+
+
 async def buffered(url: str, response: Response) -> BufferedResponse:
-    """Read a small response completely and close it. A body that fails or is too long counts as empty."""
+    """Read a response and close it. Of a long or broken body, only the beginning is kept."""
     try:
-        body = await read_whole(response, _SMALL)
-    except TransferError:
-        body = b""
+        body = await beginning(response)
     finally:
         await response.close()
     return BufferedResponse(url, response.status, response.headers, body)

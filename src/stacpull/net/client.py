@@ -25,7 +25,7 @@ from stacpull.clock import Clock, rfc3339
 from stacpull.errors import destination_errors
 from stacpull.hosts import default_port, forget_hosts, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.bodies import coding_to_undo, decoded, read_whole
+from stacpull.net.bodies import beginning, coding_to_undo, decoded, read_whole
 from stacpull.net.gate import REFUSALS, Gate, Gates, Limits
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Request, Response, SentRequest, TransferError, Transport
@@ -34,8 +34,6 @@ from stacpull.urls import is_encrypted, is_web, join, removed_parameters, rules_
 
 OK: frozenset[int] = frozenset({200, 206})
 MAX_HOPS = 10
-DRAINED = 64 * 1024
-"""The most bytes of a redirect's body, which is read so that the connection can be used again."""
 LONGEST_URL = 16 * 1024
 """The most characters of a URL that is fetched. Servers accept request lines of about 8,000."""
 
@@ -200,7 +198,7 @@ class Exchange(msgspec.Struct, eq=False):
         if gate is None:
             return  # it was closed before
         try:
-            if error is None and self.status in self.accept:
+            if error is None and (self.status in self.accept or self.status in REDIRECTS):
                 gate.reset_refusals(of_documents=self.request.decode)
             await self.response.close()
         finally:
@@ -276,8 +274,7 @@ class Exchange(msgspec.Struct, eq=False):
         try:
             if status in REDIRECTS:
                 gate.succeeded(sent_at)
-                gate.reset_refusals(of_documents=self.request.decode)
-                await self._beginning()
+                await beginning(self)
                 return self._following(request, response)
             raise TransferError(await self._failure(response, gate, sent_at))
         finally:
@@ -303,7 +300,7 @@ class Exchange(msgspec.Struct, eq=False):
         if isinstance(target, Failure):
             raise TransferError(replace(target, status=status).scrubbed(client.secrets))
         method, body = request.method, request.body
-        is_rewritten = status == _SEE_OTHER or (status in {301, 302} and method == "POST")
+        is_rewritten = status in ({301, 302, 303} if method == "POST" else {303})
         if is_rewritten and method != "HEAD":  # RFC 9110, 15.4.2 to 15.4.4
             method, body = "GET", None
         headers = request.headers
@@ -318,7 +315,7 @@ class Exchange(msgspec.Struct, eq=False):
     async def _failure(self, response: Response, gate: Gate, sent_at: float) -> Failure:
         client, host, status = self.client, host_of(response.url), response.status
         signed = removed_parameters(self.place, cut_url(self.place))  # the server may quote the URL
-        prefix = Secrets(Secret(p.value) for p in signed).scrub_bytes(await self._beginning())
+        prefix = Secrets(Secret(p.value) for p in signed).scrub_bytes(await beginning(self))[:PREFIX_BYTES]
         now, secrets = client.clock.time(), client.secrets
         failure = classify(status, response.headers, prefix, host, now=now, secrets=secrets)
         if status in _GATEWAY_ERRORS:
@@ -333,13 +330,6 @@ class Exchange(msgspec.Struct, eq=False):
         if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS and self.count_refusal:
             return gate.refused(failure, of_documents=self.request.decode)
         return failure
-
-    async def _beginning(self) -> bytes:
-        """Return the first bytes of the body of an error or redirect. A small body is read to its end."""
-        try:
-            return (await self.read(DRAINED))[:PREFIX_BYTES]
-        except TransferError:
-            return b""  # the status matters more than a broken body
 
     def _log(self, status: int | None) -> None:
         if self.client.log is not None:

@@ -31,8 +31,7 @@ from stacpull.redact import Secrets, cut_url
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """Statuses that redirect to another URL (RFC 9110, 15.4)."""
-PREFIX_BYTES = 16 * 1024
-"""Bytes of an error's body that are read to find the reason."""
+PREFIX_BYTES = 16 * 1024  # of an error's body, in which the reason is searched
 
 _ABSURD_WAIT = 30 * 86400.0
 _THROTTLED_BODY = re.compile(
