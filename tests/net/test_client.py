@@ -232,7 +232,7 @@ def test_a_body_that_is_cut_off_counts() -> None:
 
 @pytest.mark.parametrize("decode", [True, False])
 def test_a_body_is_decoded_only_on_request_and_counts_with_its_size_on_the_wire(decode: bool) -> None:
-    page = Answer(body=b" " * 900, coded=True)
+    page = Answer(203, b" " * 900, coded=True)
     setting = Setting({"https://h.example/x": [page]})
     fetched = setting.fetch(Request("https://h.example/x", decode=decode))[0]
     assert fetched == (page.body if decode else page.sent)

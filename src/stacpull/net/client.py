@@ -32,7 +32,7 @@ from stacpull.net.transport import BufferedResponse, Request, Response, SentRequ
 from stacpull.redact import Secret, Secrets, credentials_in, cut_url, unsigned_url
 from stacpull.urls import is_encrypted, is_web, join, removed_parameters, rules_of, same_site
 
-OK: frozenset[int] = frozenset({200, 206})
+OK: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
 MAX_HOPS = 10
 LONGEST_URL = 16 * 1024
 """The most characters of a URL that is fetched. Servers accept request lines of about 8,000."""
