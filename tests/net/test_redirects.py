@@ -24,6 +24,7 @@ FOLLOWED = [
     (HTTPS, "s3://radiant-mlhub/bigearthnet/a b#1.tif", False, "s3://radiant-mlhub/bigearthnet/a b#1.tif"),
     (HTTPS, "/other?y=%2F", False, "https://api.example/other?y=%2F"),
     (HTTPS, "c", False, "https://api.example/a/c"),
+    ("HTTPS://api.example/a", "c", False, "https://api.example/c"),
     (HTTPS, "//cdn.example/x", False, "https://cdn.example/x"),
     (HTTPS, "  https://blob.example/x ", False, "https://blob.example/x"),
     (HTTP, "https://api.example/a/b", False, "https://api.example/a/b"),

@@ -30,7 +30,7 @@ from stacpull.net.gate import REFUSALS, Gate, Gates, Limits
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Request, Response, SentRequest, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, cut_url, unsigned_url
-from stacpull.urls import is_encrypted, is_web, join, removed_parameters, rules_of, same_site
+from stacpull.urls import is_encrypted, join, removed_parameters, rules_of, same_site
 
 OK: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
 MAX_HOPS = 10
@@ -347,7 +347,7 @@ def next_hop(
         return location  # the common case: a first hop to another path on the same host
     kind, target, reason = FailureKind.REDIRECT, location, None
     # An object store's Location is relative to its server, which an `s3://` URL does not contain.
-    if is_web(current_url) and not scheme_of(location):
+    if origin_of(current_url).port and not scheme_of(location):
         target = join(current_url, location) or location
     target_rules = rules_of(target)
     if not location:
