@@ -63,6 +63,7 @@ def at(token: str | None = None, limit: int = 10) -> str:
 
 def test_a_walk_of_empty_pages_ends() -> None:
     table = {at(): page(["a"], at("1"))} | {at(str(n)): page([], at(str(n + 1))) for n in range(1, 99)}
+    table[at("2")]["features"] = None
     found, _ = walked(table, most=10)
     assert found.names == ["a"]
     assert found.pages[-1].next is None
@@ -111,7 +112,7 @@ def test_pages_on_another_host_are_read_and_reported_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("body", [[], "text", None, {}, {"features": None}, {"features": {}}])
+@pytest.mark.parametrize("body", [[], "text", None, {}, {"features": "text"}, {"features": {}}])
 def test_documents_that_are_not_pages_are_reported(body: object) -> None:
     found, _ = walked({at(): body})
     assert isinstance(found.error, SourceError)

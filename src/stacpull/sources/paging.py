@@ -288,7 +288,8 @@ class _PageReader:
             self._size = self._size._replace(items=smaller)
 
     def page_of(self, sent: PageRequest, document: Document) -> Page:
-        features = document.members.get("features")
+        features = document.members.get("features", "")
+        features = [] if features is None else features  # null: an empty list of Go
         if not isinstance(features, list):
             raise SourceError(f"{cut_url(sent.url)} is not a page of items: it has no list of features.")
         items, unread = valid_items((f"feature {n} of {sent.url}", one) for n, one in enumerate(features, 1))
