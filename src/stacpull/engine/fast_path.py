@@ -109,7 +109,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         self.sent = b"GET /%b%b" % (made.url[len(origin.sent_base) :].encode("ascii"), tail)
         return True
 
-    def turned_away(self, _given_up: TransferError | None = None) -> None:
+    def turned_away(self, _given_up: TransferError) -> None:
         """Hand over: the general path waits, or reports that the host is given up."""
         self.hand_over()
 
@@ -145,10 +145,11 @@ class FastTransfer(msgspec.Struct, eq=False):
         origin = path.origin(target)
         if gate.finished(self.sent_at, 0, continues=origin is self.origin):
             self.admitted()
+        elif origin is None:
+            self.hand_over()
         else:
-            self.origin = origin or self.origin
-            if origin is None or not origin.client_host.gate.admit(self):
-                self.hand_over()
+            self.origin = origin
+            origin.client_host.gate.admit(self)
         return True
 
     def stream(self, connection: WebConnection, /) -> None:
@@ -216,8 +217,7 @@ class FastPath(msgspec.Struct, eq=False):
         if (origin := self.origin(href)) is None or (download := self.shared.start(job)) is None:
             return False
         transfer = FastTransfer(self, pool, job, download, origin, href, origin.client_host.gate.now())
-        if not origin.client_host.gate.admit(transfer):
-            transfer.hand_over()
+        origin.client_host.gate.admit(transfer)
         return True
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ falls by half if the host throttles or breaks connections.
         │                                       └──after the patience──┐
         │     ──50 assets in a row refused, or a Retry-After ──────────▶ given up: DOWN, a try per minute
         │       of more than 15 minutes
-        └◀── an answer ends this; of overload it takes one failure off
+        └◀── an answer ends this, but no long Retry-After; of overload it takes one failure off
 
 Waiting can be cancelled at any point without losing a permit. No task may hold a permit while it waits for
 another: with a limit of 4, four such workers would deadlock.
@@ -150,21 +150,19 @@ class Gate:
         self.in_use += 1
         return True
 
-    def admit(self, request: WaitingRequest) -> bool:
-        """Admit a request, now or when it is its turn; return False if the host is given up."""
+    def admit(self, request: WaitingRequest) -> None:
+        """Admit a request, now or when it is its turn, or turn it away."""
         if self.try_acquire():
             request.admitted()
         elif self._given_up is not None and self.closed_for():
-            return False
+            request.turned_away(TransferError(self._given_up))
         else:
             self._queue.append(request)
             self._admit()
-        return True
 
     async def acquire(self) -> None:
         turn = _WaitingTask()
-        if not self.admit(turn) and self._given_up is not None:
-            raise TransferError(self._given_up)
+        self.admit(turn)
         try:
             await turn
         except BaseException:
@@ -205,7 +203,7 @@ class Gate:
         if self._unanswered or self._pauses or self._overload or self._given_up:
             self._pauses = self._unanswered = 0
             self._overload = max(0, self._overload - 1)
-            if self._refusals[False] < MAX_REFUSALS:
+            if self._refusals[False] < MAX_REFUSALS and self.closed_for() <= _LONGEST_PAUSE:
                 self._given_up = None
         if sent_at >= self._round_began:  # else it measures another limit
             self._answers += 1
@@ -285,7 +283,7 @@ class Gate:
         self.limit = max(1, self.limit // 2)
         self._start_round(now)
         if pause > 0:
-            self.closed_until = max(self.closed_until, now + pause)
+            self._given_up, self.closed_until = None, max(self.closed_until, now + pause)
 
     # Failures.
 
@@ -357,8 +355,9 @@ class Gate:
 
     def _give_up(self, failure: Failure, pause: float) -> Failure:
         """Close the gate for `pause` seconds; return the failure as DOWN, for the waiting requests too."""
-        if self._given_up is None:
-            self._given_up = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
+        before = self._given_up
+        self._given_up = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
+        if before is None:
             text = f"{failure.message} Its assets are left for `resume`; everything else is fetched."
             self._notify(Notice("warning", text))
         self.closed_until = max(self.closed_until, self.now() + pause)
