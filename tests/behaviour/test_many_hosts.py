@@ -30,7 +30,7 @@ class _Server(WireServer):
             if len(self.times) == 1:
                 return Answer(429, headers={"Retry-After": str(_PAUSE)})
         if request.target.startswith("/later"):
-            return Answer(503, headers={"Retry-After": "1000"})
+            return Answer(503 + len(self.requests) % 2, headers={"Retry-After": "1000"})
         if request.target.startswith("/secret"):
             return Answer(403)
         return Answer(body=b"hello")

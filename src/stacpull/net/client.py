@@ -41,10 +41,6 @@ _TRAVELLING = frozenset(
     {"accept", "accept-encoding", "accept-language", "range", "if-range", "if-match", "if-none-match"}
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
-_SEE_OTHER = 303
-_GATEWAY_ERRORS = frozenset({502, 504})
-"""A gateway sends these for a host that does not answer it."""
-_UNANSWERED = frozenset({FailureKind.NETWORK, FailureKind.STALLED})
 
 
 class NetworkCounters(msgspec.Struct):
@@ -256,7 +252,7 @@ class Exchange(msgspec.Struct, eq=False):
         except TransferError as error:
             self._log(error.failure.status)
             failure = error.failure.scrubbed(client.secrets)
-            if failure.kind in _UNANSWERED and failure.retryable:
+            if failure.kind in {FailureKind.NETWORK, FailureKind.STALLED} and failure.retryable:
                 failure = gate.unanswered(sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
                 failure = self._judged(gate, failure)
@@ -318,7 +314,7 @@ class Exchange(msgspec.Struct, eq=False):
         prefix = Secrets(Secret(p.value) for p in signed).scrub_bytes(await beginning(self))[:PREFIX_BYTES]
         now, secrets = client.clock.time(), client.secrets
         failure = classify(status, response.headers, prefix, host, now=now, secrets=secrets)
-        if status in _GATEWAY_ERRORS:
+        if status in {502, 504} and failure.kind is FailureKind.SERVER:  # the host does not answer a gateway
             return gate.unanswered(sent_at, failure).scrubbed(secrets)
         if failure.kind not in {FailureKind.THROTTLED, FailureKind.SERVER}:
             gate.succeeded(-math.inf)  # it is not silent; the time of an error is no measure
