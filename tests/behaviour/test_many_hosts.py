@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 
@@ -81,3 +82,17 @@ def test_a_host_that_is_given_up_does_not_stop_the_transfers_from_others(
     assert (report.assets_done, report.assets_failed, report.assets_pending) == (200, 0, 300)
     assert f"The assets of 127.0.0.1:{server.port} stay pending" in str(caught.value)
     assert asked <= 200 + 54  # 50 in a row, and those in flight
+
+
+def test_an_api_that_asks_to_wait_for_long_does_not_stop_the_transfers(tmp_path: Path) -> None:
+    """It is asked for an item whose href was refused."""
+    with _Server() as server:
+        others = [f"http://127.0.0.2:{server.port}/{n}.tif" for n in range(200)]
+        source = Path(local_items(tmp_path, [f"http://127.0.0.1:{server.port}/secret/a.tif", *others]))
+        document = json.loads(source.read_bytes())
+        document["features"][0]["links"] = [{"rel": "self", "href": server.url("/later/item")}]
+        source.write_text(json.dumps(document))
+        with pytest.raises(stacpull.SourceError, match="asks to wait for 17 minutes") as caught:
+            asyncio.run(stacpull.mirror(str(source), tmp_path / "m", options=quick(concurrency=4)))
+    report = caught.value.report
+    assert (report.assets_done, report.assets_failed, report.assets_pending) == (200, 0, 1)

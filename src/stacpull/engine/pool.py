@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from stacpull.caches import Recent
 from stacpull.clock import Clock
-from stacpull.errors import StacpullError
+from stacpull.errors import SourceError, StacpullError
 from stacpull.hosts import MOST_HOSTS, host_of
 from stacpull.models import Failure, FailureKind, Job, Json
 from stacpull.net.gate import MAX_REFUSALS
@@ -370,6 +370,8 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             if error.failure.kind is FailureKind.GONE:  # the item, which proves nothing about the asset
                 raise TransferError(replace(error.failure, kind=FailureKind.ITEM)) from error
             raise
+        except SourceError as error:  # its host asks to wait for long: other hosts do not
+            raise TransferError(Failure(FailureKind.DOWN, str(error), host=host_of(href))) from error
         self.read_at = item.read_at
         assets = item.document.get("assets")
         asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
