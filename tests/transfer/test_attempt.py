@@ -15,7 +15,8 @@ from msgspec import structs
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, client, origin
 from tests.transfer.part_files import PartFiles, part_files
 
-from stacpull.models import Checksum, FailureKind, Job, Validator
+from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
+from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.transport import TransferError
 from stacpull.redact import href_hash
 from stacpull.transfer.attempt import Fetcher
@@ -58,16 +59,11 @@ async def refused(fetcher: Fetcher, wanted: Job, kind: FailureKind, *, retryable
 
 # What a whole asset is, by the way it comes.
 
-FRAMINGS = [
-    pytest.param("length", True, id="Content-Length"),
-    pytest.param("chunked", True, id="chunked"),
-    pytest.param("close", True, id="until the connection closes, and 416 proves the end"),
-]
 
-
-@pytest.mark.parametrize(("framing", "verified"), FRAMINGS)
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("body", [b"", SMALL, SMALL + b"1", LARGE], ids=len)
-async def test_complete_bodies_are_stored(framing: str, verified: bool, body: bytes, parts):
+async def test_complete_bodies_are_stored(framing: str, body: bytes, parts):
+    """A body that lasts until the connection closes is proven by a 416."""
     thing = Thing(body)
 
     def answer(request: ReceivedRequest) -> Reply:
@@ -79,8 +75,8 @@ async def test_complete_bodies_are_stored(framing: str, verified: bool, body: by
         assert parts.content(received) == body
         assert (received.body is not None) == (len(body) <= LIMIT)
         assert received.size == len(body)
-        assert received.unproven is not verified
-        assert not received.part or ("~" in received.part) is not verified
+        assert not received.unproven
+        assert not received.part or "~" not in received.part
         assert received.etag == V1.etag_or_date
         assert received.filename == "B 02.tif"
         assert received.digest == (None if len(body) <= LIMIT else hashlib.sha256(body).digest())
@@ -119,24 +115,20 @@ def ignores_if_range(request: ReceivedRequest) -> Reply:
 
 
 CHANGED = [
-    pytest.param(ignores_if_range, NEW.body, id="a part of another object"),
+    pytest.param(ignores_if_range, id="a part of another object"),
+    pytest.param(lambda a: Reply(206, OTHER_PART, LARGE) if a.start else NEW(a), id="another range"),
     pytest.param(
-        lambda a: Reply(206, OTHER_PART, LARGE) if a.start else NEW(a), NEW.body, id="another range"
-    ),
-    pytest.param(
-        lambda a: Reply(206, {"ETag": '"v1"'}, LARGE[HALF:]) if a.start else NEW(a),
-        NEW.body,
-        id="no Content-Range",
+        lambda a: Reply(206, {"ETag": '"v1"'}, LARGE[HALF:]) if a.start else NEW(a), id="no Content-Range"
     ),
 ]
 
 
-@pytest.mark.parametrize(("answer", "expected"), CHANGED)
-async def test_a_range_other_than_the_requested_one_is_never_appended(answer: Answer, expected: bytes, parts):
+@pytest.mark.parametrize("answer", CHANGED)
+async def test_a_range_other_than_the_requested_one_is_never_appended(answer: Answer, parts):
     async with fetching(answer, parts) as (fetcher, served):
         await parts.park((0, LARGE[:HALF]), validator=V1, total=len(LARGE))
         await refused(fetcher, job(served.url), FailureKind.CHANGED, retryable=True)
-        assert parts.content(await fetcher.fetch(job(served.url))) == expected
+        assert parts.content(await fetcher.fetch(job(served.url))) == NEW.body
 
 
 # Bytes that are missing, too many, or wrong.
@@ -155,6 +147,16 @@ async def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str,
         kind = FailureKind.CHECKSUM if is_announced else FailureKind.OVERLONG
         assert "5000" in await refused(fetcher, job(served.url, size=5000), kind, retryable=True)
         assert not parts.is_parked
+
+
+async def test_a_long_body_that_has_begun_ends_a_row_of_refusals(parts: PartFiles) -> None:
+    refusal = Failure(FailureKind.REFUSED, "no.", 403)
+    async with fetching(Thing(LARGE * 400), parts) as (fetcher, served):
+        served.cut(2 << 20, "close")
+        gate = fetcher.client.host(served.url + "/").gate
+        assert all(gate.refused(refusal) is refusal for _ in range(MAX_REFUSALS - 1))
+        await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True)
+        assert gate.refused(refusal) is refusal
 
 
 @pytest.mark.parametrize("right", [True, False])

@@ -281,6 +281,8 @@ class _Attempt(msgspec.Struct, eq=False):
         self, part: FilePart, response: Exchange, body: Body, chunks: AsyncIterator[bytes]
     ) -> Body:
         job, total, self.is_continued = self.job, body.total, True
+        if response.gate is not None:  # it is no login page, but its end may be hours away
+            response.gate.reset_refusals()
         if job.size is not None and total not in {None, job.size}:
             raise TransferError(checks.wrong_size(body.url, total or 0, job.size))
         # the server must offer ranges, and a validator that proves them to be of one version
