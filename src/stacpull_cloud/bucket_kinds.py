@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -38,53 +38,38 @@ def awaited_apart(work: Coroutine[Any, Any, T]) -> T:
         return result
 
 
-class Buckets(NamedTuple):
-    scheme: str
-    variables: tuple[str, ...]
-    modules: tuple[str, ...] = ("stacpull_cloud.bucket_store", "stacpull_cloud.lease")
+class Buckets:
+    """Buckets of one service (`store/protocol.py: StoreKind`)."""
+
+    scheme: ClassVar[str]
+    variables: ClassVar[tuple[str, ...]]
+    modules = ("stacpull_cloud.bucket_store", "stacpull_cloud.lease")
+
+    def _split(self, url: str) -> tuple[str, str, str | None] | None:
+        """Return bucket, path and account of a URL; None if it is not of this service."""
+        bucket, _, path = url.partition(":")[2].lstrip("/").partition("/")
+        return bucket, path, None
 
     def parse(self, url: str) -> BucketLocation | None:
-        scheme, _, rest = url.partition(":")
-        host, _, path = rest.lstrip("/").partition("/")
-        account = None
-        if scheme.lower() == "https":
-            if not host.lower().endswith(AZURE_HOST):
-                return None
-            account = host[: -len(AZURE_HOST)]
-            host, _, path = path.partition("/")
-        elif scheme.lower() in {"abfs", "abfss"}:
-            host, _, server = host.partition("@")
-            if server:
-                account = server.lower().removesuffix(LAKE_HOST).removesuffix(AZURE_HOST)
+        if (parts := self._split(url)) is None:
+            return None
+        bucket, path, account = parts
         prefix = path.strip("/")
-        parts = prefix.split("/") if prefix else []
-        is_odd = not {"", ".", ".."}.isdisjoint(parts) or _ODD.search(prefix)
-        if not _NAME.fullmatch(host) or (account is not None and not account.isalnum()):
+        names = prefix.split("/") if prefix else []
+        is_odd = not {"", ".", ".."}.isdisjoint(names) or _ODD.search(prefix)
+        if not _NAME.fullmatch(bucket) or (account is not None and not account.isalnum()):
             raise UsageError(f"DEST is not the URL of a bucket: use {self.scheme}://bucket/prefix.")
         if is_odd or len(prefix.encode("utf-8", "replace")) > _LONGEST_PREFIX:
             raise UsageError(
-                f"DEST is in {self.scheme}://{host}: a prefix must have at most {_LONGEST_PREFIX} bytes, "
+                f"DEST is in {self.scheme}://{bucket}: a prefix must have at most {_LONGEST_PREFIX} bytes, "
                 "without '?', '#' and control characters, and no part of it may be empty, '.' or '..'."
             )
-        return BucketLocation(host, prefix, scheme=self.scheme, account=account)
+        return BucketLocation(bucket, prefix, scheme=self.scheme, account=account)
 
     def resolved(self, location: BucketLocation) -> BucketLocation:
-        if location.scheme != "s3":
-            if location.profile or location.region:
-                raise UsageError("--dest-profile and --dest-region are for s3:// only.")
-            return location
-        variables = with_active_endpoints(os.environ)
-        named = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
-        wanted = AwsSettings(location.region, location.endpoint_url or named, location.profile)
-        found = awaited_apart(AwsCredentials(wanted).settings())
-        endpoint = (found.endpoint_url or "").rstrip("/")
-        if urlsplit(endpoint).username is not None:
-            raise UsageError(
-                "The endpoint of the AWS configuration must not contain a user or a password: set "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --dest-profile."
-            )
-        is_amazon = not endpoint or (location.endpoint_url is None and ".amazonaws.com" in endpoint)
-        return replace(location, region=found.region, endpoint_url=None if is_amazon else endpoint)
+        if location.profile or location.region:
+            raise UsageError("--dest-profile and --dest-region are for s3:// only.")
+        return location
 
     def open_store(
         self, work: Path, location: BucketLocation, on_silent: Callable[[str], None], worker_parts: str = ""
@@ -105,6 +90,46 @@ class Buckets(NamedTuple):
         return Lease(objects, store.staged.work, store.staged.path.stat().st_ino)
 
 
-S3 = Buckets("s3", ("AWS_",))
-GOOGLE = Buckets("gs", ("GOOGLE_",))
-AZURE = Buckets("az", ("AZURE_",))
+class S3Buckets(Buckets):
+    scheme, variables = "s3", ("AWS_",)
+
+    def resolved(self, location: BucketLocation) -> BucketLocation:
+        variables = with_active_endpoints(os.environ)
+        named = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
+        wanted = AwsSettings(location.region, location.endpoint_url or named, location.profile)
+        found = awaited_apart(AwsCredentials(wanted).settings())
+        endpoint = (found.endpoint_url or "").rstrip("/")
+        if urlsplit(endpoint).username is not None:
+            raise UsageError(
+                "The endpoint of the AWS configuration must not contain a user or a password: set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --dest-profile."
+            )
+        is_amazon = not endpoint or (location.endpoint_url is None and ".amazonaws.com" in endpoint)
+        return replace(location, region=found.region, endpoint_url=None if is_amazon else endpoint)
+
+
+class GoogleBuckets(Buckets):
+    scheme, variables = "gs", ("GOOGLE_",)
+
+
+class AzureContainers(Buckets):
+    """Also `abfs://container@account…`, and `https://account.blob.core.windows.net/container`."""
+
+    scheme, variables = "az", ("AZURE_",)
+
+    def _split(self, url: str) -> tuple[str, str, str | None] | None:
+        scheme, _, rest = url.partition(":")
+        bucket, _, path = rest.lstrip("/").partition("/")
+        account: str | None
+        if scheme.lower() == "https":
+            if not bucket.lower().endswith(AZURE_HOST):
+                return None
+            account = bucket[: -len(AZURE_HOST)]
+            bucket, _, path = path.partition("/")
+        else:
+            bucket, _, server = bucket.partition("@")
+            account = server.lower().removesuffix(LAKE_HOST).removesuffix(AZURE_HOST) or None
+        return bucket, path, account
+
+
+S3, GOOGLE, AZURE = S3Buckets(), GoogleBuckets(), AzureContainers()

@@ -31,13 +31,8 @@ from stacpull.net.transport import BufferedResponse, Request, Response, Transfer
 from stacpull.planning.prefixes import ListedObject
 from stacpull.schemes import TransportSetup
 from stacpull_cloud.bucket_kinds import AZURE_HOST, LAKE_HOST
-from stacpull_cloud.objects import (
-    STATUS,
-    Service,
-    azure_setting,
-    plain_reason,
-    unreachable,
-)
+from stacpull_cloud.obstore_errors import STATUS, plain_reason, unreachable
+from stacpull_cloud.services import SERVICES, azure_setting
 
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
@@ -121,7 +116,7 @@ class CloudTransport:
         endpoint = os.environ.get("STORAGE_EMULATOR_HOST") if self._scheme == "gs" else None
         if self._scheme == "az" and place.is_signed:
             endpoint = azure_setting("BlobEndpoint")
-        service = Service(
+        service = SERVICES[self._scheme](
             BucketLocation(
                 place.bucket,
                 endpoint_url=endpoint,

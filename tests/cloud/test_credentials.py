@@ -23,7 +23,8 @@ from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 from stacpull import Options, sync
 from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError
 from stacpull.models import BucketLocation
-from stacpull_cloud.objects import Objects, Service
+from stacpull_cloud.objects import Objects
+from stacpull_cloud.services import AmazonS3, AzureBlobs
 
 CLIENT = {"AZURE_CLIENT_ID": "me", "AZURE_CLIENT_SECRET": "secret", "AZURE_TENANT_ID": "tenant"}
 MALFORMED = "<Code>AuthorizationHeaderMalformed</Code>"
@@ -171,7 +172,7 @@ def test_no_request_to_the_account_of_others_is_signed(recorder, monkeypatch, gi
         "c", endpoint_url=recorder.url(""), scheme="az", account="other1", metadata=True
     )
     with pytest.raises(PermissionDeniedError):
-        obstore.get(Service(location, is_signed=False).store, "k")
+        obstore.get(AzureBlobs(location, is_signed=False).store, "k")
     assert recorder.sent() == [("/c/k", None)]
 
 
@@ -242,7 +243,7 @@ def test_many_threads_read_keys_that_have_expired(tmp_path: Path, monkeypatch: p
     settings = tmp_path / "config"
     settings.write_text(f"[profile short]\ncredential_process = cat {expired}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(settings))
-    service = Service(BucketLocation("bucket", profile="short"))
+    service = AmazonS3(BucketLocation("bucket", profile="short"))
     with ThreadPoolExecutor(8) as threads:
         found = set(threads.map(lambda _: service.secrets, range(40)))
     assert [[key.reveal() for key in one] for one in found] == [["a", "s", "t"]]

@@ -1,0 +1,91 @@
+"""What obstore's errors mean. It has few classes of errors, so their text decides."""
+
+from __future__ import annotations
+
+import re
+
+from obstore import exceptions
+
+from stacpull.errors import CredentialsError, DestinationError
+from stacpull.models import BucketLocation
+
+MISSING = (exceptions.NotFoundError, FileNotFoundError)
+_FIRST_ERROR = 300
+STATUS = re.compile(r"\bstatus code: (304|[45][0-9]{2})\b")
+"""What obstore's errors say of a response that is not a success."""
+_CODE = re.compile(r"(?:<Code>|\(code: )([A-Za-z0-9]+)[<)]")
+"""In the body of an error, and in what obstore says of an object that S3 does not remove."""
+_REFUSED_KEYS = re.compile("AccessDenied|Authent|Authoriz|Token|AccessKeyId|Signature|InvalidSecurity")
+"""Codes of errors for which the keys are to blame, not what they allow."""
+NO_KEYS = "set GOOGLE_APPLICATION_CREDENTIALS"
+_UNTRUSTED = "InvalidCertificate"
+"""What obstore's errors say of a TLS certificate that no authority here has issued."""
+_ANOTHER_REGION = re.compile("redirect without LOCATION|the region '")
+"""In obstore's error for a 301 of S3, and in the message of its 400: malformed keys have the same code."""
+_REPEATED = frozenset({"408", "409", "429", "500", "502", "503", "504"})
+_REPEATED_CODES = frozenset(
+    {"NoSuchUpload", "OperationAborted", "ConditionalRequestConflict", "InvalidUploadId", "RequestTimeout"}
+)
+
+
+def as_stacpull_error(
+    location: BucketLocation, doing: str, path: str, error: Exception
+) -> DestinationError | CredentialsError:
+    """Return the error to raise for one of obstore. `doing` is a verb, and `path` is below the prefix."""
+    text = str(error)
+    code, status = next(iter(_CODE.findall(text)), ""), STATUS.search(text)
+    url = location.url
+    if _UNTRUSTED in text:
+        return DestinationError(f"The TLS certificate of {url} is not trusted: --ca-bundle FILE trusts one.")
+    if NO_KEYS in text:
+        return CredentialsError(f"{url} needs credentials, and there are none: {NO_KEYS}.")
+    if _ANOTHER_REGION.search(text):
+        return DestinationError(f"{url} is in another region: name it with --dest-region.")
+    if (status is not None and status[1] in {"401", "403"}) or _REFUSED_KEYS.search(code):
+        what = f"to {doing} {path or 'its objects'}"
+        return CredentialsError(f"{url} refuses the credentials {what} ({code or 'access denied'}).")
+    if (
+        code == "NoSuchBucket"
+        or "ContainerNotFound" in text
+        or (isinstance(error, MISSING) and doing in {"list", "write"})
+    ):
+        return DestinationError(f"There is no bucket {location.bucket}: create it first ({url}).")
+    if reason := unreachable(text):
+        return DestinationError(f"{url} {reason}. Check the address and the network.")
+    return DestinationError(
+        f"{url} failed to {doing} {path or 'its objects'} ({code or plain_reason(text)}): check the "
+        "bucket, then `stacpull resume`."
+    )
+
+
+def plain_reason(text: str) -> str:
+    """Return what an error of obstore says to a reader."""
+    said = re.sub(r"\s+", " ", text.partition("Debug source:")[0]).strip()
+    return re.sub(r"^Generic \w+ error: ", "", said)[:_FIRST_ERROR].rstrip(".")
+
+
+def unreachable(text: str) -> str:
+    """Return that there was no response, if an error of obstore says so, with the address and the reason."""
+    address = re.search(r"Error performing \w+ (?:REDACTED|(https?://[^/\s]+))", text)
+    if "HTTP error" not in text or address is None:
+        return ""
+    at = f" at {address[1]}" if address[1] else ""  # obstore hides URLs with a signature of Azure
+    if "kind: Connect" not in text:
+        return f"does not answer{at}"
+    reason = "the name is not known" if "dns error" in text else "no connection"
+    if "InvalidContentType" in text:
+        reason = "its answer is not TLS (http:// may be right)"
+    if found := re.search(r'kind: \w+,\s+message: "([^"]+)"', text):
+        reason = found[1]
+    return f"cannot be reached{at}: {reason}"
+
+
+def is_passing(error: BaseException) -> bool:
+    text = str(error)
+    if not isinstance(error, exceptions.BaseError | OSError):
+        return False
+    if not _REPEATED_CODES.isdisjoint(_CODE.findall(text)):
+        return True
+    if (status := STATUS.search(text)) is not None:
+        return status[1] in _REPEATED
+    return isinstance(error, exceptions.GenericError) and "HTTP error" in text and _UNTRUSTED not in text

@@ -1,0 +1,276 @@
+"""The services behind buckets: one class for each, with its endpoint, credentials and obstore's store.
+
+obstore would request credentials from the metadata service of a cloud machine if it finds none, so it is only
+given a store without keys if the user allowed that (`BucketLocation.metadata`); otherwise requests without
+keys are not signed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from obstore import exceptions
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from stacpull.aws import AwsCredentials, AwsSettings, Credentials
+from stacpull.errors import CredentialsError, UsageError
+from stacpull.hosts import refused_always
+from stacpull.models import BucketLocation
+from stacpull.proxies import proxy_of
+from stacpull.redact import Secret
+from stacpull_cloud.bucket_kinds import awaited_apart
+from stacpull_cloud.obstore_errors import NO_KEYS, plain_reason
+
+_REQUEST = timedelta(hours=1)  # the most time of a request; `_SILENT` ends a silent one
+_SILENT = timedelta(seconds=60)
+_CONNECT = timedelta(seconds=20)
+_RENEWED = timedelta(minutes=5)
+_DEFAULT_REGION = "us-east-1"
+
+
+class Service:
+    """The service of a bucket. Endpoint, credentials and authorities are read when `store` is used.
+
+    Requests are not signed if `is_signed` is False (Google and Azure).
+    """
+
+    def __init__(self, location: BucketLocation, *, is_signed: bool = True) -> None:
+        self._location = location
+        self._is_signed = is_signed
+
+    def _settings(self) -> tuple[Any, dict[str, Any]]:
+        """Return obstore's class of stores and its arguments, besides the bucket and those of `_client`."""
+        raise NotImplementedError
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The keys that requests are signed with now, to remove them from everything that is written."""
+        return ()
+
+    @property
+    def _ca_bundle(self) -> str | None:
+        return self._location.ca_bundle
+
+    def abort_uploads(self, prefix: str) -> None:
+        """Abort the uploads below `prefix` that a killed run has left, if the service keeps their parts."""
+
+    @cached_property
+    def store(self) -> Any:
+        location = self._location
+        host = urlsplit(location.endpoint_url or "").hostname
+        with suppress(OSError):  # the request says so
+            for *_, address in socket.getaddrinfo(host, None) if host else ():
+                if (reason := refused_always(str(address[0]))) is not None:
+                    raise UsageError(
+                        f"The endpoint of {location.url} is {host}, which is never connected to: it is "
+                        f"{reason}."
+                    )
+        made, arguments = self._settings()
+        url = str(arguments.get("endpoint") or arguments.get("base_url") or "https://")
+        options, once = self._client(url), {"max_retries": 0}
+        try:
+            return made(location.bucket, **arguments, client_options=options, retry_config=once)
+        except exceptions.BaseError as error:  # it reads keys
+            why = plain_reason(str(error))
+            raise CredentialsError(f"The credentials for {location.url} cannot be used: {why}.") from error
+
+    def _client(self, url: str) -> Any:
+        options: dict[str, Any] = {
+            "allow_http": url.startswith("http:"),
+            "timeout": _REQUEST,
+            "read_timeout": _SILENT,
+            "connect_timeout": _CONNECT,
+        }
+        if bundle := self._ca_bundle:
+            try:
+                ssl.create_default_context(cafile=bundle)  # obstore does not say what is wrong
+                options["root_certificate"] = Path(bundle).read_text(encoding="ascii", errors="replace")
+            except OSError as error:
+                raise UsageError(f"{bundle} cannot be read: {error.strerror}.") from error
+        if proxy := proxy_of(url):
+            options["proxy_url"] = proxy.url
+        return options
+
+
+class AmazonS3(Service):
+    """Amazon S3 and compatible services."""
+
+    def __init__(self, location: BucketLocation, *, is_signed: bool = True) -> None:
+        super().__init__(location, is_signed=is_signed)
+        self._aws = AwsCredentials(
+            AwsSettings(location.region, location.endpoint_url, location.profile),
+            allow_instance_metadata=location.metadata,
+        )
+        self._reading = threading.Lock()  # `AwsCredentials` expects one loop, and each thread runs its own
+
+    @property
+    def _region(self) -> str:
+        return self._location.region or _DEFAULT_REGION
+
+    def _settings(self) -> tuple[Any, dict[str, Any]]:
+        keys, region = self._keys(), self._region  # an error now, not in a thread of obstore
+        top = "com.cn" if region.startswith("cn-") else "com"
+        endpoint = self._location.endpoint_url or f"https://s3.{region}.amazonaws.{top}"
+        return S3Store, {  # what is not given here would come from the environment
+            "endpoint": endpoint,
+            "aws_endpoint_url_s3": endpoint,
+            "region": region,
+            "virtual_hosted_style_request": False,
+            "skip_signature": False,
+            "access_key_id": keys.access_key,
+            "secret_access_key": keys.secret_key,
+            "checksum_algorithm": "SHA256",
+            "credential_provider": self._provide,
+        }
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        now = self._keys()
+        return tuple(Secret(key) for key in (now.access_key, now.secret_key, now.token) if key)
+
+    @property
+    def _ca_bundle(self) -> str | None:
+        return self._location.ca_bundle or os.environ.get("AWS_CA_BUNDLE")
+
+    def _provide(self) -> Any:
+        now = self._keys()
+        return {
+            "access_key_id": now.access_key,
+            "secret_access_key": now.secret_key,
+            "token": now.token,
+            "expires_at": datetime.now(UTC) + _RENEWED,
+        }
+
+    def _keys(self) -> Credentials:
+        with self._reading:
+            known = self._aws.known(signing=True)
+            found = awaited_apart(self._aws.frozen()) if known is None else known[1]
+        if found is None:
+            raise CredentialsError(
+                f"{self._location.url} needs credentials, and there are none: set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or use --dest-profile."
+            )
+        return found
+
+    def abort_uploads(self, prefix: str) -> None:
+        from botocore.config import Config  # noqa: PLC0415 - 0.2 s, only after a kill
+        from botocore.session import Session  # noqa: PLC0415 - see above
+
+        location = self._location
+        with suppress(Exception):  # the keys may not allow it; a rule of the bucket removes them later
+            keys = self._keys()
+            s3 = Session().create_client(
+                "s3",
+                self._region,
+                endpoint_url=location.endpoint_url,
+                verify=location.ca_bundle,
+                aws_access_key_id=keys.access_key,
+                aws_secret_access_key=keys.secret_key,
+                aws_session_token=keys.token,
+                config=Config(
+                    s3={"addressing_style": "path"},
+                    defaults_mode="legacy",  # "auto" would ask the metadata service for the region
+                    read_timeout=_SILENT.total_seconds(),
+                    retries={"total_max_attempts": 1},
+                ),
+            )
+            with closing(s3):
+                pages = s3.get_paginator("list_multipart_uploads").paginate(
+                    Bucket=location.bucket, Prefix=prefix
+                )
+                for one in (upload for page in pages for upload in page.get("Uploads", ())):
+                    s3.abort_multipart_upload(
+                        Bucket=location.bucket, Key=one["Key"], UploadId=one["UploadId"]
+                    )
+
+
+class GoogleStorage(Service):
+    """Google Cloud Storage."""
+
+    def _settings(self) -> tuple[Any, dict[str, Any]]:
+        location = self._location
+        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or os.environ.get("GOOGLE_SERVICE_ACCOUNT")
+        usual = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
+        arguments: dict[str, Any] = {}
+        if not self._is_signed:
+            arguments["skip_signature"] = True
+        elif named or usual.is_file():
+            arguments["application_credentials"] = named or str(usual)
+        elif not location.metadata:
+            arguments = {"skip_signature": True, "credential_provider": _no_google_credentials}
+        if location.endpoint_url:
+            arguments["base_url"] = location.endpoint_url
+        return GCSStore, arguments
+
+
+def _no_google_credentials() -> NoReturn:
+    """Refuse: obstore signs writes even with `skip_signature`, with a token of the metadata service."""
+    raise ValueError(NO_KEYS)
+
+
+class AzureBlobs(Service):
+    """Azure Blob Storage."""
+
+    def _settings(self) -> tuple[Any, dict[str, Any]]:
+        location = self._location
+        account = location.account or azure_setting("AccountName")
+        if not account:
+            raise CredentialsError(
+                f"{location.url} needs the name of its storage account: set AZURE_STORAGE_ACCOUNT_NAME, or "
+                "use DEST as https://ACCOUNT.blob.core.windows.net/container/prefix."
+            )
+        arguments: dict[str, Any] = {"account_name": account}
+        client = map(os.environ.get, ("AZURE_CLIENT_ID", "AZURE_TENANT_ID"))
+        proof = map(os.environ.get, ("AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"))
+        if not self._is_signed:
+            arguments["skip_signature"] = True
+        elif key := azure_setting("AccountKey"):
+            arguments["account_key"] = key
+        elif sas := azure_setting("SharedAccessSignature"):
+            arguments["sas_token"] = sas.lstrip("?")
+        elif all(client) and any(proof):
+            pass  # obstore finds them; without one of them it would ask for metadata
+        elif os.environ.get("AZURE_USE_AZURE_CLI"):
+            arguments["use_azure_cli"] = True
+        elif not location.metadata:
+            arguments["skip_signature"] = True
+        if endpoint := location.endpoint_url or (self._is_signed and azure_setting("BlobEndpoint")):
+            arguments["endpoint"] = endpoint
+        return AzureStore, arguments
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        arguments = self._settings()[1]
+        found = (
+            arguments.get("account_key"),
+            arguments.get("sas_token"),
+            os.environ.get("AZURE_CLIENT_SECRET"),
+        )
+        return tuple(Secret(value) for value in found if value)
+
+
+_AZURE_VARIABLES = {
+    "AccountName": "AZURE_STORAGE_ACCOUNT_NAME",
+    "AccountKey": "AZURE_STORAGE_ACCOUNT_KEY",
+    "SharedAccessSignature": "AZURE_STORAGE_SAS_TOKEN",
+}
+
+
+def azure_setting(name: str) -> str | None:
+    """Return a field of AZURE_STORAGE_CONNECTION_STRING, or else its variable of the environment."""
+    text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
+    fields = {field.partition("=")[0].strip(): field.partition("=")[2].strip() for field in text.split(";")}
+    return fields.get(name) or os.environ.get(_AZURE_VARIABLES.get(name, ""))
+
+
+SERVICES: dict[str, type[Service]] = {"s3": AmazonS3, "gs": GoogleStorage, "az": AzureBlobs}
+"""By `BucketLocation.scheme`."""
