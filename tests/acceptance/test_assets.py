@@ -208,6 +208,14 @@ BLAKE2 = hashlib.blake2b(b"from https", digest_size=16).hexdigest()
 STATED: dict[str, tuple[dict[str, Any], str]] = {
     "size": ({"file:size": 10}, "fetched"),
     "another-size": ({"file:size": 11}, "file:size"),
+    "no-bytes": ({"file:size": 0}, "file:size"),
+    "negative-size": ({"file:size": -1}, "unverifiable"),
+    "size-true": ({"file:size": True}, "unverifiable"),
+    "size-as-text": ({"file:size": "12"}, "unverifiable"),
+    "no-type": ({"type": 5}, "fetched"),
+    "sha1": ({"file:checksum": "1114" + hashlib.sha1(b"from https").hexdigest()}, "fetched"),  # noqa: S324
+    "another-sha1": ({"file:checksum": "1114" + "11" * 20}, "sha1"),
+    "sha3-in-capitals": ({"file:checksum": SHA3.upper()}, "fetched"),
     "sha3-256": ({"file:checksum": SHA3}, "fetched"),
     "another-sha3": ({"file:checksum": SHA3[:-2] + "00"}, "sha3_256"),
     "sha2-256": ({"file:checksum": "1220" + hashlib.sha256(b"from https").hexdigest()}, "fetched"),
@@ -217,8 +225,24 @@ STATED: dict[str, tuple[dict[str, Any], str]] = {
     "blake2b-128": ({"file:checksum": "90e40210" + BLAKE2}, "fetched"),
     "another-blake2b": ({"file:checksum": "90e40210" + "00" * 16}, "blake2b"),
     "md5-of-32-bytes": ({"file:checksum": "d50120" + "00" * 32}, "unverifiable"),
-    "unknown": ({"file:checksum": "1e20" + "00" * 32}, "unverifiable"),
-    "no-hex": ({"file:checksum": "no hex"}, "unverifiable"),
+    "no-text": ({"file:checksum": 5}, "unverifiable"),
+    **{
+        f"unverifiable-{number}": ({"file:checksum": text}, "unverifiable")
+        for number, text in enumerate(
+            (
+                "",
+                "1220",
+                "1220" + "00" * 33,
+                "1e20" + "00" * 32,
+                "9911" + "00" * 17,
+                "80e40200",
+                "c1e40241" + "00" * 65,
+                "sha256:" + "00" * 32,
+                "zz",
+                "no hex",
+            )
+        )
+    },
 }
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from stacpull.planning.item_plan import (
     id_of,
     item_directory,
     item_document_name,
-    parse_multihash,
     plan_item,
 )
 from stacpull.planning.layout import Layout
@@ -97,23 +95,6 @@ def test_the_items_own_url(links, url, is_linked, href, asset):
     assert planned.href == href
     assert [found.href for found in planned.assets] == ([] if asset is None else [asset])
     assert [key for key, _ in planned.problems] == (["a"] if asset is None else [])
-
-
-@pytest.mark.parametrize(
-    ("stated", "size", "checksum"),
-    [
-        ({"file:size": 0}, 0, None),
-        ({"file:size": -1}, None, None),
-        ({"file:size": True}, None, None),
-        ({"file:size": "12"}, None, None),
-        ({"file:checksum": "d50120" + "00" * 32}, None, None),
-        ({"file:checksum": 5}, None, None),
-        ({"file:checksum": "1114" + "11" * 20}, None, Checksum("sha1", b"\x11" * 20)),
-    ],
-)
-def test_valid_sizes_and_checksums_are_used(stated, size, checksum):
-    (asset,) = plan({"id": "i", "assets": {"a": {"href": "https://o/a", "type": 5, **stated}}}).assets
-    assert (asset.size, asset.checksum, asset.media_type) == (size, checksum, None)
 
 
 @pytest.mark.parametrize(
@@ -225,32 +206,6 @@ def test_no_item_raises_and_each_asset_is_reported_once(item, layout):
     assert len(set(paths)) == len(paths)
 
 
-DATA = b"pixels"
-
-
-@pytest.mark.parametrize(
-    ("prefix", "digest", "algorithm"),
-    [
-        ("1114", hashlib.sha1(DATA, usedforsecurity=False).hexdigest(), "sha1"),
-        ("1220", hashlib.sha256(DATA).hexdigest(), "sha256"),
-        ("1620", hashlib.sha3_256(DATA).hexdigest(), "sha3_256"),
-        ("d50110", hashlib.md5(DATA, usedforsecurity=False).hexdigest(), "md5"),
-        ("", "", None),
-        ("1220", "", None),
-        ("1220", "00" * 33, None),
-        ("d50120", "00" * 32, None),  # from a real service: the code of MD5, the length of SHA-256
-        ("9911", "00" * 17, None),
-        ("80e40200", "", None),
-        ("c1e40241", "00" * 65, None),
-        ("sha256:", "00" * 32, None),
-        ("zz", "", None),
-    ],
-)
-def test_verifiable_checksums_are_parsed_and_others_are_none(prefix, digest, algorithm):
-    expected = algorithm and Checksum(algorithm, bytes.fromhex(digest))
-    assert parse_multihash(prefix + digest) == parse_multihash(prefix + digest.upper()) == expected
-
-
 ITEM_ASSETS = {"B02": {"type": "image/tiff; application=geotiff", "roles": ["data"]}, "odd": ["no object"]}
 TABLE = [
     (Selection(roles=("data",)), "B02", {}, True),
@@ -282,14 +237,6 @@ def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:
         keeps=AssetFilter(Selection()).keeps,
         selection=Selection(prefer=prefer),
     )
-
-
-def test_checksums_are_read_if_kind_and_length_are_known(shared_data: Path) -> None:
-    plan = plan_of(shared_data, "stac/copernicus_cdse/search_s2l2a_2026.json")
-    kinds = {asset.key: asset.checksum and asset.checksum.algorithm for asset in plan.assets}
-    assert {kinds["B02_10m"], kinds["thumbnail"]} == {"sha3_256", "md5"}
-    assert kinds["product_metadata"] is None  # d50120…: the code of MD5, the length of SHA-256
-    assert not plan.problems
 
 
 def test_urls_with_spaces_quotes_and_values_are_alternates(shared_data: Path) -> None:
