@@ -63,16 +63,29 @@ def test_a_run_with_options_that_json_changes_continues(tmp_path: Path) -> None:
         replace(SPEC, source="https://elsewhere.example"),
         replace(SPEC, kind="retry"),
         replace(SPEC, fixed={**SPEC.fixed, "layout": "{key}"}),
+        *(
+            replace(SPEC, selection=attrs.evolve(SPEC.selection, **changes))
+            for changes in (
+                {"filter": "a = 1"},
+                {"where": ("a=1",)},
+                {"intersects": "{}"},
+                {"max_cloud_cover": 10.0},
+                {"shard": (1, 2)},
+                {"sample": 5},
+                {"seed": 1},
+            )
+        ),
     ],
-    ids=["selection", "source", "kind", "layout"],
 )
-def test_a_different_task_is_a_new_run(tmp_path: Path, other: RunSpec) -> None:
+def test_a_different_task_is_a_new_run_and_is_read_back(tmp_path: Path, other: RunSpec) -> None:
     with ledger(tmp_path) as db:
         first, _ = started(db)
         assert not runs.begin(db, other, NOW).resumed
         unfinished = runs.last_unfinished(db)
         assert unfinished is not None
-        assert unfinished.id == first.id + 1
+        assert (unfinished.id, unfinished.spec) == (first.id + 1, other)
+        again = runs.begin(db, other, NOW)
+        assert (again.id, again.resumed, again.spec) == (first.id + 1, True, other)
 
 
 def test_an_older_unfinished_run_starts_again_once_the_later_one_is_complete(tmp_path: Path) -> None:
@@ -116,28 +129,6 @@ def test_a_run_that_starts_again_keeps_its_options_and_gets_others(tmp_path: Pat
         assert taken_up.kept == {"adopt": True, "prune": True}
         assert runs.stored(db, taken_up.id).kept == taken_up.kept
         assert runs.load(db, taken_up.id).kept == taken_up.kept
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"filter": "a = 1"},
-        {"where": ("a=1",)},
-        {"intersects": "{}"},
-        {"max_cloud_cover": 10.0},
-        {"shard": (1, 2)},
-        {"sample": 5},
-        {"seed": 1},
-    ],
-)
-def test_each_part_of_a_selection_makes_another_run_and_is_read_back(tmp_path, changes):
-    selection = attrs.evolve(SPEC.selection, **changes)
-    with ledger(tmp_path) as db:
-        started(db)
-        assert not runs.begin(db, replace(SPEC, selection=selection), NOW).resumed
-        again = runs.begin(db, replace(SPEC, selection=selection), NOW)
-        assert again.resumed
-        assert again.spec.selection == selection
 
 
 @pytest.fixture
