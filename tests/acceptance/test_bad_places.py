@@ -62,40 +62,25 @@ def test_a_current_directory_that_was_removed_is_named(source, dest, tmp_path, a
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ["export", "{dest}", LONG],
-        ["export", "{dest}", f"{LONG}.csv", "-f", "csv"],
-        ["export", "{dest}", LONG, "-f", "webdataset"],
-        ["report", "{dest}", "-o", LONG],
-    ],
-)
-def test_an_output_with_a_name_that_is_too_long_is_exit_5(source, dest, tmp_path, arguments):
-    ran = run([one.format(source=source, dest=dest) for one in arguments], environment(), tmp_path)
-    assert ran.code == 5, ran.err
-    assert "cannot be written: File name too long." in ran.err
-
-
-@pytest.mark.parametrize(
     ("arguments", "code"),
     [
+        (["export", "{dest}", LONG], 5),
+        (["export", "{dest}", f"{LONG}.csv", "-f", "csv"], 5),
+        (["export", "{dest}", LONG, "-f", "webdataset"], 5),
+        (["report", "{dest}", "-o", LONG], 5),
         (["headers", "{source}", "--all-collections", "-o", f"{LONG}.csv"], 5),
         (["trace", "c", "--bbox", "0,0,1,1", "--datetime", "2020", "-o", LONG], 5),
+        (["mirror", "{source}", LONG, "--all-collections"], 5),
+        (["mirror", "{source}", LONG, "--all-collections", "--adopt"], 5),
         (["mirror", "{source}", "m", "--ca-bundle", LONG], 2),
         (["mirror", "{source}", "m", "--dask", LONG], 2),
         (["mirror", "{source}", "s3://bucket/m", "--work", LONG], 2),
     ],
 )
-def test_an_argument_with_a_name_that_is_too_long_is_named(source, tmp_path, arguments, code):
-    ran = run([one.format(source=source) for one in arguments], environment(), tmp_path)
-    assert (ran.code, "File name too long." in ran.err) == (code, True), ran.err
-
-
-@pytest.mark.parametrize("again", [[], ["--adopt"]])
-def test_a_dest_whose_path_is_too_long_is_exit_5(source: str, tmp_path: Path, again: list[str]) -> None:
-    ran = run(["mirror", source, LONG, "--all-collections", *again], environment(), tmp_path)
-    assert ran.code == 5, ran.err
-    assert "File name too long" in ran.err
+def test_an_argument_with_a_name_that_is_too_long_is_named(source, dest, tmp_path, arguments, code):
+    ran = run([one.format(source=source, dest=dest) for one in arguments], environment(), tmp_path)
+    assert (ran.code, "File name too long" in ran.err) == (code, True), ran.err
+    assert code == 2 or "cannot be " in ran.err
 
 
 def test_a_dest_in_a_directory_that_cannot_be_entered_is_exit_5(source: str, tmp_path: Path) -> None:
@@ -123,30 +108,25 @@ def test_a_file_or_directory_in_the_way_of_a_run_is_named(source: str, tmp_path:
     assert "Errno" not in ran.err
 
 
-def test_an_output_below_a_home_directory_that_does_not_exist_is_exit_2(dest: Path) -> None:
-    ran = run(["export", str(dest), "~nobody-has-this-name/items.parquet"], environment())
-    assert ran.code == 2, ran.err
-    assert "there is no such home directory" in ran.err
-
-
-NOBODY = "~nobody-has-this-name/file"
+NOBODY = "~nobody-has-this-name/file.parquet"
 
 
 @pytest.mark.parametrize(
-    "option",
+    "arguments",
     [
-        ("--config", NOBODY),
-        ("--header", f"@{NOBODY}"),
-        ("--credentials", f"{NOBODY}.toml"),
-        ("--ids", f"@{NOBODY}"),
-        ("--intersects", f"@{NOBODY}"),
-        ("--clip", f"@{NOBODY}"),
-        ("--ca-bundle", NOBODY),
-        ("--work", NOBODY),
+        ["export", "{dest}", NOBODY],
+        ["plan", "{source}", "--config", NOBODY],
+        ["plan", "{source}", "--header", f"@{NOBODY}"],
+        ["plan", "{source}", "--credentials", f"{NOBODY}.toml"],
+        ["plan", "{source}", "--ids", f"@{NOBODY}"],
+        ["plan", "{source}", "--intersects", f"@{NOBODY}"],
+        ["plan", "{source}", "--clip", f"@{NOBODY}"],
+        ["plan", "{source}", "--ca-bundle", NOBODY],
+        ["plan", "{source}", "--work", NOBODY],
     ],
 )
-def test_an_option_below_a_home_directory_that_does_not_exist_is_exit_2(source, option):
-    ran = run(["plan", source, "--all-collections", *option], environment())
+def test_a_path_below_a_home_directory_that_does_not_exist_is_exit_2(source, dest, arguments):
+    ran = run([one.format(source=source, dest=dest) for one in arguments], environment())
     assert ran.code == 2, ran.err
     assert NOBODY in ran.err
 

@@ -68,9 +68,9 @@ def test_a_file_in_the_way_of_dest_is_exit_5(tmp_path, small_hub, below):
 # --- options ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["status", "failures", "resume", "retry"])
+@pytest.mark.parametrize("command", ["status", "failures", "resume", "retry", "verify", "verify --repair"])
 def test_a_dest_that_is_not_a_mirror_is_exit_2(tmp_path, command):
-    ran = run([command, str(tmp_path)], environment())
+    ran = run([*command.split(), str(tmp_path)], environment())
     assert ran.code == 2
     assert str(tmp_path) in ran.sentences[-1]
 

@@ -20,7 +20,7 @@ from tests.acceptance.command import SOURCE, Running, environment, export_here, 
 from tests.acceptance.mirrored import Mirrored, flipped, is_same, options_for, rewritten
 from tests.acceptance.trees import files_in
 
-from stacpull import DestinationError, NotAMirrorError, RunStarted, UsageError, failures, status, sync, verify
+from stacpull import DestinationError, RunStarted, UsageError, failures, status, sync, verify
 from stacpull.store.inspection import DirectoryFiles, FileState
 from stacpull.store.lock import MirrorLock
 from stacpull.upkeep.verify import MirrorCheck
@@ -408,13 +408,6 @@ def test_the_output_of_the_command(mirrored: Mirrored) -> None:
 def test_python_refuses_a_quick_check_that_reads_every_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--quick cannot be combined"):
         sync.verify(tmp_path, quick=True, repair=True)
-
-
-def test_a_directory_without_a_mirror_is_refused(tmp_path: Path) -> None:
-    for more in ({}, {"repair": True}):
-        with pytest.raises(NotAMirrorError):
-            sync.verify(tmp_path, **more)
-    assert run(["verify", str(tmp_path)], environment()).code == 2
 
 
 def test_verify_is_refused_while_a_run_is_active(mirrored: Mirrored) -> None:

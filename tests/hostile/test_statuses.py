@@ -91,6 +91,7 @@ def test_throttling_pauses_all_workers_of_a_host(stage: Stage) -> None:
 @pytest.mark.parametrize("code", [429, 503])
 def test_throttling_costs_attempts_after_twenty(stage: Stage, code: int) -> None:
     scene = stage(status(code, 'headers = {"Retry-After" = "0"}'))
+    scene.clock.hurry = 5000
     ran = scene.mirror("--retries", "2")
     assert ran.code == 1, ran.err
     for server in ("blob", "s3"):
