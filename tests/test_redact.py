@@ -23,6 +23,7 @@ KEEP = [
     "https://h/x?keys=1&monkey=2&keyword=3&sign=4",
     "https://h/@tilejson?x=1#frag",
     "https://h/x?url=https://other/a",
+    "https://h/x.tif?x-oss-process=image/resize,w_300",
 ]
 
 CUT = [

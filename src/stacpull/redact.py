@@ -20,7 +20,7 @@ _SIGNATURES = frozenset(
     {"access_token", "token", "sig", "signature", "awsaccesskeyid", "googleaccessid", "policy", "key-pair-id"}
     | {"temp_url_sig", "temp_url_expires", "ossaccesskeyid", "security-token"}  # of Swift and Alibaba
 )  # made by a server for this one URL: once cut, the URL is of no use
-_SIGNATURE_PREFIXES = ("x-amz-", "x-goog-", "x-oss-")
+_SIGNATURE_PREFIXES = ("x-amz-", "x-goog-", "x-oss-")  # x-oss-process is none: it scales images
 _SAS_FIELDS = frozenset(
     {"se", "sp", "sv", "sr", "ss", "srt", "st", "si", "spr", "sip", "skoid", "sktid", "skt", "ske", "sks"}
     | {"skv", "saoid", "suoid", "scid", "sdd"}
@@ -213,7 +213,7 @@ def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
     query, fragment_mark, fragment = rest.partition("#")
     pairs = query.split("&")
     names = [unquote_plus(pair.partition("=")[0]).lower() for pair in pairs]
-    signed = {name for name in names if name in _SIGNATURES or name.startswith(_SIGNATURE_PREFIXES)}
+    signed = {n for n in names if n in _SIGNATURES or n.startswith(_SIGNATURE_PREFIXES)} - {"x-oss-process"}
     if "sig" in signed:
         signed |= _SAS_FIELDS
     if signed & _SIGNED_BY:
