@@ -157,8 +157,8 @@ class Publisher(msgspec.Struct, eq=False):
                 jobs.mark_documents(self.db, [row])
                 why = "was changed or cannot be read, so it is outdated: `mirror` or `retry` replaces it."
                 self._fail_document(row, Failure(FailureKind.ITEM, f"{path} {why}"), is_ours=True)
-            elif may_replace is None:
-                self._fail_document(row, foreign_file(path), is_ours=False)
+            elif isinstance(may_replace, Failure):
+                self._fail_document(row, may_replace, is_ours=False)
             elif data is not None:
                 part = f"{row}.item.json"
                 self.store.staged.write_part(part, data)
@@ -190,12 +190,12 @@ class Publisher(msgspec.Struct, eq=False):
         )
         return encode_item(ready, self.secrets)
 
-    def may_replace_file(self, path: str, sha256: bytes | None, is_ours: bool) -> bool | None:
-        """Return False if nothing is there, None if a file that the ledger does not know would be lost."""
+    def may_replace_file(self, path: str, sha256: bytes | None, is_ours: bool) -> bool | Failure:
+        """Return False if nothing is there, or the failure of a file that the ledger does not know."""
         if is_ours or not self.store.has(path):
             return is_ours
         is_same = sha256 is not None and self.store.state_of(path).digest == sha256
-        return is_same or (self.adopting and is_own_document(self.store, path)) or None
+        return is_same or (self.adopting and is_own_document(self.store, path)) or foreign_file(path)
 
     def reserve(
         self, received: list[Arrival], items: list[int]
@@ -271,12 +271,9 @@ class Publisher(msgspec.Struct, eq=False):
         """Raise an error if a file at `path` (in DEST) is not part of this mirror, and not the same."""
         directory, _, name = path.rpartition("/")
         may_replace = self.may_replace_file(path, sha256, meta.owns_file(self.db, path))
-        if may_replace is None:
+        if isinstance(may_replace, Failure):
             self.store.staged.drop_part(part)
-            raise DestinationError(
-                f"{path} exists and is not part of this mirror: move it away, then mirror again. If the "
-                "ledger is older than the files (a restored copy), run `stacpull mirror SOURCE DEST --adopt`."
-            )
+            raise DestinationError(foreign_file(path, command="resume").message)
         meta.claim_file(self.db, path)
         self._sync([part])
         (failure,) = self.store.place([Placement(part, directory, name, may_replace, sha256)])

@@ -29,13 +29,12 @@ class Placement(NamedTuple):
     digest: bytes | None = None
 
 
-def foreign_file(path: str, why: str = "") -> Failure:
-    """Return the failure of an asset whose name is taken by a file of others; `why` it was not adopted."""
-    reason, remedy = f" ({why})" if why else "", "move it away, then run `stacpull retry`."
+def foreign_file(path: str, why: str = "", command: str = "retry") -> Failure:
+    """Return the failure of a file whose name is taken by a file of others; `why` that was not adopted."""
+    reason, remedy = f" ({why})" if why else "", f"move it away, then run `stacpull {command}`."
     if not why:
-        remedy += (
-            " If the ledger is older than the files (a restored copy), run `stacpull retry DEST --adopt`."
-        )
+        remedy += f" If the ledger is older than the files (a restored copy), run `stacpull {command} DEST "
+        remedy += "--adopt`."
     return Failure(FailureKind.EXISTS, f"{path} exists and is not part of this mirror{reason}: {remedy}")
 
 
