@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from tests.acceptance.command import COMMAND, environment
 from tests.items import feature
 from tests.serving import serving_files
+
+from stacpull import Event, RunStarted, mirror, retry, verify
 
 
 def stacpull(*arguments: object, given: str = "") -> subprocess.CompletedProcess[str]:
@@ -81,3 +84,19 @@ def test_a_file_that_the_source_lacks_can_be_retried(tmp_path: Path, source: Pat
     retried = stacpull("retry", dest)
     assert retried.returncode == 0, retried.stdout + retried.stderr
     assert (dest / "c/item-0/x.bin").read_bytes() == b"content 0"
+
+
+async def test_what_a_stopped_repair_left_is_fetched_by_retry(tmp_path: Path, source: Path) -> None:
+    (source / "items.ndjson").write_text(line(0, "data/0.bin"))
+    dest, stop = tmp_path / "m", asyncio.Event()
+    await mirror(str(source / "items.ndjson"), dest)
+    (damaged,) = damage(dest)
+
+    def stop_run(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            stop.set()
+
+    left = await verify(dest, repair=True, stop=stop, on_event=stop_run)
+    assert (left.repair is not None and left.repair.assets_pending) == 1
+    assert (await retry(dest)).exit_code == 0
+    assert damaged.read_bytes() == b"content 0"

@@ -166,7 +166,16 @@ class LedgerRecord:
     async def restart(self) -> None:
         await self.store.call("restart_walk", self.run)
 
+    async def queue_pending(self, *, left: bool = False) -> None:
+        """Queue the pending jobs of the run; with `left`, those that earlier runs have left for it."""
+        call, after = self.store.call, 0
+        while jobs := await call("pending_jobs", self.run, after, _STREAMED, left, returns=list[Job]):
+            await self.queue.put(jobs)
+            after = jobs[-1].row
+
     async def add_batch(self, batch: PlanBatch) -> int:
+        if batch.update.walk_ended:  # from now on, nothing else can list them
+            await self.queue_pending(left=True)
         secrets, cut_short = self._task.network.secrets, batch.update.cut_short
         batch.items = [
             item._replace(document={}, cleaned=clean_document(item.document, secrets)) for item in batch.items
@@ -486,12 +495,10 @@ class Walk:
 
 async def produce(walk: Walk, record: LedgerRecord, run: Run) -> None:
     """Queue the jobs of a run: pending ones first, then those of its walk, or of what it reads again."""
-    is_walk, after = run.spec.kind == "mirror", 0
+    is_walk = run.spec.kind == "mirror"
     if not is_walk:
         await _restore_hrefs(walk, record)
-    while batch := await record.store.call("pending_jobs", run.id, after, _STREAMED, returns=list[Job]):
-        await record.queue.put(batch)
-        after = batch[-1].row
+    await record.queue_pending()
     if not is_walk:
         await _read_again(walk, record, run.spec.kind)
         return

@@ -63,26 +63,23 @@ _JOBS = (
 )
 
 
-def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Job]:
-    """Return the jobs of a run past row `after`, in row order."""
-    query = f"{_JOBS} WHERE o.asset > ? AND a.run = ? AND a.state = {Phase.PENDING} ORDER BY o.asset LIMIT ?"
-    rows = db.execute(query, (after, run, limit))
+_EARLIER = (
+    "(SELECT one.id FROM runs one JOIN runs this ON one.id < this.id AND iif(this.kind = 'retry', "
+    "one.kind <> 'mirror', (one.kind, one.source, one.selection) = (this.kind, this.source, this.selection)) "
+    "WHERE this.id = :run)"
+)
+"""SQL: the earlier runs with the task of a run, for a retry all retries and repairs."""
+
+
+def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int, left: bool = False) -> list[Job]:
+    """Return the jobs of a run past row `after`, in row order; with `left`, those that it takes over."""
+    query = f"{_JOBS} WHERE o.asset > :after AND a.state = {Phase.PENDING} "
+    query += f"AND a.run IN {_EARLIER if left else '(:run)'} ORDER BY o.asset LIMIT :limit"
+    rows = db.execute(query, {"run": run, "after": after, "limit": limit}).fetchall()
+    if left:
+        db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (run, listed(row[0] for row in rows)))
     has_area = runs.area_of(db, run) is not None
     return [_job(row, has_area) for row in rows]
-
-
-def left_pending(db: sqlite3.Connection, run: int, *, has_area: bool) -> list[Job]:
-    """Give `run` what earlier runs with its task left pending, or any retry and repair; return the jobs."""
-    left = db.execute(
-        f"UPDATE assets SET run = :run WHERE state = {Phase.PENDING} "
-        "AND id IN (SELECT asset FROM open_assets) AND run IN (SELECT one.id FROM runs one JOIN runs this "
-        "ON one.id < this.id AND iif(this.kind = 'retry', one.kind <> 'mirror', "
-        "(one.kind, one.source, one.selection) = (this.kind, this.source, this.selection)) "
-        "WHERE this.id = :run) RETURNING id",
-        {"run": run},
-    ).fetchall()
-    found = db.execute(f"{_JOBS} WHERE o.asset {AMONG}", (listed(row for (row,) in left),))
-    return [_job(row, has_area) for row in found]
 
 
 def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
@@ -149,6 +146,9 @@ def requeue_failures(db: sqlite3.Connection, run: int, kind: RunKind = "retry") 
         ).fetchall()
         rows = listed(row for row, _ in failed)
         db.execute(f"UPDATE assets SET state = {Phase.PENDING}, run = ? WHERE id {AMONG}", (run, rows))
+        if kind != "mirror":  # the walk of a mirror may list them
+            left = f"UPDATE assets SET run = :run WHERE state = {Phase.PENDING} AND run IN {_EARLIER}"
+            db.execute(f"{left} AND id IN (SELECT asset FROM open_assets)", {"run": run})
         if kind == "retry":
             db.execute(
                 "UPDATE assets SET run = ? WHERE id IN (SELECT a.id FROM failures f JOIN assets a "

@@ -26,7 +26,6 @@ from stacpull.ledger.jobs import (
     claim,
     delete_asset,
     failed_state,
-    left_pending,
     put_failure,
     update_item_states,
 )
@@ -198,8 +197,6 @@ class Planner:
             result.count("assets_skipped", runs.asset_counters(db, run)["assets_done"] - done)
             runs.add_counts(db, run, result.counted)
             runs.save_walk(db, run, batch.update)
-            if batch.update.walk_ended:
-                result.jobs += left_pending(db, run, has_area=self._area is not None)
         return result
 
     def _plan(self, batch: PlanBatch, now: float) -> None:
@@ -385,7 +382,7 @@ class Planner:
             self._open(self._last_asset, asset, None, is_owned=asset.name is not None)
         for key, failure in item.problems:  # assets that are done stay done
             old, state = known.get(key), failed_state(failure)
-            if old is not None and plan.is_again and old.state < Phase.DONE:
+            if old is not None and old.run == self._run and old.state < Phase.DONE:
                 continue  # it is being fetched
             if old is None:
                 self._last_asset += 1
@@ -402,7 +399,7 @@ class Planner:
     def _plan_known(self, plan: _Plan, asset: Asset, old: KnownAsset, directory: str) -> None:
         """Decide what becomes of a known asset: it is kept, requested again, or stays failed."""
         is_done, is_checked_again = old.state == Phase.DONE, bool(old.unchecked)
-        if plan.is_again and old.state < Phase.DONE:  # it is being fetched, perhaps from before the change
+        if old.run == self._run and old.state < Phase.DONE:  # it is being fetched, perhaps from before
             self._assets.append(old._replace(unchecked=1)[:_OF_ASSET])
             return
         path = f"{plan.directory}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
