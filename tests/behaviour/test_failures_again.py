@@ -120,7 +120,8 @@ def test_all_commands_agree_that_item_json_could_not_be_written(command, tmp_pat
     why = "c/i/i.json exists and is not part of this mirror: move it away, then run `stacpull retry`"
     for name in ("mirror", "retry", "mirror", "retry"):
         ran = command(name)
-        assert (ran.code, ran.report["items_failed"], ran.err.count(f"warning: {why}")) == (1, 1, 1)
+        assert (ran.code, ran.report["items_failed"], ran.err.count(f"for example: {why}")) == (1, 1, 1)
+        assert f"to retry:    stacpull retry {tmp_path}/m" in ran.err
         failed, status = command("failures").report, command("status").report
         assert (failed["item"], failed["key"], failed["message"].startswith(why)) == ("i", "", True)
         assert (status["items_failed"], status["items_done"], status["last_errors"]) == (1, 0, [failed])
@@ -130,6 +131,17 @@ def test_all_commands_agree_that_item_json_could_not_be_written(command, tmp_pat
     assert (command(mending).code, command("failures").out) == (0, "")
     assert json.loads(mine.read_text())["id"] == "i"
     assert command("status").report["items_done"] == 1
+
+
+def test_a_retry_says_why_it_cannot_try_an_asset_again(command, tmp_path):
+    run(["mirror", str(tmp_path / "item.json"), f"{tmp_path}/m", "--layout", "{item}"], environment())
+    ran = command("retry")
+    assert (ran.code, "0 of 1 file" in ran.err, "; 1 failed: with a name that is taken" in ran.err) == (
+        1,
+        1,
+        1,
+    )
+    assert "to retry:" not in ran.err
 
 
 @pytest.mark.parametrize("mending", ["mirror", "retry", "verify --repair"])

@@ -16,7 +16,7 @@ def failures(**counts: int) -> Failed:
     failed = Failed()
     for kind, number in counts.items():
         for _ in range(number):
-            failed.note(FailureKind(kind), "B10")
+            failed.note(FailureKind(kind), "" if kind == "item" else "B10")
     return failed
 
 
@@ -32,9 +32,7 @@ def test_the_summary_of_a_complete_mirror() -> None:
 
 def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() -> None:
     report = mirror_report(assets_planned=26, assets_done=24, assets_failed=2, assets_missing=2, items_done=0)
-    failed = failures(gone=1)
-    lines = list(mirror_lines(report, failed))
-    assert failed[FailureKind.GONE] == 1  # the other one is of an earlier run
+    lines = list(mirror_lines(report, failures(gone=1)))  # the other one is of an earlier run
     assert lines[0] == "24 of 26 files in out dir; 2 failed: gone at the source (B10)"
     assert lines[3:] == [
         "  items    400 read, 5 matched",
@@ -58,8 +56,9 @@ def test_a_refresh_names_the_files_that_are_still_gone_and_the_option_that_accep
     ("kinds", "counts", "is_suggested"),
     [
         ({"scheme": 2, "name": 1}, {"assets_failed": 3}, False),
-        ({"gone": 1}, {"items_failed": 1}, True),  # --missing ok does not accept items
-        ({}, {"items_failed": 1}, False),  # an entry of a file: only `mirror` reads it again
+        ({"item": 1}, {"items_failed": 1}, True),
+        # an entry of a file: only `mirror` reads it again
+        ({"gone": 1}, {"items_failed": 1, "assets_failed": 1, "assets_missing": 1}, False),
         ({"gone": 1, "outside": 1}, {"assets_failed": 3, "assets_missing": 2, "assets_outside": 1}, False),
         ({"scheme": 1}, {"assets_failed": 2}, True),  # one failed before this command
     ],

@@ -29,6 +29,7 @@ class Failed(Counter[FailureKind]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.of_items = 0  # of the failures, those of items, which `retry` reads or writes again
         self.asset_keys: dict[FailureKind, list[str]] = {}
         self.examples: dict[FailureKind, str] = {}
 
@@ -36,17 +37,11 @@ class Failed(Counter[FailureKind]):
         if kind is FailureKind.GONE and not key:
             kind = FailureKind.ITEM  # an item that is gone: --missing does not accept it
         self[kind] += 1
+        self.of_items += not key
         self.examples.setdefault(kind, message)
         keys = self.asset_keys.setdefault(kind, [])
         if key and key not in keys and len(keys) <= _MOST_KEYS:
             keys.append(key)
-
-    def with_gone(self, number: int) -> Failed:
-        """Return a copy with at least this number of assets that are gone at the source."""
-        found = Failed()
-        found.update(self | Counter({FailureKind.GONE: number}))
-        found.asset_keys, found.examples = self.asset_keys, self.examples
-        return found
 
     def headline(self, failures: int) -> str:
         """Return the reasons for the first line, which states the number of failures."""
@@ -81,7 +76,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     trouble = report.assets_failed - report.assets_ordered - report.assets_outside - report.assets_accepted
     accepted = 0 if trouble else report.assets_accepted
     # also those of earlier runs, which this one did not try again
-    failed = failed.with_gone(report.assets_missing - report.assets_accepted)
+    failed |= Counter({FailureKind.GONE: report.assets_missing - report.assets_accepted})
     reasons = "" if report.items_failed else failed.headline(trouble)  # it also counts items
     parts = [
         trouble and f"{trouble:,} failed{reasons}",
@@ -118,7 +113,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         report,
         resume=report.state != "complete",
         details=report.assets_failed or report.items_failed,
-        retry=report.assets_failed > settled + failed[FailureKind.NAME] or (failed and report.items_failed),
+        retry=report.assets_failed > settled + failed[FailureKind.NAME] or failed.of_items,
         ordered=report.assets_ordered,
     )
     if report.items_failed:

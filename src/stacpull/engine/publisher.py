@@ -66,7 +66,7 @@ class Publisher(msgspec.Struct, eq=False):
     final_items: list[int] = []  # their JSON is written with the next group
     renamed: list[Arrival] = []
     renamed_documents: dict[int, bytes | None] = {}  # the SHA-256 of the JSON, by item
-    warned_of: set[int] = set()
+    failed_documents: set[int] = set()  # items
     delivered: int = 0
     published: int = 0
     failed_sync: DestinationError | None = None
@@ -166,11 +166,12 @@ class Publisher(msgspec.Struct, eq=False):
         return written
 
     def _fail_document(self, item: int, failure: Failure, *, is_ours: bool) -> None:
-        """The same JSON is tried several times in a run: warn once."""
+        """The same JSON is tried several times in a run: report it once."""
         jobs.fail_document(self.db, self.run.id, item, failure, time.time(), is_ours=is_ours)
-        if item not in self.warned_of:
-            self.warned_of.add(item)
-            self.on_event(Notice("warning", failure.message))
+        if item not in self.failed_documents:
+            self.failed_documents.add(item)
+            (record,) = views.item_records(self.db, [item])
+            self.on_event(AssetFailed(record.id, "", failure.kind, failure.message))
 
     def item_json(self, record: views.ItemRecord, path: str) -> bytes | None:
         """Return the JSON of an item for `path`; None if its stored document is damaged."""

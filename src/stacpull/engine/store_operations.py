@@ -15,7 +15,7 @@ from stacpull.catalog.catalog_tree import CollectionEntry, until_stopped, write_
 from stacpull.engine.publisher import Publisher, may_replace
 from stacpull.engine.recovery import Recovery
 from stacpull.errors import InterruptedRunError, UsageError, require_pyarrow
-from stacpull.events import Notice
+from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import shrink_cache
 from stacpull.ledger.runs import EndState
@@ -42,6 +42,10 @@ class StoreOperations:
 
     def recover(self) -> None:
         jobs.requeue_failures(self.db, self.run.id, self.run.kind)
+        for one in views.failures(self.db) if self.run.kind == "retry" else ():
+            if one.key:  # no href, or no name: it failed as it was planned, and was not queued
+                item, kind = ItemId(one.collection, one.item), FailureKind(one.kind)
+                self._publisher.on_event(AssetFailed(item, one.key, kind, one.message))
         self._publisher.remove_listed()
         recovery = Recovery(self.db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
         recovery.run()
