@@ -22,3 +22,9 @@ async def cancelled_between(
     proceed.set()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def settle() -> None:
+    """Let every task run until it waits."""
+    for _ in range(10):
+        await asyncio.sleep(0)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.logins.services import Blobs, DataCentre, Downloads, Identity, PlanetApi, Signing, Urs
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
-from tests.ran import Ran
 
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
 pytestmark = pytest.mark.behaviour
 
-Command = Callable[..., Ran]
 SECRETS = ("planted+pass/word", "planted-planet-key", "planted-secret-key")
 
 
@@ -47,15 +46,8 @@ def test_list_shows_ready_profiles_and_missing_variables(stacpull_command, home,
         one["name"]: one
         for one in json.loads(stacpull_command("credentials", "list", "--json").out)["profiles"]
     }
-    assert list(found) == [
-        "cdse",
-        "earth-search",
-        "earthdata",
-        "mine",
-        "planet",
-        "planetary-computer",
-        "usgs",
-    ]
+    shipped = "cdse earth-search earthdata mine planet planetary-computer usgs"
+    assert list(found) == shipped.split()
     assert (found["planet"]["ready"], found["mine"]["ready"]) == (True, False)
     assert found["mine"]["hosts"] == ["*.h.example"]
     assert "planted" not in ran.out + json.dumps(found)
@@ -97,6 +89,15 @@ password = "${{WORD}}"
 """
 
 
+@contextmanager
+def logins(home: Path) -> Iterator[tuple[Identity, Downloads]]:
+    """Run a host and its identity service, and write their profile, `p`."""
+    identity = Identity()
+    with identity, Downloads(identity) as downloads:
+        write(home, "p", IDENTITY.format(identity=identity.url(""), downloads=downloads.url("")))
+        yield identity, downloads
+
+
 @pytest.mark.parametrize(
     ("word", "more", "code", "message"),
     [
@@ -110,11 +111,7 @@ password = "${{WORD}}"
 )
 def test_a_login_is_checked_by_a_real_request(stacpull_command, home, monkeypatch, word, more, code, message):
     monkeypatch.setenv("WORD", word)
-    identity = Identity()
-    downloads = Downloads(identity)
-    other = WireServer({"/x": [Answer(body=b"public")]})
-    with identity, downloads, other:
-        write(home, "p", IDENTITY.format(identity=identity.url(""), downloads=downloads.url("")))
+    with logins(home) as (identity, downloads), WireServer({"/x": [Answer(body=b"public")]}) as other:
         downloads.elsewhere = other.url("/x")
         host = identity if "/elsewhere" in more else downloads
         more = [host.url(one) if one.startswith("/") else one for one in more]
@@ -130,10 +127,7 @@ def test_secrets_in_a_url_are_not_printed_and_its_password_not_sent(
     stacpull_command, home, monkeypatch, json_too: list[str]
 ) -> None:
     monkeypatch.setenv("WORD", "planted+pass/word")
-    identity = Identity()
-    downloads = Downloads(identity)
-    with identity, downloads:
-        write(home, "p", IDENTITY.format(identity=identity.url(""), downloads=downloads.url("")))
+    with logins(home) as (_, downloads):
         url = downloads.url("/a?v=1&sig=planted-sig&api_key=planted-key").replace("//", "//me:planted-word@")
         ran = stacpull_command("credentials", "check", "p", "--url", url, *json_too)
     assert ran.code == 0, ran.err
@@ -156,10 +150,8 @@ def test_a_long_retry_after_of_the_login_service_is_an_error(
     stacpull_command, home, monkeypatch, answer: Answer, message: str
 ) -> None:
     monkeypatch.setenv("WORD", "planted+pass/word")
-    identity = Identity()
-    identity.respond = lambda *_: answer
-    with identity:
-        write(home, "p", IDENTITY.format(identity=identity.url(""), downloads="https://h.example"))
+    with logins(home) as (identity, _):
+        identity.respond = lambda *_: answer
         ran = stacpull_command("credentials", "check", "p")
     assert ran.code == 4
     assert re.search(message, ran.err)
@@ -265,10 +257,7 @@ def test_credentials_that_cannot_be_checked_are_a_usage_error(
 
 def test_a_traceback_contains_no_secret(stacpull_command, home, monkeypatch) -> None:
     monkeypatch.setenv("WORD", "planted+wrong/word")
-    identity = Identity()
-    downloads = Downloads(identity)
-    with identity, downloads:
-        write(home, "p", IDENTITY.format(identity=identity.url(""), downloads=downloads.url("")))
+    with logins(home):
         ran = stacpull_command("-vv", "credentials", "check", "p")
     assert ran.code == 3
     assert "Traceback" in ran.err

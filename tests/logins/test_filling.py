@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 import pytest
+from tests.logins.services import basic
 
 from stacpull.config.options import Options, S3Options
 from stacpull.config.resolve import resolve
@@ -25,10 +25,6 @@ def provider_of(name: str, **environ: str) -> FilledProfile:
     return found
 
 
-def basic(user: str, password: str) -> Secret:
-    return Secret("Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
-
-
 def test_logins_of_the_shipped_profiles(tmp_path: Path) -> None:
     (netrc := tmp_path / "netrc").write_text("machine urs.earthdata.nasa.gov login u password p\n")
     (unkeyed,) = provider_of("planetary-computer").logins
@@ -43,9 +39,9 @@ def test_logins_of_the_shipped_profiles(tmp_path: Path) -> None:
     token = provider_of("earthdata", EARTHDATA_TOKEN="t").logins
     assert [one.kind for one in token] == [BearerToken(Secret("t"))]
     (account,) = provider_of("earthdata", EARTHDATA_USERNAME="u", EARTHDATA_PASSWORD="q").logins
-    assert (type(account.kind), account.kind.headers) == (Visit, {"Authorization": basic("u", "q")})
+    assert (type(account.kind), account.kind.headers) == (Visit, {"Authorization": Secret(basic("u", "q"))})
     (entry,) = provider_of("earthdata", NETRC=str(netrc)).logins
-    assert (type(entry.kind), entry.kind.headers) == (Visit, {"Authorization": basic("u", "p")})
+    assert (type(entry.kind), entry.kind.headers) == (Visit, {"Authorization": Secret(basic("u", "p"))})
     assert entry.sources == (str(netrc),)
     (planet,) = provider_of("planet", PL_API_KEY="k").logins
     assert planet.kind == Activation(path="/data/v1/assets/", user=Secret("k"), every=10, patience=1800)

@@ -13,7 +13,6 @@ from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
 from stacpull.clock import SystemClock
-from stacpull.hosts import origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import HostCredentials, NetworkCounters
@@ -23,7 +22,6 @@ from stacpull.redact import Secret, Secrets
 from stacpull_logins.logins import (
     BearerToken,
     FilledProfile,
-    HostPattern,
     LoginKind,
     Logins,
     LoginTransport,
@@ -60,37 +58,6 @@ async def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:
             assert client.host(other.url("/y")) is client.host(other.url("/x"))  # looked up once
         assert "authorization" in own.requests[0].headers
         assert "authorization" not in other.requests[0].headers
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://data.example/x",
-        "HTTPS://Data.Example:443/x?y",
-        "https://data.example./x",
-        "https://u:p@data.example/",
-    ],
-)
-@pytest.mark.parametrize("pattern", ["data.example", "https://DATA.example:443"])
-def test_notations_of_one_host_are_equal(url: str, pattern: str) -> None:
-    assert HostPattern.read(pattern).covers(*origin_of(url))
-
-
-@pytest.mark.parametrize(
-    ("url", "pattern"),
-    [
-        ("https://data.example@evil.net/", "data.example"),
-        ("https://data.example.evil.net/", "data.example"),
-        ("https://evil.net/data.example", "data.example"),
-        ("http://data.example/", "data.example"),
-        ("https://data.example:444/", "data.example"),
-        ("s3://data.example/key", "data.example"),
-        ("http://[::2]:80/", "http://[::1]:80"),
-    ],
-)
-def test_notations_of_another_host_are_not_equal(url: str, pattern: str) -> None:
-    assert not HostPattern.read(pattern).covers(*origin_of(url))
-    assert HostPattern.read("http://[::1]:80").covers(*origin_of("http://[::1]/"))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from stacpull import entry_points
 from stacpull.config.options import S3Options
 from stacpull.errors import UsageError
+from stacpull.hosts import origin_of
 from stacpull_logins.logins import HostPattern, keys_of
 from stacpull_logins.profiles import KINDS, Profile, find_profile, profile_names
 
@@ -16,18 +17,6 @@ SHIPPED = ROOT / "configs" / "providers"
 EXAMPLES = sorted((SHIPPED / "examples").glob("*.toml"))
 
 TOKEN = '[login.t]\nkind = "bearer"\nhosts = ["h.example"]\ntoken = "${T}"\n'
-
-
-def written(folder: Path, text: str) -> str:
-    path = folder / "p.toml"
-    path.write_text(text)
-    return str(path)
-
-
-def read(folder: Path, text: str) -> Profile:
-    found = find_profile(written(folder, text), {})
-    assert found is not None
-    return found
 
 
 def profiles(environ: dict[str, str]) -> dict[str, Profile]:
@@ -91,25 +80,36 @@ def test_a_pattern_of_hosts(text: str, pattern: HostPattern) -> None:
 
 
 @pytest.mark.parametrize(
-    ("origin", "covered"),
+    ("pattern", "url", "covered"),
     [
-        (("https", "a.example.org", 443), True),
-        (("https", "b.a.example.org", 443), True),
-        (("https", "example.org", 443), False),
-        (("https", "evilexample.org", 443), False),
-        (("https", "a.example.org.evil.net", 443), False),
-        (("http", "a.example.org", 80), False),
-        (("https", "a.example.org", 8443), False),
-        (("s3", "a.example.org", None), False),
+        *(
+            (pattern, f"{host}/x", True)
+            for pattern in ("data.example", "https://DATA.example:443")
+            for host in ("https://data.example", "HTTPS://Data.Example:443", "https://u:p@data.example.")
+        ),
+        ("data.example", "https://data.example@evil.net/", False),
+        ("data.example", "https://data.example.evil.net/", False),
+        ("data.example", "https://evil.net/data.example", False),
+        ("data.example", "http://data.example/", False),
+        ("data.example", "https://data.example:444/", False),
+        ("data.example", "s3://data.example/key", False),
+        ("http://[::1]:80", "http://[::1]/", True),
+        ("http://[::1]:80", "http://[::2]:80/", False),
+        ("*.example.org", "https://a.example.org/", True),
+        ("*.example.org", "https://b.a.example.org/", True),
+        ("*.example.org", "https://example.org/", False),
+        ("*.example.org", "https://evilexample.org/", False),
+        ("*.example.org", "https://a.example.org.evil.net/", False),
+        ("*.example.org", "http://a.example.org/", False),
+        ("*.example.org", "https://a.example.org:8443/", False),
+        ("*.example.org", "s3://a.example.org", False),
     ],
 )
-def test_a_wildcard_covers_only_subdomains(origin, covered: bool) -> None:
-    assert HostPattern.read("*.example.org").covers(*origin) is covered
+def test_a_pattern_covers_every_notation_of_its_hosts_and_no_other(pattern, url, covered):
+    assert HostPattern.read(pattern).covers(*origin_of(url)) is covered
 
 
 LOGIN = '[login.x]\nhosts = ["h.example"]\n'
-
-
 HEADER = LOGIN + 'kind = "header"\nname = "{}"\nvalue = "${{V}}"\n'
 SAS = LOGIN + 'kind = "sas"\ntoken-url = "{}"\n'
 GRANT = LOGIN + 'kind = "token"\nclient-id = "c"\ntoken-url = "{}"\nclient-secret = "${{S}}"\n'
@@ -176,8 +176,9 @@ NO_HOSTS = ("", "*", "a.*.org", "h?x", "ftp://h", "user@h", "https://", "*h.org"
     ],
 )  # fmt: skip
 def test_a_mistake_is_reported_with_its_line_and_without_secrets(tmp_path, text, message):
+    (tmp_path / "p.toml").write_text(text)
     with pytest.raises(UsageError, match=message) as caught:
-        read(tmp_path, text)
+        find_profile(str(tmp_path / "p.toml"), {})
     assert "planted-secret" not in str(caught.value)
     assert "p.toml" in str(caught.value)
     assert str(caught.value)[-1] in ".?"

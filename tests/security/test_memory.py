@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.security.measured import MIB, MOST, Measured, command
@@ -65,33 +66,31 @@ def test_large_source_items_are_not_in_memory_together(tmp_path: Path) -> None:
     assert found.peak < MOST
 
 
-def test_a_document_of_too_many_values_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
-    bomb = zipped(b"[" + b"[]," * (20 * MIB) + b"[]]")
-    routes = {
-        "/catalog.json": json_answer(catalog("root", "bomb.json", "fine.json")),
-        "/bomb.json": bomb,
-        "/fine.json": json_answer(feature("fine", {})),
-    }
-    found = mirrored(tmp_path, routes)
-    assert (found.code, found.report["items_matched"]) == (1, 1), found.err
-    assert "sent a document of more than 4000000 values" in found.err + json.dumps(found.report)
-    assert found.peak < MOST
+PADDING = b" " * (65 * MIB)
 
 
-def test_linked_documents_have_a_fixed_size_limit(tmp_path: Path) -> None:
-    padded = json.dumps(feature("large", {})).encode() + b" " * (65 * MIB)
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        pytest.param(lambda: b"[" + b"[]," * (20 * MIB) + b"[]]", "more than 4000000 values", id="values"),
+        pytest.param(lambda: json.dumps(feature("large", {})).encode() + PADDING, "", id="bytes"),
+    ],
+)
+def test_a_linked_document_that_is_too_large_is_refused(tmp_path, body, words):
+    """One of too many values before it is decoded."""
     routes = {
         "/catalog.json": json_answer(catalog("root", "large.json", "fine.json")),
-        "/large.json": zipped(padded),
+        "/large.json": zipped(body()),
         "/fine.json": json_answer(feature("fine", {})),
     }
     found = mirrored(tmp_path, routes)
     assert (found.code, found.report["items_matched"]) == (1, 1), found.err
+    assert words in found.err + json.dumps(found.report)
     assert found.peak < MOST
 
 
 def test_the_document_that_source_names_may_be_larger(tmp_path: Path) -> None:
-    padded = json.dumps(catalog("root", "fine.json")).encode() + b" " * (65 * MIB)
+    padded = json.dumps(catalog("root", "fine.json")).encode() + PADDING
     routes = {"/catalog.json": zipped(padded), "/fine.json": json_answer(feature("fine", {}))}
     found = mirrored(tmp_path, routes)
     assert (found.code, found.report["items_matched"]) == (0, 1), found.err

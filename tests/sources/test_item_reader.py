@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 
 import pytest
+from tests.cancelling import settle
 from tests.sources.memory import failed, item
 from tests.virtual_clock import VirtualClock
 
@@ -33,12 +34,6 @@ class Shelf:
         if href == "gone":
             raise failed(FailureKind.GONE, 404)
         return item(href, reading=self.reads[href])
-
-
-async def settle() -> None:
-    """Let every task run until it waits."""
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 async def test_readers_of_one_item_share_a_request() -> None:

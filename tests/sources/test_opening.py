@@ -49,13 +49,6 @@ def test_recorded_apis_are_opened_with_one_request(shared_data: Path, file: str,
     assert reader.urls == [url]
 
 
-def test_an_items_url_is_recognised_without_a_request() -> None:
-    reader = MemoryReader({})
-    url = f"{API}/collections/x/items?bbox=1,2,3,4"
-    assert asyncio.run(open_source(url, reader)).url == url
-    assert reader.requests == []
-
-
 @pytest.mark.parametrize(
     ("url", "body", "error", "message"),
     [
@@ -121,10 +114,15 @@ def test_a_package_adds_a_kind_by_the_ending_of_its_files(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "name", ["x.ndjson", "x.JSONL.gz", "x.parquet?key=1", "x.geoparquet", "x.geojsons.gz"]
+    ("url", "kind"),
+    [
+        (f"{API}/collections/x/items?bbox=1,2,3,4", ApiSource),
+        *((f"{API}/{name}", LinesSource) for name in ("x.ndjson", "x.JSONL.gz", "x.geojsons.gz")),
+        *((f"{API}/{name}", ParquetSource) for name in ("x.parquet?key=1", "x.geoparquet")),
+    ],
 )
-def test_the_name_of_a_file_determines_its_kind_without_a_request(name: str) -> None:
+def test_some_urls_determine_the_kind_without_a_request(url: str, kind: type) -> None:
     reader = MemoryReader({})
-    source = asyncio.run(open_source(f"https://files.test/{name}", reader))
-    assert isinstance(source, ParquetSource if "parquet" in name else LinesSource)
-    assert reader.requests == []
+    source = asyncio.run(open_source(url, reader))
+    assert isinstance(source, kind)
+    assert (source.url, reader.requests) == (url, [])

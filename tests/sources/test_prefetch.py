@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
+from tests.cancelling import settle
 
 from stacpull.errors import SourceError
 from stacpull.sources.source import prefetch
@@ -30,11 +31,6 @@ class Tape:
                 raise self.error
         finally:
             self.closed = True
-
-
-async def settle() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 async def consumed(
