@@ -6,7 +6,6 @@ import copy
 import json
 import re
 import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -15,15 +14,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from rasterio import Affine
 from tests.acceptance.raster_host import RasterHost
 from tests.documents.pages import blocks_of, differs, is_run, run_page, steps_of
+from tests.items import collection
 from tests.raster.tiff.clipping import raster
 from tests.servers.buckets import client
 from tests.servers.process import found
 from tests.servers.radosgw import OWNER, radosgw
 from tests.serving import free_ports
+
+from stacpull.cli.main import COMMANDS, cli
 
 COLLECTION = "sentinel-2-l2a"
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -41,13 +44,18 @@ def earth_search_replica(shared_data: Path) -> Iterator[str]:
     recorded = json.loads((shared_data / "stac/earthsearch/v0_item_s2_cogs.json").read_text())
     with RasterHost() as host:
         base = host.url("")
+        extent = {
+            "spatial": {"bbox": [[-180, -90, 180, 90]]},
+            "temporal": {"interval": [["2015-06-27T10:25:31Z", None]]},
+        }
+        links = [{"rel": "items", "href": f"{base}/v1/collections/{COLLECTION}/items"}]
+        described = collection(COLLECTION, title="Sentinel-2 Level-2A", extent=extent, links=links)
         items = [_item(recorded, base, number) for number in range(len(DATES))]
         page = {"type": "FeatureCollection", "features": items, "links": [], "numberMatched": len(items)}
         documents = {
-            "": _root(base),
-            "/": _root(base),
-            "/collections": {"collections": [_collection(base)], "links": []},
-            f"/collections/{COLLECTION}": _collection(base),
+            **dict.fromkeys(("", "/"), _root(base)),
+            "/collections": {"collections": [described], "links": []},
+            f"/collections/{COLLECTION}": described,
             f"/collections/{COLLECTION}/items": page,
         }
         host.files |= {f"/v1{path}": json.dumps(one).encode() for path, one in documents.items()}
@@ -60,8 +68,7 @@ def _item(recorded: dict[str, Any], base: str, number: int) -> dict[str, Any]:
     item, date = copy.deepcopy(recorded), DATES[number]
     item.update(id=f"S2A_32TLT_{date.replace('-', '')}_0_L2A", collection=COLLECTION, geometry=BERN)
     item["bbox"] = [7, 46.5, 8, 47.5]
-    item["properties"]["datetime"] = f"{date}T10:36:00Z"
-    item["properties"]["eo:cloud_cover"] = 10 * number
+    item["properties"].update({"datetime": f"{date}T10:36:00Z", "eo:cloud_cover": 10 * number})
     item["links"] = []
     item["assets"] = {
         key: {"href": f"{base}/files/{item['id']}/{key}.tif", "type": COG, "roles": ["data"]}
@@ -96,22 +103,6 @@ def _root(base: str) -> dict[str, Any]:
             {"rel": "root", "href": f"{base}/v1"},
             {"rel": "data", "href": f"{base}/v1/collections"},
         ],
-    }
-
-
-def _collection(base: str) -> dict[str, Any]:
-    return {
-        "type": "Collection",
-        "stac_version": "1.0.0",
-        "id": COLLECTION,
-        "title": "Sentinel-2 Level-2A",
-        "description": "Global Sentinel-2 data, Level-2A",
-        "license": "proprietary",
-        "extent": {
-            "spatial": {"bbox": [[-180, -90, 180, 90]]},
-            "temporal": {"interval": [["2015-06-27T10:25:31Z", None]]},
-        },
-        "links": [{"rel": "items", "href": f"{base}/v1/collections/{COLLECTION}/items"}],
     }
 
 
@@ -198,34 +189,18 @@ def test_commands_that_are_not_run_are_few_and_known() -> None:
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
 def test_options_that_a_page_names_exist(page: Path) -> None:
-    help_texts = _all_help()
-    for command in re.findall(r"stacpull (?:-q )?(\w+)([^\n`]*)", page.read_text()):
-        name, arguments = command
-        if name not in help_texts:
-            continue
-        for flag in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", arguments):
-            assert flag in help_texts[name], f"{page.name}: stacpull {name} has no {flag}"
+    for name, arguments in re.findall(r"stacpull (?:-q )?(\w+)([^\n`]*)", page.read_text()):
+        for flag in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", arguments) if name in COMMANDS else ():
+            assert flag in _flags_of(name), f"{page.name}: stacpull {name} has no {flag}"
 
 
-_help: dict[str, str] = {}
-
-
-def _all_help() -> dict[str, str]:
-    if not _help:
-        code = (
-            "import click\n"
-            "from stacpull.cli.main import COMMANDS, cli\n"
-            "for name in COMMANDS:\n"
-            "    command = cli.get_command(click.Context(cli), name)\n"
-            "    below = command.commands.values() if isinstance(command, click.Group) else ()\n"
-            "    every = [p for c in (command, *below) for p in c.params]\n"
-            "    print(name, *(flag for p in every for flag in (*p.opts, *p.secondary_opts)))\n"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        _help.update(line.split(" ", 1) for line in done.stdout.splitlines())
-        for name in _help:
-            _help[name] += " --help --version --quiet --verbose"
-    return _help
+@cache
+def _flags_of(name: str) -> set[str]:
+    command = cli.get_command(click.Context(cli), name)
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    every = [parameter for one in (command, *below) if one is not None for parameter in one.params]
+    flags = {flag for one in every for flag in (*one.opts, *one.secondary_opts)}
+    return flags | {"--help", "--version", "--quiet", "--verbose"}
 
 
 def test_shell_scripts_of_the_pages_parse() -> None:

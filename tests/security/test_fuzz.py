@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.items import collection
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import ReceivedRequest, Scripted, WireServer, json_answer
 
@@ -250,24 +251,16 @@ def _mutated(document: Any, chance: random.Random, base: str) -> Any:
 
 
 def _collection(base: str) -> dict[str, Any]:
-    extent = {
-        "spatial": {"bbox": [[7, 46, 8, 47]]},
-        "temporal": {"interval": [["2020-01-01T00:00:00Z", None]]},
-    }
-    return {
-        "type": "Collection",
-        "stac_version": "1.0.0",
-        "id": "c",
-        "title": "C",
-        "description": "",
-        "license": "CC0-1.0",
-        "extent": extent,
-        "links": [{"rel": "items", "href": f"{base}/collections/c/items"}],
-        "assets": {"thumbnail": {"href": f"{base}/a.tif"}},
-        "item_assets": {"a": {"type": "image/tiff", "storage:requester_pays": False}},
-        "summaries": {"label:classes": [{"name": "labels", "classes": ["Forest", "Water"]}]},
-        "providers": [{"name": "P", "roles": ["host"], "url": base}],
-    }
+    interval = [["2020-01-01T00:00:00Z", None]]
+    return collection(
+        title="C",
+        extent={"spatial": {"bbox": [[7, 46, 8, 47]]}, "temporal": {"interval": interval}},
+        links=[{"rel": "items", "href": f"{base}/collections/c/items"}],
+        assets={"thumbnail": {"href": f"{base}/a.tif"}},
+        item_assets={"a": {"type": "image/tiff", "storage:requester_pays": False}},
+        summaries={"label:classes": [{"name": "labels", "classes": ["Forest", "Water"]}]},
+        providers=[{"name": "P", "roles": ["host"], "url": base}],
+    )
 
 
 _LISTING = (
@@ -321,9 +314,9 @@ def _api(seed: int, most: int, *, pages: bool) -> tuple[Callable[[str], Routes],
             "context": {},
             "links": [{"rel": "self", "href": f"{base}/collections/c/items"}],
         }
-        collection = _collection(base)
+        described = _collection(base)
         if pages and chance.random() < 0.5:
-            _mutated(collection, chance, base)
+            _mutated(described, chance, base)
         elif pages:
             page["features"] = items[:3]
             _mutated(page, chance, base)
@@ -331,7 +324,7 @@ def _api(seed: int, most: int, *, pages: bool) -> tuple[Callable[[str], Routes],
         def answer(request: ReceivedRequest) -> Scripted:
             path, _, query = request.target.partition("?")
             if path == "/collections/c":
-                return json_answer(collection)
+                return json_answer(described)
             if path == "/collections/c/items":
                 return json_answer(page)
             if path == "/source.json" or path.startswith("/collections/c/items/"):
