@@ -57,3 +57,21 @@ def test_a_host_that_asks_to_wait_for_an_hour_ends_the_run_at_once(tmp_path: Pat
         ran = run(command, environment(), timeout=20)
     assert (ran.code, ran.report["assets_pending"]) == (4, 1), ran.err
     assert "asks to wait for 60 minutes: run the command again after" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "message"),
+    [
+        (Answer(403), 3, "refused 50 requests in a row (403): check the credentials"),
+        (Answer(503, headers={"Retry-After": "3600"}), 4, "asks to wait for 60 minutes: run the command"),
+    ],
+)
+def test_a_bucket_whose_listings_are_refused_ends_the_walk(tmp_path, answer, code, message):
+    """Like a document, a listing says what there is to fetch: without it nothing is complete."""
+    items = [feature(str(number), {"data": f"s3://b/p{number}/"}) for number in range(70)]
+    (tmp_path / "items.ndjson").write_text("".join(json.dumps(item) + "\n" for item in items))
+    with WireServer({"/b/": lambda _: answer}) as bucket:
+        options = ["--expand-prefix", "--endpoint-url", bucket.url(""), "--no-sign-request", "--json"]
+        ran = run(["mirror", str(tmp_path / "items.ndjson"), str(tmp_path / "m"), *options], environment())
+    assert (ran.code, ran.report["assets_failed"]) == (code, 0), ran.err
+    assert message in ran.err
