@@ -1,0 +1,38 @@
+"""What the network process calls by name is an operation with these arguments and this result."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from types import ModuleType, NoneType
+from typing import get_type_hints
+
+import pytest
+
+from stacpull.engine import mirror, prune, store_process, walk
+
+
+def calls(module: ModuleType) -> Iterator[ast.Call]:
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in {"call", "_call"}:
+                yield node
+
+
+@pytest.mark.parametrize("module", [mirror, prune, walk])
+def test_calls_agree_with_their_operations(module: ModuleType) -> None:
+    for call in calls(module):
+        operation = store_process.OPERATIONS[ast.literal_eval(call.args[0])]
+        hints = get_type_hints(operation)
+        returned = NoneType
+        for keyword in call.keywords:
+            returned = eval(ast.unparse(keyword.value), vars(module))  # noqa: S307
+        assert returned == hints.pop("return"), operation
+        assert len(call.args) - 1 == len(hints) - ("db" in hints), operation
+
+
+def test_every_operation_is_called() -> None:
+    called = {ast.literal_eval(call.args[0]) for module in (mirror, prune, walk) for call in calls(module)}
+    assert called == store_process.OPERATIONS.keys()
