@@ -74,7 +74,7 @@ async def opened(
         async with StoreClient.started() as started:
             await client.open(started)
             try:
-                await client.call("recover")
+                await client.call("StoreOperations.recover")
                 yield client
                 await client.outcomes.flush()
             finally:

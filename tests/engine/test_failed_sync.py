@@ -111,7 +111,7 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(tmp_path, monkeypatch, code, is
             if is_called:
                 await store.outcomes.flush()
                 with pytest.raises(DestinationError):
-                    await store.call("write_final_items")
+                    await store.call("StoreOperations.write_final_items")
             else:
                 await until(lambda: events.broken)
 

@@ -28,10 +28,10 @@ async def test_any_number_of_queued_requests_can_be_handed_over_one_after_the_ot
 
     pool: Any = SimpleNamespace(fetch=fetch)
     first: Any = SimpleNamespace(is_over=lambda: False, admitted=lambda: None)
-    assert gate.admit(first)
+    gate.admit(first)
     for number in range(3000):
         job: Any = number
-        assert gate.admit(FastTransfer(path, pool, job, Any, origin, "s3://b/k", 0.0))
+        gate.admit(FastTransfer(path, pool, job, Any, origin, "s3://b/k", 0.0))
     gate.release()
     async with asyncio.timeout(20):
         await done.wait()

@@ -65,7 +65,7 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
         store.outcomes.fail(jobs[1], reset, 1)
         store.outcomes.put(jobs[0], received(jobs[0], b"x"))
         await until(lambda: events.written)
-        await store.call("write_final_items")
+        await store.call("StoreOperations.write_final_items")
         assert (store.counters["assets_done"], store.counters["assets_failed"]) == (1, 1)
     assert events.published == 1
     assert [one.message for one in events.failed] == ["*** \\udcff was reset."]
@@ -79,7 +79,7 @@ async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
             return [(one.collection, one.item, one.message) for one in views.failures(db)]
 
     async with opened(tmp_path, StoreEvents()) as store:
-        await store.call("save_batch", PlanBatch(unread=[broken]), 1.0, returns=PlanResult)
+        await store.call("Planner.save_batch", PlanBatch(unread=[broken]), 1.0, returns=PlanResult)
     assert await asyncio.to_thread(recorded) == [("c\\udcff", "line \\udcff", "\\udcff")]
 
 
@@ -87,7 +87,7 @@ async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Pa
     """The network process parses responses of servers, so its requests are checked."""
     async with opened(tmp_path, StoreEvents()) as store:
         with pytest.raises(WorkerError, match="ValidationError"):
-            await store.call("pending_jobs", RUN, "0; DROP TABLE", 1)
+            await store.call("jobs.pending_jobs", RUN, "0; DROP TABLE", 1)
         with pytest.raises(WorkerError, match="KeyError"):
             await store.call("__init__")
 
@@ -99,8 +99,8 @@ async def test_after_a_failed_sync_only_the_end_is_recorded(tmp_path, jobs, monk
         store.outcomes.put(jobs[0], received(jobs[0], b"x"))
         await until(lambda: events.broken)
         with pytest.raises(DestinationError, match="failed to store"):
-            await store.call("set_counter", RUN, "files", 1)
-        await store.call("end_run", "failed", "The disk failed.", {})
+            await store.call("runs.set_counter", RUN, "files", 1)
+        await store.call("StoreOperations.end_run", "failed", "The disk failed.", {})
     assert [type(error) for error in events.broken] == [DestinationError]
     assert tree(tmp_path) == {}
     bench = await asyncio.to_thread(Bench, tmp_path)
@@ -138,7 +138,7 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path
         store.outcomes.put(jobs[1], received(jobs[1], b"second"))
         await until(lambda: events.written == 2)
         assert [name.split(".")[0] for name in parts(tmp_path)] == [str(job.row) for job in jobs[:2]]
-        call = asyncio.create_task(store.call("write_final_items"))
+        call = asyncio.create_task(store.call("StoreOperations.write_final_items"))
         store.outcomes.put(jobs[2], received(jobs[2], b"third"))
         await until(lambda: events.written == 3)
         assert (events.published, call.done(), tree(tmp_path)) == (0, False, {})
@@ -213,7 +213,7 @@ async def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs:
 
 async def refused(store: StoreClient) -> None:
     with pytest.raises(DestinationError, match="ended unexpectedly"):
-        await store.call("set_counter", RUN, "files", 1)
+        await store.call("runs.set_counter", RUN, "files", 1)
 
 
 def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Path, jobs: list[Job]) -> None:

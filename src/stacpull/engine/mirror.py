@@ -280,27 +280,27 @@ class MirrorRun:
         await store.open(self._started)
         async with beside(store.pass_on(self._stop)):
             try:
-                await store.call("recover")
+                await store.call("StoreOperations.recover")
                 try:
                     await self._transfer()
                 finally:
                     await store.outcomes.flush()
                     if not self._broken.done():
-                        await store.call("complete_items")
+                        await store.call("StoreOperations.complete_items")
                         try:
-                            await store.call("write_catalogs")
+                            await store.call("StoreOperations.write_catalogs")
                         except InterruptedRunError:
                             self._is_unfinished = True
             finally:
                 try:
-                    await store.call("finish")
+                    await store.call("Publisher.finish")
                 except Exception as error:  # noqa: BLE001 -- raised below
                     self._break(error)
             if self._broken.done():
                 raise self._broken.result()
 
     async def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
-        return await self.store.call("reserve_uploads", arrivals, returns=list[Arrival])
+        return await self.store.call("StoreOperations.reserve_uploads", arrivals, returns=list[Arrival])
 
     def _break(self, error: BaseException) -> None:
         if not self._broken.done():
@@ -329,7 +329,7 @@ class MirrorRun:
         await walk_and_transfer(work, runner, self._tick, stop=stop, broken=self._broken)
         await store.outcomes.flush()
         pool.check_failures()
-        await store.call("write_final_items")
+        await store.call("StoreOperations.write_final_items")
         if options.prune:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
@@ -337,13 +337,13 @@ class MirrorRun:
             await pruning.run(self._walk.summary, remove=options.prune == "remove")
         if self.spec.kind == "mirror" and not stop.is_set():
             if not (selection.most_items or self._walk.summary.cut_short):
-                not_listed = await store.call("not_listed", self._run.id, returns=int)
-                await store.call("set_counter", self._run.id, "items_not_listed", not_listed)
+                not_listed = await store.call("pruning.not_listed", self._run.id, returns=int)
+                await store.call("runs.set_counter", self._run.id, "items_not_listed", not_listed)
             # the documents of collections also change
-            for name in await store.call("collections_to_read", returns=list[str]):
+            for name in await store.call("StoreOperations.collections_to_read", returns=list[str]):
                 with suppress(SourceError, CredentialsError, UsageError):
                     document = await unless_stopped(partial(self._source.collection, name), stop)
-                    await store.call("keep_collection", name, clean_document(document, network.secrets))
+                    await store.call("jobs.keep_collection", name, clean_document(document, network.secrets))
 
     # --- progress and report -----------------------------------------------------------------------------
 
@@ -355,7 +355,7 @@ class MirrorRun:
             self.emit(self._progress())
             await asyncio.to_thread(self.emit.flush)
             if ticks % _SAVED_EVERY == 0:
-                await self.store.call("add_counts", self._run.id, self._spent())
+                await self.store.call("runs.add_counts", self._run.id, self._spent())
 
     def _progress(self) -> Progress:
         now, before = self.store.counters, self._run.counters
@@ -404,11 +404,11 @@ class MirrorRun:
         unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
         try:
             with unless_first:
-                await self.store.call("end_run", state, reason, self._spent())
+                await self.store.call("StoreOperations.end_run", state, reason, self._spent())
                 recorded = state
             with unless_first:
                 found, left_out = await self.store.call(
-                    "findings", returns=tuple[dict[str, int], dict[str, int]]
+                    "StoreOperations.findings", returns=tuple[dict[str, int], dict[str, int]]
                 )
             if lost := found.get("files_lost"):
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"

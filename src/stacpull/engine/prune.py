@@ -36,7 +36,7 @@ class Pruning:
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
         """A stop raises `InterruptedRunError`. Removed items stay removed."""
         run, counters = self._run.id, self._store.counters
-        unread = await self._call("unread", run, returns=int)
+        unread = await self._call("pruning.unread", run, returns=int)
         is_complete = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
         reasons = {
             "only `mirror` looks for items that are gone": self._run.spec.kind != "mirror",
@@ -52,9 +52,10 @@ class Pruning:
         if obstacles := [reason for reason, holds in reasons.items() if holds]:
             self._warn(f"Nothing was pruned: {obstacles[0]}.")
             return
-        gone, after, kept = 0, 0, Counter({_OTHER_WALK: await self._call("not_judged", run, returns=int)})
+        not_judged = await self._call("pruning.not_judged", run, returns=int)
+        gone, after, kept = 0, 0, Counter({_OTHER_WALK: not_judged})
         while stretch := await self._call(
-            "items_not_found", run, after, _STRETCH, returns=list[NotFoundItem]
+            "pruning.items_not_found", run, after, _STRETCH, returns=list[NotFoundItem]
         ):
             after = stretch[-1].row
             items = [item for item in stretch if not item.listed]
@@ -75,9 +76,9 @@ class Pruning:
                 removed = remove and item.row in going
                 self._on_event(ItemGone(item.id, item.assets, item.size, removed=removed))
             if going and remove:
-                await self._call("forget", run, going)
-                await self._call("remove_listed")
-        await self._call("set_counter", run, "items_gone", gone)
+                await self._call("pruning.forget", run, going)
+                await self._call("Publisher.remove_listed")
+        await self._call("runs.set_counter", run, "items_gone", gone)
         for reason, number in kept.items():
             if number:
                 self._warn(f"Kept in DEST: {quantity(number, 'item')} that the source did not list {reason}.")
@@ -95,7 +96,7 @@ class Pruning:
         place = collection, host
         if place not in self._trusted:
             examples = await self._call(
-                "seen_examples", self._run.id, collection, host, 3, returns=list[tuple[str, str]]
+                "pruning.seen_examples", self._run.id, collection, host, 3, returns=list[tuple[str, str]]
             )
             answers = await self._read([href for _, href in examples])
             denied = any(map(_is_gone, answers.values()))

@@ -47,7 +47,7 @@ _Queued = Arrivals | AssetOutcome | Call | list[object] | Exception | None
 _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    one.__name__: one
+    ".".join(f"{one.__module__}.{one.__qualname__}".rsplit(".", 2)[1:]): one
     for one in (
         *(Publisher.remove_listed, Publisher.finish),
         *(StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.write_final_items),
@@ -60,7 +60,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         *(pruning.seen_examples, pruning.forget),
     )
 }
-"""What the network process may call: methods, and functions of the ledger's connection."""
+"""What the network process may call, by class or module and name. Functions get the ledger's connection."""
 
 
 @cache

@@ -161,15 +161,15 @@ class LedgerRecord:
         return self.store.counters["items_matched"]
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        return await self.store.call("find_planned", ids, linked, returns=dict[ItemId, str | None])
+        return await self.store.call("Planner.find_planned", ids, linked, returns=dict[ItemId, str | None])
 
     async def restart(self) -> None:
-        await self.store.call("restart_walk", self.run)
+        await self.store.call("runs.restart_walk", self.run)
 
     async def queue_pending(self, *, left: bool = False) -> None:
         """Queue the pending jobs of the run; with `left`, those that earlier runs have left for it."""
         call, after = self.store.call, 0
-        while jobs := await call("pending_jobs", self.run, after, _STREAMED, left, returns=list[Job]):
+        while jobs := await call("jobs.pending_jobs", self.run, after, _STREAMED, left, returns=list[Job]):
             await self.queue.put(jobs)
             after = jobs[-1].row
 
@@ -191,7 +191,7 @@ class LedgerRecord:
         if cut_short is not None:
             batch.update = batch.update._replace(cut_short=secrets.scrub(cut_short))
         now = self._task.network.clock.time()
-        saved = await self.store.call("save_batch", batch, now, returns=PlanResult)
+        saved = await self.store.call("Planner.save_batch", batch, now, returns=PlanResult)
         for item, key, failure in saved.failures:
             self._task.on_event(AssetFailed(item, key, failure.kind, failure.message))
         await self.queue.put(saved.jobs)
@@ -514,7 +514,7 @@ async def produce(walk: Walk, record: LedgerRecord, run: Run) -> None:
 async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
     """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
     call, after = record.store.call, 0
-    failed = await call("failed_items", returns=list[SourceLink]) if kind == "retry" else []
+    failed = await call("jobs.failed_items", returns=list[SourceLink]) if kind == "retry" else []
     for start in range(0, len(failed), ITEMS_AT_ONCE):
         planned = PlanBatch()
         await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], planned)
@@ -522,7 +522,7 @@ async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
     # an item that cannot be read stays marked in the ledger: the next walk may find it
     while kind != "ordered" and (
         items := await call(
-            "damaged_documents", after, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
+            "jobs.damaged_documents", after, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
         )
     ):
         hrefs = [href for _, _, href in items if href is not None]
@@ -530,7 +530,7 @@ async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
         for row, item, href in items:
             document = documents.get(href or "")
             if isinstance(document, dict) and document.get("id") == item.item:
-                await call("keep_document", row, clean_document(document, walk.task.network.secrets))
+                await call("jobs.keep_document", row, clean_document(document, walk.task.network.secrets))
                 continue
             why = "Its URL is unknown, or returns another item."
             if isinstance(document, Failure):
@@ -543,7 +543,7 @@ async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
 async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
     """Read hrefs that a mirror does not keep, such as paths on this disk, from a file of items."""
     task, call = walk.task, record.store.call
-    if not task.source.is_file or not await call("restore_hrefs", record.run, (), returns=bool):
+    if not task.source.is_file or not await call("jobs.restore_hrefs", record.run, (), returns=bool):
         return
     size, cut = PageSize.requested(task.options.page_size), task.network.secrets.cut
     for start in await task.source.starts(task.selection):
@@ -556,5 +556,5 @@ async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
                     for asset in walk.plan((item_id, item, page.request.url)).assets
                     if cut(asset.href) == asset.href and not is_signed(asset.href)
                 ]
-                if not await call("restore_hrefs", record.run, found, returns=bool):
+                if not await call("jobs.restore_hrefs", record.run, found, returns=bool):
                     return
