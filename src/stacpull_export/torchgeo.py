@@ -63,7 +63,7 @@ def export_torchgeo_v1(
     """Write the tree of `torchgeo.datasets.BigEarthNet`; the arguments are those of `export_torchgeo_v2`."""
     tree = _Tree(contents, out, options)
     names = {split: f"bigearthnet-{split}.csv" for split in _SPLITS}
-    make_export_directory(out)
+    make_export_directory(out, "torchgeo-v1")
     with ExitStack() as opened:
         lists = {split: opened.enter_context(whole_file(out / name)) for split, name in names.items()}
         for sample, patch in tree.patches(Samples(contents, options, on_progress), on_progress):
@@ -95,7 +95,7 @@ def export_torchgeo_v2(
          ("s1_name", pa.string()), ("contains_seasonal_snow", pa.bool_()),
          ("contains_cloud_or_shadow", pa.bool_())]
     )  # fmt: skip
-    make_export_directory(out)
+    make_export_directory(out, "torchgeo-v2")
     with (
         whole_file(out / "metadata.parquet") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,

@@ -68,7 +68,7 @@ def export_webdataset(
     if wrong := next((name for name in options.splits if "/" in name or "\0" in name), None):
         raise UsageError(f"The split {wrong!r} cannot begin the names of files: leave the slash out.")
     check_table(out.parent / "samples.parquet")
-    make_export_directory(out)
+    make_export_directory(out, "webdataset")
     samples = Samples(contents, options, on_progress)
     writer = _ShardWriter(contents, out, samples, shard_bytes, shard_samples, on_progress)
     for split in options.splits or ("",):
@@ -338,12 +338,16 @@ def _shard_size(size: int) -> int:
     return -(-(size + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
-def make_export_directory(out: Path) -> None:
+def make_export_directory(out: Path, form: str) -> None:
     """Make the directory, and mark it as an export, so that its files may be replaced and removed."""
+    marker = out / _MARKER
     with destination_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        if not (out / _MARKER).exists() and (foreign := next(out.iterdir(), None)):
+        before = marker.read_text(encoding="utf-8", errors="replace") if marker.exists() else None
+        if before and before != form:
+            raise UsageError(f"{out} holds an export in the format {before}: choose another directory.")
+        if before is None and (foreign := next(out.iterdir(), None)):
             raise UsageError(
                 f"{out} holds {foreign.name}, which is not part of an export: choose another directory."
             )
-        (out / _MARKER).touch()
+        marker.write_text(form, encoding="utf-8")

@@ -55,6 +55,14 @@ def test_what_is_in_the_way_of_out_is_named(tmp_path: Path, form: str) -> None:
     assert (ran.code, f"{out} is a {kind} is needed" in ran.err) == (5, True), ran.err
 
 
+def test_a_directory_holds_exports_of_one_format(tmp_path: Path) -> None:
+    dest, out = str(mirrored(tmp_path, [item("a")])), tmp_path / "out"
+    assert run(["export", dest, str(out), "-f", "webdataset"], environment()).code == 0
+    ran = run(["export", dest, str(out), "-f", "torchgeo-v1"], environment())
+    said = f"{out} holds an export in the format webdataset: choose another directory."
+    assert (ran.code, said in ran.err, len(list(out.iterdir()))) == (2, True, 4), ran.err
+
+
 def test_a_file_that_is_missing_names_the_command_that_fetches_it(tmp_path: Path) -> None:
     dest = mirrored(tmp_path, [item("a")])
     next(dest.rglob("data.bin")).unlink()
