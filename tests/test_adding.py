@@ -370,3 +370,72 @@ def test_a_login_is_one_file_of_a_known_kind(copy: ChangedCopy, tmp_path: Path, 
         assert [request.headers.get("x-badge") for request in server.requests] == ["3-s3cr3t"]
         assert (tmp_path / "m/c/i/a.bin").read_bytes() == b"open"
         assert "s3cr3t" not in ran.stdout + ran.stderr
+
+
+# A new kind of DEST is a module and an entry point. This one is a directory that is named by a URL.
+
+SHELF = """
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+from stacpull.models import BucketLocation
+from stacpull.store.inspection import DirectoryFiles
+from stacpull.store.local_store import LocalStore
+from stacpull.store.staging import StagedParts
+
+
+class ShelfStore(LocalStore):
+    is_local = covers_ledger = False
+
+    def __init__(self, work, folder, worker_parts):
+        super().__init__(folder)
+        self.staged.close()
+        self.staged = StagedParts(work, worker_parts)
+
+
+class Shelves:
+    variables, modules = ("SHELF_",), ()
+
+    def parse(self, url):
+        shelf, _, prefix = url.removeprefix("shelf://").partition("/")
+        return BucketLocation(shelf, prefix, scheme="shelf")
+
+    def resolved(self, location):
+        return location
+
+    def _folder(self, location):
+        folder = Path(os.environ["SHELF_ROOT"], location.bucket, location.prefix)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def open_store(self, work, location, on_silent, worker_parts=""):
+        return ShelfStore(work, self._folder(location), worker_parts)
+
+    def open_files(self, location, on_silent):
+        return DirectoryFiles(self._folder(location))
+
+    def lease(self, store):
+        return nullcontext(SimpleNamespace(mirror="", generation=1, continues=False, before=None, secrets=()))
+
+
+SHELVES = Shelves()
+"""
+
+
+def test_a_kind_of_dest_is_one_file_and_an_entry_point(copy: ChangedCopy, tmp_path: Path) -> None:
+    copy.add("../shelf.py", SHELF)
+    copy.add("../shelf-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
+    copy.add("../shelf-1.0.dist-info/entry_points.txt", "[stacpull.stores]\nshelf = shelf:SHELVES\n")
+    (tmp_path / "a.bin").write_text("open")
+    (tmp_path / "item.json").write_text(item_with({"a": {"href": "a.bin"}}))
+    dest = ("shelf://top/left", "--work", tmp_path / "w")
+    ran = copy.run("mirror", tmp_path / "item.json", *dest, SHELF_ROOT=str(tmp_path / "shelves"))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    folder = tmp_path / "shelves" / "top" / "left"
+    assert (folder / "c/i/a.bin").read_text() == "open"
+    assert (folder / "catalog.json").exists()
+    (folder / "c/i/a.bin").write_text("lost")
+    ran = copy.run("verify", *dest, SHELF_ROOT=str(tmp_path / "shelves"))
+    assert (ran.returncode, "c/i/a.bin" in ran.stdout) == (1, True)
