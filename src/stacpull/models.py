@@ -267,7 +267,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     checksum: Checksum | None = None
     media_type: str | None = None
     stale: bool = False
-    """True if the signature was removed from the stored href: the item is read again before the first use."""
+    """True if something was removed from the stored href: the item is read again before the first use."""
     sha256: bytes | None = None
     """The digest of the earlier content, if only exactly that is accepted (`verify --repair`)."""
     alternates: tuple[str, ...] = ()  # other hrefs to try if `href` cannot be fetched, in this order

@@ -145,6 +145,11 @@ class Secrets:
     def cut(self, url: str) -> str:
         return self.strip_url(cut_url(url))
 
+    def cut_name(self, url: str) -> str | None:
+        """Return `cut(url)`; None if what it lacks, other than a known secret, may name the document."""
+        own = self.strip_url(url)
+        return cut if unsigned_url(cut := cut_url(own)) == unsigned_url(own) else None
+
     def scrub_error(self, error: BaseException) -> None:
         """Remove the known secrets from the text and notes of `error` and of the errors that led to it."""
         left: list[BaseException | None] = [error]
@@ -172,44 +177,16 @@ def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
     ]
 
 
-def cut_url(url: str) -> str:
-    return _cut(url, keep_tokens=False)[0]
-
-
-def cut_cursor(url: str) -> str:
-    """Return the URL of a page without credentials. `token` stays, because it identifies the page."""
-    return _cut(url, keep_tokens=True)[0]
-
-
-def is_signed(url: str) -> bool:
-    return _cut(url, keep_tokens=False)[1]
-
-
-def unsigned_url(url: str) -> str:
-    """Return the part of a URL that identifies the resource: without credentials, signature and Fernet token.
-
-    MLHub's assets are `/download/<token>`, with another token each time an item is read (Fernet: 0x80 and 64
-    bits of seconds in base64url, at least 73 bytes).
-    """
-    cut = cut_url(url)
-    return _FERNET.sub("", cut) if "/gAAAAA" in cut else cut
-
-
-def href_hash(href: str) -> int:
-    return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
-
-
-def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
-    """Return `url` without credentials and signatures, and whether it was signed."""
+def cut_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) -> str:
     if "?" not in url and "@" not in url:
-        return url, False  # nearly all URLs
+        return url  # nearly all URLs
     head, mark, rest = url.partition("?")
     scheme, found, after = head.partition("://")
     if found and "@" in head and not scheme.startswith("abfs"):  # `container@account`
         server, slash, path = after.partition("/")
         head = f"{scheme}://{server.rpartition('@')[2]}{slash}{path}"
     if not mark:
-        return head, False
+        return head
     query, fragment_mark, fragment = rest.partition("#")
     pairs = query.split("&")
     names = [unquote_plus(pair.partition("=")[0]).lower() for pair in pairs]
@@ -218,16 +195,37 @@ def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
         signed |= _SAS_FIELDS
     if signed & _SIGNED_BY:
         signed.add("expires")
-    kept, is_signed_url = [], False
+    kept = []
     for pair, name in zip(pairs, names, strict=True):
-        is_paging = name == "token" and (
-            keep_tokens or unquote_plus(pair.partition("=")[2]).startswith(_PAGING_TOKENS)
-        )
-        if is_paging or not (name in signed or name in _KEYS or name.endswith(_KEY_ENDINGS)):
+        value = unquote_plus(pair.partition("=")[2])
+        is_paging = name == "token" and (keep_tokens or value.startswith(_PAGING_TOKENS))
+        is_key = name in _KEYS or name.endswith(_KEY_ENDINGS)
+        if is_paging or (name not in signed and (keep_keys or not is_key)):
             kept.append(pair)
-        else:
-            is_signed_url = is_signed_url or name in signed
-    return head + ("?" + "&".join(kept) if kept else "") + fragment_mark + fragment, is_signed_url
+    return head + ("?" + "&".join(kept) if kept else "") + fragment_mark + fragment
+
+
+def cut_cursor(url: str) -> str:
+    """Return the URL of a page without credentials. `token` stays, because it identifies the page."""
+    return cut_url(url, keep_tokens=True)
+
+
+def is_signed(url: str) -> bool:
+    return unsigned_url(url).partition("?")[2] != url.partition("?")[2]
+
+
+def unsigned_url(url: str) -> str:
+    """Return the part of a URL that identifies the resource: without user, signature and Fernet token.
+
+    A `key` stays, because it may name the resource. MLHub's assets are `/download/<token>`, with another
+    token each time an item is read (Fernet: 0x80 and 64 bits of seconds in base64url, at least 73 bytes).
+    """
+    cut = cut_url(url, keep_keys=True)
+    return _FERNET.sub("", cut) if "/gAAAAA" in cut else cut
+
+
+def href_hash(href: str) -> int:
+    return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
 
 
 def _forms_of(value: str) -> set[str]:

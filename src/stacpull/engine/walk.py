@@ -56,7 +56,7 @@ from stacpull.planning.item_plan import (
     updated_in,
 )
 from stacpull.planning.layout import Layout
-from stacpull.redact import Secrets, cut_cursor, is_signed
+from stacpull.redact import Secrets, cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import (
@@ -554,7 +554,7 @@ async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
                     for item in page.items
                     for item_id in [id_of(item, start.collection)]
                     for asset in walk.plan((item_id, item, page.request.url)).assets
-                    if cut(asset.href) == asset.href and not is_signed(asset.href)
+                    if cut(asset.href) == asset.href
                 ]
                 if not await call("jobs.restore_hrefs", record.run, found, returns=bool):
                     return

@@ -49,6 +49,7 @@ from stacpull.models import (
     path_in_dest,
 )
 from stacpull.planning.names import hashes_in, path_hash, safe_segment, with_salted_hash
+from stacpull.redact import href_hash
 
 _FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {OF_ASSET} AND f.kind IN ({{}}))".format
 FAILED_IN_PASSING = _FAILED_AS(", ".join(repr(kind.value) for kind in sorted(PASSING)))
@@ -181,7 +182,8 @@ def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
     rows = db.execute(
         "SELECT i.href, pc.name, p.name, c.name, i.name FROM failures f "
         "JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
-        "JOIN items p ON p.id = i.parent JOIN collections pc ON pc.id = p.collection WHERE f.what = 'item'"
+        "JOIN items p ON p.id = i.parent JOIN collections pc ON pc.id = p.collection "
+        "WHERE f.what = 'item' AND i.href IS NOT NULL"
     )
     return [SourceLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
 
@@ -205,15 +207,15 @@ def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId
 def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | None]) -> None:
     """Make damaged assets pending, each with its href at the source, in one transaction.
 
-    They are done, or left by an earlier repair. Without an href, the item is read again first.
+    They are done, or left by an earlier repair. Without a whole href, the item is read again first.
     """
     with transaction(db):
         area = runs.area_of(db, run)
         items: set[int] = set()
         for row, href in assets.items():
-            item, size, digest, clip = db.execute(
-                "SELECT a.item, coalesce(a.size, 0), coalesce(a.sha256, o.previous_digest, x''), a.clip "
-                "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ?",
+            item, size, digest, clip, origin = db.execute(
+                "SELECT a.item, coalesce(a.size, 0), coalesce(a.sha256, o.previous_digest, x''), a.clip, "
+                "a.origin FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ?",
                 (row,),
             ).fetchone()
             # a raster that was clipped to another area cannot be fetched with its earlier digest
@@ -225,10 +227,11 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
                 (run, row),
             )
             stated = None if digest or not is_wanted else size
+            is_stale = href is None or origin not in (None, href_hash(href))  # it lacks a part, or is old
             db.execute(
                 "INSERT OR REPLACE INTO open_assets(asset, href, stale, size, previous_digest, wanted) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (row, href or "", href is None, stated, digest, 1 if is_wanted else None),
+                (row, href or "", is_stale, stated, digest, 1 if is_wanted else None),
             )
             items.add(item)
         for item in items:

@@ -46,7 +46,7 @@ from stacpull.models import (
 )
 from stacpull.planning.item_plan import document_digest, is_newer, item_directory, item_document_name
 from stacpull.planning.names import path_hash, with_salted_hash
-from stacpull.redact import Secrets, href_hash, is_signed
+from stacpull.redact import Secrets, href_hash
 
 
 class KnownAsset(NamedTuple):
@@ -309,7 +309,7 @@ class Planner:
         before = self._known.get(item)
         parent = None if parent_id is None else self._known.get(parent_id)
         above = None if parent is None else parent.row
-        href = None if href is None else self._secrets.cut(href)
+        href = None if href is None else self._secrets.cut_name(href)
         if before is not None:
             return before._replace(run=self._run, parent=above, href=href)
         self._last_item += 1
@@ -462,15 +462,14 @@ class Planner:
         return row, previous, VersionInDest(etag, old.size, is_unverified)
 
     def _open(self, row: int, asset: Asset, previous_digest: bytes | None, *, is_owned: bool) -> None:
-        """Add the row of an open asset, without signatures; it owns its name or has yet to claim it."""
+        """Add the row of an open asset, without credentials; it owns its name or has yet to claim it."""
         href, stale, alternates = asset.href, 0, None
         name = None if is_owned else asset.name or asset.name_template or "{filename}"
         if "?" in href or "@" in href or asset.alternates or self._secrets:
-            cut = self._secrets.cut
-            if asset.alternates:
-                alternates = orjson.dumps([cut(href) for href in asset.alternates]).decode()
-            stale = int(is_signed(href) or any(map(is_signed, asset.alternates)))
-            href = cut(href)
+            hrefs = [href, *asset.alternates]
+            href, *others = stored = [*map(self._secrets.cut, hrefs)]
+            stale = int(stored != hrefs)
+            alternates = orjson.dumps(others).decode() if others else None
         stated = (asset.size, asset.media_type, alternates, previous_digest)
         self._open_assets.append((row, href, stale, name, *stated))
 

@@ -124,7 +124,7 @@ CREATE INDEX assets_clipped ON assets(id) WHERE clip IS NOT NULL;
 CREATE TABLE open_assets(                  -- more columns of assets that are not done
     asset INTEGER PRIMARY KEY,
     href TEXT NOT NULL,                    -- signature removed
-    stale INTEGER NOT NULL,                -- 1: the signature was removed, so the item is read again first
+    stale INTEGER NOT NULL,                -- 1: something was removed: the item is read again first
     name TEXT,                             -- to claim; with {filename} if it depends on the response.
                                            -- NULL: the asset owns its path
     size INTEGER,                          -- as stated by the source

@@ -415,7 +415,7 @@ class RequestLog:
 
     def write(self, method: str, url: str, status: int | None, received: int, seconds: float) -> None:
         when = rfc3339(datetime.now(UTC).replace(microsecond=0))
-        place = self._secrets.scrub(unsigned_url(self._secrets.strip_url(url)))
+        place = self._secrets.scrub(unsigned_url(self._secrets.cut(url)))
         with destination_errors(self._path):
             self._file.write(f"{when} {method} {status or '-'} {received} {seconds * 1000:.0f} {place}\n")
 

@@ -1,0 +1,93 @@
+"""URLs whose objects are named by a query parameter that may also be a credential, which is not stored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.items import feature
+from tests.net.memory import Answer
+from tests.net.wire_server import WireServer, json_answer
+
+from stacpull import Options, sync
+
+pytestmark = pytest.mark.behaviour
+
+OPTIONS = Options(allow_private_hosts=True, retries=0)
+
+
+class Host(WireServer):
+    """Serves an item and its assets `a` and `b` at `/get?NAME=…`, with one ETag; `/get` is another file."""
+
+    def __init__(self, name: str = "key", item: str = "/item") -> None:
+        self.name, self.item, self.updated = name, item, "2020-01-01T00:00:00Z"
+        self.gone, self.named = False, {"a": "1.tif", "b": "2.tif"}
+        super().__init__({item: self.read, "/item": self.read, "/get": self.get})
+
+    def read(self, request: Any) -> Answer:
+        return json_answer(self.document(request.url))
+
+    def document(self, target: str) -> dict[str, Any]:
+        hrefs = {key: self.url(f"/get?{self.name}={value}") for key, value in self.named.items()}
+        properties = {"datetime": self.updated, "updated": self.updated}
+        links = [{"rel": "self", "href": self.url(self.item)}]
+        if target != self.item:
+            hrefs = dict.fromkeys(hrefs, self.url("/get?v=of+another+item"))
+        return feature("x", hrefs, properties=properties, links=links)
+
+    def get(self, request: Any) -> Answer:
+        if self.gone:
+            return Answer(404)
+        if request.headers.get("if-none-match") == '"1"':
+            return Answer(304, headers={"ETag": '"1"'})
+        return Answer(body=request.url.partition("=")[2].encode() or b"other", headers={"ETag": '"1"'})
+
+
+def content(dest: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (dest / "c/x").glob("?")}
+
+
+@pytest.mark.parametrize("name", ["key", "maxar_api_key", "password", "token", "X-Amz-Signature"])
+def test_an_asset_is_never_fetched_without_the_parameter_that_names_it(tmp_path: Path, name: str) -> None:
+    with Host(name) as host:
+        host.gone = True
+        report = sync.mirror(host.url("/item"), tmp_path / "m", options=OPTIONS)
+        assert (report.assets_missing, report.assets_done) == (2, 0)
+        host.gone = False
+        report = sync.retry(tmp_path / "m", options=OPTIONS)
+    assert (report.state, content(tmp_path / "m")) == ("complete", host.named)
+    assert not any("=" not in one.target for one in host.requests if one.target.startswith("/get"))
+
+
+def test_a_repair_reads_the_item_first(tmp_path: Path) -> None:
+    """Without digests, a file of the same size would be taken for the damaged one."""
+    options = Options(allow_private_hosts=True, checksum="none")
+    with Host() as host:
+        sync.mirror(host.url("/item"), tmp_path / "m", options=options)
+        (tmp_path / "m/c/x/a").unlink()
+        assert sync.verify(tmp_path / "m", repair=True, options=options).remaining == 0
+    assert content(tmp_path / "m") == host.named
+
+
+def test_another_key_is_another_url(tmp_path: Path) -> None:
+    """So its ETag proves nothing about what the asset was before."""
+    with Host() as host:
+        sync.mirror(host.url("/item"), tmp_path / "m", options=OPTIONS)
+        host.updated, host.named = "2021-01-01T00:00:00Z", {"a": "3.tif", "b": "2.tif"}
+        sync.mirror(host.url("/item"), tmp_path / "m", options=OPTIONS)
+    assert content(tmp_path / "m") == host.named
+    assert [one.target for one in host.requests if "if-none-match" in one.headers] == ["/get?key=2.tif"]
+
+
+def test_an_item_is_never_read_without_the_parameter_that_names_it(tmp_path: Path) -> None:
+    with Host(item="/item?key=x") as host:
+        host.gone = True
+        (tmp_path / "items.ndjson").write_text(json.dumps(host.document("/item?key=x")))
+        sync.mirror(tmp_path / "items.ndjson", tmp_path / "m", options=OPTIONS)
+        host.gone = False
+        assert sync.retry(tmp_path / "m", options=OPTIONS).assets_failed == 2
+        assert "run `stacpull mirror` with it again" in next(iter(sync.failures(tmp_path / "m"))).message
+        report = sync.mirror(tmp_path / "items.ndjson", tmp_path / "m", options=OPTIONS)
+    assert (report.state, content(tmp_path / "m")) == ("complete", host.named)
