@@ -22,7 +22,7 @@ from tests.acceptance.forked_command import ForkedProcess, Forker
 from tests.ran import Ran
 from tests.security.watch import CURRENT, arguments_of, stores_of
 
-import stacpull
+import stacpull as package
 from stacpull_replicas import MlhubReplica
 
 STORE_SECONDS = 10
@@ -39,7 +39,7 @@ LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 SMALL = 12
 """The patches of the replica `small_hub`: of thirteen files each, so more than are transferred at once."""
 
-_SOURCE = str(Path(stacpull.__file__).parents[1])
+_SOURCE = str(Path(package.__file__).parents[1])
 """Where the package is imported from: the tree that is tested, wherever the command was installed from."""
 _FOREIGN = ("AWS_", "MLHUB_", "STACPULL_", "PYTHON")
 _OF_THE_TREE = ("PYTHONPATH",)
@@ -92,6 +92,7 @@ class Running:
         under: The command line of strace, which follows the command from its first line on.
         forked: False for tests of what starting it means: it is started and not forked (`forked_command`).
         by: Returns the process that forks it.
+        given: What it reads on standard input.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Running:
         under: Sequence[str] = (),
         forked: bool = True,
         by: Callable[[], Forker] = forker,
+        given: bytes = b"",
     ) -> None:
         self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of the context
         self._err = tempfile.TemporaryFile()  # noqa: SIM115
@@ -111,8 +113,10 @@ class Running:
         self.process: ForkedProcess | subprocess.Popen[bytes]
         self._tracer: subprocess.Popen[bytes] | None = None
         is_python = program == COMMAND or (str(program) == sys.executable and arguments[:1] == ["-c"])
-        with Path(os.devnull).open("rb") as nothing:
-            streams = nothing, self._out, self._err
+        with tempfile.TemporaryFile() as read:
+            read.write(given)
+            read.seek(0)
+            streams = read, self._out, self._err
             if forked and is_python and by().can_run(env):
                 numbers = (stream.fileno() for stream in streams)
                 self.process = by().fork(command, env, cwd, *numbers, traced=bool(under))
@@ -203,6 +207,12 @@ class Running:
 def run(arguments: list[str], env: Mapping[str, str], cwd: Path | None = None, *, timeout: float = 60) -> Ran:
     with Running(arguments, env, cwd) as process:
         return process.ended(timeout)
+
+
+def stacpull(*arguments: object, given: str = "", cwd: Path | None = None, **env: str) -> Ran:
+    """Run the command with this on standard input, and with these variables besides the usual ones."""
+    with Running([*map(str, arguments)], environment(**env), cwd, given=given.encode()) as process:
+        return process.ended()
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 60, pause: float = 0.003) -> bool:

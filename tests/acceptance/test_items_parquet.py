@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pystac
 import pytest
-from tests.acceptance.command import COMMAND, Running, environment, wait_until
+from tests.acceptance.command import Running, environment, run, wait_until
 from tests.export.conftest import item
 
 import stacpull
@@ -84,12 +83,9 @@ def test_writing_the_index_is_a_stage_that_is_shown_and_not_logged(source: Sourc
         stacpull.Stage("writing items.parquet", 2, 2)
     ]
     assert "Stage" not in (dest / ".stacpull" / "log.ndjson").read_text()
-    shown = subprocess.run(
-        [COMMAND, "mirror", str(source([item("c")])), str(dest), "--json"],
-        capture_output=True, text=True, check=True, timeout=100,
-    )  # fmt: skip
-    assert "stacpull: writing items.parquet: 3 of 3\n" in shown.stderr
-    assert json.loads(shown.stdout)["state"] == "complete"
+    shown = run(["mirror", str(source([item("c")])), str(dest), "--json"], environment())
+    assert "stacpull: writing items.parquet: 3 of 3\n" in shown.err
+    assert shown.report["state"] == "complete"
 
 
 def test_later_runs_bring_it_up_to_date_and_leave_it_alone_if_nothing_changed(source, tmp_path):

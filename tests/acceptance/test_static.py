@@ -7,15 +7,13 @@ import gzip
 import json
 import os
 import signal
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pystac
 import pytest
-from tests.acceptance.command import COMMAND, Running, environment, run, wait_until
+from tests.acceptance.command import Running, environment, run, wait_until
 from tests.acceptance.static_tree import asset_of, write_tree
 from tests.items import feature
 from tests.servers.nginx import Nginx, nginx
@@ -274,17 +272,12 @@ def test_standard_input_is_stored_for_resume(web: Nginx, tmp_path: Path) -> None
 
 def piped(lines: bytes, dest: Path, *options: str, kill_at: int = 0) -> int:
     """Give lines to a mirror on standard input; kill it when there are `kill_at` files. Return its code."""
-    arguments = [str(COMMAND), "mirror", "-", str(dest), "--allow-private-hosts", *options]
-    with tempfile.TemporaryFile() as given:
-        given.write(lines)
-        given.seek(0)
-        process = subprocess.Popen(
-            arguments, stdin=given, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+    arguments = ["mirror", "-", str(dest), "--allow-private-hosts", *options]
+    with Running(arguments, environment(), given=lines) as process:
         if kill_at:
-            assert wait_until(lambda: len(list(dest.rglob("data.bin"))) >= kill_at, timeout=60)
-            process.kill()
-        return process.wait(timeout=60)
+            assert wait_until(lambda: len(list(dest.rglob("data.bin"))) >= kill_at)
+            process.signal(signal.SIGKILL)
+        return process.ended().code
 
 
 def test_lines_on_standard_input_name_no_files_of_this_disk(tmp_path: Path) -> None:

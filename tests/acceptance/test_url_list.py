@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from tests.acceptance import command
 from tests.acceptance.asset_host import AssetHost
-from tests.acceptance.command import environment
+from tests.acceptance.command import stacpull
 from tests.items import feature
+from tests.ran import Ran
 
 pytestmark = pytest.mark.behaviour
 
@@ -57,9 +56,8 @@ def host() -> Iterator[AssetHost]:
         yield running
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    ran = command.run([*map(str, arguments), "--no-progress"], environment(), timeout=90)
-    return subprocess.CompletedProcess(arguments, ran.code, ran.out, ran.err)
+def run(*arguments: object) -> Ran:
+    return stacpull(*arguments, "--no-progress")
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
@@ -78,10 +76,10 @@ def test_each_line_has_a_url_and_the_path_where_mirror_puts_the_file(host: Asset
     source = tmp_path / "items.json"
     source.write_text(json.dumps({"type": "FeatureCollection", "features": [item(host.url)]}))
     ran = run("plan", source, "--urls", PRIVATE)
-    assert ran.returncode == 0, ran.stderr
-    assert f"assets   {len(NAMES) + 1}\n" in ran.stderr
-    lines = listed(ran.stdout)
-    assert run("mirror", source, tmp_path / "mirror", PRIVATE).returncode == 0
+    assert ran.code == 0, ran.err
+    assert f"assets   {len(NAMES) + 1}\n" in ran.err
+    lines = listed(ran.out)
+    assert run("mirror", source, tmp_path / "mirror", PRIVATE).code == 0
     files = files_below(tmp_path / "mirror")
     assert len(lines) == len(NAMES) + 1
     assert {path for _, path in lines} == files.keys()
@@ -92,21 +90,21 @@ def test_each_line_has_a_url_and_the_path_where_mirror_puts_the_file(host: Asset
             target.write_bytes(response.read())
     assert files_below(tmp_path / "fetched") == files
     adopted = run("mirror", source, tmp_path / "fetched", PRIVATE, "--adopt", "--json")
-    assert adopted.returncode == 0, adopted.stderr
+    assert adopted.code == 0, adopted.err
     assert files_below(tmp_path / "fetched") == files
 
 
 def test_with_dest_only_what_is_missing_is_listed(host: AssetHost, tmp_path: Path) -> None:
     source, dest = tmp_path / "items.json", tmp_path / "mirror"
     source.write_text(json.dumps({"type": "FeatureCollection", "features": [item(host.url)]}))
-    assert run("mirror", source, dest, PRIVATE, "--asset", "plain").returncode == 0
+    assert run("mirror", source, dest, PRIVATE, "--asset", "plain").code == 0
     ran = run("plan", source, dest, "--urls", PRIVATE)
-    paths = {path for _, path in listed(ran.stdout)}
+    paths = {path for _, path in listed(ran.out)}
     assert paths == files_of_mirror(source, tmp_path) - files_below(dest).keys()
 
 
 def files_of_mirror(source: Path, tmp_path: Path) -> set[str]:
-    assert run("mirror", source, tmp_path / "whole", PRIVATE).returncode == 0
+    assert run("mirror", source, tmp_path / "whole", PRIVATE).code == 0
     return set(files_below(tmp_path / "whole"))
 
 
@@ -119,11 +117,11 @@ def test_credentials_are_never_written(host: AssetHost) -> None:
     host.contents["/items.json?key=the-key-of-the-user"] = json.dumps(document).encode()
     source = f"{host.url}/items.json?key=the-key-of-the-user"
     ran = run("plan", source, "--urls", PRIVATE, "--header", "X-Token: the-token-of-the-user")
-    assert ran.returncode == 0, ran.stderr
-    assert len(listed(ran.stdout)) == 2
+    assert ran.code == 0, ran.err
+    assert len(listed(ran.out)) == 2
     for secret in ("0123456789abcdef", "hunter2", "the-key-of", "the-token-of"):
-        assert secret not in ran.stdout + ran.stderr
-    assert "URLs that lack their signature or key, and may be refused: 2." in ran.stderr
+        assert secret not in ran.out + ran.err
+    assert "URLs that lack their signature or key, and may be refused: 2." in ran.err
 
 
 def test_a_path_that_depends_on_redirects_is_empty(host: AssetHost, tmp_path: Path) -> None:
@@ -131,9 +129,9 @@ def test_a_path_that_depends_on_redirects_is_empty(host: AssetHost, tmp_path: Pa
     source.write_text(json.dumps(item(host.url)))
     layout = ("--layout", "{collection}/{filename}")
     ran = run("plan", source, "--urls", PRIVATE, "--asset", "plain", *layout)
-    assert listed(ran.stdout) == [[f"{host.url}/assets/plain", ""]]
+    assert listed(ran.out) == [[f"{host.url}/assets/plain", ""]]
 
 
 def test_a_list_and_json_are_not_printed_together() -> None:
     ran = run("plan", "http://127.0.0.1:9", "--urls", "--json")
-    assert (ran.returncode, "both print to standard output" in ran.stderr) == (2, True)
+    assert (ran.code, "both print to standard output" in ran.err) == (2, True)

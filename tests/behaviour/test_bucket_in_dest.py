@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.acceptance import command
 from tests.items import feature
 from tests.net.wire_server import WireServer
+from tests.ran import Ran
 
 COMMANDS = (
     ("verify", "{dest}"),
@@ -32,17 +31,9 @@ def trap() -> Iterator[WireServer]:
         yield server
 
 
-def stacpull(*arguments: str) -> subprocess.CompletedProcess[str]:
+def stacpull(*arguments: str) -> Ran:
     """Run the command as a user who has AWS keys."""
-    keys = {
-        "AWS_ACCESS_KEY_ID": "AKIAUSER",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    command = [sys.executable, "-m", "stacpull", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **keys}
-    )
+    return command.stacpull(*arguments, AWS_ACCESS_KEY_ID="AKIAUSER", AWS_SECRET_ACCESS_KEY="secret")
 
 
 @pytest.fixture
@@ -74,12 +65,12 @@ def planted(dest: Path, endpoint: str) -> None:
 
 def test_no_command_connects_to_a_bucket_that_a_file_in_dest_names(tmp_path, source, trap):
     dest = tmp_path / "dest"
-    assert stacpull("mirror", str(source), str(dest)).returncode == 0
+    assert stacpull("mirror", str(source), str(dest)).code == 0
     planted(dest, trap.url(""))
     for words in COMMANDS:
         done = stacpull(*(word.format(dest=dest, out=tmp_path, source=source) for word in words))
-        assert done.returncode == 0, (words, done.stderr)
-        assert "stolen" not in done.stdout + done.stderr
+        assert done.code == 0, (words, done.err)
+        assert "stolen" not in done.out + done.err
     assert trap.connections == 0
 
 
@@ -88,7 +79,7 @@ def test_a_new_mirror_goes_into_its_directory(tmp_path: Path, source: Path, trap
     (dest / ".stacpull").mkdir(parents=True)
     planted(dest, trap.url(""))
     done = stacpull("mirror", str(source), str(dest))
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert (dest / "c/one/a.txt").read_text() == "data"
     assert trap.connections == 0
 
@@ -99,6 +90,6 @@ def test_an_endpoint_that_is_never_connected_to_is_refused(tmp_path: Path, sourc
         "mirror", str(source), "s3://bucket/p", "--work", str(tmp_path / "work"),
         "--dest-endpoint-url", f"http://{host}:9",
     )  # fmt: skip
-    assert done.returncode == 2
-    assert "never connected to" in done.stderr
+    assert done.code == 2
+    assert "never connected to" in done.err
     assert not (tmp_path / "work").exists()

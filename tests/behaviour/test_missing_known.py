@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.acceptance.command import stacpull
 from tests.changed_copy import item_with
 from tests.serving import serving_files
 
 pytestmark = pytest.mark.behaviour
 
-COMMAND = Path(sys.executable).with_name("stacpull")
-
 
 def mirrored(url: str, dest: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
-    ran = subprocess.run(
-        [COMMAND, "mirror", f"{url}/items.json", dest, "--json", *arguments],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    return ran.returncode, json.loads(ran.stdout.splitlines()[-1])
+    ran = stacpull("mirror", f"{url}/items.json", dest, "--json", *arguments)
+    return ran.code, ran.report
 
 
 def test_only_what_is_newly_gone_is_an_error(tmp_path: Path) -> None:
@@ -46,7 +40,7 @@ def test_only_what_is_newly_gone_is_an_error(tmp_path: Path) -> None:
         code, report = mirrored(url, dest, "--missing", "known")
         assert (code, report["assets_missing"], report["assets_missing_new"]) == (1, 2, 1)
         assert mirrored(url, dest, "--missing", "ok")[0] == 0
-        assert subprocess.run([COMMAND, "retry", dest], check=False, timeout=60).returncode == 0
+        assert stacpull("retry", dest).code == 0
 
     last = json.loads((dest / ".stacpull" / "log.ndjson").read_text().splitlines()[-1])
     assert last["event"] == "RunEnded"

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import COMMAND, environment
+from tests.acceptance.command import stacpull
 from tests.items import feature
 from tests.serving import serving_files
 
 from stacpull import Event, RunStarted, mirror, retry, verify
-
-
-def stacpull(*arguments: object, given: str = "") -> subprocess.CompletedProcess[str]:
-    command = [str(COMMAND), *map(str, arguments)]
-    return subprocess.run(
-        command, input=given, env=environment(), capture_output=True, text=True, timeout=30, check=False
-    )
 
 
 def line(number: int, href: str) -> str:
@@ -53,11 +45,11 @@ def test_files_beside_a_file_of_items_are_copied_again(tmp_path: Path, source: P
         text = f'{{"type": "FeatureCollection", "features": [{",".join(lines)}]}}'
     (source / name).write_text(text)
     dest = tmp_path / "m"
-    assert stacpull("mirror", source / name, dest).returncode == 0
+    assert stacpull("mirror", source / name, dest).code == 0
     damaged = damage(dest)
     assert len(damaged) == 3
     repaired = stacpull("verify", dest, "--repair")
-    assert repaired.returncode == 0, repaired.stdout + repaired.stderr
+    assert repaired.code == 0, repaired.out + repaired.err
     assert [file.read_bytes() for file in damaged] == [b"content 0", b"content 1", b"content 2"]
 
 
@@ -65,24 +57,24 @@ def test_files_of_standard_input_are_fetched_again(tmp_path: Path, source: Path)
     dest = tmp_path / "m"
     with serving_files(source) as url:
         text = "".join(line(number, f"{url}/data/{number}.bin") for number in range(3))
-        assert stacpull("mirror", "-", dest, "--allow-private-hosts", given=text).returncode == 0
+        assert stacpull("mirror", "-", dest, "--allow-private-hosts", given=text).code == 0
         damaged = damage(dest)
         repaired = stacpull("verify", dest, "--repair", "--allow-private-hosts")
-    assert repaired.returncode == 0, repaired.stdout + repaired.stderr
+    assert repaired.code == 0, repaired.out + repaired.err
     assert [file.read_bytes() for file in damaged] == [b"content 0", b"content 1", b"content 2"]
 
 
 def test_a_file_that_the_source_lacks_can_be_retried(tmp_path: Path, source: Path) -> None:
     (source / "items.ndjson").write_text(line(0, "data/0.bin"))
     dest, there = tmp_path / "m", source / "data/0.bin"
-    assert stacpull("mirror", source / "items.ndjson", dest).returncode == 0
+    assert stacpull("mirror", source / "items.ndjson", dest).code == 0
     damage(dest)
     there.rename(source / "moved")
-    assert stacpull("verify", dest, "--repair").returncode == 1
-    assert "signature" not in stacpull("failures", dest).stdout
+    assert stacpull("verify", dest, "--repair").code == 1
+    assert "signature" not in stacpull("failures", dest).out
     (source / "moved").rename(there)
     retried = stacpull("retry", dest)
-    assert retried.returncode == 0, retried.stdout + retried.stderr
+    assert retried.code == 0, retried.out + retried.err
     assert (dest / "c/item-0/x.bin").read_bytes() == b"content 0"
 
 

@@ -6,23 +6,15 @@ import fcntl
 import json
 import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import COMMAND, environment
+from tests.acceptance.command import stacpull
 from tests.items import feature
 from tests.serving import serving_files
 
 ITEM = feature("a")
 SIGNED = "?X-Amz-Signature=deadbeef&v=1"
-
-
-def stacpull(*arguments: object, given: str = "", timeout: float = 30) -> subprocess.CompletedProcess[str]:
-    command = [str(COMMAND), *map(str, arguments)]
-    return subprocess.run(
-        command, input=given, env=environment(), capture_output=True, text=True, timeout=timeout, check=False
-    )
 
 
 def item(href: str, **more: object) -> str:
@@ -44,7 +36,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, place: str) -> None:
     link = own(dest) / place
     link.symlink_to(outside if place == "input" else victim)
     ran = stacpull("mirror", "-", dest, given=item("https://127.0.0.1:1/x"))
-    assert ran.returncode in {1, 5}, ran.stderr
+    assert ran.code in {1, 5}, ran.err
     assert [path.name for path in outside.iterdir()] == ["victim"]
     assert victim.read_text() == "precious"
 
@@ -52,7 +44,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, place: str) -> None:
 def test_a_pipe_in_the_place_of_the_input_does_not_hang(tmp_path: Path) -> None:
     dest = tmp_path / "m"
     os.mkfifo(own(dest) / "parts/input.ndjson")
-    assert stacpull("mirror", "-", dest, given=json.dumps(ITEM)).returncode == 0
+    assert stacpull("mirror", "-", dest, given=json.dumps(ITEM)).code == 0
 
 
 @pytest.fixture
@@ -75,7 +67,7 @@ def unfinished(tmp_path: Path) -> tuple[Path, Path]:
             "1",
             given=lines,
         )
-    assert ran.returncode == 130, ran.stderr
+    assert ran.code == 130, ran.err
     (stored,) = (dest / ".stacpull/input").iterdir()
     return dest, stored
 
@@ -95,9 +87,9 @@ def test_resume_reads_only_the_input_that_was_given(unfinished: tuple[Path, Path
         else:
             stored.write_bytes(private.read_bytes())
     ran = stacpull("resume", dest)
-    assert ran.returncode in {2, 5}, ran.stderr
-    assert "stacpull mirror -" in ran.stderr or kind == "directory"
-    assert "secret" not in stacpull("failures", dest, "--json").stdout
+    assert ran.code in {2, 5}, ran.err
+    assert "stacpull mirror -" in ran.err or kind == "directory"
+    assert "secret" not in stacpull("failures", dest, "--json").out
 
 
 def test_all_of_the_work_directory_is_private(unfinished: tuple[Path, Path]) -> None:
@@ -110,7 +102,7 @@ def test_all_of_the_work_directory_is_private(unfinished: tuple[Path, Path]) -> 
 def test_an_open_work_directory_becomes_private(tmp_path: Path) -> None:
     path = own(tmp_path / "m")
     path.chmod(0o755)
-    assert stacpull("mirror", "-", tmp_path / "m", given=json.dumps(ITEM)).returncode == 0
+    assert stacpull("mirror", "-", tmp_path / "m", given=json.dumps(ITEM)).code == 0
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
@@ -120,7 +112,7 @@ def test_signatures_are_removed_when_the_run_is_complete(tmp_path: Path) -> None
     with serving_files(tmp_path) as url:
         escaped = item(f"{url}/x{SIGNED}").replace("&", "\\u0026")
         ran = stacpull("mirror", "-", dest, "--json", "--allow-private-hosts", given=escaped)
-        assert ran.returncode == 0, ran.stderr
+        assert ran.code == 0, ran.err
         (stored,) = (dest / ".stacpull/input").iterdir()
         assert b"deadbeef" not in stored.read_bytes()
         assert b"v=1" in stored.read_bytes()
@@ -129,14 +121,14 @@ def test_signatures_are_removed_when_the_run_is_complete(tmp_path: Path) -> None
             assert b"deadbeef" not in path.read_bytes(), path
         signed_again = item(f"{url}/x{SIGNED.replace('deadbeef', 'cafecafe')}")
         again = stacpull("mirror", "-", dest, "--json", "--allow-private-hosts", given=signed_again)
-    assert json.loads(again.stdout.splitlines()[-1])["assets_skipped"] == 1
+    assert json.loads(again.out.splitlines()[-1])["assets_skipped"] == 1
     assert len(list((dest / ".stacpull/input").iterdir())) == 1
 
 
 def test_a_lock_of_others_is_out_of_reach(tmp_path: Path) -> None:
     """The lock is in a private directory, so that only its owner can open it."""
     dest = tmp_path / "m"
-    assert stacpull("mirror", "-", dest, given=json.dumps(ITEM)).returncode == 0
+    assert stacpull("mirror", "-", dest, given=json.dumps(ITEM)).code == 0
     with (dest / ".stacpull/lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert stat.S_IMODE(os.fstat(lock.fileno()).st_mode) == 0o600
