@@ -15,6 +15,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -184,50 +185,24 @@ def raster_environment() -> Iterator[None]:
         yield
 
 
-class SharedLock:
-    """A lock that several processes hold together, or one holds alone.
+@contextmanager
+def shared_machine(*, alone: bool) -> Iterator[None]:
+    """Hold a lock that all runs of this tree share, together with others or alone (man flock).
 
-    It consists of the locks of two files (man flock). A process that waits to be alone already holds the
-    turnstile, so no other process can enter before it.
-
-    Args:
-        turnstile: A file or directory that exists.
-        room: Another one.
+    It consists of the locks of two files. A process that waits to be alone already holds the first one, so no
+    other process can enter before it.
     """
-
-    def __init__(self, turnstile: Path, room: Path) -> None:
-        self._turnstile = os.open(turnstile, os.O_RDONLY)
-        self._room = os.open(room, os.O_RDONLY)
-        self._is_alone = False
-
-    def acquire(self, *, alone: bool) -> None:
-        """Wait for the lock; does nothing if it is already held alone and shall be again."""
-        if self._is_alone and alone:
-            return
-        how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
-        fcntl.flock(self._turnstile, how)
-        fcntl.flock(self._room, how)
+    how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+    with (ROOT / "pyproject.toml").open() as turnstile, Path(__file__).open() as room:
+        fcntl.flock(turnstile, how)
+        fcntl.flock(room, how)
         if not alone:
-            fcntl.flock(self._turnstile, fcntl.LOCK_UN)
-        self._is_alone = alone
-
-    def release(self) -> None:
-        """Let others enter."""
-        fcntl.flock(self._room, fcntl.LOCK_UN)
-        fcntl.flock(self._turnstile, fcntl.LOCK_UN)
-        self._is_alone = False
-
-    def close(self) -> None:
-        os.close(self._turnstile)
-        os.close(self._room)
+            fcntl.flock(turnstile, fcntl.LOCK_UN)
+        yield
 
 
-_machine = SharedLock(ROOT / "tests", Path(__file__))
-"""Held by each test. All runs of this tree share it, not only the workers of one."""
-
-
-def _is_alone(item: pytest.Item | None) -> bool:
-    return item is not None and item.get_closest_marker("alone") is not None
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -249,17 +224,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(
-    item: pytest.Item, nextitem: pytest.Item | None
-) -> Generator[None, object, object]:
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Run nothing beside a test that is marked `alone`. The time limit of a test begins after the wait."""
-    _machine.acquire(alone=_is_alone(item))
-    try:
-        return (yield)
-    finally:
-        if not (_is_alone(item) and _is_alone(nextitem)):
-            _machine.release()
-        _freeze()
+    with shared_machine(alone=_is_alone(item)):
+        try:
+            return (yield)
+        finally:
+            _freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
