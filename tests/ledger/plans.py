@@ -126,41 +126,24 @@ def arrival(job: Job, *, size: int = 10, name: str | None = None, identity: int 
     )
 
 
-def counts(db: sqlite3.Connection, run: int) -> dict[str, int]:
-    """What counting the rows of a run gives, by the names of the run's counters."""
+def counts(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
+    """What counting the rows of a run, or all of them, gives, by the names of the counters."""
+    assets, of_run = "FROM assets a WHERE (:run IS NULL OR a.run = :run)", {"run": run}
     states = dict.fromkeys(range(5), 0)
-    states |= dict(db.execute("SELECT state, count(*) FROM assets WHERE run = ? GROUP BY state", (run,)))
-    size = db.execute("SELECT coalesce(sum(size), 0) FROM assets WHERE run = ? AND state = 2", (run,))
+    states |= dict(db.execute(f"SELECT state, count(*) {assets} GROUP BY state", of_run))
+    (size,) = db.execute(f"SELECT coalesce(sum(size), 0) {assets} AND state = 2", of_run).fetchone()
+    (missing,) = db.execute(
+        f"SELECT count(*) {assets} AND state > 2 AND EXISTS "  # noqa: S608 - constants
+        "(SELECT 1 FROM failures f WHERE f.item = a.item AND f.key = a.key AND f.kind = 'gone')",
+        of_run,
+    ).fetchone()
     return {
         "assets_pending": states[0] + states[1],
         "assets_done": states[2],
         "assets_failed": states[3] + states[4],
-        "assets_missing": _missing(db, run),
-        "bytes_done": size.fetchone()[0],
-    }
-
-
-def all_counts(db: sqlite3.Connection) -> dict[str, int]:
-    """What counting all rows gives, by the names of the totals."""
-    states = dict.fromkeys(range(5), 0)
-    states |= dict(db.execute("SELECT state, count(*) FROM assets GROUP BY state"))
-    size = db.execute("SELECT coalesce(sum(size), 0) FROM assets WHERE state = 2").fetchone()[0]
-    return {
-        "assets_pending": states[0] + states[1],
-        "assets_done": states[2],
-        "assets_failed": states[3] + states[4],
-        "assets_missing": _missing(db, None),
+        "assets_missing": missing,
         "bytes_done": size,
     }
-
-
-def _missing(db: sqlite3.Connection, run: int | None) -> int:
-    found: int = db.execute(
-        "SELECT count(*) FROM assets a JOIN failures f ON f.item = a.item AND f.key = a.key "
-        "WHERE a.state > 2 AND f.kind = 'gone' AND (:run IS NULL OR a.run = :run)",
-        {"run": run},
-    ).fetchone()[0]
-    return found
 
 
 def standing(db: sqlite3.Connection, name: str) -> tuple[int, int]:
