@@ -13,6 +13,7 @@ from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, arrival, asset, commit, 
 
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path
+from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import EndState, RunSpec
 from stacpull.models import AssetOutcome, FailureKind, Job, PlanBatch, WalkUpdate
 from stacpull.selection import Selection
@@ -88,21 +89,6 @@ def test_a_different_task_is_a_new_run_and_is_read_back(tmp_path: Path, other: R
         assert (again.id, again.resumed, again.spec) == (first.id + 1, True, other)
 
 
-def test_an_older_unfinished_run_starts_again_once_the_later_one_is_complete(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        first, planner = started(db)
-        planner.save_batch(PlanBatch(update=WalkUpdate(position="next")), NOW)
-        later = runs.begin(db, OTHER, NOW)
-        runs.end(db, later.id, "complete", None, NOW)
-        unfinished = runs.last_unfinished(db)
-        assert unfinished is not None
-        taken_up = runs.begin(db, unfinished.spec, NOW, unfinished.kept)
-        assert (taken_up.id, taken_up.spec, taken_up.position) == (later.id + 1, SPEC, None)
-        runs.end(db, taken_up.id, "complete", None, NOW)
-        assert runs.last_unfinished(db) is None
-        assert runs.begin(db, SPEC, NOW).id > first.id
-
-
 def test_what_is_newly_gone_does_not_depend_on_the_clock(tmp_path: Path) -> None:
     def lose(job: Job, now: float) -> None:
         jobs.record(db, [], [AssetOutcome(job.row, job.item_row, job.generation, GONE)], {}, now)
@@ -118,17 +104,24 @@ def test_what_is_newly_gone_does_not_depend_on_the_clock(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("is_newest", [True, False])
-def test_a_run_that_starts_again_keeps_its_options_and_gets_others(tmp_path: Path, is_newest: bool) -> None:
+def test_an_unfinished_run_that_is_taken_up_keeps_its_options_and_gets_others(tmp_path, is_newest):
+    """It continues, or starts again if a later one is complete."""
     with ledger(tmp_path) as db:
-        runs.begin(db, SPEC, NOW, {"adopt": True})
+        first = runs.begin(db, SPEC, NOW, {"adopt": True}).id
+        Planner(db, first).save_batch(PlanBatch(update=WalkUpdate(position="next")), NOW)
         if not is_newest:
             runs.end(db, runs.begin(db, OTHER, NOW).id, "complete", None, NOW)
         unfinished = runs.last_unfinished(db)
         assert unfinished is not None
         taken_up = runs.begin(db, unfinished.spec, NOW, {**unfinished.kept, "prune": True})
+        started_at = (first, "next") if is_newest else (first + 2, None)
+        assert (taken_up.id, taken_up.position, taken_up.spec) == (*started_at, SPEC)
         assert taken_up.kept == {"adopt": True, "prune": True}
         assert runs.stored(db, taken_up.id).kept == taken_up.kept
         assert runs.load(db, taken_up.id).kept == taken_up.kept
+        runs.end(db, taken_up.id, "complete", None, NOW)
+        assert runs.last_unfinished(db) is None
+        assert runs.begin(db, SPEC, NOW).id > taken_up.id
 
 
 @pytest.fixture
