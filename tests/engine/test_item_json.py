@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import orjson
-import pytest
 from tests.engine.bench import NOW, Bench, documents, planned
 
 from stacpull.ledger import jobs, views
-from stacpull.models import Failure, PlannedItem
+from stacpull.models import PlannedItem
 
 
 def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:
@@ -43,31 +41,6 @@ def test_a_newer_document_is_written_although_an_earlier_one_was_being_recorded(
     bench.store.write_final_items()
     assert orjson.loads((tmp_path / "c/i/i.json").read_bytes())["properties"]["year"] == 2030
     assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
-    bench.close()
-
-
-@pytest.mark.parametrize(
-    ("name", "is_same", "adopting", "expected"),
-    [
-        ("new.json", False, False, False),
-        ("theirs.json", False, False, None),
-        ("theirs.json", True, False, True),
-        ("theirs.json", False, True, None),
-        ("i.json", False, False, None),
-        ("i.json", False, True, True),
-    ],
-)
-def test_only_the_same_content_or_an_adopted_document_of_a_mirror_is_replaced(
-    tmp_path: Path, name: str, is_same: bool, adopting: bool, expected: bool | None
-) -> None:
-    bench = Bench(tmp_path)
-    bench.publisher.received.extend([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
-    bench.publisher.publish_all()
-    (tmp_path / "c/i/theirs.json").write_bytes(b"{}")
-    bench.publisher.adopting = adopting
-    digest = hashlib.sha256(b"{}").digest() if is_same else None
-    found = bench.publisher.may_replace_file(f"c/i/{name}", digest, is_ours=False)
-    assert (None if isinstance(found, Failure) else found) is expected
     bench.close()
 
 

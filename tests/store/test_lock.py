@@ -7,14 +7,11 @@ import fcntl
 import os
 import subprocess
 import sys
-import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from stacpull.errors import DestinationError
-from stacpull.store import lock as module
 from stacpull.store.lock import MirrorLock, holder, is_held
 
 
@@ -22,16 +19,6 @@ from stacpull.store.lock import MirrorLock, holder, is_held
 def dest(tmp_path: Path) -> Path:
     (tmp_path / ".stacpull").mkdir()
     return tmp_path
-
-
-def test_a_second_mirror_is_refused_with_the_name_of_the_first(dest: Path) -> None:
-    assert not is_held(dest)
-    with closing(MirrorLock(dest)):
-        assert is_held(dest)
-        with pytest.raises(DestinationError, match=rf"running .*\(process {os.getpid()}, or one"):
-            MirrorLock(dest)
-    assert not is_held(dest)
-    MirrorLock(dest).close()
 
 
 def test_a_file_system_without_locks_is_reported(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,33 +40,6 @@ def test_a_linked_lock_is_not_followed(dest: Path, tmp_path_factory: pytest.Temp
     with pytest.raises(OSError, match="symbolic links"):
         MirrorLock(dest)
     assert not elsewhere.exists()
-
-
-CHILD = "import sys; sys.stdin.read()"
-"""A worker process: it inherits the lock, and ends with its pipe."""
-RUN = (
-    "import os, subprocess, sys; from pathlib import Path; from stacpull.store.lock import MirrorLock;"
-    f"lock = MirrorLock(Path(sys.argv[1])); subprocess.Popen([sys.executable, '-c', {CHILD!r}],"
-    "pass_fds=(lock.fileno(),)); print('started', flush=True); os.kill(os.getpid(), 9)"
-)
-"""A run that is killed once it has started a worker."""
-
-
-def test_the_next_run_waits_for_the_workers_of_one_that_was_killed(dest, monkeypatch):
-    with subprocess.Popen(
-        [sys.executable, "-c", RUN, str(dest)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as run:
-        assert run.stdout is not None
-        assert run.stdin is not None
-        assert run.stdout.readline() == b"started\n"
-        run.wait()
-        monkeypatch.setattr(module, "_ATTEMPTS", 3)
-        monkeypatch.setattr(module, "_END_ATTEMPTS", 3)
-        with pytest.raises(DestinationError, match="one that it started"):
-            MirrorLock(dest)
-        monkeypatch.setattr(module, "_END_ATTEMPTS", 1000)
-        threading.Timer(0.3, run.stdin.close).start()
-        MirrorLock(dest).close()
 
 
 def test_the_lock_names_its_holder_while_it_is_held(tmp_path: Path) -> None:
