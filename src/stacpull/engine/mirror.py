@@ -215,7 +215,7 @@ async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -
 
 
 class MirrorRun:
-    """One run. With `--dask`, `stacpull.workers` gets it and its pool, and returns what replaces the pool."""
+    """One run. With `--dask`, an entry point (`stacpull.workers`) replaces its pool."""
 
     def __init__(
         self, call: MirrorCall, workspace: Workspace, run: Run, started: Started, task: WalkTask

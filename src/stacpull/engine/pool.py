@@ -146,10 +146,11 @@ class Shortcut(Protocol[JobT, ResultT]):
 
 
 class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
-    """Defers up to `most_deferred` failures that a host may have caused, and drops them if the host is down.
+    """Fetches the jobs of `queue` and gives what becomes of them to `sink`.
 
-    A host that refuses everything, does not respond or asks to wait for long proves nothing about its assets:
-    they stay pending. If more than `most_failures` assets fail, the run stops, and no failure is deferred.
+    Up to `most_deferred` failures that their host may have caused are held back. If the host is then given
+    up, they are dropped, and the assets stay pending: it proves nothing about them. If more than
+    `most_failures` assets fail, the run stops, and no failure is held back.
     """
 
     queue: JobQueue[JobT]

@@ -235,7 +235,7 @@ class Sample:
 
 
 class Walk:
-    """`keeps` replaces the asset filter of the selection."""
+    """Reads pages, selects and plans items, and saves them. `keeps` replaces the asset filter."""
 
     def __init__(self, task: WalkTask, record: WalkRecord, *, keeps: AssetPredicate | None = None) -> None:
         self.task, self.record, self.summary = task, record, WalkSummary()
@@ -405,7 +405,7 @@ class Walk:
                 if one[0] not in versions or is_newer(updated_in(one[1]), versions[one[0]]):
                     fresh[one[0]], versions[one[0]] = one, updated_in(one[1])
         left = self._left()
-        # a newer version of an item that was planned takes none of `left`
+        # a newer version of an item that was planned does not count towards `left`
         await self._lookups.look_up(list(fresh.values())[: left + len(planned_before)])
         for one, reason in zip(items, reasons, strict=True):
             if left <= 0:

@@ -150,8 +150,8 @@ def _period(text: str | None) -> str | None:
 def _condition(node: Any, *, negated: bool = False) -> Json | None:
     """Return a condition in the form to push down, or None if it cannot be pushed down.
 
-    Parts of an AND are left out, but not inside NOT. Nor does IN become equality there: one of them may be
-    false where the other is unknown.
+    Parts of an AND are left out, but not inside NOT. Inside NOT, IN does not become equality either: of an
+    item without the property, one of them may be false and the other unknown.
     """
     if not isinstance(node, dict) or not isinstance(node.get("args"), list):
         return None

@@ -3,8 +3,8 @@
     NEW ─begin─▶ PARSED ──whole: release──▶ IDLE ─begin─▶ PARSED
                     └─stream─▶ STREAMED ──ended: release──▶ IDLE
 
-A NEW connection does not read: early bytes count as the first response. Bytes without a request, or a bad end
-of a response, close it. Only waiting for the server is timed: a slow writer is not a stall.
+A NEW connection does not read yet: what came early belongs to the first response. Later bytes without a
+request, or a bad end of a response, close it. Only waiting for the server is timed, not a slow writer.
 """
 
 from __future__ import annotations

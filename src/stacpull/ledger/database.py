@@ -149,7 +149,7 @@ def reject_irregular(path: Path) -> None:
 
 
 def checkpoint(db: sqlite3.Connection) -> None:
-    """After a failed sync the log may have holes: what follows one is lost when power is lost."""
+    """Empty the log: a failed sync may leave a hole there, and a power loss would lose what follows it."""
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

@@ -284,7 +284,7 @@ def reserve(
 ) -> tuple[list[Arrival], list[AssetOutcome]]:
     """Reserve names; return what may be renamed, perhaps to other names, and failures for taken names.
 
-    `items` reserves their JSON. An older generation is in neither list.
+    `items` reserves their JSON. Arrivals of an older generation are dropped.
     """
     with transaction(db):
         reserved, failures = _reserved(db, arrivals, clips)
@@ -312,7 +312,7 @@ def _reserved(
     ]
     if db.executemany(f"{set_reserved} {_IF_OPEN} AND name = ?", planned).rowcount == len(arrivals):
         return arrivals, []
-    # the others have names that were not known before the response or not free, or an older generation
+    # the others have names that were not known before the response or not free, or are of an older generation
     open_paths = (
         f"SELECT a.id, a.generation, {ASSET_PATH} FROM assets a WHERE a.id {AMONG} AND a.state < {Phase.DONE}"
     )

@@ -2,7 +2,7 @@
 
 If the last run did not complete, the next one with the same `RunSpec` continues it; credentials may differ.
 A position is only valid until another run starts, which may have taken over assets: then the walk restarts.
-What a later complete walk does not record as unreadable again is readable, or no longer there.
+At the end of a complete walk, what only earlier ones could not read is forgotten.
 """
 
 from __future__ import annotations

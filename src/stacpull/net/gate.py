@@ -205,7 +205,7 @@ class Gate:
             self._overload = max(0, self._overload - 1)
             if self._refusals[False] < MAX_REFUSALS and self.closed_for() <= _LONGEST_PAUSE:
                 self._given_up = None
-        if sent_at >= self._round_began:  # else it measures another limit
+        if sent_at >= self._round_began:  # else it says nothing about the current limit
             self._answers += 1
             self._waited += now - sent_at
             self._count_turn(now)
