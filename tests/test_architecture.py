@@ -511,26 +511,18 @@ PUBLIC = frozenset({"stacpull", "stacpull.errors", "stacpull.events", "stacpull.
 """What a test of the behaviour suite may import of `stacpull`; of the neighbours, only the replicas."""
 
 
-def imports_of_stacpull(tree: ast.Module) -> set[str]:
-    names: set[str] = set()
-    for node in nodes_of(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return {name for name in names if name.split(".")[0].startswith("stacpull")}
-
-
 def test_the_behaviour_suite_uses_only_the_public_front() -> None:
     """The tests in `tests/behaviour` and those marked `behaviour` must survive any change of the inside."""
     top = Path(__file__).parent
     marked = [path for path in sorted(top.rglob("test_*.py")) if "pytest.mark.behaviour" in path.read_text()]
     suite = {*marked, *(top / "behaviour").rglob("*.py")} - {Path(__file__)}
+    modules = [Module(path.relative_to(top), "", tree_of(path)) for path in suite]
     wrong = {
-        f"{path.relative_to(top)}: {name}"
-        for path in suite
-        for name in imports_of_stacpull(tree_of(path))
-        if name not in PUBLIC and not name.startswith("stacpull_replicas")
+        f"{module.place}: {name}"
+        for module in modules
+        for name in imported(module, "tests")
+        if name.startswith("stacpull") and not name.startswith("stacpull_replicas")
+        if name not in PUBLIC and name.rpartition(".")[0] not in PUBLIC
     }
     assert len(suite) > 50
     assert wrong == set()

@@ -60,29 +60,11 @@ def test_text_of_a_source_reaches_the_terminal_without_escape_sequences(
     assert "gone\ufffd[2J" in ran.err if "--json" in options else ran.out
 
 
-@pytest.mark.parametrize(
-    ("amount", "text"),
-    [(0, "0 B"), (999, "999 B"), (999_949, "999.9 kB"), (999_950, "1.0 MB"), (5e18, "5000.0 PB")],
-)
-def test_sizes_are_shown_with_a_unit(amount: float, text: str) -> None:
-    assert size(amount) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0.0 s"),
-        (9.99, "10.0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 0 s"),
-        (7500, "2 h 5 min"),
-        (1.6e6, "18 d 12 h"),
-    ],
-)
-def test_durations_are_shown_in_two_units(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
-def test_rates_and_counts_are_shown_with_their_units() -> None:
+def test_numbers_are_shown_with_their_units() -> None:
+    sizes = {0: "0 B", 999: "999 B", 999_949: "999.9 kB", 999_950: "1.0 MB", 5e18: "5000.0 PB"}
+    assert {amount: size(amount) for amount in sizes} == sizes
+    times = {0: "0.0 s", 9.99: "10.0 s", 59.4: "59 s", 59.6: "1 min 0 s", 7500: "2 h 5 min"}
+    assert {seconds: duration(seconds) for seconds in times} == times
+    assert duration(1.6e6) == "18 d 12 h"
     assert (rate(2_400_000, 2), rate(5, 0)) == ("1.2 MB/s", "- B/s")
     assert (quantity(1, "item"), quantity(7_674_238, "file")) == ("1 item", "7,674,238 files")

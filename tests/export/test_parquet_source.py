@@ -52,54 +52,44 @@ class Contents:
             yield MirroredItem(one["collection"], one["id"], path, document, len(str(one)))
 
 
-def by_export(items: Sequence[Json], rows: int = 10_000) -> bytes:
-    """Return the file that `export` writes, with row groups of `rows` rows."""
-    file = io.BytesIO()
+def by_export(items: Sequence[Json], path: Path) -> None:
     names = dict.fromkeys(one["collection"] for one in items)
     contents = Contents(items, {name: {"type": "Collection", "id": name, "links": []} for name in names})
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "items.parquet"
-        with ItemIndex(contents, out, out.parent) as index:  # type: ignore[arg-type]
-            index.read(lambda _, _stage="": None)
-            index.write(file)
-    return regrouped(file.getvalue(), rows)
+    with ItemIndex(contents, path, path.parent) as index, path.open("wb") as file:  # type: ignore[arg-type]
+        index.read(lambda _, _stage="": None)
+        index.write(file)
 
 
-def by_stac_geoparquet(items: Sequence[Json], rows: int = 10_000) -> bytes:
+def by_stac_geoparquet(items: Sequence[Json], path: Path) -> None:
     arrow = pytest.importorskip("stac_geoparquet.arrow")
-    table = arrow.parse_stac_items_to_arrow([dict(one) for one in items]).read_all()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "items.parquet"
-        arrow.to_parquet(table, path)
-        return regrouped(path.read_bytes(), rows)
+    arrow.to_parquet(arrow.parse_stac_items_to_arrow([dict(one) for one in items]).read_all(), path)
 
 
-def by_rustac(items: Sequence[Json], rows: int = 10_000) -> bytes:
+def by_rustac(items: Sequence[Json], path: Path) -> None:
     rustac = pytest.importorskip("rustac")
 
-    async def write(path: Path) -> None:
+    async def write() -> None:
         await rustac.write(str(path), [dict(one) for one in items])
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "items.parquet"
-        asyncio.run(write(path))
-        return regrouped(path.read_bytes(), rows)
+    asyncio.run(write())
 
 
-WRITERS: dict[str, Callable[..., bytes]] = {
+WRITERS: dict[str, Callable[[Sequence[Json], Path], None]] = {
     "export": by_export,
     "stac-geoparquet": by_stac_geoparquet,
     "rustac": by_rustac,
 }
 
 
-def regrouped(data: bytes, rows: int) -> bytes:
-    table = pq.read_table(io.BytesIO(data))
-    if len(table) <= rows:
-        return data
-    file = io.BytesIO()
-    pq.write_table(table, file, row_group_size=rows, compression="zstd")
-    return file.getvalue()
+def written(items: Sequence[Json], rows: int = 10_000, writer: str = "export") -> bytes:
+    """Return the file that a program writes, with row groups of `rows` rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "items.parquet"
+        WRITERS[writer](items, path)
+        table = pq.read_table(path)
+        if len(table) > rows:
+            pq.write_table(table, path, row_group_size=rows, compression="zstd")
+        return path.read_bytes()
 
 
 def read(server: FileServer, selection: Selection = EVERYTHING, size: int = 100) -> list[Page]:
@@ -178,7 +168,7 @@ def plain(value: Any) -> Any:
 @pytest.mark.parametrize("writer", WRITERS)
 def test_items_are_read_back_unchanged(writer: str) -> None:
     items = [one for one in many(60) if one["bbox"] is not None and one["bbox"][0] < one["bbox"][2]]
-    found = items_of(FileServer(WRITERS[writer](items)))
+    found = items_of(FileServer(written(items, writer=writer)))
     versioned = {"stac_version": "1.1.0"} if writer == "rustac" else {}
     assert [plain(one) for one in found] == [plain(one | versioned) for one in items]
 
@@ -190,7 +180,7 @@ def test_json_text_columns_of_export_are_read_back_unchanged() -> None:
         item("c", geometry=None, bbox=None, properties={"id": "of the properties"}),
         item("d", geometry={"type": "Point", "coordinates": [1, 2, 3]}, bbox=[1, 2, 3, 1, 2, 3]),
     ]
-    found = {one["id"]: one for one in items_of(FileServer(by_export(items)))}
+    found = {one["id"]: one for one in items_of(FileServer(written(items)))}
     assert [found[name]["properties"]["flag"] for name in "ab"] == [True, "true"]
     assert found["a"]["properties"]["empty"] == {}
     assert found["c"]["geometry"] is None
@@ -228,7 +218,7 @@ def test_relative_hrefs_are_relative_to_the_file() -> None:
 
 
 def test_only_the_footer_and_the_row_groups_that_may_match_are_read() -> None:
-    server = FileServer(by_export(many(3000), rows=100))
+    server = FileServer(written(many(3000), rows=100))
     selection = Selection(bbox=(-100, -60, -99, 60))
     found = items_of(server, selection)
     assert found
@@ -281,7 +271,7 @@ def items_for(writer: str) -> list[Json]:
 
 @cache
 def file_of(writer: str) -> bytes:
-    return WRITERS[writer](items_for(writer), 100)
+    return written(items_for(writer), 100, writer)
 
 
 @pytest.mark.parametrize("bbox", [(0, 0, 10.1, 5), (0, 0, 20, 0.7), (10.2, 0, 20, 5), (0, 0.8, 20, 5)])
@@ -291,7 +281,7 @@ def test_boxes_of_single_precision_are_no_tighter_than_the_geometry(bbox):
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     geometry = {"type": "Polygon", "coordinates": [ring]}
     one = item("a", geometry=geometry, bbox=[west, south, east, north])
-    table = pq.read_table(io.BytesIO(by_export([one])))
+    table = pq.read_table(io.BytesIO(written([one])))
     place = table.schema.get_field_index("bbox")
     kind = pa.struct([(name, pa.float32()) for name in ("xmin", "ymin", "xmax", "ymax")])
     file = io.BytesIO()
@@ -303,7 +293,7 @@ def test_boxes_of_single_precision_are_no_tighter_than_the_geometry(bbox):
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_pages_have_the_requested_size(ranges: bool) -> None:
-    server = FileServer(by_export(many(250), rows=60), ranges=ranges)
+    server = FileServer(written(many(250), rows=60), ranges=ranges)
     pages = read(server, size=7)
     assert [len(page.items) for page in pages[:9]] == [7] * 8 + [4]
     assert sum(len(page.items) for page in pages) == 250
@@ -318,11 +308,11 @@ def test_a_file_that_changes_while_it_is_read_begins_the_walk_again() -> None:
             return super().stream(url, headers)
 
     with pytest.raises(ForgottenCursorError, match="may have changed while it was read"):
-        read(Changing(by_export(many(1500), rows=60)))
+        read(Changing(written(many(1500), rows=60)))
 
 
 def test_collections_are_those_of_the_metadata() -> None:
-    source = ParquetSource(URL, FileServer(by_export(many(3))))  # type: ignore[arg-type]
+    source = ParquetSource(URL, FileServer(written(many(3))))  # type: ignore[arg-type]
     assert [one["id"] for one in asyncio.run(source.collections())] == ["c0", "c1"]
     assert asyncio.run(source.collection("c1"))["type"] == "Collection"
 
@@ -386,7 +376,7 @@ def test_a_page_that_takes_too_much_memory_is_refused(monkeypatch: pytest.Monkey
 @pytest.mark.timeout(300)  # each file starts a process, and none may hang
 def test_damage_is_an_error_or_harmless() -> None:
     """A changed byte may change a value, or crash pyarrow."""
-    data, draws = by_export(many(40), rows=20), random.Random(1)
+    data, draws = written(many(40), rows=20), random.Random(1)
     for _ in range(10):
         broken = bytearray(data)
         for _ in range(draws.choice([1, 2, 8])):

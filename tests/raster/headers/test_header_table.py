@@ -29,21 +29,13 @@ from stacpull import (
 from stacpull.net.transport import Request
 
 
-def made(side: int) -> bytes:
+def made(**options: Any) -> bytes:
     file = io.BytesIO()
-    tifffile.imwrite(file, np.zeros((side, side), np.uint8))
+    tifffile.imwrite(file, np.zeros((64, 64), np.uint8), **options)
     return file.getvalue()
 
 
-TIFF = made(64)
-
-
-def metadata(xml: str) -> bytes:
-    """Return a TIFF with GDAL metadata."""
-    file = io.BytesIO()
-    tags = [(42112, "s", 0, xml, True)]
-    tifffile.imwrite(file, np.zeros((64, 64), np.uint8), extratags=tags, metadata=None)
-    return file.getvalue()
+TIFF = made()
 
 
 def ranged(body: bytes) -> Callable[[Request], Answer]:
@@ -162,7 +154,8 @@ def test_a_selected_asset_that_is_not_a_tiff_is_a_failed_row() -> None:
 
 
 def test_odd_files_and_responses_do_not_stop_the_job() -> None:
-    surrogate = metadata('<GDALMetadata><Item name="a">x&amp;#xD800;y</Item></GDALMetadata>')
+    gdal_metadata = '<GDALMetadata><Item name="a">x&amp;#xD800;y</Item></GDALMetadata>'
+    surrogate = made(extratags=[(42112, "s", 0, gdal_metadata, True)], metadata=None)
     long, longer = ("9" * digits for digits in (30, 4400))
     files = {
         "/half": ranged(surrogate),
@@ -217,8 +210,8 @@ def test_an_invalid_href_is_a_failed_row_without_a_request() -> None:
     assert report.exit_code == 1
 
 
-def labels_and_sources() -> AssetApi:
-    """Return three label items: two share a source item, and the source item of the third is missing."""
+def test_each_source_item_is_read_once() -> None:
+    """Of three label items two share a source item, and the source item of the third is missing."""
     tiff = {"href": "/a", "type": "image/tiff"}
     api = AssetApi({"l1": {}, "l2": {}, "l3": {}, "s": {"data": tiff}}, {"/a": ranged(TIFF)})
     api.items = {"c": ["l1", "l2", "l3"]}
@@ -227,11 +220,6 @@ def labels_and_sources() -> AssetApi:
         "l2": ["/collections/c/items/s"],
         "l3": ["/collections/c/items/gone"],
     }
-    return api
-
-
-def test_each_source_item_is_read_once() -> None:
-    api = labels_and_sources()
     report, rows, _ = read(api)
     assert [(row["item"], row["asset"], row["failure"]) for row in rows] == [
         ("s", "data", None),
@@ -242,9 +230,9 @@ def test_each_source_item_is_read_once() -> None:
     assert report.headers_missing == 0  # the item is missing, not the header
 
 
-def many(count: int, side: int = 64) -> AssetApi:
+def many(count: int) -> AssetApi:
     tiff = {"data": {"href": "/a", "type": "image/tiff"}}
-    return AssetApi({f"i{n:03}": tiff for n in range(count)}, {"/a": ranged(made(side))})
+    return AssetApi({f"i{n:03}": tiff for n in range(count)}, {"/a": ranged(TIFF)})
 
 
 def test_rows_are_in_the_order_of_the_walk(tmp_path: Path) -> None:
