@@ -74,16 +74,16 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         yield f"{report.dest}: nothing to fetch"
         return
     trouble = report.assets_failed - report.assets_ordered - report.assets_outside - report.assets_accepted
-    accepted = 0 if trouble else report.assets_accepted
+    accepted, items = 0 if trouble else report.assets_accepted, report.items_failed
     # also those of earlier runs, which this one did not try again
     failed |= Counter({FailureKind.GONE: report.assets_missing - report.assets_accepted})
-    reasons = "" if report.items_failed else failed.headline(trouble)  # it also counts items
+    reasons = "" if items and report.assets_failed else failed.headline(trouble or items)  # it counts both
     parts = [
         trouble and f"{trouble:,} failed{reasons}",
         accepted and f"{accepted:,} gone at the source",
         report.assets_ordered and f"{report.assets_ordered:,} not ready yet at their host",
         report.assets_outside and f"{report.assets_outside:,} with nothing in the area of --clip",
-        report.items_failed and f"{quantity(report.items_failed, 'item')} failed",
+        items and f"{quantity(items, 'item')} failed{reasons}",
         report.state != "complete" and still_to_do(report),
     ]
     said = [str(part) for part in parts if part]
@@ -112,11 +112,11 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     yield from next_steps(
         report,
         resume=report.state != "complete",
-        details=report.assets_failed or report.items_failed,
+        details=report.assets_failed or items,
         retry=report.assets_failed > settled + failed[FailureKind.NAME] or failed.of_items,
         ordered=report.assets_ordered,
     )
-    if report.items_failed:
+    if items:
         yield "to read items again that failed, repeat the `stacpull mirror` command with the same filters"
 
 
