@@ -22,14 +22,13 @@ from stacpull.http1.connection import WebConnection, streamed
 from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import closed, no_connection
-from stacpull.net.transport import USER_AGENT, HttpSettings, Request, Response, TransferError
+from stacpull.net.transport import KEEP_ALIVE, USER_AGENT, HttpSettings, Request, Response, TransferError
 from stacpull.proxies import proxy_of
 from stacpull.urls import wire_url
 
 if TYPE_CHECKING:
     from stacpull.net.http import HttpTransport
 
-_KEEP_ALIVE = 15.0
 _TICK = 1.0
 _TICKS_A_TIMEOUT = 8
 _PATIENCE = 5.0  # seconds for an address while there are others
@@ -47,7 +46,7 @@ class WebTransport:
         self._tls: ssl.SSLContext | None = None
         self._tick = min(_TICK, settings.stall_timeout / _TICKS_A_TIMEOUT)
         self._stall_ticks = math.ceil(settings.stall_timeout / self._tick)
-        self._idle_ticks = math.ceil(_KEEP_ALIVE / self._tick)
+        self._idle_ticks = math.ceil(KEEP_ALIVE / self._tick)
         self._hosts: dict[str, WebHost] = {}  # by origin (`http://host:port`) in lower case
         self.connections: set[WebConnection] = set()
         self._timer: asyncio.TimerHandle | None = None

@@ -28,11 +28,10 @@ from stacpull.net.addresses import AddressPolicy, AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import BadResponse, closed, network_failure, no_connection
 from stacpull.net.fields import HEAD_LIMIT, HeaderFields, joined_fields
-from stacpull.net.transport import USER_AGENT, HttpSettings, Request, Response, TransferError
+from stacpull.net.transport import KEEP_ALIVE, USER_AGENT, HttpSettings, Request, Response, TransferError
 from stacpull.proxies import Proxy, proxy_of
 from stacpull.urls import wire_url
 
-_KEEP_ALIVE = 15.0
 _READ_BUFFER = 256 * 1024
 
 _EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
@@ -160,7 +159,7 @@ class _Resolver(AbstractResolver):
 
 class _Connector(aiohttp.TCPConnector):
     def __init__(self, policy: AddressPolicy, context: ssl.SSLContext) -> None:
-        super().__init__(limit=0, ssl=context, resolver=_Resolver(policy), keepalive_timeout=_KEEP_ALIVE)
+        super().__init__(limit=0, ssl=context, resolver=_Resolver(policy), keepalive_timeout=KEEP_ALIVE)
         self._policy = policy
 
     async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: Any) -> Connection:  # noqa: ASYNC109 -- aiohttp's own signature

@@ -20,6 +20,7 @@ from stacpull.errors import UsageError
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 
+KEEP_ALIVE = 15.0  # seconds that an idle connection is kept
 USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"
 """Name, version, and the address for complaints."""
 

@@ -33,13 +33,13 @@ from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets, href_hash
 from stacpull.store.parts import FilePart, FileParts
 from stacpull.transfer import checks
-from stacpull.transfer.checks import Body, Check
+from stacpull.transfer.checks import OK, PARTIAL, UNSATISFIABLE, Body, Check
 from stacpull.transfer.ranges import CHUNK, LongBody
 from stacpull.urls import filename_of
 
 _CONNECTIONS = 4
-_OK, _PARTIAL, _NOT_MODIFIED, _FAILED, _UNSATISFIABLE = 200, 206, 304, 412, 416
-WHOLE = frozenset({_OK})
+_NOT_MODIFIED, _FAILED = 304, 412
+WHOLE = frozenset({OK})
 _WRONG_CONTENT = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKind.OVERLONG})
 
 JobT_contra = TypeVar("JobT_contra", bound=Job, contravariant=True)
@@ -94,7 +94,7 @@ class Fetcher(msgspec.Struct, eq=False):
             headers = HeaderFields(fields)
             if coding_of(headers) is not None:
                 return None
-            for check in self.expected_checks(job, shown, _OK, headers):
+            for check in self.expected_checks(job, shown, OK, headers):
                 if digest_of(check.checksum, content) != check.checksum.digest:
                     return None
         if checks.page_instead(job.media_type, job.href, url, HeaderFields(fields), content) is not None:
@@ -173,9 +173,9 @@ class _Attempt(msgspec.Struct, eq=False):
         job, fetcher = self.job, self.fetcher
         self.part = part = await fetcher.parts.resume(job.row, job.generation)
         stated = {} if point.validator.etag is None else {"ETag": point.validator.etag}
-        possible = checks.expected_checks(job.checksum, _PARTIAL, stated, is_s3=True)
+        possible = checks.expected_checks(job.checksum, PARTIAL, stated, is_s3=True)
         await self._hash_with(part, _with_recorded(job, possible))
-        accept = frozenset({_OK, _PARTIAL, _FAILED, _UNSATISFIABLE})
+        accept = frozenset({OK, PARTIAL, _FAILED, UNSATISFIABLE})
         body = None
         async with self._open(range_headers(point.size, point.validator), accept) as response:
             meaning = checks.verdict(point, response.status, response.headers, stated=job.size)
@@ -200,7 +200,7 @@ class _Attempt(msgspec.Struct, eq=False):
 
     async def _revalidate(self, version: VersionInDest) -> Arrival | None:
         body = None
-        accept = frozenset({_OK, _NOT_MODIFIED})
+        accept = frozenset({OK, _NOT_MODIFIED})
         async with self._open(checks.change_headers(version.validator), accept) as response:
             if response.status != _NOT_MODIFIED:
                 body = await self._receive(response)
@@ -246,7 +246,7 @@ class _Attempt(msgspec.Struct, eq=False):
         if length is not None and length in {0, job.size}:
             coding = None  # the asset is the encoded file, or empty
         if coding in DECODABLE:  # statements are about the encoded bytes
-            body = Body(response.url, validator, fetcher.expected_checks(job, response.url, _OK, {}))
+            body = Body(response.url, validator, fetcher.expected_checks(job, response.url, OK, {}))
             self.is_resumable = False
             return await self._stream(response, body, decoded(response.chunks(CHUNK), coding))
         expected = fetcher.expected_checks(job, response.url, response.status, headers)
@@ -286,7 +286,7 @@ class _Attempt(msgspec.Struct, eq=False):
         if job.size is not None and total not in {None, job.size}:
             raise TransferError(checks.wrong_size(body.url, total or 0, job.size))
         # the server must offer ranges, and a validator that proves them to be of one version
-        ranged = response.status == _PARTIAL or "bytes" in response.headers.get("Accept-Ranges", "").lower()
+        ranged = response.status == PARTIAL or "bytes" in response.headers.get("Accept-Ranges", "").lower()
         is_split = ranged and self.is_resumable and total is not None and body.validator.strong_etag
         version = Version(body.validator, job.size if total is None else total)
         most = _CONNECTIONS if is_split else 1
@@ -301,7 +301,7 @@ class _Attempt(msgspec.Struct, eq=False):
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
         size = body.size
         request = Request(self.job.href, headers=range_headers(size, body.validator))
-        accept = frozenset({_OK, _PARTIAL, _UNSATISFIABLE})
+        accept = frozenset({OK, PARTIAL, UNSATISFIABLE})
         try:
             async with self.fetcher.client.open(request, accept=accept, count_refusal=False) as response:
                 status, found = response.status, content_range(response.headers)
@@ -309,10 +309,10 @@ class _Attempt(msgspec.Struct, eq=False):
             if error.failure.retryable:
                 raise
             return False
-        if status == _PARTIAL and found.start == size:
+        if status == PARTIAL and found.start == size:
             what = f"broke off after {size} bytes"
             raise TransferError(checks.failed(FailureKind.TRUNCATED, body.url, what, again=True))
-        return status == _UNSATISFIABLE and found.total in {None, size}
+        return status == UNSATISFIABLE and found.total in {None, size}
 
 
 def _with_recorded(job: Job, expected: tuple[Check, ...]) -> tuple[Check, ...]:

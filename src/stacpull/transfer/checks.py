@@ -29,7 +29,7 @@ _DIGEST_BYTES = {
 _FIELDS = {"Content-MD5": "md5"} | {f"x-amz-checksum-{algorithm}": algorithm for algorithm in _DIGEST_BYTES}
 _STATING = frozenset({b"x-goog-hash", b"content-encoding"} | {name.lower().encode() for name in _FIELDS})
 _MD5_HEX = 32
-_OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
+OK, PARTIAL, UNSATISFIABLE = 200, 206, 416
 _MAY_BE_A_PAGE = ("text/", "application/xhtml")
 _SUFFIXES_OF_PAGES = frozenset(
     {"html", "htm", "xhtml", "shtml", "php", "asp", "aspx", "jsp", "cgi", "do", "txt", "md", "xml"}
@@ -55,7 +55,7 @@ def expected_checks(
 ) -> tuple[Check, ...]:
     """Return the checks for the content of a response, the most certain first, one for each digest."""
     checks = [] if stated is None else [Check(stated, "file:checksum")]
-    if status == _OK:
+    if status == OK:
         values = [(name, algorithm, headers.get(name)) for name, algorithm in _FIELDS.items()]
         stored = headers.get("x-goog-stored-content-encoding", "identity").strip().lower()
         if stored in {"", "identity", headers.get("Content-Encoding", "").strip().lower()}:
@@ -147,15 +147,15 @@ def verdict(
     point: ResumePoint, status: int, headers: Mapping[str, str], *, stated: int | None = None
 ) -> Verdict:
     """A 206 with a content coding must have the stated size as its total: the asset is stored coded."""
-    if status == _OK:
+    if status == OK:
         return "replace"
     found = stated_version(status, headers)
     is_same = Version(point.validator, point.total).compared(found)
-    if status == _PARTIAL and (coding_of(headers) is None or stated == found.total):
+    if status == PARTIAL and (coding_of(headers) is None or stated == found.total):
         if content_range(headers).start != point.size or is_same is False:
             return "changed"
         return "append" if is_same else "again"
-    is_whole = status == _UNSATISFIABLE and found.total == point.size and is_same is not False
+    is_whole = status == UNSATISFIABLE and found.total == point.size and is_same is not False
     return "whole" if is_whole else "again"
 
 
@@ -226,4 +226,4 @@ def page_instead(
     if wanted.lower().startswith(_MAY_BE_A_PAGE) or not is_login_page(headers, bytes(start[:_SNIFFED])):
         return None
     what = f"answered with a web page instead of {wanted}; sign in there, or check the credentials"
-    return failed(FailureKind.REFUSED, url, what, status=_OK)
+    return failed(FailureKind.REFUSED, url, what, status=OK)

@@ -19,13 +19,12 @@ from stacpull.net.fields import Version, content_range, range_headers, stated_ve
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.spans import Span, Spans, missing
 from stacpull.store.parts import FilePart
-from stacpull.transfer.checks import another_range, failed
+from stacpull.transfer.checks import PARTIAL, another_range, failed
 
 LONG = 64 << 20  # the size from which a file gets several connections
 BLOCK = 16 << 20
 CHUNK = 1 << 18  # bytes that are written at once
 _ANSWERS = frozenset({200, 206, 412, 416})
-_PARTIAL = 206
 _ENDLESS = 1 << 62
 
 
@@ -164,9 +163,9 @@ def blocks(have: Spans, total: int) -> list[Span]:
 
 def _serves(response: Response, span: Span, version: Version) -> bool:
     """Only a strong ETag proves that ranges can be combined (RFC 9110, 15.3.7.3)."""
-    if response.status != _PARTIAL or coding_of(response.headers) is not None:
+    if response.status != PARTIAL or coding_of(response.headers) is not None:
         return False
     start, end, _ = content_range(response.headers)
     by_etag = version._replace(validator=Validator(version.validator.strong_etag))
-    is_same = by_etag.compared(stated_version(_PARTIAL, response.headers)) is True
+    is_same = by_etag.compared(stated_version(PARTIAL, response.headers)) is True
     return is_same and start == span.start and end is not None and end < span.end
