@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.acceptance.asset_host import ApiHost, AssetHost
 from tests.acceptance.command import environment, run
 from tests.items import feature
 from tests.net.memory import Answer
@@ -75,3 +76,26 @@ def test_a_bucket_whose_listings_are_refused_ends_the_walk(tmp_path, answer, cod
         ran = run(["mirror", str(tmp_path / "items.ndjson"), str(tmp_path / "m"), *options], environment())
     assert (ran.code, ran.report["assets_failed"]) == (code, 0), ran.err
     assert message in ran.err
+
+
+def test_an_api_that_refuses_its_own_assets_still_lists_those_of_others(tmp_path: Path) -> None:
+    class Api(ApiHost):
+        count = 400
+
+        def content(self, path: str) -> tuple[str, bytes]:
+            if "/items/item-" in path:
+                (item,) = json.loads(self._page(int(path.rpartition("-")[2])))["features"][:1]
+                return "200 OK", json.dumps(item).encode()
+            return ("403 Forbidden", b"") if path.startswith("/assets") else super().content(path)
+
+        def _page(self, start: int) -> bytes:
+            page = json.loads(super()._page(start))
+            for item in page["features"]:
+                item["assets"]["other"] = {"href": f"{data.url}/assets/{item['id']}", "type": "image/tiff"}
+            return json.dumps(page).encode()
+
+    with AssetHost() as data, Api() as api:
+        allowed = ["--allow-private-hosts", "--concurrency", "4", "--json"]
+        ran = run(["mirror", f"{api.url}/collections/c/items", str(tmp_path / "m"), *allowed], environment())
+    counts = [ran.report[f"assets_{name}"] for name in ("done", "failed", "pending")]
+    assert (ran.code, counts, ran.report["items_seen"]) == (3, [400, 0, 400], 400), ran.err

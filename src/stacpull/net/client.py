@@ -281,7 +281,7 @@ class Exchange(msgspec.Struct, eq=False):
             if not self.wait:
                 message = f"{gate.host} is at its limit of requests at once."
                 raise NoPermitError(Failure(FailureKind.THROTTLED, message, retryable=True, free=True))
-            await gate.acquire()
+            await gate.acquire(of_documents=self.request.decode)
         if self.client.limits.request_rate:
             try:
                 await self.client.limits.turn(gate)

@@ -22,7 +22,6 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from http import HTTPStatus
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -160,11 +159,15 @@ class Gate:
             self._queue.append(request)
             self._admit()
 
-    async def acquire(self) -> None:
+    async def acquire(self, *, of_documents: bool = False) -> None:
         turn = _WaitingTask()
         self.admit(turn)
         try:
             await turn
+        except TransferError:
+            if not of_documents or self._refusals[False] < MAX_REFUSALS:
+                raise
+            self.in_use += 1  # only assets are refused
         except BaseException:
             if turn in self._queue:
                 self._queue.remove(turn)
@@ -238,7 +241,7 @@ class Gate:
         self._refusals[of_documents] += 1
         if self._refusals[of_documents] < MAX_REFUSALS:
             return failure
-        is_page = failure.status == HTTPStatus.OK
+        is_page = failure.status not in {401, 403}
         how = "with a web page instead, perhaps a login" if is_page else f"({failure.status})"
         text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials, "
         text += "then resume."
@@ -355,11 +358,10 @@ class Gate:
 
     def _give_up(self, failure: Failure, pause: float) -> Failure:
         """Close the gate for `pause` seconds; return the failure as DOWN, for the waiting requests too."""
-        before = self._given_up
-        self._given_up = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
-        if before is None:
+        if self._given_up is None:
             text = f"{failure.message} Its assets are left for `resume`; everything else is fetched."
             self._notify(Notice("warning", text))
+        self._given_up = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
         self.closed_until = max(self.closed_until, self.now() + pause)
         waiting, self._queue = self._queue, deque()
         for turn in waiting:
