@@ -158,6 +158,14 @@ def test_verify_finds_and_repairs_damage(source: Source, tmp_path: Path, damage:
     assert verified(dest).exit_code == 0
 
 
+def test_a_repair_without_pyarrow_does_not_call_the_index_repaired(source, tmp_path, monkeypatch):
+    mirrored(source([item("a")]), tmp_path / "mirror", KEPT)
+    (tmp_path / "mirror/items.parquet").write_bytes(b"other")
+    monkeypatch.setattr("stacpull.errors.find_spec", lambda _: None)
+    report = verified(tmp_path / "mirror", repair=True)
+    assert (report.remaining, report.exit_code) == (1, 1)
+
+
 def test_lines_of_items_are_read_too(source: Source, tmp_path: Path) -> None:
     dest = tmp_path / "mirror"
     here = source([item("a"), item("b")])

@@ -30,7 +30,6 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
 }
 
-
 IsStopped = Callable[[], bool]  # returns True once a long read must end
 
 

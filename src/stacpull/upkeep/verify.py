@@ -116,7 +116,7 @@ class MirrorCheck(StoppableThread):
         units = iter(lambda: list(islice(wanted, _UNIT)), [])
         with ThreadPoolExecutor(_THREADS, "stacpull-files") as threads:
             while not self.is_stopped() and (some := list(islice(units, 2 * _THREADS))):
-                for looked in threads.map(partial(self._look, files), some):
+                for looked in threads.map(partial(self.look, files), some):
                     for expected, state in looked:
                         self.files += state.size is not None
                         self.bytes += state.size or 0
@@ -146,7 +146,7 @@ class MirrorCheck(StoppableThread):
             endings = (*UNFINISHED, *OF_ONE_RUN)
             self.leftovers += sum(name.endswith(endings) or is_worker(name) for name in files.names(PARTS))
 
-    def _look(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
+    def look(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
         states: list[tuple[Expected, FileState]] = []
         for expected in unit:
             algorithm = None
@@ -254,6 +254,9 @@ async def verify(
         begin = partial(_begin, check, workspace.destination)
         fixed = await call.from_ledger(workspace, replace(last.spec, kind="repair"), begin)
         left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, jobs.damaged_items)
+        wanted = (one for one in views.expected_files(workspace.db) if one.kind == "catalog")
+        looked = await on_ledger(workspace, lambda _: check.look(workspace.destination, wanted))
+        left += sum(judge(*one) is not None for one in looked)  # items.parquet needs an extra
         report = await on_ledger(workspace, report_of)
         state = report.state if fixed.state == "complete" else "interrupted"
         return replace(report, state=state, remaining=report.remaining - check.total + left, repair=fixed)
