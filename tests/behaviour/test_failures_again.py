@@ -184,3 +184,17 @@ def test_a_file_that_dest_cannot_store_fails_and_all_others_arrive(tmp_path: Pat
             assert (failure["item"], failure["kind"]) == ("long", "overlong")
     assert {path.read_text() for path in tmp_path.glob("m/c/*/data")} == {*names} - {"long"}
     assert list((tmp_path / "m/.stacpull/parts").iterdir()) == []
+
+
+def test_a_source_item_that_no_item_links_to_any_more_is_no_failure(command, tmp_path):
+    alone = (tmp_path / "item.json").read_text()
+    linked = json.dumps({**json.loads(alone), "links": [{"rel": "source", "href": "./s.json"}]})
+    for text, failed in ((linked, 1), (alone, 0), (linked, 1)):
+        (tmp_path / "item.json").write_text(text)
+        ran, status = command("mirror"), command("status").report
+        assert (ran.code, ran.report["items_failed"]) == (failed, failed)
+        assert (status["items_failed"], status["items_done"]) == (failed, 1 - failed)
+        assert (command("failures").out == "") is not bool(failed)
+    (tmp_path / "s.json").write_text(json.dumps(feature("s", {})))
+    assert (command("mirror").code, command("failures").out) == (0, "")
+    assert (tmp_path / "m/c/s/s.json").exists()

@@ -117,7 +117,7 @@ class LedgerMachine(RuleBasedStateMachine):
         before = "SELECT s.name, l.name FROM items s LEFT JOIN items l ON l.id = s.parent"
         led_to = dict(self.db.execute(before).fetchall())
         being_fetched = (
-            "SELECT i.name, a.key FROM assets a JOIN items i ON i.id = a.item WHERE i.run = ? AND a.state < 2"
+            "SELECT i.name, a.key FROM assets a JOIN items i ON i.id = a.item WHERE a.run = ? AND a.state < 2"
         )
         self.busy = set(self.db.execute(being_fetched, (self.run,)).fetchall())
         self.planner.save_batch(batch, NOW)
@@ -145,7 +145,7 @@ class LedgerMachine(RuleBasedStateMachine):
             which = (name, one.key)
             old = self.known.get(which)
             beside.discard(which)
-            if which in self.busy:  # of an item that could not be read: perhaps from before a change
+            if which in self.busy:  # perhaps from before a change
                 self.unchecked.add(which)
                 continue
             due = which in self.unchecked

@@ -26,7 +26,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import AssetKind, asset_hrefs, asset_kind, self_href, source_links
 from stacpull.planning.item_plan import NO_COLLECTION, described
 from stacpull.planning.layout import Layout
-from stacpull.planning.prefixes import ListedObject, Listing, as_prefix
+from stacpull.planning.prefixes import Listing, as_prefix
 from stacpull.schemes import SCHEMES
 from stacpull.selection import Selection
 from stacpull.sources.source import Source, class_documents
@@ -138,28 +138,27 @@ class Lookups:
             for item_id, document, url in items
             for key, href in self._prefixes(document, url, self._item_assets.get(item_id.collection, {}))
         ]
-        listed: dict[str, tuple[ListedObject, ...] | Failure] = {}
+        listed: dict[str, Listing | Failure] = {}
 
         async def list_at(href: str) -> None:
             try:
-                listed[href] = await with_retries(
+                found = await with_retries(
                     lambda: SCHEMES[scheme_of(href)].list_prefix(network.client, as_prefix(href)),
                     network.policy,
                     network.clock,
                     network.counters.note_retry,
                 )
+                listed[href] = Listing(found)
             except TransferError as error:
                 listed[href] = error.failure
 
         await for_each(dict.fromkeys(href for _, _, href in prefixes), list_at, most=16)
         for item_id, key, href in prefixes:
-            listing: Listing | Failure
-            if isinstance(below := listed[href], Failure):
-                listing = below
-            else:
-                kept = [self._chosen.keeps_object(key, f"{key}/{one.name}") for one in below]
-                others = (one.name for one, is_kept in zip(below, kept, strict=True) if not is_kept)
-                listing = Listing(tuple(compress(below, kept)), tuple(others))
+            listing = listed[href]
+            if isinstance(listing, Listing):
+                kept = [self._chosen.keeps_object(key, f"{key}/{one.name}") for one in listing.objects]
+                others = (one.name for one, is_kept in zip(listing.objects, kept, strict=True) if not is_kept)
+                listing = Listing(tuple(compress(listing.objects, kept)), tuple(others))
             self._listings.setdefault(item_id, {})[key] = listing
 
     async def collection(self, name: str) -> Json | StacpullError:

@@ -79,9 +79,8 @@ class Pruning:
                 await self._call("pruning.forget", run, going)
                 await self._call("Publisher.remove_listed")
         await self._call("runs.set_counter", run, "items_gone", gone)
-        for reason, number in kept.items():
-            if number:
-                self._warn(f"Kept in DEST: {quantity(number, 'item')} that the source did not list {reason}.")
+        for reason, number in (+kept).items():  # those above 0
+            self._warn(f"Kept in DEST: {quantity(number, 'item')} that the source did not list {reason}.")
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:
         answers = await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)

@@ -495,13 +495,12 @@ class Walk:
 
 async def produce(walk: Walk, record: LedgerRecord, run: Run) -> None:
     """Queue the jobs of a run: pending ones first, then those of its walk, or of what it reads again."""
-    is_walk = run.spec.kind == "mirror"
-    if not is_walk:
+    if run.spec.kind != "mirror":
         await _restore_hrefs(walk, record)
-    await record.queue_pending()
-    if not is_walk:
+        await record.queue_pending()
         await _read_again(walk, record, run.spec.kind)
         return
+    await record.queue_pending()
     if run.cut_short is not None:
         walk.summary.cut_short = run.cut_short
         walk.warn(run.cut_short)

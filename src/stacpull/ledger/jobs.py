@@ -151,12 +151,10 @@ def requeue_failures(db: sqlite3.Connection, run: int, kind: RunKind = "retry") 
             left = f"UPDATE assets SET run = :run WHERE state = {Phase.PENDING} AND run IN {_EARLIER}"
             db.execute(f"{left} AND id IN (SELECT asset FROM open_assets)", {"run": run})
         if kind == "retry":
-            db.execute(
-                "UPDATE assets SET run = ? WHERE id IN (SELECT a.id FROM failures f JOIN assets a "
-                f"ON {OF_ASSET} WHERE a.state >= {Phase.FAILED}) "
-                "AND id NOT IN (SELECT asset FROM open_assets)",
-                (run,),
+            others = (
+                f"SELECT a.id FROM failures f JOIN assets a ON {OF_ASSET} WHERE a.state >= {Phase.FAILED}"
             )
+            db.execute(f"UPDATE assets SET run = ? WHERE id IN ({others})", (run,))  # they have no href
         if kind in conditions:
             db.execute(f"UPDATE open_assets SET wanted = NULL WHERE asset {AMONG} AND wanted = 1", (rows,))
             # a source item that could not be read stays with its run: it is planned once it has been read
@@ -503,7 +501,11 @@ def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dic
         for row, _, name in assets
     ]
     hashes = [index for index, _ in claims]
-    kept = _own_directories(db, hashes) if any("/" not in one[1] for one in wanted) else set[int]()
+    kept = set[int]()
+    if any("/" not in directory for _, directory, _ in wanted):  # directories of items and collections
+        names = db.execute("SELECT name FROM collections")
+        items = db.execute(f"SELECT hash FROM items WHERE hash {AMONG}", (listed(hashes),))
+        kept = {row[0] for row in items} | {path_hash(safe_segment(name)) for (name,) in names}
     # visits each page of the index once: they do not all fit into the page cache
     in_order = sorted(one for one in claims if one[0] not in kept)
     if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", in_order) == len(claims):
@@ -516,13 +518,6 @@ def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dic
             stored = None if isinstance(other, Failure) else other
             db.execute("UPDATE assets SET name = ? WHERE id = ?", (stored, row))
     return taken
-
-
-def _own_directories(db: sqlite3.Connection, hashes: Sequence[int]) -> set[int]:
-    """Return those of the folded paths that are directories of the JSON of items and collections."""
-    items = db.execute(f"SELECT hash FROM items WHERE hash {AMONG}", (listed(hashes),))
-    collections = db.execute("SELECT name FROM collections")
-    return {row[0] for row in items} | {path_hash(safe_segment(name)) for (name,) in collections}
 
 
 def _claim_other(

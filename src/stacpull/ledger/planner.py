@@ -197,7 +197,20 @@ class Planner:
             result.count("assets_skipped", runs.asset_counters(db, run)["assets_done"] - done)
             runs.add_counts(db, run, result.counted)
             runs.save_walk(db, run, batch.update)
+            if self._is_walk and batch.update.walk_ended:
+                self._forget_unread()
         return result
+
+    def _forget_unread(self) -> None:
+        """Forget what only earlier walks of the same source and selection could not read."""
+        forget = (
+            "DELETE FROM failures WHERE what IN ('item', 'link', 'entry') AND run IN (SELECT o.id FROM "
+            "runs o JOIN runs r USING (source, selection) WHERE o.id < r.id AND r.id = ?) RETURNING item"
+        )
+        items = [item for (item,) in self._db.execute(forget, (self._run,))]
+        update_item_states(self._db, items)
+        # source items that were never read, and that no item links to any more
+        self._db.execute(f"DELETE FROM items WHERE id {AMONG} AND updated IS NULL", (listed(items),))
 
     def _plan(self, batch: PlanBatch, now: float) -> None:
         both: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]

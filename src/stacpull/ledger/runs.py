@@ -239,13 +239,6 @@ def save_walk(db: sqlite3.Connection, run: int, update: WalkUpdate) -> None:
         set_counter(db, run, "items_announced", update.announced)
     if update.unseen:
         set_counter(db, run, "items_unseen", update.unseen)
-    if update.walk_ended:  # forget what only earlier walks of the same source and selection recorded
-        db.execute(
-            "DELETE FROM failures WHERE what IN ('link', 'entry') AND run < :run AND run IN (SELECT one.id "
-            "FROM runs one JOIN runs this ON one.source = this.source AND one.selection = this.selection "
-            "WHERE this.id = :run AND this.kind = 'mirror')",
-            {"run": run},
-        )
 
 
 def restart_walk(db: sqlite3.Connection, run: int) -> None:
