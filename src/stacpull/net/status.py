@@ -72,7 +72,7 @@ def classify(
         f"{host} answered {phrase}: {reason}." if reason else f"{host} answered {phrase}.",
         status=status,
         host=host,
-        retry_after=(wait or None) if is_throttled else None,  # 0 would use up the retries at once
+        retry_after=wait if is_throttled and (wait or 0) >= 1 else None,  # a shorter one uses up the retries
         retryable=kind in {FailureKind.THROTTLED, FailureKind.SERVER, FailureKind.CHANGED},
         free=is_throttled,
     )
