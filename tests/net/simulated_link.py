@@ -1,6 +1,6 @@
 """A host and its link, simulated event by event around a real `Gate`, without sockets or waiting.
 
-    goodput = Simulation(Host(rtt=0.05), gate_of(None)).run(30).rate(5, 30)
+    goodput = Simulation(Host(rtt=0.05)).run(30).rate(5, 30)
 
 64 workers want a permit at any moment. A request travels half a round trip, waits for a slot of the host, is
 served, and its body passes a shared line in turns. The same seed gives the same run.
@@ -12,7 +12,7 @@ import heapq
 import random
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stacpull.models import Failure, FailureKind
@@ -62,18 +62,19 @@ class Host:
 
 
 class Simulation:
-    """64 workers, a gate and a host. It is also the gate's clock.
+    """64 workers, a gate and a host. It is also the gate's clock. The gate adapts, or has a fixed `limit`.
 
     A request is a generator of the times at which it goes on; `_QUEUED` means: when a slot is free.
     """
 
     def __init__(
-        self, host: Host, gate_of: Callable[[Simulation], Gate], *, change: tuple[float, Host] | None = None
+        self, host: Host, limit: int | None = None, *, change: tuple[float, Host] | None = None
     ) -> None:
         self.now = 0.0
         self.host = host
         self.chance = random.Random(7)
-        self.gate = gate_of(self)
+        self.gate = Gate("host", limit or WORKERS, self, is_fixed=limit is not None)
+        self._limit = limit
         self._times: list[float] = []
         self._sums: list[float] = [0.0]
         self._events: list[tuple[float, int, Iterator[float]]] = []
@@ -154,6 +155,7 @@ class Simulation:
         if self._is_too_much():
             yield self.now + host.rtt / 2
             self.gate.throttled(_BUSY)
+            self.gate.limit = self._limit or self.gate.limit
             return
         if host.failing and self.chance.random() < host.failing:
             yield self.now + host.rtt / 2
@@ -202,20 +204,3 @@ class Simulation:
             if uncounted >= _PIECE or not left:
                 self.gate.received(uncounted)
                 uncounted = 0
-
-
-class Steady(Gate):
-    """A gate with a fixed limit, to compare with `auto`."""
-
-    def throttled(self, failure: Failure, *, of_documents: bool = False) -> Failure:
-        limit = self.limit
-        failure = super().throttled(failure, of_documents=of_documents)
-        self.limit = limit
-        return failure
-
-
-def gate_of(limit: int | None) -> Callable[[Simulation], Gate]:
-    """Return a factory of gates with this fixed limit, or (None) of adaptive ones."""
-    if limit is None:
-        return lambda clock: Gate("host", WORKERS, clock)
-    return lambda clock: Steady("host", limit, clock, is_fixed=True)
