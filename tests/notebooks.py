@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from stacpull_replicas import Dataset, MlhubReplica
 
 
@@ -31,10 +33,12 @@ def is_output(text: str) -> bool:
     return True
 
 
-def cells_of(notebook: str) -> list[tuple[str, str]]:
+def cells_of(notebook: Path) -> list[tuple[str, str]]:
     """Code and what follows it, of each cell: code is the longest start that is Python and no mere value."""
+    if not notebook.is_file():
+        pytest.skip(f"no notebook at {notebook}")
     cells = []
-    for chunk in re.split(r"^In \[(?:None|\d+)\]:\n", notebook, flags=re.MULTILINE)[1:]:
+    for chunk in re.split(r"^In \[(?:None|\d+)\]:\n", notebook.read_text(), flags=re.MULTILINE)[1:]:
         parts = chunk.strip("\n").split("\n\n")
         count = next(n for n in range(len(parts), 0, -1) if is_python("\n\n".join(parts[:n])))
         while count > 1 and is_output(parts[count - 1]):

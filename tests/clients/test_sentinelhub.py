@@ -91,10 +91,7 @@ def test_its_classes_read_the_replica(replica, environment, tmp_path):
 
 @pytest.fixture(scope="module")
 def cells(shared_data: Path) -> list[tuple[str, str]]:
-    path = shared_data.parent / "seeds" / NOTEBOOK
-    if not path.is_file():
-        pytest.skip(f"no notebook at {path}")
-    return cells_of(path.read_text())
+    return cells_of(shared_data.parent / "seeds" / NOTEBOOK)
 
 
 @pytest.fixture(scope="module")

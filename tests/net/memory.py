@@ -10,6 +10,7 @@ import enum
 import gzip
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from multidict import CIMultiDict
 
@@ -55,6 +56,19 @@ Script = Sequence[Answer] | Callable[[Request], Answer]
 """Answers in turn, the last one for ever; or a function of the request."""
 
 
+def answer_of(routes: Mapping[str, Any], turns: dict[str, int], request: Request) -> Any:
+    """Return the answer to a request by a table of scripts, and count the turns of its URL."""
+    url = request.url if request.url in routes else request.url.partition("?")[0]
+    script = routes.get(url)
+    if script is None:
+        return Answer(404, b"no such route")
+    if callable(script):
+        return script(request)
+    turn = turns.get(url, 0)
+    turns[url] = turn + 1
+    return script[min(turn, len(script) - 1)]
+
+
 class MemoryTransport:
     """A transport with a table of answers by URL, without query unless the route has one."""
 
@@ -74,7 +88,7 @@ class MemoryTransport:
 
     async def answer(self, request: Request) -> Answer:
         self.requests.append(request)
-        answer = self._turn(request)
+        answer: Answer = answer_of(self._routes, self._requests, request)
         host = host_of(request.url)
         if answer.fault in {Fault.REFUSED, Fault.CLOSED}:
             message = f"{host}: {answer.fault.value}."
@@ -90,17 +104,6 @@ class MemoryTransport:
         await self._clock.sleep(self._stall_timeout)
         message = f"{host} sent nothing for too long."
         raise TransferError(Failure(FailureKind.STALLED, message, host=host, retryable=True))
-
-    def _turn(self, request: Request) -> Answer:
-        url = request.url if request.url in self._routes else request.url.partition("?")[0]
-        script = self._routes.get(url)
-        if script is None:
-            return Answer(404, b"no such route")
-        if callable(script):
-            return script(request)
-        turn = self._requests.get(url, 0)
-        self._requests[url] = turn + 1
-        return script[min(turn, len(script) - 1)]
 
 
 class MemoryResponse:

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
-from tests.net.memory import Answer, Fault
+from tests.net.memory import Answer, Fault, answer_of
 
 from stacpull.net.transport import Request
 from stacpull_replicas import run_in_thread
@@ -35,6 +35,18 @@ class ReceivedRequest:
     headers: dict[str, str]
     body: bytes
     connection: int
+
+    @property
+    def start(self) -> int | None:
+        """The start of the requested range."""
+        value = self.headers.get("range")
+        return None if value is None else int(value.removeprefix("bytes=").partition("-")[0])
+
+    @property
+    def end(self) -> int | None:
+        """The byte after which it ends; None if it continues to the end of the object."""
+        last = self.headers.get("range", "").partition("-")[2]
+        return int(last) + 1 if last else None
 
 
 Serving = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[object]]
@@ -152,15 +164,8 @@ class WireServer(StreamServer):
         return answer.fault is None
 
     def _turn(self, request: ReceivedRequest) -> Scripted:
-        path = request.target if request.target in self._routes else request.target.partition("?")[0]
-        script = self._routes.get(path)
-        if script is None:
-            return Answer(404, b"no such route")
-        if callable(script):
-            return script(Request(request.target, request.method, request.headers, request.body))
-        turn = self._turns.get(path, 0)
-        self._turns[path] = turn + 1
-        return script[min(turn, len(script) - 1)]
+        wanted = Request(request.target, request.method, request.headers, request.body)
+        return answer_of(self._routes, self._turns, wanted)
 
 
 async def _a_few_turns() -> None:

@@ -16,10 +16,7 @@ from stacpull_replicas import Dataset, MlhubReplica, manifest, run_in_thread
 
 @pytest.fixture(scope="module")
 def cells(shared_data: Path) -> list[str]:
-    path = shared_data.parent / "seeds" / NOTEBOOK
-    if not path.is_file():
-        pytest.skip(f"no notebook at {path}")
-    return [code for code, _ in cells_of(path.read_text())]
+    return [code for code, _ in cells_of(shared_data.parent / "seeds" / NOTEBOOK)]
 
 
 def test_the_cells_are_found(cells):

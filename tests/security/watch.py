@@ -9,6 +9,7 @@ asked that the secret was not for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -128,29 +129,19 @@ def children_of(pid: int) -> list[int]:
 
 
 def workers_of(pid: int) -> list[int]:
-    return [
-        child for child in children_of(pid) if WORKER in _command_line(child) or _name(child) == WORKER_NAME
-    ]
+    return [child for child in children_of(pid) if _is_called(child, WORKER, WORKER_NAME)]
 
 
 def stores_of(pid: int) -> list[int]:
-    return [
-        child for child in children_of(pid) if STORE in _command_line(child) or _name(child) == STORE_NAME
-    ]
+    return [child for child in children_of(pid) if _is_called(child, STORE, STORE_NAME)]
 
 
-def _name(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+def _is_called(pid: int, module: bytes, name: str) -> bool:
+    """Return whether a process that still is there has a module in its command line, or a name."""
+    with suppress(OSError):
+        own = Path(f"/proc/{pid}")
+        return module in (own / "cmdline").read_bytes() or (own / "comm").read_text().strip() == name
+    return False
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,7 +10,7 @@ from tests.net.memory import Answer, MemoryTransport
 from tests.virtual_clock import VirtualClock
 
 from stacpull import sync
-from stacpull.models import Failure, FailureKind, Json
+from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.json_reader import ApiReader
@@ -26,20 +26,6 @@ NO_JSON = Answer(body=b"II*\x00\x08\x00", headers={"Content-Type": "image/tiff"}
 HALF = Answer(body=b'{"type": "Feature", "id": ', headers={"Content-Type": "application/json"})
 
 
-def read(href: str, answer: Answer) -> Json:
-    """Follow a link like a run: an API source with the real reader and a server in memory."""
-    clock = VirtualClock()
-    client = Client({"https": MemoryTransport({href: [answer]}, clock)}, Gates(4, None, clock), clock)
-    reader = ApiReader(client, RetryPolicy(retries=1), clock, source=SOURCE)
-    return clock.run(ApiSource(SOURCE, reader).item(href))
-
-
-def failure_of(href: str, answer: Answer) -> Failure:
-    with pytest.raises(TransferError) as caught:
-        read(href, answer)
-    return caught.value.failure
-
-
 @pytest.mark.parametrize(
     ("href", "answer"),
     [
@@ -51,7 +37,12 @@ def failure_of(href: str, answer: Answer) -> Failure:
     ],
 )
 def test_a_link_to_invalid_json_is_one_failure(href: str, answer: Answer) -> None:
-    failure = failure_of(href, answer)
+    clock = VirtualClock()
+    client = Client({"https": MemoryTransport({href: [answer]}, clock)}, Gates(4, None, clock), clock)
+    reader = ApiReader(client, RetryPolicy(retries=1), clock, source=SOURCE)
+    with pytest.raises(TransferError) as caught:
+        clock.run(ApiSource(SOURCE, reader).item(href))
+    failure = caught.value.failure
     assert (failure.kind, failure.retryable) == (FailureKind.ITEM, False)
     assert failure.host in href
     assert failure.host in failure.message

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 from tests.events import warnings
+from tests.net.wire_server import ReceivedRequest
 from tests.sources.memory import ids, lines
-from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, origin
+from tests.transfer.origin import Answer, Origin, Reply, Thing, origin
 
 from stacpull import Options, mirror
 from stacpull.clock import SystemClock
@@ -55,7 +56,7 @@ def ignoring_conditions(server: Served) -> Served:
     def of_version(body: bytes, version: int) -> Answer:
         answer = server(body, version)
         return lambda request: answer(
-            ReceivedRequest(request.method, request.path, {**request.headers, "if-range": TAGS[version]})
+            replace(request, headers={**request.headers, "if-range": TAGS[version]})
         )
 
     return of_version
@@ -75,7 +76,7 @@ def refusing(body: bytes, version: int) -> Answer:
 def without_ranges(server: Served) -> Served:
     def of_version(body: bytes, version: int) -> Answer:
         answer = server(body, version)
-        return lambda request: answer(ReceivedRequest(request.method, request.path, {}))
+        return lambda request: answer(replace(request, headers={}))
 
     return of_version
 

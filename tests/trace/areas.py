@@ -20,6 +20,10 @@ Cells = tuple[int, int, int, int]
 """Left, top, right, bottom, in pixels."""
 
 
+def day(number: int) -> date:
+    return FIRST_DAY + timedelta(days=number)
+
+
 def outline(*cells: Cells) -> BaseGeometry:
     def one(left: int, top: int, right: int, bottom: int) -> BaseGeometry:
         west, east = WEST + left * PIXEL, WEST + right * PIXEL

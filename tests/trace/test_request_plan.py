@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import box
-from tests.trace.areas import FIRST_DAY, SIDE, Cells, area, holds, tile
+from tests.trace.areas import FIRST_DAY, SIDE, Cells, area, day, holds, tile
 
 from stacpull.filters.item_checks import parse_interval
 from stacpull_trace import request_plan
@@ -26,10 +26,6 @@ from stacpull_trace.traced_area import TracedArea
 
 ALL: Cells = (0, 0, SIDE, SIDE)
 LEFT, RIGHT = (-3, -3, 6, SIDE + 3), (6, -3, SIDE + 3, SIDE + 3)
-
-
-def day(number: int) -> date:
-    return FIRST_DAY + timedelta(days=number)
 
 
 def planned(tiles: list[Tile], *cells: Cells) -> list[PlannedRequest]:

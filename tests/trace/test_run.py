@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.trace.areas import FIRST_DAY, area, tile
+from tests.trace.areas import FIRST_DAY, area, day, tile
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
@@ -37,10 +37,6 @@ from stacpull_trace.run import TraceResult, TraceRun
 
 ALL = (0, 0, 12, 12)
 VALID = 100
-
-
-def day(number: int) -> date:
-    return FIRST_DAY + timedelta(days=number)
 
 
 @dataclass

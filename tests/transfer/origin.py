@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tests.net.wire_server import StreamServer
+from tests.net.wire_server import ReceivedRequest, StreamServer, read_request
 
 from stacpull.aws import AwsCredentials, AwsSettings, Credentials
 from stacpull.clock import SystemClock
@@ -20,27 +20,6 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings
 from stacpull.transfer.s3 import S3Transport
 from stacpull_replicas import S3Access
-
-
-@dataclass(frozen=True)
-class ReceivedRequest:
-    """A request as it came: path as on the wire, names of header fields in lower case."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-
-    @property
-    def start(self) -> int | None:
-        """The start of the requested range."""
-        value = self.headers.get("range")
-        return None if value is None else int(value.removeprefix("bytes=").partition("-")[0])
-
-    @property
-    def end(self) -> int | None:
-        """The byte after which it ends; None if it continues to the end of the object."""
-        last = self.headers.get("range", "").partition("-")[2]
-        return int(last) + 1 if last else None
 
 
 @dataclass(frozen=True)
@@ -125,11 +104,8 @@ class Origin:
 async def origin(answer: Answer) -> AsyncIterator[Origin]:
     """Serve `answer` on a free port."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        method, path, _ = head[0].split(" ")
-        pairs = (line.partition(": ") for line in head[1:] if line)
-        request = ReceivedRequest(method, path, {name.lower(): value for name, _, value in pairs})
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        request = await read_request(reader, number)
         served.requests.append(request)
         reply = served.answer(request)
         wire, step = reply.wire(), 1 << 20 if reply.pace else 1 << 62

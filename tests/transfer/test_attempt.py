@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import pytest
 from msgspec import structs
-from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, client, origin
+from tests.net.wire_server import ReceivedRequest
+from tests.transfer.origin import Answer, Origin, Reply, Thing, client, origin
 from tests.transfer.part_files import PartFiles, part_files
 
 from stacpull.models import Checksum, Failure, FailureKind, Job, Validator

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.transfer.origin import Given, ReceivedRequest, Reply, access, client, origin
+from tests.net.wire_server import ReceivedRequest
+from tests.transfer.origin import Given, Reply, access, client, origin
 
 from stacpull.config.options import S3Options
 from stacpull.models import FailureKind

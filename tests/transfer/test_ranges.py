@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.transfer.origin import Origin, ReceivedRequest, Reply, Thing, client, origin
+from tests.net.wire_server import ReceivedRequest
+from tests.transfer.origin import Origin, Reply, Thing, client, origin
 from tests.transfer.part_files import PART, PartFiles, part_files
 
 from stacpull.models import Arrival, Job, Validator

@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
+from tests.net.wire_server import ReceivedRequest
 from tests.raster.tiff.reads import parse_bytes
-from tests.transfer.origin import Answer, Given, ReceivedRequest, Reply, Thing, client, origin
+from tests.transfer.origin import Answer, Given, Reply, Thing, client, origin
 
 from stacpull.aws import Credentials
 from stacpull.config.options import S3Options
