@@ -100,12 +100,8 @@ class Disk:
                 self.syncs.append(_Sync(at, event.began, node))
         elif event.kind in {Kind.MAKE, Kind.EMPTY, Kind.MAKE_DIRECTORY}:
             self._make(at, event)
-        elif event.kind is Kind.RENAME:
+        elif event.kind in {Kind.RENAME, Kind.LINK, Kind.REMOVE}:
             self._rename(at, event)
-        elif event.kind is Kind.LINK:
-            self._link(at, event)
-        elif event.kind is Kind.REMOVE:
-            self._remove(at, event)
         elif (node := self._find(event.path)) is not None:
             self._fill(at, self.nodes[node], event)
 
@@ -134,19 +130,12 @@ class Disk:
             self._resize(at, self.nodes[node], 0)
 
     def _rename(self, at: int, event: Event) -> None:
+        """Give it another name, one more, or one less."""
         node = self._find(event.path)
         if node is not None:
-            self._change(at, node, [(self._place(event.path), None), (self._place(event.to), node)])
-
-    def _link(self, at: int, event: Event) -> None:
-        node = self._find(event.path)
-        if node is not None:
-            self._change(at, node, [(self._place(event.to), node)])
-
-    def _remove(self, at: int, event: Event) -> None:
-        node = self._find(event.path)
-        if node is not None:
-            self._change(at, node, [(self._place(event.path), None)])
+            gone = [] if event.kind is Kind.LINK else [(self._place(event.path), None)]
+            new = [] if event.kind is Kind.REMOVE else [(self._place(event.to), node)]
+            self._change(at, node, [*gone, *new])
 
     def _change(self, at: int, node: int, entries: list[tuple[tuple[int, str], int | None]]) -> None:
         for place, leads_to in entries:
