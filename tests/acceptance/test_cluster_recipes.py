@@ -122,52 +122,46 @@ def test_a_job_array_makes_shards_that_join_to_the_whole(
     assert files_in(joined).keys() == files_in(plain).keys()
 
 
-@pytest.mark.usefixtures("distributed")
-class TestDask:
-    """The recipes of docs/howto/dask.md. That for Slurm without dask-jobqueue is in test_dask.py."""
+def test_dask_jobqueue(tmp_path, replica, monkeypatch):
+    """The recipe of docs/howto/dask.md, with workers of this machine in place of jobs of Slurm.
 
-    @pytest.fixture
-    def distributed(self) -> None:
-        pytest.importorskip("distributed")
+    That for Slurm without dask-jobqueue is in test_dask.py.
+    """
+    distributed = pytest.importorskip("distributed")
+    requested: dict[str, Any] = {}
 
-    def test_dask_jobqueue(self, tmp_path, replica, monkeypatch):
-        """With workers of this machine in place of jobs of Slurm."""
-        requested: dict[str, Any] = {}
+    class SLURMCluster:
+        """As much of it as a Client and the example use."""
 
-        class SLURMCluster:
-            """As much of it as a Client and the example use."""
+        def __init__(self, **how: Any) -> None:
+            requested.update(how)
 
-            def __init__(self, **how: Any) -> None:
-                requested.update(how)
+        def scale(self, jobs: int) -> None:
+            requested["jobs"] = jobs
 
-            def scale(self, jobs: int) -> None:
-                requested["jobs"] = jobs
+    code = example("dask.md", "python", "## A batch system: dask-jobqueue")
+    code = code.replace("https://api.example.org/v1", replica.base_url)
+    code = code.replace("/scratch/shared/mirror", str(tmp_path / "m"))
+    code = code.replace("wait_for_workers(8)", "wait_for_workers(1)")
+    code = code.replace('collections="sentinel-2-l2a"', f'collections="{LABELS}", exclude_assets="B10"')
+    module = ModuleType("dask_jobqueue")
+    module.SLURMCluster = SLURMCluster  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", module)
+    export_here(replica, monkeypatch.setenv)
+    with DaskProcesses(tmp_path / "dask", workers=1, env=environment(replica)) as processes:
+        client = distributed.Client
 
-        code = example("dask.md", "python", "## A batch system: dask-jobqueue")
-        code = code.replace("https://api.example.org/v1", replica.base_url)
-        code = code.replace("/scratch/shared/mirror", str(tmp_path / "m"))
-        code = code.replace("wait_for_workers(8)", "wait_for_workers(1)")
-        code = code.replace('collections="sentinel-2-l2a"', f'collections="{LABELS}", exclude_assets="B10"')
-        module = ModuleType("dask_jobqueue")
-        module.SLURMCluster = SLURMCluster  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "dask_jobqueue", module)
-        export_here(replica, monkeypatch.setenv)
-        with DaskProcesses(tmp_path / "dask", workers=1, env=environment(replica)) as processes:
-            import distributed  # noqa: PLC0415 - not everywhere
+        def connected(cluster: object = None, **how: Any) -> Any:
+            if isinstance(cluster, SLURMCluster):
+                return client(processes.address, set_as_default=False)
+            return client(**how)
 
-            client = distributed.Client
-
-            def connected(cluster: object = None, **how: Any) -> Any:
-                if isinstance(cluster, SLURMCluster):
-                    return client(processes.address, set_as_default=False)
-                return client(**how)
-
-            monkeypatch.setattr(distributed, "Client", connected)
-            names: dict[str, Any] = {}
-            exec(code, names)  # noqa: S102 - of our documentation
-            names["main"]()
-        assert requested["jobs"] == 8
-        assert {"cores", "memory", "walltime", "job_script_prologue"} <= requested.keys()
-        status = stacpull.status(tmp_path / "m")
-        assert (status.state, status.assets_failed) == ("complete", 0)
-        assert status.assets_done > ITEMS
+        monkeypatch.setattr(distributed, "Client", connected)
+        names: dict[str, Any] = {}
+        exec(code, names)  # noqa: S102 - of our documentation
+        names["main"]()
+    assert requested["jobs"] == 8
+    assert {"cores", "memory", "walltime", "job_script_prologue"} <= requested.keys()
+    status = stacpull.status(tmp_path / "m")
+    assert (status.state, status.assets_failed) == ("complete", 0)
+    assert status.assets_done > ITEMS
