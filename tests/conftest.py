@@ -15,7 +15,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -294,34 +294,27 @@ class OutsideConnectionError(Exception):
 _outside: list[str] = []
 
 
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    with suppress(ValueError):
+        return ipaddress.ip_address(host.partition("%")[0])
+    return None
+
+
 def is_local(address: object) -> bool:
     """Tell whether connecting to `address` (as sockets take it) stays on this machine."""
     if not isinstance(address, tuple):
         return True  # AF_UNIX: a path
-    host = str(address[0]).partition("%")[0]
-    if host == "localhost":
-        return True
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        return False
+    host = str(address[0])
+    ip = _ip(host)
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return (mapped or ip).is_loopback
+    return host == "localhost" or (ip is not None and (mapped or ip).is_loopback)
 
 
 def _is_known(host: object) -> bool:
     name = host.decode() if isinstance(host, bytes) else host
     return (
-        not isinstance(name, str) or name in {"", socket.gethostname()} or is_local((name, 0)) or _is_ip(name)
+        not isinstance(name, str) or name in {"", "localhost", socket.gethostname()} or _ip(name) is not None
     )
-
-
-def _is_ip(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name.partition("%")[0])
-    except ValueError:
-        return False
-    return True
 
 
 def _watch_network(event: str, arguments: tuple[object, ...]) -> None:
