@@ -41,15 +41,21 @@ def zeroes(ledger: Path) -> None:
     ledger.write_bytes(data)
 
 
-@pytest.mark.parametrize("harm", [noise, zeroes, Path.unlink])
+def other_pages(ledger: Path) -> None:
+    ledger.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
+
+
+@pytest.mark.parametrize("harm", [noise, zeroes, other_pages, Path.unlink])
 def test_the_copy_that_the_message_names_continues_the_mirror(hub, mirror, tmp_path, harm):
     dest, env = tmp_path / "m", environment(hub)
     copy = dest / ".stacpull/ledger.backup"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    harm(dest / ".stacpull/ledger.sqlite")
+    harm(ledger := dest / ".stacpull/ledger.sqlite")
+    harmed = ledger.read_bytes() if ledger.exists() else None
     for command in (["verify", str(dest)], mirror):
         refused = run(command, env)
         assert (refused.code, "There is a copy from" in refused.err) == (5, True), refused.err
+        assert harmed is None or ledger.read_bytes() == harmed
     steps = re.search(r"run `(.*?)`, then", refused.err)
     assert steps is not None
     subprocess.run(["sh", "-c", steps[1]], check=True)

@@ -49,15 +49,6 @@ def test_a_ledger_of_another_version_is_refused_with_advice(dest: Path, opened: 
         assert version_of(db) == version
 
 
-@pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
-@pytest.mark.parametrize("opened", [open_writer, open_reader])
-def test_a_damaged_ledger_is_named(dest: Path, content: bytes, opened: object) -> None:
-    ledger_path(dest).write_bytes(content)
-    with pytest.raises(DestinationError, match=r"The ledger .* is damaged|cannot be"):
-        opened(dest)  # type: ignore[operator] # one of the two functions above
-    assert ledger_path(dest).read_bytes() == content
-
-
 def test_an_empty_ledger_is_new_or_lost_depending_on_other_files(dest: Path) -> None:
     ledger_path(dest).touch()
     with pytest.raises(NotAMirrorError, match="Run `stacpull mirror` again"):
@@ -126,17 +117,6 @@ def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk, disk):
     with closing(open_writer(disk)) as db:
         assert views.item_totals(db)["items_matched"] == len(planned) > 10
         assert commit(Planner(db, begin(db, SPEC, NOW).id), item("more", [asset("a")])).jobs
-
-
-def test_without_wal_every_commit_is_synced(dest: Path) -> None:
-    """SQLite falls back without a word where it cannot have shared memory; NORMAL would not be safe there."""
-    with closing(sqlite3.connect(ledger_path(dest))) as holder:
-        holder.execute("CREATE TABLE t(x)")
-        with closing(open_writer(dest)) as db:
-            assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-            assert db.execute("PRAGMA synchronous").fetchone() == (1,)
-    with closing(open_writer(dest, durable=True)) as db:
-        assert db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def steps_of_status(dest: Path, items: int) -> int:
