@@ -106,17 +106,6 @@ def test_the_json_is_renewed_when_assets_were_changed_or_added(tmp_path, assets,
             jobs.record(db, [], [], {job.item_row: None}, NOW)
 
 
-def test_an_item_without_a_digest_counts_as_unchanged_once(tmp_path: Path) -> None:
-    """Its ledger was made by an older stacpull."""
-    with ledger(tmp_path) as db:
-        publish(db, *commit(started(db)[1], item("i", [asset("a")])).jobs)
-        db.execute("UPDATE items SET updated = NULL")
-        found = [commit(again(db)[1], item("i", [asset("a")], title=title)) for title in ("1", "1", "2")]
-        assert [(len(one.jobs), one.counted.get("items_changed")) for one in found] == [(0, None)] * 2 + [
-            (1, 1)
-        ]
-
-
 def test_a_source_item_that_a_page_contains_is_a_primary_item(tmp_path: Path) -> None:
     """It does not matter which of both the run plans first, and it is counted once, also after a kill."""
     label, source = item("L"), item("S", [asset("a")])

@@ -123,8 +123,7 @@ class _Plan(msgspec.Struct):
     has_changed: bool = False  # True: the source has another version of an asset
 
     def is_updated(self) -> bool:
-        # None: no digest was kept, by an older stacpull
-        return self.before is not None and self.before.updated not in (self.version, self.item.updated)
+        return self.before is not None and self.before.updated != self.version
 
 
 class Planner:

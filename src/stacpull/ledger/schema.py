@@ -76,7 +76,7 @@ CREATE TABLE items(
     walk INTEGER,                          -- the last `mirror` whose walk found it; NULL: unknown; OF_SEVERAL
     directory TEXT,                        -- of its JSON; NULL: <collection>/<name>
     href TEXT,                             -- its own URL, credentials removed
-    updated TEXT,                          -- or, if it states none, `document_digest`; NULL: unknown
+    updated TEXT,                          -- or, if it states none, `document_digest`; NULL: never read
     remaining INTEGER NOT NULL DEFAULT 1,  -- own assets not final, and source items not final
     failed INTEGER NOT NULL DEFAULT 0,     -- of those final, the failed ones
     written INTEGER NOT NULL DEFAULT 0,    -- its JSON: of `Written`
