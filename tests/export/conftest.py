@@ -23,6 +23,14 @@ def item(name: str, **members: Any) -> Json:
     return feature(name, **{"stac_extensions": [], "properties": properties, **place, **members})
 
 
+def source_of(folder: Path, document: Json) -> list[dict[str, str]]:
+    """Write a source item beside the files that `mirrored` takes; return the links to it."""
+    (folder / "source").mkdir()
+    path = folder / "source/linked.json"
+    path.write_text(json.dumps(document))
+    return [{"rel": "source", "href": path.as_uri()}]
+
+
 @pytest.fixture
 def mirrored(tmp_path: Path) -> Callable[..., Path]:
     """Mirror items from a local file; assets may name files by their content: `{"key": b"content"}`."""

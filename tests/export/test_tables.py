@@ -48,7 +48,7 @@ def read_back(path: Path) -> list[tuple[Any, ...]]:
             import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
 
             rows = pq.read_table(path).to_pylist()
-            return [tuple(from_json(row[c.name], c) for c in COLUMNS) for row in rows]
+            return [(*(row | {"more": row["more"] and json.loads(row["more"])}).values(),) for row in rows]
 
 
 def from_csv(text: str, column: Column) -> Any:
@@ -56,10 +56,6 @@ def from_csv(text: str, column: Column) -> Any:
         return None
     read = {"text": str, "integer": int, "real": float, "boolean": {"true": True, "false": False}.get}
     return json.loads(text) if column.kind == "json" else read[column.kind](text)
-
-
-def from_json(value: Any, column: Column) -> Any:
-    return json.loads(value) if column.kind == "json" and value is not None else value
 
 
 def test_every_value_is_read_back(path: Path) -> None:

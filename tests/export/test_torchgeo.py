@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import rasterio
-from tests.export.conftest import item
+from tests.export.conftest import item, source_of
 from tests.servers.process import found
 
 import stacpull
@@ -123,11 +123,8 @@ def test_torchgeo_reads_the_tree(dest, tmp_path, version, name, options, classes
 
 
 def test_several_files_for_a_band_are_refused(mirrored: Any, tmp_path: Path) -> None:
-    folder = tmp_path / "source"
-    folder.mkdir()
     band = {"B01": {"href": "./B01.tif"}}
-    (folder / "s2.json").write_text(json.dumps(item("s2", assets=band)))
-    links = [{"rel": "source", "href": (folder / "s2.json").as_uri()}]
+    links = source_of(tmp_path, item("s2", assets=band))
     label = item(PATCHES[0], assets=band, links=links, properties={"labels": ["Pastures"]})
     dest = mirrored([label], {"B01.tif": raster(1)})
     for version in ("v1", "v2"):
@@ -166,10 +163,7 @@ def test_radar_images_are_in_a_tree_of_their_own(mirrored: Any, tmp_path: Path) 
     files = {f"{band}.tif": raster(1) for band in (*BANDS, "VV", "VH")}
     optical = {band: {"href": f"./{band}.tif"} for band in BANDS}
     radar = {band: {"href": f"./{band}.tif"} for band in ("VV", "VH")}
-    folder = tmp_path / "source"
-    folder.mkdir()
-    (folder / "s1.json").write_text(json.dumps(item(f"bigearthnet_v1_s1_{S1_NAME}", assets=radar)))
-    links = [{"rel": "source", "href": (folder / "s1.json").as_uri()}]
+    links = source_of(tmp_path, item(f"bigearthnet_v1_s1_{S1_NAME}", assets=radar))
     label = item(f"bigearthnet_v1_labels_{PATCHES[0]}", assets=optical, links=links)
     label["properties"]["labels"] = ["Pastures"]
     dest = mirrored([label], files)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.export.conftest import item
+from tests.export.conftest import item, source_of
 
 import stacpull
 from stacpull.sync import export
@@ -171,12 +171,8 @@ def test_shards_of_files_that_have_changed_are_written_again(mirrored, tmp_path,
 
 
 def test_samples_have_the_files_of_source_items_without_json_of_their_own(mirrored, tmp_path):
-    folder = tmp_path / "source"
-    folder.mkdir()
-    (folder / "s.json").write_text(
-        json.dumps(item("s/1", collection="d", assets={"B01": {"href": "./b.tif"}}))
-    )
-    links = [{"rel": "source", "href": (folder / "s.json").as_uri()}]
+    source = item("s/1", collection="d", assets={"B01": {"href": "./b.tif"}})
+    links = source_of(tmp_path, source)
     dest = mirrored([item("i", links=links)], {"b.tif": b"pixels"}, metadata="ndjson")
     stages: list[Any] = []
     export(dest, tmp_path / "t.csv", "csv", on_event=stages.append)

@@ -42,12 +42,8 @@ def api_of(collections: Callable[[int], list[Json]]) -> tuple[ApiSource, MemoryR
     return ApiSource(API, reader), reader
 
 
-def thousand(number: int) -> list[Json]:
-    return [{"id": f"c{number}-{n}"} for n in range(1000)]
-
-
 def test_an_endless_list_of_collections_is_left_alone() -> None:
-    api, reader = api_of(thousand)
+    api, reader = api_of(lambda number: [{"id": f"c{number}-{n}"} for n in range(1000)])
     with pytest.raises(UsageError, match=r"has no collection x\.$"):
         asyncio.run(api.starts(Selection(collections=("x",))))
     with pytest.raises(SourceError, match="lists too many collections"):

@@ -89,12 +89,9 @@ def test_hostile_names_stay_inside_dest_and_lose_nothing(tmp_path, monkeypatch, 
     assert report.assets_done >= 500
     if layout != "x/{filename}":
         assert failed == []
-    if make is by_collection:
-        assert_catalog_can_be_walked(dest)
     assert {kind for _, _, kind in failed} <= {"name", "exists", "duplicate", "clash", "collision"}
-
-
-def assert_catalog_can_be_walked(dest: Path) -> None:
+    if make is not by_collection:
+        return
     catalog = pystac.Catalog.from_file(str(dest / "catalog.json"))
     items = list(catalog.get_items(recursive=True))
     assert sorted(item.id for item in items) == sorted(SAYABLE)

@@ -26,12 +26,6 @@ from stacpull.sync import failures, mirror
 MIB = 1 << 20
 
 
-def bomb(size: int) -> bytes:
-    """`size` bytes of spaces as gzip: a thousandth of that."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return b"".join([*(packer.compress(b" " * MIB) for _ in range(size // MIB)), packer.flush()])
-
-
 def of_page(page: Answer | bytes) -> dict[str, Any]:
     return {f"/collections/{COLLECTION}/items": [page]}
 
@@ -42,8 +36,7 @@ def json_bytes(text: str, **headers: str) -> Answer:
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 async def test_decoding_a_bomb_takes_bounded_memory(coding: str) -> None:
-    body = bomb(128 * MIB)
-    packed = body if coding == "gzip" else zlib.compress(b" " * (128 * MIB), 9)
+    packed = zlib.compress(b" " * (128 * MIB), 9, 31 if coding == "gzip" else 15)
     async with WireServer({"/": [Answer(body=packed, headers={"Content-Encoding": coding})]}) as server:
         http, clock = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True))), SystemClock()
         client = Client({"http": http}, Gates(1, None, clock), clock)

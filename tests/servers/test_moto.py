@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from tests.servers.buckets import Bucket, Keys, client, s3_options
-from tests.servers.mirroring import OPTIONS, Mirrored, mirrored
+from tests.servers.mirroring import OPTIONS, mirrored
 from tests.servers.moto_server import Moto
 from tests.servers.stac_api import StacApi
 
@@ -25,10 +25,6 @@ def moto_bucket(moto_s3: Moto) -> Iterator[Bucket]:
     s3 = client(moto_s3.url, moto_s3.keys)
     yield Bucket(s3)
     s3.close()
-
-
-def from_moto(moto_s3: Moto, stac: StacApi, dest: Path) -> Mirrored:
-    return mirrored(stac.source, dest, evolve(OPTIONS, s3=s3_options(moto_s3.url)))
 
 
 @pytest.mark.parametrize("algorithm", ["SHA256", "SHA1", "CRC32", "CRC32C", "CRC64NVME"])
@@ -49,4 +45,5 @@ def test_checksums_of_the_object_are_verified(
     assert stated[f"Checksum{algorithm}"] == value
     stac.put("item", {"data": moto_bucket.href("a")})
     act_as(moto_s3.keys)
-    assert from_moto(moto_s3, stac, tmp_path / "mirror").files == {"item/data": DATA}
+    options = evolve(OPTIONS, s3=s3_options(moto_s3.url))
+    assert mirrored(stac.source, tmp_path / "mirror", options).files == {"item/data": DATA}

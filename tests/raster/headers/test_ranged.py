@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from tests.net.wire_server import ReceivedRequest
+from tests.raster.tiff.made import moved_to_the_end
 from tests.raster.tiff.reads import parse_bytes
 from tests.transfer.origin import Answer, Given, Reply, Thing, client, origin
 
@@ -30,15 +31,6 @@ def made(*, side: int = 256) -> bytes:
     file = io.BytesIO()
     tifffile.imwrite(file, pixels)
     return file.getvalue()
-
-
-def moved_to_the_end(data: bytes) -> bytes:
-    """Return the TIFF (classic, II) with its first directory moved to the end."""
-    offset = int.from_bytes(data[4:8], "little")
-    count = int.from_bytes(data[offset : offset + 2], "little")
-    directory = data[offset : offset + 2 + 12 * count] + bytes(4)
-    end = len(data) + len(data) % 2
-    return data[:4] + end.to_bytes(4, "little") + data[8:].ljust(end - 8, b"\0") + directory
 
 
 EARLY = made()

@@ -87,6 +87,15 @@ def _raw(value: Value, order: str) -> tuple[bytes, int]:
     return raw, len(value.values) // len(code)
 
 
+def moved_to_the_end(data: bytes) -> bytes:
+    """Return a TIFF (classic, II) with its first directory moved to the end."""
+    offset = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[offset : offset + 2], "little")
+    directory = data[offset : offset + 2 + 12 * count] + bytes(4)
+    end = len(data) + len(data) % 2
+    return data[:4] + end.to_bytes(4, "little") + data[8:].ljust(end - 8, b"\0") + directory
+
+
 def ascii_field(text: str) -> Value:
     return Value(2, text.encode() + b"\0")
 

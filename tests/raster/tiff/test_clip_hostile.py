@@ -21,22 +21,6 @@ from stacpull_raster.tiff import Needs, Segments, TiffError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 
-_USUAL = 0.1
-"""Seconds that the loop takes on a machine for which the bounds of the tests are meant as they are."""
-
-
-def slowness() -> float:
-    """Return how many times the bounds to allow now: 1, or more if the machine is slow or shared."""
-    return max(1.0, min(_loop() for _ in range(2)) / _USUAL)
-
-
-def _loop() -> float:
-    began, total = time.process_time(), 0
-    for number in range(2_000_000):
-        total += number * number % 7
-    return time.process_time() - began
-
-
 WORLD = ClipArea(box(-180, -90, 180, 90), 1)
 GEO = {
     33550: doubles(1.0, 1.0, 0.0),
@@ -44,7 +28,8 @@ GEO = {
     34735: shorts(1, 1, 0, 2, 1024, 0, 1, 2, 2048, 0, 1, 4326),
 }
 MOST_MEMORY = 100 << 20
-MOST_SECONDS = 5.0
+MOST_SECONDS = 30.0
+"""Processor time: ten times what the largest takes. What is not bounded takes hours."""
 
 
 def tiled(**changes: Value | None) -> dict[int, Value]:
@@ -119,7 +104,7 @@ class measured:  # noqa: N801 -- a context manager
     def __exit__(self, *_: object) -> None:
         seconds, (_, peak) = time.process_time() - self.started, tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert seconds < MOST_SECONDS * slowness()
+        assert seconds < MOST_SECONDS
         assert peak < MOST_MEMORY
 
 
