@@ -302,8 +302,7 @@ def serve(control: socket.socket, modules: Sequence[str]) -> None:
     """Fork a child for each requested command, and reap it on request."""
     for module in (*_MODULES, *modules):
         import_module(module)
-    _load_extensions()
-    _load_models()
+    read_models_once()
     if not modules:
         _warm_up()
     assert threading.active_count() == 1, "a child would lack the threads"
@@ -332,24 +331,8 @@ def serve(control: socket.socket, modules: Sequence[str]) -> None:
         os.close(end)
 
 
-def _load_extensions() -> None:
-    """Have pystac import its extensions, which it does for the first collection that a process reads."""
-    import pystac  # noqa: PLC0415 - only the process that forks does
-
-    extent = {"spatial": {"bbox": [[0, 0, 1, 1]]}, "temporal": {"interval": [[None, None]]}}
-    stated = {"type": "Collection", "stac_version": "1.1.0", "id": "c", "description": "d", "links": []}
-    pystac.Collection.from_dict({**stated, "license": "other", "extent": extent})
-
-
-def _load_models() -> None:
-    """Have botocore read what it knows of S3, which it does for the first client that a process makes."""
-    from botocore.session import Session  # noqa: PLC0415 - only the process that forks does
-
-    read_models_once()
-    Session().create_client("s3", "us-east-1", aws_access_key_id="none", aws_secret_access_key="none").close()
-
-
 def _warm_up() -> None:
+    """Mirror, also from S3: pystac imports its extensions, and botocore reads what it knows of S3."""
     from stacpull.cli.main import execute  # noqa: PLC0415 - only the process that forks does
     from stacpull_replicas import MlhubReplica, run_in_thread  # noqa: PLC0415
 
