@@ -291,12 +291,6 @@ def capped() -> Iterator[MlhubReplica]:
         yield replica
 
 
-def content_of(replica: MlhubReplica) -> bytes:
-    found = replica.store.get("radiant-mlhub", "large_files/large_0000.bin")
-    assert found is not None
-    return found.read(0, SIZE)
-
-
 def noted(dest: Path) -> Spans:
     """The ranges in the log of the part with gaps; empty if there is none."""
     for part in (dest / ".stacpull" / "parts").glob("*.part"):
@@ -320,7 +314,8 @@ def kill_amid_gaps(replica: MlhubReplica, dest: Path, draw: random.Random) -> Sp
 
 @pytest.mark.parametrize("seed", range(FILES))
 def test_a_kill_during_several_connections_loses_and_corrupts_nothing(capped, tmp_path, seed):
-    content, draw, dest = content_of(capped), random.Random(seed), tmp_path / "mirror"
+    content = capped.store.get("radiant-mlhub", "large_files/large_0000.bin").read(0, SIZE)
+    draw, dest = random.Random(seed), tmp_path / "mirror"
     for _ in range(KILLS):
         have = kill_amid_gaps(capped, dest, draw)
         (part,) = (dest / ".stacpull" / "parts").glob("*.part")
