@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import environment, run
 from tests.acceptance.static_tree import asset_of, write_tree
 
 from stacpull import failures, status, sync
@@ -68,13 +66,3 @@ def test_the_next_mirror_reads_broken_links_again(tree, tmp_path, lost, without)
         (dest / name.partition("-")[0] / name / "data.bin").read_bytes() == asset_of(name) for name in EVERY
     )
     assert sync.verify(dest).exit_code == 0
-
-
-def test_the_command_names_the_links_and_what_to_do(tree: Path, tmp_path: Path) -> None:
-    shutil.rmtree(tree / "col0" / "col0-1")
-    dest, env = str(tmp_path / "m"), environment()
-    ran = run(["mirror", str(tree / "catalog.json"), dest], env)
-    assert ran.code == 1
-    assert "to read items again that failed, repeat the `stacpull mirror` command" in ran.out + ran.err
-    reported = run(["failures", dest], env)
-    assert "col0-1.json" in reported.out

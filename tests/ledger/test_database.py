@@ -63,15 +63,6 @@ def test_an_empty_ledger_is_new_or_lost_depending_on_other_files(dest: Path) -> 
         open_reader(dest)
 
 
-def test_a_ledger_without_tables_is_not_a_mirror_yet(dest: Path) -> None:
-    with closing(sqlite3.connect(ledger_path(dest))) as db:
-        db.execute("PRAGMA journal_mode = wal")
-    with pytest.raises(NotAMirrorError, match="has no mirror yet"):
-        open_reader(dest)
-    open_writer(dest).close()
-    open_reader(dest).close()
-
-
 @pytest.mark.parametrize("left", ["closed", "killed"])
 def test_a_mirror_on_a_read_only_file_system_can_be_read(small_disk, disk, left):
     db = open_writer(disk)

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.virtual_clock import VirtualClock
 
-from stacpull.errors import CredentialsError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind
 from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, Gate, Gates, Limits
@@ -215,15 +214,6 @@ def test_a_host_that_refuses_fifty_assets_in_a_row_is_given_up() -> None:
     bench.run(main())
     assert bench.log == [("a try", 62.0)]
     assert len(bench.reported) == 1
-
-
-def test_a_host_that_refuses_fifty_documents_in_a_row_ends_the_walk() -> None:
-    bench = Bench()
-    for _ in range(MAX_REFUSALS - 1):
-        bench.gate.refused(refused(), of_documents=True)
-    bench.gate.reset_refusals()  # those of assets
-    with pytest.raises(CredentialsError, match=r"h refused 50 requests in a row \(403\)"):
-        bench.gate.refused(refused(), of_documents=True)
 
 
 @pytest.mark.parametrize("of_documents", [True, False])
