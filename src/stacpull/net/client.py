@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote, unquote_plus
 
 import msgspec
 from msgspec.structs import replace
@@ -30,7 +29,7 @@ from stacpull.net.gate import REFUSALS, Gate, Gates, Limits
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Request, Response, SentRequest, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, cut_url, unsigned_url
-from stacpull.urls import is_encrypted, join, removed_parameters, rules_of, same_site
+from stacpull.urls import is_encrypted, join, removed_parameters, rules_of, same_site, set_parameter
 
 OK: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
 MAX_HOPS = 10
@@ -375,13 +374,12 @@ class HostCredentials:
         self._origin = origin
         self._headers = dict(headers)
         self._replaced = frozenset(name.lower() for name in headers)
-        self._query = [f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in query.items()]
-        self._names = frozenset(query)
+        self._query = dict(query)
         self.values = (*credentials_in(headers), *query.values())
         self._secrets = Secrets(self.values)
 
     def __bool__(self) -> bool:
-        return bool(self._headers or self._names)
+        return bool(self._headers or self._query)
 
     def covers(self, url: str) -> bool:
         return bool(self) and same_site(self._origin, url)
@@ -390,12 +388,8 @@ class HostCredentials:
         if not self.covers(request.url):
             return request
         url = request.url
-        if self._query:
-            whole, hash_mark, fragment = url.partition("#")
-            head, _, own = whole.partition("?")
-            pairs = [pair for pair in own.split("&") if pair]
-            kept = [pair for pair in pairs if unquote_plus(pair.partition("=")[0]) not in self._names]
-            url = head + "?" + "&".join([*kept, *self._query]) + hash_mark + fragment
+        for name, value in self._query.items():
+            url = set_parameter(url, name, value.reveal())
         headers = {k: v for k, v in request.headers.items() if k.lower() not in self._replaced}
         headers |= {name: value.reveal() for name, value in self._headers.items()}
         return request._replace(url=url, headers=headers)
