@@ -145,10 +145,11 @@ class Secrets:
     def cut(self, url: str) -> str:
         return self.strip_url(cut_url(url))
 
-    def cut_name(self, url: str) -> str | None:
+    def cut_name(self, url: str, *, keep_tokens: bool = False) -> str | None:
         """Return `cut(url)`; None if what it lacks, other than a known secret, may name the document."""
         own = self.strip_url(url)
-        return cut if unsigned_url(cut := cut_url(own)) == unsigned_url(own) else None
+        cut = cut_url(own, keep_tokens=keep_tokens)
+        return cut if unsigned_url(cut) == unsigned_url(own) else None
 
     def scrub_error(self, error: BaseException) -> None:
         """Remove the known secrets from the text and notes of `error` and of the errors that led to it."""

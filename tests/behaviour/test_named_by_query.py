@@ -11,7 +11,7 @@ from tests.items import feature
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer, json_answer
 
-from stacpull import Options, sync
+from stacpull import Options, SourceError, sync
 
 pytestmark = pytest.mark.behaviour
 
@@ -91,3 +91,23 @@ def test_an_item_is_never_read_without_the_parameter_that_names_it(tmp_path: Pat
         assert "run `stacpull mirror` with it again" in next(iter(sync.failures(tmp_path / "m"))).message
         report = sync.mirror(tmp_path / "items.ndjson", tmp_path / "m", options=OPTIONS)
     assert (report.state, content(tmp_path / "m")) == ("complete", host.named)
+
+
+def test_a_cursor_named_key_is_sent_and_not_stored(tmp_path: Path) -> None:
+    """A run that stops in between reads the collection from its first page again."""
+    broken = [True]
+
+    def page(request: Any) -> Answer:
+        number = int(request.url.partition("key=cursor-")[2].partition("&")[0] or 0)
+        if number == 2 and broken:
+            return Answer(500)
+        links = [{"rel": "next", "href": f"?limit=10&key=cursor-{number + 1}"}] if number < 2 else []
+        return json_answer({"type": "FeatureCollection", "features": [feature(f"{number}")], "links": links})
+
+    with WireServer({"/collections/c/items": page}) as api:
+        with pytest.raises(SourceError):
+            sync.mirror(api.url("/collections/c/items"), tmp_path / "m", options=OPTIONS)
+        broken.clear()
+        report = sync.resume(tmp_path / "m", options=OPTIONS)
+    assert (report.state, report.items_done, report.items_seen) == ("complete", 3, 3)
+    assert not any(b"cursor-" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

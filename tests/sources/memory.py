@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
+from stacpull.redact import Secret, Secrets
 from stacpull.selection import Selection
 from stacpull.sources.source import PageSize, Source
 
@@ -27,6 +29,7 @@ class MemoryReader:
     def __init__(self, answer: Callable[[PageRequest], object] | Mapping[str, object]) -> None:
         self._answer = answer
         self.requests: list[PageRequest] = []
+        self.client = SimpleNamespace(secrets=Secrets([Secret("SECRET")]))
 
     @property
     def urls(self) -> list[str]:

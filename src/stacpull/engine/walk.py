@@ -56,7 +56,7 @@ from stacpull.planning.item_plan import (
     updated_in,
 )
 from stacpull.planning.layout import Layout
-from stacpull.redact import Secrets, cut_cursor
+from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import (
@@ -89,13 +89,13 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """The number of items that the collections before it announced; None if it is not known."""
 
     def to_json(self, secrets: Secrets) -> str | None:
-        """URLs without credentials, paging tokens kept.
+        """Return it without credentials; without `request`, if its URL is not whole then.
 
         None if it still has one of `secrets`: a service may repeat a key in any field.
         """
         request = self.request
-        if request is not None:
-            request = replace(request, url=cut_cursor(request.url))
+        url = None if request is None else secrets.cut_name(request.url, keep_tokens=True)
+        request = None if request is None or url is None else replace(request, url=url)
         text = msgspec.json.encode(replace(self, request=request)).decode()
         return text if secrets.scrub(text) == text else None
 

@@ -39,7 +39,6 @@ from stacpull.net.json_reader import (
 from stacpull.net.transport import Response, TransferError
 from stacpull.planning.hrefs import links_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
-from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources import documents
 from stacpull.sources.paging import PAGE_BYTES, next_request, read_pages
@@ -178,7 +177,7 @@ class FeaturesSource(ItemsFile):
                 on_notice(Notice("warning", text))
             return None
         try:
-            return next_request(body, PageRequest(cut_cursor(self.url)))
+            return next_request(body, PageRequest(self.url))
         except SourceError as error:
             on_notice(Notice("warning", f"The walk ends after the document: {error}"))
             return None

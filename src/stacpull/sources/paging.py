@@ -115,7 +115,7 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     number = methods.index(current.method) if current.method in methods else 0
     link = links[number]
     here = base or current.url
-    url = cut_cursor(urls.join_web(here, link["href"]))
+    url = urls.join_web(here, link["href"])
     fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
     headers = allowed_headers({**(current.headers or {}), **fields} if link.get("merge") is True else fields)
     if methods[number] == "POST":
@@ -288,19 +288,20 @@ class _PageReader:
             self._size = self._size._replace(items=smaller)
 
     def page_of(self, sent: PageRequest, document: Document) -> Page:
+        request, sent = sent, replace(sent, url=cut_cursor(sent.url))
         features = document.members.get("features", "")
         features = [] if features is None else features  # null: an empty list of Go
         if not isinstance(features, list):
-            raise SourceError(f"{cut_url(sent.url)} is not a page of items: it has no list of features.")
+            raise SourceError(f"{sent.url} is not a page of items: it has no list of features.")
         items, unread = valid_items((f"feature {n} of {sent.url}", one) for n, one in enumerate(features, 1))
         if not self._size.fixed and document.bytes > PAGE_BYTES and features:
             fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
             self._size = self._size._replace(items=min(self._size.items, fitting))
         names = tuple((item.get("collection"), item["id"]) for item in items)
         is_new = self._guard.brings_new(names, is_corrected=self.is_corrected)
-        self._home, self._items = sent.url, self._items + len(items) * is_new
+        self._home, self._items = request.url, self._items + len(items) * is_new
         total = announced_total(document.members)
-        following, why = self._following(sent, document, len(features), total, is_new=is_new)
+        following, why = self._following(request, document, len(features), total, is_new=is_new)
         cut_short = f"The walk ends at {sent.url}{why}" if why else None
         if cut_short is not None:
             self._say("warning", cut_short)
@@ -316,6 +317,8 @@ class _PageReader:
             return None, f", because its next page cannot be requested: {error}"
         if following is None:
             return None, ""
+        # without SOURCE's own keys, which a service may repeat in its links: the client adds them again
+        following = replace(following, url=self._reader.client.secrets.strip_url(following.url))
         if origin_text(following.url) in self._without_pages:
             following = at_home(following, sent.url) or following
         held = number_in(following, "limit")
@@ -331,7 +334,7 @@ class _PageReader:
             self._hosts[1:] = [host]
         reason = self._guard.reason_to_end(sent, following)
         if reason is not None and total is not None and self._items >= total:
-            self._say("info", f"The walk ends at {sent.url}: {reason}; all announced items were seen.")
+            self._say("info", f"The walk ends at {document.url}: {reason}; all announced items were seen.")
             return None, ""
         return (following, "") if reason is None else (None, f": {reason}; later items cannot be reached.")
 
