@@ -111,3 +111,15 @@ def test_a_cursor_named_key_is_sent_and_not_stored(tmp_path: Path) -> None:
         report = sync.resume(tmp_path / "m", options=OPTIONS)
     assert (report.state, report.items_done, report.items_seen) == ("complete", 3, 3)
     assert not any(b"cursor-" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_an_href_is_not_taken_from_stored_input_without_the_parameter_that_names_it(tmp_path: Path) -> None:
+    """Credentials are removed from stored input once its run is complete."""
+    with Host() as host:
+        host.gone = True
+        item = host.document("/item") | {"links": []}
+        sync.mirror([item], tmp_path / "m", options=OPTIONS)
+        host.gone = False
+        assert sync.retry(tmp_path / "m", options=OPTIONS).assets_failed == 2
+        report = sync.mirror([item], tmp_path / "m", options=OPTIONS)
+    assert (report.state, content(tmp_path / "m")) == ("complete", host.named)

@@ -196,9 +196,10 @@ def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId
     Return whether others still lack theirs: it is in SOURCE only, because their items have no URL.
     """
     restore = "UPDATE open_assets SET href = ?, stale = 0 "
-    restore += f"WHERE asset IN ({_LOST} AND {IS_ITEM} AND a.key = ?)"
+    restore += f"WHERE asset IN ({_LOST} AND {IS_ITEM} AND a.key = ? AND a.origin = ?)"
     with transaction(db):
-        db.executemany(restore, [(href, run, *id_values(item), key) for item, key, href in found])
+        values = [(href, run, *id_values(item), key, href_hash(href)) for item, key, href in found]
+        db.executemany(restore, values)
         return exists(db, _LOST, (run,))
 
 
