@@ -295,15 +295,12 @@ def undocumented_errors(modules: list[Module]) -> Iterator[str]:
     drawn = next((ast.get_docstring(m.tree) or "" for m in modules if m.place == Path("errors.py")), "")
     classes = {n.name: n for m in modules for n in nodes_of(m.tree) if isinstance(n, ast.ClassDef)}
     known = {"StacpullError"}
-    while grown := {c for c, n in classes.items() if c not in known and known & base_names(n)}:
+    bases = {c: {ast.unparse(base).rpartition(".")[2] for base in n.bases} for c, n in classes.items()}
+    while grown := {c for c in classes if c not in known and known & bases[c]}:
         known |= grown
     yield from (
         f"errors.py: {name} is missing in the tree" for name in sorted(known) if name not in drawn.split()
     )
-
-
-def base_names(node: ast.ClassDef) -> set[str]:
-    return {base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases}
 
 
 def violations(root: Path) -> list[str]:

@@ -10,8 +10,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -122,15 +120,10 @@ def test_a_terminal_without_cursor_movement_gets_plain_lines() -> None:
         assert re.match(r"stacpull: connecting to api\.example\.org \([1-9]", terminal.lines[0])
 
 
-@contextmanager
-def silent_server() -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
-
-
 @pytest.mark.parametrize("command", ["mirror", "plan", "headers"])
 def test_something_is_shown_within_a_second_of_a_silent_server(command: str, tmp_path: Path) -> None:
-    with silent_server() as port:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
         dest = [str(tmp_path / "m")] if command == "mirror" else []
         line = [COMMAND, command, f"http://127.0.0.1:{port}/v1", *dest, "-C", "c"]
         with Terminal(line) as terminal:

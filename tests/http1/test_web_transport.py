@@ -92,11 +92,6 @@ async def test_each_request_has_its_client(wanted: Request, is_own: bool) -> Non
 @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])
 async def test_a_connection_cancelled_as_it_opens_is_not_awaited(loop, monkeypatch):
     """uvloop then closes the transport without notifying the protocol."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(HELLO)
-
     http = fast()
     made = WebTransport.made
 
@@ -105,8 +100,8 @@ async def test_a_connection_cancelled_as_it_opens_is_not_awaited(loop, monkeypat
         fetching.cancel()
 
     monkeypatch.setattr(WebTransport, "made", made_and_given_up)
-    async with serving(answer) as origin:
-        fetching = asyncio.ensure_future(fetch(http, f"{origin}/"))
+    async with WireServer({"/": [HELLO]}) as server:
+        fetching = asyncio.ensure_future(fetch(http, server.url("/")))
         with pytest.raises(asyncio.CancelledError):
             await fetching
         async with asyncio.timeout(5):

@@ -73,14 +73,13 @@ class World:
 
 
 def answer(other: WireServer, source: Source) -> Callable[[Request], Answer]:
-    echoed = quote(KEY, safe="")
     places = {
         "/own": None,
-        "/to-port": f"{other.url('/blob')}?key={echoed}&sig=x",
-        "/to-port-path": other.url(f"/{echoed}/blob"),
+        "/to-port": f"{other.url('/blob')}?key={ENCODED}&sig=x",
+        "/to-port-path": other.url(f"/{ENCODED}/blob"),
         "/to-port-bare": f"{other.url('/blob')}?token={KEY.replace('&', '%26')}",
-        "/to-port-userinfo": other.url("/blob").replace("://", f"://me:{echoed}@"),
-        "/to-name": source.url(f"/named?key={echoed}", "localhost"),
+        "/to-port-userinfo": other.url("/blob").replace("://", f"://me:{ENCODED}@"),
+        "/to-name": source.url(f"/named?key={ENCODED}", "localhost"),
         "/to-s3": "s3://bucket/by-redirect",
         "/there-and-back": other.url("/back"),
     }
@@ -102,18 +101,17 @@ async def run(form: Form, dest: Path) -> World:
     s3 = WireServer({f"/bucket/{name}": [Answer(body=b"object")] for name in ("by-redirect", "by-href")})
     source = Source()
     async with other, s3, source:
-        echoed = quote(KEY, safe="")
         blob = Answer(body=b"data")
         back = Answer(302, headers={"Location": source.url("/own")})
-        other_routes |= {"/blob": [blob], f"/{echoed}/blob": [blob], "/***/blob": [blob], "/back": [back]}
+        other_routes |= {"/blob": [blob], f"/{ENCODED}/blob": [blob], "/***/blob": [blob], "/back": [back]}
         source._others = answer(other, source)
         hrefs = {name: source.url(f"/{name}") for name in
                  ("own", "to-port", "to-port-path", "to-port-bare", "to-port-userinfo", "to-name", "to-s3",
                   "there-and-back")}  # fmt: skip
-        hrefs |= {"s3": "s3://bucket/by-href", "direct": f"{other.url('/blob')}?key={echoed}"}
-        links = [{"rel": "source", "href": f"{other.url('/linked')}?key={echoed}"}]
+        hrefs |= {"s3": "s3://bucket/by-href", "direct": f"{other.url('/blob')}?key={ENCODED}"}
+        links = [{"rel": "source", "href": f"{other.url('/linked')}?key={ENCODED}"}]
         source.features = [feature("i", hrefs, links=links)]
-        source.links = [{"rel": "next", "href": f"{other.url('/page2')}?key={echoed}"}]
+        source.links = [{"rel": "next", "href": f"{other.url('/page2')}?key={ENCODED}"}]
         options = Options(retries=0, s3=S3Options(endpoint_url=s3.url("")), **form.options)
         report = await mirror(form.source(source.api), dest, options=options)
         return World(report, source.requests, other.requests, s3.requests)

@@ -7,25 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.net.memory import Answer
 from tests.net.names import Names
 from tests.security.authority import Authority
 from tests.security.proxy import Proxy
-from tests.security.sources import Source, feature
+from tests.security.sources import Source, data, feature
 
 import stacpull
 from stacpull import Options, Secret, StacpullError
-from stacpull.net.transport import Request
 from stacpull.sync import failures, mirror
 
 PASSWORD = "planted-proxy-password"
 USER = f"me:{PASSWORD}"
 KEY = "planted-key-of-the-source"
 SPELLINGS = [PASSWORD, base64.b64encode(USER.encode()).decode()]
-
-
-def asset(_request: Request) -> Answer:
-    return Answer(body=b"by proxy")
 
 
 @pytest.fixture
@@ -46,7 +40,7 @@ def options(**more: Any) -> Options:
 
 def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(dest, authority, monkeypatch, capfd):
     tls = authority.server("far.example")
-    with Source(others=asset, tls=tls, name="far.example") as source, Proxy(source.port, user=USER) as proxy:
+    with Source(others=data, tls=tls, name="far.example") as source, Proxy(source.port, user=USER) as proxy:
         source.features = [feature("i", {"a": source.url("/a/secret/path")})]
         monkeypatch.setenv("HTTPS_PROXY", f"http://{USER}@127.0.0.1:{proxy.port}")
         report = mirror(source.api, dest, options=options(ca_bundle=authority.bundle))
@@ -75,7 +69,7 @@ def test_a_proxy_that_presents_another_certificate_is_refused(dest, authority, m
 
 
 def test_http_uses_the_proxy_and_no_proxy_bypasses_it(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Source(others=asset, name="far.example") as source, Proxy(source.port, user=USER) as proxy:
+    with Source(others=data, name="far.example") as source, Proxy(source.port, user=USER) as proxy:
         near = f"http://127.0.0.1:{source.port}/near"
         source.features = [feature("i", {"far": source.url("/far"), "near": near})]
         monkeypatch.setenv("HTTP_PROXY", f"http://{USER}@127.0.0.1:{proxy.port}")
@@ -132,7 +126,7 @@ async def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
      "%31%36%39.254.169.254", "169.254.169.254.", "127.0.0.1", "localhost", "127.1", "10.1", "[::1]"],
 )  # fmt: skip
 def test_no_request_for_an_internal_address_goes_to_a_proxy(dest, monkeypatch, host):
-    with Source(others=asset, name="far.example") as source, Proxy(source.port) as proxy:
+    with Source(others=data, name="far.example") as source, Proxy(source.port) as proxy:
         source.features = [feature("i", {"a": f"http://{host}/latest/meta-data/"})]
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
         report = mirror(source.api, dest, options=options())
@@ -145,7 +139,7 @@ def test_no_request_for_an_internal_address_goes_to_a_proxy(dest, monkeypatch, h
 def test_the_proxy_for_everything(dest: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     """It is used, and refused by name if it is of another kind; one for the scheme goes before it."""
 
-    with Source(others=asset, name="far.example") as source, Proxy(source.port) as proxy:
+    with Source(others=data, name="far.example") as source, Proxy(source.port) as proxy:
         source.features = [feature("i", {"far": source.url("/far")})]
         monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.port}")
         assert mirror(source.api, dest, options=options()).assets_done == 1

@@ -88,6 +88,10 @@ ECHOES: dict[str, Callable[[Source, str], str]] = {
 }
 
 
+def refused(requested: Request) -> Scripted:
+    return Answer(404, body=f"no {requested.url} for {SECRET}".encode())
+
+
 @pytest.mark.parametrize("echo", ECHOES)
 def test_a_source_that_echoes_the_credential(tmp_path: Path, name: str, echo: str) -> None:
     """In hrefs, links, Locations, ids and messages; what fails and what does not."""
@@ -96,7 +100,7 @@ def test_a_source_that_echoes_the_credential(tmp_path: Path, name: str, echo: st
     def others(requested: Request) -> Scripted:
         if "/redirect" in requested.url:
             return Answer(302, headers={"Location": f"/?{name}={SENT}&gone=1"})
-        return Answer(404, body=f"no {requested.url} for {SECRET}".encode())
+        return refused(requested)
 
     with Source(others=others) as source:
         href = ECHOES[echo](source, name)
@@ -112,10 +116,7 @@ def test_a_plan_of_a_source_that_echoes_the_credential(tmp_path: Path, name: str
     """A warning quotes a page that could not be read, and an error quotes the answer."""
     events: list[object] = []
 
-    def others(requested: Request) -> Scripted:
-        return Answer(404, body=f"no {requested.url} for {SECRET}".encode())
-
-    with Source(others=others) as source:
+    with Source(others=refused) as source:
         source.features = [feature("Q7-9", {"a": source.url("/a")})]
         source.links = [{"rel": "next", "href": source.url(f"/next?q={SENT}", "localhost")}]
         with pytest.raises(StacpullError) as caught:

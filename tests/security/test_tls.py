@@ -10,18 +10,12 @@ from typing import Any
 import pytest
 from tests.net.memory import Answer
 from tests.security.authority import Authority
-from tests.security.sources import Source, feature
+from tests.security.sources import Source, data, feature
 
 from stacpull import MirrorReport, Options, SourceError
 from stacpull.config.options import OPTIONS
 from stacpull.net.transport import Request
 from stacpull.sync import failures, mirror
-
-BODY = b"sealed"
-
-
-def asset(_request: Request) -> Answer:
-    return Answer(body=BODY)
 
 
 def mirrored(
@@ -35,7 +29,7 @@ def mirrored(
 ) -> tuple[MirrorReport, int]:
     """Mirror `count` assets; return the report, and how many requests reached their host."""
     with (
-        Source(others=asset, tls=assets, name=host) as blobs,
+        Source(others=data, tls=assets, name=host) as blobs,
         Source(tls=api, name="localhost") as source,
     ):
         source.features = [feature("i", {"a" * (n + 1): blobs.url(f"/{n}") for n in range(count)})]
@@ -47,7 +41,7 @@ def test_pages_and_assets_are_fetched_with_the_ca_bundle(tmp_path: Path, authori
     context = authority.server()
     report, blobs = mirrored(tmp_path / "m", context, context, "localhost", ca_bundle=authority.bundle)
     assert (report.assets_done, blobs) == (1, 1)
-    assert (tmp_path / "m" / "c" / "i" / "a").read_bytes() == BODY
+    assert (tmp_path / "m" / "c" / "i" / "a").read_bytes() == b"data"
 
 
 BAD: dict[str, Callable[[Authority, Authority], tuple[ssl.SSLContext, str]]] = {

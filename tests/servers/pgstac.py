@@ -87,13 +87,10 @@ def _postgres(work: Path, port: int) -> Iterator[None]:
         options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": home, "fsync": "off"}
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         command = [*prefix, str(_POSTGRES / "postgres"), "-D", data, "-p", str(port), *settings]
-        with running(command, work / "pg.out", ready=lambda: _takes_queries(port), patience=20):
+        asked = [str(_POSTGRES / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+        takes_queries = lambda: subprocess.run(asked, check=False).returncode == 0  # noqa: E731
+        with running(command, work / "pg.out", ready=takes_queries, patience=20):
             yield
-
-
-def _takes_queries(port: int) -> bool:
-    requested = [str(_POSTGRES / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    return subprocess.run(requested, check=False).returncode == 0
 
 
 def _tool(name: str) -> str:

@@ -29,7 +29,6 @@ from stacpull.transfer.ranges import CHUNK
 MIB = 1 << 20
 DATA = np.random.default_rng(3).bytes(24 * MIB)
 SHA256 = hashlib.sha256(DATA).digest()
-RANGES = {"Accept-Ranges": "bytes"}
 PACE = 0.003
 V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 
@@ -50,10 +49,6 @@ class Served(Thing):
         return replace(super().__call__(request), pace=PACE)
 
 
-def thing(**known: object) -> Served:
-    return Served(DATA, headers=RANGES, **known)  # type: ignore[arg-type] # fields of Thing
-
-
 @pytest.fixture
 def parts() -> Iterator[PartFiles]:
     with part_files() as opened:
@@ -62,7 +57,10 @@ def parts() -> Iterator[PartFiles]:
 
 @asynccontextmanager
 async def fetching(parts: PartFiles) -> AsyncIterator[tuple[Fetcher, Origin, Client]]:
-    async with origin(thing()) as served, client(stall_timeout=20.0) as opened:
+    async with (
+        origin(Served(DATA, headers={"Accept-Ranges": "bytes"})) as served,
+        client(stall_timeout=20.0) as opened,
+    ):
         parts.origin = href_hash(job(served).href)
         yield Fetcher(opened, parts), served, opened
         gates = list(opened.gates)
@@ -71,11 +69,6 @@ async def fetching(parts: PartFiles) -> AsyncIterator[tuple[Fetcher, Origin, Cli
 
 def job(served: Origin) -> Job:
     return Job(1, 1, 1, "k", f"{served.url}/k.tif?sig=x", None, "d", "k.tif")
-
-
-def ranged(served: Origin) -> list[Span]:
-    """The requested ranges that have an end, in order."""
-    return [Span(a.start or 0, a.end or 0) for a in served.requests if a.end is not None]
 
 
 def is_whole(received: Arrival, parts: PartFiles) -> bool:
@@ -94,7 +87,8 @@ async def test_only_the_gaps_are_requested(connections, parts, monkeypatch):
         assert is_whole(await fetcher.fetch(job(served)), parts)
         assert served.requests[0].headers["range"] == f"bytes={3 * MIB}-"
         if connections == 1:
-            assert ranged(served) == [Span(10 * MIB, 10 * MIB + 5), Span(20 * MIB, 24 * MIB)]
+            ranged = [Span(a.start or 0, a.end or 0) for a in served.requests if a.end is not None]
+            assert ranged == [Span(10 * MIB, 10 * MIB + 5), Span(20 * MIB, 24 * MIB)]
             # one chunk of the gap is written, and others arrive, before the first connection is closed
             assert opened.counters.bytes_fetched <= 9 * MIB + 5 + 4 * CHUNK
 

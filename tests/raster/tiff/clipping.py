@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +62,7 @@ def raster(
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
         with rasterio.open(made, "w", **{**given, **plain, **sparse}) as file:
             values = samples(count, height, width, dtype)
-            for left, top in _corners(width, height, tile):
+            for top, left in itertools.product(range(0, height, tile), range(0, width, tile)):
                 if holes and holes[0] <= left < holes[1] and holes[2] <= top < holes[3]:
                     continue
                 window = Window(left, top, min(tile, width - left), min(tile, height - top))
@@ -76,10 +77,6 @@ def raster(
             return made.read_bytes()
         copy(made, path / "cog.tif", driver="COG", blocksize=tile, **sparse, **profile)
     return (path / "cog.tif").read_bytes()
-
-
-def _corners(width: int, height: int, tile: int) -> list[tuple[int, int]]:
-    return [(left, top) for top in range(0, height, tile) for left in range(0, width, tile)]
 
 
 class Part(NamedTuple):

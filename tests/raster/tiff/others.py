@@ -27,7 +27,7 @@ def against_rasterio(header: Header, data: bytes) -> Differences:
         with file.open() as dataset:
             theirs = _of_rasterio(dataset)
     ours = {name: getattr(header, name) for name in theirs if hasattr(header, name)} | {
-        "overviews": [_factor(header, size) for size in header.overviews],
+        "overviews": [round(header.width / width) for width, _ in header.overviews],
         "transform": header.transform or (1, 0, 0, 0, 1, 0),
         "bounds": header.bounds or (0, header.height, header.width, 0),
         "nodata": header.nodata_value,
@@ -74,10 +74,6 @@ def _of_rasterio(dataset: Any) -> dict[str, Any]:
         "has_mask": rasterio.enums.MaskFlags.per_dataset in dataset.mask_flag_enums[0]
         and rasterio.enums.MaskFlags.alpha not in dataset.mask_flag_enums[0],
     }
-
-
-def _factor(header: Header, size: tuple[int, int]) -> int:
-    return round(header.width / size[0])
 
 
 def _same(ours: Any, theirs: Any) -> bool:

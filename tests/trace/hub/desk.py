@@ -55,7 +55,8 @@ class MemoryHub:
         self, routes: Mapping[str, Script], *, policy: RetryPolicy | None = None, per_host: int = 8
     ) -> None:
         self.clock = VirtualClock()
-        known = {TOKEN_URL: [token()]} | {_absolute(path): script for path, script in routes.items()}
+        known: dict[str, Script] = {TOKEN_URL: [token()]}
+        known |= {path if "://" in path else BASE + path: script for path, script in routes.items()}
         self.transport = MemoryTransport(known, self.clock)
         self._policy = policy
         self._per_host = per_host
@@ -89,7 +90,3 @@ async def hub_on_socket(routes: Mapping[str, Any]) -> AsyncIterator[tuple[Hub, W
 
 async def all_of(things: AsyncIterator[T]) -> list[T]:
     return [thing async for thing in things]
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else BASE + path
