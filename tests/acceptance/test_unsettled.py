@@ -73,7 +73,10 @@ def test_a_run_with_orphaned_work_ends_as_an_error_and_not_as_stopped(tmp_path: 
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_what_an_earlier_run_left_pending_is_fetched_although_the_source_lists_it_no_more(tmp_path, is_there):
+def test_what_an_earlier_run_left_pending_is_fetched_although_the_source_lists_it_no_more(
+    tmp_path, monkeypatch, is_there
+):
+    monkeypatch.setattr("stacpull.engine.run_control.GRACE", 0.1)
     answers = {"2": Answer(503, headers={"Retry-After": "60"})}
     listed = {"a": ["1", "2", "3"]}
     with SmallApi(listed, asset=lambda one: answers.get(one.url[-1], Answer(body=b"data"))) as api:
