@@ -18,7 +18,6 @@ from stacpull.net.client import Exchange
 from stacpull.net.transport import TransferError
 from stacpull.planning.layout import arrival_of
 from stacpull.store.local_store import LocalStore
-from stacpull.store.protocol import Placement
 from stacpull.transfer.attempt import Fetcher
 
 BODY = b"body"
@@ -68,14 +67,12 @@ class Long(Fetching):
         return arrival
 
 
-@pytest.mark.parametrize("now", ["a part", "in place", "another file"])
-async def test_a_part_is_linked_wherever_its_file_is_now(tmp_path, destination, now):
+@pytest.mark.parametrize("now", ["a part", "another file"])
+async def test_a_part_is_linked_unless_another_file_took_its_place(tmp_path, destination, now):
     within = Long(destination=destination)
 
     def place() -> None:
-        if now == "in place":
-            assert destination.place([Placement("1.0.part", "c/1", "a.pdf", may_replace=True)])[0] is None
-        elif now == "another file":  # the first asset failed: a file of the user has its name and size
+        if now == "another file":  # the first asset failed: a file of the user has its name and size
             destination.staged.drop_part("1.0.part")
             (tmp_path / "c/1").mkdir(parents=True)
             (tmp_path / "c/1/a.pdf").write_bytes(b"mine")
