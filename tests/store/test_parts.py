@@ -63,6 +63,8 @@ async def test_every_piece_is_recorded_once_it_is_written(parts: Path) -> None:
     for start, end in ((0, 10), (10, 30), (50, 90)):
         await part.put([(start, DATA[start:end])])
         assert (await asyncio.to_thread(read_about, parts / "1.1.part"))[1] == part.have
+        after_a_kill = await (await opened_parts(parts)).point(1, 1)
+        assert after_a_kill == ResumePoint(min(end, 30), V1, len(DATA))
     with pytest.raises(RuntimeError, match="gaps"):
         await part.finish()
     await part.put([(30, DATA[30:50])])
