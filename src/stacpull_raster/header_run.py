@@ -371,7 +371,7 @@ class HeadersRun:
             retries=progress.retries,
             source=self._source.url,
             reason=self._network.secrets.scrub(self._summary.cut_short or "") or None,
-            missing_ok=self._options.missing != "fail",
+            missing_ok=self._options.missing in {"known", "ok"},
         )
         if is_complete:
             self._results.put((), position={"ended": True, **msgspec.structs.asdict(tally)})

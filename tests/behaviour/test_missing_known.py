@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 from tests.acceptance.command import stacpull
 from tests.changed_copy import item_with
+from tests.net.memory import Answer
+from tests.net.wire_server import WireServer
 from tests.serving import serving_files
+
+from stacpull import Options, StacpullError, sync
 
 pytestmark = pytest.mark.behaviour
 
@@ -46,3 +50,20 @@ def test_only_what_is_newly_gone_is_an_error(tmp_path: Path) -> None:
     assert last["event"] == "RunEnded"
     assert last["time"].endswith("Z")
     assert last["counts"]["assets_missing"] == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "accepted"), [({}, 1), ({"missing": "fail"}, 0)], ids=["as before", "fail"]
+)
+def test_resume_takes_what_it_is_given_also_if_that_is_the_default(
+    tmp_path: Path, given: dict[str, Any], accepted: int
+) -> None:
+    with WireServer({"/broken": [Answer(500)]}) as host:
+        item = item_with({name: {"href": host.url(f"/{name}")} for name in ("lost", "broken")})
+        (tmp_path / "item.json").write_text(item)
+        first = Options(missing="ok", checksum="none", max_failures=0, retries=0, allow_private_hosts=True)
+        with pytest.raises(StacpullError, match="--max-failures"):
+            sync.mirror(tmp_path / "item.json", tmp_path / "m", options=first)
+        options = Options(retries=0, allow_private_hosts=True, **given)
+        report = sync.resume(tmp_path / "m", options=options)
+    assert (report.assets_missing, report.assets_accepted) == (1, accepted)

@@ -69,9 +69,9 @@ class Options:
         layout (str, "{collection}/{item}/{key}{ext}"): Path of assets in DEST.
         metadata ("item", "ndjson" or "none"): Write item documents as one file each, as NDJSON, or not at
             all.
-        checksum ("sha256", "crc64nvme" or "none"): Checksum to record for every asset; crc64nvme is faster
-            for large files.
-        missing ("fail", "known" or "ok"): Exit with 1 if the source lists assets that it does not have;
+        checksum ("sha256", "crc64nvme", "none" or None): Checksum to record for every asset; crc64nvme is
+            faster for large files.
+        missing ("fail", "known", "ok" or None): Exit with 1 if the source lists assets that it does not have;
             known: only for those that are newly gone; ok: never.
         revalidate (bool): Re-check every local asset with the server, not only those whose item was updated.
         items_parquet (bool or None): From this run on, keep items.parquet in DEST: an index of all items
@@ -123,9 +123,11 @@ class Options:
 
     layout: str = option(DEFAULT_LAYOUT, "TEMPLATE", group="Destination", fixed=True, brief=True)
     metadata: Literal["item", "ndjson", "none"] = option("item", fixed=True, commands="mirror")
-    checksum: Literal["sha256", "crc64nvme", "none"] = option("sha256", kept=True, commands=_RUNS)
-    missing: Literal["fail", "known", "ok"] = option(
-        "fail", kept=True, commands=f"{_RUNS} headers", brief=True
+    checksum: Literal["sha256", "crc64nvme", "none"] | None = option(
+        None, shown="sha256", kept=True, commands=_RUNS
+    )
+    missing: Literal["fail", "known", "ok"] | None = option(
+        None, shown="fail", kept=True, commands=f"{_RUNS} headers", brief=True
     )
     revalidate: bool = option(False, kept=True, commands="mirror resume")
     items_parquet: bool | None = option(None, kept=True, commands="mirror")
@@ -230,9 +232,8 @@ class Options:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """The values other than defaults that `resume` uses again."""
-        values = ((name, getattr(self, name), default) for name, default in _declared_as("kept"))
-        return {name: value for name, value, default in values if value != default}
+        """The values that were given, which `resume` uses again. For a switch, False counts as not given."""
+        return {n: v for n, unset in _declared_as("kept") if (v := getattr(self, n)) != unset}
 
     def of_run(self, stored: Mapping[str, Any]) -> Options:
         """Return these options with the values that a run has stored. Other values are ignored."""
@@ -252,7 +253,7 @@ class Options:
     @property
     def recorded_checksum(self) -> str | None:
         """The algorithm of the digests that are recorded, or None for none."""
-        return None if self.checksum == "none" else self.checksum
+        return None if self.checksum == "none" else self.checksum or "sha256"
 
 
 def _declared_as(what: str) -> Iterator[tuple[str, Any]]:

@@ -109,7 +109,7 @@ async def resume(
         **{**counts, "assets_skipped": there.assets_done},
         walk_ended=there.walk_ended,
         nothing_to_resume=True,
-        assets_accepted=there.assets_missing if call.options.missing != "fail" else 0,
+        assets_accepted=there.assets_missing if call.options.missing in {"known", "ok"} else 0,
     )
 
 

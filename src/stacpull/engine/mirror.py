@@ -431,7 +431,7 @@ class MirrorRun:
             dest=destination.name,
             work=None if destination.is_local else str(destination.staged.work),
             reason=reason,
-            assets_accepted=accepted[self.options.missing],
+            assets_accepted=accepted[self.options.missing or "fail"],
         )
 
 
