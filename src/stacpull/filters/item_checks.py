@@ -22,6 +22,7 @@ from stacpull.models import Json
 from stacpull.selection import Selection
 
 LeftOut = Mapping[str, int]
+_DECIMAL: Final = re.compile(r"[+-]?(?:\d{1,300}\.?\d*|\.\d+)", re.ASCII)
 
 
 class ItemCheck:
@@ -177,11 +178,12 @@ class WhereCheck(ItemCheck):
 
 def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
     texts = frozenset(wanted)
-    numbers = frozenset(number for text in wanted if (number := finite_number(text)) is not None)
+    numbers = frozenset(float(text) for text in wanted if _DECIMAL.fullmatch(text))
 
     def is_wanted(value: Any) -> bool:
         if isinstance(value, str):
-            return value.strip() in texts or (bool(numbers) and finite_number(value) in numbers)
+            text = value.strip()
+            return text in texts or (_DECIMAL.fullmatch(text) is not None and float(text) in numbers)
         if isinstance(value, bool):
             return str(value).lower() in texts or str(value) in texts
         return isinstance(value, int | float) and (value in numbers or str(value) in texts)
@@ -208,11 +210,9 @@ class FlagCheck(ItemCheck):
 
 def read_flag(value: object) -> bool | None:
     """Read a boolean, "true", "false", 0 or 1; None and absent mean False. None for any other value."""
-    if value is None or value is False or value is True:
-        return value is True
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower())
-    return value == 1 if isinstance(value, int | float) and value in (0, 1) else None
+    return value == 1 if value is None or (isinstance(value, int | float) and value in (0, 1)) else None
 
 
 class CloudCoverCheck(ItemCheck):
