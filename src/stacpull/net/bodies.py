@@ -103,8 +103,8 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
         for start in range(0, len(chunk), _STEP):
             rest = chunk[start : start + _STEP]
             received += len(rest)
-            while rest:
-                if inflater.eof:  # another member may follow (RFC 1952, 2.2)
+            while rest := rest.lstrip(b"\0") if inflater.eof else rest:
+                if inflater.eof:  # another member (RFC 1952, 2.2), perhaps after padding
                     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
                 try:
                     piece = inflater.decompress(rest, _PIECE)
