@@ -47,7 +47,7 @@ class MemoryReader:
             raise body
         if isinstance(body, Document):
             return body
-        return Document(body, len(orjson.dumps(body)), request.url, {})
+        return Document(body, len(orjson.dumps(body)), request.url)
 
 
 class Body:

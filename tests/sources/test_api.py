@@ -140,7 +140,7 @@ def test_an_unreadable_collection_raises(table, error, message):
 def test_hrefs_of_a_redirected_item_are_relative_to_the_redirected_url() -> None:
     url, found = f"{API}/redirects/a", "https://files.test/deep/a.json"
     body = {**item("a"), "assets": {"b": {"href": "./b.tif"}}}
-    api, _ = source(table={url: Document(body, 9, found, {}), found: Document(body, 9, found, {})})
+    api, _ = source(table={url: Document(body, 9, found), found: Document(body, 9, found)})
     assert asyncio.run(api.item(url))["links"] == [{"rel": "self", "href": found}]
     assert asyncio.run(api.item(found)) == body
 

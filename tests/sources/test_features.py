@@ -28,7 +28,7 @@ def features(*items: Any, **more: Any) -> dict[str, Any]:
 
 
 def source_of(body: Any, url: str = URL, more: dict[str, Any] | None = None) -> FeaturesSource:
-    document = Document(body, len(orjson.dumps(body)), url, {})
+    document = Document(body, len(orjson.dumps(body)), url)
     reader = MemoryReader({url: document, **(more or {})})
     return FeaturesSource(url, reader, asyncio.run(reader.read(PageRequest(url))))
 

@@ -189,7 +189,7 @@ def test_a_page_that_is_never_json_is_tried_with_three_sizes() -> None:
 def test_pages_shrink_to_fit_eight_megabytes() -> None:
     def answer(request: PageRequest) -> object:
         body = breaking_above(1000, ValueError())(request)
-        return Document(body, (number_in(request, "limit") or 0) * PAGE_BYTES // 20, request.url, {})
+        return Document(body, (number_in(request, "limit") or 0) * PAGE_BYTES // 20, request.url)
 
     found, reader = walked(answer, size=PageSize(50))
     assert set(found.names) == {str(n) for n in range(100)}
