@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import fcntl
 import gc
 import inspect
 import ipaddress
@@ -15,7 +14,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -185,26 +184,6 @@ def raster_environment() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def shared_machine(*, alone: bool) -> Iterator[None]:
-    """Hold a lock that all runs of this tree share, together with others or alone (man flock).
-
-    It consists of the locks of two files. A process that waits to be alone already holds the first one, so no
-    other process can enter before it.
-    """
-    how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
-    with (ROOT / "pyproject.toml").open() as turnstile, Path(__file__).open() as room:
-        fcntl.flock(turnstile, how)
-        fcntl.flock(room, how)
-        if not alone:
-            fcntl.flock(turnstile, fcntl.LOCK_UN)
-        yield
-
-
-def _is_alone(item: pytest.Item) -> bool:
-    return item.get_closest_marker("alone") is not None
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Look for no garbage while tests are collected: millions of objects are made, and nearly all stay."""
@@ -216,21 +195,16 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that run alone first: they then run one after the other, and the rest in parallel.
-
-    Those that take long come next, so that no process has one of them left when the others have ended.
-    """
-    items.sort(key=lambda item: (not _is_alone(item), item.get_closest_marker("slow") is None))
+    """Put tests that take long first, so that no process has one of them left when the others have ended."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Run nothing beside a test that is marked `alone`. The time limit of a test begins after the wait."""
-    with shared_machine(alone=_is_alone(item)):
-        try:
-            return (yield)
-        finally:
-            _freeze()
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    finally:
+        _freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -81,7 +81,6 @@ def test_a_traceback_only_with_vv(stacpull_command: Command, library: Library, a
     assert ran.err.endswith("stacpull: gone\n")
 
 
-@pytest.mark.alone
 def test_help_imports_nothing_heavy_and_is_quick() -> None:
     shown = [sys.executable, "-c", "from stacpull.cli.entry import main; main()", "--help"]
     subprocess.run(shown, capture_output=True, check=True)  # writes the bytecode
@@ -98,4 +97,4 @@ def test_help_imports_nothing_heavy_and_is_quick() -> None:
         subprocess.run(shown, capture_output=True, check=True)
         after = os.times()
         times.append(after.children_user + after.children_system - sum(before[2:4]))
-    assert min(times) < 0.25
+    assert min(times) < 0.25  # of the processor, whatever else runs
