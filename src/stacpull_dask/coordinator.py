@@ -70,7 +70,7 @@ class DaskWorkers:
 
     def __init__(self, run: MirrorRun, pool: Pool[Job, Arrival | None]) -> None:
         self._run, self._pool, self.given_up_hosts = run, pool, pool.given_up_hosts
-        self._work, self._bucket = run.workspace.destination.staged.work, run.workspace.bucket
+        self._work, self._bucket = run.workspace.store.staged.work, run.workspace.bucket
         named = run.options.dask or ""
         if run.options.dask_client is None and named.isdecimal():
             self._places: Any = LocalPlaces(int(named))
@@ -137,7 +137,7 @@ class DaskWorkers:
             keeping = [group.create_task(self._keep(settings)) for _ in range(count)]
             keeping.append(group.create_task(self._reserve()))
             while not self._stopping:
-                await self._run.store.outcomes.wait_for_publisher()
+                await self._run.store_client.sender.wait_for_publisher()
                 if self._give(count):
                     continue
                 if self._no_more and not self._waiting() and not any(w.open_jobs for w in self._workers):
@@ -249,10 +249,10 @@ class DaskWorkers:
             return
         for arrival in arrivals:
             del worker.open_jobs[arrival.row]
-        self._run.store.outcomes.send(arrivals, lambda count: worker.send(Confirmed(count)))
+        self._run.store_client.sender.send(arrivals, lambda count: worker.send(Confirmed(count)))
 
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
-        outcomes = self._run.store.outcomes
+        sender = self._run.store_client.sender
         match message:
             case Arrivals(arrivals):
                 self._take_arrivals(worker, arrivals)
@@ -261,11 +261,11 @@ class DaskWorkers:
                     job, arrival = worker.open_jobs.pop(row), worker.uploads.pop(row)
                     arrival.part = ""
                     if failed is None:
-                        outcomes.send([arrival], outcomes.free_slots)
+                        sender.send([arrival], sender.free_slots)
                     else:
-                        outcomes.fail(job, failed, 1)
+                        sender.fail(job, failed, 1)
             case AssetOutcome(row, _, _, None):
-                outcomes.send_unchanged(worker.open_jobs.pop(row))
+                sender.send_unchanged(worker.open_jobs.pop(row))
             case AssetOutcome(row, _, _, Failure() as failure, attempts):
                 self._pool.fail(worker.open_jobs.pop(row), failure, attempts)
             case messages.Spent(requests, retries, bytes_fetched):

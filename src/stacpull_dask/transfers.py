@@ -97,14 +97,14 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
         address, options = settings.address, settings.options
         async with open_network(address, options, addresses=settings.addresses, on_notice=report) as network:
             opening = partial(open_store, work, bucket, on_silent=network.warn, worker_parts=worker_parts)
-            destination = await asyncio.to_thread(opening)
+            store = await asyncio.to_thread(opening)
             try:
-                await _Transfers(settings, channel, inbox, network, destination).run()
+                await _Transfers(settings, channel, inbox, network, store).run()
             finally:
                 if worker_parts:
                     left = UNFINISHED if bucket is None else UNFINISHED | {".whole"}  # which are not uploaded
-                    await asyncio.to_thread(_leave_parts, destination.staged, left)
-                await asyncio.to_thread(destination.close)
+                    await asyncio.to_thread(_leave_parts, store.staged, left)
+                await asyncio.to_thread(store.close)
     except OSError as error:
         if (failure := await asyncio.to_thread(as_destination_error, error, work)) is not error:
             raise failure from error
@@ -123,15 +123,15 @@ def _leave_parts(staged: StagedParts, suffixes: frozenset[str]) -> None:
 
 class _Transfers:
     def __init__(
-        self, settings: WorkerSettings, channel: Channel, inbox: Inbox, network: Network, destination: Store
+        self, settings: WorkerSettings, channel: Channel, inbox: Inbox, network: Network, store: Store
     ) -> None:
         self._send, self._inbox, self._network = channel.send, inbox, network
-        self._place, staged = destination.place, destination.staged
+        self._place, staged = store.place, store.staged
         self._has_bucket = settings.bucket is not None
         self._opening = asyncio.Lock()
         self._source: Source | None = None
         self._outcomes = OutcomeSender(
-            destination,
+            store,
             self._report,
             network.secrets,
             longest=-1 if self._has_bucket else _LONGEST_SENT,
@@ -147,7 +147,7 @@ class _Transfers:
             self._outcomes,
             network,
             ItemReader(self._read_item, network.clock),
-            destination,
+            store,
             settings.options,
             parts=FileParts(
                 staged.path,

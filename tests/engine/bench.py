@@ -63,11 +63,11 @@ class Bench:
     def __init__(
         self,
         dest: Path,
-        destination: RecordingStore | None = None,
+        store: RecordingStore | None = None,
         spec: RunSpec = SPEC,
         kept: Mapping[str, Any] | None = None,
     ) -> None:
-        self.destination = destination or RecordingStore(dest)
+        self.store = store or RecordingStore(dest)
         self.db: sqlite3.Connection = open_writer(dest)
         weakref.finalize(self, self.db.close)  # a kill closes it as well
         self.run = runs.begin(self.db, spec, NOW, kept or {})
@@ -77,13 +77,13 @@ class Bench:
         self.stopped = False
         self.publisher = Publisher(
             self.db,
-            self.destination,
+            self.store,
             runs.stored(self.db, self.run.id),
             secrets=Secrets(()),
             is_stopped=lambda: self.stopped,
             on_event=self._take_event,
         )
-        self.store = StoreOperations(self.publisher, "sha256")
+        self.operations = StoreOperations(self.publisher, "sha256")
 
     def _take_event(self, event: Event) -> None:
         match event:
@@ -94,7 +94,7 @@ class Bench:
 
     def close(self) -> None:
         self.db.close()
-        self.destination.close()
+        self.store.close()
 
     def plan(self, *items: PlannedItem) -> PlanResult:
         return self.planner.save_batch(PlanBatch(items=items), NOW)
@@ -104,13 +104,13 @@ class Bench:
         digest = hashlib.sha256(body).digest()
         arrival = arrival_of(job, len(body), filename, etag, "", digest=digest)
         arrival.part = complete_part_name(arrival)
-        arrival.identity = self.destination.staged.write_part(arrival.part, body)
+        arrival.identity = self.store.staged.write_part(arrival.part, body)
         return arrival
 
     def recover(
         self, *, checksum: str | None = "sha256", is_stopped: Callable[[], bool] = lambda: False
     ) -> Recovery:
-        recovery = Recovery(self.db, self.destination, checksum=checksum, is_stopped=is_stopped)
+        recovery = Recovery(self.db, self.store, checksum=checksum, is_stopped=is_stopped)
         recovery.run()
         return recovery
 
@@ -132,10 +132,10 @@ class Bench:
 
 @contextmanager
 def started(
-    dest: Path, destination: RecordingStore | None = None, *, checksum: str | None = "sha256", **how: Any
+    dest: Path, store: RecordingStore | None = None, *, checksum: str | None = "sha256", **how: Any
 ) -> Iterator[Bench]:
     """A process that has put in order what the last one left, until the end of the block."""
-    bench = Bench(dest, destination, **how)
+    bench = Bench(dest, store, **how)
     bench.take_up(checksum=checksum)
     yield bench
     bench.close()

@@ -39,8 +39,8 @@ class StoreEvents:
                 self.stages.append(event)
 
 
-def _count(outcomes: OutcomeSender, events: StoreEvents) -> None:
-    free, published = outcomes.free_slots, outcomes.published
+def _count(sender: OutcomeSender, events: StoreEvents) -> None:
+    free, published = sender.free_slots, sender.published
 
     def on_free(count: int = 1) -> None:
         events.written += count
@@ -50,7 +50,7 @@ def _count(outcomes: OutcomeSender, events: StoreEvents) -> None:
         events.published += count
         published(count)
 
-    outcomes.free_slots, outcomes.published = on_free, on_published  # type: ignore[method-assign]
+    sender.free_slots, sender.published = on_free, on_published  # type: ignore[method-assign]
 
 
 @asynccontextmanager
@@ -60,8 +60,8 @@ async def opened(
     """Open the store of the run in DEST, on a thread or in a process of its own."""
     bench = await asyncio.to_thread(Bench, dest)
     lock = await asyncio.to_thread(MirrorLock, dest)
-    client = StoreClient(
-        Workspace(bench.destination, bench.db, lock.fileno()),
+    store_client = StoreClient(
+        Workspace(bench.store, bench.db, lock.fileno()),
         bench.run,
         secrets or Secrets(),
         checksum="sha256",
@@ -69,16 +69,16 @@ async def opened(
         on_event=events.event,
         on_broken=events.broken.append,
     )
-    _count(client.outcomes, events)
+    _count(store_client.sender, events)
     with nullcontext() if process else store_on_thread():
         async with StoreClient.started() as started:
-            await client.open(started)
+            await store_client.open(started)
             try:
-                await client.call("StoreOperations.recover")
-                yield client
-                await client.outcomes.flush()
+                await store_client.call("StoreOperations.recover")
+                yield store_client
+                await store_client.sender.flush()
             finally:
-                await client.close()
+                await store_client.close()
     await asyncio.to_thread(lock.close)
     await asyncio.to_thread(bench.close)
 

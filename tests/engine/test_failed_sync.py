@@ -26,14 +26,14 @@ def left_by_a_failed_sync(dest: Path) -> None:
         first, second = (bench.arrive(job, job.key.encode() * 9) for job in jobs[:2])
         bench.publisher.received.extend([first])
         bench.publisher.publish()  # renamed: the record waits for the next sync
-        (bench.destination.staged.path / "3.0.part").write_bytes(b"half")
-        (bench.destination.staged.path / "3.0.about").write_bytes(
+        (bench.store.staged.path / "3.0.part").write_bytes(b"half")
+        (bench.store.staged.path / "3.0.about").write_bytes(
             b'{"etag":"\\"e\\"","last_modified":null,"total":9}'
         )
         assert bench.states()["a"] == 1
         stored = bench.db.execute("SELECT sha256 FROM assets WHERE key = 'a'").fetchone()[0]
         assert stored == hashlib.sha256((dest / "c/i/a.tif").read_bytes()).digest()
-        bench.destination.fails = True
+        bench.store.fails = True
         bench.publisher.received.extend([second])
         with pytest.raises(DestinationError):
             bench.publisher.publish_all()
@@ -105,13 +105,13 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(tmp_path, monkeypatch, code, is
     events = StoreEvents()
 
     async def broken_off() -> None:
-        async with asyncio.timeout(20), opened(tmp_path, events) as store:
+        async with asyncio.timeout(20), opened(tmp_path, events) as store_client:
             monkeypatch.setattr(jobs, "record", fail)
-            store.outcomes.put(job, received(job, b"a"))
+            store_client.sender.put(job, received(job, b"a"))
             if is_called:
-                await store.outcomes.flush()
+                await store_client.sender.flush()
                 with pytest.raises(DestinationError):
-                    await store.call("StoreOperations.write_final_items")
+                    await store_client.call("StoreOperations.write_final_items")
             else:
                 await until(lambda: events.broken)
 

@@ -48,43 +48,43 @@ def job(row: int, href: str = "https://h.example/a.pdf", **more: object) -> Job:
 
 
 @pytest.fixture
-def destination(tmp_path: Path) -> Iterator[LocalStore]:
+def store(tmp_path: Path) -> Iterator[LocalStore]:
     with closing(LocalStore(tmp_path)) as found:
         yield found
 
 
 class Long(Fetching):
-    destination: Any = None
+    store: Any = None
 
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, started: Exchange | None = None
     ) -> Arrival:
         await super().fetch(job, count_refusal=count_refusal, started=started)
         name = f"{job.row}.0.part"
-        identity = await asyncio.to_thread(self.destination.staged.write_part, name, BODY)
+        identity = await asyncio.to_thread(self.store.staged.write_part, name, BODY)
         arrival = arrival_of(job, len(BODY), "a.pdf", '"e"', name, digest=SHA)
         arrival.identity = identity  # as `OutcomeSender` does
         return arrival
 
 
 @pytest.mark.parametrize("now", ["a part", "another file"])
-async def test_a_part_is_linked_unless_another_file_took_its_place(tmp_path, destination, now):
-    within = Long(destination=destination)
+async def test_a_part_is_linked_unless_another_file_took_its_place(tmp_path, store, now):
+    within = Long(store=store)
 
     def place() -> None:
         if now == "another file":  # the first asset failed: a file of the user has its name and size
-            destination.staged.drop_part("1.0.part")
+            store.staged.drop_part("1.0.part")
             (tmp_path / "c/1").mkdir(parents=True)
             (tmp_path / "c/1/a.pdf").write_bytes(b"mine")
 
-    sharing = SharedDownloads(within, destination)
+    sharing = SharedDownloads(within, store)
     first = await sharing.fetch(job(1), count_refusal=True)
     await asyncio.to_thread(place)
     second = await sharing.fetch(job(2), count_refusal=True)
     assert first is not None
     assert second is not None
     assert (second.part, second.digest) == ("2.0.part", SHA)
-    with destination.staged.open("2.0.part") as part:
+    with store.staged.open("2.0.part") as part:
         assert part.read() == BODY
     assert within.fetched == ([1, 2] if now == "another file" else [1])
 
@@ -100,17 +100,17 @@ async def test_a_part_is_linked_unless_another_file_took_its_place(tmp_path, des
     ],
     ids=["another href", "another size", "a checksum of its own", "what was damaged", "a query"],
 )
-async def test_an_asset_that_may_differ_is_fetched(destination: LocalStore, first: Job, other: Job) -> None:
+async def test_an_asset_that_may_differ_is_fetched(store: LocalStore, first: Job, other: Job) -> None:
     within = Fetching()
-    sharing = SharedDownloads(within, destination)
+    sharing = SharedDownloads(within, store)
     for one in (first, other):
         await sharing.fetch(one, count_refusal=True)
     assert within.fetched == [1, 2]
 
 
-async def test_assets_waiting_for_a_failed_one_share_one_fetch(destination: LocalStore) -> None:
+async def test_assets_waiting_for_a_failed_one_share_one_fetch(store: LocalStore) -> None:
     within = Fetching(failing=1)
-    sharing = SharedDownloads(within, destination)
+    sharing = SharedDownloads(within, store)
     fetching = (sharing.fetch(job(row), count_refusal=True) for row in range(1, 9))
     failed, *others = await asyncio.gather(*fetching, return_exceptions=True)
     assert isinstance(failed, TransferError)

@@ -38,7 +38,7 @@ def test_a_newer_document_is_written_although_an_earlier_one_was_being_recorded(
     while not (tmp_path / "c/i/i.json").exists():
         bench.publisher.publish()
     bench.plan(version(2030, ""))  # a later page lists it again
-    bench.store.write_final_items()
+    bench.operations.write_final_items()
     assert orjson.loads((tmp_path / "c/i/i.json").read_bytes())["properties"]["year"] == 2030
     assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
     bench.close()

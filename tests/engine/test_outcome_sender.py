@@ -28,9 +28,9 @@ async def test_unconfirmed_bytes_are_limited_and_bodies_keep_their_order(tmp_pat
         if isinstance(message, Arrivals):
             sent.extend(one.row for one in message.arrivals)
 
-    destination = await asyncio.to_thread(LocalStore, tmp_path)
+    store = await asyncio.to_thread(LocalStore, tmp_path)
     sender = OutcomeSender(
-        destination, send, Secrets(), longest=100, checksum="sha256", on_broken=errors.append, slots=64
+        store, send, Secrets(), longest=100, checksum="sha256", on_broken=errors.append, slots=64
     )
     assert await sender.take_slots(8) == 8
     for row in range(8):
@@ -43,5 +43,5 @@ async def test_unconfirmed_bytes_are_limited_and_bodies_keep_their_order(tmp_pat
     assert sent == [0, 1, 2, 3, 4]
     assert await free_slots(sender) == 64 - 6
     await sender.flush()
-    destination.close()
+    store.close()
     assert (sent, errors) == (list(range(8)), [])  # at its end it sends the rest

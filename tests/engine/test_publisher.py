@@ -68,8 +68,8 @@ def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(ben
 def test_an_unknown_item_json_that_appears_meanwhile_is_never_overwritten(bench, tmp_path, monkeypatch):
     (tmp_path / "c" / "i").mkdir(parents=True)
     mine = tmp_path / "c/i/i.json"
-    sync = bench.destination.sync
-    monkeypatch.setattr(bench.destination, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
+    sync = bench.store.sync
+    monkeypatch.setattr(bench.store, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
     bench.publisher.received.extend([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.publish_all()
     (failed,) = views.failures(bench.db)
@@ -96,9 +96,9 @@ def test_catalog_files_belong_to_the_mirror_only_once_written(bench: Bench, tmp_
 
 
 def test_an_unknown_catalog_that_appears_meanwhile_is_never_overwritten(bench, tmp_path, monkeypatch):
-    sync = bench.destination.sync
+    sync = bench.store.sync
     monkeypatch.setattr(
-        bench.destination, "sync", lambda *a: ((tmp_path / "catalog.json").write_bytes(b"mine"), sync(*a))
+        bench.store, "sync", lambda *a: ((tmp_path / "catalog.json").write_bytes(b"mine"), sync(*a))
     )
     for _ in range(2):  # not even the next time
         with pytest.raises(DestinationError, match=r"catalog.json exists and is not part of this mirror"):
@@ -108,14 +108,14 @@ def test_an_unknown_catalog_that_appears_meanwhile_is_never_overwritten(bench, t
 
 
 def test_a_catalog_file_is_synced_and_belongs_to_the_mirror_before_it_is_renamed(bench, steps, monkeypatch):
-    place = bench.destination.place
+    place = bench.store.place
 
     def killed_after(*arguments: Any, **named: Any) -> None:
         place(*arguments, **named)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(bench.destination, "place", killed_after)
+        patched.setattr(bench.store, "place", killed_after)
         with pytest.raises(KeyboardInterrupt):
             bench.publisher.write_file(Path("c/collection.json"), b"1")
     assert steps == ["sync collection", "_place collection.json"]

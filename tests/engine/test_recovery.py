@@ -182,7 +182,7 @@ def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_s
         bench.publisher.received.extend([bench.arrive(job, BODIES[job.key]) for job in committed])
         bench.publisher.publish()  # renamed, not recorded
         copy_ledger(dest, tmp_path / "copy")
-        bench.destination.staged.withdraw_trust()
+        bench.store.staged.withdraw_trust()
     for left in (dest / ".stacpull").glob("ledger.sqlite*"):
         left.unlink()
     (tmp_path / "copy").rename(ledger_path(dest))
@@ -196,7 +196,7 @@ def test_a_foreign_file_at_a_reserved_path_is_kept(tmp_path: Path) -> None:
     with started(tmp_path) as bench:
         arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"ours")
         jobs.reserve(bench.db, [arrived])  # killed before the rename
-        bench.destination.staged.drop_part(arrived.part)
+        bench.store.staged.drop_part(arrived.part)
         (tmp_path / "c" / "i").mkdir(parents=True)
         (tmp_path / "c" / "i" / "a.tif").write_bytes(b"mine")
     with started(tmp_path) as bench:
@@ -224,9 +224,9 @@ def test_a_file_of_the_user_that_was_about_to_be_adopted_stays(tmp_path: Path) -
     theirs.write_bytes(b"same")
     with started(tmp_path) as bench:
         job = bench.plan(planned("i", ["a"])).jobs[0]
-        part = bench.destination.staged.link_part(job.row, job.generation, bench.destination, "c/i/a.tif")
+        part = bench.store.staged.link_part(job.row, job.generation, bench.store, "c/i/a.tif")
         name = complete_part_name(arrival_of(job, 4, "a.tif", None, part))
-        bench.destination.staged.rename_part(part, name)
+        bench.store.staged.rename_part(part, name)
     assert theirs.stat().st_nlink == 2
     bench = Bench(tmp_path, RecordingStore(tmp_path, fails=True))
     with suppress(DestinationError):
@@ -261,7 +261,7 @@ def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path
     bench = Bench(tmp_path)
     left = bench.recover()
     bench.publisher.renamed.extend(left.in_place.values())
-    assert sorted(bench.destination.changed) == ["", "c", "c/i"]
+    assert sorted(bench.store.changed) == ["", "c", "c/i"]
     assert bench.states() == {"a": 1}
     bench.publisher.publish_all()
     assert bench.states() == {"a": 2}
@@ -303,8 +303,8 @@ def test_two_whole_parts_of_one_asset_are_published_once(tmp_path: Path) -> None
 def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(tmp_path, monkeypatch):
     with started(tmp_path) as bench:
         bench.plan(planned("i", ["a"]))
-        (bench.destination.staged.path / "1.0.part").write_bytes(b"half")
-        (bench.destination.staged.path / "1.0.about").write_bytes(
+        (bench.store.staged.path / "1.0.part").write_bytes(b"half")
+        (bench.store.staged.path / "1.0.about").write_bytes(
             b'{"etag":"\\"e\\"","last_modified":null,"total":9}\n' + RECORD.pack(0, 4)
         )
     with started(tmp_path) as bench:
@@ -322,8 +322,8 @@ def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> No
         mine.parent.mkdir(parents=True)
         mine.write_bytes(b"mine")
         if is_link:
-            (bench.destination.staged.path / arrived.part).unlink()
-            (bench.destination.staged.path / arrived.part).hardlink_to(mine)
+            (bench.store.staged.path / arrived.part).unlink()
+            (bench.store.staged.path / arrived.part).hardlink_to(mine)
             arrived = replace(arrived, identity=mine.stat().st_ino)
         if not checksum:
             arrived = replace(arrived, digest=None)
@@ -341,7 +341,7 @@ def test_a_file_that_was_adopted_is_never_removed(tmp_path, monkeypatch, left_by
     if left_by == "a reboot":
         monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     elif left_by == "a failed sync":
-        bench.destination.staged.withdraw_trust()
+        bench.store.staged.withdraw_trust()
     bench.take_up(checksum=checksum)
     assert tree(tmp_path) == {"c/i/a.tif": b"mine"}
     is_proven = bool(checksum) and left_by != "a failed sync"

@@ -46,10 +46,10 @@ def jobs(tmp_path: Path) -> list[Job]:
 async def test_groups_are_published_in_time_without_a_request(tmp_path, jobs, process):
     """Small bodies go through the socket, long ones as parts that are written here."""
     events = StoreEvents()
-    async with opened(tmp_path, events, process=process) as store:
+    async with opened(tmp_path, events, process=process) as store_client:
         for job, size in zip(jobs, (1, 16 << 10, 100_000), strict=True):
-            store.outcomes.put(job, received(job, job.key.encode() * size))
-        await until(lambda: store.counters["items_done"] == 1)
+            store_client.sender.put(job, received(job, job.key.encode() * size))
+        await until(lambda: store_client.counters["items_done"] == 1)
         await asyncio.sleep(2 * PACE)
     sizes = {path: len(data) for path, data in tree(tmp_path).items()}
     assert sizes == {"c/i/a.tif": 1, "c/i/b.tif": 16 << 10, "c/i/c.tif": 100_000}
@@ -61,12 +61,12 @@ async def test_groups_are_published_in_time_without_a_request(tmp_path, jobs, pr
 async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, jobs: list[Job]) -> None:
     events, secrets = StoreEvents(), Secrets([Secret("hunter2hunter2")])
     reset = Failure(FailureKind.NETWORK, "hunter2hunter2 \udcff was reset.")
-    async with opened(tmp_path, events, secrets=secrets) as store:
-        store.outcomes.fail(jobs[1], reset, 1)
-        store.outcomes.put(jobs[0], received(jobs[0], b"x"))
+    async with opened(tmp_path, events, secrets=secrets) as store_client:
+        store_client.sender.fail(jobs[1], reset, 1)
+        store_client.sender.put(jobs[0], received(jobs[0], b"x"))
         await until(lambda: events.written)
-        await store.call("StoreOperations.write_final_items")
-        assert (store.counters["assets_done"], store.counters["assets_failed"]) == (1, 1)
+        await store_client.call("StoreOperations.write_final_items")
+        assert (store_client.counters["assets_done"], store_client.counters["assets_failed"]) == (1, 1)
     assert events.published == 1
     assert [one.message for one in events.failed] == ["*** \\udcff was reset."]
 
@@ -78,29 +78,29 @@ async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
         with closing(open_reader(tmp_path)) as db:
             return [(one.collection, one.item, one.message) for one in views.failures(db)]
 
-    async with opened(tmp_path, StoreEvents()) as store:
-        await store.call("Planner.save_batch", PlanBatch(unread=[broken]), 1.0, returns=PlanResult)
+    async with opened(tmp_path, StoreEvents()) as store_client:
+        await store_client.call("Planner.save_batch", PlanBatch(unread=[broken]), 1.0, returns=PlanResult)
     assert await asyncio.to_thread(recorded) == [("c\\udcff", "line \\udcff", "\\udcff")]
 
 
 async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Path, jobs: list[Job]) -> None:
     """The network process parses responses of servers, so its requests are checked."""
-    async with opened(tmp_path, StoreEvents()) as store:
+    async with opened(tmp_path, StoreEvents()) as store_client:
         with pytest.raises(WorkerError, match="ValidationError"):
-            await store.call("jobs.pending_jobs", RUN, "0; DROP TABLE", 1)
+            await store_client.call("jobs.pending_jobs", RUN, "0; DROP TABLE", 1)
         with pytest.raises(WorkerError, match="KeyError"):
-            await store.call("__init__")
+            await store_client.call("__init__")
 
 
 async def test_after_a_failed_sync_only_the_end_is_recorded(tmp_path, jobs, monkeypatch):
     events = StoreEvents()
-    async with opened(tmp_path, events) as store:
+    async with opened(tmp_path, events) as store_client:
         monkeypatch.setattr(LocalStore, "sync", fails)
-        store.outcomes.put(jobs[0], received(jobs[0], b"x"))
+        store_client.sender.put(jobs[0], received(jobs[0], b"x"))
         await until(lambda: events.broken)
         with pytest.raises(DestinationError, match="failed to store"):
-            await store.call("runs.set_counter", RUN, "files", 1)
-        await store.call("StoreOperations.end_run", "failed", "The disk failed.", {})
+            await store_client.call("runs.set_counter", RUN, "files", 1)
+        await store_client.call("StoreOperations.end_run", "failed", "The disk failed.", {})
     assert [type(error) for error in events.broken] == [DestinationError]
     assert tree(tmp_path) == {}
     bench = await asyncio.to_thread(Bench, tmp_path)
@@ -131,15 +131,15 @@ class SlowSync:
 
 async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path, jobs, monkeypatch):
     events = StoreEvents()
-    async with opened(tmp_path, events) as store:
+    async with opened(tmp_path, events) as store_client:
         slow = SlowSync(monkeypatch)
-        store.outcomes.put(jobs[0], received(jobs[0], b"first"))
+        store_client.sender.put(jobs[0], received(jobs[0], b"first"))
         await until(slow.begun.is_set)
-        store.outcomes.put(jobs[1], received(jobs[1], b"second"))
+        store_client.sender.put(jobs[1], received(jobs[1], b"second"))
         await until(lambda: events.written == 2)
         assert [name.split(".")[0] for name in parts(tmp_path)] == [str(job.row) for job in jobs[:2]]
-        call = asyncio.create_task(store.call("StoreOperations.write_final_items"))
-        store.outcomes.put(jobs[2], received(jobs[2], b"third"))
+        call = asyncio.create_task(store_client.call("StoreOperations.write_final_items"))
+        store_client.sender.put(jobs[2], received(jobs[2], b"third"))
         await until(lambda: events.written == 3)
         assert (events.published, call.done(), tree(tmp_path)) == (0, False, {})
         slow.may_end.set()
@@ -151,9 +151,9 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path
 
 async def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(tmp_path, jobs, monkeypatch):
     async def course() -> None:
-        async with opened(tmp_path, StoreEvents()) as store:
+        async with opened(tmp_path, StoreEvents()) as store_client:
             monkeypatch.setattr(LocalStore, "sync", fails)
-            store.outcomes.put(jobs[0], received(jobs[0], b"x"))
+            store_client.sender.put(jobs[0], received(jobs[0], b"x"))
 
     with pytest.raises(DestinationError, match="failed to store"):
         await course()
@@ -169,12 +169,12 @@ async def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_th
     def full(*_: object) -> int:
         raise DestinationError("The disk is full.")
 
-    async with opened(tmp_path, events) as store:
+    async with opened(tmp_path, events) as store_client:
         slow = SlowSync(monkeypatch, DestinationError("The disk failed.") if sync_fails else None)
-        store.outcomes.put(jobs[0], received(jobs[0], b"first"))
+        store_client.sender.put(jobs[0], received(jobs[0], b"first"))
         await until(slow.begun.is_set)
         monkeypatch.setattr(StagedParts, "write_part", full)
-        store.outcomes.put(jobs[1], received(jobs[1], b"second"))
+        store_client.sender.put(jobs[1], received(jobs[1], b"second"))
         await until(lambda: events.broken)
         slow.may_end.set()
     assert [str(error) for error in events.broken] == ["The disk is full."]
@@ -189,31 +189,31 @@ async def test_a_part_outside_or_a_body_of_another_size_is_refused(tmp_path, job
     events = StoreEvents()
     (tmp_path / "mine").write_bytes(b"x")
     body = None if "/" in part else memoryview(b"four")
-    async with opened(tmp_path, events) as store:
-        store._channel.send(Arrivals([Arrival(1, 1, 0, "c/i", "a.tif", size, part=part, body=body)]))
+    async with opened(tmp_path, events) as store_client:
+        store_client._channel.send(Arrivals([Arrival(1, 1, 0, "c/i", "a.tif", size, part=part, body=body)]))
         await until(lambda: events.broken)
     assert (tree(tmp_path), events.written) == ({"mine": b"x"}, 0)
 
 
 async def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[Job]) -> None:
     events = StoreEvents()
-    async with opened(tmp_path, events, process=True) as store:
-        assert store._process is not None
-        store._process.send_signal(signal.SIGSTOP)
+    async with opened(tmp_path, events, process=True) as store_client:
+        assert store_client._process is not None
+        store_client._process.send_signal(signal.SIGSTOP)
         async with asyncio.TaskGroup() as group:
-            calls = [group.create_task(refused(store)) for _ in range(2)]
+            calls = [group.create_task(refused(store_client)) for _ in range(2)]
             await asyncio.sleep(0.1)
             assert not any(call.done() for call in calls)
-            store._process.kill()
-        await refused(store)
-        store.outcomes.put(jobs[0], received(jobs[0], b"x"))
+            store_client._process.kill()
+        await refused(store_client)
+        store_client.sender.put(jobs[0], received(jobs[0], b"x"))
         await until(lambda: events.broken)
     assert [type(error) for error in events.broken] == [DestinationError]
 
 
-async def refused(store: StoreClient) -> None:
+async def refused(store_client: StoreClient) -> None:
     with pytest.raises(DestinationError, match="ended unexpectedly"):
-        await store.call("runs.set_counter", RUN, "files", 1)
+        await store_client.call("runs.set_counter", RUN, "files", 1)
 
 
 def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Path, jobs: list[Job]) -> None:

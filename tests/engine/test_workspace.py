@@ -46,7 +46,7 @@ def test_the_ledger_is_as_durable_as_the_file_system_needs(
         monkeypatch.setattr(LocalStore, "covers_ledger", False)
     with open_workspace(tmp_path) as workspace:
         assert workspace.db.execute("PRAGMA journal_mode").fetchone() == (journal,)
-        single = not workspace.destination.covers_ledger
+        single = not workspace.store.covers_ledger
         assert workspace.db.execute("PRAGMA synchronous").fetchone() == ((2,) if single else (1,))
         with closing(open_reader(tmp_path)) as reader:
             assert reader.execute("SELECT count(*) FROM runs").fetchone() == (0,)
@@ -66,18 +66,18 @@ def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path: Path
     failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
     monkeypatch.setattr(module, "checkpoint_log", lambda _db: checkpoint_log(failing))
     with pytest.raises(DestinationError, match="the disk is full or fails"), open_workspace(tmp_path) as one:
-        one.destination.staged.trust("this boot")
+        one.store.staged.trust("this boot")
     monkeypatch.undo()
     with open_workspace(tmp_path) as one:
-        assert one.destination.staged.trusted_boot() is None
+        assert one.store.staged.trusted_boot() is None
 
 
 def test_a_full_disk_at_the_last_checkpoint_is_not_an_error(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(module, "checkpoint_log", lambda _db: checkpoint_log(FailingLog(sqlite3.SQLITE_FULL)))
     with open_workspace(tmp_path) as one:
-        one.destination.staged.trust("this boot")
+        one.store.staged.trust("this boot")
     with open_workspace(tmp_path) as one:
-        assert one.destination.staged.trusted_boot() == "this boot"
+        assert one.store.staged.trusted_boot() == "this boot"
 
 
 @pytest.mark.parametrize("single", [True, False])

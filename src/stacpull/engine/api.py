@@ -69,12 +69,12 @@ async def mirror(
             await asyncio.to_thread(require, "stacpull.outputs", "items-parquet", "--items-parquet")
         text = source_text(source)
         if text is not None and text != STANDARD_INPUT:
-            return await call.from_source(text, selection)
+            return await call.run_from_source(text, selection)
         check_syntax(selection, call.options)
         workspace = await call.open_workspace()
-        stored = await store_input(workspace.destination.staged.work, call.stop, source)
+        stored = await store_input(workspace.store.staged.work, call.stop, source)
         names = call.options.credential_names if call.options.filled_profile else ()
-        return await call.from_ledger(workspace, RunSpec(stored, selection, call.options.fixed, names))
+        return await call.run_from_ledger(workspace, RunSpec(stored, selection, call.options.fixed, names))
 
 
 async def resume(
@@ -101,7 +101,7 @@ async def resume(
         workspace = await call.open_workspace()
         run = await on_ledger(workspace, runs.last_unfinished)
         if run is not None:
-            return await call.with_kept(run.kept).from_ledger(workspace, run.spec)
+            return await call.with_kept(run.kept).run_from_ledger(workspace, run.spec)
     there = await asyncio.to_thread(status, dest, call.options)  # DEST is no longer locked
     counts = {name: getattr(there, name) for name in Counts.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
@@ -139,4 +139,4 @@ async def retry(
         last = await on_ledger(workspace, runs.last)
         before = {name: value for name, value in last.kept.items() if name == "missing"}
         spec = replace(last.spec, kind="ordered" if ordered else "retry")
-        return await call.with_kept(before).from_ledger(workspace, spec)
+        return await call.with_kept(before).run_from_ledger(workspace, spec)

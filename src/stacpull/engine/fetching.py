@@ -59,7 +59,7 @@ def open_pool(
     sink: OutcomeSink[Job, Arrival | None],
     network: Network,
     items: ItemReader,
-    destination: Store,
+    store: Store,
     options: Options,
     *,
     parts: FileParts,
@@ -71,8 +71,8 @@ def open_pool(
     def has_file(job: Job, stated: Checksum | None) -> bool:
         path, version = path_in_dest(job.directory, job.name or ""), job.version_in_dest
         if stated is not None:
-            return destination.state_of(path, algorithm=stated.algorithm).digest == stated.digest
-        return version is not None and destination.state_of(path, algorithm=None).size == version.size
+            return store.state_of(path, algorithm=stated.algorithm).digest == stated.digest
+        return version is not None and store.state_of(path, algorithm=None).size == version.size
 
     checksum = options.recorded_checksum
     fetcher = Fetcher(
@@ -83,10 +83,10 @@ def open_pool(
         secrets=network.secrets,
         has_file=lambda job, stated: asyncio.to_thread(has_file, job, stated),
     )
-    shared = SharedDownloads(fetcher, destination)
+    shared = SharedDownloads(fetcher, store)
     whole: AssetFetcher[Job, Arrival | None] = shared
     if options.adopt:
-        whole = AdoptingFetcher(shared, network.client, destination, checksum=checksum)
+        whole = AdoptingFetcher(shared, network.client, store, checksum=checksum)
     if (clips := clipping(clip)) is not None:
         whole = clips.fetcher(fetcher, whole, parts, network.warn)
     limits, web, fast = network.client.limits, network.http, None
@@ -119,7 +119,7 @@ class AdoptingFetcher(NamedTuple):
 
     fetcher: AssetFetcher[Job, Arrival | None]
     client: Client
-    destination: Store
+    store: Store
     checksum: str | None
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
@@ -128,7 +128,7 @@ class AdoptingFetcher(NamedTuple):
 
     async def _found(self, job: Job) -> Arrival | None:
         if job.name is not None:
-            if not await asyncio.to_thread(self.destination.has, path_in_dest(job.directory, job.name)):
+            if not await asyncio.to_thread(self.store.has, path_in_dest(job.directory, job.name)):
                 return None
             if job.checksum is not None:
                 check = Check(job.checksum, "file:checksum")
@@ -160,7 +160,7 @@ class AdoptingFetcher(NamedTuple):
         etag: str | None = None,
     ) -> Arrival | None:
         """Return the existing file if it is the asset; None if nothing proves it. Blocks."""
-        path, files = path_in_dest(job.directory, name), self.destination
+        path, files = path_in_dest(job.directory, name), self.store
         digests, size = dict[str | None, bytes | None](), None
         for algorithm in {self.checksum, *(check.checksum.algorithm for check in checks)}:
             state = files.state_of(path, algorithm=algorithm)

@@ -112,7 +112,7 @@ async def opened_call(
 
 
 class MirrorCall(NamedTuple):
-    """What it opens is closed at the end of the call, the last first."""
+    """Runs a mirror for a public function. What it opens is closed at the end of the call, the last first."""
 
     dest: DestAddress
     options: Options
@@ -135,7 +135,7 @@ class MirrorCall(NamedTuple):
         opening = open_workspace(dest.work, dest.bucket, on_silent, adopt=self.options.adopt)
         return await self.opened.enter_async_context(in_thread(opening))
 
-    async def from_source(self, source: str, selection: Selection) -> MirrorReport:
+    async def run_from_source(self, source: str, selection: Selection) -> MirrorReport:
         layout, work = check_syntax(selection, self.options), self.dest.work
         options, address = options_and_address(source, self.options)
         if is_local(address.url):
@@ -158,7 +158,7 @@ class MirrorCall(NamedTuple):
             text = f"{str(error).rstrip('.')} before anything started. Run the command again."
             raise InterruptedRunError(text) from error
 
-    async def from_ledger(
+    async def run_from_ledger(
         self,
         workspace: Workspace,
         spec: RunSpec,
@@ -210,7 +210,7 @@ class MirrorCall(NamedTuple):
 
 async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -> T:
     """Call a function in a thread, while the store process does not have the ledger open."""
-    translates = translated(ledger_path(workspace.destination.staged.work))
+    translates = translated(ledger_path(workspace.store.staged.work))
     return await asyncio.to_thread(translates(function), workspace.db)
 
 
@@ -231,7 +231,7 @@ class MirrorRun:
         network, options = self.network, self.options
         if workspace.lease is not None:
             network.secrets.add(*workspace.lease.secrets)
-        self.store = StoreClient(
+        self.store_client = StoreClient(
             workspace,
             run,
             network.secrets,
@@ -241,11 +241,11 @@ class MirrorRun:
             on_broken=self._break,
         )
         self.queue = JobQueue[Job](2 * network.slots + (_QUEUED_FOR_WORKERS if options.uses_dask else 0))
-        self._record = LedgerRecord(task, run.id, self.store, self.queue)
+        self._record = LedgerRecord(task, run.id, self.store_client, self.queue)
         self._walk = Walk(task, self._record)
 
     async def execute(self) -> MirrorReport:
-        run, store, lease = self._run, self.store, self.workspace.lease
+        run, store_client, lease = self._run, self.store_client, self.workspace.lease
         self.emit(RunStarted(run.id, run.spec.source, run.resumed))
         if lease is not None and lease.before is not None:
             self.network.warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
@@ -259,7 +259,7 @@ class MirrorRun:
             if isinstance(error, Exception):
                 error = await asyncio.to_thread(as_destination_error, error, self._call.dest.work)
         try:
-            is_left = not store.counters["walk_ended"] or store.counters["assets_pending"]
+            is_left = not store_client.counters["walk_ended"] or store_client.counters["assets_pending"]
             if is_left and error is None and not (self._is_unfinished or self._stop.is_set()):
                 error = StacpullError(
                     "The run ended with work left, although nothing stopped it: this is a bug in stacpull, "
@@ -268,7 +268,7 @@ class MirrorRun:
             report = await self._conclude(error)
         finally:
             with suppress(*([] if error is None else [Exception])):  # the first error counts
-                await store.close()
+                await store_client.close()
         if isinstance(error, StacpullError):
             error.report = report
         if error is not None:
@@ -276,45 +276,46 @@ class MirrorRun:
         return report
 
     async def _work(self) -> None:
-        store = self.store
-        await store.open(self._started)
-        async with beside(store.pass_on(self._stop)):
+        store_client = self.store_client
+        await store_client.open(self._started)
+        async with beside(store_client.pass_on(self._stop)):
             try:
-                await store.call("StoreOperations.recover")
+                await store_client.call("StoreOperations.recover")
                 try:
                     await self._transfer()
                 finally:
-                    await store.outcomes.flush()
+                    await store_client.sender.flush()
                     if not self._broken.done():
-                        await store.call("StoreOperations.complete_items")
+                        await store_client.call("StoreOperations.complete_items")
                         try:
-                            await store.call("StoreOperations.write_catalogs")
+                            await store_client.call("StoreOperations.write_catalogs")
                         except InterruptedRunError:
                             self._is_unfinished = True
             finally:
                 try:
-                    await store.call("Publisher.finish")
+                    await store_client.call("Publisher.finish")
                 except Exception as error:  # noqa: BLE001 -- raised below
                     self._break(error)
             if self._broken.done():
                 raise self._broken.result()
 
     async def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
-        return await self.store.call("StoreOperations.reserve_uploads", arrivals, returns=list[Arrival])
+        call = self.store_client.call
+        return await call("StoreOperations.reserve_uploads", arrivals, returns=list[Arrival])
 
     def _break(self, error: BaseException) -> None:
         if not self._broken.done():
             self._broken.set_result(error)
 
     async def _transfer(self) -> None:
-        network, options, store, stop = self.network, self.options, self.store, self._stop
-        staged, selection = self.workspace.destination.staged, self.spec.selection
+        network, options, stop, call = self.network, self.options, self._stop, self.store_client.call
+        staged, selection = self.workspace.store.staged, self.spec.selection
         runner = pool = open_pool(
             JobQueue[Job](2 * network.slots) if options.uses_dask else self.queue,
-            store.outcomes,
+            self.store_client.sender,
             network,
             self._walk.reader,
-            self.workspace.destination,
+            self.workspace.store,
             options,
             parts=await asyncio.to_thread(FileParts, staged.path),
             prefer=selection.prefer,
@@ -327,23 +328,23 @@ class MirrorRun:
             runner = workers(self, pool)
         work = partial(produce, self._walk, self._record, self._run)
         await walk_and_transfer(work, runner, self._tick, stop=stop, broken=self._broken)
-        await store.outcomes.flush()
+        await self.store_client.sender.flush()
         pool.check_failures()
-        await store.call("StoreOperations.write_final_items")
+        await call("StoreOperations.write_final_items")
         if options.prune:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
-            pruning = Pruning(self._walk.task, self._run, store, stop)
+            pruning = Pruning(self._walk.task, self._run, self.store_client, stop)
             await pruning.run(self._walk.summary, remove=options.prune == "remove")
         if self.spec.kind == "mirror" and not stop.is_set():
             if not (selection.most_items or self._walk.summary.cut_short):
-                not_listed = await store.call("pruning.not_listed", self._run.id, returns=int)
-                await store.call("runs.set_counter", self._run.id, "items_not_listed", not_listed)
+                not_listed = await call("pruning.not_listed", self._run.id, returns=int)
+                await call("runs.set_counter", self._run.id, "items_not_listed", not_listed)
             # the documents of collections also change
-            for name in await store.call("StoreOperations.collections_to_read", returns=list[str]):
+            for name in await call("StoreOperations.collections_to_read", returns=list[str]):
                 with suppress(SourceError, CredentialsError, UsageError):
                     document = await unless_stopped(partial(self._source.collection, name), stop)
-                    await store.call("jobs.keep_collection", name, clean_document(document, network.secrets))
+                    await call("jobs.keep_collection", name, clean_document(document, network.secrets))
 
     # --- progress and report -----------------------------------------------------------------------------
 
@@ -355,10 +356,10 @@ class MirrorRun:
             self.emit(self._progress())
             await asyncio.to_thread(self.emit.flush)
             if ticks % _SAVED_EVERY == 0:
-                await self.store.call("runs.add_counts", self._run.id, self._spent())
+                await self.store_client.call("runs.add_counts", self._run.id, self._spent())
 
     def _progress(self) -> Progress:
-        now, before = self.store.counters, self._run.counters
+        now, before = self.store_client.counters, self._run.counters
         skipped = before["assets_done"] - before["assets_skipped"]  # before this process
         done, failed, pending = (now[f"assets_{state}"] for state in ("done", "failed", "pending"))
         names = ("items_seen", "items_matched", "items_done", "assets_missing", "bytes_done")
@@ -392,7 +393,7 @@ class MirrorRun:
         state: EndState = "complete" if is_done and error is None else "interrupted"
         if error is not None and not isinstance(error, asyncio.CancelledError):
             state = "failed"
-        warning = nothing_to_fetch(spec.selection, self._walk.summary, self.store.counters)
+        warning = nothing_to_fetch(spec.selection, self._walk.summary, self.store_client.counters)
         if state == "complete" and spec.kind == "mirror" and warning is not None:
             self.network.warn(warning)
         stopped = self._stop.reason if state == "interrupted" else None
@@ -400,19 +401,19 @@ class MirrorRun:
         reason = None if reason is None else self.network.secrets.scrub(reason)
         recorded: EndState = "failed"
         found, left_out = dict[str, int](), dict[str, int]()
-        destination = self.workspace.destination
+        store = self.workspace.store
         unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
         try:
             with unless_first:
-                await self.store.call("StoreOperations.end_run", state, reason, self._spent())
+                await self.store_client.call("StoreOperations.end_run", state, reason, self._spent())
                 recorded = state
             with unless_first:
-                found, left_out = await self.store.call(
+                found, left_out = await self.store_client.call(
                     "StoreOperations.findings", returns=tuple[dict[str, int], dict[str, int]]
                 )
             if lost := found.get("files_lost"):
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-                self.network.warn(f"{what} missing in {destination.name} and planned again.")
+                self.network.warn(f"{what} missing in {store.name} and planned again.")
         finally:
             known = set(MirrorReport.__struct_fields__)  # another version may count something else
             counts: dict[str, Any] = {n: getattr(progress, n) for n in known & {*Progress.__struct_fields__}}
@@ -428,8 +429,8 @@ class MirrorRun:
             items_left_out=left_out,
             run=self._run.id,
             source=spec.source,
-            dest=destination.name,
-            work=None if destination.is_local else str(destination.staged.work),
+            dest=store.name,
+            work=None if store.is_local else str(store.staged.work),
             reason=reason,
             assets_accepted=accepted[self.options.missing or "fail"],
         )

@@ -96,7 +96,7 @@ class JobQueue(_Changing, Generic[JobT]):
 
 
 class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
-    """Takes the outcomes of a pool, and has the slots of the process: each job that is begun takes one.
+    """Takes the outcomes of a pool, and limits what it begins: each job takes a slot of the process.
 
     No slot is taken while `most_unpublished` complete parts wait to be published.
     """

@@ -27,15 +27,15 @@ _OTHER_WALK = "and that an earlier run with other filters or credentials found: 
 
 
 class Pruning:
-    def __init__(self, task: WalkTask, run: Run, store: StoreClient, stop: asyncio.Event) -> None:
+    def __init__(self, task: WalkTask, run: Run, store_client: StoreClient, stop: asyncio.Event) -> None:
         self._source, self._on_event, self._warn = task.source, task.on_event, task.network.warn
-        self._run, self._store, self._call, self._stop = run, store, store.call, stop
+        self._run, self._store_client, self._call, self._stop = run, store_client, store_client.call, stop
         self._reader = ItemReader(task.source.item, task.network.clock)  # one by one: a search proves nothing
         self._trusted: dict[tuple[str, str], bool] = {}
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
         """A stop raises `InterruptedRunError`. Removed items stay removed."""
-        run, counters = self._run.id, self._store.counters
+        run, counters = self._run.id, self._store_client.counters
         unread = await self._call("pruning.unread", run, returns=int)
         is_complete = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
         reasons = {

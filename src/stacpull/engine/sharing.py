@@ -37,7 +37,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
     """
 
     fetcher: Fetcher
-    destination: Store
+    store: Store
     recent: OrderedDict[str, Download] = msgspec.field(default_factory=OrderedDict)
     held: int = 0  # bytes of bodies
 
@@ -96,7 +96,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         if shared is None or job.size not in {None, shared.size} or job.checksum not in {None, checksum}:
             return None
         content: memoryview | str | None = shared.body
-        if content is None and self.destination.is_local:
+        if content is None and self.store.is_local:
             content = await asyncio.to_thread(self._linked, job, shared)
         if content is None:
             return None
@@ -105,10 +105,10 @@ class SharedDownloads(msgspec.Struct, eq=False):
 
     def _linked(self, job: Job, shared: Arrival) -> str | None:
         """Link the complete part, or the file that it became: another file may have its name by now."""
-        staged = self.destination.staged
+        staged = self.store.staged
         for path, identity in ((f"{PARTS}/{shared.part}", None), (shared.path, shared.identity or 0)):
             with suppress(OSError):
-                part = staged.link_part(job.row, job.generation, self.destination, path)
+                part = staged.link_part(job.row, job.generation, self.store, path)
                 found = staged.part_identity(part)
                 if found is not None and found[1] == shared.size and identity in {None, found[0]}:
                     return part

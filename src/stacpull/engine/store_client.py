@@ -106,11 +106,11 @@ class Channel(asyncio.Protocol):
 
 
 class OutcomeSender(OutcomeSink[Job, Arrival | None]):
-    """For one event loop. Bodies of more than `longest` bytes are written to `destination` here."""
+    """Sends outcomes to the store process, in batches; writes bodies of more than `longest` bytes itself."""
 
     def __init__(
         self,
-        destination: Store,
+        store: Store,
         send: Callable[[msgspec.Struct], None],
         secrets: Secrets,
         *,
@@ -121,7 +121,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         most_unpublished: float = inf,
     ) -> None:
         super().__init__(slots, most_unpublished)
-        self._staged = destination.staged
+        self._staged = store.staged
         self._send_message = send
         self._secrets = secrets
         self._longest = longest
@@ -235,7 +235,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
 
 
 class StoreClient:
-    """For one event loop. `on_broken` gets the error after which nothing can be written."""
+    """Calls the store process. `on_broken` gets the error after which nothing can be written."""
 
     def __init__(
         self,
@@ -249,7 +249,7 @@ class StoreClient:
         on_broken: Callable[[BaseException], None],
     ) -> None:
         self.counters: Mapping[str, int] = run.counters
-        work = os.fsencode(workspace.destination.staged.work)
+        work = os.fsencode(workspace.store.staged.work)
         self._opening = partial(messages.Open, work, workspace.bucket, run.id, checksum)
         self._workspace = workspace
         self._secrets = secrets
@@ -258,8 +258,8 @@ class StoreClient:
         self._on_broken = on_broken
         self._channel = Channel(self._take_message, on_broken)
         self._channel.lost.add_done_callback(self._check_end)
-        self.outcomes = OutcomeSender(
-            workspace.destination,
+        self.sender = OutcomeSender(
+            workspace.store,
             self._channel.send,
             secrets,
             longest=LONGEST_SENT,
@@ -344,9 +344,9 @@ class StoreClient:
             case Confirmed(written, published, counters):
                 self.counters = counters or self.counters
                 if written:
-                    self.outcomes.bodies_written(written)
+                    self.sender.bodies_written(written)
                 if published:
-                    self.outcomes.published(published)
+                    self.sender.published(published)
             case messages.Happened(event):
                 self._on_event(event)
             case messages.Ended(error):

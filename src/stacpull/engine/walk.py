@@ -148,27 +148,27 @@ class WalkRecord(Protocol):
 class LedgerRecord:
     """Plans batches in the ledger, and queues their jobs. While the queue is full, the walk waits."""
 
-    def __init__(self, task: WalkTask, run: int, store: StoreClient, queue: JobQueue[Job]) -> None:
-        self.run, self.store, self.queue = run, store, queue
-        self._task = task
+    def __init__(self, task: WalkTask, run: int, store_client: StoreClient, queue: JobQueue[Job]) -> None:
+        self.run, self.queue, self.call = run, queue, store_client.call
+        self._store_client, self._task = store_client, task
 
     @property
     def items_seen(self) -> int:
-        return self.store.counters["items_seen"]
+        return self._store_client.counters["items_seen"]
 
     @property
     def items_matched(self) -> int:
-        return self.store.counters["items_matched"]
+        return self._store_client.counters["items_matched"]
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        return await self.store.call("Planner.find_planned", ids, linked, returns=dict[ItemId, str | None])
+        return await self.call("Planner.find_planned", ids, linked, returns=dict[ItemId, str | None])
 
     async def restart(self) -> None:
-        await self.store.call("runs.restart_walk", self.run)
+        await self.call("runs.restart_walk", self.run)
 
     async def queue_pending(self, *, left: bool = False) -> None:
         """Queue the pending jobs of the run; with `left`, those that earlier runs have left for it."""
-        call, after = self.store.call, 0
+        call, after = self.call, 0
         while jobs := await call("jobs.pending_jobs", self.run, after, _STREAMED, left, returns=list[Job]):
             await self.queue.put(jobs)
             after = jobs[-1].row
@@ -191,7 +191,7 @@ class LedgerRecord:
         if cut_short is not None:
             batch.update = batch.update._replace(cut_short=secrets.scrub(cut_short))
         now = self._task.network.clock.time()
-        saved = await self.store.call("Planner.save_batch", batch, now, returns=PlanResult)
+        saved = await self.call("Planner.save_batch", batch, now, returns=PlanResult)
         for item, key, failure in saved.failures:
             self._task.on_event(AssetFailed(item, key, failure.kind, failure.message))
         await self.queue.put(saved.jobs)
@@ -512,7 +512,7 @@ async def produce(walk: Walk, record: LedgerRecord, run: Run) -> None:
 
 async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
     """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
-    call, after = record.store.call, 0
+    call, after = record.call, 0
     failed = await call("jobs.failed_items", returns=list[SourceLink]) if kind == "retry" else []
     for start in range(0, len(failed), ITEMS_AT_ONCE):
         planned = PlanBatch()
@@ -531,9 +531,8 @@ async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
             if isinstance(document, dict) and document.get("id") == item.item:
                 await call("jobs.keep_document", row, clean_document(document, walk.task.network.secrets))
                 continue
-            why = "Its URL is unknown, or returns another item."
-            if isinstance(document, Failure):
-                why = document.message
+            unknown = "Its URL is unknown, or returns another item."
+            why = document.message if isinstance(document, Failure) else unknown
             walk.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {why}")
         after = items[-1][0]
     await record.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))
@@ -541,7 +540,7 @@ async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
 
 async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
     """Read hrefs that a mirror does not keep, such as paths on this disk, from a file of items."""
-    task, call = walk.task, record.store.call
+    task, call = walk.task, record.call
     if not task.source.is_file or not await call("jobs.restore_hrefs", record.run, (), returns=bool):
         return
     size, cut = PageSize.requested(task.options.page_size), task.network.secrets.cut

@@ -32,7 +32,7 @@ from stacpull.store.staging import OWN
 
 
 class Workspace(msgspec.Struct, frozen=True):
-    destination: Store
+    store: Store
     db: Connection
     lock: int = -1  # the descriptor of the lock, which the store process inherits
     lease: BucketLease | None = None
@@ -65,27 +65,27 @@ def open_workspace(
             with open_files(dest, location, on_silent=on_silent) as files:
                 files.names("")
     with ExitStack() as opened:
-        destination = opened.enter_context(closing(open_store(dest, location, on_silent)))
+        store = opened.enter_context(closing(open_store(dest, location, on_silent)))
         with destination_errors(dest):
             lock = opened.enter_context(closing(MirrorLock(dest)))
-        lease = None if location is None else opened.enter_context(store_kind(location).lease(destination))
-        db = opened.enter_context(opened_ledger(destination))
+        lease = None if location is None else opened.enter_context(store_kind(location).lease(store))
+        db = opened.enter_context(opened_ledger(store))
         if location is not None and lease is not None:
             with translated(ledger_path(dest)):
                 meta.set_bucket(db, location.url, location.endpoint_url or "", lease.mirror, lease.generation)
                 if lease.continues:
                     meta.put(db, meta.ADOPTING, "1")
         with backed_up(db, dest):
-            yield Workspace(destination, db, lock.fileno(), lease, location)
+            yield Workspace(store, db, lock.fileno(), lease, location)
 
 
 @contextmanager
-def opened_ledger(destination: Store) -> Iterator[Connection]:
+def opened_ledger(store: Store) -> Iterator[Connection]:
     """The ledger is on the disk at the end. If that fails, unrecorded files are not trusted.
 
     A log that lost a page looks complete, and later entries would be lost with the next loss of power.
     """
-    staged, covered = destination.staged, destination.covers_ledger
+    staged, covered = store.staged, store.covers_ledger
     with closing(
         open_writer(staged.work, journal="delete" if is_on_network(staged.fd) else "wal", durable=not covered)
     ) as db:

@@ -251,11 +251,11 @@ async def verify(
             return await on_ledger(workspace, report_of)
         last = await on_ledger(workspace, runs.last)
         call.emit(Notice("info", f"repairing {quantity(check.total, 'damaged file')}"))
-        begin = partial(_begin, check, workspace.destination)
-        fixed = await call.from_ledger(workspace, replace(last.spec, kind="repair"), begin)
+        begin = partial(_begin, check, workspace.store)
+        fixed = await call.run_from_ledger(workspace, replace(last.spec, kind="repair"), begin)
         left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, jobs.damaged_items)
         wanted = (one for one in views.expected_files(workspace.db) if one.kind == "catalog")
-        looked = await on_ledger(workspace, lambda _: check.look(workspace.destination, wanted))
+        looked = await on_ledger(workspace, lambda _: check.look(workspace.store, wanted))
         left += sum(judge(*one) is not None for one in looked)  # items.parquet needs an extra
         report = await on_ledger(workspace, report_of)
         state = report.state if fixed.state == "complete" else "interrupted"
