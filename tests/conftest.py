@@ -43,16 +43,6 @@ pytest.register_assert_rewrite(  # modules that tests of several directories imp
 
 _FOREIGN_PREFIXES = ("AWS_", "STACPULL_", "MLHUB_", "SH_")
 _FOREIGN_NAMES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
-_OF_THE_TESTS = {
-    "STACPULL_SHARED",
-    "STACPULL_TOOLS",
-    "STACPULL_FAULT_SEEDS",
-    "STACPULL_FUZZ",
-    "STACPULL_MEMORY_ITEMS",
-    "STACPULL_FUZZ_SEED",
-    "STACPULL_SPLIT_FILES",
-    "STACPULL_REFRESH_KILLS",
-}
 _AWS = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_ACCESS_KEY_ID": "AKIDTESTTESTTESTTEST",
@@ -65,10 +55,10 @@ _AWS = {
 def _isolate_environment() -> None:
     """Remove the user's settings before stacpull or the AWS libraries read them.
 
-    A variable that steers the tests loses stacpull's prefix: `STACPULL_SHARED` is read as `TESTS_SHARED`.
+    What may steer the tests loses stacpull's prefix: `STACPULL_SHARED` is read as `TESTS_SHARED`.
     """
     for name in list(os.environ):
-        if name in _OF_THE_TESTS:
+        if name.startswith("STACPULL_"):
             os.environ[name.replace("STACPULL", "TESTS")] = os.environ[name]
         if name.startswith(_FOREIGN_PREFIXES) or name.upper() in _FOREIGN_NAMES:
             del os.environ[name]
