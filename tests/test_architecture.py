@@ -81,7 +81,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_dask": frozenset(
         {
             "", "child_process", "clock", "config.options", "schemes", "system",
-            "engine.fetching", "engine.messages", "engine.mirror", "engine.network",
+            "engine.fetchers", "engine.messages", "engine.mirror", "engine.network",
             "engine.store_client", "engine.pool", "errors", "events",
             "models", "net.addresses",
             "net.transport", "runtime", "sources.documents", "sources.item_reader", "sources.source",

@@ -16,7 +16,7 @@ from typing import cast
 import msgspec
 from msgspec.structs import astuple
 
-from stacpull.engine.fetching import open_pool
+from stacpull.engine.fetchers import open_pool
 from stacpull.engine.messages import Arrivals, Confirmed, Ended, Happened, error_report
 from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.pool import JobQueue

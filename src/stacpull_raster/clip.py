@@ -30,7 +30,7 @@ _NOT_OF_THE_PART = dict.fromkeys(("proj:geometry", "proj:centroid"))
 
 
 class Clipping:
-    """Fetches the tiles of rasters that are in an area (`engine.fetching.PartialFetching`).
+    """Fetches the tiles of rasters that are in an area (`engine.fetchers.PartialFetching`).
 
     Args:
         area: `Selection.clip`.

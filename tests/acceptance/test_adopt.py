@@ -18,7 +18,7 @@ from tests.net.memory import Answer
 from tests.store_in_thread import store_on_thread
 
 from stacpull import Options
-from stacpull.engine.fetching import AdoptingFetcher
+from stacpull.engine.fetchers import AdoptingFetcher
 from stacpull.errors import DestinationError
 from stacpull.models import Arrival, Job
 from stacpull.store.inspection import StoredFiles

@@ -40,7 +40,7 @@ class StoreEvents:
 
 
 def _count(sender: OutcomeSender, events: StoreEvents) -> None:
-    free, published = sender.free_slots, sender.published
+    free, published = sender.free_slots, sender.note_published
 
     def on_free(count: int = 1) -> None:
         events.written += count
@@ -50,7 +50,7 @@ def _count(sender: OutcomeSender, events: StoreEvents) -> None:
         events.published += count
         published(count)
 
-    sender.free_slots, sender.published = on_free, on_published  # type: ignore[method-assign]
+    sender.free_slots, sender.note_published = on_free, on_published  # type: ignore[method-assign]
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull.aws import AwsCredentials, AwsSettings, Credentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
-from stacpull.engine.fast_path import FastPath
+from stacpull.engine.fast_path import WebFastPath
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.sharing import SharedDownloads
 from stacpull.models import Arrival, Checksum, Failure, Job
@@ -77,7 +77,7 @@ class Sink(OutcomeSink[Job, Arrival | None]):
         self.jobs[job.row] = (failure, attempts, job.href)
 
 
-class CountingPath(FastPath):
+class CountingPath(WebFastPath):
     taken: int = 0
 
     def begin(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:

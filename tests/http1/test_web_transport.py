@@ -93,13 +93,13 @@ async def test_each_request_has_its_client(wanted: Request, is_own: bool) -> Non
 async def test_a_connection_cancelled_as_it_opens_is_not_awaited(loop, monkeypatch):
     """uvloop then closes the transport without notifying the protocol."""
     http = fast()
-    made = WebTransport.made
+    add = WebTransport.add
 
-    def made_and_given_up(pool: WebTransport, connection: WebConnection) -> None:
-        made(pool, connection)
+    def add_and_give_up(pool: WebTransport, connection: WebConnection) -> None:
+        add(pool, connection)
         fetching.cancel()
 
-    monkeypatch.setattr(WebTransport, "made", made_and_given_up)
+    monkeypatch.setattr(WebTransport, "add", add_and_give_up)
     async with WireServer({"/": [HELLO]}) as server:
         fetching = asyncio.ensure_future(fetch(http, server.url("/")))
         with pytest.raises(asyncio.CancelledError):

@@ -154,7 +154,7 @@ class Simulation:
         host = self.host
         if self._is_too_much():
             yield self.now + host.rtt / 2
-            self.gate.throttled(_BUSY)
+            self.gate.note_throttling(_BUSY)
             self.gate.limit = self._limit or self.gate.limit
             return
         if host.failing and self.chance.random() < host.failing:
@@ -173,7 +173,7 @@ class Simulation:
         if self.host.own_time:
             self._processor_free = max(self._processor_free, self.now) + self.host.own_time
             yield self._processor_free
-        self.gate.succeeded(sent_at)
+        self.gate.note_response(sent_at)
         self._count(1)
         yield from self._body(size)
 
@@ -202,5 +202,5 @@ class Simulation:
                 yield arrival
             self._count(portion / 65536)
             if uncounted >= _PIECE or not left:
-                self.gate.received(uncounted)
+                self.gate.note_bytes(uncounted)
                 uncounted = 0

@@ -54,7 +54,7 @@ def test_a_cancelled_wait_loses_no_permit(victim: int, closed: bool) -> None:
             group.create_task(bench.hold("holder", 10))
             await asyncio.sleep(0)
             if closed:
-                bench.gate.throttled(busy(20))
+                bench.gate.note_throttling(busy(20))
             waiting = [group.create_task(bench.hold(str(n), 1)) for n in range(3)]
             await asyncio.sleep(5)
             waiting[victim].cancel()
@@ -86,7 +86,7 @@ def test_no_permit_is_lost_or_granted_twice(data: st.DataObject) -> None:
 
     async def one(start: int, seconds: int, cancel: int | None, throttle: int) -> None:
         if throttle == 1:
-            bench.gate.throttled(busy(3))
+            bench.gate.note_throttling(busy(3))
         try:
             async with asyncio.timeout(cancel):
                 await worker(start, seconds)
@@ -110,7 +110,7 @@ def test_throttling_closes_the_gate_and_halves_the_limit_once() -> None:
             for _ in range(16):
                 await bench.gate.acquire()
             for _ in range(16):  # all were in flight, all are throttled
-                bench.gate.throttled(busy(60))
+                bench.gate.note_throttling(busy(60))
                 bench.gate.release()
             for number in range(10):
                 group.create_task(bench.hold(str(number), 1))
@@ -124,12 +124,12 @@ def test_without_retry_after_the_pause_doubles_until_a_success() -> None:
     bench = Bench()
     pauses = []
     for _ in range(8):
-        bench.gate.throttled(busy(None))
+        bench.gate.note_throttling(busy(None))
         pauses.append(bench.gate.closed_for())
         bench.clock.now += pauses[-1]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
-    bench.gate.succeeded(bench.clock.now)
-    bench.gate.throttled(busy(None))
+    bench.gate.note_response(bench.clock.now)
+    bench.gate.note_throttling(busy(None))
     assert bench.gate.closed_for() == 1
 
 
@@ -142,7 +142,7 @@ def served(bench: Bench, seconds: int, *, workers: int = 100, takes: float = 0.1
             await bench.gate.acquire()
             sent_at = bench.gate.now()
             await asyncio.sleep(takes)
-            bench.gate.succeeded(sent_at)
+            bench.gate.note_response(sent_at)
             bench.gate.release()
 
     async def main() -> None:
@@ -165,7 +165,7 @@ def test_a_user_limit_is_not_adapted() -> None:
 
 def test_throttling_halves_a_user_limit_which_recovers_below_what_was_refused() -> None:
     bench = Bench(maximum=8, is_fixed=True)
-    bench.gate.throttled(busy(0))
+    bench.gate.note_throttling(busy(0))
     assert bench.gate.limit == 4
     assert served(bench, 8)[-1] == 7
 
@@ -175,7 +175,7 @@ def test_counts_during_a_pause_are_discarded() -> None:
     bench = Bench()
 
     async def throttle() -> None:
-        bench.gate.throttled(busy(30))
+        bench.gate.note_throttling(busy(30))
 
     bench.run(throttle())
     limits = served(bench, 40)
@@ -190,23 +190,23 @@ def refused(status: int = 403) -> Failure:
 def test_a_host_that_refuses_fifty_assets_in_a_row_is_given_up() -> None:
     bench = Bench(maximum=1)
     for _ in range(2):
-        assert all(bench.gate.refused(refused()) == refused() for _ in range(MAX_REFUSALS - 1))
+        assert all(bench.gate.note_refusal(refused()) == refused() for _ in range(MAX_REFUSALS - 1))
         bench.gate.reset_refusals()
     for _ in range(MAX_REFUSALS - 1):
-        bench.gate.refused(refused())
+        bench.gate.note_refusal(refused())
 
     async def main() -> None:
         await bench.gate.acquire()
         waiting = asyncio.create_task(bench.hold("late", 1))
         await asyncio.sleep(1)
-        given_up = bench.gate.refused(refused())
+        given_up = bench.gate.note_refusal(refused())
         assert (given_up.kind, given_up.status, given_up.retryable) == (FailureKind.DOWN, 403, False)
         assert "h refused 50 requests in a row (403): check the credentials" in given_up.message
         for late in (waiting, bench.hold("later", 1)):
             with pytest.raises(TransferError) as caught:
                 await late
             assert caught.value.failure == given_up
-        assert bench.gate.refused(refused()) == given_up  # sent before
+        assert bench.gate.note_refusal(refused()) == given_up  # sent before
         await asyncio.sleep(61)  # a try per minute
         bench.gate.release()
         await bench.hold("a try", 1)
@@ -224,18 +224,18 @@ def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_given_up(of_docu
         await bench.gate.acquire()
         waiting = asyncio.create_task(bench.hold("late", 1))
         await asyncio.sleep(1)
-        answer = bench.gate.throttled(busy(1000), of_documents=of_documents)
+        answer = bench.gate.note_throttling(busy(1000), of_documents=of_documents)
         with pytest.raises(TransferError, match="asks to wait for 17 minutes") as caught:
             await waiting
         assert caught.value.failure.kind is FailureKind.DOWN
         assert answer == (busy(1000) if of_documents else caught.value.failure)
-        bench.gate.succeeded(0.0)  # to a request that was sent before
+        bench.gate.note_response(0.0)  # to a request that was sent before
         with pytest.raises(TransferError, match="asks to wait for 17 minutes"):
             await bench.gate.acquire()
         bench.gate.release()
         await asyncio.sleep(1001)
         await bench.hold("then", 1)
-        bench.gate.throttled(busy(5))  # a host that was given up before, and is not any more
+        bench.gate.note_throttling(busy(5))  # a host that was given up before, and is not any more
         await bench.hold("later", 1)
 
     bench.run(main())
@@ -254,7 +254,7 @@ def test_each_host_has_one_gate(per_host: int, concurrency: int | None, first: i
     assert other is not gate
     assert gate.limit == first
     assert len(list(gates)) == 2
-    gate.throttled(busy(1))
+    gate.note_throttling(busy(1))
     assert [notice.level for notice in reported] == ["debug"]
 
 
@@ -274,33 +274,33 @@ async def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
     gate = Gate("h", 64, clock, notify=hear)
     for number, answer in enumerate((*answers, *answers), 1):  # noqa: B007 - read by the listener
         if isinstance(answer, str):
-            gate.succeeded(clock.monotonic())
+            gate.note_response(clock.monotonic())
         else:
-            gate.throttled(busy(answer))
+            gate.note_throttling(busy(answer))
             await clock.sleep(gate.closed_for())
     assert [when for when, _ in reports] == ([] if reported_after is None else [reported_after])
     assert all(text.startswith("h throttles: ") for _, text in reports)
 
 
-class RecordedTurn:
+class RecordedRequest:
     """A request of the fast path in a gate's queue."""
 
     def __init__(self) -> None:
         self.outcomes: list[str] = []
 
-    def is_over(self) -> bool:
+    def is_cancelled(self) -> bool:
         return False
 
-    def admitted(self) -> None:
-        self.outcomes.append("admitted")
+    def on_permit(self) -> None:
+        self.outcomes.append("permit")
 
-    def turned_away(self, given_up: TransferError) -> None:
+    def on_given_up(self, given_up: TransferError) -> None:
         self.outcomes.append(given_up.failure.kind.name)
 
 
 def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
     bench = Bench(maximum=1)
-    first, second = RecordedTurn(), RecordedTurn()
+    first, second = RecordedRequest(), RecordedRequest()
 
     async def work() -> None:
         await bench.gate.acquire()
@@ -308,29 +308,29 @@ def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
         bench.gate.admit(second)
         assert (first.outcomes, second.outcomes, bench.gate.progress().queued) == ([], [], 2)
         bench.gate.release()
-        assert (first.outcomes, second.outcomes, bench.gate.in_use) == (["admitted"], [], 1)
-        bench.gate.throttled(busy(5.0))
+        assert (first.outcomes, second.outcomes, bench.gate.in_use) == (["permit"], [], 1)
+        bench.gate.note_throttling(busy(5.0))
         bench.gate.release()
         await bench.clock.sleep(4.9)
         assert second.outcomes == []
         await bench.clock.sleep(0.2)
-        assert (second.outcomes, bench.gate.progress().queued) == (["admitted"], 0)
+        assert (second.outcomes, bench.gate.progress().queued) == (["permit"], 0)
 
     bench.run(work())
 
 
 async def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() -> None:
-    bench, turn = Bench(maximum=2), RecordedTurn()
+    bench, request = Bench(maximum=2), RecordedRequest()
     gate = bench.gate
     assert gate.try_acquire()
     assert gate.try_acquire()
-    gate.admit(turn)
-    assert gate.finished(0.0, 0, continues=True)
-    assert (turn.outcomes, gate.in_use) == ([], 2)
-    assert not gate.finished(0.0, 0)
-    assert (turn.outcomes, gate.in_use) == (["admitted"], 2)
-    gate.throttled(busy(5.0))
-    assert not gate.finished(0.0, 0, continues=True)
+    gate.admit(request)
+    assert gate.finish(0.0, 0, continues=True)
+    assert (request.outcomes, gate.in_use) == ([], 2)
+    assert not gate.finish(0.0, 0)
+    assert (request.outcomes, gate.in_use) == (["permit"], 2)
+    gate.note_throttling(busy(5.0))
+    assert not gate.finish(0.0, 0, continues=True)
     assert gate.in_use == 1
 
 
@@ -352,42 +352,42 @@ _RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
 def test_some_unanswered_requests(requests, free, limit):
     bench, found = Bench(), []
     bench.clock.now = 0.5
-    bench.gate.succeeded(-40.0)  # it was sent long before
+    bench.gate.note_response(-40.0)  # it was sent long before
     for now, sent_at, in_use in requests:
         bench.clock.now, bench.gate.in_use = now, in_use
-        found.append(bench.gate.unanswered(sent_at, _RESET).free)
+        found.append(bench.gate.note_no_answer(sent_at, _RESET).free)
     assert (found, bench.gate.limit) == (free, limit)
 
 
 def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
     bench = Bench()
-    gate, clock, turn = bench.gate, bench.clock, RecordedTurn()
+    gate, clock, request = bench.gate, bench.clock, RecordedRequest()
 
     async def course() -> None:
         clock.now = 1000.0
         for _ in range(MAX_UNANSWERED - 1):
-            assert gate.unanswered(clock.now, _RESET) is _RESET
+            assert gate.note_no_answer(clock.now, _RESET) is _RESET
         pauses = []
-        while (failure := gate.unanswered(clock.now, _RESET)).kind is not FailureKind.DOWN:
+        while (failure := gate.note_no_answer(clock.now, _RESET)).kind is not FailureKind.DOWN:
             assert failure.retryable
             assert failure.free
-            again = gate.unanswered(clock.now, _RESET)  # the gate is closed already
+            again = gate.note_no_answer(clock.now, _RESET)  # the gate is closed already
             assert again.free
             pauses.append(gate.closed_for())
             if len(pauses) == 7:
-                gate.admit(turn)
-                gate.in_use = gate.limit  # others hold all permits, so that the turn waits
+                gate.admit(request)
+                gate.in_use = gate.limit  # others hold all permits, so that the request waits
             clock.now += pauses[-1]
         assert pauses == [1, 2, 4, 8, 16, 32, 57]
         assert gate.closed_for() == 60
-        assert turn.outcomes == ["DOWN"]
+        assert request.outcomes == ["DOWN"]
         assert failure.message == "h has not answered for 120 s. reset"
-        gate.admit(turn)
-        assert turn.outcomes == ["DOWN", "DOWN"]
+        gate.admit(request)
+        assert request.outcomes == ["DOWN", "DOWN"]
         with pytest.raises(TransferError, match="has not answered"):
             await gate.acquire()
         gate.in_use = 0
-        gate.succeeded(clock.now)
+        gate.note_response(clock.now)
         assert not gate._given_up
         assert [text[:36] for text in bench.reported] == [
             "h does not answer: retrying for 120 ",
@@ -406,7 +406,7 @@ async def test_rates(rates: dict[str, float], seconds: float) -> None:
     limits, gate = Limits(clock, **rates), Gate("h", 64, clock)
     for _ in range(10):
         if limits.request_rate:
-            await limits.turn(gate)
+            await limits.wait_for_rate(gate)
         if limits.byte_rate:
             await limits.spend(1000)
     assert clock.now == pytest.approx(seconds, abs=0.3)

@@ -17,7 +17,7 @@ from stacpull.arguments import instance
 from stacpull.caches import LONGEST_KEY
 from stacpull.config.options import Options
 from stacpull.dest_address import parse_dest
-from stacpull.engine.fetching import clipping
+from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import open_network, options_and_address

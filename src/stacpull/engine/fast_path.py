@@ -22,7 +22,7 @@ from stacpull.http1.web_transport import WebHost, WebTransport, is_plain, reques
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.bodies import DRAINED
 from stacpull.net.client import LONGEST_URL, Client, ClientHost, next_hop
-from stacpull.net.transport import Request, Rewrites, Rewritten, SentRequest, TransferError
+from stacpull.net.transport import Receive, Request, Rewrites, Rewritten, TransferError
 from stacpull.transfer.attempt import WHOLE
 
 
@@ -51,7 +51,7 @@ class FastOrigin(msgspec.Struct, eq=False):
 class FastTransfer(msgspec.Struct, eq=False):
     """One asset on the fast path, with its current request. The queue of a gate contains this object."""
 
-    path: FastPath
+    path: WebFastPath
     pool: Pool[Job, Arrival | None]
     job: Job
     download: Download
@@ -62,15 +62,15 @@ class FastTransfer(msgspec.Struct, eq=False):
     hops: tuple[str, ...] = ()
     rewritten: Rewritten | None = None
     sent: bytes = b""
-    answer: SentRequest | None = None
-    """Returns the response to the request, if it was sent before the asset was handed over."""
+    receive: Receive | None = None
+    """Receives the response to the request, if it was sent before the asset was handed over."""
 
     # Called by a gate.
 
-    def is_over(self) -> bool:
+    def is_cancelled(self) -> bool:
         return self.path.is_closed
 
-    def admitted(self) -> None:
+    def on_permit(self) -> None:
         path, origin = self.path, self.origin
         target = self.url[len(origin.sent_base) :] if origin.is_plain else ""
         if target.isascii() and target.isprintable() and target and " " not in target and "#" not in target:
@@ -109,13 +109,13 @@ class FastTransfer(msgspec.Struct, eq=False):
         self.sent = b"GET /%b%b" % (made.url[len(origin.sent_base) :].encode("ascii"), tail)
         return True
 
-    def turned_away(self, _given_up: TransferError) -> None:
+    def on_given_up(self, _given_up: TransferError) -> None:
         """Hand over: the general path waits, or reports that the host is given up."""
         self.hand_over()
 
     # Called by a connection.
 
-    def answered(
+    def on_response(
         self, connection: WebConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False if it is incorrect."""
@@ -128,7 +128,7 @@ class FastTransfer(msgspec.Struct, eq=False):
             path.shared.complete(self.download, arrival)
             counters.bytes_fetched += size
             connection.release()
-            gate.finished(self.sent_at, size)
+            gate.finish(self.sent_at, size)
             self.pool.sink.put(self.job, arrival)
             return True
         location = fields.get(b"location")
@@ -143,8 +143,8 @@ class FastTransfer(msgspec.Struct, eq=False):
         self.hops += (self.url,)
         self.url = target
         origin = path.origin(target)
-        if gate.finished(self.sent_at, 0, continues=origin is self.origin):
-            self.admitted()
+        if gate.finish(self.sent_at, 0, continues=origin is self.origin):
+            self.on_permit()
         elif origin is None:
             self.hand_over()
         else:
@@ -159,10 +159,10 @@ class FastTransfer(msgspec.Struct, eq=False):
         """Send the request on a new connection: the server had closed the idle one, or there is none."""
         self.pool.spawn(self._connect())
 
-    def abandon(self) -> None:
+    def on_close(self) -> None:
         self.origin.client_host.gate.release()
 
-    def fail_run(self, error: Exception, /) -> None:
+    def on_error(self, error: Exception, /) -> None:
         self.pool.spawn(_fail(error))
 
     # The general path.
@@ -170,15 +170,15 @@ class FastTransfer(msgspec.Struct, eq=False):
     def request(self) -> Request:
         return Request(self.url, redirected=bool(self.hops))
 
-    def hand_over(self, answer: SentRequest | None = None) -> None:
-        if answer is not None and self.rewritten is not None:
-            answer = partial(self.rewritten.finish, self.request(), answer)
-        self.answer = answer
+    def hand_over(self, receive: Receive | None = None) -> None:
+        if receive is not None and self.rewritten is not None:
+            receive = partial(self.rewritten.finish, self.request(), receive)
+        self.receive = receive
         self.pool.fetch(self.job, self, self.since)
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         shared = self.path.shared
-        sent = None if self.answer is None else (self.origin.client_host.gate, self.sent_at, self.answer)
+        sent = None if self.receive is None else (self.origin.client_host.gate, self.sent_at, self.receive)
         started = self.path.client.open(
             self.request(), accept=WHOLE, count_refusal=count_refusal, hops=self.hops, sent=sent
         )
@@ -201,7 +201,7 @@ async def _fail(error: Exception) -> NoReturn:
     raise error
 
 
-class FastPath(msgspec.Struct, eq=False):
+class WebFastPath(msgspec.Struct, eq=False):
     client: Client
     web: WebTransport
     shared: SharedDownloads

@@ -11,7 +11,7 @@ from typing import Any
 
 from stacpull.caches import Recent
 from stacpull.config.options import Options
-from stacpull.engine.fetching import clipping
+from stacpull.engine.fetchers import clipping
 from stacpull.engine.network import Network
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.filters.asset_filter import AssetFilter

@@ -29,7 +29,7 @@ from stacpull.child_process import Started
 from stacpull.clock import Clock, SystemClock, rfc3339
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
-from stacpull.engine.fetching import open_pool
+from stacpull.engine.fetchers import open_pool
 from stacpull.engine.item_input import path_of_input, remove_signatures
 from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import SourceAddress, open_network, options_and_address

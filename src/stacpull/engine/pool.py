@@ -128,7 +128,7 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
     async def all_slots_free(self) -> None:
         await self._until(lambda: self._free >= self._slots)
 
-    def published(self, count: int) -> None:
+    def note_published(self, count: int) -> None:
         self._unpublished -= count
         self._changed.set()
 
@@ -136,8 +136,8 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
         await self._until(lambda: self._unpublished < self._most_unpublished)
 
 
-class Shortcut(Protocol[JobT, ResultT]):
-    """Transfers most assets without a task for each: `engine.fast_path.FastPath`."""
+class FastPath(Protocol[JobT, ResultT]):
+    """Transfers most assets without a task for each: `engine.fast_path.WebFastPath`."""
 
     def begin(self, job: JobT, pool: Pool[JobT, ResultT]) -> bool:
         """Begin a transfer; return False for an asset that needs a task."""
@@ -164,7 +164,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     most_deferred: int = MAX_REFUSALS - 1
     most_failures: int | None = None
     stop_run: Callable[[], None] = lambda: None
-    fast: Shortcut[JobT, ResultT] | None = None
+    fast: FastPath[JobT, ResultT] | None = None
     failed: int = 0
     deferred: dict[str, deque[tuple[JobT, Failure, int]]] = {}
     given_up_hosts: dict[str, Failure] = {}  # by host, why; their assets stay pending
@@ -198,11 +198,11 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         self.queue.take(self.queue.waiting)
         self.queue.end()
 
-    def fetch(self, job: JobT, first: AssetFetcher[JobT, ResultT] | None = None, since: float = 0.0) -> None:
-        """Fetch an asset by the general path; `first` completes an attempt that was started at `since`."""
+    def fetch(self, job: JobT, begun: AssetFetcher[JobT, ResultT] | None = None, since: float = 0.0) -> None:
+        """Fetch an asset by the general path; `begun` completes an attempt that began at `since`."""
 
         async def run() -> None:
-            transfer = AssetTransfer(job, self, first, since)
+            transfer = AssetTransfer(job, self, begun, since)
             outcome = await transfer.run()
             if isinstance(outcome, Failure):
                 self.sink.free_slots()
@@ -266,7 +266,7 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
 
     job: JobT
     pool: Pool[JobT, ResultT]
-    first: AssetFetcher[JobT, ResultT] | None = None
+    begun: AssetFetcher[JobT, ResultT] | None = None
     since: float = 0.0
     attempts: int = 0
     read_at: float | None = None
@@ -293,9 +293,9 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
                 return replace(telling, message=message, retryable=False)
 
     async def _attempt(self) -> ResultT:
-        first, self.first = self.first, None
-        fetcher = first or self.pool.fetcher
-        if first is None:
+        begun, self.begun = self.begun, None
+        fetcher = begun or self.pool.fetcher
+        if begun is None:
             self.since = self.pool.clock.monotonic()
         if self.job.stale:
             await self._renew()

@@ -346,7 +346,7 @@ class StoreClient:
                 if written:
                     self.sender.bodies_written(written)
                 if published:
-                    self.sender.published(published)
+                    self.sender.note_published(published)
             case messages.Happened(event):
                 self._on_event(event)
             case messages.Ended(error):

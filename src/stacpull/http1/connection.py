@@ -199,7 +199,7 @@ class ParsedMessage:
 
 
 class WebExchange(Protocol):
-    def answered(
+    def on_response(
         self, connection: WebConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
@@ -208,14 +208,14 @@ class WebExchange(Protocol):
 
     def send_again(self) -> None: ...  # on a new connection: the server had closed the idle one
 
-    def abandon(self) -> None: ...  # the end of the run closes the connection
+    def on_close(self) -> None: ...  # the end of the run closes the connection
 
-    def fail_run(self, error: Exception, /) -> None: ...
+    def on_error(self, error: Exception, /) -> None: ...
 
 
 class ConnectionOwner(Protocol):
-    def made(self, connection: WebConnection) -> None: ...
-    def lost(self, connection: WebConnection) -> None: ...
+    def add(self, connection: WebConnection) -> None: ...
+    def discard(self, connection: WebConnection) -> None: ...
     def pace(self) -> Pace: ...
 
 
@@ -264,7 +264,7 @@ class WebConnection(asyncio.Protocol):
     def close(self) -> None:
         if (exchange := self.exchange) is not None:
             self.exchange, self._state = None, _IDLE
-            exchange.abandon()
+            exchange.on_close()
         self.abort()
 
     def tick(self, seconds: float, stall_ticks: int, idle_ticks: int) -> None:
@@ -294,7 +294,7 @@ class WebConnection(asyncio.Protocol):
         """Wait for the first request. Bytes that the server sends before it count as its response."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
         self.transport.pause_reading()
-        self._owner.made(self)
+        self._owner.add(self)
 
     def data_received(self, data: bytes) -> None:
         self._quiet = 0
@@ -318,7 +318,7 @@ class WebConnection(asyncio.Protocol):
         except Exception as error:
             if exchange is None:
                 raise
-            exchange.fail_run(error)
+            exchange.on_error(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -330,11 +330,11 @@ class WebConnection(asyncio.Protocol):
                 self._wake()
             elif exchange is not None:
                 self._conclude(exc)
-            self._owner.lost(self)
+            self._owner.discard(self)
         except Exception as error:
             if exchange is None:
                 raise
-            exchange.fail_run(error)
+            exchange.on_error(error)
 
     def _look(self) -> None:
         """Take a complete response if it is correct; hand over any other as soon as that is known."""
@@ -344,7 +344,7 @@ class WebConnection(asyncio.Protocol):
             if message.is_gathering and is_ok:
                 return  # there may be only a few chunks
             is_complete = message.is_ended and message.status in _TAKEN  # so its end was announced
-            if is_complete and exchange.answered(self, is_ok, message.fields, message.body()):
+            if is_complete and exchange.on_response(self, is_ok, message.fields, message.body()):
                 return
         if message.has_enough(0):  # it has started, failed or was not accepted
             if message.failure is not None:

@@ -71,10 +71,10 @@ class WebTransport:
         sent = b"GET %b HTTP/1.1\r\n%b" % (target.encode("ascii"), tail)
         for idle in (host.pop(), None):
             connection = idle or await self.connect(host)
-            answer = _Awaited(host.name)
-            connection.begin(answer, sent)
+            exchange = _TaskExchange(host.name)
+            connection.begin(exchange, sent)
             try:
-                if await answer:
+                if await exchange:
                     break
             except asyncio.CancelledError:
                 connection.close()
@@ -146,7 +146,7 @@ class WebTransport:
                     await opening(lambda: connection, address, int(info[4][1]), **tls)  # noqa: B023 -- called now
             except BaseException as error:
                 connection.abort()  # it may have the connection, and uvloop never reports its end
-                self.lost(connection)
+                self.discard(connection)
                 if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
                     raise
                 host.failed.add(info)
@@ -159,14 +159,14 @@ class WebTransport:
 
     # Called by connections.
 
-    def made(self, connection: WebConnection) -> None:
+    def add(self, connection: WebConnection) -> None:
         self.connections.add(connection)
         if self._emptied is not None:
             connection.abort()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_tick)
 
-    def lost(self, connection: WebConnection) -> None:
+    def discard(self, connection: WebConnection) -> None:
         self.connections.discard(connection)
         if connection in connection.idle:
             connection.idle.remove(connection)
@@ -184,14 +184,14 @@ class WebTransport:
             self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_tick)
 
 
-class _Awaited(asyncio.Future[bool]):
+class _TaskExchange(asyncio.Future[bool]):
     """An exchange whose response a task streams; False if the server had closed the connection."""
 
     def __init__(self, name: str) -> None:
         super().__init__(loop=asyncio.get_running_loop())
         self._name = name
 
-    def answered(
+    def on_response(
         self, _connection: WebConnection, _is_ok: bool, _fields: Mapping[bytes, bytes], _body: bytes, /
     ) -> bool:
         return False
@@ -206,10 +206,10 @@ class _Awaited(asyncio.Future[bool]):
         if not self.done():
             self.set_result(False)
 
-    def abandon(self) -> None:
-        self.fail_run(TransferError(closed(self._name, None)))
+    def on_close(self) -> None:
+        self.on_error(TransferError(closed(self._name, None)))
 
-    def fail_run(self, error: Exception, /) -> None:
+    def on_error(self, error: Exception, /) -> None:
         if not self.done():
             self.set_exception(error)
 
@@ -227,7 +227,7 @@ class WebHost:
         self._found: list[AddressInfo] | OSError = []
         self._found_until = 0.0
         self._lookup = asyncio.Lock()
-        self._turn = -1
+        self._rotation = -1
         host = f"[{hostname}]" if ":" in hostname else hostname
         self.default_fields = {
             "host": host if port == default_port(scheme) else f"{host}:{port}",  # RFC 9110, 7.2
@@ -264,8 +264,8 @@ class WebHost:
         if isinstance(self._found, OSError):
             raise type(self._found)(*self._found.args)
         good = [info for info in self._found if info not in self.failed]
-        self._turn += 1
-        start = self._turn % len(good) if good else 0
+        self._rotation += 1
+        start = self._rotation % len(good) if good else 0
         return [*good[start:], *good[:start], *(one for one in self._found if one in self.failed)]
 
 

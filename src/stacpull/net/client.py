@@ -27,7 +27,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import beginning, coding_to_undo, decoded, read_whole
 from stacpull.net.gate import REFUSALS, Gate, Gates, Limits
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
-from stacpull.net.transport import BufferedResponse, Request, Response, SentRequest, TransferError, Transport
+from stacpull.net.transport import BufferedResponse, Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, cut_url, unsigned_url
 from stacpull.urls import is_encrypted, join, removed_parameters, rules_of, same_site, set_parameter
 
@@ -101,7 +101,7 @@ class Client(msgspec.Struct, eq=False):
         count_refusal: bool = True,
         wait: bool = True,
         hops: Sequence[str] = (),
-        sent: tuple[Gate, float, SentRequest] | None = None,
+        sent: tuple[Gate, float, Receive] | None = None,
     ) -> Exchange:
         """Send `request` (without credentials) and follow redirects when the context is entered.
 
@@ -109,7 +109,7 @@ class Client(msgspec.Struct, eq=False):
         a stale href. Without `wait`, `NoPermitError` is raised if a host of the chain has no free permit.
 
         The fast path hands over a chain that it has begun: `hops` are the URLs that redirected before, `sent`
-        is the gate whose permit the request holds, when it was sent, and what returns its response.
+        is the gate whose permit the request holds, when it was sent, and what receives its response.
         """
         request = request._replace(url=self.at_source(request.url))
         return Exchange(self, request, accept, count_refusal, wait, [*hops], sent)
@@ -168,7 +168,7 @@ class Exchange(msgspec.Struct, eq=False):
     count_refusal: bool
     wait: bool
     hops: list[str]
-    sent: tuple[Gate, float, SentRequest] | None
+    sent: tuple[Gate, float, Receive] | None
     gate: Gate | None = None
     response: Response = BufferedResponse("", 0, {}, b"")
     place: str = ""
@@ -231,7 +231,7 @@ class Exchange(msgspec.Struct, eq=False):
             self.client.counters.bytes_fetched += received
             self.received += received
             if gate is not None:
-                gate.received(received)
+                gate.note_bytes(received)
             if limits.byte_rate:
                 await limits.spend(received)
             yield chunk
@@ -244,15 +244,15 @@ class Exchange(msgspec.Struct, eq=False):
             outgoing = client.with_credentials(request, host)
             client.counters.requests += 1
             self.sent = host.gate, host.gate.now(), partial(host.transport.send, outgoing)
-        (gate, sent_at, answer), self.sent = self.sent, None
+        (gate, sent_at, receive), self.sent = self.sent, None
         self.place, self.sent_at, self.received = request.url, sent_at, 0
         try:
-            response = self.response = await answer()
+            response = self.response = await receive()
         except TransferError as error:
             self._log(error.failure.status)
             failure = error.failure.scrubbed(client.secrets)
             if failure.kind in {FailureKind.NETWORK, FailureKind.STALLED} and failure.retryable:
-                failure = gate.unanswered(sent_at, failure)
+                failure = gate.note_no_answer(sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
                 failure = self._judged(gate, failure)
             gate.release()
@@ -264,11 +264,11 @@ class Exchange(msgspec.Struct, eq=False):
             self.place = response.url
         self.gate, status = gate, response.status
         if status in self.accept:
-            gate.succeeded(sent_at)
+            gate.note_response(sent_at)
             return None
         try:
             if status in REDIRECTS:
-                gate.succeeded(sent_at)
+                gate.note_response(sent_at)
                 await beginning(self)
                 return self._following(request, response)
             raise TransferError(await self._failure(response, gate, sent_at))
@@ -283,7 +283,7 @@ class Exchange(msgspec.Struct, eq=False):
             await gate.acquire(of_documents=self.request.decode)
         if self.client.limits.request_rate:
             try:
-                await self.client.limits.turn(gate)
+                await self.client.limits.wait_for_rate(gate)
             except BaseException:
                 gate.release()
                 raise
@@ -314,16 +314,16 @@ class Exchange(msgspec.Struct, eq=False):
         now, secrets = client.clock.time(), client.secrets
         failure = classify(status, response.headers, prefix, host, now=now, secrets=secrets)
         if status in {502, 504} and failure.kind is FailureKind.SERVER:  # the host does not answer a gateway
-            return gate.unanswered(sent_at, failure).scrubbed(secrets)
+            return gate.note_no_answer(sent_at, failure).scrubbed(secrets)
         if failure.kind not in {FailureKind.THROTTLED, FailureKind.SERVER}:
-            gate.succeeded(-math.inf)  # it is not silent; the time of an error is no measure
+            gate.note_response(-math.inf)  # it is not silent; the time of an error is no measure
         return self._judged(gate, failure).scrubbed(secrets)
 
     def _judged(self, gate: Gate, failure: Failure) -> Failure:
         if failure.kind is FailureKind.THROTTLED:
-            return gate.throttled(failure, of_documents=self.request.decode)
+            return gate.note_throttling(failure, of_documents=self.request.decode)
         if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS and self.count_refusal:
-            return gate.refused(failure, of_documents=self.request.decode)
+            return gate.note_refusal(failure, of_documents=self.request.decode)
         return failure
 
     def _log(self, status: int | None) -> None:

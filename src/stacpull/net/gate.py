@@ -55,22 +55,22 @@ _LONGEST_WAIT = RetryPolicy().longest_wait
 class WaitingRequest(Protocol):
     """An entry in the queue of a gate: a request of the fast path, or of a task (`_WaitingTask`)."""
 
-    def is_over(self) -> bool: ...
+    def is_cancelled(self) -> bool: ...
 
-    def admitted(self) -> None: ...
+    def on_permit(self) -> None: ...
 
-    def turned_away(self, given_up: TransferError) -> None:
+    def on_given_up(self, given_up: TransferError) -> None:
         """Called when the host is given up. It has no permit."""
 
 
 class _WaitingTask(asyncio.Future[None]):
-    def is_over(self) -> bool:
+    def is_cancelled(self) -> bool:
         return self.done()
 
-    def admitted(self) -> None:
+    def on_permit(self) -> None:
         self.set_result(None)
 
-    def turned_away(self, given_up: TransferError) -> None:
+    def on_given_up(self, given_up: TransferError) -> None:
         self.set_exception(given_up)
 
 
@@ -150,28 +150,28 @@ class Gate:
         return True
 
     def admit(self, request: WaitingRequest) -> None:
-        """Admit a request, now or when it is its turn, or turn it away."""
+        """Give a request a permit now or when one is free, or tell it that the host is given up."""
         if self.try_acquire():
-            request.admitted()
+            request.on_permit()
         elif self._given_up is not None and self.closed_for():
-            request.turned_away(TransferError(self._given_up))
+            request.on_given_up(TransferError(self._given_up))
         else:
             self._queue.append(request)
             self._admit()
 
     async def acquire(self, *, of_documents: bool = False) -> None:
-        turn = _WaitingTask()
-        self.admit(turn)
+        request = _WaitingTask()
+        self.admit(request)
         try:
-            await turn
+            await request
         except TransferError:
             if not of_documents or self._refusals[False] < MAX_REFUSALS:
                 raise
             self.in_use += 1  # only assets are refused
         except BaseException:
-            if turn in self._queue:
-                self._queue.remove(turn)
-            elif not turn.cancelled() and turn.exception() is None:
+            if request in self._queue:
+                self._queue.remove(request)
+            elif not request.cancelled() and request.exception() is None:
                 self.release()
             raise
 
@@ -184,21 +184,21 @@ class Gate:
         if self.closed_until and (seconds := self.closed_for()):
             if self._queue and not self._is_opening:
                 self._is_opening = True
-                self._call_later(seconds, self._opened)
+                self._call_later(seconds, self._on_open)
             return
         while self._queue and self.in_use < self.limit:
-            turn = self._queue.popleft()
-            if not turn.is_over():
+            request = self._queue.popleft()
+            if not request.is_cancelled():
                 self.in_use += 1
-                turn.admitted()
+                request.on_permit()
 
-    def _opened(self) -> None:
+    def _on_open(self) -> None:
         self._is_opening = False
         self._admit()
 
     # Answers.
 
-    def succeeded(self, sent_at: float, size: int = 0) -> None:
+    def note_response(self, sent_at: float, size: int = 0) -> None:
         """Record a response to the request of `sent_at` with `size` bytes so far. Its body may still fail."""
         now = self.now()
         self._answered_at = now
@@ -211,29 +211,29 @@ class Gate:
         if sent_at >= self._round_began:  # else it says nothing about the current limit
             self._answers += 1
             self._waited += now - sent_at
-            self._count_turn(now)
+            self._count_in_round(now)
 
-    def finished(self, sent_at: float, size: int, *, continues: bool = False) -> bool:
+    def finish(self, sent_at: float, size: int, *, continues: bool = False) -> bool:
         """Record a complete response, and release its permit.
 
         If the next request for the object `continues` to this host and keeps it, return True.
         """
-        self.succeeded(sent_at, size)
+        self.note_response(sent_at, size)
         self.reset_refusals()
         if continues and not self.closed_until and self.in_use <= self.limit:
             return True
         self.release()
         return False
 
-    def received(self, size: int) -> None:
+    def note_bytes(self, size: int) -> None:
         self._received += size
         if size >= _PIECE:
-            self._count_turn(self.now())
+            self._count_in_round(self.now())
 
     def reset_refusals(self, *, of_documents: bool = False) -> None:
         self._refusals[of_documents] = 0
 
-    def refused(self, failure: Failure, *, of_documents: bool = False) -> Failure:
+    def note_refusal(self, failure: Failure, *, of_documents: bool = False) -> Failure:
         """Count a refusal, and return it, or DOWN if the host is given up. If documents are, the walk ends.
 
         Documents count apart: an item that can be read again says nothing about access to its assets.
@@ -253,13 +253,13 @@ class Gate:
 
     def _start_round(self, now: float) -> None:
         self._round_began = now
-        self._turns = self._answers = 0
+        self._in_round = self._answers = 0
         self._waited = 0.0
 
-    def _count_turn(self, now: float) -> None:
+    def _count_in_round(self, now: float) -> None:
         """Count an answer, or a piece of a long body. A round has as many as there are permits."""
-        self._turns += 1
-        if self._turns < self.limit:
+        self._in_round += 1
+        if self._in_round < self.limit:
             return
         before = self.limit
         mean = self._waited / self._answers if self._answers else 0.0
@@ -294,7 +294,7 @@ class Gate:
     def _next_pause(self) -> float:
         return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses, 16))
 
-    def throttled(self, failure: Failure, *, of_documents: bool = False) -> Failure:
+    def note_throttling(self, failure: Failure, *, of_documents: bool = False) -> Failure:
         """Close the gate after the host throttled, for as long as it asked or twice as long as before.
 
         Return the failure, or DOWN for an asset if the host asks to wait for too long.
@@ -316,7 +316,7 @@ class Gate:
         self._notify(Notice("warning" if is_first_long else "debug", text))
         return failure
 
-    def unanswered(self, sent_at: float, failure: Failure) -> Failure:
+    def note_no_answer(self, sent_at: float, failure: Failure) -> Failure:
         """Record that a request, which still holds its permit, got no answer.
 
         Return the failure: free if the host is the cause and not the object; DOWN if it is given up.
@@ -326,7 +326,7 @@ class Gate:
             self._silent_since = now
         self._unanswered += 1
         if self._unanswered >= MAX_UNANSWERED:
-            return self._silent(now, failure)
+            return self._note_silence(now, failure)
         if now - self._answered_at > _RECENT:
             return failure
         if sent_at >= self._lowered_at:  # else it is not evidence against the lower limit
@@ -340,7 +340,7 @@ class Gate:
                 return failure
         return replace(failure, kind=FailureKind.THROTTLED, free=True)
 
-    def _silent(self, now: float, failure: Failure) -> Failure:
+    def _note_silence(self, now: float, failure: Failure) -> Failure:
         is_closed = self.closed_for() > 0
         left = self._silent_since + self._patience - now
         if left > 0:
@@ -364,9 +364,9 @@ class Gate:
         self._given_up = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
         self.closed_until = max(self.closed_until, self.now() + pause)
         waiting, self._queue = self._queue, deque()
-        for turn in waiting:
-            if not turn.is_over():
-                turn.turned_away(TransferError(self._given_up))
+        for request in waiting:
+            if not request.is_cancelled():
+                request.on_given_up(TransferError(self._given_up))
         return self._given_up
 
 
@@ -417,7 +417,7 @@ class Limits(msgspec.Struct, eq=False):
         if self.free_at > now:
             await self.clock.sleep(self.free_at - now)
 
-    async def turn(self, gate: Gate) -> None:
+    async def wait_for_rate(self, gate: Gate) -> None:
         now = self.clock.monotonic()
         start = max(gate.free_at, now)
         gate.free_at = start + 1 / self.request_rate

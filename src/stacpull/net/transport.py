@@ -91,7 +91,7 @@ class Response(Protocol):
         """Return the connection, or close it if the body was not read to its end."""
 
 
-SentRequest = Callable[[], Awaitable[Response]]
+Receive = Callable[[], Awaitable[Response]]
 
 
 class Transport(Protocol):
@@ -111,7 +111,7 @@ class Rewritten(msgspec.Struct, frozen=True):
     """The header fields except `Authorization`. Equal fields are the same object."""
     authorization: str
     """The value of the field `Authorization`; empty if there is none."""
-    finish: Callable[[Request, SentRequest], Awaitable[Response]]
+    finish: Callable[[Request, Receive], Awaitable[Response]]
     """Turns the original request and the http response into what `Transport.send` would return."""
 
     def __repr__(self) -> str:

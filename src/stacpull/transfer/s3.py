@@ -28,11 +28,11 @@ from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
 from stacpull.net.fields import is_unicode, whole_number
 from stacpull.net.transport import (
+    Receive,
     RenamedResponse,
     Request,
     Response,
     Rewritten,
-    SentRequest,
     TransferError,
     Transport,
 )
@@ -161,7 +161,7 @@ class S3Transport(msgspec.Struct, eq=False):
         self,
         place: tuple[Endpoint, Credentials | None] | None,
         request: Request,
-        answer: SentRequest | None,
+        receive: Receive | None,
     ) -> Response:
         """Send `request`, unless the fast path has sent it (to `place`); repeat it after a correction."""
         bucket, key = split_s3_url(request.url, bare=bool(request.query))
@@ -172,12 +172,12 @@ class S3Transport(msgspec.Struct, eq=False):
             place = self._endpoint_of(bucket, settings), credentials
         endpoint, credentials = place
         for attempt in (1, 2, 3):
-            if answer is None:
-                answer = partial(self.http.send, self._request(request, endpoint, key, credentials))
-            response = await answer()
+            if receive is None:
+                receive = partial(self.http.send, self._request(request, endpoint, key, credentials))
+            response = await receive()
             if response.status not in _CORRECTABLE and response.status != _FORBIDDEN:
                 return RenamedResponse(request.url, response)
-            refusal, answer = await buffered(request.url, response), None
+            refusal, receive = await buffered(request.url, response), None
             correction = correction_of(refusal.status, refusal.headers, refusal.body, endpoint.region)
             if correction is None or attempt == 3:  # noqa: PLR2004 - one correction of each kind
                 break

@@ -1,4 +1,4 @@
-"""Opens the pool of a mirror, and adopts existing files."""
+"""The fetchers of a mirror, each of which calls the next one, and the pool that they serve."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from stacpull.config.options import Options
-from stacpull.engine.fast_path import FastPath
+from stacpull.engine.fast_path import WebFastPath
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.sharing import SharedDownloads
@@ -92,7 +92,7 @@ def open_pool(
     limits, web, fast = network.client.limits, network.http, None
     is_plain = not (limits.byte_rate or limits.request_rate or network.client.log)
     if whole is shared and isinstance(web, WebTransport) and is_plain:
-        fast = FastPath(network.client, web, shared)
+        fast = WebFastPath(network.client, web, shared)
     return Pool(
         queue,
         sink,
