@@ -197,8 +197,8 @@ class Exchange(msgspec.Struct, eq=False):
                 gate.reset_refusals(of_documents=self.request.decode)
             await self.response.close()
         finally:
-            self._log(self.status)
             gate.release()
+            self._log(self.status)
             if isinstance(error, TransferError):  # of a response whose status was accepted
                 failure = self._judged(gate, error.failure)
                 if failure is not error.failure:
@@ -249,13 +249,13 @@ class Exchange(msgspec.Struct, eq=False):
         try:
             response = self.response = await receive()
         except TransferError as error:
-            self._log(error.failure.status)
             failure = error.failure.scrubbed(client.secrets)
             if failure.kind in {FailureKind.NETWORK, FailureKind.STALLED} and failure.retryable:
                 failure = gate.note_no_answer(sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
                 failure = self._judged(gate, failure)
             gate.release()
+            self._log(error.failure.status)
             raise (error if failure is error.failure else TransferError(failure)) from error.__cause__
         except BaseException:
             gate.release()
