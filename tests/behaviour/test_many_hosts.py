@@ -84,15 +84,26 @@ def test_a_host_that_is_given_up_does_not_stop_the_transfers_from_others(
     assert asked <= 200 + 54  # 50 in a row, and those in flight
 
 
-def test_an_api_that_asks_to_wait_for_long_does_not_stop_the_transfers(tmp_path: Path) -> None:
-    """It is asked for an item whose href was refused."""
+@pytest.mark.parametrize(
+    ("path", "count", "error", "message"),
+    [
+        ("later", 1, stacpull.SourceError, "asks to wait for 17 minutes"),
+        ("secret", 60, stacpull.CredentialsError, "refused 50 requests in a row"),
+    ],
+)
+def test_an_api_that_cannot_read_items_again_does_not_stop_the_transfers(
+    tmp_path: Path, path: str, count: int, error: type[Exception], message: str
+) -> None:
+    """It is asked for items whose hrefs were refused."""
     with _Server() as server:
+        refused = [f"http://127.0.0.1:{server.port}/secret/{n}.tif" for n in range(count)]
         others = [f"http://127.0.0.2:{server.port}/{n}.tif" for n in range(200)]
-        source = Path(local_items(tmp_path, [f"http://127.0.0.1:{server.port}/secret/a.tif", *others]))
+        source = Path(local_items(tmp_path, [*refused, *others]))
         document = json.loads(source.read_bytes())
-        document["features"][0]["links"] = [{"rel": "self", "href": server.url("/later/item")}]
+        for n, item in enumerate(document["features"][:count]):
+            item["links"] = [{"rel": "self", "href": server.url(f"/{path}/item-{n}")}]
         source.write_text(json.dumps(document))
-        with pytest.raises(stacpull.SourceError, match="asks to wait for 17 minutes") as caught:
+        with pytest.raises(error, match=message) as caught:
             asyncio.run(stacpull.mirror(str(source), tmp_path / "m", options=quick(concurrency=4)))
     report = caught.value.report
-    assert (report.assets_done, report.assets_failed, report.assets_pending) == (200, 0, 1)
+    assert (report.assets_done, report.assets_failed, report.assets_pending) == (200, 0, count)

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from stacpull.caches import Recent
 from stacpull.clock import Clock
-from stacpull.errors import SourceError, StacpullError
+from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import MOST_HOSTS, host_of
 from stacpull.models import Failure, FailureKind, Job, Json
 from stacpull.net.gate import MAX_REFUSALS
@@ -284,8 +284,6 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
                 if self.job.alternates:
                     self.job, self.wrong = self.job.at(self.job.alternates), ""
                     continue
-                if len(self.failures) == 1:
-                    return self.failures[0]
                 # GONE only if all are gone; if the host of any is down, the failure is not final
                 ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
                 telling = min(self.failures, key=lambda one: ranks.get(one.kind, 1))
@@ -371,8 +369,9 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             if error.failure.kind is FailureKind.GONE:  # the item, which proves nothing about the asset
                 raise TransferError(replace(error.failure, kind=FailureKind.ITEM)) from error
             raise
-        except SourceError as error:  # its host asks to wait for long: other hosts do not
-            raise TransferError(Failure(FailureKind.DOWN, str(error), host=host_of(href))) from error
+        except (CredentialsError, SourceError) as error:  # its host refuses, or asks to wait: others do not
+            status = 401 if isinstance(error, CredentialsError) else None
+            raise TransferError(Failure(FailureKind.DOWN, str(error), status, host_of(href))) from error
         self.read_at = item.read_at
         assets = item.document.get("assets")
         asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
