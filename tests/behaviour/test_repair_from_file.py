@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.command import stacpull
-from tests.items import feature
+from tests.items import collection, feature
+from tests.net.memory import Answer
+from tests.net.wire_server import WireServer, json_answer
 from tests.serving import serving_files
 
-from stacpull import Event, RunStarted, mirror, retry, verify
+from stacpull import Event, Options, RunStarted, Selection, mirror, retry, verify
 
 
 def line(number: int, href: str) -> str:
@@ -92,3 +94,19 @@ async def test_what_a_stopped_repair_left_is_fetched_by_retry(tmp_path: Path, so
     assert (left.repair is not None and left.repair.assets_pending) == 1
     assert (await retry(dest)).exit_code == 0
     assert damaged.read_bytes() == b"content 0"
+
+
+def test_an_asset_of_a_collection_without_a_self_link_is_fetched_again(tmp_path: Path) -> None:
+    items = {"type": "FeatureCollection", "features": [feature("x")]}
+    routes = {"/collections/c/items": [json_answer(items)], "/t.png": [Answer(body=b"a thumbnail")]}
+    with WireServer(routes) as api:
+        document = collection(assets={"thumbnail": {"href": api.url("/t.png")}})
+        routes["/collections/c"] = [json_answer(document)]
+        options, selection = Options(allow_private_hosts=True), Selection(collection_assets=True)
+        asyncio.run(
+            mirror(api.url("/collections/c/items"), tmp_path / "m", selection=selection, options=options)
+        )
+        file = tmp_path / "m/c/thumbnail.png"
+        file.write_bytes(b"damaged")
+        assert asyncio.run(verify(tmp_path / "m", repair=True, options=options)).remaining == 0
+    assert file.read_bytes() == b"a thumbnail"

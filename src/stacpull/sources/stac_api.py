@@ -25,7 +25,6 @@ from stacpull.net.json_reader import ApiReader, Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import item_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
-from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources import search
 from stacpull.sources.documents import listing, located, no_collection, read_item, valid_item
@@ -88,9 +87,10 @@ class ApiSource(Source):
             raise
         if not isinstance(document.body, dict):
             raise SourceError(f"{document.url} is not a collection: it is not a JSON object.")
+        body = located(document.body, document.url) if self_href(document.body) is None else document.body
         if document.weight <= _HEAVIEST_CACHED:
-            self._read_before[collection_id] = document.body
-        return document.body
+            self._read_before[collection_id] = body
+        return body
 
     # --- the walk ----------------------------------------------------------------------------------------
 
@@ -204,9 +204,9 @@ class ApiSource(Source):
     # --- items -------------------------------------------------------------------------------------------
 
     async def item(self, href: str) -> Json:
-        """Return the item at `href`, at its URL after redirects if relative hrefs refer to that."""
+        """Return the item at `href`. If it states no URL, relative hrefs refer to the one after redirects."""
         item, url = await read_item(self._reader, href)
-        return item if url == cut_cursor(href) or self_href(item) is not None else located(item, url)
+        return item if self_href(item) is not None else located(item, url)
 
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:
         """Return by href those items of this API that searches find: a search proves only what it returns."""
