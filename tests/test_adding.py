@@ -312,7 +312,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from stacpull.arguments import named, whole
+from stacpull.arguments import integer, named
 from stacpull_logins.logins import LoginKind, login_key
 from stacpull.redact import Secret
 
@@ -322,7 +322,7 @@ class Badge(LoginKind):
     """A badge."""
 
     pin: Secret = login_key(secret=True)
-    floor: int = login_key(default=1, read=whole(0))
+    floor: int = login_key(default=1, read=integer(0))
 
     @property
     def headers(self) -> Mapping[str, Secret]:

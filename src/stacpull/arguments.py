@@ -159,7 +159,7 @@ def readers(kind: type) -> Mapping[str, ReadArgument]:
             return choice(*kinds)
         if attrs.has(hint):
             return functools.partial(_instance_of, hint)
-        return {bool: switch, int: whole(), str: text, Secret: secret}.get(hint, lambda value: value)
+        return {bool: switch, int: integer(), str: text, Secret: secret}.get(hint, lambda value: value)
 
     return {
         field.name: reader(field.metadata["read"], hints(kind)[field.name]) for field in attrs.fields(kind)
@@ -313,7 +313,7 @@ _DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "dhms"
 _UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 
 
-def whole(least: int = -LARGEST, most: int = LARGEST, *, auto: bool = False) -> ReadArgument:
+def integer(least: int = -LARGEST, most: int = LARGEST, *, auto: bool = False) -> ReadArgument:
     """Return a reader of whole numbers from `least` to `most`; with `auto` also of this word, as None."""
     upper = "on" if most == LARGEST else f"to {most}"
     bounds = "" if least == -LARGEST else f" from {least} {upper}"
@@ -321,7 +321,7 @@ def whole(least: int = -LARGEST, most: int = LARGEST, *, auto: bool = False) -> 
     def read(raw: object) -> int | None:
         if auto and isinstance(raw, str) and raw == "auto":
             return None
-        number = _integer(raw)
+        number = _as_integer(raw)
         if number is None or not least <= number <= most:
             raise _wrong(f"{'auto or ' if auto else ''}a whole number{bounds}", raw)
         return number
@@ -329,7 +329,7 @@ def whole(least: int = -LARGEST, most: int = LARGEST, *, auto: bool = False) -> 
     return read
 
 
-def _integer(raw: object) -> int | None:
+def _as_integer(raw: object) -> int | None:
     """Return a whole number that a ledger can store, also from text; None for anything else."""
     if isinstance(raw, str):
         found = int(raw) if re.fullmatch(r"\s*-?[0-9]{1,100}\s*", raw) else None
@@ -413,10 +413,10 @@ def shard(value: str | Sequence[int]) -> tuple[int, int]:
     """Read I/N, the I-th of N parts; `auto` or `auto/N` is the part of this task of a job array."""
     parts = value.partition("/")[::2] if isinstance(value, str) else _listed(value) or ()
     part, count = parts if len(parts) == 2 else (None, None)  # noqa: PLR2004 - I and N
-    last = _integer(count)
+    last = _as_integer(count)
     if part == "auto" and (not count or (last is not None and last > 0)):
         return job_array_task(last)
-    first = _integer(part)
+    first = _as_integer(part)
     if first is None or last is None or not 1 <= first <= last:
         raise _wrong("I/N with I from 1 to N", value)
     return first, last
@@ -509,7 +509,7 @@ def listen_address(value: str | int | tuple[str, int]) -> tuple[str, int]:
     """Read [HOST:]PORT: an IP address (127.0.0.1 if none is given; IPv6 in brackets) and a port."""
     raw = f"[{value[0]}]:{value[1]}" if isinstance(value, tuple) else str(value)
     host, _, port = raw.rpartition(":")
-    name, found = host.strip("[]"), _integer(port)
+    name, found = host.strip("[]"), _as_integer(port)
     try:
         address = str(ip_address("127.0.0.1" if name in ("", "localhost") else name))
     except ValueError:
@@ -524,7 +524,7 @@ def cluster(value: str | int | Path) -> str:
     is_plain = isinstance(value, int | Path) and not isinstance(value, bool)
     given = str(value) if is_plain else text(value)
     if given.isascii() and given.isdecimal():
-        return str(whole(1, MOST_AT_ONCE)(given))
+        return str(integer(1, MOST_AT_ONCE)(given))
     if _SCHEDULER.fullmatch(given):
         return given
     if not (path := expanded(given)).is_file():

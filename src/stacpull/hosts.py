@@ -145,36 +145,36 @@ def literal_address(host: str) -> str | None:
         return None
 
 
-def _judged(address: str) -> IPv4Address | IPv6Address:
-    whole = ip_address(address)
-    if isinstance(whole, IPv4Address):
-        return whole
-    if whole.ipv4_mapped is not None:
-        return whole.ipv4_mapped
-    return IPv4Address(int(whole) & 0xFFFF_FFFF) if whole in _NAT64 else whole
+def _effective_ip(address: str) -> IPv4Address | IPv6Address:
+    ip = ip_address(address)
+    if isinstance(ip, IPv4Address):
+        return ip
+    if ip.ipv4_mapped is not None:
+        return ip.ipv4_mapped
+    return IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in _NAT64 else ip
 
 
 def plain_address(address: str) -> str:
     """Return a literal address in its one usual spelling, an IPv4 address inside an IPv6 one as IPv4."""
-    return str(_judged(address))
+    return str(_effective_ip(address))
 
 
 def refused_always(address: str) -> str | None:
     try:
-        judged = _judged(address)
+        ip = _effective_ip(address)
     except ValueError:
         return "not an IP address"
-    if judged.is_loopback:
+    if ip.is_loopback:
         return None
-    return next((why for why, networks in _REFUSED.items() if any(judged in one for one in networks)), None)
+    return next((why for why, networks in _REFUSED.items() if any(ip in one for one in networks)), None)
 
 
 def refused_outside(address: str) -> str | None:
     """Return why a literal address belongs to this machine or a private network; None if it is public."""
-    judged = _judged(address)
-    if judged.is_loopback:
+    ip = _effective_ip(address)
+    if ip.is_loopback:
         return "loopback"
-    if judged in _SHARED:
+    if ip in _SHARED:
         return "shared (carrier-grade NAT)"
-    is_local = judged.is_private or judged.is_reserved or any(judged in network for network in _NOT_PUBLIC)
-    return "private" if is_local or not judged.is_global else None
+    is_local = ip.is_private or ip.is_reserved or any(ip in network for network in _NOT_PUBLIC)
+    return "private" if is_local or not ip.is_global else None

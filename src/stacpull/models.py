@@ -212,7 +212,7 @@ class PlannedItem(NamedTuple):
     problems: tuple[tuple[str, Failure], ...] = ()
     """Keys of wanted assets that cannot be planned, `assets` if none of the item's can."""
     excluded: tuple[str, ...] = ()  # keys of the assets that a filter left out
-    pages: tuple[str, ...] = ()  # keys of the assets that are web pages or endpoints, and therefore left out
+    web_pages: tuple[str, ...] = ()  # keys of assets that are web pages or endpoints, and therefore left out
     expanded_prefixes: tuple[str, ...] = ()
     """Keys of prefixes that `assets` replaces by the objects below them."""
     cleaned: bytes = b""
@@ -394,4 +394,4 @@ class ResumePoint(NamedTuple):
     size: int
     validator: Validator
     total: int | None
-    origin: int | None = None  # the hash of the URL of the object (`redact.href_hash`)
+    href_hash: int | None = None  # of the URL of the object (`redact.href_hash`)

@@ -140,8 +140,8 @@ class Selection:
     follow: tuple[str, ...] = attrs.field(default=(), converter=texts, metadata=about("REL"))
     push_down: bool = option(True)
     sortby: str | None = option(None, "[-]PROPERTY", read=arguments.order, brief=True)
-    max_items: int | None = option(None, "N", read=arguments.whole(1), brief=True)
-    sample: int | None = option(None, "N", read=arguments.whole(1))
+    max_items: int | None = option(None, "N", read=arguments.integer(1), brief=True)
+    sample: int | None = option(None, "N", read=arguments.integer(1))
     seed: int = option(0, "S")
     shard: tuple[int, ...] | None = attrs.field(
         default=None,

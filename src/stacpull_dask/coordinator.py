@@ -131,7 +131,7 @@ class DaskWorkers:
             limit_rate=options.limit_rate / count,
             requests_per_second=options.requests_per_second / count,
         )
-        place = self._bucket, share, network.addresses, str(self._work.absolute())
+        place = self._bucket, share, network.ip_policy, str(self._work.absolute())
         settings = WorkerSettings(network.address, *place, selection.prefer, selection.clip)
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(self._keep(settings)) for _ in range(count)]

@@ -95,7 +95,7 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
                 return
             work, worker_parts = Path(mkdtemp()), ""  # in the directory of the relay, which removes it
         address, options = settings.address, settings.options
-        async with open_network(address, options, addresses=settings.addresses, on_notice=report) as network:
+        async with open_network(address, options, ip_policy=settings.ip_policy, on_notice=report) as network:
             opening = partial(open_store, work, bucket, on_silent=network.warn, worker_parts=worker_parts)
             store = await asyncio.to_thread(opening)
             try:

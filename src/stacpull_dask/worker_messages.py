@@ -24,7 +24,7 @@ class WorkerSettings(NamedTuple):
     address: SourceAddress
     bucket: BucketLocation | None
     options: Options  # with this worker's share of the limits
-    addresses: AddressPolicy  # with what the coordinator has learned of SOURCE's addresses
+    ip_policy: AddressPolicy  # with what the coordinator has learned of SOURCE's addresses
     work: str  # DEST, or the work directory of a bucket
     prefer: tuple[str, ...]
     clip: str | None

@@ -61,8 +61,8 @@ async def export(
     opened = instance("options", Options, options)
 
     def write() -> ExportReport:
-        place = parse_dest(dest, opened)
-        return _export(place, path, format, form, samples, given, on_event, thread.is_stopped)
+        address = parse_dest(dest, opened)
+        return _export(address, path, format, form, samples, given, on_event, thread.is_stopped)
 
     return await thread.run(write)
 

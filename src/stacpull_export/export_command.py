@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from stacpull import entry_points
-from stacpull.arguments import byte_count, item_ids, whole
+from stacpull.arguments import byte_count, integer, item_ids
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import size
@@ -65,7 +65,7 @@ def export(
     from stacpull_export import export as exporting
 
     chosen = session.selection
-    samples = None if shard_samples is None else Setting(shard_samples, "--shard-samples").read(whole(1))
+    samples = None if shard_samples is None else Setting(shard_samples, "--shard-samples").read(integer(1))
     report = session.run(
         lambda stop: exporting.export(
             dest,

@@ -50,8 +50,8 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
             where = f"for {host_of(plain)}" if is_web(plain) else f"for {scheme_of(plain)}:// URLs"
             raise UsageError(f"The profile {profile.name} has no login {where}: the check would use none.")
         urls = (plain,)
-    place = SourceAddress(next(iter(urls), ""), {}, {}, ())
-    async with open_network(place, options, policy=_POLICY) as network:
+    address = SourceAddress(next(iter(urls), ""), {}, {}, ())
+    async with open_network(address, options, policy=_POLICY) as network:
         tokens = await network.logins.log_in()
         for tried in urls:
             await _ask(network, tried, lambda answered: _is_covered(answered, profile, options))

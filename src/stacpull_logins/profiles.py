@@ -235,7 +235,7 @@ def _checks(raw: object) -> tuple[str, ...]:
 
 _PLAIN: Mapping[str, ReadArgument] = {
     "about": arguments.text,
-    "per-host": arguments.whole(1),
+    "per-host": arguments.integer(1),
     "check": _checks,
 }
 _S3_FIELDS = ("endpoint_url", "region", "request_payer", "buckets")

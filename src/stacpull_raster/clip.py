@@ -60,7 +60,7 @@ class Clipping:
     def fetcher(
         self,
         fetcher: Fetcher,
-        whole: AssetFetcher[Job, Arrival | None],
+        unclipped: AssetFetcher[Job, Arrival | None],
         parts: FileParts,
         warn: Callable[[str], None],
     ) -> ClipFetcher:
@@ -73,7 +73,7 @@ class Clipping:
                 self._reported.add(kind)
                 warn(f"Some assets cannot be clipped and are fetched whole, such as {job.key}: {why}.")
 
-        return ClipFetcher(fetcher, whole, self._area, parts=parts, on_whole=on_whole)
+        return ClipFetcher(fetcher, unclipped, self._area, parts=parts, on_whole=on_whole)
 
     @staticmethod
     def clip_in(file: BinaryIO) -> Clip | None:

@@ -94,24 +94,24 @@ class ClipFetcher:
     def __init__(
         self,
         fetcher: Fetcher,
-        whole: AssetFetcher[Job, Arrival | None],
+        unclipped: AssetFetcher[Job, Arrival | None],
         area: ClipArea,
         *,
         parts: FileParts,
         on_whole: Callable[[Job, str], None],
     ) -> None:
         self._fetcher = fetcher
-        self._whole = whole
+        self._unclipped = unclipped
         self._area = area
         self._parts = parts
         self._on_whole = on_whole
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
         if not job.clip:
-            return await self._whole.fetch(job, count_refusal=count_refusal)
+            return await self._unclipped.fetch(job, count_refusal=count_refusal)
         if not may_be_tiff(job.media_type, job.href):
             self._on_whole(job, "it is not a TIFF")
-            return await self._whole.fetch(job, count_refusal=count_refusal)
+            return await self._unclipped.fetch(job, count_refusal=count_refusal)
         for _ in range(2):
             try:
                 return await self._clipped(job, count_refusal=count_refusal)
@@ -119,7 +119,7 @@ class ClipFetcher:
                 continue
             except NotClippableError as error:
                 self._on_whole(job, str(error))
-                return await self._whole.fetch(job, count_refusal=count_refusal)
+                return await self._unclipped.fetch(job, count_refusal=count_refusal)
         what = "sent a file that may have changed between two reads of it"
         raise TransferError(failed(FailureKind.CHANGED, job.href, what, again=True))
 

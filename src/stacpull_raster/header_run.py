@@ -239,7 +239,7 @@ class HeaderPlans:
         matched = (planned.parent is None and not planned.of_collection for planned in selected.items)
         tally.items_matched += sum(matched)
         tally.assets_excluded += sum(len(planned.excluded) for planned in selected.items) - others
-        tally.assets_not_tiff += sum(len(planned.pages) for planned in selected.items) + others
+        tally.assets_not_tiff += sum(len(planned.web_pages) for planned in selected.items) + others
         return len(new)
 
 

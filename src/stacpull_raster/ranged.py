@@ -23,7 +23,7 @@ from stacpull.net.bodies import coding_to_undo, decoded
 from stacpull.net.client import Exchange
 from stacpull.net.fields import Version, content_length, content_range, range_headers, stated_version
 from stacpull.net.transport import Request, TransferError, is_framed
-from stacpull.transfer.checks import failed, page_instead
+from stacpull.transfer.checks import failed, web_page_instead
 from stacpull_raster.tiff import FIRST_READ, MOST_BYTES, Header, Needs, Segments, TiffError, parse
 
 _MOST_READS = 32
@@ -248,7 +248,7 @@ class FileVersion:
     def _add(self, start: int, data: bytes, response: Exchange) -> None:
         page = None
         if start == 0:
-            page = page_instead(self._media_type, self._href, response.url, response.headers, data)
+            page = web_page_instead(self._media_type, self._href, response.url, response.headers, data)
         if page is not None:
             raise TransferError(page)
         try:

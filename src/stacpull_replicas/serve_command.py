@@ -58,10 +58,10 @@ _not_negative = arguments.number("a number of at least 0", 0)
 
 def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[click.Parameter]:
     return [
-        _number("--port", arguments.whole(1, 65535), port, port_help),
+        _number("--port", arguments.integer(1, 65535), port, port_help),
         click.Option(["--host"], default="127.0.0.1", show_default=True, help="The address to listen on."),
-        *([_number("--items", arguments.whole(1), 400, "Patches in the data set.")] if items else []),
-        _number("--seed", arguments.whole(), 7, "The seed of the data."),
+        *([_number("--items", arguments.integer(1), 400, "Patches in the data set.")] if items else []),
+        _number("--seed", arguments.integer(), 7, "The seed of the data."),
         _number("--latency-ms", _not_negative, 0, "Wait this many milliseconds before each reply."),
         click.Option(
             ["--background"],

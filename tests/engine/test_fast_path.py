@@ -27,7 +27,7 @@ async def test_any_number_of_queued_requests_can_be_handed_over_one_after_the_ot
             done.set()
 
     pool: Any = SimpleNamespace(fetch=fetch)
-    first: Any = SimpleNamespace(is_over=lambda: False, admitted=lambda: None)
+    first: Any = SimpleNamespace(is_cancelled=lambda: False, on_permit=lambda: None)
     gate.admit(first)
     for number in range(3000):
         job: Any = number

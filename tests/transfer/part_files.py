@@ -19,11 +19,11 @@ class PartFiles(FileParts):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.directory = directory
-        self.origin: int | None = None
+        self.href_hash: int | None = None
 
     async def park(self, *pieces: tuple[int, bytes], validator: Validator, total: int) -> None:
         """Put a part there as an earlier attempt left it."""
-        part = await self.create(1, 1, validator, total, self.origin)
+        part = await self.create(1, 1, validator, total, self.href_hash)
         await part.put(pieces)
         await part.park()
 

@@ -43,7 +43,7 @@ def parts() -> Iterator[PartFiles]:
 @asynccontextmanager
 async def fetching(answer: Answer, parts: PartFiles) -> AsyncIterator[tuple[Fetcher, Origin]]:
     async with origin(answer) as served, client(stall_timeout=20.0) as opened:
-        parts.origin = href_hash(job(served.url).href)
+        parts.href_hash = href_hash(job(served.url).href)
         yield Fetcher(opened, parts, small_limit=LIMIT, checksum="sha256"), served
 
 

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from stacpull.models import Checksum, ResumePoint, Validator
 from stacpull.net.fields import ContentRange, content_range, validator_of
-from stacpull.transfer.checks import Check, denies, expected_checks, page_instead, provable, verdict
+from stacpull.transfer.checks import Check, denies, expected_checks, provable, verdict, web_page_instead
 
 BODY = b"a band of a patch"
 MD5 = hashlib.md5(BODY, usedforsecurity=False).digest()
@@ -150,8 +150,8 @@ TABLE = [
     (POINT, 206, GOES_ON | {"Content-Encoding": "gzip"}, "again"),
     (POINT, 206, GOES_ON | {"Content-Encoding": "identity"} | SAME, "append"),
     (POINT, 412, {}, "again"),
-    (ALL, 416, {"Content-Range": "bytes */40"}, "whole"),
-    (OPEN, 416, {"Content-Range": "bytes */40"}, "whole"),
+    (ALL, 416, {"Content-Range": "bytes */40"}, "complete"),
+    (OPEN, 416, {"Content-Range": "bytes */40"}, "complete"),
     (ALL, 416, {"Content-Range": "bytes */40", "ETag": '"v2"'}, "again"),
     (ALL, 416, {"Content-Range": "bytes */39"}, "again"),
     (POINT, 416, {"Content-Range": "bytes */40"}, "again"),
@@ -281,6 +281,6 @@ TIFF = "https://h/a.tif?sig=x.html"
     ],
 )
 def test_web_pages_in_place_of_assets_are_recognised(media_type, href, headers, start, expected):
-    failure = page_instead(media_type, href, "https://h/", headers, start)
+    failure = web_page_instead(media_type, href, "https://h/", headers, start)
     assert (failure is None) is (expected is None)
     assert failure is None or expected in failure.message

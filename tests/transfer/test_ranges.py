@@ -61,7 +61,7 @@ async def fetching(parts: PartFiles) -> AsyncIterator[tuple[Fetcher, Origin, Cli
         origin(Served(DATA, headers={"Accept-Ranges": "bytes"})) as served,
         client(stall_timeout=20.0) as opened,
     ):
-        parts.origin = href_hash(job(served).href)
+        parts.href_hash = href_hash(job(served).href)
         yield Fetcher(opened, parts), served, opened
         gates = list(opened.gates)
     assert [gate.in_use for gate in gates] == [0] * len(gates)

@@ -47,9 +47,9 @@ def mirror(session: CommandSession, source: str, dest: str) -> int:
     """  # noqa: D301 -- \b keeps the lines of click
     from stacpull.dest_address import parse_dest
 
-    place = parse_dest(dest, session.options)
+    address = parse_dest(dest, session.options)
     store = "stacpull.engine.store_process"
-    with child_process.started_early(store, place.modules, shared="stacpull.engine.api"):
+    with child_process.started_early(store, address.modules, shared="stacpull.engine.api"):
         from stacpull.engine import api
 
         return _finish(session, partial(api.mirror, source, dest, selection=session.selection))

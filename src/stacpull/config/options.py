@@ -147,20 +147,20 @@ class Options:
     concurrency: int | None = option(
         None,
         "N|auto",
-        read=arguments.whole(1, arguments.MOST_AT_ONCE, auto=True),
+        read=arguments.integer(1, arguments.MOST_AT_ONCE, auto=True),
         shown="auto",
         group="Transfer",
         commands=f"{_RUNS} plan headers",
         brief=True,
     )
-    per_host: int = option(64, "N", read=arguments.whole(1), commands=f"{_RUNS} headers")
+    per_host: int = option(64, "N", read=arguments.integer(1), commands=f"{_RUNS} headers")
     dask: str | None = attrs.field(
         default=None,
         converter=optional(arguments.cluster),
         metadata=about("ADDRESS|FILE|N", load=arguments.cluster, commands=_RUNS),
     )
     retries: int = option(
-        5, "N", read=arguments.whole(0), commands="mirror plan headers resume retry collections classes"
+        5, "N", read=arguments.integer(0), commands="mirror plan headers resume retry collections classes"
     )
     stall_timeout: float = option(30.0, "SECONDS", read=arguments.seconds, commands=f"{_RUNS} headers")
     min_rate: float = option(
@@ -179,11 +179,11 @@ class Options:
     stop_after: float = option(
         0.0, "TIME", read=arguments.duration, shown="no limit", commands=f"{_RUNS} headers", brief=True
     )
-    max_failures: int | None = option(None, "N", read=arguments.whole(0), commands=_RUNS)
+    max_failures: int | None = option(None, "N", read=arguments.integer(0), commands=_RUNS)
     page_size: int | None = option(
         None,
         "N|auto",
-        read=arguments.whole(1, auto=True),
+        read=arguments.integer(1, auto=True),
         shown="auto",
         commands="mirror plan headers resume classes",
     )

@@ -67,11 +67,11 @@ async def plan(
     address = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)
     layout = check_syntax(selection, options)
     async with temporary_input(source) as (text, input_file):
-        options, place = options_and_address(text, options, input_file)
+        options, source_address = options_and_address(text, options, input_file)
         secrets = Secrets()
         listener = without_secrets(on_event, secrets)
-        async with open_network(place, options, secrets=secrets, on_notice=listener) as network:
-            opened = await open_source(place.url, network.reader)
+        async with open_network(source_address, options, secrets=secrets, on_notice=listener) as network:
+            opened = await open_source(source_address.url, network.reader)
             await validate(opened, selection, layout)
             task = WalkTask(opened, network, selection, options, listener)
             async with in_thread(_opened_files(None if address is None else address.work)) as files:
@@ -121,7 +121,7 @@ class _Estimate:
         await walk.run()
         walk_seconds, walk_requests = clock.monotonic() - started, counters.requests
         sizes, hops = await self._sizes()
-        excluded, pages, hosts = (self._counts[name] for name in ("excluded", "page", "host"))
+        excluded, web_pages, hosts = (self._counts[name] for name in ("excluded", "page", "host"))
         assets, unstated = hosts.total(), self._counts["unstated"]
         unknown = {name: number for name, number in unstated.items() if name not in sizes}
         measured = [number * sizes[name] for name, number in unstated.items() if name in sizes]
@@ -139,7 +139,7 @@ class _Estimate:
             "items_matched": self.items_matched,
             "assets_pending": assets + self._refused,
             "assets_excluded": excluded.total(),
-            "assets_pages": pages.total(),
+            "assets_pages": web_pages.total(),
         }
         if warning := nothing_to_fetch(self._task.selection, walk.summary, counts):
             self._network.warn(warning)
@@ -161,8 +161,8 @@ class _Estimate:
             requests=requests,
             hosts=tuple(HostPlan(host, number) for host, number in hosts.most_common()),
             excluded_keys=dict(excluded),
-            assets_pages=pages.total(),
-            page_keys=dict(pages),
+            assets_pages=web_pages.total(),
+            page_keys=dict(web_pages),
             assets_refused=self._refused,
             seconds_estimated=seconds,
             assets_done=self._done,
@@ -227,7 +227,7 @@ class _Estimate:
         self._refused += len(item.problems)
         for key in item.excluded:
             self._add("excluded", key)
-        for key in item.pages:
+        for key in item.web_pages:
             self._add("page", key)
         most = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
         for asset in item.assets:

@@ -23,7 +23,7 @@ from stacpull.models import Arrival, Failure, Job
 from stacpull.net.bodies import DRAINED
 from stacpull.net.client import LONGEST_URL, Client, ClientHost, next_hop
 from stacpull.net.transport import Receive, Request, Rewrites, Rewritten, TransferError
-from stacpull.transfer.attempt import WHOLE
+from stacpull.transfer.attempt import ACCEPT_OK
 
 
 class FastOrigin(msgspec.Struct, eq=False):
@@ -180,7 +180,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         shared = self.path.shared
         sent = None if self.receive is None else (self.origin.client_host.gate, self.sent_at, self.receive)
         started = self.path.client.open(
-            self.request(), accept=WHOLE, count_refusal=count_refusal, hops=self.hops, sent=sent
+            self.request(), accept=ACCEPT_OK, count_refusal=count_refusal, hops=self.hops, sent=sent
         )
         fetching = shared.fetcher.fetch(job, count_refusal=count_refusal, started=started)
         return await shared.finish(self.download, fetching)

@@ -40,11 +40,11 @@ class PartialFetching(Protocol):
     def fetcher(
         self,
         fetcher: Fetcher,
-        whole: AssetFetcher[Job, Arrival | None],
+        unclipped: AssetFetcher[Job, Arrival | None],
         parts: FileParts,
         warn: Callable[[str], None],
     ) -> AssetFetcher[Job, Arrival | None]:
-        """Return what makes an attempt at the part of an asset; `whole` fetches what cannot be clipped."""
+        """Return what makes an attempt at the part of an asset; `unclipped` fetches what has no part."""
 
 
 def clipping(area: str | None) -> PartialFetching | None:
@@ -84,19 +84,19 @@ def open_pool(
         has_file=lambda job, stated: asyncio.to_thread(has_file, job, stated),
     )
     shared = SharedDownloads(fetcher, store)
-    whole: AssetFetcher[Job, Arrival | None] = shared
+    unclipped: AssetFetcher[Job, Arrival | None] = shared
     if options.adopt:
-        whole = AdoptingFetcher(shared, network.client, store, checksum=checksum)
+        unclipped = AdoptingFetcher(shared, network.client, store, checksum=checksum)
     if (clips := clipping(clip)) is not None:
-        whole = clips.fetcher(fetcher, whole, parts, network.warn)
+        unclipped = clips.fetcher(fetcher, unclipped, parts, network.warn)
     limits, web, fast = network.client.limits, network.http, None
     is_plain = not (limits.byte_rate or limits.request_rate or network.client.log)
-    if whole is shared and isinstance(web, WebTransport) and is_plain:
+    if unclipped is shared and isinstance(web, WebTransport) and is_plain:
         fast = WebFastPath(network.client, web, shared)
     return Pool(
         queue,
         sink,
-        whole,
+        unclipped,
         items,
         network.policy,
         network.clock,
@@ -132,7 +132,7 @@ class AdoptingFetcher(NamedTuple):
                 return None
             if job.checksum is not None:
                 check = Check(job.checksum, "file:checksum")
-                return await asyncio.to_thread(self._judged, job, job.name, job.size, (check,))
+                return await asyncio.to_thread(self._existing_file, job, job.name, job.size, (check,))
         try:
             async with self.client.open(
                 Request(job.href, method="HEAD"), accept=frozenset({200}), count_refusal=False
@@ -147,9 +147,9 @@ class AdoptingFetcher(NamedTuple):
         size = job.size if job.size is not None else content_length(headers)
         checks = expected_checks(job.checksum, 200, headers, is_s3=True)
         modified, etag = moment_of(headers.get("Last-Modified", "")), validator_of(headers).etag_or_date
-        return await asyncio.to_thread(self._judged, job, name, size, checks, modified, filename, etag)
+        return await asyncio.to_thread(self._existing_file, job, name, size, checks, modified, filename, etag)
 
-    def _judged(
+    def _existing_file(
         self,
         job: Job,
         name: str,

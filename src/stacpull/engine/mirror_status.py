@@ -28,8 +28,8 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         UsageError: `dest` contradicts the options or the ledger.
         DestinationError: The ledger cannot be read.
     """
-    place = parse_dest(dest, instance("options", Options, options))
-    with closing(open_reader(place.work, place.bucket)) as db, translated(ledger_path(place.work)):
+    address = parse_dest(dest, instance("options", Options, options))
+    with closing(open_reader(address.work, address.bucket)) as db, translated(ledger_path(address.work)):
         run = views.current_run(db)
         checkpoint = None
         if not run["has_listed"]:
@@ -37,7 +37,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
 
             request = Position.from_json(run["position"]).request
             checkpoint = None if request is None else request.url
-        live = is_held(place.work)
+        live = is_held(address.work)
         assets, items = runs.asset_counters(db), views.item_totals(db)
         counts: dict[str, Any] = {**assets, **items, **views.special_assets(db)}
         of_run = ("runs", "started", "ended", "source", "selection", "reason", "assets_skipped", "rate")
@@ -49,12 +49,12 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             assets_planned=assets["assets_done"] + assets["assets_failed"] + assets["assets_pending"],
             assets_unproven=views.unproven(db),
             run=run["id"],
-            dest=place.name,
-            work=None if place.bucket is None else str(place.work),
+            dest=address.name,
+            work=None if address.bucket is None else str(address.work),
             checkpoint=checkpoint,
             walk_ended=bool(run["has_listed"]),
             live=live,
-            pid=holder(place.work) if live else None,
+            pid=holder(address.work) if live else None,
             last_errors=tuple(views.failures(db, newest=5)),
         )
 
@@ -70,6 +70,6 @@ def failures(dest: str | Path, options: Options | None = None) -> Iterator[Failu
         NotAMirrorError: `dest` is not a mirror.
         UsageError: `dest` contradicts the options or the ledger.
     """
-    place = parse_dest(dest, instance("options", Options, options))
-    with closing(open_reader(place.work, place.bucket)) as db, translated(ledger_path(place.work)):
+    address = parse_dest(dest, instance("options", Options, options))
+    with closing(open_reader(address.work, address.bucket)) as db, translated(ledger_path(address.work)):
         yield from views.failures(db)

@@ -56,7 +56,7 @@ class Network(msgspec.Struct, frozen=True):
     secrets: Secrets
     policy: RetryPolicy
     address: SourceAddress
-    addresses: AddressPolicy  # the allowed addresses; worker processes use the same
+    ip_policy: AddressPolicy  # the allowed addresses; worker processes use the same
     slots: int
     per_host: int
     warn: Callable[[str], None]
@@ -103,18 +103,18 @@ async def open_network(
     address: SourceAddress,
     options: Options,
     *,
-    addresses: AddressPolicy | None = None,
+    ip_policy: AddressPolicy | None = None,
     policy: RetryPolicy | None = None,
     secrets: Secrets | None = None,
     on_notice: Callable[[Notice], None] = lambda _: None,
 ) -> AsyncIterator[Network]:
-    """`addresses` and `policy` default to those of the options. `secrets` gets the credentials."""
+    """`ip_policy` and `policy` default to those of the options. `secrets` gets the credentials."""
     secrets = Secrets() if secrets is None else secrets
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
     room = _slots_here()
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
-    addresses = addresses or _address_policy(address, options)
-    http, clock, counters = http_transport(options, addresses), SystemClock(), NetworkCounters()
+    ip_policy = ip_policy or _ip_policy(address, options)
+    http, clock, counters = http_transport(options, ip_policy), SystemClock(), NetworkCounters()
     setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.input_file)
     policy = policy or RetryPolicy(retries=options.retries)
     warn = partial(_warn, on_notice)
@@ -148,7 +148,7 @@ async def open_network(
     slots = options.concurrency or room
     try:
         yield Network(
-            client, reader, secrets, policy, address, addresses, slots, per_host, warn, clock, logins, http
+            client, reader, secrets, policy, address, ip_policy, slots, per_host, warn, clock, logins, http
         )
     except BaseException as error:
         secrets.scrub_error(error)  # it may be printed, and may quote secrets
@@ -176,7 +176,7 @@ def http_transport(options: Options, policy: AddressPolicy) -> Transport:
     )
 
 
-def _address_policy(address: SourceAddress, options: Options) -> AddressPolicy:
+def _ip_policy(address: SourceAddress, options: Options) -> AddressPolicy:
     """A SOURCE from a ledger is only trusted as an address or `localhost`: a name may now resolve to any."""
     host = origin_of(address.url).host
     is_chosen = address.named or literal_address(host) is not None

@@ -143,7 +143,7 @@ async def unless_stopped(
 def nothing_to_fetch(selection: Selection, summary: WalkSummary, counts: Mapping[str, int]) -> str | None:
     """Return why a run has no assets; None if it has. `counts` is by the names of the counters of a run."""
     seen, matched = counts.get("items_seen", 0), counts.get("items_matched", 0)
-    excluded, pages = counts.get("assets_excluded", 0), counts.get("assets_pages", 0)
+    excluded, web_pages = counts.get("assets_excluded", 0), counts.get("assets_pages", 0)
     planned = sum(counts.get(f"assets_{state}", 0) for state in ("pending", "done", "failed"))
     is_area = selection.bbox and (seen == 0 or "bbox" in summary.left_out)
     order = " --bbox is W,S,E,N: longitude comes before latitude." if is_area else ""
@@ -153,7 +153,7 @@ def nothing_to_fetch(selection: Selection, summary: WalkSummary, counts: Mapping
         return None
     if seen == 0:
         return f"Nothing matched: the source listed no items.{order}"
-    if pages:
+    if web_pages:
         filters = " or by the filters" if excluded else ""
         why = f"every asset was left out: as a web page (--include-pages){filters}"
     else:

@@ -308,7 +308,7 @@ class Planner:
         else:
             count("items_matched", item.parent is None and not item.of_collection)
             count("assets_excluded", len(item.excluded))
-            count("assets_pages", len(item.pages))
+            count("assets_pages", len(item.web_pages))
         count("items_new", is_new and not item.of_collection)
         row = self._row_of(item.id, item.parent, item.href)._replace(is_unread=0)
         # a batch plans each item once: nothing is newer than no time

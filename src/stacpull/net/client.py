@@ -83,15 +83,15 @@ class Client(msgspec.Struct, eq=False):
     log: RequestLog | None = None
     hosts: dict[str, ClientHost] = {}
     allow_downgrade: bool = False
-    right: str = ""
-    wrong: str = ""
+    source_base: str = ""
+    other_base: str = ""
 
     def __post_init__(self) -> None:
         self.secrets.add(*self.credentials.values)
         scheme, host, port = origin_of(self.source)
         self.allow_downgrade = scheme == "http"
         if host and (other := {"http": "https", "https": "http"}.get(scheme)):
-            self.right, self.wrong = f"{scheme}://{host}:{port}/", f"{other}://{host}:{port}/"
+            self.source_base, self.other_base = f"{scheme}://{host}:{port}/", f"{other}://{host}:{port}/"
 
     def open(
         self,
@@ -120,9 +120,9 @@ class Client(msgspec.Struct, eq=False):
 
     def at_source(self, url: str) -> str:
         """Return `url` with the scheme of SOURCE if it names the host and port of SOURCE."""
-        if not self.wrong or not url.startswith(self.wrong):
+        if not self.other_base or not url.startswith(self.other_base):
             return url
-        return self.right + url[len(self.wrong) :]
+        return self.source_base + url[len(self.other_base) :]
 
     def host(self, url: str) -> ClientHost:
         if len(url) > LONGEST_URL:
@@ -171,8 +171,8 @@ class Exchange(msgspec.Struct, eq=False):
     sent: tuple[Gate, float, Receive] | None
     gate: Gate | None = None
     response: Response = BufferedResponse("", 0, {}, b"")
-    place: str = ""
-    """The URL of the response, with secrets."""
+    response_url: str = ""
+    """With secrets; `url` is without."""
     sent_at: float = 0.0
     received: int = 0
 
@@ -200,13 +200,13 @@ class Exchange(msgspec.Struct, eq=False):
             gate.release()
             self._log(self.status)
             if isinstance(error, TransferError):  # of a response whose status was accepted
-                failure = self._judged(gate, error.failure)
+                failure = self._note_failure(gate, error.failure)
                 if failure is not error.failure:
                     raise TransferError(failure) from error
 
     @property
     def url(self) -> str:
-        return self.client.secrets.strip_url(self.place)
+        return self.client.secrets.strip_url(self.response_url)
 
     @property
     def status(self) -> int:
@@ -245,7 +245,7 @@ class Exchange(msgspec.Struct, eq=False):
             client.counters.requests += 1
             self.sent = host.gate, host.gate.now(), partial(host.transport.send, outgoing)
         (gate, sent_at, receive), self.sent = self.sent, None
-        self.place, self.sent_at, self.received = request.url, sent_at, 0
+        self.response_url, self.sent_at, self.received = request.url, sent_at, 0
         try:
             response = self.response = await receive()
         except TransferError as error:
@@ -253,7 +253,7 @@ class Exchange(msgspec.Struct, eq=False):
             if failure.kind in {FailureKind.NETWORK, FailureKind.STALLED} and failure.retryable:
                 failure = gate.note_no_answer(sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
-                failure = self._judged(gate, failure)
+                failure = self._note_failure(gate, failure)
             gate.release()
             self._log(error.failure.status)
             raise (error if failure is error.failure else TransferError(failure)) from error.__cause__
@@ -261,7 +261,7 @@ class Exchange(msgspec.Struct, eq=False):
             gate.release()
             raise
         if response.url != outgoing.url:  # a document in place of its directory
-            self.place = response.url
+            self.response_url = response.url
         self.gate, status = gate, response.status
         if status in self.accept:
             gate.note_response(sent_at)
@@ -309,17 +309,17 @@ class Exchange(msgspec.Struct, eq=False):
 
     async def _failure(self, response: Response, gate: Gate, sent_at: float) -> Failure:
         client, host, status = self.client, host_of(response.url), response.status
-        signed = removed_parameters(self.place, cut_url(self.place))  # the server may quote the URL
+        url, secrets = self.response_url, client.secrets
+        signed = removed_parameters(url, cut_url(url))  # the server may quote the URL
         prefix = Secrets(Secret(p.value) for p in signed).scrub_bytes(await beginning(self))[:PREFIX_BYTES]
-        now, secrets = client.clock.time(), client.secrets
-        failure = classify(status, response.headers, prefix, host, now=now, secrets=secrets)
+        failure = classify(status, response.headers, prefix, host, now=client.clock.time(), secrets=secrets)
         if status in {502, 504} and failure.kind is FailureKind.SERVER:  # the host does not answer a gateway
             return gate.note_no_answer(sent_at, failure).scrubbed(secrets)
         if failure.kind not in {FailureKind.THROTTLED, FailureKind.SERVER}:
             gate.note_response(-math.inf)  # it is not silent; the time of an error is no measure
-        return self._judged(gate, failure).scrubbed(secrets)
+        return self._note_failure(gate, failure).scrubbed(secrets)
 
-    def _judged(self, gate: Gate, failure: Failure) -> Failure:
+    def _note_failure(self, gate: Gate, failure: Failure) -> Failure:
         if failure.kind is FailureKind.THROTTLED:
             return gate.note_throttling(failure, of_documents=self.request.decode)
         if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS and self.count_refusal:
@@ -329,7 +329,7 @@ class Exchange(msgspec.Struct, eq=False):
     def _log(self, status: int | None) -> None:
         if self.client.log is not None:
             seconds = self.client.clock.monotonic() - self.sent_at
-            self.client.log.write(self.request.method, self.place, status, self.received, seconds)
+            self.client.log.write(self.request.method, self.response_url, status, self.received, seconds)
 
 
 def next_hop(
@@ -409,9 +409,9 @@ class RequestLog:
 
     def write(self, method: str, url: str, status: int | None, received: int, seconds: float) -> None:
         when = rfc3339(datetime.now(UTC).replace(microsecond=0))
-        place = self._secrets.scrub(unsigned_url(self._secrets.cut(url)))
+        shown_url = self._secrets.scrub(unsigned_url(self._secrets.cut(url)))
         with destination_errors(self._path):
-            self._file.write(f"{when} {method} {status or '-'} {received} {seconds * 1000:.0f} {place}\n")
+            self._file.write(f"{when} {method} {status or '-'} {received} {seconds * 1000:.0f} {shown_url}\n")
 
     def close(self) -> None:
         with destination_errors(self._path):

@@ -31,15 +31,15 @@ from stacpull.urls import (
 
 class AssetKind(enum.Enum):
     FILE = "file"
-    PAGE = "page"
+    WEB_PAGE = "page"
     """A web page, or an endpoint that computes its answer."""
     PREFIX = "prefix"
     """A directory; in an object store, the common prefix of the keys of many files."""
 
 
 _KIND_OF_TYPE: Final = {
-    "text/html": AssetKind.PAGE,
-    "application/xhtml+xml": AssetKind.PAGE,
+    "text/html": AssetKind.WEB_PAGE,
+    "application/xhtml+xml": AssetKind.WEB_PAGE,
     "inode/directory": AssetKind.PREFIX,
     "application/x-directory": AssetKind.PREFIX,
 }
@@ -202,7 +202,7 @@ def asset_kind(href: str, media_type: str | None) -> AssetKind:
             return AssetKind.FILE
         is_page = {"collection", "item"} <= names or {"service", "request"} <= names
         is_page = is_page or ("url" in names and _RENDERERS.search(parts.path) is not None)
-    return AssetKind.PAGE if is_page else AssetKind.FILE
+    return AssetKind.WEB_PAGE if is_page else AssetKind.FILE
 
 
 def suffix_of(href: str, media_type: str | None) -> str:

@@ -84,7 +84,7 @@ def plan_item(
         updated_in(item),
         tuple(plan.problems),
         tuple(plan.excluded),
-        tuple(plan.pages),
+        tuple(plan.web_pages),
         tuple(plan.prefixes),
     )
 
@@ -103,7 +103,7 @@ class _ItemPlan(msgspec.Struct):
     listings: Mapping[str, Listing | Failure]
     assets: list[Asset] = []
     excluded: list[str] = []
-    pages: list[str] = []
+    web_pages: list[str] = []
     prefixes: list[str] = []
     problems: list[tuple[str, Failure]] = []
     keys: dict[str, list[str]] = {}
@@ -151,8 +151,8 @@ class _ItemPlan(msgspec.Struct):
                 self.excluded += [f"{key}/{name}" for name in listing.left_out]
                 planned += objects(key, href, listing, self.layout, self.keys.get(key, ()))
                 continue
-            if kind is AssetKind.PAGE and not self.selection.include_pages:
-                self.pages.append(key)
+            if kind is AssetKind.WEB_PAGE and not self.selection.include_pages:
+                self.web_pages.append(key)
                 continue
             own = asset_href(asset, self.base) if prefer else href  # --prefer does not change names
             suffix = suffix_of(own if isinstance(own, str) else href, media_type)

@@ -75,7 +75,7 @@ class FileParts:
         return await asyncio.to_thread(read)
 
     async def create(
-        self, row: int, generation: int, validator: Validator, total: int | None, origin: int | None = None
+        self, row: int, generation: int, validator: Validator, total: int | None, href_hash: int | None = None
     ) -> FilePart:
         path = part_path(self.directory, row, generation)
 
@@ -84,7 +84,7 @@ class FileParts:
             path.unlink(missing_ok=True)  # before the new description, which must never describe old bytes
             about_path(path).unlink(missing_ok=True)
             if validator.resumable:
-                text = {**validator._asdict(), "total": total, "origin": origin}
+                text = {**validator._asdict(), "total": total, "origin": href_hash}
                 with os.fdopen(open_regular(about_path(path), CREATE, mode=0o600), "wb") as file:
                     file.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE))
             return FilePart(self, row, generation, "wb", resumable=validator.resumable)

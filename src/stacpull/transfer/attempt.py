@@ -39,7 +39,7 @@ from stacpull.urls import filename_of
 
 _CONNECTIONS = 4
 _NOT_MODIFIED, _FAILED = 304, 412
-WHOLE = frozenset({OK})
+ACCEPT_OK = frozenset({OK})
 _WRONG_CONTENT = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKind.OVERLONG})
 
 JobT_contra = TypeVar("JobT_contra", bound=Job, contravariant=True)
@@ -97,7 +97,7 @@ class Fetcher(msgspec.Struct, eq=False):
             for check in self.expected_checks(job, shown, OK, headers):
                 if digest_of(check.checksum, content) != check.checksum.digest:
                     return None
-        if checks.page_instead(job.media_type, job.href, url, HeaderFields(fields), content) is not None:
+        if checks.web_page_instead(job.media_type, job.href, url, HeaderFields(fields), content) is not None:
             return None
         name = self.secrets.scrub(filename_of(shown)) if has_secrets else filename_of(shown)
         sent = fields.get(b"etag")
@@ -159,7 +159,7 @@ class _Attempt(msgspec.Struct, eq=False):
         point = await fetcher.parts.point(job.row, job.generation) if may_resume else None
         # a validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1"
         is_proven = job.checksum is not None or job.sha256 is not None
-        if point is not None and (is_proven or point.origin == href_hash(job.href)):
+        if point is not None and (is_proven or point.href_hash == href_hash(job.href)):
             return await self._resume(point)
         if job.version_in_dest is not None and await fetcher.has_file(job, None):
             return await self._revalidate(job.version_in_dest)
@@ -179,15 +179,15 @@ class _Attempt(msgspec.Struct, eq=False):
         body = None
         async with self._open(range_headers(point.size, point.validator), accept) as response:
             meaning = checks.verdict(point, response.status, response.headers, stated=job.size)
-            if meaning in {"append", "whole"}:
+            if meaning in {"append", "complete"}:
                 headers, total = response.headers, content_range(response.headers).total
                 expected = fetcher.expected_checks(job, response.url, response.status, headers)
                 if any(check.checksum.algorithm not in self.hashers for check in expected):
                     # the part was started with a date, and this response has an ETag that looks like an MD5
                     await self._hash_with(part, expected)
-                total = point.size if meaning == "whole" else point.total if total is None else total
+                total = point.size if meaning == "complete" else point.total if total is None else total
                 body = Body(response.url, point.validator, expected, total, is_framed(headers))
-                chunks = chained(b"", None if meaning == "whole" else response.chunks(CHUNK))
+                chunks = chained(b"", None if meaning == "complete" else response.chunks(CHUNK))
                 body = await self._fill(part, response, body, chunks)
             else:
                 self.part = None
@@ -213,7 +213,7 @@ class _Attempt(msgspec.Struct, eq=False):
         return None if is_current else await self._fetch_all()
 
     async def _fetch_all(self) -> Arrival:
-        async with self._open({}, WHOLE) as response:
+        async with self._open({}, ACCEPT_OK) as response:
             body = await self._receive(response)
         return await self._confirm(body)
 
@@ -267,13 +267,13 @@ class _Attempt(msgspec.Struct, eq=False):
             if len(start) > enough:
                 ended = False
                 break
-        page = checks.page_instead(job.media_type, job.href, response.url, response.headers, start)
-        if page is not None:
-            raise TransferError(page)
+        web_page = checks.web_page_instead(job.media_type, job.href, response.url, response.headers, start)
+        if web_page is not None:
+            raise TransferError(web_page)
         if ended:
             return body._replace(content=start)
-        kept, origin = body.validator if self.is_resumable else Validator(), href_hash(job.href)
-        self.part = part = await parts.create(job.row, job.generation, kept, body.total, origin)
+        kept, url_hash = body.validator if self.is_resumable else Validator(), href_hash(job.href)
+        self.part = part = await parts.create(job.row, job.generation, kept, body.total, url_hash)
         await self._hash_with(part, body.checks)
         return await self._fill(part, response, body, chained(start, chunks))
 

@@ -140,7 +140,7 @@ def contradiction(job: Job, body: Body) -> Failure | None:
 
 # --- resuming, and unchanged objects ----------------------------------------------------------------------
 
-Verdict = Literal["append", "whole", "replace", "again", "changed"]
+Verdict = Literal["append", "complete", "replace", "again", "changed"]
 
 
 def verdict(
@@ -155,8 +155,8 @@ def verdict(
         if content_range(headers).start != point.size or is_same is False:
             return "changed"
         return "append" if is_same else "again"
-    is_whole = status == UNSATISFIABLE and found.total == point.size and is_same is not False
-    return "whole" if is_whole else "again"
+    is_complete = status == UNSATISFIABLE and found.total == point.size and is_same is not False
+    return "complete" if is_complete else "again"
 
 
 def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
@@ -207,7 +207,7 @@ def another_range(url: str) -> Failure:
     return failed(FailureKind.CHANGED, url, what, again=True)
 
 
-def page_instead(
+def web_page_instead(
     media_type: str | None, href: str, url: str, headers: Mapping[str, str], start: bytes | memoryview
 ) -> Failure | None:
     """Return the failure if the response is a web page, for example a login form.
