@@ -54,7 +54,7 @@ def new_hasher(checksum: Checksum) -> Hasher:
     return hashlib.new(name, usedforsecurity=False)
 
 
-def recorded(digest: bytes) -> Checksum:
+def as_checksum(digest: bytes) -> Checksum:
     return Checksum("crc64nvme" if len(digest) == _CRCS["crc64nvme"][1] else "sha256", digest)
 
 

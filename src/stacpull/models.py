@@ -110,7 +110,7 @@ class Page(msgspec.Struct, frozen=True):
 class Clip(NamedTuple):
     """The part of an asset that is in the mirror (`--clip`)."""
 
-    area: int  # the digest of the area's text (`digests.text_digest`)
+    area_digest: int  # of the area's text (`digests.text_digest`)
     source_size: int  # bytes of the whole asset
     fields: Json
     """Fields of the part that replace those of the whole in the item's JSON; null removes a field."""
@@ -316,7 +316,7 @@ class NotFoundItem(NamedTuple):
 
     row: int
     id: ItemId
-    listed: bool  # it was on a page of the walk and a filter rejected it
+    was_on_page: bool  # of the walk, and a filter rejected it
     parent: int | None
     href: str | None
     assets: int

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-from stacpull.digests import recorded
+from stacpull.digests import as_checksum
 from stacpull.errors import destination_errors
 from stacpull.models import Arrival, BucketLocation, Checksum, Failure, FailureKind, path_in_dest
 from stacpull.store.inspection import (
@@ -137,7 +137,7 @@ class BucketStore(BucketFiles):
         is_odd = not NO_NAMES.isdisjoint([file.name, *path.split("/")]) or "/" in file.name or "\0" in path
         if is_odd or len(key.encode("utf-8", "surrogatepass")) > _LONGEST_KEY:
             return Failure(FailureKind.NAME, f"{path!r} cannot be the name of an object.")
-        algorithm = "sha256" if file.digest is None else recorded(file.digest).algorithm
+        algorithm = "sha256" if file.digest is None else as_checksum(file.digest).algorithm
         with destination_errors(self.staged.work):
             identity = self.staged.part_identity(file.part)
             attributes = {_PART: str(identity[0] if identity else 0)}

@@ -95,4 +95,4 @@ class Clipping:
             "proj:transform": list(header.transform),
             "proj:bbox": [*map(min, bounds[:2], bounds[2:]), *map(max, bounds[:2], bounds[2:])],
         }
-        return Clip(note.area, note.source_size, {**_NOT_OF_THE_PART, **extent})
+        return Clip(note.area_digest, note.source_size, {**_NOT_OF_THE_PART, **extent})

@@ -160,8 +160,8 @@ class ClippedFile(NamedTuple):
 
 
 class ClipNote(NamedTuple):
-    area: int
-    """Digest of the area (`ClipArea.digest`)."""
+    area_digest: int
+    """`ClipArea.digest`."""
     source_size: int
     """Size of the whole file in bytes."""
 
@@ -385,7 +385,7 @@ def _head(
     order = "little" if layout.order == "<" else "big"
     text = (
         "LAYOUT=IFDS_BEFORE_DATA\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
-        f"STACPULL_CLIP={note.area & (1 << 64) - 1:016x},{note.source_size}\n"
+        f"STACPULL_CLIP={note.area_digest & (1 << 64) - 1:016x},{note.source_size}\n"
     ).encode()
     ghost = GHOST + b"%06d bytes\n" % len(text) + text
     at = (16 if layout.bigtiff else 8) + len(ghost)

@@ -25,7 +25,7 @@ import orjson
 
 from stacpull.errors import UsageError
 from stacpull.ledger.database import (
-    listed,
+    json_array,
     make_private,
     reject_irregular,
     scalar,
@@ -129,7 +129,7 @@ class Results:
     def known(self, keys: Sequence[str]) -> set[str]:
         """Return the `keys` that have a row, successful or failed."""
         with self._alone():
-            found = self._db.execute(_KNOWN, (listed(keys),))
+            found = self._db.execute(_KNOWN, (json_array(keys),))
             return {key for (key,) in found}
 
     def get(self, key: str) -> Result | None:

@@ -242,11 +242,11 @@ class _Estimate:
                     sample.append(asset)
             self._done += asset.key in done
             if asset.name is not None and not self._shared:
-                place = asset.directory, asset.name
-                if place in self._paths:
-                    self._shared = path_in_dest(*place)
+                names = asset.directory, asset.name
+                if names in self._paths:
+                    self._shared = path_in_dest(*names)
                 elif len(self._paths) < _MOST_PATHS:
-                    self._paths.add(place)
+                    self._paths.add(names)
             if self._urls is not None and asset.key not in done:
                 href = self._network.secrets.cut(asset.href)
                 path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)

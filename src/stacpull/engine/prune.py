@@ -58,7 +58,7 @@ class Pruning:
             "pruning.items_not_found", run, after, _STRETCH, returns=list[NotFoundItem]
         ):
             after = stretch[-1].row
-            items = [item for item in stretch if not item.listed]
+            items = [item for item in stretch if not item.was_on_page]
             answers = await self._read([item.href for item in items if item.href is not None])
             found = list[NotFoundItem]()
             for item in items:
@@ -92,8 +92,8 @@ class Pruning:
         A proxy or a broken index may return 404 for everything. If the walk has found no other item there,
         the source must still list the collection.
         """
-        place = collection, host
-        if place not in self._trusted:
+        server = collection, host
+        if server not in self._trusted:
             examples = await self._call(
                 "pruning.seen_examples", self._run.id, collection, host, 3, returns=list[tuple[str, str]]
             )
@@ -103,8 +103,8 @@ class Pruning:
             if not examples and host == host_of(self._source.url):
                 with suppress(CredentialsError, SourceError, UsageError):
                     shown = [_has_id(await self._source.collection(collection), collection)]
-            self._trusted[place] = any(shown) and not denied
-        return self._trusted[place]
+            self._trusted[server] = any(shown) and not denied
+        return self._trusted[server]
 
 
 def _has_id(answer: Json | Failure, name: str) -> bool:

@@ -29,7 +29,7 @@ from stacpull.catalog.item import (
     path_named,
     unchanged_document,
 )
-from stacpull.digests import recorded
+from stacpull.digests import as_checksum
 from stacpull.entry_points import load
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
@@ -72,12 +72,12 @@ class Publisher(msgspec.Struct, eq=False):
     failed_sync: DestinationError | None = None
     deadline: float | None = None
     counters: Mapping[str, int] = {}
-    area: int | None = None  # of `--clip`
+    area_digest: int | None = None  # of `--clip`
     adopting: bool = False  # True to adopt an existing file with the name and content of an asset
 
     def __post_init__(self) -> None:
         self.refresh_counters()
-        self.area = runs.area_of(self.db, self.run.id)
+        self.area_digest = runs.area_digest(self.db, self.run.id)
         self.adopting = self.run.kept.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
 
     def add_received(self, parts: Sequence[Arrival]) -> None:
@@ -132,7 +132,7 @@ class Publisher(msgspec.Struct, eq=False):
                 outcomes=outcomes,
                 written_items=renamed_documents,
                 now=time.time(),
-                area=self.area,
+                area_digest=self.area_digest,
             )
             self.final_items = final if self.run.metadata == "item" else []  # of the next group
             self.refresh_counters()
@@ -210,7 +210,7 @@ class Publisher(msgspec.Struct, eq=False):
                 for one in received
             ]
         clips: dict[int, Clip] = {}
-        if self.area is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
+        if self.area_digest is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
             for one in received:
                 with suppress(OSError), staged.open(one.part) as file:
                     if (clip := kind.clip_in(file)) is not None:
@@ -319,5 +319,5 @@ def may_replace(store: Store, asset: Arrival) -> bool:
     digest = asset.digest or store.staged.state_of(asset.part).digest
     return (
         digest is not None
-        and digest == store.state_of(asset.path, algorithm=recorded(digest).algorithm).digest
+        and digest == store.state_of(asset.path, algorithm=as_checksum(digest).algorithm).digest
     )

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import msgspec
 
-from stacpull.digests import recorded
+from stacpull.digests import as_checksum
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs
 from stacpull.ledger.database import Connection, checkpoint
@@ -99,7 +99,7 @@ class Recovery(msgspec.Struct, eq=False):
         if is_ours and self.is_trusted:
             return True
         if (is_ours or not has_part) and not self.sync_failed and arrival.digest is not None:
-            algorithm = recorded(arrival.digest).algorithm
+            algorithm = as_checksum(arrival.digest).algorithm
             if self._digest(store.state_of, arrival.path, algorithm) == arrival.digest:
                 with suppress(OSError), store.open(arrival.path) as file:
                     if store.is_local:
@@ -117,7 +117,7 @@ class Recovery(msgspec.Struct, eq=False):
             return None
         known = None
         if not self.is_trusted:
-            known = job.checksum if reserved is None else recorded(reserved)
+            known = job.checksum if reserved is None else as_checksum(reserved)
             if known is None or (reserved is None and known.algorithm != "sha256"):
                 return None
         algorithm, digest = self.checksum if known is None else known.algorithm, None

@@ -304,10 +304,10 @@ def exists(db: sqlite3.Connection, query: str, values: Sequence[object] | Mappin
 
 
 AMONG = "IN (SELECT value FROM json_each(?))"
-"""SQL: one of any number of values; binds `listed`."""
+"""SQL: one of any number of values; binds a `json_array`."""
 
 
-def listed(values: Iterable[int | str]) -> str:
+def json_array(values: Iterable[int | str]) -> str:
     return orjson.dumps(list(values)).decode()
 
 

@@ -19,9 +19,9 @@ from typing import Any, Literal, NamedTuple
 import orjson
 from msgspec.structs import replace
 
-from stacpull.digests import recorded
+from stacpull.digests import as_checksum
 from stacpull.ledger import runs
-from stacpull.ledger.database import AMONG, exists, insert_rows, listed, scalar, transaction
+from stacpull.ledger.database import AMONG, exists, insert_rows, json_array, scalar, transaction
 from stacpull.ledger.runs import RunKind
 from stacpull.ledger.schema import (
     ASSET_DIRECTORY,
@@ -78,8 +78,8 @@ def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int, left:
     query += f"AND a.run IN {_EARLIER if left else '(:run)'} ORDER BY o.asset LIMIT :limit"
     rows = db.execute(query, {"run": run, "after": after, "limit": limit}).fetchall()
     if left:
-        db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (run, listed(row[0] for row in rows)))
-    has_area = runs.area_of(db, run) is not None
+        db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (run, json_array(row[0] for row in rows)))
+    has_area = runs.area_digest(db, run) is not None
     return [_job(row, has_area) for row in rows]
 
 
@@ -99,7 +99,7 @@ def _job(row: tuple[Any, ...], has_area: bool) -> Job:
         checksum = Checksum(algorithm.decode(), digest)
     version = None
     if validator is not None and size_before is not None:
-        held = checksum is None or (sha256_before is not None and checksum == recorded(sha256_before))
+        held = checksum is None or (sha256_before is not None and checksum == as_checksum(sha256_before))
         version = VersionInDest(validator, size_before, not held)
     return Job(
         *(asset, item, generation, key, href, item_href, directory.removesuffix("/")),
@@ -145,7 +145,7 @@ def requeue_failures(db: sqlite3.Connection, run: int, kind: RunKind = "retry") 
             f"AND {conditions.get(kind, may_pass)}",
             {"run": run},
         ).fetchall()
-        rows = listed(row for row, _ in failed)
+        rows = json_array(row for row, _ in failed)
         db.execute(f"UPDATE assets SET state = {Phase.PENDING}, run = ? WHERE id {AMONG}", (run, rows))
         if kind != "mirror":  # the walk of a mirror may list them
             left = f"UPDATE assets SET run = :run WHERE state = {Phase.PENDING} AND run IN {_EARLIER}"
@@ -209,7 +209,7 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
     They are done, or left by an earlier repair. Without a whole href, the item is read again first.
     """
     with transaction(db):
-        area = runs.area_of(db, run)
+        area_digest = runs.area_digest(db, run)
         items: set[int] = set()
         for row, href in assets.items():
             item, size, digest, clip, origin = db.execute(
@@ -219,7 +219,7 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
             ).fetchone()
             # a raster that was clipped to another area cannot be fetched with its earlier digest
             held = stored_clip(clip)
-            is_wanted = held is None or held.area == area
+            is_wanted = held is None or held.area_digest == area_digest
             db.execute(
                 f"UPDATE assets SET state = {Phase.PENDING}, run = ?, generation = generation + 1, "
                 "sha256 = NULL, etag = NULL WHERE id = ?",
@@ -242,7 +242,7 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
 def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
     """Record that the JSON of these items is damaged: it is no longer read, and is written again."""
     mark = f"UPDATE items SET written = {Written.DAMAGED} WHERE id {AMONG} AND written <> {Written.NO}"
-    db.execute(mark, (listed(items),))
+    db.execute(mark, (json_array(items),))
 
 
 def damaged_items(db: sqlite3.Connection) -> int:
@@ -315,7 +315,7 @@ def _reserved(
     open_paths = (
         f"SELECT a.id, a.generation, {ASSET_PATH} FROM assets a WHERE a.id {AMONG} AND a.state < {Phase.DONE}"
     )
-    rows = db.execute(open_paths, (listed(arrival.row for arrival in arrivals),))
+    rows = db.execute(open_paths, (json_array(arrival.row for arrival in arrivals),))
     found = {row: path for row, *path in rows}
     late = [one for one in arrivals if found.get(one.row) == [one.generation, None]]
     db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(one.name, one.row) for one in late])
@@ -346,7 +346,7 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
         released = db.execute(
             f"UPDATE assets SET state = {Phase.PENDING}, sha256 = NULL, etag = NULL "
             f"WHERE id {AMONG} AND state = {Phase.RESERVED} RETURNING id",
-            (listed(rows),),
+            (json_array(rows),),
         ).fetchall()
         forget = "UPDATE open_assets SET previous_digest = NULL WHERE asset = ? AND wanted IS NULL"
         db.executemany(forget, released)  # the earlier versions may also be gone
@@ -370,22 +370,22 @@ def record(
     outcomes: Sequence[AssetOutcome],
     written_items: Mapping[int, bytes | None],
     now: float,
-    area: int | None = None,
+    area_digest: int | None = None,
 ) -> list[int]:
     """Record durable outcomes in one transaction; return the items that are final, to write their JSON.
 
-    `written_items` has the SHA-256 of durable JSON. `area` is that of the run's `--clip`.
+    `written_items` has the SHA-256 of durable JSON. `area_digest` is that of the run's `--clip`.
     """
     compared = defaultdict[int, Counter[str]](Counter)  # by run: assets with an earlier version
     with transaction(db):
         generations = {arrival.row: arrival.generation for arrival in done}
         # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
         reserved = f"SELECT id, generation FROM assets WHERE id {AMONG} AND state = {Phase.RESERVED}"
-        found = db.execute(reserved, (listed(generations),))
+        found = db.execute(reserved, (json_array(generations),))
         settled = [row for row, generation in found if generation == generations[row]]
-        for run, is_same in db.execute(_COMPARED, (listed(settled),)):
+        for run, is_same in db.execute(_COMPARED, (json_array(settled),)):
             compared[run]["assets_revalidated" if is_same else "assets_changed"] += 1
-        db.execute(f"UPDATE assets SET state = {Phase.DONE} WHERE id {AMONG}", (listed(settled),))
+        db.execute(f"UPDATE assets SET state = {Phase.DONE} WHERE id {AMONG}", (json_array(settled),))
         for one in outcomes:  # except those that were planned again in the meantime
             if one.failure is None:
                 for (run,) in db.execute(_CONFIRMED, (one.row, one.row, one.generation)).fetchall():
@@ -397,14 +397,15 @@ def record(
                 key, run = asset
                 put_failure(db, FailedRow("", one.item_row, key, run), one.failure, one.attempts, now)
                 if one.failure.kind is FailureKind.OUTSIDE:
-                    clip = encoded_clip((area, 0, None))
+                    clip = encoded_clip((area_digest, 0, None))
                     db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, one.row))
+        rows = (json_array(settled),)
         if exists(db, "SELECT 1 FROM failures"):
             its = f"(SELECT item, key FROM assets WHERE id {AMONG})"
-            db.execute(f"DELETE FROM failures WHERE what = '' AND (item, key) IN {its}", (listed(settled),))
-        db.execute(f"DELETE FROM open_assets WHERE asset {AMONG}", (listed(settled),))
+            db.execute(f"DELETE FROM failures WHERE what = '' AND (item, key) IN {its}", rows)
+        db.execute(f"DELETE FROM open_assets WHERE asset {AMONG}", rows)
         mended = f"DELETE FROM failures WHERE what = 'json' AND item {AMONG} RETURNING item"
-        items = {row[0] for row in db.execute(mended, (listed(written_items),)).fetchall()}
+        items = {row[0] for row in db.execute(mended, (json_array(written_items),)).fetchall()}
         final = update_item_states(db, {*items, *(a.item_row for a in done), *(o.item_row for o in outcomes)})
         for item, sha256 in written_items.items():
             if db.execute(_WRITTEN, (sha256, item)).rowcount:  # else it was planned again in the meantime
@@ -436,8 +437,8 @@ def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int
     while level:
         above: set[int] = set()
         query = f"SELECT id, remaining, failed, parent FROM items WHERE id {AMONG}"
-        before = {row[0]: row[1:] for row in db.execute(query, (listed(level),))}
-        for item, remaining, failed in db.execute(_DERIVE_STATES, (listed(level),)).fetchall():
+        before = {row[0]: row[1:] for row in db.execute(query, (json_array(level),))}
+        for item, remaining, failed in db.execute(_DERIVE_STATES, (json_array(level),)).fetchall():
             remaining_before, failed_before, parent = before[item]
             if remaining_before > 0 and remaining == 0:
                 final.append(item)
@@ -505,13 +506,13 @@ def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dic
     kept = set[int]()
     if any("/" not in directory for _, directory, _ in wanted):  # directories of items and collections
         names = db.execute("SELECT name FROM collections")
-        items = db.execute(f"SELECT hash FROM items WHERE hash {AMONG}", (listed(hashes),))
+        items = db.execute(f"SELECT hash FROM items WHERE hash {AMONG}", (json_array(hashes),))
         kept = {row[0] for row in items} | {path_hash(safe_segment(name)) for (name,) in names}
     # visits each page of the index once: they do not all fit into the page cache
     in_order = sorted(one for one in claims if one[0] not in kept)
     if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", in_order) == len(claims):
         return {}
-    owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {AMONG}", (listed(hashes),)))
+    owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {AMONG}", (json_array(hashes),)))
     taken: dict[int, str | Failure] = {}
     for (index, _), (row, directory, name) in zip(claims, wanted, strict=True):
         if owners.get(index) != row:

@@ -17,9 +17,9 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
-from stacpull.digests import recorded
+from stacpull.digests import as_checksum
 from stacpull.ledger import runs
-from stacpull.ledger.database import AMONG, exists, insert_rows, listed, scalar, transaction
+from stacpull.ledger.database import AMONG, exists, insert_rows, json_array, scalar, transaction
 from stacpull.ledger.jobs import (
     FAILED_IN_PASSING,
     FailedRow,
@@ -76,7 +76,7 @@ class KnownAsset(NamedTuple):
         if checksum is None:
             return None
         held = self.sha256 if self.sha256 is not None else self.previous_digest or None
-        digest = None if self.clip is not None or held is None else recorded(held)
+        digest = None if self.clip is not None or held is None else as_checksum(held)
         if digest is not None and digest.algorithm == checksum.algorithm:
             return digest == checksum
         return None if self.stated is None else self.stated == _encoded(checksum)
@@ -141,7 +141,7 @@ class Planner:
         self._secrets = Secrets() if secrets is None else secrets
         self._is_there = is_there
         self._revalidate = revalidate
-        self._area = runs.area_of(db, run)
+        self._area_digest = runs.area_digest(db, run)
         kind, self._source = db.execute("SELECT kind, source FROM runs WHERE id = ?", (run,)).fetchone()
         self._is_walk = kind == "mirror"
         others = db.execute("SELECT id FROM runs WHERE source <> ?", (self._source,))
@@ -209,14 +209,15 @@ class Planner:
         items = [item for (item,) in self._db.execute(forget, (self._run,))]
         update_item_states(self._db, items)
         # source items that were never read, and that no item links to any more
-        self._db.execute(f"DELETE FROM items WHERE id {AMONG} AND updated IS NULL", (listed(items),))
+        self._db.execute(f"DELETE FROM items WHERE id {AMONG} AND updated IS NULL", (json_array(items),))
 
     def _plan(self, batch: PlanBatch, now: float) -> None:
         both: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]
         ids = {one.id for one in both} | {one.parent for one in both if one.parent is not None}
         known = self._known = self._load(ids)
-        files = self._db.execute(f"SELECT hash FROM paths WHERE hash {AMONG}", (listed(map(item_hash, ids)),))
-        self._taken = {row.hash for row in known.values()} | {row[0] for row in files}
+        query, hashes = f"SELECT hash FROM paths WHERE hash {AMONG}", json_array(map(item_hash, ids))
+        files = {row[0] for row in self._db.execute(query, (hashes,))}
+        self._taken = {row.hash for row in known.values()} | files
         parents = {row.row: row.parent for row in known.values()}  # before the batch
         plans = [plan for item in batch.items if (plan := self._plan_of(item)) is not None]
         rows = [plan.row for plan in plans]
@@ -244,7 +245,7 @@ class Planner:
             forget = "DELETE FROM failures WHERE what = 'item' AND item = ?"
             self._db.executemany(forget, [(row.row,), *read])
         existing: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
-        for found in self._db.execute(_ASSETS, (listed([plan.row.row for plan in plans if plan.before]),)):
+        for found in self._db.execute(_ASSETS, (json_array(plan.row.row for plan in plans if plan.before),)):
             asset = KnownAsset._make(found)
             existing[asset.item][asset.key] = asset
         for plan in plans:
@@ -268,7 +269,7 @@ class Planner:
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
         insert_rows(db, _INTO_ASSETS, self._assets, _KNOWN_ASSET)
         insert_rows(db, _INTO_OPEN, self._open_assets)
-        db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (self._run, listed(self._unchanged)))
+        db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (self._run, json_array(self._unchanged)))
         db.executemany("UPDATE assets SET unchecked = 1 WHERE id = ?", self._unchecked)
         if taken := claim(db, self._claims):
             items = {known.row: item for item, known in self._known.items()}
@@ -288,7 +289,7 @@ class Planner:
         return {failed.item for failed, *_ in self._failures}
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
-        found = self._db.execute(_ITEMS, (listed(map(item_hash, set(ids))),))
+        found = self._db.execute(_ITEMS, (json_array(map(item_hash, set(ids))),))
         return {ItemId(collection, row[3]): _ItemRow._make(row) for collection, *row in found}
 
     def _plan_of(self, item: PlannedItem) -> _Plan | None:
@@ -418,7 +419,7 @@ class Planner:
         clip, agrees = stored_clip(old.clip), old.agrees(asset.checksum)
         is_lost = is_done and old.name is not None and not self._is_there(path)
         is_restated = agrees is False or asset.size not in (None, clip.source_size if clip else old.size)
-        is_of_other_area = clip is not None and clip.area != self._area
+        is_of_other_area = clip is not None and clip.area_digest != self._area_digest
         has_changed = is_restated or is_of_other_area
         is_updated = is_checked_again or plan.is_updated()
         # only a stated checksum can prove that it is current; a collection without `updated` may have changed
@@ -499,7 +500,7 @@ class Planner:
         job = Job(  # positions take half the time of keywords
             *(row, item, generation, key, href, plan.item.href, directory, name, template),
             *(asset.size, asset.checksum, asset.media_type, False, None, asset.alternates, in_dest, False),
-            self._area is not None,
+            self._area_digest is not None,
         )
         self._result.jobs.append(job)
 

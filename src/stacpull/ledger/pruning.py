@@ -12,7 +12,7 @@ from itertools import islice
 
 from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs
-from stacpull.ledger.database import AMONG, listed, scalar, transaction
+from stacpull.ledger.database import AMONG, json_array, scalar, transaction
 from stacpull.ledger.jobs import delete_asset, update_item_states
 from stacpull.ledger.schema import ASSET_PATH, ITEM_DIRECTORY, ITEMS, Phase, Written
 from stacpull.models import OF_COLLECTION, ItemId, NotFoundItem
@@ -89,7 +89,7 @@ def unread(db: sqlite3.Connection, run: int) -> int:
 
 def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
     """Delete items and list their files for removal, in one transaction."""
-    rows = (listed(items),)
+    rows = (json_array(items),)
     with transaction(db):
         parents = {one for (one,) in db.execute(f"SELECT parent FROM items WHERE id {AMONG}", rows)}
         assets = db.execute(  # files of assets that were never done are not the mirror's

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from stacpull.digests import text_digest
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.ledger import meta
-from stacpull.ledger.database import AMONG, exists, listed, scalar, transaction
+from stacpull.ledger.database import AMONG, exists, json_array, scalar, transaction
 from stacpull.models import ItemId, WalkUpdate
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def as_json(value: object) -> str:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def area_of(db: sqlite3.Connection, run: int) -> int | None:
+def area_digest(db: sqlite3.Connection, run: int) -> int | None:
     """Return the digest of the area to which a run clips rasters (`--clip`), None if it has none."""
     # only a selection that seems to have one is decoded, because it may have a million IDs
     area = db.execute(
@@ -97,14 +97,14 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, 
     selected = attrs.asdict(  # without defaults, so that a later version may add fields
         spec.selection, filter=lambda field, value: value != getattr(default, field.name)
     )
-    task = (spec.kind, spec.source, as_json(selected), as_json(spec.fixed))
+    run_key = (spec.kind, spec.source, as_json(selected), as_json(spec.fixed))
     others = (as_json(spec.credential_names), as_json(kept))
     with transaction(db):
         continued = db.execute(
             "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, kept = ? "
             "WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
             "AND (kind, source, selection, fixed) = (?, ?, ?, ?) RETURNING id",
-            (*others, *task),
+            (*others, *run_key),
         ).fetchone()
         if continued is not None:
             return replace(load(db, continued[0]), spec=spec)
@@ -112,12 +112,12 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, 
         db.execute(  # unfinished runs with the same task end
             "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
             "AND (kind, source, selection) = (?, ?, ?)",
-            task[:3],
+            run_key[:3],
         )
         row = db.execute(
             "INSERT INTO runs(kind, source, selection, fixed, credential_names, kept, state, started) "
             "VALUES (?, ?, ?, ?, ?, ?, 'running', ?) RETURNING id",
-            (*task, *others, now),
+            (*run_key, *others, now),
         ).fetchone()[0]
     return replace(load(db, row), resumed=False)
 
@@ -286,5 +286,5 @@ class ItemSet:
 
     def intersection(self, items: Sequence[ItemId]) -> set[ItemId]:
         by_hash = {seen_hash(item): item for item in items}
-        rows = self._db.execute(f"SELECT hash FROM items WHERE hash {AMONG}", (listed(by_hash),))
+        rows = self._db.execute(f"SELECT hash FROM items WHERE hash {AMONG}", (json_array(by_hash),))
         return {by_hash[row[0]] for row in rows}

@@ -11,7 +11,7 @@ import msgspec
 
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import meta
-from stacpull.ledger.database import AMONG, exists, listed, scalar
+from stacpull.ledger.database import AMONG, exists, json_array, scalar
 from stacpull.ledger.runs import EFFORT, NO_RUN, asset_counters, decoded_options
 from stacpull.ledger.schema import (
     ASSET_PATH,
@@ -165,7 +165,7 @@ def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRe
         f"FROM {ITEMS} LEFT JOIN documents o ON o.item = i.id WHERE i.id {AMONG} ORDER BY i.id"
     )
     for start in range(0, len(rows), _ITEMS_AT_ONCE):
-        found = db.execute(query, (listed(rows[start : start + _ITEMS_AT_ONCE]),)).fetchall()
+        found = db.execute(query, (json_array(rows[start : start + _ITEMS_AT_ONCE]),)).fetchall()
         files = _files(db, {row[0]: row[3] for row in found})
         for row, collection, name, directory, href, document, written, sha256 in found:
             digest = b"" if written == Written.DAMAGED else sha256  # that of no file
@@ -179,7 +179,7 @@ def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, 
         f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, a.clip FROM assets a "
         f"WHERE a.item {AMONG} AND a.state = {Phase.DONE}"
     )
-    for item, key, elsewhere, name, size, digest, clip in db.execute(query, (listed(directories),)):
+    for item, key, elsewhere, name, size, digest, clip in db.execute(query, (json_array(directories),)):
         path = f"{directories[item]}/{name}" if elsewhere is None else f"{elsewhere}{name}"
         sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
         found[item][key] = MirroredFile(path, size, sha256, stored_clip(clip))
@@ -202,7 +202,7 @@ def done_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, s
         f"SELECT c.name, i.name, a.key FROM {ITEMS} JOIN assets a ON a.item = i.id "
         f"WHERE i.hash {AMONG} AND a.state = {Phase.DONE}"
     )
-    for collection, name, key in db.execute(query, (listed(map(item_hash, wanted)),)):
+    for collection, name, key in db.execute(query, (json_array(map(item_hash, wanted)),)):
         if (item := ItemId(collection, name)) in wanted:
             found[item].add(key)
     return found
@@ -335,7 +335,7 @@ def known_paths(db: sqlite3.Connection, found: Sequence[str]) -> set[str]:
         f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash {AMONG} "
         f"AND (a.state IN ({Phase.RESERVED}, {Phase.DONE}) OR a.generation > 0)"
     )
-    known = {path for (path,) in db.execute(assets, (listed(map(path_hash, found)),))}
+    known = {path for (path,) in db.execute(assets, (json_array(map(path_hash, found)),))}
     known |= meta.file_digests(db).keys()
     document = (
         f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} "

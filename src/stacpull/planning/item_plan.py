@@ -119,9 +119,9 @@ class _ItemPlan(msgspec.Struct):
             self.problems.append(("assets", Failure(FailureKind.ITEM, text)))
         first: dict[tuple[str, str], Asset] = {}
         for asset in self.assets:
-            place = asset.directory, asset.name or asset.key
-            if (other := first.setdefault(place, asset)) is not asset:
-                path = "/".join(filter(None, place))
+            names = asset.directory, asset.name or asset.key
+            if (other := first.setdefault(names, asset)) is not asset:
+                path = "/".join(filter(None, names))
                 text = f"The layout gives it the same path as asset {other.key!r} of the item, {path}: "
                 remedy = "add {key} to --layout for `mirror`, then `retry`."
                 self.problems.append((asset.key, Failure(FailureKind.NAME, text + remedy)))
@@ -156,8 +156,8 @@ class _ItemPlan(msgspec.Struct):
                 continue
             own = asset_href(asset, self.base) if prefer else href  # --prefer does not change names
             suffix = suffix_of(own if isinstance(own, str) else href, media_type)
-            place, statements = path_of(key, suffix), stated_of(asset)
-            planned.append(Asset(key, href, *place, *statements, media_type, tuple(others)))
+            path, size_and_checksum = path_of(key, suffix), stated_of(asset)
+            planned.append(Asset(key, href, *path, *size_and_checksum, media_type, tuple(others)))
 
 
 def id_of(item: Json, collection: str) -> ItemId:

@@ -48,8 +48,8 @@ def refused(href: str) -> Failure:
 def keys_of(own: Collection[str], listings: Mapping[str, Listing | Failure]) -> dict[str, list[str]]:
     taken, found = set(own), dict[str, list[str]]()
     for prefix, listing in sorted(listings.items(), key=lambda one: -len(one[0])):
-        for listed in listing.objects if isinstance(listing, Listing) else ():
-            key = f"{prefix}/{listed.name}"
+        for found_object in listing.objects if isinstance(listing, Listing) else ():
+            key = f"{prefix}/{found_object.name}"
             while key in taken:
                 above, slash, last = key.rpartition("/")
                 key = above + slash + with_salted_hash(last, above)
@@ -62,15 +62,15 @@ def objects(key: str, href: str, listing: Listing, layout: ItemLayout, keys: Seq
     prefix = as_prefix(href)
     above, own, template = layout.path(key, "")
     root = path_in_dest(above, final_name(own, template, prefix[:-1].rpartition("/")[2], above))
-    steps = [listed.name.split("/") for listed in listing.objects]
+    steps = [found_object.name.split("/") for found_object in listing.objects]
     taken = {fold("/".join(step[: count + 1])) for step in steps for count in range(len(step) - 1)}
     assets = []
-    for own_key, listed, step in zip(keys, listing.objects, steps, strict=True):
+    for own_key, found_object, step in zip(keys, listing.objects, steps, strict=True):
         directory = below(root, step[:-1])
         name = name_in(directory, step[-1])
-        if fold(listed.name) in taken:  # an object may have the same name as a directory, but a file cannot
-            name = with_salted_hash(name, f"{key}/{listed.name}")
-        assets.append(Asset(own_key, prefix + listed.name, directory, name, size=listed.size))
+        if fold(found_object.name) in taken:  # an object may be named like a directory, but a file may not
+            name = with_salted_hash(name, f"{key}/{found_object.name}")
+        assets.append(Asset(own_key, prefix + found_object.name, directory, name, size=found_object.size))
     return assets
 
 
@@ -88,8 +88,8 @@ def with_objects(
         if isinstance(found, Listing):
             kept = {name: member for name, member in asset.items() if name not in _OWN_MEMBERS}
             prefix = as_prefix(asset["href"])
-            for own_key, listed in zip(keys.get(key, ()), found.objects, strict=True):
-                spread[own_key] = {**kept, "href": prefix + listed.name, "file:size": listed.size}
+            for own_key, found_object in zip(keys.get(key, ()), found.objects, strict=True):
+                spread[own_key] = {**kept, "href": prefix + found_object.name, "file:size": found_object.size}
     return {**item, "assets": spread}
 
 

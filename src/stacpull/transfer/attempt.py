@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.clock import Clock, SystemClock
-from stacpull.digests import Hasher, digest_of, recorded
+from stacpull.digests import Hasher, as_checksum, digest_of
 from stacpull.models import Arrival, Checksum, FailureKind, Job, ResumePoint, Validator, VersionInDest
 from stacpull.net.bodies import DECODABLE, chained, coding_of, decoded
 from stacpull.net.client import Client, Exchange
@@ -316,4 +316,4 @@ class _Attempt(msgspec.Struct, eq=False):
 
 
 def _with_recorded(job: Job, expected: tuple[Check, ...]) -> tuple[Check, ...]:
-    return expected if job.sha256 is None else (Check(recorded(job.sha256), "the ledger"), *expected)
+    return expected if job.sha256 is None else (Check(as_checksum(job.sha256), "the ledger"), *expected)

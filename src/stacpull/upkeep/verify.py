@@ -25,7 +25,7 @@ from stacpull.arguments import instance
 from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
-from stacpull.digests import recorded
+from stacpull.digests import as_checksum
 from stacpull.engine.mirror import on_ledger, opened_call
 from stacpull.engine.publisher import sent_document
 from stacpull.errors import DestinationError, UsageError, quantity
@@ -79,7 +79,7 @@ def judge(expected: Expected, state: FileState) -> tuple[DamageKind, str] | None
 def _described(size: int | None, digest: bytes | None) -> str:
     parts = [] if size is None else [f"{size} {'byte' if size == 1 else 'bytes'}"]
     if digest is not None:
-        parts.append(f"{recorded(digest).algorithm} {digest.hex()}")
+        parts.append(f"{as_checksum(digest).algorithm} {digest.hex()}")
     return ", ".join(parts) or "a file"
 
 
@@ -151,7 +151,7 @@ class MirrorCheck(StoppableThread):
         for expected in unit:
             algorithm = None
             if expected.digest is not None and not self.quick:
-                algorithm = recorded(expected.digest).algorithm
+                algorithm = as_checksum(expected.digest).algorithm
             state = files.state_of(expected.path, algorithm=algorithm, is_stopped=self.is_stopped)
             if self.is_stopped():  # a long file may have been read in part
                 break
