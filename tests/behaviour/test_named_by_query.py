@@ -123,3 +123,25 @@ def test_an_href_is_not_taken_from_stored_input_without_the_parameter_that_names
         assert sync.retry(tmp_path / "m", options=OPTIONS).assets_failed == 2
         report = sync.mirror([item], tmp_path / "m", options=OPTIONS)
     assert (report.state, content(tmp_path / "m")) == ("complete", host.named)
+
+
+def test_documents_named_by_a_key_are_each_read(tmp_path: Path) -> None:
+    """A catalog of two, each with an item of its own. The URLs of items are not stored without their keys."""
+
+    def read(request: Any) -> Answer:
+        key = request.url.partition("key=")[2]
+        if key.startswith("item-"):
+            return json_answer(feature(key, {"x": f"./get?key={key}"}))
+        links = [{"rel": "item", "href": f"read?key=item-{key}"}] if key else []
+        return json_answer({"type": "Catalog", "id": key or "bare", "links": links})
+
+    links = [{"rel": "child", "href": f"read?key={key}"} for key in "ab"]
+    top = json_answer({"type": "Catalog", "id": "top", "links": links})
+    get = [Answer(404)]
+    with WireServer({"/top.json": [top], "/read": read, "/get": lambda _: get[0]}) as host:
+        sync.mirror(host.url("/top.json"), tmp_path / "m", options=OPTIONS)
+        get[0] = Answer(body=b"content")
+        report = sync.retry(tmp_path / "m", options=OPTIONS)
+        assert (report.items_seen, report.assets_done, report.assets_failed) == (0, 0, 2)
+        report = sync.mirror(host.url("/top.json"), tmp_path / "m", options=OPTIONS)
+        assert (report.items_seen, report.assets_done, report.state) == (2, 2, "complete")

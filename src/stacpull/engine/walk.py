@@ -446,9 +446,9 @@ class Walk:
             if not isinstance(document, Failure):
                 read.append(((id_of(document, name.collection), document, link.href), link.parent))
                 continue
-            message = f"The source item {name.item} could not be read: {document.message}"
             if link.id is None:  # its URL is its name
                 name = ItemId(name.collection, self._secrets.cut(link.href))
+            message = f"The source item {name.item} could not be read: {document.message}"
             failure = replace(document, message=message)
             batch.failed_items.append(ItemFailure(name, link.href, link.parent, failure))
         await self._lookups.look_up([found for found, _ in read])

@@ -149,7 +149,7 @@ class Document(NamedTuple):
     bytes: int
     """Its size after undoing the content coding."""
     url: str
-    """The URL of the final response, after redirects, without credentials but with a paging token."""
+    """The URL of the final response, after redirects, without known secrets. It is not for messages."""
     values: int = 0
     """An upper bound of the number of JSON values in it."""
 
@@ -285,7 +285,7 @@ class ApiReader(msgspec.Struct, eq=False):
                     await held.enter_async_context(waiting.pop())
 
             body = await response.read(limit, growing)
-            found = Document(None, len(body), cut_cursor(response.url), count_values(body))
+            found = Document(None, len(body), response.url, count_values(body))
             await growing(found.weight)
             value: object = None
             is_dense = found.values > len(body) // _FEWEST_BYTES_PER_VALUE

@@ -334,7 +334,7 @@ class _PageReader:
             self._hosts[1:] = [host]
         reason = self._guard.reason_to_end(sent, following)
         if reason is not None and total is not None and self._items >= total:
-            self._say("info", f"The walk ends at {document.url}: {reason}; all announced items were seen.")
+            self._say("info", f"The walk ends at {host}: {reason}; all announced items were seen.")
             return None, ""
         return (following, "") if reason is None else (None, f": {reason}; later items cannot be reached.")
 

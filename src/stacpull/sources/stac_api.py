@@ -86,7 +86,7 @@ class ApiSource(Source):
                 raise UsageError(await self._unknown(collection_id)) from error
             raise
         if not isinstance(document.body, dict):
-            raise SourceError(f"{document.url} is not a collection: it is not a JSON object.")
+            raise SourceError(f"The collection {collection_id} is not a JSON object.")
         body = located(document.body, document.url) if self_href(document.body) is None else document.body
         if document.weight <= _HEAVIEST_CACHED:
             self._read_before[collection_id] = body
@@ -250,7 +250,7 @@ class ApiSource(Source):
             document = await self._document(request, "The list of collections")
             listed = document.members.get("collections")
             if not isinstance(listed, list):
-                raise SourceError(f"{document.url} lists no collections: use the URL of a collection.")
+                raise SourceError(f"{self._api.root} lists no collections: use the URL of a collection.")
             named = ((c.get("id"), c) for c in listed if isinstance(c, dict))
             found = {name: body for name, body in named if isinstance(name, str) and len(name) <= LONGEST_KEY}
             guard.brings_new(tuple(found))

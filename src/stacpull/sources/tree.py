@@ -55,7 +55,7 @@ class _Branch(NamedTuple):
 
     @classmethod
     def of(cls, document: Document, *, items: bool = True) -> _Branch:
-        body, url = document.members, document.url
+        body, url = document.members, cut_url(document.url, keep_keys=True)  # a key may name it
         name, hrefs = body.get("id"), documents.tree_hrefs(body, items=items)
         if documents.kind_of(body) == "Collection" and isinstance(name, str):
             return cls(url, hrefs, name, documents.collection_at(body, url))
