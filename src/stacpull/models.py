@@ -246,7 +246,7 @@ class Validator(NamedTuple):
 
 
 class VersionInDest(NamedTuple):
-    validator: str  # the validator of its response: `Validator.etag_or_date`
+    etag_or_date: str  # of its response (`Validator.etag_or_date`)
     size: int
     checksum_unverified: bool = False  # the item states a checksum that was not verified for these bytes
 
@@ -360,7 +360,7 @@ class Arrival(msgspec.Struct, array_like=True):
     """The identity of its part, 0 until that is written. None if the user's own file is adopted: it may be
     a hard link of the part."""
     digest: bytes | None = None
-    etag: str | None = None  # the ETag of its response, or else its date (`Validator.etag_or_date`)
+    etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
     unproven: bool = False  # nothing proved its length (no Content-Length, no known size, no checksum)
     part: str = ""  # the name of its part. That of a complete part is given when it is sent, or written
     body: memoryview | None = None

@@ -70,7 +70,7 @@ def trim() -> None:
         malloc_trim(0)
 
 
-def run_on_loop(work: Coroutine[Any, Any, T]) -> T:
+def run_on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """Use uvloop, which halves the CPU time of small transfers."""
     import asyncio  # noqa: PLC0415 - not in the store process
 
@@ -78,4 +78,4 @@ def run_on_loop(work: Coroutine[Any, Any, T]) -> T:
 
     tune_memory()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(work)
+        return runner.run(coroutine)

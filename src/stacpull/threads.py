@@ -13,12 +13,12 @@ from stacpull.errors import ungrouped
 T = TypeVar("T")
 
 
-async def for_each(values: Collection[T], work: Callable[[T], Awaitable[None]], most: int) -> None:
+async def for_each(values: Collection[T], function: Callable[[T], Awaitable[None]], most: int) -> None:
     waiting = iter(values)
 
     async def work_on_next() -> None:
         for value in waiting:
-            await work(value)
+            await function(value)
 
     with ungrouped():
         async with asyncio.TaskGroup() as group:
@@ -43,9 +43,9 @@ async def in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
         yield entered[0]
 
 
-async def to_its_end(work: Callable[[], T], on_cancelled: Callable[[], object] = lambda: None) -> T:
+async def to_its_end(function: Callable[[], T], on_cancelled: Callable[[], object] = lambda: None) -> T:
     """Run blocking work in a thread. A cancellation, and each further one, waits for its end."""
-    working = asyncio.get_running_loop().run_in_executor(None, work)
+    working = asyncio.get_running_loop().run_in_executor(None, function)
     cancelled: asyncio.CancelledError | None = None
     while not working.done():
         try:
@@ -63,8 +63,8 @@ class StoppableThread:
         self._stop = stop
         self._given_up = threading.Event()
 
-    async def run(self, work: Callable[[], T]) -> T:
-        return await to_its_end(work, self._given_up.set)
+    async def run(self, function: Callable[[], T]) -> T:
+        return await to_its_end(function, self._given_up.set)
 
     def is_stopped(self) -> bool:
         return self._given_up.is_set() or (self._stop is not None and self._stop.is_set())

@@ -127,20 +127,20 @@ class ClipFetcher:
         known, fetcher = job.version_in_dest, self._fetcher
         if known is not None and not await fetcher.has_file(job, None):
             known = None
-        condition = {} if known is None else change_headers(known.validator)
+        condition = {} if known is None else change_headers(known.etag_or_date)
         version = FileVersion(
             fetcher.client, job.href, _MOST_HEADER, job.media_type, count_refusal, condition
         )
         try:
             file = await open_clip(version, self._area)
         except NotModifiedError as error:
-            if known is None or denies(known.validator, error.headers):
+            if known is None or denies(known.etag_or_date, error.headers):
                 return await self._clipped(replace(job, version_in_dest=None), count_refusal=count_refusal)
             return None
         if job.size is not None and version.total is not None and job.size != version.total:
             raise TransferError(wrong_size(version.url, version.total, job.size))
         name = fetcher.secrets.scrub(filename_of(version.url))
-        etag = None if job.moved else fetcher.without_secrets(version.validator).etag_or_date
+        etag_or_date = None if job.moved else fetcher.without_secrets(version.validator).etag_or_date
         if file.size <= fetcher.small_limit:
             body = bytearray(file.head.ljust(file.size, b"\0"))
 
@@ -149,11 +149,11 @@ class ClipFetcher:
                     body[at : at + len(data)] = data
 
             await _copy(version, file, put)
-            return arrival_of(job, file.size, name, etag, bytes(body))
-        return await self._into_part(job, version, file, name, etag)
+            return arrival_of(job, file.size, name, etag_or_date, bytes(body))
+        return await self._into_part(job, version, file, name, etag_or_date)
 
     async def _into_part(
-        self, job: Job, version: FileVersion, file: ClippedFile, name: str, etag: str | None
+        self, job: Job, version: FileVersion, file: ClippedFile, name: str, etag_or_date: str | None
     ) -> Arrival:
         fetcher, described = self._fetcher, Validator()
         if version.validator.strong_etag is not None:
@@ -176,9 +176,9 @@ class ClipFetcher:
         except BaseException:
             await part.park()
             raise
-        finished = await part.finish(name, etag)
+        finished = await part.finish(name, etag_or_date)
         known = None if fetcher.checksum is None else hashers[fetcher.checksum].digest()
-        return arrival_of(job, file.size, name, etag, finished, digest=known)
+        return arrival_of(job, file.size, name, etag_or_date, finished, digest=known)
 
 
 async def _copy(

@@ -122,7 +122,7 @@ def arrival(job: Job, *, size: int = 10, name: str | None = None, identity: int 
         size=size,
         identity=identity if identity is not None else 1000 + job.row,
         digest=bytes(32),
-        etag='"e"',
+        etag_or_date='"e"',
     )
 
 

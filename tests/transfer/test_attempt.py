@@ -74,7 +74,7 @@ async def test_complete_bodies_are_stored(framing: str, body: bytes, parts):
         assert received.size == len(body)
         assert not received.unproven
         assert not received.part or "~" not in received.part
-        assert received.etag == V1.etag_or_date
+        assert received.etag_or_date == V1.etag_or_date
         assert received.filename == "B 02.tif"
         assert received.digest == (None if len(body) <= LIMIT else hashlib.sha256(body).digest())
 

@@ -22,7 +22,7 @@ from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.run_control import nothing_to_fetch
-from stacpull.engine.walk import Walk, WalkTask
+from stacpull.engine.walk import Walk, WalkSetup
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Listener, without_secrets
 from stacpull.hosts import host_of
@@ -73,11 +73,11 @@ async def plan(
         async with open_network(source_address, options, secrets=secrets, on_notice=listener) as network:
             opened = await open_source(source_address.url, network.reader)
             await validate(opened, selection, layout)
-            task = WalkTask(opened, network, selection, options, listener)
+            setup = WalkSetup(opened, network, selection, options, listener)
             async with in_thread(_opened_files(None if address is None else address.work)) as files:
                 if address is not None and address.bucket is not None and files[1] is None:
                     network.warn(f"{address.work} has no ledger of {dest}: all counts as still to do.")
-                return await _Estimate(task, *files, urls).report()
+                return await _Estimate(setup, *files, urls).report()
 
 
 @contextmanager
@@ -98,9 +98,9 @@ class _Estimate:
     """
 
     def __init__(
-        self, task: WalkTask, sets: list[ItemSet], ledger: Connection | None, urls: TextIO | None
+        self, setup: WalkSetup, sets: list[ItemSet], ledger: Connection | None, urls: TextIO | None
     ) -> None:
-        self._task, self._network, self._emit = task, task.network, task.on_event
+        self._setup, self._network, self._emit = setup, setup.network, setup.on_event
         self._seen, self._primary, self._linked = sets
         self._ledger, self._urls = ledger, urls
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -112,12 +112,12 @@ class _Estimate:
         self.items_seen = self.items_matched = 0
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
-        self._clipping = clipping(task.selection.clip)
+        self._clipping = clipping(setup.selection.clip)
 
     async def report(self) -> PlanReport:
         clock, counters = self._network.clock, self._network.counters
-        started, before, options = clock.monotonic(), counters.requests, self._task.options
-        walk = Walk(self._task, self)
+        started, before, options = clock.monotonic(), counters.requests, self._setup.options
+        walk = Walk(self._setup, self)
         await walk.run()
         walk_seconds, walk_requests = clock.monotonic() - started, counters.requests
         sizes, hops = await self._sizes()
@@ -141,7 +141,7 @@ class _Estimate:
             "assets_excluded": excluded.total(),
             "assets_pages": web_pages.total(),
         }
-        if warning := nothing_to_fetch(self._task.selection, walk.summary, counts):
+        if warning := nothing_to_fetch(self._setup.selection, walk.summary, counts):
             self._network.warn(warning)
         if self._unsigned:
             lacking = "URLs that lack their signature or key, and may be refused"
@@ -170,7 +170,7 @@ class _Estimate:
             items_announced=self._announced,
             items_left_out=dict(self._left_out.most_common()),
             seconds=round(clock.monotonic() - started, 3),
-            source=self._task.source.url,
+            source=self._setup.source.url,
         )
 
     # --- the record of the walk --------------------------------------------------------------------------
@@ -191,7 +191,7 @@ class _Estimate:
             items_seen=self.items_seen,
             items_matched=self.items_matched,
             items_announced=self._announced,
-            items_wanted=self._task.selection.most_items,
+            items_wanted=self._setup.selection.most_items,
         )
         self._emit(progress)
         return new

@@ -146,8 +146,8 @@ class AdoptingFetcher(NamedTuple):
             return None
         size = job.size if job.size is not None else content_length(headers)
         checks = expected_checks(job.checksum, 200, headers, is_s3=True)
-        modified, etag = moment_of(headers.get("Last-Modified", "")), validator_of(headers).etag_or_date
-        return await asyncio.to_thread(self._existing_file, job, name, size, checks, modified, filename, etag)
+        stated = moment_of(headers.get("Last-Modified", "")), filename, validator_of(headers).etag_or_date
+        return await asyncio.to_thread(self._existing_file, job, name, size, checks, *stated)
 
     def _existing_file(
         self,
@@ -157,7 +157,7 @@ class AdoptingFetcher(NamedTuple):
         checks: tuple[Check, ...],
         last_modified: float | None = None,
         filename: str = "",
-        etag: str | None = None,
+        etag_or_date: str | None = None,
     ) -> Arrival | None:
         """Return the existing file if it is the asset; None if nothing proves it. Blocks."""
         path, files = path_in_dest(job.directory, name), self.store
@@ -190,4 +190,4 @@ class AdoptingFetcher(NamedTuple):
             except FileNotFoundError:
                 return None
         digest = None if self.checksum is None else digests[self.checksum]
-        return arrival_of(job, size, filename, etag, part, digest=digest)
+        return arrival_of(job, size, filename, etag_or_date, part, digest=digest)

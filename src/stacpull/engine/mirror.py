@@ -43,7 +43,7 @@ from stacpull.engine.run_control import (
     walk_and_transfer,
 )
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import LedgerRecord, Walk, WalkTask, produce
+from stacpull.engine.walk import LedgerRecord, Walk, WalkSetup, queue_jobs
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
 from stacpull.errors import (
@@ -142,16 +142,16 @@ class MirrorCall(NamedTuple):
             await asyncio.to_thread(refuse_own_catalog, address.url, work)
         spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
         try:
-            started, task = await self._open_source(address, options, selection)
-            await unless_stopped(lambda: validate(task.source, selection, layout), self.stop)
-            if task.network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
-                await unless_stopped(task.network.logins.log_in, self.stop)  # if it fails, there is no DEST
+            started, setup = await self._open_source(address, options, selection)
+            await unless_stopped(lambda: validate(setup.source, selection, layout), self.stop)
+            if setup.network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
+                await unless_stopped(setup.network.logins.log_in, self.stop)  # if it fails, there is no DEST
             workspace = await self.open_workspace()
             now = SystemClock().time()
             run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))
             if is_local(spec.source):
                 await on_ledger(workspace, lambda db: note_named_source(db, spec.source))
-            return await MirrorRun(self, workspace, run, started, task).execute()
+            return await MirrorRun(self, workspace, run, started, setup).execute()
         except InterruptedRunError as error:
             if await asyncio.to_thread(ledger_path(work).exists):
                 raise
@@ -191,21 +191,21 @@ class MirrorCall(NamedTuple):
         now = SystemClock().time()
         run = await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
         options = options.of_run({**spec.fixed, **run.kept})
-        started, task = await self._open_source(address, options, spec.selection)
-        report = await MirrorRun(self, workspace, run, started, task).execute()
+        started, setup = await self._open_source(address, options, spec.selection)
+        report = await MirrorRun(self, workspace, run, started, setup).execute()
         if input_file is not None and report.state == "complete":
             await asyncio.to_thread(remove_signatures, work, spec.source)
         return report
 
     async def _open_source(
         self, address: SourceAddress, options: Options, selection: Selection
-    ) -> tuple[Started, WalkTask]:
+    ) -> tuple[Started, WalkSetup]:
         """Start the store process, whose imports take as long as the first response, and open SOURCE."""
         enter, emit = self.opened.enter_async_context, self.emit
         started = await enter(StoreClient.started(self.dest.modules))
         network = await enter(open_network(address, options, secrets=emit.secrets, on_notice=emit))
         source = await unless_stopped(partial(open_source, address.url, network.reader), self.stop)
-        return started, WalkTask(source, network, selection, options, emit)
+        return started, WalkSetup(source, network, selection, options, emit)
 
 
 async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -> T:
@@ -218,11 +218,11 @@ class MirrorRun:
     """One run. With `--dask`, an entry point (`stacpull.workers`) replaces its pool."""
 
     def __init__(
-        self, call: MirrorCall, workspace: Workspace, run: Run, started: Started, task: WalkTask
+        self, call: MirrorCall, workspace: Workspace, run: Run, started: Started, setup: WalkSetup
     ) -> None:
         self._call, self._stop, self.emit, self.workspace = call, call.stop, call.emit, workspace
         self._run, self.spec, self._started = run, run.spec, started
-        self.options, self.network, self._source = task.options, task.network, task.source
+        self.options, self.network, self._source = setup.options, setup.network, setup.source
         self._clock, self._began = self.network.clock, self.network.clock.monotonic()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._saved: dict[str, float] = {}  # the effort of this process that was already saved
@@ -241,8 +241,8 @@ class MirrorRun:
             on_broken=self._break,
         )
         self.queue = JobQueue[Job](2 * network.slots + (_QUEUED_FOR_WORKERS if options.uses_dask else 0))
-        self._record = LedgerRecord(task, run.id, self.store_client, self.queue)
-        self._walk = Walk(task, self._record)
+        self._record = LedgerRecord(setup, run.id, self.store_client, self.queue)
+        self._walk = Walk(setup, self._record)
 
     async def execute(self) -> MirrorReport:
         run, store_client, lease = self._run, self.store_client, self.workspace.lease
@@ -326,15 +326,15 @@ class MirrorRun:
         if options.uses_dask:
             workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
             runner = workers(self, pool)
-        work = partial(produce, self._walk, self._record, self._run)
-        await walk_and_transfer(work, runner, self._tick, stop=stop, broken=self._broken)
+        walk = partial(queue_jobs, self._walk, self._record, self._run)
+        await walk_and_transfer(walk, runner, self._tick, stop=stop, broken=self._broken)
         await self.store_client.sender.flush()
         pool.check_failures()
         await call("StoreOperations.write_final_items")
         if options.prune:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
-            pruning = Pruning(self._walk.task, self._run, self.store_client, stop)
+            pruning = Pruning(self._walk.setup, self._run, self.store_client, stop)
             await pruning.run(self._walk.summary, remove=options.prune == "remove")
         if self.spec.kind == "mirror" and not stop.is_set():
             if not (selection.most_items or self._walk.summary.cut_short):

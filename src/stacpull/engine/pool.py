@@ -212,12 +212,12 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
 
         self.spawn(run())
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` as a task of this pool, unless the run is ending because of an error."""
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run `coroutine` as a task of this pool, unless the run is ending because of an error."""
         try:
-            self.group.create_task(work)
+            self.group.create_task(coroutine)
         except RuntimeError:  # the group takes no more tasks
-            work.close()
+            coroutine.close()
 
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take a final failure, or DOWN, which leaves the asset pending."""

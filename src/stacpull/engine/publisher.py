@@ -60,7 +60,7 @@ class Publisher(msgspec.Struct, eq=False):
     secrets: Secrets
     is_stopped: Callable[[], bool]
     on_event: Callable[[AssetFailed | Notice | Stage], None]
-    run_beside: Callable[[Callable[[], object]], Any] = lambda work: work()
+    run_beside: Callable[[Callable[[], object]], Any] = lambda function: function()
     received: list[Arrival] = []
     outcomes: list[AssetOutcome] = []
     final_items: list[int] = []  # their JSON is written with the next group

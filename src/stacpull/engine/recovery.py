@@ -112,21 +112,21 @@ class Recovery(msgspec.Struct, eq=False):
     def _complete_part(self, part: str, name: CompletePartName, reserved: bytes | None) -> Arrival | None:
         """Return the open asset of a proven complete part; `reserved` is the digest of its reservation."""
         staged = self.store.staged
-        job, there = jobs.job_of(self.db, name.row, name.generation), staged.part_identity(part)
-        if job is None or there is None or there[1] != name.size or (job.name or name.filename) is None:
+        row, generation, size, etag_or_date, filename, unproven = name
+        job, there = jobs.job_of(self.db, row, generation), staged.part_identity(part)
+        if job is None or there is None or there[1] != size or (job.name or filename) is None:
             return None
         known = None
         if not self.is_trusted:
             known = job.checksum if reserved is None else as_checksum(reserved)
             if known is None or (reserved is None and known.algorithm != "sha256"):
                 return None
-        algorithm, digest = self.checksum if known is None else known.algorithm, None
-        if algorithm is not None:
-            digest = self._digest(staged.state_of, part, algorithm)
+        algorithm = self.checksum if known is None else known.algorithm
+        digest = None if algorithm is None else self._digest(staged.state_of, part, algorithm)
         if known is not None and digest != known.digest:
             return None
         arrival = arrival_of(
-            job, name.size, name.filename or "", name.etag, part, digest=digest, verified=not name.unproven
+            job, size, filename or "", etag_or_date, part, digest=digest, verified=not unproven
         )
         arrival.identity = there[0]
         if self.store.is_local and self.store.identity(arrival.directory, arrival.name) == there:

@@ -111,10 +111,10 @@ async def timed_stop(
 
 
 @asynccontextmanager
-async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def beside(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     with ungrouped():
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(work)
+            running = group.create_task(coroutine)
             try:
                 yield
             finally:
@@ -122,12 +122,12 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 async def unless_stopped(
-    work: Callable[[], Coroutine[Any, Any, T]], stop: asyncio.Event, grace: float = 0.0
+    function: Callable[[], Coroutine[Any, Any, T]], stop: asyncio.Event, grace: float = 0.0
 ) -> T:
-    """Return the result of `work`; it is cancelled `grace` seconds after a stop."""
+    """Return the result of `function`; it is cancelled `grace` seconds after a stop."""
     with ungrouped():
         async with asyncio.TaskGroup() as group:
-            working = group.create_task(work())
+            working = group.create_task(function())
             stopped = group.create_task(stop.wait())
             if stop.is_set() and not grace:
                 working.cancel()

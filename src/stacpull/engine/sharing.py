@@ -100,8 +100,8 @@ class SharedDownloads(msgspec.Struct, eq=False):
             content = await asyncio.to_thread(self._linked, job, shared)
         if content is None:
             return None
-        name, etag, verified = shared.filename, shared.etag, not shared.unproven
-        return arrival_of(job, shared.size, name, etag, content, digest=shared.digest, verified=verified)
+        described = shared.size, shared.filename, shared.etag_or_date
+        return arrival_of(job, *described, content, digest=shared.digest, verified=not shared.unproven)
 
     def _linked(self, job: Job, shared: Arrival) -> str | None:
         """Link the complete part, or the file that it became: another file may have its name by now."""

@@ -196,13 +196,13 @@ class StoreServer:
             self._send(Confirmed(0, published - self._confirmed[0], dict(counters)))
             self._confirmed = confirmed
 
-    def _run_beside(self, work: Callable[[], object]) -> object:
-        """Do blocking work in a thread. Meanwhile, write the bodies that arrive, and postpone messages."""
+    def _run_beside(self, function: Callable[[], object]) -> object:
+        """Call a blocking function in a thread. Meanwhile, write arriving bodies, and postpone messages."""
         ended: list[object] = []  # the result or the error; also the message that ends the wait
 
         def run() -> None:
             try:
-                ended.append(work())
+                ended.append(function())
             except BaseException as error:  # noqa: BLE001 -- raised below
                 ended.append(error)
             self._queue.put(ended)

@@ -115,7 +115,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         return replace(found, request=replace(found.request, headers=allowed))
 
 
-class WalkTask(NamedTuple):
+class WalkSetup(NamedTuple):
     source: Source
     network: Network
     selection: Selection
@@ -148,9 +148,9 @@ class WalkRecord(Protocol):
 class LedgerRecord:
     """Plans batches in the ledger, and queues their jobs. While the queue is full, the walk waits."""
 
-    def __init__(self, task: WalkTask, run: int, store_client: StoreClient, queue: JobQueue[Job]) -> None:
+    def __init__(self, setup: WalkSetup, run: int, store_client: StoreClient, queue: JobQueue[Job]) -> None:
         self.run, self.queue, self.call = run, queue, store_client.call
-        self._store_client, self._task = store_client, task
+        self._store_client, self._setup = store_client, setup
 
     @property
     def items_seen(self) -> int:
@@ -176,7 +176,7 @@ class LedgerRecord:
     async def add_batch(self, batch: PlanBatch) -> int:
         if batch.update.walk_ended:  # from now on, nothing else can list them
             await self.queue_pending(left=True)
-        secrets, cut_short = self._task.network.secrets, batch.update.cut_short
+        secrets, cut_short = self._setup.network.secrets, batch.update.cut_short
         batch.items = [
             item._replace(document={}, cleaned=clean_document(item.document, secrets)) for item in batch.items
         ]
@@ -190,10 +190,10 @@ class LedgerRecord:
         ]
         if cut_short is not None:
             batch.update = batch.update._replace(cut_short=secrets.scrub(cut_short))
-        now = self._task.network.clock.time()
+        now = self._setup.network.clock.time()
         saved = await self.call("Planner.save_batch", batch, now, returns=PlanResult)
         for item, key, failure in saved.failures:
-            self._task.on_event(AssetFailed(item, key, failure.kind, failure.message))
+            self._setup.on_event(AssetFailed(item, key, failure.kind, failure.message))
         await self.queue.put(saved.jobs)
         return saved.counted.get("items_seen", 0)
 
@@ -237,14 +237,14 @@ class Sample:
 class Walk:
     """Reads pages, selects and plans items, and saves them. `keeps` replaces the asset filter."""
 
-    def __init__(self, task: WalkTask, record: WalkRecord, *, keeps: AssetPredicate | None = None) -> None:
-        self.task, self.record, self.summary = task, record, WalkSummary()
-        source, network, selection = task.source, task.network, task.selection
-        self._source, self._selection, self._on_event = source, selection, task.on_event
+    def __init__(self, setup: WalkSetup, record: WalkRecord, *, keeps: AssetPredicate | None = None) -> None:
+        self.setup, self.record, self.summary = setup, record, WalkSummary()
+        source, network, selection = setup.source, setup.network, setup.selection
+        self._source, self._selection, self._on_event = source, selection, setup.on_event
         self.reader = ItemReader(source.item, network.clock, read_batch=source.items)
         self._secrets, self.warn = network.secrets, network.warn
-        self._page_size = PageSize.requested(task.options.page_size)
-        self._layout = Layout.parse(task.options.layout)
+        self._page_size = PageSize.requested(setup.options.page_size)
+        self._layout = Layout.parse(setup.options.layout)
         self._items = compile_items(selection)
         self._keeps = keeps or AssetFilter(selection).keeps
         self._lookups = Lookups(source, network, selection)
@@ -493,7 +493,7 @@ class Walk:
         return planned
 
 
-async def produce(walk: Walk, record: LedgerRecord, run: Run) -> None:
+async def queue_jobs(walk: Walk, record: LedgerRecord, run: Run) -> None:
     """Queue the jobs of a run: pending ones first, then those of its walk, or of what it reads again."""
     if run.spec.kind != "mirror":
         await _restore_hrefs(walk, record)
@@ -529,7 +529,7 @@ async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
         for row, item, href in items:
             document = documents.get(href or "")
             if isinstance(document, dict) and document.get("id") == item.item:
-                await call("jobs.keep_document", row, clean_document(document, walk.task.network.secrets))
+                await call("jobs.keep_document", row, clean_document(document, walk.setup.network.secrets))
                 continue
             unknown = "Its URL is unknown, or returns another item."
             why = document.message if isinstance(document, Failure) else unknown
@@ -540,12 +540,12 @@ async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
 
 async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
     """Read hrefs that a mirror does not keep, such as paths on this disk, from a file of items."""
-    task, call = walk.task, record.call
-    if not task.source.is_file or not await call("jobs.restore_hrefs", record.run, (), returns=bool):
+    setup, call = walk.setup, record.call
+    if not setup.source.is_file or not await call("jobs.restore_hrefs", record.run, (), returns=bool):
         return
-    size, cut = PageSize.requested(task.options.page_size), task.network.secrets.cut
-    for start in await task.source.starts(task.selection):
-        async with aclosing(task.source.pages(start, page_size=size, on_notice=task.on_event)) as pages:
+    size, cut = PageSize.requested(setup.options.page_size), setup.network.secrets.cut
+    for start in await setup.source.starts(setup.selection):
+        async with aclosing(setup.source.pages(start, page_size=size, on_notice=setup.on_event)) as pages:
             async for page in pages:
                 found = [
                     (item_id, asset.key, asset.href)

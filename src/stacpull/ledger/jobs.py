@@ -303,7 +303,7 @@ def _reserved(
     received_are = "size = ?, sha256 = ?, etag = ?, unproven = ?, clip = ?"
     set_reserved = f"UPDATE assets SET state = {Phase.RESERVED}, {received_are}"
     values = [
-        (one.size, one.digest, one.etag, one.unproven, encoded_clip(clips.get(one.row))) for one in arrivals
+        (a.size, a.digest, a.etag_or_date, a.unproven, encoded_clip(clips.get(a.row))) for a in arrivals
     ]
     planned = [
         (*received, arrival.row, arrival.generation, arrival.name)

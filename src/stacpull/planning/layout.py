@@ -220,7 +220,7 @@ def arrival_of(
     job: Job,
     size: int,
     filename: str,
-    etag: str | None,
+    etag_or_date: str | None,
     content: bytes | memoryview | str,
     *,
     digest: bytes | None = None,
@@ -228,9 +228,9 @@ def arrival_of(
 ) -> Arrival:
     """Return the received asset of a job; its content is in memory, or in a part with this name."""
     if job.moved:  # the next run would send the ETag of another URL to the planned one
-        etag = None
-    elif etag is not None and not etag.isascii():  # it may not be valid Unicode
-        etag = etag.encode("utf-8", "backslashreplace").decode()
+        etag_or_date = None
+    elif etag_or_date is not None and not etag_or_date.isascii():  # it may not be valid Unicode
+        etag_or_date = etag_or_date.encode("utf-8", "backslashreplace").decode()
     name = final_name(job.name, job.name_template, filename, job.directory)
     part, body = (content, None) if isinstance(content, str) else ("", memoryview(content))
     return Arrival(  # by position, for speed
@@ -242,7 +242,7 @@ def arrival_of(
         size,
         0,
         digest,
-        etag,
+        etag_or_date,
         not verified,
         part,
         body,

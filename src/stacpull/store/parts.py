@@ -165,12 +165,12 @@ class FilePart(io.FileIO):
         await _translated(writing, self._path.parent)
 
     async def finish(
-        self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
+        self, filename: str | None = None, etag_or_date: str | None = None, *, unproven: bool = False
     ) -> str:
         if self.size != beginning(self.have):
             raise RuntimeError(f"a part with gaps is not complete: {self._path.name}")
         await self.caught_up()
-        name = complete_part_name(CompletePartName(*self._pair, self.size, etag, filename, unproven))
+        name = complete_part_name(CompletePartName(*self._pair, self.size, etag_or_date, filename, unproven))
         await _translated(asyncio.to_thread(self._end, self._path.with_name(name)), self._path.parent)
         self._parts.known.discard(self._pair)
         return name

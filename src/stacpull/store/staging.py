@@ -2,7 +2,7 @@
 
     <row>.<generation>.part      the bytes so far
     <row>.<generation>.about     a line of JSON: ETag, Last-Modified, size, hash of the URL; then records
-    <row>.<generation>.<size>[~][;<etag>;<file name>].whole      complete; `~`: nothing proved its size
+    <row>.<generation>.<size>[~][;<etag or date>;<file name>].whole      complete; `~`: its size is unproven
     <16 hex digits>/             the parts of one Dask worker
 
 The description is written before the first byte, each record after its bytes: a kill loses no recorded byte.
@@ -72,7 +72,7 @@ class CompletePartName(NamedTuple):
     row: int
     generation: int
     size: int
-    etag: str | None
+    etag_or_date: str | None
     filename: str | None  # None if it did not fit
     unproven: bool = False  # True if nothing proved its length
 
@@ -82,12 +82,12 @@ def complete_part_name(part: CompletePartName | Arrival) -> str:
     stem = f"{part.row}.{part.generation}.{part.size}{'~' if part.unproven else ''}"
     if part.filename is None:
         return f"{stem}.whole"
-    etag = part.etag or ""
-    fields = f"{etag};{part.filename}"
+    etag_or_date = part.etag_or_date or ""
+    fields = f"{etag_or_date};{part.filename}"
     if _PLAIN.fullmatch(fields):  # nearly always, and `quote` takes as long as writing the name to disk
         fields = fields.replace('"', "%22")
     else:
-        fields = ";".join(quote(field, safe="", errors="replace") for field in (etag, part.filename))
+        fields = ";".join(quote(field, safe="", errors="replace") for field in (etag_or_date, part.filename))
     name = f"{stem};{fields}.whole"
     return name if len(name) <= _LONGEST_NAME else f"{stem}.whole"
 
@@ -96,9 +96,9 @@ def parse_complete_part(name: str) -> CompletePartName | None:
     found = _COMPLETE.fullmatch(name)
     if found is None:
         return None
-    etag, filename = (None if field is None else unquote(field) for field in found.group(5, 6))
+    etag_or_date, filename = (None if field is None else unquote(field) for field in found.group(5, 6))
     row, generation, size = map(int, found.group(1, 2, 3))
-    return CompletePartName(row, generation, size, etag or None, filename, bool(found[4]))
+    return CompletePartName(row, generation, size, etag_or_date or None, filename, bool(found[4]))
 
 
 def described_parts(directory: Path) -> set[tuple[int, int]]:

@@ -102,10 +102,10 @@ class Fetcher(msgspec.Struct, eq=False):
         name = self.secrets.scrub(filename_of(shown)) if has_secrets else filename_of(shown)
         sent = fields.get(b"etag")
         if sent is None or has_secrets or not sent.isascii():
-            etag = self.validator(HeaderFields(fields)).etag_or_date
+            etag_or_date = self.validator(HeaderFields(fields)).etag_or_date
         else:
-            etag = sent.decode().rstrip(" \t")
-        return arrival_of(job, len(content), name, etag, content)
+            etag_or_date = sent.decode().rstrip(" \t")
+        return arrival_of(job, len(content), name, etag_or_date, content)
 
     def expected_checks(
         self, job: Job, url: str, status: int, headers: Mapping[str, str]
@@ -201,10 +201,10 @@ class _Attempt(msgspec.Struct, eq=False):
     async def _revalidate(self, version: VersionInDest) -> Arrival | None:
         body = None
         accept = frozenset({OK, _NOT_MODIFIED})
-        async with self._open(checks.change_headers(version.validator), accept) as response:
+        async with self._open(checks.change_headers(version.etag_or_date), accept) as response:
             if response.status != _NOT_MODIFIED:
                 body = await self._receive(response)
-            is_current = not checks.denies(version.validator, response.headers)
+            is_current = not checks.denies(version.etag_or_date, response.headers)
         if body is not None:
             return await self._confirm(body)
         if is_current and version.checksum_unverified:
@@ -223,14 +223,14 @@ class _Attempt(msgspec.Struct, eq=False):
             raise TransferError(failure)
         is_stated = body.framed or job.size is not None or bool(body.checks)
         verified = is_stated or await self._ends_here(body)
-        etag = None if job.moved else body.validator.etag_or_date  # as `arrival_of`
+        etag_or_date = None if job.moved else body.validator.etag_or_date  # as `arrival_of`
         name = fetcher.secrets.scrub(filename_of(body.url))
         part, self.part = self.part, None
         if part is None:
-            return arrival_of(job, body.size, name, etag, body.content, verified=verified)
-        finished = await part.finish(name, etag, unproven=not verified)
+            return arrival_of(job, body.size, name, etag_or_date, body.content, verified=verified)
+        finished = await part.finish(name, etag_or_date, unproven=not verified)
         record = None if fetcher.checksum is None else self.hashers[fetcher.checksum].digest()
-        return arrival_of(job, body.size, name, etag, finished, digest=record, verified=verified)
+        return arrival_of(job, body.size, name, etag_or_date, finished, digest=record, verified=verified)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
         started, self.started = self.started, None
