@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'stacpull' has no attribute {name!r}")
     found = getattr(import_module(_HOME_OF[name]), name)
-    return import_module("stacpull.arguments").hinting_call(found) if name.islower() else found
+    return import_module("stacpull.arguments").suggesting(found) if name.islower() else found
 
 
 def __dir__() -> list[str]:

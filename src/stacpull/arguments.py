@@ -100,46 +100,37 @@ _HOLDERS: dict[str, str] = {}
 """The class of each argument."""
 
 
-def hinting(kind: type[Held]) -> type[Held]:
+def with_suggestions(kind: type[Held]) -> type[Held]:
+    """Let a class of options suggest an argument for one that it does not have."""
     fields: Any = kind
-    known = [field.name for field in attrs.fields(fields)]
-    _HOLDERS.update(dict.fromkeys(known, kind.__name__))
-    init: Any = fields.__init__
-    init.__annotations__ = {}  # `help` would show them: each is `object`
-
-    @functools.wraps(init)
-    def checked(self: Held, *given: Any, **named: Any) -> None:
-        _refuse_unknown(kind.__name__, named, known)
-        init(self, *given, **named)
-
-    fields.__init__ = checked
+    _HOLDERS.update(dict.fromkeys((field.name for field in attrs.fields(fields)), kind.__name__))
+    fields.__init__.__annotations__ = {}  # `help` would show them: each is `object`
+    fields.__init__ = suggesting(fields.__init__)
     return kind
 
 
 @functools.cache
-def hinting_call(function: Callable[..., Any]) -> Callable[..., Any]:
-    if not inspect.iscoroutinefunction(function):
-        return function
+def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that suggests an argument for one that it does not have."""
     known = list(inspect.signature(function).parameters)
 
     @functools.wraps(function)
-    async def checked(*given: Any, **named: Any) -> Any:
-        _refuse_unknown(function.__name__, named, known)
-        return await function(*given, **named)
-
-    return checked
-
-
-def _refuse_unknown(what: str, given: Iterable[str], known: Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
+    def call(*positional: Any, **named: Any) -> Any:
+        for name in (name for name in named if name not in known):
             use = _OTHER_NAMES.get(name, name)
             if use not in known and use in _HOLDERS:
                 use = f"{_HOLDERS[use]}({use}=...)"
             elif use not in known:
                 use = next(iter(similar(name, known)), "")
-            hint = f": use {use}" if use else ""
-            raise TypeError(f"{what}() has no argument {name!r}{hint}.")
+            called, hint = function.__qualname__.partition(".")[0], f": use {use}" if use else ""
+            raise TypeError(f"{called}() has no argument {name!r}{hint}.")
+        return function(*positional, **named)
+
+    @functools.wraps(function)
+    async def call_async(*positional: Any, **named: Any) -> Any:
+        return await call(*positional, **named)
+
+    return call_async if inspect.iscoroutinefunction(function) else call
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from stacpull.arguments import about, option, texts
 from stacpull.errors import UsageError
 
 
-@arguments.hinting
+@arguments.with_suggestions
 @attrs.frozen(field_transformer=arguments.named)
 class Selection:
     """The items and assets to mirror: every filter that is set must match.

@@ -125,17 +125,17 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse `args`, with a hint for an option that does not exist, and for a value without quotes."""
         ctx.allow_extra_args = True  # so that this method words the error
-        bare = {f"--{option.name}": option.bare for option in self._declared if option.bare}
-        if "--yes" in args and bare.keys() & args:  # the older way to confirm --prune
-            args, bare = [arg for arg in args if arg != "--yes"], {"--prune": "remove"}
+        full = {f"--{one.name}": f"--{one.name}={one.bare}" for one in self._declared if one.bare}
+        if "--yes" in args and full.keys() & args:  # the older way to confirm --prune
+            args, full = [arg for arg in args if arg != "--yes"], {"--prune": "--prune=remove"}
         try:
-            extra = super().parse_args(ctx, [f"{arg}={bare[arg]}" if arg in bare else arg for arg in args])
+            extra = super().parse_args(ctx, [full.get(arg, arg) for arg in args])
         except click.NoSuchOption as problem:
             name = problem.option_name.partition("=")[0]
             hint = self._hint(name)
             if hint is not None:
                 raise click.UsageError(f"No such option '{name}': {hint}.", ctx) from None
-            near = " or ".join(option for option in problem.possibilities or () if option not in bare)
+            near = " or ".join(option for option in problem.possibilities or () if option not in full)
             text = f"No such option '{name}'{f'; did you mean {near}?' if near else '.'}"
             raise click.UsageError(text, ctx) from None
         if extra and not ctx.resilient_parsing:
@@ -146,11 +146,11 @@ class Command(click.Command):
 
     def _hint(self, name: str) -> str | None:
         hint = next((hint for names, hint in _HINTS.items() if name in names), None)
-        places = [param.name for param in self.params if isinstance(param, click.Argument)]
+        positional = [param.name for param in self.params if isinstance(param, click.Argument)]
         if hint is not None:
             named = re.findall(r"(?<!\w)--?[\w-]+", re.sub("`.*?`", "", hint))
             options = {name for param in self.params for name in param.opts}
-            fits = places[1:2] == ["dest"] if "argument" in hint else not named or named[0] in options
+            fits = positional[1:2] == ["dest"] if "argument" in hint else not named or named[0] in options
             return hint if fits else None
         word = next((one.name for one in OPTIONS if name == f"-{one.short}"), name.removeprefix("--"))
         option = BY_NAME.get(word) or BY_NAME.get(word.removeprefix("no-"))
@@ -158,7 +158,7 @@ class Command(click.Command):
             return None
         if not option.flag:
             return f"set {option.variables[0]}, or {option.name} in a config file"
-        if places == ["dest"] and "resume" not in option.commands:
+        if positional == ["dest"] and "resume" not in option.commands:
             return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
         return "this command does not need it, so leave it out"
 
@@ -186,9 +186,9 @@ def command(
     """
     own = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
     options = [*declared_in(params), *(option for option in options_of(name) if not option.flag)]
-    places = [own[place] for place in toml.PLACES if place in own]
+    addresses = [own[name] for name in toml.ADDRESSES if name in own]
     if any(param.name == "config" for param in params):
-        for param in places:
+        for param in addresses:
             param.required = False
 
     def decorate(function: Callable[..., int | None]) -> Command:
@@ -196,11 +196,11 @@ def command(
         def callback(context: click.Context, /, **raw: Any) -> int | None:
             mine = {name: raw.pop(name) for name in own}
             config = toml.given(raw.get("config"), [option.name for option in options])
-            for param in places:
-                place = str(param.name)
-                if mine[place] is None and place in config.places:
-                    mine[place] = config.places[place].read(arguments.text)
-                if mine[place] is None and not str(param.metavar).startswith("["):
+            for param in addresses:
+                key = str(param.name)
+                if mine[key] is None and key in config.addresses:
+                    mine[key] = config.addresses[key].read(arguments.text)
+                if mine[key] is None and not str(param.metavar).startswith("["):
                     raise click.MissingParameter(ctx=context, param=param)
             source, verbosity = mine.get("source"), context.ensure_object(Verbosity)
             flags = {name.replace("_", "-"): value for name, value in raw.items()}

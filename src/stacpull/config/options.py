@@ -57,7 +57,7 @@ class S3Options:
     aws_metadata: bool = option(False)
 
 
-@arguments.hinting
+@arguments.with_suggestions
 @attrs.frozen(field_transformer=arguments.named)
 class Options:
     """How to transfer.

@@ -22,8 +22,8 @@ from stacpull.system import expanded
 
 T = TypeVar("T")
 
-PLACES = ("source", "dest")
-"""The arguments that may stand in a config file."""
+ADDRESSES = ("source", "dest")
+"""The arguments that may also stand in a config file."""
 _PACKAGE = Path(__file__).parents[1]
 _KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
 _KEYS = re.compile(rf"\s*(?P<header>\[\[?\s*)?(?P<keys>{_KEY}(?:\s*\.\s*{_KEY})*)\s*(?(header)\]|=)")
@@ -48,7 +48,7 @@ class Setting(NamedTuple):
 class Config(msgspec.Struct, frozen=True):
     """The content of a config file: `options` by kebab name, `query` the parameters of `[credentials]`."""
 
-    places: Mapping[str, Setting] = msgspec.field(default_factory=dict)
+    addresses: Mapping[str, Setting] = msgspec.field(default_factory=dict)
     options: Mapping[str, Setting] = msgspec.field(default_factory=dict)
     query: Mapping[str, Setting] = msgspec.field(default_factory=dict)
 
@@ -124,7 +124,7 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
     """Read the config file at `path`. The options of the core, and `names`, are known."""
     options: dict[str, Setting] = {}
     query: dict[str, Setting] = {}
-    known = {*BY_NAME, *PLACES, *names}
+    known = {*BY_NAME, *ADDRESSES, *names}
     for entry in read_entries(path):
         if entry.name in options:
             raise entry.wrong("this option is set twice")
@@ -142,8 +142,8 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
                 raise one.wrong('must be a table: query = { key = "${NAME}" }')
             else:
                 query = {child.key: Setting(child.value, child.where) for child in one.children}
-    places = {name: options.pop(name) for name in PLACES if name in options}
-    return Config(places, options, query)
+    addresses = {name: options.pop(name) for name in ADDRESSES if name in options}
+    return Config(addresses, options, query)
 
 
 def read_entries(path: Path) -> list[TomlEntry]:
