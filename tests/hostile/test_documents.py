@@ -31,4 +31,4 @@ def test_every_fault_and_key_is_documented():
 
 def test_the_example_is_a_fault_file():
     (example,) = re.findall(r"```toml\n(.*?)```", FAULT_SECTION, re.DOTALL)
-    assert len(parse_faults(example).rules) == 2
+    assert len(parse_faults(example).rules) == 1

@@ -45,7 +45,7 @@ _JSON_REASONS = ("detail", "message", "description", "error_description", "error
 _REASON_LENGTH = 200
 _IN_TEXTS = "\t\n\r\f\x1b"
 """Control characters that occur in text; any other one shows that a body is binary."""
-_HTML_START = re.compile(rb"(?i)(?:\xef\xbb\xbf)?\s*+(?:<\?xml[^>]*+>\s*+)?<(?:!doctype html|html)\b")
+_HTML_START = re.compile(rb"(?i)(?:\xef\xbb\xbf)?\s*+(?:<\?xml.{0,200}?>\s*+)?<(?:!doctype html|html)\b")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
