@@ -262,17 +262,17 @@ class _Estimate:
 
     async def _sizes(self) -> tuple[dict[str, float], float]:
         """Return mean bytes per key (of all keys for one without a sample), and mean requests per asset."""
-        before, found = self._network.counters.requests, defaultdict[str, list[int]](list)
+        before, sizes_by_key = self._network.counters.requests, defaultdict[str, list[int]](list)
 
         async def measure(sample: tuple[str, Asset]) -> None:
             if (size := await self._size_of(sample[1])) is not None:
-                found[sample[0]].append(size)
+                sizes_by_key[sample[0]].append(size)
 
         samples = [(key, asset) for key, assets in self._samples.items() for asset in assets]
         await for_each(samples, measure, most=64)
         requests = self._network.counters.requests - before + self._tile_requests
-        means = {key: sum(sizes) / len(sizes) for key, sizes in found.items()}
-        if every := [size for sizes in found.values() for size in sizes]:
+        means = {key: sum(sizes) / len(sizes) for key, sizes in sizes_by_key.items()}
+        if every := [size for sizes in sizes_by_key.values() for size in sizes]:
             unsampled = (key for key, assets in self._samples.items() if not assets)
             means |= dict.fromkeys(unsampled, sum(every) / len(every))
         return means, requests / self._sampled if self._sampled else 1.0

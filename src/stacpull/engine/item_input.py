@@ -173,17 +173,17 @@ def _unsigned(file: BinaryIO) -> Iterator[bytes]:
             return found[0]
         return orjson.dumps(cut_url(href))[:-1] if cut_url(href) != href else found[0]
 
-    kept = bytearray()
+    rest = bytearray()
     while chunk := file.read(_CHUNK):
         before, quote, after = chunk.rpartition(b'"')
         if quote:
-            yield _HREF.sub(unsigned, kept + before)
-            kept = bytearray(quote + after)
-        elif kept:
-            kept += chunk
+            yield _HREF.sub(unsigned, rest + before)
+            rest = bytearray(quote + after)
+        elif rest:
+            rest += chunk
         else:
             yield chunk
-    yield _HREF.sub(unsigned, kept)
+    yield _HREF.sub(unsigned, rest)
 
 
 # --- the items ---------------------------------------------------------------------------------------------
@@ -220,19 +220,19 @@ def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
 
 
 def _items(source: Any) -> Iterable[Any]:
-    found: Iterable[Any] = source
+    items: Iterable[Any] = source
     if isinstance(source, Mapping):
         is_collection = source.get("type") == "FeatureCollection" and source.get("features") is not None
-        found = source["features"] if is_collection else [source]
+        items = source["features"] if is_collection else [source]
     elif hasattr(source, "items_as_dicts"):  # pystac_client.ItemSearch
-        found = source.items_as_dicts()
+        items = source.items_as_dicts()
     elif hasattr(source, "get_items"):  # pystac.Catalog and Collection
-        found = source.get_items(recursive=True)
+        items = source.get_items(recursive=True)
     elif hasattr(source, "to_dict") and hasattr(source, "assets"):  # pystac.Item
-        found = [source]
+        items = [source]
     elif isinstance(source, bytes) or not isinstance(source, Iterable):
         raise UsageError(f"source must be a URL, a path or items, not {type(source).__name__}.")
-    return found
+    return items
 
 
 def _document(item: Any) -> Mapping[str, Any]:

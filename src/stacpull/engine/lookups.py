@@ -171,7 +171,7 @@ class Lookups:
         return self._collections[name]
 
     def _prefixes(self, document: Json, url: str, item_assets: Json) -> list[tuple[str, str]]:
-        base, found = self_href(document, local=is_local(url)) or url, []
+        base, prefixes = self_href(document, local=is_local(url)) or url, []
         for key, asset in object_or_empty(document.get("assets")).items():
             if not isinstance(asset, dict) or not self._chosen.may_hold(
                 key, described(asset, item_assets.get(key))
@@ -182,5 +182,5 @@ class Lookups:
                 continue
             media_type = asset.get("type")
             if asset_kind(hrefs[0], media_type if isinstance(media_type, str) else None) is AssetKind.PREFIX:
-                found.append((key, hrefs[0]))
-        return found
+                prefixes.append((key, hrefs[0]))
+        return prefixes

@@ -400,7 +400,7 @@ class MirrorRun:
         reason = str(error) if error is not None else stopped or self._walk.summary.cut_short
         reason = None if reason is None else self.network.secrets.scrub(reason)
         recorded: EndState = "failed"
-        found, left_out = dict[str, int](), dict[str, int]()
+        findings, left_out = dict[str, int](), dict[str, int]()
         store = self.workspace.store
         unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
         try:
@@ -408,16 +408,16 @@ class MirrorRun:
                 await self.store_client.call("StoreOperations.end_run", state, reason, self._spent())
                 recorded = state
             with unless_first:
-                found, left_out = await self.store_client.call(
+                findings, left_out = await self.store_client.call(
                     "StoreOperations.findings", returns=tuple[dict[str, int], dict[str, int]]
                 )
-            if lost := found.get("files_lost"):
+            if lost := findings.get("files_lost"):
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self.network.warn(f"{what} missing in {store.name} and planned again.")
         finally:
-            known = set(MirrorReport.__struct_fields__)  # another version may count something else
-            counts: dict[str, Any] = {n: getattr(progress, n) for n in known & {*Progress.__struct_fields__}}
-            counts |= {name: number for name, number in found.items() if name in known}
+            fields = set(MirrorReport.__struct_fields__)  # another version may count something else
+            counts: dict[str, Any] = {n: getattr(progress, n) for n in fields & {*Progress.__struct_fields__}}
+            counts |= {name: number for name, number in findings.items() if name in fields}
             self.emit(RunEnded(self._run.id, recorded, counts))
             await asyncio.to_thread(self.emit.flush)
         new = counts.get("assets_missing_new", 0) if spec.kind == "mirror" else 0

@@ -53,33 +53,33 @@ class Pruning:
             self._warn(f"Nothing was pruned: {obstacles[0]}.")
             return
         not_judged = await self._call("pruning.not_judged", run, returns=int)
-        gone, after, kept = 0, 0, Counter({_OTHER_WALK: not_judged})
+        gone, after, kept_by_reason = 0, 0, Counter({_OTHER_WALK: not_judged})
         while stretch := await self._call(
             "pruning.items_not_found", run, after, _STRETCH, returns=list[NotFoundItem]
         ):
             after = stretch[-1].row
             items = [item for item in stretch if not item.was_on_page]
             answers = await self._read([item.href for item in items if item.href is not None])
-            found = list[NotFoundItem]()
+            gone_items = list[NotFoundItem]()
             for item in items:
                 if item.href is None or not _is_gone(answers[item.href]):
-                    kept["and whose URL does not return 404 or 410"] += 1
+                    kept_by_reason["and whose URL does not return 404 or 410"] += 1
                 elif await self._is_trusted(item.id.collection, host_of(item.href)):
-                    found.append(item)
+                    gone_items.append(item)
                 else:
-                    kept[_UNTRUSTED] += 1
-            gone += len(found)
-            rows = {None, *(item.row for item in found)}
-            going = [item.row for item in found if item.parent in rows]  # others might come back
-            kept["and that is gone, but another item links to it"] += len(found) - len(going)
-            for item in found:
+                    kept_by_reason[_UNTRUSTED] += 1
+            gone += len(gone_items)
+            rows = {None, *(item.row for item in gone_items)}
+            going = [item.row for item in gone_items if item.parent in rows]  # others might come back
+            kept_by_reason["and that is gone, but another item links to it"] += len(gone_items) - len(going)
+            for item in gone_items:
                 removed = remove and item.row in going
                 self._on_event(ItemGone(item.id, item.assets, item.size, removed=removed))
             if going and remove:
                 await self._call("pruning.forget", run, going)
                 await self._call("Publisher.remove_listed")
         await self._call("runs.set_counter", run, "items_gone", gone)
-        for reason, number in (+kept).items():  # those above 0
+        for reason, number in (+kept_by_reason).items():  # those above 0
             self._warn(f"Kept in DEST: {quantity(number, 'item')} that the source did not list {reason}.")
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:

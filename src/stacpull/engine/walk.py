@@ -104,15 +104,15 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         if text is None:
             return cls()
         try:
-            found = msgspec.json.decode(text, type=cls)
+            position = msgspec.json.decode(text, type=cls)
         except msgspec.DecodeError as error:
             raise DestinationError(
                 f"The saved position of the walk is damaged ({error}): run `stacpull mirror` again."
             ) from error
-        if found.request is None:
-            return found
-        allowed = allowed_headers(found.request.headers)  # someone else may have written the ledger
-        return replace(found, request=replace(found.request, headers=allowed))
+        if position.request is None:
+            return position
+        allowed = allowed_headers(position.request.headers)  # someone else may have written the ledger
+        return replace(position, request=replace(position.request, headers=allowed))
 
 
 class WalkSetup(NamedTuple):

@@ -108,7 +108,7 @@ class ParsedMessage:
             if not self._rest:
                 self._phase = _WHOLE
             return
-        held, is_known = self.held, self.status
+        held_before, had_status = self.held, self.status
         if self._parser is None:
             self._parser = HttpResponseParser(self)
             self._parser.set_dangerous_leniencies(  # as aiohttp's, because servers make mistakes
@@ -122,13 +122,13 @@ class ParsedMessage:
                 self._bad(BadResponse.MALFORMED)
             elif self.status != _SWITCHING:
                 self._bad(BadResponse.OVERLONG)
-        if self.held > held:
+        if self.held > held_before:
             self._overhead = 0
         elif self._phase is not _WHOLE:
             self._overhead += len(data)
             if self._overhead > HEAD_LIMIT:
                 self._bad(BadResponse.ENDLESS_FIELDS)
-        if self.failure is not None and not is_known:
+        if self.failure is not None and not had_status:
             self.status = 0  # wrong from the start, so its head is meaningless
 
     def end(self, error: Exception | None) -> None:
@@ -367,7 +367,7 @@ class WebConnection(asyncio.Protocol):
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Bytes before a failure are yielded first, so that a part can be resumed after them."""
-        message, pieces, held = self.message, list[bytes](), 0
+        message, pieces, gathered = self.message, list[bytes](), 0
         while True:
             is_last = message.is_ended
             if self.transport is not None and not self.transport.is_closing():
@@ -375,14 +375,14 @@ class WebConnection(asyncio.Protocol):
             taken = message.take()
             for piece in taken:
                 pieces.append(piece)
-                held += len(piece)
-                if held >= size:
+                gathered += len(piece)
+                if gathered >= size:
                     yield b"".join(pieces)
-                    pieces, held = [], 0
+                    pieces, gathered = [], 0
             if is_last:
                 break
             if not taken:  # else more may have come meanwhile, and reading may have paused
-                self._wanted = min(size - held, _MOST_AWAITED)
+                self._wanted = min(size - gathered, _MOST_AWAITED)
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
         if pieces:

@@ -48,26 +48,26 @@ class AddressPolicy:
 
     def judge(self, host: str, addresses: Iterable[str]) -> dict[str, str | None]:
         """Return for each address that one lookup of `host` found why it is refused, or None."""
-        found = {address: refused_always(address) for address in addresses}
-        usable = {address for address in found if found[address] is None}
+        reasons = {address: refused_always(address) for address in addresses}
+        usable = {address for address in reasons if reasons[address] is None}
         outside = {address: refused_outside(address) for address in usable}
         private = {address for address in usable if outside[address] is not None}
         for address in private:
             if not (self.allow_private or plain_address(address) in self._open):
-                found[address] = outside[address]
+                reasons[address] = outside[address]
         name = _named(host)
         if name not in self._chosen:
-            return found
+            return reasons
         if usable and name not in self._pinned:
             self._pinned[name] = frozenset(map(plain_address, private if private == usable else ()))
         pinned = self._pinned.get(name, frozenset[str]())
         for address in usable:
             if address in private:
                 if plain_address(address) in pinned:
-                    found[address] = None
+                    reasons[address] = None
             elif pinned and not self.allow_private:
-                found[address] = "public, where a private address was expected"
-        return found
+                reasons[address] = "public, where a private address was expected"
+        return reasons
 
     def connected(self, host: str, address: str) -> None:
         """Record a connection to `host` at `address`. If the user chose the host, the address is now open."""

@@ -277,23 +277,23 @@ class ApiReader(msgspec.Struct, eq=False):
         return await with_retries(attempt, self.policy, self.clock, note_retry)
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
-        async with self.client.open(outgoing) as response, AsyncExitStack() as held:
+        async with self.client.open(outgoing) as response, AsyncExitStack() as locks:
             waiting = [self.large]
 
             async def growing(size: int) -> None:
                 while waiting and size > SMALL:
-                    await held.enter_async_context(waiting.pop())
+                    await locks.enter_async_context(waiting.pop())
 
             body = await response.read(limit, growing)
-            found = Document(None, len(body), response.url, count_values(body))
-            await growing(found.weight)
+            document = Document(None, len(body), response.url, count_values(body))
+            await growing(document.weight)
             value: object = None
-            is_dense = found.values > len(body) // _FEWEST_BYTES_PER_VALUE
+            is_dense = document.values > len(body) // _FEWEST_BYTES_PER_VALUE
             if len(body) > LENIENT_LIMIT and outgoing.url == self.source and not is_dense:
                 value = await asyncio.to_thread(divided, body)
             if value is None:
                 value = await self._decoded(body, limit, response)
-            return found._replace(body=value)
+            return document._replace(body=value)
 
     async def _decoded(self, body: bytes, limit: int, response: Exchange) -> object:
         headers, status, url = response.headers, response.status, cut_cursor(response.url)

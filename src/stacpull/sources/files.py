@@ -322,7 +322,7 @@ class FileRanges:
 
     def _offset_of(self, response: Response, requested: int) -> int:
         """Return the offset of the first byte of a response, which must be of the same version."""
-        found, known, offset = stated_version(response.status, response.headers), self._known, 0
+        version, known, offset = stated_version(response.status, response.headers), self._known, 0
         changed = ForgottenCursorError(f"{self._url} may have changed while it was read")
         if response.status != _OK:
             first, _, size = content_range(response.headers)
@@ -336,9 +336,9 @@ class FileRanges:
         # only a strong ETag is enough without a size (RFC 9110, 8.8.1); an equal size is enough if the
         # server states nothing else
         if known is not None:
-            has_sizes = None not in (known.total, found.total)
-            if not known.is_same_as(found) or not (has_sizes or known.validator.strong_etag is not None):
+            has_sizes = None not in (known.total, version.total)
+            if not known.is_same_as(version) or not (has_sizes or known.validator.strong_etag is not None):
                 raise changed
         if known is None or known.total is None:
-            self._known, self.size = found, found.total
+            self._known, self.size = version, version.total
         return offset

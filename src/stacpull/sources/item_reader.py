@@ -82,14 +82,14 @@ class ItemReader(msgspec.Struct, eq=False):
 
     async def read_many(self, hrefs: Sequence[str]) -> list[Json | Failure]:
         """Return the items or failures for `hrefs`. If they are too large together, the last ones fail."""
-        found: dict[str, Json | Failure] = {}
+        results: dict[str, Json | Failure] = {}
         distinct = list(dict.fromkeys(hrefs))
         weight = 0
 
         def take(href: str, item: Json) -> None:
             nonlocal weight
             weight += weight_of_document(item)
-            found[href] = item if weight <= _MOST_WEIGHT else _TOO_HEAVY
+            results[href] = item if weight <= _MOST_WEIGHT else _TOO_HEAVY
 
         if self.read_batch is not None:
             unknown = [href for href in distinct if href not in self.recent and href not in self.readings]
@@ -104,10 +104,10 @@ class ItemReader(msgspec.Struct, eq=False):
             try:
                 take(href, (await self.read(href)).document)
             except TransferError as error:
-                found[href] = error.failure
+                results[href] = error.failure
 
-        await for_each([href for href in distinct if href not in found], read, _MOST_TASKS)
-        return [found[href] for href in hrefs]
+        await for_each([href for href in distinct if href not in results], read, _MOST_TASKS)
+        return [results[href] for href in hrefs]
 
     def _keep(self, href: str, item: ReadItem) -> None:
         self.recent.pop(href, None)

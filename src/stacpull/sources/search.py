@@ -66,7 +66,7 @@ class SearchEndpoint(NamedTuple):
     """The collections that are searched; empty for all."""
 
     def request(self, members: Json) -> PageRequest:
-        found = []
+        parameters = []
         for name, value in members.items():
             if name == "sortby":
                 text = ",".join(("-" if one["direction"] == "desc" else "") + one["field"] for one in value)
@@ -74,8 +74,8 @@ class SearchEndpoint(NamedTuple):
                 text = ",".join(map(str, value))
             else:
                 text = value if isinstance(value, str) else orjson.dumps(value).decode()
-            found.append(Parameter(name, text, f"{quote(name, safe='-')}={quote(text, safe=_PLAIN)}"))
-        url = add_parameters(self.url, found)
+            parameters.append(Parameter(name, text, f"{quote(name, safe='-')}={quote(text, safe=_PLAIN)}"))
+        url = add_parameters(self.url, parameters)
         if self.body is None or not (len(url) > _LONG_URL or isinstance(members.get("filter"), dict)):
             return PageRequest(url)
         return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **members})
@@ -116,24 +116,24 @@ def given_endpoint(url: str, api: Capabilities, *, is_search: bool) -> SearchEnd
 
 
 def members_of(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
-    found: Json = {}
+    members: Json = {}
     area = {"intersects": narrowing.area}
     fits = "intersects" in endpoint.takes and len(orjson.dumps(area)) <= _LARGE_AREA
     if narrowing.area is not None and fits and endpoint.fits(area):
-        found |= area
+        members |= area
     elif narrowing.bbox is not None and "bbox" in endpoint.takes:
         west, south, east, north = narrowing.bbox
         if west == east:
             west, east = max(-_EAST, west - _WIDENED), min(_EAST, east + _WIDENED)
         if south == north:
             south, north = max(-_NORTH, south - _WIDENED), min(_NORTH, north + _WIDENED)
-        found["bbox"] = [west, south, east, north]
+        members["bbox"] = [west, south, east, north]
     if narrowing.datetime is not None and "datetime" in endpoint.takes:
-        found["datetime"] = narrowing.datetime
+        members["datetime"] = narrowing.datetime
     if narrowing.condition is not None and "filter" in endpoint.takes:
-        filtered = {**found, **_filter(narrowing.condition, endpoint)}
-        found = filtered if endpoint.fits(filtered) else found
-    return found
+        filtered = {**members, **_filter(narrowing.condition, endpoint)}
+        members = filtered if endpoint.fits(filtered) else members
+    return members
 
 
 def _filter(condition: Json, endpoint: SearchEndpoint) -> Json:
@@ -211,17 +211,17 @@ def _matching(item: Json, members: Json, condition: Json | None, endpoint: Searc
     bounds, time = bounds_of(object_or_empty(geometry)), properties.get("datetime")
     if not isinstance(time, str):
         time = f"{properties.get('start_datetime')}/{properties.get('end_datetime')}"
-    known: Json = {}
+    query: Json = {}
     if "intersects" in members:
-        known["intersects"] = geometry if bounds is not None else None
+        query["intersects"] = geometry if bounds is not None else None
     if "bbox" in members and bounds is not None:
         west, south, east, north = bounds
-        known["bbox"] = [west - _WIDENED, south - _WIDENED, east + _WIDENED, north + _WIDENED]
+        query["bbox"] = [west - _WIDENED, south - _WIDENED, east + _WIDENED, north + _WIDENED]
     if "datetime" in members:
-        known["datetime"] = time.replace(" ", "T")
+        query["datetime"] = time.replace(" ", "T")
     if "filter" in members:
         names = (one for one in properties_in(condition) if isinstance(properties.get(one), int | float))
         name = next(names, None)
         value = item.get("id") if name is None else properties[name]
-        known |= _filter({"op": "=", "args": [{"property": name or "id"}, value]}, endpoint)
-    return None if not known or None in known.values() else known
+        query |= _filter({"op": "=", "args": [{"property": name or "id"}, value]}, endpoint)
+    return None if not query or None in query.values() else query

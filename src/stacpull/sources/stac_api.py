@@ -216,7 +216,7 @@ class ApiSource(Source):
             is_own = named is not None and href.startswith(f"{self._api.root}/collections/")
             if named is not None and is_own and "," not in named.item:  # a comma separates ids
                 by_collection[named.collection][named.item] = href
-        found: dict[str, Json] = {}
+        items_by_href: dict[str, Json] = {}
         for collection, wanted in by_collection.items():
             api = await self._known_capabilities() if len(wanted) > 1 else search.Capabilities()
             endpoint, ids = search.search_endpoint(self._api.root, (collection,), api), list(wanted)
@@ -234,8 +234,8 @@ class ApiSource(Source):
                     and self_href(item) is not None
                 }
                 self._searches_ids = bool(here)
-                found |= here
-        return found
+                items_by_href |= here
+        return items_by_href
 
     # --- what the API has --------------------------------------------------------------------------------
 

@@ -94,19 +94,19 @@ async def _walk(
         await for_each([url for url in urls if hash(url) not in walked], read_one, AT_ONCE)
         below = list[Iterator[_Link]]()
         for link in batch:
-            found = read.get(link.url) if isinstance(link.url, str) else link.url
-            if found is _LARGE and isinstance(link.url, str):  # alone, because of its size
-                found = await _read(reader, link.url, None, items=items)
-            if found is None or (isinstance(found, _Branch) and hash(found.url) in walked):
+            outcome = read.get(link.url) if isinstance(link.url, str) else link.url
+            if outcome is _LARGE and isinstance(link.url, str):  # alone, because of its size
+                outcome = await _read(reader, link.url, None, items=items)
+            if outcome is None or (isinstance(outcome, _Branch) and hash(outcome.url) in walked):
                 continue
-            if isinstance(found, _Branch):
+            if isinstance(outcome, _Branch):
                 if link.depth < DEEPEST:
-                    walked.add(hash(found.url))
-                    below.insert(0, found.links(link.collection, link.depth + 1))
+                    walked.add(hash(outcome.url))
+                    below.insert(0, outcome.links(link.collection, link.depth + 1))
                 else:
-                    text = f"{cut_url(found.url)} is more than {DEEPEST} catalogs deep."
-                    found = Failure(FailureKind.ITEM, text)
-            yield link, found
+                    text = f"{cut_url(outcome.url)} is more than {DEEPEST} catalogs deep."
+                    outcome = Failure(FailureKind.ITEM, text)
+            yield link, outcome
         links = [*links, *below] if items else [*below, *links]
 
 
@@ -176,16 +176,16 @@ class TreeSource(Source):
         del root, top
         items, unread, size, weight, unanswered = list[Json](), list[Unread](), 0, 0, 0
         async with aclosing(walk) as walked:
-            async for link, found in walked:
-                failures = [found] if isinstance(found, Failure) else []
-                if isinstance(found, _Branch):
-                    self._add(found)
-                elif isinstance(found, Document):
-                    body, where = found.members, cut_url(found.url)
+            async for link, outcome in walked:
+                failures = [outcome] if isinstance(outcome, Failure) else []
+                if isinstance(outcome, _Branch):
+                    self._add(outcome)
+                elif isinstance(outcome, Document):
+                    body, where = outcome.members, cut_url(outcome.url)
                     is_alone = documents.kind_of(body) == "Feature"
                     features = [body] if is_alone else list_or_empty(body.get("features"))
                     valid, invalid = documents.valid_items((where, feature) for feature in features)
-                    valid = [documents.located(item, found.url) for item in valid] if is_alone else valid
+                    valid = [documents.located(item, outcome.url) for item in valid] if is_alone else valid
                     items += [
                         {**item, "collection": item.get("collection") or link.collection} for item in valid
                     ]
@@ -193,7 +193,7 @@ class TreeSource(Source):
                     if not is_alone and documents.has_next(body):  # an item may link to its neighbour
                         text = f"{where} is a page of an API. Its next page is not followed."
                         failures.append(Failure(FailureKind.ITEM, text))
-                    size, weight = size + found.bytes, weight + found.weight
+                    size, weight = size + outcome.bytes, weight + outcome.weight
                 href = link.url if isinstance(link.url, str) else ""
                 name = cut_url(href or link.href)[:_SHOWN]
                 unread += [Unread(link.collection, name, failure, href) for failure in failures]
@@ -228,18 +228,18 @@ class TreeSource(Source):
         At the end, raise `SourceError` if a document could not be read for a reason that may pass.
         """
         top = _Branch.of(self._root or await documents.read_root(self._reader, self.url), items=False)
-        known = set[str]()
+        seen = set[str]()
         if top.name is not None and top.document is not None:
-            known.add(top.name)
+            seen.add(top.name)
             yield top.document
         unread: Failure | None = None
         async with aclosing(_walk(self._reader, top, self._id, items=False)) as walked:
-            async for _, found in walked:
-                if isinstance(found, Failure) and _may_pass(found):
-                    unread = unread or found
-                if isinstance(found, _Branch) and found.document is not None and found.name not in known:
-                    known.add(found.name or "")
-                    self._add(found)
-                    yield found.document
+            async for _, outcome in walked:
+                if isinstance(outcome, Failure) and _may_pass(outcome):
+                    unread = unread or outcome
+                if isinstance(outcome, _Branch) and outcome.document is not None and outcome.name not in seen:
+                    seen.add(outcome.name or "")
+                    self._add(outcome)
+                    yield outcome.document
         if unread is not None:
             raise SourceError(f"Not all collections of {self.url} can be read: {unread.message}")

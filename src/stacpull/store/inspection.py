@@ -137,18 +137,18 @@ class DirectoryFiles:
         if (above := self._obstacle_above(path)) is not None:
             return FileState(obstacle=above)
         try:
-            found = os.stat(path, dir_fd=self.fd, follow_symlinks=False)
-            if not stat.S_ISREG(found.st_mode):
-                return FileState(obstacle=_kind(found.st_mode))
+            status = os.stat(path, dir_fd=self.fd, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                return FileState(obstacle=_kind(status.st_mode))
             if algorithm is None:
-                return FileState(found.st_size)
+                return FileState(status.st_size)
             with os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb", buffering=0) as file:
                 hashed = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
         except (FileNotFoundError, NotADirectoryError):
             return FileState()
         except OSError as error:
             return FileState(obstacle=f"it cannot be read ({error.strerror})", readable=False)
-        return FileState(found.st_size) if hashed is None else FileState(*hashed)
+        return FileState(status.st_size) if hashed is None else FileState(*hashed)
 
     def has(self, path: str) -> bool:
         return os.access(path, os.F_OK, dir_fd=self.fd, follow_symlinks=False)  # half the time of a stat

@@ -235,7 +235,7 @@ class StagedParts(DirectoryFiles):
 
         Complete parts stay. No transfer may run at the same time.
         """
-        kept = {
+        resumable = {
             path
             for pair in described_parts(self.path)
             if read_point(part := part_path(self.path, *pair)) and keep(*pair)
@@ -243,7 +243,7 @@ class StagedParts(DirectoryFiles):
         }
         with destination_errors(self.path):
             for path in list(self.path.iterdir()):
-                if path.suffix in UNFINISHED and path not in kept:
+                if path.suffix in UNFINISHED and path not in resumable:
                     path.unlink(missing_ok=True)
                 elif is_worker(path.name) and path.is_dir() and not path.is_symlink():
                     for left in path.iterdir():

@@ -304,15 +304,15 @@ class _Attempt(msgspec.Struct, eq=False):
         accept = frozenset({OK, PARTIAL, UNSATISFIABLE})
         try:
             async with self.fetcher.client.open(request, accept=accept, count_refusal=False) as response:
-                status, found = response.status, content_range(response.headers)
+                status, sent_range = response.status, content_range(response.headers)
         except TransferError as error:
             if error.failure.retryable:
                 raise
             return False
-        if status == PARTIAL and found.start == size:
+        if status == PARTIAL and sent_range.start == size:
             what = f"broke off after {size} bytes"
             raise TransferError(checks.failed(FailureKind.TRUNCATED, body.url, what, again=True))
-        return status == UNSATISFIABLE and found.total in {None, size}
+        return status == UNSATISFIABLE and sent_range.total in {None, size}
 
 
 def _with_recorded(job: Job, expected: tuple[Check, ...]) -> tuple[Check, ...]:

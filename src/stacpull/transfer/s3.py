@@ -263,7 +263,7 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
         message = f"The prefix s3://{bucket}/{prefix} cannot be mirrored: {why}."
         return TransferError(Failure(FailureKind.PREFIX, message, host=f"s3://{bucket}"))
 
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     token = ""
     for _ in range(_MOST_PAGES):
         # keys are requested encoded, because XML 1.0 cannot represent all characters of a key
@@ -279,16 +279,16 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
             if not name.startswith(prefix):
                 raise unlistable("its listing has objects that are not under it")
             if name != prefix and (size or not name.endswith("/")):
-                found[name[len(prefix) :]] = size
-        if len(found) > _MOST_OBJECTS:
+                sizes[name[len(prefix) :]] = size
+        if len(sizes) > _MOST_OBJECTS:
             raise unlistable(f"it has more than {_MOST_OBJECTS:,} objects")
         if not token:
             break
     else:
         raise unlistable(f"its listing has more than {_MOST_PAGES:,} pages")
-    if not found:
+    if not sizes:
         raise unlistable("nothing is there")
-    return tuple(ListedObject(name, size) for name, size in found.items())
+    return tuple(ListedObject(name, size) for name, size in sizes.items())
 
 
 def listed_page(document: bytes) -> tuple[list[ListedObject], str] | None:
