@@ -131,7 +131,7 @@ def test_shards_and_ranks_never_change():
         (["tiles=10"], False),
         (["tiles=1_0"], True),
         (["tiles=3"], False),
-        (["gsd=1_0"], False),
+        (["gsd=1e1"], True),
         (["properties.proj:epsg=32633"], True),
         (["online=true"], True),
         (["instruments=msi"], True),

@@ -178,12 +178,13 @@ class WhereCheck(ItemCheck):
 
 def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
     texts = frozenset(wanted)
-    numbers = frozenset(float(text) for text in wanted if _DECIMAL.fullmatch(text))
+    numbers = frozenset(map(finite_number, wanted)) - {None}
+    decimals = frozenset(float(text) for text in wanted if _DECIMAL.fullmatch(text))
 
     def is_wanted(value: Any) -> bool:
         if isinstance(value, str):
             text = value.strip()
-            return text in texts or (_DECIMAL.fullmatch(text) is not None and float(text) in numbers)
+            return text in texts or (_DECIMAL.fullmatch(text) is not None and float(text) in decimals)
         if isinstance(value, bool):
             return str(value).lower() in texts or str(value) in texts
         return isinstance(value, int | float) and (value in numbers or str(value) in texts)
