@@ -279,7 +279,9 @@ class HeadersRun:
             counts=(done, failed),
             on_failed=self._emit,
         )
-        self._emit(RunStarted(1, self._source.url, resumed=bool(done or failed)))
+        # None until all items were listed: a run that retries the failed rows of a finished one resumes none
+        position = await asyncio.to_thread(lambda: self._results.position)
+        self._emit(RunStarted(1, self._source.url, resumed=position is None and bool(done or failed)))
         error: BaseException | None = None
         async with asyncio.TaskGroup() as group:
             group.create_task(self._record())

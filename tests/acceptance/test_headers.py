@@ -19,6 +19,7 @@ from tests.acceptance.command import SMALL, SOURCE, Running, environment, run, w
 from tests.security.secrets import ACCESS, KEY, PLANTED, found_in
 
 from stacpull import HeadersReport, Options, S3Options, Secret, Selection, StacpullError, UsageError
+from stacpull.events import RunStarted
 from stacpull.sync import headers
 from stacpull_replicas import MlhubReplica, Status, run_in_thread
 from stacpull_replicas.dataset import Dataset
@@ -36,7 +37,7 @@ def headers_of(replica: MlhubReplica, out: Path | None, *options: str) -> list[s
 
 
 def read(replica: MlhubReplica, out: Path | None, how: Options | None = None, **more: Any) -> HeadersReport:
-    given = {name: more.pop(name) for name in ("refresh", "on_row") if name in more}
+    given = {name: more.pop(name) for name in ("refresh", "on_row", "on_event") if name in more}
     options = attrs.evolve(
         how or Options(), query={"key": Secret(replica.key)}, s3=S3Options(endpoint_url=replica.s3_url)
     )
@@ -260,7 +261,9 @@ def test_failed_rows_of_a_complete_table_are_retried(tmp_path: Path, small_hub: 
     assert all("500" in row["error"] and row["width"] is None for row in failed)
     order = [(row["item"], row["asset"]) for row in rows_of(out)]
     requested = blobs(small_hub).total()
-    second = read(small_hub, out, no_retries)
+    events: list[Any] = []
+    second = read(small_hub, out, no_retries, on_event=events.append)
+    assert [event.resumed for event in events if isinstance(event, RunStarted)] == [False]
     assert (second.exit_code, second.headers_done, second.headers_skipped) == (0, SMALL * 12, SMALL * 12 - 5)
     assert blobs(small_hub).total() == requested + 5
     assert [(row["item"], row["asset"]) for row in rows_of(out)] == order
