@@ -139,7 +139,15 @@ MISTAKES = {
         ("mirror", "{api}", "/proc/foo", "-C"), 5, "/proc/foo cannot be written: no file can be created there"
     ),
     "--yes without --prune": Mistake(
-        ("mirror", "{api}", "d", "-C", "--yes"), 2, "No such option '--yes': use --prune=remove."
+        ("mirror", "{api}", "d", "-C", "--yes"),
+        2,
+        "'--yes': use --prune, which lists what `--prune=remove` removes.",
+    ),
+    "a date of another tool": Mistake(
+        ("mirror", "{api}", "d", "-C", "--start-date", "2017-07-01"), 2, "use --datetime INTERVAL."
+    ),
+    "classes instead of --label": Mistake(
+        ("mirror", "{api}", "d", "-C", "--classes", "Rice fields"), 2, "use --label NAME."
     ),
     "an unknown index": Mistake(
         ("trace", "byoc-x", "-o", "t", "--index", "ndwl", "--bbox", "0,0,1,1", "--datetime", "2024-06-01"),
@@ -182,7 +190,8 @@ def test_a_plan_of_a_mirror_counts_each_asset_once(hub, stacpull_command, folder
 
 def test_a_missing_key_and_a_refused_key_have_different_messages(hub, stacpull_command, monkeypatch):
     monkeypatch.setenv("MLHUB_API_KEY", "wrong")
-    refused = stacpull_command(*typed(hub, ("plan", "{api}", "-C")))
+    refused = stacpull_command(*typed(hub, ("mirror", "{api}", "d", "-C")))
+    assert "matched" not in refused.err  # nothing was read
     monkeypatch.delenv("MLHUB_API_KEY")
     absent = stacpull_command(*typed(hub, ("plan", "{api}", "-C")))
     assert (refused.code, absent.code) == (3, 3)
