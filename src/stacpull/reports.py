@@ -30,7 +30,7 @@ ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.SCHEME: ("with an href that is not followed", "see the details"),
     FailureKind.PREFIX: ("an S3 prefix instead of a file", "--expand-prefix fetches what is under them"),
     FailureKind.NAME: ("with a name that is taken or cannot be written", "use another --layout, then retry"),
-    FailureKind.EXISTS: ("another file has the name", "move that file, then retry"),
+    FailureKind.EXISTS: ("blocked by another file", "move that file, then retry"),
     FailureKind.FORMAT: ("not a valid file of its type", "see the details"),
     FailureKind.ITEM: ("in an item that cannot be read or is not valid", "see the details"),
     FailureKind.ORDERED: ("not ready yet at their host", "try again later with retry --ordered"),

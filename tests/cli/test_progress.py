@@ -133,7 +133,7 @@ def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(capsys,
     stream.close()
     assert capsys.readouterr().out == "short: a.tif\n"
     shown = (tmp_path / "shown").read_bytes().decode()
-    assert all(text in shown for text in ("10 of 20 files checked", "1 damaged", "1 of 1 files"))
+    assert all(text in shown for text in ("10 of 20 files checked", "1 damaged", "1 of 1 file"))
     assert shown.endswith("\r\x1b[J")
 
 

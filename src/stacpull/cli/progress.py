@@ -142,7 +142,7 @@ class Display:
         now = self._now
         if not isinstance(now, Progress) or not now.assets_planned:
             return ""
-        return f": {now.assets_done:,} of {_planned(now)} files are done"
+        return f": {now.assets_done:,} of {_planned(now)} done"
 
     def close(self) -> None:
         """Remove the display: the summary has its contents. Calling it again does nothing."""
@@ -253,14 +253,14 @@ class Display:
         if not now.walk_ended:
             phase = "listing and fetching" if now.assets_planned else "listing"
         head = [phase]
-        if now.items_seen or not (now.assets_planned or now.walk_ended):  # `retry` lists no items
+        if now.items_seen:  # `retry` lists no items
             matched = f"{now.items_matched:,} of " if now.items_wanted else ""
             items = quantity(now.items_wanted or now.items_matched, "item")
             head.append(f"{matched}{items} matched ({_of(now.items_seen, now.items_announced)} read)")
         finished, expected = now.assets_done + now.assets_failed, now.assets_expected
         figures = []
         if now.assets_planned:
-            figures.append(f"{now.assets_done:,} of {_planned(now)} files")
+            figures.append(f"{now.assets_done:,} of {_planned(now)}")
             left = self._speed.left(finished, expected)
             if left is not None and finished < (expected or 0):
                 waited = max((host.wait for host in now.hosts), default=0.0)
@@ -291,7 +291,7 @@ class Display:
 
 
 def _planned(now: Progress) -> str:
-    return f"{now.assets_planned:,}{'' if now.walk_ended else '+'}"
+    return quantity(now.assets_planned, "file") if now.walk_ended else f"{now.assets_planned:,}+ files"
 
 
 def _of(number: int, total: int | None) -> str:
