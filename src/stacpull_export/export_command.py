@@ -83,8 +83,9 @@ def export(
         )
     )
     what = _FORMATS[form].counted
-    files = quantity(len(report.files), "file")
-    lines = [f"{out}: {quantity(report.items, what)} in {files}, {size(report.bytes)}", *report.notes]
+    is_tree = form.startswith("torchgeo")  # `files` has only its lists
+    files = "" if is_tree else f" in {quantity(len(report.files), 'file')}"
+    lines = [f"{out}: {quantity(report.items, what)}{files}, {size(report.bytes)}", *report.notes]
     return session.finish(report, lines)
 
 
