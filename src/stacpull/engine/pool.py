@@ -262,7 +262,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
 
 
 class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
-    """An href from a document that was read within this attempt is current: a refusal of it is final."""
+    """Makes attempts at one asset. An href that was read within one is current: its refusal is final."""
 
     job: JobT
     pool: Pool[JobT, ResultT]

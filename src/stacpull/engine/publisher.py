@@ -49,7 +49,7 @@ PACE, _PACE_OF_BUCKET = 0.25, 0.02
 
 
 class Publisher(msgspec.Struct, eq=False):
-    """Every method runs on the thread of the ledger's connection.
+    """Publishes parts in groups. Every method runs on the thread of the ledger's connection.
 
     `run_beside` runs a sync or an upload, does other work until it has ended, and returns its result.
     """

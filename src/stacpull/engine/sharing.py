@@ -26,7 +26,7 @@ class Download(msgspec.Struct, eq=False):
     received: Arrival | None = None
     awaited: asyncio.Event | None = None
     """Created only if another job waits, because there are millions of these objects."""
-    weight: int = 0  # bytes of its body that count in `SharedDownloads.held`
+    weight: int = 0  # bytes of its body that count in `SharedDownloads.body_bytes`
 
 
 class SharedDownloads(msgspec.Struct, eq=False):
@@ -39,7 +39,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
     fetcher: Fetcher
     store: Store
     recent: OrderedDict[str, Download] = msgspec.field(default_factory=OrderedDict)
-    held: int = 0  # bytes of bodies
+    body_bytes: int = 0
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
@@ -54,7 +54,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
             if self.recent.get(job.href) is first:  # it did not fail, but cannot be used
                 break
         if (before := self.recent.pop(job.href, None)) is not None:
-            self.held -= before.weight
+            self.body_bytes -= before.weight
         first = self.recent[job.href] = Download(job)
         return await self.finish(first, self.fetcher.fetch(job, count_refusal=count_refusal))
 
@@ -79,9 +79,9 @@ class SharedDownloads(msgspec.Struct, eq=False):
                 del recent[href]
             elif received.body is not None:
                 first.weight = received.size
-                self.held += first.weight
-        while self.held > _MOST_BYTES or len(recent) > _REMEMBERED:
-            self.held -= recent.popitem(last=False)[1].weight
+                self.body_bytes += first.weight
+        while self.body_bytes > _MOST_BYTES or len(recent) > _REMEMBERED:
+            self.body_bytes -= recent.popitem(last=False)[1].weight
 
     async def finish(self, first: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
         received = None

@@ -31,7 +31,7 @@ _CATALOG_PATIENCE = 3.0
 
 
 class StoreOperations:
-    """Arguments and results are plain. Methods raise `DestinationError` if the disk or the ledger fails."""
+    """What the network process calls, with plain values. `DestinationError` if disk or ledger fail."""
 
     def __init__(self, publisher: Publisher, checksum: str | None) -> None:
         self._publisher, self._checksum, self._is_stopped = publisher, checksum, publisher.is_stopped

@@ -220,7 +220,7 @@ class ConnectionOwner(Protocol):
 
 
 class WebConnection(asyncio.Protocol):
-    """`name` is its host, for messages; it adds itself to `idle` when it can be used again."""
+    """A connection to the host `name`. It adds itself to `idle` when it can be used again."""
 
     def __init__(self, owner: ConnectionOwner, name: str, idle: list[WebConnection]) -> None:
         self._owner, self.idle = owner, idle

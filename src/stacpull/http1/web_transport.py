@@ -39,7 +39,7 @@ _REMEMBERED, _FAILURE_REMEMBERED = 10.0, 1.0
 
 
 class WebTransport:
-    """Made and used in one event loop. A stalled exchange fails at most a second after `stall_timeout`."""
+    """Sends GETs, in one event loop. A stalled exchange fails at most a second after `stall_timeout`."""
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
@@ -215,7 +215,7 @@ class _TaskExchange(asyncio.Future[bool]):
 
 
 class WebHost:
-    """`hostname` is a name or address, an IPv6 address without brackets; `name` is as in the URL."""
+    """A host and its idle connections. `hostname` has no brackets (IPv6); `name` is as in the URL."""
 
     def __init__(self, scheme: str, hostname: str, port: int, name: str) -> None:
         self.is_tls = scheme == "https"

@@ -23,7 +23,7 @@ _OK = 200
 
 
 class HeaderFields(Mapping[str, str]):
-    """Names are in lower case, values as in aiohttp: UTF-8, with surrogates for invalid bytes."""
+    """The fields of a response: names in lower case, values in UTF-8 with surrogates for invalid bytes."""
 
     __slots__ = ("_fields",)
 

@@ -75,7 +75,7 @@ class _WaitingTask(asyncio.Future[None]):
 
 
 class Gate:
-    """The gate of one host, for the thread of the event loop. `notify` gets what the user should know.
+    """Limits the requests at once to one host, for one event loop. `notify` gets what the user should know.
 
     The limit is at most `maximum`; only throttling lowers it if the user set it (`is_fixed`). The host is
     given up after `patience` seconds without an answer.

@@ -39,7 +39,7 @@ _EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSE
 
 
 class HttpTransport:
-    """A `stacpull.net.transport.Transport`. Its sessions belong to the event loop of the first request."""
+    """Sends requests with aiohttp. Its sessions belong to the event loop of the first request."""
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings

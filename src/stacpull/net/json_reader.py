@@ -188,7 +188,7 @@ class ApiReader(msgspec.Struct, eq=False):
     large: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(1))
     """Held while a document takes more than `SMALL` bytes of memory."""
     has_warned: bool = False
-    answered: str = ""
+    last_page: str = ""
     """The URL, without its query, of the last page that was read: its credentials are valid."""
 
     @property
@@ -212,7 +212,7 @@ class ApiReader(msgspec.Struct, eq=False):
                 if one_of_many:
                     raise
                 asks = b"password" in error.page[:_SEARCHED].lower()
-                if asks or plain != self.answered:
+                if asks or plain != self.last_page:
                     may = "It may be the URL of a page for people, or require a login."
                     text = f"{error.failure.message} {may} {self.advice}"
                     raise CredentialsError(text) from error
@@ -226,7 +226,7 @@ class ApiReader(msgspec.Struct, eq=False):
                 raise TransferError(replace(failure, message=text)) from error
             raise
         if not one_of_many:
-            self.answered = plain
+            self.last_page = plain
         return document
 
     @asynccontextmanager

@@ -280,7 +280,7 @@ class FileRanges:
         self.size: int | None = None
         self._url = url
         self._reader = reader
-        self._known: Version | None = None
+        self._version: Version | None = None
 
     async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` to `stop`, or to the end, with as many requests as needed.
@@ -322,7 +322,7 @@ class FileRanges:
 
     def _offset_of(self, response: Response, requested: int) -> int:
         """Return the offset of the first byte of a response, which must be of the same version."""
-        version, known, offset = stated_version(response.status, response.headers), self._known, 0
+        version, known, offset = stated_version(response.status, response.headers), self._version, 0
         changed = ForgottenCursorError(f"{self._url} may have changed while it was read")
         if response.status != _OK:
             first, _, size = content_range(response.headers)
@@ -340,5 +340,5 @@ class FileRanges:
             if not known.is_same_as(version) or not (has_sizes or known.validator.strong_etag is not None):
                 raise changed
         if known is None or known.total is None:
-            self._known, self.size = version, version.total
+            self._version, self.size = version, version.total
         return offset

@@ -107,7 +107,7 @@ class StoredFiles(Protocol):
 
 
 class DirectoryFiles:
-    """No file is read through a link: otherwise anyone who can write to DEST could have any file read."""
+    """Files of a directory. None is read through a link: who can write to DEST could have any file read."""
 
     def __init__(self, dest: Path) -> None:
         self.path, self.name = dest, str(dest)

@@ -69,7 +69,7 @@ def open_files(
 
 
 class LocalStore(DirectoryFiles):
-    """Several threads may write, rename and link parts, and read files: they use descriptors that stay open.
+    """A directory as DEST. Several threads may write, rename and link parts, and read files.
 
     One thread does everything else, because other directories are opened and closed as needed.
     """

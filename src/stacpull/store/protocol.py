@@ -74,7 +74,7 @@ class Store(StoredFiles, Protocol):
 
 
 class BucketLease(Protocol):
-    """Entering it raises `CredentialsError`, or `DestinationError` if another run has the lease."""
+    """Lets one run write to a bucket: `DestinationError` if another one does. Also `CredentialsError`."""
 
     mirror: str  # the id of the mirror in the bucket
     generation: int  # the number of this run among the runs on the bucket; the ledger records it

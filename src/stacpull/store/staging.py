@@ -130,7 +130,7 @@ def read_point(part: Path) -> ResumePoint | None:
 
 
 class StagedParts(DirectoryFiles):
-    """Several threads may write parts at once. The directory is never opened through a link."""
+    """The parts of a mirror. Several threads may write at once. No directory is opened through a link."""
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ _ENDLESS = 1 << 62
 
 
 class LongBody:
-    """Use it once. Existing bytes of `part` are not requested again."""
+    """Receives a long body into `part`, whose existing bytes are not requested again. Use it once."""
 
     def __init__(self, client: Client, part: FilePart, href: str, version: Version, most: int = 1) -> None:
         self._client = client
