@@ -336,15 +336,15 @@ class MirrorRun:
 
             pruning = Pruning(self._walk.setup, self._run, self.store_client, stop)
             await pruning.run(self._walk.summary, remove=options.prune == "remove")
-        if self.spec.kind == "mirror" and not stop.is_set():
-            if not (selection.most_items or self._walk.summary.cut_short):
-                not_listed = await call("pruning.not_listed", self._run.id, returns=int)
-                await call("runs.set_counter", self._run.id, "items_not_listed", not_listed)
+        if self.spec.kind == "mirror":
             # the documents of collections also change
             for name in await call("StoreOperations.collections_to_read", returns=list[str]):
                 with suppress(SourceError, CredentialsError, UsageError):
                     document = await unless_stopped(partial(self._source.collection, name), stop)
                     await call("jobs.keep_collection", name, clean_document(document, network.secrets))
+            if not (stop.is_set() or selection.most_items or self._walk.summary.cut_short):
+                not_listed = await call("pruning.not_listed", self._run.id, returns=int)
+                await call("runs.set_counter", self._run.id, "items_not_listed", not_listed)
 
     # --- progress and report -----------------------------------------------------------------------------
 
