@@ -23,7 +23,7 @@ HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
 def fast(**options: Any) -> WebTransport:
-    given: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 20.0} | options
+    given: dict[str, Any] = {"ip_policy": LOCAL, "stall_timeout": 20.0} | options
     return WebTransport(HttpSettings(**given))
 
 

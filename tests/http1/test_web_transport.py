@@ -82,7 +82,7 @@ async def test_a_connection_that_ends_while_idle_is_not_reused(after: bytes, loo
     ],
 )
 async def test_each_request_has_its_client(wanted: Request, is_own: bool) -> None:
-    http = WebTransport(HttpSettings(policy=LOCAL))
+    http = WebTransport(HttpSettings(ip_policy=LOCAL))
     with suppress(TransferError):
         await http.send(wanted)
     await http.close()

@@ -34,7 +34,7 @@ async def client_for(
     secrets: Secrets | None = None,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Client]:
-    http = WebTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
+    http = WebTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
     counters, secrets = NetworkCounters(), Secrets() if secrets is None else secrets
     logins = Logins(profile, http, RetryPolicy(), clock, secrets, counters, on_wait)
     client = Client(

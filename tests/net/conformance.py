@@ -196,5 +196,5 @@ LOCAL = AddressPolicy(allow_private=True)
 
 
 def transport(kind: Callable[[HttpSettings], Transport] = HttpTransport, **options: Any) -> Any:
-    defaults: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 20.0}
+    defaults: dict[str, Any] = {"ip_policy": LOCAL, "stall_timeout": 20.0}
     return kind(HttpSettings(**(defaults | options)))

@@ -38,7 +38,7 @@ def json_bytes(text: str, **headers: str) -> Answer:
 async def test_decoding_a_bomb_takes_bounded_memory(coding: str) -> None:
     packed = zlib.compress(b" " * (128 * MIB), 9, 31 if coding == "gzip" else 15)
     async with WireServer({"/": [Answer(body=packed, headers={"Content-Encoding": coding})]}) as server:
-        http, clock = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True))), SystemClock()
+        http, clock = HttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True))), SystemClock()
         client = Client({"http": http}, Gates(1, None, clock), clock)
         tracemalloc.start()
         with pytest.raises(TransferError, match="more than 8388608 bytes"):

@@ -151,7 +151,7 @@ async def client(
 ) -> AsyncIterator[Client]:
     """Open a client that may speak to loopback, and to S3 if it is given credentials."""
     clock = SystemClock()
-    http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True), stall_timeout=stall_timeout))
+    http = HttpTransport(HttpSettings(AddressPolicy(allow_private=True), stall_timeout=stall_timeout))
     transports = {"http": http, "https": http}
     if credentials is not None:
         transports["s3"] = S3Transport(http, credentials, s3 or S3Options(), clock=clock)

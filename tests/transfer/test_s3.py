@@ -148,7 +148,7 @@ class AwsStandIn:
 async def test_a_bucket_reached_by_redirect(options: S3Options, signed: bool):
     clock = SystemClock()
     async with origin(Thing(b"x")) as served:
-        http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
+        http = HttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
         aws = AwsStandIn(http, served.url)
         transports = {"http": http, "s3": S3Transport(aws, Given(), options, clock=clock)}
         opened = Client(transports, Gates(8, None, clock), clock)

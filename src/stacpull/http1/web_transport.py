@@ -132,7 +132,7 @@ class WebTransport:
             patience = min(_HANDSHAKE, settings.stall_timeout)
             tls = {"ssl": self._tls, "server_hostname": host.hostname, "ssl_handshake_timeout": patience}
         addresses = await host.addresses()
-        reasons = settings.policy.judge(host.hostname, [str(info[4][0]) for info in addresses])
+        reasons = settings.ip_policy.judge(host.hostname, [str(info[4][0]) for info in addresses])
         share = min(_PATIENCE, settings.connect_timeout / max(len(addresses), 1))
         problem: OSError | None = None
         for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
@@ -153,7 +153,7 @@ class WebTransport:
                 problem = error
             else:
                 host.failed.discard(info)
-                settings.policy.connected(host.hostname, address)
+                settings.ip_policy.connected(host.hostname, address)
                 return connection
         raise problem or OSError(f"{host.name} has no address")
 

@@ -66,7 +66,7 @@ class HttpTransport:
                     what = f"{proxy.variable} is not a valid URL of an http proxy: write http://host:port."
                     raise TransferError(Failure(FailureKind.NETWORK, what, host=host))
                 _refuse_literal(at.host, AddressPolicy(allow_private=True))
-            _refuse_literal(url.raw_host or "", settings.policy)
+            _refuse_literal(url.raw_host or "", settings.ip_policy)
             session = await self._session(is_proxied=proxy is not None)
             # single bytes of the head reset the stall timer
             async with asyncio.timeout(settings.connect_timeout + 2 * settings.stall_timeout):
@@ -89,7 +89,7 @@ class HttpTransport:
         async with self._opening:
             if is_proxied not in self._sessions:
                 settings = self._settings
-                policy = AddressPolicy(allow_private=True) if is_proxied else settings.policy
+                policy = AddressPolicy(allow_private=True) if is_proxied else settings.ip_policy
                 self._sessions[is_proxied] = aiohttp.ClientSession(
                     connector=_Connector(policy, await settings.tls_context()),
                     timeout=aiohttp.ClientTimeout(

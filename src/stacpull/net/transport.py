@@ -51,7 +51,7 @@ class Request(NamedTuple):
 class HttpSettings(msgspec.Struct, frozen=True):
     """The settings of a transport for http and https, and of its connections. Durations are in seconds."""
 
-    policy: AddressPolicy
+    ip_policy: AddressPolicy
     stall_timeout: float = 30.0
     """Time without a byte after which an exchange fails; there is no total timeout."""
     min_rate: float = 0.0

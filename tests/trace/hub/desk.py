@@ -83,7 +83,7 @@ class MemoryHub:
 @asynccontextmanager
 async def hub_on_socket(routes: Mapping[str, Any]) -> AsyncIterator[tuple[Hub, WireServer]]:
     async with WireServer({TOKEN_PATH: [token()], **routes}) as server:
-        http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
+        http = HttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
         async with open_hub(settings(server.url("")), http, SystemClock()) as hub:
             yield hub, server
 
