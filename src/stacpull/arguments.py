@@ -429,7 +429,7 @@ def box(value: str | Iterable[float]) -> tuple[float, ...]:
     if not (abs(west) <= 180 and abs(east) <= 180):  # noqa: PLR2004 - degrees
         raise ValueError("has a longitude outside -180 to 180")
     if not -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
-        raise ValueError("is W,S,E,N, with S below N and both from -90 to 90: longitude comes first")
+        raise ValueError("must be W,S,E,N, with S below N and both from -90 to 90: longitude comes first")
     return sides
 
 
