@@ -312,12 +312,12 @@ from collections.abc import Mapping
 
 import attrs
 
-from stacpull.arguments import integer, named
+from stacpull.arguments import integer, read_fields
 from stacpull_logins.logins import LoginKind, login_key
 from stacpull.redact import Secret
 
 
-@attrs.frozen(field_transformer=named)
+@attrs.frozen(field_transformer=read_fields)
 class Badge(LoginKind):
     """A badge."""
 

@@ -73,7 +73,7 @@ def attributes(kind: type) -> Mapping[str, str]:
     return {name: " ".join(text.split()) for name, text in found}
 
 
-def named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+def read_fields(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
     """Make a class read its arguments, and name the one that it refuses (a `field_transformer` of attrs)."""
 
     def read(value: object, holder: attrs.AttrsInstance, field: attrs.Attribute[Any]) -> object:
@@ -555,7 +555,7 @@ def content(raw: str) -> str:
     return found
 
 
-def area(raw: str) -> str:
+def area_text(raw: str) -> str:
     """Return the content of a file for @FILE or its path alone; other text is GeoJSON, a box or WKT."""
     written = raw.strip()
     is_area = written.startswith(("{", "[")) or _BOX.match(written) or _WKT.match(written)

@@ -15,7 +15,7 @@ from stacpull import entry_points
 from stacpull.config.options import Options
 from stacpull.errors import StacpullError, UsageError
 from stacpull.ledger import meta, views
-from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
 from stacpull.models import BucketLocation
 from stacpull.redact import cut_url
 from stacpull.store.protocol import store_kind
@@ -50,10 +50,10 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
             if getattr(options, name) is not None:
                 flag = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{flag} is for {_BUCKET}. {path} is a directory: leave {flag} out.")
-        known = _recorded_bucket(path)
-        if known:
+        bucket = _recorded_bucket(path)
+        if bucket:
             raise UsageError(
-                f"{path} is the work directory of {known[0]}: use {known[0]} as DEST, with --work {path}."
+                f"{path} is the work directory of {bucket[0]}: use {bucket[0]} as DEST, with --work {path}."
             )
         return DestAddress(path)
     if options.work is None:
@@ -61,21 +61,21 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
             f"DEST is the bucket {url.url}: add --work DIR, a directory on this machine for the ledger."
         )
     location = _location(url, options)
-    known = _recorded_bucket(options.work)
-    if known is not None and not known:
+    bucket = _recorded_bucket(options.work)
+    if bucket is not None and not bucket:
         raise UsageError(
             f"{options.work} is a mirror with its files in it: name another directory with --work for "
             f"{url.url}."
         )
-    if known:
-        recorded, endpoint, mirror, generation = known
-        if (recorded, endpoint) != (location.url, location.endpoint_url or ""):
+    if bucket:
+        its_url, endpoint, mirror, generation = bucket
+        if (its_url, endpoint) != (location.url, location.endpoint_url or ""):
             where = f" at {endpoint}" if endpoint else ""
             remedy = "name another one with --work"
-            if endpoint and recorded == location.url:
+            if endpoint and its_url == location.url:
                 remedy = f"add --dest-endpoint-url {endpoint}"
             raise UsageError(
-                f"{options.work} is the work directory of {recorded}{where}, not of {location.url} at "
+                f"{options.work} is the work directory of {its_url}{where}, not of {location.url} at "
                 f"{location.endpoint_url or 'the usual endpoint'}: {remedy}."
             )
         location = replace(location, mirror=mirror, generation=generation)
@@ -85,7 +85,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
 def _recorded_bucket(work: Path) -> tuple[str, str, str, int] | tuple[()] | None:
     """Return the bucket in a ledger, () for none; None without a readable ledger or a run."""
     try:
-        with closing(open_reader(work)) as db, translated(ledger_path(work)):
+        with closing(open_reader(work)) as db, ledger_errors(ledger_path(work)):
             return meta.recorded_bucket(db) or (() if views.current_run(db) is not None else None)
     except StacpullError:
         return None

@@ -46,7 +46,7 @@ _CORE: Final = {
 
 
 def load(group: str, name: str) -> Any | None:
-    """Return an object, None if absent. ImportError: its package lacks a library."""
+    """Return the object of an entry point, or None. ImportError: its package lacks a library."""
     target = target_of(group, name)
     if target is None or not _is_installed(target):
         return None
@@ -60,7 +60,7 @@ def target_of(group: str, name: str) -> str | None:
 
 
 def require(group: str, name: str, what: str) -> Any:
-    """Return an object, or raise UsageError; `what` ("The command 'headers'") needs it."""
+    """Return the object of an entry point, or raise UsageError; `what` ("The command 'headers'") needs it."""
     found = load(group, name)
     if found is None:
         target = target_of(group, name) or ""

@@ -13,7 +13,7 @@ from stacpull.errors import UsageError
 
 
 @arguments.with_suggestions
-@attrs.frozen(field_transformer=arguments.named)
+@attrs.frozen(field_transformer=arguments.read_fields)
 class Selection:
     """The items and assets to mirror: every filter that is set must match.
 
@@ -94,7 +94,7 @@ class Selection:
     intersects: str | None = attrs.field(
         default=None,
         converter=optional(arguments.geometry),
-        metadata=about("GEOJSON|@FILE", load=arguments.area, brief=True),
+        metadata=about("GEOJSON|@FILE", load=arguments.area_text, brief=True),
     )
     datetime: str | None = attrs.field(
         default=None, converter=optional(arguments.interval), metadata=about("INTERVAL", brief=True)
@@ -133,7 +133,7 @@ class Selection:
     clip: str | None = attrs.field(
         default=None,
         converter=optional(arguments.clip),
-        metadata=about("W,S,E,N|@GEOJSON", load=arguments.area, brief=True),
+        metadata=about("W,S,E,N|@GEOJSON", load=arguments.area_text, brief=True),
     )
     collection_assets: bool = option(False)
     source_links: bool = option(True, brief=True)

@@ -78,7 +78,7 @@ def export(
             shard_bytes=None if shard_size is None else Setting(shard_size, "--shard-size").read(byte_count),
             shard_samples=samples,
             options=session.options,
-            on_event=session.show,
+            on_event=session.display,
             stop=stop,
         )
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stacpull.errors import UsageError
-from stacpull.filters.item_checks import read_flag
+from stacpull.filters.item_checks import read_boolean
 from stacpull.urls import is_remote
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents
@@ -68,7 +68,7 @@ def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ..
         sample.item.collection,
         sample.split or None,
         properties.get("datetime"),
-        *(read_flag(properties.get(name)) for name in _FLAGS),
+        *(read_boolean(properties.get(name)) for name in _FLAGS),
         list(sample.labels),
         {file.key: _path(prefix, file.path) for file in sample.files},
         {file.key: file.sha256 for file in sample.files if file.sha256},

@@ -17,7 +17,7 @@ from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.json_values import parsed_object
 from stacpull.ledger import views
-from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
+from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
 from stacpull.planning.item_plan import collection_document_path, item_document_name
@@ -164,7 +164,7 @@ def open_contents(dest_address: DestAddress, on_event: Listener | None = None) -
 
     db = open_reader(dest, location)
     try:
-        with translated(ledger_path(dest)), open_files(dest, location, on_silent=warn) as files:
+        with ledger_errors(ledger_path(dest)), open_files(dest, location, on_silent=warn) as files:
             db.execute("BEGIN")  # one snapshot for all passes
             yield MirrorContents(dest, files, db, url=None if location is None else location.url)
     finally:

@@ -32,6 +32,6 @@ def report_command(session: CommandSession, dest: str, out: str) -> int:
     from stacpull_export.html_report import report
 
     written = session.run(
-        lambda stop: report(dest, out, options=session.options, on_event=session.show, stop=stop)
+        lambda stop: report(dest, out, options=session.options, on_event=session.display, stop=stop)
     )
     return session.finish(written, [f"{out}: {size(written.bytes)}", *written.notes])

@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from stacpull.errors import DestinationError, StacpullError, UsageError, destination_error, destination_errors
-from stacpull.filters.item_checks import read_flag
+from stacpull.filters.item_checks import read_boolean
 from stacpull.planning.names import safe_segment
 from stacpull.store.staging import whole_file
 from stacpull_export.formats import ExportReport, OnProgress
@@ -123,8 +123,8 @@ def _placed_row(tree: _Tree, sample: TrainingSample, patch: _NamedSample) -> dic
         "labels": list(sample.labels),
         "split": _SPLIT_NAMES.get(split, split),
         "s1_name": patch.s1_name or None,
-        "contains_seasonal_snow": read_flag(properties.get("seasonal_snow")),
-        "contains_cloud_or_shadow": read_flag(properties.get("cloud_and_shadow")),
+        "contains_seasonal_snow": read_boolean(properties.get("seasonal_snow")),
+        "contains_cloud_or_shadow": read_boolean(properties.get("cloud_and_shadow")),
     }
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 import attrs
 import msgspec
 
-from stacpull.arguments import above_zero, named
+from stacpull.arguments import above_zero, read_fields
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
@@ -34,7 +34,7 @@ _SUCCESS = frozenset({200, 202, 204})
 _seconds = above_zero("number of seconds")
 
 
-@attrs.frozen(field_transformer=named, kw_only=True)
+@attrs.frozen(field_transformer=read_fields, kw_only=True)
 class Activation(UserPassword):
     """`kind = "activation"`: assets below `path` are documents of files that must be activated."""
 

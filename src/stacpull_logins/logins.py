@@ -21,7 +21,7 @@ import msgspec
 from multidict import CIMultiDict
 
 from stacpull import arguments
-from stacpull.arguments import ReadArgument, field_name, named, text
+from stacpull.arguments import ReadArgument, field_name, read_fields, text
 from stacpull.clock import Clock
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure
@@ -202,7 +202,7 @@ class LoginKind:
 # --- kinds that send the same credentials with every request ----------------------------------------------
 
 
-@attrs.frozen(field_transformer=named)
+@attrs.frozen(field_transformer=read_fields)
 class HeaderField(LoginKind):
     """`kind = "header"`: a header field."""
 
@@ -214,7 +214,7 @@ class HeaderField(LoginKind):
         return {self.name: self.value}
 
 
-@attrs.frozen(field_transformer=named)
+@attrs.frozen(field_transformer=read_fields)
 class QueryParameter(LoginKind):
     """`kind = "query"`: a query parameter."""
 
@@ -226,7 +226,7 @@ class QueryParameter(LoginKind):
         return {self.name: self.value}
 
 
-@attrs.frozen(field_transformer=named)
+@attrs.frozen(field_transformer=read_fields)
 class BearerToken(LoginKind):
     """`kind = "bearer"`: a bearer token (RFC 6750, 2.1)."""
 
@@ -237,7 +237,7 @@ class BearerToken(LoginKind):
         return {"Authorization": Secret(f"Bearer {self.token.reveal()}")}
 
 
-@attrs.frozen(field_transformer=named)
+@attrs.frozen(field_transformer=read_fields)
 class UserPassword(LoginKind):
     """`kind = "basic"`: user and password (RFC 7617), by default those of each host in the netrc file."""
 

@@ -24,7 +24,7 @@ import attrs
 import msgspec
 import orjson
 
-from stacpull.arguments import field_name, finite_number, named
+from stacpull.arguments import field_name, finite_number, read_fields
 from stacpull.clock import Clock, parse_instant
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of
@@ -225,7 +225,7 @@ class TokenLogin(LoginTransport):
 # --- the kinds --------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(field_transformer=named)
+@attrs.frozen(field_transformer=read_fields)
 class TokenGrant(TokenKind):
     """`kind = "token"`: a client or a user that gets bearer tokens of an OAuth service at `token_url`.
 
@@ -270,7 +270,7 @@ class TokenGrant(TokenKind):
         return TimedToken(token.value, token.seconds)
 
 
-@attrs.frozen(field_transformer=named)
+@attrs.frozen(field_transformer=read_fields)
 class SasTokens(TokenKind):
     """`kind = "sas"`: a shared access signature of Azure for each account and container.
 

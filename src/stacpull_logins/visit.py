@@ -31,7 +31,7 @@ import msgspec
 from aiohttp import CookieJar
 from yarl import URL
 
-from stacpull.arguments import named, text
+from stacpull.arguments import read_fields, text
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
@@ -59,7 +59,7 @@ def _host_pattern(raw: object) -> HostPattern:
     return raw if isinstance(raw, HostPattern) else HostPattern.read(text(raw))
 
 
-@attrs.frozen(field_transformer=named, kw_only=True)
+@attrs.frozen(field_transformer=read_fields, kw_only=True)
 class Visit(UserPassword):
     """`kind = "visit"`: a login at another host, which redirects back with a cookie."""
 

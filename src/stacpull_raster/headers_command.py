@@ -89,12 +89,12 @@ def headers_command(session: CommandSession, source: str, output: str | None, re
             options=session.options,
             refresh=refresh,
             on_row=on_row if is_shown else None,
-            on_event=session.show,
+            on_event=session.display,
             stop=stop,
         )
     )
     table.close()
-    lines = headers_lines(report, session.show.failed)
+    lines = headers_lines(report, session.display.failed)
     return session.finish(report, lines, on_stderr=output is None, beside_json=True)
 
 

@@ -26,11 +26,11 @@ import orjson
 from stacpull.errors import UsageError
 from stacpull.ledger.database import (
     json_array,
+    ledger_errors,
     make_private,
     reject_irregular,
     scalar,
     transaction,
-    translated,
 )
 from stacpull.ledger.schema import Schema, create_tables
 from stacpull.models import Json
@@ -82,7 +82,7 @@ class Results:
         self.path = path
         self._lock = threading.Lock()
         reject_irregular(path)
-        with translated(path, _SENTENCES):
+        with ledger_errors(path, _SENTENCES):
             make_private(path)
             self._db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=_LOCK_TIMEOUT
@@ -143,7 +143,7 @@ class Results:
         No thread may write meanwhile.
         """
         where = "WHERE NOT ok " if failed else ""
-        with translated(self.path, _SENTENCES):
+        with ledger_errors(self.path, _SENTENCES):
             yield from map(_result, self._db.execute(f"{_RESULTS} {where}ORDER BY place, id"))
 
     def put(self, results: Iterable[Result], *, position: Mapping[str, Any] | None = None) -> None:
@@ -163,7 +163,7 @@ class Results:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Lock out other threads, so that their statements do not become part of a transaction."""
-        with self._lock, translated(self.path, _SENTENCES):
+        with self._lock, ledger_errors(self.path, _SENTENCES):
             yield
 
     def _agree(self, question: Mapping[str, Any], *, start_over: bool) -> None:

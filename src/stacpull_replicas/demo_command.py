@@ -53,7 +53,7 @@ def demo_command(session: CommandSession, dest: str | Path | None) -> int:
         "max-items": "5",
     }
     report = session.run(lambda stop: _mirror_replica(dest, session, flags, stop))
-    code = session.finish(report, mirror_lines(report, session.show.failed), beside_json=True)
+    code = session.finish(report, mirror_lines(report, session.display.failed), beside_json=True)
     if not (session.output.quiet or session.output.json):
         printing.lines(["", *tree(dest), "", *_next_commands(dest)])
         if report.state == "complete" and "report" in entry_points.names("stacpull.commands"):
@@ -74,7 +74,7 @@ async def _mirror_replica(
         url = replica.base_url
         given = await asyncio.to_thread(partial(resolve, flags, source=url))
         return await api.mirror(
-            url, dest, selection=given.selection, options=given.options, on_event=session.show, stop=stop
+            url, dest, selection=given.selection, options=given.options, on_event=session.display, stop=stop
         )
 
 

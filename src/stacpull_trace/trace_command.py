@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stacpull_trace.report import TraceDay, TraceEstimate, TraceReport
 
 
-@attrs.frozen(field_transformer=arguments.named)
+@attrs.frozen(field_transformer=arguments.read_fields)
 class TraceOptions:
     """Options of `stacpull.trace`, except for its period.
 
@@ -95,11 +95,11 @@ def trace_command(session: CommandSession, collection: str, out: str | None, dry
     session.source = session.given.others[TraceOptions].base_url
     if dry_run:
         estimate = session.run_cancelled(
-            tracing.trace_estimate(collection, on_event=session.show, **question)
+            tracing.trace_estimate(collection, on_event=session.display, **question)
         )
         return session.finish(estimate, estimate_lines(estimate))
     report = session.run(
-        lambda stop: tracing.trace(collection, out=out, on_event=session.show, stop=stop, **question)
+        lambda stop: tracing.trace(collection, out=out, on_event=session.display, stop=stop, **question)
     )
     return session.finish(report, trace_lines(report))
 

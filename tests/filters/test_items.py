@@ -13,7 +13,7 @@ from tests.items import JSON
 
 from stacpull.clock import parse_instant
 from stacpull.errors import UsageError
-from stacpull.filters.item_checks import parse_interval, rank_of, read_flag
+from stacpull.filters.item_checks import parse_interval, rank_of, read_boolean
 from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection
 
@@ -90,7 +90,7 @@ def test_unmatched_ids_are_reported_after_a_complete_walk(wanted, seen, note):
     selected = compile_items(Selection(ids=wanted, cloud_and_shadow=True))
     for name in seen:
         selected.judge({"id": name})
-    assert selected.notes({}, whole=True) == ([] if note is None else [note])
+    assert selected.notes({}, complete=True) == ([] if note is None else [note])
     assert selected.notes({}) == []
 
 
@@ -214,7 +214,7 @@ UNREADABLE = ["", "yes", "0", "1", " true", 2, -1, 0.5, float("nan"), [], [True]
     [*((value, True) for value in TRUE), *((v, False) for v in FALSE), *((v, None) for v in UNREADABLE)],
 )
 def test_values_of_flags(value, meaning):
-    assert read_flag(value) is meaning
+    assert read_boolean(value) is meaning
 
 
 @pytest.mark.parametrize(

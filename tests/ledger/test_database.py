@@ -12,7 +12,7 @@ from tests.ledger.plans import NOW, SPEC, asset, commit, item, ledger, started
 
 from stacpull.errors import DestinationError, NotAMirrorError
 from stacpull.ledger import runs, views
-from stacpull.ledger.database import ledger_path, open_reader, open_writer, translated
+from stacpull.ledger.database import ledger_errors, ledger_path, open_reader, open_writer
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import begin
 from stacpull.models import Failure, FailureKind
@@ -94,7 +94,7 @@ def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk, disk):
     planned = []
 
     def fill() -> None:
-        with translated(ledger_path(disk)):
+        with ledger_errors(ledger_path(disk)):
             for number in range(10_000):
                 commit(planner, item(f"i{number}", [asset(k) for k in "abcdef"]))
                 planned.append(number)

@@ -5,11 +5,11 @@ import pytest
 from stacpull.models import Failure, FailureKind, ItemId
 from stacpull.planning.hrefs import (
     AssetKind,
+    api_href,
     asset_href,
     asset_hrefs,
     asset_kind,
-    item_of,
-    own_href,
+    item_id_in,
     self_href,
     source_links,
     suffix_of,
@@ -78,7 +78,7 @@ def test_unusable_hrefs_are_reported(asset, base, why):
     ],
 )
 def test_the_url_of_an_item_at_an_api_is_derived_from_its_page(page, href):
-    assert own_href(ItemId("c:1", "a/b"), page) == href
+    assert api_href(ItemId("c:1", "a/b"), page) == href
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_url_of_an_item_at_an_api_is_derived_from_its_page(page, href):
     ],
 )
 def test_an_api_url_names_its_item(href: str, expected: ItemId | None) -> None:
-    assert item_of(href) == expected
+    assert item_id_in(href) == expected
 
 
 @pytest.mark.parametrize(

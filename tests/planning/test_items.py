@@ -12,11 +12,11 @@ from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem
 from stacpull.planning.item_plan import (
-    described,
     id_of,
     item_directory,
     item_document_name,
     plan_item,
+    with_template,
 )
 from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
@@ -222,7 +222,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("selection", "key", "asset", "kept"), TABLE)
 def test_the_assets_own_members_take_precedence(selection, key, asset, kept):
-    assert AssetFilter(selection).keeps(key, described(asset, ITEM_ASSETS.get(key))) is kept
+    assert AssetFilter(selection).keeps(key, with_template(asset, ITEM_ASSETS.get(key))) is kept
 
 
 def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:

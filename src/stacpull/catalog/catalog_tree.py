@@ -60,7 +60,7 @@ Write = Callable[[Path, bytes], None]
 
 
 class CollectionEntry(msgspec.Struct, frozen=True):
-    """`items` yields (id, path), in the same order in all runs, new ones last; only those with a file."""
+    """A collection to write. `items` yields (id, path) of those with a file, in a stable order, new last."""
 
     id: str
     directory: str

@@ -76,8 +76,8 @@ def item_document(
     links += stored_links(document.get("links"), base, keep)
     links += provenance_links(document.get("links"), base, links)
 
-    found = stored_assets(document.get("assets"), mirrored, directory, base)
-    assets = {key: found[key] for key in sorted(found)}  # so that equal items give equal bytes
+    unsorted = stored_assets(document.get("assets"), mirrored, directory, base)
+    assets = {key: unsorted[key] for key in sorted(unsorted)}  # so that equal items give equal bytes
     properties = {"datetime": None, **object_or_empty(document.get("properties"))}
     if not (properties["datetime"] or (properties.get("start_datetime") and properties.get("end_datetime"))):
         properties |= _ANY_TIME
@@ -91,7 +91,7 @@ def item_document(
         "links": links,
         "assets": assets,
     }
-    _place(stored)
+    _complete_location(stored)
     return stored
 
 
@@ -120,7 +120,7 @@ def _cut_all(value: Any) -> Any:
     return value
 
 
-def _place(stored: Json) -> None:
+def _complete_location(stored: Json) -> None:
     """Make `geometry` and `bbox` valid together: both, or a null geometry and no bbox."""
     geometry, bbox = stored.get("geometry"), stored.get("bbox")
     if isinstance(geometry, dict) and is_bbox(bbox):
@@ -179,9 +179,9 @@ def with_extensions(extensions: object, assets: Json, mirrored: Container[str]) 
 
 
 def stored_links(links: object, base: str | None, keep: Callable[[str, str], str | None]) -> list[Json]:
-    """`keep(rel, absolute href)` returns the new href without credentials, or None to leave the link out.
+    """Return the links for the mirror. Those without `rel` or `href` are left out.
 
-    Links without `rel` or `href` are left out, too.
+    `keep(rel, absolute href)` returns the new href without credentials, or None to leave the link out.
     """
     stored: list[Json] = []
     for link in objects_in(links):
@@ -217,7 +217,7 @@ def remote_href(href: str, base: str | None) -> str:
 def _local_asset(
     asset: Json, file: MirroredFile, directory: str, remote: str | None, base: str | None
 ) -> Json:
-    """Return it with size and checksum of the file; those of the source are in `alternate.origin`.
+    """Return the asset with size and checksum of its file; those of the source are in `alternate.origin`.
 
     A relative `remote` is ignored, so storing twice changes nothing.
     """
@@ -262,7 +262,7 @@ def reference(path: str, directory: str) -> str:
 
 
 def path_named(href: object, directory: str) -> str | None:
-    """Return None if it leads outside, as `.STACPULL` does, because some file systems ignore case."""
+    """Return the path of a relative href; None if it leads outside, or into `.stacpull` in any case."""
     if not isinstance(href, str) or not href.startswith(("./", "../")) or "\0" in href:
         return None
     path = posixpath.normpath(posixpath.join(directory, href))
@@ -313,9 +313,9 @@ def asset_origin(asset: object) -> Json:
 
 def as_sent(stored: Json) -> Json:
     """Return an item with the assets that its source sent, and unchanged links."""
-    listed = object_or_empty(stored.get("assets"))
-    assets = dict(listed)
-    for key, asset in listed.items():
+    mirrored = object_or_empty(stored.get("assets"))
+    assets = dict(mirrored)
+    for key, asset in mirrored.items():
         origin, href = asset_origin(asset), object_or_empty(asset).get("href")
         if isinstance(href, str) and href.startswith(("./", "../")) and "href" in origin:
             kept = {name: value for name, value in asset.items() if name not in FILE_FIELDS}

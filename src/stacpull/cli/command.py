@@ -62,30 +62,32 @@ _HINTS: dict[tuple[str, ...], str] = {
 
 
 class CommandSession:
+    """What a command works with: its options, its display, and how it runs, ends and prints."""
+
     def __init__(self, given: Resolved, source: str | None) -> None:
         self.given = given
         self.selection, self.options, self.output = given.selection, given.options, given.output
         self.source = source
 
     @cached_property
-    def show(self) -> Display:
+    def display(self) -> Display:
         from stacpull.cli.progress import Display
 
         return Display(self.output, source=self.source)
 
     def close(self, code: int = 0) -> None:
-        if "show" in self.__dict__:
-            self.show.close()
-            for warning in self.show.held if code else ():
-                self.show.write(f"stacpull: {warning}")
+        if "display" in self.__dict__:
+            self.display.close()
+            for warning in self.display.held if code else ():
+                self.display.write(f"stacpull: {warning}")
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
         """Run the work that `start` makes around an event; a signal sets it, and the work ends itself."""
-        return entry.run(start, self.show)
+        return entry.run(start, self.display)
 
     def run_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work that cannot end itself: a signal cancels it."""
-        return entry.run(lambda _stop: work, self.__dict__.get("show"), cancels=True)
+        return entry.run(lambda _stop: work, self.__dict__.get("display"), cancels=True)
 
     def finish(
         self, report: Any, lines: Iterable[str], *, on_stderr: bool = False, beside_json: bool = False
@@ -97,7 +99,7 @@ class CommandSession:
         lines = list(lines)
         if not self.output.quiet and (on_stderr or (beside_json and self.output.json)):
             for line in lines:
-                self.show.write(line)
+                self.display.write(line)
         elif not self.output.quiet and not self.output.json:
             printing.lines(lines)
         if self.output.json:
@@ -195,7 +197,7 @@ def command(
         @click.pass_context
         def callback(context: click.Context, /, **raw: Any) -> int | None:
             mine = {name: raw.pop(name) for name in own}
-            config = toml.given(raw.get("config"), [option.name for option in options])
+            config = toml.read_config(raw.get("config"), [option.name for option in options])
             for param in addresses:
                 key = str(param.name)
                 if mine[key] is None and key in config.addresses:

@@ -53,7 +53,7 @@ def plan(session: CommandSession, source: str, dest: str | None, urls: bool) -> 
     printed = cast("TextIO", codecs.getwriter("utf-8")(sys.stdout.buffer)) if urls else None
     work = estimate.plan(
         source, dest, selection=session.selection, options=session.options, urls=printed,
-        on_event=session.show,
+        on_event=session.display,
     )  # fmt: skip
     report = session.run_cancelled(work)
     return session.finish(report, plan_lines(report, dest), on_stderr=urls)

@@ -92,11 +92,11 @@ def _finish(
 ) -> int:
     """Print the report of a run. With --json, also that of a run that an error stops."""
     try:
-        report = session.run(lambda stop: work(options=session.options, on_event=session.show, stop=stop))
+        report = session.run(lambda stop: work(options=session.options, on_event=session.display, stop=stop))
     except StacpullError as error:
         if error.report is not None and session.output.json:
             printing.json_line(error.report.to_json())
         raise
     if report.nothing_to_resume:
         return session.finish(report, resumed_nothing(report), beside_json=True)
-    return session.finish(report, mirror_lines(report, session.show.failed), beside_json=True)
+    return session.finish(report, mirror_lines(report, session.display.failed), beside_json=True)

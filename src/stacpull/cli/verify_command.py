@@ -36,7 +36,7 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
 
     def listen(event: Event) -> None:
         if not isinstance(event, Damage):
-            session.show(event)
+            session.display(event)
         elif session.output.json:
             printing.json_line(event.to_json())
         elif not session.output.quiet and (
@@ -44,7 +44,7 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
         ):
             details = {"missing": "", "unknown": ": not part of the mirror"}
             found = f": expected {event.expected}, found {event.found}"
-            session.show.aside(f"{event.what}: {event.path}{details.get(event.what, found)}")
+            session.display.aside(f"{event.what}: {event.path}{details.get(event.what, found)}")
 
     report = session.run(
         lambda stop: verification.verify(

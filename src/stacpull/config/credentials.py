@@ -51,7 +51,7 @@ def _filled(text: str, where: str, environ: Mapping[str, str]) -> tuple[str, tup
 
 def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[Credential]:
     """Read `K: V` and `@FILE` (one field per line; empty lines and comments with # are skipped)."""
-    found = []
+    credentials = []
     for setting in given:
         text, lines = str(setting.value), [setting]
         if text.startswith("@"):
@@ -70,8 +70,8 @@ def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[
                     f"{line.where}: the value of the {label} contains a line break or control character."
                 )
             secret = Secret(value, spelled_out=line is setting and not names)
-            found.append(Credential(name, secret, names or (label,)))
-    return found
+            credentials.append(Credential(name, secret, names or (label,)))
+    return credentials
 
 
 def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:

@@ -29,7 +29,7 @@ _RUNS = "mirror resume retry"
 _IN_DEST = "mirror plan resume retry verify"
 
 
-@attrs.frozen(field_transformer=arguments.named)
+@attrs.frozen(field_transformer=arguments.read_fields)
 class S3Options:
     """How to access S3; names as in the AWS CLI. Unset fields come from the AWS environment or profile.
 
@@ -58,7 +58,7 @@ class S3Options:
 
 
 @arguments.with_suggestions
-@attrs.frozen(field_transformer=arguments.named)
+@attrs.frozen(field_transformer=arguments.read_fields)
 class Options:
     """How to transfer.
 
@@ -263,7 +263,7 @@ def _declared_as(what: str) -> Iterator[tuple[str, Any]]:
             yield field.name, field.default
 
 
-@attrs.frozen(field_transformer=arguments.named)
+@attrs.frozen(field_transformer=arguments.read_fields)
 class Output:
     """What a command prints.
 

@@ -50,7 +50,7 @@ def resolve(
 ) -> Resolved:
     """Combine the flags with the environment, the config file and the defaults."""
     variables = with_active_endpoints(os.environ if environ is None else environ)
-    config = toml.given(flags.get("config")) if config is None else config
+    config = toml.read_config(flags.get("config")) if config is None else config
     settings = {}
     values: dict[type, dict[str, Any]] = {Selection: {}, Options: {}, Output: {}}
     for option in options:

@@ -106,7 +106,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def given(name: object, options: Iterable[str] = ()) -> Config:
+def read_config(name: object, options: Iterable[str] = ()) -> Config:
     """Read what `--config` names, if it is given: a file, or else a shipped config; see `load`."""
     if name is None:
         return Config()

@@ -26,7 +26,7 @@ from stacpull.engine.walk import Walk, WalkSetup
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Listener, without_secrets
 from stacpull.hosts import host_of
-from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
+from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.runs import ItemSet
 from stacpull.ledger.views import done_keys
 from stacpull.models import Asset, ItemId, PlanBatch, PlannedItem, path_in_dest
@@ -85,7 +85,7 @@ def _opened_files(dest: Path | None) -> Iterator[tuple[list[ItemSet], Connection
     with ExitStack() as opened:
         ledger = None
         if dest is not None:
-            opened.enter_context(translated(ledger_path(dest)))
+            opened.enter_context(ledger_errors(ledger_path(dest)))
             with suppress(NotAMirrorError):
                 ledger = opened.enter_context(closing(open_reader(dest)))
         yield [opened.enter_context(closing(ItemSet())) for _ in range(3)], ledger

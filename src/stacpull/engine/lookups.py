@@ -24,7 +24,7 @@ from stacpull.models import Failure, ItemId, Json
 from stacpull.net.retry import with_retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import AssetKind, asset_hrefs, asset_kind, self_href, source_links
-from stacpull.planning.item_plan import NO_COLLECTION, described
+from stacpull.planning.item_plan import NO_COLLECTION, with_template
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import Listing, as_prefix
 from stacpull.schemes import SCHEMES
@@ -174,7 +174,7 @@ class Lookups:
         base, prefixes = self_href(document, local=is_local(url)) or url, []
         for key, asset in object_or_empty(document.get("assets")).items():
             if not isinstance(asset, dict) or not self._chosen.may_hold(
-                key, described(asset, item_assets.get(key))
+                key, with_template(asset, item_assets.get(key))
             ):
                 continue
             hrefs: Any = asset_hrefs(asset, base, self._prefer)

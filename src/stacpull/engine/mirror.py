@@ -57,7 +57,7 @@ from stacpull.errors import (
 )
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, Stage, without_secrets
 from stacpull.ledger import runs
-from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
+from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import EndState, Run, RunSpec
 from stacpull.models import Arrival, Job
@@ -210,7 +210,7 @@ class MirrorCall(NamedTuple):
 
 async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -> T:
     """Call a function in a thread, while the store process does not have the ledger open."""
-    translates = translated(ledger_path(workspace.store.staged.work))
+    translates = ledger_errors(ledger_path(workspace.store.staged.work))
     return await asyncio.to_thread(translates(function), workspace.db)
 
 

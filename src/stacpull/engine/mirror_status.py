@@ -11,7 +11,7 @@ from stacpull.arguments import instance
 from stacpull.config.options import Options
 from stacpull.dest_address import parse_dest
 from stacpull.ledger import runs, views
-from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
 from stacpull.reports import FailureRecord, StatusReport
 from stacpull.store.lock import holder, is_held
 
@@ -29,7 +29,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         DestinationError: The ledger cannot be read.
     """
     address = parse_dest(dest, instance("options", Options, options))
-    with closing(open_reader(address.work, address.bucket)) as db, translated(ledger_path(address.work)):
+    with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
         run = views.current_run(db)
         checkpoint = None
         if not run["has_listed"]:
@@ -71,5 +71,5 @@ def failures(dest: str | Path, options: Options | None = None) -> Iterator[Failu
         UsageError: `dest` contradicts the options or the ledger.
     """
     address = parse_dest(dest, instance("options", Options, options))
-    with closing(open_reader(address.work, address.bucket)) as db, translated(ledger_path(address.work)):
+    with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
         yield from views.failures(db)

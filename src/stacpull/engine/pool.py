@@ -29,7 +29,7 @@ from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
-from stacpull.planning.item_plan import stated_of
+from stacpull.planning.item_plan import size_and_checksum
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import is_signed
 from stacpull.sources.item_reader import ItemReader
@@ -333,7 +333,7 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         with suppress(TransferError):  # the failure is then final
             asset = (await self._renew(self.since))["assets"].get(self.job.key)
             if asset is not None:  # the item does not describe objects of a prefix
-                size, checksum = stated_of(asset)
+                size, checksum = size_and_checksum(asset)
                 if (size, checksum) != (self.job.size, self.job.checksum):
                     self.job = replace(self.job, size=size, checksum=checksum)
                     self.wrong = ""

@@ -37,7 +37,7 @@ from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import StoredRun
 from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind, Json
-from stacpull.planning.hrefs import item_of
+from stacpull.planning.hrefs import item_id_in
 from stacpull.planning.item_plan import collection_document_path
 from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
@@ -138,7 +138,7 @@ class Publisher(msgspec.Struct, eq=False):
             self.refresh_counters()
         for one in outcomes:
             if one.failure is not None:
-                _, item, key = views.owner(self.db, one.row)
+                _, item, key = views.asset_owner(self.db, one.row)
                 self.on_event(AssetFailed(item, key, one.failure.kind, one.failure.message))
         if assets or documents:
             self._rename(assets, documents)
@@ -185,7 +185,7 @@ class Publisher(msgspec.Struct, eq=False):
             collection_path=collection_document_path(record.id.collection),
             local_items=lambda href: (
                 path_named(href, record.directory)  # of its JSON in DEST
-                or views.document_path(self.db, item_of(href), self.secrets.cut(href))
+                or views.document_path(self.db, item_id_in(href), self.secrets.cut(href))
             ),
             base=sent[1],
         )

@@ -31,7 +31,7 @@ from stacpull.engine.workspace import opened_ledger
 from stacpull.errors import as_destination_error
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, pruning, runs
-from stacpull.ledger.database import bind_plainly, ledger_path, translated
+from stacpull.ledger.database import bind_plainly, ledger_errors, ledger_path
 from stacpull.ledger.planner import Planner
 from stacpull.models import Arrival, AssetOutcome, Checksum
 from stacpull.redact import Secret, Secrets
@@ -168,7 +168,7 @@ class StoreServer:
                 self._answer(message)
             if self._failed is None:
                 try:
-                    with translated(self._ledger):
+                    with ledger_errors(self._ledger):
                         match message:
                             case AssetOutcome():
                                 publisher.outcomes.append(message)
@@ -181,7 +181,7 @@ class StoreServer:
                 self._confirm_published()
         if self._failed is None:
             try:
-                with translated(self._ledger):
+                with ledger_errors(self._ledger):
                     publisher.finish()
                 self._confirm_published()
             except Exception as error:
@@ -246,7 +246,7 @@ class StoreServer:
             try:
                 operation = OPERATIONS[call.operation]
                 receiver = self._receivers[operation.__qualname__.rpartition(".")[0]]
-                with translated(self._ledger):
+                with ledger_errors(self._ledger):
                     arguments = _decoder(operation).decode(call.arguments)
                     packed = msgspec.Raw(encoded(operation(receiver, *arguments)))
                     self._publisher.refresh_counters()

@@ -45,7 +45,7 @@ from stacpull.models import (
     Unread,
     WalkUpdate,
 )
-from stacpull.planning.hrefs import item_of, self_href, source_links
+from stacpull.planning.hrefs import item_id_in, self_href, source_links
 from stacpull.planning.item_plan import (
     NO_COLLECTION,
     AssetPredicate,
@@ -309,7 +309,7 @@ class Walk:
         end = WalkUpdate(None, True, total, summary.cut_short, unseen)
         await record.add_batch(PlanBatch(update=end))
         is_whole = is_whole and self._left() > 0 and summary.cut_short is None
-        for note in self._items.notes(summary.left_out, whole=is_whole):
+        for note in self._items.notes(summary.left_out, complete=is_whole):
             self._on_event(Notice("warning", note))
 
     def note_unseen(self, announced: int, unseen: int) -> None:
@@ -427,7 +427,7 @@ class Walk:
             batch.items.append(planned)
             if relations := {*self._selection.follow, *(["source"] if self._selection.source_links else [])}:
                 hrefs = source_links(newest[1], planned.href or newest[2], relations)
-                links += [SourceLink(href, planned.id, item_of(href)) for href in hrefs]
+                links += [SourceLink(href, planned.id, item_id_in(href)) for href in hrefs]
         if links:
             distinct = {link.href: link for link in reversed(links)}  # the first parent counts
             ids = [link.id for link in distinct.values() if link.id is not None]

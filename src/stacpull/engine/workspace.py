@@ -18,10 +18,10 @@ from stacpull.ledger.database import (
     backed_up,
     checkpoint_log,
     has_own_catalog,
+    ledger_errors,
     ledger_path,
     open_writer,
     refuse_lost,
-    translated,
 )
 from stacpull.models import BucketLocation
 from stacpull.store.inspection import sync_directory
@@ -71,7 +71,7 @@ def open_workspace(
         lease = None if location is None else opened.enter_context(store_kind(location).lease(store))
         db = opened.enter_context(opened_ledger(store))
         if location is not None and lease is not None:
-            with translated(ledger_path(dest)):
+            with ledger_errors(ledger_path(dest)):
                 meta.set_bucket(db, location.url, location.endpoint_url or "", lease.mirror, lease.generation)
                 if lease.continues:
                     meta.put(db, meta.ADOPTING, "1")
@@ -100,7 +100,7 @@ def opened_ledger(store: Store) -> Iterator[Connection]:
             raise
         finally:
             try:
-                with translated(ledger_path(staged.work)):
+                with ledger_errors(ledger_path(staged.work)):
                     checkpoint_log(db)
             except DestinationError:
                 staged.withdraw_trust()

@@ -37,7 +37,7 @@ class AssetFilter:
         return self.keeps(key, asset) or bool(below and not is_dropped and self._is_of_kind(asset))
 
     def keeps_object(self, key: str, name: str) -> bool:
-        """Call this after `may_hold`. A glob that matches the prefix covers all objects below it."""
+        """Return whether an object is selected, after `may_hold`. A glob of the prefix covers all of them."""
         if self._drop and self._drop.fullmatch(name):
             return False
         return not self._keep or bool(self._keep.fullmatch(key) or self._keep.fullmatch(name))

@@ -351,9 +351,9 @@ class ExpressionCheck(ItemCheck):
             self._absent |= {name for name, one in self._named.items() if one.value(item, properties) is None}
         return {True: None, False: "filter"}.get(truth, _UNKNOWN)
 
-    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:
+    def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:
         names = f" Absent: {', '.join(sorted(self._absent))}." if self._absent else ""
-        return [f"{note}{names}" for note in super().notes(counts, whole=whole)]
+        return [f"{note}{names}" for note in super().notes(counts, complete=complete)]
 
 
 def properties_in(node: Any) -> Iterator[str]:

@@ -26,6 +26,8 @@ _DECIMAL: Final = re.compile(r"[+-]?(?:\d{1,300}\.?\d*|\.\d+)", re.ASCII)
 
 
 class ItemCheck:
+    """A filter on items. `fields` are those of `Selection` that it reads."""
+
     fields: ClassVar[tuple[str, ...]]
     explained: tuple[str, str] = ("", "")
     """A reason that deserves a message after a walk, and its words."""
@@ -46,8 +48,8 @@ class ItemCheck:
         """
         raise NotImplementedError
 
-    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - for some filters
-        """Return messages after a walk that left out `counts`. `whole`: it judged all items."""
+    def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - for some filters
+        """Return messages after a walk that left out `counts`. `complete`: it judged all items."""
         reason, words = self.explained
         return [f"{quantity(counts[reason], 'item')} left out: {words}"] if counts.get(reason) else []
 
@@ -78,20 +80,20 @@ class IdsCheck(ItemCheck):
         name = item.get("id")
         if not isinstance(name, str):
             return "ids"
-        found = {name} & self._wanted
+        matches = {name} & self._wanted
         for length in self._lengths:
             if length >= len(name):
                 break
             if name[-length - 1] in "_-/.:" and name[-length:] in self._wanted:
-                found.add(name[-length:])
-        self._found |= found
-        return None if found else "ids"
+                matches.add(name[-length:])
+        self._found |= matches
+        return None if matches else "ids"
 
     def missing(self) -> list[str]:
         return sorted(self._wanted - self._found)
 
-    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        missing = self.missing() if whole else []
+    def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+        missing = self.missing() if complete else []
         if not missing:
             return []
         shown = ", ".join([*missing[:3], *(["…"] if len(missing) > 3 else [])])  # noqa: PLR2004
@@ -192,7 +194,9 @@ def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
     return lambda value: any(map(is_wanted, value)) if isinstance(value, list) else is_wanted(value)
 
 
-class FlagCheck(ItemCheck):
+class BooleanCheck(ItemCheck):
+    """`--cloud-and-shadow` and `--seasonal-snow`: each property is true, or false or absent, as selected."""
+
     fields = ("cloud_and_shadow", "seasonal_snow")
     explained = ("unreadable flag", "cloud_and_shadow or seasonal_snow is not a valid flag.")
 
@@ -202,14 +206,14 @@ class FlagCheck(ItemCheck):
         return cls(wanted) if wanted else None
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
-        flags = {name: read_flag(properties.get(name)) for name in self._value}
+        flags = {name: read_boolean(properties.get(name)) for name in self._value}
         if None in flags.values():
             return "unreadable flag"
         other = (name.replace("_", " ") for name, wanted in self._value.items() if flags[name] is not wanted)
         return next(other, None)
 
 
-def read_flag(value: object) -> bool | None:
+def read_boolean(value: object) -> bool | None:
     """Read a boolean, "true", "false", 0 or 1; None and absent mean False. None for any other value."""
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower())
@@ -319,12 +323,12 @@ class AreaCheck(ItemCheck):
         )
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
-        found = self._shapes.read_shape(item.get("geometry"))
-        if found is None:
-            found = self._shapes.read_box(item.get("bbox"))
-        if found is None:
+        shape = self._shapes.read_shape(item.get("geometry"))
+        if shape is None:
+            shape = self._shapes.read_box(item.get("bbox"))
+        if shape is None:
             return "no location"
-        return None if self._shapes.intersects(self._area, found) else self.fields[0]
+        return None if self._shapes.intersects(self._area, shape) else self.fields[0]
 
 
 class BboxCheck(AreaCheck):
@@ -335,6 +339,6 @@ class BboxCheck(AreaCheck):
         box = flat(value)
         self._is_odd = 0 < box.west - box.east < 180  # noqa: PLR2004 - degrees: it covers most of the globe
 
-    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:
+    def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:
         text = "--bbox was read as crossing the antimeridian, since W is above E: swap them if it does not."
-        return super().notes(counts, whole=whole) + ([text] if self._is_odd else [])
+        return super().notes(counts, complete=complete) + ([text] if self._is_odd else [])

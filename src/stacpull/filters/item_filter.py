@@ -16,9 +16,9 @@ from stacpull.filters.cql2 import ExpressionCheck, parse_filter
 from stacpull.filters.item_checks import (
     AreaCheck,
     BboxCheck,
+    BooleanCheck,
     CloudCoverCheck,
     DatetimeCheck,
-    FlagCheck,
     IdsCheck,
     ItemCheck,
     LeftOut,
@@ -35,7 +35,7 @@ from stacpull.selection import Selection
 FILTERS = (
     IdsCheck,  # first: it records which ids were found, even if another filter rejects the item
     ShardCheck,
-    FlagCheck,
+    BooleanCheck,
     CloudCoverCheck,
     WhereCheck,
     LabelCheck,
@@ -59,9 +59,9 @@ class ItemFilter(msgspec.Struct, frozen=True):
                 return reason
         return None
 
-    def notes(self, counts: LeftOut, *, whole: bool = False) -> list[str]:
-        """Return messages after a walk that left out `counts`. `whole`: it judged all items."""
-        return [note for check in self.checks for note in check.notes(counts, whole=whole)]
+    def notes(self, counts: LeftOut, *, complete: bool = False) -> list[str]:
+        """Return messages after a walk that left out `counts`. `complete`: it judged all items."""
+        return [note for check in self.checks for note in check.notes(counts, complete=complete)]
 
 
 def compile_items(selection: Selection) -> ItemFilter:
@@ -109,9 +109,9 @@ def narrowing(selection: Selection) -> Narrowing:
     if not selection.push_down:
         return Narrowing(order=order)
     bbox, area = _area(selection)
-    stated = [condition for one in FILTERS for condition in one.conditions(selection)]
-    filtered = None if selection.filter is None else _condition(parse_filter(selection.filter))
-    condition = _joined("and", [*stated, *([] if filtered is None else [filtered])])
+    conditions = [condition for check in FILTERS for condition in check.conditions(selection)]
+    expression = None if selection.filter is None else _condition(parse_filter(selection.filter))
+    condition = _joined("and", [*conditions, *([] if expression is None else [expression])])
     ids = tuple(dict.fromkeys(text.strip() for text in selection.ids))
     return Narrowing(bbox, area, _period(selection.datetime), condition, ids, order)
 
@@ -167,10 +167,10 @@ def _condition(node: Any, *, negated: bool = False) -> Json | None:
             name, parts = "or", [_comparison("=", arguments[0], member) for member in arguments[1]]
         case _:
             return _comparison(name, *arguments) if name in _MIRRORED else None
-    found = [part for part in parts if part is not None]
-    if len(found) < len(parts) and (negated or name != "and"):
+    usable = [part for part in parts if part is not None]
+    if len(usable) < len(parts) and (negated or name != "and"):
         return None
-    return {"op": "not", "args": found} if name == "not" else _joined(name, found)
+    return {"op": "not", "args": usable} if name == "not" else _joined(name, usable)
 
 
 def _comparison(sign: str, one: Any, other: Any) -> Json | None:

@@ -91,10 +91,8 @@ def item_labels(properties: dict[str, Any], label_property: str | None = None) -
     value = properties.get(label_property or "labels")
     if value is None and label_property is None:  # the counts of the label extension 1.0
         views = objects_in(properties.get("label:overviews"))
-        counts = [
-            (one.get("name"), one.get("count")) for view in views for one in objects_in(view.get("counts"))
-        ]
-        value = [name for name, count in counts if isinstance(count, int | float) and count > 0]
+        counts = [count for view in views for count in objects_in(view.get("counts"))]
+        value = [c.get("name") for c in counts if isinstance(n := c.get("count"), int | float) and n > 0]
     names = value if isinstance(value, list) else [value]
     return [label if isinstance(label, str) else str(label) for label in names if label is not None]
 
@@ -146,21 +144,21 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
     extension (a list of `{name, classes}`) or at MLHub (one such object, a list in a list, or names).
     """
     summaries = object_or_empty((collection or {}).get("summaries"))
-    stated = [(collection or {}).get("label:classes"), *map(summaries.get, ("label:classes", "labels"))]
-    stated += [object_or_empty(item.get("properties")).get("label:classes") for item in items]
-    found: dict[str, dict[str, None]] = {}
-    for member in (member for value in stated for member in _members(value)):
+    sources = [(collection or {}).get("label:classes"), *map(summaries.get, ("label:classes", "labels"))]
+    sources += [object_or_empty(item.get("properties")).get("label:classes") for item in items]
+    lists: dict[str, dict[str, None]] = {}
+    for member in (member for value in sources for member in _members(value)):
         name, classes = _UNNAMED, [member]
         if isinstance(member, dict):
             name, classes = str(member.get("name") or _UNNAMED), _members(member.get("classes"))
         names = [str(one) for one in classes if isinstance(one, str | int | float)]
-        found.setdefault(name, {}).update(dict.fromkeys(names))
-    return {name: tuple(classes) for name, classes in found.items() if classes}
+        lists.setdefault(name, {}).update(dict.fromkeys(names))
+    return {name: tuple(classes) for name, classes in lists.items() if classes}
 
 
 def _members(value: object) -> list[object]:
-    listed = value if isinstance(value, list) else [value]
-    return [one for member in listed for one in (member if isinstance(member, list) else [member])]
+    members = value if isinstance(value, list) else [value]
+    return [one for member in members for one in (member if isinstance(member, list) else [member])]
 
 
 def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -172,23 +170,21 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
     elif _UNNAMED in classes:
         known = classes[_UNNAMED]
     else:  # the labels are in `label:overviews`
-        known = tuple(name for listed, names in classes.items() if listed not in _FLAGS for name in names)
+        known = tuple(name for title, names in classes.items() if title not in _FLAGS for name in names)
     if wanted and not known:
         quoted = ", ".join(repr(label) for label in wanted)
         return [f"The collection has no list of label classes: {quoted} could not be checked."]
     spelled = {fold_label(name): name for name in known}
     for label in wanted:
-        if fold_label(label) in spelled:
+        if (folded := fold_label(label)) in spelled:
             continue
         where = selection.nomenclature or "the collection"
-        near = [repr(spelled[name]) for name in similar(fold_label(label), spelled, most=3, cutoff=0.5)]
+        near = [repr(spelled[name]) for name in similar(folded, spelled, most=3, cutoff=0.5)]
         hint = f"nearest: {', '.join(near)}" if near else "`stacpull classes` lists them"
         others = (name for name in NOMENCLATURES if name != selection.nomenclature)
-        other = next(
-            (name for name in others if fold_label(label) in map(fold_label, NOMENCLATURES[name])), None
-        )
+        other = next((name for name in others if folded in map(fold_label, NOMENCLATURES[name])), None)
         if other is not None and (selection.nomenclature or not spelled.keys().isdisjoint(_FOLDED_43)):
-            whole = _PARTS_OF_19.get(fold_label(label))
+            whole = _PARTS_OF_19.get(folded)
             part = "it is " if whole is None else f"it is part of {whole!r} there, and "
             hint = f"{part}a class of {other}: use --nomenclature {other}"
         raise UsageError(f"{label!r} is not a label class of {where}; {hint}.")

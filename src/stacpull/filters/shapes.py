@@ -63,11 +63,11 @@ def read_area(text: str, option: str) -> shapely.Geometry:
         raise UsageError(f"{option} is not GeoJSON: {error}.") from error
     parts = []
     for number, geometry in enumerate(_geometries(document, option), 1):
-        found = read_shape(geometry)
-        if found is None:
+        part = read_shape(geometry)
+        if part is None:
             kind = geometry.get("type") if isinstance(geometry, dict) else geometry
             raise UsageError(f"{option}: geometry {number} ({kind}) is empty or cannot be read.")
-        parts.append(found if found.is_valid else shapely.make_valid(found))
+        parts.append(part if part.is_valid else shapely.make_valid(part))
     if not parts:
         raise UsageError(f"{option} has no geometry: use a geometry, a Feature or a FeatureCollection.")
     area = parts[0] if len(parts) == 1 else shapely.union_all(parts)

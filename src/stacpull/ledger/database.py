@@ -57,7 +57,7 @@ def backup_path(dest: Path) -> Path:
 
 
 @contextmanager
-def translated(path: Path, sentences: Mapping[int, str] = _SENTENCES) -> Iterator[None]:
+def ledger_errors(path: Path, sentences: Mapping[int, str] = _SENTENCES) -> Iterator[None]:
     """Turn SQLite's errors into `DestinationError`; `sentences` are indexed by primary result code."""
     try:
         yield
@@ -103,7 +103,7 @@ def open_writer(
     """Open the ledger of `dest` for its only writer, on one thread at a time. A missing one is created."""
     path = ledger_path(dest)
     reject_irregular(path)
-    with translated(path):
+    with ledger_errors(path):
         make_private(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60.0)
         try:
@@ -205,7 +205,7 @@ def open_reader(dest: Path, bucket: BucketLocation | None = None) -> sqlite3.Con
         if bucket is not None:
             what += f". If {bucket.url} is one, `stacpull mirror` with this --work fetches its ledger"
         raise NotAMirrorError(f"{dest} is not a mirror: {what}.")
-    with translated(path):
+    with ledger_errors(path):
         try:
             return _connect(path, "mode=ro")
         except sqlite3.OperationalError as error:
@@ -266,7 +266,7 @@ def _back_up(dest: Path) -> None:
     part = backup_path(dest).with_name("ledger.backup.part")
     try:
         copy_ledger(dest, part)
-        with translated(ledger_path(dest)), closing(sqlite3.connect(part)) as copy:
+        with ledger_errors(ledger_path(dest)), closing(sqlite3.connect(part)) as copy:
             complaint = integrity(copy, quick=True)
         if complaint is not None:
             raise DestinationError(damaged_sentence(ledger_path(dest), complaint))
@@ -283,7 +283,7 @@ def _back_up(dest: Path) -> None:
 def copy_ledger(dest: Path, to: Path) -> None:
     """Copy a consistent snapshot of the ledger of `dest`, even while a run writes to it."""
     to.unlink(missing_ok=True)
-    with closing(open_reader(dest)) as db, translated(ledger_path(dest)):
+    with closing(open_reader(dest)) as db, ledger_errors(ledger_path(dest)):
         make_private(to)
         with closing(sqlite3.connect(to)) as copy:
             copy.execute("PRAGMA synchronous = OFF")
@@ -314,7 +314,7 @@ def json_array(values: Iterable[int | str]) -> str:
 def insert_rows(
     db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]], on_conflict: str = ""
 ) -> int:
-    """Rows have at most 15 values; `into` ends with VALUES. Return how many were new.
+    """Insert rows of at most 15 values, and return how many were new. `into` ends with VALUES.
 
     `executemany` takes two to three times as long for short rows.
     """

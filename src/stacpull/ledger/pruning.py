@@ -39,11 +39,11 @@ def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) ->
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
         (after, run, limit),
     ).fetchall()
-    found = []
+    items = []
     for row, collection, name, *of_item in rows:
         item = ItemId(collection, name)
-        found.append(NotFoundItem(row, item, runs.has_seen(db, item), *of_item))
-    return found
+        items.append(NotFoundItem(row, item, runs.has_seen(db, item), *of_item))
+    return items
 
 
 def not_listed(db: sqlite3.Connection, run: int) -> int:

@@ -90,14 +90,14 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any]:
     cursor.row_factory = sqlite3.Row
     if (row := cursor.fetchone()) is None:
         raise NotAMirrorError(NO_RUN)
-    found = dict(row)
+    run = dict(row)
     of_all = "SELECT sum(number) FROM counters WHERE name = ?"
     for name in ("assets_skipped", *EFFORT):
-        found[name] = scalar(db, f"{of_all} AND run = ?", (name, found["id"]))
-    found["rate"] = found["bytes_fetched"] / found["seconds"] if found["seconds"] else None
-    found |= {name: round(scalar(db, of_all, (name,)), 3) for name in EFFORT}
-    found["position"] = meta.get(db, f"{meta.POSITION}{found['id']}")
-    return {**found, "selection": decoded_options(found["selection"])}
+        run[name] = scalar(db, f"{of_all} AND run = ?", (name, run["id"]))
+    run["rate"] = run["bytes_fetched"] / run["seconds"] if run["seconds"] else None
+    run |= {name: round(scalar(db, of_all, (name,)), 3) for name in EFFORT}
+    run["position"] = meta.get(db, f"{meta.POSITION}{run['id']}")
+    return {**run, "selection": decoded_options(run["selection"])}
 
 
 def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ def state_now(state: str, *, live: bool) -> RunState:
 
 
 def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
-    """By item and key, then what could not be read; or only the `newest` of the last thousand recorded."""
+    """Yield failures by item and key, then what could not be read; or the `newest` of the last thousand."""
     order = "ORDER BY f.at DESC LIMIT ?" if newest is not None else "ORDER BY f.item = 0, f.item, f.key"
     recorded = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
     rows = db.execute(
@@ -165,16 +165,16 @@ def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRe
         f"FROM {ITEMS} LEFT JOIN documents o ON o.item = i.id WHERE i.id {AMONG} ORDER BY i.id"
     )
     for start in range(0, len(rows), _ITEMS_AT_ONCE):
-        found = db.execute(query, (json_array(rows[start : start + _ITEMS_AT_ONCE]),)).fetchall()
-        files = _files(db, {row[0]: row[3] for row in found})
-        for row, collection, name, directory, href, document, written, sha256 in found:
+        some = db.execute(query, (json_array(rows[start : start + _ITEMS_AT_ONCE]),)).fetchall()
+        files = _files(db, {row[0]: row[3] for row in some})
+        for row, collection, name, directory, href, document, written, sha256 in some:
             digest = b"" if written == Written.DAMAGED else sha256  # that of no file
             stored = (directory, href, document, files[row], written != Written.NO, digest)
             yield ItemRecord(row, ItemId(collection, name), *stored)
 
 
 def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
-    found: dict[int, dict[str, MirroredFile]] = {item: {} for item in directories}
+    files: dict[int, dict[str, MirroredFile]] = {item: {} for item in directories}
     query = (
         f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, a.clip FROM assets a "
         f"WHERE a.item {AMONG} AND a.state = {Phase.DONE}"
@@ -182,8 +182,8 @@ def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, 
     for item, key, elsewhere, name, size, digest, clip in db.execute(query, (json_array(directories),)):
         path = f"{directories[item]}/{name}" if elsewhere is None else f"{elsewhere}{name}"
         sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
-        found[item][key] = MirroredFile(path, size, sha256, stored_clip(clip))
-    return found
+        files[item][key] = MirroredFile(path, size, sha256, stored_clip(clip))
+    return files
 
 
 def files_of_item_in(db: sqlite3.Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
@@ -197,18 +197,18 @@ def files_of_item_in(db: sqlite3.Connection, directory: str) -> tuple[str, dict[
 def done_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, set[str]]:
     """Return the keys of the done assets of `items`. Items without any are omitted."""
     wanted = set(items)
-    found: defaultdict[ItemId, set[str]] = defaultdict(set)
+    keys: defaultdict[ItemId, set[str]] = defaultdict(set)
     query = (
         f"SELECT c.name, i.name, a.key FROM {ITEMS} JOIN assets a ON a.item = i.id "
         f"WHERE i.hash {AMONG} AND a.state = {Phase.DONE}"
     )
-    for collection, name, key in db.execute(query, (json_array(map(item_hash, wanted)),)):
+    for collection, name, asset in db.execute(query, (json_array(map(item_hash, wanted)),)):
         if (item := ItemId(collection, name)) in wanted:
-            found[item].add(key)
-    return found
+            keys[item].add(asset)
+    return keys
 
 
-def owner(db: sqlite3.Connection, asset: int) -> tuple[int, ItemId, str]:
+def asset_owner(db: sqlite3.Connection, asset: int) -> tuple[int, ItemId, str]:
     query = f"SELECT i.id, c.name, i.name, a.key FROM {ITEMS} JOIN assets a ON a.item = i.id WHERE a.id = ?"
     row, collection, name, key = db.execute(query, (asset,)).fetchone()
     return row, ItemId(collection, name), key
@@ -217,11 +217,11 @@ def owner(db: sqlite3.Connection, asset: int) -> tuple[int, ItemId, str]:
 def document_path(db: sqlite3.Connection, item: ItemId | None, href: str) -> str | None:
     """Return the path, by ID or else by URL; None if the mirror neither has this JSON nor will write it."""
     select = f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {_IS_STORED}"
-    found = None if item is None else db.execute(f"{select} AND {IS_ITEM}", id_values(item)).fetchone()
-    if found is None:  # a static tree, or an API that serves its items at other URLs
+    row = None if item is None else db.execute(f"{select} AND {IS_ITEM}", id_values(item)).fetchone()
+    if row is None:  # a static tree, or an API that serves its items at other URLs
         has_href = "substr(i.href, -16) = substr(:href, -16) AND i.href = :href"
-        found = db.execute(f"{select} AND {has_href} LIMIT 1", {"href": href}).fetchone()
-    return None if found is None else f"{found[2]}/{item_document_name(ItemId(*found[:2]))}"
+        row = db.execute(f"{select} AND {has_href} LIMIT 1", {"href": href}).fetchone()
+    return None if row is None else f"{row[2]}/{item_document_name(ItemId(*row[:2]))}"
 
 
 class CollectionRow(msgspec.Struct, frozen=True):
@@ -242,8 +242,8 @@ def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
 
 def assets_of_collection(db: sqlite3.Connection, collection: int) -> dict[str, MirroredFile]:
     own = f"SELECT i.id, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.collection = ? AND i.name = ?"
-    found = db.execute(own, (collection, OF_COLLECTION)).fetchone()
-    return {} if found is None else _files(db, dict([found]))[found[0]]
+    row = db.execute(own, (collection, OF_COLLECTION)).fetchone()
+    return {} if row is None else _files(db, dict([row]))[row[0]]
 
 
 def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:

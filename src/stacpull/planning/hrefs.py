@@ -122,9 +122,8 @@ def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> t
     alternates = asset.get("alternate") if isinstance(asset, dict) else None
     if isinstance(alternates, dict):  # an object of them, or a single one
         alternates = [alternates] if isinstance(alternates.get("href"), str) else list(alternates.values())
-    entries = list_or_empty(alternates)
-    found = [own, *(asset_href(entry, base) for entry in entries)]
-    usable = dict.fromkeys(href for href in found if isinstance(href, str))
+    hrefs = [own, *(asset_href(entry, base) for entry in list_or_empty(alternates))]
+    usable = dict.fromkeys(href for href in hrefs if isinstance(href, str))
     rank = {scheme: number for number, scheme in enumerate(prefer)}
     wanted = sorted(usable, key=lambda href: rank.get(href.partition(":")[0], len(rank)))
     return own if isinstance(own, Failure) and not wanted else tuple(wanted)
@@ -144,7 +143,7 @@ def links_of(document: Json) -> Iterator[tuple[str, str]]:
                 yield rel, href
 
 
-def own_href(item_id: ItemId, page_url: str | None) -> str | None:
+def api_href(item_id: ItemId, page_url: str | None) -> str | None:
     """Return the URL that an item without `self` link has at its API (OGC API Features, part 1, 7.16)."""
     page, name = parts_of(page_url or ""), quote(item_id.item, safe="")
     path = page.path.rstrip("/")
@@ -157,7 +156,7 @@ def own_href(item_id: ItemId, page_url: str | None) -> str | None:
     return page._replace(path=path, query="", fragment="").geturl()
 
 
-def item_of(href: str) -> ItemId | None:
+def item_id_in(href: str) -> ItemId | None:
     """Return the item that an API's URL `…/collections/C/items/I` names, None for any other."""
     match parts_of(href).path.rstrip("/").split("/"):
         case [*_, "collections", collection, "items", item]:

@@ -18,16 +18,16 @@ from stacpull.json_values import object_or_empty, objects_in, parsed_object
 from stacpull.models import OF_COLLECTION, Asset, Checksum, Failure, FailureKind, ItemId, Json, PlannedItem
 from stacpull.planning.hrefs import (
     AssetKind,
+    api_href,
     asset_href,
     asset_hrefs,
     asset_kind,
-    own_href,
     self_href,
     suffix_of,
 )
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.names import COLLECTION_FILE, document_name, safe_segment
-from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
+from stacpull.planning.prefixes import Listing, assets_in, object_keys, prefix_failure, with_objects
 from stacpull.redact import unsigned_url
 from stacpull.urls import is_local
 
@@ -78,7 +78,7 @@ def plan_item(
     return PlannedItem(
         item_id,
         with_objects(item, listings, plan.keys) if plan.prefixes else item,
-        href or own_href(item_id, url),
+        href or api_href(item_id, url),
         tuple(plan.assets),
         parent,
         updated_in(item),
@@ -112,7 +112,7 @@ class _ItemPlan(msgspec.Struct):
         """Plan the `assets` of an item or a collection. Of assets with one path, the first gets it."""
         assets = document.get("assets")
         if isinstance(assets, dict):
-            self.keys = keys_of(assets.keys(), self.listings)
+            self.keys = object_keys(assets.keys(), self.listings)
             self._add_each(assets)
         elif assets is not None:
             text = "The item's `assets` is not an object."
@@ -131,8 +131,8 @@ class _ItemPlan(msgspec.Struct):
         keeps, path_of, listings, planned = self.keeps, self.layout.path, self.listings, self.assets
         prefer, templates = self.selection.prefer, self.item_assets
         for key, asset in assets.items():
-            whole = described(asset, templates.get(key)) if templates else asset
-            if keeps is not None and key not in listings and not keeps(key, whole):
+            merged = with_template(asset, templates.get(key)) if templates else asset
+            if keeps is not None and key not in listings and not keeps(key, merged):
                 self.excluded.append(key)
                 continue
             hrefs = asset_hrefs(asset, self.base, prefer)
@@ -145,23 +145,23 @@ class _ItemPlan(msgspec.Struct):
             if kind is AssetKind.PREFIX:
                 listing = listings.get(key)
                 if listing is None or isinstance(listing, Failure):
-                    self.problems.append((key, listing or refused(href)))
+                    self.problems.append((key, listing or prefix_failure(href)))
                     continue
                 self.prefixes.append(key)
                 self.excluded += [f"{key}/{name}" for name in listing.left_out]
-                planned += objects(key, href, listing, self.layout, self.keys.get(key, ()))
+                planned += assets_in(key, href, listing, self.layout, self.keys.get(key, ()))
                 continue
             if kind is AssetKind.WEB_PAGE and not self.selection.include_pages:
                 self.web_pages.append(key)
                 continue
             own = asset_href(asset, self.base) if prefer else href  # --prefer does not change names
             suffix = suffix_of(own if isinstance(own, str) else href, media_type)
-            path, size_and_checksum = path_of(key, suffix), stated_of(asset)
-            planned.append(Asset(key, href, *path, *size_and_checksum, media_type, tuple(others)))
+            path = path_of(key, suffix)
+            planned.append(Asset(key, href, *path, *size_and_checksum(asset), media_type, tuple(others)))
 
 
 def id_of(item: Json, collection: str) -> ItemId:
-    """`collection` is that of the page or the link, for an item that states none."""
+    """Return the ID of an item. `collection` is that of the page or link, for an item that states none."""
     return ItemId(item.get("collection") or collection, item["id"])
 
 
@@ -189,7 +189,7 @@ def document_digest(cleaned: bytes) -> str:
     return f"#{hashlib.sha256(data, usedforsecurity=False).hexdigest()[:16]}"
 
 
-def described(asset: Any, template: Any) -> Any:
+def with_template(asset: Any, template: Any) -> Any:
     if not isinstance(template, dict) or not isinstance(asset, dict):
         return asset
     return {**template, **{name: value for name, value in asset.items() if value}}
@@ -198,7 +198,7 @@ def described(asset: Any, template: Any) -> Any:
 # --- statements ------------------------------------------------------------------------------------------
 
 
-def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
+def size_and_checksum(asset: Json) -> tuple[int | None, Checksum | None]:
     """Return the size in bytes and the checksum of an asset (file extension), each None if not stated."""
     size, checksum = asset.get("file:size"), asset.get("file:checksum")
     return (

@@ -28,7 +28,7 @@ _NAME: Final = re.compile(r"[^\s{}|/]+")
 _REMOVE_PREFIX: Final = "removeprefix:"
 _DATE: Final = re.compile(r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)")
 _UNKNOWN: Final = "unknown"
-_LISTED: Final = ", ".join(f"{{{name}}}" for name in FIELDS)
+_KNOWN: Final = ", ".join(f"{{{name}}}" for name in FIELDS)
 
 
 class Field(NamedTuple):
@@ -48,6 +48,8 @@ Segment = tuple[str | Field, ...]
 
 
 class Layout(msgspec.Struct, frozen=True, eq=False):
+    """A parsed `--layout`."""
+
     template: str
     segments: tuple[Segment, ...]
     """The last one is the file name."""
@@ -76,7 +78,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
         for name in self.properties:
             if name not in known:
                 near = similar(name, [*FIELDS, *known])
-                hint = f"did you mean {{{near[0]}}}?" if near else f"fields are {_LISTED}."
+                hint = f"did you mean {{{near[0]}}}?" if near else f"fields are {_KNOWN}."
                 text = f"{{{name}}} is neither a field nor a property of the items"
                 raise UsageError(f"--layout {self.template!r}: {text}; {hint}")
 
@@ -117,23 +119,25 @@ def _value(name: str, item_id: ItemId, properties: Json, parent: ItemId | None) 
 
 
 class ItemLayout(msgspec.Struct, frozen=True):
+    """A layout in which the fields of one item are filled in."""
+
     directories: list[str | Segment]
     directory: str | None
     """The safe path of all directories, or None if it contains fields of assets."""
     name: str | Segment
-    late: bool
+    needs_filename: bool
 
     def path(self, key: str, ext: str) -> tuple[str, str | None, str | None]:
         """Return the directory of an asset, and its name, or the template of a name that is not known yet."""
         directory = self.directory
         if directory is None:
             directory = below("", [_fill(segment, key, ext) for segment in self.directories])
-        if self.late:
+        if self.needs_filename:
             template = ""
             for piece in self.name:
-                late = isinstance(piece, Field) and piece.name == "filename"
-                text = str(piece) if late else _fill((piece,), key, ext)
-                template += text if late else text.replace("{", "{{").replace("}", "}}")
+                is_filename = isinstance(piece, Field) and piece.name == "filename"
+                text = str(piece) if is_filename else _fill((piece,), key, ext)
+                template += text if is_filename else text.replace("{", "{{").replace("}", "}}")
             return directory, None, template
         return directory, name_in(directory, _fill(self.name, key, ext)), None
 
@@ -196,7 +200,7 @@ def _parsed(template: str, *, separates: bool) -> list[Segment]:
         if token["field"] is not None:
             name, *filters = token["field"].split("|")
             if not _NAME.fullmatch(name):
-                raise _error(template, f"{token.group()} is not a field; fields are {_LISTED}", token.start())
+                raise _error(template, f"{token.group()} is not a field; fields are {_KNOWN}", token.start())
             for text in filters:
                 if not text.startswith(_REMOVE_PREFIX):
                     what = f"{text!r} is not a filter; use removeprefix:TEXT"

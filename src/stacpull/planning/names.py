@@ -96,7 +96,7 @@ def path_hash(path: str) -> int:
 
 @cached_if_short(1024)
 def hashes_in(directory: str) -> Callable[[str], int]:
-    """The first 14 bits are of the directory: planning an item changes one page of the index of paths."""
+    """Return a hash of names. Its first 14 bits are the directory's: an item is on one page of the index."""
     folded = fold(directory)  # as in `fold(path)`: no character is composed with a slash
     first_bits = text_digest(folded) & ~_OF_PATH
     above = f"{folded}/" if folded else ""

@@ -37,7 +37,7 @@ def as_prefix(href: str) -> str:
     return href if href.endswith("/") else f"{href}/"
 
 
-def refused(href: str) -> Failure:
+def prefix_failure(href: str) -> Failure:
     if is_in_object_store(href):
         why = "it is a prefix, not a file; --expand-prefix mirrors the objects below it"
     else:
@@ -45,20 +45,20 @@ def refused(href: str) -> Failure:
     return Failure(FailureKind.PREFIX, f"The asset cannot be fetched: {why}.")
 
 
-def keys_of(own: Collection[str], listings: Mapping[str, Listing | Failure]) -> dict[str, list[str]]:
-    taken, found = set(own), dict[str, list[str]]()
-    for prefix, listing in sorted(listings.items(), key=lambda one: -len(one[0])):
+def object_keys(own: Collection[str], listings: Mapping[str, Listing | Failure]) -> dict[str, list[str]]:
+    taken, keys = set(own), dict[str, list[str]]()
+    for prefix, listing in sorted(listings.items(), key=lambda pair: -len(pair[0])):
         for found_object in listing.objects if isinstance(listing, Listing) else ():
             key = f"{prefix}/{found_object.name}"
             while key in taken:
                 above, slash, last = key.rpartition("/")
                 key = above + slash + with_salted_hash(last, above)
             taken.add(key)
-            found.setdefault(prefix, []).append(key)
-    return found
+            keys.setdefault(prefix, []).append(key)
+    return keys
 
 
-def objects(key: str, href: str, listing: Listing, layout: ItemLayout, keys: Sequence[str]) -> list[Asset]:
+def assets_in(key: str, href: str, listing: Listing, layout: ItemLayout, keys: Sequence[str]) -> list[Asset]:
     prefix = as_prefix(href)
     above, own, template = layout.path(key, "")
     root = path_in_dest(above, final_name(own, template, prefix[:-1].rpartition("/")[2], above))
@@ -78,17 +78,17 @@ def with_objects(
     item: Json, listings: Mapping[str, Listing | Failure], keys: Mapping[str, Sequence[str]]
 ) -> Json:
     assets = item.get("assets")
-    if not isinstance(assets, dict) or not any(isinstance(found, Listing) for found in listings.values()):
+    if not isinstance(assets, dict) or not any(isinstance(one, Listing) for one in listings.values()):
         return item
     spread: Json = {}
     for key, asset in assets.items():
-        found = listings.get(key)
-        if not isinstance(found, Listing) or found.left_out:
+        listing = listings.get(key)
+        if not isinstance(listing, Listing) or listing.left_out:
             spread[key] = asset
-        if isinstance(found, Listing):
+        if isinstance(listing, Listing):
             kept = {name: member for name, member in asset.items() if name not in _OWN_MEMBERS}
             prefix = as_prefix(asset["href"])
-            for own_key, found_object in zip(keys.get(key, ()), found.objects, strict=True):
+            for own_key, found_object in zip(keys.get(key, ()), listing.objects, strict=True):
                 spread[own_key] = {**kept, "href": prefix + found_object.name, "file:size": found_object.size}
     return {**item, "assets": spread}
 

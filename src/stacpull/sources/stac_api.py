@@ -23,7 +23,7 @@ from stacpull.json_values import list_or_empty
 from stacpull.models import FailureKind, Json, PageRequest
 from stacpull.net.json_reader import ApiReader, Document
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import item_of, self_href
+from stacpull.planning.hrefs import item_id_in, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources import search
@@ -212,7 +212,7 @@ class ApiSource(Source):
         """Return by href those items of this API that searches find: a search proves only what it returns."""
         by_collection: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for href in hrefs:
-            named = item_of(href) if "?" not in href and "#" not in href else None
+            named = item_id_in(href) if "?" not in href and "#" not in href else None
             is_own = named is not None and href.startswith(f"{self._api.root}/collections/")
             if named is not None and is_own and "," not in named.item:  # a comma separates ids
                 by_collection[named.collection][named.item] = href

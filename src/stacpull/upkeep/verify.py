@@ -36,9 +36,9 @@ from stacpull.ledger.database import (
     Connection,
     damaged_sentence,
     integrity,
+    ledger_errors,
     ledger_path,
     open_reader,
-    translated,
 )
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.ledger.views import Expected
@@ -84,7 +84,7 @@ def _described(size: int | None, digest: bytes | None) -> str:
 
 
 class MirrorCheck(StoppableThread):
-    """Create it on the event loop: `listener` is called there, while the thread of `check` waits."""
+    """Checks a mirror in a thread. Create it on the event loop: `listener` is called there meanwhile."""
 
     def __init__(self, listener: Listener | None, stop: asyncio.Event, *, quick: bool) -> None:
         super().__init__(stop)
@@ -116,8 +116,8 @@ class MirrorCheck(StoppableThread):
         units = iter(lambda: list(islice(wanted, _UNIT)), [])
         with ThreadPoolExecutor(_THREADS, "stacpull-files") as threads:
             while not self.is_stopped() and (some := list(islice(units, 2 * _THREADS))):
-                for looked in threads.map(partial(self.look, files), some):
-                    for expected, state in looked:
+                for states in threads.map(partial(self.file_states, files), some):
+                    for expected, state in states:
                         self.files += state.size is not None
                         self.bytes += state.size or 0
                         self.without_digest += state.size is not None and state.digest is None
@@ -146,7 +146,7 @@ class MirrorCheck(StoppableThread):
             endings = (*UNFINISHED, *OF_ONE_RUN)
             self.leftovers += sum(name.endswith(endings) or is_worker(name) for name in files.names(PARTS))
 
-    def look(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
+    def file_states(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
         states: list[tuple[Expected, FileState]] = []
         for expected in unit:
             algorithm = None
@@ -165,7 +165,7 @@ class MirrorCheck(StoppableThread):
         self.rows[expected.kind].append(expected.row)
         names: tuple[str, ...] = ()
         if expected.kind == "asset":
-            _, item, key = views.owner(db, expected.row)
+            _, item, key = views.asset_owner(db, expected.row)
             names = *item, key
         elif expected.kind == "document":
             (record,) = views.item_records(db, [expected.row])
@@ -255,8 +255,8 @@ async def verify(
         fixed = await call.run_from_ledger(workspace, replace(last.spec, kind="repair"), begin)
         left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, jobs.damaged_items)
         wanted = (one for one in views.expected_files(workspace.db) if one.kind == "catalog")
-        looked = await on_ledger(workspace, lambda _: check.look(workspace.store, wanted))
-        left += sum(judge(*one) is not None for one in looked)  # items.parquet needs an extra
+        states = await on_ledger(workspace, lambda _: check.file_states(workspace.store, wanted))
+        left += sum(judge(*one) is not None for one in states)  # items.parquet needs an extra
         report = await on_ledger(workspace, report_of)
         state = report.state if fixed.state == "complete" else "interrupted"
         return replace(report, state=state, remaining=report.remaining - check.total + left, repair=fixed)
@@ -264,7 +264,7 @@ async def verify(
 
 def _check(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
     path = ledger_path(address.work)
-    with translated(path):
+    with ledger_errors(path):
         complaint = integrity(db, quick=check.quick)
         if complaint is not None:
             raise DestinationError(damaged_sentence(path, complaint))
@@ -311,7 +311,7 @@ def _begin(
         hrefs: dict[int, str | None] = {}  # without credentials; None if the mirror does not state it
         item, document, base = 0, Json(), None
         for row in rows:
-            its_item, _, key = views.owner(db, row)
+            its_item, _, key = views.asset_owner(db, row)
             if its_item != item:  # rows of one item are mostly adjacent
                 item = its_item
                 document, base = sent_document(files, next(views.item_records(db, [item]))) or ({}, None)
