@@ -364,14 +364,14 @@ def next_hop(
 
 
 class HostCredentials:
-    """Header fields and query parameters, sent only to the site of `origin`, never less encrypted.
+    """Header fields and query parameters, sent only to the site of `url`, never less encrypted.
 
     MLHub's API of 2021 added the caller's key to `next` links and redirects once more with every page. So a
     key in a URL is replaced, and removed in one of another host.
     """
 
-    def __init__(self, origin: str, headers: Mapping[str, Secret], query: Mapping[str, Secret]) -> None:
-        self._origin = origin
+    def __init__(self, url: str, headers: Mapping[str, Secret], query: Mapping[str, Secret]) -> None:
+        self._site_url = url
         self._headers = dict(headers)
         self._replaced = frozenset(name.lower() for name in headers)
         self._query = dict(query)
@@ -382,7 +382,7 @@ class HostCredentials:
         return bool(self._headers or self._query)
 
     def covers(self, url: str) -> bool:
-        return bool(self) and same_site(self._origin, url)
+        return bool(self) and same_site(self._site_url, url)
 
     def attach(self, request: Request) -> Request:
         if not self.covers(request.url):
