@@ -52,17 +52,17 @@ class Geometry(Protocol):
 # --- classes whose fields are options ---------------------------------------------------------------------
 
 
-def about(metavar: str = "", **given: Any) -> dict[str, Any]:
+def about(metavar: str = "", **members: Any) -> dict[str, Any]:
     """Return the metadata of an option field; help is `help`, or under "Attributes" of the class."""
-    return {"option": {"metavar": metavar, **given}}
+    return {"option": {"metavar": metavar, **members}}
 
 
-def option(default: Any, metavar: str = "", *, read: ReadArgument | None = None, **given: Any) -> Any:
+def option(default: Any, metavar: str = "", *, read: ReadArgument | None = None, **members: Any) -> Any:
     """Return a field with its option; `read` is None for the reader of the field's type.
 
     A field of other types is an `attrs.field` with `about(...)`: type checkers need `attrs.field` itself.
     """
-    return attrs.field(default=default, converter=read, metadata=about(metavar, **given))
+    return attrs.field(default=default, converter=read, metadata=about(metavar, **members))
 
 
 def attributes(kind: type) -> Mapping[str, str]:
@@ -253,9 +253,9 @@ def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str
 def schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:
     parts = () if value is None else value.split(",") if isinstance(value, str) else _listed(value)
     names = [str(part).strip().lower() for part in parts or ()]
-    known = sorted(remote_schemes())
-    if parts is None or not set(names).issubset(known):
-        raise ValueError(f"must be some of {', '.join(known)}, separated by commas, not {value!r}")
+    allowed = sorted(remote_schemes())
+    if parts is None or not set(names).issubset(allowed):
+        raise ValueError(f"must be some of {', '.join(allowed)}, separated by commas, not {value!r}")
     return tuple(dict.fromkeys(names))
 
 
@@ -273,10 +273,10 @@ def secret(value: str | Secret) -> Secret:
 
 
 def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
-    given: object = {} if value is None else value
-    pairs: Iterable[tuple[Any, Any]] = given.items() if isinstance(given, Mapping) else [(None, None)]
+    fields: object = {} if value is None else value
+    pairs: Iterable[tuple[Any, Any]] = fields.items() if isinstance(fields, Mapping) else [(None, None)]
     if not all(isinstance(name, str) and isinstance(one, str | Secret) for name, one in pairs):
-        raise _wrong("a dict of names and texts", type(given).__name__)  # never a value: it may be a secret
+        raise _wrong("a dict of names and texts", type(fields).__name__)  # never a value: it may be a secret
     return {name: secret(one) for name, one in pairs}
 
 

@@ -333,16 +333,16 @@ def declared(holder: type, group: str, part: type | None = None) -> Iterator[Opt
             yield from declared(holder, group, S3Options)
         if "option" not in field.metadata:
             continue
-        given = dict(field.metadata["option"])
+        members = dict(field.metadata["option"])
         hint = arguments.hints(part or holder)[field.name]
         plain = next((one for one in get_args(hint) if NoneType in get_args(hint)), hint)
-        many = plain is hint and get_origin(hint) in (tuple, Mapping) and not given.get("single")
-        name = given.pop("name", field.name.replace("_", "-"))
-        group = given.pop("group", group)
+        many = plain is hint and get_origin(hint) in (tuple, Mapping) and not members.get("single")
+        name = members.pop("name", field.name.replace("_", "-"))
+        group = members.pop("group", group)
         default = field.default
         if isinstance(default, bool):
             shown = name if default else ""
-        elif isinstance(default, int | float) and not given.get("counted"):
+        elif isinstance(default, int | float) and not members.get("counted"):
             shown = f"{default:g}"
         else:
             shown = default if isinstance(default, str) else ""
@@ -351,15 +351,15 @@ def declared(holder: type, group: str, part: type | None = None) -> Iterator[Opt
             name=name,
             target=f"s3.{field.name}" if part else field.name,
             read=arguments.readers(part or holder)[field.name],
-            help=(given.pop("help", "") or helps[field.name]) + (" May be repeated." if many else ""),
+            help=(members.pop("help", "") or helps[field.name]) + (" May be repeated." if many else ""),
             group=group,
-            default=given.pop("shown", shown),
-            commands=given.pop("commands", "mirror plan" if given.get("fixed") else usual),
+            default=members.pop("shown", shown),
+            commands=members.pop("commands", "mirror plan" if members.get("fixed") else usual),
             many=many,
             switch=plain is bool,
             opposite=plain is bool and default is not False,
             choices=get_args(plain) if get_origin(plain) is Literal else (),
-            **given,
+            **members,
         )
 
 

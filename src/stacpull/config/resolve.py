@@ -95,8 +95,8 @@ def _setting(
     is_replaced = in_file not in (None, first)
     if is_replaced and in_file is not None and option.load is None:
         _read(option, in_file)
-    given = list(first.value) if isinstance(first.value, list | tuple) else [first.value]
-    if option.narrows and "" in given and not (is_replaced and not any(given)):
+    values = list(first.value) if isinstance(first.value, list | tuple) else [first.value]
+    if option.narrows and "" in values and not (is_replaced and not any(values)):
         raise UsageError(f"{first.where} must not be empty: leave it out to keep everything.")
     return first
 
@@ -134,8 +134,8 @@ def _credentials(
     is_replaced = header is not config.options.get("header") and any(
         field.name.lower() == "authorization" for field in headers
     )
-    known = {} if is_replaced else config.query
-    wanted = {name: setting for name, setting in known.items() if name not in carried}
+    parameters = {} if is_replaced else config.query
+    wanted = {name: setting for name, setting in parameters.items() if name not in carried}
     query = credentials.query_parameters(wanted, variables)
     return {
         "headers": {credential.name: credential.value for credential in headers},
@@ -165,8 +165,8 @@ def completed(options: Options, source: str, environ: Mapping[str, str] | None =
     for option in OPTIONS:
         part, _, name = option.target.rpartition(".")
         if part == "s3" and option.environment and getattr(options.s3, name) is None:
-            known = (Setting(variables[v], v) for v in option.environment if variables.get(v))
-            unset[name] = next((setting.read(option.read) for setting in known), None)
+            settings = (Setting(variables[v], v) for v in option.environment if variables.get(v))
+            unset[name] = next((setting.read(option.read) for setting in settings), None)
     options = attrs.evolve(options, s3=attrs.evolve(options.s3, **unset))
     parts = parts_of(source)
     wanted, given = credentials.wanted_variable(parts), parse_qs(parts.query, keep_blank_values=True)

@@ -77,8 +77,8 @@ class TomlEntry(NamedTuple):
     @property
     def where(self) -> str:
         """File, line and key, for messages."""
-        known = (self.lines.get(self.keys[:depth]) for depth in range(len(self.keys), 0, -1))
-        return f"{self.path}, line {next((line for line in known if line), 1)}, {self.key}"
+        numbers = (self.lines.get(self.keys[:depth]) for depth in range(len(self.keys), 0, -1))
+        return f"{self.path}, line {next((line for line in numbers if line), 1)}, {self.key}"
 
     @property
     def children(self) -> list[TomlEntry]:

@@ -21,7 +21,7 @@ from stacpull.planning.names import path_hash
 
 
 class Phase:
-    """Of an asset. Those from `FAILED` on are failures."""
+    """The state of an asset. Those from `FAILED` on are failures."""
 
     PENDING: Final = 0  # planned; this version has no file under its final name
     RESERVED: Final = 1  # received completely; the rename is next, or has just been done
@@ -31,7 +31,7 @@ class Phase:
 
 
 class Written:
-    """Of the JSON of an item. Unless it is `NO`, a file in its place belongs to the mirror."""
+    """The state of the JSON of an item. Unless it is `NO`, a file in its place belongs to the mirror."""
 
     NO: Final = 0  # it was never on disk
     YES: Final = 1  # it is on disk and up to date
