@@ -90,9 +90,9 @@ def trace_command(session: CommandSession, collection: str, out: str | None, dry
         "datetime": session.selection.datetime,
         "bbox": session.selection.bbox,
         "options": session.options,
-        **attrs.asdict(session.given.others[TraceOptions]),
+        **attrs.asdict(session.resolved.others[TraceOptions]),
     }
-    session.source = session.given.others[TraceOptions].base_url
+    session.source = session.resolved.others[TraceOptions].base_url
     if dry_run:
         estimate = session.run_cancelled(
             tracing.trace_estimate(collection, on_event=session.display, **question)

@@ -64,9 +64,9 @@ _HINTS: dict[tuple[str, ...], str] = {
 class CommandSession:
     """What a command works with: its options, its display, and how it runs, ends and prints."""
 
-    def __init__(self, given: Resolved, source: str | None) -> None:
-        self.given = given
-        self.selection, self.options, self.output = given.selection, given.options, given.output
+    def __init__(self, resolved: Resolved, source: str | None) -> None:
+        self.resolved = resolved
+        self.selection, self.options, self.output = resolved.selection, resolved.options, resolved.output
         self.source = source
 
     @cached_property
@@ -196,25 +196,25 @@ def command(
     def decorate(function: Callable[..., int | None]) -> Command:
         @click.pass_context
         def callback(context: click.Context, /, **raw: Any) -> int | None:
-            mine = {name: raw.pop(name) for name in own}
+            values = {name: raw.pop(name) for name in own}
             config = toml.read_config(raw.get("config"), [option.name for option in options])
             for param in addresses:
                 key = str(param.name)
-                if mine[key] is None and key in config.addresses:
-                    mine[key] = config.addresses[key].read(arguments.text)
-                if mine[key] is None and not str(param.metavar).startswith("["):
+                if values[key] is None and key in config.addresses:
+                    values[key] = config.addresses[key].read(arguments.text)
+                if values[key] is None and not str(param.metavar).startswith("["):
                     raise click.MissingParameter(ctx=context, param=param)
-            source, verbosity = mine.get("source"), context.ensure_object(Verbosity)
+            source, verbosity = values.get("source"), context.ensure_object(Verbosity)
             flags = {name.replace("_", "-"): value for name, value in raw.items()}
             verbosity.verbose = max(verbosity.verbose, int(flags.get("verbose") or 0))
             flags |= {"quiet": verbosity.quiet or flags.get("quiet"), "verbose": verbosity.verbose or None}
-            given = resolve(flags, source=source, options=options, config=config)
-            verbosity.verbose = given.output.verbose
-            for warning in () if given.output.quiet else given.warnings:
+            resolved = resolve(flags, source=source, options=options, config=config)
+            verbosity.verbose = resolved.output.verbose
+            for warning in () if resolved.output.quiet else resolved.warnings:
                 click.echo(f"stacpull: warning: {warning}", err=True)
-            session, code = CommandSession(given, source), StacpullError.exit_code
+            session, code = CommandSession(resolved, source), StacpullError.exit_code
             try:
-                code = function(session, **mine) or 0
+                code = function(session, **values) or 0
                 return code
             finally:
                 session.close(code)

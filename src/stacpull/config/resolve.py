@@ -59,18 +59,18 @@ def resolve(
             settings[option.name] = setting
             if option.name != "header":  # `_credentials` reads it
                 group[option.target] = _read(option, setting)
-    known = _credentials(settings.get("header"), config, source, variables)
+    credential_fields = _credentials(settings.get("header"), config, source, variables)
     s3 = {name.removeprefix("s3."): values[Options].pop(name) for name in [*values[Options]] if "s3." in name}
-    given = Options(**values.pop(Options), **known, s3=S3Options(**s3))
+    transfer = Options(**values.pop(Options), **credential_fields, s3=S3Options(**s3))
     profile = settings.get("credentials")
     if profile is not None and profile.where != "AWS_PROFILE":  # that is always an AWS profile
-        s3_alone = attrs.evolve(given.s3, profile=variables.get("AWS_PROFILE") or None)
+        s3_alone = attrs.evolve(transfer.s3, profile=variables.get("AWS_PROFILE") or None)
         with_profile = entry_points.load("stacpull.profiles", "options")
-        without = attrs.evolve(given, s3=s3_alone)
-        given = (with_profile and with_profile(without, str(profile.value), variables)) or given
+        without = attrs.evolve(transfer, s3=s3_alone)
+        transfer = (with_profile and with_profile(without, str(profile.value), variables)) or transfer
     return Resolved(
         Selection(**values.pop(Selection)),
-        given,
+        transfer,
         Output(**values.pop(Output)),
         {holder: holder(**some) for holder, some in values.items()},
         tuple(_unknown_variables(variables)),
