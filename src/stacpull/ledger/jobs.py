@@ -316,13 +316,13 @@ def _reserved(
         f"SELECT a.id, a.generation, {ASSET_PATH} FROM assets a WHERE a.id {AMONG} AND a.state < {Phase.DONE}"
     )
     rows = db.execute(open_paths, (json_array(arrival.row for arrival in arrivals),))
-    found = {row: path for row, *path in rows}
-    late = [one for one in arrivals if found.get(one.row) == [one.generation, None]]
-    db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(one.name, one.row) for one in late])
-    claimed = claim(db, [(one.row, one.directory, one.name) for one in late])
+    open_now = {row: generation_and_path for row, *generation_and_path in rows}
+    unnamed = [one for one in arrivals if open_now.get(one.row) == [one.generation, None]]
+    db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(one.name, one.row) for one in unnamed])
+    claimed = claim(db, [(one.row, one.directory, one.name) for one in unnamed])
     reserved, failures = list[Arrival](), list[AssetOutcome]()
     for arrival, received in zip(arrivals, values, strict=True):
-        generation, path = found.get(arrival.row, (None, None))
+        generation, path = open_now.get(arrival.row, (None, None))
         if generation != arrival.generation:
             continue
         directory, name = arrival.directory, claimed.get(arrival.row, arrival.name)

@@ -171,9 +171,9 @@ class Planner:
         With `linked`, an unreadable source item counts; otherwise one known only by a link does not.
         """
         known = self._load(ids)
-        found = [(item, known[item]) for item in ids if item in known and known[item].run == self._run]
+        planned = [(item, known[item]) for item in ids if item in known and known[item].run == self._run]
         return {
-            item: one.updated for item, one in found if linked or (one.parent is None and not one.is_unread)
+            item: row.updated for item, row in planned if linked or (row.parent is None and not row.is_unread)
         }
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
@@ -275,13 +275,15 @@ class Planner:
             items = {known.row: item for item, known in self._known.items()}
             jobs, self._result.jobs = self._result.jobs, []
             for job in jobs:
-                found = taken.get(job.row)
-                if isinstance(found, Failure):
+                claimed = taken.get(job.row)
+                if isinstance(claimed, Failure):
                     db.execute("UPDATE open_assets SET name = ? WHERE asset = ?", (job.name, job.row))
                     db.execute(f"UPDATE assets SET state = {Phase.FAILED} WHERE id = ?", (job.row,))
-                    self._failures.append((FailedRow("", job.item_row, job.key), found, items[job.item_row]))
+                    self._failures.append(
+                        (FailedRow("", job.item_row, job.key), claimed, items[job.item_row])
+                    )
                 else:
-                    self._result.jobs.append(job if found is None else replace(job, name=found))
+                    self._result.jobs.append(job if claimed is None else replace(job, name=claimed))
         for failed, failure, item in self._failures:
             put_failure(db, failed._replace(run=self._run), failure.scrubbed(self._secrets), 1, now)
             if item is not None:
