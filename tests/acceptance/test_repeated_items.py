@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.acceptance.asset_host import ApiHost, item_collection, quick
+from tests.acceptance.small_api import SmallApi
 from tests.items import feature
 
 import stacpull
@@ -66,6 +68,24 @@ def test_the_newest_version_of_an_item_that_is_listed_twice_wins(tmp_path: Path,
     again = mirror(source, dest, options=stacpull.Options(page_size=page_size))
     assert (again.state, again.assets_failed, again.items_matched) == ("complete", 0, 2)
     assert json.loads((dest / "letters" / "a" / "a.json").read_text())["properties"]["number"] == 2
+
+
+def test_a_page_with_newer_versions_of_the_items_of_an_earlier_one_counts(tmp_path: Path) -> None:
+    class Updated(SmallApi):
+        def _listed(self, name: str, number: int) -> tuple[list[str], bool]:
+            self.updated = f"2024-01-0{number}T00:00:00Z"
+            return ["a", "b"], number < 2
+
+        def _item(self, collection: str, name: str) -> dict[str, Any]:
+            properties = {"datetime": self.updated, "updated": self.updated}
+            return {**super()._item(collection, name), "properties": properties}
+
+    with Updated({"c": ["a", "b"]}) as api:
+        report = mirror(api.url("/collections/c"), tmp_path)
+    assert (report.exit_code, report.items_seen, report.items_matched) == (0, 2, 2)
+    for name in "ab":
+        written = json.loads((tmp_path / f"c/{name}/{name}.json").read_text())
+        assert written["properties"]["updated"] == "2024-01-02T00:00:00Z"
 
 
 class Shuffler(ApiHost):

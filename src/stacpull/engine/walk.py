@@ -289,9 +289,8 @@ class Walk:
                 await record.restart()
                 summary.left_out.clear()
                 summary.unread, summary.first_unread, summary.cut_short = 0, None, None
-        unseen = 0 if total is None else max(0, total - record.items_seen)
-        if not self._left() and summary.cut_short is None:
-            unseen = 0  # `--max-items` ended the walk
+        is_reached = not self._left() and summary.cut_short is None  # `--max-items` ended the walk
+        unseen = 0 if total is None or is_reached else max(0, total - record.items_seen)
         if total is not None and unseen:
             self.note_unseen(total, unseen)
         if self._sample is not None:

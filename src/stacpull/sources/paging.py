@@ -21,6 +21,7 @@ from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import ApiReader, Document
 from stacpull.net.transport import TransferError
+from stacpull.planning.item_plan import updated_in
 from stacpull.redact import cut_cursor, cut_url
 from stacpull.sources.documents import valid_items
 from stacpull.sources.source import FRUITLESS_PAGES, LEAST_ITEMS, OnNotice, Pages, PageSize, allowed_headers
@@ -159,7 +160,7 @@ class WalkGuard:
         self._fruitless = 0
 
     def brings_new(self, names: tuple[object, ...], *, is_corrected: bool = False) -> bool:
-        """Record a page by the ids of its items. Return whether it is neither empty nor a repetition.
+        """Record a page by the ids and times of its items. Return whether it is not empty and no repetition.
 
         A repetition at a corrected position is not fruitless.
         """
@@ -297,7 +298,7 @@ class _PageReader:
         if not self._size.fixed and document.bytes > PAGE_BYTES and features:
             fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
             self._size = self._size._replace(items=min(self._size.items, fitting))
-        names = tuple((item.get("collection"), item["id"]) for item in items)
+        names = tuple((item.get("collection"), item["id"], updated_in(item)) for item in items)
         is_new = self._guard.brings_new(names, is_corrected=self.is_corrected)
         self._home, self._items = request.url, self._items + len(items) * is_new
         total = announced_total(document.members)
