@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from tests.acceptance.command import BIGEARTHNET, LABELS, SMALL, environment, mirror_of, run
 from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, expected_files
+from tests.items import feature
 
-from stacpull import Options, Secret, Selection, sync
+from stacpull import Options, Secret, Selection, StacpullError, sync
 from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 
 pytestmark = pytest.mark.behaviour
@@ -92,6 +94,20 @@ def test_quiet_prints_nothing_and_json_is_the_last_line(tmp_path, hub):
         done, failed, pending = (report[f"assets_{state}"] for state in ("done", "failed", "pending"))
         assert report["assets_planned"] == done + failed + pending == 26
         assert report["bytes_fetched"] >= report["bytes_done"] > 0
+
+
+def test_a_resumed_run_that_needs_no_more_items_still_counts_those_it_read(tmp_path: Path) -> None:
+    """The walk of a file begins again, and `--max-items` was reached before the stop."""
+    items = [feature(name, {f"a{n}": f"./{n}" for n in range(40)}) for name in ("1", "2")]
+    (tmp_path / "items.ndjson").write_text("".join(f"{json.dumps(one)}\n" for one in items))
+    options = Options(max_failures=0, concurrency=1)
+    with pytest.raises(StacpullError, match="--max-failures 0"):
+        sync.mirror(
+            tmp_path / "items.ndjson", tmp_path / "m", selection=Selection(max_items=1), options=options
+        )
+    assert not sync.status(tmp_path / "m").walk_ended
+    report = sync.resume(tmp_path / "m")
+    assert (report.items_seen, report.items_matched, report.assets_failed) == (1, 1, 40)
 
 
 def test_a_source_item_that_could_not_be_read_is_planned_when_the_walk_finds_it(tmp_path):

@@ -264,7 +264,7 @@ class Walk:
         starts = await source.starts(selection)
         if selection.sample is not None:
             self._sample = Sample(selection.sample, selection.seed)
-        if not self._keeps_position:
+        if not self._keeps_position and self._left():
             position = Position()
             await record.restart()
         level: Literal["warning", "info"] = "warning"
