@@ -171,9 +171,9 @@ class Planner:
         With `linked`, an unreadable source item counts; otherwise one known only by a link does not.
         """
         known = self._load(ids)
-        planned = [(item, known[item]) for item in ids if item in known and known[item].run == self._run]
+        rows = [(item, known[item]) for item in ids if item in known and known[item].run == self._run]
         return {
-            item: row.updated for item, row in planned if linked or (row.parent is None and not row.is_unread)
+            item: row.updated for item, row in rows if linked or (row.parent is None and not row.is_unread)
         }
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
