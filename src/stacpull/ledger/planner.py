@@ -275,15 +275,13 @@ class Planner:
             items = {known.row: item for item, known in self._known.items()}
             jobs, self._result.jobs = self._result.jobs, []
             for job in jobs:
-                claimed = taken.get(job.row)
-                if isinstance(claimed, Failure):
+                other = taken.get(job.row)
+                if isinstance(other, Failure):
                     db.execute("UPDATE open_assets SET name = ? WHERE asset = ?", (job.name, job.row))
                     db.execute(f"UPDATE assets SET state = {Phase.FAILED} WHERE id = ?", (job.row,))
-                    self._failures.append(
-                        (FailedRow("", job.item_row, job.key), claimed, items[job.item_row])
-                    )
+                    self._failures.append((FailedRow("", job.item_row, job.key), other, items[job.item_row]))
                 else:
-                    self._result.jobs.append(job if claimed is None else replace(job, name=claimed))
+                    self._result.jobs.append(job if other is None else replace(job, name=other))
         for failed, failure, item in self._failures:
             put_failure(db, failed._replace(run=self._run), failure.scrubbed(self._secrets), 1, now)
             if item is not None:
