@@ -126,35 +126,87 @@ class _Plan(msgspec.Struct):
         return self.before is not None and self.before.updated != self.version
 
 
-class Planner:
-    def __init__(
-        self,
-        db: sqlite3.Connection,
-        run: int,
-        *,
-        revalidate: bool = False,
-        is_there: Callable[[str], bool] = lambda _path: True,
-        secrets: Secrets | None = None,
-    ) -> None:
-        self._db = db
-        self._run = run
-        self._secrets = Secrets() if secrets is None else secrets
-        self._is_there = is_there
-        self._revalidate = revalidate
-        self._area_digest = runs.area_digest(db, run)
-        kind, self._source = db.execute("SELECT kind, source FROM runs WHERE id = ?", (run,)).fetchone()
-        self._is_walk = kind == "mirror"
-        others = db.execute("SELECT id FROM runs WHERE source <> ?", (self._source,))
-        self._other_walks = {row for (row,) in others}
+class Planner(msgspec.Struct, eq=False):
+    """Saves what the walk of a run plans. `is_there` says whether DEST has a file."""
 
-    def _start_batch(self) -> None:
-        self._result = PlanResult()
-        self._known: dict[ItemId, _ItemRow] = {}
-        self._taken: set[int] = set()
+    db: sqlite3.Connection
+    run: int
+    revalidate: bool = False
+    is_there: Callable[[str], bool] = lambda _path: True
+    secrets: Secrets = msgspec.field(default_factory=Secrets)
+    source: str = ""
+    is_walk: bool = False
+    area_digest: int | None = None
+    other_walks: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        query, others = "SELECT kind, source FROM runs WHERE id = ?", "SELECT id FROM runs WHERE source <> ?"
+        kind, self.source = self.db.execute(query, (self.run,)).fetchone()
+        self.is_walk, self.area_digest = kind == "mirror", runs.area_digest(self.db, self.run)
+        self.other_walks = frozenset().union(*self.db.execute(others, (self.source,)))
+
+    def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
+        """Return the items that this run has already planned, with their versions.
+
+        With `linked`, an unreadable source item counts; otherwise one known only by a link does not.
+        """
+        known = _load(self.db, ids)
+        rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run]
+        return {
+            item: row.updated for item, row in rows if linked or (row.parent is None and not row.is_unread)
+        }
+
+    def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
+        """Save a batch in one transaction, at `now` (seconds since 1970)."""
+        db, run = self.db, self.run
+        with transaction(db):
+            planned: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]
+            rows = _BatchRows(self, {one.id for one in planned} | {p for one in planned if (p := one.parent)})
+            result = rows.result
+            done = runs.asset_counters(db, run)["assets_done"]
+            for reason, ids in [("", batch.seen), *batch.left_out.items()]:
+                hashes = [(runs.seen_hash(item),) for item in ids]
+                new = insert_rows(db, "INSERT OR IGNORE INTO seen VALUES ", hashes)  # to this walk
+                result.count("items_seen", new)
+                if reason:
+                    result.count(runs.LEFT_OUT + reason, new)
+            rows.plan(batch, now)
+            for one in batch.unread:
+                found = (0, one.href or one.name, run, self.source, one.collection)
+                put_failure(db, FailedRow("link" if one.href else "entry", *found), one.failure, 1, now)
+            result.count("assets_skipped", runs.asset_counters(db, run)["assets_done"] - done)
+            runs.add_counts(db, run, result.counted)
+            runs.save_walk(db, run, batch.update)
+            if self.is_walk and batch.update.walk_ended:
+                self._forget_unread()
+        return result
+
+    def _forget_unread(self) -> None:
+        """Forget what only earlier walks of the same source and selection could not read."""
+        forget = (
+            "DELETE FROM failures WHERE what IN ('item', 'link', 'entry') AND run IN (SELECT o.id FROM "
+            "runs o JOIN runs r USING (source, selection) WHERE o.id < r.id AND r.id = ?) RETURNING item"
+        )
+        items = [item for (item,) in self.db.execute(forget, (self.run,))]
+        update_item_states(self.db, items)
+        # source items that were never read, and that no item links to any more
+        self.db.execute(f"DELETE FROM items WHERE id {AMONG} AND updated IS NULL", (json_array(items),))
+
+
+class _BatchRows:
+    """The rows of one batch: those before it, and those to write. `ids` are its items, and their parents."""
+
+    def __init__(self, planner: Planner, ids: set[ItemId]) -> None:
+        self._planner, self._run = planner, planner.run
+        db = self._db = planner.db
+        self.result = PlanResult()
+        self._known = _load(db, ids)
+        query, hashes = f"SELECT hash FROM paths WHERE hash {AMONG}", json_array(map(item_hash, ids))
+        self._taken = {row.hash for row in self._known.values()}.union(*db.execute(query, (hashes,)))
         self._collections: dict[str, int] = {}
         self._directories: dict[str, tuple[int, str]] = {}
-        self._last_item = scalar(self._db, "SELECT max(id) FROM items")
-        self._last_asset = scalar(self._db, "SELECT max(id) FROM assets")
+        self._last_item = scalar(db, "SELECT max(id) FROM items")
+        self._last_asset = scalar(db, "SELECT max(id) FROM assets")
         # rows to write:
         self._items: list[tuple[object, ...]] = []
         self._documents: list[tuple[int, bytes]] = []
@@ -165,59 +217,8 @@ class Planner:
         self._unchanged: list[int] = []  # assets that are done, and now belong to this run
         self._unchecked: list[tuple[int]] = []
 
-    def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        """Return the items that this run has already planned, with their versions.
-
-        With `linked`, an unreadable source item counts; otherwise one known only by a link does not.
-        """
-        known = self._load(ids)
-        rows = [(item, known[item]) for item in ids if item in known and known[item].run == self._run]
-        return {
-            item: row.updated for item, row in rows if linked or (row.parent is None and not row.is_unread)
-        }
-
-    def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
-        """Save a batch in one transaction, at `now` (seconds since 1970)."""
-        db, run = self._db, self._run
-        with transaction(db):
-            self._start_batch()
-            result = self._result
-            done = runs.asset_counters(db, run)["assets_done"]
-            for reason, ids in [("", batch.seen), *batch.left_out.items()]:
-                hashes = [(runs.seen_hash(item),) for item in ids]
-                new = insert_rows(db, "INSERT OR IGNORE INTO seen VALUES ", hashes)  # to this walk
-                result.count("items_seen", new)
-                if reason:
-                    result.count(runs.LEFT_OUT + reason, new)
-            self._plan(batch, now)
-            for one in batch.unread:
-                found = (0, one.href or one.name, run, self._source, one.collection)
-                put_failure(db, FailedRow("link" if one.href else "entry", *found), one.failure, 1, now)
-            result.count("assets_skipped", runs.asset_counters(db, run)["assets_done"] - done)
-            runs.add_counts(db, run, result.counted)
-            runs.save_walk(db, run, batch.update)
-            if self._is_walk and batch.update.walk_ended:
-                self._forget_unread()
-        return result
-
-    def _forget_unread(self) -> None:
-        """Forget what only earlier walks of the same source and selection could not read."""
-        forget = (
-            "DELETE FROM failures WHERE what IN ('item', 'link', 'entry') AND run IN (SELECT o.id FROM "
-            "runs o JOIN runs r USING (source, selection) WHERE o.id < r.id AND r.id = ?) RETURNING item"
-        )
-        items = [item for (item,) in self._db.execute(forget, (self._run,))]
-        update_item_states(self._db, items)
-        # source items that were never read, and that no item links to any more
-        self._db.execute(f"DELETE FROM items WHERE id {AMONG} AND updated IS NULL", (json_array(items),))
-
-    def _plan(self, batch: PlanBatch, now: float) -> None:
-        both: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]
-        ids = {one.id for one in both} | {one.parent for one in both if one.parent is not None}
-        known = self._known = self._load(ids)
-        query, hashes = f"SELECT hash FROM paths WHERE hash {AMONG}", json_array(map(item_hash, ids))
-        files = {row[0] for row in self._db.execute(query, (hashes,))}
-        self._taken = {row.hash for row in known.values()} | files
+    def plan(self, batch: PlanBatch, now: float) -> None:
+        known = self._known
         parents = {row.row: row.parent for row in known.values()}  # before the batch
         plans = [plan for item in batch.items if (plan := self._plan_of(item)) is not None]
         rows = [plan.row for plan in plans]
@@ -273,7 +274,7 @@ class Planner:
         db.executemany("UPDATE assets SET unchecked = 1 WHERE id = ?", self._unchecked)
         if taken := claim(db, self._claims):
             items = {known.row: item for item, known in self._known.items()}
-            jobs, self._result.jobs = self._result.jobs, []
+            jobs, self.result.jobs = self.result.jobs, []
             for job in jobs:
                 other = taken.get(job.row)
                 if isinstance(other, Failure):
@@ -281,20 +282,16 @@ class Planner:
                     db.execute(f"UPDATE assets SET state = {Phase.FAILED} WHERE id = ?", (job.row,))
                     self._failures.append((FailedRow("", job.item_row, job.key), other, items[job.item_row]))
                 else:
-                    self._result.jobs.append(job if other is None else replace(job, name=other))
+                    self.result.jobs.append(job if other is None else replace(job, name=other))
         for failed, failure, item in self._failures:
-            put_failure(db, failed._replace(run=self._run), failure.scrubbed(self._secrets), 1, now)
+            put_failure(db, failed._replace(run=self._run), failure.scrubbed(self._planner.secrets), 1, now)
             if item is not None:
-                self._result.failures.append((item, failed.key, failure))
+                self.result.failures.append((item, failed.key, failure))
         return {failed.item for failed, *_ in self._failures}
-
-    def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
-        found = self._db.execute(_ITEMS, (json_array(map(item_hash, set(ids))),))
-        return {ItemId(collection, row[3]): _ItemRow._make(row) for collection, *row in found}
 
     def _plan_of(self, item: PlannedItem) -> _Plan | None:
         """Return an item with its row; None if this run already planned it, unless a page has a newer one."""
-        before, count = self._known.get(item.id), self._result.count
+        before, count = self._known.get(item.id), self.result.count
         is_new = before is None or (bool(before.is_unread) and before.updated is None)
         is_again = before is not None and before.run == self._run and not before.is_unread
         if before is not None and is_again:
@@ -322,7 +319,7 @@ class Planner:
         before = self._known.get(item)
         parent = None if parent_id is None else self._known.get(parent_id)
         above = None if parent is None else parent.row
-        href = None if href is None else self._secrets.cut_name(href)
+        href = None if href is None else self._planner.secrets.cut_name(href)
         if before is not None:
             return before._replace(run=self._run, parent=above, href=href)
         self._last_item += 1
@@ -342,13 +339,13 @@ class Planner:
 
     def _plan_document(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
         """Plan the row of an item and its JSON, which is written again if it may be outdated."""
-        item, before, count = plan.item, plan.before, self._result.count
-        walk, written = self._run if self._is_walk else None, plan.row.written
+        item, before, count = plan.item, plan.before, self.result.count
+        walk, written = self._run if self._planner.is_walk else None, plan.row.written
         if before is not None:
             is_changed = (plan.is_updated() or plan.has_changed) and not plan.is_again
             count("items_changed", is_changed and not (plan.is_new or item.of_collection))
             path = f"{plan.directory}/{item_document_name(item.id)}"
-            lost = written == Written.YES and not self._is_there(path)
+            lost = written == Written.YES and not self._planner.is_there(path)
             count("files_lost", lost)
             plan.is_renewed |= plan.is_updated() or lost or links_more or written == Written.DAMAGED
             if plan.is_renewed:
@@ -358,7 +355,7 @@ class Planner:
                 self._unchecked.extend((old.row,) for key, old in known.items() if key not in planned)
             if walk is None or before.walk == OF_SEVERAL:
                 walk = before.walk
-            elif before.walk in self._other_walks and before.href != plan.row.href:
+            elif before.walk in self._planner.other_walks and before.href != plan.row.href:
                 walk = OF_SEVERAL  # no single source may declare it gone
         if plan.is_renewed and not item.of_collection:
             self._documents.append((plan.row.row, item.cleaned))
@@ -417,17 +414,17 @@ class Planner:
             return
         path = f"{plan.directory}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
         clip, agrees = stored_clip(old.clip), old.agrees(asset.checksum)
-        is_lost = is_done and old.name is not None and not self._is_there(path)
+        is_lost = is_done and old.name is not None and not self._planner.is_there(path)
         is_restated = agrees is False or asset.size not in (None, clip.source_size if clip else old.size)
-        is_of_other_area = clip is not None and clip.area_digest != self._area_digest
+        is_of_other_area = clip is not None and clip.area_digest != self._planner.area_digest
         has_changed = is_restated or is_of_other_area
         is_updated = is_checked_again or plan.is_updated()
         # only a stated checksum can prove that it is current; a collection without `updated` may have changed
         may_have_changed = is_updated or (plan.item.of_collection and not plan.item.updated)
         is_current = agrees or not (asset.checksum or may_have_changed)
-        self._result.count("files_lost", is_lost)
+        self.result.count("files_lost", is_lost)
         plan.is_renewed |= is_checked_again
-        if is_done and is_current and not (has_changed or is_lost or self._revalidate):
+        if is_done and is_current and not (has_changed or is_lost or self._planner.revalidate):
             stated = _encoded(asset.checksum)
             if is_checked_again or stated not in (None, old.stated):
                 kept = old._replace(run=self._run, stated=stated or old.stated, unchecked=0)
@@ -478,9 +475,9 @@ class Planner:
         """Add the row of an open asset, without credentials; it owns its name or has yet to claim it."""
         href, stale, alternates = asset.href, 0, None
         name = None if is_owned else asset.name or asset.name_template or "{filename}"
-        if "?" in href or "@" in href or asset.alternates or self._secrets:
+        if "?" in href or "@" in href or asset.alternates or self._planner.secrets:
             hrefs = [href, *asset.alternates]
-            href, *others = stored = [*map(self._secrets.cut, hrefs)]
+            href, *others = stored = [*map(self._planner.secrets.cut, hrefs)]
             stale = int(stored != hrefs)
             alternates = orjson.dumps(others).decode() if others else None
         stated = (asset.size, asset.media_type, alternates, previous_digest)
@@ -500,9 +497,9 @@ class Planner:
         job = Job(  # positions take half the time of keywords
             *(row, item, generation, key, href, plan.item.href, directory, name, template),
             *(asset.size, asset.checksum, asset.media_type, False, None, asset.alternates, in_dest, False),
-            self._area_digest is not None,
+            self._planner.area_digest is not None,
         )
-        self._result.jobs.append(job)
+        self.result.jobs.append(job)
 
     def _directory(self, path: str, plan: _Plan) -> tuple[int | None, str]:
         """Return row and path. A new one gets a hash in its name if a file has its path."""
@@ -525,6 +522,11 @@ class Planner:
             ).fetchone()[0]
             self._directories[path] = row, found
         return self._directories[path]
+
+
+def _load(db: sqlite3.Connection, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
+    found = db.execute(_ITEMS, (json_array(map(item_hash, set(ids))),))
+    return {ItemId(collection, row[3]): _ItemRow._make(row) for collection, *row in found}
 
 
 def _updated(columns: str) -> str:
