@@ -41,6 +41,17 @@ def test_items_that_can_be_read_again_do_not_hide_that_all_assets_are_refused(tm
         assert run(["resume", str(tmp_path / "m"), *allowed], environment()).report["assets_done"] == 70
 
 
+def test_a_login_page_in_place_of_an_image_is_refused_if_an_asset_without_a_type_has_its_href(tmp_path):
+    page = Answer(200, b"<!doctype html><title>Log in</title>", {"Content-Type": "text/html"})
+    with WireServer({"/get": [page]}) as host:
+        item = feature("i", {"a": host.url("/get")})
+        item["assets"]["b"] = {"href": host.url("/get"), "type": "image/tiff"}
+        (tmp_path / "item.json").write_text(json.dumps(item))
+        command = ["mirror", str(tmp_path / "item.json"), str(tmp_path / "m"), "--allow-private-hosts"]
+        ran = run([*command, "--json"], environment())
+    assert (ran.code, ran.report["assets_done"], ran.report["assets_failed"]) == (1, 1, 1), ran.err
+
+
 def test_a_host_that_asks_to_wait_for_an_hour_ends_the_run_at_once(tmp_path: Path) -> None:
     """Also if the documents that are read at the end come from this host."""
 

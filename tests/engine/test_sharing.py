@@ -96,9 +96,17 @@ async def test_a_part_is_linked_unless_another_file_took_its_place(tmp_path, sto
         (job(1), job(2, size=5)),
         (job(1), job(2, checksum=Checksum("sha256", SHA))),
         (job(1), job(2, sha256=SHA)),
+        (job(1), job(2, media_type="image/tiff")),
         (job(1, "https://h.example/a.pdf?sig=1"), job(2, "https://h.example/a.pdf?sig=1")),
     ],
-    ids=["another href", "another size", "a checksum of its own", "what was damaged", "a query"],
+    ids=[
+        "another href",
+        "another size",
+        "a checksum of its own",
+        "what was damaged",
+        "another type",
+        "a query",
+    ],
 )
 async def test_an_asset_that_may_differ_is_fetched(store: LocalStore, first: Job, other: Job) -> None:
     within = Fetching()

@@ -33,7 +33,7 @@ from stacpull.reports import MirrorReport
 def mirror(session: CommandSession, source: str, dest: str) -> int:
     """Mirror the selected items of SOURCE into DEST.
 
-    DEST is a directory, or a bucket: s3://bucket/prefix with --work DIR.
+    DEST is a directory, or a bucket (s3://, gs://, az://) with --work DIR.
 
     SOURCE is a URL (https://, s3://) or a path. It names one of these:
 

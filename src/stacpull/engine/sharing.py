@@ -92,9 +92,11 @@ class SharedDownloads(msgspec.Struct, eq=False):
         return received
 
     async def _shared(self, job: Job, first: Download) -> Arrival | None:
-        shared, checksum = first.received, first.job.checksum
-        if shared is None or job.size not in {None, shared.size} or job.checksum not in {None, checksum}:
+        shared, before = first.received, first.job
+        if shared is None or job.size not in {None, shared.size}:
             return None
+        if job.checksum not in {None, before.checksum} or job.media_type != before.media_type:
+            return None  # the type decides whether a web page may be the asset
         content: memoryview | str | None = shared.body
         if content is None and self.store.is_local:
             content = await asyncio.to_thread(self._linked, job, shared)

@@ -281,7 +281,7 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int, least: int =
 def reserve(
     db: sqlite3.Connection, arrivals: list[Arrival], items: Sequence[int] = (), clips: Mapping[int, Clip] = {}
 ) -> tuple[list[Arrival], list[AssetOutcome]]:
-    """Reserve names; return what may be renamed, perhaps to other names, and failures for taken names.
+    """Reserve names. Return the assets to rename, some to another name, and those whose name is taken.
 
     `items` reserves their JSON. Arrivals of an older generation are dropped.
     """

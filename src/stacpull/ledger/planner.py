@@ -218,16 +218,15 @@ class _BatchRows:
         self._unchecked: list[tuple[int]] = []
 
     def plan(self, batch: PlanBatch, now: float) -> None:
-        known = self._known
-        parents = {row.row: row.parent for row in known.values()}  # before the batch
+        parents = {row.row: row.parent for row in self._known.values()}  # before the batch
         plans = [plan for item in batch.items if (plan := self._plan_of(item)) is not None]
         rows = [plan.row for plan in plans]
         for one in batch.failed_items:
-            before = known.get(one.id)
+            before = self._known.get(one.id)
             if before is not None and before.run == self._run:
                 continue
             row = self._row_of(one.id, one.parent, one.href if before is None else before.href)
-            known[one.id] = row = row._replace(is_unread=1)
+            self._known[one.id] = row = row._replace(is_unread=1)
             rows.append(row)
             self._items.append((*row[:_OF_ITEM], 1))
             self._failures.append((FailedRow("item", row.row), one.failure, one.id))

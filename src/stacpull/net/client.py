@@ -160,7 +160,7 @@ class Client(msgspec.Struct, eq=False):
 
 
 class Exchange(msgspec.Struct, eq=False):
-    """Follows redirects, and is then the final response. Its end, or `close`, frees the permit."""
+    """Follows redirects, then gives access to the last response. Leaving it, or `close`, frees the permit."""
 
     client: Client
     request: Request
