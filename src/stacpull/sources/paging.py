@@ -32,8 +32,6 @@ _CARRIED: Final = frozenset(
     | {"limit", "query", "sortby"}
 )
 """Parameters of the selection, equal for all pages of a walk (STAC API: core, filter, query, sort)."""
-_OFFSETS: Final = ("offset", "startIndex", "startindex", "skip")
-"""Parameters for a position counted in items: OGC drafts, OpenSearch, rustac."""
 _MOST_ITEMS: Final = 1 << 40
 """Totals from this number on are ignored: the ledger stores their sum over all collections in 63 bits."""
 _TOO_MUCH_STATUS: Final = frozenset({400, 413, 422})
@@ -73,21 +71,6 @@ def with_limit(request: PageRequest, limit: int) -> PageRequest:
         limit = min(limit, held)
         request = _with(request, "page", (page - 1) * held // limit + 1)
     return _with(request, "limit", limit)
-
-
-def _with_true_position(following: PageRequest, current: PageRequest, given: int) -> PageRequest:
-    """Return the next request at the position where a page of `given` items really ended.
-
-    A service may return fewer items than requested, and still advance by the requested number.
-    """
-    limit = number_in(current, "limit")
-    if limit is None or not 0 < given < limit:
-        return following
-    for name in _OFFSETS:
-        there = number_in(following, name)
-        if there is not None and there - (number_in(current, name) or 0) in {limit, limit + 1}:
-            return _with(following, name, there - limit + given)
-    return following
 
 
 # --- the next page ---------------------------------------------------------------------------------------
@@ -159,14 +142,11 @@ class WalkGuard:
         self._pages: set[int] = set()
         self._fruitless = 0
 
-    def brings_new(self, names: tuple[object, ...], *, is_corrected: bool = False) -> bool:
-        """Record a page by the ids and times of its items. Return whether it is not empty and no repetition.
-
-        A repetition at a corrected position is not fruitless.
-        """
+    def brings_new(self, names: tuple[object, ...]) -> bool:
+        """Record a page by the ids and times of its items. Return whether it has any and is new."""
         new = bool(names) and hash(names) not in self._pages
         self._pages.add(hash(names))
-        self._fruitless = 0 if new else self._fruitless + (not is_corrected)
+        self._fruitless = 0 if new else self._fruitless + 1
         return new
 
     def reason_to_end(self, current: PageRequest, following: PageRequest) -> str | None:
@@ -223,20 +203,13 @@ async def read_pages(
             if resumed and failure is not None and failure.status in _FORGOTTEN:
                 raise ForgottenCursorError(str(error)) from error.__cause__
             raise
-        was_corrected = walk.is_corrected
         page = walk.page_of(sent, document)
-        if page.items or not was_corrected or page.next is None:
-            yield page
+        yield page
         request, resumed = page.next, True
 
 
 class _PageReader:
-    """The state of one walk of pages.
-
-    A service may return fewer items than requested for two reasons. If it has a limit of its own, its next
-    link may skip items, and the next page begins where this one ended. If it filters after paging, its next
-    link is right. Then the corrected page brings nothing new, and its link is followed.
-    """
+    """The state of one walk of pages."""
 
     def __init__(self, reader: ApiReader, size: PageSize, on_notice: OnNotice, home: str) -> None:
         self._reader = reader
@@ -247,7 +220,6 @@ class _PageReader:
         self._without_pages: set[str] = set()
         self._guard = WalkGuard()
         self._items = 0
-        self.is_corrected = False
 
     async def read(self, request: PageRequest) -> tuple[PageRequest, Document]:
         """Read one page, from SOURCE's own host if the host in the link does not have it."""
@@ -299,19 +271,18 @@ class _PageReader:
             fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
             self._size = self._size._replace(items=min(self._size.items, fitting))
         names = tuple((item.get("collection"), item["id"], updated_in(item)) for item in items)
-        is_new = self._guard.brings_new(names, is_corrected=self.is_corrected)
+        is_new = self._guard.brings_new(names)
         self._home, self._items = request.url, self._items + len(items) * is_new
         total = announced_total(document.members)
-        following, why = self._following(request, document, len(features), total, is_new=is_new)
+        following, why = self._following(request, document, len(features), total)
         cut_short = f"The walk ends at {sent.url}{why}" if why else None
         if cut_short is not None:
             self._say("warning", cut_short)
         return Page(sent, items if is_new else [], following, total, document.bytes, cut_short, unread)
 
     def _following(
-        self, sent: PageRequest, document: Document, given: int, total: int | None, *, is_new: bool
+        self, sent: PageRequest, document: Document, given: int, total: int | None
     ) -> tuple[PageRequest | None, str]:
-        self.is_corrected = False
         try:
             following = next_request(document.members, sent, document.url)
         except SourceError as error:
@@ -326,9 +297,6 @@ class _PageReader:
         is_first_number = number_in(sent, "page") is None and number_in(following, "page") is not None
         if is_first_number and held and 0 < given < held:
             following = _with(following, "limit", given)  # the service counts pages of this size
-        if is_new:
-            link, following = following, _with_true_position(following, sent, given)
-            self.is_corrected = following != link
         if (host := urls.authority(following.url)) not in self._hosts:
             text = f"The pages continue at {host}, which does not get the credentials of {self._hosts[0]}."
             self._say("warning", text)
