@@ -74,10 +74,9 @@ class PlatformCheck(ItemCheck):
     def __call__(self, item, properties):
         return None if properties.get("platform") in self._platforms else "other platform"
 
-    @classmethod
-    def conditions(cls, selection):
-        wanted = [{"op": "=", "args": [{"property": "platform"}, one]} for one in selection.platforms]
-        return [{"op": "or", "args": wanted}] if len(wanted) > 1 else wanted
+    def pushed_down(self):
+        wanted = [{"op": "=", "args": [{"property": "platform"}, one]} for one in self._platforms]
+        return {"condition": {"op": "or", "args": wanted} if len(wanted) > 1 else wanted[0]}
 '''
 
 

@@ -20,6 +20,7 @@ from functools import lru_cache, partial
 from typing import Any, Final
 from unicodedata import combining, normalize
 
+from stacpull.clock import parse_instant
 from stacpull.errors import UsageError, similar
 from stacpull.filters.item_checks import ItemCheck, LeftOut, Reference, TimeSpan, time_span
 from stacpull.models import Json
@@ -242,7 +243,7 @@ _ARITY: Final = {"and": None, "or": None, "not": 1, "isnull": 1, "casei": 1, "ac
 # --- compiling: a term is a function of an item and its properties, or a constant ---------------------------
 
 
-def _joined(function: Callable[..., Any], terms: list[Any]) -> Any:
+def _applied(function: Callable[..., Any], terms: list[Any]) -> Any:
     """Return the term of a function of others, as a constant if it does not depend on the item."""
     if not any(map(callable, terms)):
         return function(*terms)
@@ -265,7 +266,7 @@ def _predicate(node: Any) -> Any:
         case bool():
             return term
         case {"property": _}:
-            return _joined(lambda value: value if isinstance(value, bool) else None, [term])
+            return _applied(lambda value: value if isinstance(value, bool) else None, [term])
         case {"op": str(name)} if name.lower() not in _CALCULATED:
             return term
     what = node.get("op", "this") if isinstance(node, dict) else node
@@ -279,7 +280,7 @@ def _term(node: Any) -> Any:
         case None | bool() | int() | float() | str():
             return node
         case list():
-            return _joined(lambda *members: list(members), [_term(member) for member in node])
+            return _applied(lambda *members: list(members), [_term(member) for member in node])
         case {"op": name}:
             return _operation(str(name), node.get("args", []))
         case {"property": str(name)}:
@@ -289,7 +290,7 @@ def _term(node: Any) -> Any:
         case {"date": value} | {"timestamp": value}:
             return _instant(value, "DATE" if "date" in node else "TIMESTAMP")
         case {"interval": [_, _] as ends}:
-            return _joined(_span_between, [_instant(end, "INTERVAL") for end in ends])
+            return _applied(_span_between, [_instant(end, "INTERVAL") for end in ends])
         case {"bbox": _} | {"coordinates": _} | {"geometries": _}:
             from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
 
@@ -302,7 +303,7 @@ def _term(node: Any) -> Any:
 
 def _instant(value: Any, what: str) -> Any:
     if not isinstance(value, str):
-        return _joined(_span, [_term(value)])
+        return _applied(_span, [_term(value)])
     span = _ALWAYS if what == "INTERVAL" and value in ("..", "") else _span(value)
     if span is None:
         raise UsageError(f"--filter: {value!r} is not a valid time for {what}('…').")
@@ -322,7 +323,7 @@ def _operation(name: str, arguments: Any) -> Any:
     if not isinstance(arguments, list) or not arguments or len(arguments) != (arity or len(arguments)):
         raise UsageError(f"--filter: {name} takes {arity or 'conditions as'} arguments.")
     if operation in _LOGIC:
-        return _joined(function, [_predicate(one) for one in arguments])
+        return _applied(function, [_predicate(one) for one in arguments])
     if operation.startswith("a_"):
         arguments = [one if isinstance(one, list | dict) else [one] for one in arguments]
     elif operation.startswith("t_"):
@@ -330,7 +331,61 @@ def _operation(name: str, arguments: Any) -> Any:
     terms = [_term(one) for one in arguments]
     if operation == "like" and not isinstance(terms[1], str):
         raise UsageError("--filter: LIKE needs a pattern in single quotes.")
-    return _joined(function, terms)
+    return _applied(function, terms)
+
+
+# --- pushing down -----------------------------------------------------------------------------------------
+
+_MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
+
+
+def _pushed(node: Any, *, negated: bool = False) -> Json | None:
+    """Return a condition in the form to push down, or None if it cannot be pushed down.
+
+    Only comparisons of a property with a number, and equality with a string or boolean, are: services differ
+    in the order of strings (collations), and in times (ranges, whole days, zones).
+
+    Parts of an AND are left out, but not inside NOT. Inside NOT, IN does not become equality either: of an
+    item without the property, one of them may be false and the other unknown.
+    """
+    if not isinstance(node, dict) or not isinstance(node.get("args"), list):
+        return None
+    name, arguments = str(node.get("op")).lower(), node["args"]
+    parts: list[Json | None]
+    match name:
+        case "and" | "or" | "not":
+            parts = [_pushed(one, negated=negated or name == "not") for one in arguments]
+        case "between":
+            value, low, high = arguments
+            name, parts = "and", [_plain(">=", value, low), _plain("<=", value, high)]
+        case "in" if isinstance(arguments[1], list) and not negated:
+            name, parts = "or", [_plain("=", arguments[0], member) for member in arguments[1]]
+        case _:
+            return _plain(name, *arguments) if name in _MIRRORED else None
+    usable = [part for part in parts if part is not None]
+    if len(usable) < len(parts) and (negated or name != "and"):
+        return None
+    return {"op": "not", "args": usable} if name == "not" else joined(name, usable)
+
+
+def _plain(sign: str, one: Any, other: Any) -> Json | None:
+    if isinstance(other, dict):
+        sign, one, other = _MIRRORED[sign], other, one
+    name = one.get("property") if isinstance(one, dict) else None
+    if not isinstance(name, str):
+        return None
+    name = name.removeprefix("properties.")
+    is_number = _is_number(other)
+    is_plain = isinstance(other, bool) or (isinstance(other, str) and parse_instant(other) is None)
+    if "." in name or name in {"datetime", "geometry", "bbox"} or not (is_number or is_plain):
+        return None
+    return {"op": sign, "args": [{"property": name}, other]} if is_number or sign in ("=", "<>") else None
+
+
+def joined(name: str, conditions: list[Json]) -> Json | None:
+    if len(conditions) > 1:
+        return {"op": name, "args": conditions}
+    return conditions[0] if conditions else None
 
 
 class ExpressionCheck(ItemCheck):
@@ -341,7 +396,7 @@ class ExpressionCheck(ItemCheck):
     )
 
     def __init__(self, text: str) -> None:
-        tree = parse_filter(text)
+        self._tree = tree = parse_filter(text)
         self._evaluate = compile_expression(tree)
         self._named, self._absent = {name: Reference(name) for name in properties_in(tree)}, set[str]()
 
@@ -354,6 +409,9 @@ class ExpressionCheck(ItemCheck):
     def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:
         names = f" Absent: {', '.join(sorted(self._absent))}." if self._absent else ""
         return [f"{note}{names}" for note in super().notes(counts, complete=complete)]
+
+    def pushed_down(self) -> Json:
+        return {"condition": _pushed(self._tree)}
 
 
 def properties_in(node: Any) -> Iterator[str]:

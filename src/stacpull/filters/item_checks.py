@@ -11,11 +11,11 @@ import hashlib
 import re
 from calendar import monthrange
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, ClassVar, Final, Self
 
 from stacpull.arguments import finite_number
-from stacpull.boxes import flat
+from stacpull.boxes import flat, split
 from stacpull.clock import in_utc, parse_instant
 from stacpull.errors import UsageError, quantity
 from stacpull.models import Json
@@ -53,10 +53,9 @@ class ItemCheck:
         reason, words = self.explained
         return [f"{quantity(counts[reason], 'item')} left out: {words}"] if counts.get(reason) else []
 
-    @classmethod
-    def conditions(cls, selection: Selection) -> Sequence[Json]:  # noqa: ARG003 - for filters that have some
-        """Return conditions that every kept item meets, to push down: CQL2 JSON of class `basic-cql2`."""
-        return ()
+    def pushed_down(self) -> Json:
+        """Return what every kept item meets, to push down: fields of `item_filter.Narrowing`."""
+        return {}
 
 
 # --- ids --------------------------------------------------------------------------------------------------
@@ -72,7 +71,8 @@ class IdsCheck(ItemCheck):
     fields = ("ids",)
 
     def __init__(self, ids: Sequence[str]) -> None:
-        self._wanted = frozenset(text.strip() for text in ids)
+        self._ids = tuple(dict.fromkeys(text.strip() for text in ids))
+        self._wanted = frozenset(self._ids)
         self._lengths = sorted({len(text) for text in self._wanted})
         self._found: set[str] = set()
 
@@ -99,6 +99,9 @@ class IdsCheck(ItemCheck):
         shown = ", ".join([*missing[:3], *(["…"] if len(missing) > 3 else [])])  # noqa: PLR2004
         ids = f"{len(missing):,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
         return [f"No item matches {ids} in --ids: {shown}."]
+
+    def pushed_down(self) -> Json:
+        return {"ids": self._ids}
 
 
 class ShardCheck(ItemCheck):
@@ -230,10 +233,8 @@ class CloudCoverCheck(ItemCheck):
             return "unknown cloud cover"
         return None if cover <= self._value else "cloud cover"
 
-    @classmethod
-    def conditions(cls, selection: Selection) -> Sequence[Json]:
-        most = selection.max_cloud_cover
-        return () if most is None else [{"op": "<=", "args": [{"property": "eo:cloud_cover"}, most]}]
+    def pushed_down(self) -> Json:
+        return {"condition": {"op": "<=", "args": [{"property": "eo:cloud_cover"}, self._value]}}
 
 
 # --- times ------------------------------------------------------------------------------------------------
@@ -242,6 +243,8 @@ _DATE: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
 _INSTANT: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d(:?\d\d)?)?", re.ASCII
 )
+
+_LAST: Final = datetime.max.replace(microsecond=0, tzinfo=UTC) - timedelta(seconds=1)
 
 TimeSpan = tuple[datetime, datetime]
 """A first and a last instant. JSON has no tuples, so it differs from every value of an item."""
@@ -305,6 +308,13 @@ class DatetimeCheck(ItemCheck):
         is_late = self._end is not None and start is not None and start > self._end
         return "datetime" if is_early or is_late else None
 
+    def pushed_down(self) -> Json:
+        """Return the interval, rounded outwards to whole seconds."""
+        start, end = end_text(self._start), end_text(self._end)
+        if self._end is not None and self._end.microsecond:
+            end = end_text(min(in_utc(self._end), _LAST) + timedelta(seconds=1))
+        return {"datetime": start if start == end else f"{start}/{end}"}
+
 
 # --- places -----------------------------------------------------------------------------------------------
 
@@ -330,15 +340,34 @@ class AreaCheck(ItemCheck):
             return "no location"
         return None if self._shapes.intersects(self._area, shape) else self.fields[0]
 
+    def pushed_down(self) -> Json:
+        """Return the box and the geometry, which is more precise: services accept one of them.
+
+        They reject geometry collections, and longitudes beyond 180 degrees.
+        """
+        area = self._area
+        if self._shapes.exceeds_the_globe(area):
+            return {}
+        is_one = area.geom_type != "GeometryCollection"
+        return {"bbox": area.bounds, "area": self._shapes.geojson(area) if is_one else None}
+
 
 class BboxCheck(AreaCheck):
     fields = ("bbox",)
 
     def __init__(self, value: tuple[float, ...]) -> None:
         super().__init__(value)
+        self._box = value
         box = flat(value)
         self._is_odd = 0 < box.west - box.east < 180  # noqa: PLR2004 - degrees: it covers most of the globe
 
     def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:
         text = "--bbox was read as crossing the antimeridian, since W is above E: swap them if it does not."
         return super().notes(counts, complete=complete) + ([text] if self._is_odd else [])
+
+    def pushed_down(self) -> Json:
+        boxes = split(self._box)
+        if len(boxes) == 1:
+            return {"bbox": boxes[0]}
+        rings = [[[w, s], [e, s], [e, n], [w, n], [w, s]] for w, s, e, n in boxes]
+        return {"area": {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}}
