@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 import time
 from pathlib import Path
@@ -30,6 +31,22 @@ def test_dead_idle_connections_cost_no_attempt(tmp_path: Path) -> None:
         options = quick(retries=0, concurrency=8)
         report = sync.mirror(source, tmp_path / "mirror", options=options)
     assert (report.assets_done, report.assets_failed, report.retries) == (60, 0, 0)
+
+
+@pytest.mark.parametrize("is_chunked", [True, False])
+def test_a_transfer_coding_that_was_not_requested_is_decoded(tmp_path: Path, is_chunked: bool) -> None:
+    body = gzip.compress(b"content" * 99)
+    framed = b", chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+    def once(connection: Connection) -> None:
+        connection.request()
+        end = framed if is_chunked else b"\r\n\r\n" + body
+        connection.sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip" + end)
+
+    with AssetHost(once) as host:
+        source = local_items(tmp_path, [f"{host.url}/assets/1"])
+        sync.mirror(source, tmp_path / "mirror", options=quick(retries=0))
+    assert [path.read_bytes() for path in tmp_path.glob("mirror/*/item-0/data*")] == [b"content" * 99]
 
 
 def test_a_server_that_serves_one_connection_at_a_time(tmp_path: Path) -> None:

@@ -41,16 +41,17 @@ def test_a_decompression_bomb_is_decoded_in_small_pieces():
     assert max(sizes) <= 1 << 20
 
 
+@pytest.mark.parametrize("field", ["Content-Encoding", "Transfer-Encoding"])
 @pytest.mark.parametrize(
     ("value", "coding"),
     [
-        (None, None), ("", None), ("identity", None), ("GZIP ", "gzip"), ("br", "br"),
+        (None, None), ("", None), ("identity", None), ("GZIP ", "gzip"), ("gzip, Chunked", "gzip"),
         ("aws-chunked", None), ("AWS-Chunked,", None), ("aws-chunked,gzip", "gzip"),
-        ("identity, utf-8", "utf-8"), ("gzip,br", "gzip, br"),
+        ("identity, utf-8", "utf-8"), ("gzip,br", "gzip, br"), ("br", "br"),
     ],
 )  # fmt: skip
-def test_the_coding_of_a_response_is_recognised(value: str | None, coding: str | None):
-    assert coding_of({} if value is None else {"Content-Encoding": value}) == coding
+def test_the_coding_of_a_response_is_recognised(field: str, value: str | None, coding: str | None):
+    assert coding_of({} if value is None else {field: value}) == coding
 
 
 @pytest.mark.parametrize(

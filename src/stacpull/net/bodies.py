@@ -21,7 +21,7 @@ DRAINED = 1 << 16  # bytes of an error's or redirect's body that are read, for t
 _GROWTH = 128 * 1024
 _GZIP_OR_ZLIB = 47  # zlib: the largest window, and either header
 DECODABLE = frozenset({"gzip", "x-gzip", "deflate"})
-_NO_CODINGS = frozenset({"", "identity", "aws-chunked"})
+_NO_CODINGS = frozenset({"", "identity", "chunked", "aws-chunked"})
 """`aws-chunked` describes an upload and not the object, but some servers and SDKs store it."""
 _SLACK = 1 << 20
 """Bytes that an encoded body may have beyond twice its content: much more than gzip ever adds."""
@@ -82,9 +82,7 @@ class CodingError(TransferError):
 
 
 def coding_of(headers: Mapping[str, str]) -> str | None:
-    stated = headers.get("Content-Encoding")
-    if stated is None:
-        return None
+    stated = f"{headers.get('Content-Encoding', '')},{headers.get('Transfer-Encoding', '')}"
     codings = (coding.strip() for coding in stated.lower().split(","))
     return ", ".join(coding for coding in codings if coding not in _NO_CODINGS) or None
 

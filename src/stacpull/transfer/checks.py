@@ -27,7 +27,8 @@ _DIGEST_BYTES = {
     "sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, "crc64nvme": 8, "crc32c": 4, "crc32": 4,
 }  # fmt: skip
 _FIELDS = {"Content-MD5": "md5"} | {f"x-amz-checksum-{algorithm}": algorithm for algorithm in _DIGEST_BYTES}
-_STATING = frozenset({b"x-goog-hash", b"content-encoding"} | {name.lower().encode() for name in _FIELDS})
+_CODINGS = {b"content-encoding", b"transfer-encoding"}
+_STATING = frozenset({b"x-goog-hash"} | _CODINGS | {name.lower().encode() for name in _FIELDS})
 _MD5_HEX = 32
 OK, PARTIAL, UNSATISFIABLE = 200, 206, 416
 _XML = re.compile("[xkg]ml|svg|gpx")  # in a media type or a suffix
