@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from stacpull.config.options import Options
-from stacpull.engine.messages import Arrivals, Confirmed, Ended, ErrorReport, Happened, error_of
+from stacpull.engine.messages import Arrivals, Ended, ErrorReport, Happened, error_of
 from stacpull.engine.store_client import Channel
 from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
@@ -249,7 +249,7 @@ class DaskWorkers:
             return
         for arrival in arrivals:
             del worker.open_jobs[arrival.row]
-        self._run.store_client.sender.send(arrivals, lambda count: worker.send(Confirmed(count)))
+        self._run.store_client.sender.send(arrivals, worker.channel.pause())
 
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
         sender = self._run.store_client.sender
@@ -261,7 +261,7 @@ class DaskWorkers:
                     job, arrival = worker.open_jobs.pop(row), worker.uploads.pop(row)
                     arrival.part = ""
                     if failed is None:
-                        sender.send([arrival], sender.free_slots)
+                        sender.send([arrival], worker.channel.pause())
                     else:
                         sender.fail(job, failed, 1)
             case AssetOutcome(row, _, _, None):

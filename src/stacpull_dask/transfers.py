@@ -7,6 +7,7 @@ import os
 import pickle
 import platform
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from stacpull.engine.fetchers import open_pool
-from stacpull.engine.messages import Arrivals, Confirmed, Ended, Happened, error_report
+from stacpull.engine.messages import Arrivals, Ended, Happened, error_report
 from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.store_client import Channel, OutcomeSender
@@ -188,8 +189,6 @@ class _Transfers:
                         raise error
                     case messages.Jobs(jobs):
                         await self._queue.put(jobs)
-                    case Confirmed(count):
-                        self._outcomes.bodies_written(count)
                     case messages.Upload(arrivals, refused):
                         self._forget(refused)
                         batches = [[one] for one in arrivals if one.size >= _LONG]
@@ -209,10 +208,10 @@ class _Transfers:
         self._send(messages.Uploaded(list(zip(rows, failures, strict=True))))
         self._forget(rows)
 
-    def _report(self, message: msgspec.Struct) -> None:
+    def _report(self, message: msgspec.Struct, *on_room: Callable[[], object]) -> None:
         if self._has_bucket and isinstance(message, Arrivals):
             self._uploads.update(one.row for one in message.arrivals)
-        self._send(message)
+        self._send(message, *on_room)
 
     def _forget(self, rows: list[int]) -> None:
         self._uploads.difference_update(rows)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from stacpull.config.options import Options
-from stacpull.engine.messages import Arrivals, Confirmed, Ended, Happened
+from stacpull.engine.messages import Arrivals, Ended, Happened
 from stacpull.engine.network import SourceAddress
 from stacpull.models import Arrival, AssetOutcome, BucketLocation, Failure, Job
 from stacpull.net.addresses import AddressPolicy
@@ -78,7 +78,7 @@ class Spent(msgspec.Struct, tag=16, array_like=True):
     bytes_fetched: int
 
 
-ToWorker = Start | Jobs | Confirmed | Upload | Stop | WholeEnvironment
+ToWorker = Start | Jobs | Upload | Stop | WholeEnvironment
 FromWorker = Ready | Arrivals | Uploaded | AssetOutcome | Spent | Happened | Ended
 decode_to_worker: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode

@@ -22,7 +22,7 @@ from stacpull.store.lock import MirrorLock
 
 @dataclass
 class StoreEvents:
-    written: int = 0
+    freed: int = 0  # slots
     published: int = 0
     failed: list[AssetFailed] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
@@ -43,7 +43,7 @@ def _count(sender: OutcomeSender, events: StoreEvents) -> None:
     free, published = sender.free_slots, sender.note_published
 
     def on_free(count: int = 1) -> None:
-        events.written += count
+        events.freed += count
         free(count)
 
     def on_published(count: int) -> None:

@@ -50,7 +50,7 @@ class Call(msgspec.Struct, tag=1, array_like=True):
 
 
 class Arrivals(msgspec.Struct, tag=2, array_like=True):
-    """Publish these assets. Bodies are confirmed."""
+    """Publish these assets."""
 
     arrivals: list[Arrival]
 
@@ -67,8 +67,7 @@ class OperationResult(msgspec.Struct, tag=10, array_like=True):
 class Confirmed(msgspec.Struct, tag=11, array_like=True):
     """What was done since the last confirmation."""
 
-    written: int  # bodies on the disk, of the oldest `Arrivals` with bodies that is not confirmed
-    published: int = 0  # assets that were received, and now have their final names or have failed
+    published: int  # assets that were received, and now have their final names or have failed
     counters: dict[str, int] = {}  # those of the run; empty if they are the same
 
 

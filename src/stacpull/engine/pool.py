@@ -109,7 +109,7 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
 
     @abstractmethod
     def put(self, job: JobT, received: ResultT) -> None:
-        """Take a received asset, and free its slot when it is on the disk."""
+        """Take a received asset, and free its slot when it is on the disk or was sent."""
 
     @abstractmethod
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:

@@ -13,9 +13,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import orjson
@@ -49,10 +47,7 @@ PACE, _PACE_OF_BUCKET = 0.25, 0.02
 
 
 class Publisher(msgspec.Struct, eq=False):
-    """Publishes parts in groups. Every method runs on the thread of the ledger's connection.
-
-    `run_beside` runs a sync or an upload, does other work until it has ended, and returns its result.
-    """
+    """Publishes parts in groups. Every method runs on the thread of the ledger's connection."""
 
     db: Connection
     store: Store
@@ -60,7 +55,6 @@ class Publisher(msgspec.Struct, eq=False):
     secrets: Secrets
     is_stopped: Callable[[], bool]
     on_event: Callable[[AssetFailed | Notice | Stage], None]
-    run_beside: Callable[[Callable[[], object]], Any] = lambda function: function()
     received: list[Arrival] = []
     outcomes: list[AssetOutcome] = []
     final_items: list[int] = []  # their JSON is written with the next group
@@ -225,7 +219,7 @@ class Publisher(msgspec.Struct, eq=False):
         if self.failed_sync is not None:
             raise self.failed_sync
         try:
-            self.run_beside(partial(self.store.sync, parts))
+            self.store.sync(parts)
         except DestinationError as error:
             self._distrust(error)
             raise
@@ -233,8 +227,7 @@ class Publisher(msgspec.Struct, eq=False):
     def _rename(self, assets: Sequence[Arrival], documents: Mapping[int, Placement]) -> None:
         for asset in assets:
             asset.may_replace = may_replace(self.store, asset)
-        place = partial(self.store.place, [*assets, *documents.values()])
-        results: list[Failure | None] = place() if self.store.is_local else self.run_beside(place)
+        results = self.store.place([*assets, *documents.values()])
         for asset, failure in zip(assets, results, strict=False):
             if failure is not None or self.adopting:  # renaming does nothing between links to one file
                 self.store.staged.drop_part(asset.part)

@@ -1,7 +1,7 @@
 """The end of the network process: what it sends to the store process, and calls there.
 
-An asset has a slot until its bytes are on the disk, the store process has them, or it has failed. No batch is
-sent while 4 MiB of bodies are unconfirmed, and no slot is assigned while too many parts wait to be published:
+An asset has a slot until its bytes are on the disk, they were sent, or it has failed. No slot is freed while
+the store process does not take what was sent, and none is assigned while too many parts wait to be published:
 so memory and files are limited, and all processes wait for a slow disk or bucket.
 """
 
@@ -45,8 +45,8 @@ T = TypeVar("T")
 
 LONGEST_SENT = 32 << 10
 """The most bytes of a body that is sent: copying a longer one takes longer than writing it here."""
-MOST_UNDER_WAY = 4 << 20
-"""Bytes of bodies that were sent and that the store process has not confirmed."""
+_MOST_UNSENT = 4 << 20
+"""Bytes that wait for the socket, above which a channel is full."""
 _BATCH = 64
 _BATCH_SIZE = 1 << 20  # bytes
 _GATHER = 0.002
@@ -67,6 +67,8 @@ class Channel(asyncio.Protocol):
         self._on_message = on_message
         self._broken = broken
         self._transport: asyncio.Transport | None = None
+        self._is_full = False
+        self._waiting: list[Callable[[], object]] = []
 
     @property
     def is_open(self) -> bool:
@@ -78,6 +80,7 @@ class Channel(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from nothing of asyncio's
+        self._transport.set_write_buffer_limits(_MOST_UNSENT)
 
     def data_received(self, data: bytes) -> None:
         received, head = self._received, LENGTH.size
@@ -94,10 +97,32 @@ class Channel(asyncio.Protocol):
         self._transport = None
         if not self.lost.done():
             self.lost.set_result(None)
+        self.resume_writing()
 
-    def send(self, message: msgspec.Struct) -> None:
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        waiting, self._waiting = self._waiting, []
+        for on_room in waiting:
+            on_room()
+
+    def send(self, message: msgspec.Struct, on_room: Callable[[], object] = lambda: None) -> None:
+        """Send a message. `on_room` is called at once, or if the channel is full, when it no longer is."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(framed(message))
+        if self._is_full:
+            self._waiting.append(on_room)
+        else:
+            on_room()
+
+    def pause(self) -> Callable[[], object]:
+        """Read nothing until the returned function is called, so that the other end becomes full."""
+        if self._transport is None:
+            return lambda: None
+        self._transport.pause_reading()
+        return self._transport.resume_reading
 
     async def close(self) -> None:
         if self._transport is not None:
@@ -111,7 +136,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
     def __init__(
         self,
         store: Store,
-        send: Callable[[msgspec.Struct], None],
+        send: Callable[..., None],
         secrets: Secrets,
         *,
         longest: int,
@@ -130,10 +155,6 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._loop = asyncio.get_running_loop()
         self._batch: list[Arrival] = []
         self._batch_size = 0
-        self._unsent: deque[tuple[list[Arrival], int]] = deque()
-        self._under_way, self._most_under_way = 0, float(MOST_UNDER_WAY)
-        self._on_written: deque[Callable[[int], None]] = deque()
-        """Callbacks for the confirmations of messages with bodies, in their order."""
         self._long: list[Arrival] = []
         self._writer = ThreadPoolExecutor(1, "stacpull-writer")
         self._writing: set[asyncio.Future[list[Arrival]]] = set()
@@ -154,9 +175,9 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._batch.append(received)
         self._batch_size += received.size
         if len(self._batch) >= _BATCH or self._batch_size >= _BATCH_SIZE:
-            self._end_batch()
+            self._send_batch()
         elif len(self._batch) == 1:
-            self._loop.call_later(_GATHER, self._end_batch)
+            self._loop.call_later(_GATHER, self._send_batch)
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
@@ -166,14 +187,9 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
     def send_unchanged(self, job: Job) -> None:
         self._send_message(AssetOutcome(job.row, job.item_row, job.generation, None))
 
-    def send(self, arrivals: list[Arrival], on_written: Callable[[int], None]) -> None:
+    def send(self, arrivals: list[Arrival], on_room: Callable[[], object]) -> None:
         self._unpublished += len(arrivals)
-        if any(arrival.body is not None for arrival in arrivals):
-            self._on_written.append(on_written)
-        self._send_message(Arrivals(arrivals))
-
-    def bodies_written(self, count: int) -> None:
-        self._on_written.popleft()(count)
+        self._send_message(Arrivals(arrivals), on_room)
 
     async def flush(self) -> None:
         """Write and send everything. Nothing may be added after that."""
@@ -183,27 +199,12 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
                 await asyncio.wait(self._writing)
         finally:
             await to_its_end(self._writer.shutdown)  # the descriptors of DEST are closed next
-        self._end_batch()
-        self._most_under_way = inf
-        self._send_some()
+        self._send_batch()
 
-    def _end_batch(self) -> None:
+    def _send_batch(self) -> None:
         if self._batch:
-            self._unsent.append((self._batch, self._batch_size))
-            self._batch, self._batch_size = [], 0
-            self._send_some()
-
-    def _send_some(self) -> None:
-        most = self._most_under_way
-        while self._unsent and (not self._under_way or self._under_way + self._unsent[0][1] <= most):
-            batch, size = self._unsent.popleft()
-            self._under_way += size
-            self.send(batch, partial(self._batch_written, size))
-
-    def _batch_written(self, size: int, count: int) -> None:
-        self._under_way -= size
-        self.free_slots(count)
-        self._send_some()
+            batch, self._batch, self._batch_size = self._batch, [], 0
+            self.send(batch, partial(self.free_slots, len(batch)))
 
     def _write_long(self) -> None:
         long, self._long = self._long, []
@@ -230,8 +231,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             self._on_broken(error)
             return
         arrivals = writing.result()
-        self.send(arrivals, self.free_slots)  # without bodies, so nothing confirms it
-        self.free_slots(len(arrivals))
+        self.send(arrivals, partial(self.free_slots, len(arrivals)))
 
 
 class StoreClient:
@@ -271,7 +271,7 @@ class StoreClient:
         self._process: ChildProcess | None = None
         self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
         self._ends: list[messages.ErrorReport | None] = []
-        """What it said of its end: an error, or that everything is recorded."""
+        """What it said of its end: an error, or that everything is recorded. Since `close`, if that began."""
         self._closing = False
 
     @staticmethod
@@ -301,11 +301,12 @@ class StoreClient:
 
     async def close(self) -> None:
         self._closing = True
+        self._ends.clear()
         was_open = self._channel.is_open
         await self._channel.close()
         if self._process is not None:
             await asyncio.to_thread(reap, self._process)
-        if any(self._ends[-1:]) or (was_open and not self._ends):
+        if any(self._ends) or (was_open and not self._ends):
             raise self._error()
 
     async def call(self, operation: str, *arguments: object, returns: type[T] = NoneType) -> T:  # type: ignore[assignment]
@@ -341,10 +342,8 @@ class StoreClient:
         match messages.decode_to_network(data):
             case messages.OperationResult() as result:
                 self._calls.popleft().set_result(result)
-            case Confirmed(written, published, counters):
+            case Confirmed(published, counters):
                 self.counters = counters or self.counters
-                if written:
-                    self.sender.bodies_written(written)
                 if published:
                     self.sender.note_published(published)
             case messages.Happened(event):

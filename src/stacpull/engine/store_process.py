@@ -1,7 +1,8 @@
 """The store process (`main`), which `store_client.py` starts: it owns DEST and the ledger during a run.
 
-One thread does all work but syncs and uploads: two would wait for the interpreter's lock. When the other end
-of the socket is closed, everything that was sent is published and recorded; until then DEST stays locked.
+One thread takes messages and writes their bodies as parts, also while the other one publishes them. When the
+other end of the socket is closed, everything that was sent is published and recorded; until then DEST stays
+locked.
 SIGINT and SIGTERM are ignored: a terminal sends them to both processes, and the network process handles them.
 """
 
@@ -12,7 +13,6 @@ import signal
 import socket
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from functools import cache
@@ -42,8 +42,6 @@ from stacpull.system import add_variables
 
 _NOTHING = msgspec.Raw(encoded(None))
 
-_Queued = Arrivals | AssetOutcome | Call | list[object] | Exception | None
-"""An empty list means that a group is due. None is the end, or an error in what was received."""
 _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""
 OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -77,9 +75,7 @@ class StoreServer:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._sending = threading.Lock()
-        self._queue: SimpleQueue[_Queued] = SimpleQueue()
-        self._postponed: deque[_Queued] = deque()
-        """Messages that were taken from the queue during a sync or upload: they come first."""
+        self._queue: SimpleQueue[messages.ToStore | None] = SimpleQueue()  # None at the end
         self._stopped = threading.Event()
         self._failed: Exception | None = None
         self._secrets = Secrets()
@@ -120,7 +116,7 @@ class StoreServer:
         store = open_store(self._dest, opening.bucket, lambda text: on_event(Notice("warning", text)))
         db = opened.enter_context(opened_ledger(opened.enter_context(closing(store))))
         run, stops = runs.stored(db, opening.run), self._stopped.is_set
-        publisher = Publisher(db, store, run, self._secrets, stops, on_event, self._run_beside)
+        publisher = Publisher(db, store, run, self._secrets, stops, on_event)
         revalidate = run.kept.get("revalidate", False)
 
         def is_there(path: str) -> bool:  # or cannot be reached: then it is not lost
@@ -136,106 +132,70 @@ class StoreServer:
             self._secrets.add(*map(Secret, secrets[0]))
             self._secrets.learn(*map(Secret, secrets[1]), least=0)
 
+    # --- the reading thread ------------------------------------------------------------------------------
+
     def _read(self, received: Iterator[messages.ToStore]) -> None:
-        unreadable: Exception | None = None
         try:
             for message in received:
                 if isinstance(message, messages.StopEarly):
                     self._stopped.set()
-                elif not isinstance(message, messages.Open):
-                    self._queue.put(message)
-        except Exception as error:  # noqa: BLE001 -- `_work` raises it
-            unreadable = error
+                    continue
+                if isinstance(message, Arrivals):
+                    self._unless_failed(self._write, message.arrivals)
+                self._queue.put(message)
+        except Exception as error:  # noqa: BLE001 -- the network process raises it
+            self._break(error)
         self._stopped.set()
-        self._queue.put(unreadable)
-
-    # --- the working thread ------------------------------------------------------------------------------
-
-    def _work(self) -> None:
-        publisher = self._publisher
-        while True:
-            if self._postponed:
-                message = self._postponed.popleft()
-            else:
-                try:
-                    timeout = None if self._failed is not None else publisher.seconds_until_due()
-                    message = self._queue.get(timeout=timeout)
-                except Empty:
-                    message = []
-            if message is None or isinstance(message, Exception):
-                break
-            if isinstance(message, Call):
-                self._answer(message)
-            if self._failed is None:
-                try:
-                    with ledger_errors(self._ledger):
-                        match message:
-                            case AssetOutcome():
-                                publisher.outcomes.append(message)
-                            case Arrivals(arrivals):
-                                self._write(arrivals)
-                                publisher.add_received(arrivals)
-                        publisher.publish_if_due()
-                except Exception as error:  # noqa: BLE001 -- the network process raises it
-                    self._break(error)
-                self._confirm_published()
-        if self._failed is None:
-            try:
-                with ledger_errors(self._ledger):
-                    publisher.finish()
-                self._confirm_published()
-            except Exception as error:
-                publisher.distrust_ledger(error)
-                raise
-        if message is not None:
-            raise message
-
-    def _confirm_published(self) -> None:
-        published, counters = confirmed = self._publisher.published, self._publisher.counters
-        if confirmed != self._confirmed:
-            self._send(Confirmed(0, published - self._confirmed[0], dict(counters)))
-            self._confirmed = confirmed
-
-    def _run_beside(self, function: Callable[[], object]) -> object:
-        """Call a blocking function in a thread. Meanwhile, write arriving bodies, and postpone messages."""
-        ended: list[object] = []  # the result or the error; also the message that ends the wait
-
-        def run() -> None:
-            try:
-                ended.append(function())
-            except BaseException as error:  # noqa: BLE001 -- raised below
-                ended.append(error)
-            self._queue.put(ended)
-
-        threading.Thread(target=run, name="stacpull-beside", daemon=True).start()
-        while (message := self._queue.get()) is not ended:
-            if isinstance(message, Arrivals) and self._failed is None:
-                try:
-                    self._write(message.arrivals)
-                except Exception as error:  # noqa: BLE001 -- the network process raises it
-                    self._break(error)
-            self._postponed.append(message)
-        if isinstance(ended[0], BaseException):
-            raise ended[0]
-        return ended[0]
+        self._queue.put(None)
 
     def _write(self, arrivals: list[Arrival]) -> None:
-        bodies = 0
         for arrival in arrivals:
             worker, slash, name = arrival.part.rpartition("/")
             if slash and not is_worker(worker):
                 raise ValueError(f"{arrival.part!r} is not the name of a part")
             if arrival.body is None:
                 continue
-            bodies += 1
             if len(arrival.body) != arrival.size:  # nothing may change on the way between the processes
                 raise ValueError(f"{name} has {arrival.size} bytes, but {len(arrival.body)} were sent")
             if arrival.digest is None and self._checksum is not None:
                 arrival.digest = digest_of(self._checksum, arrival.body)
             arrival.identity = self._publisher.store.staged.write_part(arrival.part, arrival.body)
             arrival.body = None
-        if bodies:
-            self._send(Confirmed(bodies))
+
+    # --- the working thread ------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        publisher = self._publisher
+        while True:
+            with suppress(Empty):  # a group is due
+                match self._queue.get(timeout=None if self._failed else publisher.seconds_until_due()):
+                    case None:
+                        break
+                    case Call() as call:
+                        self._answer(call)
+                    case Arrivals(arrivals):
+                        publisher.add_received(arrivals)
+                    case AssetOutcome() as outcome:
+                        publisher.outcomes.append(outcome)
+            self._unless_failed(publisher.publish_if_due)
+            self._confirm_published()
+        self._unless_failed(publisher.finish)
+        self._confirm_published()
+
+    def _unless_failed(self, function: Callable[..., None], *arguments: object) -> None:
+        """After an error, nothing more is written or published."""
+        if self._failed is None:
+            try:
+                with ledger_errors(self._ledger):
+                    function(*arguments)
+            except Exception as error:  # noqa: BLE001 -- the network process raises it
+                self._break(error)
+
+    def _confirm_published(self) -> None:
+        published, counters = confirmed = self._publisher.published, self._publisher.counters
+        if confirmed != self._confirmed:
+            self._send(Confirmed(published - self._confirmed[0], dict(counters)))
+            self._confirmed = confirmed
 
     def _answer(self, call: Call) -> None:
         packed, failure = _NOTHING, None
