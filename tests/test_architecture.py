@@ -126,7 +126,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_trace": frozenset(
         {
             "", "arguments", "clock", "config.options", "dest_address", "engine.network",
-            "engine.run_control", "errors", "events", "filters.item_checks", "filters.shapes", "hosts",
+            "engine.run_control", "errors", "events", "filters.shapes", "hosts",
             "ledger.database", "models", "net.addresses", "net.client", "net.gate", "net.json_reader",
             "net.retry", "net.status", "net.transport", "redact", "selection", "store.staging",
             "system", "threads", "urls",

@@ -71,7 +71,7 @@ WRONG = {
         {"a=b": "c"},
     ),
     "bbox": ((1, 2, 3), (1, 2, 3, "x"), (1, 2, 3, float("nan")), "-181,0,0,1", "0,10,1,5", "1,2,9,3,1,9"),
-    "datetime": (2018, "", (None, None), ("2018-01-01",), ("2018-01-01", 5)),
+    "datetime": (2018, "", "June", "2019/2018", (None, None), ("2018-01-01",), ("2018-01-01", 5)),
     "intersects": (5, {"coordinates": {1, 2}}, "[1]"),
     "clip": (5, (1, 2, 3), (170, 46, 190, 47), "/etc/hostname"),
     "max_items": (True, 0, 2**63, "\N{SUPERSCRIPT TWO}"),
@@ -141,7 +141,7 @@ WRONG_OPTIONS = {
     ],
 )
 def test_an_argument_of_the_wrong_type_is_named(kind: type, name: str, given: object) -> None:
-    with pytest.raises(UsageError, match=f"^{name} (must |has |is not GeoJSON)"):
+    with pytest.raises(UsageError, match=f"^{name} (must |has |is not GeoJSON|')"):
         kind(**{name: given})
 
 

@@ -22,7 +22,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin, get_ty
 import attrs
 
 from stacpull.boxes import flat
-from stacpull.clock import in_utc, rfc3339
+from stacpull.clock import in_utc, parse_interval, rfc3339
 from stacpull.errors import UsageError, similar, why_unreadable
 from stacpull.hosts import origin_of
 from stacpull.redact import Secret
@@ -459,12 +459,13 @@ def clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry) -> str:
 
 def interval(value: TimeOrInterval) -> str:
     """Read a time or a (start, end) of times, as STAC writes it; None is an open end."""
-    ends = [value] if not isinstance(value, tuple | list) else value
+    ends = value if isinstance(value, tuple | list) else [value]
     found = [".." if end is None else _time(end) for end in ends]
-    pair = 2
-    if None in found or len(found) != (pair if ends is value else 1) or set(found) == {".."}:
+    if None in found or len(found) != 1 + (ends is value):
         raise _wrong("a date, a datetime, text, or (start, end) of those", value)
-    return "/".join(map(str, found))
+    written = "/".join(map(str, found))
+    parse_interval(written)
+    return written
 
 
 def _time(value: object) -> str | None:

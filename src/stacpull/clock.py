@@ -11,6 +11,13 @@ from typing import Final, Protocol
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 _LEAP_SECOND: Final = re.compile(r"(?<=:\d\d):60(?!\d)")
+_DATE: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
+_INSTANT: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d(:?\d\d)?)?", re.ASCII
+)
+
+TimeSpan = tuple[datetime, datetime]
+"""A first and a last instant. JSON has no tuples, so it differs from every value of an item."""
 
 
 class Clock(Protocol):
@@ -49,6 +56,42 @@ def parse_instant(value: object) -> datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def time_span(text: str) -> TimeSpan | None:
+    """Return the span of an instant, a day, a month or a year; None if the text is none of these."""
+    text = text.strip()
+    period = _DATE.fullmatch(text)
+    if period is None:
+        instant = parse_instant(text) if _INSTANT.fullmatch(text) else None
+        return None if instant is None else (instant, instant)
+    from calendar import monthrange  # noqa: PLC0415 - 2 ms, which few commands need
+
+    year, month, day = period.groups()
+    try:
+        first = datetime(int(year), int(month or 1), int(day or 1), tzinfo=UTC)
+        last = first.replace(month=int(month or 12), hour=23, minute=59, second=59, microsecond=999_999)
+        return first, last.replace(day=int(day or monthrange(last.year, last.month)[1]))
+    except ValueError:
+        return None
+
+
+def parse_interval(text: str) -> tuple[datetime | None, datetime | None]:
+    """Return the ends of a time or an interval, None for an open end. Raises ValueError if it is invalid."""
+    first, slash, last = text.strip().partition("/")
+    spans = []
+    for end in (first, last if slash else first):
+        span = None if end.strip() in ("", "..") else time_span(end)
+        if span is None and end.strip() not in ("", ".."):
+            forms = "2017, 2017-06, 2017-06-13 or 2017-06-13T10:10:31Z"
+            raise ValueError(f"{text!r}: {end.strip()!r} is not a valid time; use {forms}")
+        spans.append(span)
+    start, stop = spans
+    if start is None and stop is None:
+        raise ValueError(f"{text!r} has no end: use an instant, a date, a/.., ../b or a/b")
+    if start and stop and start[0] > stop[1]:
+        raise ValueError(f"{text!r} ends before it starts: swap the two times")
+    return start and start[0], stop and stop[1]
 
 
 class SystemClock:

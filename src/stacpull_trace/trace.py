@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stacpull.arguments import Geometry, TimeOrInterval
-from stacpull.clock import SystemClock
+from stacpull.clock import SystemClock, parse_interval
 from stacpull.config.options import Options
 from stacpull.dest_address import output_path
 from stacpull.engine.network import http_transport
@@ -24,7 +24,6 @@ from stacpull.errors import (
     why_unreadable,
 )
 from stacpull.events import Listener, Notice
-from stacpull.filters.item_checks import parse_interval
 from stacpull.hosts import origin_of
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.retry import RetryPolicy
@@ -149,8 +148,8 @@ def _trace_target(
     base_url: str | None,
 ) -> tuple[TraceQuestion, HubSettings]:
     """Check the arguments before any request is sent. Blocks: it reads files."""
-    place = Selection(datetime=datetime, bbox=bbox)
-    interval = parse_interval(place.datetime or "")
+    place = Selection(datetime=datetime or "", bbox=bbox)
+    interval = parse_interval(str(place.datetime))
     if place.bbox is not None and geometry is not None:
         raise UsageError("--bbox and --geometry contradict each other: give one of them.")
     if place.bbox is not None:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.items import JSON
 
-from stacpull.clock import parse_instant
+from stacpull.clock import parse_instant, parse_interval
 from stacpull.errors import UsageError
-from stacpull.filters.item_checks import parse_interval, rank_of, read_boolean
+from stacpull.filters.item_checks import rank_of, read_boolean
 from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shapely.geometry import box
 from tests.trace.areas import FIRST_DAY, SIDE, Cells, area, day, holds, tile
 
-from stacpull.filters.item_checks import parse_interval
+from stacpull.clock import parse_interval
 from stacpull_trace import request_plan
 from stacpull_trace.cover import Tile
 from stacpull_trace.request_plan import (

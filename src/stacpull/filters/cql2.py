@@ -20,9 +20,9 @@ from functools import lru_cache, partial
 from typing import Any, Final
 from unicodedata import combining, normalize
 
-from stacpull.clock import parse_instant
+from stacpull.clock import TimeSpan, parse_instant, time_span
 from stacpull.errors import UsageError, similar
-from stacpull.filters.item_checks import ItemCheck, LeftOut, Reference, TimeSpan, time_span
+from stacpull.filters.item_checks import ItemCheck, LeftOut, Reference
 from stacpull.models import Json
 
 Truth = bool | None

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from calendar import monthrange
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final, Self
 
 from stacpull.arguments import finite_number
 from stacpull.boxes import flat, split
-from stacpull.clock import in_utc, parse_instant
+from stacpull.clock import in_utc, parse_instant, parse_interval
 from stacpull.errors import UsageError, quantity
 from stacpull.models import Json
 from stacpull.selection import Selection
@@ -239,50 +238,7 @@ class CloudCoverCheck(ItemCheck):
 
 # --- times ------------------------------------------------------------------------------------------------
 
-_DATE: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
-_INSTANT: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d(:?\d\d)?)?", re.ASCII
-)
-
 _LAST: Final = datetime.max.replace(microsecond=0, tzinfo=UTC) - timedelta(seconds=1)
-
-TimeSpan = tuple[datetime, datetime]
-"""A first and a last instant. JSON has no tuples, so it differs from every value of an item."""
-
-
-def parse_interval(text: str) -> tuple[datetime | None, datetime | None]:
-    first, slash, last = text.strip().partition("/")
-    spans = []
-    for end in (first, last if slash else first):
-        span = None if end.strip() in ("", "..") else time_span(end)
-        if span is None and end.strip() not in ("", ".."):
-            raise UsageError(
-                f"--datetime {text!r}: {end.strip()!r} is not a valid time; use 2017, 2017-06, 2017-06-13 or "
-                "2017-06-13T10:10:31Z."
-            )
-        spans.append(span)
-    start, stop = spans
-    if start is None and stop is None:
-        raise UsageError(f"--datetime {text!r} has no end: use an instant, a date, a/b, ../b or a/..")
-    if start and stop and start[0] > stop[1]:
-        raise UsageError(f"--datetime {text!r} ends before it starts: swap the two times.")
-    return start and start[0], stop and stop[1]
-
-
-def time_span(text: str) -> TimeSpan | None:
-    text = text.strip()
-    period = _DATE.fullmatch(text)
-    if period is None:
-        instant = parse_instant(text) if _INSTANT.fullmatch(text) else None
-        return None if instant is None else (instant, instant)
-    year, month, day = period.groups()
-    try:
-        first = date(int(year), int(month or 1), int(day or 1))
-        last = first.replace(month=int(month or 12))
-        last = last.replace(day=int(day or monthrange(last.year, last.month)[1]))
-    except ValueError:
-        return None
-    return datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
 
 
 def end_text(end: datetime | None) -> str:
