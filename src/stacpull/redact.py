@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from urllib.parse import quote, quote_plus, unquote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 _KEYS = frozenset({"key", "password", "client_secret", "subscription-key"})
 _KEY_ENDINGS = ("api_key", "apikey", "api-key")  # of the user: `net.client` puts them back where they belong
@@ -123,7 +123,8 @@ class Secrets:
         """Return `url` without the known secrets, so that it may be written or sent to another host.
 
         A query parameter with a secret is removed. In the rest of the URL, a secret of at least 8 characters
-        is replaced by `***`; a shorter one may be an ordinary word of a path.
+        is replaced by `***`; a shorter one may be an ordinary word of a path. If its spelling is unusual
+        (`%53…`), the whole path is replaced, because only the decoded path shows it.
         """
         if not self._forms:
             return url
@@ -140,6 +141,9 @@ class Secrets:
             head += ("?" + "&".join(kept) if kept else "") + hash_mark + fragment
         for form in certain:
             head = head.replace(form, "***")
+        if (decoded := unquote(head)) != head and any(form in decoded for form in certain):
+            parts = head.split("/", 3)  # the last one is the path
+            head = "/".join("***" if any(form in unquote(one) for form in certain) else one for one in parts)
         return head
 
     def cut(self, url: str) -> str:

@@ -134,6 +134,8 @@ def test_header_fields_replace_those_of_the_request() -> None:
         ("https://o.example/x?other=planted+key/1", "https://o.example/x"),
         ("https://o.example/x?u=https://a?key=planted%20key%2f1&b=2", "https://o.example/x?b=2"),
         ("https://o.example/planted%20key%2F1/x", "https://o.example/***/x"),
+        ("https://o.example/%70lanted%20ke%79/1/x?a=1", "https://o.example/***"),
+        ("https://plante%64 key%2F1@o.example/x%2Fy", "https://***/x%2Fy"),
     ],
 )
 def test_an_echoed_secret_is_removed(url: str, stripped: str) -> None:

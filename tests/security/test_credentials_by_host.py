@@ -25,6 +25,7 @@ from stacpull.net.transport import Request
 
 KEY = "planted-key/with+odd=characters&more"
 ENCODED = quote(KEY, safe="")
+UNUSUAL = "".join(f"%{ord(character):02x}" for character in KEY)
 S3_KEY, S3_SECRET = "AKIAPLANTED0PLANTED0", "plantedS3/secret+thatnobodysees0123456789"
 S3_TOKEN = "planted-session-token/FwoGZXIvYXdzE=="
 
@@ -77,6 +78,7 @@ def answer(other: WireServer, source: Source) -> Callable[[Request], Answer]:
         "/own": None,
         "/to-port": f"{other.url('/blob')}?key={ENCODED}&sig=x",
         "/to-port-path": other.url(f"/{ENCODED}/blob"),
+        "/to-port-odd-path": other.url(f"/{UNUSUAL}/blob"),
         "/to-port-bare": f"{other.url('/blob')}?token={KEY.replace('&', '%26')}",
         "/to-port-userinfo": other.url("/blob").replace("://", f"://me:{ENCODED}@"),
         "/to-name": source.url(f"/named?key={ENCODED}", "localhost"),
@@ -103,11 +105,17 @@ async def run(form: Form, dest: Path) -> World:
     async with other, s3, source:
         blob = Answer(body=b"data")
         back = Answer(302, headers={"Location": source.url("/own")})
-        other_routes |= {"/blob": [blob], f"/{ENCODED}/blob": [blob], "/***/blob": [blob], "/back": [back]}
+        other_routes |= {
+            "/blob": [blob],
+            f"/{ENCODED}/blob": [blob],
+            "/***/blob": [blob],
+            "/***": [blob],
+            "/back": [back],
+        }
         source._others = answer(other, source)
         hrefs = {name: source.url(f"/{name}") for name in
-                 ("own", "to-port", "to-port-path", "to-port-bare", "to-port-userinfo", "to-name", "to-s3",
-                  "there-and-back")}  # fmt: skip
+                 ("own", "to-port", "to-port-path", "to-port-odd-path", "to-port-bare", "to-port-userinfo",
+                  "to-name", "to-s3", "there-and-back")}  # fmt: skip
         hrefs |= {"s3": "s3://bucket/by-href", "direct": f"{other.url('/blob')}?key={ENCODED}"}
         links = [{"rel": "source", "href": f"{other.url('/linked')}?key={ENCODED}"}]
         source.features = [feature("i", hrefs, links=links)]
@@ -136,7 +144,7 @@ def test_no_credential_reaches_another_host_or_is_written_down(tmp_path, monkeyp
     assert {one.target.partition("?")[0] for one in own} >= {"/own", "/to-port", "/collections/c/items"}
     assert {one.target.partition("?")[0] for one in by_name} == {"/named"}
     targets = {one.target.partition("?")[0] for one in world.other}
-    assert targets >= {"/blob", "/back", "/page2", "/linked"}
+    assert targets == {"/blob", "/back", "/page2", "/linked", "/***/blob", "/***"}
     assert {one.target for one in world.s3} == {"/bucket/by-href", "/bucket/by-redirect"}
 
     assert found_in(text_of(by_name) + text_of(world.other) + text_of(world.s3), [KEY]) == []
