@@ -185,6 +185,8 @@ def drop_parameters(url: str, unwanted: Callable[[str], bool]) -> str:
 
 def set_parameter(url: str, name: str, value: str) -> str:
     new = f"{quote(name, safe='')}={quote(value, safe='')}"
+    if "?" not in url and "#" not in url:
+        return f"{url}?{new}"
     raws = [new if old.name == name else old.raw for old in (*parameters(url), Parameter(name, "", ""))]
     first = raws.index(new)
     return _with_query(url, [raw for at, raw in enumerate(raws) if raw != new or at == first])
