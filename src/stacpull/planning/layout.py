@@ -237,19 +237,17 @@ def arrival_of(
         etag_or_date = etag_or_date.encode("utf-8", "backslashreplace").decode()
     name = final_name(job.name, job.name_template, filename, job.directory)
     part, body = (content, None) if isinstance(content, str) else ("", memoryview(content))
-    return Arrival(  # by position, for speed
+    return Arrival(
         job.row,
         job.item_row,
         job.generation,
         job.directory,
         name,
         size,
-        0,
-        digest,
-        etag_or_date,
-        not verified,
-        part,
-        body,
-        False,
-        filename,
+        digest=digest,
+        etag_or_date=etag_or_date,
+        unproven=not verified,
+        part=part,
+        body=body,
+        filename=filename,
     )
