@@ -18,7 +18,7 @@ from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.hosts import host_of, origin_of, scheme_of
 from stacpull.models import FailureKind
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.status import is_login_page
+from stacpull.net.status import is_web_page
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import cut_url
 from stacpull.urls import is_in_object_store, is_web, rules_of
@@ -76,7 +76,7 @@ async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) ->
     try:
         async with network.client.open(request, accept=_ANSWERS) as response:
             start = bytes((await anext(response.chunks(_SNIFFED), b""))[:_SNIFFED])
-            page = is_login_page(response.headers, start)
+            page = is_web_page(response.headers, start)
     except TransferError as error:
         failure = error.failure
         away = failure.host not in {"", host_of(url)} and not is_covered(

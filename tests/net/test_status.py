@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from stacpull.models import FailureKind
-from stacpull.net.status import classify, is_login_page, moment_of, parse_retry_after, reason_in
+from stacpull.net.status import classify, is_web_page, moment_of, parse_retry_after, reason_in
 from stacpull.redact import Secret, Secrets
 
 NOW = 1_700_000_000.0
@@ -139,21 +139,22 @@ def test_a_shortened_reason_contains_no_part_of_a_secret(before: str, key: str, 
 
 
 @pytest.mark.parametrize(
-    ("content_type", "body", "login"),
+    ("content_type", "body", "is_page"),
     [
-        ("text/html; charset=utf-8", b"", True),
-        ("TEXT/HTML", b"anything", True),
+        ("text/html; charset=utf-8", b"", False),
+        ("TEXT/HTML", b"anything", False),
+        ("TEXT/HTML", b" <p>anything", True),
         ("application/octet-stream", b"\xef\xbb\xbf\n<!DOCTYPE HTML><html>", True),
         ("", b" <html lang=en>", True),
         ("", b"<?xml version='1.0'?>\n<!DOCTYPE html PUBLIC", True),
-        ("image/tiff", b"<html>", False),
+        ("image/tiff", b"<html>", True),
         ("application/octet-stream", b"II*\x00", False),
         ("application/octet-stream", b"<Error>", False),
         ("application/json", b"{}", False),
     ],
 )
-def test_login_pages_are_recognised(content_type: str, body: bytes, login: bool) -> None:
-    assert is_login_page(CIMultiDict({"Content-Type": content_type}), body) is login
+def test_web_pages_are_recognised(content_type: str, body: bytes, is_page: bool) -> None:
+    assert is_web_page(CIMultiDict({"Content-Type": content_type}), body) is is_page
 
 
 BINARY = [

@@ -26,7 +26,7 @@ from stacpull.json_values import MOST_VALUES, count_values
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.client import Client, Exchange
 from stacpull.net.retry import RetryPolicy, with_retries
-from stacpull.net.status import is_login_page
+from stacpull.net.status import is_web_page
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import cut_cursor
 from stacpull.urls import same_site
@@ -309,7 +309,7 @@ class ApiReader(msgspec.Struct, eq=False):
             message = f"{host or url} sent a document of {error}."
             raise TransferError(Failure(FailureKind.OVERLONG, message, status, host)) from error
         except ValueError as error:
-            if host and is_login_page(headers, body[:1024]):  # a file has no host, and no login
+            if host and is_web_page(headers, body):  # a file has no host, and no login
                 message = f"{host} answered with a web page instead of JSON."
                 # on another host it may be a wrong link and not a matter of credentials
                 kind = FailureKind.REFUSED if same_site(self.source, response.url) else FailureKind.ITEM

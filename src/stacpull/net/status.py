@@ -45,7 +45,10 @@ _JSON_REASONS = ("detail", "message", "description", "error_description", "error
 _REASON_LENGTH = 200
 _IN_TEXTS = "\t\n\r\f\x1b"
 """Control characters that occur in text; any other one shows that a body is binary."""
-_HTML_START = re.compile(rb"(?i)(?:\xef\xbb\xbf)?\s*+(?:<\?xml.{0,200}?>\s*+)?<(?:!doctype html|html)\b")
+_MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
+_HTML = re.compile(rb"(?i)(?:\xef\xbb\xbf)?\s*+(?:<\?xml.{0,200}?>\s*+)?<(?:!doctype html|html)\b")
+_HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+_SNIFFED = 1024
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -142,9 +145,12 @@ def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
     return words[:_REASON_LENGTH].rstrip(".")
 
 
-def is_login_page(headers: Mapping[str, str], body_prefix: bytes) -> bool:
-    """Whether it is a web page, usually a login: by its media type, or first bytes if that is unspecific."""
-    media_type = media_type_of(headers.get("Content-Type"))
-    if media_type in {"text/html", "application/xhtml+xml"}:
-        return True
-    return media_type in {"", "application/octet-stream"} and _HTML_START.match(body_prefix) is not None
+def is_web_page(headers: Mapping[str, str], start: bytes | memoryview) -> bool:
+    """Return whether a body that begins with `start` is a web page, usually a login.
+
+    It must begin with markup, because some servers send images as `text/html`.
+    """
+    if _MARKUP.match(start, 0, _SNIFFED) is None:
+        return False  # as in nearly all cases
+    is_stated = media_type_of(headers.get("Content-Type")) in _HTML_TYPES
+    return is_stated or _HTML.match(start, 0, _SNIFFED) is not None

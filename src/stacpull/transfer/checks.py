@@ -19,9 +19,10 @@ from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Job, ResumePoint, Validator
 from stacpull.net.bodies import coding_of
 from stacpull.net.fields import Version, content_range, stated_version, validator_from, validator_of
-from stacpull.net.status import is_login_page, moment_of
+from stacpull.net.status import is_web_page, moment_of
+from stacpull.planning.hrefs import suffix_of
 from stacpull.store.parts import FilePart
-from stacpull.urls import filename_of, rules_of
+from stacpull.urls import rules_of
 
 _DIGEST_BYTES = {
     "sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, "crc64nvme": 8, "crc32c": 4, "crc32": 4,
@@ -32,11 +33,9 @@ _STATING = frozenset({b"x-goog-hash"} | _CODINGS | {name.lower().encode() for na
 _MD5_HEX = 32
 OK, PARTIAL, UNSATISFIABLE = 200, 206, 416
 _XML = re.compile("[xkg]ml|svg|gpx")  # in a media type or a suffix
-_SUFFIXES_OF_PAGES = frozenset(
-    {"html", "htm", "xhtml", "shtml", "php", "asp", "aspx", "jsp", "cgi", "do", "txt", "md", "xml"}
+_MAY_BE_PAGE = re.compile(
+    r"text/|application/xhtml|\.(x?html?|shtml|php|aspx?|jsp|cgi|do|txt|md|xml)\Z|\Z"  # or neither is known
 )
-_MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
-_SNIFFED = 1024
 _SERVER_CLOCK_MARGIN, _LOCAL_CLOCK_MARGIN = 1.0, 60.0
 """Seconds that Last-Modified must be in the past, by the server's clock or by the local one."""
 
@@ -211,22 +210,16 @@ def another_range(url: str) -> Failure:
 def web_page_instead(
     media_type: str | None, href: str, url: str, headers: Mapping[str, str], start: bytes | memoryview
 ) -> Failure | None:
-    """Return the failure if the response is a web page, for example a login form.
+    """Return the failure if the response is a web page that cannot be the asset.
 
-    The body must begin with markup, because some servers send images as `text/html`. Many items state no
-    media type (CMR-STAC): then the suffix of the href decides.
+    Many items state no media type (CMR-STAC): then the suffix of the href decides.
     """
-    if _MARKUP.match(start, 0, _SNIFFED) is None:
-        return None  # as in nearly all cases
-    wanted = media_type
-    if wanted is None:
-        stem, _, suffix = filename_of(href).lower().rpartition(".")
-        if not stem or not suffix.isalnum() or suffix.isdigit() or suffix in _SUFFIXES_OF_PAGES:
-            return None
-        wanted = f"a .{suffix} file"
-    lower = wanted.lower()
-    sent = {} if _XML.search(lower) else headers  # XML may be sent as `text/html`: the body decides
-    if lower.startswith(("text/", "application/xhtml")) or not is_login_page(sent, bytes(start[:_SNIFFED])):
+    if not is_web_page(headers, start):
         return None
-    what = f"answered with a web page instead of {wanted}; sign in there, or check the credentials"
+    wanted = (media_type or suffix_of(href, None)).lower()
+    # XML may be sent as `text/html`: the body decides
+    if _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start)):
+        return None
+    expected = wanted if media_type else f"a {wanted} file"
+    what = f"answered with a web page instead of {expected}; sign in there, or check the credentials"
     return failed(FailureKind.REFUSED, url, what, status=OK)
