@@ -27,8 +27,7 @@ from stacpull.net.transport import Response, TransferError
 MAX_BODY_IN_MEMORY = 1 << 20  # the most bytes of a body that is read into memory
 
 _MAX_PARSED = 1 << 16  # the most bytes of a body of known length that the parser reads
-_WITHOUT_BODY = frozenset({101, 204, 304})
-_SWITCHING = 101
+_WITHOUT_BODY = frozenset({204, 304})
 _LOWEST, _FINAL = 100, 200
 _AWAITING, _RECEIVING, _WHOLE = range(3)
 
@@ -118,10 +117,7 @@ class ParsedMessage:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
             self._parser = None
-            if self._phase is not _WHOLE:
-                self._bad(BadResponse.MALFORMED)
-            elif self.status != _SWITCHING:
-                self._bad(BadResponse.OVERLONG)
+            self._bad(BadResponse.OVERLONG if self._phase is _WHOLE else BadResponse.MALFORMED)
         if self.held > held_before:
             self._overhead = 0
         elif self._phase is not _WHOLE:
@@ -167,12 +163,12 @@ class ParsedMessage:
         if status < _LOWEST or b"\0" in text:
             self._bad(BadResponse.MALFORMED)
             return
-        if status < _FINAL and status != _SWITCHING:
+        if status < _FINAL:
             self._raw = []  # interim (RFC 9110, 15.2): ignored, and there may be any number of them
             return
         self.status = status
         self.fields = joined_fields(raw)
-        self._keep = status != _SWITCHING and parser.should_keep_alive()
+        self._keep = parser.should_keep_alive()
         self._phase = _RECEIVING
         if status in _WITHOUT_BODY:
             self._phase = _WHOLE
