@@ -53,10 +53,6 @@ class NetworkCounters(msgspec.Struct):
         self.retries += 1
 
 
-class NoPermitError(TransferError):
-    """The host has no free permit, and the caller does not wait for one."""
-
-
 class ClientHost(msgspec.Struct, frozen=True, weakref=True):
     transport: Transport
     gate: Gate
@@ -99,20 +95,19 @@ class Client(msgspec.Struct, eq=False):
         *,
         accept: frozenset[int] = OK,
         count_refusal: bool = True,
-        wait: bool = True,
         hops: Sequence[str] = (),
         sent: tuple[Gate, float, Receive] | None = None,
     ) -> Exchange:
         """Send `request` (without credentials) and follow redirects when the context is entered.
 
         Statuses that are not in `accept` are failures. `count_refusal` is False if a 401 or 403 may be due to
-        a stale href. Without `wait`, `NoPermitError` is raised if a host of the chain has no free permit.
+        a stale href.
 
         The fast path hands over a chain that it has begun: `hops` are the URLs that redirected before, `sent`
         is the gate whose permit the request holds, when it was sent, and what receives its response.
         """
         request = request._replace(url=self.at_source(request.url))
-        return Exchange(self, request, accept, count_refusal, wait, [*hops], sent)
+        return Exchange(self, request, accept, count_refusal, [*hops], sent)
 
     async def close(self) -> None:
         for transport in set(self.transports.values()):
@@ -166,7 +161,6 @@ class Exchange(msgspec.Struct, eq=False):
     request: Request
     accept: frozenset[int]
     count_refusal: bool
-    wait: bool
     hops: list[str]
     sent: tuple[Gate, float, Receive] | None
     gate: Gate | None = None
@@ -277,9 +271,6 @@ class Exchange(msgspec.Struct, eq=False):
 
     async def _take_permit(self, gate: Gate) -> None:
         if not gate.try_acquire():
-            if not self.wait:
-                message = f"{gate.host} is at its limit of requests at once."
-                raise NoPermitError(Failure(FailureKind.THROTTLED, message, retryable=True, free=True))
             await gate.acquire(of_documents=self.request.decode)
         if self.client.limits.request_rate:
             try:

@@ -94,7 +94,6 @@ class Gate:
         self.host = host
         self._clock, self.now = clock, clock.monotonic
         self._maximum = max(1, maximum)
-        self._call_later = clock.call_later
         self._is_fixed = is_fixed
         self._patience = patience
         self._notify = notify
@@ -142,9 +141,13 @@ class Gate:
         self._start_round(now)
         return 0.0
 
+    def is_full(self) -> bool:
+        """Return True if a request has to wait: no permit is free, the gate is closed, or others wait."""
+        return bool(self._queue) or self.in_use >= self.limit or self.closed_for() > 0
+
     def try_acquire(self) -> bool:
-        """Take a permit if one is free, the gate is open and no other request waits. Never suspends."""
-        if self._queue or self.in_use >= self.limit or (self.closed_until and self.closed_for()):
+        """Take a permit unless the gate is full. Never suspends."""
+        if self.is_full():
             return False
         self.in_use += 1
         return True
@@ -184,7 +187,7 @@ class Gate:
         if self.closed_until and (seconds := self.closed_for()):
             if self._queue and not self._is_opening:
                 self._is_opening = True
-                self._call_later(seconds, self._on_open)
+                self._clock.call_later(seconds, self._on_open)
             return
         while self._queue and self.in_use < self.limit:
             request = self._queue.popleft()

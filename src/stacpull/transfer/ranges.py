@@ -1,8 +1,8 @@
 """Receive one long body into a part: from the open response, and over more connections if it is very long.
 
 A connection takes the first free block. A response must have the strong ETag of the first one; otherwise no
-more ranges are requested. The attempt fails only if blocks are left when the last connection ends. Only the
-last connection ever waits for a permit of the host's gate: none waits while it has a permit.
+more ranges are requested. The attempt fails only if blocks are left when the last connection ends. If the
+host's gate is full, only the last connection goes on.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator
 from stacpull.errors import ungrouped
 from stacpull.models import Failure, FailureKind, Validator
 from stacpull.net.bodies import coding_of
-from stacpull.net.client import Client, Exchange, NoPermitError
+from stacpull.net.client import Client, Exchange
 from stacpull.net.fields import Version, content_range, range_headers, stated_version
+from stacpull.net.gate import Gate
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.spans import Span, Spans, missing
 from stacpull.store.parts import FilePart
@@ -40,12 +41,13 @@ class LongBody:
         self._most = most if LONG < self._total < _ENDLESS else 1
         self._free = blocks(part.have, self._total)
         self._active = 0
+        self._gate: Gate | None = None
         self._failure: Failure | None = None
         self._group = asyncio.TaskGroup()
         self._write: asyncio.Task[None] | None = None
 
     async def receive(self, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
-        self._active = 1
+        self._active, self._gate = 1, response.gate
         with ungrouped():
             async with self._group:
                 self._open_more()
@@ -64,11 +66,9 @@ class LongBody:
             if first is not None and not await self._read_open(*first):
                 return
             while self._free and self._active <= self._most:
-                try:
-                    await self._request_block()
-                except NoPermitError:
-                    if self._active > 1:
-                        return  # another connection receives the rest
+                if self._active > 1 and self._gate is not None and self._gate.is_full():
+                    return
+                await self._request_block()
                 self._open_more()
         except TransferError as error:
             self._most = max(1, self._active - 1)
@@ -113,16 +113,14 @@ class LongBody:
 
     async def _request_block(self) -> None:
         span = self._free.pop(0)
-        at, alone = span.start, self._active == 1
+        at = span.start
         condition = self._version.validator
         headers = range_headers(at, condition if condition.strong_etag else Validator(), span.end)
         if condition.strong_etag is not None:  # some servers support only If-Match, some only If-Range
             headers["If-Match"] = condition.strong_etag
         request = Request(self._href, headers=headers)
         try:
-            async with self._client.open(
-                request, accept=_ANSWERS, count_refusal=False, wait=alone
-            ) as response:
+            async with self._client.open(request, accept=_ANSWERS, count_refusal=False) as response:
                 if not _serves(response, span, self._version):
                     self._most = 1
                     if self._active == 1:
