@@ -79,8 +79,8 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         return self.is_object_store and (url.endswith("/") or "/" not in url.partition("://")[2])
 
     def transport(self, setup: TransportSetup) -> Transport | None:
-        kind, function = self._kind(), self.maker.partition(":")[2]
-        made: Transport | None = None if kind is None else getattr(kind, function or "transport")(setup)
+        made_by, function = self._implementation(), self.maker.partition(":")[2]
+        made: Transport | None = None if made_by is None else getattr(made_by, function or "transport")(setup)
         return made
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
@@ -90,10 +90,10 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
             TransferError: The prefix cannot be listed; PREFIX if it is empty or has too many objects.
             CredentialsError: Credentials are configured but cannot be obtained.
         """
-        found: tuple[ListedObject, ...] = await self._kind().list_prefix(client, prefix)
+        found: tuple[ListedObject, ...] = await self._implementation().list_prefix(client, prefix)
         return found
 
-    def _kind(self) -> Any:
+    def _implementation(self) -> Any:
         if self.maker:
             return import_module(self.maker.partition(":")[0])
         from stacpull.entry_points import load  # noqa: PLC0415 - only where such URLs are used

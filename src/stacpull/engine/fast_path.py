@@ -223,7 +223,7 @@ class WebFastPath(msgspec.Struct, eq=False):
     def close(self) -> None:
         self.is_closed = True
         for connection in list(self.web.connections):
-            if isinstance(connection.exchange, FastTransfer):
+            if isinstance(connection.handler, FastTransfer):
                 connection.close()
 
     def forget(self, origin: FastOrigin) -> None:

@@ -40,7 +40,7 @@ _NEW, _IDLE, _PARSED, _STREAMED = _State
 
 
 class ParsedMessage:
-    """A response, parsed from bytes. It serves all exchanges of a connection, one after the other (`reset`).
+    """A response, parsed from bytes. It serves all responses of a connection, one after the other (`reset`).
 
     llhttp (through httptools) parses as leniently as in aiohttp. This class decides about bytes past the end,
     limits, and the end of the connection. Long bodies bypass the parser, which would copy them.
@@ -194,7 +194,7 @@ class ParsedMessage:
             self._phase = _WHOLE
 
 
-class WebExchange(Protocol):
+class ResponseHandler(Protocol):
     def on_response(
         self, connection: WebConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
@@ -221,7 +221,7 @@ class WebConnection(asyncio.Protocol):
     def __init__(self, owner: ConnectionOwner, name: str, idle: list[WebConnection]) -> None:
         self._owner, self.idle = owner, idle
         self.message = ParsedMessage(name)
-        self.exchange: WebExchange | None = None
+        self.handler: ResponseHandler | None = None
         self.transport: asyncio.Transport | None = None
         self._lost: Exception | None = None
         self._state = _NEW
@@ -230,9 +230,9 @@ class WebConnection(asyncio.Protocol):
         self._pace: Pace | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    def begin(self, exchange: WebExchange, request: bytes) -> None:
+    def begin(self, handler: ResponseHandler, request: bytes) -> None:
         self._is_reused = self._state is not _NEW
-        self.exchange = exchange
+        self.handler = handler
         self._state = _PARSED
         self._quiet = self._came = 0
         self._pace = None
@@ -244,7 +244,7 @@ class WebConnection(asyncio.Protocol):
         transport.write(request)
 
     def release(self) -> None:
-        self.exchange = self._waiter = None
+        self.handler = self._waiter = None
         self._state = _IDLE
         self._quiet = 0
         if self.message.is_reusable and self.transport is not None and not self.transport.is_closing():
@@ -258,14 +258,14 @@ class WebConnection(asyncio.Protocol):
             self.transport.abort()
 
     def close(self) -> None:
-        if (exchange := self.exchange) is not None:
-            self.exchange, self._state = None, _IDLE
-            exchange.on_close()
+        if (handler := self.handler) is not None:
+            self.handler, self._state = None, _IDLE
+            handler.on_close()
         self.abort()
 
     def tick(self, seconds: float, stall_ticks: int, idle_ticks: int) -> None:
         """Count one tick of the owner's timer, and close the connection after too many ticks without data."""
-        is_awaited = self.exchange is not None or (self._waiter is not None and not self._waiter.done())
+        is_awaited = self.handler is not None or (self._waiter is not None and not self._waiter.done())
         is_idle = self._state is _NEW or self._state is _IDLE
         fault = None
         if is_idle or is_awaited:
@@ -295,7 +295,7 @@ class WebConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._quiet = 0
         self._came += len(data)
-        exchange, message, state = self.exchange, self.message, self._state
+        handler, message, state = self.handler, self.message, self._state
         if state is _IDLE or state is _NEW or message.is_ended:
             self.abort()  # bytes without a request: a complete response is valid, but the connection is not
             return
@@ -312,47 +312,47 @@ class WebConnection(asyncio.Protocol):
             if is_full and self.transport is not None:
                 self.transport.pause_reading()
         except Exception as error:
-            if exchange is None:
+            if handler is None:
                 raise
-            exchange.on_error(error)
+            handler.on_error(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self._lost = exc
-        exchange = self.exchange
+        handler = self.handler
         try:
             if self._state is _STREAMED:
                 self.message.end(exc)
                 self._wake()
-            elif exchange is not None:
+            elif handler is not None:
                 self._conclude(exc)
             self._owner.discard(self)
         except Exception as error:
-            if exchange is None:
+            if handler is None:
                 raise
-            exchange.on_error(error)
+            handler.on_error(error)
 
     def _look(self) -> None:
         """Take a complete response if it is correct; hand over any other as soon as that is known."""
-        message, exchange = self.message, cast("WebExchange", self.exchange)
+        message, handler = self.message, cast("ResponseHandler", self.handler)
         if message.failure is None and message.held <= MAX_BODY_IN_MEMORY:
             is_ok = message.status == HTTPStatus.OK
             if message.is_gathering and is_ok:
                 return  # there may be only a few chunks
             is_complete = message.is_ended and message.status in _TAKEN  # so its end was announced
-            if is_complete and exchange.on_response(self, is_ok, message.fields, message.body()):
+            if is_complete and handler.on_response(self, is_ok, message.fields, message.body()):
                 return
         if message.has_enough(0):  # it has started, failed or was not accepted
             if message.failure is not None:
                 self.abort()
-            self.exchange, self._state = None, _STREAMED
-            exchange.stream(self)
+            self.handler, self._state = None, _STREAMED
+            handler.stream(self)
 
     def _conclude(self, error: Exception | None) -> None:
         if self._is_reused and self.message.is_untouched:  # the server had closed the idle connection
-            exchange = cast("WebExchange", self.exchange)
-            self.exchange, self._state = None, _IDLE
-            exchange.send_again()
+            handler = cast("ResponseHandler", self.handler)
+            self.handler, self._state = None, _IDLE
+            handler.send_again()
         else:
             self.message.end(error)
             self._look()

@@ -71,10 +71,10 @@ class WebTransport:
         sent = b"GET %b HTTP/1.1\r\n%b" % (target.encode("ascii"), tail)
         for idle in (host.pop(), None):
             connection = idle or await self.connect(host)
-            exchange = _TaskExchange(host.name)
-            connection.begin(exchange, sent)
+            handler = _TaskHandler(host.name)
+            connection.begin(handler, sent)
             try:
-                if await exchange:
+                if await handler:
                     break
             except asyncio.CancelledError:
                 connection.close()
@@ -184,8 +184,8 @@ class WebTransport:
             self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_tick)
 
 
-class _TaskExchange(asyncio.Future[bool]):
-    """An exchange whose response a task streams; False if the server had closed the connection."""
+class _TaskHandler(asyncio.Future[bool]):
+    """Lets a task stream the response; its result is False if the server had closed the connection."""
 
     def __init__(self, name: str) -> None:
         super().__init__(loop=asyncio.get_running_loop())

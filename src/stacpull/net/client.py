@@ -168,7 +168,7 @@ class Exchange(msgspec.Struct, eq=False):
     response_url: str = ""
     """With secrets; `url` is without."""
     sent_at: float = 0.0
-    received: int = 0
+    body_bytes: int = 0  # received, before a content coding is undone
 
     async def __aenter__(self) -> Self:
         while (following := await self._ask(self.request)) is not None:
@@ -216,18 +216,18 @@ class Exchange(msgspec.Struct, eq=False):
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
         coding = coding_to_undo(self.headers) if self.request.decode else None
-        return self._sent(size) if coding is None else decoded(self._sent(size), coding)
+        return self._counted(size) if coding is None else decoded(self._counted(size), coding)
 
-    async def _sent(self, size: int) -> AsyncIterator[bytes]:
+    async def _counted(self, most: int) -> AsyncIterator[bytes]:
         gate, limits = self.gate, self.client.limits
-        async for chunk in self.response.chunks(min(size, limits.piece) if limits.byte_rate else size):
-            received = len(chunk)
-            self.client.counters.bytes_fetched += received
-            self.received += received
+        async for chunk in self.response.chunks(min(most, limits.piece) if limits.byte_rate else most):
+            size = len(chunk)
+            self.client.counters.bytes_fetched += size
+            self.body_bytes += size
             if gate is not None:
-                gate.note_bytes(received)
+                gate.note_bytes(size)
             if limits.byte_rate:
-                await limits.spend(received)
+                await limits.spend(size)
             yield chunk
 
     async def _ask(self, request: Request) -> Request | None:
@@ -239,7 +239,7 @@ class Exchange(msgspec.Struct, eq=False):
             client.counters.requests += 1
             self.sent = host.gate, host.gate.now(), partial(host.transport.send, outgoing)
         (gate, sent_at, receive), self.sent = self.sent, None
-        self.response_url, self.sent_at, self.received = request.url, sent_at, 0
+        self.response_url, self.sent_at, self.body_bytes = request.url, sent_at, 0
         try:
             response = self.response = await receive()
         except TransferError as error:
@@ -320,7 +320,7 @@ class Exchange(msgspec.Struct, eq=False):
     def _log(self, status: int | None) -> None:
         if self.client.log is not None:
             seconds = self.client.clock.monotonic() - self.sent_at
-            self.client.log.write(self.request.method, self.response_url, status, self.received, seconds)
+            self.client.log.write(self.request.method, self.response_url, status, self.body_bytes, seconds)
 
 
 def next_hop(
@@ -398,11 +398,11 @@ class RequestLog:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
 
-    def write(self, method: str, url: str, status: int | None, received: int, seconds: float) -> None:
+    def write(self, method: str, url: str, status: int | None, size: int, seconds: float) -> None:
         when = rfc3339(datetime.now(UTC).replace(microsecond=0))
         shown_url = self._secrets.scrub(unsigned_url(self._secrets.cut(url)))
         with destination_errors(self._path):
-            self._file.write(f"{when} {method} {status or '-'} {received} {seconds * 1000:.0f} {shown_url}\n")
+            self._file.write(f"{when} {method} {status or '-'} {size} {seconds * 1000:.0f} {shown_url}\n")
 
     def close(self) -> None:
         with destination_errors(self._path):

@@ -105,7 +105,7 @@ class Gate:
         """When the next request may be sent, if the user limits their rate (`Limits`)."""
         self._queue: deque[WaitingRequest] = deque()
         self._is_opening = False
-        self._received = 0
+        self._bytes = 0
         self._refusals = [0, 0]  # in a row: of assets, of documents
         self._is_long_wait_reported = False
         # Failures.
@@ -127,7 +127,7 @@ class Gate:
 
     def progress(self) -> HostProgress:
         waiting, closed = len(self._queue), self.closed_for()
-        return HostProgress(self.host, self._received, self.in_use, self.limit, waiting, closed)
+        return HostProgress(self.host, self._bytes, self.in_use, self.limit, waiting, closed)
 
     # Permits.
 
@@ -205,7 +205,7 @@ class Gate:
         """Record a response to the request of `sent_at` with `size` bytes so far. Its body may still fail."""
         now = self.now()
         self._answered_at = now
-        self._received += size
+        self._bytes += size
         if self._unanswered or self._pauses or self._overload or self._given_up:
             self._pauses = self._unanswered = 0
             self._overload = max(0, self._overload - 1)
@@ -229,7 +229,7 @@ class Gate:
         return False
 
     def note_bytes(self, size: int) -> None:
-        self._received += size
+        self._bytes += size
         if size >= _PIECE:
             self._count_in_round(self.now())
 
