@@ -142,7 +142,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
 COMMANDS_MAY_IMPORT = frozenset(
     {
         "", "arguments", "cli.command", "cli.parameters", "cli.printing", "cli.summary", "config.options",
-        "config.resolve", "config.toml", "engine.api", "entry_points", "errors", "reports",
+        "config.resolve", "config.toml", "engine.mirror", "entry_points", "errors", "reports",
     }
 )  # fmt: skip
 """What the commands of these packages (`*_command.py`) may import of `stacpull` instead."""

@@ -229,7 +229,9 @@ class DaskWorkers:
             for worker in self._workers:
                 worker.received = []
             arrivals = [one for _, received in waiting for one in received]
-            found = {one.part: one for one in await self._run.reserve_uploads(arrivals)}
+            call = self._run.store_client.call
+            reserved = await call("StoreOperations.reserve_uploads", arrivals, returns=list[Arrival])
+            found = {one.part: one for one in reserved}
             for worker, received in waiting:
                 allowed = [found[one.part] for one in received if one.part in found]
                 refused = [one.row for one in received if one.part not in found]

@@ -14,7 +14,7 @@ import orjson
 
 from stacpull.catalog.item import encode_item
 from stacpull.engine.publisher import Publisher
-from stacpull.errors import DestinationError, InterruptedRunError
+from stacpull.errors import DestinationError, InterruptedRunError, UsageError, require_pyarrow
 from stacpull.events import Stage
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import Connection
@@ -30,6 +30,9 @@ _FORM: Final = b"3"
 
 def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -> tuple[str, ...]:
     """Write the file if items have changed since it was written, or if the file was changed."""
+    if publisher.run.metadata == "none":
+        raise UsageError("--metadata none stores no items.")
+    require_pyarrow(ITEMS_PARQUET)
     db, store, secrets = publisher.db, publisher.store, publisher.secrets
     documents = {entry.id: encode_item(entry.stored_document(), secrets) for entry in entries}
     state = _state(db, documents)

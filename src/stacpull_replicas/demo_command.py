@@ -66,14 +66,14 @@ def demo_command(session: CommandSession, dest: str | Path | None) -> int:
 async def _mirror_replica(
     dest: Path, session: CommandSession, flags: dict[str, object], stop: asyncio.Event
 ) -> MirrorReport:
-    from stacpull.engine import api
+    from stacpull.engine.mirror import mirror
     from stacpull_replicas import MlhubReplica
 
     async with MlhubReplica(items=_ITEMS, seed=_SEED) as replica:
         os.environ.update(replica.exports())
         url = replica.base_url
         given = await asyncio.to_thread(partial(resolve, flags, source=url))
-        return await api.mirror(
+        return await mirror(
             url, dest, selection=given.selection, options=given.options, on_event=session.display, stop=stop
         )
 

@@ -91,7 +91,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
         return lambda *given: library.answer(name, *given)
 
     replaced = {
-        "api": ("mirror", "resume", "retry"),
+        "mirror": ("mirror", "resume", "retry"),
         "estimate": ("plan",),
         "source_contents": ("collections", "classes"),
         "mirror_status": ("status", "failures"),

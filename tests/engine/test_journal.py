@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.virtual_clock import VirtualClock
 
-from stacpull.engine.mirror import Journal
+from stacpull.engine.journal import Journal
 from stacpull.events import AssetFailed, Event, Notice, Progress, RunStarted
 from stacpull.models import FailureKind, ItemId
 from stacpull.redact import Secret, Secrets

@@ -11,6 +11,9 @@ from typing import get_type_hints
 import pytest
 
 from stacpull.engine import mirror, prune, store_process, walk
+from stacpull_dask import coordinator
+
+CALLERS = (mirror, prune, walk, coordinator)
 
 
 def calls(module: ModuleType) -> Iterator[ast.Call]:
@@ -21,7 +24,7 @@ def calls(module: ModuleType) -> Iterator[ast.Call]:
                 yield node
 
 
-@pytest.mark.parametrize("module", [mirror, prune, walk])
+@pytest.mark.parametrize("module", CALLERS)
 def test_calls_agree_with_their_operations(module: ModuleType) -> None:
     for call in calls(module):
         operation = store_process.OPERATIONS[ast.literal_eval(call.args[0])]
@@ -34,5 +37,5 @@ def test_calls_agree_with_their_operations(module: ModuleType) -> None:
 
 
 def test_every_operation_is_called() -> None:
-    called = {ast.literal_eval(call.args[0]) for module in (mirror, prune, walk) for call in calls(module)}
+    called = {ast.literal_eval(call.args[0]) for module in CALLERS for call in calls(module)}
     assert called == store_process.OPERATIONS.keys()

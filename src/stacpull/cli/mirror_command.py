@@ -49,10 +49,10 @@ def mirror(session: CommandSession, source: str, dest: str) -> int:
 
     address = parse_dest(dest, session.options)
     store = "stacpull.engine.store_process"
-    with child_process.started_early(store, address.modules, shared="stacpull.engine.api"):
-        from stacpull.engine import api
+    with child_process.started_early(store, address.modules, shared="stacpull.engine.mirror"):
+        from stacpull.engine import mirror as functions
 
-        return _finish(session, partial(api.mirror, source, dest, selection=session.selection))
+        return _finish(session, partial(functions.mirror, source, dest, selection=session.selection))
 
 
 @command("resume", parameters.dest(), *parameters.of("resume"), examples=["resume s2"])
@@ -62,9 +62,9 @@ def resume(session: CommandSession, dest: str) -> int:
     The selection and the layout are those that the run was started with. Transfer options and
     credentials can be given again; only these are read from a config file.
     """
-    from stacpull.engine import api
+    from stacpull.engine import mirror as functions
 
-    return _finish(session, partial(api.resume, dest))
+    return _finish(session, partial(functions.resume, dest))
 
 
 @command(
@@ -81,9 +81,9 @@ def retry(session: CommandSession, dest: str, ordered: bool) -> int:
 
     Transfer options and credentials can be given again; only these are read from a config file.
     """
-    from stacpull.engine import api
+    from stacpull.engine import mirror as functions
 
-    return _finish(session, partial(api.retry, dest, ordered=ordered))
+    return _finish(session, partial(functions.retry, dest, ordered=ordered))
 
 
 def _finish(

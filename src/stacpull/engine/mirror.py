@@ -1,4 +1,4 @@
-"""One call of a public function that mirrors, from its arguments to its report.
+"""The public functions that mirror (the commands call the same functions), and the run that they make.
 
 SOURCE is opened before DEST, so an unreadable one changes nothing, unless DEST names it. After a stop or an
 error, everything received is published, the catalog is written, and the run is recorded, as far as the disk
@@ -8,30 +8,27 @@ allows.
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import attrs
-import orjson
-from msgspec.structs import asdict
+from msgspec.structs import replace
 
 from stacpull.arguments import instance
 from stacpull.catalog.item import clean_document
 from stacpull.child_process import Started
-from stacpull.clock import Clock, SystemClock, rfc3339
+from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetchers import open_pool
-from stacpull.engine.item_input import path_of_input, remove_signatures
+from stacpull.engine.item_input import SourceLike, path_of_input, remove_signatures, source_text, store_input
+from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import check_syntax, validate
+from stacpull.engine.mirror_status import status
 from stacpull.engine.network import SourceAddress, open_network, options_and_address
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.run_control import (
@@ -54,19 +51,20 @@ from stacpull.errors import (
     UsageError,
     as_destination_error,
     cause,
+    require_pyarrow,
 )
-from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, Stage, without_secrets
+from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.ledger import runs
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import EndState, Run, RunSpec
-from stacpull.models import Arrival, Job
+from stacpull.models import Job
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.redact import Secrets
-from stacpull.reports import MirrorReport
+from stacpull.reports import Counts, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
-from stacpull.store.inspection import open_regular
+from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.parts import FileParts
 from stacpull.threads import in_thread
 from stacpull.urls import is_local
@@ -78,8 +76,139 @@ _SAVED_EVERY = 20  # ticks after which the effort is saved
 _QUEUED_FOR_WORKERS = 4096  # jobs that wait in addition with `--dask`: several messages to each worker
 
 
+async def mirror(
+    source: SourceLike,
+    dest: str | Path,
+    *,
+    selection: Selection | None = None,
+    options: Options | None = None,
+    on_event: Listener | None = None,
+    stop: asyncio.Event | None = None,
+    client: Any = None,
+) -> MirrorReport:
+    """Mirror the items of `source` that match `selection` into `dest`. An unfinished run is resumed.
+
+    Args:
+        source: A STAC API: its root (`selection.collections` then names the collections) or a collection's
+            URL; a static catalog, collection or item, an ItemCollection, NDJSON or Parquet (URL or path); `-`
+            for NDJSON on standard input; or items: a `pystac.Item` or `ItemCollection`, a search of
+            pystac-client, dicts, or an iterable of these. Standard input and items are stored in `dest`.
+        dest: A directory, created if it does not exist; or a bucket, `s3://bucket/prefix`, with `work` in
+            `options`.
+        selection: The items and assets to mirror; None for all.
+        options: How to transfer; None uses the defaults.
+        on_event: Called with progress, notices and failures, a few times per second.
+        stop: Set it to end the run gracefully; the mirror can be resumed.
+        client: A `distributed.Client`, synchronous or asynchronous. The workers of its cluster do the
+            transfers.
+
+    Returns:
+        The counters of the run, and its final state.
+
+    Raises:
+        UsageError: The selection or layout is wrong, or a label or collection does not exist.
+        CredentialsError: Credentials are missing or refused.
+        SourceError: The source cannot be read.
+        DestinationError: The destination cannot be written, or another process is using it.
+        InterruptedRunError: `stop` was set before the source was opened.
+    """
+    selection = instance("selection", Selection, selection)
+    async with checked_arguments(dest, options, on_event, stop, client, exists=False) as given:
+        text = source_text(source)
+        if text is not None and text != STANDARD_INPUT:
+            return await run_from_source(given, text, selection)
+        check_syntax(selection, given.options)
+        async with opened_dest(given) as workspace:
+            stored = await store_input(given.dest.work, given.stop, source)
+            names = given.options.credential_names if given.options.filled_profile else ()
+            return await run_from_ledger(
+                given, workspace, RunSpec(stored, selection, given.options.fixed, names)
+            )
+
+
+async def resume(
+    dest: str | Path,
+    *,
+    options: Options | None = None,
+    on_event: Listener | None = None,
+    stop: asyncio.Event | None = None,
+    client: Any = None,
+) -> MirrorReport:
+    """Resume the last unfinished run in `dest`, with its own selection and layout.
+
+    The arguments are those of `mirror`; a mirror in a bucket can also be named by its work directory.
+
+    Returns:
+        The counters of the run. If no run is unfinished, `nothing_to_resume` is True.
+
+    Raises:
+        NotAMirrorError: `dest` is not a mirror.
+        CredentialsError: The credentials of the run must be given again; the message names them.
+        SourceError, DestinationError, InterruptedRunError: As for `mirror`.
+    """
+    async with (
+        checked_arguments(dest, options, on_event, stop, client, exists=True) as given,
+        opened_dest(given) as workspace,
+    ):
+        run = await on_ledger(workspace, runs.last_unfinished)
+        if run is not None:
+            return await run_from_ledger(given, workspace, run.spec, run.kept)
+    there = await asyncio.to_thread(status, dest, given.options)  # DEST is no longer locked
+    counts = {name: getattr(there, name) for name in Counts.__struct_fields__}
+    counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
+    return MirrorReport(
+        **{**counts, "assets_skipped": there.assets_done},
+        walk_ended=there.walk_ended,
+        nothing_to_resume=True,
+        assets_accepted=there.assets_missing if given.options.missing in {"known", "ok"} else 0,
+    )
+
+
+async def retry(
+    dest: str | Path,
+    *,
+    ordered: bool = False,
+    options: Options | None = None,
+    on_event: Listener | None = None,
+    stop: asyncio.Event | None = None,
+    client: Any = None,
+) -> MirrorReport:
+    """Try every failed asset of `dest` again, and read source items that could not be read.
+
+    The arguments are those of `resume`. With `ordered`, only assets that were not ready yet are requested
+    (`FailureRecord.kind` "ordered").
+
+    Returns:
+        The counters of the run, and its final state.
+
+    Raises:
+        NotAMirrorError: `dest` is not a mirror.
+        CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
+    """
+    async with (
+        checked_arguments(dest, options, on_event, stop, client, exists=True) as given,
+        opened_dest(given) as workspace,
+    ):
+        last = await on_ledger(workspace, runs.last)
+        kept = {name: value for name, value in last.kept.items() if name == "missing"}
+        spec = replace(last.spec, kind="ordered" if ordered else "retry")
+        return await run_from_ledger(given, workspace, spec, kept)
+
+
+# --- from the arguments to a run ----------------------------------------------------------------------------
+
+
+class MirrorArguments(NamedTuple):
+    """The checked arguments of a public function."""
+
+    dest: DestAddress
+    options: Options
+    journal: Journal
+    stop: StopEvent
+
+
 @asynccontextmanager
-async def opened_call(
+async def checked_arguments(
     dest: str | Path,
     options: Options | None,
     on_event: Listener | None,
@@ -87,7 +216,7 @@ async def opened_call(
     client: Any = None,
     *,
     exists: bool,
-) -> AsyncIterator[MirrorCall]:
+) -> AsyncIterator[MirrorArguments]:
     """Check the arguments, serve the dashboard, and limit the time. With `exists`, DEST must be a mirror."""
     options = instance("options", Options, options)
     if client is not None:
@@ -95,6 +224,11 @@ async def opened_call(
     if options.uses_dask:
         await asyncio.to_thread(lambda: require("stacpull.workers", "dask", "--dask").check(options))
     address = await asyncio.to_thread(parse_dest, dest, options)
+    if options.items_parquet:
+        if options.metadata == "none":
+            raise UsageError("--items-parquet needs the documents of items: remove --metadata none.")
+        await asyncio.to_thread(require_pyarrow, "--items-parquet")
+        await asyncio.to_thread(require, "stacpull.outputs", "items-parquet", "--items-parquet")
     if exists:
         await asyncio.to_thread(lambda: open_reader(address.work, address.bucket).close())
     async with AsyncExitStack() as opened:
@@ -107,105 +241,100 @@ async def opened_call(
                 on_event(Notice("info", f"dashboard: {dashboard.url}"))
             on_event = dashboard
         stopping = await opened.enter_async_context(timed_stop(stop, options.stop_after, on_event))
-        emit = Journal(address.work / ".stacpull" / "log.ndjson", Secrets(), SystemClock(), on_event)
-        yield MirrorCall(address, options, emit, stopping, opened)
+        journal = Journal(address.work / ".stacpull" / "log.ndjson", Secrets(), SystemClock(), on_event)
+        yield MirrorArguments(address, options, journal, stopping)
 
 
-class MirrorCall(NamedTuple):
-    """Runs a mirror for a public function. What it opens is closed at the end of the call, the last first."""
+def opened_dest(given: MirrorArguments) -> AbstractAsyncContextManager[Workspace]:
+    """Open DEST in a thread. If both the run and closing DEST fail, the error of the run is raised."""
+    loop = asyncio.get_running_loop()
 
-    dest: DestAddress
-    options: Options
-    emit: Journal
-    stop: StopEvent
-    opened: AsyncExitStack
+    def on_silent(text: str) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(given.journal, Notice("warning", text))
 
-    def with_kept(self, kept: Mapping[str, Any]) -> MirrorCall:
-        """Return this call with options that an earlier run has kept, where it has the default."""
-        return self._replace(options=self.options.of_run({**kept, **self.options.kept}))
+    dest = given.dest
+    return in_thread(open_workspace(dest.work, dest.bucket, on_silent, adopt=given.options.adopt))
 
-    async def open_workspace(self) -> Workspace:
-        """Open DEST in a thread. If both the run and closing DEST fail, the error of the run is raised."""
-        loop, dest = asyncio.get_running_loop(), self.dest
 
-        def on_silent(text: str) -> None:
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(self.emit, Notice("warning", text))
+@asynccontextmanager
+async def _opened_source(
+    given: MirrorArguments, address: SourceAddress, options: Options, selection: Selection
+) -> AsyncIterator[tuple[Started, WalkSetup]]:
+    """Start the store process, whose imports take as long as the first response, and open SOURCE."""
+    journal = given.journal
+    async with (
+        StoreClient.started(given.dest.modules) as started,
+        open_network(address, options, secrets=journal.secrets, on_notice=journal) as network,
+    ):
+        source = await unless_stopped(partial(open_source, address.url, network.reader), given.stop)
+        yield started, WalkSetup(source, network, selection, options, journal)
 
-        opening = open_workspace(dest.work, dest.bucket, on_silent, adopt=self.options.adopt)
-        return await self.opened.enter_async_context(in_thread(opening))
 
-    async def run_from_source(self, source: str, selection: Selection) -> MirrorReport:
-        layout, work = check_syntax(selection, self.options), self.dest.work
-        options, address = options_and_address(source, self.options)
-        if is_local(address.url):
-            await asyncio.to_thread(refuse_own_catalog, address.url, work)
-        spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
-        try:
-            started, setup = await self._open_source(address, options, selection)
-            await unless_stopped(lambda: validate(setup.source, selection, layout), self.stop)
+async def run_from_source(given: MirrorArguments, source: str, selection: Selection) -> MirrorReport:
+    """Open SOURCE, then DEST: a source that cannot be read changes nothing."""
+    layout, work = check_syntax(selection, given.options), given.dest.work
+    options, address = options_and_address(source, given.options)
+    if is_local(address.url):
+        await asyncio.to_thread(refuse_own_catalog, address.url, work)
+    spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
+    try:
+        async with _opened_source(given, address, options, selection) as (started, setup):
+            await unless_stopped(lambda: validate(setup.source, selection, layout), given.stop)
             if setup.network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
-                await unless_stopped(setup.network.logins.log_in, self.stop)  # if it fails, there is no DEST
-            workspace = await self.open_workspace()
-            now = SystemClock().time()
-            run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))
-            if is_local(spec.source):
-                await on_ledger(workspace, lambda db: note_named_source(db, spec.source))
-            return await MirrorRun(self, workspace, run, started, setup).execute()
-        except InterruptedRunError as error:
-            if await asyncio.to_thread(ledger_path(work).exists):
-                raise
-            text = f"{str(error).rstrip('.')} before anything started. Run the command again."
-            raise InterruptedRunError(text) from error
+                await unless_stopped(setup.network.logins.log_in, given.stop)  # if it fails, there is no DEST
+            async with opened_dest(given) as workspace:
+                now = SystemClock().time()
+                run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))
+                if is_local(spec.source):
+                    await on_ledger(workspace, lambda db: note_named_source(db, spec.source))
+                return await MirrorRun(workspace, run, setup, given.journal, given.stop).execute(started)
+    except InterruptedRunError as error:
+        if await asyncio.to_thread(ledger_path(work).exists):
+            raise
+        text = f"{str(error).rstrip('.')} before anything started. Run the command again."
+        raise InterruptedRunError(text) from error
 
-    async def run_from_ledger(
-        self,
-        workspace: Workspace,
-        spec: RunSpec,
-        begin: Callable[[Connection, RunSpec, float, Mapping[str, Any]], Run] = runs.begin,
-    ) -> MirrorReport:
-        """Make a run whose SOURCE is in DEST. `begin` comes last, because it writes.
 
-        `fixed` options always apply, `kept` ones where the command has the default.
-        """
-        work = self.dest.work
-        input_file = await asyncio.to_thread(path_of_input, work, spec.source)
-        options, address = options_and_address(spec.source, self.options, input_file, named=False)
-        if (
-            input_file is None
-            and is_local(address.url)
-            and not await on_ledger(workspace, lambda db: is_named_source(db, spec.source))
-        ):
-            path = unquote(urlsplit(address.url).path)
-            raise UsageError(
-                f"The ledger of {work} names local files as its source ({path}), but it is a copy, or was "
-                "not made by you. If you want these files to be read, name them: "
-                f"stacpull mirror {path} {work}"
-            )
-        missing = [name for name in spec.credential_names if name not in address.credential_names]
-        if missing and not (address.headers or address.query or options.filled_profile):
-            raise CredentialsError(
-                f"The run was started with {' and '.join(missing)}. Keys are not stored: give them again, or "
-                "others with --header or --credentials."
-            )
-        now = SystemClock().time()
-        run = await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
-        options = options.of_run({**spec.fixed, **run.kept})
-        started, setup = await self._open_source(address, options, spec.selection)
-        report = await MirrorRun(self, workspace, run, started, setup).execute()
-        if input_file is not None and report.state == "complete":
-            await asyncio.to_thread(remove_signatures, work, spec.source)
-        return report
+async def run_from_ledger(
+    given: MirrorArguments,
+    workspace: Workspace,
+    spec: RunSpec,
+    kept: Mapping[str, Any] = {},
+    begin: Callable[[Connection, RunSpec, float, Mapping[str, Any]], Run] = runs.begin,
+) -> MirrorReport:
+    """Make a run whose SOURCE is in DEST. `begin` comes last, because it writes.
 
-    async def _open_source(
-        self, address: SourceAddress, options: Options, selection: Selection
-    ) -> tuple[Started, WalkSetup]:
-        """Start the store process, whose imports take as long as the first response, and open SOURCE."""
-        enter, emit = self.opened.enter_async_context, self.emit
-        started = await enter(StoreClient.started(self.dest.modules))
-        network = await enter(open_network(address, options, secrets=emit.secrets, on_notice=emit))
-        source = await unless_stopped(partial(open_source, address.url, network.reader), self.stop)
-        return started, WalkSetup(source, network, selection, options, emit)
+    `fixed` options always apply, `kept` ones (of an earlier run) where the command has the default.
+    """
+    work, options = given.dest.work, given.options.of_run({**kept, **given.options.kept})
+    input_file = await asyncio.to_thread(path_of_input, work, spec.source)
+    options, address = options_and_address(spec.source, options, input_file, named=False)
+    if (
+        input_file is None
+        and is_local(address.url)
+        and not await on_ledger(workspace, lambda db: is_named_source(db, spec.source))
+    ):
+        path = unquote(urlsplit(address.url).path)
+        raise UsageError(
+            f"The ledger of {work} names local files as its source ({path}), but it is a copy, or was "
+            "not made by you. If you want these files to be read, name them: "
+            f"stacpull mirror {path} {work}"
+        )
+    missing = [name for name in spec.credential_names if name not in address.credential_names]
+    if missing and not (address.headers or address.query or options.filled_profile):
+        raise CredentialsError(
+            f"The run was started with {' and '.join(missing)}. Keys are not stored: give them again, or "
+            "others with --header or --credentials."
+        )
+    now = SystemClock().time()
+    run = await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
+    options = options.of_run({**spec.fixed, **run.kept})
+    async with _opened_source(given, address, options, spec.selection) as (started, setup):
+        report = await MirrorRun(workspace, run, setup, given.journal, given.stop).execute(started)
+    if input_file is not None and report.state == "complete":
+        await asyncio.to_thread(remove_signatures, work, spec.source)
+    return report
 
 
 async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -> T:
@@ -218,10 +347,10 @@ class MirrorRun:
     """One run. With `--dask`, an entry point (`stacpull.workers`) replaces its pool."""
 
     def __init__(
-        self, call: MirrorCall, workspace: Workspace, run: Run, started: Started, setup: WalkSetup
+        self, workspace: Workspace, run: Run, setup: WalkSetup, journal: Journal, stop: StopEvent
     ) -> None:
-        self._call, self._stop, self.emit, self.workspace = call, call.stop, call.emit, workspace
-        self._run, self.spec, self._started = run, run.spec, started
+        self.workspace, self.emit, self._stop = workspace, journal, stop
+        self._run, self.spec = run, run.spec
         self.options, self.network, self._source = setup.options, setup.network, setup.source
         self._clock, self._began = self.network.clock, self.network.clock.monotonic()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -244,20 +373,21 @@ class MirrorRun:
         self._record = LedgerRecord(setup, run.id, self.store_client, self.queue)
         self._walk = Walk(setup, self._record)
 
-    async def execute(self) -> MirrorReport:
+    async def execute(self, started: Started) -> MirrorReport:
+        """Run to the end, a stop or an error, of which the report is part. `started` is the store process."""
         run, store_client, lease = self._run, self.store_client, self.workspace.lease
         self.emit(RunStarted(run.id, run.spec.source, run.resumed))
         if lease is not None and lease.before is not None:
             self.network.warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
         error: BaseException | None = None
         try:
-            await self._work()
+            await self._mirror(started)
         except InterruptedRunError:
             self._is_unfinished = True
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
             error = cause(caught)
             if isinstance(error, Exception):
-                error = await asyncio.to_thread(as_destination_error, error, self._call.dest.work)
+                error = await asyncio.to_thread(as_destination_error, error, self.workspace.store.staged.work)
         try:
             is_left = not store_client.counters["walk_ended"] or store_client.counters["assets_pending"]
             if is_left and error is None and not (self._is_unfinished or self._stop.is_set()):
@@ -275,9 +405,9 @@ class MirrorRun:
             raise error
         return report
 
-    async def _work(self) -> None:
+    async def _mirror(self, started: Started) -> None:
         store_client = self.store_client
-        await store_client.open(self._started)
+        await store_client.open(started)
         async with beside(store_client.pass_on(self._stop)):
             try:
                 await store_client.call("StoreOperations.recover")
@@ -298,10 +428,6 @@ class MirrorRun:
                     self._break(error)
             if self._broken.done():
                 raise self._broken.result()
-
-    async def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
-        call = self.store_client.call
-        return await call("StoreOperations.reserve_uploads", arrivals, returns=list[Arrival])
 
     def _break(self, error: BaseException) -> None:
         if not self._broken.done():
@@ -434,37 +560,3 @@ class MirrorRun:
             reason=reason,
             assets_accepted=accepted[self.options.missing or "fail"],
         )
-
-
-class Journal:
-    """`.stacpull/log.ndjson`: the events of all runs, one JSON object per line, without credentials."""
-
-    def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
-        self._path, self.secrets, self._clock = path, secrets, clock
-        self._pass_on = without_secrets(on_event, secrets)
-        self._lines: deque[bytes] = deque()
-        self._flushing = threading.Lock()
-
-    def __call__(self, event: Event) -> None:
-        if not isinstance(event, Progress | Stage):
-            time = rfc3339(datetime.fromtimestamp(self._clock.time(), UTC))
-            line: dict[str, object] = {"time": time, "event": type(event).__name__}
-            line |= {name: self._clean(value) for name, value in asdict(event).items()}
-            self._lines.append(orjson.dumps(line))
-        self._pass_on(event)
-
-    def _clean(self, value: object) -> object:
-        """Return a value without secrets. They are removed before JSON escapes their characters."""
-        if isinstance(value, str):
-            return self.secrets.scrub(value).encode("utf-8", "replace").decode()
-        return [self._clean(member) for member in value] if isinstance(value, list | tuple) else value
-
-    def flush(self) -> None:
-        """An error does not stop a run. The thread of a cancelled call may still be writing: wait for it."""
-        with self._flushing:
-            lines = [self._lines.popleft() + b"\n" for _ in range(len(self._lines))]
-            with suppress(OSError):
-                if lines:
-                    fd = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode=0o600)
-                    with os.fdopen(fd, "ab", buffering=0) as file:
-                        file.write(b"".join(lines))

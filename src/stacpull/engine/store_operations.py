@@ -14,7 +14,7 @@ from stacpull import entry_points
 from stacpull.catalog.catalog_tree import CollectionEntry, until_stopped, write_catalogs
 from stacpull.engine.publisher import Publisher, may_replace
 from stacpull.engine.recovery import Recovery
-from stacpull.errors import InterruptedRunError, UsageError, require_pyarrow
+from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import shrink_cache
@@ -114,9 +114,6 @@ class StoreOperations:
             keeps_parquet = self.run.kept.get("items_parquet", meta.owns_file(self.db, meta.ITEMS_PARQUET))
             if keeps_parquet:
                 try:
-                    if self.run.metadata == "none":
-                        raise UsageError("--metadata none stores no items.")  # noqa: TRY301 -- as `update` does
-                    require_pyarrow(meta.ITEMS_PARQUET)
                     update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
                     for note in update(self._publisher, entries):
                         self._warn(note)

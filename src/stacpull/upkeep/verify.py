@@ -26,7 +26,7 @@ from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.digests import as_checksum
-from stacpull.engine.mirror import on_ledger, opened_call
+from stacpull.engine.mirror import checked_arguments, on_ledger, opened_dest, run_from_ledger
 from stacpull.engine.publisher import sent_document
 from stacpull.errors import DestinationError, UsageError, quantity
 from stacpull.events import Checked, Damage, DamageKind, Listener, Notice
@@ -232,8 +232,7 @@ async def verify(
     if quick and repair:
         raise UsageError("--quick cannot be combined with --repair, which reads every file.")
     stop = instance("stop", asyncio.Event, stop)
-    options = instance("options", Options, options)
-    address = await asyncio.to_thread(parse_dest, dest, options)
+    address = await asyncio.to_thread(parse_dest, dest, instance("options", Options, options))
     check = MirrorCheck(on_event, stop, quick=quick)
     report_of = partial(_report, check, address, strict)
 
@@ -244,15 +243,16 @@ async def verify(
 
     if not repair:
         return await check.run(check_alone)
-    async with opened_call(dest, options, on_event, stop, exists=True) as call:
-        workspace = await call.open_workspace()
+    async with (
+        checked_arguments(dest, options, on_event, stop, exists=True) as given,
+        opened_dest(given) as workspace,
+    ):
         await check.run(lambda: _check(check, address, workspace.db))
         if not (check.complete and any(check.rows.values())):
             return await on_ledger(workspace, report_of)
-        last = await on_ledger(workspace, runs.last)
-        call.emit(Notice("info", f"repairing {quantity(check.total, 'damaged file')}"))
-        begin = partial(_begin, check, workspace.store)
-        fixed = await call.run_from_ledger(workspace, replace(last.spec, kind="repair"), begin)
+        given.journal(Notice("info", f"repairing {quantity(check.total, 'damaged file')}"))
+        spec = replace((await on_ledger(workspace, runs.last)).spec, kind="repair")
+        fixed = await run_from_ledger(given, workspace, spec, begin=partial(_begin, check, workspace.store))
         left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, jobs.damaged_items)
         wanted = (one for one in views.expected_files(workspace.db) if one.kind == "catalog")
         states = await on_ledger(workspace, lambda _: check.file_states(workspace.store, wanted))

@@ -1,0 +1,52 @@
+"""The journal of a mirror, `.stacpull/log.ndjson`: the events of all runs, without credentials."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+from msgspec.structs import asdict
+
+from stacpull.clock import Clock, rfc3339
+from stacpull.events import Event, Listener, Progress, Stage, without_secrets
+from stacpull.redact import Secrets
+from stacpull.store.inspection import open_regular
+
+
+class Journal:
+    """Writes events as one JSON object per line, and passes them on."""
+
+    def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
+        self._path, self.secrets, self._clock = path, secrets, clock
+        self._pass_on = without_secrets(on_event, secrets)
+        self._lines: deque[bytes] = deque()
+        self._flushing = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, Progress | Stage):
+            time = rfc3339(datetime.fromtimestamp(self._clock.time(), UTC))
+            line: dict[str, object] = {"time": time, "event": type(event).__name__}
+            line |= {name: self._clean(value) for name, value in asdict(event).items()}
+            self._lines.append(orjson.dumps(line))
+        self._pass_on(event)
+
+    def _clean(self, value: object) -> object:
+        """Return a value without secrets. They are removed before JSON escapes their characters."""
+        if isinstance(value, str):
+            return self.secrets.scrub(value).encode("utf-8", "replace").decode()
+        return [self._clean(member) for member in value] if isinstance(value, list | tuple) else value
+
+    def flush(self) -> None:
+        """An error does not stop a run. The thread of a cancelled call may still be writing: wait for it."""
+        with self._flushing:
+            lines = [self._lines.popleft() + b"\n" for _ in range(len(self._lines))]
+            with suppress(OSError):
+                if lines:
+                    fd = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode=0o600)
+                    with os.fdopen(fd, "ab", buffering=0) as file:
+                        file.write(b"".join(lines))
