@@ -23,7 +23,7 @@ from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
-from stacpull.engine.run_control import nothing_to_fetch, walk_and_transfer
+from stacpull.engine.run_control import walk_and_transfer
 from stacpull.engine.walk import Walk, WalkSetup, WalkSummary
 from stacpull.errors import DestinationError, cause, quantity
 from stacpull.events import AssetFailed, Listener, Notice, Progress, RunEnded, RunStarted
@@ -125,7 +125,7 @@ class HeaderCounts(msgspec.Struct):
 
 
 class HeaderPlans:
-    """Turns the selected items of a walk into jobs for the pool (an `engine.walk.WalkRecord`).
+    """Turns the selected items of a walk into jobs for the pool (an `engine.walk.WalkSink`).
 
     It also keeps the assets of the selection that are TIFFs, by media type or suffix; with --asset or
     --media-type, all matching ones. Both sets are empty: `seen` gets the items that the walk reads, `planned`
@@ -379,7 +379,7 @@ class HeadersRun:
             self._results.put((), position={"ended": True, **msgspec.structs.asdict(tally)})
             if not report.items_matched:
                 counts = {"items_seen": tally.items_seen}
-                text = nothing_to_fetch(self._selection, self._summary, counts)
+                text = self._summary.nothing_to_fetch(self._selection, counts)
             else:
                 why = (
                     "the asset filters dropped every asset"

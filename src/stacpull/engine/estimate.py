@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TextIO
 
+from msgspec.structs import asdict
+
 from stacpull.arguments import instance
 from stacpull.caches import LONGEST_KEY
 from stacpull.config.options import Options
@@ -21,7 +23,6 @@ from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import open_network, options_and_address
-from stacpull.engine.run_control import nothing_to_fetch
 from stacpull.engine.walk import Walk, WalkSetup
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Listener, without_secrets
@@ -92,7 +93,7 @@ def _opened_files(dest: Path | None) -> Iterator[tuple[list[ItemSet], Connection
 
 
 class _Estimate:
-    """The record of the walk of one `plan`. Its sets are on disk: a source may have millions of items.
+    """The sink of the walk of one `plan`. Its sets are on disk: a source may have millions of items.
 
     A cancellation waits for the thread that uses them, because closing SQLite beneath it can crash.
     """
@@ -134,21 +135,12 @@ class _Estimate:
         seconds = None
         if made and walk_seconds:
             seconds = round(requests * (walk_seconds / made) / max(1, min(at_once, 16)), 1)
-        counts = {
-            "items_seen": self.items_seen,
-            "items_matched": self.items_matched,
-            "assets_pending": assets + self._refused,
-            "assets_excluded": excluded.total(),
-            "assets_pages": web_pages.total(),
-        }
-        if warning := nothing_to_fetch(self._setup.selection, walk.summary, counts):
-            self._network.warn(warning)
         if self._unsigned:
             lacking = "URLs that lack their signature or key, and may be refused"
             self._network.warn(f"{lacking}: {self._unsigned:,}.")
         if self._shared:
             self._network.warn(f"--layout gives several items the path {self._shared}: add {{item}} to it.")
-        return PlanReport(
+        report = PlanReport(
             items_seen=self.items_seen,
             items_matched=self.items_matched,
             source_items=self._source_items,
@@ -172,8 +164,11 @@ class _Estimate:
             seconds=round(clock.monotonic() - started, 3),
             source=self._setup.source.url,
         )
+        if warning := walk.summary.nothing_to_fetch(self._setup.selection, asdict(report)):
+            self._network.warn(warning)
+        return report
 
-    # --- the record of the walk --------------------------------------------------------------------------
+    # --- the sink of the walk ----------------------------------------------------------------------------
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         sets = [self._primary, self._linked] if linked else [self._primary]

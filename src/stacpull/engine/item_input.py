@@ -46,9 +46,10 @@ _INPUT_NAME = re.compile(r"stdin:[0-9a-f]{32}")
 
 
 def source_text(source: SourceLike) -> str | None:
+    """Return a URL or path as text; None for standard input and items."""
     if isinstance(source, os.PathLike):
         return os.path.expanduser(os.fspath(source))  # noqa: PTH111 - text, not a Path: it may be a URL
-    return source if isinstance(source, str) else None
+    return source if isinstance(source, str) and source != STANDARD_INPUT else None
 
 
 @asynccontextmanager
@@ -56,8 +57,7 @@ async def temporary_input(
     source: SourceLike, stop: asyncio.Event | None = None
 ) -> AsyncIterator[tuple[str, Path | None]]:
     """Keep standard input or items in a temporary file for the block; yield any other source and None."""
-    text = source_text(source)
-    if text is not None and text != STANDARD_INPUT:
+    if (text := source_text(source)) is not None:
         yield text, None
         return
     directory = await asyncio.to_thread(temporary_directory)

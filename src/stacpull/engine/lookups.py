@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import compress
-from typing import Any
+from typing import Any, NamedTuple
 
 from stacpull.caches import Recent
 from stacpull.config.options import Options
@@ -33,8 +33,11 @@ from stacpull.sources.source import Source, class_documents
 from stacpull.threads import for_each
 from stacpull.urls import is_in_object_store, is_local
 
-FoundItem = tuple[ItemId, Json, str]
-"""An item that was read: its ID, its document, and the URL of its page, or of itself if a link led to it."""
+
+class FoundItem(NamedTuple):
+    id: ItemId
+    document: Json
+    url: str  # of its page, or of itself if a link led to it
 
 
 # --- checks of a selection ---------------------------------------------------------------------------------
@@ -54,7 +57,7 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
     if not is_needed or source.api_root is None or collection == NO_COLLECTION:
         return
     items = await _first_items(source, collection)
-    await label_warnings(selection, items, source, collection)
+    await selection_warnings(selection, items, source, collection)
     if len(starts) > 1 or not items or not layout.properties:
         return
     documents = list(items)
@@ -67,35 +70,29 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
     layout.check_properties(documents)
 
 
-async def first_page_warnings(
+async def selection_warnings(
     selection: Selection, items: Sequence[Json], source: Source, collection: str
 ) -> list[str]:
-    warnings = await label_warnings(selection, items, source, collection)
+    """Check `sortby` against the first items, and labels against the classes of the items or the collection.
+
+    Without items, the first ones of the collection are read: no match proves nothing about the collection.
+    """
+    warnings = []
     if (name := (selection.sortby or "").removeprefix("-")) and items:
         value = Reference(name).value
         if all(value(item, object_or_empty(item.get("properties"))) is None for item in items):
             warnings.append(f"--sortby {name}: no item on the first page has this property.")
-    return warnings
-
-
-async def label_warnings(
-    selection: Selection, items: Sequence[Json], source: Source, collection: str
-) -> list[str]:
-    """Check labels against the classes of the items or the collection.
-
-    Without items, the first ones of the collection are read: no match proves nothing about the collection.
-    """
     if not (selection.labels or selection.exclude_labels):
-        return []
+        return warnings
     if not items and source.api_root is not None and collection != NO_COLLECTION:
         items = await _first_items(source, collection)
     if any(item.get("collection") not in (None, collection) for item in items):
         try:
-            return check_labels(selection, class_list(items, None))
+            return warnings + check_labels(selection, class_list(items, None))
         except UsageError as error:
-            return [f"{error} Collections that follow may have it, so the walk continues."]
+            return [*warnings, f"{error} Collections that follow may have it, so the walk continues."]
     classes = class_list(items, None) or class_list((), await source.collection(collection))
-    return check_labels(selection, classes)
+    return warnings + check_labels(selection, classes)
 
 
 async def _first_items(source: Source, collection: str) -> list[Json]:

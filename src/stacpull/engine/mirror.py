@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -31,16 +32,9 @@ from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import SourceAddress, open_network, options_and_address
 from stacpull.engine.pool import JobQueue
-from stacpull.engine.run_control import (
-    StopEvent,
-    beside,
-    nothing_to_fetch,
-    timed_stop,
-    unless_stopped,
-    walk_and_transfer,
-)
+from stacpull.engine.run_control import StopEvent, beside, timed_stop, unless_stopped, walk_and_transfer
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import LedgerRecord, Walk, WalkSetup, queue_jobs
+from stacpull.engine.walk import JobProducer, WalkSetup
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
 from stacpull.errors import (
@@ -64,7 +58,6 @@ from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
-from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.parts import FileParts
 from stacpull.threads import in_thread
 from stacpull.urls import is_local
@@ -114,8 +107,7 @@ async def mirror(
     """
     selection = instance("selection", Selection, selection)
     async with checked_arguments(dest, options, on_event, stop, client, exists=False) as given:
-        text = source_text(source)
-        if text is not None and text != STANDARD_INPUT:
+        if (text := source_text(source)) is not None:
             return await run_from_source(given, text, selection)
         check_syntax(selection, given.options)
         async with opened_dest(given) as workspace:
@@ -370,8 +362,8 @@ class MirrorRun:
             on_broken=self._break,
         )
         self.queue = JobQueue[Job](2 * network.slots + (_QUEUED_FOR_WORKERS if options.uses_dask else 0))
-        self._record = LedgerRecord(setup, run.id, self.store_client, self.queue)
-        self._walk = Walk(setup, self._record)
+        self._producer = JobProducer(setup, run, self.store_client, self.queue)
+        self._walk = self._producer.walk
 
     async def execute(self, started: Started) -> MirrorReport:
         """Run to the end, a stop or an error, of which the report is part. `started` is the store process."""
@@ -452,8 +444,7 @@ class MirrorRun:
         if options.uses_dask:
             workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
             runner = workers(self, pool)
-        walk = partial(queue_jobs, self._walk, self._record, self._run)
-        await walk_and_transfer(walk, runner, self._tick, stop=stop, broken=self._broken)
+        await walk_and_transfer(self._producer.run, runner, self._tick, stop=stop, broken=self._broken)
         await self.store_client.sender.flush()
         pool.check_failures()
         await call("StoreOperations.write_final_items")
@@ -475,13 +466,11 @@ class MirrorRun:
     # --- progress and report -----------------------------------------------------------------------------
 
     async def _tick(self) -> None:
-        ticks = 0
-        while True:
+        for tick in count(1):
             await self._clock.sleep(_TICK)
-            ticks += 1
             self.emit(self._progress())
             await asyncio.to_thread(self.emit.flush)
-            if ticks % _SAVED_EVERY == 0:
+            if tick % _SAVED_EVERY == 0:
                 await self.store_client.call("runs.add_counts", self._run.id, self._spent())
 
     def _progress(self) -> Progress:
@@ -519,12 +508,12 @@ class MirrorRun:
         state: EndState = "complete" if is_done and error is None else "interrupted"
         if error is not None and not isinstance(error, asyncio.CancelledError):
             state = "failed"
-        warning = nothing_to_fetch(spec.selection, self._walk.summary, self.store_client.counters)
+        warning = self._walk.summary.nothing_to_fetch(spec.selection, self.store_client.counters)
         if state == "complete" and spec.kind == "mirror" and warning is not None:
             self.network.warn(warning)
         stopped = self._stop.reason if state == "interrupted" else None
-        reason = str(error) if error is not None else stopped or self._walk.summary.cut_short
-        reason = None if reason is None else self.network.secrets.scrub(reason)
+        why = str(error) if error is not None else stopped or self._walk.summary.cut_short
+        reason = self.network.secrets.scrub(why or "") or None
         recorded: EndState = "failed"
         findings, left_out = dict[str, int](), dict[str, int]()
         store = self.workspace.store

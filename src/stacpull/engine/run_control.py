@@ -6,29 +6,19 @@ If the source cannot be read, or a host was given up, other transfers continue b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from stacpull.arguments import instance
-from stacpull.errors import (
-    CredentialsError,
-    InterruptedRunError,
-    SourceError,
-    StacpullError,
-    quantity,
-    ungrouped,
-)
+from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, ungrouped
 from stacpull.events import Listener, Notice
 from stacpull.net.gate import REFUSALS
-from stacpull.selection import Selection
 
 if TYPE_CHECKING:
     from stacpull.engine.pool import Pool
-    from stacpull.engine.walk import WalkSummary
 
 GRACE = 5.0  # seconds that transfers in flight have after a stop
-_MOST_NAMED = 400  # characters of asset keys in a warning
 
 T = TypeVar("T")
 
@@ -138,26 +128,3 @@ async def unless_stopped(
     if working.cancelled():
         raise InterruptedRunError(f"{(getattr(stop, 'reason', None) or 'interrupted').capitalize()}.")
     return working.result()
-
-
-def nothing_to_fetch(selection: Selection, summary: WalkSummary, counts: Mapping[str, int]) -> str | None:
-    """Return why a run has no assets; None if it has. `counts` is by the names of the counters of a run."""
-    seen, matched = counts.get("items_seen", 0), counts.get("items_matched", 0)
-    excluded, web_pages = counts.get("assets_excluded", 0), counts.get("assets_pages", 0)
-    planned = sum(counts.get(f"assets_{state}", 0) for state in ("pending", "done", "failed"))
-    is_area = selection.bbox and (seen == 0 or "bbox" in summary.left_out)
-    order = " --bbox is W,S,E,N: longitude comes before latitude." if is_area else ""
-    if matched == 0 and seen:
-        return f"Nothing matched: {seen:,} items were seen, and the filters kept none of them.{order}"
-    if planned:
-        return None
-    if seen == 0:
-        return f"Nothing matched: the source listed no items.{order}"
-    if web_pages:
-        filters = " or by the filters" if excluded else ""
-        why = f"every asset was left out: as a web page (--include-pages){filters}"
-    else:
-        why = "the asset filters dropped every asset" if excluded else "they have no assets"
-    keys = ", ".join(sorted(summary.excluded))[:_MOST_NAMED]
-    named = f" Keys: {keys} (one per --asset)." if keys else ""
-    return f"{quantity(matched, 'item')} matched, but {why}.{named}"

@@ -1,4 +1,4 @@
-"""The walk of a source: one loop that reads pages, selects, plans, records, and queues the jobs of a run.
+"""The walk of a source, one loop that reads pages, selects and plans; and the jobs that a run makes of it.
 
 The position moves with the last batch of a page. One page is read ahead. With `--sample` the drawn items are
 planned after the last page, and no position is saved before that.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import pickle
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from math import inf
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from stacpull.caches import Recent
 from stacpull.catalog.item import clean_document
 from stacpull.config.options import Options
-from stacpull.engine.lookups import FoundItem, Lookups, first_page_warnings
+from stacpull.engine.lookups import FoundItem, Lookups, selection_warnings
 from stacpull.engine.network import Network
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.events import AssetFailed, Listener, Notice
@@ -28,7 +28,7 @@ from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_checks import rank_of
 from stacpull.filters.item_filter import compile_items
 from stacpull.json_values import object_or_empty
-from stacpull.ledger.runs import Run, RunKind
+from stacpull.ledger.runs import Run
 from stacpull.models import (
     OF_COLLECTION,
     Failure,
@@ -77,6 +77,7 @@ if TYPE_CHECKING:
 ITEMS_AT_ONCE = 100
 """Items that are planned at once: transfers need not wait for the thousand source items of a page."""
 _MOST_KEYS = 20
+_LONGEST_KEYS = 400  # characters of asset keys in a warning
 _STREAMED = 1000  # pending jobs read from the ledger at a time
 
 
@@ -123,8 +124,8 @@ class WalkSetup(NamedTuple):
     on_event: Listener
 
 
-class WalkRecord(Protocol):
-    """Keeps what a walk has planned: `LedgerRecord`, and those of `plan` and `headers`."""
+class WalkSink(Protocol):
+    """Takes what a walk has planned: `JobProducer`, and those of `plan` and `headers`."""
 
     @property
     def items_seen(self) -> int: ...
@@ -145,59 +146,6 @@ class WalkRecord(Protocol):
         """Delete the position. Matches that the new walk will not count again stay counted."""
 
 
-class LedgerRecord:
-    """Plans batches in the ledger, and queues their jobs. While the queue is full, the walk waits."""
-
-    def __init__(self, setup: WalkSetup, run: int, store_client: StoreClient, queue: JobQueue[Job]) -> None:
-        self.run, self.queue, self.call = run, queue, store_client.call
-        self._store_client, self._setup = store_client, setup
-
-    @property
-    def items_seen(self) -> int:
-        return self._store_client.counters["items_seen"]
-
-    @property
-    def items_matched(self) -> int:
-        return self._store_client.counters["items_matched"]
-
-    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        return await self.call("Planner.find_planned", ids, linked, returns=dict[ItemId, str | None])
-
-    async def restart(self) -> None:
-        await self.call("runs.restart_walk", self.run)
-
-    async def queue_pending(self, *, left: bool = False) -> None:
-        """Queue the pending jobs of the run; with `left`, those that earlier runs have left for it."""
-        call, after = self.call, 0
-        while jobs := await call("jobs.pending_jobs", self.run, after, _STREAMED, left, returns=list[Job]):
-            await self.queue.put(jobs)
-            after = jobs[-1].row
-
-    async def add_batch(self, batch: PlanBatch) -> int:
-        if batch.update.walk_ended:  # from now on, nothing else can list them
-            await self.queue_pending(left=True)
-        secrets, cut_short = self._setup.network.secrets, batch.update.cut_short
-        batch.items = [
-            item._replace(document={}, cleaned=clean_document(item.document, secrets)) for item in batch.items
-        ]
-        batch.unread = [
-            one._replace(
-                name="" if one.href else secrets.cut(one.name),
-                failure=one.failure.scrubbed(secrets),
-                href=secrets.cut(one.href),
-            )
-            for one in batch.unread
-        ]
-        if cut_short is not None:
-            batch.update = batch.update._replace(cut_short=secrets.scrub(cut_short))
-        now = self._setup.network.clock.time()
-        saved = await self.call("Planner.save_batch", batch, now, returns=PlanResult)
-        for item, key, failure in saved.failures:
-            self._setup.on_event(AssetFailed(item, key, failure.kind, failure.message))
-        await self.queue.put(saved.jobs)
-        return saved.counted.get("items_seen", 0)
-
-
 class WalkSummary(msgspec.Struct):
     items_unseen: int = 0
     cut_short: str | None = None
@@ -208,37 +156,58 @@ class WalkSummary(msgspec.Struct):
     first_unread: Unread | None = None
     unverifiable: int = 0  # assets whose `file:checksum` is of no kind that can be computed
 
+    def nothing_to_fetch(self, selection: Selection, counts: Mapping[str, Any]) -> str | None:
+        """Return why a run has no assets; None if it has. `counts` has the names of its counters."""
+        seen, matched = counts.get("items_seen", 0), counts.get("items_matched", 0)
+        excluded, web_pages = counts.get("assets_excluded", 0), counts.get("assets_pages", 0)
+        planned = sum(counts.get(f"assets_{state}", 0) for state in ("pending", "done", "failed", "refused"))
+        is_area = selection.bbox and (seen == 0 or "bbox" in self.left_out)
+        order = " --bbox is W,S,E,N: longitude comes before latitude." if is_area else ""
+        if matched == 0 and seen:
+            return f"Nothing matched: {seen:,} items were seen, and the filters kept none of them.{order}"
+        if planned:
+            return None
+        if seen == 0:
+            return f"Nothing matched: the source listed no items.{order}"
+        if web_pages:
+            filters = " or by the filters" if excluded else ""
+            why = f"every asset was left out: as a web page (--include-pages){filters}"
+        else:
+            why = "the asset filters dropped every asset" if excluded else "they have no assets"
+        keys = ", ".join(sorted(self.excluded))[:_LONGEST_KEYS]
+        named = f" Keys: {keys} (one per --asset)." if keys else ""
+        return f"{quantity(matched, 'item')} matched, but {why}.{named}"
+
 
 class Sample:
     """The items with the lowest ranks (`--sample`), in whatever order a walk offers them."""
 
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._seed = size, seed
-        self._found: dict[ItemId, tuple[int, ItemId, str | None, bytes]] = {}
+        self._drawn: dict[ItemId, tuple[int, ItemId, str | None, bytes]] = {}
         """The rank, ID, `updated` and pickled item of each: decoded, it takes five times the memory."""
         self._highest = inf
         """The highest rank that may still be in the sample: few items of a long walk are pickled."""
 
-    def offer(self, found: FoundItem) -> None:
+    def offer(self, item: FoundItem) -> None:
         """Keep an item if it is in the sample so far. If it comes again, the newest document counts."""
-        item, updated = found[0], updated_in(found[1])
-        rank = rank_of(self._seed, item.item)
-        if rank > self._highest or (item in self._found and is_newer(self._found[item][2], updated)):
+        rank, drawn, updated = rank_of(self._seed, item.id.item), self._drawn, updated_in(item.document)
+        if rank > self._highest or (item.id in drawn and is_newer(drawn[item.id][2], updated)):
             return
-        self._found[item] = rank, item, updated, pickle.dumps(found)
-        if len(self._found) > 2 * self._size:
+        drawn[item.id] = rank, item.id, updated, pickle.dumps(item)
+        if len(drawn) > 2 * self._size:
             lowest = self.lowest()
-            self._found, self._highest = {one[1]: one for one in lowest}, lowest[-1][0]
+            self._drawn, self._highest = {entry[1]: entry for entry in lowest}, lowest[-1][0]
 
     def lowest(self) -> list[tuple[int, ItemId, str | None, bytes]]:
-        return sorted(self._found.values())[: self._size]
+        return sorted(self._drawn.values())[: self._size]
 
 
 class Walk:
-    """Reads pages, selects and plans items, and saves them. `keeps` replaces the asset filter."""
+    """Reads pages, selects and plans items for its sink. `keeps` replaces the asset filter."""
 
-    def __init__(self, setup: WalkSetup, record: WalkRecord, *, keeps: AssetPredicate | None = None) -> None:
-        self.setup, self.record, self.summary = setup, record, WalkSummary()
+    def __init__(self, setup: WalkSetup, sink: WalkSink, *, keeps: AssetPredicate | None = None) -> None:
+        self.setup, self._sink, self.summary = setup, sink, WalkSummary()
         source, network, selection = setup.source, setup.network, setup.selection
         self._source, self._selection, self._on_event = source, selection, setup.on_event
         self.reader = ItemReader(source.item, network.clock, read_batch=source.items)
@@ -248,25 +217,24 @@ class Walk:
         self._items = compile_items(selection)
         self._keeps = keeps or AssetFilter(selection).keeps
         self._lookups = Lookups(source, network, selection)
-        self._sample: Sample | None = None
+        sample = selection.sample
+        self._sample = None if sample is None else Sample(sample, selection.seed)
         self._collections = Recent[ItemId, None](most=256)
         self._is_checked = False
-        self._keeps_position = source.has_cursors and selection.sample is None
+        self._keeps_position = source.has_cursors and sample is None
 
     async def run(self, position: Position = Position()) -> None:  # noqa: B008 - immutable
         """Walk to the end of the source, or to `--max-items`; then plan the sample.
 
         If a cursor is no longer known, the walk starts again, as long as each one gets further.
         """
-        selection, source, record, summary = self._selection, self._source, self.record, self.summary
+        selection, source, sink, summary = self._selection, self._source, self._sink, self.summary
         if selection.sortby is not None and not source.sorts:
             raise unsortable(source.url)
         starts = await source.starts(selection)
-        if selection.sample is not None:
-            self._sample = Sample(selection.sample, selection.seed)
         if not self._keeps_position and self._left():
             position = Position()
-            await record.restart()
+            await sink.restart()
         level: Literal["warning", "info"] = "warning"
         is_whole, furthest = position == Position(), -1
         while True:
@@ -274,7 +242,7 @@ class Walk:
                 total = await self._read_pages(starts, position)
                 break
             except ForgottenCursorError as error:
-                reached = record.items_seen
+                reached = sink.items_seen
                 if reached <= furthest:
                     narrower = "narrow the selection, for example with --datetime"
                     advice = narrower if source.api_root else "use a SOURCE with fewer items"
@@ -286,27 +254,27 @@ class Walk:
                 self._on_event(Notice(level, f"{text}: walking again from the start."))
                 furthest, is_whole, level = reached if is_whole else -1, True, "info"
                 position = Position()
-                await record.restart()
+                await sink.restart()
                 summary.left_out.clear()
                 summary.unread, summary.first_unread, summary.cut_short = 0, None, None
         is_reached = not self._left() and summary.cut_short is None  # `--max-items` ended the walk
-        unseen = 0 if total is None or is_reached else max(0, total - record.items_seen)
+        unseen = 0 if total is None or is_reached else max(0, total - sink.items_seen)
         if total is not None and unseen:
             self.note_unseen(total, unseen)
         if self._sample is not None:
             drawn, self._sample = self._sample.lowest(), None
             for start in range(0, len(drawn), ITEMS_AT_ONCE):
-                some = [pickle.loads(one[-1]) for one in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
-                await record.add_batch(await self._planned(some))
-        if (first := summary.first_unread) is not None:
-            where = f"{'the first is ' if summary.unread > 1 else ''}{first.name}"
+                batch = [pickle.loads(entry[-1]) for entry in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
+                await sink.add_batch(await self._planned(batch))
+        if (unread := summary.first_unread) is not None:
+            where = f"{'the first is ' if summary.unread > 1 else ''}{unread.name}"
             what = quantity(summary.unread, "entry", "entries")
-            self.warn(f"{what} of SOURCE cannot be read: {where}: {first.failure.message}")
+            self.warn(f"{what} of SOURCE cannot be read: {where}: {unread.failure.message}")
         if number := summary.unverifiable:
             what = quantity(number, "checksum")
             self._on_event(Notice("info", f"{what} cannot be verified, because the kind is unknown."))
         end = WalkUpdate(None, True, total, summary.cut_short, unseen)
-        await record.add_batch(PlanBatch(update=end))
+        await sink.add_batch(PlanBatch(update=end))
         is_whole = is_whole and self._left() > 0 and summary.cut_short is None
         for note in self._items.notes(summary.left_out, complete=is_whole):
             self._on_event(Notice("warning", note))
@@ -331,8 +299,8 @@ class Walk:
             collection, fruitless = start.collection, 0
             following = ahead[number].collection if number < len(ahead) else None
             before, announced = announced, None
-            first = start._replace(resumed=position.request if number == 1 else None)
-            pages = self._source.pages(first, page_size=self._page_size, on_notice=self._on_event)
+            start = start._replace(resumed=position.request if number == 1 else None)  # noqa: PLW2901
+            pages = self._source.pages(start, page_size=self._page_size, on_notice=self._on_event)
             async with prefetch(pages) as read_ahead:
                 async for page in read_ahead:
                     if page.matched is not None and before is not None:
@@ -350,7 +318,7 @@ class Walk:
                         text = f"{fruitless} pages in a row had no new items."
                         self.summary.cut_short = text = f"The walk ends at {page.request.url}: {text}"
                         self.warn(text)
-                        await self.record.add_batch(PlanBatch(update=self._update(end, total, text)))
+                        await self._sink.add_batch(PlanBatch(update=self._update(end, total, text)))
                         break
         return total
 
@@ -358,22 +326,22 @@ class Walk:
         """Record a page, with its last batch its `update` of the walk; return how many items are new."""
         if not self._is_checked:  # before anything is planned
             self._is_checked = True
-            for warning in await first_page_warnings(self._selection, page.items, self._source, collection):
+            for warning in await selection_warnings(self._selection, page.items, self._source, collection):
                 self.warn(warning)
         new = 0
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
-            items = page.items[start : start + ITEMS_AT_ONCE]
-            batch = await self._planned([(id_of(item, collection), item, page.request.url) for item in items])
-            for one in batch.unread:
-                what = f"The collection {one.collection} is mirrored without its own assets"
-                self.warn(f"{what}: {one.failure.message}")
+            documents, url = page.items[start : start + ITEMS_AT_ONCE], page.request.url
+            batch = await self._planned([FoundItem(id_of(one, collection), one, url) for one in documents])
+            for unread in batch.unread:
+                what = f"The collection {unread.collection} is mirrored without its own assets"
+                self.warn(f"{what}: {unread.failure.message}")
             batch.update = WalkUpdate(announced=update.announced)
             if start + ITEMS_AT_ONCE >= len(page.items):
                 batch.unread += page.unread
                 batch.update = update
                 self.summary.unread += len(page.unread)
                 self.summary.first_unread = self.summary.first_unread or next(iter(page.unread), None)
-            new += await self.record.add_batch(batch)
+            new += await self._sink.add_batch(batch)
             if not self._left():
                 break
         return new
@@ -386,7 +354,7 @@ class Walk:
     def _left(self) -> int:
         """Return how many items may still match before `--max-items` ends the walk."""
         most = self._selection.max_items
-        return sys.maxsize if most is None else max(0, most - self.record.items_matched)
+        return sys.maxsize if most is None else max(0, most - self._sink.items_matched)
 
     # --- items -------------------------------------------------------------------------------------------
 
@@ -394,43 +362,46 @@ class Walk:
         batch, links = PlanBatch(), list[SourceLink]()
         judge, thread = self._items.judge, StoppableThread(None)
         # in a thread, because shapely needs a second for a geometry of 60,000 parts
-        reasons = await thread.run(lambda: [judge(item) for _, item, _ in items if not thread.is_stopped()])
-        matches = [one for one, reason in zip(items, reasons, strict=True) if reason is None]
+        reasons = await thread.run(
+            lambda: [judge(item.document) for item in items if not thread.is_stopped()]
+        )
+        matches = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
         fresh, planned_before = dict[ItemId, FoundItem](), dict[ItemId, str | None]()
         if self._sample is None:
-            planned_before = await self.record.find_planned([one[0] for one in matches], False)
+            planned_before = await self._sink.find_planned([item.id for item in matches], False)
             versions = dict(planned_before)
-            for one in matches:  # the newest version of each, unless that was planned before
-                if one[0] not in versions or is_newer(updated_in(one[1]), versions[one[0]]):
-                    fresh[one[0]], versions[one[0]] = one, updated_in(one[1])
+            for item in matches:  # the newest version of each, unless that was planned before
+                if item.id not in versions or is_newer(updated_in(item.document), versions[item.id]):
+                    fresh[item.id], versions[item.id] = item, updated_in(item.document)
         left = self._left()
         # a newer version of an item that was planned does not count towards `left`
         await self._lookups.look_up(list(fresh.values())[: left + len(planned_before)])
-        for one, reason in zip(items, reasons, strict=True):
+        for item, reason in zip(items, reasons, strict=True):
             if left <= 0:
                 break
-            item_id = one[0]
             if reason is not None:
                 self.summary.left_out[reason] += 1
-                batch.left_out.setdefault(reason, []).append(item_id)
+                batch.left_out.setdefault(reason, []).append(item.id)
                 continue
-            batch.seen.append(item_id)
+            batch.seen.append(item.id)
             if self._sample is not None:
-                self._sample.offer(one)
+                self._sample.offer(item)
                 continue
-            newest = fresh.pop(item_id, None)  # a page may list an item twice
+            newest = fresh.pop(item.id, None)  # a page may list an item twice
             if newest is None:
                 continue
             planned = self.plan(newest)
-            left -= item_id not in planned_before
+            left -= item.id not in planned_before
             batch.items.append(planned)
             if relations := {*self._selection.follow, *(["source"] if self._selection.source_links else [])}:
-                hrefs = source_links(newest[1], planned.href or newest[2], relations)
+                hrefs = source_links(newest.document, planned.href or newest.url, relations)
                 links += [SourceLink(href, planned.id, item_id_in(href)) for href in hrefs]
         if links:
             distinct = {link.href: link for link in reversed(links)}  # the first parent counts
             ids = [link.id for link in distinct.values() if link.id is not None]
-            known = {item.id for item in batch.items} | (await self.record.find_planned(ids, True)).keys()
+            known = {planned.id for planned in batch.items} | (
+                await self._sink.find_planned(ids, True)
+            ).keys()
             wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
             await self.plan_sources([link for link in wanted if link.id not in known], batch)
         if self._selection.collection_assets:
@@ -443,23 +414,24 @@ class Walk:
         for link, document in zip(links, documents, strict=True):
             name = link.id or ItemId(link.parent.collection, link.href)  # until its own ID is known
             if not isinstance(document, Failure):
-                read.append(((id_of(document, name.collection), document, link.href), link.parent))
+                item = FoundItem(id_of(document, name.collection), document, link.href)
+                read.append((item, link.parent))
                 continue
             if link.id is None:  # its URL is its name
                 name = ItemId(name.collection, self._secrets.cut(link.href))
             message = f"The source item {name.item} could not be read: {document.message}"
             failure = replace(document, message=message)
             batch.failed_items.append(ItemFailure(name, link.href, link.parent, failure))
-        await self._lookups.look_up([found for found, _ in read])
-        batch.items += [self.plan(found, parent) for found, parent in read]
+        await self._lookups.look_up([item for item, _ in read])
+        batch.items += [self.plan(item, parent) for item, parent in read]
 
     async def _add_collections(self, batch: PlanBatch) -> None:
         met = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in batch.items)
         met.pop(ItemId(NO_COLLECTION, OF_COLLECTION), None)
-        new = [one for one in met if one not in self._collections]
+        new = [item_id for item_id in met if item_id not in self._collections]
         self._collections.update(dict.fromkeys(new))
-        planned_before = await self.record.find_planned(new, False)
-        for item_id in (one for one in new if one not in planned_before):
+        planned_before = await self._sink.find_planned(new, False)
+        for item_id in (item_id for item_id in new if item_id not in planned_before):
             document = await self._lookups.collection(item_id.collection)
             if isinstance(document, StacpullError):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
@@ -470,13 +442,12 @@ class Walk:
             if planned.assets or planned.problems:
                 batch.items.append(planned)
 
-    def plan(self, found: FoundItem, parent: ItemId | None = None) -> PlannedItem:
-        item_id, item, url = found
-        item_assets, listings = self._lookups.of(item_id)
+    def plan(self, item: FoundItem, parent: ItemId | None = None) -> PlannedItem:
+        item_assets, listings = self._lookups.of(item.id)
         planned = plan_item(
-            item,
-            item_id,
-            url,
+            item.document,
+            item.id,
+            item.url,
             layout=self._layout,
             selection=self._selection,
             keeps=self._keeps,
@@ -486,72 +457,129 @@ class Walk:
         )
         if len(self.summary.excluded) < _MOST_KEYS:
             self.summary.excluded.update(planned.excluded)
-        stated = object_or_empty(item.get("assets"))
-        for one in planned.assets:
-            self.summary.unverifiable += one.checksum is None and "file:checksum" in stated.get(one.key, ())
+        stated = object_or_empty(item.document.get("assets"))
+        for asset in planned.assets:
+            is_unknown = asset.checksum is None and "file:checksum" in stated.get(asset.key, ())
+            self.summary.unverifiable += is_unknown
         return planned
 
 
-async def queue_jobs(walk: Walk, record: LedgerRecord, run: Run) -> None:
-    """Queue the jobs of a run: pending ones first, then those of its walk, or of what it reads again."""
-    if run.spec.kind != "mirror":
-        await _restore_hrefs(walk, record)
-        await record.queue_pending()
-        await _read_again(walk, record, run.spec.kind)
-        return
-    await record.queue_pending()
-    if run.cut_short is not None:
-        walk.summary.cut_short = run.cut_short
-        walk.warn(run.cut_short)
-    if not run.walk_ended:
-        await walk.run(Position.from_json(run.position))
-    elif unseen := run.counters["items_unseen"]:
-        walk.note_unseen(run.counters["items_seen"] + unseen, unseen)
+class JobProducer:
+    """Puts the jobs of a run into its queue: pending ones first, then those of its walk, whose sink it is.
 
+    While the queue is full, the walk waits.
+    """
 
-async def _read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
-    """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
-    call, after = record.call, 0
-    failed = await call("jobs.failed_items", returns=list[SourceLink]) if kind == "retry" else []
-    for start in range(0, len(failed), ITEMS_AT_ONCE):
-        planned = PlanBatch()
-        await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], planned)
-        await record.add_batch(planned)
-    # an item that cannot be read stays marked in the ledger: the next walk may find it
-    while kind != "ordered" and (
-        items := await call(
-            "jobs.damaged_documents", after, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
-        )
-    ):
-        hrefs = [href for _, _, href in items if href is not None]
-        documents = dict(zip(hrefs, await walk.reader.read_many(hrefs), strict=True))
-        for row, item, href in items:
-            document = documents.get(href or "")
-            if isinstance(document, dict) and document.get("id") == item.item:
-                await call("jobs.keep_document", row, clean_document(document, walk.setup.network.secrets))
-                continue
-            unknown = "Its URL is unknown, or returns another item."
-            why = document.message if isinstance(document, Failure) else unknown
-            walk.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {why}")
-        after = items[-1][0]
-    await record.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))
+    def __init__(self, setup: WalkSetup, run: Run, store_client: StoreClient, queue: JobQueue[Job]) -> None:
+        self._setup, self._run, self._store_client, self._queue = setup, run, store_client, queue
+        self._call, self.walk = store_client.call, Walk(setup, self)
 
+    async def run(self) -> None:
+        run, walk = self._run, self.walk
+        if run.spec.kind != "mirror":
+            await self._restore_hrefs()
+            await self._queue_pending()
+            await self._read_again()
+            return
+        await self._queue_pending()
+        if run.cut_short is not None:
+            walk.summary.cut_short = run.cut_short
+            walk.warn(run.cut_short)
+        if not run.walk_ended:
+            await walk.run(Position.from_json(run.position))
+        elif unseen := run.counters["items_unseen"]:
+            walk.note_unseen(run.counters["items_seen"] + unseen, unseen)
 
-async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
-    """Read hrefs that a mirror does not keep, such as paths on this disk, from a file of items."""
-    setup, call = walk.setup, record.call
-    if not setup.source.is_file or not await call("jobs.restore_hrefs", record.run, (), returns=bool):
-        return
-    size, cut = PageSize.requested(setup.options.page_size), setup.network.secrets.cut
-    for start in await setup.source.starts(setup.selection):
-        async with aclosing(setup.source.pages(start, page_size=size, on_notice=setup.on_event)) as pages:
-            async for page in pages:
-                found = [
-                    (item_id, asset.key, asset.href)
-                    for item in page.items
-                    for item_id in [id_of(item, start.collection)]
-                    for asset in walk.plan((item_id, item, page.request.url)).assets
-                    if cut(asset.href) == asset.href
-                ]
-                if not await call("jobs.restore_hrefs", record.run, found, returns=bool):
-                    return
+    async def _queue_pending(self, *, left: bool = False) -> None:
+        """Queue the pending jobs of the run; with `left`, those that earlier runs have left for it."""
+        call, run, after = self._call, self._run.id, 0
+        while jobs := await call("jobs.pending_jobs", run, after, _STREAMED, left, returns=list[Job]):
+            await self._queue.put(jobs)
+            after = jobs[-1].row
+
+    async def _read_again(self) -> None:
+        """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
+        call, walk, kind, after = self._call, self.walk, self._run.spec.kind, 0
+        failed = await call("jobs.failed_items", returns=list[SourceLink]) if kind == "retry" else []
+        for start in range(0, len(failed), ITEMS_AT_ONCE):
+            batch = PlanBatch()
+            await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], batch)
+            await self.add_batch(batch)
+        # an item that cannot be read stays marked in the ledger: the next walk may find it
+        while kind != "ordered" and (
+            items := await call(
+                "jobs.damaged_documents", after, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
+            )
+        ):
+            hrefs = [href for _, _, href in items if href is not None]
+            documents = dict(zip(hrefs, await walk.reader.read_many(hrefs), strict=True))
+            for row, item, href in items:
+                document = documents.get(href or "")
+                if isinstance(document, dict) and document.get("id") == item.item:
+                    cleaned = clean_document(document, self._setup.network.secrets)
+                    await call("jobs.keep_document", row, cleaned)
+                    continue
+                unknown = "Its URL is unknown, or returns another item."
+                why = document.message if isinstance(document, Failure) else unknown
+                walk.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {why}")
+            after = items[-1][0]
+        await self.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))
+
+    async def _restore_hrefs(self) -> None:
+        """Read hrefs that a mirror does not keep, such as paths on this disk, from a file of items."""
+        setup, call, run = self._setup, self._call, self._run.id
+        if not setup.source.is_file or not await call("jobs.restore_hrefs", run, (), returns=bool):
+            return
+        size, cut = PageSize.requested(setup.options.page_size), setup.network.secrets.cut
+        for start in await setup.source.starts(setup.selection):
+            async with aclosing(setup.source.pages(start, page_size=size, on_notice=setup.on_event)) as pages:
+                async for page in pages:
+                    hrefs = [
+                        (item_id, asset.key, asset.href)
+                        for document in page.items
+                        for item_id in [id_of(document, start.collection)]
+                        for asset in self.walk.plan(FoundItem(item_id, document, page.request.url)).assets
+                        if cut(asset.href) == asset.href
+                    ]
+                    if not await call("jobs.restore_hrefs", run, hrefs, returns=bool):
+                        return
+
+    # --- the sink of the walk ----------------------------------------------------------------------------
+
+    @property
+    def items_seen(self) -> int:
+        return self._store_client.counters["items_seen"]
+
+    @property
+    def items_matched(self) -> int:
+        return self._store_client.counters["items_matched"]
+
+    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
+        return await self._call("Planner.find_planned", ids, linked, returns=dict[ItemId, str | None])
+
+    async def restart(self) -> None:
+        await self._call("runs.restart_walk", self._run.id)
+
+    async def add_batch(self, batch: PlanBatch) -> int:
+        if batch.update.walk_ended:  # from now on, nothing else can list them
+            await self._queue_pending(left=True)
+        secrets, cut_short = self._setup.network.secrets, batch.update.cut_short
+        batch.items = [
+            item._replace(document={}, cleaned=clean_document(item.document, secrets)) for item in batch.items
+        ]
+        batch.unread = [
+            unread._replace(
+                name="" if unread.href else secrets.cut(unread.name),
+                failure=unread.failure.scrubbed(secrets),
+                href=secrets.cut(unread.href),
+            )
+            for unread in batch.unread
+        ]
+        if cut_short is not None:
+            batch.update = batch.update._replace(cut_short=secrets.scrub(cut_short))
+        now = self._setup.network.clock.time()
+        saved = await self._call("Planner.save_batch", batch, now, returns=PlanResult)
+        for item, key, failure in saved.failures:
+            self._setup.on_event(AssetFailed(item, key, failure.kind, failure.message))
+        await self._queue.put(saved.jobs)
+        return saved.counted.get("items_seen", 0)
