@@ -155,12 +155,6 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
     return DestinationError(sentence.format(dest=dest, place=where))
 
 
-def refuse_directory(path: Path) -> None:
-    """Raise DestinationError if `path` is a directory, before the work for a file of this name begins."""
-    if path.is_dir():
-        raise destination_error(IsADirectoryError(errno.EISDIR, "it is a directory"), path)
-
-
 def as_destination_error(error: Exception, dest: Path) -> Exception:
     """Return an error that concerns DEST as a whole as a `DestinationError`, others unchanged."""
     if isinstance(error, OSError) and is_destination_failure(error):

@@ -28,7 +28,7 @@ import shapely.geometry
 
 from stacpull.boxes import is_bbox
 from stacpull.clock import parse_instant
-from stacpull.errors import UsageError, refuse_directory
+from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.planning.item_plan import collection_document_path
@@ -46,6 +46,7 @@ from stacpull_export.arrow import (
 )
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents, MirroredItem
+from stacpull_export.tables import refuse_directory
 from stacpull_export.training_samples import SampleOptions
 
 _MEMBERS = ("stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")

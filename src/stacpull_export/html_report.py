@@ -23,7 +23,7 @@ from stacpull.boxes import flat, is_bbox
 from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, output_path, parse_dest
-from stacpull.errors import InterruptedRunError, destination_errors, refuse_directory
+from stacpull.errors import InterruptedRunError, destination_errors
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
 from stacpull.json_values import object_or_empty
@@ -38,6 +38,7 @@ from stacpull.urls import parts_of
 from stacpull_export.formats import ExportReport
 from stacpull_export.html_page import PageTemplate, shown
 from stacpull_export.mirrored_items import MirrorContents, MirroredItem, open_contents
+from stacpull_export.tables import refuse_directory
 from stacpull_export.training_samples import local_files
 
 _K = TypeVar("_K")

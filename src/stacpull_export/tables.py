@@ -6,6 +6,7 @@ A kill leaves the old file unchanged (`store.staging.whole_file`). Only one batc
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any, BinaryIO, Final, Literal, NamedTuple
 import orjson
 
 from stacpull.clock import rfc3339
-from stacpull.errors import UsageError, refuse_directory, require_pyarrow
+from stacpull.errors import UsageError, destination_error, require_pyarrow
 from stacpull.store.staging import whole_file
 
 Kind = Literal["text", "integer", "real", "boolean", "json", "date", "time"]
@@ -42,6 +43,12 @@ _Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Row], _FileMetadata], N
 _LARGEST = (1 << 63) - 1
 _BATCH = 2000
 """The most rows in memory."""
+
+
+def refuse_directory(path: Path) -> None:
+    """Raise DestinationError if `path` is a directory, before the work for a file of this name begins."""
+    if path.is_dir():
+        raise destination_error(IsADirectoryError(errno.EISDIR, "it is a directory"), path)
 
 
 def check_table(path: Path) -> None:
