@@ -243,10 +243,10 @@ def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str
         several = (given,) if (listed := _listed(given)) is None else listed
         if not isinstance(name, str) or "=" in name or not several:
             raise _wrong("properties and their values, with names without =, and no empty lists", value)
-        for one in several:
-            if not isinstance(one, str | bool) and finite_number(one) is None:
-                raise _wrong("a text, a number or a boolean for each property, or a list of these", one)
-            conditions.append(f"{name}={str(one).lower() if isinstance(one, bool) else one}")
+        for element in several:
+            if not isinstance(element, str | bool) and finite_number(element) is None:
+                raise _wrong("a text, a number or a boolean for each property, or a list of these", element)
+            conditions.append(f"{name}={str(element).lower() if isinstance(element, bool) else element}")
     return texts(conditions)
 
 
@@ -275,9 +275,9 @@ def secret(value: str | Secret) -> Secret:
 def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
     fields: object = {} if value is None else value
     pairs: Iterable[tuple[Any, Any]] = fields.items() if isinstance(fields, Mapping) else [(None, None)]
-    if not all(isinstance(name, str) and isinstance(one, str | Secret) for name, one in pairs):
+    if not all(isinstance(name, str) and isinstance(held, str | Secret) for name, held in pairs):
         raise _wrong("a dict of names and texts", type(fields).__name__)  # never a value: it may be a secret
-    return {name: secret(one) for name, one in pairs}
+    return {name: secret(held) for name, held in pairs}
 
 
 def header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:

@@ -335,7 +335,7 @@ def declared(holder: type, group: str, part: type | None = None) -> Iterator[Opt
             continue
         members = dict(field.metadata["option"])
         hint = arguments.hints(part or holder)[field.name]
-        plain = next((one for one in get_args(hint) if NoneType in get_args(hint)), hint)
+        plain = next((member for member in get_args(hint) if NoneType in get_args(hint)), hint)
         many = plain is hint and get_origin(hint) in (tuple, Mapping) and not members.get("single")
         name = members.pop("name", field.name.replace("_", "-"))
         group = members.pop("group", group)

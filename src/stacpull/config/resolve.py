@@ -104,14 +104,16 @@ def _setting(
 def _read(option: Option, setting: Setting) -> object:
     """Return the value of an option, with what it means on this machine (`Option.load`)."""
 
-    def load(one: object) -> object:
-        return option.load(one) if option.load is not None and isinstance(one, str) else one
+    def load(value: object) -> object:
+        return option.load(value) if option.load is not None and isinstance(value, str) else value
 
     def read(value: object) -> object:
         if not option.many:
             return option.read(load(value))
         loaded = map(load, _elements(value))
-        return option.read([one for some in loaded for one in (some if isinstance(some, tuple) else (some,))])
+        return option.read(
+            [part for some in loaded for part in (some if isinstance(some, tuple) else (some,))]
+        )
 
     return setting.read(read)
 

@@ -114,7 +114,7 @@ def read_config(name: object, options: Iterable[str] = ()) -> Config:
     if path.name == name and path.suffix in {"", ".toml"} and (path.is_dir() or not path.exists()):
         path = shipped_config(f"{path.stem}.toml")
         if not path.exists():
-            shipped = sorted(one.stem for one in shipped_config("").glob("*.toml"))
+            shipped = sorted(file.stem for file in shipped_config("").glob("*.toml"))
             hint = nearest(str(name), shipped) or f"; there are {', '.join(shipped)}."
             raise UsageError(f"--config {name}: there is no such file, and no config of that name{hint}")
     return load(path, options)
@@ -133,15 +133,15 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
         if entry.name != "credentials" or not isinstance(entry.value, dict):
             options[entry.name] = Setting(entry.value, entry.where)
             continue
-        for one in entry.children:
-            if one.key == "profile":
-                options["credentials"] = Setting(one.value, one.where)
-            elif one.key != "query":
-                raise one.wrong(f"there is no such key{nearest(one.key, ('profile', 'query'))}")
-            elif not isinstance(one.value, dict):
-                raise one.wrong('must be a table: query = { key = "${NAME}" }')
+        for child in entry.children:
+            if child.key == "profile":
+                options["credentials"] = Setting(child.value, child.where)
+            elif child.key != "query":
+                raise child.wrong(f"there is no such key{nearest(child.key, ('profile', 'query'))}")
+            elif not isinstance(child.value, dict):
+                raise child.wrong('must be a table: query = { key = "${NAME}" }')
             else:
-                query = {child.key: Setting(child.value, child.where) for child in one.children}
+                query = {field.key: Setting(field.value, field.where) for field in child.children}
     addresses = {name: options.pop(name) for name in ADDRESSES if name in options}
     return Config(addresses, options, query)
 

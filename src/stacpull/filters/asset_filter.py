@@ -63,7 +63,7 @@ def _roles(selection: Selection) -> Condition | None:
     wanted = frozenset(selection.roles)
     if not wanted:
         return None
-    return lambda stated: any(isinstance(one, str) and one in wanted for one in list_or_empty(stated))
+    return lambda stated: any(isinstance(role, str) and role in wanted for role in list_or_empty(stated))
 
 
 CONDITIONS: Final[dict[str, Callable[[Selection], Condition | None]]] = {

@@ -105,16 +105,16 @@ def _comparison(order: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth
     """Return a comparison (7.6). Booleans and lists can be equal, but have no order."""
     kinds: tuple[type, ...] = (str, bool, list) if order in (operator.eq, operator.ne) else (str,)
 
-    def compare(one: Any, other: Any) -> Truth:
-        if _is_number(one) and _is_number(other):
+    def compare(left: Any, right: Any) -> Truth:
+        if _is_number(left) and _is_number(right):
             with suppress(OverflowError):  # CQL2 text has no numbers but floats
-                if isinstance(one, float) or isinstance(other, float):
-                    one, other = float(one), float(other)
-            return order(one, other)
-        if (first := _span(one)) is not None and (second := _span(other)) is not None:
+                if isinstance(left, float) or isinstance(right, float):
+                    left, right = float(left), float(right)
+            return order(left, right)
+        if (first := _span(left)) is not None and (second := _span(right)) is not None:
             return order((second[1] < first[0]) - (first[1] < second[0]), 0)
-        is_comparable = any(isinstance(one, kind) and isinstance(other, kind) for kind in kinds)
-        return order(one, other) if is_comparable else None
+        is_comparable = any(isinstance(left, kind) and isinstance(right, kind) for kind in kinds)
+        return order(left, right) if is_comparable else None
 
     return compare
 
@@ -159,17 +159,17 @@ def _texts(change: Callable[[str], str]) -> Callable[[Any], Any]:
 
 
 def _typed(read: Callable[[Any], Any], judge: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    def judged(one: Any, other: Any) -> Any:
-        first, second = read(one), read(other)
+    def judged(left: Any, right: Any) -> Any:
+        first, second = read(left), read(right)
         return None if first is None or second is None else judge(first, second)
 
     return judged
 
 
 def _calculation(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any], Any]:
-    def calculated(one: float, other: float) -> float | None:
+    def calculated(left: float, right: float) -> float | None:
         try:
-            found = calculate(float(one), float(other))
+            found = calculate(float(left), float(right))
         except (ArithmeticError, ValueError):
             return None
         return found if isinstance(found, float) and math.isfinite(found) else None
@@ -177,14 +177,14 @@ def _calculation(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any
     return _typed(lambda value: value if _is_number(value) else None, calculated)
 
 
-def _has_all(one: Iterable[Any], other: Iterable[Any]) -> bool:
-    return all(_is_in(member, one) for member in other)
+def _has_all(left: Iterable[Any], right: Iterable[Any]) -> bool:
+    return all(_is_in(member, left) for member in right)
 
 
-def _related(name: str, one: Any, other: Any) -> Truth:
+def _related(name: str, left: Any, right: Any) -> Truth:
     from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
 
-    return shapes.related(name, one, other)
+    return shapes.related(name, left, right)
 
 
 _times = partial(_typed, _span)
@@ -236,7 +236,7 @@ _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "a_containedby": _sets(lambda a, b: _has_all(b, a)),
     "a_equals": _sets(lambda a, b: _has_all(a, b) and _has_all(b, a)),
     "a_overlaps": _sets(lambda a, b: any(_is_in(member, a) for member in b)),
-    **{f"s_{one}": partial(_related, one) for one in _SPATIAL},
+    **{f"s_{name}": partial(_related, name) for name in _SPATIAL},
 }
 _ARITY: Final = {"and": None, "or": None, "not": 1, "isnull": 1, "casei": 1, "accenti": 1, "between": 3}
 
@@ -323,12 +323,12 @@ def _operation(name: str, arguments: Any) -> Any:
     if not isinstance(arguments, list) or not arguments or len(arguments) != (arity or len(arguments)):
         raise UsageError(f"--filter: {name} takes {arity or 'conditions as'} arguments.")
     if operation in _LOGIC:
-        return _applied(function, [_predicate(one) for one in arguments])
+        return _applied(function, [_predicate(argument) for argument in arguments])
     if operation.startswith("a_"):
-        arguments = [one if isinstance(one, list | dict) else [one] for one in arguments]
+        arguments = [value if isinstance(value, list | dict) else [value] for value in arguments]
     elif operation.startswith("t_"):
-        arguments = [{"timestamp": one} if isinstance(one, str) else one for one in arguments]
-    terms = [_term(one) for one in arguments]
+        arguments = [{"timestamp": value} if isinstance(value, str) else value for value in arguments]
+    terms = [_term(argument) for argument in arguments]
     if operation == "like" and not isinstance(terms[1], str):
         raise UsageError("--filter: LIKE needs a pattern in single quotes.")
     return _applied(function, terms)
@@ -354,7 +354,7 @@ def _pushed(node: Any, *, negated: bool = False) -> Json | None:
     parts: list[Json | None]
     match name:
         case "and" | "or" | "not":
-            parts = [_pushed(one, negated=negated or name == "not") for one in arguments]
+            parts = [_pushed(argument, negated=negated or name == "not") for argument in arguments]
         case "between":
             value, low, high = arguments
             name, parts = "and", [_plain(">=", value, low), _plain("<=", value, high)]
@@ -368,18 +368,18 @@ def _pushed(node: Any, *, negated: bool = False) -> Json | None:
     return {"op": "not", "args": usable} if name == "not" else joined(name, usable)
 
 
-def _plain(sign: str, one: Any, other: Any) -> Json | None:
-    if isinstance(other, dict):
-        sign, one, other = _MIRRORED[sign], other, one
-    name = one.get("property") if isinstance(one, dict) else None
+def _plain(sign: str, left: Any, right: Any) -> Json | None:
+    if isinstance(right, dict):
+        sign, left, right = _MIRRORED[sign], right, left
+    name = left.get("property") if isinstance(left, dict) else None
     if not isinstance(name, str):
         return None
     name = name.removeprefix("properties.")
-    is_number = _is_number(other)
-    is_plain = isinstance(other, bool) or (isinstance(other, str) and parse_instant(other) is None)
+    is_number = _is_number(right)
+    is_plain = isinstance(right, bool) or (isinstance(right, str) and parse_instant(right) is None)
     if "." in name or name in {"datetime", "geometry", "bbox"} or not (is_number or is_plain):
         return None
-    return {"op": sign, "args": [{"property": name}, other]} if is_number or sign in ("=", "<>") else None
+    return {"op": sign, "args": [{"property": name}, right]} if is_number or sign in ("=", "<>") else None
 
 
 def joined(name: str, conditions: list[Json]) -> Json | None:
@@ -403,7 +403,8 @@ class ExpressionCheck(ItemCheck):
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         truth = self._evaluate(item, properties)
         if truth is None:
-            self._absent |= {name for name, one in self._named.items() if one.value(item, properties) is None}
+            values = {name: reference.value(item, properties) for name, reference in self._named.items()}
+            self._absent |= {name for name, value in values.items() if value is None}
         return {True: None, False: "filter"}.get(truth, _UNKNOWN)
 
     def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:

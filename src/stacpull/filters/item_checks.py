@@ -241,7 +241,7 @@ class CloudCoverCheck(ItemCheck):
 _LAST: Final = datetime.max.replace(microsecond=0, tzinfo=UTC) - timedelta(seconds=1)
 
 
-def end_text(end: datetime | None) -> str:
+def _end_text(end: datetime | None) -> str:
     return ".." if end is None else in_utc(end).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
 
 
@@ -266,9 +266,9 @@ class DatetimeCheck(ItemCheck):
 
     def pushed_down(self) -> Json:
         """Return the interval, rounded outwards to whole seconds."""
-        start, end = end_text(self._start), end_text(self._end)
+        start, end = _end_text(self._start), _end_text(self._end)
         if self._end is not None and self._end.microsecond:
-            end = end_text(min(in_utc(self._end), _LAST) + timedelta(seconds=1))
+            end = _end_text(min(in_utc(self._end), _LAST) + timedelta(seconds=1))
         return {"datetime": start if start == end else f"{start}/{end}"}
 
 

@@ -151,14 +151,14 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
         name, classes = _UNNAMED, [member]
         if isinstance(member, dict):
             name, classes = str(member.get("name") or _UNNAMED), _members(member.get("classes"))
-        names = [str(one) for one in classes if isinstance(one, str | int | float)]
+        names = [str(label) for label in classes if isinstance(label, str | int | float)]
         lists.setdefault(name, {}).update(dict.fromkeys(names))
     return {name: tuple(classes) for name, classes in lists.items() if classes}
 
 
 def _members(value: object) -> list[object]:
     members = value if isinstance(value, list) else [value]
-    return [one for member in members for one in (member if isinstance(member, list) else [member])]
+    return [inner for member in members for inner in (member if isinstance(member, list) else [member])]
 
 
 def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -43,7 +43,7 @@ def box_shape(bbox: Sequence[float]) -> shapely.Geometry:
     """Return the rectangle of a bbox (a line or point if it is as thin), or two across the antimeridian."""
     if len(bbox) not in (4, 6):
         raise ValueError("a box has four numbers, or six with heights")
-    boxes = [shapely.MultiPoint([one[:2], one[2:]]).envelope for one in split(bbox)]
+    boxes = [shapely.MultiPoint([box[:2], box[2:]]).envelope for box in split(bbox)]
     return shapely.union_all(boxes)
 
 
@@ -124,9 +124,9 @@ _SWAPPED: Final = {"contains": "within", "within": "contains"}
 """Predicates of swapped arguments. The second one comes first, because it is usually prepared."""
 
 
-def related(name: str, one: Any, other: Any) -> bool | None:
+def related(name: str, left: Any, right: Any) -> bool | None:
     """Evaluate a spatial operator of CQL2 (7.11). It is unknown if a geometry is invalid."""
-    shapes = [value if isinstance(value, shapely.Geometry) else read_shape(value) for value in (other, one)]
+    shapes = [value if isinstance(value, shapely.Geometry) else read_shape(value) for value in (right, left)]
     if None in shapes:
         return None
     try:

@@ -63,7 +63,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
             text = segment[0] if len(segment) == 1 else None
             if isinstance(text, str) and safe_segment(text) != text:
                 raise _error(template, f"{text!r} is not allowed as a name; choose another one")
-        *directories, last = [{piece.name for piece in one if isinstance(piece, Field)} for one in segments]
+        *directories, last = [{piece.name for piece in part if isinstance(piece, Field)} for part in segments]
         if any("filename" in names for names in directories):
             raise _error(template, "{filename} is not allowed in a directory, only in the file name")
         return cls(template, segments, "filename" in last)

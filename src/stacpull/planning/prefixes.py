@@ -78,7 +78,7 @@ def with_objects(
     item: Json, listings: Mapping[str, Listing | Failure], keys: Mapping[str, Sequence[str]]
 ) -> Json:
     assets = item.get("assets")
-    if not isinstance(assets, dict) or not any(isinstance(one, Listing) for one in listings.values()):
+    if not isinstance(assets, dict) or not any(isinstance(listing, Listing) for listing in listings.values()):
         return item
     spread: Json = {}
     for key, asset in assets.items():

@@ -229,7 +229,7 @@ async def read_item(reader: ApiReader, href: str) -> tuple[Json, str]:
 def _with_items(document: Document) -> Document:
     """Return a JSON list of items, which some tools write, as an ItemCollection; also an empty one."""
     body = document.body
-    if isinstance(body, list) and (not body or any(kind_of(one) == "Feature" for one in body)):
+    if isinstance(body, list) and (not body or any(kind_of(feature) == "Feature" for feature in body)):
         return document._replace(body={"type": "FeatureCollection", "features": body})
     return document
 
@@ -240,7 +240,7 @@ def _with_items(document: Document) -> Document:
 def no_collection(source: str, name: str, names: list[str]) -> str:
     wanted = name.casefold()
     near = similar(name, names, most=3)
-    near = near or [one for one in names if wanted in one.casefold() or one.casefold() in wanted][:3]
+    near = near or [known for known in names if wanted in known.casefold() or known.casefold() in wanted][:3]
     hint = f"did you mean {' or '.join(near)}?" if near else listing(names)
     return f"{source} has no collection {name}: {hint}"
 

@@ -198,7 +198,7 @@ def _in_order(features: list[object], order: str | None) -> list[object]:
             keyed.append(((isinstance(value, str), instant is None, instant or value), feature))
         else:
             others.append(feature)
-    keyed.sort(key=lambda one: one[0], reverse=order.startswith("-"))
+    keyed.sort(key=lambda pair: pair[0], reverse=order.startswith("-"))
     return [feature for _, feature in keyed] + others
 
 

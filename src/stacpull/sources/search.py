@@ -69,7 +69,7 @@ class SearchEndpoint(NamedTuple):
         parameters = []
         for name, value in members.items():
             if name == "sortby":
-                text = ",".join(("-" if one["direction"] == "desc" else "") + one["field"] for one in value)
+                text = ",".join(("-" if key["direction"] == "desc" else "") + key["field"] for key in value)
             elif isinstance(value, list):
                 text = ",".join(map(str, value))
             else:
@@ -220,7 +220,7 @@ def _matching(item: Json, members: Json, condition: Json | None, endpoint: Searc
     if "datetime" in members:
         query["datetime"] = time.replace(" ", "T")
     if "filter" in members:
-        names = (one for one in properties_in(condition) if isinstance(properties.get(one), int | float))
+        names = (key for key in properties_in(condition) if isinstance(properties.get(key), int | float))
         name = next(names, None)
         value = item.get("id") if name is None else properties[name]
         query |= _filter({"op": "=", "args": [{"property": name or "id"}, value]}, endpoint)

@@ -189,7 +189,7 @@ class TreeSource(Source):
                     items += [
                         {**item, "collection": item.get("collection") or link.collection} for item in valid
                     ]
-                    failures = [one.failure for one in invalid]
+                    failures = [entry.failure for entry in invalid]
                     if not is_alone and documents.has_next(body):  # an item may link to its neighbour
                         text = f"{where} is a page of an API. Its next page is not followed."
                         failures.append(Failure(FailureKind.ITEM, text))
