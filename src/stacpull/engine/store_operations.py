@@ -157,7 +157,7 @@ class StoreOperations:
         def items() -> Iterator[tuple[str, str]]:
             for one in views.item_names(self.db, row.row, "i.id"):
                 if one.is_written:
-                    yield one.name, f"{one.directory}/{item_document_name(ItemId(row.name, one.name))}"
+                    yield one.name, f"{one.directory}/{item_document_name(one.name)}"
 
         document = None if row.document is None else orjson.loads(row.document)
         base = None if document is None else self_href(document, local=True)

@@ -343,7 +343,7 @@ class _BatchRows:
         if before is not None:
             is_changed = (plan.is_updated() or plan.has_changed) and not plan.is_again
             count("items_changed", is_changed and not (plan.is_new or item.of_collection))
-            path = f"{plan.directory}/{item_document_name(item.id)}"
+            path = f"{plan.directory}/{item_document_name(item.id.item)}"
             lost = written == Written.YES and not self._planner.is_there(path)
             count("files_lost", lost)
             plan.is_renewed |= plan.is_updated() or lost or links_more or written == Written.DAMAGED

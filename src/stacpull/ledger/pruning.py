@@ -98,9 +98,9 @@ def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
             rows,
         ).fetchall()
         files = [path for _, path, is_own in assets if is_own and path is not None]
-        query = f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.id {AMONG} AND i.written > ?"
+        query = f"SELECT {ITEM_DIRECTORY}, i.name FROM {ITEMS} WHERE i.id {AMONG} AND i.written > ?"
         documents = db.execute(query, (*rows, Written.NO))
-        jsons = [f"{directory}/{item_document_name(ItemId(*named))}" for *named, directory in documents]
+        jsons = [f"{directory}/{item_document_name(name)}" for directory, name in documents]
         meta.add_names(db, meta.REMOVALS, [*files, *jsons])
         for asset, _, _ in assets:
             delete_asset(db, asset)

@@ -256,8 +256,6 @@ ASSET_PATH = f"({ASSET_DIRECTORY} || a.name)"
 """SQL: the path of asset `a` relative to DEST, NULL if it owns none."""
 OF_ASSET = "f.what = '' AND f.item = a.item AND f.key = a.key"
 """SQL: failure `f` is that of asset `a`."""
-IS_IN_DIRECTORY = "(i.hash = ? OR i.directory = ?)"
-"""SQL: the JSON of item `i` may be in this directory; binds `directory_values`."""
 
 
 def item_hash(item: ItemId) -> int:
@@ -267,10 +265,6 @@ def item_hash(item: ItemId) -> int:
 
 def id_values(item: ItemId) -> tuple[int, str, str]:
     return item_hash(item), item.item, item.collection
-
-
-def directory_values(path: str) -> tuple[int, str]:
-    return _hash(path), path
 
 
 def encoded_clip(clip: Clip | tuple[int | None, int, None] | None) -> str | None:

@@ -15,7 +15,6 @@ from stacpull.ledger.database import AMONG, exists, json_array, scalar
 from stacpull.ledger.runs import EFFORT, NO_RUN, asset_counters, decoded_options
 from stacpull.ledger.schema import (
     ASSET_PATH,
-    IS_IN_DIRECTORY,
     IS_ITEM,
     ITEM_DIRECTORY,
     ITEMS,
@@ -23,7 +22,6 @@ from stacpull.ledger.schema import (
     OTHER_DIRECTORY,
     Phase,
     Written,
-    directory_values,
     id_values,
     item_hash,
     stored_clip,
@@ -152,7 +150,7 @@ class ItemRecord(NamedTuple):
 
     @property
     def name(self) -> str:
-        return item_document_name(self.id)
+        return item_document_name(self.id.item)
 
     @property
     def path(self) -> str:
@@ -186,11 +184,19 @@ def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, 
     return files
 
 
-def files_of_item_in(db: sqlite3.Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
-    query = f"SELECT i.id, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {IS_IN_DIRECTORY}"
-    for row, name, path in db.execute(query, directory_values(directory)).fetchall():
+def _items_in(db: sqlite3.Connection, directory: str) -> Iterator[tuple[int, str, int]]:
+    """Yield row, name and `written` of each item whose JSON is in a directory."""
+    query = (
+        f"SELECT i.id, i.name, i.written, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.hash = ? OR i.directory = ?"
+    )
+    for *item, path in db.execute(query, (path_hash(directory), directory)).fetchall():
         if path == directory:
-            return name, _files(db, {row: directory})[row]
+            yield tuple(item)
+
+
+def files_of_item_in(db: sqlite3.Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
+    for row, name, _ in _items_in(db, directory):
+        return name, _files(db, {row: directory})[row]
     return None
 
 
@@ -216,12 +222,12 @@ def asset_owner(db: sqlite3.Connection, asset: int) -> tuple[int, ItemId, str]:
 
 def document_path(db: sqlite3.Connection, item: ItemId | None, href: str) -> str | None:
     """Return the path, by ID or else by URL; None if the mirror neither has this JSON nor will write it."""
-    select = f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {_IS_STORED}"
+    select = f"SELECT i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {_IS_STORED}"
     row = None if item is None else db.execute(f"{select} AND {IS_ITEM}", id_values(item)).fetchone()
     if row is None:  # a static tree, or an API that serves its items at other URLs
         has_href = "substr(i.href, -16) = substr(:href, -16) AND i.href = :href"
         row = db.execute(f"{select} AND {has_href} LIMIT 1", {"href": href}).fetchone()
-    return None if row is None else f"{row[2]}/{item_document_name(ItemId(*row[:2]))}"
+    return None if row is None else f"{row[1]}/{item_document_name(row[0])}"
 
 
 class CollectionRow(msgspec.Struct, frozen=True):
@@ -318,12 +324,11 @@ def expected_files(db: sqlite3.Connection) -> Iterator[Expected]:
         "ORDER BY a.id"
     ):
         yield Expected("asset", row, path, size, digest)
-    for row, collection, name, directory, sha256 in db.execute(
-        f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.sha256 FROM {ITEMS} "
+    for row, name, directory, sha256 in db.execute(
+        f"SELECT i.id, i.name, {ITEM_DIRECTORY}, i.sha256 FROM {ITEMS} "
         f"WHERE i.written IN ({Written.YES}, {Written.DAMAGED}) ORDER BY i.id"
     ):
-        path = f"{directory}/{item_document_name(ItemId(collection, name))}"
-        yield Expected("document", row, path, None, sha256)
+        yield Expected("document", row, f"{directory}/{item_document_name(name)}", None, sha256)
     for path, sha256 in meta.file_digests(db).items():
         if sha256 != b"":
             yield Expected("catalog", 0, path, None, sha256)
@@ -337,13 +342,9 @@ def known_paths(db: sqlite3.Connection, found: Sequence[str]) -> set[str]:
     )
     known = {path for (path,) in db.execute(assets, (json_array(map(path_hash, found)),))}
     known |= meta.file_digests(db).keys()
-    document = (
-        f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} "
-        f"WHERE i.written <> {Written.NO} AND {IS_IN_DIRECTORY}"
-    )
     for path in found:
         if path not in known:
-            within = directory_values(path.rpartition("/")[0])
-            for collection, name, directory in db.execute(document, within).fetchall():
-                known.add(f"{directory}/{item_document_name(ItemId(collection, name))}")
+            directory = path.rpartition("/")[0]
+            names = [name for _, name, written in _items_in(db, directory) if written != Written.NO]
+            known |= {f"{directory}/{item_document_name(name)}" for name in names}
     return known

@@ -227,8 +227,8 @@ def item_directory(item_id: ItemId) -> str:
     return f"{safe_segment(item_id.collection)}/{safe_segment(item_id.item)}"
 
 
-def item_document_name(item_id: ItemId) -> str:
-    return document_name(safe_segment(item_id.item))
+def item_document_name(item: str) -> str:
+    return document_name(safe_segment(item))
 
 
 def collection_document_path(collection: str) -> str:
