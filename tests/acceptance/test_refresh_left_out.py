@@ -192,17 +192,6 @@ def test_an_unchanged_asset_that_was_left_out_gets_one_conditional_request(api):
     assert api.conditional("/b.bin") == [False, True]
 
 
-def test_an_asset_that_failed_and_was_left_out_is_tried_again(api):
-    api.add("a", version(1, etag='"a"'))
-    api.item.assets["b"] = {"href": "/b.bin"}
-    assert api.again().assets_failed == 1
-    api.touch()
-    api.again(assets=("a",))
-    api.files["/b.bin"] = version(2)
-    assert api.again().assets_failed == 0
-    assert api.version_of("b.bin") == "v2"
-
-
 @pytest.mark.parametrize("changed", [True, False])
 @pytest.mark.parametrize("listed", [False, True], ids=["not listed just then", "not expanded"])
 def test_a_prefix_not_listed_by_a_run_is_listed_by_the_next(api, listed, changed):
@@ -247,30 +236,6 @@ def test_another_href_is_fetched_completely(api, before, now, metadata):
     assert api.conditional("/v2.bin") == [False]
     assert api.again(metadata=metadata, revalidate=True).assets_revalidated == 1
     assert api.conditional("/v2.bin") == [False, True]
-
-
-def test_a_renewed_signature_does_not_make_another_href(api):
-    api.add("a", version(1, etag='"1"'))
-    for number in (1, 2):
-        api.touch(f"202{number}-01-01T00:00:00Z")
-        api.item.assets["a"]["href"] = f"/a.bin?sig={number}&se=2030"
-        reported = api.again()
-    assert reported.assets_revalidated == 1
-    assert api.conditional("/a.bin") == [False, True]
-
-
-@pytest.mark.parametrize("first", [(), ("s3",)], ids=["s3 comes second", "s3 comes first"])
-def test_an_asset_with_another_prefer_is_fetched_completely(api, first):
-    api.add("a", version(1, etag='"1"'), alternate={"s3": {"href": f"s3://{BUCKET}/a.bin"}})
-    api.files[f"/{BUCKET}/a.bin"] = version(1, etag='"1"')
-    api.again(prefer=first)
-    api.again(prefer=first, revalidate=True)
-    for path in ("/a.bin", f"/{BUCKET}/a.bin"):
-        assert api.conditional(path) in ([], [False, True])
-        api.files[path] = version(2, etag='"1"')
-    api.touch()
-    api.again(prefer=() if first else ("s3",))
-    assert api.version_of("a.bin") == "v2"
 
 
 def test_an_asset_from_another_href_is_fetched_completely_from_the_first_one(api):

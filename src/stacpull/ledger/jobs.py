@@ -32,13 +32,13 @@ from stacpull.ledger.schema import (
     Written,
     encoded_clip,
     id_values,
+    stored_checksum,
     stored_clip,
 )
 from stacpull.models import (
     PASSING,
     Arrival,
     AssetOutcome,
-    Checksum,
     Clip,
     Failure,
     FailureKind,
@@ -93,11 +93,7 @@ def _job(row: tuple[Any, ...], has_area: bool) -> Job:
     asset, item, generation, key, href, item_href, directory, name, unclaimed, size, *rest = row
     stated, kind, stale, sha256, alternates, validator, size_before, sha256_before, clip = rest
     is_template = name is None and "{" in unclaimed  # names have no braces
-    checksum = None
-    if stated is not None:
-        algorithm, _, digest = stated.partition(b"\0")
-        checksum = Checksum(algorithm.decode(), digest)
-    version = None
+    checksum, version = stored_checksum(stated), None
     if validator is not None and size_before is not None:
         held = checksum is None or (sha256_before is not None and checksum == as_checksum(sha256_before))
         version = VersionInDest(validator, size_before, not held)
@@ -543,5 +539,7 @@ def delete_asset(db: sqlite3.Connection, row: int) -> None:
     (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
     if path is not None:
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), row))
+    of_asset = "(item, key) IN (SELECT item, key FROM assets WHERE id = ?)"
+    db.execute(f"DELETE FROM failures WHERE what = '' AND {of_asset}", (row,))
     db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
     db.execute("DELETE FROM assets WHERE id = ?", (row,))

@@ -1,15 +1,12 @@
 """Saving a page: its items, their assets, and the position of the walk. One transaction per batch.
 
 The batch that ends a page has the new position: after a kill the page is read again, and nothing is counted
-twice. `Planner` decides what becomes of a known asset: fetched again if it is lost or stated otherwise, else
-revalidated or kept. A conditional request has the ETag or date of the version in DEST, and is only sent to
-the URL that gave it (`assets.origin`), because an ETag belongs to one URL (RFC 9110, 8.8).
+twice. `_BatchRows.save` is the story of a batch; `asset_decision.decide` says what becomes of a known asset.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,8 +14,17 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
-from stacpull.digests import as_checksum
 from stacpull.ledger import runs
+from stacpull.ledger.asset_decision import (
+    REQUEST_NEW,
+    Action,
+    AssetRow,
+    Decision,
+    KnownAsset,
+    PlanningRun,
+    decide,
+    new_row,
+)
 from stacpull.ledger.database import AMONG, exists, insert_rows, json_array, scalar, transaction
 from stacpull.ledger.jobs import (
     FAILED_IN_PASSING,
@@ -29,10 +35,9 @@ from stacpull.ledger.jobs import (
     put_failure,
     update_item_states,
 )
-from stacpull.ledger.schema import ITEMS, OF_SEVERAL, OTHER_DIRECTORY, Phase, Written, item_hash, stored_clip
+from stacpull.ledger.schema import ITEMS, OF_SEVERAL, OTHER_DIRECTORY, Phase, Written, item_hash
 from stacpull.models import (
     Asset,
-    Checksum,
     Failure,
     FailureKind,
     ItemFailure,
@@ -41,58 +46,17 @@ from stacpull.models import (
     PlanBatch,
     PlannedItem,
     PlanResult,
-    VersionInDest,
     path_in_dest,
 )
 from stacpull.planning.item_plan import document_digest, is_newer, item_directory, item_document_name
 from stacpull.planning.names import path_hash, with_salted_hash
-from stacpull.redact import Secrets, href_hash
-
-
-class KnownAsset(NamedTuple):
-    """A row of `assets`; the first `_OF_ASSET` fields are the ones that a plan sets."""
-
-    row: int
-    item: int
-    key: str
-    state: int
-    generation: int  # 0 as long as a file at its path does not belong to the mirror
-    run: int
-    directory: int | None
-    name: str | None
-    sha256: bytes | None = None
-    etag: str | None = None
-    origin: int | None = None
-    stated: bytes | None = None
-    unchecked: int = 0
-    size: int | None = None
-    clip: str | None = None
-    previous_digest: bytes | None = None  # of the earlier version, b"" if unknown; None if done, or none
-    elsewhere: str | None = None  # its directory with a slash at the end, if it is not that of its item
-    is_due: int = 0  # it failed in passing, or only SOURCE states its href
-
-    def agrees(self, checksum: Checksum | None) -> bool | None:
-        """Return whether a done asset has a checksum that is now stated; None if that is unknown."""
-        if checksum is None:
-            return None
-        held = self.sha256 if self.sha256 is not None else self.previous_digest or None
-        digest = None if self.clip is not None or held is None else as_checksum(held)
-        if digest is not None and digest.algorithm == checksum.algorithm:
-            return digest == checksum
-        return None if self.stated is None else self.stated == _encoded(checksum)
-
-
-_OF_ASSET = 13
-
-
-def _encoded(checksum: Checksum | None) -> bytes | None:
-    return None if checksum is None else checksum.algorithm.encode() + b"\0" + checksum.digest
+from stacpull.redact import Secrets
 
 
 class _ItemRow(NamedTuple):
     """A row of `items`; the first `_OF_ITEM` fields are the ones that a plan sets."""
 
-    row: int
+    id: int
     hash: int
     collection: int
     name: str
@@ -126,24 +90,25 @@ class _Plan(msgspec.Struct):
         return self.before is not None and self.before.updated != self.version
 
 
-class Planner(msgspec.Struct, eq=False):
+class Planner:
     """Saves what the walk of a run plans. `is_there` says whether DEST has a file."""
 
-    db: sqlite3.Connection
-    run: int
-    revalidate: bool = False
-    is_there: Callable[[str], bool] = lambda _path: True
-    secrets: Secrets = msgspec.field(default_factory=Secrets)
-    source: str = ""
-    is_walk: bool = False
-    area_digest: int | None = None
-    other_walks: frozenset[int] = frozenset()
-
-    def __post_init__(self) -> None:
-        query, others = "SELECT kind, source FROM runs WHERE id = ?", "SELECT id FROM runs WHERE source <> ?"
-        kind, self.source = self.db.execute(query, (self.run,)).fetchone()
-        self.is_walk, self.area_digest = kind == "mirror", runs.area_digest(self.db, self.run)
-        self.other_walks = frozenset().union(*self.db.execute(others, (self.source,)))
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        run: int,
+        *,
+        revalidate: bool = False,
+        is_there: Callable[[str], bool] = lambda _path: True,
+        secrets: Secrets | None = None,
+    ) -> None:
+        self.db, self.run, self.is_there = db, run, is_there
+        self.secrets = Secrets() if secrets is None else secrets
+        self.planning_run = PlanningRun(run, runs.area_digest(db, run), revalidate)
+        kind, self.source = db.execute("SELECT kind, source FROM runs WHERE id = ?", (run,)).fetchone()
+        self.is_walk = kind == "mirror"
+        others = db.execute("SELECT id FROM runs WHERE source <> ?", (self.source,))
+        self.other_walks = {other for (other,) in others}
 
     def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the items that this run has already planned, with their versions.
@@ -160,17 +125,15 @@ class Planner(msgspec.Struct, eq=False):
         """Save a batch in one transaction, at `now` (seconds since 1970)."""
         db, run = self.db, self.run
         with transaction(db):
-            planned: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]
-            rows = _BatchRows(self, {one.id for one in planned} | {p for one in planned if (p := one.parent)})
-            result = rows.result
             done = runs.asset_counters(db, run)["assets_done"]
+            result = PlanResult()
             for reason, ids in [("", batch.seen), *batch.left_out.items()]:
                 hashes = [(runs.seen_hash(item),) for item in ids]
                 new = insert_rows(db, "INSERT OR IGNORE INTO seen VALUES ", hashes)  # to this walk
                 result.count("items_seen", new)
                 if reason:
                     result.count(runs.LEFT_OUT + reason, new)
-            rows.plan(batch, now)
+            _BatchRows(self, batch, result).save(now)
             for one in batch.unread:
                 found = (0, one.href or one.name, run, self.source, one.collection)
                 put_failure(db, FailedRow("link" if one.href else "entry", *found), one.failure, 1, now)
@@ -194,111 +157,76 @@ class Planner(msgspec.Struct, eq=False):
 
 
 class _BatchRows:
-    """The rows of one batch: those before it, and those to write. `ids` are its items, and their parents."""
+    """The rows of one batch: those before it, and those to write."""
 
-    def __init__(self, planner: Planner, ids: set[ItemId]) -> None:
-        self._planner, self._run = planner, planner.run
+    def __init__(self, planner: Planner, batch: PlanBatch, result: PlanResult) -> None:
         db = self._db = planner.db
-        self.result = PlanResult()
-        self._known = _load(db, ids)
+        self._planner, self._run, self._batch, self._result = planner, planner.run, batch, result
+        planned: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]
+        ids = {one.id for one in planned}
+        self._known = _load(db, ids | {one.parent for one in planned if one.parent is not None})
         query, hashes = f"SELECT hash FROM paths WHERE hash {AMONG}", json_array(map(item_hash, ids))
         self._taken = {row.hash for row in self._known.values()}.union(*db.execute(query, (hashes,)))
-        self._collections: dict[str, int] = {}
+        new = dict.fromkeys(one.id.collection for one in planned if one.id not in self._known)
+        self._collections = {name: scalar(db, _ADD("collections", "name"), (name,)) for name in new}
         self._directories: dict[str, tuple[int, str]] = {}
         self._last_item = scalar(db, "SELECT max(id) FROM items")
         self._last_asset = scalar(db, "SELECT max(id) FROM assets")
         # rows to write:
         self._items: list[tuple[object, ...]] = []
         self._documents: list[tuple[int, bytes]] = []
+        self._primary: list[_ItemRow] = []  # items that so far only a link led to
+        self._superseded: list[tuple[int]] = []  # items whose earlier JSON may be about to be recorded
         self._assets: list[tuple[object, ...]] = []
         self._open_assets: list[tuple[object, ...]] = []
         self._claims: list[tuple[int, str, str]] = []  # assets that need the path in `_assets`
         self._failures: list[tuple[FailedRow, Failure, ItemId | None]] = []  # with the item if it is news
-        self._unchanged: list[int] = []  # assets that are done, and now belong to this run
-        self._unchecked: list[tuple[int]] = []
+        self._unchanged: list[int] = []  # assets of which only the run changes
+        self._unchecked: list[int] = []
 
-    def plan(self, batch: PlanBatch, now: float) -> None:
-        parents = {row.row: row.parent for row in self._known.values()}  # before the batch
-        plans = [plan for item in batch.items if (plan := self._plan_of(item)) is not None]
-        rows = [plan.row for plan in plans]
-        for one in batch.failed_items:
-            before = self._known.get(one.id)
-            if before is not None and before.run == self._run:
-                continue
-            row = self._row_of(one.id, one.parent, one.href if before is None else before.href)
-            self._known[one.id] = row = row._replace(is_unread=1)
-            rows.append(row)
-            self._items.append((*row[:_OF_ITEM], 1))
-            self._failures.append((FailedRow("item", row.row), one.failure, one.id))
+    def save(self, now: float) -> None:
+        """Decide about each item and each of its assets, then write the rows."""
+        before = {row.id: row.parent for row in self._known.values()}  # the parent of each item
+        plans = [plan for item in self._batch.items if (plan := self._plan_item(item)) is not None]
+        rows = [plan.row for plan in plans] + self._plan_failed_items()
         linking = {  # label items that link to a source item that was new, or that another one led to
             row.parent
             for row in rows
-            if row.row not in parents or (parents[row.row] not in (None, row.parent) and not row.is_unread)
+            if row.id not in before or (before[row.id] not in (None, row.parent) and not row.is_unread)
         }
-        unread = "SELECT item FROM failures WHERE what = 'item'"
-        for row in [plan.row for plan in plans] if exists(self._db, unread) else ():  # they can be read now
-            read = self._db.execute(  # rows that stood for items without ID
-                f"DELETE FROM items WHERE parent = ? AND href = ? AND id <> ? AND id IN ({unread}) "
-                "RETURNING id",
-                (row.parent, row.href, row.row),
-            ).fetchall()
-            forget = "DELETE FROM failures WHERE what = 'item' AND item = ?"
-            self._db.executemany(forget, [(row.row,), *read])
-        existing: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
-        for found in self._db.execute(_ASSETS, (json_array(plan.row.row for plan in plans if plan.before),)):
-            asset = KnownAsset._make(found)
-            existing[asset.item][asset.key] = asset
+        known = self._known_assets(plans)
         for plan in plans:
-            assets = existing[plan.row.row]
+            for key in plan.item.expanded_prefixes:
+                one = known[plan.row.id].get(key)
+                if one is not None and one.row.state not in (Phase.RESERVED, Phase.DONE):
+                    delete_asset(self._db, one.row.id)  # not fetched, and no longer listed
+                    plan.is_renewed = True
+        for plan in plans:
+            assets = known[plan.row.id]
             self._plan_assets(plan, assets)
-            self._plan_document(plan, assets, links_more=plan.row.row in linking)
-        failing = self._write(now)
-        above = {parent for row in rows for parent in (row.parent, parents.get(row.row))}
+            self._plan_problems(plan, assets)
+            self._plan_document(plan, assets, links_more=plan.row.id in linking)
+        failing = self._write({plan.row.id for plan in plans}, now)
+        above = {parent for row in rows for parent in (row.parent, before.get(row.id))}
         waiting = {  # new items whose assets are all pending, as they are inserted
-            plan.row.row
+            plan.row.id
             for plan in plans
             if plan.before is None and plan.item.assets and not plan.item.problems
         }
-        changed = {row.row for row in rows} - (waiting - failing) | above
+        above |= {row.parent for row in self._primary}
+        changed = {row.id for row in rows} - (waiting - failing) | above
         update_item_states(self._db, (row for row in changed if row is not None))
 
-    def _write(self, now: float) -> set[int]:
-        """Write the batch. New assets whose path is taken get another name, or fail: return their items."""
-        db = self._db
-        insert_rows(db, _INTO_ITEMS, self._items, _KNOWN_ITEM)
-        db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
-        insert_rows(db, _INTO_ASSETS, self._assets, _KNOWN_ASSET)
-        insert_rows(db, _INTO_OPEN, self._open_assets)
-        db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (self._run, json_array(self._unchanged)))
-        db.executemany("UPDATE assets SET unchecked = 1 WHERE id = ?", self._unchecked)
-        if taken := claim(db, self._claims):
-            items = {known.row: item for item, known in self._known.items()}
-            jobs, self.result.jobs = self.result.jobs, []
-            for job in jobs:
-                other = taken.get(job.row)
-                if isinstance(other, Failure):
-                    db.execute("UPDATE open_assets SET name = ? WHERE asset = ?", (job.name, job.row))
-                    db.execute(f"UPDATE assets SET state = {Phase.FAILED} WHERE id = ?", (job.row,))
-                    self._failures.append((FailedRow("", job.item_row, job.key), other, items[job.item_row]))
-                else:
-                    self.result.jobs.append(job if other is None else replace(job, name=other))
-        for failed, failure, item in self._failures:
-            put_failure(db, failed._replace(run=self._run), failure.scrubbed(self._planner.secrets), 1, now)
-            if item is not None:
-                self.result.failures.append((item, failed.key, failure))
-        return {failed.item for failed, *_ in self._failures}
-
-    def _plan_of(self, item: PlannedItem) -> _Plan | None:
+    def _plan_item(self, item: PlannedItem) -> _Plan | None:
         """Return an item with its row; None if this run already planned it, unless a page has a newer one."""
-        before, count = self._known.get(item.id), self.result.count
+        before, count = self._known.get(item.id), self._result.count
         is_new = before is None or (bool(before.is_unread) and before.updated is None)
         is_again = before is not None and before.run == self._run and not before.is_unread
         if before is not None and is_again:
             if item.parent is None and before.parent is not None:  # so far, only a link led to it
                 count("items_matched", 1)
-                self._db.execute("UPDATE items SET parent = NULL WHERE id = ?", (before.row,))
+                self._primary.append(before)
                 self._known[item.id] = before._replace(parent=None)
-                update_item_states(self._db, [before.parent])
                 return None
             if (item.parent, before.parent) != (None, None) or not is_newer(item.updated, before.updated):
                 return None
@@ -317,7 +245,7 @@ class _BatchRows:
     def _row_of(self, item: ItemId, parent_id: ItemId | None, href: str | None) -> _ItemRow:
         before = self._known.get(item)
         parent = None if parent_id is None else self._known.get(parent_id)
-        above = None if parent is None else parent.row
+        above = None if parent is None else parent.id
         href = None if href is None else self._planner.secrets.cut_name(href)
         if before is not None:
             return before._replace(run=self._run, parent=above, href=href)
@@ -327,18 +255,87 @@ class _BatchRows:
             start, _, last = path.rpartition("/")
             path = f"{start}/{with_salted_hash(last, start)}"  # another item or an asset has that path
         self._taken.add(index)
-        if item.collection not in self._collections:
-            self._collections[item.collection] = self._db.execute(
-                "INSERT INTO collections(name) VALUES (?) ON CONFLICT DO UPDATE SET name = name RETURNING id",
-                (item.collection,),
-            ).fetchone()[0]
         directory = None if path == f"{item.collection}/{item.item}" else path
         collection = self._collections[item.collection]
         return _ItemRow(self._last_item, index, collection, item.item, above, self._run, directory, href)
 
+    def _plan_failed_items(self) -> list[_ItemRow]:
+        rows = []
+        for one in self._batch.failed_items:
+            before = self._known.get(one.id)
+            if before is None or before.run != self._run:
+                row = self._row_of(one.id, one.parent, one.href if before is None else before.href)
+                self._known[one.id] = row = row._replace(is_unread=1)
+                rows.append(row)
+                self._items.append((*row[:_OF_ITEM], 1))
+                self._failures.append((FailedRow("item", row.id), one.failure, one.id))
+        return rows
+
+    def _known_assets(self, plans: Sequence[_Plan]) -> dict[int, dict[str, KnownAsset]]:
+        """Return the assets of each item before the batch, by its row and their keys."""
+        known: dict[int, dict[str, KnownAsset]] = {plan.row.id: {} for plan in plans}
+        for found in self._db.execute(_ASSETS, (json_array(plan.row.id for plan in plans if plan.before),)):
+            row = AssetRow._make(found[:_OF_ASSET])
+            known[row.item][row.key] = KnownAsset(row, *found[_OF_ASSET:])
+        return known
+
+    def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
+        item, run, is_updated = plan.item, self._planner.planning_run, plan.is_updated()
+        is_undated = item.of_collection and not item.updated
+        usual = item_directory(item.id)  # differs from the own one if that is another item's somewhere
+        for asset in item.assets:
+            directory = plan.directory if asset.directory == usual else asset.directory
+            if (old := known.get(asset.key)) is None:
+                plan.is_renewed = True
+                self._last_asset += 1
+                other, directory = self._directory(directory, plan)
+                row = new_row(self._last_asset, plan.row.id, asset, run, other)
+                if asset.name is not None:
+                    self._claims.append((row.id, directory, asset.name))
+                self._open(plan, asset, row, directory, REQUEST_NEW)
+                continue
+            before = plan.directory if old.elsewhere is None else old.elsewhere.removesuffix("/")
+            is_done, path = old.row.state == Phase.DONE, path_in_dest(before, old.row.name or "")
+            is_lost = is_done and not self._planner.is_there(path)
+            decision = decide(old, asset, run, is_updated, is_undated, is_lost)
+            if decision.row is None:
+                is_fetched = decision.action is Action.WAIT
+                (self._unchecked if is_fetched else self._unchanged).append(old.row.id)
+                continue
+            self._result.count("files_lost", is_lost)
+            plan.is_renewed |= decision.renews_document
+            plan.has_changed |= decision.has_changed
+            if decision.action is Action.KEEP:
+                self._assets.append(decision.row)
+            elif decision.row.name is not None:
+                self._open(plan, asset, decision.row, before, decision)
+            else:
+                other, directory = self._directory(directory, plan)
+                self._open(plan, asset, decision.row._replace(directory=other), directory, decision)
+
+    def _plan_problems(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
+        """Plan the rows of assets that cannot be planned. Those that are done stay done."""
+        item = plan.item
+        for key, failure in item.problems:
+            old, state = known.get(key), failed_state(failure)
+            if old is None:
+                self._last_asset += 1
+                row = AssetRow(self._last_asset, plan.row.id, key, state, 0, self._run)
+                # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
+                plan.is_renewed |= failure.kind is not FailureKind.ITEM
+            elif old.row.run == self._run and old.row.state < Phase.DONE:
+                continue  # it is being fetched
+            else:
+                row = old.row._replace(run=self._run)
+            if row.state != Phase.DONE:
+                row = row._replace(state=state)
+                is_news = old is None or old.row.state < Phase.FAILED
+                self._failures.append((FailedRow("", row.item, key), failure, item.id if is_news else None))
+            self._assets.append(row)
+
     def _plan_document(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
         """Plan the row of an item and its JSON, which is written again if it may be outdated."""
-        item, before, count = plan.item, plan.before, self.result.count
+        item, before, count = plan.item, plan.before, self._result.count
         walk, written = self._run if self._planner.is_walk else None, plan.row.written
         if before is not None:
             is_changed = (plan.is_updated() or plan.has_changed) and not plan.is_again
@@ -351,176 +348,99 @@ class _BatchRows:
                 # the next run that plans an asset that this one leaves out revalidates it, because only this
                 # run sees that the item has changed
                 planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-                self._unchecked.extend((old.row,) for key, old in known.items() if key not in planned)
+                self._unchecked += [one.row.id for key, one in known.items() if key not in planned]
             if walk is None or before.walk == OF_SEVERAL:
                 walk = before.walk
             elif before.walk in self._planner.other_walks and before.href != plan.row.href:
                 walk = OF_SEVERAL  # no single source may declare it gone
         if plan.is_renewed and not item.of_collection:
-            self._documents.append((plan.row.row, item.cleaned))
-            if written == Written.DUE:  # its earlier document may be about to be recorded as written
-                self._db.execute("UPDATE items SET sha256 = x'' WHERE id = ?", (plan.row.row,))
+            self._documents.append((plan.row.id, item.cleaned))
+            if written == Written.DUE:
+                self._superseded.append((plan.row.id,))
             written = Written.DUE if written == Written.YES else written
         row = plan.row._replace(updated=plan.version, walk=walk, written=written)
         self._items.append((*row[:_OF_ITEM], len(item.assets) or 1))
 
-    def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
-        item, row = plan.item, plan.row.row
-        for key in item.expanded_prefixes:
-            old = known.get(key)
-            if old is not None and old.state not in (Phase.RESERVED, Phase.DONE):
-                self._db.execute("DELETE FROM failures WHERE what = '' AND item = ? AND key = ?", (row, key))
-                delete_asset(self._db, old.row)  # not fetched, and no longer listed
-                plan.is_renewed = True
-        usual = item_directory(item.id)  # differs from the own one if that is another item's somewhere
-        for asset in item.assets:
-            old, directory = known.get(asset.key), asset.directory
-            if directory == usual:
-                directory = plan.directory
-            if old is not None:
-                self._plan_known(plan, asset, old, directory)
-                continue
-            plan.is_renewed = True
-            other, directory = self._directory(directory, plan)
-            self._last_asset += 1
-            if asset.name is not None:
-                self._claims.append((self._last_asset, directory, asset.name))
-            planned = (self._last_asset, row, asset.key, Phase.PENDING, 0, self._run, other, asset.name)
-            self._assets.append((*planned, None, None, href_hash(asset.href), _encoded(asset.checksum), 0))
-            self._fetch(plan, asset, (self._last_asset, 0), directory, asset.name)
-            self._open(self._last_asset, asset, None, is_owned=asset.name is not None)
-        for key, failure in item.problems:  # assets that are done stay done
-            old, state = known.get(key), failed_state(failure)
-            if old is not None and old.run == self._run and old.state < Phase.DONE:
-                continue  # it is being fetched
-            if old is None:
-                self._last_asset += 1
-                new = KnownAsset(self._last_asset, row, key, state, 0, self._run, None, None)
-                # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
-                plan.is_renewed |= failure.kind is not FailureKind.ITEM
-            else:
-                new = old._replace(run=self._run, state=Phase.DONE if old.state == Phase.DONE else state)
-            self._assets.append(new[:_OF_ASSET])
-            if new.state != Phase.DONE:
-                is_news = old is None or old.state < Phase.FAILED
-                self._failures.append((FailedRow("", row, key), failure, item.id if is_news else None))
-
-    def _plan_known(self, plan: _Plan, asset: Asset, old: KnownAsset, directory: str) -> None:
-        """Decide what becomes of a known asset: it is kept, requested again, or stays failed."""
-        is_done, is_checked_again = old.state == Phase.DONE, bool(old.unchecked)
-        if old.run == self._run and old.state < Phase.DONE:  # it is being fetched, perhaps from before
-            self._assets.append(old._replace(unchecked=1)[:_OF_ASSET])
-            return
-        path = f"{plan.directory}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
-        clip, agrees = stored_clip(old.clip), old.agrees(asset.checksum)
-        is_lost = is_done and old.name is not None and not self._planner.is_there(path)
-        is_restated = agrees is False or asset.size not in (None, clip.source_size if clip else old.size)
-        is_of_other_area = clip is not None and clip.area_digest != self._planner.area_digest
-        has_changed = is_restated or is_of_other_area
-        is_updated = is_checked_again or plan.is_updated()
-        # only a stated checksum can prove that it is current; a collection without `updated` may have changed
-        may_have_changed = is_updated or (plan.item.of_collection and not plan.item.updated)
-        is_current = agrees or not (asset.checksum or may_have_changed)
-        self.result.count("files_lost", is_lost)
-        plan.is_renewed |= is_checked_again
-        if is_done and is_current and not (has_changed or is_lost or self._planner.revalidate):
-            stated = _encoded(asset.checksum)
-            if is_checked_again or stated not in (None, old.stated):
-                kept = old._replace(run=self._run, stated=stated or old.stated, unchecked=0)
-                self._assets.append(kept[:_OF_ASSET])
-            elif old.run != self._run:
-                self._unchanged.append(old.row)
-            return
-        row, name, previous = old._replace(run=self._run), asset.name, old.previous_digest
-        if old.name is not None:
-            directory, _, name = path.rpartition("/")
-        else:
-            other, directory = self._directory(directory, plan)
-            row = row._replace(directory=other)
-        if old.state < Phase.FAILED or is_updated or is_of_other_area or old.is_due:
-            row, previous, version = self._requested(row, asset, is_lost, has_changed)
-            self._fetch(plan, asset, (row.row, row.generation), directory, name, version)
-            plan.is_renewed |= old.state >= Phase.DONE
-            plan.has_changed |= is_restated if is_lost else is_done and has_changed
-        self._assets.append(row[:_OF_ASSET])  # one that stays failed waits for `retry`, with its newest href
-        self._open(old.row, asset, previous, is_owned=old.name is not None)
-
-    def _requested(
-        self, old: KnownAsset, asset: Asset, is_lost: bool, has_changed: bool
-    ) -> tuple[KnownAsset, bytes | None, VersionInDest | None]:
-        """Return the pending row, the digest of the file that it replaces, and the version to revalidate."""
-        is_done, origin = old.state == Phase.DONE, href_hash(asset.href)
-        is_replaced = is_done and not is_lost
-        previous = old.sha256 or b"" if is_replaced else old.previous_digest
-        # the validator is sent only if its version may be current, and only to the URL that gave it
-        may_be_same = (is_replaced or old.state == Phase.PENDING) and not has_changed
-        etag = old.etag if may_be_same and old.origin == origin else None
-        row = old._replace(
-            state=Phase.PENDING,
-            generation=0 if is_lost else old.generation + is_done,
-            sha256=None,
-            etag=etag,
-            origin=origin,
-            stated=_encoded(asset.checksum),
-            unchecked=0,
-        )
-        if etag is None or old.size is None:
-            return row, previous, None
-        held = old._replace(stated=None) if old.state == Phase.PENDING else old
-        is_unverified = asset.checksum is not None and not held.agrees(asset.checksum)
-        return row, previous, VersionInDest(etag, old.size, is_unverified)
-
-    def _open(self, row: int, asset: Asset, previous_digest: bytes | None, *, is_owned: bool) -> None:
-        """Add the row of an open asset, without credentials; it owns its name or has yet to claim it."""
-        href, stale, alternates = asset.href, 0, None
-        name = None if is_owned else asset.name or asset.name_template or "{filename}"
+    def _open(self, plan: _Plan, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
+        """Add the rows of an open asset, without credentials, and its job unless it stays failed."""
+        href, stale, alternates, name = asset.href, 0, None, row.name or asset.name
+        template = None if name is not None else asset.name_template or "{filename}"
         if "?" in href or "@" in href or asset.alternates or self._planner.secrets:
             hrefs = [href, *asset.alternates]
-            href, *others = stored = [*map(self._planner.secrets.cut, hrefs)]
-            stale = int(stored != hrefs)
-            alternates = orjson.dumps(others).decode() if others else None
-        stated = (asset.size, asset.media_type, alternates, previous_digest)
-        self._open_assets.append((row, href, stale, name, *stated))
-
-    def _fetch(
-        self,
-        plan: _Plan,
-        asset: Asset,
-        version: tuple[int, int],  # row and generation
-        directory: str,
-        name: str | None,
-        in_dest: VersionInDest | None = None,
-    ) -> None:
-        (row, generation), item, key, href = version, plan.row.row, asset.key, asset.href
-        template = None if name is not None else asset.name_template or "{filename}"
-        job = Job(  # positions take half the time of keywords
-            *(row, item, generation, key, href, plan.item.href, directory, name, template),
-            *(asset.size, asset.checksum, asset.media_type, False, None, asset.alternates, in_dest, False),
-            self._planner.area_digest is not None,
-        )
-        self.result.jobs.append(job)
+            stored, *spare = cut = [*map(self._planner.secrets.cut, hrefs)]
+            stale = int(cut != hrefs)
+            alternates = orjson.dumps(spare).decode() if spare else None
+        else:
+            stored = href
+        unclaimed = None if row.name is not None else name or template
+        self._assets.append(row)
+        others = (unclaimed, asset.size, asset.media_type, alternates, decision.previous_digest)
+        self._open_assets.append((row.id, stored, stale, *others))
+        if decision.action is Action.REQUEST:
+            job = Job(  # positions take half the time of keywords
+                *(row.id, row.item, row.generation, row.key, href, plan.item.href, directory, name, template),
+                *(asset.size, asset.checksum, asset.media_type, False, None, asset.alternates),
+                *(decision.version, False, self._planner.planning_run.area_digest is not None),
+            )
+            self._result.jobs.append(job)
 
     def _directory(self, path: str, plan: _Plan) -> tuple[int | None, str]:
         """Return row and path. A new one gets a hash in its name if a file has its path."""
         if path == plan.directory:
             return None, path
         if path not in self._directories:
-            db, found, query = self._db, "", "SELECT id FROM directories WHERE path = ?"
-            if (known := db.execute(query, (path_in_dest(path, ""),)).fetchone()) is not None:
-                self._directories[path] = known[0], path
-                return known[0], path
-            assets = plan.item.assets
-            files = {path_in_dest(one.directory, one.name) for one in assets if one.name is not None}
-            for step in path.split("/") if path else ():
-                above, found = found, path_in_dest(found, step)
-                if found in files or exists(db, "SELECT 1 FROM paths WHERE hash = ?", (path_hash(found),)):
-                    found = path_in_dest(above, with_salted_hash(step, above))
-            row: int = db.execute(
-                "INSERT INTO directories(path) VALUES (?) ON CONFLICT DO UPDATE SET path = path RETURNING id",
-                (path_in_dest(found, ""),),
-            ).fetchone()[0]
-            self._directories[path] = row, found
+            db, assets, taken = self._db, plan.item.assets, "SELECT 1 FROM paths WHERE hash = ?"
+            stored = db.execute("SELECT id FROM directories WHERE path = ?", (path_in_dest(path, ""),))
+            row, found = stored.fetchone(), path
+            if row is None:
+                found, files = "", {path_in_dest(one.directory, one.name) for one in assets if one.name}
+                for step in path.split("/") if path else ():
+                    above, found = found, path_in_dest(found, step)
+                    if found in files or exists(db, taken, (path_hash(found),)):
+                        found = path_in_dest(above, with_salted_hash(step, above))
+                row = db.execute(_ADD("directories", "path"), (path_in_dest(found, ""),)).fetchone()
+            self._directories[path] = row[0], found
         return self._directories[path]
+
+    def _forget_failures(self, read: set[int]) -> None:
+        """Forget that these items could not be read, and rows that stood for those without ID."""
+        stood = f"SELECT o.id FROM items i JOIN items o USING (parent, href) WHERE i.id {AMONG}"
+        forget = f"DELETE FROM failures WHERE what = 'item' AND (item {AMONG} OR item IN ({stood}))"
+        rows = json_array(read)
+        forgotten = self._db.execute(f"{forget} RETURNING item", (rows, rows)).fetchall()
+        stood_for = {item for (item,) in forgotten} - read
+        self._db.execute(f"DELETE FROM items WHERE id {AMONG}", (json_array(stood_for),))
+
+    def _write(self, read: set[int], now: float) -> set[int]:
+        """Write the batch. New assets whose path is taken get another name, or fail: return their items."""
+        db = self._db
+        promote = "UPDATE items SET parent = NULL WHERE id = ?"
+        db.executemany(promote, [(row.id,) for row in self._primary])
+        db.executemany("UPDATE items SET sha256 = x'' WHERE id = ?", self._superseded)
+        insert_rows(db, _INTO_ITEMS, self._items, _KNOWN_ITEM)
+        db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
+        insert_rows(db, _INTO_ASSETS, self._assets, _KNOWN_ASSET)
+        insert_rows(db, _INTO_OPEN, self._open_assets)
+        db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (self._run, json_array(self._unchanged)))
+        db.execute(f"UPDATE assets SET unchecked = 1 WHERE id {AMONG}", (json_array(self._unchecked),))
+        if taken := claim(db, self._claims):
+            items = {known.id: item for item, known in self._known.items()}
+            jobs, self._result.jobs = self._result.jobs, []
+            for job in jobs:
+                other = taken.get(job.row)
+                if isinstance(other, Failure):
+                    db.execute("UPDATE open_assets SET name = ? WHERE asset = ?", (job.name, job.row))
+                    db.execute(f"UPDATE assets SET state = {Phase.FAILED} WHERE id = ?", (job.row,))
+                    self._failures.append((FailedRow("", job.item_row, job.key), other, items[job.item_row]))
+                else:
+                    self._result.jobs.append(job if other is None else replace(job, name=other))
+        if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
+            self._forget_failures(read)
+        for failed, failure, item in self._failures:
+            put_failure(db, failed._replace(run=self._run), failure.scrubbed(self._planner.secrets), 1, now)
+            if item is not None:
+                self._result.failures.append((item, failed.key, failure))
+        return {failed.item for failed, *_ in self._failures}
 
 
 def _load(db: sqlite3.Connection, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
@@ -533,7 +453,8 @@ def _updated(columns: str) -> str:
     return f" ON CONFLICT (id) DO UPDATE SET {values}"
 
 
-_ITEM_COLUMNS = ("id", *_ItemRow._fields[1:_OF_ITEM])
+_ADD = "INSERT INTO {0}({1}) VALUES (?) ON CONFLICT DO UPDATE SET {1} = {1} RETURNING id".format
+_ITEM_COLUMNS = _ItemRow._fields[:_OF_ITEM]
 _ITEMS = (
     f"SELECT c.name, {', '.join(f'i.{name}' for name in _ITEM_COLUMNS)}, "
     "EXISTS (SELECT 1 FROM failures WHERE what = 'item' AND item = i.id) "
@@ -541,16 +462,16 @@ _ITEMS = (
 )
 _INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}, remaining) VALUES "
 _KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, remaining = 1"
-_ASSET_COLUMNS = ("id", *KnownAsset._fields[1:_OF_ASSET])
+_OF_ASSET = len(AssetRow._fields)
 _ASSETS = (
-    f"SELECT {', '.join(f'a.{name}' for name in _ASSET_COLUMNS)}, "
+    f"SELECT {', '.join(f'a.{name}' for name in AssetRow._fields)}, "
     f"a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, "
     f"a.state = {Phase.FAILED} AND ({FAILED_IN_PASSING} "
     "OR (o.stale AND (SELECT href FROM items WHERE id = a.item) IS NULL)) FROM assets a "
     f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {Phase.DONE} WHERE a.item {AMONG}"
 )
-_INTO_ASSETS = f"INSERT INTO assets({', '.join(_ASSET_COLUMNS)}) VALUES "
-_KNOWN_ASSET = _updated(", ".join(_ASSET_COLUMNS[3:]))  # what follows its row, item and key
+_INTO_ASSETS = f"INSERT INTO assets({', '.join(AssetRow._fields)}) VALUES "
+_KNOWN_ASSET = _updated(", ".join(AssetRow._fields[3:]))  # what follows its row, item and key
 _INTO_OPEN = (
     "INSERT OR REPLACE INTO open_assets(asset, href, stale, name, size, media_type, alternates, "
     "previous_digest) VALUES "

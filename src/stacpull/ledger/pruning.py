@@ -104,7 +104,7 @@ def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
         meta.add_names(db, meta.REMOVALS, [*files, *jsons])
         for asset, _, _ in assets:
             delete_asset(db, asset)
-        db.execute(f"DELETE FROM failures WHERE what IN ('', 'item', 'json') AND item {AMONG}", rows)
+        db.execute(f"DELETE FROM failures WHERE what IN ('item', 'json') AND item {AMONG}", rows)
         db.execute(f"DELETE FROM documents WHERE item {AMONG}", rows)
         db.execute(f"UPDATE items SET parent = NULL WHERE parent {AMONG}", rows)
         db.execute(f"DELETE FROM items WHERE id {AMONG}", rows)

@@ -15,7 +15,7 @@ import orjson
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import DestinationError
-from stacpull.models import Clip, ItemId
+from stacpull.models import Checksum, Clip, ItemId
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import path_hash
 
@@ -274,3 +274,14 @@ def encoded_clip(clip: Clip | tuple[int | None, int, None] | None) -> str | None
 
 def stored_clip(text: str | None) -> Clip | None:
     return None if text is None else Clip(*orjson.loads(text))
+
+
+def encoded_checksum(checksum: Checksum | None) -> bytes | None:
+    return None if checksum is None else checksum.algorithm.encode() + b"\0" + checksum.digest
+
+
+def stored_checksum(data: bytes | None) -> Checksum | None:
+    if data is None:
+        return None
+    algorithm, _, digest = data.partition(b"\0")
+    return Checksum(algorithm.decode(), digest)

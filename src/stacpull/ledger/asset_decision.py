@@ -1,0 +1,139 @@
+"""What becomes of an asset that the ledger knows, when a run plans it: `decide`, a pure function.
+
+It is fetched again if its file is lost or the source states another size or checksum. If only its item has
+changed, its request is conditional: it has the ETag or date of the version in DEST, and is only sent to the
+URL that gave it (`assets.origin`), because an ETag belongs to one URL (RFC 9110, 8.8).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, NamedTuple
+
+from stacpull.digests import as_checksum
+from stacpull.ledger.schema import Phase, encoded_checksum, stored_clip
+from stacpull.models import Asset, Checksum, VersionInDest
+from stacpull.redact import href_hash
+
+
+class AssetRow(NamedTuple):
+    """The columns of `assets` that a plan sets."""
+
+    id: int
+    item: int
+    key: str
+    state: int
+    generation: int  # 0 as long as a file at its path does not belong to the mirror
+    run: int
+    directory: int | None = None
+    name: str | None = None
+    sha256: bytes | None = None
+    etag: str | None = None
+    origin: int | None = None
+    stated: bytes | None = None
+    unchecked: int = 0
+
+
+class KnownAsset(NamedTuple):
+    """An asset before the batch: its row, and what a plan needs besides."""
+
+    row: AssetRow
+    size: int | None = None
+    clip: str | None = None
+    previous_digest: bytes | None = None  # of the earlier version, b"" if unknown; None if done, or none
+    elsewhere: str | None = None  # its directory with a slash at the end, if it is not that of its item
+    is_due: int = 0  # it failed in passing, or only SOURCE states its href
+
+    def agrees(self, checksum: Checksum | None, is_as_before: bool | None) -> bool | None:
+        """Return whether its bytes have a checksum that is now stated; None if that is unknown.
+
+        `is_as_before`: it is the one that they were compared with; None if none is stated or was compared.
+        """
+        if checksum is None or is_as_before:
+            return is_as_before
+        held = self.row.sha256 if self.row.sha256 is not None else self.previous_digest or None
+        digest = None if self.clip is not None or held is None else as_checksum(held)
+        is_of_kind = digest is not None and digest.algorithm == checksum.algorithm
+        return digest == checksum if is_of_kind else is_as_before
+
+
+class PlanningRun(NamedTuple):
+    id: int
+    area_digest: int | None = None  # of its `--clip`
+    revalidate: bool = False
+
+
+class Action(enum.Enum):
+    WAIT = enum.auto()  # this run is already fetching it, perhaps as it was before: the next one checks it
+    KEEP = enum.auto()  # it is done and current
+    LEAVE_FAILED = enum.auto()  # it waits for `retry`, with its newest href
+    REQUEST = enum.auto()
+
+
+class Decision(NamedTuple):
+    action: Action
+    row: AssetRow | None = None  # None: no more than its run and `unchecked` change
+    previous_digest: bytes | None = None  # of the file that a new version replaces, b"" if unknown
+    version: VersionInDest | None = None  # to revalidate: the request is conditional
+    renews_document: bool = False  # the JSON of its item is written again
+    has_changed: bool = False  # the source has another version
+
+
+_WAIT: Final = Decision(Action.WAIT)
+_KEEP: Final = Decision(Action.KEEP)
+REQUEST_NEW: Final = Decision(Action.REQUEST)
+
+
+def new_row(row: int, item: int, asset: Asset, run: PlanningRun, directory: int | None) -> AssetRow:
+    of_source = (href_hash(asset.href), encoded_checksum(asset.checksum), 0)
+    planned = (row, item, asset.key, Phase.PENDING, 0, run.id, directory, asset.name)
+    return AssetRow._make((*planned, None, None, *of_source))
+
+
+def decide(
+    known: KnownAsset, asset: Asset, run: PlanningRun, is_updated: bool, is_undated: bool, is_lost: bool
+) -> Decision:
+    """Return what becomes of a known asset that is now stated as `asset`.
+
+    Its item `is_updated` if it has changed since the last plan. It `is_undated` if only a checksum can prove
+    that an asset is current: it is a collection without `updated`. The asset `is_lost` if it is done, and its
+    file is gone.
+    """
+    old, checksum = known.row, asset.checksum
+    if old.run == run.id and old.state < Phase.DONE:
+        return _WAIT
+    is_done, was_left_out = old.state == Phase.DONE, bool(old.unchecked)
+    is_updated = is_updated or was_left_out
+    clip, stated = stored_clip(known.clip), encoded_checksum(checksum)
+    is_as_before = None if None in (stated, old.stated) else stated == old.stated
+    agrees = known.agrees(checksum, is_as_before)
+    is_restated = agrees is False or asset.size not in (None, clip.source_size if clip else known.size)
+    is_of_other_area = clip is not None and clip.area_digest != run.area_digest
+    has_changed = is_restated or is_of_other_area
+    is_current = agrees or not (stated or is_updated or is_undated)
+    if is_done and is_current and not (has_changed or is_lost or run.revalidate):
+        if not was_left_out and (stated is None or is_as_before):
+            return _KEEP
+        row = old._replace(run=run.id, stated=stated or old.stated, unchecked=0)
+        return Decision(Action.KEEP, row, renews_document=was_left_out)
+    if old.state >= Phase.FAILED and not (is_updated or is_of_other_area or known.is_due):
+        return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.previous_digest)
+    is_replaced, origin = is_done and not is_lost, href_hash(asset.href)
+    # the validator is sent only if its version may be current, and only to the URL that gave it
+    may_be_same = (is_replaced or old.state == Phase.PENDING) and not has_changed
+    etag = old.etag if may_be_same and old.origin == origin else None
+    version = None
+    if etag is not None and known.size is not None:
+        is_verified = checksum is None or known.agrees(checksum, is_as_before if is_done else None)
+        version = VersionInDest(etag, known.size, not is_verified)
+    generation = 0 if is_lost else old.generation + is_done
+    place = (old.directory, old.name)
+    row = AssetRow(*old[:3], Phase.PENDING, generation, run.id, *place, None, etag, origin, stated)
+    return Decision(
+        Action.REQUEST,
+        row,
+        (old.sha256 or b"") if is_replaced else known.previous_digest,
+        version,
+        renews_document=was_left_out or old.state >= Phase.DONE,
+        has_changed=is_restated if is_lost else is_done and has_changed,
+    )

@@ -1,0 +1,102 @@
+"""What becomes of a known asset, by what the ledger knows of it and what the source now states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from tests.ledger.plans import asset
+
+from stacpull.ledger.asset_decision import Action, AssetRow, KnownAsset, PlanningRun, decide
+from stacpull.ledger.schema import Phase, encoded_checksum, encoded_clip
+from stacpull.models import Asset, Checksum, VersionInDest
+from stacpull.redact import href_hash
+
+BYTES, SHA256 = bytes(32), Checksum("sha256", bytes(32))
+MD5, OTHER = Checksum("md5", b"1" * 16), Checksum("md5", b"2" * 16)
+ASSET, IN_DEST = asset("a", size=10), VersionInDest('"e"', 10)
+UNVERIFIED = VersionInDest('"e"', 10, checksum_unverified=True)
+DONE = KnownAsset(
+    AssetRow(1, 1, "a", Phase.DONE, 1, 1, None, "a.tif", BYTES, '"e"', href_hash(ASSET.href)), size=10
+)
+REVALIDATED = KnownAsset(DONE.row._replace(state=Phase.PENDING, sha256=None), 10, previous_digest=BYTES)
+FAILED = KnownAsset(AssetRow(1, 1, "a", Phase.FAILED, 0, 1))
+CLIPPED = DONE._replace(size=5, clip=encoded_clip((7, 10, None)))
+
+
+def having(known: KnownAsset, **columns: Any) -> KnownAsset:
+    return known._replace(row=known.row._replace(**columns))
+
+
+STATED, LEFT_OUT = having(DONE, stated=encoded_checksum(MD5)), having(DONE, unchecked=1)
+COMPARED_NOT = having(REVALIDATED, stated=encoded_checksum(MD5))
+KEPT = (Action.KEEP, None, None, None, False, False)
+NOTED = (Action.KEEP, 1, None, None, False, False)
+WAITING = (Action.WAIT, None, None, None, False, False)
+STILL_FAILED = (Action.LEAVE_FAILED, 0, None, None, False, False)
+
+
+def requested(*expected: Any, renews: bool = True, has_changed: bool = False) -> tuple[Any, ...]:
+    """Generation, digest of the file that it replaces, and version to revalidate."""
+    return (Action.REQUEST, *expected, renews, has_changed)
+
+
+CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, BYTES, IN_DEST)
+
+
+@pytest.mark.parametrize(
+    ("known", "now", "expected"),
+    [
+        (DONE, {}, KEPT),
+        (DONE, {"size": None}, KEPT),
+        (DONE, {"href": "https://elsewhere.example/a"}, KEPT),
+        (DONE, {"checksum": SHA256}, NOTED),
+        (DONE, {"checksum": SHA256, "is_updated": True}, NOTED),
+        (STATED, {"checksum": MD5, "is_updated": True}, KEPT),
+        (DONE, {"checksum": Checksum("sha256", b"2" * 32)}, CHANGED),
+        (STATED, {"checksum": OTHER}, CHANGED),
+        (DONE, {"checksum": MD5}, requested(2, BYTES, UNVERIFIED)),
+        (DONE, {"size": 11}, CHANGED),
+        (having(DONE, sha256=None), {"size": 11}, requested(2, b"", None, has_changed=True)),
+        (DONE, {"is_updated": True}, REVALIDATE),
+        (DONE, {"is_undated": True}, REVALIDATE),
+        (DONE, {"revalidate": True}, REVALIDATE),
+        (DONE, {"is_updated": True, "href": "https://elsewhere.example/a"}, requested(2, BYTES, None)),
+        (DONE, {"is_updated": True, "href": f"{ASSET.href}?sig=1&se=2030"}, REVALIDATE),
+        (having(DONE, etag=None), {"is_updated": True}, requested(2, BYTES, None)),
+        (DONE, {"is_lost": True}, requested(0, None, None)),
+        (DONE, {"is_lost": True, "size": 11}, requested(0, None, None, has_changed=True)),
+        (CLIPPED, {"area": 7}, KEPT),
+        (CLIPPED, {"area": 7, "size": 11}, CHANGED),
+        (CLIPPED, {"area": 8}, CHANGED),
+        (CLIPPED, {}, CHANGED),
+        (LEFT_OUT, {}, REVALIDATE),
+        (LEFT_OUT, {"checksum": SHA256}, (Action.KEEP, 1, None, None, True, False)),
+        (having(FAILED, run=2), {}, STILL_FAILED),
+        (FAILED, {}, STILL_FAILED),
+        (FAILED, {"is_undated": True}, STILL_FAILED),
+        (FAILED, {"is_updated": True}, requested(0, None, None)),
+        (having(FAILED, unchecked=1), {}, requested(0, None, None)),
+        (FAILED._replace(is_due=1), {}, requested(0, None, None)),
+        (REVALIDATED, {}, requested(1, BYTES, IN_DEST, renews=False)),
+        (COMPARED_NOT, {"checksum": MD5}, requested(1, BYTES, UNVERIFIED, renews=False)),
+        (REVALIDATED, {"checksum": SHA256}, requested(1, BYTES, IN_DEST, renews=False)),
+        (REVALIDATED, {"size": 11}, requested(1, BYTES, None, renews=False)),
+        (having(REVALIDATED, run=2), {"size": 11}, WAITING),
+        (having(REVALIDATED, run=2, state=Phase.RESERVED), {}, WAITING),
+        (having(REVALIDATED, state=Phase.RESERVED), {}, requested(1, BYTES, None, renews=False)),
+    ],
+)
+def test_what_becomes_of_a_known_asset(known: KnownAsset, now: dict[str, Any], expected: Any) -> None:
+    """`expected` are the action, the generation after it, and the other fields of the decision."""
+    stated = {name: value for name, value in now.items() if name in Asset.__struct_fields__}
+    facts = (now.get(name, False) for name in ("is_updated", "is_undated", "is_lost"))
+    run = PlanningRun(2, now.get("area"), now.get("revalidate", False))
+    decision = decide(known, replace(ASSET, **stated), run, *facts)
+    assert (decision.action, decision.row and decision.row.generation, *decision[2:]) == expected
+    if (row := decision.row) is not None:
+        assert (row[:3], row.run, row.name) == (known.row[:3], 2, known.row.name)
+        if decision.action is Action.REQUEST:
+            validator = None if decision.version is None else decision.version.etag_or_date
+            assert (row.state, row.sha256, row.etag, row.unchecked) == (Phase.PENDING, None, validator, 0)
