@@ -296,44 +296,37 @@ def reserve(
 def _reserved(
     db: sqlite3.Connection, arrivals: list[Arrival], clips: Mapping[int, Clip]
 ) -> tuple[list[Arrival], list[AssetOutcome]]:
-    received_are = "size = ?, sha256 = ?, etag = ?, unproven = ?, clip = ?"
-    set_reserved = f"UPDATE assets SET state = {Phase.RESERVED}, {received_are}"
-    values = [
-        (a.size, a.digest, a.etag_or_date, a.unproven, encoded_clip(clips.get(a.row))) for a in arrivals
-    ]
-    planned = [
-        (*received, arrival.row, arrival.generation, arrival.name)
-        for received, arrival in zip(values, arrivals, strict=True)
-    ]
-    if db.executemany(f"{set_reserved} {_IF_OPEN} AND name = ?", planned).rowcount == len(arrivals):
+    set_reserved = (
+        f"UPDATE assets SET state = {Phase.RESERVED}, "
+        "size = ?, sha256 = ?, etag = ?, unproven = ?, clip = ? WHERE id = ?"
+    )
+    received = {
+        a.row: (a.size, a.digest, a.etag_or_date, a.unproven, encoded_clip(clips.get(a.row)), a.row)
+        for a in arrivals
+    }
+    as_planned = [(*received[one.row], one.generation, one.name) for one in arrivals]
+    if db.executemany(f"{set_reserved} {_AND_OPEN} AND name = ?", as_planned).rowcount == len(arrivals):
         return arrivals, []
     # the others have names that were not known before the response or not free, or are of an older generation
-    open_paths = (
-        f"SELECT a.id, a.generation, {ASSET_PATH} FROM assets a WHERE a.id {AMONG} AND a.state < {Phase.DONE}"
-    )
-    rows = db.execute(open_paths, (json_array(arrival.row for arrival in arrivals),))
-    open_now = {row: generation_and_path for row, *generation_and_path in rows}
-    unnamed = [one for one in arrivals if open_now.get(one.row) == [one.generation, None]]
+    query = f"SELECT id, generation, name FROM assets WHERE id {AMONG} AND state < {Phase.DONE}"
+    found = db.execute(query, (json_array(arrival.row for arrival in arrivals),))
+    open_now = {row: (generation, name) for row, generation, name in found}
+    current = [one for one in arrivals if open_now.get(one.row, (None, None))[0] == one.generation]
+    unnamed = [one for one in current if open_now[one.row][1] is None]
     db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(one.name, one.row) for one in unnamed])
     claimed = claim(db, [(one.row, one.directory, one.name) for one in unnamed])
     reserved, failures = list[Arrival](), list[AssetOutcome]()
-    for arrival, received in zip(arrivals, values, strict=True):
-        generation, path = open_now.get(arrival.row, (None, None))
-        if generation != arrival.generation:
-            continue
-        directory, name = arrival.directory, claimed.get(arrival.row, arrival.name)
+    for arrival in current:
+        name = open_now[arrival.row][1] or claimed.get(arrival.row, arrival.name)  # or of an earlier response
         if isinstance(name, Failure):
             failures.append(AssetOutcome(arrival.row, arrival.item_row, arrival.generation, name))
-            continue
-        if path is not None:  # that of an earlier response
-            directory, _, name = path.rpartition("/")
-        db.execute(f"{set_reserved} WHERE id = ?", (*received, arrival.row))
-        is_same = (directory, name) == (arrival.directory, arrival.name)
-        reserved.append(arrival if is_same else replace(arrival, directory=directory, name=name))
+        else:
+            reserved.append(arrival if name == arrival.name else replace(arrival, name=name))
+    db.executemany(set_reserved, [received[one.row] for one in reserved])
     return reserved, failures
 
 
-_IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {Phase.DONE}"
+_AND_OPEN = f"AND generation = ? AND state < {Phase.DONE}"
 
 
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
@@ -403,9 +396,9 @@ def record(
         mended = f"DELETE FROM failures WHERE what = 'json' AND item {AMONG} RETURNING item"
         items = {row[0] for row in db.execute(mended, (json_array(written_items),)).fetchall()}
         final = update_item_states(db, {*items, *(a.item_row for a in done), *(o.item_row for o in outcomes)})
-        for item, sha256 in written_items.items():
-            if db.execute(_WRITTEN, (sha256, item)).rowcount:  # else it was planned again in the meantime
-                db.execute("DELETE FROM documents WHERE item = ?", (item,))
+        db.executemany(_WRITTEN, [(sha256, item) for item, sha256 in written_items.items()])
+        written = f"SELECT id FROM items WHERE id {AMONG} AND written = {Written.YES}"  # not planned again
+        db.execute(f"DELETE FROM documents WHERE item IN ({written})", (json_array(written_items),))
         for run, counts in compared.items():
             runs.add_counts(db, run, counts)
     return final
@@ -423,7 +416,9 @@ _CONFIRMED = (
 _WRITTEN = (
     f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND remaining = 0 AND sha256 IS NULL"
 )
-_FAILED = f"UPDATE assets SET state = ?, etag = NULL, sha256 = NULL {_IF_OPEN} RETURNING key, run"
+_FAILED = (
+    f"UPDATE assets SET state = ?, etag = NULL, sha256 = NULL WHERE id = ? {_AND_OPEN} RETURNING key, run"
+)
 
 
 def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int]:
