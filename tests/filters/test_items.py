@@ -35,6 +35,8 @@ ITEM = {
         "nothing": None,
         "equation": "x=y",
         "huge": 10**400,
+        "number": 2**53,
+        "digits": "20180102101031123",
     },
 }
 
@@ -132,6 +134,10 @@ def test_shards_and_ranks_never_change():
         (["tiles=1_0"], True),
         (["tiles=3"], False),
         (["gsd=1e1"], True),
+        ([f"number={2**53}.0"], True),
+        ([f"number={2**53 + 1}"], False),
+        (["digits=+20180102101031123"], True),
+        (["digits=20180102101031124"], False),
         (["properties.proj:epsg=32633"], True),
         (["online=true"], True),
         (["instruments=msi"], True),

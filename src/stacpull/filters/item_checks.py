@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, ClassVar, Final, Self
 
 from stacpull.arguments import finite_number
@@ -183,14 +184,16 @@ class WhereCheck(ItemCheck):
 def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
     texts = frozenset(wanted)
     numbers = frozenset(map(finite_number, wanted)) - {None}
-    decimals = frozenset(float(text) for text in wanted if _DECIMAL.fullmatch(text))
+    decimals = frozenset(Decimal(text) for text in wanted if _DECIMAL.fullmatch(text))
 
     def is_wanted(value: Any) -> bool:
         if isinstance(value, str):
             text = value.strip()
-            return text in texts or (_DECIMAL.fullmatch(text) is not None and float(text) in decimals)
+            return text in texts or (_DECIMAL.fullmatch(text) is not None and Decimal(text) in decimals)
         if isinstance(value, bool):
             return str(value).lower() in texts or str(value) in texts
+        if isinstance(value, int) and abs(value) >= 2**53:  # a float may equal other integers
+            return value in decimals or str(value) in texts
         return isinstance(value, int | float) and (value in numbers or str(value) in texts)
 
     return lambda value: any(map(is_wanted, value)) if isinstance(value, list) else is_wanted(value)
