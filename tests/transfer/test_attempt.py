@@ -171,6 +171,9 @@ async def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: 
 
 # Content codings that were not requested.
 
+CODED = gzip.compress(LARGE)
+CODED_SHA = Checksum("sha256", hashlib.sha256(CODED).digest())
+
 
 @pytest.mark.parametrize("body", [b"", SMALL, LARGE, LARGE * 1000], ids=len)
 async def test_gzip_is_decoded(body: bytes, parts):
@@ -183,14 +186,26 @@ async def test_gzip_is_decoded(body: bytes, parts):
         assert not any(request.headers.get("accept-encoding") != "identity" for request in served.requests)
 
 
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("/t.csv.GZ?sig=x", {}),
+        ("/t", {"media_type": "application/gzip"}),
+        ("/t.tgz", {"checksum": CODED_SHA}),
+    ],
+)
+async def test_a_gzip_file_is_stored_as_it_is(path: str, known: dict[str, object], parts: PartFiles) -> None:
+    """Some servers state the coding of every file whose name ends with `.gz`."""
+    async with fetching(Thing(CODED, headers={"Content-Encoding": "x-gzip"}), parts) as (fetcher, served):
+        received = await fetcher.fetch(job(served.url, href=served.url + path, **known))
+        assert parts.content(received) == CODED
+
+
 @pytest.mark.parametrize("coding", ["gzip", "br"])
 async def test_an_empty_file_has_no_coding_to_undo(coding: str, parts: PartFiles) -> None:
     async with fetching(Thing(b"", headers={"Content-Encoding": coding}), parts) as (fetcher, served):
         received = await fetcher.fetch(job(served.url))
         assert (parts.content(received), received.unproven) == (b"", False)
-
-
-CODED = gzip.compress(LARGE)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Response bodies: reading, content codings, and the minimum rate.
 
 Some servers send assets with `Content-Encoding: gzip` unasked. It belongs to the transfer (RFC 9110, 8.4) and
-is decoded, unless the item's size shows that the file is compressed. Small pieces: no bomb fills the memory.
+is decoded, unless size or name show that the file is compressed. Small pieces: no bomb fills the memory.
 """
 
 from __future__ import annotations

@@ -93,6 +93,13 @@ def _md5_of(headers: Mapping[str, str]) -> bytes:
         return b""
 
 
+def is_gzip_file(job: Job, url: str, headers: Mapping[str, str]) -> bool:
+    """Return whether a gzip coding is the asset's own: some servers state it for every file named `.gz`."""
+    is_coded = headers.get("Content-Encoding", "").strip().lower() in {"gzip", "x-gzip"}
+    suffix = suffix_of(job.href, job.media_type) or suffix_of(url, None)
+    return is_coded and suffix.lower().endswith("gz")  # also .tgz and .svgz
+
+
 class Body(NamedTuple):
     """All bytes of an asset, in memory (`content`) or in a part, and what the response states about them."""
 
