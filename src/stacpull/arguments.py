@@ -67,10 +67,10 @@ def option(default: Any, metavar: str = "", *, read: ReadArgument | None = None,
 
 def attributes(kind: type) -> Mapping[str, str]:
     """Return what the docstring of a class says about each of its attributes."""
-    found = re.findall(
+    entries = re.findall(
         r"^    (\w+)(?: \(.+?\))?: (.+(?:\n {8}.+)*)", inspect.getdoc(kind) or "", re.MULTILINE
     )
-    return {name: " ".join(text.split()) for name, text in found}
+    return {name: " ".join(text.split()) for name, text in entries}
 
 
 def read_fields(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
@@ -202,10 +202,10 @@ def text(raw: object) -> str:
 
 def switch(raw: object) -> bool:
     """Read a boolean, or true/false, yes/no, on/off, 1/0 in any case."""
-    found = _SWITCHES.get(raw.strip().lower()) if isinstance(raw, str) else raw
-    if not isinstance(found, bool):
+    value = _SWITCHES.get(raw.strip().lower()) if isinstance(raw, str) else raw
+    if not isinstance(value, bool):
         raise _wrong("true or false", raw)
-    return found
+    return value
 
 
 def choice(*allowed: str) -> ReadArgument:
@@ -323,32 +323,32 @@ def integer(least: int = -LARGEST, most: int = LARGEST, *, auto: bool = False) -
 def _as_integer(raw: object) -> int | None:
     """Return a whole number that a ledger can store, also from text; None for anything else."""
     if isinstance(raw, str):
-        found = int(raw) if re.fullmatch(r"\s*-?[0-9]{1,100}\s*", raw) else None
+        whole = int(raw) if re.fullmatch(r"\s*-?[0-9]{1,100}\s*", raw) else None
     else:
-        found = raw.__index__() if hasattr(raw, "__index__") and not isinstance(raw, bool) else None
-    return None if found is None or abs(found) > LARGEST else found
+        whole = raw.__index__() if hasattr(raw, "__index__") and not isinstance(raw, bool) else None
+    return None if whole is None or abs(whole) > LARGEST else whole
 
 
 def finite_number(raw: object) -> float | None:
     try:
-        found = math.nan if isinstance(raw, bool) else float(raw)  # type: ignore[arg-type]
+        value = math.nan if isinstance(raw, bool) else float(raw)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return value if math.isfinite(value) else None
 
 
 def _bytes(raw: object) -> float | None:
     plain = raw.strip() if isinstance(raw, str) else raw
     factor = _MULTIPLES.get(plain[-1:].upper()) if isinstance(plain, str) else None
-    found = finite_number(plain[:-1] if factor and isinstance(plain, str) else plain)
-    return None if found is None else finite_number(found * (factor or 1.0))
+    count = finite_number(plain[:-1] if factor and isinstance(plain, str) else plain)
+    return None if count is None else finite_number(count * (factor or 1.0))
 
 
 def _time_span(raw: object) -> float | None:
-    found = _DURATION.fullmatch(raw.strip().lower()) if isinstance(raw, str) else None
-    if found is None or not found[0]:
+    match = _DURATION.fullmatch(raw.strip().lower()) if isinstance(raw, str) else None
+    if match is None or not match[0]:
         return finite_number(raw)
-    parts = zip(found.groups(), _UNIT_SECONDS, strict=True)
+    parts = zip(match.groups(), _UNIT_SECONDS, strict=True)
     return finite_number(sum(float(part) * unit for part, unit in parts if part))
 
 
@@ -361,10 +361,10 @@ def number(
     """Return a reader of finite numbers from `least` to `most`; `expected` describes them in the error."""
 
     def read(raw: object) -> float:
-        found = convert(raw)
-        if found is None or not least <= found <= most:
+        value = convert(raw)
+        if value is None or not least <= value <= most:
             raise _wrong(expected, raw)
-        return found
+        return value
 
     return read
 
@@ -460,10 +460,10 @@ def clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry) -> str:
 def interval(value: TimeOrInterval) -> str:
     """Read a time or a (start, end) of times, as STAC writes it; None is an open end."""
     ends = value if isinstance(value, tuple | list) else [value]
-    found = [".." if end is None else _time(end) for end in ends]
-    if None in found or len(found) != 1 + (ends is value):
+    times = [".." if end is None else _time(end) for end in ends]
+    if None in times or len(times) != 1 + (ends is value):
         raise _wrong("a date, a datetime, text, or (start, end) of those", value)
-    written = "/".join(map(str, found))
+    written = "/".join(map(str, times))
     parse_interval(written)
     return written
 
@@ -501,14 +501,14 @@ def listen_address(value: str | int | tuple[str, int]) -> tuple[str, int]:
     """Read [HOST:]PORT: an IP address (127.0.0.1 if none is given; IPv6 in brackets) and a port."""
     raw = f"[{value[0]}]:{value[1]}" if isinstance(value, tuple) else str(value)
     host, _, port = raw.rpartition(":")
-    name, found = host.strip("[]"), _as_integer(port)
+    name, port_number = host.strip("[]"), _as_integer(port)
     try:
         address = str(ip_address("127.0.0.1" if name in ("", "localhost") else name))
     except ValueError:
-        found = None
-    if found is None or not 0 <= found <= 65535 or (":" in name and host == name):  # noqa: PLR2004 - ports
+        port_number = None
+    if port_number is None or not 0 <= port_number <= 65535 or (":" in name and host == name):  # noqa: PLR2004 - ports
         raise _wrong("a port, or an IP address and a port, like 127.0.0.1:8080", value)
-    return address, found
+    return address, port_number
 
 
 def cluster(value: str | int | Path) -> str:
@@ -548,12 +548,12 @@ def content(raw: str) -> str:
     if not name.strip():
         raise ValueError("needs the name of a file after @")
     try:
-        found = expanded(name).read_text(encoding="utf-8-sig")
+        written = expanded(name).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as problem:
         raise ValueError(f"cannot read {name}: {why_unreadable(problem)}") from problem
-    if not found.strip():
+    if not written.strip():
         raise ValueError(f"cannot use {name}: the file is empty")
-    return found
+    return written
 
 
 def area_text(raw: str) -> str:

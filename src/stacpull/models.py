@@ -25,8 +25,8 @@ class PublicValue(msgspec.Struct, frozen=True):
 
     def to_json(self) -> Json:
         """Return the object that `--json` prints."""
-        found: Json = msgspec.to_builtins(self)
-        return found
+        built: Json = msgspec.to_builtins(self)
+        return built
 
     def _repr_html_(self) -> str:
         """Show a table in Jupyter: a report has up to 40 fields."""

@@ -75,13 +75,13 @@ def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[
 
 
 def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:
-    found = []
+    credentials = []
     for name, setting in given.items():
         if not isinstance(setting.value, str):
             raise UsageError(f"{setting.where}: must be text in quotes.")
         value, names = _filled(setting.value, setting.where, environ)
-        found.append(Credential(name, Secret(value), names or (f"query parameter {name}",)))
-    return found
+        credentials.append(Credential(name, Secret(value), names or (f"query parameter {name}",)))
+    return credentials
 
 
 def wanted_variable(source: SplitResult) -> str | None:

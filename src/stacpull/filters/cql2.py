@@ -83,9 +83,9 @@ def _span_between(first: TimeSpan | None, last: TimeSpan | None) -> TimeSpan | N
 
 def _item_time(reference: Reference) -> Evaluate:
     def value(item: Json, properties: dict[str, Any]) -> Any:
-        found = reference.value(item, properties)
-        if found is not None:
-            return found
+        stated = reference.value(item, properties)
+        if stated is not None:
+            return stated
         start, end = _span(properties.get("start_datetime")), _span(properties.get("end_datetime"))
         if start is None and end is None:
             return None
@@ -169,10 +169,10 @@ def _typed(read: Callable[[Any], Any], judge: Callable[[Any, Any], Any]) -> Call
 def _calculation(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any], Any]:
     def calculated(left: float, right: float) -> float | None:
         try:
-            found = calculate(float(left), float(right))
+            result = calculate(float(left), float(right))
         except (ArithmeticError, ValueError):
             return None
-        return found if isinstance(found, float) and math.isfinite(found) else None
+        return result if isinstance(result, float) and math.isfinite(result) else None
 
     return _typed(lambda value: value if _is_number(value) else None, calculated)
 
@@ -294,9 +294,9 @@ def _term(node: Any) -> Any:
         case {"bbox": _} | {"coordinates": _} | {"geometries": _}:
             from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
 
-            found = shapes.read_box(node["bbox"]) if "bbox" in node else shapes.read_shape(node)
-            if found is not None:
-                return shapes.prepare(found)
+            geometry = shapes.read_box(node["bbox"]) if "bbox" in node else shapes.read_shape(node)
+            if geometry is not None:
+                return shapes.prepare(geometry)
             raise UsageError(f"--filter: this {node.get('type', 'BBOX')} cannot be read.")
     raise UsageError(f"--filter: an object with {', '.join(node) or 'no members'} is not part of CQL2.")
 

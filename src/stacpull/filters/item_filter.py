@@ -95,6 +95,6 @@ def narrowing(selection: Selection) -> Narrowing:
         order = {"field": field, "direction": "asc" if name == selection.sortby else "desc"}
     checks = compile_items(selection).checks if selection.push_down else ()
     parts = [check.pushed_down() for check in checks]
-    conditions = [found for part in parts if (found := part.pop("condition", None)) is not None]
+    conditions = [condition for part in parts if (condition := part.pop("condition", None)) is not None]
     members = {name: value for part in parts for name, value in part.items()}
     return Narrowing(**members, condition=joined("and", conditions), order=order)

@@ -31,11 +31,11 @@ _WGS84: Final = ("CRS84", "EPSG::4326", "EPSG:4326")
 @np.errstate(all="ignore")  # coordinates of 1e308 may overflow
 def read_shape(geojson: Any) -> shapely.Geometry | None:
     try:
-        found = shape(geojson)
-        is_valid = not found.is_empty and np.isfinite(shapely.get_coordinates(found)).all()
+        geometry = shape(geojson)
+        is_valid = not geometry.is_empty and np.isfinite(shapely.get_coordinates(geometry)).all()
     except _UNREADABLE:
         return None
-    return found if is_valid else None
+    return geometry if is_valid else None
 
 
 @np.errstate(all="ignore")
@@ -106,8 +106,8 @@ def prepare(geometry: shapely.Geometry) -> shapely.Geometry:
 
 
 def geojson(geometry: shapely.Geometry) -> Json:
-    found: Json = orjson.loads(shapely.to_geojson(geometry))
-    return found
+    document: Json = orjson.loads(shapely.to_geojson(geometry))
+    return document
 
 
 def exceeds_the_globe(geometry: shapely.Geometry) -> bool:

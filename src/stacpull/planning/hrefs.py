@@ -209,7 +209,7 @@ def suffix_of(href: str, media_type: str | None) -> str:
     above, _, name = href.partition("#")[0].partition("?")[0].rpartition("/")
     name = unquote(name)
     dot = 0 if above.endswith(":/") else name.rfind(".")  # without a path, it is the host
-    found = _SUFFIX.search(name, max(1, dot - len(".tar"))) if dot > 0 else None
-    if found is not None:
-        return found.group()
+    suffix = _SUFFIX.search(name, max(1, dot - len(".tar"))) if dot > 0 else None
+    if suffix is not None:
+        return suffix.group()
     return _SUFFIX_OF_TYPE.get(media_type_of(media_type), "")

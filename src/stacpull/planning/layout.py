@@ -110,8 +110,8 @@ def _value(name: str, item_id: ItemId, properties: Json, parent: ItemId | None) 
         case "parent":
             return (parent or item_id).item
         case "year" | "month" | "day":
-            found = _DATE.match(str(properties.get("datetime") or properties.get("start_datetime")))
-            return found[name] if found else _UNKNOWN
+            date = _DATE.match(str(properties.get("datetime") or properties.get("start_datetime")))
+            return date[name] if date else _UNKNOWN
     value = properties.get(name)
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -99,9 +99,9 @@ def object_asset(assets: Mapping[str, Any], key: str, href: str = "") -> Json | 
     It may be an object of a prefix: the one that `href`, its last URL, starts with, or the one with the
     longest key.
     """
-    found = assets.get(key)
-    if found is not None:
-        return found if isinstance(found, dict) else None
+    asset = assets.get(key)
+    if asset is not None:
+        return asset if isinstance(asset, dict) else None
     parents = {
         parent: as_prefix(asset["href"])
         for parent, asset in assets.items()

@@ -97,10 +97,10 @@ def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
     A collection without any may link to a file of its items (OGC API Features: `items`).
     """
     wanted = {"item", "child"} if items else {"child"}
-    found = dict.fromkeys(href for rel, href in links_of(document) if rel in wanted)
-    if items and not found:
-        found = dict.fromkeys(href for rel, href in links_of(document) if rel == "items")
-    return list(found)
+    hrefs = dict.fromkeys(href for rel, href in links_of(document) if rel in wanted)
+    if items and not hrefs:
+        hrefs = dict.fromkeys(href for rel, href in links_of(document) if rel == "items")
+    return list(hrefs)
 
 
 def absolute(base: str, href: str) -> str | Failure:
@@ -163,12 +163,12 @@ async def open_source(url: str, reader: ApiReader) -> Source:
             raise UsageError(f"{url} is a saved document of an API and lists no items: use the API itself.")
         return opened("tree", document)
     if kind in {"Catalog", "Collection"}:
-        found = {href: rel for rel, href in links_of(body) if rel in {"items", "item", "child"}}
+        linked = {href: rel for rel, href in links_of(body) if rel in {"items", "item", "child"}}
         is_named = api is not None and body.get("id") == api.collection and kind == "Collection"
-        if is_named and ("items" in found.values() or all(parse_api_url(href).items for href in found)):
+        if is_named and ("items" in linked.values() or all(parse_api_url(href).items for href in linked)):
             return opened("api", document)
         # Planetary Computer's collections link to the pages of their items with `item`
-        match [absolute(document.url, href) for href in found]:
+        match [absolute(document.url, href) for href in linked]:
             case [str(items)] if parse_api_url(items).items:
                 return opened("api", at=items)
         return opened("tree", document)

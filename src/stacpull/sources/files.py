@@ -234,8 +234,8 @@ class LinesSource(ItemsFile):
                 if is_strict and not strict:
                     is_strict = False
                     on_notice(Notice("warning", lenient_warning(name)))
-                found = value.get("features") if isinstance(value, dict) else value
-                several = found if isinstance(found, list) else [value]  # a search result on one line
+                entries = value.get("features") if isinstance(value, dict) else value
+                several = entries if isinstance(entries, list) else [value]  # a search result on one line
                 features += [
                     (name if len(several) == 1 else f"item {count} of {name}", item)
                     for count, item in enumerate(several, 1)

@@ -230,13 +230,13 @@ class _PageReader:
             if there is None or failure is None or failure.kind not in _NOT_THERE:
                 raise
             try:
-                found = await self._read(there)
+                answer = await self._read(there)
             except SourceError:
                 raise error from error.__cause__
         elsewhere, home = origin_text(request.url), origin_text(there.url)
         self._without_pages.add(elsewhere)
         self._say("info", f"The next link points to {elsewhere}, which does not have the page: using {home}.")
-        return found
+        return answer
 
     async def _read(self, request: PageRequest) -> tuple[PageRequest, Document]:
         """Read one page; while the service fails, with a tenth of the items."""

@@ -200,8 +200,8 @@ async def _doubt(
     there = await first_items(plain)
     for item in there:
         if known := _matching(item, members, condition, endpoint):
-            found = await first_items(endpoint.request(known))
-            return "" if found else f"its filter does not find the item {item.get('id')}, which it has"
+            matching = await first_items(endpoint.request(known))
+            return "" if matching else f"its filter does not find the item {item.get('id')}, which it has"
     return "its first items do not prove it" if there else ""
 
 

@@ -135,11 +135,11 @@ async def prefetch(upstream: AsyncGenerator[T]) -> AsyncIterator[AsyncGenerator[
             ready.put_nowait(error)
 
     async def elements() -> AsyncGenerator[T]:
-        while (found := await ready.get()) is not None:
+        while (element := await ready.get()) is not None:
             ready.task_done()
-            if isinstance(found, Exception):
-                raise found
-            yield found
+            if isinstance(element, Exception):
+                raise element
+            yield element
 
     with ungrouped():
         async with asyncio.TaskGroup() as group:

@@ -66,10 +66,10 @@ class ApiSource(Source):
     async def collections(self) -> list[Json]:
         if self._named:
             return [await self.collection(name) for name in self._named]
-        found: dict[str, Json] = {}
+        by_id: dict[str, Json] = {}
         async for listed in self._pages_of_collections():
-            found |= listed
-        return list(found.values())
+            by_id |= listed
+        return list(by_id.values())
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of one collection, or an empty one for a search over several."""
@@ -187,10 +187,10 @@ class ApiSource(Source):
     async def _having(self, ids: tuple[str, ...], endpoint: search.SearchEndpoint) -> set[str] | None:
         if len(ids) > _MOST_IDS or not endpoint.fits({"ids": list(ids)}):
             return None
-        found = await self._search(endpoint, list(ids))
-        having = {item.get("collection") or "" for item in found}
-        is_whole = {item["id"] for item in found} == set(ids)
-        is_whole &= search.without_others(found, endpoint.collections) == found
+        items = await self._search(endpoint, list(ids))
+        having = {item.get("collection") or "" for item in items}
+        is_whole = {item["id"] for item in items} == set(ids)
+        is_whole &= search.without_others(items, endpoint.collections) == items
         return having if is_whole and "" not in having else None
 
     async def _search(self, endpoint: search.SearchEndpoint, ids: list[str]) -> list[Json]:
@@ -252,12 +252,12 @@ class ApiSource(Source):
             if not isinstance(listed, list):
                 raise SourceError(f"{self._api.root} lists no collections: use the URL of a collection.")
             named = ((c.get("id"), c) for c in listed if isinstance(c, dict))
-            found = {name: body for name, body in named if isinstance(name, str) and len(name) <= LONGEST_KEY}
-            guard.brings_new(tuple(found))
-            count, weight = count + len(found), weight + document.weight
+            by_id = {name: body for name, body in named if isinstance(name, str) and len(name) <= LONGEST_KEY}
+            guard.brings_new(tuple(by_id))
+            count, weight = count + len(by_id), weight + document.weight
             if count > _MOST_COLLECTIONS or weight > _HEAVIEST_LIST:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
-            yield found
+            yield by_id
             following = next_request(document.members, request, document.url)
             circle = following is None or guard.reason_to_end(request, following) is not None
             request = None if circle else following

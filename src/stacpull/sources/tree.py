@@ -144,7 +144,7 @@ class TreeSource(Source):
         self._searched_all = False
 
     async def collections(self) -> list[Json]:
-        return [found async for found in self._found()]
+        return [document async for document in self._collections()]
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of one collection; the root is that of items that have none above them."""
@@ -209,20 +209,20 @@ class TreeSource(Source):
     async def item(self, href: str) -> Json:
         return documents.located(*await documents.read_item(self._reader, href))
 
-    def _add(self, found: _Branch) -> None:
-        name = found.name
+    def _add(self, branch: _Branch) -> None:
+        name = branch.name
         if name is not None and len(name) <= LONGEST_KEY and len(self._urls) < documents.MOST_COLLECTIONS:
-            self._urls.setdefault(name, found.url)
+            self._urls.setdefault(name, branch.url)
 
     async def _search(self, wanted: set[str]) -> None:
         if not (wanted <= self._urls.keys() or self._searched_all):
-            async with aclosing(self._found()) as found:
-                async for _ in found:
+            async with aclosing(self._collections()) as walked:
+                async for _ in walked:
                     if wanted <= self._urls.keys():
                         return
             self._searched_all = True
 
-    async def _found(self) -> AsyncGenerator[Json]:
+    async def _collections(self) -> AsyncGenerator[Json]:
         """Yield each collection once. Items are not read.
 
         At the end, raise `SourceError` if a document could not be read for a reason that may pass.
