@@ -14,8 +14,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 
 import stacpull
+from stacpull.cli.command import Command
 from stacpull.cli.main import COMMANDS, cli
-from stacpull.cli.printing import EVERY
 from stacpull.config.options import Option, Options, Output, S3Options, declared
 from stacpull.selection import Selection
 from stacpull_trace.trace_command import TraceOptions
@@ -52,8 +52,15 @@ def commands_page() -> str:
 
 
 def _command(command: click.Command, path: str) -> list[str]:
-    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
-    context.meta[EVERY] = True
+    context = click.Context(
+        command,
+        info_name=path,
+        terminal_width=100,
+        max_content_width=100,
+        help_option_names=["-h", "--help"],
+    )
+    if isinstance(command, Command):
+        command.shows_all = True
     parts = [f"## {path}\n", "```text", command.get_help(context), "```\n"]
     if isinstance(command, click.Group):
         for name in command.list_commands(context):

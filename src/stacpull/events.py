@@ -155,11 +155,11 @@ class Damage(PublicValue, frozen=True):
 
 
 class Stage(PublicValue, frozen=True, tag=True):
-    """The progress of a job other than a mirror: `done` of `total` steps of a stage (None: not known yet)."""
+    """What a command is doing, if not transferring: `done` of `total` steps (None: not known)."""
 
     name: str
-    done: int
-    total: int | None
+    done: int = 0
+    total: int | None = None
 
 
 Event = RunStarted | Progress | Notice | AssetFailed | ItemGone | RunEnded | Checked | Damage | Stage

@@ -23,7 +23,7 @@ from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.store_client import Channel, OutcomeSender
 from stacpull.errors import CredentialsError, SourceError, as_destination_error, cause, ungrouped
-from stacpull.events import Notice
+from stacpull.events import Event, Notice
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
 from stacpull.net.transport import TransferError
 from stacpull.sources.documents import open_source
@@ -83,9 +83,9 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
     work, bucket, worker_parts = Path(settings.work), settings.bucket, settings.worker_parts
     loop = asyncio.get_running_loop()
 
-    def report(notice: Notice) -> None:  # in any thread
-        if notice.level == "warning":
-            loop.call_soon_threadsafe(channel.send, Happened(notice))
+    def report(event: Event) -> None:  # in any thread
+        if isinstance(event, Notice) and event.level == "warning":
+            loop.call_soon_threadsafe(channel.send, Happened(event))
 
     try:
         try:
@@ -96,7 +96,7 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
                 return
             work, worker_parts = Path(mkdtemp()), ""  # in the directory of the relay, which removes it
         address, options = settings.address, settings.options
-        async with open_network(address, options, ip_policy=settings.ip_policy, on_notice=report) as network:
+        async with open_network(address, options, ip_policy=settings.ip_policy, on_event=report) as network:
             opening = partial(open_store, work, bucket, on_silent=network.warn, worker_parts=worker_parts)
             store = await asyncio.to_thread(opening)
             try:

@@ -73,7 +73,10 @@ const phases = {interrupted: "interrupted: resume continues it"};
 function phase() {
   const now = data.progress;
   if (data.state !== "running") return phases[data.state] || outcome(data.state, now.assets_failed)[0];
-  if (data.stage) return `${data.stage.name}: ${whole(data.stage.done)}${data.stage.total ? ` of ${whole(data.stage.total)}` : ""}`;
+  if (data.stage) {
+    const {name, done, total} = data.stage;
+    return total ? `${name}: ${whole(done)} of ${whole(total)}` : done ? `${name}: ${whole(done)}` : name;
+  }
   if (!now.walk_ended) return now.assets_planned ? "listing and fetching" : "listing";
   return now.assets_pending ? "fetching" : "finishing";
 }

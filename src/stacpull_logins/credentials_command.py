@@ -63,6 +63,5 @@ def check(session: CommandSession, name: str, url: str | None) -> None:
 credentials = click.Group(
     "credentials",
     commands=[list_profiles, check],
-    context_settings={"help_option_names": ["-h", "--help"]},
     help="List the credential profiles, or check one. Secrets are never shown.",
 )

@@ -82,7 +82,7 @@ async def headers(
             if report is None:
                 secrets = Secrets()
                 listener = without_secrets(on_event, secrets)
-                async with open_network(address, options, secrets=secrets, on_notice=listener) as network:
+                async with open_network(address, options, secrets=secrets, on_event=listener) as network:
                     opened = await unless_stopped(partial(open_source, address.url, network.reader), stopping)
                     run = HeadersRun(
                         results, opened, network, selection, options, on_event=listener, stop=stopping

@@ -95,7 +95,7 @@ def headers_command(session: CommandSession, source: str, output: str | None, re
     )
     table.close()
     lines = headers_lines(report, session.display.failed)
-    return session.finish(report, lines, on_stderr=output is None, beside_json=True)
+    return session.finish(report, lines, on_stderr=output is None or session.output.json)
 
 
 _SHOWN = ("item", "asset", "size", "type", "layout", "crs", "overviews", "nodata")

@@ -53,7 +53,7 @@ def demo_command(session: CommandSession, dest: str | Path | None) -> int:
         "max-items": "5",
     }
     report = session.run(lambda stop: _mirror_replica(dest, session, flags, stop))
-    code = session.finish(report, mirror_lines(report, session.display.failed), beside_json=True)
+    code = session.finish(report, mirror_lines(report, session.display.failed), on_stderr=session.output.json)
     if not (session.output.quiet or session.output.json):
         printing.lines(["", *tree(dest), "", *_next_commands(dest)])
         if report.state == "complete" and "report" in entry_points.names("stacpull.commands"):

@@ -99,7 +99,7 @@ def _run(replica: ReplicaServer) -> None:
         raise UsageError(f"{why}; `serve mlhub` listens on three ports, from --port on.") from error
 
 
-@click.group("serve", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("serve")
 def command() -> None:
     """Run a replica of a service on this machine, for trials and tests.
 

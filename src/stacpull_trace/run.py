@@ -75,6 +75,7 @@ class TraceRun:
         question = self._question
         area = question.area
         found: dict[str, CatalogTile] = {}
+        self._report("searching the catalog", 0, None)
         async for tile in self._service.search(
             question.collection,
             question.period.interval,
@@ -83,7 +84,7 @@ class TraceRun:
         ):
             if tile.time.date() in question.period:
                 found.setdefault(tile.id, tile)
-            self._report("catalog", len(found), None)
+            self._report("searching the catalog", len(found), None)
             if self.stopped:
                 break
         self.found.tiles = len(found)
@@ -145,7 +146,7 @@ class TraceRun:
             details[tile.id] = found
             await self._answers.put(key, msgspec.to_builtins(found))
 
-        await self._each("tiles", catalog, fetch)
+        await self._each("reading tiles", catalog, fetch)
         return details
 
     async def _statistics(
@@ -160,7 +161,7 @@ class TraceRun:
             finally:
                 self.found.requests = days.requests
 
-        await self._each("statistics", range(len(planned)), fetch)
+        await self._each("computing statistics", range(len(planned)), fetch)
         return counts
 
     async def _headers(
@@ -180,7 +181,7 @@ class TraceRun:
             self.found.notes += [f"tile {tile}: {line}" for line in (found.problems if found else ())]
             maps[tile] = (found, problem)
 
-        await self._each("headers", list(tiles), fetch)
+        await self._each("reading headers", list(tiles), fetch)
         return maps
 
     async def _tags(self, name: str, tile: ByocTile | None) -> tuple[dict[str, str] | None, str | None]:

@@ -92,7 +92,6 @@ def trace_command(session: CommandSession, collection: str, out: str | None, dry
         "options": session.options,
         **attrs.asdict(session.resolved.others[TraceOptions]),
     }
-    session.source = session.resolved.others[TraceOptions].base_url
     if dry_run:
         estimate = session.run_cancelled(
             tracing.trace_estimate(collection, on_event=session.display, **question)

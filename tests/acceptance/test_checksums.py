@@ -17,6 +17,7 @@ from tests.net.memory import Answer
 from tests.security.sources import Source, feature
 
 from stacpull import Damage, Options, sync
+from stacpull.events import RunStarted
 from stacpull.net.transport import Request
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -108,10 +109,11 @@ def test_a_mirror_may_hold_both_kinds(tmp_path):
 
 def test_resume_keeps_the_checksum_of_the_run(tmp_path):
     stop = asyncio.Event()
-    options = Options(checksum="none")
+    how = {"options": Options(checksum="none"), "stop": stop}
     with Source(others=served) as source:
         source.features = [feature(f"i{item}", {"a": source.url(f"/{item}/small")}) for item in range(300)]
-        report = sync.mirror(source.api, tmp_path, options=options, stop=stop, on_event=lambda _: stop.set())
+        stops = lambda event: isinstance(event, RunStarted) and stop.set()  # noqa: E731
+        report = sync.mirror(source.api, tmp_path, **how, on_event=stops)
         assert report.state == "interrupted"
         assert sync.resume(tmp_path).state == "complete"
     assert set(digests(tmp_path).values()) == {None}

@@ -15,6 +15,7 @@ from tests.net.wire_server import WireServer
 from tests.sources.model_api import ModelApi
 
 from stacpull import Options, Secret, Selection, mirror, plan, resume, status, sync
+from stacpull.events import RunStarted
 from stacpull.models import PageRequest
 
 pytestmark = pytest.mark.usefixtures("threaded_store", "aws")
@@ -33,8 +34,8 @@ def test_a_stopped_search_resumes_and_its_key_is_not_stored(small_hub, tmp_path)
     dest = tmp_path / "m"
 
     async def work():
-        stop = asyncio.Event()
-        first = await mirror(source, dest, selection=chosen, on_event=lambda _: stop.set(), stop=stop)
+        how = {"selection": chosen, "stop": (stop := asyncio.Event())}
+        first = await mirror(source, dest, **how, on_event=lambda e: isinstance(e, RunStarted) and stop.set())
         assert first.state == "interrupted"
         return await resume(dest, options=options_for(small_hub))
 

@@ -100,6 +100,9 @@ def test_failures(stacpull_command: Command, library: Library) -> None:
         "c/i B10: gone: HTTP 404 (1 attempt, last 1970-01-01T00:00:01Z)",
         "c/j: item: unreadable\N{REPLACEMENT CHARACTER}line (6 attempts, last 1970-01-01T00:00:02Z)",
     ]
+    library.answers["failures"] = []
+    assert stacpull_command("failures", "out", "--json") == Ran(0, "", "stacpull: no failures in out\n")
+    assert stacpull_command("failures", "out", "-q") == Ran(0, "", "")
 
 
 @pytest.mark.parametrize("name", ["status", "failures", "report"])

@@ -42,10 +42,12 @@ def test_the_module_can_be_run() -> None:
     assert ran.stdout == f"stacpull, version {main.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [["serve", "-h"], ["serve", "mlhub", "-h"], ["mirror", "-h"]])
-def test_the_short_option_shows_help(stacpull_command, words):
-    ran = stacpull_command(*words)
-    assert (ran.code, ran.out.partition(" [")[0]) == (0, f"Usage: stacpull {' '.join(words[:-1])}")
+@pytest.mark.parametrize("name", ["", "serve", "serve mlhub", "mirror", "completion", "credentials list"])
+def test_help_can_be_asked_for_in_three_ways(stacpull_command: Command, name: str) -> None:
+    words = name.split()
+    ran = stacpull_command(*words, "--help")
+    assert (ran.code, ran.out.partition(" [")[0]) == (0, f"Usage: stacpull {name}".rstrip())
+    assert stacpull_command(*words, "-h") == stacpull_command("help", *words) == ran
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,6 @@ def test_the_short_option_shows_help(stacpull_command, words):
         ("ls", "Did you mean 'collections'?"),
         ("download", "Did you mean 'mirror'?"),
         ("stats", "Did you mean 'status'?"),
-        ("help", "Did you mean '--help'?"),
         ("qqqq", "See `stacpull --help`."),
     ],
 )

@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.acceptance.static_tree import write_tree
 from tests.cli.terminal import Terminal
+from tests.serving import serving_files
 
 pytestmark = pytest.mark.behaviour
 
@@ -27,7 +29,7 @@ from stacpull.config.options import Output
 from stacpull.events import *
 from stacpull.models import FailureKind, ItemId
 
-show = Display(Output(), source="http://user:secret@api.example.org/v1")
+show = Display(Output())
 
 async def work(stop):
     import asyncio
@@ -75,7 +77,6 @@ def test_the_screen_at_80_columns() -> None:
         assert "█" in third
         assert fourth == "  1 failed (1 network) · 2 gone at the source · 12 retries"
         assert fifth == "  waiting 8 s for blob.example.org, which throttles or does not answer"
-        assert "secret" not in terminal.text
 
 
 def test_ctrl_c_stops_the_run_and_leaves_no_stray_output() -> None:
@@ -117,23 +118,36 @@ def test_a_terminal_without_cursor_movement_gets_plain_lines() -> None:
     with Terminal(script("await asyncio.sleep(1.6)"), env={"TERM": "dumb"}) as terminal:
         assert terminal.ended() == 0
         assert b"\x1b" not in terminal.raw
-        assert re.match(r"stacpull: connecting to api\.example\.org \([1-9]", terminal.lines[0])
+        assert re.match(r"stacpull: starting \([1-9]", terminal.lines[0])
 
 
-@pytest.mark.parametrize("command", ["mirror", "plan", "headers"])
-def test_something_is_shown_within_a_second_of_a_silent_server(command: str, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        dest = [str(tmp_path / "m")] if command == "mirror" else []
-        line = [COMMAND, command, f"http://127.0.0.1:{port}/v1", *dest, "-C", "c"]
-        with Terminal(line) as terminal:
-            terminal.wait_for(f"connecting to 127.0.0.1:{port}", 20)
-            shown = re.compile(rf"connecting to 127\.0\.0\.1:{port} \([1-9]")
-            terminal.wait_for(lambda terminal: shown.search(terminal.text) is not None, 20)
+@pytest.mark.parametrize(
+    "command",
+    ["mirror SOURCE m -C c", "plan SOURCE -C c", "headers SOURCE -C c", "collections SOURCE",
+     "classes SOURCE -C c", "resume stopped", "retry stopped", "mirror catalog.json BUCKET"],
+)  # fmt: skip
+def test_what_a_command_waits_for_is_shown_within_a_second(command: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "key")
+    (write_tree(tmp_path, 1, 1).parent / "col0" / "col0-0" / "data.bin").unlink()
+    with serving_files(tmp_path) as url:
+        host = url.removeprefix("http://")
+        made = [COMMAND, "mirror", f"{url}/catalog.json", "stopped", "--max-failures", "0"]
+        assert subprocess.run(made, check=False, timeout=30).returncode == 1
+    with socket.create_server(("127.0.0.1", int(host.partition(":")[2]))):
+        bucket = f"s3://bucket/m --work w --dest-endpoint-url http://{host}"
+        line = command.replace("SOURCE", f"http://user:secret@{host}/v1").replace("BUCKET", bucket)
+        with Terminal([COMMAND, *line.split()]) as terminal:
+            what = "opening s3://bucket/m" if "BUCKET" in command else f"connecting to {host}"
+            terminal.wait_for(f"{what} (", 20)
+            terminal.wait_for(lambda one: re.search(rf"{re.escape(what)} \([1-9]", one.text) is not None, 20)
+            assert "secret" not in terminal.text
             terminal.press_ctrl_c()
+            terminal.wait_for(lambda one: "Stopping." in one.text or one.text.endswith("]$"))
             terminal.press_ctrl_c()
             assert terminal.ended() == 130
-            assert "connecting" not in terminal.text
+            assert what not in terminal.text
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")

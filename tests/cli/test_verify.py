@@ -69,7 +69,10 @@ def report(**changes: Any) -> VerifyReport:
         ),
         (
             {"assets_failed": 3, "assets_missing": 2},
-            ["the mirror is incomplete: 1 failed, 2 gone at the source\n", "stacpull failures 'out dir'"],
+            [
+                "dir: 453 files verified; the mirror is incomplete: 1 failed, 2 gone at",
+                "stacpull failures 'out",
+            ],
             0,
         ),
         (

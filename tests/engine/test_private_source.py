@@ -22,6 +22,7 @@ from tests.security.sources import Source, feature, json_answer
 from stacpull import StacpullError, failures, mirror, resume
 from stacpull.config.options import Options, S3Options
 from stacpull.engine.network import open_network, options_and_address
+from stacpull.events import RunStarted
 from stacpull.models import FailureKind
 from stacpull.net import addresses
 from stacpull.net.addresses import AddressPolicy
@@ -150,8 +151,9 @@ def test_a_worker_process_uses_what_the_first_process_learned() -> None:
 async def interrupted(source: Source, dest: Path, **options: Any) -> None:
     stop = asyncio.Event()
 
-    def listen(_event: object) -> None:
-        stop.set()
+    def listen(event: object) -> None:
+        if isinstance(event, RunStarted):
+            stop.set()
 
     with suppress(StacpullError):
         await mirror(source.api, dest, options=Options(**options), on_event=listen, stop=stop)

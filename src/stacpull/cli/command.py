@@ -6,6 +6,7 @@ A command is a function, declared by `command`. It gets a `CommandSession` with 
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import cached_property
@@ -16,7 +17,7 @@ import click
 from stacpull import arguments
 from stacpull.cli import entry, printing
 from stacpull.cli.parameters import OptionParameter, declared_in
-from stacpull.cli.printing import EVERY, Verbosity, help_option
+from stacpull.cli.printing import Verbosity
 from stacpull.config import toml
 from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve
@@ -64,16 +65,15 @@ _HINTS: dict[tuple[str, ...], str] = {
 class CommandSession:
     """What a command works with: its options, its display, and how it runs, ends and prints."""
 
-    def __init__(self, resolved: Resolved, source: str | None) -> None:
+    def __init__(self, resolved: Resolved) -> None:
         self.resolved = resolved
         self.selection, self.options, self.output = resolved.selection, resolved.options, resolved.output
-        self.source = source
 
     @cached_property
     def display(self) -> Display:
         from stacpull.cli.progress import Display
 
-        return Display(self.output, source=self.source)
+        return Display(self.output)
 
     def close(self, code: int = 0) -> None:
         if "display" in self.__dict__:
@@ -87,26 +87,24 @@ class CommandSession:
 
     def run_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work that cannot end itself: a signal cancels it."""
-        return entry.run(lambda _stop: work, self.__dict__.get("display"), cancels=True)
+        return entry.run(lambda _stop: work, self.display, cancels=True)
 
-    def finish(
-        self, report: Any, lines: Iterable[str], *, on_stderr: bool = False, beside_json: bool = False
-    ) -> int:
-        """Print a report as JSON, or as `lines`; return the exit code.
+    def finish(self, report: Any, lines: Iterable[str], *, on_stderr: bool = False) -> int:
+        """Print a report as JSON, or as `lines`, which `on_stderr` prints in any case; return the exit code.
 
         With --quiet, only the first line is printed, on standard error, and only if the exit code is not 0.
         """
-        lines = list(lines)
-        if not self.output.quiet and (on_stderr or (beside_json and self.output.json)):
+        code: int = getattr(report, "exit_code", 0)
+        if self.output.quiet:
+            for line in itertools.islice(lines, 1 if code else 0):
+                click.echo(f"stacpull: {printing.plain(line)}", err=True)
+        elif on_stderr:
             for line in lines:
                 self.display.write(line)
-        elif not self.output.quiet and not self.output.json:
+        elif not self.output.json:
             printing.lines(lines)
         if self.output.json:
             printing.json_line(report.to_json())
-        code: int = getattr(report, "exit_code", 0)
-        if code and self.output.quiet:
-            click.echo(f"stacpull: {printing.plain(''.join(lines[:1]))}", err=True)
         return code
 
     def print(self, document: Any, lines: Iterable[str]) -> None:
@@ -121,8 +119,21 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more | {"add_help_option": False})
-        self.params.append(help_option("Show this message; `--help all` shows every option."))
+        text = "Show this message; `--help all` shows every option."
+        self.params.append(
+            click.Option(
+                ["-h", "--help"], is_flag=False, flag_value="", metavar="[all]", is_eager=True,
+                expose_value=False, callback=self._show_help, help=text,
+            )
+        )  # fmt: skip
         self._declared = declared_in(self.params)
+        self.shows_all = False  # every option, not only those that most users need
+
+    def _show_help(self, context: click.Context, _: click.Parameter, value: str | None) -> None:
+        if value is not None and not context.resilient_parsing:
+            self.shows_all = value == "all"
+            click.echo(context.get_help())
+            context.exit()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse `args`, with a hint for an option that does not exist, and for a value without quotes."""
@@ -169,7 +180,7 @@ class Command(click.Command):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             option = getattr(parameter, "option", None)
-            if record is not None and (ctx.meta.get(EVERY) or option is None or option.brief):
+            if record is not None and (self.shows_all or option is None or option.brief):
                 title = option.group if option else "Output" if parameter.name == "config" else "Options"
                 grouped.setdefault(title, []).append(record)
         for title, records in grouped.items():
@@ -204,15 +215,15 @@ def command(
                     values[key] = config.addresses[key].read(arguments.text)
                 if values[key] is None and not str(param.metavar).startswith("["):
                     raise click.MissingParameter(ctx=context, param=param)
-            source, verbosity = values.get("source"), context.ensure_object(Verbosity)
+            verbosity = context.ensure_object(Verbosity)
             flags = {name.replace("_", "-"): value for name, value in raw.items()}
             verbosity.verbose = max(verbosity.verbose, int(flags.get("verbose") or 0))
             flags |= {"quiet": verbosity.quiet or flags.get("quiet"), "verbose": verbosity.verbose or None}
-            resolved = resolve(flags, source=source, options=options, config=config)
+            resolved = resolve(flags, source=values.get("source"), options=options, config=config)
             verbosity.verbose = resolved.output.verbose
             for warning in () if resolved.output.quiet else resolved.warnings:
                 click.echo(f"stacpull: warning: {warning}", err=True)
-            session, code = CommandSession(resolved, source), StacpullError.exit_code
+            session, code = CommandSession(resolved), StacpullError.exit_code
             try:
                 code = function(session, **values) or 0
                 return code

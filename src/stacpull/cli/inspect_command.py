@@ -118,7 +118,8 @@ def collections(session: CommandSession, source: str) -> None:
         return value[0] if isinstance(value, list) and value else None
 
     found, lines = [], []
-    for document in session.run_cancelled(source_contents.collections(source, options=session.options)):
+    work = source_contents.collections(source, options=session.options, on_event=session.display)
+    for document in session.run_cancelled(work):
         extent, number = object_or_empty(document.get("extent")), document.get("item_count")
         collection = {
             "id": document.get("id"),
@@ -161,7 +162,9 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
     names = session.selection.collections or ((named,) if named else ())
     if len(names) != 1:
         raise UsageError("Classes are listed for one collection: name it with -C ID.")
-    work = source_contents.classes(source, names[0], count=counts, options=session.options)
+    work = source_contents.classes(
+        source, names[0], count=counts, options=session.options, on_event=session.display
+    )
     found = session.run_cancelled(work)
     lines = []
     for info in found:
@@ -208,8 +211,11 @@ def failures(session: CommandSession, dest: str) -> None:
     """
     from stacpull.engine.mirror_status import failures as read_failures
 
+    record = None
     for record in read_failures(dest, session.options):
         session.print(record.to_json(), [failure_line(record)])
+    if record is None:
+        session.display.say(f"no failures in {dest}")  # not on standard output, which scripts read
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:
@@ -239,9 +245,9 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     for record in report.last_errors:
         if record.kind != FailureKind.GONE:  # they are counted above, and may be many
             yield f"  failed {failure_line(record)}"
-    yield from next_steps(
-        report,
-        resume=report.state == "interrupted" or (report.state == "failed" and not report.live),
-        details=report.assets_failed or report.items_failed,
-        ordered=0 if report.live else report.assets_ordered,
-    )
+    steps = {
+        "resume": report.state == "interrupted" or (report.state == "failed" and not report.live),
+        "failures": report.assets_failed or report.items_failed,
+        "retry --ordered": not report.live and report.assets_ordered,
+    }
+    yield from next_steps(report, steps)

@@ -10,7 +10,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from stacpull import __version__, entry_points
-from stacpull.cli.printing import EVERY, Verbosity, help_option, plain
+from stacpull.cli.printing import Verbosity, plain
 from stacpull.errors import InterruptedRunError, StacpullError, UsageError, cause, similar
 
 _CLI = "stacpull.cli."
@@ -41,6 +41,11 @@ _GROUP = "stacpull.commands"
 
 
 class _LazyGroup(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args[:1] == ["help"]:  # as in other tools
+            args = [*args[1:], "--help"]
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         installed = entry_points.names(_GROUP)
         return [name for name, (target, _) in COMMANDS.items() if target or name in installed]
@@ -71,12 +76,6 @@ class _LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
-        if ctx.meta.get(EVERY):
-            names = [name for name in entry_points.names(_GROUP, everywhere=True) if name not in COMMANDS]
-            loaded = {name: self.get_command(ctx, name) for name in names}
-            with formatter.section("Commands of other packages"):
-                lines = [(name, one.get_short_help_str(200)) for name, one in loaded.items() if one]
-                formatter.write_dl(lines or [("none", "")])
 
 
 _OTHER_NAMES = {
@@ -87,14 +86,13 @@ _OTHER_NAMES = {
     "verify": ("check", "validate", "fsck", "repair"),
     "resume": ("continue", "restart"),
     "failures": ("errors", "failed"),
-    "--help": ("help",),
     "credentials": ("login", "auth", "profiles"),
 }
 
 
 @click.group(
     cls=_LazyGroup,
-    add_help_option=False,
+    context_settings={"help_option_names": ["-h", "--help"]},  # also of the subcommands
     epilog="Try `stacpull demo` first. `stacpull COMMAND --help` describes a command.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="stacpull")
@@ -107,14 +105,7 @@ def cli(context: click.Context, quiet: bool, verbose: int) -> None:
     verbosity.quiet, verbosity.verbose = quiet, verbose
 
 
-cli.params.append(help_option("Show this message; `--help all` also lists the commands of other packages."))
-
-
-@click.command(
-    "completion",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: stacpull completion bash >> ~/.bashrc",
-)
+@click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of a shell.

@@ -98,5 +98,5 @@ def _finish(
             printing.json_line(error.report.to_json())
         raise
     if report.nothing_to_resume:
-        return session.finish(report, resumed_nothing(report), beside_json=True)
-    return session.finish(report, mirror_lines(report, session.display.failed), beside_json=True)
+        return session.finish(report, resumed_nothing(report), on_stderr=session.output.json)
+    return session.finish(report, mirror_lines(report, session.display.failed), on_stderr=session.output.json)

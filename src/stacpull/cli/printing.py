@@ -45,31 +45,6 @@ class Verbosity:
     verbose = 0
 
 
-# --- help ---
-
-EVERY = "stacpull.every_option"
-"""Whether help shows everything (`--help all`), in `Context.meta`."""
-
-
-def help_option(text: str) -> click.Option:
-    def show(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
-        if value is not None and not context.resilient_parsing:
-            context.meta[EVERY] = value == "all"
-            click.echo(context.get_help())
-            context.exit()
-
-    return click.Option(
-        ["-h", "--help"],
-        is_flag=False,
-        flag_value="",
-        metavar="[all]",
-        is_eager=True,
-        expose_value=False,
-        callback=show,
-        help=text,
-    )
-
-
 # --- numbers ---
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")

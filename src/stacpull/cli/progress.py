@@ -32,7 +32,6 @@ from stacpull.events import (
 )
 from stacpull.models import FailureKind
 from stacpull.speed import Speed
-from stacpull.urls import parts_of
 
 _FIRST_LINE, _LINE_EVERY, _DRAW_EVERY = 1.0, 5.0, 0.2
 """Seconds until the first plain line, between plain lines, and between drawings."""
@@ -54,20 +53,19 @@ class Display:
     """Shows the events of a run, and counts the failures by kind for the closing summary.
 
     The cursor rests at the first character of the block: whatever a terminal does to it when resized, erasing
-    to the end of the screen removes all of it. `source` is shown until it answers.
+    to the end of the screen removes all of it.
     """
 
-    def __init__(self, output: Output, stream: TextIO | None = None, *, source: str | None = None) -> None:
+    def __init__(self, output: Output, stream: TextIO | None = None) -> None:
         self.failed = Failed()
         self.held = deque[str](maxlen=_MOST_HELD)
         """Warnings that --quiet hides: they are printed if the command fails."""
         self._output = output
         self._stream = stream or sys.stderr
-        self._host = parts_of(source or "").netloc.rpartition("@")[2]  # without credentials
-        self._now: Progress | Checked | Stage | None = None
-        self._printed: Progress | Checked | Stage | None = None
+        self._now: Progress | Checked | Stage = Stage("starting")
+        self._since = time.monotonic()  # when `_now` came, unless it is a `Progress`
+        self._printed = ""
         self._speed = Speed()
-        self._started = time.monotonic()
         self._frame = 0
         self._is_drawn, self._stopping = False, ""
         self._lock = threading.RLock()  # reentrant: a signal handler may take it at any point
@@ -84,12 +82,15 @@ class Display:
         match event:
             case Progress() | Checked() | Stage():
                 with self._lock:
-                    begins = self._now is None
-                    self._now = event
+                    before, self._now = self._now, event
                     if isinstance(event, Progress):
                         self._speed.update(event)
-                    if isinstance(event, Stage) and (begins or event.done == event.total):
-                        self._print_line()
+                    elif event != before:
+                        self._since = time.monotonic()
+                    if isinstance(event, Stage) and event.total:
+                        begins = not isinstance(before, Stage) or before.name != event.name
+                        if begins or event.done == event.total:
+                            self._print_line()
             case Notice(level=level, text=text) if level != "debug" or is_verbose:
                 self.say(f"warning: {text}" if level == "warning" else text)
             case AssetFailed(item=item, key=key, kind=kind, message=message):
@@ -159,22 +160,22 @@ class Display:
                         self._draw()
                     elif time.monotonic() >= next_line:
                         self._print_line()
-                        silent = 0.0 if isinstance(self._now, Checked | Stage) else self._speed.silent()
-                        next_line = time.monotonic() + max(_LINE_EVERY, min(silent, _RAREST_LINE))
+                        next_line = time.monotonic() + max(_LINE_EVERY, min(self._silent(), _RAREST_LINE))
+
+    def _silent(self) -> float:
+        return self._speed.silent() if isinstance(self._now, Progress) else time.monotonic() - self._since
 
     def _print_line(self) -> None:
         with self._lock:
-            is_known = self._now is not None and self._now == self._printed
-            if self._is_live or self._is_silent or self._closed.is_set() or is_known:
+            if self._is_live or self._is_silent or self._closed.is_set():
                 return
-            self._printed = self._now
             shown = self._shown()
-            if isinstance(self._now, Progress | Checked):
-                texts = [*shown.head[1:], *shown.figures, *shown.troubles, *shown.waits]
-            else:
-                texts = [": ".join([*shown.head, *shown.figures])]
-            if texts:
-                self.say("; ".join(texts))
+            text = "; ".join([*shown.head[1:], *shown.figures, *shown.troubles, *shown.waits])
+            if isinstance(self._now, Stage):
+                text = ": ".join([*shown.head, *shown.figures])
+            if text and text != self._printed:
+                self._printed = text
+                self.say(text)
 
     # --- the block on a terminal ---
 
@@ -233,12 +234,11 @@ class Display:
 
     def _shown(self) -> _Shown:
         now = self._now
-        if now is None:
-            what = f"connecting to {self._host}" if self._host else "starting"
-            return _Shown([f"{what} ({duration(time.monotonic() - self._started)})"], [])
         if isinstance(now, Progress):
             return self._shown_of_run(now)
         if isinstance(now, Stage):
+            if not (now.done or now.total):
+                return _Shown([f"{now.name} ({duration(self._silent())})"], [])
             return _Shown([now.name], [_of(now.done, now.total)], _share(now.done, now.total))
         figures = [f"{_of(now.files, now.files_expected)} files checked"]
         left = max(0, (now.bytes_expected or 0) - now.bytes)  # files may be longer than they were
@@ -264,8 +264,7 @@ class Display:
             left = self._speed.left(finished, expected)
             if left is not None and finished < (expected or 0):
                 waited = max((host.wait for host in now.hosts), default=0.0)
-                about = "" if now.walk_ended and not waited else "about "
-                figures.append(f"{about}{duration(left + waited)} left")
+                figures.append(f"about {duration(left + waited)} left")
             figures += [f"{size(speed)}/s"] if (speed := self._speed.bytes()) else []
             figures.append(size(now.bytes_fetched))
         gone = max(now.assets_missing, self.failed[FailureKind.GONE])  # --missing may accept them
@@ -284,9 +283,10 @@ class Display:
             for host in now.hosts
             if host.wait > 0
         ][:_MOST_HOSTS]
-        silent = self._speed.silent()
-        if silent >= _SILENT_FROM and not waits and (now.assets_pending or not now.walk_ended):
-            waits = [f"no data received for {duration(silent)}"]
+        if (silent := self._silent()) >= _SILENT_FROM and not waits:
+            is_over = now.walk_ended and not now.assets_pending
+            what = "saving documents, catalogs and the ledger" if is_over else "no data received"
+            waits = [f"{what} for {duration(silent)}"]
         return _Shown(head, figures, _share(finished, expected), troubles, waits)
 
 

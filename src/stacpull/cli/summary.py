@@ -20,6 +20,14 @@ NOT_FAILURES = {FailureKind.ORDERED: "ordered ", FailureKind.OUTSIDE: "outside "
 """Kinds that are not called failures, and their labels."""
 _PLACE = ("config", "dest_endpoint_url", "dest_profile", "dest_region")
 """Options of a command without which the next one may not find a bucket."""
+_PURPOSES = {
+    "verify": "to continue:",
+    "resume": "to resume:  ",
+    "verify --repair": "to repair:  ",
+    "failures": "for details:",
+    "retry": "to retry:   ",
+    "retry --ordered": "to fetch assets that were not ready yet:",
+}
 _MOST_KEYS = 4
 """Keys of assets that are named for a kind of failure."""
 
@@ -109,13 +117,13 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     yield from _changes(report)
     yield from failed.lines(missing_ok=0 < report.assets_missing == report.assets_accepted)
     settled = report.assets_missing + report.assets_outside + failed[FailureKind.SCHEME]
-    yield from next_steps(
-        report,
-        resume=report.state != "complete",
-        details=report.assets_failed or items,
-        retry=report.assets_failed > settled + failed[FailureKind.NAME] or failed.of_items,
-        ordered=report.assets_ordered,
-    )
+    steps = {
+        "resume": report.state != "complete",
+        "failures": report.assets_failed or items,
+        "retry": report.assets_failed > settled + failed[FailureKind.NAME] or failed.of_items,
+        "retry --ordered": report.assets_ordered,
+    }
+    yield from next_steps(report, steps)
     if items:
         yield "to read items again that failed, repeat the `stacpull mirror` command with the same filters"
 
@@ -139,7 +147,7 @@ def finished(report: MirrorReport | StatusReport) -> tuple[str, int]:
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:
     state, failures = finished(report)
     yield f"{report.dest}: {state}; nothing to resume"
-    yield from next_steps(report, retry=failures, ordered=report.assets_ordered)
+    yield from next_steps(report, {"retry": failures, "retry --ordered": report.assets_ordered})
     yield "to look for new items, repeat the `stacpull mirror` command with the same filters"
 
 
@@ -159,7 +167,7 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         yield f"  pruned   {quantity(report.items_pruned, 'item')} with {files}: gone at the source"
     elif report.items_gone:
         gone = quantity(report.items_gone, "item")
-        yield f"  gone     {gone} at the source, kept here; --prune=remove removes what nothing links to"
+        yield f"  gone     {gone} no longer at the source, kept; --prune=remove removes what nothing links to"
     elif report.items_not_listed:
         known = quantity(report.items_not_listed, "item")
         yield f"  unlisted {known} of earlier runs, kept here; --prune shows which are gone at the source"
@@ -186,33 +194,18 @@ def by_reason(reasons: Mapping[str, int]) -> str:
 
 
 def next_steps(
-    report: MirrorReport | StatusReport | VerifyReport,
-    *,
-    verify: str | bool = False,
-    resume: bool = False,
-    repair: int = 0,
-    details: int = 0,
-    retry: object = None,
-    ordered: int = 0,
+    report: MirrorReport | StatusReport | VerifyReport, steps: Mapping[str, object]
 ) -> Iterator[str]:
-    """Yield the commands that help."""
-    steps = {
-        "to continue:": verify,
-        "to resume:  ": resume and "resume",
-        "to repair:  ": repair and "verify --repair",
-        "for details:": details and "failures",
-        "to retry:   ": retry and "retry",
-        "to fetch assets that were not ready yet:": ordered and "retry --ordered",
-    }
+    """Yield the commands of `steps` whose value is true, with their purpose."""
     words = [report.dest]
     if report.work is not None:  # a bucket
         context = click.get_current_context(silent=True)
         given = {"work": report.work, **{name: context.params.get(name) for name in _PLACE if context}}
         flags = {f"--{name.replace('_', '-')}": str(value) for name, value in given.items() if value}
         words += chain.from_iterable(flags.items())
-    for purpose, command in steps.items():
-        if command:
-            yield f"{purpose} stacpull {command} {shlex.join(words)}"
+    for command, is_useful in steps.items():
+        if is_useful:
+            yield f"{_PURPOSES[command]} stacpull {command} {shlex.join(words)}"
 
 
 def failure_line(record: FailureRecord) -> str:

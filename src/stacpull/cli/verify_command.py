@@ -59,6 +59,10 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     damaged, left = report.damaged - others, report.remaining - others
     is_interrupted, repaired = report.state == "interrupted", report.repair is not None
     is_unfinished = not repaired and report.mirror_state != "complete"
+    failed = report.assets_failed + report.items_failed - report.assets_missing - report.assets_outside
+    numbers = {"failed": failed, "gone at the source": report.assets_missing}
+    lacking = [f"{number:,} {what}" for what, number in numbers.items() if number and not repaired]
+    is_incomplete = is_unfinished or bool(lacking)
     kinds = ("missing", "short", "altered", "obstructed", "unreadable")
     found = ", ".join(f"{number:,} {kind}" for kind in kinds if (number := getattr(report, kind)))
     verdict = ["interrupted"] if is_interrupted else []
@@ -67,14 +71,11 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     elif damaged:
         verdict += [f"{quantity(damaged, 'file')} damaged ({found})"]
     elif not is_interrupted:
-        verdict += [f"{'' if others or is_unfinished else 'OK, '}{quantity(report.files, 'file')} verified"]
+        verdict += [f"{'' if others or is_incomplete else 'OK, '}{quantity(report.files, 'file')} verified"]
     if report.unknown:
         what = quantity(report.unknown, "file that does not belong", "files that do not belong")
         verdict += [f"{what} to the mirror"]
-    failed = report.assets_failed + report.items_failed - report.assets_missing - report.assets_outside
-    numbers = {"failed": failed, "gone at the source": report.assets_missing}
-    lacking = [f"{number:,} {what}" for what, number in numbers.items() if number and not repaired]
-    if is_unfinished or lacking:
+    if is_incomplete:
         counts = ", ".join(filter(None, [still_to_do(report) if is_unfinished else "", *lacking]))
         verdict += [f"the mirror is incomplete{counts and f': {counts}'}"]
     yield f"{report.dest}: {'; '.join(verdict)}"
@@ -85,12 +86,12 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     )
     if report.leftovers:
         yield f"  {quantity(report.leftovers, 'partial download')} (the next run will finish or remove them)"
-    yield from next_steps(
-        report,
-        verify=is_interrupted and f"verify{' --repair' if repaired else ''}",
-        resume=is_unfinished and not is_interrupted,
-        repair=damaged and not repaired,
-        details=len(lacking) if report.repair is None else report.repair.assets_failed,
-    )
+    steps = {
+        "verify": is_interrupted and not repaired,
+        "resume": is_unfinished and not is_interrupted,
+        "verify --repair": is_interrupted if repaired else damaged,
+        "failures": report.repair.assets_failed if report.repair else len(lacking),
+    }
+    yield from next_steps(report, steps)
     if report.unknown:
         yield "unknown files (-v lists them) are never touched: move or keep them"

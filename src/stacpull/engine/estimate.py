@@ -25,7 +25,7 @@ from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.walk import Walk, WalkSetup
 from stacpull.errors import NotAMirrorError
-from stacpull.events import Listener, without_secrets
+from stacpull.events import Listener, Stage, without_secrets
 from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.runs import ItemSet
@@ -71,7 +71,7 @@ async def plan(
         options, source_address = options_and_address(text, options, input_file)
         secrets = Secrets()
         listener = without_secrets(on_event, secrets)
-        async with open_network(source_address, options, secrets=secrets, on_notice=listener) as network:
+        async with open_network(source_address, options, secrets=secrets, on_event=listener) as network:
             opened = await open_source(source_address.url, network.reader)
             await validate(opened, selection, layout)
             setup = WalkSetup(opened, network, selection, options, listener)
@@ -120,6 +120,7 @@ class _Estimate:
         started, before, options = clock.monotonic(), counters.requests, self._setup.options
         walk = Walk(self._setup, self)
         await walk.run()
+        self._emit(Stage("measuring file sizes"))
         walk_seconds, walk_requests = clock.monotonic() - started, counters.requests
         sizes, hops = await self._sizes()
         excluded, web_pages, hosts = (self._counts[name] for name in ("excluded", "page", "host"))

@@ -47,7 +47,7 @@ from stacpull.errors import (
     cause,
     require_pyarrow,
 )
-from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted
+from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted, Stage
 from stacpull.ledger import runs
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.meta import is_named_source, note_named_source
@@ -246,6 +246,7 @@ def opened_dest(given: MirrorArguments) -> AbstractAsyncContextManager[Workspace
             loop.call_soon_threadsafe(given.journal, Notice("warning", text))
 
     dest = given.dest
+    given.journal(Stage(f"opening {dest.name}"))
     return in_thread(open_workspace(dest.work, dest.bucket, on_silent, adopt=given.options.adopt))
 
 
@@ -257,7 +258,7 @@ async def _opened_source(
     journal = given.journal
     async with (
         StoreClient.started(given.dest.modules) as started,
-        open_network(address, options, secrets=journal.secrets, on_notice=journal) as network,
+        open_network(address, options, secrets=journal.secrets, on_event=journal) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), given.stop)
         yield started, WalkSetup(source, network, selection, options, journal)
@@ -369,6 +370,7 @@ class MirrorRun:
         """Run to the end, a stop or an error, of which the report is part. `started` is the store process."""
         run, store_client, lease = self._run, self.store_client, self.workspace.lease
         self.emit(RunStarted(run.id, run.spec.source, run.resumed))
+        self.emit(Stage("checking what is in DEST"))
         if lease is not None and lease.before is not None:
             self.network.warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
         error: BaseException | None = None

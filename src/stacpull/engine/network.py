@@ -17,8 +17,8 @@ from stacpull.clock import Clock, SystemClock
 from stacpull.config.credentials import wanted_variable
 from stacpull.config.options import Options
 from stacpull.config.resolve import completed
-from stacpull.events import Notice, Progress
-from stacpull.hosts import literal_address, origin_of
+from stacpull.events import Listener, Notice, Progress, Stage, without_secrets
+from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, HostCredentials, NetworkCounters, RequestLog
@@ -106,10 +106,12 @@ async def open_network(
     ip_policy: AddressPolicy | None = None,
     policy: RetryPolicy | None = None,
     secrets: Secrets | None = None,
-    on_notice: Callable[[Notice], None] = lambda _: None,
+    on_event: Listener | None = None,
 ) -> AsyncIterator[Network]:
     """`ip_policy` and `policy` default to those of the options. `secrets` gets the credentials."""
     secrets = Secrets() if secrets is None else secrets
+    emit = without_secrets(on_event, secrets)
+    emit(Stage(f"connecting to {host}" if (host := host_of(address.url)) else "reading SOURCE"))
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
     room = _slots_here()
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
@@ -117,14 +119,14 @@ async def open_network(
     http, clock, counters = http_transport(options, ip_policy), SystemClock(), NetworkCounters()
     setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.input_file)
     policy = policy or RetryPolicy(retries=options.retries)
-    warn = partial(_warn, on_notice)
+    warn = partial(_warn, emit)
     profile = options.filled_profile
     logins = None if profile is None else profile.open(http, policy, clock, secrets, counters, warn)
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
     patience = _PATIENCE * options.stall_timeout
     client = Client(
         {name: http for name, scheme in SCHEMES.items() if scheme.is_web},
-        Gates(per_host, options.concurrency, clock, patience=patience, notify=on_notice),
+        Gates(per_host, options.concurrency, clock, patience=patience, notify=emit),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
@@ -159,8 +161,8 @@ async def open_network(
             await asyncio.to_thread(log.close)
 
 
-def _warn(on_notice: Callable[[Notice], None], text: str) -> None:
-    on_notice(Notice("warning", text))
+def _warn(emit: Listener, text: str) -> None:
+    emit(Notice("warning", text))
 
 
 def _slots_here() -> int:  # as many as there are file descriptors for

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from stacpull.caches import Recent
 from stacpull.clock import Clock
-from stacpull.errors import CredentialsError, SourceError, StacpullError
+from stacpull.errors import CredentialsError, SourceError, StacpullError, quantity
 from stacpull.hosts import MOST_HOSTS, host_of
 from stacpull.models import Failure, FailureKind, Job, Json
 from stacpull.net.gate import MAX_REFUSALS
@@ -247,8 +247,8 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     def check_failures(self) -> None:
         if self.has_too_many_failures():
             raise StacpullError(
-                f"The run stopped after {self.failed:,} failures (--max-failures {self.most_failures}): the "
-                "rest is pending. `stacpull failures` says why; `stacpull resume` continues."
+                f"Stopped after {quantity(self.failed, 'failure')} (--max-failures {self.most_failures}). "
+                "The rest is pending: `stacpull failures` says why, `stacpull resume` continues."
             )
 
     def _report_deferred(self) -> None:

@@ -15,7 +15,7 @@ from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import WalkSetup, WalkSummary
 from stacpull.errors import CredentialsError, SourceError, UsageError, quantity
-from stacpull.events import ItemGone
+from stacpull.events import ItemGone, Stage
 from stacpull.hosts import host_of
 from stacpull.ledger.runs import Run
 from stacpull.models import Failure, FailureKind, Json, NotFoundItem
@@ -58,6 +58,7 @@ class Pruning:
             "pruning.items_not_found", run, after, _STRETCH, returns=list[NotFoundItem]
         ):
             after = stretch[-1].row
+            self._on_event(Stage("looking for items that the source no longer has"))
             items = [item for item in stretch if not item.was_on_page]
             answers = await self._read([item.href for item in items if item.href is not None])
             gone_items = list[NotFoundItem]()

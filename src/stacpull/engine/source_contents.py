@@ -10,6 +10,7 @@ from stacpull.arguments import instance
 from stacpull.config.options import Options
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.errors import UsageError
+from stacpull.events import Listener, Stage
 from stacpull.filters.labels import class_list, item_labels
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, PublicValue
@@ -26,23 +27,30 @@ class ClassInfo(PublicValue, frozen=True):
     counts: Mapping[str, int] | None = None
 
 
-async def collections(source: str, *, options: Options | None = None) -> list[Json]:
+async def collections(
+    source: str, *, options: Options | None = None, on_event: Listener | None = None
+) -> list[Json]:
     """Return the documents of the collections of `source`."""
     options, address = options_and_address(source, instance("options", Options, options))
-    async with open_network(address, options) as network:
+    async with open_network(address, options, on_event=on_event) as network:
         return await (await open_source(address.url, network.reader)).collections()
 
 
 async def classes(
-    source: str, collection: str, *, count: bool = False, options: Options | None = None
+    source: str,
+    collection: str,
+    *,
+    count: bool = False,
+    options: Options | None = None,
+    on_event: Listener | None = None,
 ) -> list[ClassInfo]:
     """Return the label classes of a collection; with `count`, also the number of items with each.
 
     Counting reads all items of the collection.
     """
     options, address = options_and_address(source, instance("options", Options, options))
-    counts = Counter[str]()
-    async with open_network(address, options) as network:
+    counts, read = Counter[str](), 0
+    async with open_network(address, options, on_event=on_event) as network:
         opened = await open_source(address.url, network.reader)
         document, items = await class_documents(opened, collection)
         lists = class_list(items, document)
@@ -52,6 +60,9 @@ async def classes(
                 async for page in pages:
                     for item in page.items:
                         counts.update(set(item_labels(object_or_empty(item.get("properties")))))
+                    read += len(page.items)
+                    if on_event is not None:
+                        on_event(Stage("counting items", read))
     if not lists and not counts:
         raise UsageError(f"{collection} states no label classes: try --count.")
     if not count:
