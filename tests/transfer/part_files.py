@@ -13,6 +13,10 @@ from stacpull.store.parts import FileParts
 PART = "1.1.part"
 
 
+async def has_no_file(*_: object) -> bool:
+    return False
+
+
 class PartFiles(FileParts):
     """The parts of an asset with row and generation 1, which `origin` is the hash of the URL of."""
 

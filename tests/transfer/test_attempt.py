@@ -14,7 +14,7 @@ import pytest
 from msgspec import structs
 from tests.net.wire_server import ReceivedRequest
 from tests.transfer.origin import Answer, Origin, Reply, Thing, client, origin
-from tests.transfer.part_files import PartFiles, part_files
+from tests.transfer.part_files import PartFiles, has_no_file, part_files
 
 from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
 from stacpull.net.gate import MAX_REFUSALS
@@ -44,7 +44,7 @@ def parts() -> Iterator[PartFiles]:
 async def fetching(answer: Answer, parts: PartFiles) -> AsyncIterator[tuple[Fetcher, Origin]]:
     async with origin(answer) as served, client(stall_timeout=20.0) as opened:
         parts.href_hash = href_hash(job(served.url).href)
-        yield Fetcher(opened, parts, small_limit=LIMIT, checksum="sha256"), served
+        yield Fetcher(opened, parts, has_no_file, small_limit=LIMIT, checksum="sha256"), served
 
 
 async def refused(fetcher: Fetcher, wanted: Job, kind: FailureKind, *, retryable: bool, **how: bool) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tests.net.wire_server import ReceivedRequest
 from tests.transfer.origin import Origin, Reply, Thing, client, origin
-from tests.transfer.part_files import PART, PartFiles, part_files
+from tests.transfer.part_files import PART, PartFiles, has_no_file, part_files
 
 from stacpull.models import Arrival, Job, Validator
 from stacpull.net.client import Client
@@ -62,7 +62,7 @@ async def fetching(parts: PartFiles) -> AsyncIterator[tuple[Fetcher, Origin, Cli
         client(stall_timeout=20.0) as opened,
     ):
         parts.href_hash = href_hash(job(served).href)
-        yield Fetcher(opened, parts), served, opened
+        yield Fetcher(opened, parts, has_no_file), served, opened
         gates = list(opened.gates)
     assert [gate.in_use for gate in gates] == [0] * len(gates)
 

@@ -68,21 +68,16 @@ def open_pool(
     most_deferred: int,
     stop_run: Callable[[], None] = lambda: None,
 ) -> Pool[Job, Arrival | None]:
-    def has_file(job: Job, stated: Checksum | None) -> bool:
+    async def has_file(job: Job, stated: Checksum | None) -> bool:
         path, version = path_in_dest(job.directory, job.name or ""), job.version_in_dest
+        algorithm = None if stated is None else stated.algorithm
+        found = await asyncio.to_thread(store.state_of, path, algorithm=algorithm)
         if stated is not None:
-            return store.state_of(path, algorithm=stated.algorithm).digest == stated.digest
-        return version is not None and store.state_of(path, algorithm=None).size == version.size
+            return found.digest == stated.digest
+        return version is not None and found.size == version.size
 
     checksum = options.recorded_checksum
-    fetcher = Fetcher(
-        network.client,
-        parts,
-        checksum=checksum,
-        clock=network.clock,
-        secrets=network.secrets,
-        has_file=lambda job, stated: asyncio.to_thread(has_file, job, stated),
-    )
+    fetcher = Fetcher(network.client, parts, has_file, checksum=checksum)
     shared = SharedDownloads(fetcher, store)
     unclipped: AssetFetcher[Job, Arrival | None] = shared
     if options.adopt:

@@ -15,7 +15,6 @@ from typing import Protocol, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.clock import Clock, SystemClock
 from stacpull.digests import Hasher, as_checksum, digest_of
 from stacpull.models import Arrival, Checksum, FailureKind, Job, ResumePoint, Validator, VersionInDest
 from stacpull.net.bodies import DECODABLE, chained, coding_of, decoded
@@ -30,7 +29,7 @@ from stacpull.net.fields import (
 )
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.planning.layout import arrival_of
-from stacpull.redact import Secrets, href_hash
+from stacpull.redact import href_hash
 from stacpull.store.parts import FilePart, FileParts
 from stacpull.transfer import checks
 from stacpull.transfer.checks import OK, PARTIAL, UNSATISFIABLE, Body, Check
@@ -50,24 +49,18 @@ class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
     async def fetch(self, job: JobT_contra, *, count_refusal: bool) -> ResultT_co: ...
 
 
-async def _has_no_file(_job: Job, _checksum: Checksum | None) -> bool:
-    return False
-
-
 class Fetcher(msgspec.Struct, eq=False):
     """Fetches assets into memory (at most `small_limit` bytes) or part files. It has no state of any asset.
 
-    `checksum` is the digest to record of parts. `secrets` are never stored. `has_file` is called before a
-    conditional request; with None, the file must have the size of `Job.version_in_dest`.
+    `has_file` is called before a conditional request; with None, the file must have the size of
+    `Job.version_in_dest`. `checksum` is the digest to record of parts.
     """
 
     client: Client
     parts: FileParts
+    has_file: Callable[[Job, Checksum | None], Awaitable[bool]]
     small_limit: int = 1 << 20
     checksum: str | None = "sha256"
-    clock: Clock = msgspec.field(default_factory=SystemClock)
-    secrets: Secrets = msgspec.field(default_factory=Secrets)
-    has_file: Callable[[Job, Checksum | None], Awaitable[bool]] = _has_no_file
 
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, started: Exchange | None = None
@@ -88,8 +81,8 @@ class Fetcher(msgspec.Struct, eq=False):
         """
         if job.size is not None and job.size != len(content):
             return None
-        has_secrets = bool(self.secrets)
-        shown = self.secrets.strip_url(url) if has_secrets else url
+        secrets = self.client.secrets
+        shown = secrets.strip_url(url) if secrets else url
         if job.checksum is not None or checks.may_state(fields):
             headers = HeaderFields(fields)
             if coding_of(headers) is not None:
@@ -99,9 +92,9 @@ class Fetcher(msgspec.Struct, eq=False):
                     return None
         if checks.web_page_instead(job.media_type, job.href, url, HeaderFields(fields), content) is not None:
             return None
-        name = self.secrets.scrub(filename_of(shown)) if has_secrets else filename_of(shown)
+        name = secrets.scrub(filename_of(shown)) if secrets else filename_of(shown)
         sent = fields.get(b"etag")
-        if sent is None or has_secrets or not sent.isascii():
+        if sent is None or secrets or not sent.isascii():
             etag_or_date = self.validator(HeaderFields(fields)).etag_or_date
         else:
             etag_or_date = sent.decode().rstrip(" \t")
@@ -114,13 +107,13 @@ class Fetcher(msgspec.Struct, eq=False):
         return _with_recorded(job, checks.expected_checks(job.checksum, status, headers, is_s3=is_s3))
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
-        return checks.provable(self.without_secrets(validator_of(headers)), headers, self.clock.time())
+        found = self.without_secrets(validator_of(headers))
+        return checks.provable(found, headers, self.client.clock.time())
 
     def without_secrets(self, validator: Validator) -> Validator:
-        secrets = self.secrets
-        if secrets and any(secrets.scrub(field) != field for field in validator if field):
-            return Validator()
-        return validator
+        secrets = self.client.secrets
+        has_secret = any(secrets.scrub(field) != field for field in validator if field)
+        return Validator() if has_secret else validator
 
 
 class _Attempt(msgspec.Struct, eq=False):
@@ -224,7 +217,7 @@ class _Attempt(msgspec.Struct, eq=False):
         is_stated = body.framed or job.size is not None or bool(body.checks)
         verified = is_stated or await self._ends_here(body)
         etag_or_date = None if job.moved else body.validator.etag_or_date  # as `arrival_of`
-        name = fetcher.secrets.scrub(filename_of(body.url))
+        name = fetcher.client.secrets.scrub(filename_of(body.url))
         part, self.part = self.part, None
         if part is None:
             return arrival_of(job, body.size, name, etag_or_date, body.content, verified=verified)
