@@ -15,7 +15,7 @@ import re
 import socket
 import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from stacpull.hosts import default_port, forget_hosts, origin_of
 from stacpull.http1.connection import WebConnection, streamed
@@ -34,6 +34,7 @@ _TICKS_A_TIMEOUT = 8
 _PATIENCE = 5.0  # seconds for an address while there are others
 _HANDSHAKE = 10.0  # seconds of TLS: a server of another protocol may wait for more bytes without an answer
 _ORIGIN = re.compile(r"https?://([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_SERVER = re.compile(r"(?:[^:/?]*://)?[^/?]*")
 _REMEMBERED, _FAILURE_REMEMBERED = 10.0, 1.0
 """Seconds until the addresses of a host are looked up again, also after a failure: many may wait for it."""
 
@@ -272,12 +273,9 @@ class WebHost:
 def split_url(url: str) -> tuple[str, str]:
     """Split `url` into origin and request target, without fragment, percent-encoded only where invalid."""
     url = wire_url(url).partition("#")[0]
-    start = url.find("://") + 3
-    slash = url.find("/", start)
-    question = url.find("?", start, slash if slash >= 0 else len(url))
-    if question >= 0:
-        return url[:question], "/" + url[question:]
-    return (url, "/") if slash < 0 else (url[:slash], url[slash:])
+    server = cast("re.Match[str]", _SERVER.match(url))[0]
+    target = url[len(server) :]
+    return server, target if target.startswith("/") else f"/{target}"
 
 
 def is_plain(headers: Mapping[str, str]) -> bool:

@@ -129,19 +129,15 @@ class Client(msgspec.Struct, eq=False):
         host = self.hosts.get(prefix)
         if host is not None:
             return host
-        scheme = scheme_of(url)
+        scheme, name, port = origin_of(url)
         transport = self.logged_in(url) or self.transports.get(scheme)
         if transport is None and (transport := self.transport_of(scheme)) is not None:
             self.transports[scheme] = transport
-        name, port = host_of(url), default_port(scheme)
-        if transport is None or not (name or port is None):  # files have no host
+        if transport is None or not (name or default_port(scheme) is None):  # files have no host
             message = f"{self.secrets.scrub(cut_url(url))[:200]} is not an address that can be fetched."
             raise TransferError(Failure(FailureKind.SCHEME, message))
-        if port is None:  # a bucket, or a disk
-            name = origin_text(url)
-        elif ":" not in name.rpartition("]")[2]:
-            name = f"{name}:{port}"
-        host = ClientHost(transport, self.gates[name], self.credentials.covers(url))
+        gate = self.gates[origin_text(url) if port is None else f"{name}:{port}"]  # else a bucket, or a disk
+        host = ClientHost(transport, gate, self.credentials.covers(url))
         if prefix:
             forget_hosts(self.hosts, lambda one: one.gate.is_needed)
             self.hosts[prefix] = host
@@ -323,11 +319,9 @@ class Exchange(msgspec.Struct, eq=False):
             self.client.log.write(self.request.method, self.response_url, status, self.body_bytes, seconds)
 
 
-def next_hop(
-    current_url: str, location: str | None, hops: Sequence[str], *, allow_downgrade: bool
-) -> str | Failure:
+def next_hop(current_url: str, location: str, hops: Sequence[str], *, allow_downgrade: bool) -> str | Failure:
     """Return the next URL or a failure. A Location stays as sent, because a signature covers it."""
-    location = (location or "").strip()
+    location = location.strip()
     path = current_url.find("/", current_url.find("://") + 3)
     if not hops and path > 0 and location.startswith(current_url[: path + 1]) and location != current_url:
         return location  # the common case: a first hop to another path on the same host
