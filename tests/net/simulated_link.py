@@ -129,7 +129,8 @@ class Simulation:
         self._request_next()
 
     def _request_next(self) -> None:
-        while self._active < WORKERS and self.gate.try_acquire():
+        while self._active < WORKERS and not self.gate.is_full():
+            self.gate.in_use += 1
             self._active += 1
             self._go_on(self._worker())
         closed = self.gate.closed_for()

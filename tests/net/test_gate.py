@@ -322,8 +322,8 @@ def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
 async def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() -> None:
     bench, request = Bench(maximum=2), RecordedRequest()
     gate = bench.gate
-    assert gate.try_acquire()
-    assert gate.try_acquire()
+    await gate.acquire()
+    await gate.acquire()
     gate.admit(request)
     assert gate.finish(0.0, 0, continues=True)
     assert (request.outcomes, gate.in_use) == ([], 2)

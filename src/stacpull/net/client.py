@@ -266,8 +266,7 @@ class Exchange(msgspec.Struct, eq=False):
             await self.close()
 
     async def _take_permit(self, gate: Gate) -> None:
-        if not gate.try_acquire():
-            await gate.acquire(of_documents=self.request.decode)
+        await gate.acquire(of_documents=self.request.decode)
         if self.client.limits.request_rate:
             try:
                 await self.client.limits.wait_for_rate(gate)

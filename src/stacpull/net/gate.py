@@ -145,18 +145,9 @@ class Gate:
         """Return True if a request has to wait: no permit is free, the gate is closed, or others wait."""
         return bool(self._queue) or self.in_use >= self.limit or self.closed_for() > 0
 
-    def try_acquire(self) -> bool:
-        """Take a permit unless the gate is full. Never suspends."""
-        if self.is_full():
-            return False
-        self.in_use += 1
-        return True
-
     def admit(self, request: WaitingRequest) -> None:
         """Give a request a permit now or when one is free, or tell it that the host is given up."""
-        if self.try_acquire():
-            request.on_permit()
-        elif self._given_up is not None and self.closed_for():
+        if self._given_up is not None and self.closed_for():
             request.on_given_up(TransferError(self._given_up))
         else:
             self._queue.append(request)
