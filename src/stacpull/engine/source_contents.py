@@ -11,7 +11,7 @@ from stacpull.config.options import Options
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.errors import UsageError
 from stacpull.events import Listener, Stage
-from stacpull.filters.labels import class_list, item_labels
+from stacpull.filters.labels import class_list, fold_label, item_labels
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, PublicValue
 from stacpull.selection import Selection
@@ -49,7 +49,7 @@ async def classes(
     Counting reads all items of the collection.
     """
     options, address = options_and_address(source, instance("options", Options, options))
-    counts, read = Counter[str](), 0
+    counts, spelled, read = Counter[str](), dict[str, str](), 0
     async with open_network(address, options, on_event=on_event) as network:
         opened = await open_source(address.url, network.reader)
         document, items = await class_documents(opened, collection)
@@ -59,7 +59,10 @@ async def classes(
             async with aclosing(opened.pages(start, page_size=size, on_notice=lambda _: None)) as pages:
                 async for page in pages:
                     for item in page.items:
-                        counts.update(set(item_labels(object_or_empty(item.get("properties")))))
+                        labels = item_labels(object_or_empty(item.get("properties")))
+                        folded = {fold_label(label): label.strip() for label in labels}
+                        counts.update(folded.keys())
+                        spelled |= folded
                     read += len(page.items)
                     if on_event is not None:
                         on_event(Stage("counting items", read))
@@ -67,11 +70,12 @@ async def classes(
         raise UsageError(f"{collection} states no label classes: try --count.")
     if not count:
         return [ClassInfo(name, names) for name, names in lists.items()]
-    infos = [
-        ClassInfo(name, names, {n: counts.get(n, 0) for n in names})
-        for name, names in lists.items()
-        if any(n in counts for n in names)
-    ]
-    if unlisted := tuple(name for name in counts if not any(name in names for names in lists.values())):
-        infos.append(ClassInfo("labels not in any list", unlisted, {n: counts[n] for n in unlisted}))
+    infos = []
+    for name, names in lists.items():
+        of_list = {one: counts[fold_label(one)] for one in names}
+        if any(of_list.values()):
+            infos.append(ClassInfo(name, names, of_list))
+    listed = {fold_label(one) for names in lists.values() for one in names}
+    if unlisted := {spelled[one]: number for one, number in counts.items() if one not in listed}:
+        infos.append(ClassInfo("labels not in any list", tuple(unlisted), unlisted))
     return infos
