@@ -27,6 +27,7 @@ from stacpull.models import (
     PlanResult,
 )
 from stacpull.planning.item_plan import item_directory
+from stacpull.redact import Secrets
 from stacpull.selection import Selection
 
 SPEC = RunSpec("https://api.example/v1", Selection(collections=("c",)), Options().fixed)
@@ -105,7 +106,7 @@ def ledger(dest: Path) -> Iterator[sqlite3.Connection]:
 
 def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, Planner]:
     run = begin(db, spec, NOW)
-    return run, Planner(db, run.id)
+    return run, Planner(db, run.id, False, lambda _path: True, Secrets())
 
 
 def commit(planner: Planner, *items: PlannedItem, failed: Sequence[ItemFailure] = ()) -> PlanResult:

@@ -8,13 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.ledger.plans import NOW, SPEC, asset, commit, item, ledger, started
+from tests.ledger.plans import asset, commit, item, ledger, started
 
 from stacpull.errors import DestinationError, NotAMirrorError
 from stacpull.ledger import runs, views
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader, open_writer
-from stacpull.ledger.planner import Planner
-from stacpull.ledger.runs import begin
 from stacpull.models import Failure, FailureKind
 
 
@@ -66,7 +64,7 @@ def test_an_empty_ledger_is_new_or_lost_depending_on_other_files(dest: Path) -> 
 @pytest.mark.parametrize("left", ["closed", "killed"])
 def test_a_mirror_on_a_read_only_file_system_can_be_read(small_disk, disk, left):
     db = open_writer(disk)
-    commit(Planner(db, begin(db, SPEC, NOW).id), item("i", [asset("a")]))
+    commit(started(db)[1], item("i", [asset("a")]))
     if left == "closed":
         db.close()
     else:  # the log is not written back
@@ -81,7 +79,7 @@ def test_a_mirror_on_a_read_only_file_system_can_be_read(small_disk, disk, left)
 
 def test_a_mirror_on_a_full_disk_can_be_read(disk: Path) -> None:
     with closing(open_writer(disk)) as db:
-        commit(Planner(db, begin(db, SPEC, NOW).id), item("i", [asset("a")]))
+        commit(started(db)[1], item("i", [asset("a")]))
     with pytest.raises(OSError, match="No space left"):
         (disk / "other").write_bytes(bytes(1 << 21))
     with closing(open_reader(disk)) as reader:
@@ -90,7 +88,7 @@ def test_a_mirror_on_a_full_disk_can_be_read(disk: Path) -> None:
 
 def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk, disk):
     db = open_writer(disk)
-    planner = Planner(db, begin(db, SPEC, NOW).id)
+    planner = started(db)[1]
     planned = []
 
     def fill() -> None:
@@ -107,7 +105,7 @@ def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk, disk):
     small_disk("size=8m")
     with closing(open_writer(disk)) as db:
         assert views.item_totals(db)["items_matched"] == len(planned) > 10
-        assert commit(Planner(db, begin(db, SPEC, NOW).id), item("more", [asset("a")])).jobs
+        assert commit(started(db)[1], item("more", [asset("a")])).jobs
 
 
 def steps_of_status(dest: Path, items: int) -> int:

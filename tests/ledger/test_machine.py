@@ -23,6 +23,7 @@ from stacpull.ledger.planner import PlannedItem, Planner
 from stacpull.ledger.schema import ASSET_DIRECTORY, ASSET_PATH
 from stacpull.models import Arrival, Asset, AssetOutcome, PlanBatch
 from stacpull.planning.names import fold, path_hash
+from stacpull.redact import Secrets
 from stacpull.selection import Selection
 
 PRIMARY = ("L0", "L1", "L2", "L3")
@@ -98,7 +99,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _begin(self) -> None:
         self.run = runs.begin(self.db, self.spec, NOW).id
-        self.planner = Planner(self.db, self.run, revalidate=self.revalidate)
+        self.planner = Planner(self.db, self.run, self.revalidate, lambda _path: True, Secrets())
 
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
         rows = self.db.execute(

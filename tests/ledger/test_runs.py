@@ -13,7 +13,6 @@ from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, arrival, asset, commit, 
 
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path
-from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import EndState, RunSpec
 from stacpull.models import AssetOutcome, FailureKind, Job, PlanBatch, WalkUpdate
 from stacpull.selection import Selection
@@ -107,8 +106,9 @@ def test_what_is_newly_gone_does_not_depend_on_the_clock(tmp_path: Path) -> None
 def test_an_unfinished_run_that_is_taken_up_keeps_its_options_and_gets_others(tmp_path, is_newest):
     """It continues, or starts again if a later one is complete."""
     with ledger(tmp_path) as db:
+        _, planner = started(db)
         first = runs.begin(db, SPEC, NOW, {"adopt": True}).id
-        Planner(db, first).save_batch(PlanBatch(update=WalkUpdate(position="next")), NOW)
+        planner.save_batch(PlanBatch(update=WalkUpdate(position="next")), NOW)
         if not is_newest:
             runs.end(db, runs.begin(db, OTHER, NOW).id, "complete", None, NOW)
         unfinished = runs.last_unfinished(db)

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from tests.ledger.plans import GONE, NOW, SPEC, arrival, asset, commit, item, ledger, started, unread
 
 from stacpull.ledger import jobs, runs, views
-from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import RunSpec
 from stacpull.models import AssetOutcome, Failure, FailureKind, PlanBatch, Unread, WalkUpdate
 from stacpull.selection import Selection
@@ -26,9 +25,9 @@ def entry(name: str, collection: str = "") -> Unread:
 
 def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ...] = ()) -> int:
     """Begin a run whose walk meets these links unread, and ends."""
-    run = runs.begin(db, spec, NOW)
+    run, planner = started(db, spec)
     batch = PlanBatch(unread=[link(href) for href in found], update=WalkUpdate(walk_ended=True))
-    Planner(db, run.id).save_batch(batch, NOW)
+    planner.save_batch(batch, NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
 

@@ -122,7 +122,7 @@ class StoreServer:
         def is_there(path: str) -> bool:  # or cannot be reached: then it is not lost
             return store.has(path) or not store.state_of(path, algorithm=None).readable
 
-        planner = Planner(db, run.id, revalidate=revalidate, is_there=is_there, secrets=self._secrets)
+        planner = Planner(db, run.id, revalidate, is_there, self._secrets)
         operations = StoreOperations(publisher, opening.checksum)
         self._publisher = publisher
         self._receivers = {"": db, **{type(one).__name__: one for one in (publisher, planner, operations)}}

@@ -129,11 +129,7 @@ def decide(
     generation = 0 if is_lost else old.generation + is_done
     place = (old.directory, old.name)
     row = AssetRow(*old[:3], Phase.PENDING, generation, run.id, *place, None, etag, origin, stated)
-    return Decision(
-        Action.REQUEST,
-        row,
-        (old.sha256 or b"") if is_replaced else known.previous_digest,
-        version,
-        renews_document=was_left_out or old.state >= Phase.DONE,
-        has_changed=is_restated if is_lost else is_done and has_changed,
-    )
+    previous = (old.sha256 or b"") if is_replaced else known.previous_digest
+    renews_document = was_left_out or old.state >= Phase.DONE
+    has_changed = is_restated if is_lost else is_done and has_changed
+    return Decision(Action.REQUEST, row, previous, version, renews_document, has_changed)

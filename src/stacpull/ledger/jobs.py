@@ -163,12 +163,12 @@ def requeue_failures(db: sqlite3.Connection, run: int, kind: RunKind = "retry") 
     return len(failed)
 
 
-def _take_over_items(db: sqlite3.Connection, run: int, items: str, item: int = 0) -> None:
+def _take_over_items(db: sqlite3.Connection, run: int, items: str, rows: Iterable[int] = ()) -> None:
     """Assign items, which a query returns, to `run`; their JSON is written again when they are final."""
     db.execute(
         f"UPDATE items SET run = :run, written = iif(written = {Written.YES}, {Written.DUE}, written) "
         f"WHERE id IN ({items})",
-        {"run": run, "item": item},
+        {"run": run, "rows": json_array(rows)},
     )
 
 
@@ -229,9 +229,8 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
                 (row, href or "", is_stale, stated, digest, 1 if is_wanted else None),
             )
             items.add(item)
-        for item in items:
-            its = "SELECT :item UNION ALL SELECT parent FROM items WHERE id = :item"
-            _take_over_items(db, run, its, item)
+        rows = "SELECT value FROM json_each(:rows)"
+        _take_over_items(db, run, f"{rows} UNION SELECT parent FROM items WHERE id IN ({rows})", items)
         update_item_states(db, items)
 
 

@@ -52,6 +52,8 @@ from stacpull.planning.item_plan import document_digest, is_newer, item_director
 from stacpull.planning.names import path_hash, with_salted_hash
 from stacpull.redact import Secrets
 
+IsThere = Callable[[str], bool]
+
 
 class _ItemRow(NamedTuple):
     """A row of `items`; the first `_OF_ITEM` fields are the ones that a plan sets."""
@@ -94,16 +96,9 @@ class Planner:
     """Saves what the walk of a run plans. `is_there` says whether DEST has a file."""
 
     def __init__(
-        self,
-        db: sqlite3.Connection,
-        run: int,
-        *,
-        revalidate: bool = False,
-        is_there: Callable[[str], bool] = lambda _path: True,
-        secrets: Secrets | None = None,
+        self, db: sqlite3.Connection, run: int, revalidate: bool, is_there: IsThere, secrets: Secrets
     ) -> None:
-        self.db, self.run, self.is_there = db, run, is_there
-        self.secrets = Secrets() if secrets is None else secrets
+        self.db, self.run, self.is_there, self.secrets = db, run, is_there, secrets
         self.planning_run = PlanningRun(run, runs.area_digest(db, run), revalidate)
         kind, self.source = db.execute("SELECT kind, source FROM runs WHERE id = ?", (run,)).fetchone()
         self.is_walk = kind == "mirror"
@@ -174,6 +169,7 @@ class _BatchRows:
         self._last_asset = scalar(db, "SELECT max(id) FROM assets")
         # rows to write:
         self._items: list[tuple[object, ...]] = []
+        self._unsettled: list[int] = []  # items that may have assets which are not pending
         self._documents: list[tuple[int, bytes]] = []
         self._primary: list[_ItemRow] = []  # items that so far only a link led to
         self._superseded: list[tuple[int]] = []  # items whose earlier JSON may be about to be recorded
@@ -206,15 +202,10 @@ class _BatchRows:
             self._plan_assets(plan, assets)
             self._plan_problems(plan, assets)
             self._plan_document(plan, assets, links_more=plan.row.id in linking)
-        failing = self._write({plan.row.id for plan in plans}, now)
+        self._write({plan.row.id for plan in plans}, now)
         above = {parent for row in rows for parent in (row.parent, before.get(row.id))}
-        waiting = {  # new items whose assets are all pending, as they are inserted
-            plan.row.id
-            for plan in plans
-            if plan.before is None and plan.item.assets and not plan.item.problems
-        }
         above |= {row.parent for row in self._primary}
-        changed = {row.id for row in rows} - (waiting - failing) | above
+        changed = above.union(self._unsettled, (failed.item for failed, *_ in self._failures))
         update_item_states(self._db, (row for row in changed if row is not None))
 
     def _plan_item(self, item: PlannedItem) -> _Plan | None:
@@ -358,6 +349,8 @@ class _BatchRows:
             if written == Written.DUE:
                 self._superseded.append((plan.row.id,))
             written = Written.DUE if written == Written.YES else written
+        if before is not None or not item.assets:
+            self._unsettled.append(plan.row.id)
         row = plan.row._replace(updated=plan.version, walk=walk, written=written)
         self._items.append((*row[:_OF_ITEM], len(item.assets) or 1))
 
@@ -411,8 +404,8 @@ class _BatchRows:
         stood_for = {item for (item,) in forgotten} - read
         self._db.execute(f"DELETE FROM items WHERE id {AMONG}", (json_array(stood_for),))
 
-    def _write(self, read: set[int], now: float) -> set[int]:
-        """Write the batch. New assets whose path is taken get another name, or fail: return their items."""
+    def _write(self, read: set[int], now: float) -> None:
+        """Write the batch. New assets whose path is taken get another name, or fail."""
         db = self._db
         promote = "UPDATE items SET parent = NULL WHERE id = ?"
         db.executemany(promote, [(row.id,) for row in self._primary])
@@ -440,7 +433,6 @@ class _BatchRows:
             put_failure(db, failed._replace(run=self._run), failure.scrubbed(self._planner.secrets), 1, now)
             if item is not None:
                 self._result.failures.append((item, failed.key, failure))
-        return {failed.item for failed, *_ in self._failures}
 
 
 def _load(db: sqlite3.Connection, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
