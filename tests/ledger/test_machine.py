@@ -410,7 +410,7 @@ class LedgerMachine(RuleBasedStateMachine):
             "SELECT count(*) FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE "
             "(a.state = 2 AND (o.asset IS NOT NULL OR a.size IS NULL OR a.sha256 IS NULL "
             "OR a.name IS NULL)) OR (a.state <> 2 AND o.asset IS NULL) "
-            "OR (a.state = 1 AND (o.identity IS NULL OR a.name IS NULL)) "
+            "OR (a.state = 1 AND (a.identity IS NULL OR a.name IS NULL)) "
             "OR (a.name IS NULL AND o.name IS NULL)"
         )
         assert odd.fetchone() == (0,)

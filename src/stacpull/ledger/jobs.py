@@ -119,7 +119,7 @@ def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
 
 def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     rows = db.execute(
-        f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, o.identity, a.sha256, "
+        f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, a.identity, a.sha256, "
         f"a.etag, a.unproven FROM {_OPEN} WHERE a.state = {Phase.RESERVED}"
     ).fetchall()
     for row, item, generation, directory, name, size, identity, sha256, etag, unproven in rows:
@@ -281,9 +281,16 @@ def reserve(
     `items` reserves their JSON. Arrivals of an older generation are dropped.
     """
     with transaction(db):
-        reserved, failures = _reserved(db, arrivals, clips)
-        identities = [(arrival.identity, arrival.row) for arrival in reserved]
-        db.executemany("UPDATE open_assets SET identity = ? WHERE asset = ?", identities)
+        reserved, failures = _reserved(db, arrivals)
+        received = [
+            (a.size, a.digest, a.etag_or_date, a.unproven, encoded_clip(clips.get(a.row)), a.identity, a.row)
+            for a in reserved
+        ]
+        db.executemany(
+            f"UPDATE assets SET state = {Phase.RESERVED}, size = ?, sha256 = ?, etag = ?, unproven = ?, "
+            "clip = ?, identity = ? WHERE id = ?",
+            received,
+        )
         db.executemany(
             f"UPDATE items SET written = iif(written = {Written.NO}, {Written.DUE}, written), sha256 = NULL "
             "WHERE id = ?",
@@ -292,36 +299,21 @@ def reserve(
     return reserved, failures
 
 
-def _reserved(
-    db: sqlite3.Connection, arrivals: list[Arrival], clips: Mapping[int, Clip]
-) -> tuple[list[Arrival], list[AssetOutcome]]:
-    set_reserved = (
-        f"UPDATE assets SET state = {Phase.RESERVED}, "
-        "size = ?, sha256 = ?, etag = ?, unproven = ?, clip = ? WHERE id = ?"
-    )
-    received = {
-        a.row: (a.size, a.digest, a.etag_or_date, a.unproven, encoded_clip(clips.get(a.row)), a.row)
-        for a in arrivals
-    }
-    as_planned = [(*received[one.row], one.generation, one.name) for one in arrivals]
-    if db.executemany(f"{set_reserved} {_AND_OPEN} AND name = ?", as_planned).rowcount == len(arrivals):
-        return arrivals, []
-    # the others have names that were not known before the response or not free, or are of an older generation
+def _reserved(db: sqlite3.Connection, arrivals: list[Arrival]) -> tuple[list[Arrival], list[AssetOutcome]]:
     query = f"SELECT id, generation, name FROM assets WHERE id {AMONG} AND state < {Phase.DONE}"
     found = db.execute(query, (json_array(arrival.row for arrival in arrivals),))
-    open_now = {row: (generation, name) for row, generation, name in found}
-    current = [one for one in arrivals if open_now.get(one.row, (None, None))[0] == one.generation]
-    unnamed = [one for one in current if open_now[one.row][1] is None]
+    names = {(row, generation): name for row, generation, name in found}
+    current = [one for one in arrivals if (one.row, one.generation) in names]
+    unnamed = [one for one in current if names[one.row, one.generation] is None]
     db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(one.name, one.row) for one in unnamed])
     claimed = claim(db, [(one.row, one.directory, one.name) for one in unnamed])
     reserved, failures = list[Arrival](), list[AssetOutcome]()
     for arrival in current:
-        name = open_now[arrival.row][1] or claimed.get(arrival.row, arrival.name)  # or of an earlier response
+        name = names[arrival.row, arrival.generation] or claimed.get(arrival.row, arrival.name)
         if isinstance(name, Failure):
             failures.append(AssetOutcome(arrival.row, arrival.item_row, arrival.generation, name))
-        else:
+        else:  # perhaps that of an earlier response
             reserved.append(arrival if name == arrival.name else replace(arrival, name=name))
-    db.executemany(set_reserved, [received[one.row] for one in reserved])
     return reserved, failures
 
 
@@ -373,7 +365,8 @@ def record(
         settled = [row for row, generation in found if generation == generations[row]]
         for run, is_same in db.execute(_COMPARED, (json_array(settled),)):
             compared[run]["assets_revalidated" if is_same else "assets_changed"] += 1
-        db.execute(f"UPDATE assets SET state = {Phase.DONE} WHERE id {AMONG}", (json_array(settled),))
+        done_now = f"UPDATE assets SET state = {Phase.DONE}, identity = NULL WHERE id {AMONG}"
+        db.execute(done_now, (json_array(settled),))
         for one in outcomes:  # except those that were planned again in the meantime
             if one.failure is None:
                 for (run,) in db.execute(_CONFIRMED, (one.row, one.row, one.generation)).fetchall():

@@ -115,8 +115,10 @@ CREATE TABLE assets(
     unchecked INTEGER NOT NULL DEFAULT 0,  -- 1: a run left it out although its item had changed, so the next
                                            -- run that plans it revalidates it
     unproven INTEGER NOT NULL DEFAULT 0,   -- 1: nothing proved its length or completeness
-    clip TEXT                              -- of a clipped raster: `models.Clip` as JSON; its size is 0 if it
+    clip TEXT,                             -- of a clipped raster: `models.Clip` as JSON; its size is 0 if it
                                            -- failed because nothing is in the area
+    identity INTEGER                       -- reserved: of the part that is renamed,
+                                           -- NULL if a file of the user is adopted
 );
 CREATE INDEX assets_item ON assets(item);
 CREATE INDEX assets_unproven ON assets(id) WHERE unproven;
@@ -131,9 +133,7 @@ CREATE TABLE open_assets(                  -- more columns of assets that are no
     media_type TEXT,
     alternates TEXT,                       -- JSON: other hrefs, in their order, signatures removed
     previous_digest BLOB,                  -- of the version in place, '' if not known; NULL: none is
-    wanted INTEGER,                        -- 1: it is damaged, and only bytes with that digest are accepted
-    identity INTEGER                       -- reserved: of the part that is renamed,
-                                           -- NULL if a file of the user is adopted
+    wanted INTEGER                         -- 1: it is damaged, and only bytes with that digest are accepted
 );
 CREATE TABLE directories(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);  -- with a slash at the end
 CREATE TABLE paths(                        -- of the folded path: two assets never have the same path
@@ -198,7 +198,7 @@ LEDGER: Final = Schema(
         more_items=_COUNT_ITEM.format("+", "new"),
         fewer_items=_COUNT_ITEM.format("-", "old"),
     ),
-    version=33,  # those up to 32 were never released
+    version=34,  # those up to 33 were never released
     name="This mirror's ledger",
     remedy=(
         "remove `.stacpull/ledger.sqlite*` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
