@@ -20,7 +20,7 @@ from stacpull.ledger import views
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import Json
-from stacpull.planning.item_plan import collection_document_path, item_document_name
+from stacpull.planning.item_plan import collection_document_path
 from stacpull.planning.names import LINES_FILE, safe_segment
 from stacpull.store.inspection import StoredFiles, lines_in
 from stacpull.store.local_store import open_files
@@ -106,8 +106,7 @@ class MirrorContents:
         """Yield the items with a JSON file; unless `written`, also those whose file does not exist."""
         for listed in views.item_names(self.db, row.row):
             if (listed.is_written or not written) and (linked or not listed.is_linked):
-                path = f"{listed.directory}/{item_document_name(listed.name)}"
-                yield listed.name, path, self.read(path)
+                yield listed.name, listed.path, self.read(listed.path)
 
     def _in_lines(self, row: CollectionRow, path: str, *, linked: bool) -> Iterator[_Text]:
         """Yield the items of a file of `--metadata ndjson`, without those that have JSON of their own.

@@ -22,7 +22,6 @@ from stacpull.ledger.runs import EndState
 from stacpull.ledger.schema import Written
 from stacpull.models import Arrival, FailureKind, ItemId
 from stacpull.planning.hrefs import self_href
-from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import LINES_FILE, safe_segment
 from stacpull.runtime import trim
 
@@ -157,7 +156,7 @@ class StoreOperations:
         def items() -> Iterator[tuple[str, str]]:
             for one in views.item_names(self.db, row.row, "i.id"):
                 if one.is_written:
-                    yield one.name, f"{one.directory}/{item_document_name(one.name)}"
+                    yield one.name, one.path
 
         document = None if row.document is None else orjson.loads(row.document)
         base = None if document is None else self_href(document, local=True)

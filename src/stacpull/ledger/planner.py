@@ -110,10 +110,10 @@ class Planner:
 
         With `linked`, an unreadable source item counts; otherwise one known only by a link does not.
         """
-        known = _load(self.db, ids)
-        rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run]
         return {
-            item: row.updated for item, row in rows if linked or (row.parent is None and not row.is_unread)
+            item: row.updated
+            for item, row in _load(self.db, ids).items()
+            if row.run == self.run and (linked or (row.parent is None and not row.is_unread))
         }
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
@@ -172,7 +172,6 @@ class _BatchRows:
         self._unsettled: list[int] = []  # items that may have assets which are not pending
         self._documents: list[tuple[int, bytes]] = []
         self._primary: list[_ItemRow] = []  # items that so far only a link led to
-        self._superseded: list[tuple[int]] = []  # items whose earlier JSON may be about to be recorded
         self._assets: list[tuple[object, ...]] = []
         self._open_assets: list[tuple[object, ...]] = []
         self._claims: list[tuple[int, str, str]] = []  # assets that need the path in `_assets`
@@ -190,7 +189,10 @@ class _BatchRows:
             for row in rows
             if row.id not in before or (before[row.id] not in (None, row.parent) and not row.is_unread)
         }
-        known = self._known_assets(plans)
+        known: dict[int, dict[str, KnownAsset]] = {plan.row.id: {} for plan in plans}
+        for found in self._db.execute(_ASSETS, (json_array(plan.row.id for plan in plans if plan.before),)):
+            row = AssetRow._make(found[:_OF_ASSET])
+            known[row.item][row.key] = KnownAsset(row, *found[_OF_ASSET:])
         for plan in plans:
             for key in plan.item.expanded_prefixes:
                 one = known[plan.row.id].get(key)
@@ -261,14 +263,6 @@ class _BatchRows:
                 self._items.append((*row[:_OF_ITEM], 1))
                 self._failures.append((FailedRow("item", row.id), one.failure, one.id))
         return rows
-
-    def _known_assets(self, plans: Sequence[_Plan]) -> dict[int, dict[str, KnownAsset]]:
-        """Return the assets of each item before the batch, by its row and their keys."""
-        known: dict[int, dict[str, KnownAsset]] = {plan.row.id: {} for plan in plans}
-        for found in self._db.execute(_ASSETS, (json_array(plan.row.id for plan in plans if plan.before),)):
-            row = AssetRow._make(found[:_OF_ASSET])
-            known[row.item][row.key] = KnownAsset(row, *found[_OF_ASSET:])
-        return known
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         item, run, is_updated = plan.item, self._planner.planning_run, plan.is_updated()
@@ -346,8 +340,6 @@ class _BatchRows:
                 walk = OF_SEVERAL  # no single source may declare it gone
         if plan.is_renewed and not item.of_collection:
             self._documents.append((plan.row.id, item.cleaned))
-            if written == Written.DUE:
-                self._superseded.append((plan.row.id,))
             written = Written.DUE if written == Written.YES else written
         if before is not None or not item.assets:
             self._unsettled.append(plan.row.id)
@@ -409,7 +401,9 @@ class _BatchRows:
         db = self._db
         promote = "UPDATE items SET parent = NULL WHERE id = ?"
         db.executemany(promote, [(row.id,) for row in self._primary])
-        db.executemany("UPDATE items SET sha256 = x'' WHERE id = ?", self._superseded)
+        # their earlier JSON may be about to be recorded
+        supersede = f"UPDATE items SET sha256 = x'' WHERE id = ? AND written = {Written.DUE}"
+        db.executemany(supersede, [(row,) for row, _ in self._documents])
         insert_rows(db, _INTO_ITEMS, self._items, _KNOWN_ITEM)
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
         insert_rows(db, _INTO_ASSETS, self._assets, _KNOWN_ASSET)

@@ -258,9 +258,9 @@ def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
 
 class ItemName(NamedTuple):
     name: str
-    directory: str
+    path: str  # of its JSON
     is_linked: int  # 1: it is the source item of a label item
-    is_written: int  # 1: its current JSON is in `directory`
+    is_written: int  # 1: its current JSON is there
 
 
 def item_names(db: sqlite3.Connection, collection: int, order: str = "i.name") -> Iterator[ItemName]:
@@ -270,7 +270,8 @@ def item_names(db: sqlite3.Connection, collection: int, order: str = "i.name") -
         f"WHERE i.collection = ? AND i.name <> '{OF_COLLECTION}' ORDER BY {order}",
         (collection,),
     )
-    return map(ItemName._make, rows)
+    for name, directory, *states in rows:
+        yield ItemName(name, f"{directory}/{item_document_name(name)}", *states)
 
 
 def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:
