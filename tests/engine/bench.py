@@ -117,8 +117,8 @@ class Bench:
     def take_up(self, *, checksum: str | None = "sha256") -> None:
         """Put in order what the last process left, as a run does at its start."""
         left = self.recover(checksum=checksum)
-        self.publisher.received.extend(left.complete.values())
-        self.publisher.renamed.extend(left.in_place.values())
+        self.publisher.received.extend(left.received.values())
+        self.publisher.renamed.extend(left.renamed.values())
         self.publisher.publish_all()
         self.publisher.final_items.extend(jobs.unwritten_items(self.db, 0, 1000))
         self.publisher.publish_all()

@@ -46,7 +46,7 @@ def test_files_and_parts_left_by_a_failed_sync_are_removed(tmp_path: Path, check
     assert any(name.endswith(".whole") for name in parts(tmp_path))
     bench = Bench(tmp_path)
     left = bench.recover(checksum=checksum)
-    assert (list(left.complete), list(left.in_place)) == ([], [])
+    assert (list(left.received), list(left.renamed)) == ([], [])
     assert (tree(tmp_path), parts(tmp_path)) == ({}, [])
     assert [job.key for job in bench.pending()] == ["a", "b", "c"]
     bench.close()
@@ -63,7 +63,7 @@ def test_a_kill_before_trust_is_restored_leaves_it_withdrawn(tmp_path, monkeypat
     bench.close()
     bench = Bench(tmp_path)
     left = bench.recover()
-    assert list(left.complete) == []
+    assert list(left.received) == []
     bench.close()
 
 

@@ -43,7 +43,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "reserve",
         lambda _db, done, docs=(), _clips=(): " ".join([a.name for a in done] + ["doc"] * len(docs)),
     )
-    watch(jobs, "record", lambda _db, done, **_: " ".join(a.name for a in done))
+    watch(jobs, "record", lambda _db, done, *_: " ".join(a.name for a in done))
     watch(LocalStore, "_place", lambda _self, _part, _directory, name, **_: name)
     watch(RecordingStore, "sync", lambda _self, files: " ".join(f.partition(".")[0] for f in files))
     return found
@@ -62,7 +62,7 @@ def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(ben
         "reserve doc", "sync 1", "_place i.json",
         "sync", "record",
     ]  # fmt: skip
-    assert bench.publisher.published == 0  # nothing came by `add_received`
+    assert bench.publisher.published == 0  # nothing came by `add`
 
 
 def test_an_unknown_item_json_that_appears_meanwhile_is_never_overwritten(bench, tmp_path, monkeypatch):

@@ -260,7 +260,7 @@ def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path
         bench.publisher.publish()
     bench = Bench(tmp_path)
     left = bench.recover()
-    bench.publisher.renamed.extend(left.in_place.values())
+    bench.publisher.renamed.extend(left.renamed.values())
     assert sorted(bench.store.changed) == ["", "c", "c/i"]
     assert bench.states() == {"a": 1}
     bench.publisher.publish_all()

@@ -74,11 +74,11 @@ class Publisher(msgspec.Struct, eq=False):
         self.area_digest = runs.area_digest(self.db, self.run.id)
         self.adopting = self.run.kept.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
 
-    def add_received(self, parts: Sequence[Arrival]) -> None:
+    def add(self, arrivals: Sequence[Arrival]) -> None:
         """Take complete parts, and assets without a part: a worker has uploaded them."""
-        for one in parts:
-            (self.received if one.part else self.renamed).append(one)
-        self.delivered += len(parts)
+        for arrival in arrivals:
+            (self.received if arrival.part else self.renamed).append(arrival)
+        self.delivered += len(arrivals)
 
     def _waiting(self) -> int:
         return len(self.received) + len(self.outcomes)
@@ -106,7 +106,7 @@ class Publisher(msgspec.Struct, eq=False):
         self._sync(())
 
     def publish(self) -> None:
-        """Take one turn."""
+        """Take one turn: reserve, sync and rename a group; record the one before, whose names were synced."""
         self.deadline = None
         received, self.received = self.received, []
         outcomes, self.outcomes = self.outcomes, []
@@ -114,28 +114,10 @@ class Publisher(msgspec.Struct, eq=False):
         renamed_documents, self.renamed_documents = self.renamed_documents, {}
         delivered, self.delivered = self.delivered, 0
         documents = self._write_documents()
-        assets: Sequence[Arrival] = ()
-        if received or documents:
-            assets, failures = self.reserve(received, list(documents))
-            outcomes += failures
-        self._sync([asset.part for asset in assets] + [document.part for document in documents.values()])
-        if renamed or renamed_documents or outcomes:
-            final = jobs.record(
-                self.db,
-                done=renamed,
-                outcomes=outcomes,
-                written_items=renamed_documents,
-                now=time.time(),
-                area_digest=self.area_digest,
-            )
-            self.final_items = final if self.run.metadata == "item" else []  # of the next group
-            self.refresh_counters()
-        for one in outcomes:
-            if one.failure is not None:
-                _, item, key = views.asset_owner(self.db, one.row)
-                self.on_event(AssetFailed(item, key, one.failure.kind, one.failure.message))
-        if assets or documents:
-            self._rename(assets, documents)
+        reserved, failures = self.reserve(received, list(documents))
+        self._sync([*(asset.part for asset in reserved), *(one.part for one in documents.values())])
+        self._record(renamed, renamed_documents, [*outcomes, *failures])
+        self._rename(reserved, documents)
         self.published += delivered
         self.publish_if_due()
 
@@ -192,25 +174,26 @@ class Publisher(msgspec.Struct, eq=False):
         is_same = sha256 is not None and self.store.state_of(path).digest == sha256
         return is_same or (self.adopting and is_own_document(self.store, path)) or foreign_file(path)
 
-    def reserve(
-        self, received: list[Arrival], items: list[int]
-    ) -> tuple[Sequence[Arrival], list[AssetOutcome]]:
+    def reserve(self, arrivals: list[Arrival], items: list[int]) -> tuple[list[Arrival], list[AssetOutcome]]:
+        """Reserve the names of assets and of the JSON of items; return what is reserved, and failures."""
+        if not (arrivals or items):
+            return [], []
         staged = self.store.staged
         if self.adopting:
             # The part may be a hard link of a file of the user. By its identity, a later start would consider
             # that file one of the mirror, and might remove it.
-            received = [
+            arrivals = [
                 one if one.generation or not self.store.has(one.path) else replace(one, identity=None)
-                for one in received
+                for one in arrivals
             ]
         clips: dict[int, Clip] = {}
         if self.area_digest is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
-            for one in received:
+            for one in arrivals:
                 with suppress(OSError), staged.open(one.part) as file:
                     if (clip := kind.clip_in(file)) is not None:
                         clips[one.row] = clip
-        reserved, failures = jobs.reserve(self.db, received, items, clips)
-        for part in {one.part for one in received} - {one.part for one in reserved}:
+        reserved, failures = jobs.reserve(self.db, arrivals, items, clips)
+        for part in {one.part for one in arrivals} - {one.part for one in reserved}:
             staged.drop_part(part)
         return reserved, failures
 
@@ -224,18 +207,36 @@ class Publisher(msgspec.Struct, eq=False):
             self._distrust(error)
             raise
 
-    def _rename(self, assets: Sequence[Arrival], documents: Mapping[int, Placement]) -> None:
-        for asset in assets:
+    def _record(
+        self,
+        renamed: list[Arrival],
+        documents: dict[int, bytes | None],
+        outcomes: list[AssetOutcome],
+    ) -> None:
+        if not (renamed or documents or outcomes):
+            return
+        final = jobs.record(self.db, renamed, outcomes, documents, time.time(), self.area_digest)
+        self.final_items = final if self.run.metadata == "item" else []
+        self.refresh_counters()
+        for one in outcomes:
+            if one.failure is not None:
+                _, item, key = views.asset_owner(self.db, one.row)
+                self.on_event(AssetFailed(item, key, one.failure.kind, one.failure.message))
+
+    def _rename(self, reserved: list[Arrival], documents: Mapping[int, Placement]) -> None:
+        if not (reserved or documents):
+            return
+        for asset in reserved:
             asset.may_replace = may_replace(self.store, asset)
-        results = self.store.place([*assets, *documents.values()])
-        for asset, failure in zip(assets, results, strict=False):
+        results = self.store.place([*reserved, *documents.values()])
+        for asset, failure in zip(reserved, results, strict=False):
             if failure is not None or self.adopting:  # renaming does nothing between links to one file
                 self.store.staged.drop_part(asset.part)
             if failure is None:
                 self.renamed.append(asset)
             else:
                 self.outcomes.append(AssetOutcome(asset.row, asset.item_row, asset.generation, failure))
-        for (row, one), failure in zip(documents.items(), results[len(assets) :], strict=True):
+        for (row, one), failure in zip(documents.items(), results[len(reserved) :], strict=True):
             if failure is None:
                 self.renamed_documents[row] = one.digest
             else:

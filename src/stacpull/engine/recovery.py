@@ -35,8 +35,8 @@ class Recovery(msgspec.Struct, eq=False):
     store: Store
     checksum: str | None  # the algorithm of the digests that complete parts get
     is_stopped: Callable[[], bool] = never
-    complete: dict[int, Arrival] = {}
-    in_place: dict[int, Arrival] = {}
+    received: dict[int, Arrival] = {}
+    renamed: dict[int, Arrival] = {}
     """Complete files that are not recorded as done, by asset: parts, and those with final names."""
     sync_failed: bool = False  # if so, a sha256 proves nothing
     is_trusted: bool = False
@@ -59,16 +59,16 @@ class Recovery(msgspec.Struct, eq=False):
             if arrival.digest is not None:
                 digests[arrival.row] = arrival.digest
             if self._is_in_place(arrival, has_part=(arrival.row, arrival.generation) in with_part):
-                self.in_place[arrival.row] = arrival
+                self.renamed[arrival.row] = arrival
             else:
                 lost.append(arrival.row)
         for part, name in named.items() if not self.sync_failed else ():
-            if name.row not in self.in_place and name.row not in self.complete:
+            if name.row not in self.renamed and name.row not in self.received:
                 proven = self._complete_part(part, name, digests.get(name.row))
                 if proven is not None:
-                    self.complete[name.row] = proven
+                    self.received[name.row] = proven
         jobs.release(db, lost)
-        kept = {arrival.part for arrival in self.complete.values()}
+        kept = {arrival.part for arrival in self.received.values()}
         for part in parts:
             if part.endswith(OF_ONE_RUN) and part not in kept:
                 staged.drop_part(part)

@@ -20,13 +20,16 @@ _MOST_BYTES = 2 << 20  # bytes of bodies
 
 
 class Download(msgspec.Struct, eq=False):
-    """The download of an href for its first job. `received` is None before the end, or if it failed."""
+    """The download of an href for its first job. `arrival` is None before the end, or if it failed."""
 
     job: Job
-    received: Arrival | None = None
-    awaited: asyncio.Event | None = None
+    arrival: Arrival | None = None
+    ended: asyncio.Event | None = None
     """Created only if another job waits, because there are millions of these objects."""
-    weight: int = 0  # bytes of its body that count in `SharedDownloads.body_bytes`
+
+    @property
+    def body_size(self) -> int:
+        return 0 if self.arrival is None or self.arrival.body is None else self.arrival.size
 
 
 class SharedDownloads(msgspec.Struct, eq=False):
@@ -44,75 +47,75 @@ class SharedDownloads(msgspec.Struct, eq=False):
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
             return await self.fetcher.fetch(job, count_refusal=count_refusal)
-        while (first := self.recent.get(job.href)) is not None and first.job.row != job.row:
+        while (download := self.recent.get(job.href)) is not None and download.job.row != job.row:
             self.recent.move_to_end(job.href)
-            if first.received is None:
-                first.awaited = first.awaited or asyncio.Event()
-                await first.awaited.wait()
-            if (received := await self._shared(job, first)) is not None:
-                return received
-            if self.recent.get(job.href) is first:  # it did not fail, but cannot be used
+            if download.arrival is None:
+                download.ended = download.ended or asyncio.Event()
+                await download.ended.wait()
+            if (arrival := await self._shared(job, download)) is not None:
+                return arrival
+            if self.recent.get(job.href) is download:  # it did not fail, but cannot be used
                 break
-        if (before := self.recent.pop(job.href, None)) is not None:
-            self.body_bytes -= before.weight
-        first = self.recent[job.href] = Download(job)
-        return await self.finish(first, self.fetcher.fetch(job, count_refusal=count_refusal))
+        if download is not None:
+            self.body_bytes -= download.body_size
+            del self.recent[job.href]
+        download = self.recent[job.href] = Download(job)
+        return await self.finish(download, self.fetcher.fetch(job, count_refusal=count_refusal))
 
     def start(self, job: Job) -> Download | None:
         """Mark an asset as begun by the fast path; None if it has a part or a shared href: use `fetch`."""
         href = job.href
         if href in self.recent or not self.fetcher.has_no_part(job):
             return None
-        first = Download(job)
+        download = Download(job)
         if "?" not in href:
-            self.recent[href] = first
-        return first
+            self.recent[href] = download
+        return download
 
-    def complete(self, first: Download, received: Arrival | None) -> None:
+    def complete(self, download: Download, arrival: Arrival | None) -> None:
         """Keep what was received, or forget a failed job (None); wake the waiting jobs."""
-        first.received = received
-        if first.awaited is not None:
-            first.awaited.set()
-        recent, href = self.recent, first.job.href
-        if recent.get(href) is first:
-            if received is None:
+        download.arrival = arrival
+        if download.ended is not None:
+            download.ended.set()
+        recent, href = self.recent, download.job.href
+        if recent.get(href) is download:
+            if arrival is None:
                 del recent[href]
-            elif received.body is not None:
-                first.weight = received.size
-                self.body_bytes += first.weight
+            else:
+                self.body_bytes += download.body_size
         while self.body_bytes > _MOST_BYTES or len(recent) > _REMEMBERED:
-            self.body_bytes -= recent.popitem(last=False)[1].weight
+            self.body_bytes -= recent.popitem(last=False)[1].body_size
 
-    async def finish(self, first: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
-        received = None
+    async def finish(self, download: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
+        arrival = None
         try:
-            received = await fetching
+            arrival = await fetching
         finally:
-            self.complete(first, received)
-        return received
+            self.complete(download, arrival)
+        return arrival
 
-    async def _shared(self, job: Job, first: Download) -> Arrival | None:
-        shared, before = first.received, first.job
-        if shared is None or job.size not in {None, shared.size}:
+    async def _shared(self, job: Job, download: Download) -> Arrival | None:
+        first, arrival = download.job, download.arrival
+        if arrival is None or job.size not in {None, arrival.size}:
             return None
-        if job.checksum not in {None, before.checksum} or job.media_type != before.media_type:
+        if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:
             return None  # the type decides whether a web page may be the asset
-        content: memoryview | str | None = shared.body
+        content: memoryview | str | None = arrival.body
         if content is None and self.store.is_local:
-            content = await asyncio.to_thread(self._linked, job, shared)
+            content = await asyncio.to_thread(self._linked, job, arrival)
         if content is None:
             return None
-        described = shared.size, shared.filename, shared.etag_or_date
-        return arrival_of(job, *described, content, digest=shared.digest, verified=not shared.unproven)
+        described = arrival.size, arrival.filename, arrival.etag_or_date
+        return arrival_of(job, *described, content, digest=arrival.digest, verified=not arrival.unproven)
 
-    def _linked(self, job: Job, shared: Arrival) -> str | None:
+    def _linked(self, job: Job, arrival: Arrival) -> str | None:
         """Link the complete part, or the file that it became: another file may have its name by now."""
         staged = self.store.staged
-        for path, identity in ((f"{PARTS}/{shared.part}", None), (shared.path, shared.identity or 0)):
+        for path, identity in ((f"{PARTS}/{arrival.part}", None), (arrival.path, arrival.identity or 0)):
             with suppress(OSError):
                 part = staged.link_part(job.row, job.generation, self.store, path)
                 found = staged.part_identity(part)
-                if found is not None and found[1] == shared.size and identity in {None, found[0]}:
+                if found is not None and found[1] == arrival.size and identity in {None, found[0]}:
                     return part
                 staged.drop_part(part)
         return None

@@ -48,8 +48,8 @@ class StoreOperations:
         self._publisher.remove_listed()
         recovery = Recovery(self.db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
         recovery.run()
-        self._publisher.received.extend(recovery.complete.values())
-        self._publisher.renamed.extend(recovery.in_place.values())
+        self._publisher.received.extend(recovery.received.values())
+        self._publisher.renamed.extend(recovery.renamed.values())
         self.write_final_items()
 
     def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
@@ -58,7 +58,7 @@ class StoreOperations:
         self._publisher.outcomes += failures
         for one in reserved:
             one.may_replace = may_replace(self.store, one)
-        return list(reserved)
+        return reserved
 
     def write_final_items(self) -> None:
         self._publisher.publish_all()

@@ -174,7 +174,7 @@ class StoreServer:
                     case Call() as call:
                         self._answer(call)
                     case Arrivals(arrivals):
-                        publisher.add_received(arrivals)
+                        publisher.add(arrivals)
                     case AssetOutcome() as outcome:
                         publisher.outcomes.append(outcome)
             self._unless_failed(publisher.publish_if_due)
