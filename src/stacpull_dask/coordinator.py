@@ -137,7 +137,6 @@ class DaskWorkers:
             keeping = [group.create_task(self._keep(settings)) for _ in range(count)]
             keeping.append(group.create_task(self._reserve()))
             while not self._stopping:
-                await self._run.store_client.sender.wait_for_publisher()
                 if self._give(count):
                     continue
                 if self._no_more and not self._waiting() and not any(w.open_jobs for w in self._workers):

@@ -138,7 +138,7 @@ class _Transfers:
             longest=-1 if self._has_bucket else _LONGEST_SENT,
             checksum=settings.options.recorded_checksum,
             on_broken=inbox.put_nowait,
-            slots=network.slots,  # the coordinator counts what all workers have to publish
+            slots=network.slots,
         )
         self._queue: JobQueue[Job] = JobQueue()
         self._uploads = set[int]()  # assets, by row, that were received and are not in the bucket yet

@@ -23,7 +23,6 @@ from stacpull.store.lock import MirrorLock
 @dataclass
 class StoreEvents:
     freed: int = 0  # slots
-    published: int = 0
     failed: list[AssetFailed] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
@@ -40,17 +39,13 @@ class StoreEvents:
 
 
 def _count(sender: OutcomeSender, events: StoreEvents) -> None:
-    free, published = sender.free_slots, sender.note_published
+    free = sender.free_slots
 
     def on_free(count: int = 1) -> None:
         events.freed += count
         free(count)
 
-    def on_published(count: int) -> None:
-        events.published += count
-        published(count)
-
-    sender.free_slots, sender.note_published = on_free, on_published  # type: ignore[method-assign]
+    sender.free_slots = on_free  # type: ignore[method-assign]
 
 
 @asynccontextmanager

@@ -64,11 +64,8 @@ class OperationResult(msgspec.Struct, tag=10, array_like=True):
     error: ErrorReport | None
 
 
-class Confirmed(msgspec.Struct, tag=11, array_like=True):
-    """What was done since the last confirmation."""
-
-    published: int  # assets that were received, and now have their final names or have failed
-    counters: dict[str, int] = {}  # those of the run; empty if they are the same
+class RunCounters(msgspec.Struct, tag=11, array_like=True):
+    counters: dict[str, int]
 
 
 class Happened(msgspec.Struct, tag=13, array_like=True):
@@ -82,7 +79,7 @@ class Ended(msgspec.Struct, tag=15, array_like=True):
 
 
 ToStore = Open | Call | Arrivals | AssetOutcome | StopEarly
-ToNetwork = OperationResult | Confirmed | Happened | Ended
+ToNetwork = OperationResult | RunCounters | Happened | Ended
 decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
 decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode
 

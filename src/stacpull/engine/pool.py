@@ -96,16 +96,11 @@ class JobQueue(_Changing, Generic[JobT]):
 
 
 class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
-    """Takes the outcomes of a pool, and limits what it begins: each job takes a slot of the process.
+    """Takes the outcomes of a pool, and limits what it begins: each job takes a slot of the process."""
 
-    No slot is taken while `most_unpublished` complete parts wait to be published.
-    """
-
-    def __init__(self, slots: int, most_unpublished: float = inf) -> None:
+    def __init__(self, slots: int) -> None:
         super().__init__()
         self._slots = self._free = slots
-        self._most_unpublished = most_unpublished
-        self._unpublished = 0
 
     @abstractmethod
     def put(self, job: JobT, received: ResultT) -> None:
@@ -116,7 +111,7 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
         """Take a final failure, whose slot was already freed."""
 
     async def take_slots(self, most: int) -> int:
-        await self._until(lambda: self._free > 0 and self._unpublished < self._most_unpublished)
+        await self._until(lambda: self._free)
         taken = min(most, self._free)
         self._free -= taken
         return taken
@@ -127,13 +122,6 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
 
     async def all_slots_free(self) -> None:
         await self._until(lambda: self._free >= self._slots)
-
-    def note_published(self, count: int) -> None:
-        self._unpublished -= count
-        self._changed.set()
-
-    async def wait_for_publisher(self) -> None:
-        await self._until(lambda: self._unpublished < self._most_unpublished)
 
 
 class FastPath(Protocol[JobT, ResultT]):

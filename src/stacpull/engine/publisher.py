@@ -61,8 +61,6 @@ class Publisher(msgspec.Struct, eq=False):
     renamed: list[Arrival] = []
     renamed_documents: dict[int, bytes | None] = {}  # the SHA-256 of the JSON, by item
     failed_documents: set[int] = set()  # items
-    delivered: int = 0
-    published: int = 0
     failed_sync: DestinationError | None = None
     deadline: float | None = None
     counters: Mapping[str, int] = {}
@@ -78,7 +76,6 @@ class Publisher(msgspec.Struct, eq=False):
         """Take complete parts, and assets without a part: a worker has uploaded them."""
         for arrival in arrivals:
             (self.received if arrival.part else self.renamed).append(arrival)
-        self.delivered += len(arrivals)
 
     def _waiting(self) -> int:
         return len(self.received) + len(self.outcomes)
@@ -112,13 +109,11 @@ class Publisher(msgspec.Struct, eq=False):
         outcomes, self.outcomes = self.outcomes, []
         renamed, self.renamed = self.renamed, []
         renamed_documents, self.renamed_documents = self.renamed_documents, {}
-        delivered, self.delivered = self.delivered, 0
         documents = self._write_documents()
         reserved, failures = self.reserve(received, list(documents))
         self._sync([*(asset.part for asset in reserved), *(one.part for one in documents.values())])
         self._record(renamed, renamed_documents, [*outcomes, *failures])
         self._rename(reserved, documents)
-        self.published += delivered
         self.publish_if_due()
 
     def _write_documents(self) -> dict[int, Placement]:

@@ -1,8 +1,8 @@
 """The end of the network process: what it sends to the store process, and calls there.
 
 An asset has a slot until its bytes are on the disk, they were sent, or it has failed. No slot is freed while
-the store process does not take what was sent, and none is assigned while too many parts wait to be published:
-so memory and files are limited, and all processes wait for a slow disk or bucket.
+the store process does not take what was sent, because too much waits to be published: so memory and files are
+limited, and all processes wait for a slow disk or bucket.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from copy import copy
 from functools import partial
-from math import inf
 from types import NoneType
 from typing import Any, TypeVar, cast
 
@@ -26,7 +25,7 @@ import msgspec
 from stacpull.child_process import ChildProcess, Started, reap, spawned
 from stacpull.digests import digest_of
 from stacpull.engine import messages
-from stacpull.engine.messages import LENGTH, Arrivals, Confirmed, encoded, error_of, framed
+from stacpull.engine.messages import LENGTH, Arrivals, encoded, error_of, framed
 from stacpull.engine.pool import OutcomeSink
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, StacpullError
@@ -143,9 +142,8 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         checksum: str | None,
         on_broken: Callable[[BaseException], None],
         slots: int,
-        most_unpublished: float = inf,
     ) -> None:
-        super().__init__(slots, most_unpublished)
+        super().__init__(slots)
         self._staged = store.staged
         self._send_message = send
         self._secrets = secrets
@@ -188,7 +186,6 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._send_message(AssetOutcome(job.row, job.item_row, job.generation, None))
 
     def send(self, arrivals: list[Arrival], on_room: Callable[[], object]) -> None:
-        self._unpublished += len(arrivals)
         self._send_message(Arrivals(arrivals), on_room)
 
     async def flush(self) -> None:
@@ -266,7 +263,6 @@ class StoreClient:
             checksum=checksum,
             on_broken=on_broken,
             slots=slots,
-            most_unpublished=4096,
         )
         self._process: ChildProcess | None = None
         self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
@@ -342,10 +338,8 @@ class StoreClient:
         match messages.decode_to_network(data):
             case messages.OperationResult() as result:
                 self._calls.popleft().set_result(result)
-            case Confirmed(published, counters):
-                self.counters = counters or self.counters
-                if published:
-                    self.sender.note_published(published)
+            case messages.RunCounters(counters):
+                self.counters = counters
             case messages.Happened(event):
                 self._on_event(event)
             case messages.Ended(error):

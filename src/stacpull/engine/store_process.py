@@ -13,18 +13,18 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from functools import cache
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from typing import Any, BinaryIO, get_type_hints
 
 import msgspec
 
 from stacpull.digests import digest_of
 from stacpull.engine import messages
-from stacpull.engine.messages import LENGTH, Arrivals, Call, Confirmed, encoded, error_report, framed
+from stacpull.engine.messages import LENGTH, Arrivals, Call, RunCounters, encoded, error_report, framed
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.workspace import opened_ledger
@@ -41,6 +41,9 @@ from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
 
 _NOTHING = msgspec.Raw(encoded(None))
+_MOST_WAITING = 512
+"""Messages that wait for the working thread. Then no more are read, and all processes wait: so the number of
+unpublished parts is limited."""
 
 _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""
@@ -75,14 +78,13 @@ class StoreServer:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._sending = threading.Lock()
-        self._queue: SimpleQueue[messages.ToStore | None] = SimpleQueue()  # None at the end
+        self._queue: Queue[messages.ToStore | None] = Queue(_MOST_WAITING)  # None at the end
         self._stopped = threading.Event()
         self._failed: Exception | None = None
         self._secrets = Secrets()
         self._dest = self._ledger = Path()
         self._checksum: Checksum | None = None  # the algorithm of the digest to record, as an empty checksum
-        self._confirmed: tuple[int, object] = 0, None
-        """The published parts and the counters that were sent last."""
+        self._counters: Mapping[str, int] = {}  # as they were sent last
 
     def serve(self) -> None:
         _, locks, _, _ = socket.recv_fds(self._sock, 1, 1)
@@ -178,9 +180,9 @@ class StoreServer:
                     case AssetOutcome() as outcome:
                         publisher.outcomes.append(outcome)
             self._unless_failed(publisher.publish_if_due)
-            self._confirm_published()
+            self._send_counters()
         self._unless_failed(publisher.finish)
-        self._confirm_published()
+        self._send_counters()
 
     def _unless_failed(self, function: Callable[..., None], *arguments: object) -> None:
         """After an error, nothing more is written or published."""
@@ -191,11 +193,10 @@ class StoreServer:
             except Exception as error:  # noqa: BLE001 -- the network process raises it
                 self._break(error)
 
-    def _confirm_published(self) -> None:
-        published, counters = confirmed = self._publisher.published, self._publisher.counters
-        if confirmed != self._confirmed:
-            self._send(Confirmed(published - self._confirmed[0], dict(counters)))
-            self._confirmed = confirmed
+    def _send_counters(self) -> None:
+        if self._counters != self._publisher.counters:
+            self._counters = self._publisher.counters
+            self._send(RunCounters(dict(self._counters)))
 
     def _answer(self, call: Call) -> None:
         packed, failure = _NOTHING, None
@@ -210,7 +211,7 @@ class StoreServer:
                     arguments = _decoder(operation).decode(call.arguments)
                     packed = msgspec.Raw(encoded(operation(receiver, *arguments)))
                     self._publisher.refresh_counters()
-                self._confirm_published()
+                self._send_counters()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
                 self._publisher.distrust_ledger(error)
                 failure = error_report(as_destination_error(error, self._dest))
