@@ -409,7 +409,7 @@ class Shelves:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def open_store(self, work, location, on_silent, worker_parts=""):
+    def open_store(self, work, location, on_silent, worker_parts="", is_stopped=None):
         return ShelfStore(work, self._folder(location), worker_parts)
 
     def open_files(self, location, on_silent):

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from stacpull.aws import AwsCredentials, AwsSettings
 from stacpull.errors import UsageError
 from stacpull.models import BucketLocation
-from stacpull.store.inspection import StoredFiles
+from stacpull.store.inspection import IsStopped, StoredFiles, never
 from stacpull.store.protocol import BucketLease, Store
 from stacpull.system import with_active_endpoints
 
@@ -72,11 +72,16 @@ class Buckets:
         return location
 
     def open_store(
-        self, work: Path, location: BucketLocation, on_silent: Callable[[str], None], worker_parts: str = ""
+        self,
+        work: Path,
+        location: BucketLocation,
+        on_silent: Callable[[str], None],
+        worker_parts: str = "",
+        is_stopped: IsStopped = never,
     ) -> Store:
         from stacpull_cloud.bucket_store import BucketStore  # noqa: PLC0415 - obstore
 
-        return BucketStore(work, location, on_silent, worker_parts)
+        return BucketStore(work, location, on_silent, worker_parts, is_stopped)
 
     def open_files(self, location: BucketLocation, on_silent: Callable[[str], None]) -> StoredFiles:
         from stacpull_cloud.bucket_store import BucketFiles  # noqa: PLC0415 - obstore

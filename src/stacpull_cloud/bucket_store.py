@@ -40,9 +40,14 @@ _LONGEST_KEY = 1024
 
 
 class BucketFiles:
-    def __init__(self, location: BucketLocation, on_silent: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        location: BucketLocation,
+        on_silent: Callable[[str], None] = lambda _: None,
+        is_stopped: IsStopped = never,
+    ) -> None:
         self.location = location
-        self.objects = Objects(location, on_silent)
+        self.objects = Objects(location, on_silent, is_stopped)
 
     @property
     def name(self) -> str:
@@ -108,13 +113,14 @@ class BucketStore(BucketFiles):
         location: BucketLocation,
         on_silent: Callable[[str], None] = lambda _: None,
         worker_parts: str = "",
+        is_stopped: IsStopped = never,
     ) -> None:
         def identity_of(found: os.stat_result) -> int:
             """Return the identity of a part: its inode alone is used again once the part is published."""
             return (found.st_mtime_ns ^ found.st_ino << 1) & (1 << 62) - 1
 
         self.staged = StagedParts(work, worker_parts, identity_of=identity_of)
-        BucketFiles.__init__(self, location, on_silent)
+        BucketFiles.__init__(self, location, on_silent, is_stopped)
         self._lease = LeaseCheck(self.objects)
         self._threads = ThreadPoolExecutor(THREADS, "stacpull-bucket")
 

@@ -22,6 +22,7 @@ from obstore import exceptions
 
 from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
+from stacpull.store.inspection import IsStopped, never
 from stacpull_cloud.obstore_errors import MISSING, as_stacpull_error, is_passing, unreachable
 from stacpull_cloud.services import SERVICES
 
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 
 THREADS = 32  # simultaneous requests of a process
-_PATIENCE = 120.0  # seconds for which requests are repeated
+_PATIENCE, _PATIENCE_AFTER_STOP = 120.0, 10.0  # seconds for which requests are repeated
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds, at most
 _SILENT_AFTER = 4  # attempts, after which a sentence says so
 _SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts
@@ -59,12 +60,19 @@ class Objects:
     `UsageError` if its address or `ca_bundle` cannot be used, and `DestinationError` if it fails.
     """
 
-    def __init__(self, location: BucketLocation, on_silent: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        location: BucketLocation,
+        on_silent: Callable[[str], None] = lambda _: None,
+        is_stopped: IsStopped = never,
+    ) -> None:
         self.location = location
+        self._is_stopped = is_stopped
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._on_silent: Callable[[str], None] | None = on_silent
         self._failing_since: float | None = None
         """When requests began to fail, if none has succeeded since: their patience ends together."""
+        self._failure: Exception | None = None  # of the last request, if the service may answer later
         self.service = SERVICES[location.scheme](location)
         self._medium = threading.BoundedSemaphore(_MEDIUM_AT_ONCE)
         self._long = threading.BoundedSemaphore(_LONG_AT_ONCE)
@@ -185,35 +193,46 @@ class Objects:
         def attempt() -> T:
             return call(self.service.store)
 
-        answer: T | None = None
+        answer, began = None, time.monotonic()
         try:
             try:
+                since, failure = self._failing_since, self._failure
+                if since is not None and failure is not None and self._is_stopped() and self._is_over(since):
+                    raise failure  # another attempt might take a minute
                 answer = attempt()
             except (exceptions.BaseError, OSError) as error:
                 if not is_passing(error):
                     raise
-                answer = self._repeat(attempt)
+                since = self._failing_since = self._failing_since or began
+                self._failure = error
+                if self._is_over(since):
+                    raise
+                answer = self._repeat(attempt, since)
         except (exceptions.BaseError, OSError) as error:
             if not missing_ok or not isinstance(error, MISSING):
                 raise as_stacpull_error(self.location, doing, path, error) from error
-        self._failing_since = None
+        self._failing_since = self._failure = None
         return answer
 
-    def _repeat(self, attempt: Callable[[], T]) -> T:
+    def _repeat(self, attempt: Callable[[], T], since: float) -> T:
         from tenacity import (  # noqa: PLC0415 - 20 ms, and most runs repeat nothing
             Retrying,
             retry_if_exception,
             wait_random_exponential,
         )
 
-        since = self._failing_since = self._failing_since or time.monotonic()
         return Retrying(
             retry=retry_if_exception(is_passing),
-            stop=lambda state: time.monotonic() + state.upcoming_sleep - since >= _PATIENCE,
+            stop=lambda state: self._is_over(since, state.upcoming_sleep),
             wait=wait_random_exponential(_FIRST_PAUSE, _LONGEST_PAUSE),
             before_sleep=self._note_silence,
             reraise=True,
         )(attempt)
+
+    def _is_over(self, since: float, pause: float = 0.0) -> bool:
+        """Return True if a failing request is not repeated after a pause: it has failed since `since`."""
+        patience = _PATIENCE_AFTER_STOP if self._is_stopped() else _PATIENCE
+        return time.monotonic() + pause - since >= patience
 
     def _note_silence(self, state: RetryCallState) -> None:
         if state.attempt_number == _SILENT_AFTER and self._on_silent is not None:

@@ -8,6 +8,7 @@ import platform
 import random
 import shlex
 import shutil
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -225,6 +226,23 @@ def test_2000_files_arrive_although_the_service_goes_away_and_another_run_asks(
     run("mirror", many, str(tmp_path / "directory"))
     assert in_bucket(location) == in_directory(tmp_path / "directory")
     assert list((tmp_path / "work" / ".stacpull" / "parts").iterdir()) == []
+
+
+@REAL
+@pytest.mark.timeout(180)
+def test_a_stop_ends_a_run_although_the_service_is_away(location, dest, many):
+    with between(Between(dest[-1])) as service:
+        through = [*dest[:-1], service.url]
+        with command.Running(["mirror", many, *through], variables()) as running:
+            assert wait_until(lambda: service.writes > 200)
+            service.away.set()
+            running.signal(signal.SIGTERM)
+            ran = running.ended(60)
+        assert ran.code == 5, ran.err
+        assert "does not answer" in ran.err
+        service.away.clear()
+        run("resume", *through)
+    assert len(in_bucket(location)) > 2000
 
 
 @REAL

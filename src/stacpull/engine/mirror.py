@@ -247,7 +247,9 @@ def opened_dest(given: MirrorArguments) -> AbstractAsyncContextManager[Workspace
 
     dest = given.dest
     given.journal(Stage(f"opening {dest.name}"))
-    return in_thread(open_workspace(dest.work, dest.bucket, on_silent, adopt=given.options.adopt))
+    adopt, is_stopped = given.options.adopt, given.stop.is_set
+    opening = open_workspace(dest.work, dest.bucket, on_silent, adopt=adopt, is_stopped=is_stopped)
+    return in_thread(opening)
 
 
 @asynccontextmanager

@@ -115,9 +115,13 @@ class StoreServer:
         def on_event(event: AssetFailed | Notice | Stage) -> None:
             self._send(messages.Happened(event))
 
-        store = open_store(self._dest, opening.bucket, lambda text: on_event(Notice("warning", text)))
+        def on_silent(text: str) -> None:
+            on_event(Notice("warning", text))
+
+        stops = self._stopped.is_set
+        store = open_store(self._dest, opening.bucket, on_silent, is_stopped=stops)
         db = opened.enter_context(opened_ledger(opened.enter_context(closing(store))))
-        run, stops = runs.stored(db, opening.run), self._stopped.is_set
+        run = runs.stored(db, opening.run)
         publisher = Publisher(db, store, run, self._secrets, stops, on_event)
         revalidate = run.kept.get("revalidate", False)
 

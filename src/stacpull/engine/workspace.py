@@ -24,7 +24,7 @@ from stacpull.ledger.database import (
     refuse_lost,
 )
 from stacpull.models import BucketLocation
-from stacpull.store.inspection import sync_directory
+from stacpull.store.inspection import IsStopped, never, sync_directory
 from stacpull.store.local_store import is_on_network, open_files, open_store
 from stacpull.store.lock import MirrorLock
 from stacpull.store.protocol import BucketLease, Store, store_kind
@@ -46,6 +46,7 @@ def open_workspace(
     on_silent: Callable[[str], None] = lambda _: None,
     *,
     adopt: bool = False,
+    is_stopped: IsStopped = never,
 ) -> Iterator[Workspace]:
     """Open DEST for writing, and lock out other runs. If the ledger has changed, copy it at the end."""
     with destination_errors(dest):
@@ -65,7 +66,7 @@ def open_workspace(
             with open_files(dest, location, on_silent=on_silent) as files:
                 files.names("")
     with ExitStack() as opened:
-        store = opened.enter_context(closing(open_store(dest, location, on_silent)))
+        store = opened.enter_context(closing(open_store(dest, location, on_silent, is_stopped=is_stopped)))
         with destination_errors(dest):
             lock = opened.enter_context(closing(MirrorLock(dest)))
         lease = None if location is None else opened.enter_context(store_kind(location).lease(store))

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from stacpull.errors import DestinationError, destination_error, is_destination_failure
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, path_in_dest
-from stacpull.store.inspection import NO_NAMES, DirectoryFiles, StoredFiles
+from stacpull.store.inspection import NO_NAMES, DirectoryFiles, IsStopped, StoredFiles, never
 from stacpull.store.protocol import Placement, Store, foreign_file, store_kind
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
 from stacpull.system import is_linux
@@ -47,11 +47,12 @@ def open_store(
     location: BucketLocation | None,
     on_silent: Callable[[str], None] = lambda _: None,
     worker_parts: str = "",
+    is_stopped: IsStopped = never,
 ) -> Store:
     """`worker_parts` is the directory of a worker among the parts."""
     if location is None:
         return LocalStore(work, worker_parts=worker_parts)
-    return store_kind(location).open_store(work, location, on_silent, worker_parts)
+    return store_kind(location).open_store(work, location, on_silent, worker_parts, is_stopped)
 
 
 @contextmanager

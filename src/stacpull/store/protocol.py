@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from stacpull import entry_points
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind
 from stacpull.redact import Secret
-from stacpull.store.inspection import StoredFiles
+from stacpull.store.inspection import IsStopped, StoredFiles, never
 from stacpull.store.staging import StagedParts
 
 
@@ -86,7 +86,8 @@ class BucketLease(Protocol):
 class StoreKind(Protocol):
     """A kind of DEST that is not a directory, registered in `stacpull.stores` by URL scheme.
 
-    `on_silent` is called once, from any thread, with a sentence for the user if DEST does not answer.
+    `on_silent` is called once, from any thread, with a sentence for the user if DEST does not answer. Once
+    `is_stopped` returns True, no request is repeated.
     """
 
     modules: tuple[str, ...]  # what a run needs: imported in the background
@@ -99,7 +100,12 @@ class StoreKind(Protocol):
         """Add the user's endpoint and region. Raises `CredentialsError`, or `UsageError` for an option."""
 
     def open_store(
-        self, work: Path, location: BucketLocation, on_silent: Callable[[str], None], worker_parts: str = ""
+        self,
+        work: Path,
+        location: BucketLocation,
+        on_silent: Callable[[str], None],
+        worker_parts: str = "",
+        is_stopped: IsStopped = never,
     ) -> Store:
         """Raises `DestinationError` if `work`, for ledger and parts, cannot be created or written."""
 
