@@ -75,7 +75,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         target = self.url[len(origin.sent_base) :] if origin.is_plain else ""
         if target.isascii() and target.isprintable() and target and " " not in target and "#" not in target:
             self.sent = b"GET /" + target.encode("ascii") + origin.tail
-        elif not self._is_unusual_sendable():
+        elif not self._make_unusual_request():
             path.forget(origin)  # the bucket has moved, or credentials must be renewed
             # not at once: the gate admits the next asset, which may come here too, and so on
             asyncio.get_running_loop().call_soon(origin.client_host.gate.release)
@@ -89,7 +89,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         else:
             connection.begin(self, self.sent)
 
-    def _is_unusual_sendable(self) -> bool:
+    def _make_unusual_request(self) -> bool:
         """Make a request with credentials, a signature or an odd URL; False if the general path must."""
         origin, url, client = self.origin, self.url, self.path.client
         if origin.rewrites is None:

@@ -40,10 +40,10 @@ class Open(msgspec.Struct, tag=0, array_like=True):
     """Environment variables with credentials of DEST and proxies: the process is started without them."""
 
 
-class Call(msgspec.Struct, tag=1, array_like=True):
+class Operation(msgspec.Struct, tag=1, array_like=True):
     """Call one of `store_process.OPERATIONS` by its name. Results are in the order of the calls."""
 
-    operation: str
+    name: str
     arguments: msgspec.Raw
     secrets: RevealedSecrets | None
     """The secrets, if there are new ones: they are removed from everything that is written."""
@@ -78,7 +78,7 @@ class Ended(msgspec.Struct, tag=15, array_like=True):
     error: ErrorReport | None
 
 
-ToStore = Open | Call | Arrivals | AssetOutcome | StopEarly
+ToStore = Open | Operation | Arrivals | AssetOutcome | StopEarly
 ToNetwork = OperationResult | RunCounters | Happened | Ended
 decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
 decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode

@@ -103,7 +103,7 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
         self._slots = self._free = slots
 
     @abstractmethod
-    def put(self, job: JobT, received: ResultT) -> None:
+    def put(self, job: JobT, result: ResultT) -> None:
         """Take a received asset, and free its slot when it is on the disk or was sent."""
 
     @abstractmethod

@@ -157,21 +157,21 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._writer = ThreadPoolExecutor(1, "stacpull-writer")
         self._writing: set[asyncio.Future[list[Arrival]]] = set()
 
-    def put(self, job: Job, received: Arrival | None) -> None:
+    def put(self, job: Job, arrival: Arrival | None) -> None:
         """Take an asset that was received; None if it has not changed."""
-        if received is None:
+        if arrival is None:
             self.send_unchanged(job)
             self.free_slots()
             return
-        if received.body is None or received.size > self._longest:
+        if arrival.body is None or arrival.size > self._longest:
             # `engine.sharing` still uses a body, which is dropped there; of a part it needs the identity
-            self._long.append(received if received.body is None else copy(received))
+            self._long.append(arrival if arrival.body is None else copy(arrival))
             if len(self._long) == 1:
                 self._loop.call_later(_GATHER, self._write_long)
             return
-        received.part = complete_part_name(received)
-        self._batch.append(received)
-        self._batch_size += received.size
+        arrival.part = complete_part_name(arrival)
+        self._batch.append(arrival)
+        self._batch_size += arrival.size
         if len(self._batch) >= _BATCH or self._batch_size >= _BATCH_SIZE:
             self._send_batch()
         elif len(self._batch) == 1:
@@ -310,11 +310,11 @@ class StoreClient:
         if self._secrets.values is not self._known_there:
             self._known_there = self._secrets.values
             secrets = self._secrets.revealed()
-        call = messages.Call(operation, msgspec.Raw(encoded(arguments)), secrets)
+        message = messages.Operation(operation, msgspec.Raw(encoded(arguments)), secrets)
         future: asyncio.Future[messages.OperationResult] = asyncio.get_running_loop().create_future()
         if self._channel.is_open:
             self._calls.append(future)
-            self._channel.send(call)
+            self._channel.send(message)
             ends: list[asyncio.Future[Any]] = [future, self._channel.lost]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not future.done():

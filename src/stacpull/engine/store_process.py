@@ -24,7 +24,7 @@ import msgspec
 
 from stacpull.digests import digest_of
 from stacpull.engine import messages
-from stacpull.engine.messages import LENGTH, Arrivals, Call, RunCounters, encoded, error_report, framed
+from stacpull.engine.messages import LENGTH, Arrivals, Operation, RunCounters, encoded, error_report, framed
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.workspace import opened_ledger
@@ -177,8 +177,8 @@ class StoreServer:
                 match self._queue.get(timeout=None if self._failed else publisher.seconds_until_due()):
                     case None:
                         break
-                    case Call() as call:
-                        self._answer(call)
+                    case Operation() as operation:
+                        self._answer(operation)
                     case Arrivals(arrivals):
                         publisher.add(arrivals)
                     case AssetOutcome() as outcome:
@@ -202,17 +202,17 @@ class StoreServer:
             self._counters = self._publisher.counters
             self._send(RunCounters(dict(self._counters)))
 
-    def _answer(self, call: Call) -> None:
+    def _answer(self, message: Operation) -> None:
         packed, failure = _NOTHING, None
-        self._learn(call.secrets)
-        if self._failed is not None and OPERATIONS.get(call.operation) not in _AFTER_FAILURE:
+        self._learn(message.secrets)
+        if self._failed is not None and OPERATIONS.get(message.name) not in _AFTER_FAILURE:
             failure = error_report(self._failed)
         else:
             try:
-                operation = OPERATIONS[call.operation]
+                operation = OPERATIONS[message.name]
                 receiver = self._receivers[operation.__qualname__.rpartition(".")[0]]
                 with ledger_errors(self._ledger):
-                    arguments = _decoder(operation).decode(call.arguments)
+                    arguments = _decoder(operation).decode(message.arguments)
                     packed = msgspec.Raw(encoded(operation(receiver, *arguments)))
                     self._publisher.refresh_counters()
                 self._send_counters()
