@@ -20,12 +20,12 @@ import msgspec
 
 from stacpull.arguments import instance
 from stacpull.boxes import flat, is_bbox
-from stacpull.catalog.item import asset_origin
+from stacpull.catalog.item import ANY_TIME, asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, output_path, parse_dest
 from stacpull.errors import InterruptedRunError, destination_errors
 from stacpull.events import Listener, Stage
-from stacpull.filters.labels import item_labels
+from stacpull.filters.labels import fold_label, item_labels
 from stacpull.json_values import object_or_empty
 from stacpull.ledger import views
 from stacpull.ledger.runs import asset_counters
@@ -158,6 +158,8 @@ class _Tally(msgspec.Struct):
     is_proven: bool = True
     collections: dict[str, list[int]] = {}
     labels: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
+    spelled: dict[str, str] = {}
+    """Labels as an item spells them, by what is counted."""
     pairs: _NameCounts[tuple[str, str]] = msgspec.field(default_factory=lambda: _NameCounts(_MOST_PAIRS))
     cells: _NameCounts[tuple[int, int]] = msgspec.field(default_factory=lambda: _NameCounts(sys.maxsize))
     months: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
@@ -169,14 +171,18 @@ class _Tally(msgspec.Struct):
         """Count one item; return a line with SHA-256 and path for each of its files, as `sha256sum` does."""
         self.items += 1
         properties = object_or_empty(item.document.get("properties"))
-        labels = sorted({label[:_LONGEST_NAME] for label in item_labels(properties)})
+        names = (label[:_LONGEST_NAME].strip() for label in item_labels(properties))
+        spelled = {fold_label(name): name for name in names}
+        labels = sorted(spelled)
         for label in labels:
             self.labels.add(label)
+            if label in self.labels.numbers:
+                self.spelled.setdefault(label, spelled[label])
         for pair in combinations(labels[:_MOST_PAIRED], 2):
             self.pairs.add(pair)
         self.pairs.is_complete = self.pairs.is_complete and len(labels) <= _MOST_PAIRED
         time = properties.get("datetime") or properties.get("start_datetime")
-        if isinstance(time, str):
+        if isinstance(time, str) and time != ANY_TIME["start_datetime"]:
             self.months.add(time[:7])
         if (cell := _cell(item.document.get("bbox"))) is not None:
             self.cells.add(cell)
@@ -225,7 +231,7 @@ class _Tally(msgspec.Struct):
                 for name, (items, files, size) in list(self.collections.items())[:_MOST_ROWS]
             ],
             "collections_left_out": max(0, len(self.collections) - _MOST_ROWS),
-            "labels": [(shown(name), count) for name, count in most],
+            "labels": [(shown(self.spelled[name]), count) for name, count in most],
             "labels_left_out": len(self.labels.numbers) - len(most),
             "pairs": [[rank[a], rank[b], n] for (a, b), n in pairs if a in rank and b in rank],
             "months": sorted(self.months.numbers.items())[-_MOST_ROWS:],

@@ -56,9 +56,10 @@ def dest(mirrored: Any) -> Path:
     items = [
         item("one", properties={"labels": ["Pastures", "Water bodies"]},
              assets={"data": {"href": "./one.bin"}}),
-        item("two", properties={"labels": ["Pastures"], "datetime": "2018-01-01T00:00:00Z"},
+        item("two", properties={"labels": ["PASTURES "], "datetime": "2018-01-01T00:00:00Z"},
              bbox=[170, -10, -170, 10], assets={"data": {"href": "./none.bin"}}),
-        item(HOSTILE[:60], properties={"labels": [HOSTILE]}, assets={HOSTILE: {"href": "./one.bin"}}),
+        item(HOSTILE[:60], properties={"labels": [HOSTILE], "datetime": None},
+             assets={HOSTILE: {"href": "./one.bin"}}),
     ]  # fmt: skip
     return Path(mirrored(items, {"one.bin": b"x" * 1000}))
 
@@ -69,7 +70,7 @@ def test_the_page_has_the_numbers_of_the_mirror(dest: Path, tmp_path: Path) -> N
     assert dict(map(tuple, data["labels"])) == {"Pastures": 2, "Water bodies": 1, HOSTILE: 1}
     names = [name for name, _ in data["labels"]]
     assert [(names[a], names[b], n) for a, b, n in data["pairs"]] == [("Pastures", "Water bodies", 1)]
-    assert data["months"] == [["2017-06", 2], ["2018-01", 1]]
+    assert data["months"] == [["2017-06", 1], ["2018-01", 1]]
     assert sum(cell[2] for cell in data["map"]["cells"]) == 3
     assert data["failures"][0]["what"] == "gone at the source"
     assert data["runs"][0]["files"] == 2

@@ -40,7 +40,7 @@ _OTHER_LINKS = frozenset({
     "tilejson", "via", "xyz",
 })  # fmt: skip
 """Relations that never lead to another item of the mirror, so they are not looked up."""
-_ANY_TIME: Json = {
+ANY_TIME: Json = {
     "datetime": None,
     "start_datetime": "0001-01-01T00:00:00Z",
     "end_datetime": "9999-12-31T23:59:59Z",
@@ -80,7 +80,7 @@ def item_document(
     assets = {key: unsorted[key] for key in sorted(unsorted)}  # so that equal items give equal bytes
     properties = {"datetime": None, **object_or_empty(document.get("properties"))}
     if not (properties["datetime"] or (properties.get("start_datetime") and properties.get("end_datetime"))):
-        properties |= _ANY_TIME
+        properties |= ANY_TIME
     stored = {
         "stac_version": "1.0.0",
         **document,
