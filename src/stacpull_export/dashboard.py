@@ -110,6 +110,8 @@ async def served_dashboard(
     port = listening.sockets[0].getsockname()[1]
     site.cookie = f"stacpull-{port}"
     dashboard.url = f"http://{socket.gethostname() if ip_address(host).is_unspecified else name}:{port}/"
+    if on_event is not None:
+        on_event(Notice("info", f"dashboard: {dashboard.url}"))
     try:
         yield dashboard
     finally:

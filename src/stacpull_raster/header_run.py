@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Literal, NamedTuple
@@ -155,12 +155,8 @@ class HeaderPlans:
         """Assets of the batch that are selected and are not TIFFs."""
 
     @property
-    def items_seen(self) -> int:
-        return self.tally.items_seen
-
-    @property
-    def items_matched(self) -> int:
-        return self.tally.items_matched
+    def counters(self) -> Mapping[str, int]:
+        return msgspec.structs.asdict(self.tally)
 
     def keeps(self, key: str, asset: Json) -> bool:
         is_chosen = self._chosen.keeps(key, asset)

@@ -18,9 +18,8 @@ CALLERS = (mirror, prune, walk, coordinator)
 
 def calls(module: ModuleType) -> Iterator[ast.Call]:
     for node in ast.walk(ast.parse(inspect.getsource(module))):
-        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in {"call", "_call"}:
+        match node:
+            case ast.Call(func, [ast.Constant(), *_]) if ast.unparse(func).endswith("call"):
                 yield node
 
 
@@ -29,10 +28,8 @@ def test_calls_agree_with_their_operations(module: ModuleType) -> None:
     for call in calls(module):
         operation = store_process.OPERATIONS[ast.literal_eval(call.args[0])]
         hints = get_type_hints(operation)
-        returned = NoneType
-        for keyword in call.keywords:
-            returned = eval(ast.unparse(keyword.value), vars(module))  # noqa: S307
-        assert returned == hints.pop("return"), operation
+        returns = (eval(ast.unparse(one.value), vars(module)) for one in call.keywords)  # noqa: S307
+        assert next(returns, NoneType) == hints.pop("return"), operation
         assert len(call.args) - 1 == len(hints) - ("db" in hints), operation
 
 

@@ -108,7 +108,8 @@ async def test_events_are_shown_and_passed_on() -> None:
     assert [one[0][-2:] for one in data["failed"][:2]] == ["29", "28"]
     assert len(data["failed"]) == len(data["warnings"]) == 10
     assert max(len(text) for one in data["failed"] for text in one) == 300
-    assert len(received) == 1 + 41 + 90 + 1
+    assert received[0] == Notice("info", f"dashboard: {dashboard.url}")
+    assert len(received) == 1 + 1 + 41 + 90 + 1
 
 
 async def test_browsers_get_a_state_every_second_and_the_last_one() -> None:

@@ -110,7 +110,7 @@ class _Estimate:
         self._sampled = self._tile_requests = 0
         self._bytes = self._done = self._refused = self._source_items = self._unsigned = 0
         self._paths, self._shared = set[tuple[str, str]](), ""
-        self.items_seen = self.items_matched = 0
+        self.counters = {"items_seen": 0, "items_matched": 0}
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
         self._clipping = clipping(setup.selection.clip)
@@ -142,8 +142,7 @@ class _Estimate:
         if self._shared:
             self._network.warn(f"--layout gives several items the path {self._shared}: add {{item}} to it.")
         report = PlanReport(
-            items_seen=self.items_seen,
-            items_matched=self.items_matched,
+            **self.counters,
             source_items=self._source_items,
             assets=assets,
             assets_excluded=excluded.total(),
@@ -177,15 +176,14 @@ class _Estimate:
 
     async def restart(self) -> None:
         """Reset the counters of the walk. Planned items stay counted and are not planned again."""
-        self.items_seen = 0
+        self.counters["items_seen"] = 0
         await to_its_end(self._seen.clear)
         self._left_out.clear()
 
     async def add_batch(self, batch: PlanBatch) -> int:
         new = await to_its_end(partial(self._add_batch, batch))
         progress = self._network.progress(
-            items_seen=self.items_seen,
-            items_matched=self.items_matched,
+            **self.counters,
             items_announced=self._announced,
             items_wanted=self._setup.selection.most_items,
         )
@@ -200,7 +198,7 @@ class _Estimate:
             left_out = len(self._seen.add_all(ids))
             self._left_out[reason] += left_out
             new += left_out
-        self.items_seen += new
+        self.counters["items_seen"] += new
         items = [item for item in batch.items if self._is_new(item)]
         done = {} if self._ledger is None else done_keys(self._ledger, [item.id for item in items])
         for item in items:
@@ -215,7 +213,7 @@ class _Estimate:
             return is_new
         self._primary.add(item.id)
         was_linked = bool(self._linked.intersection([item.id]))
-        self.items_matched += not item.of_collection
+        self.counters["items_matched"] += not item.of_collection
         self._source_items -= was_linked
         return not was_linked
 

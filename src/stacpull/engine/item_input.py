@@ -24,7 +24,7 @@ from stacpull.redact import cut_url
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.inspection import CREATE, IsStopped, open_regular
 from stacpull.store.staging import OWN, open_or_make
-from stacpull.threads import StoppableThread
+from stacpull.threads import StoppableThread, in_thread
 
 if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
@@ -60,13 +60,10 @@ async def temporary_input(
     if (text := source_text(source)) is not None:
         yield text, None
         return
-    directory = await asyncio.to_thread(temporary_directory)
-    try:
-        path = await asyncio.to_thread(Path(directory.name).resolve)
+    async with in_thread(await asyncio.to_thread(temporary_directory)) as directory:
+        path = await asyncio.to_thread(Path(directory).resolve)
         name = await store_input(path, stop, source)
         yield name, path / OWN / "input" / _file_name(name)
-    finally:
-        await asyncio.to_thread(directory.cleanup)
 
 
 def temporary_directory() -> TemporaryDirectory[str]:

@@ -47,7 +47,7 @@ from stacpull.errors import (
     cause,
     require_pyarrow,
 )
-from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted, Stage
+from stacpull.events import Counters, Listener, Notice, Progress, RunEnded, RunStarted, Stage
 from stacpull.ledger import runs
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.meta import is_named_source, note_named_source
@@ -226,12 +226,8 @@ async def checked_arguments(
     async with AsyncExitStack() as opened:
         if options.dashboard is not None:
             served = await asyncio.to_thread(require, "stacpull.outputs", "dashboard", "--dashboard")
-            dashboard = await opened.enter_async_context(
-                served(options.dashboard, options.dashboard_token, address.name, on_event)
-            )
-            if on_event is not None:
-                on_event(Notice("info", f"dashboard: {dashboard.url}"))
-            on_event = dashboard
+            serving = served(options.dashboard, options.dashboard_token, address.name, on_event)
+            on_event = await opened.enter_async_context(serving)
         stopping = await opened.enter_async_context(timed_stop(stop, options.stop_after, on_event))
         journal = Journal(address.work / ".stacpull" / "log.ndjson", Secrets(), SystemClock(), on_event)
         yield MirrorArguments(address, options, journal, stopping)
@@ -369,7 +365,7 @@ class MirrorRun:
         self._walk = self._producer.walk
 
     async def execute(self, started: Started) -> MirrorReport:
-        """Run to the end, a stop or an error, of which the report is part. `started` is the store process."""
+        """Return the report, which an error of the run has as `report`. `started` is the store process."""
         run, store_client, lease = self._run, self.store_client, self.workspace.lease
         self.emit(RunStarted(run.id, run.spec.source, run.resumed))
         self.emit(Stage("checking what is in DEST"))
@@ -480,15 +476,11 @@ class MirrorRun:
     def _progress(self) -> Progress:
         now, before = self.store_client.counters, self._run.counters
         skipped = before["assets_done"] - before["assets_skipped"]  # before this process
-        done, failed, pending = (now[f"assets_{state}"] for state in ("done", "failed", "pending"))
-        names = ("items_seen", "items_matched", "items_done", "assets_missing", "bytes_done")
+        counts = {name: now[name] for name in now.keys() & {*Counters.__struct_fields__}}
+        counts["assets_planned"] = sum(now[f"assets_{state}"] for state in ("done", "failed", "pending"))
+        counts["assets_skipped"] += skipped
         return self.network.progress(
-            **{name: now[name] for name in names},
-            assets_planned=done + failed + pending,
-            assets_done=done,
-            assets_skipped=skipped + now["assets_skipped"],
-            assets_failed=failed,
-            assets_pending=pending,
+            **counts,
             items_announced=now.get("items_announced"),
             items_wanted=self.spec.selection.most_items,
             walk_ended=bool(now["walk_ended"]),

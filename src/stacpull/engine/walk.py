@@ -128,10 +128,8 @@ class WalkSink(Protocol):
     """Takes what a walk has planned: `JobProducer`, and those of `plan` and `headers`."""
 
     @property
-    def items_seen(self) -> int: ...
-
-    @property
-    def items_matched(self) -> int: ...
+    def counters(self) -> Mapping[str, int]:
+        """The numbers of items so far, `items_seen` and `items_matched`."""
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the `ids` that are already planned, each with its version if a newer one is planned again.
@@ -242,7 +240,7 @@ class Walk:
                 total = await self._read_pages(starts, position)
                 break
             except ForgottenCursorError as error:
-                reached = sink.items_seen
+                reached = sink.counters["items_seen"]
                 if reached <= furthest:
                     narrower = "narrow the selection, for example with --datetime"
                     advice = narrower if source.api_root else "use a SOURCE with fewer items"
@@ -258,7 +256,7 @@ class Walk:
                 summary.left_out.clear()
                 summary.unread, summary.first_unread, summary.cut_short = 0, None, None
         is_reached = not self._left() and summary.cut_short is None  # `--max-items` ended the walk
-        unseen = 0 if total is None or is_reached else max(0, total - sink.items_seen)
+        unseen = 0 if total is None or is_reached else max(0, total - sink.counters["items_seen"])
         if total is not None and unseen:
             self.note_unseen(total, unseen)
         if self._sample is not None:
@@ -354,7 +352,7 @@ class Walk:
     def _left(self) -> int:
         """Return how many items may still match before `--max-items` ends the walk."""
         most = self._selection.max_items
-        return sys.maxsize if most is None else max(0, most - self._sink.items_matched)
+        return sys.maxsize if most is None else max(0, most - self._sink.counters["items_matched"])
 
     # --- items -------------------------------------------------------------------------------------------
 
@@ -547,12 +545,8 @@ class JobProducer:
     # --- the sink of the walk ----------------------------------------------------------------------------
 
     @property
-    def items_seen(self) -> int:
-        return self._store_client.counters["items_seen"]
-
-    @property
-    def items_matched(self) -> int:
-        return self._store_client.counters["items_matched"]
+    def counters(self) -> Mapping[str, int]:
+        return self._store_client.counters
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         return await self._call("Planner.find_planned", ids, linked, returns=dict[ItemId, str | None])

@@ -90,14 +90,14 @@ def opened_ledger(store: Store) -> Iterator[Connection]:
     with closing(
         open_writer(staged.work, journal="delete" if is_on_network(staged.fd) else "wal", durable=not covered)
     ) as db:
-        first: BaseException | None = None
+        raised: BaseException | None = None
         try:
             if not covered:
                 with destination_errors(staged.work):  # SQLite ignores errors of this
                     sync_directory(staged.work / OWN)
             yield db
         except BaseException as error:
-            first = error
+            raised = error
             raise
         finally:
             try:
@@ -105,7 +105,7 @@ def opened_ledger(store: Store) -> Iterator[Connection]:
                     checkpoint_log(db)
             except DestinationError:
                 staged.withdraw_trust()
-                if first is None:
+                if raised is None:
                     raise
 
 
