@@ -59,6 +59,8 @@ def test_a_run_tries_again_once_what_failed_in_passing(host: Host, mirror: list[
     assert report(host, mirror)["assets_failed"] == 3
     assert report(host, mirror)["assets_failed"] == 3
     assert host.requested() == ["/a/0"]
+    plan = report(host, ["plan", *mirror[1:3], "--allow-private-hosts", "--json"])
+    assert (plan["assets"], plan["assets_done"], plan["assets_pending"]) == (COUNT, 1, 1)
     host.statuses = {}
     assert report(host, mirror)["assets_failed"] == 2
     assert host.requested() == ["/a/0"]

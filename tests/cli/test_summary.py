@@ -176,6 +176,10 @@ def test_status(changes: dict[str, Any], line: str) -> None:
         ),
         ({"hosts": (HostPlan("h", 65),)}, "  h: 65 assets"),
         ({"assets_done": 60, "assets_pending": 5}, "to do    5; 60 are in out already"),
+        (
+            {"assets_done": 60, "assets_pending": 1},
+            "are in out already; 4 failed before, and wait for `stacp",
+        ),
     ],
 )
 def test_plan(changes: dict[str, Any], line: str) -> None:

@@ -95,7 +95,9 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     for host in report.hosts:
         yield f"  {host.host}: {quantity(host.assets, 'asset')}"
     if dest is not None:
-        yield f"to do    {report.assets_pending:,}; {report.assets_done:,} are in {dest} already"
+        failed = report.assets - report.assets_done - report.assets_pending
+        rest = f"; {failed:,} failed before, and wait for `stacpull retry`" if failed else ""
+        yield f"to do    {report.assets_pending:,}; {report.assets_done:,} are in {dest} already{rest}"
 
 
 # --- collections and classes ------------------------------------------------------------------------------

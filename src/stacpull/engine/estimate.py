@@ -29,7 +29,7 @@ from stacpull.events import Listener, Stage, without_secrets
 from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.runs import ItemSet
-from stacpull.ledger.views import done_keys
+from stacpull.ledger.views import settled_keys
 from stacpull.models import Asset, ItemId, PlanBatch, PlannedItem, path_in_dest
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
@@ -108,7 +108,7 @@ class _Estimate:
         """What is counted by asset key or host: "host", "unstated" (size), "excluded", "page"."""
         self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
         self._sampled = self._tile_requests = 0
-        self._bytes = self._done = self._refused = self._source_items = self._unsigned = 0
+        self._bytes = self._done = self._settled = self._refused = self._source_items = self._unsigned = 0
         self._paths, self._shared = set[tuple[str, str]](), ""
         self.counters = {"items_seen": 0, "items_matched": 0}
         self._announced: int | None = None
@@ -158,7 +158,7 @@ class _Estimate:
             assets_refused=self._refused,
             seconds_estimated=seconds,
             assets_done=self._done,
-            assets_pending=assets - self._done,
+            assets_pending=assets - self._settled,
             items_announced=self._announced,
             items_left_out=dict(self._left_out.most_common()),
             seconds=round(clock.monotonic() - started, 3),
@@ -200,9 +200,9 @@ class _Estimate:
             new += left_out
         self.counters["items_seen"] += new
         items = [item for item in batch.items if self._is_new(item)]
-        done = {} if self._ledger is None else done_keys(self._ledger, [item.id for item in items])
+        settled = {} if self._ledger is None else settled_keys(self._ledger, [item.id for item in items])
         for item in items:
-            self._count(item, done.get(item.id, set()))
+            self._count(item, settled.get(item.id, {}))
         return new
 
     def _is_new(self, item: PlannedItem) -> bool:
@@ -217,7 +217,7 @@ class _Estimate:
         self._source_items -= was_linked
         return not was_linked
 
-    def _count(self, item: PlannedItem, done: set[str]) -> None:
+    def _count(self, item: PlannedItem, settled: dict[str, bool]) -> None:
         self._refused += len(item.problems)
         for key in item.excluded:
             self._add("excluded", key)
@@ -234,14 +234,15 @@ class _Estimate:
                 if len(sample) < most and self._sampled < _MOST_SIZED:
                     self._sampled += 1
                     sample.append(asset)
-            self._done += asset.key in done
+            self._settled += asset.key in settled
+            self._done += settled.get(asset.key, False)
             if asset.name is not None and not self._shared:
                 names = asset.directory, asset.name
                 if names in self._paths:
                     self._shared = path_in_dest(*names)
                 elif len(self._paths) < _MOST_PATHS:
                     self._paths.add(names)
-            if self._urls is not None and asset.key not in done:
+            if self._urls is not None and asset.key not in settled:
                 href = self._network.secrets.cut(asset.href)
                 path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
                 self._urls.write(f"{wire_url(href)}\t{path}\n")

@@ -12,6 +12,7 @@ import msgspec
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import meta
 from stacpull.ledger.database import AMONG, exists, json_array, scalar
+from stacpull.ledger.jobs import FAILED_IN_PASSING
 from stacpull.ledger.runs import EFFORT, NO_RUN, asset_counters, decoded_options
 from stacpull.ledger.schema import (
     ASSET_PATH,
@@ -200,17 +201,17 @@ def files_of_item_in(db: sqlite3.Connection, directory: str) -> tuple[str, dict[
     return None
 
 
-def done_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, set[str]]:
-    """Return the keys of the done assets of `items`. Items without any are omitted."""
+def settled_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, dict[str, bool]]:
+    """Return the assets of `items` that `mirror` does not request: True if done, False if left to `retry`."""
     wanted = set(items)
-    keys: defaultdict[ItemId, set[str]] = defaultdict(set)
+    keys: defaultdict[ItemId, dict[str, bool]] = defaultdict(dict)
     query = (
-        f"SELECT c.name, i.name, a.key FROM {ITEMS} JOIN assets a ON a.item = i.id "
-        f"WHERE i.hash {AMONG} AND a.state = {Phase.DONE}"
+        f"SELECT c.name, i.name, a.key, a.state = {Phase.DONE} FROM {ITEMS} JOIN assets a ON a.item = i.id "
+        f"WHERE i.hash {AMONG} AND a.state >= {Phase.DONE} AND NOT {FAILED_IN_PASSING}"
     )
-    for collection, name, asset in db.execute(query, (json_array(map(item_hash, wanted)),)):
+    for collection, name, asset, is_done in db.execute(query, (json_array(map(item_hash, wanted)),)):
         if (item := ItemId(collection, name)) in wanted:
-            keys[item].add(asset)
+            keys[item][asset] = bool(is_done)
     return keys
 
 
