@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
+from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, id_of, item, ledger, started
 
 from stacpull.ledger import jobs, schema, views
 from stacpull.planning.names import fold
@@ -61,6 +61,7 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
 def test_item_directories_are_distinct(db: sqlite3.Connection) -> None:
     _, planner = started(db)
     commit(planner, item("i", [asset("a")]), item("I", [asset("a")]))
+    assert set(planner.find_planned([id_of("I")], True)) == {id_of("I")}
     first, second = views.item_records(db, [1, 2])
     assert (first.directory, second.directory[:4]) == ("c/i", "c/I~")
     assert db.execute("SELECT directory FROM items").fetchall() == [(None,), (second.directory,)]

@@ -110,10 +110,10 @@ class Planner:
 
         With `linked`, an unreadable source item counts; otherwise one known only by a link does not.
         """
+        known = _load(self.db, ids)  # also items with the hash of one of them
+        rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run]
         return {
-            item: row.updated
-            for item, row in _load(self.db, ids).items()
-            if row.run == self.run and (linked or (row.parent is None and not row.is_unread))
+            item: row.updated for item, row in rows if linked or (row.parent is None and not row.is_unread)
         }
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
