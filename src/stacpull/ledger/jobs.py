@@ -280,8 +280,21 @@ def reserve(
 
     `items` reserves their JSON. Arrivals of an older generation are dropped.
     """
+    query = f"SELECT id, generation, name FROM assets WHERE id {AMONG} AND state < {Phase.DONE}"
+    reserved, failures = list[Arrival](), list[AssetOutcome]()
     with transaction(db):
-        reserved, failures = _reserved(db, arrivals)
+        found = db.execute(query, (json_array(arrival.row for arrival in arrivals),))
+        names = {(row, generation): name for row, generation, name in found}
+        current = [one for one in arrivals if (one.row, one.generation) in names]
+        unnamed = [one for one in current if names[one.row, one.generation] is None]
+        db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(one.name, one.row) for one in unnamed])
+        claimed = claim(db, [(one.row, one.directory, one.name) for one in unnamed])
+        for arrival in current:
+            name = names[arrival.row, arrival.generation] or claimed.get(arrival.row, arrival.name)
+            if isinstance(name, Failure):
+                failures.append(AssetOutcome(arrival.row, arrival.item_row, arrival.generation, name))
+            else:  # perhaps that of an earlier response
+                reserved.append(arrival if name == arrival.name else replace(arrival, name=name))
         received = [
             (a.size, a.digest, a.etag_or_date, a.unproven, encoded_clip(clips.get(a.row)), a.identity, a.row)
             for a in reserved
@@ -296,24 +309,6 @@ def reserve(
             "WHERE id = ?",
             [(item,) for item in items],
         )
-    return reserved, failures
-
-
-def _reserved(db: sqlite3.Connection, arrivals: list[Arrival]) -> tuple[list[Arrival], list[AssetOutcome]]:
-    query = f"SELECT id, generation, name FROM assets WHERE id {AMONG} AND state < {Phase.DONE}"
-    found = db.execute(query, (json_array(arrival.row for arrival in arrivals),))
-    names = {(row, generation): name for row, generation, name in found}
-    current = [one for one in arrivals if (one.row, one.generation) in names]
-    unnamed = [one for one in current if names[one.row, one.generation] is None]
-    db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(one.name, one.row) for one in unnamed])
-    claimed = claim(db, [(one.row, one.directory, one.name) for one in unnamed])
-    reserved, failures = list[Arrival](), list[AssetOutcome]()
-    for arrival in current:
-        name = names[arrival.row, arrival.generation] or claimed.get(arrival.row, arrival.name)
-        if isinstance(name, Failure):
-            failures.append(AssetOutcome(arrival.row, arrival.item_row, arrival.generation, name))
-        else:  # perhaps that of an earlier response
-            reserved.append(arrival if name == arrival.name else replace(arrival, name=name))
     return reserved, failures
 
 
