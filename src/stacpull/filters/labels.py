@@ -66,13 +66,11 @@ _CLASSES: Final[dict[str, str | None]] = {
 """The 43 level-3 names in CORINE's index order, each with its class of the 19; 11 belong to none."""
 
 CLC43: Final = tuple(_CLASSES)
-TO_BEN19: Final = {old: new for old, new in _CLASSES.items() if new is not None}
-BEN19: Final = {new: tuple(old for old in CLC43 if _CLASSES[old] == new) for new in TO_BEN19.values()}
-"""The 19 classes, each with its classes of the 43."""
+BEN19: Final = tuple(dict.fromkeys(new for new in _CLASSES.values() if new is not None))
 
 NO_LABEL_IN_NOMENCLATURE: Final = "no label in nomenclature"
 
-NOMENCLATURES: Final[dict[str, tuple[str, ...]]] = {"clc43": CLC43, "ben19": tuple(BEN19)}
+NOMENCLATURES: Final[dict[str, tuple[str, ...]]] = {"clc43": CLC43, "ben19": BEN19}
 
 
 @cached_if_short(4096)
@@ -81,7 +79,7 @@ def fold_label(name: str) -> str:
 
 
 _FOLDED_43: Final = frozenset(map(fold_label, CLC43))
-_PARTS_OF_19: Final = {fold_label(old): new for old, new in TO_BEN19.items()}
+_PARTS_OF_19: Final = {fold_label(old): new for old, new in _CLASSES.items() if new is not None}
 FOLDED_TO_BEN19: Final = {old: fold_label(new) for old, new in _PARTS_OF_19.items()} | {
     fold_label(name): fold_label(name) for name in BEN19
 }
