@@ -160,7 +160,6 @@ def test_a_failing_page_is_requested_again_with_fewer_items(size, limit, error, 
         pytest.param(list(range(0, 100, 3)), id="a third"),
         pytest.param(list(range(100)), id="all"),
         pytest.param([19, *range(51, 100)], id="three empty pages after an item"),
-        pytest.param([9, *range(41, 100)], id="three empty pages after the first item"),
     ],
 )
 @pytest.mark.parametrize("name", ["offset", "startIndex"])
