@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.models import FailureKind
-from stacpull.net.bodies import CodingError, Pace, coding_of, decoded
+from stacpull.net.bodies import Pace, coding_of, decoded
+from stacpull.net.transport import TransferError
 
 
 async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
@@ -71,7 +72,7 @@ async def test_an_endless_series_of_small_members_fails(member: bytes):
             taken += 1
             yield member * 1000
 
-    with pytest.raises(CodingError, match="bytes of content") as caught:
+    with pytest.raises(TransferError, match="bytes of content") as caught:
         async for _ in decoded(endless(), "gzip"):
             pass
     assert (caught.value.failure.kind, caught.value.failure.retryable) == (FailureKind.OVERLONG, False)

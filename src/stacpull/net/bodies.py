@@ -77,10 +77,6 @@ async def chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIte
             yield chunk
 
 
-class CodingError(TransferError):
-    """The encoded body is truncated, damaged, or much longer than its content."""
-
-
 def coding_of(headers: Mapping[str, str]) -> str | None:
     stated = f"{headers.get('Content-Encoding', '')},{headers.get('Transfer-Encoding', '')}"
     codings = (coding.strip() for coding in stated.lower().split(","))
@@ -108,17 +104,17 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
                     piece = inflater.decompress(rest, _PIECE)
                 except zlib.error as error:
                     message = f"The compressed stream is damaged ({error})."
-                    raise CodingError(Failure(FailureKind.CHECKSUM, message, retryable=True)) from error
+                    raise TransferError(Failure(FailureKind.CHECKSUM, message, retryable=True)) from error
                 produced += len(piece)
                 if piece:
                     yield piece
                 rest = inflater.unconsumed_tail or inflater.unused_data
             if received > _SLACK + 2 * produced:
                 message = f"The {coding} stream has {received} bytes for {produced} bytes of content."
-                raise CodingError(Failure(FailureKind.OVERLONG, message))
+                raise TransferError(Failure(FailureKind.OVERLONG, message))
     if not inflater.eof:
         message = f"The {coding} stream is truncated."
-        raise CodingError(Failure(FailureKind.TRUNCATED, message, retryable=True))
+        raise TransferError(Failure(FailureKind.TRUNCATED, message, retryable=True))
 
 
 class Pace:

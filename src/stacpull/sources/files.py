@@ -26,7 +26,7 @@ from stacpull.events import Notice
 from stacpull.filters.item_checks import Reference
 from stacpull.json_values import list_or_empty, object_or_empty
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
-from stacpull.net.bodies import CodingError, chained, decoded
+from stacpull.net.bodies import chained, decoded
 from stacpull.net.fields import Version, content_range, stated_version
 from stacpull.net.json_reader import (
     PAGE_LIMIT,
@@ -254,7 +254,7 @@ async def _plain(ranges: FileRanges) -> AsyncGenerator[bytes]:
         try:
             async for piece in decoded(whole, "gzip") if head.startswith(_GZIP) else whole:
                 yield piece
-        except CodingError as error:
+        except TransferError as error:
             raise SourceError(f"SOURCE cannot be read. {error}") from error
 
 
