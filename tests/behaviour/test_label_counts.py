@@ -18,4 +18,4 @@ def test_labels_are_counted_without_regard_to_case_and_space(tmp_path):
         document = feature(f"i{number}", properties={"datetime": None, "labels": labels})
         (tmp_path / f"{number}.json").write_text(json.dumps(document))
     found = sync.classes(str(tmp_path / "c.json"), "c", count=True)
-    assert [dict(one.counts or {}) for one in found] == [{"Pastures": 2, "Airports": 0}, {"rice": 1}]
+    assert [dict(one.counts or {}) for one in found] == [{"Pastures": 2, "Airports": 0}, {"Rice": 1}]

@@ -49,20 +49,19 @@ async def classes(
     Counting reads all items of the collection.
     """
     options, address = options_and_address(source, instance("options", Options, options))
-    counts, spelled, read = Counter[str](), dict[str, str](), 0
+    counts, read = Counter[str](), 0
     async with open_network(address, options, on_event=on_event) as network:
         opened = await open_source(address.url, network.reader)
         document, items = await class_documents(opened, collection)
         lists = class_list(items, document)
+        spelled = {fold_label(one): one for names in lists.values() for one in names}
         size = PageSize.requested(options.page_size)
         for start in await opened.starts(Selection(collections=(collection,))) if count else ():
             async with aclosing(opened.pages(start, page_size=size, on_notice=lambda _: None)) as pages:
                 async for page in pages:
                     for item in page.items:
                         labels = item_labels(object_or_empty(item.get("properties")))
-                        folded = {fold_label(label): label.strip() for label in labels}
-                        counts.update(folded.keys())
-                        spelled |= folded
+                        counts.update({spelled.setdefault(fold_label(one), one.strip()) for one in labels})
                     read += len(page.items)
                     if on_event is not None:
                         on_event(Stage("counting items", read))
@@ -70,12 +69,11 @@ async def classes(
         raise UsageError(f"{collection} states no label classes: try --count.")
     if not count:
         return [ClassInfo(name, names) for name, names in lists.items()]
-    infos = []
-    for name, names in lists.items():
-        of_list = {one: counts[fold_label(one)] for one in names}
-        if any(of_list.values()):
-            infos.append(ClassInfo(name, names, of_list))
-    listed = {fold_label(one) for names in lists.values() for one in names}
-    if unlisted := {spelled[one]: number for one, number in counts.items() if one not in listed}:
-        infos.append(ClassInfo("labels not in any list", tuple(unlisted), unlisted))
+    infos = [
+        ClassInfo(name, names, {n: counts.get(n, 0) for n in names})
+        for name, names in lists.items()
+        if any(n in counts for n in names)
+    ]
+    if unlisted := tuple(name for name in counts if not any(name in names for names in lists.values())):
+        infos.append(ClassInfo("labels not in any list", unlisted, {n: counts[n] for n in unlisted}))
     return infos
