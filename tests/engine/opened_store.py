@@ -11,9 +11,9 @@ from pathlib import Path
 from tests.engine.bench import Bench
 from tests.store_in_thread import store_on_thread
 
-from stacpull.engine.store_client import OutcomeSender, StoreClient
+from stacpull.engine.store_client import StoreClient
 from stacpull.engine.workspace import Workspace
-from stacpull.events import AssetFailed, Event, Notice, Stage
+from stacpull.events import Event
 from stacpull.models import Arrival, Job
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets
@@ -22,30 +22,8 @@ from stacpull.store.lock import MirrorLock
 
 @dataclass
 class StoreEvents:
-    freed: int = 0  # slots
-    failed: list[AssetFailed] = field(default_factory=list)
-    warned: list[str] = field(default_factory=list)
-    stages: list[Stage] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     broken: list[BaseException] = field(default_factory=list)
-
-    def event(self, event: Event) -> None:
-        match event:
-            case AssetFailed():
-                self.failed.append(event)
-            case Notice(_, text):
-                self.warned.append(text)
-            case Stage():
-                self.stages.append(event)
-
-
-def _count(sender: OutcomeSender, events: StoreEvents) -> None:
-    free = sender.free_slots
-
-    def on_free(count: int = 1) -> None:
-        events.freed += count
-        free(count)
-
-    sender.free_slots = on_free  # type: ignore[method-assign]
 
 
 @asynccontextmanager
@@ -61,10 +39,9 @@ async def opened(
         secrets or Secrets(),
         checksum="sha256",
         slots=64,
-        on_event=events.event,
+        on_event=events.events.append,
         on_broken=events.broken.append,
     )
-    _count(store_client.sender, events)
     with nullcontext() if process else store_on_thread():
         async with StoreClient.started() as started:
             await store_client.open(started)

@@ -14,7 +14,6 @@ import pytest
 
 from stacpull.engine.sharing import SharedDownloads
 from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job
-from stacpull.net.client import Exchange
 from stacpull.net.transport import TransferError
 from stacpull.planning.layout import arrival_of
 from stacpull.store.local_store import LocalStore
@@ -29,13 +28,11 @@ class Fetching(Fetcher):
 
     client: Any = None
     parts: Any = None
+    has_file: Any = None
     failing: int = 0
     fetched: list[int] = msgspec.field(default_factory=list)
 
-    async def fetch(
-        self, job: Job, *, count_refusal: bool = True, started: Exchange | None = None
-    ) -> Arrival:
-        del count_refusal, started
+    async def fetch(self, job: Job, **_: Any) -> Arrival:
         self.fetched.append(job.row)
         await asyncio.sleep(0)
         if len(self.fetched) <= self.failing:
@@ -56,10 +53,8 @@ def store(tmp_path: Path) -> Iterator[LocalStore]:
 class Long(Fetching):
     store: Any = None
 
-    async def fetch(
-        self, job: Job, *, count_refusal: bool = True, started: Exchange | None = None
-    ) -> Arrival:
-        await super().fetch(job, count_refusal=count_refusal, started=started)
+    async def fetch(self, job: Job, **_: Any) -> Arrival:
+        await super().fetch(job)
         name = f"{job.row}.0.part"
         identity = await asyncio.to_thread(self.store.staged.write_part, name, BODY)
         arrival = arrival_of(job, len(BODY), "a.pdf", '"e"', name, digest=SHA)
