@@ -82,7 +82,8 @@ class Fetcher(msgspec.Struct, eq=False):
         if job.size is not None and job.size != len(content):
             return None
         secrets = self.client.secrets
-        shown = secrets.strip_url(url) if secrets else url
+        has_secrets = bool(secrets)
+        shown = secrets.strip_url(url) if has_secrets else url
         if job.checksum is not None or checks.may_state(fields):
             headers = HeaderFields(fields)
             if coding_of(headers) is not None:
@@ -92,9 +93,9 @@ class Fetcher(msgspec.Struct, eq=False):
                     return None
         if checks.web_page_instead(job.media_type, job.href, url, HeaderFields(fields), content) is not None:
             return None
-        name = secrets.scrub(filename_of(shown)) if secrets else filename_of(shown)
+        name = secrets.scrub(filename_of(shown)) if has_secrets else filename_of(shown)
         sent = fields.get(b"etag")
-        if sent is None or secrets or not sent.isascii():
+        if sent is None or has_secrets or not sent.isascii():
             etag_or_date = self.validator(HeaderFields(fields)).etag_or_date
         else:
             etag_or_date = sent.decode().rstrip(" \t")
