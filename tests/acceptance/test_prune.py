@@ -20,7 +20,7 @@ from tests.net.memory import Answer
 from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 
 from stacpull import MirrorReport, Options, Selection, sync
-from stacpull.events import Event, ItemGone
+from stacpull.events import Event, ItemGone, RunStarted
 from stacpull.ledger import pruning
 from stacpull.sources.item_reader import ItemReader
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
@@ -134,7 +134,8 @@ def test_a_run_that_was_stopped_says_so_instead_of_pruning(tmp_path, replica):
 
     def listen(event: Event) -> None:
         events.append(event)
-        stop.set()
+        if isinstance(event, RunStarted):
+            stop.set()
 
     sync.mirror(replica.base_url, tmp_path, options=PRUNE, on_event=listen, stop=stop)
     assert "Nothing was pruned: the run is not complete." in warned(events)
