@@ -79,9 +79,8 @@ def test_writing_the_index_is_a_stage_that_is_shown_and_not_logged(source: Sourc
     dest, events = tmp_path / "mirror", list[stacpull.Event]()
     work = stacpull.mirror(str(source([item("a"), item("b")])), dest, options=KEPT, on_event=events.append)
     asyncio.run(work)
-    assert [one for one in events if isinstance(one, stacpull.Stage)] == [
-        stacpull.Stage("checking what is in DEST"),
-        stacpull.Stage("writing items.parquet", 2, 2),
+    assert [one for one in events if isinstance(one, stacpull.Stage) and one.total] == [
+        stacpull.Stage("writing items.parquet", 2, 2)
     ]
     assert "Stage" not in (dest / ".stacpull" / "log.ndjson").read_text()
     shown = run(["mirror", str(source([item("c")])), str(dest), "--json"], environment())
