@@ -22,7 +22,7 @@ from stacpull.models import Json
 from stacpull.selection import Selection
 
 LeftOut = Mapping[str, int]
-_DECIMAL: Final = re.compile(r"[+-]?(?:\d{1,300}\.?\d*|\.\d+)", re.ASCII)
+_DECIMAL: Final = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})", re.ASCII)
 
 
 class ItemCheck:
