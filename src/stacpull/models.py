@@ -169,7 +169,7 @@ class FailureKind(enum.StrEnum):
     ITEM = "item"  # the (source) item could not be read, or has no href for the asset
     ORDERED = "ordered"  # its host is preparing it, or it is in an archive: try again later
     OUTSIDE = "outside"  # a raster that has nothing in the area of --clip: no fault
-    DOWN = "down"  # the host has not answered for long; never final: the asset stays pending
+    DOWN = "down"  # the host is given up; never final: the asset stays pending
 
 
 PASSING = frozenset({FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED})
@@ -187,8 +187,7 @@ class Failure(msgspec.Struct, frozen=True):
     retryable: bool = False
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
     free: bool = False
-    """True if sending the request again does not count as an attempt: the host throttles, or (only inside a
-    transport) it had closed the idle connection."""
+    """True if sending the request again is not counted as an attempt: the host throttles or is overloaded."""
     reached: int = 0  # bytes of a part that the next attempt can resume
 
     def scrubbed(self, secrets: Secrets) -> Failure:

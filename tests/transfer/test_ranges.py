@@ -35,7 +35,7 @@ V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 
 @pytest.fixture(autouse=True)
 def short_files_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranges, "LONG", MIB)
+    monkeypatch.setattr(ranges, "SPLIT_ABOVE", MIB)
     monkeypatch.setattr(ranges, "BLOCK", 4 * MIB)
 
 

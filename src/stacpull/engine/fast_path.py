@@ -61,7 +61,7 @@ class FastTransfer(msgspec.Struct, eq=False):
     sent_at: float = 0.0
     hops: tuple[str, ...] = ()
     rewritten: Rewritten | None = None
-    sent: bytes = b""
+    request_bytes: bytes = b""
     receive: Receive | None = None
     """Receives the response to the request, if it was sent before the asset was handed over."""
 
@@ -74,7 +74,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         path, origin = self.path, self.origin
         target = self.url[len(origin.sent_base) :] if origin.is_plain else ""
         if target.isascii() and target.isprintable() and target and " " not in target and "#" not in target:
-            self.sent = b"GET /" + target.encode("ascii") + origin.tail
+            self.request_bytes = b"GET /" + target.encode("ascii") + origin.tail
         elif not self._make_unusual_request():
             path.forget(origin)  # the bucket has moved, or credentials must be renewed
             # not at once: the gate admits the next asset, which may come here too, and so on
@@ -87,7 +87,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         if connection is None:
             self.send_again()
         else:
-            connection.begin(self, self.sent)
+            connection.begin(self, self.request_bytes)
 
     def _make_unusual_request(self) -> bool:
         """Make a request with credentials, a signature or an odd URL; False if the general path must."""
@@ -95,7 +95,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         if origin.rewrites is None:
             if origin.client_host.gets_credentials:
                 url = client.with_credentials(self.request(), origin.client_host).url
-            self.sent = b"GET " + split_url(url)[1].encode("ascii") + origin.tail
+            self.request_bytes = b"GET " + split_url(url)[1].encode("ascii") + origin.tail
             return True
         made = self.rewritten = origin.rewrites.ready(url, redirected=bool(self.hops))
         if made is None or not made.url.startswith(origin.sent_base):
@@ -106,7 +106,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         if made.authorization:
             signed = made.authorization.encode("utf-8", "surrogateescape")
             tail = b"%bAuthorization: %b\r\n\r\n" % (tail[:-2], signed)
-        self.sent = b"GET /%b%b" % (made.url[len(origin.sent_base) :].encode("ascii"), tail)
+        self.request_bytes = b"GET /%b%b" % (made.url[len(origin.sent_base) :].encode("ascii"), tail)
         return True
 
     def on_given_up(self, _given_up: TransferError) -> None:
@@ -134,7 +134,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         location = fields.get(b"location")
         if location is None or size > DRAINED or self.rewritten is not None:
             return False
-        text = path.client.at_source(location.decode("utf-8", "surrogateescape"))
+        text = path.client.with_source_scheme(location.decode("utf-8", "surrogateescape"))
         target = next_hop(self.url, text, self.hops, allow_downgrade=path.client.allow_downgrade)
         if isinstance(target, Failure):
             return False
@@ -194,7 +194,7 @@ class FastTransfer(msgspec.Struct, eq=False):
             self.origin.client_host.gate.release()
             raise
         else:
-            connection.begin(self, self.sent)
+            connection.begin(self, self.request_bytes)
 
 
 async def _fail(error: Exception) -> NoReturn:
@@ -213,7 +213,7 @@ class WebFastPath(msgspec.Struct, eq=False):
     def begin(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:
         if job.stale or job.version_in_dest is not None or job.sha256 is not None:
             return False
-        href = self.client.at_source(job.href)
+        href = self.client.with_source_scheme(job.href)
         if (origin := self.origin(href)) is None or (download := self.shared.start(job)) is None:
             return False
         transfer = FastTransfer(self, pool, job, download, origin, href, origin.client_host.gate.now())

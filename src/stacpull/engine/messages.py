@@ -31,8 +31,8 @@ class ErrorReport(msgspec.Struct, array_like=True):
 class Open(msgspec.Struct, tag=0, array_like=True):
     """Open a mirror for a run. One byte precedes it, with the descriptor of the mirror's lock."""
 
-    dest: bytes
-    bucket: BucketLocation | None  # the bucket that contains the files; None if they are in `dest`
+    work: bytes  # the work directory, which is DEST unless that is a bucket
+    bucket: BucketLocation | None
     run: int
     checksum: str | None
     secrets: RevealedSecrets

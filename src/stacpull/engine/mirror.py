@@ -400,7 +400,7 @@ class MirrorRun:
     async def _mirror(self, started: Started) -> None:
         store_client = self.store_client
         await store_client.open(started)
-        async with beside(store_client.pass_on(self._stop)):
+        async with beside(store_client.pass_on_stop(self._stop)):
             try:
                 await store_client.call("StoreOperations.recover")
                 try:

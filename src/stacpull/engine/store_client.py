@@ -291,7 +291,7 @@ class StoreClient:
         await self._channel.open(sock)
         self._channel.send(self._opening(self._secrets.revealed(), variables))
 
-    async def pass_on(self, stop: asyncio.Event) -> None:
+    async def pass_on_stop(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self._channel.send(messages.StopEarly())
 

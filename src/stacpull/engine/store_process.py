@@ -82,7 +82,7 @@ class StoreServer:
         self._stopped = threading.Event()
         self._failed: Exception | None = None
         self._secrets = Secrets()
-        self._dest = self._ledger = Path()
+        self._directory = self._ledger = Path()
         self._checksum: Checksum | None = None  # the algorithm of the digest to record, as an empty checksum
         self._counters: Mapping[str, int] = {}  # as they were sent last
 
@@ -99,7 +99,7 @@ class StoreServer:
                     opened.callback(reader.join)
                     self._work()
         except Exception as error:  # noqa: BLE001 -- the network process raises it
-            failure = error_report(as_destination_error(error, self._dest))
+            failure = error_report(as_destination_error(error, self._directory))
         self._send(messages.Ended(failure))
         for lock in locks:
             os.close(lock)
@@ -108,8 +108,8 @@ class StoreServer:
         if opening.variables:
             add_variables(opening.variables)
         self._checksum = None if opening.checksum is None else Checksum(opening.checksum, b"")
-        self._dest = Path(os.fsdecode(opening.dest))
-        self._ledger = ledger_path(self._dest)
+        self._directory = Path(os.fsdecode(opening.work))
+        self._ledger = ledger_path(self._directory)
         self._learn(opening.secrets)
 
         def on_event(event: AssetFailed | Notice | Stage) -> None:
@@ -119,7 +119,7 @@ class StoreServer:
             on_event(Notice("warning", text))
 
         stops = self._stopped.is_set
-        store = open_store(self._dest, opening.bucket, on_silent, is_stopped=stops)
+        store = open_store(self._directory, opening.bucket, on_silent, is_stopped=stops)
         db = opened.enter_context(opened_ledger(opened.enter_context(closing(store))))
         run = runs.stored(db, opening.run)
         publisher = Publisher(db, store, run, self._secrets, stops, on_event)
@@ -218,13 +218,13 @@ class StoreServer:
                 self._send_counters()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
                 self._publisher.distrust_ledger(error)
-                failure = error_report(as_destination_error(error, self._dest))
+                failure = error_report(as_destination_error(error, self._directory))
         self._send(messages.OperationResult(packed, failure))
 
     def _break(self, error: Exception) -> None:
         self._publisher.distrust_ledger(error)
         if self._failed is None:
-            self._failed = as_destination_error(error, self._dest)
+            self._failed = as_destination_error(error, self._directory)
             self._send(messages.Ended(error_report(self._failed)))
 
     def _send(self, message: msgspec.Struct) -> None:

@@ -31,7 +31,7 @@ from stacpull.net.transport import BufferedResponse, Receive, Request, Response,
 from stacpull.redact import Secret, Secrets, credentials_in, cut_url, unsigned_url
 from stacpull.urls import is_encrypted, join, removed_parameters, rules_of, same_site, set_parameter
 
-OK: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
+SUCCESSFUL: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
 MAX_HOPS = 10
 LONGEST_URL = 16 * 1024
 """The most characters of a URL that is fetched. Servers accept request lines of about 8,000."""
@@ -93,7 +93,7 @@ class Client(msgspec.Struct, eq=False):
         self,
         request: Request,
         *,
-        accept: frozenset[int] = OK,
+        accept: frozenset[int] = SUCCESSFUL,
         count_refusal: bool = True,
         hops: Sequence[str] = (),
         sent: tuple[Gate, float, Receive] | None = None,
@@ -106,14 +106,14 @@ class Client(msgspec.Struct, eq=False):
         The fast path hands over a chain that it has begun: `hops` are the URLs that redirected before, `sent`
         is the gate whose permit the request holds, when it was sent, and what receives its response.
         """
-        request = request._replace(url=self.at_source(request.url))
+        request = request._replace(url=self.with_source_scheme(request.url))
         return Exchange(self, request, accept, count_refusal, [*hops], sent)
 
     async def close(self) -> None:
         for transport in set(self.transports.values()):
             await transport.close()
 
-    def at_source(self, url: str) -> str:
+    def with_source_scheme(self, url: str) -> str:
         """Return `url` with the scheme of SOURCE if it names the host and port of SOURCE."""
         if not self.other_base or not url.startswith(self.other_base):
             return url
@@ -276,7 +276,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _following(self, request: Request, response: Response) -> Request:
         client, status = self.client, response.status
-        location = client.at_source(response.headers.get("Location", ""))
+        location = client.with_source_scheme(response.headers.get("Location", ""))
         target = next_hop(request.url, location, self.hops, allow_downgrade=client.allow_downgrade)
         if isinstance(target, Failure):
             raise TransferError(replace(target, status=status).scrubbed(client.secrets))

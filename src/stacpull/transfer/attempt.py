@@ -39,7 +39,7 @@ from stacpull.urls import filename_of
 _CONNECTIONS = 4
 _NOT_MODIFIED, _FAILED = 304, 412
 ACCEPT_OK = frozenset({OK})
-_WRONG_CONTENT = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKind.OVERLONG})
+_NOT_RESUMED = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKind.OVERLONG})
 
 JobT_contra = TypeVar("JobT_contra", bound=Job, contravariant=True)
 ResultT_co = TypeVar("ResultT_co", covariant=True)
@@ -139,7 +139,7 @@ class _Attempt(msgspec.Struct, eq=False):
                 raise
             failure = error.failure if isinstance(error, TransferError) else None
             # it must not be resumed: the content is wrong, or (OSError) larger than DEST can store
-            is_wrong = isinstance(error, OSError) or (failure is not None and failure.kind in _WRONG_CONTENT)
+            is_wrong = isinstance(error, OSError) or (failure is not None and failure.kind in _NOT_RESUMED)
             if self.is_continued and (is_wrong or not self.is_resumable):
                 await part.discard()
                 raise

@@ -22,7 +22,7 @@ from stacpull.spans import Span, Spans, missing
 from stacpull.store.parts import FilePart
 from stacpull.transfer.checks import PARTIAL, another_range, failed
 
-LONG = 64 << 20  # the size from which a file gets several connections
+SPLIT_ABOVE = 64 << 20  # bytes above which a file gets several connections
 BLOCK = 16 << 20
 CHUNK = 1 << 18  # bytes that are written at once
 _ANSWERS = frozenset({200, 206, 412, 416})
@@ -38,7 +38,7 @@ class LongBody:
         self._href = href
         self._version = version
         self._total = _ENDLESS if version.total is None else version.total
-        self._most = most if LONG < self._total < _ENDLESS else 1
+        self._most = most if SPLIT_ABOVE < self._total < _ENDLESS else 1
         self._free = blocks(part.have, self._total)
         self._active = 0
         self._gate: Gate | None = None

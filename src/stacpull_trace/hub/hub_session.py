@@ -19,7 +19,7 @@ import attrs
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.net.client import OK, Client, Exchange, NetworkCounters
+from stacpull.net.client import SUCCESSFUL, Client, Exchange, NetworkCounters
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret, Secrets
@@ -96,7 +96,7 @@ class Session:
 
     @asynccontextmanager
     async def open(
-        self, request: Request, *, accept: frozenset[int] = OK, count_refusal: bool = False
+        self, request: Request, *, accept: frozenset[int] = SUCCESSFUL, count_refusal: bool = False
     ) -> AsyncIterator[Exchange]:
         if not same_site(self._base_url, request.url):
             async with self._client.open(request, accept=accept, count_refusal=count_refusal) as response:
