@@ -26,7 +26,7 @@ from stacpull.errors import SourceError, require_pyarrow, temporary_errors
 from stacpull.filters.item_filter import narrowing
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, Page
-from stacpull.net.json_reader import ApiReader, Document, TooManyValuesError, decode
+from stacpull.net.json_reader import Document, JsonReader, TooManyValuesError, decode
 from stacpull.selection import Selection
 from stacpull.sources.files import FileRanges, ItemsFile
 from stacpull.sources.source import OnNotice, PageSize, WalkStart
@@ -38,7 +38,7 @@ _WHOLE_LIMIT: Final = 2 << 30
 
 
 class ParquetSource(ItemsFile):
-    def __init__(self, url: str, reader: ApiReader, _document: Document | None = None) -> None:
+    def __init__(self, url: str, reader: JsonReader, _document: Document | None = None) -> None:
         require_pyarrow("A Parquet file as SOURCE")
         super().__init__(url, reader)
         self._limits: Json = {}

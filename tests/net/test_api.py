@@ -12,7 +12,7 @@ from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import Failure, FailureKind, PageRequest
 from stacpull.net.client import Client, HostCredentials
 from stacpull.net.gate import Gates
-from stacpull.net.json_reader import ApiReader, Document
+from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError, is_framed
 from stacpull.redact import Secret
@@ -23,7 +23,7 @@ PAGE = Answer(body=b'{"features": []}')
 
 
 class Desk:
-    """An `ApiReader` on a server in memory."""
+    """An `JsonReader` on a server in memory."""
 
     def __init__(
         self, routes: Mapping[str, Script], query: Mapping[str, Secret] | None = None, **options: Any
@@ -37,7 +37,7 @@ class Desk:
             credentials=HostCredentials(SOURCE, {}, query or {}),
         )
         defaults: dict[str, Any] = {"source": SOURCE}
-        self.reader = ApiReader(self.client, RetryPolicy(), self.clock, **(defaults | options))
+        self.reader = JsonReader(self.client, RetryPolicy(), self.clock, **(defaults | options))
 
     def read(self, request: PageRequest | str = URL) -> Document:
         requested = PageRequest(request) if isinstance(request, str) else request

@@ -23,7 +23,7 @@ from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, HostCredentials, NetworkCounters, RequestLog
 from stacpull.net.gate import Gates, Limits
-from stacpull.net.json_reader import ApiReader
+from stacpull.net.json_reader import JsonReader
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in
@@ -52,7 +52,7 @@ class SourceAddress(msgspec.Struct, frozen=True):
 
 class Network(msgspec.Struct, frozen=True):
     client: Client
-    reader: ApiReader
+    reader: JsonReader
     secrets: Secrets
     policy: RetryPolicy
     address: SourceAddress
@@ -137,7 +137,7 @@ async def open_network(
         transport_of=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
         log=log,
     )
-    reader = ApiReader(
+    reader = JsonReader(
         client,
         policy,
         clock,

@@ -170,7 +170,7 @@ class _NotJsonError(TransferError):
         self.page = page
 
 
-class ApiReader(msgspec.Struct, eq=False):
+class JsonReader(msgspec.Struct, eq=False):
     """Reads JSON documents through a client.
 
     A refusal by the host of `source` means wrong or missing credentials: messages name those in use, or the

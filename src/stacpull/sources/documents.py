@@ -16,7 +16,7 @@ from stacpull.entry_points import require, target_of
 from stacpull.errors import CredentialsError, SourceError, UsageError, similar
 from stacpull.json_values import list_or_empty, parsed_object
 from stacpull.models import Failure, FailureKind, Json, PageRequest, Unread
-from stacpull.net.json_reader import ApiReader, Document
+from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
@@ -137,7 +137,7 @@ def is_api_root(document: Json) -> bool:
 # --- opening ---------------------------------------------------------------------------------------------
 
 
-async def open_source(url: str, reader: ApiReader) -> Source:
+async def open_source(url: str, reader: JsonReader) -> Source:
     """Return the source at `url`, a URL without credentials (`split_credentials`).
 
     The kinds come from entry points: "api", "tree", "items", and endings of names such as ".ndjson".
@@ -180,7 +180,7 @@ async def open_source(url: str, reader: ApiReader) -> Source:
 # --- reading ---------------------------------------------------------------------------------------------
 
 
-async def outcome_of(reader: ApiReader, url: str, *, limit: int | None = None) -> Document | Failure:
+async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) -> Document | Failure:
     try:
         return _with_items(await reader.read(PageRequest(url), one_of_many=True, limit=limit))
     except TransferError as error:
@@ -192,7 +192,7 @@ async def outcome_of(reader: ApiReader, url: str, *, limit: int | None = None) -
         return Failure(FailureKind.ITEM, str(error), host=authority(url))
 
 
-async def read_root(reader: ApiReader, url: str) -> Document:
+async def read_root(reader: JsonReader, url: str) -> Document:
     """Return the document of SOURCE or of a collection, which must be an object."""
     try:
         document = _with_items(await reader.read(PageRequest(url)))
@@ -214,7 +214,7 @@ async def read_root(reader: ApiReader, url: str) -> Document:
     return document
 
 
-async def read_item(reader: ApiReader, href: str) -> tuple[Json, str]:
+async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
     """Return the unchanged item at `href`, and the URL it was read from."""
     document = await outcome_of(reader, href)
     if isinstance(document, Failure):

@@ -30,8 +30,8 @@ from stacpull.net.bodies import chained, decoded
 from stacpull.net.fields import Version, content_range, stated_version
 from stacpull.net.json_reader import (
     PAGE_LIMIT,
-    ApiReader,
     Document,
+    JsonReader,
     TooManyValuesError,
     decode,
     lenient_warning,
@@ -58,7 +58,7 @@ class ItemsFile(Source):
     has_cursors = False
     is_file = True
 
-    def __init__(self, url: str, reader: ApiReader, _document: Document | None = None) -> None:
+    def __init__(self, url: str, reader: JsonReader, _document: Document | None = None) -> None:
         self.url = url
         self._reader = reader
         self._wanted: frozenset[str] = frozenset()
@@ -123,7 +123,7 @@ class FeaturesSource(ItemsFile):
 
     sorts = True
 
-    def __init__(self, url: str, reader: ApiReader, document: Document) -> None:
+    def __init__(self, url: str, reader: JsonReader, document: Document) -> None:
         super().__init__(cut_cursor(document.url), reader)
         self._order: str | None = None
         self._requested_url, self._was_walked = url, False
@@ -276,7 +276,7 @@ async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
 
 
 class FileRanges:
-    def __init__(self, url: str, reader: ApiReader) -> None:
+    def __init__(self, url: str, reader: JsonReader) -> None:
         self.size: int | None = None
         self._url = url
         self._reader = reader

@@ -19,7 +19,7 @@ from stacpull.hosts import origin_text
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.fields import whole_number
-from stacpull.net.json_reader import ApiReader, Document
+from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import updated_in
 from stacpull.redact import cut_cursor, cut_url
@@ -180,7 +180,7 @@ def failure_of(error: BaseException) -> Failure | None:
 
 
 async def read_pages(
-    reader: ApiReader,
+    reader: JsonReader,
     start: PageRequest,
     size: PageSize,
     on_notice: OnNotice,
@@ -211,7 +211,7 @@ async def read_pages(
 class _PageReader:
     """The state of one walk of pages."""
 
-    def __init__(self, reader: ApiReader, size: PageSize, on_notice: OnNotice, home: str) -> None:
+    def __init__(self, reader: JsonReader, size: PageSize, on_notice: OnNotice, home: str) -> None:
         self._reader = reader
         self._size = size
         self._on_notice = on_notice

@@ -20,7 +20,7 @@ from stacpull.filters.cql2 import filter_text, properties_in
 from stacpull.filters.item_filter import Narrowing
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, PageRequest
-from stacpull.net.json_reader import ApiReader
+from stacpull.net.json_reader import JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.sources.paging import failure_of, read_pages, with_limit
 from stacpull.sources.source import LEAST_ITEMS, OnNotice, Pages, PageSize
@@ -154,7 +154,7 @@ def without_others(items: list[Json], collections: frozenset[str]) -> list[Json]
 
 
 async def walk_query(
-    reader: ApiReader,
+    reader: JsonReader,
     endpoint: SearchEndpoint,
     members: Json,
     condition: Json | None,
@@ -188,7 +188,7 @@ async def walk_query(
 
 
 async def _doubt(
-    reader: ApiReader, endpoint: SearchEndpoint, plain: PageRequest, members: Json, condition: Json | None
+    reader: JsonReader, endpoint: SearchEndpoint, plain: PageRequest, members: Json, condition: Json | None
 ) -> str:
     async def first_items(request: PageRequest) -> list[Json]:
         try:

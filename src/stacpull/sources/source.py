@@ -2,7 +2,7 @@
 
     open_source(url, reader) ─▶ Source ─starts─▶ WalkStart ─pages─▶ Page, Page, …
 
-A source decides which requests to send, and an `ApiReader` sends them.
+A source decides which requests to send, and a `JsonReader` sends them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class WalkStart(NamedTuple):
 
 
 class Source(Protocol):
-    """A source of items, made of a URL, an `ApiReader`, and the document at the URL if that decided the kind.
+    """A source of items, made of a URL, a `JsonReader`, and the document at the URL if that decided the kind.
 
     Every method may raise SourceError and CredentialsError.
     """

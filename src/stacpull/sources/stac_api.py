@@ -21,7 +21,7 @@ from stacpull.events import Notice
 from stacpull.filters.item_filter import Narrowing, narrowing
 from stacpull.json_values import list_or_empty
 from stacpull.models import FailureKind, Json, PageRequest
-from stacpull.net.json_reader import ApiReader, Document
+from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import item_id_in, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
@@ -47,7 +47,7 @@ _MOST_IDS: Final = 500
 class ApiSource(Source):
     sorts = True
 
-    def __init__(self, url: str, reader: ApiReader, landing: Document | None = None) -> None:
+    def __init__(self, url: str, reader: JsonReader, landing: Document | None = None) -> None:
         self.url = url
         self._api = parse_api_url(url)
         self.api_root = self._api.root

@@ -14,7 +14,7 @@ from stacpull.caches import LONGEST_KEY
 from stacpull.errors import SourceError, UsageError
 from stacpull.json_values import list_or_empty
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
-from stacpull.net.json_reader import SMALL, ApiReader, Document
+from stacpull.net.json_reader import SMALL, Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_url
@@ -70,7 +70,7 @@ _Outcome = _Branch | Document | Failure
 
 
 async def _walk(
-    reader: ApiReader, top: _Branch, collection: str, *, items: bool = True
+    reader: JsonReader, top: _Branch, collection: str, *, items: bool = True
 ) -> AsyncGenerator[tuple[_Link, _Outcome]]:
     """Walk the links below a catalog: with their items depth first, else level by level.
 
@@ -110,7 +110,7 @@ async def _walk(
         links = [*links, *below] if items else [*below, *links]
 
 
-async def _read(reader: ApiReader, url: str, limit: int | None, *, items: bool) -> _Outcome:
+async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool) -> _Outcome:
     document = await documents.outcome_of(reader, url, limit=limit)
     if isinstance(document, Failure):
         return _LARGE if limit and document.kind is FailureKind.OVERLONG else document
@@ -133,7 +133,7 @@ def _may_pass(failure: Failure) -> bool:
 class TreeSource(Source):
     has_cursors = False
 
-    def __init__(self, url: str, reader: ApiReader, root: Document) -> None:
+    def __init__(self, url: str, reader: JsonReader, root: Document) -> None:
         name = root.members.get("id")
         self.url = url
         self._root: Document | None = root
