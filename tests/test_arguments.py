@@ -158,6 +158,8 @@ def test_an_error_about_headers_shows_no_value() -> None:
         (lambda: stacpull.plan(HERE, options={"retries": 1}), "^options must be stacpull.Options"),
         (lambda: stacpull.mirror(HERE, "d", options="x"), "^options must be stacpull.Options"),
         (lambda: stacpull.retry("d", options={}), "^options must be stacpull.Options"),
+        (lambda: stacpull.verify("d", options={}), "^options must be stacpull.Options"),
+        (lambda: stacpull.headers([], options={}), "^options must be stacpull.Options"),
         (lambda: stacpull.mirror(HERE, None), "^DEST must be a path, not NoneType"),
     ],
 )

@@ -253,13 +253,6 @@ def test_what_is_no_path_is_refused(dest: Path, path: Any) -> None:
             call()
 
 
-def test_options_and_selection_are_checked_by_every_function(dest: Path) -> None:
-    wrong: Any = {"concurrency": 3}
-    for call in (sync.verify, lambda *_, **how: sync.headers([ITEM], **how)):
-        with pytest.raises(UsageError, match=r"options must be stacpull.Options\(...\), not dict"):
-            call(dest, options=wrong)
-
-
 def test_an_event_of_threads_is_refused(dest: Path) -> None:
     """Waiting for it would block the event loop forever."""
     event: Any = threading.Event()

@@ -95,25 +95,6 @@ def test_each_damage_is_named_and_repaired(mirrored: Mirrored, change: Change, w
     assert mirrored.verify().exit_code == 0
 
 
-def test_several_damaged_files_are_named_and_repaired(mirrored: Mirrored) -> None:
-    before, (first, second, third, fourth, *_) = mirrored.files, mirrored.assets
-    swapped = [mirrored.dest / first, mirrored.dest / second]
-    contents = [path.read_bytes() for path in swapped]
-    for path, content in zip(swapped, reversed(contents), strict=True):
-        path.write_bytes(content)
-    (mirrored.dest / third).unlink()
-    rewritten(flipped)(mirrored.dest / fourth)
-    assert mirrored.verify().exit_code == 1
-    swaps = {first: "altered", second: "altered"}
-    assert {name: "altered" if what == "short" else what for name, what in mirrored.damages.items()} == {
-        **swaps,
-        third: "missing",
-        fourth: "altered",
-    }
-    assert mirrored.verify(repair=True).exit_code == 0
-    assert is_same(before, mirrored.files) == []
-
-
 def test_a_link_in_the_way_is_named_and_never_written_through(mirrored: Mirrored) -> None:
     name = an_asset(mirrored)
     as_link(mirrored.dest / name)

@@ -117,6 +117,7 @@ def test_signatures_are_removed_when_the_run_is_complete(tmp_path: Path) -> None
         assert b"deadbeef" not in stored.read_bytes()
         assert b"v=1" in stored.read_bytes()
         assert stat.S_IMODE(stored.stat().st_mode) == 0o600
+        assert stat.S_IMODE((dest / "c/a/x").stat().st_mode) & 0o044  # the data are as ever
         for path in (path for path in dest.rglob("*") if path.is_file()):
             assert b"deadbeef" not in path.read_bytes(), path
         signed_again = item(f"{url}/x{SIGNED.replace('deadbeef', 'cafecafe')}")

@@ -29,8 +29,6 @@ class SlowService:
 @pytest.mark.parametrize(
     ("life", "used"),
     [
-        (600, 480),
-        (2700, 2580),
         (240, 120),
         (100, 50),
         (15, 10),

@@ -140,13 +140,6 @@ class TransportContract:
         assert (failure.kind, failure.retryable, failure.free) == (kind, True, False)
         assert failure.host
 
-    async def test_more_bytes_than_stated_are_overlong(self) -> None:
-        async with self.world({"/object": [Answer(body=b"small", fault=Fault.OVERLONG)]}) as world:
-            failure = await failure_of(world)
-        # aiohttp's parser does not say which
-        assert failure.kind in {FailureKind.OVERLONG, FailureKind.SERVER}
-        assert (failure.retryable, failure.status) == (True, None)
-
     async def test_a_truncated_body_without_length_looks_complete(self) -> None:
         answers = [Answer(body=BODY, fault=Fault.UNNOTICED)]
         async with self.world({"/object": answers}) as world, world.opened() as response:

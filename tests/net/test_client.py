@@ -112,12 +112,6 @@ class TestRedirects:
         assert setting.requests[1].method == after
         assert setting.requests[1].body == (b"{}" if after == "POST" else None)
 
-    def test_carry_a_body_to_no_other_host(self) -> None:
-        setting = Setting({"https://api.example/a": [to("https://o.example/b", 307)]})
-        failure = setting.failure(Request("https://api.example/a", "POST", body=b"client_secret=planted"))
-        assert failure.kind is FailureKind.REDIRECT
-        assert len(setting.requests) == 1
-
 
 class TestCredentials:
     def test_go_to_their_own_host_only(self) -> None:

@@ -6,7 +6,6 @@ the transport sees them.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from tests.items import collection
 from tests.net.memory import Answer
 from tests.net.wire_server import Scripted, WireServer
 from tests.security.secrets import found_in, found_under
-from tests.security.sources import Source, feature, json_answer, mirrored
+from tests.security.sources import Source, feature, json_answer
 
 from stacpull import Options, Secret, StacpullError
 from stacpull.net.transport import Request
@@ -123,11 +122,3 @@ def test_a_plan_of_a_source_that_echoes_the_credential(tmp_path: Path, name: str
             plan(source.api, options=options(name), on_event=events.append)
     assert any("could not be read" in str(event) for event in events)
     assert_clean(tmp_path, *chain_of(caught.value), *events)
-
-
-def test_ledger_and_log_are_readable_only_by_their_owner(tmp_path: Path, name: str) -> None:
-    mirrored(tmp_path / "m", [feature("Q7-9", {"a": "/a"})], query={name: Secret(SECRET)})
-    own = [path for path in (tmp_path / "m" / ".stacpull").iterdir() if path.suffix in {".sqlite", ".ndjson"}]
-    assert len(own) == 2
-    assert [stat.S_IMODE(path.stat().st_mode) for path in own] == [0o600, 0o600]
-    assert stat.S_IMODE((tmp_path / "m" / "c" / "Q7-9" / "a").stat().st_mode) & 0o044  # the data are as ever

@@ -251,14 +251,6 @@ async def test_creating_a_part_again_removes_the_old_one(reopen: Reopen) -> None
     assert await parts.point(1, 1) == ResumePoint(3, other, None)
 
 
-async def test_a_discarded_part_cannot_be_resumed(reopen: Reopen) -> None:
-    parts = await reopen()
-    await parked(parts, DATA)
-    await (await parts.resume(1, 1)).discard()
-    assert await parts.point(1, 1) is None
-    assert await (await reopen()).point(1, 1) is None
-
-
 @settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(), st.lists(st.booleans(), min_size=12)
