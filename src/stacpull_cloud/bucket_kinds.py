@@ -80,13 +80,15 @@ class Buckets:
         is_stopped: IsStopped = never,
     ) -> Store:
         from stacpull_cloud.bucket_store import BucketStore  # noqa: PLC0415 - obstore
+        from stacpull_cloud.objects import Objects  # noqa: PLC0415 - obstore
 
-        return BucketStore(work, location, on_silent, worker_parts, is_stopped)
+        return BucketStore(work, Objects(location, on_silent, is_stopped), worker_parts)
 
     def open_files(self, location: BucketLocation, on_silent: Callable[[str], None]) -> StoredFiles:
         from stacpull_cloud.bucket_store import BucketFiles  # noqa: PLC0415 - obstore
+        from stacpull_cloud.objects import Objects  # noqa: PLC0415 - obstore
 
-        return BucketFiles(location, on_silent)
+        return BucketFiles(Objects(location, on_silent))
 
     def lease(self, store: Store) -> AbstractContextManager[BucketLease]:
         from stacpull_cloud.lease import Lease  # noqa: PLC0415 - obstore

@@ -11,14 +11,15 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from stacpull.digests import as_checksum
 from stacpull.errors import destination_errors
-from stacpull.models import Arrival, BucketLocation, Checksum, Failure, FailureKind, path_in_dest
+from stacpull.models import Arrival, Checksum, Failure, FailureKind, path_in_dest
 from stacpull.store.inspection import (
     LONGEST_DOCUMENT,
     NO_NAMES,
@@ -31,7 +32,7 @@ from stacpull.store.inspection import (
 from stacpull.store.protocol import Placement, foreign_file
 from stacpull.store.staging import StagedParts
 from stacpull_cloud.lease import LeaseCheck
-from stacpull_cloud.objects import PIECE, THREADS, Found, Objects
+from stacpull_cloud.objects import PIECE, THREADS, Objects
 
 DIGEST = "stacpull"
 """With the name of the algorithm: the digest of the content. Azure allows no `-` in names."""
@@ -40,18 +41,9 @@ _LONGEST_KEY = 1024
 
 
 class BucketFiles:
-    def __init__(
-        self,
-        location: BucketLocation,
-        on_silent: Callable[[str], None] = lambda _: None,
-        is_stopped: IsStopped = never,
-    ) -> None:
-        self.location = location
-        self.objects = Objects(location, on_silent, is_stopped)
-
-    @property
-    def name(self) -> str:
-        return self.location.url
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+        self.name = objects.location.url
 
     def close(self) -> None:
         """Nothing is open."""
@@ -65,9 +57,8 @@ class BucketFiles:
             return FileState()
         if algorithm is None:
             return FileState(found.size)
-        stated = _stated(found, algorithm)
-        if stated is not None:
-            return FileState(found.size, None if is_stopped() else stated)
+        with suppress(KeyError, ValueError):
+            return FileState(found.size, bytes.fromhex(found.attributes[DIGEST + algorithm]))
         with self.objects.open(found) as file:
             hashed = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
         return FileState(found.size) if hashed is None else FileState(*hashed)
@@ -107,21 +98,14 @@ class BucketStore(BucketFiles):
     is_local = False
     covers_ledger = False
 
-    def __init__(
-        self,
-        work: Path,
-        location: BucketLocation,
-        on_silent: Callable[[str], None] = lambda _: None,
-        worker_parts: str = "",
-        is_stopped: IsStopped = never,
-    ) -> None:
+    def __init__(self, work: Path, objects: Objects, worker_parts: str = "") -> None:
         def identity_of(found: os.stat_result) -> int:
             """Return the identity of a part: its inode alone is used again once the part is published."""
             return (found.st_mtime_ns ^ found.st_ino << 1) & (1 << 62) - 1
 
+        super().__init__(objects)
         self.staged = StagedParts(work, worker_parts, identity_of=identity_of)
-        BucketFiles.__init__(self, location, on_silent, is_stopped)
-        self._lease = LeaseCheck(self.objects)
+        self._lease = LeaseCheck(objects)
         self._threads = ThreadPoolExecutor(THREADS, "stacpull-bucket")
 
     def close(self) -> None:
@@ -171,10 +155,3 @@ class BucketStore(BucketFiles):
     def remove(self, directory: str, name: str) -> None:
         self._lease.check()
         self.objects.remove(path_in_dest(directory, name))
-
-
-def _stated(found: Found, algorithm: str) -> bytes | None:
-    try:
-        return bytes.fromhex(found.attributes[DIGEST + algorithm])
-    except (KeyError, ValueError):
-        return None

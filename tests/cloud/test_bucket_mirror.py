@@ -30,6 +30,7 @@ from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
 from stacpull_cloud import lease
 from stacpull_cloud.bucket_store import BucketFiles
+from stacpull_cloud.objects import Objects
 
 ITEMS = 30
 AWAY = 4.0
@@ -84,7 +85,7 @@ def run(*arguments: str, code: int = 0) -> Ran:
 
 
 def in_bucket(location: BucketLocation) -> dict[str, bytes]:
-    with closing(BucketFiles(location)) as files:
+    with closing(BucketFiles(Objects(location))) as files:
         paths = [entry.path for page in files.walk(frozenset({".stacpull"})) for entry in page]
         with ThreadPoolExecutor(16) as threads:
             return dict(zip(paths, (one or b"" for one in threads.map(files.read, paths)), strict=True))
@@ -112,7 +113,7 @@ def in_directory(path: Path) -> dict[str, bytes]:
 
 def take(location: BucketLocation, **changes: Any) -> None:
     """Take the lease as another run, which differs from the last one by `changes`."""
-    with closing(BucketFiles(location)) as files:
+    with closing(BucketFiles(Objects(location))) as files:
         newest = lease._newest(files.objects)
         assert newest is not None
         other = {**asdict(newest.holder), **changes}
@@ -160,7 +161,7 @@ def test_a_mirror_is_that_of_a_directory(location, dest, source, tmp_path):
 @REAL
 def test_damage_is_found(location: BucketLocation, dest: list[str], source: str) -> None:
     run("mirror", source, *dest)
-    with closing(BucketFiles(location)) as files:
+    with closing(BucketFiles(Objects(location))) as files:
         files.objects.remove("c/i1/a.bin")
         files.objects.put("c/i2/a.bin", b"other", {}, create=False)
     assert "2 files damaged" in run("verify", *dest, code=1).out
@@ -187,7 +188,7 @@ def test_a_start_after_a_kill_aborts_its_uploads(location, dest, source, monkeyp
     run("mirror", source, *dest)
     if location.scheme != "s3":
         pytest.skip("only uploads to S3 are aborted")
-    with s3_client(location) as s3, closing(BucketFiles(location)) as files:
+    with s3_client(location) as s3, closing(BucketFiles(Objects(location))) as files:
         s3.create_multipart_upload(Bucket=location.bucket, Key=f"{location.prefix}/c/i1/long.bin")
         s3.create_multipart_upload(Bucket=location.bucket, Key="others/long.bin")
         newest = lease._newest(files.objects)
@@ -289,7 +290,7 @@ def test_a_run_ends_after_another_one_has_taken_its_lease(location, dest, many, 
 @REAL
 def test_a_run_whose_lease_was_taken_writes_no_more(location: BucketLocation, tmp_path: Path) -> None:
     def lease_of(run: str) -> lease.Lease:
-        objects = BucketFiles(replace(location, run=run, break_lock=True)).objects
+        objects = Objects(replace(location, run=run, break_lock=True))
         return lease.Lease(objects, tmp_path / run, 1)
 
     first, second = lease_of("first").__enter__(), lease_of("second")
@@ -353,7 +354,7 @@ def test_a_takeover_is_said_unless_the_ledger_is_that_of_the_last_run(location, 
 @REAL
 def test_an_unchanged_ledger_is_sent_once(location, dest, source, monkeypatch):
     run("mirror", source, *dest)
-    objects = BucketFiles(location).objects
+    objects = Objects(location)
     holder, put, sent = lease.Lease(objects, Path(dest[2]), 1), objects.put, []
 
     def noted(path: str, *given: Any, **options: Any) -> bool:
@@ -369,7 +370,7 @@ def test_an_unchanged_ledger_is_sent_once(location, dest, source, monkeypatch):
 
 @REAL
 def test_a_foreign_object_is_kept(location: BucketLocation, dest: list[str], source: str) -> None:
-    with closing(BucketFiles(location)) as files:
+    with closing(BucketFiles(Objects(location))) as files:
         files.objects.put("c/i1/a.bin", b"mine", {}, create=True)
         run("mirror", source, *dest, code=1)
         assert files.read("c/i1/a.bin") == b"mine"

@@ -12,6 +12,7 @@ from tests.store.store_contract import Reopen, StoreContract
 from stacpull.models import BucketLocation
 from stacpull.store.protocol import Placement, Store
 from stacpull_cloud.bucket_store import BucketStore
+from stacpull_cloud.objects import Objects
 
 
 @pytest.mark.parametrize("location", ["radosgw", "moto", "azurite", "google"], indirect=True)
@@ -23,7 +24,7 @@ class TestBucketStore(StoreContract):
         opened: list[BucketStore] = []
 
         def reopen() -> Store:
-            opened.append(BucketStore(tmp_path, location))
+            opened.append(BucketStore(tmp_path, Objects(location)))
             return opened[-1]
 
         yield reopen

@@ -40,7 +40,7 @@ def test_a_short_object_is_read_in_one_request(location, monkeypatch):
     with between(Between(location.endpoint_url)) as service:
         if location.scheme == "s3":
             monkeypatch.setattr(service, "after", lambda got: {f: got[f] for f in got if f.lower() != "etag"})
-        files = BucketFiles(replace(location, endpoint_url=service.url))
+        files = BucketFiles(Objects(replace(location, endpoint_url=service.url)))
         for path, body in bodies.items():
             Objects(location).put(path, body, {}, create=False)
             service.paths.clear()
