@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from stacpull_cloud.bucket_store import BucketStore
 
 T = TypeVar("T")
-AZURE_HOST, LAKE_HOST = ".blob.core.windows.net", ".dfs.core.windows.net"
+ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
+_AZURE_HOST, _LAKE_HOST = ".blob.core.windows.net", ".dfs.core.windows.net"
+_AZURE_VARIABLES = {
+    "AccountName": "AZURE_STORAGE_ACCOUNT_NAME",
+    "AccountKey": "AZURE_STORAGE_ACCOUNT_KEY",
+    "SharedAccessSignature": "AZURE_STORAGE_SAS_TOKEN",
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _LONGEST_PREFIX = 512  # the most bytes of a prefix: keys have at most 1,024
 _ODD = re.compile(r"[\x00-\x1f\x7f?#]")
@@ -45,19 +51,23 @@ class Buckets:
     variables: ClassVar[tuple[str, ...]]
     modules = ("stacpull_cloud.bucket_store", "stacpull_cloud.lease")
 
-    def _split(self, url: str) -> tuple[str, str, str | None] | None:
+    def split(self, url: str) -> tuple[str, str, str | None] | None:
         """Return bucket, path and account of a URL; None if it is not of this service."""
         bucket, _, path = url.partition(":")[2].lstrip("/").partition("/")
         return bucket, path, None
 
+    def own_account(self) -> str | None:
+        """Return the account of the environment, empty if it names none; None if there are no accounts."""
+        return None
+
     def parse(self, url: str) -> BucketLocation | None:
-        if (parts := self._split(url)) is None:
+        if (parts := self.split(url)) is None:
             return None
         bucket, path, account = parts
         prefix = path.strip("/")
         names = prefix.split("/") if prefix else []
         is_odd = not {"", ".", ".."}.isdisjoint(names) or _ODD.search(prefix)
-        if not _NAME.fullmatch(bucket) or (account is not None and not account.isalnum()):
+        if not _NAME.fullmatch(bucket) or (account is not None and not ACCOUNT.fullmatch(account)):
             raise UsageError(f"DEST is not the URL of a bucket: use {self.scheme}://bucket/prefix.")
         if is_odd or len(prefix.encode("utf-8", "replace")) > _LONGEST_PREFIX:
             raise UsageError(
@@ -116,7 +126,7 @@ class S3Buckets(Buckets):
 
 
 class GoogleBuckets(Buckets):
-    scheme, variables = "gs", ("GOOGLE_",)
+    scheme, variables = "gs", ("GOOGLE_", "STORAGE_EMULATOR_HOST")
 
 
 class AzureContainers(Buckets):
@@ -124,19 +134,29 @@ class AzureContainers(Buckets):
 
     scheme, variables = "az", ("AZURE_",)
 
-    def _split(self, url: str) -> tuple[str, str, str | None] | None:
+    def own_account(self) -> str | None:
+        return azure_setting("AccountName") or ""
+
+    def split(self, url: str) -> tuple[str, str, str | None] | None:
         scheme, _, rest = url.partition(":")
         bucket, _, path = rest.lstrip("/").partition("/")
         account: str | None
         if scheme.lower() == "https":
-            if not bucket.lower().endswith(AZURE_HOST):
+            account = bucket.lower().removesuffix(_AZURE_HOST)
+            if account == bucket.lower():
                 return None
-            account = bucket[: -len(AZURE_HOST)]
             bucket, _, path = path.partition("/")
         else:
             bucket, _, server = bucket.partition("@")
-            account = server.lower().removesuffix(LAKE_HOST).removesuffix(AZURE_HOST) or None
+            account = server.lower().removesuffix(_LAKE_HOST).removesuffix(_AZURE_HOST) or None
         return bucket, path, account
+
+
+def azure_setting(name: str) -> str | None:
+    """Return a field of AZURE_STORAGE_CONNECTION_STRING, or else its variable of the environment."""
+    text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
+    fields = {field.partition("=")[0].strip(): field.partition("=")[2].strip() for field in text.split(";")}
+    return fields.get(name) or os.environ.get(_AZURE_VARIABLES.get(name, ""))
 
 
 S3, GOOGLE, AZURE = S3Buckets(), GoogleBuckets(), AzureContainers()

@@ -12,7 +12,6 @@ service is asked without `--aws-metadata`.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from email.utils import format_datetime
@@ -30,21 +29,21 @@ from stacpull.net.client import Client
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
 from stacpull.planning.prefixes import ListedObject
 from stacpull.schemes import TransportSetup
-from stacpull_cloud.bucket_kinds import AZURE_HOST, LAKE_HOST
+from stacpull_cloud import bucket_kinds
+from stacpull_cloud.bucket_kinds import ACCOUNT, Buckets
 from stacpull_cloud.obstore_errors import STATUS, plain_reason, unreachable
-from stacpull_cloud.services import SERVICES, azure_setting
+from stacpull_cloud.services import SERVICES
 
-_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 _MOST_OBJECTS = 100_000  # the most objects of one prefix, because all of them are planned at once
 _LISTING = 64 << 20
 
 
 class Clouds(NamedTuple):
-    scheme: str
+    kind: Buckets
 
     def transport(self, setup: TransportSetup) -> Transport:
-        return CloudTransport(self.scheme, setup)
+        return CloudTransport(self.kind, setup)
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
         async with client.open(Request(prefix, query="list")) as response:
@@ -56,8 +55,7 @@ class Clouds(NamedTuple):
         return tuple(ListedObject(name, size) for name, size in found)
 
 
-GOOGLE = Clouds("gs")
-AZURE = Clouds("az")
+GOOGLE, AZURE = Clouds(bucket_kinds.GOOGLE), Clouds(bucket_kinds.AZURE)
 
 
 class _Place(NamedTuple):
@@ -67,8 +65,8 @@ class _Place(NamedTuple):
 
 
 class CloudTransport:
-    def __init__(self, scheme: str, setup: TransportSetup) -> None:
-        self._scheme = scheme
+    def __init__(self, kind: Buckets, setup: TransportSetup) -> None:
+        self._kind = kind
         self._options = setup.options
         self._secrets = setup.secrets
         self._stores = Recent[_Place, Any](64)
@@ -95,38 +93,27 @@ class CloudTransport:
         """Do nothing: obstore closes its connections."""
 
     def _split(self, request: Request) -> tuple[_Place, str]:
-        bucket, _, key = request.url.partition("://")[2].partition("/")
-        bucket, _, server = bucket.partition("@")
-        lacking, account, own = "", None, None
-        if self._scheme == "az":
-            own = azure_setting("AccountName")
-            account = server.lower().removesuffix(LAKE_HOST).removesuffix(AZURE_HOST) or own
-            if not _ACCOUNT.fullmatch(account or ""):
-                lacking = "storage account: set AZURE_STORAGE_ACCOUNT_NAME"
+        bucket, key, named = self._kind.split(request.url) or ("", "", None)
+        own = self._kind.own_account()
+        account, lacking = named or own, ""
+        if account is not None and not ACCOUNT.fullmatch(account):
+            lacking = "storage account: set AZURE_STORAGE_ACCOUNT_NAME"
         if not bucket or not (key or request.query):
             lacking = "object"
         if lacking:
             raise TransferError(Failure(FailureKind.SCHEME, f"The href {request.url} names no {lacking}."))
-        is_signed = not request.redirected and account == own
-        return _Place(bucket, account, is_signed), key
+        return _Place(bucket, account, is_signed=not request.redirected and account == own), key
 
     def _opened(self, place: _Place) -> Any:
-        options = self._options
-        bundle = options.ca_bundle
-        endpoint = os.environ.get("STORAGE_EMULATOR_HOST") if self._scheme == "gs" else None
-        if self._scheme == "az" and place.is_signed:
-            endpoint = azure_setting("BlobEndpoint")
-        service = SERVICES[self._scheme](
-            BucketLocation(
-                place.bucket,
-                endpoint_url=endpoint,
-                ca_bundle=None if bundle is None else str(bundle),
-                scheme=self._scheme,
-                account=place.account,
-                metadata=options.s3.aws_metadata and place.is_signed,
-            ),
-            is_signed=place.is_signed,
+        bundle = self._options.ca_bundle
+        location = BucketLocation(
+            place.bucket,
+            ca_bundle=None if bundle is None else str(bundle),
+            scheme=self._kind.scheme,
+            account=place.account,
+            metadata=self._options.s3.aws_metadata and place.is_signed,
         )
+        service = SERVICES[location.scheme](location, is_signed=place.is_signed)
         self._secrets.add(*service.secrets)
         return service.store
 

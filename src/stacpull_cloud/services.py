@@ -21,13 +21,13 @@ from urllib.parse import urlsplit
 from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from stacpull.aws import AwsCredentials, AwsSettings, Credentials
+from stacpull.aws import AwsCredentials, AwsSettings
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import refused_always
 from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
 from stacpull.redact import Secret
-from stacpull_cloud.bucket_kinds import awaited_apart
+from stacpull_cloud.bucket_kinds import awaited_apart, azure_setting
 from stacpull_cloud.obstore_errors import NO_KEYS, plain_reason
 
 _REQUEST = timedelta(hours=1)  # the most time of a request; `_SILENT` ends a silent one
@@ -35,6 +35,8 @@ _SILENT = timedelta(seconds=60)
 _CONNECT = timedelta(seconds=20)
 _RENEWED = timedelta(minutes=5)
 _DEFAULT_REGION = "us-east-1"
+_SECRET = ("access_key_id", "secret_access_key", "token", "account_key", "sas_token", "client_secret")
+"""Names of secrets among the arguments of obstore's stores."""
 
 
 class Service:
@@ -47,6 +49,15 @@ class Service:
         self._location = location
         self._is_signed = is_signed
 
+    @property
+    def _endpoint(self) -> str | None:
+        """The address of the service, if the user gives one."""
+        return self._location.endpoint_url
+
+    @property
+    def _ca_bundle(self) -> str | None:
+        return self._location.ca_bundle
+
     def _settings(self) -> tuple[Any, dict[str, Any]]:
         """Return obstore's class of stores and its arguments, besides the bucket and those of `_client`."""
         raise NotImplementedError
@@ -54,11 +65,8 @@ class Service:
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The keys that requests are signed with now, to remove them from everything that is written."""
-        return ()
-
-    @property
-    def _ca_bundle(self) -> str | None:
-        return self._location.ca_bundle
+        arguments = self._settings()[1]
+        return tuple(Secret(arguments[name]) for name in _SECRET if arguments.get(name))
 
     def abort_uploads(self, prefix: str) -> None:
         """Abort the uploads below `prefix` that a killed run has left, if the service keeps their parts."""
@@ -66,7 +74,8 @@ class Service:
     @cached_property
     def store(self) -> Any:
         location = self._location
-        host = urlsplit(location.endpoint_url or "").hostname
+        endpoint = self._endpoint
+        host = urlsplit(endpoint or "").hostname
         with suppress(OSError):  # the request says so
             for *_, address in socket.getaddrinfo(host, None) if host else ():
                 if (reason := refused_always(str(address[0]))) is not None:
@@ -75,10 +84,10 @@ class Service:
                         f"{reason}."
                     )
         made, arguments = self._settings()
-        url = str(arguments.get("endpoint") or arguments.get("base_url") or "https://")
-        options, once = self._client(url), {"max_retries": 0}
+        options, once = self._client(endpoint or "https://"), {"max_retries": 0}
+        given = {name: value for name, value in arguments.items() if value is not None}
         try:
-            return made(location.bucket, **arguments, client_options=options, retry_config=once)
+            return made(location.bucket, **given, client_options=options, retry_config=once)
         except exceptions.BaseError as error:  # it reads keys
             why = plain_reason(str(error))
             raise CredentialsError(f"The credentials for {location.url} cannot be used: {why}.") from error
@@ -126,40 +135,24 @@ class AmazonS3(Service):
             "region": region,
             "virtual_hosted_style_request": False,
             "skip_signature": False,
-            "access_key_id": keys.access_key,
-            "secret_access_key": keys.secret_key,
             "checksum_algorithm": "SHA256",
-            "credential_provider": self._provide,
+            "credential_provider": lambda: {**self._keys(), "expires_at": datetime.now(UTC) + _RENEWED},
+            **keys,
         }
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        now = self._keys()
-        return tuple(Secret(key) for key in (now.access_key, now.secret_key, now.token) if key)
 
     @property
     def _ca_bundle(self) -> str | None:
         return self._location.ca_bundle or os.environ.get("AWS_CA_BUNDLE")
 
-    def _provide(self) -> Any:
-        now = self._keys()
-        return {
-            "access_key_id": now.access_key,
-            "secret_access_key": now.secret_key,
-            "token": now.token,
-            "expires_at": datetime.now(UTC) + _RENEWED,
-        }
-
-    def _keys(self) -> Credentials:
+    def _keys(self) -> dict[str, str | None]:
         with self._reading:
-            known = self._aws.known(signing=True)
-            found = awaited_apart(self._aws.frozen()) if known is None else known[1]
+            found = awaited_apart(self._aws.frozen())
         if found is None:
             raise CredentialsError(
                 f"{self._location.url} needs credentials, and there are none: set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or use --dest-profile."
             )
-        return found
+        return dict(zip(_SECRET, (found.access_key, found.secret_key, found.token), strict=False))
 
     def abort_uploads(self, prefix: str) -> None:
         from botocore.config import Config  # noqa: PLC0415 - 0.2 s, only after a kill
@@ -167,15 +160,13 @@ class AmazonS3(Service):
 
         location = self._location
         with suppress(Exception):  # the keys may not allow it; a rule of the bucket removes them later
-            keys = self._keys()
-            s3 = Session().create_client(
+            session = Session()
+            session.set_credentials(*self._keys().values())
+            s3 = session.create_client(
                 "s3",
                 self._region,
                 endpoint_url=location.endpoint_url,
                 verify=location.ca_bundle,
-                aws_access_key_id=keys.access_key,
-                aws_secret_access_key=keys.secret_key,
-                aws_session_token=keys.token,
                 config=Config(
                     s3={"addressing_style": "path"},
                     defaults_mode="legacy",  # "auto" would ask the metadata service for the region
@@ -196,19 +187,21 @@ class AmazonS3(Service):
 class GoogleStorage(Service):
     """Google Cloud Storage."""
 
+    @property
+    def _endpoint(self) -> str | None:
+        return super()._endpoint or os.environ.get("STORAGE_EMULATOR_HOST") or None
+
     def _settings(self) -> tuple[Any, dict[str, Any]]:
         location = self._location
         named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or os.environ.get("GOOGLE_SERVICE_ACCOUNT")
         usual = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
-        arguments: dict[str, Any] = {}
+        arguments: dict[str, Any] = {"base_url": self._endpoint}
         if not self._is_signed:
             arguments["skip_signature"] = True
         elif named or usual.is_file():
             arguments["application_credentials"] = named or str(usual)
         elif not location.metadata:
-            arguments = {"skip_signature": True, "credential_provider": _no_google_credentials}
-        if location.endpoint_url:
-            arguments["base_url"] = location.endpoint_url
+            arguments |= {"skip_signature": True, "credential_provider": _no_google_credentials}
         return GCSStore, arguments
 
 
@@ -220,6 +213,10 @@ def _no_google_credentials() -> NoReturn:
 class AzureBlobs(Service):
     """Azure Blob Storage."""
 
+    @property
+    def _endpoint(self) -> str | None:
+        return super()._endpoint or (azure_setting("BlobEndpoint") if self._is_signed else None)
+
     def _settings(self) -> tuple[Any, dict[str, Any]]:
         location = self._location
         account = location.account or azure_setting("AccountName")
@@ -228,7 +225,7 @@ class AzureBlobs(Service):
                 f"{location.url} needs the name of its storage account: set AZURE_STORAGE_ACCOUNT_NAME, or "
                 "use DEST as https://ACCOUNT.blob.core.windows.net/container/prefix."
             )
-        arguments: dict[str, Any] = {"account_name": account}
+        arguments: dict[str, Any] = {"account_name": account, "endpoint": self._endpoint}
         client = map(os.environ.get, ("AZURE_CLIENT_ID", "AZURE_TENANT_ID"))
         proof = map(os.environ.get, ("AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"))
         if not self._is_signed:
@@ -238,38 +235,13 @@ class AzureBlobs(Service):
         elif sas := azure_setting("SharedAccessSignature"):
             arguments["sas_token"] = sas.lstrip("?")
         elif all(client) and any(proof):
-            pass  # obstore finds them; without one of them it would ask for metadata
+            # obstore finds them; without one of them it would ask for metadata
+            arguments["client_secret"] = os.environ.get("AZURE_CLIENT_SECRET")
         elif os.environ.get("AZURE_USE_AZURE_CLI"):
             arguments["use_azure_cli"] = True
         elif not location.metadata:
             arguments["skip_signature"] = True
-        if endpoint := location.endpoint_url or (self._is_signed and azure_setting("BlobEndpoint")):
-            arguments["endpoint"] = endpoint
         return AzureStore, arguments
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        arguments = self._settings()[1]
-        found = (
-            arguments.get("account_key"),
-            arguments.get("sas_token"),
-            os.environ.get("AZURE_CLIENT_SECRET"),
-        )
-        return tuple(Secret(value) for value in found if value)
-
-
-_AZURE_VARIABLES = {
-    "AccountName": "AZURE_STORAGE_ACCOUNT_NAME",
-    "AccountKey": "AZURE_STORAGE_ACCOUNT_KEY",
-    "SharedAccessSignature": "AZURE_STORAGE_SAS_TOKEN",
-}
-
-
-def azure_setting(name: str) -> str | None:
-    """Return a field of AZURE_STORAGE_CONNECTION_STRING, or else its variable of the environment."""
-    text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
-    fields = {field.partition("=")[0].strip(): field.partition("=")[2].strip() for field in text.split(";")}
-    return fields.get(name) or os.environ.get(_AZURE_VARIABLES.get(name, ""))
 
 
 SERVICES: dict[str, type[Service]] = {"s3": AmazonS3, "gs": GoogleStorage, "az": AzureBlobs}

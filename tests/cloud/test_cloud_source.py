@@ -24,6 +24,7 @@ from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secrets
 from stacpull.schemes import TransportSetup
+from stacpull_cloud.bucket_kinds import AZURE
 from stacpull_cloud.cloud_source import CloudTransport
 from stacpull_cloud.objects import Objects
 
@@ -98,7 +99,7 @@ def test_a_catalog_at_azure(form: str, container: Any, tmp_path: Path) -> None:
 def test_keys_are_for_the_account_that_the_user_named(url, redirected, signed, monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountName=own1;AccountKey=QQ==")
     setup = TransportSetup(cast("Any", None), "", Options(), SystemClock(), {}, Secrets())
-    place, _ = CloudTransport("az", setup)._split(Request(url, redirected=redirected))
+    place, _ = CloudTransport(AZURE, setup)._split(Request(url, redirected=redirected))
     assert place.is_signed is signed
 
 
@@ -135,7 +136,7 @@ def test_an_endpoint_of_google_that_cannot_be_used_is_named(host, error, message
 def test_an_account_is_a_name_and_no_host(host: str) -> None:
     setup = TransportSetup(cast("Any", None), "", Options(), SystemClock(), {}, Secrets())
     with pytest.raises(TransferError, match="names no storage account"):
-        CloudTransport("az", setup)._split(Request(f"abfs://c@{host}/k"))
+        CloudTransport(AZURE, setup)._split(Request(f"abfs://c@{host}/k"))
 
 
 # Google.
