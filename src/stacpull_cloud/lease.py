@@ -51,7 +51,7 @@ _SHARE = 20  # copies may take this fraction (1/20) of the time
 _PIECE = 1 << 20
 _MOST_UNPACKED = 100
 """A copy may unpack to this many times its size. Ledgers shrink to about a sixth."""
-_GENERATION, _DIGEST = "stacpullgeneration", "stacpullsha256"
+_GENERATION = "stacpullgeneration"
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -93,17 +93,17 @@ class Lease:
         self._next = 0  # the number of the next object
         self._check = LeaseCheck(objects)
         self._ended, self._copying = threading.Event(), threading.Lock()
+        self._copied = b""  # the digest of the last copy
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
         self.secrets = self._objects.service.secrets
-        was_held = self._take()
+        was_held, copy = self._take()
         self._start(self._keep)
         try:
             if was_held:
                 self._objects.service.abort_uploads(self._objects.key(""))
-            generation, copy = self._copy()
-            if copy is not None and generation > self._objects.location.generation:
+            if copy is not None:
                 self._fetch(copy)
         except BaseException:
             self._release()
@@ -131,8 +131,8 @@ class Lease:
         with suppress(StacpullError):  # it expires
             self._write(is_held=False)
 
-    def _take(self) -> bool:
-        """Return True if a killed run held it."""
+    def _take(self) -> tuple[bool, Found | None]:
+        """Return True if a killed run held it, and the copy of the ledger if that is newer than ours."""
         location, newest = self._objects.location, _newest(self._objects)
         if newest is not None:
             holder = newest.holder
@@ -155,11 +155,14 @@ class Lease:
             raise DestinationError(
                 f"{location.url} contains a catalog.json that stacpull did not write: choose another prefix."
             )
-        self.generation = max(self.generation, self._copy()[0]) + 1
+        copy = self._objects.find(COPY)  # the last run has stored it before it freed the lease
+        stated = "" if copy is None else copy.attributes.get(_GENERATION, "")
+        of_copy = int(stated) if stated.isdecimal() else 0
+        self.generation = max(self.generation, of_copy) + 1
         self._objects.remove(_CLOCK_OBJECT)  # or refuse the keys now, not in the next run
         if not self._write(is_held=True):
             raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
-        return newest is not None and newest.holder.held
+        return newest is not None and newest.holder.held, copy if of_copy > location.generation else None
 
     def _refuse_if_recent(self, newest: _Record, other: str) -> None:
         self._objects.put(_CLOCK_OBJECT, b"", {}, create=False)
@@ -195,12 +198,6 @@ class Lease:
         return all(other < path for other in others)
 
     # --- the copy of the ledger --------------------------------------------------------------------------
-
-    def _copy(self) -> tuple[int, Found | None]:
-        """Return the generation of the copy, 0 if it states none, and the copy."""
-        found = self._objects.find(COPY)
-        stated = "" if found is None else found.attributes.get(_GENERATION, "")
-        return int(stated) if stated.isdecimal() else 0, found
 
     def _fetch(self, copy: Found) -> None:
         path = ledger_path(self._work)
@@ -241,18 +238,15 @@ class Lease:
             raw, packed = (self._work / ".stacpull" / f"copy.{end}" for end in ("sqlite", "sqlite.gz"))
             try:
                 copy_ledger(self._work, raw)
-                with (
-                    raw.open("rb") as of,
-                    whole_file(packed) as file,
-                    gzip.GzipFile("", "wb", 1, file, mtime=0) as into,
-                ):
-                    shutil.copyfileobj(of, into, _PIECE)
-                with packed.open("rb") as file:
-                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                attributes = {_DIGEST: sha256, _GENERATION: str(self.generation)}
-                found = self._objects.find(COPY)
-                if found is None or not attributes.items() <= found.attributes.items():
-                    self._objects.put(COPY, packed, attributes, create=False)
+                with raw.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").digest()
+                    if digest == self._copied:
+                        return
+                    file.seek(0)
+                    with gzip.open(packed, "wb", compresslevel=1) as into:
+                        shutil.copyfileobj(file, into, _PIECE)
+                self._objects.put(COPY, packed, {_GENERATION: str(self.generation)}, create=False)
+                self._copied = digest
             finally:
                 for left in (raw, packed):
                     left.unlink(missing_ok=True)

@@ -70,9 +70,8 @@ class Objects:
         self._is_stopped = is_stopped
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._on_silent: Callable[[str], None] | None = on_silent
-        self._failing_since: float | None = None
-        """When requests began to fail, if none has succeeded since: their patience ends together."""
-        self._failure: Exception | None = None  # of the last request, if the service may answer later
+        self._outage: tuple[float, Exception] | None = None
+        """When requests began to fail, if none has succeeded since, and the last error."""
         self.service = SERVICES[location.scheme](location)
         self._medium = threading.BoundedSemaphore(_MEDIUM_AT_ONCE)
         self._long = threading.BoundedSemaphore(_LONG_AT_ONCE)
@@ -146,9 +145,8 @@ class Objects:
 
     # --- writing -----------------------------------------------------------------------------------------
 
-    def put(
-        self, path: str, body: bytes | memoryview | Path, attributes: Mapping[str, str], *, create: bool
-    ) -> bool:
+    def put(self, path: str, body: bytes | Path, attributes: Mapping[str, str], *, create: bool) -> bool:
+        """Store an object; return False if `create` and there is one already."""
         size = body.stat().st_size if isinstance(body, Path) else len(body)
         is_long = size > _SINGLE_PUT
         part = max(_SHORTEST_PART, -(-size // _MOST_PARTS >> 20) << 20)  # whole mebibytes, as maps need pages
@@ -196,22 +194,22 @@ class Objects:
         answer, began = None, time.monotonic()
         try:
             try:
-                since, failure = self._failing_since, self._failure
-                if since is not None and failure is not None and self._is_stopped() and self._is_over(since):
-                    raise failure  # another attempt might take a minute
+                outage = self._outage
+                if outage is not None and self._is_stopped() and self._is_over(outage[0]):
+                    raise outage[1]  # another attempt might take a minute
                 answer = attempt()
             except (exceptions.BaseError, OSError) as error:
                 if not is_passing(error):
                     raise
-                since = self._failing_since = self._failing_since or began
-                self._failure = error
+                since = began if self._outage is None else self._outage[0]
+                self._outage = since, error  # the patience of all requests ends together
                 if self._is_over(since):
                     raise
                 answer = self._repeat(attempt, since)
         except (exceptions.BaseError, OSError) as error:
             if not missing_ok or not isinstance(error, MISSING):
                 raise as_stacpull_error(self.location, doing, path, error) from error
-        self._failing_since = self._failure = None
+        self._outage = None
         return answer
 
     def _repeat(self, attempt: Callable[[], T], since: float) -> T:
