@@ -103,7 +103,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_logins": frozenset(
         {
             "arguments", "clock", "config.credentials", "config.options", "config.toml", "engine.network",
-            "errors", "hosts", "models", "net.bodies", "net.client",
+            "errors", "hosts", "json_values", "models", "net.bodies", "net.client",
             "entry_points", "net.gate", "net.retry", "net.status",
             "net.transport", "redact", "system", "urls",
         }

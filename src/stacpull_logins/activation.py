@@ -10,7 +10,7 @@ the asset is active; `_links.activate`, `_links._self`, `location`, `status`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 
 import attrs
@@ -23,11 +23,8 @@ from stacpull.net.bodies import buffered
 from stacpull.net.client import HostCredentials
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.urls import same_site
-from stacpull_logins.logins import LoginTransport, UserPassword, login_key
+from stacpull_logins.logins import Logins, LoginTransport, UserPassword, login_key
 from stacpull_logins.tokens import reply_to
-
-if TYPE_CHECKING:
-    from stacpull_logins.logins import Logins
 
 _OK, _FOUND = 200, 302
 _SUCCESS = frozenset({200, 202, 204})
@@ -95,5 +92,5 @@ class ActivationLogin(LoginTransport):
             body = await self._body(url)
 
     async def _body(self, url: str) -> bytes:
-        request = self.attach(Request(url))
+        request = self._credentials.attach(Request(url))
         return (await reply_to(self.logins.client, request, _SUCCESS, self.logins.secrets)).body

@@ -8,8 +8,6 @@ wait for a service that throttles. Neither results nor errors contain secrets.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from stacpull.config.options import Options
@@ -40,13 +38,13 @@ class CredentialsCheck(msgspec.Struct, frozen=True):
 async def check_credentials(options: Options, url: str | None = None) -> CredentialsCheck:
     profile: FilledProfile = options.filled_profile
     if url is None:
-        urls = tuple(tried for tried in profile.check if _is_covered(tried, profile, options))
+        urls = tuple(tried for tried in profile.check if _is_covered(tried, options))
     else:
         head, mark, query = url.partition("?")
         plain = cut_url(head) + mark + query  # without a login of its own, which would be used instead
         if not is_address(plain, web=False):
             raise UsageError("--url must be like https://host/path or s3://bucket/key.")
-        if not _is_covered(plain, profile, options):
+        if not _is_covered(plain, options):
             where = f"for {host_of(plain)}" if is_web(plain) else f"for {scheme_of(plain)}:// URLs"
             raise UsageError(f"The profile {profile.name} has no login {where}: the check would use none.")
         urls = (plain,)
@@ -54,15 +52,16 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
     async with open_network(address, options, policy=_POLICY) as network:
         tokens = await network.logins.log_in()
         for tried in urls:
-            await _ask(network, tried, lambda answered: _is_covered(answered, profile, options))
+            await _ask(network, tried, options)
         shown = [network.secrets.scrub(cut_url(tried)) for tried in urls]
     if not urls and not tokens:
         raise UsageError(f"The profile {profile.name} has no URL to check: give --url URL.")
     return CredentialsCheck(profile.name, (*(f"a token of {host}" for host in tokens), *shown))
 
 
-def _is_covered(url: str, profile: FilledProfile, options: Options) -> bool:
+def _is_covered(url: str, options: Options) -> bool:
     """Return True if a complete login covers the URL, or if its scheme has its own credentials."""
+    profile: FilledProfile = options.filled_profile
     rules = rules_of(url)
     if rules is not None and not rules.is_web:
         s3 = options.s3
@@ -71,7 +70,7 @@ def _is_covered(url: str, profile: FilledProfile, options: Options) -> bool:
     return profile.login_for(*origin_of(url)) is not None
 
 
-async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) -> None:
+async def _ask(network: Network, url: str, options: Options) -> None:
     request = Request(url, headers={"Range": "bytes=0-0"})
     try:
         async with network.client.open(request, accept=_ANSWERS) as response:
@@ -79,11 +78,8 @@ async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) ->
             page = is_web_page(response.headers, start)
     except TransferError as error:
         failure = error.failure
-        away = failure.host not in {"", host_of(url)} and not is_covered(
-            f"{scheme_of(url)}://{failure.host}/"
-        )
-        if away and failure.status in _REFUSED:
-            raise SourceError(_sent_away(url, failure.host)) from error
+        if failure.status in _REFUSED and failure.host not in {"", host_of(url)}:
+            _require_login(url, f"{scheme_of(url)}://{failure.host}/", options)
         if failure.status in _REFUSED or failure.kind is FailureKind.REFUSED:
             raise CredentialsError(f"The credentials are not accepted: {failure.message}") from error
         if failure.status == _NOT_FOUND and is_in_object_store(url):
@@ -93,12 +89,12 @@ async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) ->
     if page:
         host = host_of(response.url)
         raise CredentialsError(f"The credentials are not accepted: {host} answered with a login page.")
-    if not is_covered(response.url):
-        raise SourceError(_sent_away(url, host_of(response.url)))
+    _require_login(url, response.url, options)
 
 
-def _sent_away(url: str, host: str) -> str:
-    return (
-        f"It is unknown whether the credentials are accepted: {host_of(url)} redirects to {host}, "
-        "for which the profile has no login: give another --url."
-    )
+def _require_login(url: str, last: str, options: Options) -> None:
+    if not _is_covered(last, options):
+        raise SourceError(
+            f"It is unknown whether the credentials are accepted: {host_of(url)} redirects to "
+            f"{host_of(last)}, for which the profile has no login: give another --url."
+        )

@@ -301,7 +301,8 @@ class Logins:
     counters: NetworkCounters
     _on_wait: Callable[[str], None] = lambda _: None
     client: Client = attrs.field(init=False)
-    _shared: dict[LoginKind, Any] = attrs.field(factory=dict, init=False)
+    shared: dict[LoginKind, Any] = attrs.field(factory=dict, init=False)
+    """The transports of kinds whose hosts share one token."""
     _reported: set[str] = attrs.field(factory=set, init=False)
     """Hosts of logins for which a wait was reported to the user."""
 
@@ -319,13 +320,6 @@ class Logins:
         """Log in to the services that issue one token for everything; return their hosts."""
         hosts = [await login.kind.log_in(login.sources, self) for login in self._profile.logins]
         return [host for host in hosts if host is not None]
-
-    def shared(self, kind: LoginKind, create: Callable[[], T]) -> T:
-        """Return the transport of `kind`, created once, so that all its hosts share one token."""
-        if kind not in self._shared:
-            self._shared[kind] = create()
-        transport: T = self._shared[kind]
-        return transport
 
     async def with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
         def note(failure: Failure) -> None:
@@ -350,7 +344,7 @@ class LoginTransport:
     _credentials: HostCredentials = attrs.field(factory=lambda: HostCredentials("", {}, {}))
 
     async def send(self, request: Request) -> Response:
-        return self.answered(request, await self.logins.http.send(self.attach(request)))
+        return self.answered(request, await self.logins.http.send(self._credentials.attach(request)))
 
     async def resent(self, request: Request, refusal: BufferedResponse) -> Response:
         """Send `request`, with other credentials, after a refusal, which counts as one more request."""
@@ -365,9 +359,6 @@ class LoginTransport:
             headers = CIMultiDict(headers)
             headers["Location"] = self.strip(location)
         return RenamedResponse(request.url, response, headers)
-
-    def attach(self, request: Request) -> Request:
-        return self._credentials.attach(request)
 
     def strip(self, url: str) -> str:
         """Return `url`, the target of a redirect, without credentials that are added to URLs."""

@@ -299,9 +299,9 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
 
 def chosen_profile(options: Options, name: str, environ: Mapping[str, str]) -> Options | None:
     """Return `options` with the profile that `--credentials` names; None for a profile of the AWS tools."""
-    is_own = name.endswith(_SUFFIX) or name in _paths(environ)
-    is_of_aws = not is_own and name in _aws_profiles(environ)
-    return None if is_of_aws else profile_options(options, name, environ)
+    if find_profile(name, environ) is None and name in _aws_profiles(environ):
+        return None
+    return profile_options(options, name, environ)
 
 
 def _aws_profiles(environ: Mapping[str, str]) -> Iterator[str]:

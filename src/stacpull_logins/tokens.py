@@ -22,12 +22,12 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import attrs
 import msgspec
-import orjson
 
 from stacpull.arguments import field_name, finite_number, read_fields
 from stacpull.clock import Clock, parse_instant
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of
+from stacpull.json_values import parsed_object
 from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
 from stacpull.net.status import reason_in
@@ -113,11 +113,7 @@ class Reply(msgspec.Struct, frozen=True):
 
     @property
     def members(self) -> Mapping[str, Any]:
-        try:
-            found = orjson.loads(self.body)
-        except orjson.JSONDecodeError:
-            return {}
-        return found if isinstance(found, dict) else {}
+        return parsed_object(self.body) or {}
 
     @property
     def access_token(self) -> TimedToken[Secret] | None:
@@ -157,7 +153,8 @@ class TokenKind(LoginKind):
         return (self.token_url,)
 
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> TokenLogin:  # noqa: ARG002
-        return logins.shared(self, lambda: TokenLogin(logins, kind=self, names=names))
+        login: TokenLogin = logins.shared.setdefault(self, TokenLogin(logins, kind=self, names=names))
+        return login
 
     def part_of(self, url: str) -> tuple[str, ...]:  # noqa: ARG002 - a default
         """Return what identifies the token for `url` among those of this login."""

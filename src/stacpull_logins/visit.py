@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import nullcontext
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import attrs
 import msgspec
@@ -40,11 +40,8 @@ from stacpull.net.client import next_hop
 from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret, Secrets
-from stacpull_logins.logins import HostPattern, HostPatterns, LoginTransport, UserPassword, login_key
+from stacpull_logins.logins import HostPattern, HostPatterns, Logins, LoginTransport, UserPassword, login_key
 from stacpull_logins.tokens import FailureMemory
-
-if TYPE_CHECKING:
-    from stacpull_logins.logins import Logins
 
 _SEPARATE = re.compile(r",\s*(?=[^;,=\s]+=)")
 """Separates cookies that were joined to one field. The comma in a date is not followed by `name=`."""
@@ -73,7 +70,8 @@ class Visit(UserPassword):
         return () if self.login_host.url is None else (self.login_host.url,)
 
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> LoginTransport:  # noqa: ARG002
-        return logins.shared(self, lambda: VisitLogin(self, logins, names))
+        login: LoginTransport = logins.shared.setdefault(self, VisitLogin(self, logins, names))
+        return login
 
 
 # --- cookies ----------------------------------------------------------------------------------------------
@@ -196,8 +194,7 @@ class VisitLogin(LoginTransport):
                 raise CredentialsError(f"{message} {at}, and check {self._names}.")
         with nullcontext() if session.is_accepted else session.failures.guard():
             # the session has ended, or the account may not read this one asset
-            status = int(HTTPStatus.FORBIDDEN)
-            raise TransferError(Failure(FailureKind.REFUSED, f"{message}.", status, host))
+            raise TransferError(Failure(FailureKind.REFUSED, f"{message}.", HTTPStatus.FORBIDDEN.value, host))
 
     def _is_login(self, url: str) -> bool:
         return self._visit.login_host.covers(*origin_of(url))
