@@ -74,8 +74,7 @@ class Service:
     @cached_property
     def store(self) -> Any:
         location = self._location
-        endpoint = self._endpoint
-        host = urlsplit(endpoint or "").hostname
+        host = urlsplit(self._endpoint or "").hostname
         with suppress(OSError):  # the request says so
             for *_, address in socket.getaddrinfo(host, None) if host else ():
                 if (reason := refused_always(str(address[0]))) is not None:
@@ -84,7 +83,7 @@ class Service:
                         f"{reason}."
                     )
         made, arguments = self._settings()
-        options, once = self._client(endpoint or "https://"), {"max_retries": 0}
+        options, once = self._client(arguments.get("endpoint") or arguments["base_url"]), {"max_retries": 0}
         given = {name: value for name, value in arguments.items() if value is not None}
         try:
             return made(location.bucket, **given, client_options=options, retry_config=once)
@@ -195,7 +194,7 @@ class GoogleStorage(Service):
         location = self._location
         named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or os.environ.get("GOOGLE_SERVICE_ACCOUNT")
         usual = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
-        arguments: dict[str, Any] = {"base_url": self._endpoint}
+        arguments: dict[str, Any] = {"base_url": self._endpoint or "https://storage.googleapis.com"}
         if not self._is_signed:
             arguments["skip_signature"] = True
         elif named or usual.is_file():
@@ -225,7 +224,8 @@ class AzureBlobs(Service):
                 f"{location.url} needs the name of its storage account: set AZURE_STORAGE_ACCOUNT_NAME, or "
                 "use DEST as https://ACCOUNT.blob.core.windows.net/container/prefix."
             )
-        arguments: dict[str, Any] = {"account_name": account, "endpoint": self._endpoint}
+        endpoint = self._endpoint or f"https://{account}.blob.core.windows.net"
+        arguments: dict[str, Any] = {"account_name": account, "endpoint": endpoint}
         client = map(os.environ.get, ("AZURE_CLIENT_ID", "AZURE_TENANT_ID"))
         proof = map(os.environ.get, ("AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"))
         if not self._is_signed:

@@ -191,6 +191,20 @@ def test_a_refusal_is_a_matter_of_the_region_or_of_the_keys(recorder, status, bo
         Objects(BucketLocation("bucket", "p", recorder.url(""))).names("")
 
 
+@pytest.mark.parametrize(
+    ("scheme", "host"),
+    [("s3", "amazonaws.com"), ("gs", "storage.googleapis.com"), ("az", "own1.blob.core.windows.net")],
+)
+def test_a_service_is_asked_without_the_proxy_if_no_proxy_names_it(recorder, monkeypatch, scheme, host):
+    def proxied() -> bool:
+        location = BucketLocation("bucket", "p", scheme=scheme, account="own1", region="eu-west-1")
+        return "proxy_url" in Objects(location).service.store.client_options
+
+    assert proxied()
+    monkeypatch.setenv("no_proxy", host)
+    assert not proxied()
+
+
 @pytest.mark.parametrize("content", ["none", "-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----"])
 def test_authorities_that_cannot_be_read_are_named(recorder, content, tmp_path):
     (tmp_path / "own.pem").write_text(content)
