@@ -151,11 +151,21 @@ class DaskPlaces:
 
     async def _addresses(self) -> set[str] | None:
         try:
-            async with self._calling, asyncio.timeout(_CONNECT):
-                scheduler = self._client.scheduler  # None once the client has given up
-                return None if scheduler is None else set(await scheduler.ncores())
-        except (OSError, RuntimeError):  # RuntimeError: the client has closed its connections
+            async with self._open_client() as client:
+                return set(await client.scheduler.ncores())
+        except OSError:
             return None
+
+    @asynccontextmanager
+    async def _open_client(self) -> AsyncIterator[Any]:
+        """Yield the client for one call; raise OSError if it has closed, as it does without a scheduler."""
+        try:
+            async with self._calling, asyncio.timeout(_CONNECT):
+                if self._client.status in {"closing", "closed"}:
+                    raise OSError("the scheduler is gone")
+                yield self._client
+        except RuntimeError as error:  # it closes during the call
+            raise OSError(str(error)) from error
 
     @asynccontextmanager
     async def connected(self, address: str) -> AsyncIterator[socket.socket]:
@@ -174,7 +184,8 @@ class DaskPlaces:
         try:
             await comm.write({"op": relay.HANDLER, "session": session, "reply": False})
             how = {"key": f"stacpull-{session}", "allow_other_workers": False, "pure": False}
-            busy = self._client.submit(relay.hold, session, workers=[address], retries=0, **how)
+            async with self._open_client() as client:
+                busy = client.submit(relay.hold, session, workers=[address], retries=0, **how)
             ours, theirs = socket.socketpair()
             theirs.setblocking(False)
             try:
@@ -191,13 +202,8 @@ class DaskPlaces:
             comm.abort()
 
     async def _call(self, address: str, function: Any, *arguments: object) -> Any:
-        if self._client.scheduler is None:
-            raise OSError("the scheduler is gone")
-        try:
-            async with self._calling, asyncio.timeout(_CONNECT):
-                found = await self._client.run(function, *arguments, workers=[address])
-        except RuntimeError as error:  # the client is closed
-            raise OSError(str(error)) from error
+        async with self._open_client() as client:
+            found = await client.run(function, *arguments, workers=[address])
         if address not in found:
             raise OSError(f"{address} is gone")
         return found[address]

@@ -566,13 +566,21 @@ def test_secrets_are_sent_over_tls_and_within_this_machine_only(address, private
     assert dask_cluster.is_private(address) is private
 
 
-async def test_a_client_that_has_given_up_lists_no_workers():
-    """While it closes, its calls raise RuntimeError."""
-    from distributed import Scheduler  # noqa: PLC0415 - see above
+async def test_a_client_that_has_closed_lists_no_workers_and_starts_none(cluster, monkeypatch):
+    """While it closes, its calls raise RuntimeError; afterwards, they raise an error of Dask's own."""
+    connect, places = DaskPlaces._connect, DaskPlaces(Options(dask=cluster.address), SystemClock(), print)
 
-    async with Scheduler(host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0") as scheduler:
-        places = DaskPlaces(Options(dask=scheduler.address), SystemClock(), print)
-        async with places.opened():
-            assert await places._addresses() == set()
-            await places._client.rpc.close()
-            assert await places._addresses() is None
+    async def connect_and_close(self: DaskPlaces, address: str) -> Any:
+        connection = await connect(self, address)
+        await self._client.close()
+        return connection
+
+    monkeypatch.setattr(DaskPlaces, "_connect", connect_and_close)
+    async with places.opened():
+        (address, _) = await places._addresses() or ()
+        with pytest.raises(OSError, match="the scheduler is gone"):
+            async with places.connected(address):
+                pass
+    async with places.opened():
+        await places._client.rpc.close()
+        assert await places._addresses() is None
