@@ -28,7 +28,7 @@ from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.errors import UsageError, destination_errors
 from stacpull.events import Listener, without_secrets
-from stacpull.filters.item_filter import compile_items
+from stacpull.filters.item_filter import ItemFilter
 from stacpull.models import Json
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
@@ -66,7 +66,7 @@ async def headers(
         temporary_input(source, stopping) as (text, input_file),
     ):
         options, address = options_and_address(text, options, input_file)
-        compile_items(selection)
+        ItemFilter.of(selection)
         default = attrs.asdict(Selection())
         question = {
             "job": "headers",

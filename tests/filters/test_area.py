@@ -10,7 +10,7 @@ import shapely
 from shapely.geometry import box, mapping
 
 from stacpull.errors import UsageError
-from stacpull.filters.item_filter import compile_items
+from stacpull.filters.item_filter import ItemFilter
 from stacpull.selection import Selection
 
 NULL_ISLAND = {"type": "Point", "coordinates": [0, 0]}
@@ -30,11 +30,11 @@ DIAGONAL = {"type": "LineString", "coordinates": [[0, 0], [10, 10]]}
 
 
 def by_box(item, bbox):
-    return compile_items(Selection(bbox=bbox)).judge(item)
+    return ItemFilter.of(Selection(bbox=bbox)).judge(item)
 
 
 def by_area(item, area):
-    return compile_items(Selection(intersects=json.dumps(area))).judge(item)
+    return ItemFilter.of(Selection(intersects=json.dumps(area))).judge(item)
 
 
 @pytest.mark.parametrize(

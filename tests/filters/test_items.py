@@ -14,7 +14,7 @@ from tests.items import JSON
 from stacpull.clock import parse_instant, parse_interval
 from stacpull.errors import UsageError
 from stacpull.filters.item_checks import rank_of, read_boolean
-from stacpull.filters.item_filter import compile_items
+from stacpull.filters.item_filter import ItemFilter
 from stacpull.selection import Selection
 
 PATCH = "S2A_MSIL2A_20170613T101031_0_45"
@@ -42,7 +42,7 @@ ITEM = {
 
 
 def judge(item: Any = ITEM, **selection: Any) -> str | None:
-    return compile_items(Selection(**selection)).judge(item)
+    return ItemFilter.of(Selection(**selection)).judge(item)
 
 
 # --- ids and shards ---------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ def test_endings_agree_with_a_naive_model(item_id, wanted):
     ],
 )
 def test_unmatched_ids_are_reported_after_a_complete_walk(wanted, seen, note):
-    selected = compile_items(Selection(ids=wanted, cloud_and_shadow=True))
+    selected = ItemFilter.of(Selection(ids=wanted, cloud_and_shadow=True))
     for name in seen:
         selected.judge({"id": name})
     assert selected.notes({}, complete=True) == ([] if note is None else [note])
@@ -98,7 +98,7 @@ def test_unmatched_ids_are_reported_after_a_complete_walk(wanted, seen, note):
 
 @cache
 def shards(count):
-    return [compile_items(Selection(shard=(number, count))) for number in range(1, count + 1)]
+    return [ItemFilter.of(Selection(shard=(number, count))) for number in range(1, count + 1)]
 
 
 @given(item_id=st.text(max_size=20), count=st.integers(1, 9))
@@ -182,7 +182,7 @@ def test_cloud_cover(cover, reason):
 
 
 def test_notes_name_what_was_left_out():
-    selected = compile_items(
+    selected = ItemFilter.of(
         Selection(nomenclature="ben19", seasonal_snow=False, max_cloud_cover=2, bbox=(0, 0, 1, 1))
     )
     reasons = ("unreadable flag", "no label in nomenclature", "unknown cloud cover", "no location")
@@ -193,7 +193,7 @@ def test_notes_name_what_was_left_out():
         "3 items left out: neither geometry nor bbox is valid.",
     ]
     assert selected.notes({}) == []
-    selected = compile_items(Selection(filter='platform = "sentinel-2a" OR gsd > 30'))
+    selected = ItemFilter.of(Selection(filter='platform = "sentinel-2a" OR gsd > 30'))
     assert selected.judge(ITEM) == "unknown to the filter"
     assert selected.notes({"unknown to the filter": 1}) == [
         (
@@ -393,7 +393,7 @@ def is_meant(item: dict[str, Any], selection: Selection) -> bool:
 
 @given(item=items(), selection=selections())
 def test_filters_agree_with_a_model_of_the_documentation(item: dict[str, Any], selection: Selection) -> None:
-    assert (compile_items(selection).judge(item) is None) == is_meant(item, selection)
+    assert (ItemFilter.of(selection).judge(item) is None) == is_meant(item, selection)
 
 
 MEMBERS = ["labels", "label:overviews", "cloud_and_shadow", "seasonal_snow", "datetime", "start_datetime"]
@@ -424,4 +424,4 @@ GEOMETRY = st.fixed_dictionaries(
     ),
 )
 def test_no_malformed_item_raises(item, selection):
-    assert isinstance(compile_items(selection).judge(item), str | None)
+    assert isinstance(ItemFilter.of(selection).judge(item), str | None)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.filters.item_filter import Narrowing, compile_items, narrowing
+from stacpull.filters.item_filter import ItemFilter, Narrowing, narrowing
 from stacpull.selection import Selection
 
 SQUARE = [[[0, 0], [2, 0], [2, 2], [0, 2], [0, 0]]]
@@ -212,5 +212,5 @@ def test_pushing_down_loses_no_item(selection: Selection, item: dict[str, Any]) 
         datetime=expected.datetime,
         filter=orjson.dumps(expected.condition).decode() if expected.condition else None,
     )
-    if compile_items(selection).judge(item) is None:
-        assert compile_items(question).judge(item) is None
+    if ItemFilter.of(selection).judge(item) is None:
+        assert ItemFilter.of(question).judge(item) is None

@@ -23,7 +23,7 @@ PAGE = Answer(body=b'{"features": []}')
 
 
 class Desk:
-    """An `JsonReader` on a server in memory."""
+    """A `JsonReader` on a server in memory."""
 
     def __init__(
         self, routes: Mapping[str, Script], query: Mapping[str, Secret] | None = None, **options: Any

@@ -13,7 +13,7 @@ from tests.items import collection, feature
 
 from stacpull.config.options import Options
 from stacpull.engine.network import open_network, options_and_address
-from stacpull.filters.item_filter import compile_items
+from stacpull.filters.item_filter import ItemFilter
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.sources.source import PageSize
@@ -84,7 +84,7 @@ def walked(url: str, selection: Selection, *, push_down: bool = True, page_size:
     async def run() -> Walked:
         found = Walked()
         chosen = attrs.evolve(selection, push_down=push_down)
-        keep = compile_items(chosen)
+        keep = ItemFilter.of(chosen)
         options, address = options_and_address(url, Options(retries=1))
         async with open_network(address, options) as network:
             source = await open_source(address.url, network.reader)

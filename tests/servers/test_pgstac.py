@@ -15,7 +15,7 @@ import pytest
 from tests.servers.pgstac import Pgstac
 from tests.servers.searched import COLLECTIONS, collections, items, walked
 
-from stacpull.filters.item_filter import compile_items
+from stacpull.filters.item_filter import ItemFilter
 from stacpull.selection import Selection
 
 COUNT = int(os.environ.get("PGSTAC_ITEMS", "500"))
@@ -68,7 +68,7 @@ def everything(url: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("selection", SELECTIONS, ids=range(len(SELECTIONS)))
 def test_push_down_gives_the_same_items(url, everything, selection):
-    keep = compile_items(selection)
+    keep = ItemFilter.of(selection)
     pushed = walked(url, attrs.evolve(selection, collections=COLLECTIONS))
     assert sorted(pushed.kept) == sorted(i["id"] for i in everything if keep.judge(i) is None)
     assert pushed.warnings == []

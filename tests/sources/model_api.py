@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import orjson
 from tests.sources.memory import failed
 
-from stacpull.filters.item_filter import compile_items
+from stacpull.filters.item_filter import ItemFilter
 from stacpull.models import FailureKind, PageRequest
 from stacpull.selection import Selection
 from stacpull.urls import parameters
@@ -116,7 +116,7 @@ class ModelApi:
         there = [item(n, name) for name in ("a", "b") if name in collections for n in range(self.count)]
         if self.fault == "ignores":
             return there
-        keep = compile_items(_selection(query))
+        keep = ItemFilter.of(_selection(query))
         ids = query.get("ids")
         return [one for one in there if keep.judge(one) is None and (not ids or one["id"] in ids)]
 

@@ -16,7 +16,7 @@ from stacpull.engine.network import Network
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_checks import Reference
-from stacpull.filters.item_filter import compile_items
+from stacpull.filters.item_filter import ItemFilter
 from stacpull.filters.labels import check_labels, class_list
 from stacpull.hosts import scheme_of
 from stacpull.json_values import object_or_empty
@@ -44,7 +44,7 @@ class FoundItem(NamedTuple):
 
 
 def check_syntax(selection: Selection, options: Options) -> Layout:
-    compile_items(selection)
+    ItemFilter.of(selection)
     clipping(selection.clip)
     return Layout.parse(options.layout)
 

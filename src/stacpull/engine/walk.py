@@ -26,7 +26,7 @@ from stacpull.errors import DestinationError, ForgottenCursorError, SourceError,
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_checks import rank_of
-from stacpull.filters.item_filter import compile_items
+from stacpull.filters.item_filter import ItemFilter
 from stacpull.json_values import object_or_empty
 from stacpull.ledger.runs import Run
 from stacpull.models import (
@@ -212,7 +212,7 @@ class Walk:
         self._secrets, self.warn = network.secrets, network.warn
         self._page_size = PageSize.requested(setup.options.page_size)
         self._layout = Layout.parse(setup.options.layout)
-        self._items = compile_items(selection)
+        self._filter = ItemFilter.of(selection)
         self._keeps = keeps or AssetFilter(selection).keeps
         self._lookups = Lookups(source, network, selection)
         sample = selection.sample
@@ -274,7 +274,7 @@ class Walk:
         end = WalkUpdate(None, True, total, summary.cut_short, unseen)
         await sink.add_batch(PlanBatch(update=end))
         is_whole = is_whole and self._left() > 0 and summary.cut_short is None
-        for note in self._items.notes(summary.left_out, complete=is_whole):
+        for note in self._filter.notes(summary.left_out, complete=is_whole):
             self._on_event(Notice("warning", note))
 
     def note_unseen(self, announced: int, unseen: int) -> None:
@@ -358,7 +358,7 @@ class Walk:
 
     async def _planned(self, items: Sequence[FoundItem]) -> PlanBatch:
         batch, links = PlanBatch(), list[SourceLink]()
-        judge, thread = self._items.judge, StoppableThread(None)
+        judge, thread = self._filter.judge, StoppableThread(None)
         # in a thread, because shapely needs a second for a geometry of 60,000 parts
         reasons = await thread.run(
             lambda: [judge(item.document) for item in items if not thread.is_stopped()]

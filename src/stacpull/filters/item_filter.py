@@ -5,7 +5,7 @@ Every filter is applied here, even if it was pushed down to the service. The fir
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -45,6 +45,11 @@ FILTERS = (
 class ItemFilter(msgspec.Struct, frozen=True):
     checks: tuple[ItemCheck, ...]
 
+    @classmethod
+    def of(cls, selection: Selection) -> Self:
+        checks = (kind.of(selection) for kind in FILTERS)
+        return cls(tuple(check for check in checks if check is not None))
+
     def judge(self, item: Json) -> str | None:
         """Return why the item is left out, or None if it matches. Never raises, even for an invalid item."""
         properties = object_or_empty(item.get("properties"))
@@ -57,11 +62,6 @@ class ItemFilter(msgspec.Struct, frozen=True):
     def notes(self, counts: LeftOut, *, complete: bool = False) -> list[str]:
         """Return messages after a walk that left out `counts`. `complete`: it judged all items."""
         return [note for check in self.checks for note in check.notes(counts, complete=complete)]
-
-
-def compile_items(selection: Selection) -> ItemFilter:
-    checks = (kind.of(selection) for kind in FILTERS)
-    return ItemFilter(tuple(check for check in checks if check is not None))
 
 
 # --- pushing down -----------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def narrowing(selection: Selection) -> Narrowing:
         name = selection.sortby.removeprefix("-")
         field = name if name in {"id", "collection"} else f"properties.{name}"
         order = {"field": field, "direction": "asc" if name == selection.sortby else "desc"}
-    checks = compile_items(selection).checks if selection.push_down else ()
+    checks = ItemFilter.of(selection).checks if selection.push_down else ()
     parts = [check.pushed_down() for check in checks]
     conditions = [condition for part in parts if (condition := part.pop("condition", None)) is not None]
     members = {name: value for part in parts for name, value in part.items()}
