@@ -110,7 +110,7 @@ async def mirror(
         if (text := source_text(source)) is not None:
             return await run_from_source(given, text, selection)
         check_syntax(selection, given.options)
-        async with opened_dest(given) as workspace:
+        async with open_dest(given) as workspace:
             stored = await store_input(given.dest.work, given.stop, source)
             names = given.options.credential_names if given.options.filled_profile else ()
             return await run_from_ledger(
@@ -140,7 +140,7 @@ async def resume(
     """
     async with (
         checked_arguments(dest, options, on_event, stop, client, exists=True) as given,
-        opened_dest(given) as workspace,
+        open_dest(given) as workspace,
     ):
         run = await on_ledger(workspace, runs.last_unfinished)
         if run is not None:
@@ -179,7 +179,7 @@ async def retry(
     """
     async with (
         checked_arguments(dest, options, on_event, stop, client, exists=True) as given,
-        opened_dest(given) as workspace,
+        open_dest(given) as workspace,
     ):
         last = await on_ledger(workspace, runs.last)
         kept = {name: value for name, value in last.kept.items() if name == "missing"}
@@ -233,7 +233,7 @@ async def checked_arguments(
         yield MirrorArguments(address, options, journal, stopping)
 
 
-def opened_dest(given: MirrorArguments) -> AbstractAsyncContextManager[Workspace]:
+def open_dest(given: MirrorArguments) -> AbstractAsyncContextManager[Workspace]:
     """Open DEST in a thread. If both the run and closing DEST fail, the error of the run is raised."""
     loop = asyncio.get_running_loop()
 
@@ -249,7 +249,7 @@ def opened_dest(given: MirrorArguments) -> AbstractAsyncContextManager[Workspace
 
 
 @asynccontextmanager
-async def _opened_source(
+async def _open_source(
     given: MirrorArguments, address: SourceAddress, options: Options, selection: Selection
 ) -> AsyncIterator[tuple[Started, WalkSetup]]:
     """Start the store process, whose imports take as long as the first response, and open SOURCE."""
@@ -270,11 +270,11 @@ async def run_from_source(given: MirrorArguments, source: str, selection: Select
         await asyncio.to_thread(refuse_own_catalog, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
     try:
-        async with _opened_source(given, address, options, selection) as (started, setup):
+        async with _open_source(given, address, options, selection) as (started, setup):
             await unless_stopped(lambda: validate(setup.source, selection, layout), given.stop)
             if setup.network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
                 await unless_stopped(setup.network.logins.log_in, given.stop)  # if it fails, there is no DEST
-            async with opened_dest(given) as workspace:
+            async with open_dest(given) as workspace:
                 now = SystemClock().time()
                 run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))
                 if is_local(spec.source):
@@ -321,7 +321,7 @@ async def run_from_ledger(
     now = SystemClock().time()
     run = await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
     options = options.of_run({**spec.fixed, **run.kept})
-    async with _opened_source(given, address, options, spec.selection) as (started, setup):
+    async with _open_source(given, address, options, spec.selection) as (started, setup):
         report = await MirrorRun(workspace, run, setup, given.journal, given.stop).execute(started)
     if input_file is not None and report.state == "complete":
         await asyncio.to_thread(remove_signatures, work, spec.source)

@@ -27,7 +27,7 @@ from stacpull.engine import messages
 from stacpull.engine.messages import LENGTH, Arrivals, Operation, RunCounters, encoded, error_report, framed
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.store_operations import StoreOperations
-from stacpull.engine.workspace import opened_ledger
+from stacpull.engine.workspace import open_ledger
 from stacpull.errors import as_destination_error
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, pruning, runs
@@ -120,7 +120,7 @@ class StoreServer:
 
         stops = self._stopped.is_set
         store = open_store(self._directory, opening.bucket, on_silent, is_stopped=stops)
-        db = opened.enter_context(opened_ledger(opened.enter_context(closing(store))))
+        db = opened.enter_context(open_ledger(opened.enter_context(closing(store))))
         run = runs.stored(db, opening.run)
         publisher = Publisher(db, store, run, self._secrets, stops, on_event)
         revalidate = run.kept.get("revalidate", False)

@@ -70,7 +70,7 @@ def open_workspace(
         with destination_errors(dest):
             lock = opened.enter_context(closing(MirrorLock(dest)))
         lease = None if location is None else opened.enter_context(store_kind(location).lease(store))
-        db = opened.enter_context(opened_ledger(store))
+        db = opened.enter_context(open_ledger(store))
         if location is not None and lease is not None:
             with ledger_errors(ledger_path(dest)):
                 meta.set_bucket(db, location.url, location.endpoint_url or "", lease.mirror, lease.generation)
@@ -81,7 +81,7 @@ def open_workspace(
 
 
 @contextmanager
-def opened_ledger(store: Store) -> Iterator[Connection]:
+def open_ledger(store: Store) -> Iterator[Connection]:
     """The ledger is on the disk at the end. If that fails, unrecorded files are not trusted.
 
     A log that lost a page looks complete, and later entries would be lost with the next loss of power.

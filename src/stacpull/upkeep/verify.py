@@ -26,7 +26,7 @@ from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.digests import as_checksum
-from stacpull.engine.mirror import checked_arguments, on_ledger, opened_dest, run_from_ledger
+from stacpull.engine.mirror import checked_arguments, on_ledger, open_dest, run_from_ledger
 from stacpull.engine.publisher import sent_document
 from stacpull.errors import DestinationError, UsageError, quantity
 from stacpull.events import Checked, Damage, DamageKind, Listener, Notice
@@ -245,7 +245,7 @@ async def verify(
         return await check.run(check_alone)
     async with (
         checked_arguments(dest, options, on_event, stop, exists=True) as given,
-        opened_dest(given) as workspace,
+        open_dest(given) as workspace,
     ):
         await check.run(lambda: _check(check, address, workspace.db))
         if not (check.complete and any(check.rows.values())):
