@@ -144,7 +144,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     queue: JobQueue[JobT]
     sink: OutcomeSink[JobT, ResultT]
     fetcher: AssetFetcher[JobT, ResultT]
-    items: ItemReader
+    item_reader: ItemReader
     policy: RetryPolicy
     clock: Clock
     on_retry: Callable[[Failure], None]
@@ -352,7 +352,7 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             why = f"Only SOURCE states where asset {job.key} is now: run `stacpull mirror` with it again."
             raise TransferError(Failure(FailureKind.REFUSED, why))
         try:
-            item = await self.pool.items.read(href, newer_than=newer_than)
+            item = await self.pool.item_reader.read(href, newer_than=newer_than)
         except TransferError as error:
             if error.failure.kind is FailureKind.GONE:  # the item, which proves nothing about the asset
                 raise TransferError(replace(error.failure, kind=FailureKind.ITEM)) from error
