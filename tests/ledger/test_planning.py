@@ -194,8 +194,8 @@ def test_pending_jobs_equal_the_planned_ones(tmp_path: Path) -> None:
         assert jobs.job_of(db, live[1].row, 1) is None
         later, planner = again(db)  # which does not list the item
         for job in live:  # not all at once, because there may be millions
-            assert jobs.pending_jobs(db, later, job.row - 1, 1, left=True) == [job]
-        assert jobs.pending_jobs(db, later, 0, 9, left=True) == []
+            assert jobs.pending_jobs(db, later, job.row - 1, 1, earlier=True) == [job]
+        assert jobs.pending_jobs(db, later, 0, 9, earlier=True) == []
         assert jobs.pending_jobs(db, later, 0, 9) == live
         assert commit(planner, item("i", planned)).jobs == []  # they are being fetched
 

@@ -488,10 +488,10 @@ class JobProducer:
         elif unseen := run.counters["items_unseen"]:
             walk.note_unseen(run.counters["items_seen"] + unseen, unseen)
 
-    async def _queue_pending(self, *, left: bool = False) -> None:
-        """Queue the pending jobs of the run; with `left`, those that earlier runs have left for it."""
+    async def _queue_pending(self, *, earlier: bool = False) -> None:
+        """Queue the pending jobs of the run; with `earlier`, those that earlier runs have left for it."""
         call, run, after = self._call, self._run.id, 0
-        while jobs := await call("jobs.pending_jobs", run, after, _STREAMED, left, returns=list[Job]):
+        while jobs := await call("jobs.pending_jobs", run, after, _STREAMED, earlier, returns=list[Job]):
             await self._queue.put(jobs)
             after = jobs[-1].row
 
@@ -556,7 +556,7 @@ class JobProducer:
 
     async def add_batch(self, batch: PlanBatch) -> int:
         if batch.update.walk_ended:  # from now on, nothing else can list them
-            await self._queue_pending(left=True)
+            await self._queue_pending(earlier=True)
         secrets, cut_short = self._setup.network.secrets, batch.update.cut_short
         batch.items = [
             item._replace(document={}, cleaned=clean_document(item.document, secrets)) for item in batch.items

@@ -72,12 +72,12 @@ _EARLIER = (
 """SQL: the earlier runs with the task of a run, for a retry all retries and repairs."""
 
 
-def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int, left: bool = False) -> list[Job]:
-    """Return the jobs of a run past row `after`, in row order; with `left`, those that it takes over."""
+def pending_jobs(db: sqlite3.Connection, run: int, after: int, most: int, earlier: bool = False) -> list[Job]:
+    """Return the jobs of a run past row `after`, in row order; with `earlier`, those that it takes over."""
     query = f"{_JOBS} WHERE o.asset > :after AND a.state = {Phase.PENDING} "
-    query += f"AND a.run IN {_EARLIER if left else '(:run)'} ORDER BY o.asset LIMIT :limit"
-    rows = db.execute(query, {"run": run, "after": after, "limit": limit}).fetchall()
-    if left:
+    query += f"AND a.run IN {_EARLIER if earlier else '(:run)'} ORDER BY o.asset LIMIT :most"
+    rows = db.execute(query, {"run": run, "after": after, "most": most}).fetchall()
+    if earlier:
         db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (run, json_array(row[0] for row in rows)))
     has_area = runs.area_digest(db, run) is not None
     return [_job(row, has_area) for row in rows]
