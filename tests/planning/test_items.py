@@ -12,6 +12,7 @@ from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem
 from stacpull.planning.item_plan import (
+    NO_COLLECTION,
     id_of,
     item_directory,
     item_document_name,
@@ -94,6 +95,7 @@ def test_the_items_own_url(links, url, is_linked, href, asset):
     planned = plan(item, url=url, parent=ItemId("c", "label") if is_linked else None)
     assert planned.href == href
     assert [found.href for found in planned.assets] == ([] if asset is None else [asset])
+    assert is_linked or plan({**item, "collection": NO_COLLECTION}, url=url).href is None  # not made up
     assert [key for key, _ in planned.problems] == (["a"] if asset is None else [])
 
 

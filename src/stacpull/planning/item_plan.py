@@ -78,7 +78,7 @@ def plan_item(
     return PlannedItem(
         item_id,
         with_objects(item, listings, plan.keys) if plan.prefixes else item,
-        href or api_href(item_id, url),
+        href or (None if item_id.collection == NO_COLLECTION else api_href(item_id, url)),
         tuple(plan.assets),
         parent,
         updated_in(item),
