@@ -19,16 +19,9 @@ from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ItemReader
 
-SERVER = Failure(FailureKind.SERVER, "500.", status=500, retryable=True)
 RESET = Failure(FailureKind.NETWORK, "Reset.", retryable=True)
 THROTTLED = Failure(FailureKind.THROTTLED, "429.", status=429, retryable=True, free=True)
 SLOW_DOWN = replace(THROTTLED, status=403)
-SHORT = Failure(FailureKind.TRUNCATED, "Half.", retryable=True)
-
-
-def forth(mebibytes: int) -> Failure:
-    """A long file that came that far."""
-    return replace(SHORT, reached=mebibytes << 20)
 
 
 DAMAGED = Failure(FailureKind.CHECKSUM, "MD5 is 1, not 2.", retryable=True)
@@ -131,14 +124,8 @@ def expired(status: int) -> Answer:
     ("answer", "attempts", "retried"),
     [
         pytest.param(failing(), None, 0, id="at once"),
-        pytest.param(failing(RESET, SERVER), None, 2, id="after two that pass"),
-        pytest.param(failing(*[RESET] * 5), None, 5, id="with the last try"),
         pytest.param(failing(*[RESET] * 6), 6, 5, id="not any more"),
-        pytest.param(failing(*[THROTTLED] * 15), None, 15, id="throttling is the host's"),
-        pytest.param(failing(*[THROTTLED] * 15, *[RESET] * 5), None, 20, id="and costs no attempt"),
         pytest.param(failing(SLOW_DOWN), None, 1, id="throttling by a 403 is no expiry"),
-        pytest.param(failing(*[forth(n) for n in range(1, 31)]), None, 30, id="as long as it comes forward"),
-        pytest.param(failing(*[SHORT] * 3, forth(1), *[forth(1)] * 9), 9, 8, id="and no longer"),
         pytest.param(failing(DAMAGED), None, 1, id="wrong content is fetched again"),
         pytest.param(failing(DAMAGED, DAMAGED), 2, 1, id="the same wrong content is what there is"),
         pytest.param(failing(DAMAGED, RESET, DAMAGED), 3, 2, id="also with something in between"),
