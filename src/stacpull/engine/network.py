@@ -72,7 +72,7 @@ class Network(msgspec.Struct, frozen=True):
 
     def progress(self, **others: Any) -> Progress:
         return Progress(
-            hosts=self.client.gates.progress(),
+            hosts=tuple(gate.progress() for gate in self.client.gates),
             requests=self.counters.requests,
             retries=self.counters.retries,
             bytes_fetched=self.counters.bytes_fetched,

@@ -384,9 +384,6 @@ class Gates(msgspec.Struct, eq=False):
     def __iter__(self) -> Iterator[Gate]:
         return iter(list(self.gates.values()))
 
-    def progress(self) -> tuple[HostProgress, ...]:
-        return tuple(gate.progress() for gate in self)
-
 
 class Limits(msgspec.Struct, eq=False):
     """The user's limits: bytes per second for the run, and requests per second for each host; 0 for none.
