@@ -1,4 +1,4 @@
-"""What a walk asks its source besides pages: label classes, `item_assets`, and objects of prefixes.
+"""Checks of a selection, and what a walk asks its source besides pages: `item_assets`, objects of prefixes.
 
 An API is asked before anything is created; otherwise the first items are checked.
 """
@@ -44,6 +44,7 @@ class FoundItem(NamedTuple):
 
 
 def check_syntax(selection: Selection, options: Options) -> Layout:
+    """Return the layout, or raise `UsageError` if it, a filter or the area of `--clip` is not valid."""
     ItemFilter.of(selection)
     clipping(selection.clip)
     return Layout.parse(options.layout)
@@ -76,6 +77,7 @@ async def selection_warnings(
     """Check `sortby` against the first items, and labels against the classes of the items or the collection.
 
     Without items, the first ones of the collection are read: no match proves nothing about the collection.
+    Return warnings; an unknown label raises `UsageError`.
     """
     warnings = []
     if (name := (selection.sortby or "").removeprefix("-")) and items:
@@ -106,7 +108,7 @@ async def _first_items(source: Source, collection: str) -> list[Json]:
 
 
 class Lookups:
-    """The lookups of one selection, for the items that are planned next."""
+    """The lookups of a selection: `look_up` requests what `of` returns for the items to be planned next."""
 
     def __init__(self, source: Source, network: Network, selection: Selection) -> None:
         self._source, self._network = source, network
