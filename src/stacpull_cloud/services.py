@@ -112,13 +112,13 @@ class Service:
 class AmazonS3(Service):
     """Amazon S3 and compatible services."""
 
-    def __init__(self, location: BucketLocation, *, is_signed: bool = True) -> None:
-        super().__init__(location, is_signed=is_signed)
-        self._aws = AwsCredentials(
-            AwsSettings(location.region, location.endpoint_url, location.profile),
-            allow_instance_metadata=location.metadata,
-        )
-        self._reading = threading.Lock()  # `AwsCredentials` expects one loop, and each thread runs its own
+    _reading = threading.Lock()  # `AwsCredentials` expects one loop, and each thread runs its own
+
+    @cached_property
+    def _aws(self) -> AwsCredentials:
+        location = self._location
+        given = AwsSettings(location.region, location.endpoint_url, location.profile)
+        return AwsCredentials(given, allow_instance_metadata=location.metadata)
 
     @property
     def _region(self) -> str:
@@ -226,17 +226,16 @@ class AzureBlobs(Service):
             )
         endpoint = self._endpoint or f"https://{account}.blob.core.windows.net"
         arguments: dict[str, Any] = {"account_name": account, "endpoint": endpoint}
-        client = map(os.environ.get, ("AZURE_CLIENT_ID", "AZURE_TENANT_ID"))
-        proof = map(os.environ.get, ("AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"))
+        client, tenant = map(os.environ.get, ("AZURE_CLIENT_ID", "AZURE_TENANT_ID"))
+        secret, token = map(os.environ.get, ("AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"))
         if not self._is_signed:
             arguments["skip_signature"] = True
         elif key := azure_setting("AccountKey"):
             arguments["account_key"] = key
         elif sas := azure_setting("SharedAccessSignature"):
             arguments["sas_token"] = sas.lstrip("?")
-        elif all(client) and any(proof):
-            # obstore finds them; without one of them it would ask for metadata
-            arguments["client_secret"] = os.environ.get("AZURE_CLIENT_SECRET")
+        elif client and tenant and (secret or token):
+            arguments["client_secret"] = secret  # obstore finds the others
         elif os.environ.get("AZURE_USE_AZURE_CLI"):
             arguments["use_azure_cli"] = True
         elif not location.metadata:
