@@ -165,7 +165,7 @@ def _pages_from(api: ModelApi, cursor: PageRequest | None, selection: Selection)
         source = await open_source(API, MemoryReader(api.answer))
         (start,) = await source.starts(selection)
         assert cursor is not None
-        pages = source.pages(start._replace(resumed=cursor), page_size=PageSize(10), on_notice=lambda _: None)
+        pages = source.pages(start._replace(cursor=cursor), page_size=PageSize(10), on_notice=lambda _: None)
         keep = ItemFilter.of(selection)
         return [i["id"] async for page in pages for i in page.items if keep.judge(i) is None]
 

@@ -297,7 +297,7 @@ class Walk:
             collection, fruitless = start.collection, 0
             following = ahead[number].collection if number < len(ahead) else None
             before, announced = announced, None
-            start = start._replace(resumed=position.request if number == 1 else None)  # noqa: PLW2901
+            start = start._replace(cursor=position.request if number == 1 else None)  # noqa: PLW2901
             pages = self._source.pages(start, page_size=self._page_size, on_notice=self._on_event)
             async with prefetch(pages) as read_ahead:
                 async for page in read_ahead:

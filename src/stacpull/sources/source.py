@@ -58,7 +58,7 @@ class WalkStart(NamedTuple):
     request: PageRequest
     selected: frozenset[str] = frozenset()
     """The collections whose items the pages of a search may have; empty for all."""
-    resumed: PageRequest | None = None
+    cursor: PageRequest | None = None
     """The `next` of a page of an earlier walk, to resume there; None to begin at the start."""
     walk: Callable[[PageSize, OnNotice], Pages] | None = None
     """Walks from the start the pages of a query to an API; None to follow the next links."""

@@ -167,8 +167,8 @@ class ApiSource(Source):
         most = number_in(PageRequest(self.url), "limit") if self._api.items or self._api.search else None
         if most is not None and not page_size.fixed:
             page_size = page_size._replace(items=max(1, min(most, page_size.items)))
-        if start.walk is None or start.resumed is not None:
-            first, resumed = start.resumed or start.request, start.resumed is not None
+        if start.walk is None or start.cursor is not None:
+            first, resumed = start.cursor or start.request, start.cursor is not None
             walked = read_pages(self._reader, first, page_size, on_notice, home=self.url, resumed=resumed)
         else:
             walked = start.walk(page_size, on_notice)
