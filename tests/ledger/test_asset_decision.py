@@ -14,7 +14,7 @@ from stacpull.models import Asset, Checksum, VersionInDest
 from stacpull.redact import href_hash
 
 BYTES, SHA256 = bytes(32), Checksum("sha256", bytes(32))
-MD5, OTHER = Checksum("md5", b"1" * 16), Checksum("md5", b"2" * 16)
+MD5, OTHER, ALTERED = Checksum("md5", b"1" * 16), Checksum("md5", b"2" * 16), Checksum("sha256", b"2" * 32)
 ASSET, IN_DEST = asset("a", size=10), VersionInDest('"e"', 10)
 UNVERIFIED = VersionInDest('"e"', 10, checksum_unverified=True)
 DONE = KnownAsset(
@@ -54,8 +54,9 @@ CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, 
         (DONE, {"checksum": SHA256}, NOTED),
         (DONE, {"checksum": SHA256, "is_updated": True}, NOTED),
         (STATED, {"checksum": MD5, "is_updated": True}, KEPT),
-        (DONE, {"checksum": Checksum("sha256", b"2" * 32)}, CHANGED),
+        (DONE, {"checksum": ALTERED}, CHANGED),
         (STATED, {"checksum": OTHER}, CHANGED),
+        (having(DONE, stated=encoded_checksum(ALTERED)), {"checksum": ALTERED}, CHANGED),
         (DONE, {"checksum": MD5}, requested(2, BYTES, UNVERIFIED)),
         (DONE, {"size": 11}, CHANGED),
         (having(DONE, sha256=None), {"size": 11}, requested(2, b"", None, has_changed=True)),

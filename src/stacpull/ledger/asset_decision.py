@@ -49,12 +49,11 @@ class KnownAsset(NamedTuple):
 
         `is_as_before`: it is the one that they were compared with; None if none is stated or was compared.
         """
-        if checksum is None or is_as_before:
-            return is_as_before
         held = self.row.sha256 if self.row.sha256 is not None else self.previous_digest or None
-        digest = None if self.clip is not None or held is None else as_checksum(held)
-        is_of_kind = digest is not None and digest.algorithm == checksum.algorithm
-        return digest == checksum if is_of_kind else is_as_before
+        if checksum is None or held is None or self.clip is not None:
+            return is_as_before
+        digest = as_checksum(held)
+        return digest == checksum if digest.algorithm == checksum.algorithm else is_as_before
 
 
 class PlanningRun(NamedTuple):
@@ -85,9 +84,8 @@ REQUEST_NEW: Final = Decision(Action.REQUEST)
 
 
 def new_row(row: int, item: int, asset: Asset, run: PlanningRun, directory: int | None) -> AssetRow:
-    of_source = (href_hash(asset.href), encoded_checksum(asset.checksum), 0)
     planned = (row, item, asset.key, Phase.PENDING, 0, run.id, directory, asset.name)
-    return AssetRow._make((*planned, None, None, *of_source))
+    return AssetRow(*planned, None, None, href_hash(asset.href), encoded_checksum(asset.checksum))
 
 
 def decide(
