@@ -71,6 +71,13 @@ def test_a_run_tries_again_once_what_failed_in_passing(host: Host, mirror: list[
     assert sorted(host.requested()) == ["/a/1", "/a/2"]
 
 
+def test_plan_counts_a_refused_signed_url_that_mirror_requests_again(host, mirror):
+    host.statuses = {(signed := "/a/9?sig=SIGNATURE"): 403}
+    Path(mirror[1]).write_text(json.dumps(feature("i", {"data": host.url(signed)})))
+    assert report(host, mirror)["assets_failed"] == 1
+    assert report(host, ["plan", *mirror[1:3], "--allow-private-hosts", "--json"])["assets_pending"] == 1
+
+
 def test_retry_ordered_requests_only_what_was_not_ready(host, mirror, tmp_path):
     host.statuses = {"/a/0": 202, "/a/1": 500, "/a/2": 404}
     assert report(host, mirror)["assets_failed"] == 3

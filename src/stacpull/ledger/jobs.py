@@ -54,6 +54,11 @@ from stacpull.redact import href_hash
 _FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {OF_ASSET} AND f.kind IN ({{}}))".format
 FAILED_IN_PASSING = _FAILED_AS(", ".join(repr(kind.value) for kind in sorted(PASSING)))
 """SQL: asset `a` failed for a reason that may have passed."""
+IS_DUE = (
+    f"(a.state = {Phase.FAILED} AND ({FAILED_IN_PASSING} "
+    "OR (o.stale IS 1 AND (SELECT href FROM items WHERE id = a.item) IS NULL)))"
+)
+"""SQL: asset `a`, with its row `o` of `open_assets`, failed in passing, or only SOURCE states its href."""
 _OPEN = "open_assets o JOIN assets a ON a.id = o.asset"
 _JOBS = (
     f"SELECT a.id, a.item, a.generation, a.key, o.href, i.href, {ASSET_DIRECTORY}, a.name, o.name, "
@@ -312,9 +317,6 @@ def reserve(
     return reserved, failures
 
 
-_AND_OPEN = f"AND generation = ? AND state < {Phase.DONE}"
-
-
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
     """Cancel reservations: these assets have no file on disk any more, so they are pending again."""
     with transaction(db):
@@ -404,7 +406,8 @@ _WRITTEN = (
     f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND remaining = 0 AND sha256 IS NULL"
 )
 _FAILED = (
-    f"UPDATE assets SET state = ?, etag = NULL, sha256 = NULL WHERE id = ? {_AND_OPEN} RETURNING key, run"
+    "UPDATE assets SET state = ?, etag = NULL, sha256 = NULL "
+    f"WHERE id = ? AND generation = ? AND state < {Phase.DONE} RETURNING key, run"
 )
 
 

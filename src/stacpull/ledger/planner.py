@@ -27,7 +27,7 @@ from stacpull.ledger.asset_decision import (
 )
 from stacpull.ledger.database import AMONG, exists, insert_rows, json_array, scalar, transaction
 from stacpull.ledger.jobs import (
-    FAILED_IN_PASSING,
+    IS_DUE,
     FailedRow,
     claim,
     delete_asset,
@@ -451,9 +451,7 @@ _KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, remaini
 _OF_ASSET = len(AssetRow._fields)
 _ASSETS = (
     f"SELECT {', '.join(f'a.{name}' for name in AssetRow._fields)}, "
-    f"a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, "
-    f"a.state = {Phase.FAILED} AND ({FAILED_IN_PASSING} "
-    "OR (o.stale AND (SELECT href FROM items WHERE id = a.item) IS NULL)) FROM assets a "
+    f"a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, {IS_DUE} FROM assets a "
     f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {Phase.DONE} WHERE a.item {AMONG}"
 )
 _INTO_ASSETS = f"INSERT INTO assets({', '.join(AssetRow._fields)}) VALUES "

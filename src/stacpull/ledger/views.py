@@ -12,7 +12,7 @@ import msgspec
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import meta
 from stacpull.ledger.database import AMONG, exists, json_array, scalar
-from stacpull.ledger.jobs import FAILED_IN_PASSING
+from stacpull.ledger.jobs import IS_DUE
 from stacpull.ledger.runs import EFFORT, NO_RUN, asset_counters, decoded_options
 from stacpull.ledger.schema import (
     ASSET_PATH,
@@ -187,9 +187,8 @@ def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, 
 
 def _items_in(db: sqlite3.Connection, directory: str) -> Iterator[tuple[int, str, int]]:
     """Yield row, name and `written` of each item whose JSON is in a directory."""
-    query = (
-        f"SELECT i.id, i.name, i.written, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.hash = ? OR i.directory = ?"
-    )
+    columns = f"i.id, i.name, i.written, {ITEM_DIRECTORY}"
+    query = f"SELECT {columns} FROM {ITEMS} WHERE i.hash = ? OR i.directory = ?"
     for *item, path in db.execute(query, (path_hash(directory), directory)).fetchall():
         if path == directory:
             yield tuple(item)
@@ -207,7 +206,8 @@ def settled_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId
     keys: defaultdict[ItemId, dict[str, bool]] = defaultdict(dict)
     query = (
         f"SELECT c.name, i.name, a.key, a.state = {Phase.DONE} FROM {ITEMS} JOIN assets a ON a.item = i.id "
-        f"WHERE i.hash {AMONG} AND a.state >= {Phase.DONE} AND NOT {FAILED_IN_PASSING}"
+        "LEFT JOIN open_assets o ON o.asset = a.id "
+        f"WHERE i.hash {AMONG} AND a.state >= {Phase.DONE} AND NOT {IS_DUE}"
     )
     for collection, name, asset, is_done in db.execute(query, (json_array(map(item_hash, wanted)),)):
         if (item := ItemId(collection, name)) in wanted:
