@@ -95,3 +95,14 @@ def test_a_source_item_that_is_read_later_in_the_same_run_does_not_count_as_fail
         assert list(views.failures(db)) == []
         assert runs.items_failed(db, run.id) == 0
         assert runs.counters(db, run.id)["assets_pending"] == 1
+
+
+def test_an_item_that_fails_again_keeps_its_row_if_its_former_url_is_now_that_of_another(tmp_path):
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        commit(planner, item("L"), failed=[unread("S", "L", href="https://api.example/former")])
+        runs.end(db, run.id, "complete", None, NOW)
+        _, planner = started(db, replace(SPEC, kind="mirror"))
+        read = item("T", [asset("a")], parent="L", href="https://api.example/former")
+        commit(planner, item("L"), read, failed=[unread("S", "L")])
+        assert db.execute("SELECT name FROM failures JOIN items ON id = item").fetchall() == [("S",)]

@@ -393,7 +393,7 @@ class _BatchRows:
         forget = f"DELETE FROM failures WHERE what = 'item' AND (item {AMONG} OR item IN ({stood}))"
         rows = json_array(read)
         forgotten = self._db.execute(f"{forget} RETURNING item", (rows, rows)).fetchall()
-        stood_for = {item for (item,) in forgotten} - read
+        stood_for = {item for (item,) in forgotten} - read - {failed.item for failed, *_ in self._failures}
         self._db.execute(f"DELETE FROM items WHERE id {AMONG}", (json_array(stood_for),))
 
     def _write(self, read: set[int], now: float) -> None:
