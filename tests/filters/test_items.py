@@ -136,6 +136,7 @@ def test_shards_and_ranks_never_change():
         (["gsd=1e1"], True),
         ([f"number={2**53}.0"], True),
         ([f"number={2**53 + 1}"], False),
+        (["number=9007199254740.992e3"], True),
         (["digits=+20180102101031123"], True),
         (["digits=20180102101031124"], False),
         (["properties.proj:epsg=32633"], True),

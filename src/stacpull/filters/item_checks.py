@@ -183,7 +183,8 @@ class WhereCheck(ItemCheck):
 
 def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
     texts = frozenset(wanted)
-    numbers = frozenset(map(finite_number, wanted)) - {None}
+    floats = frozenset(map(finite_number, wanted)) - {None}
+    exact = frozenset(Decimal(text) for text in wanted if finite_number(text) is not None)
     decimals = frozenset(Decimal(text) for text in wanted if _DECIMAL.fullmatch(text))
 
     def is_wanted(value: Any) -> bool:
@@ -192,8 +193,7 @@ def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
             return text in texts or (_DECIMAL.fullmatch(text) is not None and Decimal(text) in decimals)
         if isinstance(value, bool):
             return str(value).lower() in texts or str(value) in texts
-        if isinstance(value, int) and abs(value) >= 2**53:  # a float may equal other integers
-            return value in decimals or str(value) in texts
+        numbers = exact if isinstance(value, int) else floats  # a float may equal other integers
         return isinstance(value, int | float) and (value in numbers or str(value) in texts)
 
     return lambda value: any(map(is_wanted, value)) if isinstance(value, list) else is_wanted(value)
