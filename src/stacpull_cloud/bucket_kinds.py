@@ -68,7 +68,8 @@ class Buckets:
         names = prefix.split("/") if prefix else []
         is_odd = not {"", ".", ".."}.isdisjoint(names) or _ODD.search(prefix)
         if not _NAME.fullmatch(bucket) or (account is not None and not ACCOUNT.fullmatch(account)):
-            raise UsageError(f"DEST is not the URL of a bucket: use {self.scheme}://bucket/prefix.")
+            form = f"{self.scheme}://bucket/prefix, with at least 3 characters in the bucket's name"
+            raise UsageError(f"DEST is not the URL of a bucket: use {form}.")
         if is_odd or len(prefix.encode("utf-8", "replace")) > _LONGEST_PREFIX:
             raise UsageError(
                 f"DEST is in {self.scheme}://{bucket}: a prefix must have at most {_LONGEST_PREFIX} bytes, "

@@ -379,8 +379,8 @@ def test_variables_without_effect_are_reported() -> None:
     """Those of a selection among them."""
     hints = {
         "STACPULL_CONCURENCY": "; did you mean STACPULL_CONCURRENCY?",
-        "STACPULL_MAX_ITEMS": "; did you mean STACPULL_MAX_FAILURES?",
-        **dict.fromkeys(("STACPULL_JSON", "STACPULL_LABEL", "STACPULL_XYZ"), "."),
+        "STACPULL_MAX_ITEMS": ": use --max-items.",
+        "STACPULL_XYZ": ".",
     }
     resolved = resolve_with(**dict.fromkeys(hints, "planted"))
     assert replace(resolved, warnings=()) == resolve_with()

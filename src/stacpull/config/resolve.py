@@ -17,7 +17,7 @@ import msgspec
 
 from stacpull import entry_points
 from stacpull.config import credentials, toml
-from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options
+from stacpull.config.options import BY_NAME, OPTIONS, Option, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import UsageError, similar
 from stacpull.redact import Secret
@@ -151,8 +151,9 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(variables):
         word = name.removeprefix(_PREFIX)
         if name.startswith(_PREFIX) and word not in read and name != PORTABLE:
-            near = similar(word, read)
+            near, flag = similar(word, read), word.lower().replace("_", "-")
             hint = f"; did you mean {_PREFIX}{near[0]}?" if near else "."
+            hint = f": use --{flag}." if flag in BY_NAME else hint
             yield f"The environment variable {name} sets no option{hint}"
 
 
