@@ -147,9 +147,8 @@ def test_an_account_is_a_name_and_no_host(host: str) -> None:
 def test_a_catalog_at_google(location, tmp_path, monkeypatch):
     at = f"gs://{location.bucket}"
     objects = Objects(replace(location, prefix=""))
-    for key, body in (
-        FILES | catalog("../../files/sma ll%.tif", f"{at}/files/large.tif", f"{at}/bands/")
-    ).items():
+    placed = FILES | catalog("../../files/sma ll%.tif", f"{at}/files/large.tif", f"{at}/bands/")
+    for key, body in placed.items():
         objects.put(key, body, {}, create=True)
     assert location.endpoint_url is not None
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")

@@ -74,12 +74,8 @@ def test_keys_that_cannot_be_read_are_named(monkeypatch, tmp_path, url):
 
 @pytest.mark.parametrize("is_named", [True, False], ids=["variable", "the file of gcloud"])
 def test_a_service_account_of_google_signs_with_its_own_key(
-    moto_service: tuple[str, object],
-    google_account: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    is_named: bool,
-) -> None:
+    moto_service, google_account, monkeypatch, tmp_path, is_named
+):
     if is_named:
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(google_account))
     else:
@@ -196,13 +192,10 @@ def test_a_refusal_is_a_matter_of_the_region_or_of_the_keys(recorder, status, bo
     [("s3", "amazonaws.com"), ("gs", "storage.googleapis.com"), ("az", "own1.blob.core.windows.net")],
 )
 def test_a_service_is_asked_without_the_proxy_if_no_proxy_names_it(recorder, monkeypatch, scheme, host):
-    def proxied() -> bool:
-        location = BucketLocation("bucket", "p", scheme=scheme, account="own1", region="eu-west-1")
-        return "proxy_url" in Objects(location).service.store.client_options
-
-    assert proxied()
+    location = BucketLocation("bucket", "p", scheme=scheme, account="own1", region="eu-west-1")
+    assert "proxy_url" in Objects(location).service.store.client_options
     monkeypatch.setenv("no_proxy", host)
-    assert not proxied()
+    assert "proxy_url" not in Objects(location).service.store.client_options
 
 
 @pytest.mark.parametrize("content", ["none", "-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----"])
