@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from email.utils import format_datetime
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from stacpull.planning.prefixes import ListedObject
 from stacpull.schemes import TransportSetup
 from stacpull_cloud import bucket_kinds
 from stacpull_cloud.bucket_kinds import ACCOUNT, Buckets
-from stacpull_cloud.obstore_errors import STATUS, plain_reason, unreachable
+from stacpull_cloud.obstore_errors import MISSING, STATUS, plain_reason, unreachable
 from stacpull_cloud.services import SERVICES
 
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
@@ -133,10 +134,21 @@ def _options(request: Request) -> dict[str, Any]:
 
 
 def _listed(store: Any, prefix: str) -> bytes:
+    """Return the objects below a prefix, without placeholders of directories (`sub/`).
+
+    obstore lists those as empty objects without the slash: only a request tells them from empty files.
+    """
+
+    def is_file(path: str) -> bool:
+        with suppress(*MISSING):
+            return bool(obstore.head(store, path))
+        return False
+
     found: list[tuple[str, int]] = []
     for batch in obstore.list(store, prefix or None, chunk_size=1000):
-        sized = ((one["path"].removeprefix(prefix), one["size"]) for one in batch)
-        found += [(name, size) for name, size in sized if name and not name.endswith("/")]
+        below = [one for one in batch if len(one["path"]) > len(prefix)]
+        files = [one for one in below if one["size"] or is_file(one["path"])]
+        found += [(one["path"].removeprefix(prefix), one["size"]) for one in files]
         if len(found) > _MOST_OBJECTS:
             break
     return orjson.dumps(found)

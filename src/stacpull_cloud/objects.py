@@ -133,7 +133,7 @@ class Objects:
             new = [one for one in listed if one["path"] > last]
             last = max(last, listed[-1]["path"])
             if new:
-                yield [self._found(one) for one in new if not one["path"].endswith("/")]
+                yield [self._found(one) for one in new if len(one["path"]) > len(self._prefix)]
 
     def names(self, directory: str) -> list[str]:
         prefix = self.key(directory + "/" if directory else "")

@@ -50,6 +50,8 @@ def as_stacpull_error(
         or (isinstance(error, MISSING) and doing in {"list", "write"})
     ):
         return DestinationError(f"There is no bucket {location.bucket}: create it first ({url}).")
+    if "invalid path" in text:  # obstore lists no names with empty parts, `.` or `..`
+        return DestinationError(f"{url} cannot be listed ({plain_reason(text)}): move that object away.")
     if reason := unreachable(text):
         return DestinationError(f"{url} {reason}. Check the address and the network.")
     return DestinationError(

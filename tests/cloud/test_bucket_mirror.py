@@ -367,6 +367,19 @@ def test_a_foreign_object_is_kept(location: BucketLocation, dest: list[str], sou
     assert in_bucket(location)["c/i1/a.bin"] == b"mine"
 
 
+@pytest.mark.parametrize("location", ["moto"], indirect=True)
+def test_the_placeholder_of_the_prefix_is_not_in_it_and_a_name_that_cannot_be_listed_is_named(
+    location, dest, source
+):
+    run("mirror", source, *dest)
+    with s3_client(location) as s3:
+        s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}/", Body=b"")
+        run("verify", *dest, "--strict")
+        s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}//b", Body=b"")
+    ran = run("verify", *dest, code=5)
+    assert f'"{location.prefix}//b" contained empty path segment): move that object away.' in ran.err
+
+
 @REAL
 def test_wrong_keys_are_named(dest, source, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")

@@ -7,6 +7,7 @@ import os
 import random
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from obstore.store import AzureStore
 from tests.cloud.azurite import ACCOUNT, KEY, create_container
 from tests.cloud.between import Google, between
 from tests.items import feature
+from tests.servers.buckets import Keys, client
 
 from stacpull import Options, Selection, failures, sync
 from stacpull.clock import SystemClock
@@ -34,6 +36,7 @@ FILES = {
     "files/large.tif": LARGE,
     "bands/B02.tif": b"blue",
     "bands/B03.tif": b"g",
+    "bands/sub/empty.tif": b"",
 }
 
 
@@ -52,7 +55,7 @@ def mirrored(source: str, dest: Path, **options: Any) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in dest.rglob("*.tif")}
 
 
-EXPECTED = {"a0.tif": SMALL, "a1.tif": LARGE, "B02.tif": b"blue", "B03.tif": b"g"}
+EXPECTED = {"a0.tif": SMALL, "a1.tif": LARGE, "B02.tif": b"blue", "B03.tif": b"g", "empty.tif": b""}
 
 
 # Azure.
@@ -144,12 +147,16 @@ def test_an_account_is_a_name_and_no_host(host: str) -> None:
 
 @pytest.mark.usefixtures("no_keys")
 @pytest.mark.parametrize("location", ["google"], indirect=True)
-def test_a_catalog_at_google(location, tmp_path, monkeypatch):
+def test_a_catalog_at_google(location, moto_service, tmp_path, monkeypatch):
+    """It has placeholders of directories, as Google's console creates them: they are no files."""
     at = f"gs://{location.bucket}"
     objects = Objects(replace(location, prefix=""))
     placed = FILES | catalog("../../files/sma ll%.tif", f"{at}/files/large.tif", f"{at}/bands/")
     for key, body in placed.items():
         objects.put(key, body, {}, create=True)
+    with closing(client(moto_service[0], Keys("any", "any"))) as s3:
+        for placeholder in ("bands/", "bands/sub/"):
+            s3.put_object(Bucket=location.bucket, Key=placeholder, Body=b"")
     assert location.endpoint_url is not None
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
     with between(Google(location.endpoint_url)) as google:
