@@ -176,12 +176,12 @@ CODED_SHA = Checksum("sha256", hashlib.sha256(CODED).digest())
 
 
 @pytest.mark.parametrize("body", [b"", SMALL, LARGE, LARGE * 1000], ids=len)
-async def test_gzip_is_decoded(body: bytes, parts):
+async def test_gzip_is_decoded_also_of_a_gzip_file_whose_size_shows_it(body: bytes, parts):
     coded = gzip.compress(body[: len(body) // 2], 1) + gzip.compress(body[len(body) // 2 :], 1)
     digest = base64.b64encode(hashlib.md5(coded, usedforsecurity=False).digest())
     headers = {"Content-Encoding": "gzip", "Content-MD5": digest.decode()}
     async with fetching(Thing(coded, headers=headers), parts) as (fetcher, served):
-        received = await fetcher.fetch(job(served.url, size=len(body)))
+        received = await fetcher.fetch(job(served.url, href=served.url + "/t.csv.gz", size=len(body)))
         assert parts.content(received) == body
         assert not any(request.headers.get("accept-encoding") != "identity" for request in served.requests)
 

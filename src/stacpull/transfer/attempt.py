@@ -237,9 +237,8 @@ class _Attempt(msgspec.Struct, eq=False):
         job, fetcher, headers = self.job, self.fetcher, response.headers
         length, validator = content_length(headers), fetcher.validator(headers)
         coding = coding_of(headers)
-        if (length is not None and length in {0, job.size}) or checks.is_gzip_file(
-            job, response.url, headers
-        ):
+        is_file = checks.is_gzip_file(job, response.url, headers) if job.size is None else length == job.size
+        if length == 0 or is_file:
             coding = None  # the asset is the encoded file, or empty
         if coding in DECODABLE:  # statements are about the encoded bytes
             body = Body(response.url, validator, fetcher.expected_checks(job, response.url, OK, {}))
