@@ -29,7 +29,8 @@ class Speed:
             self._seen.popleft()
 
     def _rate(self, value: Callable[[Progress], float]) -> float:
-        span = self._seen[-1].seconds - self._seen[0].seconds if self._seen else 0.0
+        is_known = self._seen and self.silent() < _OVER  # no event may come while a stopped run is saved
+        span = self._seen[-1].seconds - self._seen[0].seconds if is_known else 0.0
         return (value(self._seen[-1]) - value(self._seen[0])) / span if span else 0.0
 
     def bytes(self) -> float:
