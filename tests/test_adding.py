@@ -411,7 +411,7 @@ class Shelves:
     def open_store(self, work, location, on_silent, worker_parts="", is_stopped=None):
         return ShelfStore(work, self._folder(location), worker_parts)
 
-    def open_files(self, location, on_silent):
+    def open_files(self, location, on_silent, is_stopped=None):
         return DirectoryFiles(self._folder(location))
 
     def lease(self, store):

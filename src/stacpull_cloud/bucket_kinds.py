@@ -95,11 +95,13 @@ class Buckets:
 
         return BucketStore(work, Objects(location, on_silent, is_stopped), worker_parts)
 
-    def open_files(self, location: BucketLocation, on_silent: Callable[[str], None]) -> StoredFiles:
+    def open_files(
+        self, location: BucketLocation, on_silent: Callable[[str], None], is_stopped: IsStopped = never
+    ) -> StoredFiles:
         from stacpull_cloud.bucket_store import BucketFiles  # noqa: PLC0415 - obstore
         from stacpull_cloud.objects import Objects  # noqa: PLC0415 - obstore
 
-        return BucketFiles(Objects(location, on_silent))
+        return BucketFiles(Objects(location, on_silent, is_stopped))
 
     def lease(self, store: Store) -> AbstractContextManager[BucketLease]:
         from stacpull_cloud.lease import Lease  # noqa: PLC0415 - obstore

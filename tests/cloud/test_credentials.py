@@ -21,6 +21,7 @@ from tests.net.memory import Answer, Fault
 from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 
 from stacpull import Options, sync
+from stacpull.engine.workspace import open_workspace
 from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError
 from stacpull.models import BucketLocation
 from stacpull_cloud.objects import Objects
@@ -206,7 +207,7 @@ def test_authorities_that_cannot_be_read_are_named(recorder, content, tmp_path):
         Objects(location).find("a")
 
 
-def test_an_outage_ends_the_patience_of_all_requests(recorder, monkeypatch):
+def test_an_outage_or_a_stop_ends_the_patience_of_all_requests(recorder, monkeypatch, tmp_path):
     """The last requests of a run that a signal ends would otherwise take two minutes each."""
     monkeypatch.setattr("stacpull_cloud.objects._PATIENCE", 2.0)
     objects = Objects(BucketLocation("bucket", "p", recorder.url("")))
@@ -226,6 +227,12 @@ def test_an_outage_ends_the_patience_of_all_requests(recorder, monkeypatch):
     recorder.refusal = Answer(404)
     assert objects.find("a") is None
     assert tried() > 2
+    monkeypatch.setattr("stacpull_cloud.objects._PATIENCE_AFTER_STOP", 0.0)
+    recorder.requests.clear()
+    opening = open_workspace(tmp_path / "new", objects.location, is_stopped=lambda: True)
+    with pytest.raises(DestinationError), opening:
+        pass
+    assert len(recorder.requests) == 1
 
 
 def test_a_login_of_gcloud_asks_google_for_a_token(recorder, monkeypatch, tmp_path):

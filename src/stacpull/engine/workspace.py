@@ -63,7 +63,7 @@ def open_workspace(
         mirror, run = bucket.mirror or os.urandom(16).hex(), os.urandom(16).hex()
         location = replace(bucket, mirror=mirror, run=run)
         if not (dest / ".stacpull").exists():  # before anything is created: the keys may be refused
-            with open_files(dest, location, on_silent=on_silent) as files:
+            with open_files(dest, location, on_silent, is_stopped) as files:
                 files.names("")
     with ExitStack() as opened:
         store = opened.enter_context(closing(open_store(dest, location, on_silent, is_stopped=is_stopped)))

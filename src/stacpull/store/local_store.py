@@ -57,12 +57,16 @@ def open_store(
 
 @contextmanager
 def open_files(
-    work: Path, location: BucketLocation | None, *, on_silent: Callable[[str], None] = lambda _: None
+    work: Path,
+    location: BucketLocation | None,
+    on_silent: Callable[[str], None] = lambda _: None,
+    is_stopped: IsStopped = never,
 ) -> Iterator[StoredFiles]:
     try:
-        files: StoredFiles = (
-            DirectoryFiles(work) if location is None else store_kind(location).open_files(location, on_silent)
-        )
+        if location is None:
+            files: StoredFiles = DirectoryFiles(work)
+        else:
+            files = store_kind(location).open_files(location, on_silent, is_stopped)
     except PermissionError as error:
         raise DestinationError(f"No permission to read {work}.") from error
     with closing(files):

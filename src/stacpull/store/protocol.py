@@ -109,7 +109,9 @@ class StoreKind(Protocol):
     ) -> Store:
         """Raises `DestinationError` if `work`, for ledger and parts, cannot be created or written."""
 
-    def open_files(self, location: BucketLocation, on_silent: Callable[[str], None]) -> StoredFiles:
+    def open_files(
+        self, location: BucketLocation, on_silent: Callable[[str], None], is_stopped: IsStopped = never
+    ) -> StoredFiles:
         """Open DEST for reading."""
 
     def lease(self, store: Store) -> AbstractContextManager[BucketLease]:

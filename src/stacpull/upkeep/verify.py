@@ -269,7 +269,7 @@ def _check(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
         if complaint is not None:
             raise DestinationError(damaged_sentence(path, complaint))
         try:
-            with open_files(address.work, address.bucket, on_silent=check.warn) as files:
+            with open_files(address.work, address.bucket, check.warn, check.is_stopped) as files:
                 check.check(files, db)
         except OSError as error:
             raise DestinationError(f"{address.name} cannot be read: {error.strerror}.") from error
