@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from queue import Queue
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
@@ -158,8 +159,9 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path
     assert (events.broken, parts(tmp_path)) == ([], [])
 
 
-async def test_parts_that_wait_for_a_slow_sync_are_limited(tmp_path, jobs, monkeypatch):
-    waiting = Queue[Any](2)
+async def test_parts_that_wait_for_a_slow_sync_are_limited_and_a_stop_is_heard(tmp_path, jobs, monkeypatch):
+    waiting, opening, stop = Queue[Any](2), Mock(wraps=store_process.open_store), asyncio.Event()
+    monkeypatch.setattr(store_process, "open_store", opening)
     monkeypatch.setattr(store_process, "Queue", lambda _most: waiting)
     events = StoreEvents()
     async with opened(tmp_path, events) as store_client:
@@ -171,6 +173,10 @@ async def test_parts_that_wait_for_a_slow_sync_are_limited(tmp_path, jobs, monke
             store_client.sender.put(job, received(job, bytes(16 << 10)))
         await until(waiting.full)
         assert len(parts(tmp_path)) <= 1 + 4 * 64
+        assert not opening.call_args.kwargs["is_stopped"]()
+        stop.set()
+        await store_client.pass_on_stop(stop)
+        await until(opening.call_args.kwargs["is_stopped"])
         slow.may_end.set()
     assert (tree(tmp_path), parts(tmp_path), events.broken) == ({"c/i/a.tif": b"first"}, [], [])
 
@@ -250,7 +256,7 @@ def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Pat
     part = received(one, b"x", "f")
     part.part = complete_part_name(part)
     opening = messages.Open(os.fsencode(tmp_path), None, 1, "sha256", ([], []), {})
-    socket.send_fds(ours, [b"\0", framed(opening)], [lock.fileno()])
+    socket.send_fds(ours, [b"\0", framed(opening)], [lock.fileno()] * 2)
     ours.sendall(framed(Arrivals([part])))
     os.close(lock.fileno())  # as a kill does: the file still names the process
     ours.close()

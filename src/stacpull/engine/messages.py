@@ -29,7 +29,10 @@ class ErrorReport(msgspec.Struct, array_like=True):
 
 
 class Open(msgspec.Struct, tag=0, array_like=True):
-    """Open a mirror for a run. One byte precedes it, with the descriptor of the mirror's lock."""
+    """Open a mirror for a run. One byte precedes it, with the descriptors of the mirror's lock and a socket.
+
+    Closing that socket's other end ends long operations early. A message would wait behind others.
+    """
 
     work: bytes  # the work directory, which is DEST unless that is a bucket
     bucket: BucketLocation | None
@@ -55,10 +58,6 @@ class Arrivals(msgspec.Struct, tag=2, array_like=True):
     arrivals: list[Arrival]
 
 
-class StopEarly(msgspec.Struct, tag=6, array_like=True):
-    """End long operations early, because the user has stopped the run."""
-
-
 class OperationResult(msgspec.Struct, tag=10, array_like=True):
     result: msgspec.Raw
     error: ErrorReport | None
@@ -78,7 +77,7 @@ class Ended(msgspec.Struct, tag=15, array_like=True):
     error: ErrorReport | None
 
 
-ToStore = Open | Operation | Arrivals | AssetOutcome | StopEarly
+ToStore = Open | Operation | Arrivals | AssetOutcome
 ToNetwork = OperationResult | RunCounters | Happened | Ended
 decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
 decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode

@@ -69,10 +69,6 @@ class Channel(asyncio.Protocol):
         self._is_full = False
         self._waiting: list[Callable[[], object]] = []
 
-    @property
-    def is_open(self) -> bool:
-        return self._transport is not None
-
     async def open(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
@@ -118,10 +114,9 @@ class Channel(asyncio.Protocol):
 
     def pause(self) -> Callable[[], object]:
         """Read nothing until the returned function is called, so that the other end becomes full."""
-        if self._transport is None:
-            return lambda: None
-        self._transport.pause_reading()
-        return self._transport.resume_reading
+        transport = cast("asyncio.Transport", self._transport)  # it has just received a message
+        transport.pause_reading()
+        return transport.resume_reading
 
     async def close(self) -> None:
         if self._transport is not None:
@@ -278,13 +273,15 @@ class StoreClient:
 
     async def open(self, started: Started) -> None:
         """Open the mirror in the store process, which also holds the mirror's lock until it ends."""
+        stops, self._stopping = socket.socketpair()
         self._process, sock = started
         self._known_there = self._secrets.values
         variables: dict[str, str] = {}
         if (bucket := self._workspace.bucket) is not None:
             variables = {**variables_of(store_kind(bucket).variables), **proxy_variables()}
         try:
-            socket.send_fds(sock, [b"\0"], [self._workspace.lock])
+            with stops:
+                socket.send_fds(sock, [b"\0"], [self._workspace.lock, stops.fileno()])
         except OSError as error:
             raise await asyncio.to_thread(self._error) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # bytes, if the system allows it
@@ -293,14 +290,15 @@ class StoreClient:
 
     async def pass_on_stop(self, stop: asyncio.Event) -> None:
         await stop.wait()
-        self._channel.send(messages.StopEarly())
+        self._stopping.close()
 
     async def close(self) -> None:
         self._closing = True
         self._ends.clear()
-        was_open = self._channel.is_open
-        await self._channel.close()
+        was_open = not self._channel.lost.done()
         if self._process is not None:
+            self._stopping.close()
+            await self._channel.close()
             await asyncio.to_thread(reap, self._process)
         if any(self._ends) or (was_open and not self._ends):
             raise self._error()
@@ -312,7 +310,7 @@ class StoreClient:
             secrets = self._secrets.revealed()
         message = messages.Operation(operation, msgspec.Raw(encoded(arguments)), secrets)
         future: asyncio.Future[messages.OperationResult] = asyncio.get_running_loop().create_future()
-        if self._channel.is_open:
+        if not self._channel.lost.done():
             self._calls.append(future)
             self._channel.send(message)
             ends: list[asyncio.Future[Any]] = [future, self._channel.lost]

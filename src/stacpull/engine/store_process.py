@@ -18,6 +18,7 @@ from contextlib import ExitStack, closing, suppress
 from functools import cache
 from pathlib import Path
 from queue import Empty, Queue
+from select import select
 from typing import Any, BinaryIO, get_type_hints
 
 import msgspec
@@ -41,9 +42,9 @@ from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
 
 _NOTHING = msgspec.Raw(encoded(None))
-_MOST_WAITING = 512
-"""Messages that wait for the working thread. Then no more are read, and all processes wait: so the number of
-unpublished parts is limited."""
+_MOST_WAITING = 64
+"""Messages, with up to 64 parts each, that wait for the working thread. Then no more are read, and all
+processes wait: so the number of unpublished parts is limited."""
 
 _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""
@@ -79,7 +80,6 @@ class StoreServer:
         self._sock = sock
         self._sending = threading.Lock()
         self._queue: Queue[messages.ToStore | None] = Queue(_MOST_WAITING)  # None at the end
-        self._stopped = threading.Event()
         self._failed: Exception | None = None
         self._secrets = Secrets()
         self._directory = self._ledger = Path()
@@ -87,13 +87,13 @@ class StoreServer:
         self._counters: Mapping[str, int] = {}  # as they were sent last
 
     def serve(self) -> None:
-        _, locks, _, _ = socket.recv_fds(self._sock, 1, 1)
+        _, descriptors, _, _ = socket.recv_fds(self._sock, 1, 2)
         failure = None
         try:
             with self._sock.makefile("rb") as file, ExitStack() as opened:
                 received = _received(file)
                 if isinstance(opening := next(received, None), messages.Open):
-                    self._open(opening, opened)
+                    self._open(opening, descriptors[1], opened)
                     reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
                     reader.start()
                     opened.callback(reader.join)
@@ -101,10 +101,10 @@ class StoreServer:
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             failure = error_report(as_destination_error(error, self._directory))
         self._send(messages.Ended(failure))
-        for lock in locks:
-            os.close(lock)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
-    def _open(self, opening: messages.Open, opened: ExitStack) -> None:
+    def _open(self, opening: messages.Open, stops: int, opened: ExitStack) -> None:
         if opening.variables:
             add_variables(opening.variables)
         self._checksum = None if opening.checksum is None else Checksum(opening.checksum, b"")
@@ -118,17 +118,18 @@ class StoreServer:
         def on_silent(text: str) -> None:
             on_event(Notice("warning", text))
 
-        stops = self._stopped.is_set
-        store = open_store(self._directory, opening.bucket, on_silent, is_stopped=stops)
+        def is_stopped() -> bool:
+            return bool(select([stops], [], [], 0)[0])
+
+        store = open_store(self._directory, opening.bucket, on_silent, is_stopped=is_stopped)
         db = opened.enter_context(open_ledger(opened.enter_context(closing(store))))
         run = runs.stored(db, opening.run)
-        publisher = Publisher(db, store, run, self._secrets, stops, on_event)
-        revalidate = run.kept.get("revalidate", False)
+        publisher = Publisher(db, store, run, self._secrets, is_stopped, on_event)
 
         def is_there(path: str) -> bool:  # or cannot be reached: then it is not lost
             return store.has(path) or not store.state_of(path, algorithm=None).readable
 
-        planner = Planner(db, run.id, revalidate, is_there, self._secrets)
+        planner = Planner(db, run.id, run.kept.get("revalidate", False), is_there, self._secrets)
         operations = StoreOperations(publisher, opening.checksum)
         self._publisher = publisher
         self._receivers = {"": db, **{type(one).__name__: one for one in (publisher, planner, operations)}}
@@ -143,15 +144,11 @@ class StoreServer:
     def _read(self, received: Iterator[messages.ToStore]) -> None:
         try:
             for message in received:
-                if isinstance(message, messages.StopEarly):
-                    self._stopped.set()
-                    continue
                 if isinstance(message, Arrivals):
                     self._unless_failed(self._write, message.arrivals)
                 self._queue.put(message)
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             self._break(error)
-        self._stopped.set()
         self._queue.put(None)
 
     def _write(self, arrivals: list[Arrival]) -> None:
