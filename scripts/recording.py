@@ -100,7 +100,7 @@ def record(to: Path) -> None:
             terminal.wait_for(lambda seen: re.search(r"\b3\d\d of 520", seen.text) is not None, 60)
             moments = [screen_of(terminal)]
             terminal.ended(120)
-            moments.append(screen_of(terminal)[1:])
+            moments.append(screen_of(terminal)[1:-1])  # without the prompts of the shell
             terminal.save(to / "progress.cast")
     drawn(moments).save(to / "progress.png", optimize=True)
 

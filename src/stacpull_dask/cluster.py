@@ -39,10 +39,8 @@ from stacpull_dask.worker_messages import WorkerSettings
 _LOOK = 0.5  # seconds between two requests for the list of workers
 _STEADY = 3  # looks in a row with the same number of workers, after which the run starts
 _PATIENCE = 10.0  # seconds to wait for a usable worker or for a response of the scheduler
-_CONNECT, _ABANDON = (
-    10.0,
-    0.5,
-)  # seconds to wait for a connection, and for a pending one at the end of the run
+_CONNECT = 10.0  # seconds to wait for a connection
+_ABANDON = 0.5  # and for a pending one at the end of the run
 
 
 def require_distributed() -> None:
