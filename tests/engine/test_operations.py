@@ -10,10 +10,10 @@ from typing import get_type_hints
 
 import pytest
 
-from stacpull.engine import mirror, prune, store_process, walk
+from stacpull.engine import job_producer, mirror, prune, store_process
 from stacpull_dask import coordinator
 
-CALLERS = (mirror, prune, walk, coordinator)
+CALLERS = (mirror, prune, job_producer, coordinator)
 
 
 def calls(module: ModuleType) -> Iterator[ast.Call]:

@@ -27,6 +27,7 @@ from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetchers import open_pool
 from stacpull.engine.item_input import SourceLike, path_of_input, remove_signatures, source_text, store_input
+from stacpull.engine.job_producer import JobProducer
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.mirror_status import status
@@ -34,7 +35,7 @@ from stacpull.engine.network import SourceAddress, open_network, options_and_add
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.run_control import StopEvent, beside, timed_stop, unless_stopped, walk_and_transfer
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import JobProducer, WalkSetup
+from stacpull.engine.walk import WalkSetup
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
 from stacpull.errors import (

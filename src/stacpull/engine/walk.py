@@ -1,4 +1,4 @@
-"""The walk of a source, one loop that reads pages, selects and plans; and the jobs that a run makes of it.
+"""The walk of a source: one loop that reads pages, selects and plans.
 
 The position moves with the last batch of a page. One page is read ahead. With `--sample` the drawn items are
 planned after the last page, and no position is saved before that.
@@ -10,37 +10,32 @@ import pickle
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from math import inf
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import Recent
-from stacpull.catalog.item import clean_document
 from stacpull.config.options import Options
 from stacpull.engine.lookups import FoundItem, Lookups, selection_warnings
 from stacpull.engine.network import Network
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
-from stacpull.events import AssetFailed, Listener, Notice
+from stacpull.events import Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_checks import rank_of
 from stacpull.filters.item_filter import ItemFilter
 from stacpull.json_values import object_or_empty
-from stacpull.ledger.runs import Run
 from stacpull.models import (
     OF_COLLECTION,
     Failure,
     FailureKind,
     ItemFailure,
     ItemId,
-    Job,
     Page,
     PageRequest,
     PlanBatch,
     PlannedItem,
-    PlanResult,
     SourceLink,
     Unread,
     WalkUpdate,
@@ -70,15 +65,10 @@ from stacpull.sources.source import (
 )
 from stacpull.threads import StoppableThread
 
-if TYPE_CHECKING:
-    from stacpull.engine.pool import JobQueue
-    from stacpull.engine.store_client import StoreClient
-
 ITEMS_AT_ONCE = 100
 """Items that are planned at once: transfers need not wait for the thousand source items of a page."""
 _MOST_KEYS = 20
 _LONGEST_KEYS = 400  # characters of asset keys in a warning
-_STREAMED = 1000  # pending jobs read from the ledger at a time
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -460,120 +450,3 @@ class Walk:
             is_unknown = asset.checksum is None and "file:checksum" in stated.get(asset.key, ())
             self.summary.unverifiable += is_unknown
         return planned
-
-
-class JobProducer:
-    """Puts the jobs of a run into its queue: pending ones first, then those of its walk, whose sink it is.
-
-    While the queue is full, the walk waits.
-    """
-
-    def __init__(self, setup: WalkSetup, run: Run, store_client: StoreClient, queue: JobQueue[Job]) -> None:
-        self._setup, self._run, self._store_client, self._queue = setup, run, store_client, queue
-        self._call, self.walk = store_client.call, Walk(setup, self)
-
-    async def run(self) -> None:
-        run, walk = self._run, self.walk
-        if run.spec.kind != "mirror":
-            await self._restore_hrefs()
-            await self._queue_pending()
-            await self._read_again()
-            return
-        await self._queue_pending()
-        if run.cut_short is not None:
-            walk.summary.cut_short = run.cut_short
-            walk.warn(run.cut_short)
-        if not run.walk_ended:
-            await walk.run(Position.from_json(run.position))
-        elif unseen := run.counters["items_unseen"]:
-            walk.note_unseen(run.counters["items_seen"] + unseen, unseen)
-
-    async def _queue_pending(self, *, earlier: bool = False) -> None:
-        """Queue the pending jobs of the run; with `earlier`, those that earlier runs have left for it."""
-        call, run, after = self._call, self._run.id, 0
-        while jobs := await call("jobs.pending_jobs", run, after, _STREAMED, earlier, returns=list[Job]):
-            await self._queue.put(jobs)
-            after = jobs[-1].row
-
-    async def _read_again(self) -> None:
-        """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
-        call, walk, kind, after = self._call, self.walk, self._run.spec.kind, 0
-        failed = await call("jobs.failed_items", returns=list[SourceLink]) if kind == "retry" else []
-        for start in range(0, len(failed), ITEMS_AT_ONCE):
-            batch = PlanBatch()
-            await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], batch)
-            await self.add_batch(batch)
-        # an item that cannot be read stays marked in the ledger: the next walk may find it
-        while kind != "ordered" and (
-            items := await call(
-                "jobs.damaged_documents", after, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
-            )
-        ):
-            hrefs = [href for _, _, href in items if href is not None]
-            documents = dict(zip(hrefs, await walk.reader.read_many(hrefs), strict=True))
-            for row, item, href in items:
-                document = documents.get(href or "")
-                if isinstance(document, dict) and document.get("id") == item.item:
-                    cleaned = clean_document(document, self._setup.network.secrets)
-                    await call("jobs.keep_document", row, cleaned)
-                    continue
-                unknown = "Its URL is unknown, or returns another item."
-                why = document.message if isinstance(document, Failure) else unknown
-                walk.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {why}")
-            after = items[-1][0]
-        await self.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))
-
-    async def _restore_hrefs(self) -> None:
-        """Read hrefs that a mirror does not keep, such as paths on this disk, from a file of items."""
-        setup, call, run = self._setup, self._call, self._run.id
-        if not setup.source.is_file or not await call("jobs.restore_hrefs", run, (), returns=bool):
-            return
-        size, cut = PageSize.requested(setup.options.page_size), setup.network.secrets.cut
-        for start in await setup.source.starts(setup.selection):
-            async with aclosing(setup.source.pages(start, page_size=size, on_notice=setup.on_event)) as pages:
-                async for page in pages:
-                    hrefs = [
-                        (item_id, asset.key, asset.href)
-                        for document in page.items
-                        for item_id in [id_of(document, start.collection)]
-                        for asset in self.walk.plan(FoundItem(item_id, document, page.request.url)).assets
-                        if cut(asset.href) == asset.href
-                    ]
-                    if not await call("jobs.restore_hrefs", run, hrefs, returns=bool):
-                        return
-
-    # --- the sink of the walk ----------------------------------------------------------------------------
-
-    @property
-    def counters(self) -> Mapping[str, int]:
-        return self._store_client.counters
-
-    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        return await self._call("Planner.find_planned", ids, linked, returns=dict[ItemId, str | None])
-
-    async def restart(self) -> None:
-        await self._call("runs.restart_walk", self._run.id)
-
-    async def add_batch(self, batch: PlanBatch) -> int:
-        if batch.update.walk_ended:  # from now on, nothing else can list them
-            await self._queue_pending(earlier=True)
-        secrets, cut_short = self._setup.network.secrets, batch.update.cut_short
-        batch.items = [
-            item._replace(document={}, cleaned=clean_document(item.document, secrets)) for item in batch.items
-        ]
-        batch.unread = [
-            unread._replace(
-                name="" if unread.href else secrets.cut(unread.name),
-                failure=unread.failure.scrubbed(secrets),
-                href=secrets.cut(unread.href),
-            )
-            for unread in batch.unread
-        ]
-        if cut_short is not None:
-            batch.update = batch.update._replace(cut_short=secrets.scrub(cut_short))
-        now = self._setup.network.clock.time()
-        saved = await self._call("Planner.save_batch", batch, now, returns=PlanResult)
-        for item, key, failure in saved.failures:
-            self._setup.on_event(AssetFailed(item, key, failure.kind, failure.message))
-        await self._queue.put(saved.jobs)
-        return saved.counted.get("items_seen", 0)
