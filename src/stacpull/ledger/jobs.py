@@ -26,6 +26,8 @@ from stacpull.ledger.runs import RunKind
 from stacpull.ledger.schema import (
     ASSET_DIRECTORY,
     ASSET_PATH,
+    FAILED_AS,
+    FAILED_IN_PASSING,
     IS_ITEM,
     OF_ASSET,
     Phase,
@@ -36,7 +38,6 @@ from stacpull.ledger.schema import (
     stored_clip,
 )
 from stacpull.models import (
-    PASSING,
     Arrival,
     AssetOutcome,
     Clip,
@@ -51,14 +52,6 @@ from stacpull.models import (
 from stacpull.planning.names import hashes_in, path_hash, safe_segment, with_salted_hash
 from stacpull.redact import href_hash
 
-_FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {OF_ASSET} AND f.kind IN ({{}}))".format
-FAILED_IN_PASSING = _FAILED_AS(", ".join(repr(kind.value) for kind in sorted(PASSING)))
-"""SQL: asset `a` failed for a reason that may have passed."""
-IS_DUE = (
-    f"(a.state = {Phase.FAILED} AND ({FAILED_IN_PASSING} "
-    "OR (o.stale IS 1 AND (SELECT href FROM items WHERE id = a.item) IS NULL)))"
-)
-"""SQL: asset `a`, with its row `o` of `open_assets`, failed in passing, or only SOURCE states its href."""
 _OPEN = "open_assets o JOIN assets a ON a.id = o.asset"
 _JOBS = (
     f"SELECT a.id, a.item, a.generation, a.key, o.href, i.href, {ASSET_DIRECTORY}, a.name, o.name, "
@@ -138,7 +131,7 @@ def requeue_failures(db: sqlite3.Connection, run: int, kind: RunKind = "retry") 
     A retry takes every one; those that could not be planned count as failed in it. A mirror or a repair takes
     its own ones that failed for a reason that may have passed.
     """
-    conditions = {"retry": "true", "ordered": _FAILED_AS(f"'{FailureKind.ORDERED}'")}
+    conditions = {"retry": "true", "ordered": FAILED_AS(f"'{FailureKind.ORDERED}'")}
     may_pass = f"a.run = :run AND {FAILED_IN_PASSING}"
     with transaction(db):
         failed = db.execute(

@@ -27,7 +27,6 @@ from stacpull.ledger.asset_decision import (
 )
 from stacpull.ledger.database import AMONG, exists, insert_rows, json_array, scalar, transaction
 from stacpull.ledger.jobs import (
-    IS_DUE,
     FailedRow,
     claim,
     delete_asset,
@@ -35,7 +34,7 @@ from stacpull.ledger.jobs import (
     put_failure,
     update_item_states,
 )
-from stacpull.ledger.schema import ITEMS, OF_SEVERAL, OTHER_DIRECTORY, Phase, Written, item_hash
+from stacpull.ledger.schema import IS_DUE, ITEMS, OF_SEVERAL, OTHER_DIRECTORY, Phase, Written, item_hash
 from stacpull.models import (
     Asset,
     Failure,

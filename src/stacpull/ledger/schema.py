@@ -1,7 +1,7 @@
 """The tables of `.stacpull/ledger.sqlite`, in one version; a ledger with another version is rejected.
 
 Rows of done assets stay small: there may be eight million. What only open ones need is in `open_assets`.
-At the end: SQL for where items and assets are in DEST.
+At the end: SQL for where items and assets are in DEST, and which failed assets are due again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import DestinationError
-from stacpull.models import Checksum, Clip, ItemId
+from stacpull.models import PASSING, Checksum, Clip, ItemId
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import path_hash
 
@@ -256,6 +256,14 @@ ASSET_PATH = f"({ASSET_DIRECTORY} || a.name)"
 """SQL: the path of asset `a` relative to DEST, NULL if it owns none."""
 OF_ASSET = "f.what = '' AND f.item = a.item AND f.key = a.key"
 """SQL: failure `f` is that of asset `a`."""
+FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {OF_ASSET} AND f.kind IN ({{}}))".format
+FAILED_IN_PASSING = FAILED_AS(", ".join(repr(kind.value) for kind in sorted(PASSING)))
+"""SQL: asset `a` failed for a reason that may have passed."""
+IS_DUE = (
+    f"(a.state = {Phase.FAILED} AND ({FAILED_IN_PASSING} "
+    "OR (o.stale IS 1 AND (SELECT href FROM items WHERE id = a.item) IS NULL)))"
+)
+"""SQL: asset `a`, with its row `o` of `open_assets`, failed in passing, or only SOURCE states its href."""
 
 
 def item_hash(item: ItemId) -> int:

@@ -12,10 +12,10 @@ import msgspec
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import meta
 from stacpull.ledger.database import AMONG, exists, json_array, scalar
-from stacpull.ledger.jobs import IS_DUE
 from stacpull.ledger.runs import EFFORT, NO_RUN, asset_counters, decoded_options
 from stacpull.ledger.schema import (
     ASSET_PATH,
+    IS_DUE,
     IS_ITEM,
     ITEM_DIRECTORY,
     ITEMS,
