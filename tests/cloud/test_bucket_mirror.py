@@ -221,8 +221,8 @@ def test_2000_files_arrive_although_the_service_goes_away_and_another_run_asks(
     assert list((tmp_path / "work" / ".stacpull" / "parts").iterdir()) == []
 
 
-@REAL
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("location", ["radosgw"], indirect=True)
 def test_a_stop_ends_a_run_although_the_service_is_away(location, dest, many):
     with between(Between(dest[-1])) as service:
         through = [*dest[:-1], service.url]
