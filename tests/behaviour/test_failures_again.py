@@ -90,9 +90,11 @@ def test_retry_ordered_requests_only_what_was_not_ready(host, mirror, tmp_path):
     assert run(["status", str(tmp_path / "m"), "--json"], environment()).report["assets_failed"] == 2
 
 
-def test_verify_says_that_a_mirror_without_its_files_is_incomplete(host, mirror, tmp_path):
+def test_plan_and_verify_of_a_mirror_whose_files_are_all_gone(host, mirror, tmp_path):
     host.statuses = {f"/a/{number}": 404 for number in range(COUNT)}
     report(host, mirror)
+    planned = run(["plan", *mirror[1:3], "--allow-private-hosts"], environment())
+    assert ("to do    0; 0 are in" in planned.out, "no assets" in planned.err) == (True, False), planned
     ran = run(["verify", str(tmp_path / "m")], environment())
     assert (ran.code, "the mirror is incomplete: 4 gone at the source" in ran.out) == (0, True), ran.out
     host.statuses = {}

@@ -145,10 +145,11 @@ class WalkSummary(msgspec.Struct):
     unverifiable: int = 0  # assets whose `file:checksum` is of no kind that can be computed
 
     def nothing_to_fetch(self, selection: Selection, counts: Mapping[str, Any]) -> str | None:
-        """Return why a run has no assets; None if it has. `counts` has the names of its counters."""
+        """Return why a run or a plan has no assets; None if it has. `counts` has the names of reports."""
         seen, matched = counts.get("items_seen", 0), counts.get("items_matched", 0)
         excluded, web_pages = counts.get("assets_excluded", 0), counts.get("assets_pages", 0)
-        planned = sum(counts.get(f"assets_{state}", 0) for state in ("pending", "done", "failed", "refused"))
+        planned = counts.get("assets", 0) + counts.get("assets_refused", 0)  # of a plan
+        planned += sum(counts.get(f"assets_{state}", 0) for state in ("pending", "done", "failed"))
         is_area = selection.bbox and (seen == 0 or "bbox" in self.left_out)
         order = " --bbox is W,S,E,N: longitude comes before latitude." if is_area else ""
         if matched == 0 and seen:
