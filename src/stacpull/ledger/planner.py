@@ -401,8 +401,8 @@ class _BatchRows:
         promote = "UPDATE items SET parent = NULL WHERE id = ?"
         db.executemany(promote, [(row.id,) for row in self._primary])
         # their earlier JSON may be about to be recorded
-        supersede = f"UPDATE items SET sha256 = x'' WHERE id = ? AND written = {Written.DUE}"
-        db.executemany(supersede, [(row,) for row, _ in self._documents])
+        supersede = f"UPDATE items SET sha256 = x'' WHERE id {AMONG} AND written = {Written.DUE}"
+        db.execute(supersede, (json_array(row for row, _ in self._documents),))
         insert_rows(db, _INTO_ITEMS, self._items, _KNOWN_ITEM)
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
         insert_rows(db, _INTO_ASSETS, self._assets, _KNOWN_ASSET)
