@@ -109,7 +109,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         return arrival_of(job, *described, content, digest=arrival.digest, verified=not arrival.unproven)
 
     def _linked(self, job: Job, arrival: Arrival) -> str | None:
-        """Link the complete part, or the file that it became: another file may have its name by now."""
+        """Link the complete part, or the file that it became: another file may have its name."""
         staged = self.store.staged
         for path, identity in ((f"{PARTS}/{arrival.part}", None), (arrival.path, arrival.identity or 0)):
             with suppress(OSError):

@@ -2,7 +2,7 @@
 
 A connection takes the first free block. A response must have the strong ETag of the first one; otherwise no
 more ranges are requested. The attempt fails only if blocks are left when the last connection ends. If the
-host's gate is full, only the last connection goes on.
+host's gate is full, only the last connection continues.
 """
 
 from __future__ import annotations
