@@ -247,12 +247,12 @@ def test_a_login_of_gcloud_asks_google_for_a_token(recorder, monkeypatch, tmp_pa
 
 
 @pytest.mark.timeout(30)
-def test_many_threads_read_keys_that_have_expired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_threads_read_keys_that_must_be_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The threads of uploads and of `verify` share the keys, and each awaits them on a loop of its own."""
     keys = {"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "s", "SessionToken": "t"}
     expired = tmp_path / "keys.json"
     expired.write_text(
-        json.dumps({**keys, "Expiration": (datetime.now(UTC) + timedelta(seconds=1)).isoformat()})
+        json.dumps({**keys, "Expiration": (datetime.now(UTC) + timedelta(minutes=1)).isoformat()})
     )
     settings = tmp_path / "config"
     settings.write_text(f"[profile short]\ncredential_process = cat {expired}\n")
