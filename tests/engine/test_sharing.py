@@ -68,9 +68,9 @@ async def test_a_part_is_linked_unless_another_file_took_its_place(tmp_path, sto
 
     def place() -> None:
         if now == "another file":  # the first asset failed: a file of the user has its name and size
-            store.staged.drop_part("1.0.part")
             (tmp_path / "c/1").mkdir(parents=True)
-            (tmp_path / "c/1/a.pdf").write_bytes(b"mine")
+            (tmp_path / "c/1/a.pdf").write_bytes(b"mine")  # it cannot get the inode of the part
+            store.staged.drop_part("1.0.part")
 
     sharing = SharedDownloads(within, store)
     first = await sharing.fetch(job(1), count_refusal=True)
