@@ -50,8 +50,6 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     is_object_store: bool = False
     """True if the URL is a bucket and a key, in which `%`, `?` and `#` are ordinary characters."""
     has_md5_etags: bool = False
-    has_paths: bool = True
-    """False if no href can be relative to such a URL."""
     key_variables: tuple[str, ...] = ()
     """Environment variables with keys. They are sent to Dask workers, over private connections only."""
     maker: str = ""
@@ -60,8 +58,6 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
 
     def join(self, base: str, href: str) -> str:
         """Join an `href` without scheme (RFC 3986, 5.2). ValueError: the result is invalid."""
-        if not self.has_paths:
-            raise ValueError(base, href)
         if self.name in uses_relative:
             return urljoin(base, href)
         rest = base[len(self.name) :]  # `urljoin` supports only schemes that it knows
@@ -125,9 +121,7 @@ SCHEMES: dict[str, Scheme] = {
             for name in ("az", "abfs", "abfss")
         ),
         Scheme(name="file", is_remote=False, maker="stacpull.transfer.local:transport"),
-        Scheme(
-            name="stdin", is_remote=False, has_paths=False, maker="stacpull.transfer.local:input_transport"
-        ),
+        Scheme(name="stdin", is_remote=False, maker="stacpull.transfer.local:input_transport"),
     )
 }
 

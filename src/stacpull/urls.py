@@ -24,26 +24,22 @@ _NONE: Final = Scheme(name="", is_remote=False)
 # --- schemes ---------------------------------------------------------------------------------------------
 
 
-def rules_of(url: str) -> Scheme | None:
-    return SCHEMES.get(url.partition("://")[0]) or SCHEMES.get(scheme_of(url))
-
-
-def _exact(url: str) -> Scheme:
-    """Return the scheme of a URL that has it in lower case; `_NONE` if it has no known scheme."""
+def rules_of(url: str) -> Scheme:
+    """Return the scheme of a URL that has it in lower case, as `join` returns it; else one without a name."""
     name, mark, _ = url.partition("://")
     return SCHEMES.get(name, _NONE) if mark else _NONE
 
 
 def is_remote(url: str) -> bool:
-    return _exact(url).is_remote
+    return rules_of(url).is_remote
 
 
 def is_web(url: str) -> bool:
-    return _exact(url).is_web
+    return rules_of(url).is_web
 
 
 def is_encrypted(url: str) -> bool:
-    return (rules_of(url) or _NONE).is_encrypted
+    return rules_of(url).is_encrypted
 
 
 def is_local(url: str | None) -> bool:
@@ -56,15 +52,15 @@ def may_lead(base: str | None, url: str) -> bool:
 
 
 def is_in_object_store(url: str) -> bool:
-    return _exact(url).is_object_store
+    return rules_of(url).is_object_store
 
 
 def is_prefix(url: str) -> bool:
-    return _exact(url).is_prefix(url)
+    return rules_of(url).is_prefix(url)
 
 
 def filename_of(url: str) -> str:
-    return (rules_of(url) or SCHEMES["http"]).filename(url)
+    return rules_of(url).filename(url)
 
 
 # --- hosts -----------------------------------------------------------------------------------------------
@@ -111,14 +107,14 @@ def without_blanks(href: str) -> str:
 
 
 def join(base: str | None, href: str) -> str | None:
-    """Return the absolute href (RFC 3986, 5.2); None if invalid, or relative without a `base`."""
+    """Return the absolute href (RFC 3986, 5.2); None if invalid, or relative without a `base` with a path."""
     href = without_blanks(href)
     if scheme := scheme_of(href):
         return scheme + href[len(scheme) :]
-    if base is None:
+    if base is None or not (rules := rules_of(base)).name:
         return None
     try:
-        return (rules_of(base) or SCHEMES["http"]).join(base, href)
+        return rules.join(base, href)
     except ValueError:
         return None
 

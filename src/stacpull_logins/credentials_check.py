@@ -63,7 +63,7 @@ def _is_covered(url: str, options: Options) -> bool:
     """Return True if a complete login covers the URL, or if its scheme has its own credentials."""
     profile: FilledProfile = options.filled_profile
     rules = rules_of(url)
-    if rules is not None and not rules.is_web:
+    if rules.name and not rules.is_web:
         s3 = options.s3
         has_own = rules.name == "s3" and (s3.keys or s3.endpoint_url or s3.request_payer or s3.buckets)
         return bool(has_own) or not profile.logins

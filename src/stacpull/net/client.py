@@ -29,7 +29,7 @@ from stacpull.net.gate import REFUSALS, Gate, Gates, Limits
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, cut_url, unsigned_url
-from stacpull.urls import is_encrypted, join, removed_parameters, rules_of, same_site, set_parameter
+from stacpull.urls import is_encrypted, is_remote, join, removed_parameters, same_site, set_parameter
 
 SUCCESSFUL: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
 MAX_HOPS = 10
@@ -324,16 +324,16 @@ def next_hop(current_url: str, location: str, hops: Sequence[str], *, allow_down
     path = current_url.find("/", current_url.find("://") + 3)
     if not hops and path > 0 and location.startswith(current_url[: path + 1]) and location != current_url:
         return location  # the common case: a first hop to another path on the same host
-    kind, target, reason = FailureKind.REDIRECT, location, None
+    kind, reason, scheme = FailureKind.REDIRECT, None, scheme_of(location)
+    target = scheme + location[len(scheme) :]
     # An object store's Location is relative to its server, which an `s3://` URL does not contain.
-    if origin_of(current_url).port and not scheme_of(location):
+    if origin_of(current_url).port and not scheme:
         target = join(current_url, location) or location
-    target_rules = rules_of(target)
     if not location:
         reason = "answered with a redirect that has no Location"
     elif len(hops) >= MAX_HOPS:
         reason = f"was reached after more than {MAX_HOPS} redirects"
-    elif target_rules is None or not target_rules.is_remote:
+    elif not is_remote(target):
         what = f"a {scheme}: URL" if (scheme := scheme_of(target)) else "a URL without a host"
         kind, reason = FailureKind.SCHEME, f"redirects to {what}, which is not followed"
     elif not host_of(target):

@@ -75,8 +75,7 @@ def expected_checks(
 
 
 def has_md5_etags(url: str, headers: Mapping[str, str]) -> bool:
-    rules = rules_of(url)
-    return (rules is not None and rules.has_md5_etags) or headers.get("Server") == "AmazonS3"
+    return rules_of(url).has_md5_etags or headers.get("Server") == "AmazonS3"
 
 
 def _md5_of(headers: Mapping[str, str]) -> bytes:
