@@ -183,18 +183,16 @@ class WhereCheck(ItemCheck):
 
 def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
     texts = frozenset(wanted)
-    floats = frozenset(map(finite_number, wanted)) - {None}
-    exact = frozenset(Decimal(text) for text in wanted if finite_number(text) is not None)
-    decimals = frozenset(Decimal(text) for text in wanted if _DECIMAL.fullmatch(text))
+    numbers = frozenset(Decimal(text) for text in wanted if finite_number(text) is not None)
 
     def is_wanted(value: Any) -> bool:
-        if isinstance(value, str):
-            text = value.strip()
-            return text in texts or (_DECIMAL.fullmatch(text) is not None and Decimal(text) in decimals)
         if isinstance(value, bool):
             return str(value).lower() in texts or str(value) in texts
-        numbers = exact if isinstance(value, int) else floats  # a float may equal other integers
-        return isinstance(value, int | float) and (value in numbers or str(value) in texts)
+        if not isinstance(value, str | int | float):
+            return False
+        text = str(value).strip()
+        is_number = isinstance(value, int | float) or _DECIMAL.fullmatch(text) is not None
+        return text in texts or (is_number and Decimal(text) in numbers)
 
     return lambda value: any(map(is_wanted, value)) if isinstance(value, list) else is_wanted(value)
 
