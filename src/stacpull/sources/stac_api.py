@@ -33,10 +33,9 @@ from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
 
-_MOST_COLLECTIONS: Final = 100_000
-"""The most collections of an API. NASA's CMR has about half as many."""
 _HEAVIEST_LIST: Final = 4 << 30
-"""The most memory in bytes, as estimated, that the documents of all collections may take."""
+"""The most memory in bytes, as estimated, that the documents of all collections may take. NASA's CMR has
+50,000."""
 _MOST_CACHED: Final = 256
 _HEAVIEST_CACHED: Final = 1 << 20
 """The most memory in bytes, as estimated, of a document that is kept."""
@@ -244,7 +243,7 @@ class ApiSource(Source):
 
     async def _pages_of_collections(self) -> AsyncGenerator[dict[str, Json]]:
         """Yield the collections of each page of the list by id. Very long ids cannot be requested."""
-        guard, count, weight = WalkGuard(), 0, 0
+        guard, weight = WalkGuard(), 0
         request: PageRequest | None = PageRequest(f"{self._api.root}/collections")
         while request is not None:
             document = await self._document(request, "The list of collections")
@@ -254,8 +253,8 @@ class ApiSource(Source):
             named = ((c.get("id"), c) for c in listed if isinstance(c, dict))
             by_id = {name: body for name, body in named if isinstance(name, str) and len(name) <= LONGEST_KEY}
             guard.brings_new(tuple(by_id))
-            count, weight = count + len(by_id), weight + document.weight
-            if count > _MOST_COLLECTIONS or weight > _HEAVIEST_LIST:
+            weight += document.weight
+            if weight > _HEAVIEST_LIST:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield by_id
             following = next_request(document.members, request, document.url)
