@@ -45,5 +45,5 @@ def test_a_short_object_is_read_in_one_request(location, monkeypatch):
             Objects(location).put(path, body, {}, create=False)
             service.paths.clear()
             with files.open(path) as file:
-                assert file.read() == body
-            assert (len(service.paths) == 1) == (path == "c/short")
+                assert file.read(len(body) + 1) == body
+            assert len(service.paths) == (1 if path == "c/short" else 3)
