@@ -13,7 +13,7 @@ from unittest import mock
 
 from stacpull import child_process
 from stacpull.engine import store_client
-from stacpull.engine.store_process import StoreServer
+from stacpull.engine.store_process import serve
 
 
 @contextmanager
@@ -39,11 +39,11 @@ def served_on_thread(
     """Start the store on a thread, as `child_process.spawned` starts it in a process."""
     ours, theirs = socket.socketpair()
 
-    def serve() -> None:
+    def served() -> None:
         with theirs:
-            StoreServer(theirs).serve()
+            serve(theirs)
 
-    thread = threading.Thread(target=serve, name="stacpull-store-server")
+    thread = threading.Thread(target=served, name="stacpull-store-server")
     thread.start()
     try:
         yield thread, ours

@@ -82,7 +82,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "", "child_process", "clock", "config.options", "schemes", "system",
             "engine.fetchers", "engine.messages", "engine.mirror", "engine.network",
-            "engine.store_client", "engine.pool", "errors", "events",
+            "engine.channel", "engine.pool", "errors", "events",
             "models", "net.addresses",
             "net.transport", "runtime", "sources.documents", "sources.item_reader", "sources.source",
             "store.local_store", "store.parts", "store.protocol",

@@ -374,7 +374,7 @@ class Arrival(msgspec.Struct, array_like=True):
         return path_in_dest(self.directory, self.name)
 
 
-class AssetOutcome(msgspec.Struct, frozen=True, tag=3, array_like=True):
+class AssetOutcome(msgspec.Struct, frozen=True, array_like=True):
     """What became of an asset without a part: it failed for good in this run, or is not ready yet.
 
     Without a failure its file in place is current, as the source has confirmed.

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from stacpull.config.options import Options
-from stacpull.engine.messages import Arrivals, Ended, ErrorReport, Happened, error_of
-from stacpull.engine.store_client import Channel
+from stacpull.engine.channel import Channel
+from stacpull.engine.messages import Ended, ErrorReport, Happened, Outcomes, error_of
 from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
-from stacpull.models import Arrival, AssetOutcome, Failure, Job
+from stacpull.models import Arrival, AssetOutcome, Job
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.relay import worker_process
 from stacpull_dask.worker_messages import WorkerSettings
@@ -240,35 +240,36 @@ class DaskWorkers:
                 worker.send(messages.Upload(allowed, refused))
             self._news.set()
 
-    def _take_arrivals(self, worker: Worker, arrivals: list[Arrival]) -> None:
+    def _take_outcomes(self, worker: Worker, arrivals: list[Arrival], others: list[AssetOutcome]) -> None:
         for arrival in arrivals:
             if arrival.body is None:
                 arrival.part = f"{worker.parts}/{arrival.part}"
-        if self._bucket is not None:
+        if self._bucket is not None and arrivals:
             worker.received += arrivals
             self._unreserved.set()
-            return
-        for arrival in arrivals:
-            del worker.open_jobs[arrival.row]
-        self._run.store_client.sender.send(arrivals, worker.channel.pause())
+            arrivals = []
+        unchanged = [one for one in others if one.failure is None]
+        for row in (*(one.row for one in arrivals), *(one.row for one in unchanged)):
+            del worker.open_jobs[row]
+        for one in others:
+            if one.failure is not None:
+                self._pool.fail(worker.open_jobs.pop(one.row), one.failure, one.attempts)
+        if arrivals or unchanged:
+            self._run.store_client.sender.send(Outcomes(arrivals, unchanged), worker.channel.pause())
 
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
         sender = self._run.store_client.sender
         match message:
-            case Arrivals(arrivals):
-                self._take_arrivals(worker, arrivals)
+            case Outcomes(arrivals, others):
+                self._take_outcomes(worker, arrivals, others)
             case messages.Uploaded(results):
                 for row, failed in results:
                     job, arrival = worker.open_jobs.pop(row), worker.uploads.pop(row)
                     arrival.part = ""
                     if failed is None:
-                        sender.send([arrival], worker.channel.pause())
+                        sender.send(Outcomes([arrival]), worker.channel.pause())
                     else:
                         sender.fail(job, failed, 1)
-            case AssetOutcome(row, _, _, None):
-                sender.send_unchanged(worker.open_jobs.pop(row))
-            case AssetOutcome(row, _, _, Failure() as failure, attempts):
-                self._pool.fail(worker.open_jobs.pop(row), failure, attempts)
             case messages.Spent(requests, retries, bytes_fetched):
                 counters = self._run.network.counters
                 counters.requests += requests
@@ -284,7 +285,7 @@ class DaskWorkers:
                 error = error_of(report, "worker process")
                 self._run.network.secrets.scrub_error(error)
                 worker.fail(error)
-        if isinstance(message, Arrivals | messages.Uploaded | AssetOutcome):
+        if isinstance(message, Outcomes | messages.Uploaded):
             self._lost_in_vain = 0
         self._news.set()
 

@@ -14,14 +14,13 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import cast
 
-import msgspec
 from msgspec.structs import astuple
 
+from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.fetchers import open_pool
-from stacpull.engine.messages import Arrivals, Ended, Happened, error_report
+from stacpull.engine.messages import Ended, Happened, Outcomes, error_report
 from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.pool import JobQueue
-from stacpull.engine.store_client import Channel, OutcomeSender
 from stacpull.errors import CredentialsError, SourceError, as_destination_error, cause, ungrouped
 from stacpull.events import Event, Notice
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
@@ -132,7 +131,7 @@ class _Transfers:
         self._opening = asyncio.Lock()
         self._source: Source | None = None
         self._outcomes = OutcomeSender(
-            store,
+            staged,
             self._report,
             network.secrets,
             longest=-1 if self._has_bucket else _LONGEST_SENT,
@@ -208,10 +207,10 @@ class _Transfers:
         self._send(messages.Uploaded(list(zip(rows, failures, strict=True))))
         self._forget(rows)
 
-    def _report(self, message: msgspec.Struct, *on_room: Callable[[], object]) -> None:
-        if self._has_bucket and isinstance(message, Arrivals):
-            self._uploads.update(one.row for one in message.arrivals)
-        self._send(message, *on_room)
+    def _report(self, outcomes: Outcomes, on_room: Callable[[], object]) -> None:
+        if self._has_bucket:
+            self._uploads.update(one.row for one in outcomes.arrivals)
+        self._send(outcomes, on_room)
 
     def _forget(self, rows: list[int]) -> None:
         self._uploads.difference_update(rows)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.engine.bench import Bench
 from tests.store_in_thread import store_on_thread
 
-from stacpull.engine.store_client import StoreClient
+from stacpull.engine.store_client import StoreClient, started_store
 from stacpull.engine.workspace import Workspace
 from stacpull.events import Event
 from stacpull.models import Arrival, Job
@@ -20,37 +19,33 @@ from stacpull.redact import Secrets
 from stacpull.store.lock import MirrorLock
 
 
-@dataclass
-class StoreEvents:
-    events: list[Event] = field(default_factory=list)
-    broken: list[BaseException] = field(default_factory=list)
-
-
 @asynccontextmanager
 async def opened(
-    dest: Path, events: StoreEvents, *, process: bool = False, secrets: Secrets | None = None
+    dest: Path,
+    *,
+    process: bool = False,
+    secrets: Secrets | None = None,
+    on_event: Callable[[Event], None] = lambda _: None,
+    stop: asyncio.Event | None = None,
 ) -> AsyncIterator[StoreClient]:
     """Open the store of the run in DEST, on a thread or in a process of its own."""
     bench = await asyncio.to_thread(Bench, dest)
     lock = await asyncio.to_thread(MirrorLock, dest)
-    store_client = StoreClient(
-        Workspace(bench.store, bench.db, lock.fileno()),
-        bench.run,
-        secrets or Secrets(),
-        checksum="sha256",
-        slots=64,
-        on_event=events.events.append,
-        on_broken=events.broken.append,
-    )
     with nullcontext() if process else store_on_thread():
-        async with StoreClient.started() as started:
-            await store_client.open(started)
-            try:
+        async with started_store() as started:
+            store_client = StoreClient(
+                started,
+                Workspace(bench.store, bench.db, lock.fileno()),
+                bench.run,
+                secrets or Secrets(),
+                checksum="sha256",
+                slots=64,
+                on_event=on_event,
+            )
+            async with store_client.opened(stop or asyncio.Event()):
                 await store_client.call("StoreOperations.recover")
                 yield store_client
                 await store_client.sender.flush()
-            finally:
-                await store_client.close()
     await asyncio.to_thread(lock.close)
     await asyncio.to_thread(bench.close)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine.bench import Bench, parts, planned, started, tree
-from tests.engine.opened_store import StoreEvents, opened, received, until
+from tests.engine.opened_store import opened, received, until
 
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError
@@ -102,10 +102,9 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(tmp_path, monkeypatch, code, is
     with started(tmp_path) as bench:
         (job,) = bench.plan(planned("i", ["a"])).jobs
         assert (tmp_path / ".stacpull/boot").exists()
-    events = StoreEvents()
 
     async def broken_off() -> None:
-        async with asyncio.timeout(20), opened(tmp_path, events) as store_client:
+        async with asyncio.timeout(20), opened(tmp_path) as store_client:
             monkeypatch.setattr(jobs, "record", fail)
             store_client.sender.put(job, received(job, b"a"))
             if is_called:
@@ -113,7 +112,7 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(tmp_path, monkeypatch, code, is
                 with pytest.raises(DestinationError):
                     await store_client.call("StoreOperations.write_final_items")
             else:
-                await until(lambda: events.broken)
+                await until(store_client.broken.done)
 
     # a call raises its error to its caller only: the end of the run reports that nothing can be synced
     closing = pytest.raises(DestinationError) if is_called and not is_believed else nullcontext()

@@ -17,15 +17,15 @@ from unittest.mock import Mock
 import pytest
 from msgspec.structs import replace
 from tests.engine.bench import Bench, documents, parts, planned, tree
-from tests.engine.opened_store import StoreEvents, opened, received, until
+from tests.engine.opened_store import opened, received, until
 
 from stacpull.child_process import reap, spawn
 from stacpull.engine import messages, store_process
-from stacpull.engine.messages import Arrivals, framed
+from stacpull.engine.messages import Outcomes, framed
 from stacpull.engine.publisher import PACE
 from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError, WorkerError
-from stacpull.events import AssetFailed
+from stacpull.events import AssetFailed, Event
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
 from stacpull.models import Arrival, Failure, FailureKind, Job, PlanBatch, PlanResult, Unread
@@ -50,8 +50,7 @@ def jobs(tmp_path: Path) -> list[Job]:
 @pytest.mark.parametrize("process", [False, True], ids=["thread", "process"])
 async def test_groups_are_published_in_time_without_a_request(tmp_path, jobs, process):
     """Small bodies go through the socket, long ones as parts that are written here."""
-    events = StoreEvents()
-    async with opened(tmp_path, events, process=process) as store_client:
+    async with opened(tmp_path, process=process) as store_client:
         await store_client.sender.take_slots(3)
         for job, size in zip(jobs, (1, 16 << 10, 100_000), strict=True):
             store_client.sender.put(job, received(job, job.key.encode() * size))
@@ -60,15 +59,15 @@ async def test_groups_are_published_in_time_without_a_request(tmp_path, jobs, pr
         assert await store_client.sender.take_slots(100) == 64
     sizes = {path: len(data) for path, data in tree(tmp_path).items()}
     assert sizes == {"c/i/a.tif": 1, "c/i/b.tif": 16 << 10, "c/i/c.tif": 100_000}
-    assert events.broken == []
+    assert not store_client.broken.done()
     assert documents(tmp_path) == ["c/i/i.json"]
     assert parts(tmp_path) == []
 
 
 async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, jobs: list[Job]) -> None:
-    events, secrets = StoreEvents(), Secrets([Secret("hunter2hunter2")])
+    events, secrets = list[Event](), Secrets([Secret("hunter2hunter2")])
     reset = Failure(FailureKind.NETWORK, "hunter2hunter2 \udcff was reset.")
-    async with opened(tmp_path, events, secrets=secrets) as store_client:
+    async with opened(tmp_path, secrets=secrets, on_event=events.append) as store_client:
         assert await store_client.sender.take_slots(2) == 2
         store_client.sender.fail(jobs[1], reset, 1)
         store_client.sender.put(jobs[0], received(jobs[0], b"x"))
@@ -76,9 +75,7 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
         assert await store_client.sender.take_slots(64) == 63
         await store_client.call("StoreOperations.write_final_items")
         assert (store_client.counters["assets_done"], store_client.counters["assets_failed"]) == (1, 1)
-    assert [one.message for one in events.events if isinstance(one, AssetFailed)] == [
-        "*** \\udcff was reset."
-    ]
+    assert [one.message for one in events if isinstance(one, AssetFailed)] == ["*** \\udcff was reset."]
 
 
 async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
@@ -88,14 +85,14 @@ async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
         with closing(open_reader(tmp_path)) as db:
             return [(one.collection, one.item, one.message) for one in views.failures(db)]
 
-    async with opened(tmp_path, StoreEvents()) as store_client:
+    async with opened(tmp_path) as store_client:
         await store_client.call("Planner.save_batch", PlanBatch(unread=[broken]), 1.0, returns=PlanResult)
     assert await asyncio.to_thread(recorded) == [("c\\udcff", "line \\udcff", "\\udcff")]
 
 
 async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Path, jobs: list[Job]) -> None:
     """The network process parses responses of servers, so its requests are checked."""
-    async with opened(tmp_path, StoreEvents()) as store_client:
+    async with opened(tmp_path) as store_client:
         with pytest.raises(WorkerError, match="ValidationError"):
             await store_client.call("jobs.pending_jobs", RUN, "0; DROP TABLE", 1)
         with pytest.raises(WorkerError, match="KeyError"):
@@ -103,15 +100,14 @@ async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Pa
 
 
 async def test_after_a_failed_sync_only_the_end_is_recorded(tmp_path, jobs, monkeypatch):
-    events = StoreEvents()
-    async with opened(tmp_path, events) as store_client:
+    async with opened(tmp_path) as store_client:
         monkeypatch.setattr(LocalStore, "sync", fails)
         store_client.sender.put(jobs[0], received(jobs[0], b"x"))
-        await until(lambda: events.broken)
+        await until(store_client.broken.done)
         with pytest.raises(DestinationError, match="failed to store"):
             await store_client.call("runs.set_counter", RUN, "files", 1)
         await store_client.call("StoreOperations.end_run", "failed", "The disk failed.", {})
-    assert [type(error) for error in events.broken] == [DestinationError]
+    assert isinstance(store_client.broken.result(), DestinationError)
     assert tree(tmp_path) == {}
     bench = await asyncio.to_thread(Bench, tmp_path)
     assert (await asyncio.to_thread(bench.states))["a"] == 1
@@ -139,8 +135,7 @@ class SlowSync:
 
 
 async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path, jobs, monkeypatch):
-    events = StoreEvents()
-    async with opened(tmp_path, events) as store_client:
+    async with opened(tmp_path) as store_client:
         slow = SlowSync(monkeypatch)
         store_client.sender.put(jobs[0], received(jobs[0], b"first"))
         await until(slow.begun.is_set)
@@ -156,15 +151,14 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path
         await call
         assert {"c/i/a.tif", "c/i/b.tif"} <= set(tree(tmp_path))
     assert tree(tmp_path) == {"c/i/a.tif": b"first", "c/i/b.tif": b"second", "c/i/c.tif": b"third"}
-    assert (events.broken, parts(tmp_path)) == ([], [])
+    assert (store_client.broken.done(), parts(tmp_path)) == (False, [])
 
 
 async def test_parts_that_wait_for_a_slow_sync_are_limited_and_a_stop_is_heard(tmp_path, jobs, monkeypatch):
     waiting, opening, stop = Queue[Any](2), Mock(wraps=store_process.open_store), asyncio.Event()
     monkeypatch.setattr(store_process, "open_store", opening)
     monkeypatch.setattr(store_process, "Queue", lambda _most: waiting)
-    events = StoreEvents()
-    async with opened(tmp_path, events) as store_client:
+    async with opened(tmp_path, stop=stop) as store_client:
         slow = SlowSync(monkeypatch)
         store_client.sender.put(jobs[0], received(jobs[0], b"first"))
         await until(slow.begun.is_set)
@@ -175,15 +169,15 @@ async def test_parts_that_wait_for_a_slow_sync_are_limited_and_a_stop_is_heard(t
         assert len(parts(tmp_path)) <= 1 + 4 * 64
         assert not opening.call_args.kwargs["is_stopped"]()
         stop.set()
-        await store_client.pass_on_stop(stop)
         await until(opening.call_args.kwargs["is_stopped"])
         slow.may_end.set()
-    assert (tree(tmp_path), parts(tmp_path), events.broken) == ({"c/i/a.tif": b"first"}, [], [])
+    assert (tree(tmp_path), parts(tmp_path)) == ({"c/i/a.tif": b"first"}, [])
+    assert not store_client.broken.done()
 
 
 async def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(tmp_path, jobs, monkeypatch):
     async def course() -> None:
-        async with opened(tmp_path, StoreEvents()) as store_client:
+        async with opened(tmp_path) as store_client:
             monkeypatch.setattr(LocalStore, "sync", fails)
             store_client.sender.put(jobs[0], received(jobs[0], b"x"))
 
@@ -196,20 +190,19 @@ async def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(tmp_
 async def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_the_group_is_finished(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch, sync_fails: bool
 ) -> None:
-    events = StoreEvents()
 
     def full(*_: object) -> int:
         raise DestinationError("The disk is full.")
 
-    async with opened(tmp_path, events) as store_client:
+    async with opened(tmp_path) as store_client:
         slow = SlowSync(monkeypatch, DestinationError("The disk failed.") if sync_fails else None)
         store_client.sender.put(jobs[0], received(jobs[0], b"first"))
         await until(slow.begun.is_set)
         monkeypatch.setattr(StagedParts, "write_part", full)
         store_client.sender.put(jobs[1], received(jobs[1], b"second"))
-        await until(lambda: events.broken)
+        await until(store_client.broken.done)
         slow.may_end.set()
-    assert [str(error) for error in events.broken] == ["The disk is full."]
+    assert str(store_client.broken.result()) == "The disk is full."
     assert tree(tmp_path) == ({} if sync_fails else {"c/i/a.tif": b"first"})
     assert [name.split(".")[0] for name in parts(tmp_path)] == ([str(jobs[0].row)] if sync_fails else [])
 
@@ -218,29 +211,27 @@ async def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_th
     ("size", "part"), [(1, "../../mine"), (3, "1.0.4"), (5, "1.0.4")], ids=["outside", "longer", "shorter"]
 )
 async def test_a_part_outside_or_a_body_of_another_size_is_refused(tmp_path, jobs, size, part):
-    events = StoreEvents()
     (tmp_path / "mine").write_bytes(b"x")
     body = None if "/" in part else memoryview(b"four")
-    async with opened(tmp_path, events) as store_client:
-        store_client._channel.send(Arrivals([Arrival(1, 1, 0, "c/i", "a.tif", size, part=part, body=body)]))
-        await until(lambda: events.broken)
+    async with opened(tmp_path) as store_client:
+        store_client._channel.send(Outcomes([Arrival(1, 1, 0, "c/i", "a.tif", size, part=part, body=body)]))
+        await until(store_client.broken.done)
     assert (tree(tmp_path), parts(tmp_path)) == ({"mine": b"x"}, [])
 
 
 async def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[Job]) -> None:
-    events = StoreEvents()
-    async with opened(tmp_path, events, process=True) as store_client:
-        assert store_client._process is not None
-        store_client._process.send_signal(signal.SIGSTOP)
+    async with opened(tmp_path, process=True) as store_client:
+        pid = store_client._process.pid
+        os.kill(pid, signal.SIGSTOP)
         async with asyncio.TaskGroup() as group:
             calls = [group.create_task(refused(store_client)) for _ in range(2)]
             await asyncio.sleep(0.1)
             assert not any(call.done() for call in calls)
-            store_client._process.kill()
+            os.kill(pid, signal.SIGKILL)
         await refused(store_client)
         store_client.sender.put(jobs[0], received(jobs[0], b"x"))
-        await until(lambda: events.broken)
-    assert [type(error) for error in events.broken] == [DestinationError]
+        await until(store_client.broken.done)
+    assert isinstance(store_client.broken.result(), DestinationError)
 
 
 async def refused(store_client: StoreClient) -> None:
@@ -257,7 +248,7 @@ def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Pat
     part.part = complete_part_name(part)
     opening = messages.Open(os.fsencode(tmp_path), None, 1, "sha256", ([], []), {})
     socket.send_fds(ours, [b"\0", framed(opening)], [lock.fileno()] * 2)
-    ours.sendall(framed(Arrivals([part])))
+    ours.sendall(framed(Outcomes([part])))
     os.close(lock.fileno())  # as a kill does: the file still names the process
     ours.close()
     assert is_held(tmp_path)

@@ -1,4 +1,4 @@
-"""Typed messages between the processes of a run: MessagePack over a socket pair, each preceded by its length.
+"""The six messages between the two processes of a run: MessagePack, each preceded by its length.
 
 A process that parses responses of servers might be compromised: decoding by type runs no code, unlike pickle.
 """
@@ -52,10 +52,11 @@ class Operation(msgspec.Struct, tag=1, array_like=True):
     """The secrets, if there are new ones: they are removed from everything that is written."""
 
 
-class Arrivals(msgspec.Struct, tag=2, array_like=True):
-    """Publish these assets."""
+class Outcomes(msgspec.Struct, tag=2, array_like=True):
+    """Publish the received assets, and record what became of the others."""
 
-    arrivals: list[Arrival]
+    arrivals: list[Arrival] = []
+    others: list[AssetOutcome] = []
 
 
 class OperationResult(msgspec.Struct, tag=10, array_like=True):
@@ -63,12 +64,14 @@ class OperationResult(msgspec.Struct, tag=10, array_like=True):
     error: ErrorReport | None
 
 
-class RunCounters(msgspec.Struct, tag=11, array_like=True):
+class RunCounters(msgspec.Struct, frozen=True, tag=True):
+    """The counters of the run have changed (`ledger.runs.counters`)."""
+
     counters: dict[str, int]
 
 
 class Happened(msgspec.Struct, tag=13, array_like=True):
-    event: AssetFailed | Notice | Stage
+    event: RunCounters | AssetFailed | Notice | Stage
 
 
 class Ended(msgspec.Struct, tag=15, array_like=True):
@@ -77,8 +80,8 @@ class Ended(msgspec.Struct, tag=15, array_like=True):
     error: ErrorReport | None
 
 
-ToStore = Open | Operation | Arrivals | AssetOutcome
-ToNetwork = OperationResult | RunCounters | Happened | Ended
+ToStore = Open | Operation | Outcomes
+ToNetwork = OperationResult | Happened | Ended
 decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
 decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode
 

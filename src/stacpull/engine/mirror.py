@@ -33,8 +33,8 @@ from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import SourceAddress, open_network, options_and_address
 from stacpull.engine.pool import JobQueue
-from stacpull.engine.run_control import StopEvent, beside, timed_stop, unless_stopped, walk_and_transfer
-from stacpull.engine.store_client import StoreClient
+from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
+from stacpull.engine.store_client import StoreClient, started_store
 from stacpull.engine.walk import WalkSetup
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
@@ -256,7 +256,7 @@ async def _open_source(
     """Start the store process, whose imports take as long as the first response, and open SOURCE."""
     journal = given.journal
     async with (
-        StoreClient.started(given.dest.modules) as started,
+        started_store(given.dest.modules) as started,
         open_network(address, options, secrets=journal.secrets, on_event=journal) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), given.stop)
@@ -280,7 +280,7 @@ async def run_from_source(given: MirrorArguments, source: str, selection: Select
                 run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))
                 if is_local(spec.source):
                     await on_ledger(workspace, lambda db: note_named_source(db, spec.source))
-                return await MirrorRun(workspace, run, setup, given.journal, given.stop).execute(started)
+                return await _execute(given, workspace, run, setup, started)
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(work).exists):
             raise
@@ -323,7 +323,7 @@ async def run_from_ledger(
     run = await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
     options = options.of_run({**spec.fixed, **run.kept})
     async with _open_source(given, address, options, spec.selection) as (started, setup):
-        report = await MirrorRun(workspace, run, setup, given.journal, given.stop).execute(started)
+        report = await _execute(given, workspace, run, setup, started)
     if input_file is not None and report.state == "complete":
         await asyncio.to_thread(remove_signatures, work, spec.source)
     return report
@@ -335,96 +335,94 @@ async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -
     return await asyncio.to_thread(translates(function), workspace.db)
 
 
+async def _execute(
+    given: MirrorArguments, workspace: Workspace, run: Run, setup: WalkSetup, started: Started
+) -> MirrorReport:
+    network, options = setup.network, setup.options
+    if workspace.lease is not None:
+        network.secrets.add(*workspace.lease.secrets)
+    checksum, slots = options.recorded_checksum, network.slots
+    store_client = StoreClient(
+        started, workspace, run, network.secrets, checksum=checksum, slots=slots, on_event=given.journal
+    )
+    async with store_client.opened(given.stop):
+        return await MirrorRun(given, workspace, run, setup, store_client).execute()
+
+
 class MirrorRun:
     """One run. With `--dask`, an entry point (`stacpull.workers`) replaces its pool."""
 
     def __init__(
-        self, workspace: Workspace, run: Run, setup: WalkSetup, journal: Journal, stop: StopEvent
+        self,
+        given: MirrorArguments,
+        workspace: Workspace,
+        run: Run,
+        setup: WalkSetup,
+        store_client: StoreClient,
     ) -> None:
-        self.workspace, self.emit, self._stop = workspace, journal, stop
-        self._run, self.spec = run, run.spec
+        self.workspace, self.emit, self._stop = workspace, given.journal, given.stop
+        self._run, self.spec, self.store_client = run, run.spec, store_client
         self.options, self.network, self._source = setup.options, setup.network, setup.source
         self._clock, self._began = self.network.clock, self.network.clock.monotonic()
-        self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._saved: dict[str, float] = {}  # the effort of this process that was already saved
         self._is_unfinished = False
         """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
-        network, options = self.network, self.options
-        if workspace.lease is not None:
-            network.secrets.add(*workspace.lease.secrets)
-        self.store_client = StoreClient(
-            workspace,
-            run,
-            network.secrets,
-            checksum=options.recorded_checksum,
-            slots=network.slots,
-            on_event=self.emit,
-            on_broken=self._break,
-        )
-        self.queue = JobQueue[Job](2 * network.slots + (_QUEUED_FOR_WORKERS if options.uses_dask else 0))
-        self._producer = JobProducer(setup, run, self.store_client, self.queue)
+        for_workers = _QUEUED_FOR_WORKERS if self.options.uses_dask else 0
+        self.queue = JobQueue[Job](2 * self.network.slots + for_workers)
+        self._producer = JobProducer(setup, run, store_client, self.queue)
         self._walk = self._producer.walk
 
-    async def execute(self, started: Started) -> MirrorReport:
-        """Return the report, which an error of the run has as `report`. `started` is the store process."""
-        run, store_client, lease = self._run, self.store_client, self.workspace.lease
+    async def execute(self) -> MirrorReport:
+        """Return the report, which an error of the run has as `report`."""
+        run, lease = self._run, self.workspace.lease
         self.emit(RunStarted(run.id, run.spec.source, run.resumed))
         self.emit(Stage("checking what is in DEST"))
         if lease is not None and lease.before is not None:
             self.network.warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
         error: BaseException | None = None
         try:
-            await self._mirror(started)
+            await self._mirror()
         except InterruptedRunError:
             self._is_unfinished = True
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
             error = cause(caught)
             if isinstance(error, Exception):
                 error = await asyncio.to_thread(as_destination_error, error, self.workspace.store.staged.work)
-        try:
-            is_left = not store_client.counters["walk_ended"] or store_client.counters["assets_pending"]
-            if is_left and error is None and not (self._is_unfinished or self._stop.is_set()):
-                error = StacpullError(
-                    "The run ended with work left, although nothing stopped it: this is a bug in stacpull, "
-                    "please report it. Finished work is safe; run the same command again to continue."
-                )
-            report = await self._conclude(error)
-        finally:
-            with suppress(*([] if error is None else [Exception])):  # the first error counts
-                await store_client.close()
+        counters = self.store_client.counters
+        is_left = not counters["walk_ended"] or counters["assets_pending"]
+        if is_left and error is None and not (self._is_unfinished or self._stop.is_set()):
+            error = StacpullError(
+                "The run ended with work left, although nothing stopped it: this is a bug in stacpull, "
+                "please report it. Finished work is safe; run the same command again to continue."
+            )
+        report = await self._conclude(error)
         if isinstance(error, StacpullError):
             error.report = report
         if error is not None:
             raise error
         return report
 
-    async def _mirror(self, started: Started) -> None:
-        store_client = self.store_client
-        await store_client.open(started)
-        async with beside(store_client.pass_on_stop(self._stop)):
+    async def _mirror(self) -> None:
+        call, sender, broken = self.store_client.call, self.store_client.sender, self.store_client.broken
+        try:
+            await call("StoreOperations.recover")
             try:
-                await store_client.call("StoreOperations.recover")
-                try:
-                    await self._transfer()
-                finally:
-                    await store_client.sender.flush()
-                    if not self._broken.done():
-                        await store_client.call("StoreOperations.complete_items")
-                        try:
-                            await store_client.call("StoreOperations.write_catalogs")
-                        except InterruptedRunError:
-                            self._is_unfinished = True
+                await self._transfer()
             finally:
-                try:
-                    await store_client.call("Publisher.finish")
-                except Exception as error:  # noqa: BLE001 -- raised below
-                    self._break(error)
-            if self._broken.done():
-                raise self._broken.result()
-
-    def _break(self, error: BaseException) -> None:
-        if not self._broken.done():
-            self._broken.set_result(error)
+                await sender.flush()
+                if not broken.done():
+                    await call("StoreOperations.complete_items")
+                    try:
+                        await call("StoreOperations.write_catalogs")
+                    except InterruptedRunError:
+                        self._is_unfinished = True
+        finally:
+            try:
+                await call("Publisher.finish")
+            except Exception as error:  # noqa: BLE001 -- raised below
+                self.store_client.break_off(error)
+        if broken.done():
+            raise broken.result()
 
     async def _transfer(self) -> None:
         network, options, stop, call = self.network, self.options, self._stop, self.store_client.call
@@ -445,7 +443,8 @@ class MirrorRun:
         if options.uses_dask:
             workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
             runner = workers(self, pool)
-        await walk_and_transfer(self._producer.run, runner, self._tick, stop=stop, broken=self._broken)
+        broken = self.store_client.broken
+        await walk_and_transfer(self._producer.run, runner, self._tick, stop=stop, broken=broken)
         await self.store_client.sender.flush()
         pool.check_failures()
         await call("StoreOperations.write_final_items")
@@ -514,7 +513,7 @@ class MirrorRun:
         recorded: EndState = "failed"
         findings, left_out = dict[str, int](), dict[str, int]()
         store = self.workspace.store
-        unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
+        unless_first = suppress(*([] if error is None else [Exception]))  # the first error counts
         try:
             with unless_first:
                 await self.store_client.call("StoreOperations.end_run", state, reason, self._spent())

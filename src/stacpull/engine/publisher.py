@@ -72,10 +72,11 @@ class Publisher(msgspec.Struct, eq=False):
         self.area_digest = runs.area_digest(self.db, self.run.id)
         self.adopting = self.run.kept.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
 
-    def add(self, arrivals: Sequence[Arrival]) -> None:
-        """Take complete parts, and assets without a part: a worker has uploaded them."""
+    def add(self, arrivals: Sequence[Arrival], others: Sequence[AssetOutcome]) -> None:
+        """Take complete parts, assets without a part (a worker has uploaded them), and other outcomes."""
         for arrival in arrivals:
             (self.received if arrival.part else self.renamed).append(arrival)
+        self.outcomes.extend(others)
 
     def _waiting(self) -> int:
         return len(self.received) + len(self.outcomes)

@@ -25,7 +25,7 @@ import msgspec
 
 from stacpull.digests import digest_of
 from stacpull.engine import messages
-from stacpull.engine.messages import LENGTH, Arrivals, Operation, RunCounters, encoded, error_report, framed
+from stacpull.engine.messages import LENGTH, Happened, Operation, Outcomes, encoded, error_report, framed
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.workspace import open_ledger
@@ -34,7 +34,7 @@ from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, pruning, runs
 from stacpull.ledger.database import bind_plainly, ledger_errors, ledger_path
 from stacpull.ledger.planner import Planner
-from stacpull.models import Arrival, AssetOutcome, Checksum
+from stacpull.models import Arrival, Checksum
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import import_early, tune_memory
 from stacpull.store.local_store import open_store
@@ -72,48 +72,27 @@ def _decoder(operation: Callable[..., Any]) -> msgspec.msgpack.Decoder[Any]:
 
 
 class StoreServer:
-    _publisher: Publisher
-    _receivers: dict[str, object]
-    """By class, the object whose methods are called; the ledger for functions."""
+    """Serves a run, until the network process closes its end; `send` sends it messages.
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._sending = threading.Lock()
-        self._queue: Queue[messages.ToStore | None] = Queue(_MOST_WAITING)  # None at the end
-        self._failed: Exception | None = None
-        self._secrets = Secrets()
-        self._directory = self._ledger = Path()
-        self._checksum: Checksum | None = None  # the algorithm of the digest to record, as an empty checksum
-        self._counters: Mapping[str, int] = {}  # as they were sent last
+    `opened` closes DEST and the ledger. Long operations end early once the socket `stops` is closed.
+    """
 
-    def serve(self) -> None:
-        _, descriptors, _, _ = socket.recv_fds(self._sock, 1, 2)
-        failure = None
-        try:
-            with self._sock.makefile("rb") as file, ExitStack() as opened:
-                received = _received(file)
-                if isinstance(opening := next(received, None), messages.Open):
-                    self._open(opening, descriptors[1], opened)
-                    reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
-                    reader.start()
-                    opened.callback(reader.join)
-                    self._work()
-        except Exception as error:  # noqa: BLE001 -- the network process raises it
-            failure = error_report(as_destination_error(error, self._directory))
-        self._send(messages.Ended(failure))
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-    def _open(self, opening: messages.Open, stops: int, opened: ExitStack) -> None:
+    def __init__(
+        self,
+        opening: messages.Open,
+        stops: int,
+        send: Callable[[messages.ToNetwork], None],
+        opened: ExitStack,
+    ) -> None:
         if opening.variables:
             add_variables(opening.variables)
-        self._checksum = None if opening.checksum is None else Checksum(opening.checksum, b"")
         self._directory = Path(os.fsdecode(opening.work))
         self._ledger = ledger_path(self._directory)
+        self._send, self._secrets = send, Secrets()
         self._learn(opening.secrets)
 
         def on_event(event: AssetFailed | Notice | Stage) -> None:
-            self._send(messages.Happened(event))
+            send(Happened(event))
 
         def on_silent(text: str) -> None:
             on_event(Notice("warning", text))
@@ -124,15 +103,27 @@ class StoreServer:
         store = open_store(self._directory, opening.bucket, on_silent, is_stopped=is_stopped)
         db = opened.enter_context(open_ledger(opened.enter_context(closing(store))))
         run = runs.stored(db, opening.run)
-        publisher = Publisher(db, store, run, self._secrets, is_stopped, on_event)
 
         def is_there(path: str) -> bool:  # or cannot be reached: then it is not lost
             return store.has(path) or not store.state_of(path, algorithm=None).readable
 
         planner = Planner(db, run.id, run.kept.get("revalidate", False), is_there, self._secrets)
+        self._publisher = publisher = Publisher(db, store, run, self._secrets, is_stopped, on_event)
         operations = StoreOperations(publisher, opening.checksum)
-        self._publisher = publisher
-        self._receivers = {"": db, **{type(one).__name__: one for one in (publisher, planner, operations)}}
+        by_class = {type(one).__name__: one for one in (publisher, operations, planner)}
+        self._receivers = {"": db, **by_class}  # functions get the ledger
+        self._checksum = None if opening.checksum is None else Checksum(opening.checksum, b"")
+        self._queue: Queue[messages.ToStore | None] = Queue(_MOST_WAITING)  # None at the end
+        self._failed: Exception | None = None
+        self._counters: Mapping[str, int] = {}  # as they were sent last
+
+    def run(self, received: Iterator[messages.ToStore]) -> None:
+        reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
+        reader.start()
+        try:
+            self._work()
+        finally:
+            reader.join()
 
     def _learn(self, secrets: messages.RevealedSecrets | None) -> None:
         if secrets is not None:
@@ -144,7 +135,7 @@ class StoreServer:
     def _read(self, received: Iterator[messages.ToStore]) -> None:
         try:
             for message in received:
-                if isinstance(message, Arrivals):
+                if isinstance(message, Outcomes):
                     self._unless_failed(self._write, message.arrivals)
                 self._queue.put(message)
         except Exception as error:  # noqa: BLE001 -- the network process raises it
@@ -176,10 +167,8 @@ class StoreServer:
                         break
                     case Operation() as operation:
                         self._answer(operation)
-                    case Arrivals(arrivals):
-                        publisher.add(arrivals)
-                    case AssetOutcome() as outcome:
-                        publisher.outcomes.append(outcome)
+                    case Outcomes(arrivals, others):
+                        publisher.add(arrivals, others)
             self._unless_failed(publisher.publish_if_due)
             self._send_counters()
         self._unless_failed(publisher.finish)
@@ -197,7 +186,7 @@ class StoreServer:
     def _send_counters(self) -> None:
         if self._counters != self._publisher.counters:
             self._counters = self._publisher.counters
-            self._send(RunCounters(dict(self._counters)))
+            self._send(Happened(messages.RunCounters(dict(self._counters))))
 
     def _answer(self, message: Operation) -> None:
         packed, failure = _NOTHING, None
@@ -224,9 +213,27 @@ class StoreServer:
             self._failed = as_destination_error(error, self._directory)
             self._send(messages.Ended(error_report(self._failed)))
 
-    def _send(self, message: msgspec.Struct) -> None:
-        with self._sending, suppress(OSError):
-            self._sock.sendall(framed(message))
+
+def serve(sock: socket.socket) -> None:
+    """Serve the other end of `sock`: its first message opens the mirror, and the others are its run."""
+    _, descriptors, _, _ = socket.recv_fds(sock, 1, 2)
+    sending, directory, failure = threading.Lock(), Path(), None
+
+    def send(message: messages.ToNetwork) -> None:
+        with sending, suppress(OSError):
+            sock.sendall(framed(message))
+
+    try:
+        with sock.makefile("rb") as file, ExitStack() as opened:
+            received = _received(file)
+            if isinstance(opening := next(received, None), messages.Open):
+                directory = Path(os.fsdecode(opening.work))
+                StoreServer(opening, descriptors[1], send, opened).run(received)
+    except Exception as error:  # noqa: BLE001 -- the network process raises it
+        failure = error_report(as_destination_error(error, directory))
+    send(messages.Ended(failure))
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _received(file: BinaryIO) -> Iterator[messages.ToStore]:
@@ -250,5 +257,5 @@ def main() -> None:
     if not sys.argv[2:]:  # not a bucket
         sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
     with socket.socket(fileno=int(sys.argv[1])) as sock:
-        StoreServer(sock).serve()
+        serve(sock)
     os._exit(0)  # everything is closed; freeing each object would take 15 ms

@@ -7,9 +7,9 @@ import socket
 
 from tests.engine.opened_store import until
 
-from stacpull.engine import store_client
-from stacpull.engine.messages import Arrivals, decode_to_store
-from stacpull.engine.store_client import Channel, OutcomeSender
+from stacpull.engine import channel
+from stacpull.engine.channel import Channel, OutcomeSender
+from stacpull.engine.messages import Outcomes, decode_to_store
 from stacpull.models import Job
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets
@@ -19,21 +19,22 @@ from stacpull.store.local_store import LocalStore
 async def test_slots_stay_taken_while_the_other_end_reads_nothing_and_bodies_keep_their_order(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(store_client, "_MOST_UNSENT", 10_000)
+    monkeypatch.setattr(channel, "_MOST_UNSENT", 10_000)
     rows, errors = list[int](), list[BaseException]()
 
     def on_message(data: bytes) -> None:
         message = decode_to_store(data)
-        assert isinstance(message, Arrivals)
+        assert isinstance(message, Outcomes)
         rows.extend(one.row for one in message.arrivals)
 
     channels = [Channel(on_message, errors.append) for _ in range(2)]
-    for channel, sock in zip(channels, socket.socketpair(), strict=True):
-        await channel.open(sock)
+    for one, sock in zip(channels, socket.socketpair(), strict=True):
+        await one.open(sock)
     resume = channels[1].pause()
     store = await asyncio.to_thread(LocalStore, tmp_path)
+    send, broken = channels[0].send, errors.append
     sender = OutcomeSender(
-        store, channels[0].send, Secrets(), longest=10**6, checksum=None, on_broken=errors.append, slots=64
+        store.staged, send, Secrets(), longest=10**6, checksum=None, on_broken=broken, slots=64
     )
     assert await sender.take_slots(64) == 64
     for row in range(64):
@@ -46,7 +47,7 @@ async def test_slots_stay_taken_while_the_other_end_reads_nothing_and_bodies_kee
     resume()
     await finished
     await until(lambda: rows == list(range(64)))
-    for channel in channels:
-        await channel.close()
+    for one in channels:
+        await one.close()
     store.close()
     assert errors == []

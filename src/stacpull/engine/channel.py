@@ -1,0 +1,200 @@
+"""The channel between two processes, and what sends through it what becomes of each asset.
+
+An asset has a slot until its bytes are on the disk, they were sent, or it has failed. No slot is freed while
+the store process does not take what was sent, because too much waits to be published: so memory and files are
+limited, and all processes wait for a slow disk or bucket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from functools import partial
+from typing import cast
+
+import msgspec
+
+from stacpull.digests import digest_of
+from stacpull.engine.messages import LENGTH, Outcomes, framed
+from stacpull.engine.pool import OutcomeSink
+from stacpull.models import Arrival, AssetOutcome, Checksum, Failure, FailureKind, Job
+from stacpull.redact import Secrets
+from stacpull.store.staging import StagedParts, complete_part_name
+from stacpull.threads import to_its_end
+
+_MOST_UNSENT = 4 << 20
+"""Bytes that wait for the socket, above which a channel is full."""
+_BATCH = 64
+_BATCH_SIZE = 1 << 20  # bytes
+_GATHER = 0.002
+"""Seconds that an outcome waits for others: messages and wake-ups of a thread take system calls."""
+
+
+class Channel(asyncio.Protocol):
+    """One end of a socket between two processes. `broken` gets errors that the loop would only log."""
+
+    def __init__(self, on_message: Callable[[bytes], None], broken: Callable[[BaseException], None]) -> None:
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._received = bytearray()
+        self._on_message = on_message
+        self._broken = broken
+        self._transport: asyncio.Transport | None = None
+        self._is_full = False
+        self._waiting: list[Callable[[], object]] = []
+
+    async def open(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from nothing of asyncio's
+        self._transport.set_write_buffer_limits(_MOST_UNSENT)
+
+    def data_received(self, data: bytes) -> None:
+        received, head = self._received, LENGTH.size
+        received += data
+        try:
+            while len(received) >= head and len(received) >= (end := head + LENGTH.unpack_from(received)[0]):
+                message = bytes(memoryview(received)[head:end])
+                del received[:end]
+                self._on_message(message)
+        except BaseException as error:  # noqa: BLE001 -- raised at the end of the run
+            self._broken(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
+        self._transport = None
+        if not self.lost.done():
+            self.lost.set_result(None)
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        waiting, self._waiting = self._waiting, []
+        for on_room in waiting:
+            on_room()
+
+    def send(self, message: msgspec.Struct, on_room: Callable[[], object] = lambda: None) -> None:
+        """Send a message. `on_room` is called at once, or if the channel is full, when it no longer is."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(framed(message))
+        if self._is_full:
+            self._waiting.append(on_room)
+        else:
+            on_room()
+
+    def pause(self) -> Callable[[], object]:
+        """Read nothing until the returned function is called, so that the other end becomes full."""
+        transport = cast("asyncio.Transport", self._transport)  # it has just received a message
+        transport.pause_reading()
+        return transport.resume_reading
+
+    async def close(self) -> None:
+        if self._transport is not None:
+            self._transport.write_eof()
+            await self.lost
+
+
+class OutcomeSender(OutcomeSink[Job, Arrival | None]):
+    """Sends outcomes in batches; writes bodies of more than `longest` bytes itself."""
+
+    def __init__(
+        self,
+        staged: StagedParts,
+        send: Callable[[Outcomes, Callable[[], object]], None],
+        secrets: Secrets,
+        *,
+        longest: int,
+        checksum: str | None,
+        on_broken: Callable[[BaseException], None],
+        slots: int,
+    ) -> None:
+        super().__init__(slots)
+        self.send = send
+        self._staged = staged
+        self._secrets = secrets
+        self._longest = longest
+        self._checksum = None if checksum is None else Checksum(checksum, b"")
+        self._on_broken = on_broken
+        self._loop = asyncio.get_running_loop()
+        self._batch, self._batch_size = Outcomes(), 0
+        self._long: list[Arrival] = []
+        self._writer = ThreadPoolExecutor(1, "stacpull-writer")
+        self._writing: set[asyncio.Future[list[Arrival]]] = set()
+
+    def put(self, job: Job, arrival: Arrival | None) -> None:
+        """Take an asset that was received; None if it has not changed."""
+        if arrival is None:
+            self._batch.others.append(AssetOutcome(job.row, job.item_row, job.generation, None))
+        elif arrival.body is None or arrival.size > self._longest:
+            # `engine.sharing` still uses a body, which is dropped there; of a part it needs the identity
+            self._long.append(arrival if arrival.body is None else copy(arrival))
+            if len(self._long) == 1:
+                self._loop.call_later(_GATHER, self._write_long)
+            return
+        else:
+            arrival.part = complete_part_name(arrival)
+            self._batch.arrivals.append(arrival)
+            self._batch_size += arrival.size
+        self._send_if_due()
+
+    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
+        counted = 0 if failure.kind is FailureKind.ORDERED else attempts
+        cut = failure.scrubbed(self._secrets)
+        self._batch.others.append(AssetOutcome(job.row, job.item_row, job.generation, cut, counted))
+        self._send_if_due()
+
+    async def flush(self) -> None:
+        """Write and send everything. Nothing may be added after that."""
+        self._write_long()
+        try:
+            while self._writing:
+                await asyncio.wait(self._writing)
+        finally:
+            await to_its_end(self._writer.shutdown)  # the descriptors of DEST are closed next
+        self._send_batch()
+
+    def _send_if_due(self) -> None:
+        waiting = len(self._batch.arrivals) + len(self._batch.others)
+        if waiting >= _BATCH or self._batch_size >= _BATCH_SIZE:
+            self._send_batch()
+        elif waiting == 1:
+            self._loop.call_later(_GATHER, self._send_batch)
+
+    def _send_batch(self) -> None:
+        batch, self._batch, self._batch_size = self._batch, Outcomes(), 0
+        if batch.arrivals or batch.others:
+            unchanged = sum(one.failure is None for one in batch.others)  # a failure has no slot
+            self.send(batch, partial(self.free_slots, len(batch.arrivals) + unchanged))
+
+    def _write_long(self) -> None:
+        long, self._long = self._long, []
+        if long:
+            writing = self._loop.run_in_executor(self._writer, self._write, long)
+            self._writing.add(writing)
+            writing.add_done_callback(self._send_written)
+
+    def _write(self, arrivals: list[Arrival]) -> list[Arrival]:
+        for arrival in arrivals:
+            part, arrival.part = arrival.part, complete_part_name(arrival)
+            if arrival.body is not None:
+                if self._checksum is not None:
+                    arrival.digest = digest_of(self._checksum, arrival.body)
+                arrival.identity = self._staged.write_part(arrival.part, arrival.body)
+                arrival.body = None
+            elif part != arrival.part or not arrival.identity:  # the ETag, which is in the name, was escaped
+                arrival.identity = self._staged.rename_part(part, arrival.part)
+        return arrivals
+
+    def _send_written(self, writing: asyncio.Future[list[Arrival]]) -> None:
+        self._writing.discard(writing)
+        if (error := writing.exception()) is not None:
+            self._on_broken(error)
+            return
+        arrivals = writing.result()
+        self.send(Outcomes(arrivals), partial(self.free_slots, len(arrivals)))
