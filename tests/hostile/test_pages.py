@@ -96,6 +96,9 @@ CIRCLES = [
     pytest.param(
         LABEL_PAGE + 'from = 3\nwhat = "page"\nnext = "{url}&again=1"', 1, 6, "no new item", id="repeats"
     ),
+    pytest.param(
+        LABEL_PAGE + 'from = 6\nwhat = "page"\nnext = "{url}&again=1"', 0, 12, "", id="repeats at the end"
+    ),
     pytest.param(LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "null"', 0, 6, "", id="a null next"),
     pytest.param(LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "none"', 0, 6, "", id="no next"),
     pytest.param(
