@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "net": BASE,
     "config": BASE,
     "sources": BASE | {"net", "filters", "planning"},
-    "transfer": BASE | {"config", "net", "planning", "store"},
+    "transfer": BASE | {"config", "net", "planning", "http1", "store"},
     "http1": BASE | {"net"},
     "store": BASE,
     "ledger": BASE | {"planning"},

@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import attrs
 import msgspec
+from msgspec.structs import replace
 
 from stacpull.arguments import field_name, finite_number, read_fields
 from stacpull.clock import Clock, parse_instant
@@ -243,7 +244,7 @@ class TokenGrant(TokenKind):
 
     def with_token(self, request: Request, token: str) -> Request:
         kept = {name: text for name, text in request.headers.items() if name.lower() != "authorization"}
-        return request._replace(headers={**kept, "Authorization": f"Bearer {token}"})
+        return replace(request, headers={**kept, "Authorization": f"Bearer {token}"})
 
     async def request(self, login: TokenLogin, *_: str) -> TimedToken[Secret | None]:
         client, form = {"client_id": self.client_id.reveal()}, {"grant_type": "client_credentials"}
@@ -291,7 +292,7 @@ class SasTokens(TokenKind):
         return (parts.hostname or "").partition(".")[0], parts.path.lstrip("/").partition("/")[0]
 
     def with_token(self, request: Request, token: str) -> Request:
-        return request._replace(url=signed_url(request.url, token))
+        return replace(request, url=signed_url(request.url, token))
 
     def strip(self, url: str) -> str:
         return signed_url(url, "")

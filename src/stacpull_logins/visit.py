@@ -29,6 +29,7 @@ from typing import NoReturn
 import attrs
 import msgspec
 from aiohttp import CookieJar
+from msgspec.structs import replace
 from yarl import URL
 
 from stacpull.arguments import read_fields, text
@@ -201,7 +202,7 @@ class VisitLogin(LoginTransport):
 
     def _with_cookies(self, request: Request) -> Request:
         cookies = self._cookies.field(request.url)
-        return request._replace(headers={**request.headers, "Cookie": cookies}) if cookies else request
+        return replace(request, headers={**request.headers, "Cookie": cookies}) if cookies else request
 
     async def _go(self, url: str, refusal: BufferedResponse) -> None:
         """Follow the redirects from `refusal` back to `url` or to a page of its host."""
@@ -228,7 +229,7 @@ class VisitLogin(LoginTransport):
         request = self._with_cookies(Request(url))
         if with_password and is_login:
             password = {name: value.reveal() for name, value in self._visit.headers.items()}
-            request = request._replace(headers={**request.headers, **password})
+            request = replace(request, headers={**request.headers, **password})
         try:
             async with logins.client.open(request, accept=_ANSWERS, count_refusal=False) as response:
                 self._cookies.note(url, response.headers)

@@ -129,7 +129,6 @@ async def outcome_of(
     gates = Gates(64, None, clock)
     settings = AwsSettings("us-east-1", origin)
     aws = AwsCredentials(settings, keys=Credentials("key", "secret"))
-    await aws.frozen()  # else the general path loads them for the first object
     s3 = S3Transport(http, aws, S3Options(endpoint_url=origin, region="us-east-1"), clock=SystemClock())
     client = Client({"http": http, "https": http, "s3": s3}, gates, clock, source=origin)
     no_store = cast("Any", SimpleNamespace(staged=SimpleNamespace(part_identity=lambda _: None)))

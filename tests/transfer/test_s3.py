@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
+from msgspec.structs import replace
 from tests.transfer.origin import Given, Reply, Thing, access, client, origin
 
 from stacpull.aws import AwsSettings, Credentials
@@ -137,7 +138,7 @@ class AwsStandIn:
     async def send(self, request: Request) -> Response:
         self.seen.append(request)
         if request.url.startswith("https://data.s3."):
-            request = request._replace(url=f"{self.url}/data/k")
+            request = replace(request, url=f"{self.url}/data/k")
         return await self.transport.send(request)
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import errno
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
@@ -186,19 +186,11 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         self.queue.take(self.queue.waiting)
         self.queue.end()
 
-    def fetch(self, job: JobT, begun: AssetFetcher[JobT, ResultT] | None = None, since: float = 0.0) -> None:
+    def fetch(
+        self, job: JobT, begun: Callable[..., Awaitable[ResultT]] | None = None, since: float = 0.0
+    ) -> None:
         """Fetch an asset by the general path; `begun` completes an attempt that began at `since`."""
-
-        async def run() -> None:
-            transfer = AssetTransfer(job, self, begun, since)
-            outcome = await transfer.run()
-            if isinstance(outcome, Failure):
-                self.sink.free_slots()
-                self.fail(transfer.job, outcome, transfer.attempts)
-            else:
-                self.sink.put(transfer.job, outcome)
-
-        self.spawn(run())
+        self.spawn(AssetTransfer(job, self, begun, since).run())
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run `coroutine` as a task of this pool, unless the run is ending because of an error."""
@@ -254,7 +246,7 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
 
     job: JobT
     pool: Pool[JobT, ResultT]
-    begun: AssetFetcher[JobT, ResultT] | None = None
+    begun: Callable[..., Awaitable[ResultT]] | None = None
     since: float = 0.0
     attempts: int = 0
     read_at: float | None = None
@@ -262,11 +254,11 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     is_reread: bool = False
     failures: list[Failure] = []
 
-    async def run(self) -> ResultT | Failure:
+    async def run(self) -> None:
         pool = self.pool
         while True:
             try:
-                return await with_retries(self._attempt, pool.policy, pool.clock, pool.on_retry)
+                result = await with_retries(self._attempt, pool.policy, pool.clock, pool.on_retry)
             except TransferError as error:
                 self.failures.append(error.failure)
                 if self.job.alternates:
@@ -276,13 +268,16 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
                 ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
                 telling = min(self.failures, key=lambda one: ranks.get(one.kind, 1))
                 message = " Then: ".join(one.message for one in self.failures)
-                return replace(telling, message=message, retryable=False)
+                pool.sink.free_slots()
+                pool.fail(self.job, replace(telling, message=message, retryable=False), self.attempts)
+            else:
+                pool.sink.put(self.job, result)
+            return
 
     async def _attempt(self) -> ResultT:
-        begun, self.begun = self.begun, None
-        fetcher = begun or self.pool.fetcher
-        if begun is None:
-            self.since = self.pool.clock.monotonic()
+        fetch, self.begun = self.begun, None
+        if fetch is None:
+            fetch, self.since = self.pool.fetcher.fetch, self.pool.clock.monotonic()
         if self.job.stale:
             await self._renew()
         while True:
@@ -295,14 +290,14 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             )
             try:
                 # if there is another href, a refusal does not stop the run
-                return await fetcher.fetch(job, count_refusal=not (may_be_stale or job.alternates))
+                return await fetch(job, count_refusal=not (may_be_stale or job.alternates))
             except OSError as error:
                 if error.errno != errno.EFBIG:
                     raise
                 text = "It is larger than the largest file that the file system of DEST can store."
                 raise TransferError(Failure(FailureKind.OVERLONG, text)) from error
             except TransferError as error:
-                fetcher, failure = self.pool.fetcher, error.failure
+                fetch, failure = self.pool.fetcher.fetch, error.failure
                 is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED
                 if is_refusal and may_be_stale and await self._renewed(failure):
                     continue

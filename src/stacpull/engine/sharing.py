@@ -26,10 +26,7 @@ class Download(msgspec.Struct, eq=False):
     arrival: Arrival | None = None
     ended: asyncio.Event | None = None
     """Created only if another job waits, because there are millions of these objects."""
-
-    @property
-    def body_size(self) -> int:
-        return 0 if self.arrival is None or self.arrival.body is None else self.arrival.size
+    kept_bytes: int = 0  # of its body
 
 
 class SharedDownloads(msgspec.Struct, eq=False):
@@ -57,7 +54,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
             if self.recent.get(job.href) is download:  # it did not fail, but cannot be used
                 break
         if download is not None:
-            self.body_bytes -= download.body_size
+            self.body_bytes -= download.kept_bytes
             del self.recent[job.href]
         download = self.recent[job.href] = Download(job)
         return await self.finish(download, self.fetcher.fetch(job, count_refusal=count_refusal))
@@ -81,10 +78,11 @@ class SharedDownloads(msgspec.Struct, eq=False):
         if recent.get(href) is download:
             if arrival is None:
                 del recent[href]
-            else:
-                self.body_bytes += download.body_size
+            elif arrival.body is not None:
+                download.kept_bytes = arrival.size
+                self.body_bytes += arrival.size
         while self.body_bytes > _MOST_BYTES or len(recent) > _REMEMBERED:
-            self.body_bytes -= recent.popitem(last=False)[1].body_size
+            self.body_bytes -= recent.popitem(last=False)[1].kept_bytes
 
     async def finish(self, download: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
         arrival = None

@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import AsyncIterator, Mapping
-from http import HTTPStatus
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -33,7 +32,8 @@ _AWAITING, _RECEIVING, _WHOLE = range(3)
 
 _MOST_HELD = 1 << 19
 _MOST_AWAITED = 1 << 18
-_TAKEN = frozenset({200}) | REDIRECTS
+_OK = 200
+_TAKEN = frozenset({_OK}) | REDIRECTS
 
 _State = enum.Enum("_State", ["NEW", "IDLE", "PARSED", "STREAMED"])
 _NEW, _IDLE, _PARSED, _STREAMED = _State
@@ -155,7 +155,8 @@ class ParsedMessage:
         self._raw += (name, value)  # this must be fast: a response has about ten fields
 
     def on_headers_complete(self) -> None:
-        parser, raw = cast("HttpResponseParser", self._parser), self._raw  # it calls this method
+        parser: Any = self._parser  # it calls this method
+        raw = self._raw
         status, text = parser.get_status_code(), b"".join(raw)
         if len(text) > HEAD_LIMIT:
             self._bad(BadResponse.ENDLESS_FIELDS)
@@ -334,13 +335,15 @@ class WebConnection(asyncio.Protocol):
 
     def _look(self) -> None:
         """Take a complete response if it is correct; hand over any other as soon as that is known."""
-        message, handler = self.message, cast("ResponseHandler", self.handler)
+        message, handler = self.message, self.handler
+        if handler is None:
+            return
         if message.failure is None and message.held <= MAX_BODY_IN_MEMORY:
-            is_ok = message.status == HTTPStatus.OK
-            if message.is_gathering and is_ok:
-                return  # there may be only a few chunks
-            is_complete = message.is_ended and message.status in _TAKEN  # so its end was announced
-            if is_complete and handler.on_response(self, is_ok, message.fields, message.body()):
+            status, is_ok = message.status, message.status == _OK
+            if not message.is_ended:
+                if is_ok and message.is_gathering:
+                    return  # there may be only a few chunks
+            elif status in _TAKEN and handler.on_response(self, is_ok, message.fields, message.body()):
                 return
         if message.has_enough(0):  # it has started, failed or was not accepted
             if message.failure is not None:

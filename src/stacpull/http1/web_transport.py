@@ -14,15 +14,25 @@ import math
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from stacpull.hosts import default_port, forget_hosts, origin_of
 from stacpull.http1.connection import WebConnection, streamed
 from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import closed, no_connection
-from stacpull.net.transport import KEEP_ALIVE, USER_AGENT, HttpSettings, Request, Response, TransferError
+from stacpull.net.transport import (
+    KEEP_ALIVE,
+    USER_AGENT,
+    HttpSettings,
+    Receive,
+    Request,
+    Response,
+    TransferError,
+)
 from stacpull.proxies import proxy_of
 from stacpull.urls import wire_url
 
@@ -39,7 +49,32 @@ _REMEMBERED, _FAILURE_REMEMBERED = 10.0, 1.0
 """Seconds until the addresses of a host are looked up again, also after a failure: many may wait for it."""
 
 
-class WebTransport:
+class Prepared(msgspec.Struct, frozen=True):
+    """A GET that can be sent on a connection to `host` without a task."""
+
+    host: WebHost
+    message: bytes
+    finish: Callable[[Request, Receive], Awaitable[Response]] | None = None
+    """If set, turns the original request and the http response into what `Transport.send` would return."""
+
+    def __repr__(self) -> str:
+        return f"<Prepared for {self.host.name}>"  # the message may hold credentials
+
+
+class Prepares:
+    """A transport whose GETs can be sent without a task. No protocol, because `isinstance` would be slow."""
+
+    __slots__ = ()
+
+    def prepared(self, request: Request, authorization: str = "") -> Prepared | None:
+        """Return what `send` would send for a GET, or None if only `send` can send it.
+
+        Equal `headers` should be one object. `authorization` is the value of one more header field.
+        """
+        raise NotImplementedError
+
+
+class WebTransport(Prepares):
     """Sends GETs, in one event loop. A stalled exchange fails at most a second after `stall_timeout`."""
 
     def __init__(self, settings: HttpSettings) -> None:
@@ -55,25 +90,19 @@ class WebTransport:
         self._general: HttpTransport | None = None
 
     async def send(self, request: Request) -> Response:
-        if request.method == "GET" and request.body is None and is_plain(request.headers):
-            head, target = split_url(request.url)
-            host = self.host(head)
-            if host is not None:
-                return await self._get(host, request, target)
-        if self._general is None:
-            from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
+        is_get = request.method == "GET" and request.body is None
+        prepared = self.prepared(request) if is_get else None
+        if prepared is None:
+            if self._general is None:
+                from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
 
-            self._general = HttpTransport(self._settings)
-        return await self._general.send(request)
-
-    async def _get(self, host: WebHost, request: Request, target: str) -> Response:
-        coding = {"accept-encoding": "gzip"} if request.decode else {}
-        tail = request_tail(request.headers, host.default_fields | coding)
-        sent = b"GET %b HTTP/1.1\r\n%b" % (target.encode("ascii"), tail)
+                self._general = HttpTransport(self._settings)
+            return await self._general.send(request)
+        host = prepared.host
         for idle in (host.pop(), None):
             connection = idle or await self.connect(host)
             handler = _TaskHandler(host.name)
-            connection.begin(handler, sent)
+            connection.begin(handler, prepared.message)
             try:
                 if await handler:
                     break
@@ -81,6 +110,28 @@ class WebTransport:
                 connection.close()
                 raise
         return await streamed(connection, request.url)
+
+    def prepared(self, request: Request, authorization: str = "") -> Prepared | None:
+        url, headers = request.url, request.headers
+        end = url.find("/", len("https://"))
+        target, host = url[end:], self._hosts.get(url[:end]) if end > 0 else None
+        if host is None or not (url.isascii() and url.isprintable()) or " " in target or "#" in target:
+            origin, target = split_url(url)
+            if (host := self.host(origin)) is None:
+                return None
+        if headers is not host.headers or request.decode != host.decode:
+            if not is_plain(headers):
+                return None
+            coding = {"accept-encoding": "gzip"} if request.decode else {}
+            host.headers, host.decode = headers, request.decode
+            host.tail = b" HTTP/1.1\r\n" + request_tail(headers, host.default_fields | coding)
+        tail = host.tail
+        if authorization:
+            if not authorization.isprintable():
+                return None
+            signed = authorization.encode("utf-8", "surrogateescape")
+            tail = b"%bAuthorization: %b\r\n\r\n" % (tail[:-2], signed)
+        return Prepared(host, b"GET " + target.encode("ascii") + tail)
 
     async def close(self) -> None:
         if self._timer is not None:
@@ -225,6 +276,9 @@ class WebHost:
         self.name = name
         self.idle: list[WebConnection] = []  # the most recently used one is the last
         self.failed: set[AddressInfo] = set()  # the addresses at which the last attempt failed
+        self.headers: Mapping[str, str] | None = None
+        self.decode = False
+        self.tail = b""  # what follows the target in a request with `headers`
         self._found: list[AddressInfo] | OSError = []
         self._found_until = 0.0
         self._lookup = asyncio.Lock()

@@ -54,6 +54,7 @@ class NetworkCounters(msgspec.Struct):
 
 
 class ClientHost(msgspec.Struct, frozen=True, weakref=True):
+    base: str  # the beginning of its URLs (`http://host:port/`)
     transport: Transport
     gate: Gate
     gets_credentials: bool
@@ -77,7 +78,8 @@ class Client(msgspec.Struct, eq=False):
     logged_in: Callable[[str], Transport | None] = lambda _url: None
     transport_of: Callable[[str], Transport | None] = lambda _scheme: None
     log: RequestLog | None = None
-    hosts: dict[str, ClientHost] = {}
+    hosts: dict[str, ClientHost] = {}  # by `base`
+    last: ClientHost | None = None  # the one that was looked up last
     allow_downgrade: bool = False
     source_base: str = ""
     other_base: str = ""
@@ -106,7 +108,7 @@ class Client(msgspec.Struct, eq=False):
         The fast path hands over a chain that it has begun: `hops` are the URLs that redirected before, `sent`
         is the gate whose permit the request holds, when it was sent, and what receives its response.
         """
-        request = request._replace(url=self.with_source_scheme(request.url))
+        request = replace(request, url=self.with_source_scheme(request.url))
         return Exchange(self, request, accept, count_refusal, [*hops], sent)
 
     async def close(self) -> None:
@@ -120,14 +122,18 @@ class Client(msgspec.Struct, eq=False):
         return self.source_base + url[len(self.other_base) :]
 
     def host(self, url: str) -> ClientHost:
+        last = self.last
+        if last is not None and url.startswith(last.base) and len(url) <= LONGEST_URL:
+            return last  # nearly always
         if len(url) > LONGEST_URL:
             text = f"{cut_url(url[:200])}… is longer than {LONGEST_URL} characters, and is not fetched."
             raise TransferError(Failure(FailureKind.SCHEME, text).scrubbed(self.secrets))
         start = url.find("://") + 3
-        end = url.find("/", start)
-        prefix = url[:end] if len("://") <= start <= end <= LONGEST_KEY else ""
-        host = self.hosts.get(prefix)
+        end = url.find("/", start) + 1
+        base = url[:end] if len("://") <= start < end <= LONGEST_KEY else ""
+        host = self.hosts.get(base)
         if host is not None:
+            self.last = host
             return host
         scheme, name, port = origin_of(url)
         transport = self.logged_in(url) or self.transports.get(scheme)
@@ -137,17 +143,35 @@ class Client(msgspec.Struct, eq=False):
             message = f"{self.secrets.scrub(cut_url(url))[:200]} is not an address that can be fetched."
             raise TransferError(Failure(FailureKind.SCHEME, message))
         gate = self.gates[origin_text(url) if port is None else f"{name}:{port}"]  # else a bucket, or a disk
-        host = ClientHost(transport, gate, self.credentials.covers(url))
-        if prefix:
+        host = ClientHost(base, transport, gate, self.credentials.covers(url))
+        if base:
             forget_hosts(self.hosts, lambda one: one.gate.is_needed)
-            self.hosts[prefix] = host
+            self.hosts[base] = self.last = host
         return host
 
     def with_credentials(self, request: Request, host: ClientHost) -> Request:
         if host.gets_credentials:
             return self.credentials.attach(request)
-        url = self.credentials.strip(request.url)
-        return request if url == request.url else request._replace(url=url)
+        if not self.credentials.values:
+            return request
+        return replace(request, url=self.credentials.strip(request.url))
+
+    def following(self, request: Request, status: int, location: str, hops: Sequence[str]) -> Request:
+        """Return the request to which a response redirects, or raise `TransferError`."""
+        location = self.with_source_scheme(location)
+        target = next_hop(request.url, location, hops, allow_downgrade=self.allow_downgrade)
+        if isinstance(target, Failure):
+            raise TransferError(replace(target, status=status).scrubbed(self.secrets))
+        method, headers, body = request.method, request.headers, request.body
+        if method == "POST" and status in {301, 302, 303}:  # RFC 9110, 15.4.2 to 15.4.4
+            method, body = "GET", None
+        if (headers or body is not None) and not same_site(request.url, target):
+            if body is not None:
+                host = host_of(request.url)
+                message = f"{host} redirects a request with a body to another host; not followed."
+                raise TransferError(Failure(FailureKind.REDIRECT, message, status, host))
+            headers = {name: value for name, value in headers.items() if name.lower() in _TRAVELLING}
+        return Request(target, method, headers, body, request.decode, redirected=True)
 
 
 class Exchange(msgspec.Struct, eq=False):
@@ -260,7 +284,7 @@ class Exchange(msgspec.Struct, eq=False):
             if status in REDIRECTS:
                 gate.note_response(sent_at)
                 await beginning(self)
-                return self._following(request, response)
+                return client.following(request, status, response.headers.get("Location", ""), self.hops)
             raise TransferError(await self._failure(response, gate, sent_at))
         finally:
             await self.close()
@@ -273,25 +297,6 @@ class Exchange(msgspec.Struct, eq=False):
             except BaseException:
                 gate.release()
                 raise
-
-    def _following(self, request: Request, response: Response) -> Request:
-        client, status = self.client, response.status
-        location = client.with_source_scheme(response.headers.get("Location", ""))
-        target = next_hop(request.url, location, self.hops, allow_downgrade=client.allow_downgrade)
-        if isinstance(target, Failure):
-            raise TransferError(replace(target, status=status).scrubbed(client.secrets))
-        method, body = request.method, request.body
-        is_rewritten = status in ({301, 302, 303} if method == "POST" else {303})
-        if is_rewritten and method != "HEAD":  # RFC 9110, 15.4.2 to 15.4.4
-            method, body = "GET", None
-        headers = request.headers
-        if not same_site(request.url, target):
-            if body is not None:
-                host = host_of(request.url)
-                message = f"{host} redirects a request with a body to another host; not followed."
-                raise TransferError(Failure(FailureKind.REDIRECT, message, status, host))
-            headers = {name: value for name, value in headers.items() if name.lower() in _TRAVELLING}
-        return Request(target, method, headers, body, request.decode, redirected=True)
 
     async def _failure(self, response: Response, gate: Gate, sent_at: float) -> Failure:
         client, host, status = self.client, host_of(response.url), response.status
@@ -321,8 +326,8 @@ class Exchange(msgspec.Struct, eq=False):
 def next_hop(current_url: str, location: str, hops: Sequence[str], *, allow_downgrade: bool) -> str | Failure:
     """Return the next URL or a failure. A Location stays as sent, because a signature covers it."""
     location = location.strip()
-    path = current_url.find("/", current_url.find("://") + 3)
-    if not hops and path > 0 and location.startswith(current_url[: path + 1]) and location != current_url:
+    end = current_url.find("/", len("https://")) + 1
+    if not hops and end and location.startswith(current_url[:end]) and location != current_url:
         return location  # the common case: a first hop to another path on the same host
     kind, reason, scheme = FailureKind.REDIRECT, None, scheme_of(location)
     target = scheme + location[len(scheme) :]
@@ -356,7 +361,7 @@ class HostCredentials:
 
     def __init__(self, url: str, headers: Mapping[str, Secret], query: Mapping[str, Secret]) -> None:
         self._site_url = url
-        self._headers = dict(headers)
+        self._headers = {name: value.reveal() for name, value in headers.items()}
         self._replaced = frozenset(name.lower() for name in headers)
         self._query = dict(query)
         self.values = (*credentials_in(headers), *query.values())
@@ -374,9 +379,11 @@ class HostCredentials:
         url = request.url
         for name, value in self._query.items():
             url = set_parameter(url, name, value.reveal())
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in self._replaced}
-        headers |= {name: value.reveal() for name, value in self._headers.items()}
-        return request._replace(url=url, headers=headers)
+        headers = self._headers  # one object, whose text is made once (`Prepares`)
+        if request.headers:
+            kept = {k: v for k, v in request.headers.items() if k.lower() not in self._replaced}
+            headers = kept | headers
+        return replace(request, url=url, headers=headers)
 
     def strip(self, url: str) -> str:
         return self._secrets.strip_url(url)

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol
 
 import msgspec
 
@@ -33,7 +33,7 @@ class TransferError(Exception):
         self.failure = failure
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True):
     """A request. `url` is sent unchanged and must be percent-encoded already."""
 
     url: str
@@ -101,29 +101,6 @@ class Transport(Protocol):
         """Send `request`, and return its response, which the caller closes, or raise `TransferError`."""
 
     async def close(self) -> None: ...
-
-
-class Rewritten(msgspec.Struct, frozen=True):
-    """The http GET that a transport sends for another one, for example a signed one."""
-
-    url: str
-    headers: Mapping[str, str]
-    """The header fields except `Authorization`. Equal fields are the same object."""
-    authorization: str
-    """The value of the field `Authorization`; empty if there is none."""
-    finish: Callable[[Request, Receive], Awaitable[Response]]
-    """Turns the original request and the http response into what `Transport.send` would return."""
-
-    def __repr__(self) -> str:
-        return f"<Rewritten {self.url}>"  # the others may hold a session token
-
-
-@runtime_checkable
-class Rewrites(Protocol):
-    """A transport that converts requests to http requests (S3: signed ones)."""
-
-    def ready(self, url: str, *, redirected: bool) -> Rewritten | None:
-        """Return the http request that `send` would send for a plain GET, or None if it must wait."""
 
 
 def is_framed(headers: Mapping[str, str]) -> bool:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 from urllib.parse import unquote
 
+from msgspec.structs import replace
+
 from stacpull.models import Failure, FailureKind
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Request, TransferError
@@ -42,7 +44,7 @@ class LocalTransport:
 
     async def send(self, request: Request) -> LocalResponse:
         if self._only_source:
-            request = request._replace(url=self._url)
+            request = replace(request, url=self._url)
         with ExitStack() as opened:  # closes the file of a request that is cancelled
             path, stream, state = await to_its_end(lambda: self._opened(request.url, opened))
             opened.pop_all()

@@ -23,19 +23,12 @@ from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.hosts import default_port
+from stacpull.http1.web_transport import Prepared, Prepares
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
 from stacpull.net.fields import is_unicode, whole_number
-from stacpull.net.transport import (
-    Receive,
-    RenamedResponse,
-    Request,
-    Response,
-    Rewritten,
-    TransferError,
-    Transport,
-)
+from stacpull.net.transport import Receive, RenamedResponse, Request, Response, TransferError, Transport
 from stacpull.planning.prefixes import ListedObject
 from stacpull.schemes import TransportSetup
 
@@ -123,7 +116,7 @@ def text_in(element: Element | None, name: str) -> str:
     return "" if element is None else element.findtext(f"{{*}}{name}") or ""
 
 
-class S3Transport(msgspec.Struct, eq=False):
+class S3Transport(Prepares, msgspec.Struct, eq=False):
     http: Transport
     credentials: AwsCredentials
     options: S3Options
@@ -134,13 +127,15 @@ class S3Transport(msgspec.Struct, eq=False):
     )
     """The fields of GET requests of one second, and what signs them, by endpoint and credentials."""
 
-    def ready(self, url: str, *, redirected: bool) -> Rewritten | None:
-        """Return the request that `send` would send for a plain GET; None if it would have to wait."""
+    def prepared(self, request: Request, _authorization: str = "") -> Prepared | None:
+        http, url = self.http, request.url
         bucket, _, key = url[len("s3://") :].partition("/")
         known = self.credentials.known(signing=False)
-        if not bucket or not key or known is None or not is_unicode(url):
+        if not isinstance(http, Prepares) or known is None or request.headers or request.query:
             return None
-        if may_sign(bucket, known[0], self.options, redirected=redirected):
+        if not bucket or not key or not is_unicode(url):
+            return None
+        if may_sign(bucket, known[0], self.options, redirected=request.redirected):
             known = self.credentials.known(signing=True)
             if known is None:
                 return None
@@ -151,8 +146,10 @@ class S3Transport(msgspec.Struct, eq=False):
         if plain is None:
             plain = self.plain[place] = self._fields({}, endpoint, credentials)[1:]
         (fields, authorize), path = plain, endpoint.path + encode_key(key)
-        finish = partial(self._send, (endpoint, credentials))
-        return Rewritten(endpoint.origin + path, fields, authorize("GET", path), finish)
+        made = http.prepared(Request(endpoint.origin + path, headers=fields), authorize("GET", path))
+        if made is None:
+            return None
+        return Prepared(made.host, made.message, partial(self._send, (endpoint, credentials)))
 
     async def send(self, request: Request) -> Response:
         return await self._send(None, request, None)
@@ -210,7 +207,7 @@ class S3Transport(msgspec.Struct, eq=False):
         if authorization := authorize(request.method, path, query):
             fields = {**fields, "Authorization": authorization}
         url = f"{endpoint.origin}{path}?{query}" if query else endpoint.origin + path
-        return request._replace(url=url, headers={**rest, **fields})
+        return replace(request, url=url, headers={**rest, **fields})
 
     def _fields(
         self, headers: Mapping[str, str], endpoint: Endpoint, credentials: Credentials | None

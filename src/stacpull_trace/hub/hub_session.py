@@ -15,6 +15,7 @@ from functools import partial
 from http import HTTPStatus
 
 import attrs
+from msgspec.structs import replace
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
@@ -134,4 +135,4 @@ def units_in(headers: Mapping[str, str]) -> float:
 
 def _signed(request: Request, token: Secret) -> Request:
     headers = {name: value for name, value in request.headers.items() if name.lower() != "authorization"}
-    return request._replace(headers={**headers, "Authorization": f"Bearer {token.reveal()}"})
+    return replace(request, headers={**headers, "Authorization": f"Bearer {token.reveal()}"})
