@@ -44,8 +44,8 @@ def item(number: int, collection: str) -> dict[str, Any]:
 class ModelApi:
     """Collections `a` and `b` of `count` items; `fault` is its behaviour for a filter.
 
-    `ignores`: returns everything · `mixes`: searches all collections · `empty`: returns nothing ·
-    `fails`: 500 · `refuses`: 400 · `fails later`: 500 for the second page.
+    `ignores`: returns everything · `mixes`: searches all collections · `others`: searches b ·
+    `empty`: returns nothing · `fails`: 500 · `refuses`: 400 · `fails later`: 500 for the second page.
     """
 
     count: int = 25
@@ -76,9 +76,8 @@ class ModelApi:
                 return self._page(request, {**_query(request), "collections": [name]})
             case ["search"]:
                 query = _query(request)
-                return self._page(
-                    request, {**query, "collections": ["a", "b"]} if self.fault == "mixes" else query
-                )
+                found = {"mixes": ["a", "b"], "others": ["b"]}.get(self.fault, query.get("collections"))
+                return self._page(request, {**query, "collections": found or ["a", "b"]})
         return failed(FailureKind.GONE, 404)
 
     def _landing(self) -> dict[str, Any]:

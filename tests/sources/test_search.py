@@ -186,6 +186,7 @@ NOWHERE = Selection(collections=ONE, bbox=(100, 0, 110, 1))
         ("empty", Selection(collections=ONE, filter="nothing = 1"), "does not find"),
         ("fails", NOWHERE, "its filter fails"),
         ("refuses", NOWHERE, "its filter fails"),
+        ("others", Selection(collections=ONE, bbox=(2, 0, 8, 1)), "returns items of other collections"),
         ("ignores", NOWHERE, None),
     ],
 )

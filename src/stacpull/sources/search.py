@@ -1,8 +1,8 @@
 """Pushes filters down to an API: what it supports, a query for it, and the walk of the result.
 
 `conformsTo` states support (STAC API 1.0.0; OGC API Features, parts 1 and 3); versions are ignored. All items
-are filtered locally anyway. If the first page fails, is of other collections, or is empty though an item of
-the source must match, the walk continues without filters.
+are filtered locally anyway. If the first page fails, has only items of other collections, or is empty though
+an item of the source must match, the walk continues without filters.
 """
 
 from __future__ import annotations
@@ -167,8 +167,11 @@ async def walk_query(
     async with aclosing(read_pages(reader, endpoint.request(members), size, on_notice)) as pages:
         try:
             async for page in pages:
-                if is_first and not page.items and page.next is None and members.keys() - {"sortby"}:
-                    doubt = await _doubt(reader, endpoint, plain, members, condition)
+                if is_first and members.keys() - {"sortby"}:
+                    if page.items and not without_others(page.items, endpoint.collections):
+                        doubt = "it returns items of other collections"
+                    elif not page.items and page.next is None:
+                        doubt = await _doubt(reader, endpoint, plain, members, condition)
                     if doubt:
                         break
                 is_first = False
