@@ -71,6 +71,23 @@ def test_a_run_tries_again_once_what_failed_in_passing(host: Host, mirror: list[
     assert sorted(host.requested()) == ["/a/1", "/a/2"]
 
 
+def test_plan_counts_the_assets_that_mirror_requests_again(host, mirror, tmp_path):
+    report(host, mirror)
+    source, dest = Path(mirror[1]), tmp_path / "m"
+    items = [json.loads(line) for line in source.read_text().splitlines()]
+    items[1]["properties"]["updated"] = "2030-01-01T00:00:00Z"
+    items[2]["assets"]["data"]["file:size"] = len(b"data") + 1
+    next(dest.glob("c/i3/data*")).unlink()
+    source.write_text("".join(json.dumps(item) + "\n" for item in items))
+    plan = report(host, ["plan", *mirror[1:3], "--allow-private-hosts", "--json"])
+    assert (plan["assets"], plan["assets_done"], plan["assets_pending"]) == (COUNT, 1, 3)
+    again = report(host, mirror)
+    assert again["assets_skipped"] == plan["assets_done"]
+    assert set(host.requested()) == {"/a/1", "/a/2", "/a/3"}
+    done = report(host, ["plan", *mirror[1:3], "--allow-private-hosts", "--json"])
+    assert (done["assets_pending"], done["requests"]) == (0, plan["requests"] - 3)
+
+
 def test_plan_counts_a_refused_signed_url_that_mirror_requests_again(host, mirror):
     host.statuses = {(signed := "/a/9?sig=SIGNATURE"): 403}
     Path(mirror[1]).write_text(json.dumps(feature("i", {"data": host.url(signed)})))

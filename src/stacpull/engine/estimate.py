@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
+from os.path import lexists
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -17,6 +18,7 @@ from msgspec.structs import asdict
 
 from stacpull.arguments import instance
 from stacpull.caches import LONGEST_KEY
+from stacpull.catalog.item import clean_document
 from stacpull.config.options import Options
 from stacpull.dest_address import parse_dest
 from stacpull.engine.fetchers import clipping
@@ -27,9 +29,10 @@ from stacpull.engine.walk import Walk, WalkSetup
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Listener, Stage, without_secrets
 from stacpull.hosts import host_of
+from stacpull.ledger.asset_decision import Action
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
+from stacpull.ledger.planner import known_actions
 from stacpull.ledger.runs import ItemSet
-from stacpull.ledger.views import settled_keys
 from stacpull.models import Asset, ItemId, PlanBatch, PlannedItem, path_in_dest
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
@@ -78,7 +81,8 @@ async def plan(
             async with in_thread(_opened_files(None if address is None else address.work)) as files:
                 if address is not None and address.bucket is not None and files[1] is None:
                     network.warn(f"{address.work} has no ledger of {dest}: all counts as still to do.")
-                return await _Estimate(setup, *files, urls).report()
+                directory = None if address is None or address.bucket is not None else address.work
+                return await _Estimate(setup, directory, *files, urls).report()
 
 
 @contextmanager
@@ -99,16 +103,21 @@ class _Estimate:
     """
 
     def __init__(
-        self, setup: WalkSetup, sets: list[ItemSet], ledger: Connection | None, urls: TextIO | None
+        self,
+        setup: WalkSetup,
+        directory: Path | None,
+        sets: list[ItemSet],
+        ledger: Connection | None,
+        urls: TextIO | None,
     ) -> None:
         self._setup, self._network, self._emit = setup, setup.network, setup.on_event
         self._seen, self._primary, self._linked = sets
-        self._ledger, self._urls = ledger, urls
+        self._directory, self._ledger, self._urls = directory, ledger, urls
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """What is counted by asset key or host: "host", "unstated" (size), "excluded", "page"."""
         self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
         self._sampled = self._tile_requests = 0
-        self._bytes = self._done = self._settled = self._refused = self._source_items = self._unsigned = 0
+        self._bytes = self._done = self._pending = self._refused = self._source_items = self._unsigned = 0
         self._paths, self._shared = set[tuple[str, str]](), ""
         self.counters = {"items_seen": 0, "items_matched": 0}
         self._announced: int | None = None
@@ -131,7 +140,7 @@ class _Estimate:
         basis: Literal["known", "sampled", "unknown"] = "sampled" if any(measured) else "known"
         if unknown and not total:
             total, basis = None, "unknown"
-        requests = walk_requests + round(assets * hops)
+        requests = walk_requests + round(self._pending * hops)
         made, at_once = walk_requests - before, options.concurrency or options.per_host
         seconds = None
         if made and walk_seconds:
@@ -158,7 +167,7 @@ class _Estimate:
             assets_refused=self._refused,
             seconds_estimated=seconds,
             assets_done=self._done,
-            assets_pending=assets - self._settled,
+            assets_pending=self._pending,
             items_announced=self._announced,
             items_left_out=dict(self._left_out.most_common()),
             seconds=round(clock.monotonic() - started, 3),
@@ -200,9 +209,13 @@ class _Estimate:
             new += left_out
         self.counters["items_seen"] += new
         items = [item for item in batch.items if self._is_new(item)]
-        settled = {} if self._ledger is None else settled_keys(self._ledger, [item.id for item in items])
+        actions: Mapping[ItemId, Mapping[str, Action]] = {}
+        if self._ledger is not None:
+            secrets, area = self._network.secrets, self._setup.selection.clip
+            cleaned = [item._replace(cleaned=clean_document(item.document, secrets)) for item in items]
+            actions = known_actions(self._ledger, cleaned, area, self._is_there)
         for item in items:
-            self._count(item, settled.get(item.id, {}))
+            self._count(item, actions.get(item.id, {}))
         return new
 
     def _is_new(self, item: PlannedItem) -> bool:
@@ -217,7 +230,10 @@ class _Estimate:
         self._source_items -= was_linked
         return not was_linked
 
-    def _count(self, item: PlannedItem, settled: dict[str, bool]) -> None:
+    def _is_there(self, path: str) -> bool:  # in a bucket, only a run looks
+        return self._directory is None or lexists(self._directory / path)
+
+    def _count(self, item: PlannedItem, actions: Mapping[str, Action]) -> None:
         self._refused += len(item.problems)
         for key in item.excluded:
             self._add("excluded", key)
@@ -234,15 +250,16 @@ class _Estimate:
                 if len(sample) < most and self._sampled < _MOST_SIZED:
                     self._sampled += 1
                     sample.append(asset)
-            self._settled += asset.key in settled
-            self._done += settled.get(asset.key, False)
+            action = actions.get(asset.key, Action.REQUEST)
+            self._pending += action is Action.REQUEST
+            self._done += action is Action.KEEP
             if asset.name is not None and not self._shared:
                 names = asset.directory, asset.name
                 if names in self._paths:
                     self._shared = path_in_dest(*names)
                 elif len(self._paths) < _MOST_PATHS:
                     self._paths.add(names)
-            if self._urls is not None and asset.key not in settled:
+            if self._urls is not None and action is Action.REQUEST:
                 href = self._network.secrets.cut(asset.href)
                 path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
                 self._urls.write(f"{wire_url(href)}\t{path}\n")

@@ -7,6 +7,7 @@ twice. `_BatchRows.save` is the story of a batch; `asset_decision.decide` says w
 from __future__ import annotations
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
+from stacpull.digests import text_digest
 from stacpull.ledger import runs
 from stacpull.ledger.asset_decision import (
     REQUEST_NEW,
@@ -188,10 +190,7 @@ class _BatchRows:
             for row in rows
             if row.id not in before or (before[row.id] not in (None, row.parent) and not row.is_unread)
         }
-        known: dict[int, dict[str, KnownAsset]] = {plan.row.id: {} for plan in plans}
-        for found in self._db.execute(_ASSETS, (json_array(plan.row.id for plan in plans if plan.before),)):
-            row = AssetRow._make(found[:_OF_ASSET])
-            known[row.item][row.key] = KnownAsset(row, *found[_OF_ASSET:])
+        known = _known_assets(self._db, (plan.row.id for plan in plans if plan.before))
         for plan in plans:
             for key in plan.item.expanded_prefixes:
                 one = known[plan.row.id].get(key)
@@ -231,8 +230,7 @@ class _BatchRows:
         # a batch plans each item once: nothing is newer than no time
         self._known[item.id] = row._replace(updated=None)
         directory = row.directory or f"{item.id.collection}/{item.id.item}"
-        version = item.updated or document_digest(item.cleaned)
-        return _Plan(item, before, row, directory, is_again, version, is_new, is_renewed=is_new)
+        return _Plan(item, before, row, directory, is_again, _version(item), is_new, is_renewed=is_new)
 
     def _row_of(self, item: ItemId, parent_id: ItemId | None, href: str | None) -> _ItemRow:
         before = self._known.get(item)
@@ -277,9 +275,7 @@ class _BatchRows:
                     self._claims.append((row.id, directory, asset.name))
                 self._open(plan, asset, row, directory, REQUEST_NEW)
                 continue
-            before = plan.directory if old.elsewhere is None else old.elsewhere.removesuffix("/")
-            is_done, path = old.row.state == Phase.DONE, path_in_dest(before, old.row.name or "")
-            is_lost = is_done and not self._planner.is_there(path)
+            before, is_lost = _place(old, plan.directory, self._planner.is_there)
             decision = decide(old, asset, run, is_updated, is_undated, is_lost)
             if decision.row is None:
                 is_fetched = decision.action is Action.WAIT
@@ -414,6 +410,42 @@ class _BatchRows:
             put_failure(db, failed._replace(run=self._run), failure.scrubbed(self._planner.secrets), 1, now)
             if item is not None:
                 self._result.failures.append((item, failed.key, failure))
+
+
+def known_actions(
+    db: sqlite3.Connection, items: Sequence[PlannedItem], area: str | None, is_there: IsThere
+) -> Mapping[ItemId, Mapping[str, Action]]:
+    """Return what a new run (with `--clip area`) would do with the known assets of `items`, by key."""
+    rows, run = _load(db, [item.id for item in items]), PlanningRun(0, text_digest(area) if area else None)
+    known = _known_assets(db, (row.id for row in rows.values()))
+    actions: defaultdict[ItemId, dict[str, Action]] = defaultdict(dict)
+    for item, row in [(item, rows[item.id]) for item in items if item.id in rows]:
+        directory = row.directory or f"{item.id.collection}/{item.id.item}"
+        facts = row.updated != _version(item), item.of_collection and not item.updated
+        for asset in item.assets:
+            if (old := known[row.id].get(asset.key)) is not None:
+                is_lost = _place(old, directory, is_there)[1]
+                actions[item.id][asset.key] = decide(old, asset, run, *facts, is_lost).action
+    return actions
+
+
+def _version(item: PlannedItem) -> str:
+    return item.updated or document_digest(item.cleaned)
+
+
+def _place(known: KnownAsset, directory: str, is_there: IsThere) -> tuple[str, bool]:
+    """Return the directory of an asset of an item with this directory, and whether its file is lost."""
+    directory = directory if known.elsewhere is None else known.elsewhere.removesuffix("/")
+    is_done = known.row.state == Phase.DONE
+    return directory, is_done and not is_there(path_in_dest(directory, known.row.name or ""))
+
+
+def _known_assets(db: sqlite3.Connection, items: Iterable[int]) -> defaultdict[int, dict[str, KnownAsset]]:
+    known: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
+    for found in db.execute(_ASSETS, (json_array(items),)):
+        row = AssetRow._make(found[:_OF_ASSET])
+        known[row.item][row.key] = KnownAsset(row, *found[_OF_ASSET:])
+    return known
 
 
 def _load(db: sqlite3.Connection, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:

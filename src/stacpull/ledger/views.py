@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -15,7 +14,6 @@ from stacpull.ledger.database import AMONG, exists, json_array, scalar
 from stacpull.ledger.runs import EFFORT, NO_RUN, asset_counters, decoded_options
 from stacpull.ledger.schema import (
     ASSET_PATH,
-    IS_DUE,
     IS_ITEM,
     ITEM_DIRECTORY,
     ITEMS,
@@ -24,7 +22,6 @@ from stacpull.ledger.schema import (
     Phase,
     Written,
     id_values,
-    item_hash,
     stored_clip,
 )
 from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile
@@ -198,21 +195,6 @@ def files_of_item_in(db: sqlite3.Connection, directory: str) -> tuple[str, dict[
     for row, name, _ in _items_in(db, directory):
         return name, _files(db, {row: directory})[row]
     return None
-
-
-def settled_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, dict[str, bool]]:
-    """Return the assets of `items` that `mirror` does not request: True if done, False if left to `retry`."""
-    wanted = set(items)
-    keys: defaultdict[ItemId, dict[str, bool]] = defaultdict(dict)
-    query = (
-        f"SELECT c.name, i.name, a.key, a.state = {Phase.DONE} FROM {ITEMS} JOIN assets a ON a.item = i.id "
-        "LEFT JOIN open_assets o ON o.asset = a.id "
-        f"WHERE i.hash {AMONG} AND a.state >= {Phase.DONE} AND NOT {IS_DUE}"
-    )
-    for collection, name, asset, is_done in db.execute(query, (json_array(map(item_hash, wanted)),)):
-        if (item := ItemId(collection, name)) in wanted:
-            keys[item][asset] = bool(is_done)
-    return keys
 
 
 def asset_owner(db: sqlite3.Connection, asset: int) -> tuple[int, ItemId, str]:
