@@ -108,6 +108,8 @@ DegreeBox = tuple[float, float, float, float]
 _WEST, _SOUTH, _EAST, _NORTH = -180.0, -90.0, 180.0, 90.0
 _WIDEST = 90.0
 """Degrees of longitude. Beyond that, corners projected to one UTM zone say nothing about the size."""
+_MOST_REQUESTS: Final = 100_000
+"""The most requests of `MOST_PIXELS` by `MOST_PIXELS` that an area may need."""
 _AREAL: Final = ("Polygon", "MultiPolygon")
 
 
@@ -193,22 +195,25 @@ class TracedArea:
 
     def count_pixels(self) -> int:
         """Return the number of pixels whose centre is in the outline. Takes about 20 µs per row."""
+        return self.grid.width * self.grid.height if self.is_box else sum(self._pixels_by_row())
+
+    def is_below_pixels(self) -> bool:
+        """Return True if no pixel has its centre in the outline."""
+        return not (self.is_box or any(self._pixels_by_row()))
+
+    def _pixels_by_row(self) -> Iterator[int]:
         grid = self.grid
-        if self.is_box:
-            return grid.width * grid.height
         rings = [shapely.get_coordinates(r) for r in shapely.get_rings(shapely.get_parts(self.outline))]
         x1, y1 = np.concatenate([ring[:-1] for ring in rings]).T
         x2, y2 = np.concatenate([ring[1:] for ring in rings]).T
         across, down = grid.pixel
-        total = 0
         for row in range(grid.height):
             y = grid.bbox[3] - (row + 0.5) * down
             crossed = (y1 <= y) != (y2 <= y)
             left, low = x1[crossed], y1[crossed]
             x = np.sort(left + (y - low) / (y2[crossed] - low) * (x2[crossed] - left))
             columns = np.clip(np.ceil((x - grid.bbox[0]) / across - 0.5), 0, grid.width)
-            total += int((columns[1::2] - columns[::2]).sum())  # between every other pair of edges: inside
-        return total
+            yield int((columns[1::2] - columns[::2]).sum())  # between every other pair of edges: inside
 
 
 def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:
@@ -237,7 +242,10 @@ def area_of_geometry(given: str | Mapping[str, Any] | Geometry, resolution: floa
     if not (_WEST <= west < east <= _EAST and _SOUTH <= south < north <= _NORTH):
         raise UsageError("--geometry must be in longitude and latitude, in degrees (RFC 7946).")
     sides = (west, south, east, north)
-    return TracedArea(outline, _grid(sides, resolution), is_box=outline.equals(box(*sides)))
+    area = TracedArea(outline, _grid(sides, resolution), is_box=outline.equals(box(*sides)))
+    if area.is_below_pixels():
+        raise UsageError(f"No pixel of {resolution:g} m has its centre in the area: give a finer --resolution.")
+    return area
 
 
 def _grid(bbox: DegreeBox, resolution: float) -> PixelGrid:
@@ -251,4 +259,9 @@ def _grid(bbox: DegreeBox, resolution: float) -> PixelGrid:
     width, height = bbox_size(bbox, resolution)
     if width < 1 or height < 1:
         raise UsageError(f"The area is smaller than a pixel of {resolution:g} m: give a finer --resolution.")
+    if width * height > _MOST_REQUESTS * MOST_PIXELS**2:
+        raise UsageError(
+            f"The area has {width:,} by {height:,} pixels of {resolution:g} m: trace it in parts, or give a "
+            "coarser --resolution."
+        )
     return PixelGrid(bbox, width, height)

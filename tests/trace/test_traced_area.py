@@ -34,6 +34,7 @@ TRIANGLE = {"type": "Polygon", "coordinates": [[[10, 50], [10.02, 50], [10, 50.0
         (BOX, -3, "above 0"),
         (BOX, float("inf"), "above 0"),
         (BOX, 10_000, "smaller than a pixel"),
+        (BOX, 1e-9, "trace it in parts, or give a coarser --resolution"),
     ],
 )
 def test_invalid_areas_are_refused(bbox: tuple[float, ...], resolution: float, words: str) -> None:
@@ -76,6 +77,10 @@ def test_polygons_in_any_geojson_wrapper_are_accepted(document: object, tmp_path
         (
             '{"type": "Polygon", "coordinates": [[[6e5, 5e6], [7e5, 5e6], [7e5, 6e6], [6e5, 5e6]]]}',
             "longitude and latitude",
+        ),
+        (
+            '{"type": "Polygon", "coordinates": [[[3, 5], [2, 5], [2, 6], [2.0000001, 5.0000001], [3, 5]]]}',
+            "No pixel of 3 m has its centre in the area",
         ),
     ],
 )
