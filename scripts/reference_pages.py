@@ -18,7 +18,7 @@ from stacpull.cli.command import Command
 from stacpull.cli.main import COMMANDS, cli
 from stacpull.config.options import Option, Options, Output, S3Options, declared
 from stacpull.selection import Selection
-from stacpull_trace.trace_command import TraceOptions
+from stacpull_trace.trace_options import TraceOptions
 
 TITLES = {
     Selection: "Selection",

@@ -78,7 +78,7 @@ def question(
     method: Method,
     base_url: str,
 ) -> TraceQuestion:
-    bare = collection.strip().removeprefix("byoc-")
+    bare = str(collection).strip().removeprefix("byoc-")
     if not bare or "/" in bare:
         raise UsageError(f"COLLECTION must be the id of your own collection, not {collection!r}.")
     grid = area.grid

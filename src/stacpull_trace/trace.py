@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from stacpull.arguments import Geometry, TimeOrInterval
+from stacpull.arguments import Geometry, TimeOrInterval, instance
 from stacpull.clock import SystemClock, parse_interval
 from stacpull.config.options import Options
 from stacpull.dest_address import output_path
@@ -19,8 +19,8 @@ from stacpull.errors import (
     DestinationError,
     InterruptedRunError,
     UsageError,
-    cause,
     destination_errors,
+    ungrouped,
     why_unreadable,
 )
 from stacpull.events import Listener, Notice
@@ -37,6 +37,7 @@ from stacpull_trace.question import Method, TraceQuestion, question
 from stacpull_trace.report import TraceEstimate, TraceReport
 from stacpull_trace.request_plan import days_between
 from stacpull_trace.run import TraceRun
+from stacpull_trace.trace_options import TraceOptions
 from stacpull_trace.trace_output import TraceOutput, output_at, write_all
 from stacpull_trace.trace_report import NOTHING, estimate_of, trace_report
 from stacpull_trace.traced_area import area_of_bbox, area_of_geometry
@@ -62,15 +63,40 @@ async def trace(
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> TraceReport:
-    """Find the scene and the acquisition time of each pixel of an area, day by day."""
-    output = None if out is None else await asyncio.to_thread(output_at, output_path(out), method)
-    target = await asyncio.to_thread(
-        _trace_target, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
-    )
-    try:
-        report = await _trace(target, method, output, options or Options(), on_event, stop or asyncio.Event())
-    except BaseExceptionGroup as group:
-        raise cause(group) from group
+    """Find the scene and the acquisition time of each pixel of an area, day by day.
+
+    Credentials are those of sentinelhub-py: `SH_CLIENT_ID` and `SH_CLIENT_SECRET`, or its config file.
+
+    Args:
+        collection: The id of your Analysis-Ready PlanetScope collection in Sentinel Hub.
+        datetime: The UTC days to trace, both ends included, as in `Selection`.
+        bbox: West, south, east and north in degrees. Give this or `geometry`.
+        geometry: Polygons in longitude and latitude: GeoJSON (a dict, text or the name of a file) or shapely.
+        resolution: Metres per pixel.
+        index: ndwi (the default), ndvi, gndvi, evi or savi. Not with `evalscript`.
+        evalscript: A file with an evalscript that has the outputs default, scenes (INT16) and dataMask.
+        method: Name each day's most frequent scene ("mode"), or give only the median index ("median").
+        out: A folder, or one file for a table or the chart; None writes nothing.
+        base_url: The deployment of Sentinel Hub; tokens come from its own identity service.
+        options: How to request: `concurrency` (8), `retries`, `stall_timeout`, `ca_bundle`.
+        on_event: Called with `Stage` and `Notice`.
+        stop: Set it to end gracefully; the same call with `out` resumes.
+
+    Returns:
+        A row for each day, a row for each scene and day, and the costs.
+
+    Raises:
+        UsageError: An argument is wrong, or the collection does not exist.
+        CredentialsError: Credentials are missing or refused, or the collection is not yours.
+        SourceError: The service cannot be read, or the processing units are spent.
+        DestinationError: `out` cannot be written.
+    """
+    given = TraceOptions(None, resolution, index, evalscript, method, base_url)
+    options, stop = instance("options", Options, options), instance("stop", asyncio.Event, stop)
+    output = None if out is None else await asyncio.to_thread(output_at, output_path(out), given.method)
+    target = await asyncio.to_thread(_trace_target, collection, datetime, bbox, geometry, given)
+    with ungrouped():
+        report = await _trace(target, output, options, on_event, stop)
     if on_event is not None:
         for note in report.notes:
             on_event(Notice("warning", note))
@@ -82,7 +108,6 @@ async def trace(
 
 async def _trace(
     target: tuple[TraceQuestion, HubSettings],
-    method: Method,
     output: TraceOutput | None,
     options: Options,
     on_event: Listener | None,
@@ -97,7 +122,7 @@ async def _trace(
 
         async def traced() -> None:
             catalog = await run.tiles()
-            await (run.by_median if method == "median" else run.by_mode)(catalog)
+            await (run.by_median if question_.method == "median" else run.by_mode)(catalog)
 
         try:
             await unless_stopped(traced, stop, GRACE)
@@ -126,10 +151,10 @@ async def trace_estimate(
 
     Arguments and exceptions are those of `trace`.
     """
-    question_, settings = await asyncio.to_thread(
-        _trace_target, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
-    )
-    async with _hub(settings, options or Options()) as hub:
+    given = TraceOptions(None, resolution, index, evalscript, method, base_url)
+    options = instance("options", Options, options)
+    question_, settings = await asyncio.to_thread(_trace_target, collection, datetime, bbox, geometry, given)
+    async with _hub(settings, options) as hub:
         catalog = await TraceRun(hub, question_, AnswerStore(), on_event=on_event).tiles()
     if on_event is not None and not catalog:
         on_event(Notice("warning", NOTHING))
@@ -141,11 +166,7 @@ def _trace_target(
     datetime: TimeOrInterval,
     bbox: str | Iterable[float] | None,
     geometry: str | Mapping[str, Any] | Geometry | None,
-    resolution: float,
-    index: str | None,
-    evalscript: str | Path | None,
-    method: Method,
-    base_url: str | None,
+    given: TraceOptions,
 ) -> tuple[TraceQuestion, HubSettings]:
     """Check the arguments before any request is sent. Blocks: it reads files."""
     place = Selection(datetime=datetime or "", bbox=bbox)
@@ -153,15 +174,16 @@ def _trace_target(
     if place.bbox is not None and geometry is not None:
         raise UsageError("--bbox and --geometry contradict each other: give one of them.")
     if place.bbox is not None:
-        area = area_of_bbox(tuple(place.bbox), resolution)
+        area = area_of_bbox(tuple(place.bbox), given.resolution)
     elif geometry is not None:
-        area = area_of_geometry(geometry, resolution)
+        area = area_of_geometry(geometry, given.resolution)
     else:
         raise UsageError("Name the area to trace: --bbox W,S,E,N or --geometry FILE.")
-    computed = _index(index, evalscript)
-    settings = hub_settings(base_url)
-    period = days_between(*interval)
-    how: dict[str, Any] = {"resolution": resolution, "method": method, "base_url": settings.base_url}
+    settings = hub_settings(given.base_url)
+    how: dict[str, Any] = {
+        "resolution": given.resolution, "method": given.method, "base_url": settings.base_url,
+    }  # fmt: skip
+    computed, period = _index(given.index, given.evalscript), days_between(*interval)
     return question(collection, area, period, computed, **how), settings
 
 

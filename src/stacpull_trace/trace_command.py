@@ -3,47 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
-from stacpull import arguments
-from stacpull.arguments import option
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration
 from stacpull.config.options import declared
 from stacpull.errors import UsageError, quantity
+from stacpull_trace.trace_options import TraceOptions
 
 if TYPE_CHECKING:
     from stacpull_trace.report import TraceDay, TraceEstimate, TraceReport
-
-
-@attrs.frozen(field_transformer=arguments.read_fields)
-class TraceOptions:
-    """Options of `stacpull.trace`, except for its period.
-
-    Attributes:
-        geometry: Trace this polygon: GeoJSON in longitude and latitude, or a file with it.
-        resolution: Metres per pixel.
-        index: Compute this index: ndwi, ndvi, gndvi, evi or savi.
-        evalscript: Compute the outputs of this evalscript: default, scenes (INT16), dataMask.
-        method: Name each day's most frequent scene (mode), or give only the median index.
-        base_url: Sentinel Hub deployment; tokens come from its own identity service.
-    """
-
-    geometry: str | None = option(None, metavar="GEOJSON|FILE", brief=True)
-    resolution: float = option(
-        3.0, metavar="METRES", read=arguments.above_zero("number of metres"), brief=True
-    )
-    index: str | None = option(None, metavar="NAME", shown="ndwi", brief=True)
-    evalscript: Path | None = option(
-        None, metavar="FILE", read=arguments.file_path, load=arguments.existing_file, brief=True
-    )
-    method: Literal["mode", "median"] = option("mode", brief=True)
-    base_url: str | None = option(None, metavar="URL", read=arguments.web_address)
 
 
 _HUNDREDTH_SECOND = 0.01

@@ -244,7 +244,9 @@ def area_of_geometry(given: str | Mapping[str, Any] | Geometry, resolution: floa
     sides = (west, south, east, north)
     area = TracedArea(outline, _grid(sides, resolution), is_box=outline.equals(box(*sides)))
     if area.is_below_pixels():
-        raise UsageError(f"No pixel of {resolution:g} m has its centre in the area: give a finer --resolution.")
+        raise UsageError(
+            f"No pixel of {resolution:g} m has its centre in the area: give a finer --resolution."
+        )
     return area
 
 

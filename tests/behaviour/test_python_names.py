@@ -1,4 +1,4 @@
-"""An argument of another library is answered with the one to use."""
+"""A wrong argument is answered with the one to use, or what it must be."""
 
 from __future__ import annotations
 
@@ -27,3 +27,19 @@ pytestmark = pytest.mark.behaviour
 def test_an_unknown_argument_is_answered_with_the_one_to_use(kind: Any, name: str, use: str) -> None:
     with pytest.raises(TypeError, match=re.escape(f"no argument {name!r}: use {use}.") + "$"):
         kind(**{name: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("method", "mean", "method must be one of mode, median"),
+        ("resolution", None, "resolution must be a number of metres above 0"),
+        ("index", 3, "index must be text"),
+        ("evalscript", 3, "evalscript must be text"),
+        ("options", {}, "options must be stacpull.Options"),
+        ("stop", True, "stop must be asyncio.Event"),
+    ],
+)
+def test_a_wrong_argument_of_trace_is_refused_by_name(name: str, value: Any, words: str) -> None:
+    with pytest.raises(stacpull.UsageError, match=words):
+        stacpull.sync.trace("mine", **{"datetime": "2024", "bbox": (1, 2, 3, 4), name: value})

@@ -1,0 +1,36 @@
+"""The options of a trace, for the command line and for Python. It imports nothing heavy, for `--help`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from stacpull import arguments
+from stacpull.arguments import option
+
+
+@attrs.frozen(field_transformer=arguments.read_fields)
+class TraceOptions:
+    """Options of `stacpull.trace`, except for its period.
+
+    Attributes:
+        geometry: Trace this polygon: GeoJSON in longitude and latitude, or a file with it.
+        resolution: Metres per pixel.
+        index: Compute this index: ndwi, ndvi, gndvi, evi or savi.
+        evalscript: Compute the outputs of this evalscript: default, scenes (INT16), dataMask.
+        method: Name each day's most frequent scene (mode), or give only the median index.
+        base_url: Sentinel Hub deployment; tokens come from its own identity service.
+    """
+
+    geometry: str | None = option(None, metavar="GEOJSON|FILE", brief=True)
+    resolution: float = option(
+        3.0, metavar="METRES", read=arguments.above_zero("number of metres"), brief=True
+    )
+    index: str | None = option(None, metavar="NAME", shown="ndwi", brief=True)
+    evalscript: str | Path | None = option(
+        None, metavar="FILE", read=arguments.file_path, load=arguments.existing_file, brief=True
+    )
+    method: Literal["mode", "median"] = option("mode", brief=True)
+    base_url: str | None = option(None, metavar="URL", read=arguments.web_address)
