@@ -128,7 +128,12 @@ def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     async def call_async(*positional: Any, **named: Any) -> Any:
-        return await call(*positional, **named)
+        try:
+            return await call(*positional, **named)
+        except Exception as error:
+            if error.__suppress_context__:
+                error.__context__ = None  # IPython prints an error as plain text if a group is in its context
+            raise
 
     return call_async if inspect.iscoroutinefunction(function) else call
 

@@ -111,15 +111,18 @@ def test_a_notebook_runs_a_mirror(tree: str, tmp_path: Path) -> None:
         f"source, dest = {tree + '/catalog.json'!r}, {str(tmp_path / 'm')!r}",
         "report = await stacpull.mirror(source, dest, on_event=stacpull.progress_bar())",
         "report",
+        "await stacpull.mirror('nowhere.json', 'y')",
         f"from stacpull import sync\nsync.mirror({tree!r}, 'x')",
     ]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    book.cells[4].metadata["tags"] = ["raises-exception"]
     with pytest.raises(nbclient.exceptions.CellExecutionError, match=r"Use: await stacpull.mirror"):
         nbclient.NotebookClient(book, kernel_name="python3", timeout=60).execute()
     shown = book.cells[3].outputs[0].data
     assert "<table>" in shown["text/html"]
     assert "assets_done" in shown["text/html"]
     assert len(list((tmp_path / "m").rglob("data.bin"))) == 4
+    assert [(found.output_type, found.ename) for found in book.cells[4].outputs] == [("error", "SourceError")]
 
 
 @pytest.mark.parametrize(
