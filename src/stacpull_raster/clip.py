@@ -14,7 +14,7 @@ from stacpull.digests import text_digest
 from stacpull.errors import MissingExtraError
 from stacpull.models import Arrival, Clip, Job
 from stacpull.store.parts import FileParts
-from stacpull.transfer.attempt import AssetFetcher, Fetcher
+from stacpull.transfer.attempt import AssetFetcher, Downloader
 from stacpull_raster.ranged import Opener
 from stacpull_raster.tiff import TiffError, may_be_tiff, parse_file
 
@@ -59,7 +59,7 @@ class Clipping:
 
     def fetcher(
         self,
-        fetcher: Fetcher,
+        downloader: Downloader,
         unclipped: AssetFetcher[Job, Arrival | None],
         parts: FileParts,
         warn: Callable[[str], None],
@@ -73,7 +73,7 @@ class Clipping:
                 self._reported.add(kind)
                 warn(f"Some assets cannot be clipped and are fetched whole, such as {job.key}: {why}.")
 
-        return ClipFetcher(fetcher, unclipped, self._area, parts=parts, on_whole=on_whole)
+        return ClipFetcher(downloader, unclipped, self._area, parts=parts, on_whole=on_whole)
 
     @staticmethod
     def clip_in(file: BinaryIO) -> Clip | None:

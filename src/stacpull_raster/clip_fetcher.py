@@ -32,7 +32,7 @@ from stacpull.redact import href_hash
 from stacpull.spans import Spans
 from stacpull.store.parts import FileParts
 from stacpull.threads import for_each
-from stacpull.transfer.attempt import AssetFetcher, Fetcher
+from stacpull.transfer.attempt import AssetFetcher, Downloader
 from stacpull.transfer.checks import change_headers, denies, failed, hashers_for, wrong_size
 from stacpull.urls import filename_of
 from stacpull_raster.clip_area import ClipArea
@@ -93,14 +93,14 @@ class ClipFetcher:
 
     def __init__(
         self,
-        fetcher: Fetcher,
+        downloader: Downloader,
         unclipped: AssetFetcher[Job, Arrival | None],
         area: ClipArea,
         *,
         parts: FileParts,
         on_whole: Callable[[Job, str], None],
     ) -> None:
-        self._fetcher = fetcher
+        self._downloader = downloader
         self._unclipped = unclipped
         self._area = area
         self._parts = parts
@@ -124,12 +124,12 @@ class ClipFetcher:
         raise TransferError(failed(FailureKind.CHANGED, job.href, what, again=True))
 
     async def _clipped(self, job: Job, *, count_refusal: bool) -> Arrival | None:
-        known, fetcher = job.version_in_dest, self._fetcher
-        if known is not None and not await fetcher.has_file(job, None):
+        known, downloader = job.version_in_dest, self._downloader
+        if known is not None and not await downloader.has_file(job, None):
             known = None
         condition = {} if known is None else change_headers(known.etag_or_date)
         version = FileVersion(
-            fetcher.client, job.href, _MOST_HEADER, job.media_type, count_refusal, condition
+            downloader.client, job.href, _MOST_HEADER, job.media_type, count_refusal, condition
         )
         try:
             file = await open_clip(version, self._area)
@@ -139,9 +139,9 @@ class ClipFetcher:
             return None
         if job.size is not None and version.total is not None and job.size != version.total:
             raise TransferError(wrong_size(version.url, version.total, job.size))
-        name = fetcher.client.secrets.scrub(filename_of(version.url))
-        etag_or_date = None if job.moved else fetcher.without_secrets(version.validator).etag_or_date
-        if file.size <= fetcher.small_limit:
+        name = downloader.client.secrets.scrub(filename_of(version.url))
+        etag_or_date = None if job.moved else downloader.without_secrets(version.validator).etag_or_date
+        if file.size <= downloader.small_limit:
             body = bytearray(file.head.ljust(file.size, b"\0"))
 
             async def put(found: Sequence[tuple[int, bytes]]) -> None:
@@ -155,7 +155,7 @@ class ClipFetcher:
     async def _into_part(
         self, job: Job, version: FileVersion, file: ClippedFile, name: str, etag_or_date: str | None
     ) -> Arrival:
-        fetcher, described = self._fetcher, Validator()
+        downloader, described = self._downloader, Validator()
         if version.validator.strong_etag is not None:
             digest = hashlib.sha256(version.validator.strong_etag.encode("utf-8", "surrogateescape"))
             digest.update(f"\0{href_hash(job.href)}\0".encode() + file.head)
@@ -166,7 +166,7 @@ class ClipFetcher:
         else:
             part = await self._parts.create(job.row, job.generation, described, file.size)
         try:
-            hashers = await part.hash_with(hashers_for((), fetcher.checksum))
+            hashers = await part.hash_with(hashers_for((), downloader.checksum))
             await part.put([(0, file.head)])
             await _copy(version, file, part.put, have=part.have)
             await part.caught_up()
@@ -177,7 +177,7 @@ class ClipFetcher:
             await part.park()
             raise
         finished = await part.finish(name, etag_or_date)
-        known = None if fetcher.checksum is None else hashers[fetcher.checksum].digest()
+        known = None if downloader.checksum is None else hashers[downloader.checksum].digest()
         return arrival_of(job, file.size, name, etag_or_date, finished, digest=known)
 
 

@@ -17,13 +17,13 @@ from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job
 from stacpull.net.transport import TransferError
 from stacpull.planning.layout import arrival_of
 from stacpull.store.local_store import LocalStore
-from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.attempt import Downloader
 
 BODY = b"body"
 SHA = hashlib.sha256(BODY).digest()
 
 
-class Fetching(Fetcher):
+class Fetching(Downloader):
     """Gives the same body each time; the first `failing` times nothing."""
 
     client: Any = None

@@ -37,7 +37,7 @@ from stacpull.models import Arrival, Checksum, Failure, Job
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.retry import RetryPolicy
-from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.attempt import Downloader
 from stacpull.transfer.s3 import S3Transport
 
 
@@ -132,7 +132,7 @@ async def outcome_of(
     s3 = S3Transport(http, aws, S3Options(endpoint_url=origin, region="us-east-1"), clock=SystemClock())
     client = Client({"http": http, "https": http, "s3": s3}, gates, clock, source=origin)
     no_store = cast("Any", SimpleNamespace(staged=SimpleNamespace(part_identity=lambda _: None)))
-    shared = SharedDownloads(Fetcher(client, await opened_parts(directory), has_no_file), no_store)
+    shared = SharedDownloads(Downloader(client, await opened_parts(directory), has_no_file), no_store)
     retried: list[Failure] = []
     sink, queue = Sink(workers), JobQueue[Job]()
     path = CountingPath(client, http, shared) if is_fast else None

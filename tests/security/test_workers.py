@@ -14,7 +14,7 @@ from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature
 
 from stacpull import MirrorReport, Options, Secret, failures, mirror
-from stacpull.engine.pool import AssetTransfer
+from stacpull.engine.pool import AssetTask
 from stacpull.net.transport import Request
 
 KEY = "planted/credential+of=a&query"
@@ -36,13 +36,13 @@ HOSTILE: dict[str, Scripted] = {
 @pytest.fixture
 def attempted_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the keys of assets that this process tried itself."""
-    attempt, keys = AssetTransfer._attempt, list[str]()
+    attempt, keys = AssetTask._attempt, list[str]()
 
-    async def noted(course: AssetTransfer[Any, Any]) -> object:
+    async def noted(course: AssetTask[Any, Any]) -> object:
         keys.append(course.job.key)
         return await attempt(course)
 
-    monkeypatch.setattr(AssetTransfer, "_attempt", noted)
+    monkeypatch.setattr(AssetTask, "_attempt", noted)
     return keys
 
 

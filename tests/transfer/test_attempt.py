@@ -20,7 +20,7 @@ from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.transport import TransferError
 from stacpull.redact import href_hash
-from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.attempt import Downloader
 
 LIMIT = 1000
 SMALL = random.Random(1).randbytes(LIMIT)
@@ -41,15 +41,17 @@ def parts() -> Iterator[PartFiles]:
 
 
 @asynccontextmanager
-async def fetching(answer: Answer, parts: PartFiles) -> AsyncIterator[tuple[Fetcher, Origin]]:
+async def fetching(answer: Answer, parts: PartFiles) -> AsyncIterator[tuple[Downloader, Origin]]:
     async with origin(answer) as served, client(stall_timeout=20.0) as opened:
         parts.href_hash = href_hash(job(served.url).href)
-        yield Fetcher(opened, parts, has_no_file, small_limit=LIMIT, checksum="sha256"), served
+        yield Downloader(opened, parts, has_no_file, small_limit=LIMIT, checksum="sha256"), served
 
 
-async def refused(fetcher: Fetcher, wanted: Job, kind: FailureKind, *, retryable: bool, **how: bool) -> str:
+async def refused(
+    fetcher: Downloader, wanted: Job, kind: FailureKind, *, retryable: bool, **how: bool
+) -> str:
     with pytest.raises(TransferError) as caught:
-        await fetcher.fetch(wanted, **how)
+        await by.fetch(wanted, **how)
     assert (caught.value.failure.kind, caught.value.failure.retryable) == (kind, retryable)
     return caught.value.failure.message
 

@@ -23,7 +23,7 @@ from stacpull.redact import href_hash
 from stacpull.spans import Span
 from stacpull.store.staging import read_about
 from stacpull.transfer import attempt, ranges
-from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.attempt import Downloader
 from stacpull.transfer.ranges import CHUNK
 
 MIB = 1 << 20
@@ -56,13 +56,13 @@ def parts() -> Iterator[PartFiles]:
 
 
 @asynccontextmanager
-async def fetching(parts: PartFiles) -> AsyncIterator[tuple[Fetcher, Origin, Client]]:
+async def fetching(parts: PartFiles) -> AsyncIterator[tuple[Downloader, Origin, Client]]:
     async with (
         origin(Served(DATA, headers={"Accept-Ranges": "bytes"})) as served,
         client(stall_timeout=20.0) as opened,
     ):
         parts.href_hash = href_hash(job(served).href)
-        yield Fetcher(opened, parts, has_no_file), served, opened
+        yield Downloader(opened, parts, has_no_file), served, opened
         gates = list(opened.gates)
     assert [gate.in_use for gate in gates] == [0] * len(gates)
 

@@ -18,13 +18,13 @@ from stacpull.http1.connection import WebConnection, streamed
 from stacpull.http1.web_transport import Prepared, Prepares, WebTransport
 from stacpull.models import Arrival, Job
 from stacpull.net.bodies import DRAINED
-from stacpull.net.client import Client, ClientHost
+from stacpull.net.client import Client, ClientHost, Exchange
 from stacpull.net.transport import Receive, Request, TransferError
 from stacpull.transfer.attempt import ACCEPT_OK
 
 
-class FastTransfer(msgspec.Struct, eq=False):
-    """One asset on the fast path, with its current request. The queue of a gate contains this object."""
+class FastAttempt(msgspec.Struct, eq=False):
+    """The first attempt at an asset, with its current request. The queue of a gate contains this object."""
 
     path: WebFastPath
     pool: Pool[Job, Arrival | None]
@@ -68,7 +68,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         path, host, size = self.path, self.host, len(body)
         client, gate = path.client, host.gate
         if is_ok:
-            arrival = path.shared.fetcher.accept(self.job, self.request.url, fields, body)
+            arrival = path.shared.downloader.accept(self.job, self.request.url, fields, body)
             if arrival is None:
                 return False
             path.shared.complete(self.download, arrival)
@@ -121,10 +121,8 @@ class FastTransfer(msgspec.Struct, eq=False):
     async def _fetch(self, receive: Receive | None, job: Job, *, count_refusal: bool) -> Arrival | None:
         shared = self.path.shared
         sent = None if receive is None else (self.host.gate, self.sent_at, receive)
-        started = self.path.client.open(
-            self.request, accept=ACCEPT_OK, count_refusal=count_refusal, hops=self.hops, sent=sent
-        )
-        fetching = shared.fetcher.fetch(job, count_refusal=count_refusal, started=started)
+        started = Exchange(self.path.client, self.request, ACCEPT_OK, count_refusal, self.hops, sent)
+        fetching = shared.downloader.fetch(job, count_refusal=count_refusal, started=started)
         return await shared.finish(self.download, fetching)
 
     async def _connect(self, prepared: Prepared) -> None:
@@ -160,11 +158,11 @@ class WebFastPath(msgspec.Struct, eq=False):
         if (download := self.shared.start(job)) is None:
             return False
         gate = host.gate
-        gate.admit(FastTransfer(self, pool, job, download, Request(url), host, gate.now()))
+        gate.admit(FastAttempt(self, pool, job, download, Request(url), host, gate.now()))
         return True
 
     def close(self) -> None:
         self.is_closed = True
         for connection in list(self.web.connections):
-            if isinstance(connection.handler, FastTransfer):
+            if isinstance(connection.handler, FastAttempt):
                 connection.close()

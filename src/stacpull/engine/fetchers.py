@@ -24,7 +24,7 @@ from stacpull.planning.layout import arrival_of, final_name
 from stacpull.sources.item_reader import ItemReader
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store, foreign_file
-from stacpull.transfer.attempt import AssetFetcher, Fetcher
+from stacpull.transfer.attempt import AssetFetcher, Downloader
 from stacpull.transfer.checks import Check, expected_checks
 from stacpull.urls import filename_of
 
@@ -39,7 +39,7 @@ class PartialFetching(Protocol):
 
     def fetcher(
         self,
-        fetcher: Fetcher,
+        downloader: Downloader,
         unclipped: AssetFetcher[Job, Arrival | None],
         parts: FileParts,
         warn: Callable[[str], None],
@@ -77,13 +77,13 @@ def open_pool(
         return version is not None and found.size == version.size
 
     checksum = options.recorded_checksum
-    fetcher = Fetcher(network.client, parts, has_file, checksum=checksum)
-    shared = SharedDownloads(fetcher, store)
+    downloader = Downloader(network.client, parts, has_file, checksum=checksum)
+    shared = SharedDownloads(downloader, store)
     unclipped: AssetFetcher[Job, Arrival | None] = shared
     if options.adopt:
         unclipped = AdoptingFetcher(shared, network.client, store, checksum=checksum)
     if (clips := clipping(clip)) is not None:
-        unclipped = clips.fetcher(fetcher, unclipped, parts, network.warn)
+        unclipped = clips.fetcher(downloader, unclipped, parts, network.warn)
     limits, web, fast = network.client.limits, network.http, None
     is_plain = not (limits.byte_rate or limits.request_rate or network.client.log)
     if unclipped is shared and isinstance(web, WebTransport) and is_plain:

@@ -1,8 +1,8 @@
 """The pool takes jobs from the bounded queue, transfers them, and passes on their outcomes.
 
-    JobQueue ─▶ Pool ─▶ FastPath, or a task with an AssetTransfer ─▶ OutcomeSink
+    JobQueue ─▶ Pool ─▶ FastPath, or an AssetTask ─▶ OutcomeSink
 
-An AssetTransfer makes attempts and retries. It reads the item again once if an href was refused, because it
+An AssetTask makes attempts and retries. It reads the item again once if an href was refused, because it
 may have expired; and if the content is not as stated, because a search may be behind its items.
 """
 
@@ -190,7 +190,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         self, job: JobT, begun: Callable[..., Awaitable[ResultT]] | None = None, since: float = 0.0
     ) -> None:
         """Fetch an asset by the general path; `begun` completes an attempt that began at `since`."""
-        self.spawn(AssetTransfer(job, self, begun, since).run())
+        self.spawn(AssetTask(job, self, begun, since).run())
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run `coroutine` as a task of this pool, unless the run is ending because of an error."""
@@ -241,7 +241,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
 # --- one asset -------------------------------------------------------------------------------------------
 
 
-class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
+class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     """Makes attempts at one asset. An href that was read within one is current: its refusal is final."""
 
     job: JobT

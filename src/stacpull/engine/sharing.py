@@ -13,7 +13,7 @@ from stacpull.models import Arrival, Job
 from stacpull.planning.layout import arrival_of
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
-from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.attempt import Downloader
 
 _REMEMBERED = 512  # hrefs
 _MOST_BYTES = 2 << 20  # bytes of bodies
@@ -30,20 +30,20 @@ class Download(msgspec.Struct, eq=False):
 
 
 class SharedDownloads(msgspec.Struct, eq=False):
-    """Makes one attempt at an asset by `fetcher`, unless another asset has the same href.
+    """Makes one attempt at an asset by `downloader`, unless another asset has the same href.
 
     Only the transfer is shared: a job waits for the first one of its href, then gets its bytes or a link.
     If that failed, the next becomes the first. Hrefs with a query are not shared: most are signed and differ.
     """
 
-    fetcher: Fetcher
+    downloader: Downloader
     store: Store
     recent: OrderedDict[str, Download] = msgspec.field(default_factory=OrderedDict)
     body_bytes: int = 0
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
-            return await self.fetcher.fetch(job, count_refusal=count_refusal)
+            return await self.downloader.fetch(job, count_refusal=count_refusal)
         while (download := self.recent.get(job.href)) is not None and download.job.row != job.row:
             self.recent.move_to_end(job.href)
             if download.arrival is None:
@@ -57,12 +57,12 @@ class SharedDownloads(msgspec.Struct, eq=False):
             self.body_bytes -= download.kept_bytes
             del self.recent[job.href]
         download = self.recent[job.href] = Download(job)
-        return await self.finish(download, self.fetcher.fetch(job, count_refusal=count_refusal))
+        return await self.finish(download, self.downloader.fetch(job, count_refusal=count_refusal))
 
     def start(self, job: Job) -> Download | None:
         """Mark an asset as begun by the fast path; None if it has a part or a shared href: use `fetch`."""
         href = job.href
-        if href in self.recent or not self.fetcher.has_no_part(job):
+        if href in self.recent or not self.downloader.has_no_part(job):
             return None
         download = Download(job)
         if "?" not in href:

@@ -97,19 +97,14 @@ class Client(msgspec.Struct, eq=False):
         *,
         accept: frozenset[int] = SUCCESSFUL,
         count_refusal: bool = True,
-        hops: Sequence[str] = (),
-        sent: tuple[Gate, float, Receive] | None = None,
     ) -> Exchange:
         """Send `request` (without credentials) and follow redirects when the context is entered.
 
         Statuses that are not in `accept` are failures. `count_refusal` is False if a 401 or 403 may be due to
         a stale href.
-
-        The fast path hands over a chain that it has begun: `hops` are the URLs that redirected before, `sent`
-        is the gate whose permit the request holds, when it was sent, and what receives its response.
         """
         request = replace(request, url=self.with_source_scheme(request.url))
-        return Exchange(self, request, accept, count_refusal, [*hops], sent)
+        return Exchange(self, request, accept, count_refusal)
 
     async def close(self) -> None:
         for transport in set(self.transports.values()):
@@ -181,8 +176,9 @@ class Exchange(msgspec.Struct, eq=False):
     request: Request
     accept: frozenset[int]
     count_refusal: bool
-    hops: list[str]
-    sent: tuple[Gate, float, Receive] | None
+    hops: tuple[str, ...] = ()  # the URLs that have redirected
+    sent: tuple[Gate, float, Receive] | None = None
+    """If the request holds a permit: its gate, when it was sent, and what receives the response."""
     gate: Gate | None = None
     response: Response = BufferedResponse("", 0, {}, b"")
     response_url: str = ""
@@ -192,7 +188,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     async def __aenter__(self) -> Self:
         while (following := await self._ask(self.request)) is not None:
-            self.hops.append(self.request.url)
+            self.hops += (self.request.url,)
             self.request = following
         return self
 

@@ -46,11 +46,13 @@ ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 
 class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
+    """Makes one attempt at an asset. A pool has a chain of them, whose last one is a `Downloader`."""
+
     async def fetch(self, job: JobT_contra, *, count_refusal: bool) -> ResultT_co: ...
 
 
-class Fetcher(msgspec.Struct, eq=False):
-    """Fetches assets into memory (at most `small_limit` bytes) or part files. It has no state of any asset.
+class Downloader(msgspec.Struct, eq=False):
+    """Downloads assets into memory (at most `small_limit` bytes) or part files. It has no state of any asset.
 
     `has_file` is called before a conditional request; with None, the file must have the size of
     `Job.version_in_dest`. `checksum` is the digest to record of parts.
@@ -118,7 +120,7 @@ class Fetcher(msgspec.Struct, eq=False):
 
 
 class _Attempt(msgspec.Struct, eq=False):
-    fetcher: Fetcher
+    downloader: Downloader
     job: Job
     count_refusal: bool
     started: Exchange | None
@@ -132,7 +134,7 @@ class _Attempt(msgspec.Struct, eq=False):
         try:
             if self.started is not None:
                 return await self._fetch_all()
-            return await self._start(may_resume=job.size is None or job.size > self.fetcher.small_limit)
+            return await self._start(may_resume=job.size is None or job.size > self.downloader.small_limit)
         except BaseException as error:
             part, self.part = self.part, None
             if part is None:
@@ -149,13 +151,13 @@ class _Attempt(msgspec.Struct, eq=False):
             raise TransferError(replace(failure, reached=part.size)) from error.__cause__
 
     async def _start(self, *, may_resume: bool) -> Arrival | None:
-        job, fetcher = self.job, self.fetcher
-        point = await fetcher.parts.point(job.row, job.generation) if may_resume else None
+        job, downloader = self.job, self.downloader
+        point = await downloader.parts.point(job.row, job.generation) if may_resume else None
         # a validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1"
         is_proven = job.checksum is not None or job.sha256 is not None
         if point is not None and (is_proven or point.href_hash == href_hash(job.href)):
             return await self._resume(point)
-        if job.version_in_dest is not None and await fetcher.has_file(job, None):
+        if job.version_in_dest is not None and await downloader.has_file(job, None):
             return await self._revalidate(job.version_in_dest)
         return await self._fetch_all()
 
@@ -164,8 +166,8 @@ class _Attempt(msgspec.Struct, eq=False):
 
         The ETag counts as on S3, where it proves most, because the server is not known yet.
         """
-        job, fetcher = self.job, self.fetcher
-        self.part = part = await fetcher.parts.resume(job.row, job.generation)
+        job, downloader = self.job, self.downloader
+        self.part = part = await downloader.parts.resume(job.row, job.generation)
         stated = {} if point.validator.etag is None else {"ETag": point.validator.etag}
         possible = checks.expected_checks(job.checksum, PARTIAL, stated, is_s3=True)
         await self._hash_with(part, _with_recorded(job, possible))
@@ -175,7 +177,7 @@ class _Attempt(msgspec.Struct, eq=False):
             meaning = checks.verdict(point, response.status, response.headers, stated=job.size)
             if meaning in {"append", "complete"}:
                 headers, total = response.headers, content_range(response.headers).total
-                expected = fetcher.expected_checks(job, response.url, response.status, headers)
+                expected = downloader.expected_checks(job, response.url, response.status, headers)
                 if any(check.checksum.algorithm not in self.hashers for check in expected):
                     # the part was started with a date, and this response has an ETag that looks like an MD5
                     await self._hash_with(part, expected)
@@ -203,7 +205,7 @@ class _Attempt(msgspec.Struct, eq=False):
             return await self._confirm(body)
         if is_current and version.checksum_unverified:
             stated = self.job.checksum
-            is_current = stated is not None and await self.fetcher.has_file(self.job, stated)
+            is_current = stated is not None and await self.downloader.has_file(self.job, stated)
         return None if is_current else await self._fetch_all()
 
     async def _fetch_all(self) -> Arrival:
@@ -212,18 +214,18 @@ class _Attempt(msgspec.Struct, eq=False):
         return await self._confirm(body)
 
     async def _confirm(self, body: Body) -> Arrival:
-        job, fetcher = self.job, self.fetcher
+        job, downloader = self.job, self.downloader
         if (failure := checks.contradiction(job, body)) is not None:
             raise TransferError(failure)
         is_stated = body.framed or job.size is not None or bool(body.checks)
         verified = is_stated or await self._ends_here(body)
         etag_or_date = None if job.moved else body.validator.etag_or_date  # as `arrival_of`
-        name = fetcher.client.secrets.scrub(filename_of(body.url))
+        name = downloader.client.secrets.scrub(filename_of(body.url))
         part, self.part = self.part, None
         if part is None:
             return arrival_of(job, body.size, name, etag_or_date, body.content, verified=verified)
         finished = await part.finish(name, etag_or_date, unproven=not verified)
-        record = None if fetcher.checksum is None else self.hashers[fetcher.checksum].digest()
+        record = None if downloader.checksum is None else self.hashers[downloader.checksum].digest()
         return arrival_of(job, body.size, name, etag_or_date, finished, digest=record, verified=verified)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
@@ -231,31 +233,31 @@ class _Attempt(msgspec.Struct, eq=False):
         if started is not None:
             return started
         request = Request(self.job.href, headers=headers)
-        return self.fetcher.client.open(request, accept=accept, count_refusal=self.count_refusal)
+        return self.downloader.client.open(request, accept=accept, count_refusal=self.count_refusal)
 
     async def _receive(self, response: Exchange) -> Body:
-        job, fetcher, headers = self.job, self.fetcher, response.headers
-        length, validator = content_length(headers), fetcher.validator(headers)
+        job, downloader, headers = self.job, self.downloader, response.headers
+        length, validator = content_length(headers), downloader.validator(headers)
         coding = coding_of(headers)
         is_file = checks.is_gzip_file(job, response.url, headers) if job.size is None else length == job.size
         if length == 0 or is_file:
             coding = None  # the asset is the encoded file, or empty
         if coding in DECODABLE:  # statements are about the encoded bytes
-            body = Body(response.url, validator, fetcher.expected_checks(job, response.url, OK, {}))
+            body = Body(response.url, validator, downloader.expected_checks(job, response.url, OK, {}))
             self.is_resumable = False
             return await self._stream(response, body, decoded(response.chunks(CHUNK), coding))
-        expected = fetcher.expected_checks(job, response.url, response.status, headers)
+        expected = downloader.expected_checks(job, response.url, response.status, headers)
         body = Body(response.url, validator, expected, length, is_framed(headers))
         if coding is not None and not expected:  # nothing can prove that the bytes are the asset
             what = f"sent it in the content coding {coding[:50]!r}, which was not requested and cannot be"
             raise TransferError(checks.failed(FailureKind.HTTP, response.url, f"{what} decoded"))
-        is_small = length is not None and length <= fetcher.small_limit
-        chunks = response.chunks(fetcher.small_limit if is_small else CHUNK)
+        is_small = length is not None and length <= downloader.small_limit
+        chunks = response.chunks(downloader.small_limit if is_small else CHUNK)
         self.is_resumable = validator.resumable and coding is None
         return await self._stream(response, body, chunks)
 
     async def _stream(self, response: Exchange, body: Body, chunks: AsyncIterator[bytes]) -> Body:
-        job, parts, limit = self.job, self.fetcher.parts, self.fetcher.small_limit
+        job, parts, limit = self.job, self.downloader.parts, self.downloader.small_limit
         start, enough, ended = b"", 0 if body.total is not None and body.total > limit else limit, True
         async for chunk in chunks:
             start = start + chunk if start else chunk
@@ -285,12 +287,12 @@ class _Attempt(msgspec.Struct, eq=False):
         is_split = ranged and self.is_resumable and total is not None and body.validator.strong_etag
         version = Version(body.validator, job.size if total is None else total)
         most = _CONNECTIONS if is_split else 1
-        await LongBody(self.fetcher.client, part, job.href, version, most).receive(response, chunks)
+        await LongBody(self.downloader.client, part, job.href, version, most).receive(response, chunks)
         await part.caught_up()
         return body._replace(part=part, hashers=self.hashers)
 
     async def _hash_with(self, part: FilePart, expected: tuple[Check, ...]) -> None:
-        self.hashers = await part.hash_with(checks.hashers_for(expected, self.fetcher.checksum))
+        self.hashers = await part.hash_with(checks.hashers_for(expected, self.downloader.checksum))
 
     async def _ends_here(self, body: Body) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
@@ -298,7 +300,7 @@ class _Attempt(msgspec.Struct, eq=False):
         request = Request(self.job.href, headers=range_headers(size, body.validator))
         accept = frozenset({OK, PARTIAL, UNSATISFIABLE})
         try:
-            async with self.fetcher.client.open(request, accept=accept, count_refusal=False) as response:
+            async with self.downloader.client.open(request, accept=accept, count_refusal=False) as response:
                 status, sent_range = response.status, content_range(response.headers)
         except TransferError as error:
             if error.failure.retryable:
