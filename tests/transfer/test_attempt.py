@@ -47,9 +47,7 @@ async def fetching(answer: Answer, parts: PartFiles) -> AsyncIterator[tuple[Down
         yield Downloader(opened, parts, has_no_file, small_limit=LIMIT, checksum="sha256"), served
 
 
-async def refused(
-    fetcher: Downloader, wanted: Job, kind: FailureKind, *, retryable: bool, **how: bool
-) -> str:
+async def refused(by: Downloader, wanted: Job, kind: FailureKind, *, retryable: bool, **how: bool) -> str:
     with pytest.raises(TransferError) as caught:
         await by.fetch(wanted, **how)
     assert (caught.value.failure.kind, caught.value.failure.retryable) == (kind, retryable)
