@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from unittest import mock
 
@@ -33,9 +33,7 @@ def none_started_early() -> AbstractContextManager[object]:
 
 
 @contextmanager
-def served_on_thread(
-    _module: str, _arguments: Sequence[str] = ()
-) -> Iterator[tuple[threading.Thread, socket.socket]]:
+def served_on_thread(_module: str) -> Iterator[tuple[threading.Thread, socket.socket]]:
     """Start the store on a thread, as `child_process.spawned` starts it in a process."""
     ours, theirs = socket.socketpair()
 

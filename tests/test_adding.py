@@ -394,7 +394,7 @@ class ShelfStore(LocalStore):
 
 
 class Shelves:
-    variables, modules = ("SHELF_",), ()
+    variables = ("SHELF_",)
 
     def parse(self, url):
         shelf, _, prefix = url.removeprefix("shelf://").partition("/")

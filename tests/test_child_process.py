@@ -19,8 +19,6 @@ _REPORTER = """
 import json, os, signal, socket, sys
 
 def main():
-    if sys.argv[2:] == ["fail"]:
-        raise ValueError("as it should")
     names = [name for name in os.listdir("/proc/self/fd") if os.path.lexists("/proc/self/fd/" + name)]
     opened = {name: os.readlink("/proc/self/fd/" + name) for name in names}
     others = {target for name, target in opened.items() if name not in "012"}
@@ -45,13 +43,13 @@ from stacpull import child_process
 from stacpull.child_process import reap, spawn, started_early
 
 held = open(__file__)
-how, *arguments = sys.argv[1:]
+how, module = sys.argv[1:]
 if how == "started":
-    process, sock = spawn("reporter", arguments=arguments)
+    process, sock = spawn(module)
 else:
-    with started_early("reporter", arguments, shared="json"):
+    with started_early(module, shared="json"):
         (early,) = child_process._running
-        process, sock = spawn("reporter", arguments=arguments if how == "forked" else ["other"])
+        process, sock = spawn(module if how == "forked" else "failing")
         assert (process is early) is (how == "forked")
     assert how == "forked" or early.poll() is not None  # killed, unless its closed socket ended it first
     assert len(child_process._running) == 1
@@ -64,19 +62,22 @@ print(reap(process))
 """
 
 
-def _started(how: str, folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def _started(
+    how: str, folder: Path, module: str = "reporter", **variables: str
+) -> subprocess.CompletedProcess[str]:
     (folder / "reporter.py").write_text(_REPORTER)
+    (folder / "failing.py").write_text('def main():\n    raise ValueError("as it should")\n')
     starter = folder / "starter.py"
     starter.write_text(_STARTER)
     env = environment(**variables)
     env["PYTHONPATH"] = os.pathsep.join((str(folder), env["PYTHONPATH"]))
     return subprocess.run(
-        [sys.executable, str(starter), how, *arguments], env=env, text=True, capture_output=True, check=True
+        [sys.executable, str(starter), how, module], env=env, text=True, capture_output=True, check=True
     )
 
 
 def _reported(how: str, folder: Path) -> tuple[str, dict[str, Any], str]:
-    ran = _started(how, folder, "more", "arguments", AWS_SECRET_ACCESS_KEY="secret", TZ="UTC", LC_TIME="C")
+    ran = _started(how, folder, AWS_SECRET_ACCESS_KEY="secret", TZ="UTC", LC_TIME="C")
     kind, seen, code = ran.stdout.splitlines()
     return kind, json.loads(seen), code
 
@@ -88,7 +89,7 @@ def test_a_forked_process_has_what_a_new_interpreter_would_have(tmp_path: Path) 
     assert forked[1:] == started[1:]
     _, seen, code = forked
     assert code == "7"
-    assert seen["arguments"] == ["more", "arguments"]
+    assert seen["arguments"] == []
     assert seen["environment"]["TZ"] == "UTC"
     assert "AWS_SECRET_ACCESS_KEY" not in seen["environment"]
     assert seen["inherited"] == [os.devnull, os.devnull]
@@ -98,7 +99,7 @@ def test_a_forked_process_has_what_a_new_interpreter_would_have(tmp_path: Path) 
 
 @pytest.mark.parametrize("how", ["forked", "started"])
 def test_the_error_of_a_process_is_printed_once(tmp_path: Path, how: str) -> None:
-    ran = _started(how, tmp_path, "fail")
+    ran = _started(how, tmp_path, "failing")
     assert ran.stderr.count("ValueError: as it should") == 1
     assert ran.stderr.count("Traceback") == 1
     assert ran.stdout.split()[-1] == "1"
@@ -106,7 +107,7 @@ def test_the_error_of_a_process_is_printed_once(tmp_path: Path, how: str) -> Non
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
 def test_a_process_that_was_started_early_and_is_not_needed_is_killed(tmp_path: Path) -> None:
-    kind, *_ = _started("unused", tmp_path, "more").stdout.splitlines()
+    kind, *_ = _started("unused", tmp_path).stdout.splitlines()
     assert kind == "Popen"
 
 

@@ -61,33 +61,32 @@ class ForkedProcess(msgspec.Struct, eq=False):
 ChildProcess = subprocess.Popen[bytes] | ForkedProcess
 Started = tuple[ChildProcess, socket.socket]
 _running: set[ChildProcess] = set()
-_early: dict[tuple[str, ...], Started] = {}
+_early: dict[str, Started] = {}  # by module
 
 
 @contextmanager
-def started_early(module: str, arguments: Sequence[str] = (), *, shared: str) -> Iterator[None]:
+def started_early(module: str, *, shared: str) -> Iterator[None]:
     """Fork a process before it is needed, if this process has no other thread, as far as is known (Linux).
 
-    The first call of `spawn` in the block with the same arguments returns the process. It is killed if there
-    is no such call. This process imports the module `shared` before it forks, because both processes need it.
+    The first call of `spawn` in the block for this module returns the process. It is killed if there is no
+    such call. This process imports the module `shared` before it forks, because both processes need it.
     """
-    key = (module, *arguments)
     import_module(shared)
     if not _has_threads():
-        _early[key] = _started(lambda theirs: _forked(module, theirs, arguments))
+        _early[module] = _started(lambda theirs: _forked(module, theirs))
     try:
         yield
     finally:
-        if (unused := _early.pop(key, None)) is not None:
+        if (unused := _early.pop(module, None)) is not None:
             unused[1].close()
             reap(unused[0], 0)
 
 
-def spawn(module: str, arguments: Sequence[str] = ()) -> Started:
+def spawn(module: str) -> Started:
     """Run the `main` of a module, with its socket as argument 1. Any thread may call this."""
-    return _early.pop((module, *arguments), None) or _started(
+    return _early.pop(module, None) or _started(
         lambda theirs: subprocess.Popen(  # noqa: S603 -- this interpreter with a module of stacpull
-            python_command("-c", _START.format(module), str(theirs.fileno()), *arguments),
+            python_command("-c", _START.format(module), str(theirs.fileno())),
             env=python_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -97,9 +96,9 @@ def spawn(module: str, arguments: Sequence[str] = ()) -> Started:
 
 
 @contextmanager
-def spawned(module: str, arguments: Sequence[str] = ()) -> Iterator[Started]:
+def spawned(module: str) -> Iterator[Started]:
     """Run the `main` of a module until the end of the block, when it has to end."""
-    process, sock = spawn(module, arguments)
+    process, sock = spawn(module)
     try:
         yield process, sock
     finally:
@@ -129,7 +128,7 @@ def _has_threads() -> bool:
         return True
 
 
-def _forked(module: str, theirs: socket.socket, arguments: Sequence[str]) -> ForkedProcess:
+def _forked(module: str, theirs: socket.socket) -> ForkedProcess:
     if (pid := os.fork()) != 0:
         return ForkedProcess(pid)
     try:
@@ -143,7 +142,7 @@ def _forked(module: str, theirs: socket.socket, arguments: Sequence[str]) -> For
         variables = python_environment()
         os.environ.clear()
         os.environ.update(variables)
-        sys.argv[:] = ["-c", str(theirs.detach()), *arguments]
+        sys.argv[:] = ["-c", str(theirs.detach())]
         with suppress(OSError):  # `ps` shows it
             Path("/proc/self/comm").write_text(f"stacpull-{module.rpartition('.')[2].partition('_')[0]}")
         import_module(module).main()

@@ -32,11 +32,6 @@ class DestAddress(msgspec.Struct, frozen=True):
     def name(self) -> str:
         return str(self.work) if self.bucket is None else self.bucket.url
 
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """The modules that a run needs for a bucket: they are imported in the background."""
-        return () if self.bucket is None else store_kind(self.bucket).modules
-
 
 def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
     """Parse DEST: only what the user named decides. A ledger's bucket only serves to refuse another place."""

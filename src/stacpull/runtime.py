@@ -11,9 +11,7 @@ import ctypes
 import gc
 import os
 import signal
-import threading
-from collections.abc import Coroutine, Sequence
-from importlib import import_module
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from stacpull.errors import DestinationError
@@ -30,11 +28,6 @@ _LARGE = 2 * 1024 * 1024
 """Bytes of a large block. Bodies in memory (1 MiB) and pieces of long files are smaller."""
 _SLACK = 8 * 1024 * 1024
 """Bytes that may be free at the end of a heap before it shrinks. The default is 128 KiB."""
-
-
-def import_early(modules: Sequence[str]) -> None:
-    if modules:
-        threading.Thread(target=lambda: [*map(import_module, modules)], daemon=True).start()
 
 
 def tune_memory() -> None:

@@ -49,7 +49,6 @@ class Buckets:
 
     scheme: ClassVar[str]
     variables: ClassVar[tuple[str, ...]]
-    modules = ("stacpull_cloud.bucket_store", "stacpull_cloud.lease")
 
     def split(self, url: str) -> tuple[str, str, str | None] | None:
         """Return bucket, path and account of a URL; None if it is not of this service."""

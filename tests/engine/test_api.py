@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import orjson
 from tests.cancelling import cancelled_between
@@ -20,10 +20,10 @@ def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(tm
     entered, proceed = threading.Event(), threading.Event()
     spawn = child_process.spawn
 
-    def slow(module: str, arguments: Sequence[str] = ()) -> child_process.Started:
+    def slow(module: str) -> child_process.Started:
         entered.set()
         proceed.wait()
-        return spawn(module, arguments)
+        return spawn(module)
 
     monkeypatch.setattr(child_process, "spawn", slow)
     (tmp_path / "items.json").write_text("[]")

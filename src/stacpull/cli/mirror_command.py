@@ -45,11 +45,7 @@ def mirror(session: CommandSession, source: str, dest: str) -> int:
 
     An unfinished mirror resumes where it stopped; a finished one is brought up to date.
     """  # noqa: D301 -- \b keeps the lines of click
-    from stacpull.dest_address import parse_dest
-
-    address = parse_dest(dest, session.options)
-    store = "stacpull.engine.store_process"
-    with child_process.started_early(store, address.modules, shared="stacpull.engine.mirror"):
+    with child_process.started_early("stacpull.engine.store_process", shared="stacpull.engine.mirror"):
         from stacpull.engine import mirror as functions
 
         return _finish(session, partial(functions.mirror, source, dest, selection=session.selection))

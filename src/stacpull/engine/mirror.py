@@ -256,7 +256,7 @@ async def _open_source(
     """Start the store process, whose imports take as long as the first response, and open SOURCE."""
     journal = given.journal
     async with (
-        started_store(given.dest.modules) as started,
+        started_store() as started,
         open_network(address, options, secrets=journal.secrets, on_event=journal) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), given.stop)

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from types import NoneType
@@ -30,7 +30,7 @@ from stacpull.events import AssetFailed, Listener, Notice, Stage
 from stacpull.ledger.runs import Run
 from stacpull.proxies import proxy_variables
 from stacpull.redact import Secrets
-from stacpull.runtime import BUS_ERROR, import_early
+from stacpull.runtime import BUS_ERROR
 from stacpull.store.protocol import store_kind
 from stacpull.system import variables_of
 from stacpull.threads import in_thread
@@ -46,10 +46,8 @@ _ENDED = (
 _PROCESS = "store process"
 
 
-def started_store(modules: Sequence[str] = ()) -> AbstractAsyncContextManager[Started]:
-    """Start a store process for the block; both processes import `modules` in the background."""
-    import_early(modules)
-    return in_thread(spawned("stacpull.engine.store_process", modules))
+def started_store() -> AbstractAsyncContextManager[Started]:
+    return in_thread(spawned("stacpull.engine.store_process"))
 
 
 class StoreClient:

@@ -36,7 +36,7 @@ from stacpull.ledger.database import bind_plainly, ledger_errors, ledger_path
 from stacpull.ledger.planner import Planner
 from stacpull.models import Arrival, Checksum
 from stacpull.redact import Secret, Secrets
-from stacpull.runtime import import_early, tune_memory
+from stacpull.runtime import tune_memory
 from stacpull.store.local_store import open_store
 from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
@@ -246,16 +246,13 @@ def _received(file: BinaryIO) -> Iterator[messages.ToStore]:
 
 
 def main() -> None:
-    """Does not return. Arguments: the descriptor of its socket, and modules to import early."""
-    import_early(sys.argv[2:])
+    """Does not return. The argument is the descriptor of its socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGBUS, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     tune_memory()
     bind_plainly()
-    if not sys.argv[2:]:  # not a bucket
-        sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         serve(sock)
     os._exit(0)  # everything is closed; freeing each object would take 15 ms

@@ -90,7 +90,6 @@ class StoreKind(Protocol):
     `is_stopped` returns True, no request is repeated.
     """
 
-    modules: tuple[str, ...]  # what a run needs: imported in the background
     variables: tuple[str, ...]  # prefixes of environment variables with credentials, for the store process
 
     def parse(self, url: str) -> BucketLocation | None:
