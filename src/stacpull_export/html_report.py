@@ -28,7 +28,7 @@ from stacpull.events import Listener, Stage
 from stacpull.filters.labels import fold_label, item_labels
 from stacpull.json_values import object_or_empty
 from stacpull.ledger import views
-from stacpull.ledger.runs import asset_counters
+from stacpull.ledger.runs import asset_totals
 from stacpull.models import FailureKind, Json
 from stacpull.reports import ADVICE
 from stacpull.store.lock import is_held
@@ -110,7 +110,7 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> J
         if tally.items % 500 == 0:
             on_progress(tally.items)
     on_progress(tally.items)
-    totals, runs = asset_counters(contents.db), views.run_summaries(contents.db)
+    totals, runs = asset_totals(contents.db), views.run_summaries(contents.db)
     for number, run in enumerate(runs, 1):
         run["started"] = _moment(run["started"])
         is_live = run["state"] == "running" and number == len(runs) and is_held(contents.dest)

@@ -16,7 +16,7 @@ from stacpull.engine import recovery
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import copy_ledger, ledger_path
-from stacpull.ledger.runs import asset_counters
+from stacpull.ledger.runs import asset_totals
 from stacpull.models import FailureKind
 from stacpull.planning.layout import arrival_of
 from stacpull.store.local_store import LocalStore
@@ -95,7 +95,7 @@ def test_a_kill_at_any_step_loses_nothing(tmp_path, monkeypatch, at, after):
         assert parts(tmp_path) == []
         assert runs.counters(bench.db, bench.run.id)["assets_done"] == 3
         assert runs.counters(bench.db, bench.run.id)["items_done"] == 1
-        assert asset_counters(bench.db)["bytes_done"] == 300
+        assert asset_totals(bench.db)["bytes_done"] == 300
     assert landed == (at < STEPS)
 
 

@@ -148,8 +148,8 @@ def counts(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
 
 
 def standing(db: sqlite3.Connection, name: str) -> tuple[int, int]:
-    """(remaining, failed) of an item."""
+    """(pending, failed) of an item."""
     found: tuple[int, int] = db.execute(
-        "SELECT remaining, failed FROM items WHERE name = ?", (name,)
+        "SELECT pending, failed FROM items WHERE name = ?", (name,)
     ).fetchone()
     return found

@@ -29,7 +29,7 @@ def having(known: KnownAsset, **columns: Any) -> KnownAsset:
     return known._replace(row=known.row._replace(**columns))
 
 
-STATED, LEFT_OUT = having(DONE, stated=encoded_checksum(MD5)), having(DONE, unchecked=1)
+STATED, LEFT_OUT = having(DONE, stated=encoded_checksum(MD5)), having(DONE, must_revalidate=1)
 COMPARED_NOT = having(REVALIDATED, stated=encoded_checksum(MD5))
 KEPT = (Action.KEEP, None, None, None, False, False)
 NOTED = (Action.KEEP, 1, None, None, False, False)
@@ -78,7 +78,7 @@ CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, 
         (FAILED, {}, STILL_FAILED),
         (FAILED, {"is_undated": True}, STILL_FAILED),
         (FAILED, {"is_updated": True}, requested(0, None, None)),
-        (having(FAILED, unchecked=1), {}, requested(0, None, None)),
+        (having(FAILED, must_revalidate=1), {}, requested(0, None, None)),
         (FAILED._replace(is_due=1), {}, requested(0, None, None)),
         (REVALIDATED, {}, requested(1, BYTES, IN_DEST, renews=False)),
         (COMPARED_NOT, {"checksum": MD5}, requested(1, BYTES, UNVERIFIED, renews=False)),
@@ -100,4 +100,9 @@ def test_what_becomes_of_a_known_asset(known: KnownAsset, now: dict[str, Any], e
         assert (row[:3], row.run, row.name) == (known.row[:3], 2, known.row.name)
         if decision.action is Action.REQUEST:
             validator = None if decision.version is None else decision.version.etag_or_date
-            assert (row.state, row.sha256, row.etag, row.unchecked) == (Phase.PENDING, None, validator, 0)
+            assert (row.state, row.sha256, row.etag, row.must_revalidate) == (
+                Phase.PENDING,
+                None,
+                validator,
+                0,
+            )

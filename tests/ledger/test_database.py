@@ -74,7 +74,7 @@ def test_a_mirror_on_a_read_only_file_system_can_be_read(small_disk, disk, left)
             (disk / ".stacpull" / name).write_bytes(data)
     small_disk("size=1m,ro")
     with closing(open_reader(disk)) as reader:
-        assert runs.asset_counters(reader)["assets_pending"] == 1
+        assert runs.asset_totals(reader)["assets_pending"] == 1
 
 
 def test_a_mirror_on_a_full_disk_can_be_read(disk: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_mirror_on_a_full_disk_can_be_read(disk: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         (disk / "other").write_bytes(bytes(1 << 21))
     with closing(open_reader(disk)) as reader:
-        assert runs.asset_counters(reader)["assets_pending"] == 1
+        assert runs.asset_totals(reader)["assets_pending"] == 1
 
 
 def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk, disk):
@@ -125,7 +125,7 @@ def steps_of_status(dest: Path, items: int) -> int:
     with closing(open_reader(dest)) as reader:
         reader.set_progress_handler(step, 1)
         views.current_run(reader)
-        runs.asset_counters(reader)
+        runs.asset_totals(reader)
         found = views.item_totals(reader)
         views.unproven(reader)
         assert len(list(views.failures(reader, newest=5))) == 5

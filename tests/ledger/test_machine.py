@@ -71,7 +71,7 @@ def batches(draw: st.DrawFn) -> PlanBatch:
 class LedgerMachine(RuleBasedStateMachine):
     """Beside the ledger, a naive model: the state and generation that each asset ought to have.
 
-    `etags` has what each done asset came with, `unchecked` what a run left out of a changed item,
+    `etags` has what each done asset came with, `must_revalidate` what a run left out of a changed item,
     `revalidated` what may be done again because the source says that it has not changed, `passing` what
     failed for a reason that may have passed.
     """
@@ -86,7 +86,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.versions: dict[str, str | bytes] = {}
         self.etags: dict[tuple[str, str], str | None] = {}
         self.revalidated: set[tuple[str, str]] = set()
-        self.unchecked: set[tuple[str, str]] = set()
+        self.must_revalidate: set[tuple[str, str]] = set()
         self.passing: set[tuple[str, str]] = set()
         self.revalidate = False
         self.walked: set[str] = set()
@@ -147,10 +147,10 @@ class LedgerMachine(RuleBasedStateMachine):
             old = self.known.get(which)
             beside.discard(which)
             if which in self.busy:  # perhaps from before a change
-                self.unchecked.add(which)
+                self.must_revalidate.add(which)
                 continue
-            due = which in self.unchecked
-            self.unchecked.discard(which)
+            due = which in self.must_revalidate
+            self.must_revalidate.discard(which)
             renewed |= due
             if old is None:
                 taken = one.key == "shared" and self.shared
@@ -171,7 +171,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if changed:
                 self.revalidated.discard(which)
         if renewed:  # its document lists nothing
-            self.unchecked |= beside
+            self.must_revalidate |= beside
 
     def _size_of(self, name: str, key: str) -> int | None:
         found = self.db.execute(
@@ -249,7 +249,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.known = {which: held for which, held in self.known.items() if which[0] not in names}
         self.revalidated = {which for which in self.revalidated if which[0] not in names}
         self.versions = {name: one for name, one in self.versions.items() if name not in names}
-        self.unchecked = {which for which in self.unchecked if which[0] not in names}
+        self.must_revalidate = {which for which in self.must_revalidate if which[0] not in names}
 
     def _size(self, row: int) -> int:
         size: int = self.db.execute("SELECT size FROM assets WHERE id = ?", (row,)).fetchone()[0]
@@ -339,9 +339,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def what_was_left_out_is_known(self) -> None:
         rows = self.db.execute(
-            "SELECT i.name, a.key FROM assets a JOIN items i ON i.id = a.item WHERE a.unchecked"
+            "SELECT i.name, a.key FROM assets a JOIN items i ON i.id = a.item WHERE a.must_revalidate"
         )
-        assert set(rows) == self.unchecked
+        assert set(rows) == self.must_revalidate
 
     @invariant()
     def what_is_asked_is_what_may_be_confirmed(self) -> None:
@@ -359,10 +359,10 @@ class LedgerMachine(RuleBasedStateMachine):
         counters = runs.counters(self.db, self.run)
         counted = counts(self.db, self.run)
         assert {name: counters[name] for name in counted} == counted
-        assert runs.asset_counters(self.db) == counts(self.db)
+        assert runs.asset_totals(self.db) == counts(self.db)
         items = views.item_totals(self.db)
         counted_items = self.db.execute(
-            "SELECT count(*), coalesce(sum(remaining = 0 AND failed = 0), 0) FROM items "
+            "SELECT count(*), coalesce(sum(pending = 0 AND failed = 0), 0) FROM items "
             "WHERE parent IS NULL AND name <> ''"
         ).fetchone()
         assert (items["items_matched"], items["items_done"]) == counted_items
@@ -372,7 +372,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def items_are_counted_too(self) -> None:
         counters = runs.counters(self.db, self.run)
         row = self.db.execute(
-            "SELECT count(*), coalesce(sum(remaining = 0 AND failed = 0), 0) FROM items "
+            "SELECT count(*), coalesce(sum(pending = 0 AND failed = 0), 0) FROM items "
             "WHERE run = ? AND parent IS NULL AND name <> ''",
             (self.run,),
         ).fetchone()
@@ -380,16 +380,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def items_are_as_whole_as_their_assets(self) -> None:
-        rows = self.db.execute("SELECT id, remaining, failed FROM items").fetchall()
-        for row, remaining, failed in rows:
+        rows = self.db.execute("SELECT id, pending, failed FROM items").fetchall()
+        for row, pending, failed in rows:
             own = dict(
                 self.db.execute("SELECT state, count(*) FROM assets WHERE item = ? GROUP BY state", (row,))
             )
-            sources = self.db.execute(
-                "SELECT remaining, failed FROM items WHERE parent = ?", (row,)
-            ).fetchall()
+            sources = self.db.execute("SELECT pending, failed FROM items WHERE parent = ?", (row,)).fetchall()
             lost = self.db.execute("SELECT count(*) FROM failures WHERE item = ? AND what <> ''", (row,))
-            assert remaining == own.get(0, 0) + own.get(1, 0) + sum(left > 0 for left, _ in sources)
+            assert pending == own.get(0, 0) + own.get(1, 0) + sum(left > 0 for left, _ in sources)
             assert failed == own.get(3, 0) + own.get(4, 0) + lost.fetchone()[0] + sum(
                 left == 0 and broken > 0 for left, broken in sources
             )

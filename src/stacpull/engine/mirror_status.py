@@ -38,7 +38,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             request = Position.from_json(run["position"]).request
             checkpoint = None if request is None else request.url
         live = is_held(address.work)
-        assets, items = runs.asset_counters(db), views.item_totals(db)
+        assets, items = runs.asset_totals(db), views.item_totals(db)
         counts: dict[str, Any] = {**assets, **items, **views.special_assets(db)}
         of_run = ("runs", "started", "ended", "source", "selection", "reason", "assets_skipped", "rate")
         return StatusReport(

@@ -31,7 +31,7 @@ class AssetRow(NamedTuple):
     etag: str | None = None
     origin: int | None = None
     stated: bytes | None = None
-    unchecked: int = 0
+    must_revalidate: int = 0
 
 
 class KnownAsset(NamedTuple):
@@ -71,7 +71,7 @@ class Action(enum.Enum):
 
 class Decision(NamedTuple):
     action: Action
-    row: AssetRow | None = None  # None: no more than its run and `unchecked` change
+    row: AssetRow | None = None  # None: no more than its run and `must_revalidate` change
     previous_digest: bytes | None = None  # of the file that a new version replaces, b"" if unknown
     version: VersionInDest | None = None  # to revalidate: the request is conditional
     renews_document: bool = False  # the JSON of its item is written again
@@ -100,7 +100,7 @@ def decide(
     old, checksum = known.row, asset.checksum
     if old.run == run.id and old.state < Phase.DONE:
         return _WAIT
-    is_done, was_left_out = old.state == Phase.DONE, bool(old.unchecked)
+    is_done, was_left_out = old.state == Phase.DONE, bool(old.must_revalidate)
     is_updated = is_updated or was_left_out
     clip, stated = stored_clip(known.clip), encoded_checksum(checksum)
     is_as_before = None if None in (stated, old.stated) else stated == old.stated
@@ -112,7 +112,7 @@ def decide(
     if is_done and is_current and not (has_changed or is_lost or run.revalidate):
         if not was_left_out and (stated is None or is_as_before):
             return _KEEP
-        row = old._replace(run=run.id, stated=stated or old.stated, unchecked=0)
+        row = old._replace(run=run.id, stated=stated or old.stated, must_revalidate=0)
         return Decision(Action.KEEP, row, renews_document=was_left_out)
     if old.state >= Phase.FAILED and not (is_updated or is_of_other_area or known.is_due):
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.previous_digest)

@@ -55,9 +55,9 @@ from stacpull.redact import href_hash
 _OPEN = "open_assets o JOIN assets a ON a.id = o.asset"
 _JOBS = (
     f"SELECT a.id, a.item, a.generation, a.key, o.href, i.href, {ASSET_DIRECTORY}, a.name, o.name, "
-    "o.size, a.stated, o.media_type, o.stale, iif(o.wanted, nullif(o.previous_digest, x''), NULL), "
+    "o.size, a.stated, o.media_type, o.stale, iif(o.same_bytes, nullif(o.previous_digest, x''), NULL), "
     f"o.alternates, iif(a.state = {Phase.PENDING}, a.etag, NULL), a.size, o.previous_digest, "
-    "o.wanted IS NULL OR a.clip IS NOT NULL "
+    "o.same_bytes IS NULL OR a.clip IS NOT NULL "
     f"FROM {_OPEN} JOIN items i ON i.id = a.item"
 )
 
@@ -150,7 +150,9 @@ def requeue_failures(db: sqlite3.Connection, run: int, kind: RunKind = "retry") 
             )
             db.execute(f"UPDATE assets SET run = ? WHERE id IN ({others})", (run,))  # they have no href
         if kind in conditions:
-            db.execute(f"UPDATE open_assets SET wanted = NULL WHERE asset {AMONG} AND wanted = 1", (rows,))
+            db.execute(
+                f"UPDATE open_assets SET same_bytes = NULL WHERE asset {AMONG} AND same_bytes = 1", (rows,)
+            )
             # a source item that could not be read stays with its run: it is planned once it has been read
             unread = "(SELECT item FROM failures WHERE what = 'item')"
             its = f"SELECT a.item FROM {_OPEN} WHERE a.run = :run AND a.item NOT IN {unread}"
@@ -222,7 +224,7 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
             stated = None if digest or not is_wanted else size
             is_stale = href is None or origin not in (None, href_hash(href))  # it lacks a part, or is old
             db.execute(
-                "INSERT OR REPLACE INTO open_assets(asset, href, stale, size, previous_digest, wanted) "
+                "INSERT OR REPLACE INTO open_assets(asset, href, stale, size, previous_digest, same_bytes) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (row, href or "", is_stale, stated, digest, 1 if is_wanted else None),
             )
@@ -264,7 +266,7 @@ def keep_collection(db: sqlite3.Connection, name: str, document: bytes) -> None:
 def unwritten_items(db: sqlite3.Connection, after: int, limit: int, least: int = Written.NO) -> list[int]:
     """Return final items past row `after` whose JSON is outdated, or with `least` NO also missing."""
     rows = db.execute(
-        f"SELECT id FROM items WHERE written <> {Written.YES} AND remaining = 0 AND id > ? AND written >= ? "
+        f"SELECT id FROM items WHERE written <> {Written.YES} AND pending = 0 AND id > ? AND written >= ? "
         f"AND (written = {Written.DUE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
         (after, least, limit),
     )
@@ -318,7 +320,7 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
             f"WHERE id {AMONG} AND state = {Phase.RESERVED} RETURNING id",
             (json_array(rows),),
         ).fetchall()
-        forget = "UPDATE open_assets SET previous_digest = NULL WHERE asset = ? AND wanted IS NULL"
+        forget = "UPDATE open_assets SET previous_digest = NULL WHERE asset = ? AND same_bytes IS NULL"
         db.executemany(forget, released)  # the earlier versions may also be gone
 
 
@@ -388,7 +390,7 @@ def record(
 
 _COMPARED = (
     "SELECT a.run, o.previous_digest IS a.sha256 FROM open_assets o JOIN assets a ON a.id = o.asset "
-    f"WHERE o.asset {AMONG} AND o.previous_digest IS NOT NULL AND o.wanted IS NULL"
+    f"WHERE o.asset {AMONG} AND o.previous_digest IS NOT NULL AND o.same_bytes IS NULL"
 )
 _CONFIRMED = (
     f"UPDATE assets SET state = {Phase.DONE}, "
@@ -396,7 +398,7 @@ _CONFIRMED = (
     f"WHERE id = ? AND generation = ? AND state = {Phase.PENDING} AND etag IS NOT NULL RETURNING run"
 )
 _WRITTEN = (
-    f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND remaining = 0 AND sha256 IS NULL"
+    f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND pending = 0 AND sha256 IS NULL"
 )
 _FAILED = (
     "UPDATE assets SET state = ?, etag = NULL, sha256 = NULL "
@@ -405,18 +407,18 @@ _FAILED = (
 
 
 def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int]:
-    """Update `remaining` and `failed` of items and of their label items; return those that became final."""
+    """Update `pending` and `failed` of items and of their label items; return those that became final."""
     final: list[int] = []
     level = sorted(set(items))
     while level:
         above: set[int] = set()
-        query = f"SELECT id, remaining, failed, parent FROM items WHERE id {AMONG}"
+        query = f"SELECT id, pending, failed, parent FROM items WHERE id {AMONG}"
         before = {row[0]: row[1:] for row in db.execute(query, (json_array(level),))}
-        for item, remaining, failed in db.execute(_DERIVE_STATES, (json_array(level),)).fetchall():
-            remaining_before, failed_before, parent = before[item]
-            if remaining_before > 0 and remaining == 0:
+        for item, pending, failed in db.execute(_DERIVE_STATES, (json_array(level),)).fetchall():
+            pending_before, failed_before, parent = before[item]
+            if pending_before > 0 and pending == 0:
                 final.append(item)
-            is_same = (remaining_before == 0, failed_before > 0) == (remaining == 0, failed > 0)
+            is_same = (pending_before == 0, failed_before > 0) == (pending == 0, failed > 0)
             if parent is not None and not is_same:
                 above.add(parent)
         level = sorted(above)
@@ -424,15 +426,15 @@ def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int
 
 
 _DERIVE_STATES = f"""
-UPDATE items SET (remaining, failed) = (
+UPDATE items SET (pending, failed) = (
     SELECT
         count(*) FILTER (WHERE a.state < {Phase.DONE})
-            + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining > 0),
+            + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.pending > 0),
         count(*) FILTER (WHERE a.state > {Phase.DONE})
-            + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining = 0 AND c.failed > 0)
+            + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.pending = 0 AND c.failed > 0)
             + (SELECT count(*) FROM failures f WHERE f.what IN ('item', 'json') AND f.item = items.id)
     FROM assets a WHERE a.item = items.id
-) WHERE id {AMONG} RETURNING id, remaining, failed
+) WHERE id {AMONG} RETURNING id, pending, failed
 """
 
 

@@ -121,7 +121,7 @@ class Planner:
         """Save a batch in one transaction, at `now` (seconds since 1970)."""
         db, run = self.db, self.run
         with transaction(db):
-            done = runs.asset_counters(db, run)["assets_done"]
+            done = runs.asset_totals(db, run)["assets_done"]
             result = PlanResult()
             for reason, ids in [("", batch.seen), *batch.left_out.items()]:
                 hashes = [(runs.seen_hash(item),) for item in ids]
@@ -133,7 +133,7 @@ class Planner:
             for one in batch.unread:
                 found = (0, one.href or one.name, run, self.source, one.collection)
                 put_failure(db, FailedRow("link" if one.href else "entry", *found), one.failure, 1, now)
-            result.count("assets_skipped", runs.asset_counters(db, run)["assets_done"] - done)
+            result.count("assets_skipped", runs.asset_totals(db, run)["assets_done"] - done)
             runs.add_counts(db, run, result.counted)
             runs.save_walk(db, run, batch.update)
             if self.is_walk and batch.update.walk_ended:
@@ -178,7 +178,7 @@ class _BatchRows:
         self._claims: list[tuple[int, str, str]] = []  # assets that need the path in `_assets`
         self._failures: list[tuple[FailedRow, Failure, ItemId | None]] = []  # with the item if it is news
         self._unchanged: list[int] = []  # assets of which only the run changes
-        self._unchecked: list[int] = []
+        self._must_revalidate: list[int] = []
 
     def save(self, now: float) -> None:
         """Decide about each item and each of its assets, then write the rows."""
@@ -279,7 +279,7 @@ class _BatchRows:
             decision = decide(old, asset, run, is_updated, is_undated, is_lost)
             if decision.row is None:
                 is_fetched = decision.action is Action.WAIT
-                (self._unchecked if is_fetched else self._unchanged).append(old.row.id)
+                (self._must_revalidate if is_fetched else self._unchanged).append(old.row.id)
                 continue
             self._result.count("files_lost", is_lost)
             plan.is_renewed |= decision.renews_document
@@ -327,7 +327,7 @@ class _BatchRows:
                 # the next run that plans an asset that this one leaves out revalidates it, because only this
                 # run sees that the item has changed
                 planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-                self._unchecked += [one.row.id for key, one in known.items() if key not in planned]
+                self._must_revalidate += [one.row.id for key, one in known.items() if key not in planned]
             if walk is None or before.walk == OF_SEVERAL:
                 walk = before.walk
             elif before.walk in self._planner.other_walks and before.href != plan.row.href:
@@ -392,7 +392,9 @@ class _BatchRows:
         insert_rows(db, _INTO_ASSETS, self._assets, _KNOWN_ASSET)
         insert_rows(db, _INTO_OPEN, self._open_assets)
         db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (self._run, json_array(self._unchanged)))
-        db.execute(f"UPDATE assets SET unchecked = 1 WHERE id {AMONG}", (json_array(self._unchecked),))
+        db.execute(
+            f"UPDATE assets SET must_revalidate = 1 WHERE id {AMONG}", (json_array(self._must_revalidate),)
+        )
         if taken := claim(db, self._claims):
             items = {known.id: item for item, known in self._known.items()}
             jobs, self._result.jobs = self._result.jobs, []
@@ -465,8 +467,8 @@ _ITEMS = (
     "EXISTS (SELECT 1 FROM failures WHERE what = 'item' AND item = i.id) "
     f"FROM {ITEMS} WHERE i.hash {AMONG}"
 )
-_INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}, remaining) VALUES "
-_KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, remaining = 1"
+_INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}, pending) VALUES "
+_KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, pending = 1"
 _OF_ASSET = len(AssetRow._fields)
 _ASSETS = (
     f"SELECT {', '.join(f'a.{name}' for name in AssetRow._fields)}, "

@@ -193,8 +193,8 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int]:
         **dict.fromkeys(_PROGRESS, 0),
         **{name: counter for name, counter in counted if name not in EFFORT},
         "walk_ended": scalar(db, "SELECT walk_ended FROM runs WHERE id = ?", (run,)),
-        "items_done": scalar(db, "SELECT items_done FROM counts WHERE run = ?", (run,)),
-        **asset_counters(db, run),
+        "items_done": scalar(db, "SELECT items_done FROM totals WHERE run = ?", (run,)),
+        **asset_totals(db, run),
     }
 
 
@@ -217,9 +217,9 @@ def findings(db: sqlite3.Connection, run: int) -> tuple[dict[str, int], dict[str
     return counts, left_out
 
 
-def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
+def asset_totals(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
     found = db.execute(
-        "SELECT sum(pending), sum(done), sum(failed), sum(missing), sum(bytes) FROM counts "
+        "SELECT sum(pending), sum(done), sum(failed), sum(missing), sum(bytes) FROM totals "
         "WHERE run = :run OR :run IS NULL",
         {"run": run},
     ).fetchone()

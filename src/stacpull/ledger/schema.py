@@ -39,48 +39,59 @@ class Written:
     DAMAGED: Final = 3  # it is lost or altered: the item is read and written again
 
 
-OF_SEVERAL = 0  # in place of a walk: walks of several sources found the item, under different URLs
+OF_SEVERAL = 0
+"""In `items.walk`: several sources list the item, each under another URL. So no source alone may prune it."""
 
 _LEDGER = """
-CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;  -- values, and sets of names
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;  -- see meta.py
 
-CREATE TABLE runs(
+CREATE TABLE runs(                         -- one for each task: resuming continues the run
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,                    -- mirror | retry | ordered | repair
-    source TEXT NOT NULL,                  -- credentials removed
-    fixed TEXT NOT NULL,                   -- JSON: the options that the run keeps, by name
+    source TEXT NOT NULL,                  -- its URL, credentials removed
+    fixed TEXT NOT NULL,                   -- JSON object: the options that the run keeps, by name
     credential_names TEXT NOT NULL,        -- JSON list: what must be given again on resume
-    kept TEXT NOT NULL,                    -- JSON: the options that `resume` uses again, by name
-    state TEXT NOT NULL,                   -- running | complete | interrupted | failed | superseded
-    reason TEXT,
-    started REAL NOT NULL,
-    ended REAL,
-    walk_ended INTEGER NOT NULL DEFAULT 0,
-    cut_short TEXT,                        -- why the walk ended before the source did
-    selection TEXT NOT NULL                -- JSON, last: `--ids` may name a million items
-);
+    kept TEXT NOT NULL,                    -- JSON object: the options that `resume` uses again, by name
+    state TEXT NOT NULL,                   -- running | complete | interrupted | failed | superseded (by a
+                                           -- newer run with the same task); a killed run stays `running`
+    reason TEXT,                           -- why it was interrupted or failed: a sentence
+    started REAL NOT NULL,                 -- seconds since 1970
+    ended REAL,                            -- NULL: it is running, or was killed
+    walk_ended INTEGER NOT NULL DEFAULT 0, -- 1: everything has been listed
+    cut_short TEXT,                        -- why the walk ended before the source did: a sentence
+    selection TEXT NOT NULL                -- JSON object, without defaults. Last, because it may be long:
+);                                         -- `--ids` may name a million items
 CREATE TABLE counters(                     -- what a run counts, by names of `runs.py` and `MirrorReport`
     run INTEGER NOT NULL, name TEXT NOT NULL, number NUMERIC NOT NULL,
     PRIMARY KEY (run, name)
 ) WITHOUT ROWID;
-CREATE TABLE seen(hash INTEGER PRIMARY KEY);                     -- items seen in the current walk
+CREATE TABLE seen(hash INTEGER PRIMARY KEY);  -- items on the pages of the current walk, matched or not
 
-CREATE TABLE collections(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, document BLOB);
-CREATE TABLE items(
+CREATE TABLE collections(
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,             -- its STAC id
+    document BLOB                          -- its JSON, credentials removed; NULL: not read yet
+);
+CREATE TABLE items(                        -- and one row with the name '' for the assets of a collection
     id INTEGER PRIMARY KEY,
     hash INTEGER NOT NULL,                 -- of collection and name (`item_hash`)
     collection INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    parent INTEGER,                        -- the label item it was reached through; NULL: it is on a page
+    name TEXT NOT NULL,                    -- its STAC id; its URL, if it is unread and the link has no id
+    parent INTEGER,                        -- the label item whose link led to it; NULL: it was on a page
     run INTEGER NOT NULL,                  -- the last run that planned it
-    walk INTEGER,                          -- the last `mirror` whose walk found it; NULL: unknown; OF_SEVERAL
-    directory TEXT,                        -- of its JSON; NULL: <collection>/<name>
+    walk INTEGER,                          -- the last run of kind `mirror` that listed it; NULL: none has;
+                                           -- or OF_SEVERAL
+    directory TEXT,                        -- of its JSON in DEST; NULL: <collection>/<name>
     href TEXT,                             -- its own URL, credentials removed
-    updated TEXT,                          -- or, if it states none, `document_digest`; NULL: never read
-    remaining INTEGER NOT NULL DEFAULT 1,  -- own assets not final, and source items not final
-    failed INTEGER NOT NULL DEFAULT 0,     -- of those final, the failed ones
-    written INTEGER NOT NULL DEFAULT 0,    -- its JSON: of `Written`
-    sha256 BLOB                            -- of its JSON as it was written; NULL: not known
+    updated TEXT,                          -- its `updated`; if it states none, a digest of its JSON
+                                           -- (`document_digest`); NULL: it was never read
+    pending INTEGER NOT NULL DEFAULT 1,    -- how many of its assets are pending or reserved, and how many of
+                                           -- its source items have such assets. 0: the item is final
+    failed INTEGER NOT NULL DEFAULT 0,     -- how many of its assets and final source items failed; and 1 if
+                                           -- it could not be read, or its JSON not be written
+    written INTEGER NOT NULL DEFAULT 0,    -- the state of its JSON in DEST (`Written`)
+    sha256 BLOB                            -- of its JSON in DEST; NULL: it is being written, or there is
+                                           -- none; empty: what is being written is already outdated
 );
 CREATE INDEX items_hash ON items(hash);
 CREATE INDEX items_collection ON items(collection);
@@ -88,82 +99,90 @@ CREATE INDEX items_directory ON items(directory) WHERE directory IS NOT NULL;
 CREATE INDEX items_parent ON items(parent) WHERE parent IS NOT NULL;
 CREATE INDEX items_unwritten ON items(id) WHERE written <> 1;
 CREATE INDEX items_href ON items(substr(href, -16)) WHERE href IS NOT NULL;
-CREATE TABLE documents(                    -- JSON of items as read, until it is written: a separate table,
-    item INTEGER PRIMARY KEY,              -- so that its pages are free again afterwards
-    document BLOB NOT NULL
+CREATE TABLE documents(                    -- the JSON of items as it was read, until it is written to DEST.
+    item INTEGER PRIMARY KEY,              -- A separate table, so that its pages are free again afterwards
+    document BLOB NOT NULL                 -- credentials removed
 );
 
 CREATE TABLE assets(
     id INTEGER PRIMARY KEY,
     item INTEGER NOT NULL,
-    key TEXT NOT NULL,
-    state INTEGER NOT NULL,
-    generation INTEGER NOT NULL,
+    key TEXT NOT NULL,                     -- its key in the item
+    state INTEGER NOT NULL,                -- `Phase`
+    generation INTEGER NOT NULL,           -- how many versions of it were done before this one; 0: a file at
+                                           -- its path belongs to others, unless it is reserved or done
     run INTEGER NOT NULL,                  -- the last run that planned it
-    directory INTEGER,                     -- NULL: that of its item's JSON
-    name TEXT,                             -- NULL: it owns no path
-    size INTEGER,
-    sha256 BLOB,
-    etag TEXT,                             -- validator of conditional requests (`Validator.etag_or_date`):
-                                           --   done: of the bytes in place, at `origin`
-                                           --   pending: of the earlier version, which is in place and is
-                                           --   revalidated; NULL: the asset is fetched completely
+    directory INTEGER,                     -- in `directories`; NULL: that of its item's JSON
+    name TEXT,                             -- of its file; NULL: it owns no path yet
+    size INTEGER,                          -- in bytes, of what was received
+    sha256 BLOB,                           -- of what was received, or a CRC-64/NVME (8 bytes); NULL: unknown
+    etag TEXT,                             -- the ETag or else the date of a response (`etag_or_date`):
+                                           --   done: of the bytes in place, if they came from `origin`
+                                           --   pending: of the earlier version, which is in place; a request
+                                           --   with it is conditional. NULL: the asset is fetched completely
                                            --   reserved: of the version that will be renamed next
     origin INTEGER,                        -- hash of the URL that it was planned to come from
-    stated BLOB,                           -- checksum stated by the source: algorithm, NUL, digest. That of a
-                                           -- done asset was compared with its bytes
-    unchecked INTEGER NOT NULL DEFAULT 0,  -- 1: a run left it out although its item had changed, so the next
-                                           -- run that plans it revalidates it
-    unproven INTEGER NOT NULL DEFAULT 0,   -- 1: nothing proved its length or completeness
-    clip TEXT,                             -- of a clipped raster: `models.Clip` as JSON; its size is 0 if it
-                                           -- failed because nothing is in the area
-    identity INTEGER                       -- reserved: of the part that is renamed,
-                                           -- NULL if a file of the user is adopted
+    stated BLOB,                           -- checksum that the source states: algorithm, NUL, digest. The one
+                                           -- of a done asset was compared with its bytes
+    must_revalidate INTEGER NOT NULL DEFAULT 0,  -- 1: its item has changed, but the run that saw it left this
+                                           -- asset out. So the next run that plans it asks the source
+    unproven INTEGER NOT NULL DEFAULT 0,   -- 1: nothing proved that all of its bytes were received
+    clip TEXT,                             -- `models.Clip` as JSON, if it is a part of a raster (`--clip`);
+                                           -- its `source_size` is 0 if nothing of the raster is in the area
+    identity INTEGER                       -- reserved: of the part that is renamed (on a disk, the inode);
+                                           -- NULL: a file of the user is adopted, and never removed
 );
 CREATE INDEX assets_item ON assets(item);
 CREATE INDEX assets_unproven ON assets(id) WHERE unproven;
 CREATE INDEX assets_clipped ON assets(id) WHERE clip IS NOT NULL;
-CREATE TABLE open_assets(                  -- more columns of assets that are not done
+CREATE TABLE open_assets(                  -- more columns of assets that are not done and have an href
     asset INTEGER PRIMARY KEY,
-    href TEXT NOT NULL,                    -- signature removed
-    stale INTEGER NOT NULL,                -- 1: something was removed: the item is read again first
-    name TEXT,                             -- to claim; with {filename} if it depends on the response.
-                                           -- NULL: the asset owns its path
-    size INTEGER,                          -- as stated by the source
+    href TEXT NOT NULL,                    -- absolute, credentials and signature removed
+    stale INTEGER NOT NULL,                -- 1: something was removed, so the item is read again first
+    name TEXT,                             -- the name to claim, or the template of a name with {filename},
+                                           -- which the response decides; NULL: the asset owns its path
+    size INTEGER,                          -- in bytes, as the source states it
     media_type TEXT,
-    alternates TEXT,                       -- JSON: other hrefs, in their order, signatures removed
-    previous_digest BLOB,                  -- of the version in place, '' if not known; NULL: none is
-    wanted INTEGER                         -- 1: it is damaged, and only bytes with that digest are accepted
+    alternates TEXT,                       -- JSON list: other hrefs to try, in order, signatures removed
+    previous_digest BLOB,                  -- of the version in place; empty: it is unknown; NULL: none is
+    same_bytes INTEGER                     -- 1: its file is damaged, and only bytes with `previous_digest`
+                                           -- are accepted; NULL: any are
 );
 CREATE TABLE directories(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);  -- with a slash at the end
-CREATE TABLE paths(                        -- of the folded path: two assets never have the same path
-    hash INTEGER PRIMARY KEY,
+CREATE TABLE paths(                        -- who owns which path in DEST: two assets never have the same one
+    hash INTEGER PRIMARY KEY,              -- of the path, without regard to case and Unicode form
     asset INTEGER NOT NULL
 );
 
 CREATE TABLE failures(                     -- key columns first: SQLite 3.40 would find NULLs
-    what TEXT NOT NULL,                    -- '': an asset | item: it could not be read | json: that of the
-                                           -- item could not be written | link | entry
-    item INTEGER NOT NULL,                 -- 0: not an item here, but what the walk could not use
-    key TEXT NOT NULL,                     -- of the asset; URL of a link; place of an entry, or id of an item
-    source TEXT NOT NULL DEFAULT '',       -- only of item 0; credentials removed
-    collection TEXT NOT NULL DEFAULT '',   -- only of item 0: of its items that do not name a collection
-    kind TEXT NOT NULL, message TEXT NOT NULL, status INTEGER,
-    attempts INTEGER NOT NULL, at REAL NOT NULL,
+    what TEXT NOT NULL,                    -- '': an asset failed
+                                           -- item: a source item could not be read
+                                           -- json: the JSON of an item could not be written
+                                           -- link: a link of a catalog could not be read
+                                           -- entry: an entry of a file or page is no item, or has no plan
+    item INTEGER NOT NULL,                 -- 0 for link and entry
+    key TEXT NOT NULL,                     -- of the asset; URL of a link; place or id of an entry
+    source TEXT NOT NULL DEFAULT '',       -- of the run, for link and entry; credentials removed
+    collection TEXT NOT NULL DEFAULT '',   -- for link and entry: the one that their items would be in
+    kind TEXT NOT NULL,                    -- `FailureKind`
+    message TEXT NOT NULL,
+    status INTEGER,                        -- of HTTP
+    attempts INTEGER NOT NULL,             -- over all runs
+    at REAL NOT NULL,                      -- the last time, in seconds since 1970
     run INTEGER,                           -- the last run in which it failed
     PRIMARY KEY (what, item, key, source, collection)
 ) WITHOUT ROWID;
 CREATE INDEX failures_newest ON failures(at);
 
-CREATE TABLE counts(                       -- of the rows of each run
-    run INTEGER PRIMARY KEY,
-    items INTEGER NOT NULL DEFAULT 0, items_done INTEGER NOT NULL DEFAULT 0,    -- primary items
+CREATE TABLE totals(                       -- of the rows that each run was the last to plan. Triggers keep
+    run INTEGER PRIMARY KEY,               -- them: to count millions of rows takes seconds
+    items INTEGER NOT NULL DEFAULT 0, items_done INTEGER NOT NULL DEFAULT 0,  -- those that were on a page
     pending INTEGER NOT NULL DEFAULT 0,    -- assets, those reserved included
     done INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
-    failed INTEGER NOT NULL DEFAULT 0,     -- those missing included
+    failed INTEGER NOT NULL DEFAULT 0,     -- assets, those missing included
     missing INTEGER NOT NULL DEFAULT 0
 );
-CREATE TRIGGER run_inserted AFTER INSERT ON runs BEGIN INSERT INTO counts(run) VALUES (new.id); END;
+CREATE TRIGGER run_inserted AFTER INSERT ON runs BEGIN INSERT INTO totals(run) VALUES (new.id); END;
 CREATE TRIGGER asset_inserted AFTER INSERT ON assets BEGIN {more_assets} END;
 CREATE TRIGGER asset_deleted AFTER DELETE ON assets BEGIN {fewer_assets} END;
 CREATE TRIGGER asset_updated AFTER UPDATE OF state, run ON assets
@@ -171,16 +190,16 @@ CREATE TRIGGER asset_updated AFTER UPDATE OF state, run ON assets
     BEGIN {fewer_assets} {more_assets} END;
 CREATE TRIGGER item_inserted AFTER INSERT ON items BEGIN {more_items} END;
 CREATE TRIGGER item_deleted AFTER DELETE ON items BEGIN {fewer_items} END;
-CREATE TRIGGER item_updated AFTER UPDATE OF parent, run, remaining, failed ON items
+CREATE TRIGGER item_updated AFTER UPDATE OF parent, run, pending, failed ON items
     WHEN new.run <> old.run OR (new.parent IS NULL) <> (old.parent IS NULL)
-        OR (new.remaining + new.failed = 0) <> (old.remaining + old.failed = 0)
+        OR (new.pending + new.failed = 0) <> (old.pending + old.failed = 0)
     BEGIN {fewer_items} {more_items} END;
 """
-_COUNT_ASSET = """UPDATE counts SET pending = pending {0} ({1}.state < 2), done = done {0} ({1}.state = 2),
+_COUNT_ASSET = """UPDATE totals SET pending = pending {0} ({1}.state < 2), done = done {0} ({1}.state = 2),
     bytes = bytes {0} iif({1}.state = 2, coalesce({1}.size, 0), 0), failed = failed {0} ({1}.state > 2),
     missing = missing {0} ({1}.state = 4) WHERE run = {1}.run;"""
-_COUNT_ITEM = """UPDATE counts SET items = items {0} 1,
-    items_done = items_done {0} ({1}.remaining = 0 AND {1}.failed = 0)
+_COUNT_ITEM = """UPDATE totals SET items = items {0} 1,
+    items_done = items_done {0} ({1}.pending = 0 AND {1}.failed = 0)
     WHERE run = {1}.run AND {1}.name <> '' AND {1}.parent IS NULL;"""
 
 
@@ -198,7 +217,7 @@ LEDGER: Final = Schema(
         more_items=_COUNT_ITEM.format("+", "new"),
         fewer_items=_COUNT_ITEM.format("-", "old"),
     ),
-    version=34,  # those up to 33 were never released
+    version=35,  # those up to 34 were never released
     name="This mirror's ledger",
     remedy=(
         "remove `.stacpull/ledger.sqlite*` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "

@@ -11,7 +11,7 @@ import msgspec
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import meta
 from stacpull.ledger.database import AMONG, exists, json_array, scalar
-from stacpull.ledger.runs import EFFORT, NO_RUN, asset_counters, decoded_options
+from stacpull.ledger.runs import EFFORT, NO_RUN, asset_totals, decoded_options
 from stacpull.ledger.schema import (
     ASSET_PATH,
     IS_ITEM,
@@ -65,8 +65,8 @@ def unproven(db: sqlite3.Connection) -> int:
 
 def item_totals(db: sqlite3.Connection) -> dict[str, int]:
     return {
-        "items_matched": scalar(db, "SELECT sum(items) FROM counts"),
-        "items_done": scalar(db, "SELECT sum(items_done) FROM counts"),
+        "items_matched": scalar(db, "SELECT sum(items) FROM totals"),
+        "items_done": scalar(db, "SELECT sum(items_done) FROM totals"),
         "items_failed": scalar(db, "SELECT count(*) FROM failures WHERE what > ''"),
     }
 
@@ -80,7 +80,7 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any]:
         "(SELECT walk_ended FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1)) AS has_listed "
         "FROM runs ORDER BY CASE "
         "WHEN (SELECT state FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1) = 'complete' "
-        "AND NOT EXISTS (SELECT 1 FROM counts WHERE pending > 0) THEN 0 "
+        "AND NOT EXISTS (SELECT 1 FROM totals WHERE pending > 0) THEN 0 "
         "ELSE state NOT IN ('complete', 'superseded') END DESC, id DESC LIMIT 1"
     )
     cursor.row_factory = sqlite3.Row
@@ -102,7 +102,7 @@ def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
     cursor = db.execute(
         f"SELECT source, kind, state, started, max(0, done - {counted('assets_skipped')}) AS files, "
         f"{counted('bytes_fetched')} AS bytes, {counted('seconds')} AS seconds, {counted('retries')} AS "
-        "retries FROM runs r JOIN counts c ON c.run = r.id ORDER BY r.id"
+        "retries FROM runs r JOIN totals t ON t.run = r.id ORDER BY r.id"
     )
     cursor.row_factory = sqlite3.Row
     return [dict(row) for row in cursor]
@@ -291,7 +291,7 @@ class Expected(NamedTuple):
 
 
 def expected_totals(db: sqlite3.Connection) -> tuple[int, int]:
-    assets, documents = asset_counters(db), "SELECT count(*) FROM items WHERE written <> ?"
+    assets, documents = asset_totals(db), "SELECT count(*) FROM items WHERE written <> ?"
     files = assets["assets_done"] + scalar(db, documents, (Written.NO,)) + len(meta.file_digests(db))
     return files, assets["bytes_done"]
 

@@ -277,7 +277,7 @@ def _check(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
 
 def _report(check: MirrorCheck, address: DestAddress, strict: bool, db: Connection) -> VerifyReport:
     damaged, run = check.damaged, views.current_run(db)
-    totals = runs.asset_counters(db) | views.special_assets(db) | views.item_totals(db)
+    totals = runs.asset_totals(db) | views.special_assets(db) | views.item_totals(db)
     counts: dict[str, Any] = {what: damaged[what] for what in get_args(DamageKind)}
     counts |= {name: totals[name] for name in totals.keys() & set(VerifyReport.__struct_fields__)}
     return VerifyReport(
