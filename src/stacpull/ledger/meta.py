@@ -20,6 +20,8 @@ _NAMED_SOURCE = "named source"
 # prefixes of names
 REMOVALS = "remove:"  # files of the mirror to remove, relative to DEST
 _FILES = "file:"
+# instead of a digest, while a file of the mirror is replaced, or put in place for the first time
+_UNKNOWN, _NOT_YET = "?", ""
 
 
 def get(db: sqlite3.Connection, key: str) -> str | None:
@@ -50,16 +52,21 @@ def owns_file(db: sqlite3.Connection, path: str) -> bool:
 
 def claim_file(db: sqlite3.Connection, path: str, sha256: bytes | None = None) -> None:
     """Record that a catalog file belongs to this mirror, with its digest; None before it is put in place."""
-    put(db, _FILES + path, "" if sha256 is None else sha256.hex())
+    before = _NOT_YET if get(db, _FILES + path) in (None, _NOT_YET) else _UNKNOWN
+    put(db, _FILES + path, before if sha256 is None else sha256.hex())
 
 
 def disown_file(db: sqlite3.Connection, path: str) -> None:
     put(db, _FILES + path, None)
 
 
-def file_digests(db: sqlite3.Connection) -> dict[str, bytes]:
-    """Return the catalog files of this mirror, by path, with their SHA-256; empty while one is written."""
-    return {path: bytes.fromhex(value) for path, value in names(db, _FILES).items()}
+def file_digests(db: sqlite3.Connection) -> dict[str, bytes | None]:
+    """Return the catalog files of this mirror, by path, with their SHA-256.
+
+    None: a replacement has begun. Empty: the file may not be in place yet.
+    """
+    files = names(db, _FILES)
+    return {path: None if value == _UNKNOWN else bytes.fromhex(value) for path, value in files.items()}
 
 
 def note_named_source(db: sqlite3.Connection, source: str) -> None:

@@ -314,7 +314,7 @@ def expected_files(db: sqlite3.Connection) -> Iterator[Expected]:
     ):
         yield Expected("document", row, f"{directory}/{item_document_name(name)}", None, sha256)
     for path, sha256 in meta.file_digests(db).items():
-        if sha256:
+        if sha256 != b"":
             yield Expected("catalog", 0, path, None, sha256)
 
 
