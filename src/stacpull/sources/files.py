@@ -123,9 +123,10 @@ class FeaturesSource(ItemsFile):
 
     sorts = True
 
-    def __init__(self, _url: str, reader: JsonReader, document: Document) -> None:
+    def __init__(self, url: str, reader: JsonReader, document: Document) -> None:
         super().__init__(cut_cursor(document.url), reader)
         self._order: str | None = None
+        self._requested_url, self._was_walked = url, False
         self._document = document
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
@@ -136,7 +137,13 @@ class FeaturesSource(ItemsFile):
         return await super().starts(selection)
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
-        request, body = start.request, self._document.members
+        request, was_walked, self._was_walked = start.request, self._was_walked, True
+        if was_walked and not is_local(self.url):  # the link to its next page may have expired
+            document = await documents.read_root(self._reader, self._requested_url)
+            if documents.kind_of(document.body) != documents.kind_of(self._document.body):
+                raise SourceError(f"{self.url} has changed: it no longer contains items.")
+            self._document = document
+        body = self._document.members
         following = self._page_after(on_notice)
         if documents.kind_of(body) == "Feature":
             own = self_href(body, local=is_local(self.url))
