@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import netrc
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -27,7 +27,7 @@ from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure
 from stacpull.net.client import Client, HostCredentials, NetworkCounters
 from stacpull.net.gate import Gates
-from stacpull.net.retry import RetryPolicy, with_retries
+from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import BufferedResponse, RenamedResponse, Request, Response, Transport
 from stacpull.redact import Secret, Secrets
@@ -301,12 +301,14 @@ class Logins:
     counters: NetworkCounters
     _on_wait: Callable[[str], None] = lambda _: None
     client: Client = attrs.field(init=False)
+    retries: Retries = attrs.field(init=False)
     shared: dict[LoginKind, Any] = attrs.field(factory=dict, init=False)
     """The transports of kinds whose hosts share one token."""
     _reported: set[str] = attrs.field(factory=set, init=False)
     """Hosts of logins for which a wait was reported to the user."""
 
     def __attrs_post_init__(self) -> None:
+        self.retries = Retries(self._policy, self.clock, self._note_retry)
         gates = Gates(_AT_ONCE, _AT_ONCE, self.clock)
         transports = {"http": self.http, "https": self.http}
         self.client = Client(transports, gates, self.clock, secrets=self.secrets, counters=self.counters)
@@ -321,15 +323,12 @@ class Logins:
         hosts = [await login.kind.log_in(login.sources, self) for login in self._profile.logins]
         return [host for host in hosts if host is not None]
 
-    async def with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        def note(failure: Failure) -> None:
-            self.counters.note_retry(failure)
-            if failure.host not in self._reported:
-                self._reported.add(failure.host)
-                again = "" if failure.retry_after is None else f", again in {failure.retry_after:.0f} s"
-                self._on_wait(f"Waiting for the login{again}: {failure.message}")
-
-        return await with_retries(attempt, self._policy, self.clock, note)
+    def _note_retry(self, failure: Failure) -> None:
+        self.counters.note_retry(failure)
+        if failure.host not in self._reported:
+            self._reported.add(failure.host)
+            again = "" if failure.retry_after is None else f", again in {failure.retry_after:.0f} s"
+            self._on_wait(f"Waiting for the login{again}: {failure.message}")
 
 
 @attrs.define(eq=False)

@@ -210,7 +210,7 @@ class TokenLogin(LoginTransport):
         logins, host = self.logins, host_of(request.url)
         try:
             asking = partial(reply_to, logins.client, request, accept | refused, logins.secrets)
-            reply = await logins.with_retries(asking)
+            reply = await logins.retries.run(asking)
         except TransferError as error:
             raise SourceError(f"{host} sent no token: {error.failure.message} Try again later.") from error
         if reply.status in refused:

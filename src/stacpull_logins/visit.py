@@ -179,7 +179,7 @@ class VisitLogin(LoginTransport):
                 return
             with self._failures.guard(), session.failures.guard():
                 try:
-                    await self.logins.with_retries(lambda: self._go(url, response))
+                    await self.logins.retries.run(lambda: self._go(url, response))
                 except _LoginHostError as error:
                     message = f"{self._visit.login_host.host} failed: {error.failure.message}"
                     raise SourceError(f"The login at {message} Try again later.") from error

@@ -10,7 +10,7 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.models import Arrival, Failure, Job
-from stacpull.net.retry import RetryPolicy
+from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.sources.item_reader import ItemReader
 
 ITEM = "https://api.example/v1/collections/c/items/i"
@@ -48,7 +48,7 @@ def bare_pool(
     queue = JobQueue[Job](size)
     outcomes = Outcomes(workers)
     reader = ItemReader(lambda _href: _never(), clock)
-    pool = Pool(queue, outcomes, Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None, **limits)
+    pool = Pool(queue, outcomes, Fetcher(), reader, Retries(RetryPolicy(), clock), **limits)
     return pool, queue, outcomes
 
 

@@ -15,7 +15,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.errors import StacpullError
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
-from stacpull.net.retry import RetryPolicy
+from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ItemReader
 
@@ -97,9 +97,7 @@ def run(
             course.outcomes,
             course.origin,
             ItemReader(course.origin.item, clock),
-            RetryPolicy(retries),
-            clock,
-            course.retried.append,
+            Retries(RetryPolicy(retries), clock, course.retried.append),
             prefer,
         )
         async with asyncio.timeout(1e6), asyncio.TaskGroup() as group:

@@ -36,7 +36,7 @@ from stacpull.engine.sharing import SharedDownloads
 from stacpull.models import Arrival, Checksum, Failure, Job
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
-from stacpull.net.retry import RetryPolicy
+from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.transfer.attempt import Downloader
 from stacpull.transfer.s3 import S3Transport
 
@@ -136,8 +136,8 @@ async def outcome_of(
     retried: list[Failure] = []
     sink, queue = Sink(workers), JobQueue[Job]()
     path = CountingPath(client, http, shared) if is_fast else None
-    items, policy = cast("Any", None), RetryPolicy(1, base=0.0)
-    pool = Pool(queue, sink, shared, items, policy, clock, retried.append, most_deferred=0, fast=path)
+    items, retries = cast("Any", None), Retries(RetryPolicy(1, base=0.0), clock, retried.append)
+    pool = Pool(queue, sink, shared, items, retries, most_deferred=0, fast=path)
     await queue.put(jobs)
     pool.no_more()
     try:

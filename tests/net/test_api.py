@@ -13,7 +13,7 @@ from stacpull.models import Failure, FailureKind, PageRequest
 from stacpull.net.client import Client, HostCredentials
 from stacpull.net.gate import Gates
 from stacpull.net.json_reader import Document, JsonReader
-from stacpull.net.retry import RetryPolicy
+from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import TransferError, is_framed
 from stacpull.redact import Secret
 
@@ -37,7 +37,7 @@ class Desk:
             credentials=HostCredentials(SOURCE, {}, query or {}),
         )
         defaults: dict[str, Any] = {"source": SOURCE}
-        self.reader = JsonReader(self.client, RetryPolicy(), self.clock, **(defaults | options))
+        self.reader = JsonReader(self.client, Retries(RetryPolicy(), self.clock), **(defaults | options))
 
     def read(self, request: PageRequest | str = URL) -> Document:
         requested = PageRequest(request) if isinstance(request, str) else request

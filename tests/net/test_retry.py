@@ -7,7 +7,7 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind
-from stacpull.net.retry import RetryPolicy, RetryState, next_wait, with_retries
+from stacpull.net.retry import Retries, RetryPolicy, RetryState, next_wait
 from stacpull.net.transport import TransferError
 
 POLICY = RetryPolicy()
@@ -94,7 +94,7 @@ class Attempts:
         return "bytes"
 
     def run(self, policy: RetryPolicy = POLICY) -> str:
-        retried = with_retries(self, policy, self.clock, self.noted.append)
+        retried = Retries(policy, self.clock, self.noted.append).run(self)
         return self.clock.run(retried)
 
 

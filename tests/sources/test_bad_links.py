@@ -14,7 +14,7 @@ from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.json_reader import JsonReader
-from stacpull.net.retry import RetryPolicy
+from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.sources.stac_api import ApiSource
 
@@ -39,7 +39,7 @@ HALF = Answer(body=b'{"type": "Feature", "id": ', headers={"Content-Type": "appl
 def test_a_link_to_invalid_json_is_one_failure(href: str, answer: Answer) -> None:
     clock = VirtualClock()
     client = Client({"https": MemoryTransport({href: [answer]}, clock)}, Gates(4, None, clock), clock)
-    reader = JsonReader(client, RetryPolicy(retries=1), clock, source=SOURCE)
+    reader = JsonReader(client, Retries(RetryPolicy(retries=1), clock), source=SOURCE)
     with pytest.raises(TransferError) as caught:
         clock.run(ApiSource(SOURCE, reader).item(href))
     failure = caught.value.failure

@@ -27,7 +27,7 @@ from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.json_reader import JsonReader
-from stacpull.net.retry import RetryPolicy
+from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import HttpSettings
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
@@ -121,7 +121,7 @@ async def opened(url: str) -> AsyncIterator[Source]:
         source=url,
     )
     policy = RetryPolicy(retries=1, base=0.001, cap=0.001)
-    reader = JsonReader(client, policy, clock, source=url)
+    reader = JsonReader(client, Retries(policy, clock), source=url)
     try:
         yield await open_source(url, reader)
     finally:

@@ -21,7 +21,6 @@ from stacpull.filters.labels import check_labels, class_list
 from stacpull.hosts import scheme_of
 from stacpull.json_values import object_or_empty
 from stacpull.models import Failure, ItemId, Json
-from stacpull.net.retry import with_retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import AssetKind, asset_hrefs, asset_kind, self_href, source_links
 from stacpull.planning.item_plan import NO_COLLECTION, with_template
@@ -141,12 +140,8 @@ class Lookups:
 
         async def list_at(href: str) -> None:
             try:
-                found = await with_retries(
-                    lambda: SCHEMES[scheme_of(href)].list_prefix(network.client, as_prefix(href)),
-                    network.policy,
-                    network.clock,
-                    network.counters.note_retry,
-                )
+                scheme, prefix = SCHEMES[scheme_of(href)], as_prefix(href)
+                found = await network.retries.run(lambda: scheme.list_prefix(network.client, prefix))
                 listed[href] = Listing(found)
             except TransferError as error:
                 listed[href] = error.failure

@@ -24,7 +24,7 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, HostCredentials, NetworkCounters, RequestLog
 from stacpull.net.gate import Gates, Limits
 from stacpull.net.json_reader import JsonReader
-from stacpull.net.retry import RetryPolicy
+from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
@@ -54,7 +54,7 @@ class Network(msgspec.Struct, frozen=True):
     client: Client
     reader: JsonReader
     secrets: Secrets
-    policy: RetryPolicy
+    retries: Retries
     address: SourceAddress
     ip_policy: AddressPolicy  # the allowed addresses; worker processes use the same
     slots: int
@@ -122,6 +122,7 @@ async def open_network(
     warn = partial(_warn, emit)
     profile = options.filled_profile
     logins = None if profile is None else profile.open(http, policy, clock, secrets, counters, warn)
+    retries = Retries(policy, clock, counters.note_retry)
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
     patience = _PATIENCE * options.stall_timeout
     client = Client(
@@ -139,8 +140,7 @@ async def open_network(
     )
     reader = JsonReader(
         client,
-        policy,
-        clock,
+        retries,
         source=address.url,
         credential_names=address.credential_names,
         wanted_variable=wanted_variable(urlsplit(address.url)),
@@ -150,7 +150,7 @@ async def open_network(
     slots = options.concurrency or room
     try:
         yield Network(
-            client, reader, secrets, policy, address, ip_policy, slots, per_host, warn, clock, logins, http
+            client, reader, secrets, retries, address, ip_policy, slots, per_host, warn, clock, logins, http
         )
     except BaseException as error:
         secrets.scrub_error(error)  # it may be printed, and may quote secrets

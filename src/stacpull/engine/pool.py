@@ -21,12 +21,11 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import Recent
-from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError, StacpullError, quantity
 from stacpull.hosts import MOST_HOSTS, host_of
 from stacpull.models import Failure, FailureKind, Job, Json
 from stacpull.net.gate import MAX_REFUSALS
-from stacpull.net.retry import RetryPolicy, with_retries
+from stacpull.net.retry import Retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
 from stacpull.planning.item_plan import size_and_checksum
@@ -145,9 +144,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     sink: OutcomeSink[JobT, ResultT]
     fetcher: AssetFetcher[JobT, ResultT]
     item_reader: ItemReader
-    policy: RetryPolicy
-    clock: Clock
-    on_retry: Callable[[Failure], None]
+    retries: Retries
     prefer: tuple[str, ...] = ()
     most_deferred: int = MAX_REFUSALS - 1
     most_failures: int | None = None
@@ -258,7 +255,7 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         pool = self.pool
         while True:
             try:
-                result = await with_retries(self._attempt, pool.policy, pool.clock, pool.on_retry)
+                result = await pool.retries.run(self._attempt)
             except TransferError as error:
                 self.failures.append(error.failure)
                 if self.job.alternates:
@@ -277,7 +274,7 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     async def _attempt(self) -> ResultT:
         fetch, self.begun = self.begun, None
         if fetch is None:
-            fetch, self.since = self.pool.fetcher.fetch, self.pool.clock.monotonic()
+            fetch, self.since = self.pool.fetcher.fetch, self.pool.retries.clock.monotonic()
         if self.job.stale:
             await self._renew()
         while True:

@@ -19,13 +19,12 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
-from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.json_values import MOST_VALUES, count_values
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.client import Client, Exchange
-from stacpull.net.retry import RetryPolicy, with_retries
+from stacpull.net.retry import Retries
 from stacpull.net.status import is_web_page
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import cut_cursor
@@ -178,8 +177,7 @@ class JsonReader(msgspec.Struct, eq=False):
     """
 
     client: Client
-    policy: RetryPolicy
-    clock: Clock
+    retries: Retries
     source: str
     credential_names: tuple[str, ...] = ()
     wanted_variable: str | None = None
@@ -239,8 +237,7 @@ class JsonReader(msgspec.Struct, eq=False):
                 return await stack.enter_async_context(self.client.open(request, accept=_STREAMED))
 
             try:
-                note_retry = self.client.counters.note_retry
-                response = await with_retries(attempt, self.policy, self.clock, note_retry)
+                response = await self.retries.run(attempt)
             except TransferError as error:
                 self._refuse(error, url)
                 raise
@@ -269,12 +266,11 @@ class JsonReader(msgspec.Struct, eq=False):
                     error.failure = replace(error.failure, retryable=False)
                 raise
 
-        def note_retry(failure: Failure) -> None:
-            self.client.counters.note_retry(failure)
+        def warn(failure: Failure) -> None:
             if failure.kind is FailureKind.STALLED and not one_of_many:
                 self.warn(f"{failure.message} Requesting it again.")
 
-        return await with_retries(attempt, self.policy, self.clock, note_retry)
+        return await self.retries.run(attempt, warn)
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
         async with self.client.open(outgoing) as response, AsyncExitStack() as locks:

@@ -64,45 +64,51 @@ def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: fl
     return wait
 
 
-async def with_retries(
-    attempt: Callable[[], Awaitable[T]],
-    policy: RetryPolicy,
-    clock: Clock,
-    on_retry: Callable[[Failure], None],
-) -> T:
-    """`on_retry` is called with each failure before it is retried."""
-    state, pause = RetryState(), 0.0
+class Retries(msgspec.Struct, frozen=True):
+    """Repeats attempts by a policy. `on_retry` is called with each failure before it is retried."""
 
-    def is_retried(error: BaseException) -> bool:
-        nonlocal pause
-        if not isinstance(error, TransferError):
-            return False
-        wait = next_wait(policy, state, error.failure, random.random())  # noqa: S311 - no cryptography
-        if wait is None:
-            return False
-        pause = wait
-        on_retry(error.failure)
-        return True
+    policy: RetryPolicy
+    clock: Clock
+    on_retry: Callable[[Failure], None] = lambda _: None
 
-    async def again() -> T:  # tenacity awaits only what an async function returns
-        return await attempt()
+    async def run(
+        self, attempt: Callable[[], Awaitable[T]], warn: Callable[[Failure], None] = lambda _: None
+    ) -> T:
+        """Return the result of an attempt; `warn` is called like `on_retry`."""
+        state, pause, clock = RetryState(), 0.0, self.clock
 
-    try:
-        try:
+        def is_retried(error: BaseException) -> bool:
+            nonlocal pause
+            if not isinstance(error, TransferError):
+                return False
+            draw = random.random()  # noqa: S311 - no cryptography
+            wait = next_wait(self.policy, state, error.failure, draw)
+            if wait is None:
+                return False
+            pause = wait
+            self.on_retry(error.failure)
+            warn(error.failure)
+            return True
+
+        async def again() -> T:  # tenacity awaits only what an async function returns
             return await attempt()
-        except TransferError as error:
-            if not is_retried(error):
-                raise
-        await clock.sleep(pause)
-        from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 -- most runs retry nothing
 
-        retried = retry_if_exception(is_retried)
-        return await AsyncRetrying(retry=retried, wait=lambda _call: pause, sleep=clock.sleep)(again)
-    except TransferError as error:
-        seconds = error.failure.retry_after or 0.0
-        if not error.failure.retryable or seconds <= policy.longest_wait:
-            raise
-        raise SourceError(asks_to_wait(error.failure.host, seconds, clock)) from error
+        try:
+            try:
+                return await attempt()
+            except TransferError as error:
+                if not is_retried(error):
+                    raise
+            await clock.sleep(pause)
+            from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 -- most runs retry nothing
+
+            retried = retry_if_exception(is_retried)
+            return await AsyncRetrying(retry=retried, wait=lambda _call: pause, sleep=clock.sleep)(again)
+        except TransferError as error:
+            seconds = error.failure.retry_after or 0.0
+            if not error.failure.retryable or seconds <= self.policy.longest_wait:
+                raise
+            raise SourceError(asks_to_wait(error.failure.host, seconds, clock)) from error
 
 
 def asks_to_wait(host: str, seconds: float, clock: Clock) -> str:

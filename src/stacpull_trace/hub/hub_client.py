@@ -27,7 +27,7 @@ from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.json_reader import PAGE_LIMIT, TooManyValuesError, decode
-from stacpull.net.retry import RetryPolicy, with_retries
+from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import RenamedResponse, Request, Response, TransferError, Transport, is_framed
 from stacpull.redact import Secrets
 from stacpull_logins.tokens import CachedToken
@@ -82,14 +82,14 @@ async def open_hub(
     per_host: int = 8,
 ) -> AsyncIterator[Hub]:
     """Open a client that uses `transport` and closes it at the end."""
-    policy = policy or RetryPolicy()
     secrets = Secrets((settings.client_secret,))
     transport = _InSeconds(transport, settings)
     gates = Gates(per_host, per_host, clock)
     client = Client({"http": transport, "https": transport}, gates, clock, secrets=secrets)
-    tokens = CachedToken(ClientGrant(settings, client, policy, clock, secrets).request, clock)
+    retries = Retries(policy or RetryPolicy(), clock, client.counters.note_retry)
+    tokens = CachedToken(ClientGrant(settings, client, retries, secrets).request, clock)
     try:
-        yield Hub(settings, Session(client, tokens, settings.base_url), policy, clock, secrets)
+        yield Hub(settings, Session(client, tokens, settings.base_url), retries, secrets)
     except BaseException as error:
         secrets.scrub_error(error)
         raise
@@ -122,15 +122,12 @@ class _InSeconds:
 class Hub:
     """A client of one deployment, created by `open_hub`. Many tasks may share it."""
 
-    def __init__(
-        self, settings: HubSettings, session: Session, policy: RetryPolicy, clock: Clock, secrets: Secrets
-    ) -> None:
+    def __init__(self, settings: HubSettings, session: Session, retries: Retries, secrets: Secrets) -> None:
         self.session = session
         """The session, for code that needs a client."""
         self._host = host_of(settings.base_url)
         self._paths = Paths(settings.base_url)
-        self._policy = policy
-        self._clock = clock
+        self._retries = retries
         self._secrets = secrets
 
     @property
@@ -182,12 +179,11 @@ class Hub:
         """Return the header of a file of a tile, with range requests; with one if its size is known."""
         name = tile.filename(file)
         known = tile.files.get(file, TileFile())
-        note_retry = self.session.counters.note_retry
 
         async def fetch(url: str) -> HeaderRead | Failure:
             read = partial(read_header, self.session, url, header_size=known.header_size)
             try:
-                return await with_retries(read, self._policy, self._clock, note_retry)
+                return await self._retries.run(read)
             except TransferError as error:
                 return error.failure
 
@@ -248,7 +244,7 @@ class Hub:
                     raise TransferError(replace(error.failure, retryable=False)) from error
                 raise
 
-        return await with_retries(attempt, self._policy, self._clock, self.session.counters.note_retry)
+        return await self._retries.run(attempt)
 
     async def _attempt(self, request: Request) -> _Answer:
         async with self.session.open(request, accept=_ANSWERS) as response:

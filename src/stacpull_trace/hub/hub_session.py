@@ -17,11 +17,10 @@ from http import HTTPStatus
 import attrs
 from msgspec.structs import replace
 
-from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.net.client import SUCCESSFUL, Client, Exchange, NetworkCounters
-from stacpull.net.retry import RetryPolicy, with_retries
+from stacpull.net.retry import Retries
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret, Secrets
 from stacpull.urls import same_site
@@ -38,8 +37,7 @@ class ClientGrant:
 
     _settings: HubSettings
     _client: Client
-    _policy: RetryPolicy
-    _clock: Clock
+    _retries: Retries
     _secrets: Secrets
     _url: str = attrs.field(init=False)
 
@@ -77,7 +75,7 @@ class ClientGrant:
             "client_secret": self._settings.client_secret.reveal(),
         }
         asking = partial(reply_to, self._client, form_request(self._url, form), _ACCEPTED, self._secrets)
-        return await with_retries(asking, self._policy, self._clock, self._client.counters.note_retry)
+        return await self._retries.run(asking)
 
 
 _SPENT = "x-processingunits-spent"
