@@ -50,7 +50,7 @@ from stacpull.models import (
     path_in_dest,
 )
 from stacpull.planning.item_plan import document_digest, is_newer, item_directory, item_document_name
-from stacpull.planning.names import with_salted_hash
+from stacpull.planning.names import path_hash, with_salted_hash
 from stacpull.redact import Secrets
 
 IsThere = Callable[[str], bool]
@@ -165,7 +165,7 @@ class _BatchRows:
         self._taken = {row.hash for row in self._known.values()}.union(*db.execute(query, (hashes,)))
         new = dict.fromkeys(one.id.collection for one in planned if one.id not in self._known)
         self._collections = {name: scalar(db, _ADD("collections", "name"), (name,)) for name in new}
-        self._directories: dict[str, int] = {}
+        self._directories: dict[str, tuple[int, str]] = {}
         self._last_item = scalar(db, "SELECT max(id) FROM items")
         self._last_asset = scalar(db, "SELECT max(id) FROM assets")
         # rows to write:
@@ -270,7 +270,8 @@ class _BatchRows:
             if (old := known.get(asset.key)) is None:
                 plan.is_renewed = True
                 self._last_asset += 1
-                row = new_row(self._last_asset, plan.row.id, asset, run, self._directory(directory, plan))
+                other, directory = self._directory(directory, plan)
+                row = new_row(self._last_asset, plan.row.id, asset, run, other)
                 if asset.name is not None:
                     self._claims.append((row.id, directory, asset.name))
                 self._open(plan, asset, row, directory, REQUEST_NEW)
@@ -289,8 +290,8 @@ class _BatchRows:
             elif decision.row.name is not None:
                 self._open(plan, asset, decision.row, before, decision)
             else:
-                row = decision.row._replace(directory=self._directory(directory, plan))
-                self._open(plan, asset, row, directory, decision)
+                other, directory = self._directory(directory, plan)
+                self._open(plan, asset, decision.row._replace(directory=other), directory, decision)
 
     def _plan_problems(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         """Plan the rows of assets that cannot be planned. Those that are done stay done."""
@@ -363,11 +364,22 @@ class _BatchRows:
             )
             self._result.jobs.append(job)
 
-    def _directory(self, path: str, plan: _Plan) -> int | None:
+    def _directory(self, path: str, plan: _Plan) -> tuple[int | None, str]:
+        """Return row and path. A new one gets a hash in its name if a file has its path."""
         if path == plan.directory:
-            return None
+            return None, path
         if path not in self._directories:
-            self._directories[path] = scalar(self._db, _ADD("directories", "path"), (path_in_dest(path, ""),))
+            db, assets, taken = self._db, plan.item.assets, "SELECT 1 FROM paths WHERE hash = ?"
+            stored = db.execute("SELECT id FROM directories WHERE path = ?", (path_in_dest(path, ""),))
+            row, found = stored.fetchone(), path
+            if row is None:
+                found, files = "", {path_in_dest(one.directory, one.name) for one in assets if one.name}
+                for step in path.split("/") if path else ():
+                    above, found = found, path_in_dest(found, step)
+                    if found in files or exists(db, taken, (path_hash(found),)):
+                        found = path_in_dest(above, with_salted_hash(step, above))
+                row = db.execute(_ADD("directories", "path"), (path_in_dest(found, ""),)).fetchone()
+            self._directories[path] = row[0], found
         return self._directories[path]
 
     def _forget_failures(self, read: set[int]) -> None:
