@@ -1,7 +1,7 @@
 """Removing credentials from everything that is written: ledger, log, catalog, errors.
 
 Parameters of URLs that carry credentials or signatures are removed by name, and known secrets (`Secret`) by
-value. A paging token (`token=next:…`) is not a credential; `cut_cursor` keeps every `token`.
+value. A paging token (`token=next:…`) is not a credential; in URLs of pages, `keep_tokens` keeps any `token`.
 """
 
 from __future__ import annotations
@@ -208,11 +208,6 @@ def cut_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) -> 
         if is_paging or (name not in signed and (keep_keys or not is_key)):
             kept.append(pair)
     return head + ("?" + "&".join(kept) if kept else "") + fragment_mark + fragment
-
-
-def cut_cursor(url: str) -> str:
-    """Return the URL of a page without credentials. `token` stays, because it identifies the page."""
-    return cut_url(url, keep_tokens=True)
 
 
 def is_signed(url: str) -> bool:

@@ -7,12 +7,12 @@ Unchanged parts keep every byte, because signatures cover them, and services com
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, unquote_plus, urljoin, urlsplit, urlunsplit
 
 from stacpull.errors import SourceError
-from stacpull.hosts import default_port, host_of, origin_of, scheme_of
+from stacpull.hosts import host_of, origin_of, scheme_of
 from stacpull.schemes import SCHEMES, Scheme
 
 _AROUND: Final = "".join(map(chr, range(0x21)))
@@ -64,12 +64,6 @@ def filename_of(url: str) -> str:
 
 
 # --- hosts -----------------------------------------------------------------------------------------------
-
-
-def authority(url: str) -> str:
-    """Return `host` or `host:port` of `url`, lower case, without user and without a default port."""
-    scheme, host, port = origin_of(url)
-    return host if port in {None, default_port(scheme)} else f"{host}:{port}"
 
 
 def same_site(url: str, other: str) -> bool:
@@ -132,8 +126,8 @@ def join_web(base: str, href: str) -> str:
     if not is_valid or not is_web(f"{parts.scheme}://") or not parts.netloc:
         raise SourceError(f"The source names a link that is not a valid URL of http(s): {href[:80]!r}.")
     parts = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
-    if scheme_of(base) == "https" and authority(urlunsplit(parts)) == authority(base):
-        parts = parts._replace(scheme="https")
+    if same_site(urlunsplit(parts), base):
+        parts = parts._replace(scheme=scheme_of(base))
     return urlunsplit(parts)
 
 
@@ -173,10 +167,6 @@ def removed_parameters(url: str, cut: str) -> list[Parameter]:
     """Return the parameters of `url` that `cut`, a form of it without credentials, does not have."""
     kept = {p.raw for p in parameters(cut)}
     return [p for p in parameters(url) if p.raw not in kept]
-
-
-def drop_parameters(url: str, unwanted: Callable[[str], bool]) -> str:
-    return _with_query(url, (p.raw for p in parameters(url) if not unwanted(p.name)))
 
 
 def set_parameter(url: str, name: str, value: str) -> str:

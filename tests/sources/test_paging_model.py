@@ -17,11 +17,12 @@ from tests.sources.memory import MemoryReader, failed, page
 from stacpull.engine.walk import Position
 from stacpull.errors import SourceError
 from stacpull.events import Notice
+from stacpull.hosts import host_of
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.redact import Secrets
 from stacpull.sources.paging import read_pages
 from stacpull.sources.source import PageSize
-from stacpull.urls import authority, parameters
+from stacpull.urls import parameters
 
 HOST = "https://api.test"
 PATH = "/stac/v1/search"
@@ -70,7 +71,7 @@ class Model:
     def answer(self, request: PageRequest) -> object:
         """Return the answer of the service."""
         self.requests.append(request)
-        if authority(request.url) != authority(HOST):
+        if host_of(request.url) != host_of(HOST):
             return failed(FailureKind.ADDRESS)
         if not request.url.startswith(SEARCH):
             return failed(FailureKind.GONE, 404)

@@ -14,6 +14,7 @@ import msgspec
 
 from stacpull.entry_points import require, target_of
 from stacpull.errors import CredentialsError, SourceError, UsageError, similar
+from stacpull.hosts import host_of
 from stacpull.json_values import list_or_empty, parsed_object
 from stacpull.models import Failure, FailureKind, Json, PageRequest, Unread
 from stacpull.net.json_reader import Document, JsonReader
@@ -22,7 +23,7 @@ from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
 from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url
-from stacpull.urls import authority, is_in_object_store, is_web, join, may_lead
+from stacpull.urls import is_in_object_store, is_web, join, may_lead
 
 MOST_COLLECTIONS: Final = 16_384
 """The most collections of a file or a tree whose URLs are kept."""
@@ -189,7 +190,7 @@ async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) 
         if not isinstance(error.__cause__, ValueError):
             raise
         # one link to a web page must not end a walk of a million items
-        return Failure(FailureKind.ITEM, str(error), host=authority(url))
+        return Failure(FailureKind.ITEM, str(error), host=host_of(url))
 
 
 async def read_root(reader: JsonReader, url: str) -> Document:
@@ -222,7 +223,7 @@ async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
     item = None if kind_of(document.body) == "FeatureCollection" else valid_item(document.body)
     if item is None:
         message = f"{cut_url(document.url)} is not an item: it is not a JSON object with an id."
-        raise TransferError(Failure(FailureKind.ITEM, message, host=authority(document.url)))
+        raise TransferError(Failure(FailureKind.ITEM, message, host=host_of(document.url)))
     return item, document.url
 
 

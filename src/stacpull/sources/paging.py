@@ -15,13 +15,13 @@ from msgspec.structs import replace
 from stacpull import urls
 from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
-from stacpull.hosts import origin_text
+from stacpull.hosts import host_of, origin_text
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
-from stacpull.redact import cut_cursor, cut_url
+from stacpull.redact import cut_url
 from stacpull.sources.documents import valid_items
 from stacpull.sources.source import LEAST_ITEMS, OnNotice, Pages, PageSize, allowed_headers
 
@@ -153,12 +153,10 @@ class WalkGuard:
 
 def _signature(request: PageRequest) -> int:
     """Return a hash of a cursor. The limit is part of it only if the position is a page number."""
-    url, members = request.url, dict(request.body or {})
     if number_in(request, "page") is None:
-        url = urls.drop_parameters(url, "limit".__eq__)
-        members.pop("limit", None)
-    body = orjson.dumps(members, option=orjson.OPT_SORT_KEYS)
-    return hash((request.method, url, body, frozenset((request.headers or {}).items())))
+        request = _with(request, "limit", 0)
+    body = orjson.dumps(request.body, option=orjson.OPT_SORT_KEYS)
+    return hash((request.method, request.url, body, frozenset((request.headers or {}).items())))
 
 
 # --- the walk --------------------------------------------------------------------------------------------
@@ -206,7 +204,7 @@ class _PageReader:
         self._size = size
         self._on_notice = on_notice
         self._home = home
-        self._hosts = [urls.authority(home)]
+        self._source, self._other_host = home, ""
         self._without_pages: set[str] = set()
         self._guard = WalkGuard()
         self._items = 0
@@ -251,7 +249,7 @@ class _PageReader:
             self._size = self._size._replace(items=smaller)
 
     def page_of(self, sent: PageRequest, document: Document) -> Page:
-        request, sent = sent, replace(sent, url=cut_cursor(sent.url))
+        request, sent = sent, replace(sent, url=cut_url(sent.url, keep_tokens=True))
         features = document.members.get("features", "")
         features = [] if features is None else features  # null: an empty list of Go
         if not isinstance(features, list):
@@ -285,10 +283,11 @@ class _PageReader:
         is_first_number = number_in(sent, "page") is None and number_in(following, "page") is not None
         if is_first_number and held and 0 < given < held:
             following = _with(following, "limit", given)  # the service counts pages of this size
-        if (host := urls.authority(following.url)) not in self._hosts:
-            text = f"The pages continue at {host}, which does not get the credentials of {self._hosts[0]}."
+        host, own = host_of(following.url), host_of(self._source)
+        if host != self._other_host and not urls.same_site(self._source, following.url):
+            text = f"The pages continue at {host}, which does not get the credentials of {own}."
             self._say("warning", text)
-            self._hosts[1:] = [host]
+            self._other_host = host
         reason = self._guard.reason_to_end(sent, following)
         if reason is not None and total is not None and self._items >= total:
             self._say("info", f"The walk ends at {host}: {reason}; all announced items were seen.")

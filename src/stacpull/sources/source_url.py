@@ -14,13 +14,12 @@ from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlunsplit
 
 from stacpull.errors import UsageError
-from stacpull.hosts import host_of
-from stacpull.redact import Secret, cut_cursor, cut_url
+from stacpull.hosts import host_of, scheme_of
+from stacpull.redact import Secret, cut_url
 from stacpull.schemes import SCHEMES, remote_schemes
 from stacpull.urls import is_web, parts_of, removed_parameters
 
 STANDARD_INPUT: Final = "-"
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
 
 def source_url(source: str) -> str:
@@ -29,8 +28,7 @@ def source_url(source: str) -> str:
         raise UsageError("SOURCE is empty: use a URL, a file, or - for standard input.")
     if source == STANDARD_INPUT:
         raise UsageError("Only mirror, plan and headers can read items from standard input.")
-    scheme = _SCHEME.match(source)
-    name = scheme[1].lower() if scheme else ""
+    name = scheme_of(source)
     if name == "file":
         return _file_url(unquote(re.sub("^(?i:file):(//(localhost)?(?=/))?", "", source)))
     if name == "stdin" or (name and source[len(name) + 1 :].startswith("//")):
@@ -95,7 +93,7 @@ def split_credentials(source: str) -> SourceUrl:
     if not (parts.netloc and host_of(source)):
         raise UsageError("SOURCE is not a valid URL: check its host and port.")
     plain = source.partition("#")[0]
-    clean = cut_cursor(plain) if parse_api_url(plain).items else cut_url(plain)
+    clean = cut_url(plain, keep_tokens=parse_api_url(plain).items)
     query = {p.name: Secret(p.value) for p in removed_parameters(plain, clean) if p.value}
     user, word = parts.username or "", parts.password or ""
     basic = base64.b64encode(f"{unquote(user)}:{unquote(word)}".encode()).decode()  # RFC 7617
