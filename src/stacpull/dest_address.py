@@ -18,7 +18,7 @@ from stacpull.ledger import meta, views
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
 from stacpull.models import BucketLocation
 from stacpull.redact import cut_url
-from stacpull.store.protocol import store_kind
+from stacpull.store.protocol import StoreKind, store_kind
 
 _BUCKET = "a bucket as DEST (such as s3://bucket/prefix)"
 
@@ -45,8 +45,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
             if getattr(options, name) is not None:
                 flag = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{flag} is for {_BUCKET}. {path} is a directory: leave {flag} out.")
-        bucket = _recorded_bucket(path)
-        if bucket:
+        if bucket := _recorded_bucket(path):
             raise UsageError(
                 f"{path} is the work directory of {bucket[0]}: use {bucket[0]} as DEST, with --work {path}."
             )
@@ -113,16 +112,13 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)")
 
 
 def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
-    text = (dest if isinstance(dest, str) else str(dest)).strip()
+    text = str(dest).strip()
     name = _URL.match(text)
-    kind = entry_points.load("stacpull.stores", name[1].lower()) if name else None  # a `StoreKind`
-    if kind is None:
-        return None
+    kind: StoreKind | None = entry_points.load("stacpull.stores", name[1].lower()) if name else None
     try:
-        found: BucketLocation | None = kind.parse(text)
+        return None if kind is None else kind.parse(text)
     except UsageError as error:
         raise UsageError(f"{error} It is {cut_url(text)[:200]}.") from error
-    return found
 
 
 def output_path(out: str | PathLike[str]) -> Path:

@@ -340,6 +340,7 @@ class BucketLocation(msgspec.Struct, frozen=True):
     metadata: bool = False
     """Whether the metadata service of a cloud machine may give credentials (`--aws-metadata`)."""
     break_lock: bool = False
+    is_signed: bool = True  # False for requests without credentials to Google and Azure
 
     @property
     def url(self) -> str:

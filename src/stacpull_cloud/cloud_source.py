@@ -59,24 +59,18 @@ class Clouds(NamedTuple):
 GOOGLE, AZURE = Clouds(bucket_kinds.GOOGLE), Clouds(bucket_kinds.AZURE)
 
 
-class _Place(NamedTuple):
-    bucket: str
-    account: str | None
-    is_signed: bool
-
-
 class CloudTransport:
     def __init__(self, kind: Buckets, setup: TransportSetup) -> None:
         self._kind = kind
         self._options = setup.options
         self._secrets = setup.secrets
-        self._stores = Recent[_Place, Any](64)
+        self._stores = Recent[BucketLocation, Any](64)
 
     async def send(self, request: Request) -> Response:
-        place, key = self._split(request)
+        location, key = self._split(request)
         try:
-            store: Any = self._stores.get(place) or await asyncio.to_thread(self._opened, place)
-            self._stores[place] = store
+            store: Any = self._stores.get(location) or await asyncio.to_thread(self._opened, location)
+            self._stores[location] = store
             if request.query:
                 return BufferedResponse(request.url, 200, {}, await asyncio.to_thread(_listed, store, key))
             options: Any = _options(request)
@@ -86,14 +80,14 @@ class CloudTransport:
                 return BufferedResponse(request.url, int(status[1]), {}, b"")
             why = unreachable(str(error)) or f"cannot be read: {plain_reason(str(error))}"
             message = self._secrets.scrub(f"{origin_text(request.url)} {why}.")
-            failure = Failure(FailureKind.NETWORK, message, host=place.bucket, retryable=True)
+            failure = Failure(FailureKind.NETWORK, message, host=location.bucket, retryable=True)
             raise TransferError(failure) from error
         return _CloudResponse(request, found)
 
     async def close(self) -> None:
         """Do nothing: obstore closes its connections."""
 
-    def _split(self, request: Request) -> tuple[_Place, str]:
+    def _split(self, request: Request) -> tuple[BucketLocation, str]:
         bucket, key, named = self._kind.split(request.url) or ("", "", None)
         own = self._kind.own_account()
         account, lacking = named or own, ""
@@ -103,18 +97,19 @@ class CloudTransport:
             lacking = "object"
         if lacking:
             raise TransferError(Failure(FailureKind.SCHEME, f"The href {request.url} names no {lacking}."))
-        return _Place(bucket, account, is_signed=not request.redirected and account == own), key
-
-    def _opened(self, place: _Place) -> Any:
-        bundle = self._options.ca_bundle
+        is_signed, bundle = not request.redirected and account == own, self._options.ca_bundle
         location = BucketLocation(
-            place.bucket,
+            bucket,
             ca_bundle=None if bundle is None else str(bundle),
             scheme=self._kind.scheme,
-            account=place.account,
-            metadata=self._options.s3.aws_metadata and place.is_signed,
+            account=account,
+            metadata=self._options.s3.aws_metadata and is_signed,
+            is_signed=is_signed,
         )
-        service = SERVICES[location.scheme](location, is_signed=place.is_signed)
+        return location, key
+
+    def _opened(self, location: BucketLocation) -> Any:
+        service = SERVICES[location.scheme](location)
         self._secrets.add(*service.secrets)
         return service.store
 

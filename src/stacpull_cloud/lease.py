@@ -12,7 +12,6 @@ one is newer. A machine that continues from the copy adopts the objects that wer
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import platform
 import shutil
@@ -27,7 +26,6 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import msgspec
-from msgspec.structs import replace
 
 from stacpull.errors import DestinationError, StacpullError, destination_errors
 from stacpull.ledger.database import copy_ledger, ledger_path
@@ -88,12 +86,10 @@ class Lease:
         self.secrets: tuple[Secret, ...] = ()
         self._objects = objects
         self._work = work
-        place = platform.node(), boot_id(), str(work.absolute()), str(inode)
-        self._about = Holder(location.mirror, *place, location.run)
+        self._place = platform.node(), boot_id(), str(work.absolute()), str(inode)
         self._next = 0  # the number of the next object
         self._check = LeaseCheck(objects)
         self._ended, self._copying = threading.Event(), threading.Lock()
-        self._copied = b""  # the digest of the last copy
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
@@ -120,7 +116,9 @@ class Lease:
     ) -> None:
         try:
             with suppress(*([] if error is None else [StacpullError])):  # the first error counts
-                self._store_copy()
+                self._store_copy()  # if the lease is still ours
+                if error is not None:
+                    self._objects.service.abort_uploads(self._objects.key(""))
         finally:
             self._release()
 
@@ -143,10 +141,10 @@ class Lease:
                     "is that of another mirror: use an empty directory as --work, which continues from the "
                     "copy in the bucket."
                 )
-            if holder.place != self._about.place and holder.held and not location.break_lock:
+            if holder.place != self._place and holder.held and not location.break_lock:
                 self._refuse_if_recent(newest, other)
             self.continues = holder.generation != location.generation
-            is_elsewhere = (holder.host, holder.work) != (self._about.host, self._about.work)
+            is_elsewhere = (holder.host, holder.work) != self._place[::2]
             if is_elsewhere and (self.continues or holder.held):
                 self.before = other
             self.generation = max(holder.generation, location.generation)
@@ -183,8 +181,8 @@ class Lease:
 
     def _write(self, *, is_held: bool) -> bool:
         """Create the next object and remove older ones; return False if another run has the lease."""
-        mirror, generation = self.mirror, self.generation
-        body = msgspec.json.encode(replace(self._about, mirror=mirror, generation=generation, held=is_held))
+        run = self._objects.location.run
+        body = msgspec.json.encode(Holder(self.mirror, *self._place, run, self.generation, is_held))
         path = f"{FOLDER}/{self._next:012}.json"
         if not self._objects.put(path, body, {}, create=True):
             there = self._objects.read(path, _LONGEST)
@@ -238,15 +236,9 @@ class Lease:
             raw, packed = (self._work / ".stacpull" / f"copy.{end}" for end in ("sqlite", "sqlite.gz"))
             try:
                 copy_ledger(self._work, raw)
-                with raw.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").digest()
-                    if digest == self._copied:
-                        return
-                    file.seek(0)
-                    with gzip.open(packed, "wb", compresslevel=1) as into:
-                        shutil.copyfileobj(file, into, _PIECE)
+                with raw.open("rb") as file, gzip.open(packed, "wb", compresslevel=1) as into:
+                    shutil.copyfileobj(file, into, _PIECE)
                 self._objects.put(COPY, packed, {_GENERATION: str(self.generation)}, create=False)
-                self._copied = digest
             finally:
                 for left in (raw, packed):
                     left.unlink(missing_ok=True)

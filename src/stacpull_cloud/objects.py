@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
 
@@ -27,7 +28,7 @@ from stacpull_cloud.obstore_errors import MISSING, as_stacpull_error, is_passing
 from stacpull_cloud.services import SERVICES
 
 if TYPE_CHECKING:
-    from tenacity import RetryCallState
+    from tenacity import RetryCallState, Retrying
 
 T = TypeVar("T")
 
@@ -151,7 +152,11 @@ class Objects:
         is_long = size > _SINGLE_PUT
         part = max(_SHORTEST_PART, -(-size // _MOST_PARTS >> 20) << 20)  # whole mebibytes, as maps need pages
 
+        attempts = count()
+
         def send(store: Any) -> bool:
+            if next(attempts) and is_long:
+                self.service.abort_uploads(self.key(path))  # obstore cannot while the service fails
             if is_long and create and self.find(path) is not None:  # parts have no condition
                 return False
             sent: Any = body
@@ -188,16 +193,13 @@ class Objects:
         return Found(path, int(meta["size"]), meta["last_modified"], meta.get("e_tag"), named)
 
     def _send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
-        def attempt() -> T:
-            return call(self.service.store)
-
         answer, began = None, time.monotonic()
         try:
+            outage = self._outage
+            if outage is not None and self._is_stopped() and self._is_over(outage[0]):
+                raise outage[1]  # another attempt might take a minute
             try:
-                outage = self._outage
-                if outage is not None and self._is_stopped() and self._is_over(outage[0]):
-                    raise outage[1]  # another attempt might take a minute
-                answer = attempt()
+                answer = call(self.service.store)
             except (exceptions.BaseError, OSError) as error:
                 if not is_passing(error):
                     raise
@@ -205,27 +207,23 @@ class Objects:
                 self._outage = since, error  # the patience of all requests ends together
                 if self._is_over(since):
                     raise
-                answer = self._repeat(attempt, since)
+                answer = self._repeated(since)(lambda: call(self.service.store))
         except (exceptions.BaseError, OSError) as error:
             if not missing_ok or not isinstance(error, MISSING):
                 raise as_stacpull_error(self.location, doing, path, error) from error
         self._outage = None
         return answer
 
-    def _repeat(self, attempt: Callable[[], T], since: float) -> T:
-        from tenacity import (  # noqa: PLC0415 - 20 ms, and most runs repeat nothing
-            Retrying,
-            retry_if_exception,
-            wait_random_exponential,
-        )
+    def _repeated(self, since: float) -> Retrying:
+        import tenacity  # noqa: PLC0415 - 20 ms, and most runs repeat nothing
 
-        return Retrying(
-            retry=retry_if_exception(is_passing),
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(is_passing),
             stop=lambda state: self._is_over(since, state.upcoming_sleep),
-            wait=wait_random_exponential(_FIRST_PAUSE, _LONGEST_PAUSE),
+            wait=tenacity.wait_random_exponential(_FIRST_PAUSE, _LONGEST_PAUSE),
             before_sleep=self._note_silence,
             reraise=True,
-        )(attempt)
+        )
 
     def _is_over(self, since: float, pause: float = 0.0) -> bool:
         """Return True if a failing request is not repeated after a pause: it has failed since `since`."""

@@ -40,14 +40,10 @@ _SECRET = ("access_key_id", "secret_access_key", "token", "account_key", "sas_to
 
 
 class Service:
-    """The service of a bucket. Endpoint, credentials and authorities are read when `store` is used.
+    """The service of a bucket. Endpoint, credentials and authorities are read when `store` is used."""
 
-    Requests are not signed if `is_signed` is False (Google and Azure).
-    """
-
-    def __init__(self, location: BucketLocation, *, is_signed: bool = True) -> None:
+    def __init__(self, location: BucketLocation) -> None:
         self._location = location
-        self._is_signed = is_signed
 
     @property
     def _endpoint(self) -> str | None:
@@ -68,8 +64,8 @@ class Service:
         arguments = self._settings()[1]
         return tuple(Secret(arguments[name]) for name in _SECRET if arguments.get(name))
 
-    def abort_uploads(self, prefix: str) -> None:
-        """Abort the uploads below `prefix` that a killed run has left, if the service keeps their parts."""
+    def abort_uploads(self, key: str) -> None:
+        """Abort uploads that were left, if the service keeps their parts: of `key`, or below `key/`."""
 
     @cached_property
     def store(self) -> Any:
@@ -153,8 +149,8 @@ class AmazonS3(Service):
             )
         return dict(zip(_SECRET, (found.access_key, found.secret_key, found.token), strict=False))
 
-    def abort_uploads(self, prefix: str) -> None:
-        from botocore.config import Config  # noqa: PLC0415 - 0.2 s, only after a kill
+    def abort_uploads(self, key: str) -> None:
+        from botocore.config import Config  # noqa: PLC0415 - 0.2 s, only after a failure
         from botocore.session import Session  # noqa: PLC0415 - see above
 
         location = self._location
@@ -174,13 +170,13 @@ class AmazonS3(Service):
                 ),
             )
             with closing(s3):
-                pages = s3.get_paginator("list_multipart_uploads").paginate(
-                    Bucket=location.bucket, Prefix=prefix
-                )
+                listing = s3.get_paginator("list_multipart_uploads")
+                pages = listing.paginate(Bucket=location.bucket, Prefix=key)
                 for one in (upload for page in pages for upload in page.get("Uploads", ())):
-                    s3.abort_multipart_upload(
-                        Bucket=location.bucket, Key=one["Key"], UploadId=one["UploadId"]
-                    )
+                    if one["Key"] == key or not key or key.endswith("/"):
+                        s3.abort_multipart_upload(
+                            Bucket=location.bucket, Key=one["Key"], UploadId=one["UploadId"]
+                        )
 
 
 class GoogleStorage(Service):
@@ -195,7 +191,7 @@ class GoogleStorage(Service):
         named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or os.environ.get("GOOGLE_SERVICE_ACCOUNT")
         usual = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
         arguments: dict[str, Any] = {"base_url": self._endpoint or "https://storage.googleapis.com"}
-        if not self._is_signed:
+        if not location.is_signed:
             arguments["skip_signature"] = True
         elif named or usual.is_file():
             arguments["application_credentials"] = named or str(usual)
@@ -214,7 +210,7 @@ class AzureBlobs(Service):
 
     @property
     def _endpoint(self) -> str | None:
-        return super()._endpoint or (azure_setting("BlobEndpoint") if self._is_signed else None)
+        return super()._endpoint or (azure_setting("BlobEndpoint") if self._location.is_signed else None)
 
     def _settings(self) -> tuple[Any, dict[str, Any]]:
         location = self._location
@@ -228,7 +224,7 @@ class AzureBlobs(Service):
         arguments: dict[str, Any] = {"account_name": account, "endpoint": endpoint}
         client, tenant = map(os.environ.get, ("AZURE_CLIENT_ID", "AZURE_TENANT_ID"))
         secret, token = map(os.environ.get, ("AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"))
-        if not self._is_signed:
+        if not location.is_signed:
             arguments["skip_signature"] = True
         elif key := azure_setting("AccountKey"):
             arguments["account_key"] = key

@@ -355,23 +355,6 @@ def test_a_takeover_is_said_unless_the_ledger_is_that_of_the_last_run(location, 
 
 
 @REAL
-def test_an_unchanged_ledger_is_sent_once(location, dest, source, monkeypatch):
-    run("mirror", source, *dest)
-    objects = Objects(location)
-    holder, put, sent = lease.Lease(objects, Path(dest[2]), 1), objects.put, []
-
-    def noted(path: str, *given: Any, **options: Any) -> bool:
-        sent.append(path)
-        return put(path, *given, **options)
-
-    monkeypatch.setattr(objects, "put", noted)
-    holder.generation += 2  # as if the next run had the lease
-    for _ in range(2):
-        holder._store_copy()
-    assert sent == [lease.COPY]
-
-
-@REAL
 def test_a_foreign_object_is_kept(location: BucketLocation, dest: list[str], source: str) -> None:
     Objects(location).put("c/i1/a.bin", b"mine", {}, create=True)
     run("mirror", source, *dest, code=1)

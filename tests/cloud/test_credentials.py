@@ -166,10 +166,10 @@ def test_no_request_to_the_account_of_others_is_signed(recorder, monkeypatch, gi
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     location = BucketLocation(
-        "c", endpoint_url=recorder.url(""), scheme="az", account="other1", metadata=True
+        "c", "", recorder.url(""), scheme="az", account="other1", metadata=True, is_signed=False
     )
     with pytest.raises(PermissionDeniedError):
-        obstore.get(AzureBlobs(location, is_signed=False).store, "k")
+        obstore.get(AzureBlobs(location).store, "k")
     assert recorder.sent() == [("/c/k", None)]
 
 
