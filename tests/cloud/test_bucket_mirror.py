@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -399,6 +399,27 @@ def test_a_bucket_that_does_not_exist_is_named(location, dest, source):
     missing = location.url.replace(location.bucket, "test-of-nothing")
     ran = run("mirror", source, missing, *dest[1:], code=5)
     assert "There is no bucket test-of-nothing" in ran.err
+
+
+@pytest.mark.parametrize("location", ["radosgw"], indirect=True)
+def test_an_upload_that_fails_leaves_no_parts(location, dest, source, monkeypatch, tmp_path):
+    """Nor does one that obstore cannot abort, because the service fails."""
+    refused: list[str] = []
+
+    def refuse(method: str, path: str, _: Any) -> tuple[int, bytes] | None:
+        if "uploadId=" not in path or "DELETE" in refused:
+            return None
+        refused.append(method)
+        return 503, b""
+
+    with between(Between(dest[-1])) as service:
+        monkeypatch.setattr(service, "before", refuse)
+        run("mirror", source, *dest[:-1], service.url)
+    assert ("DELETE" in refused, leftovers(location)) == (True, [])
+    with suppress(ValueError), lease.Lease(Objects(location), tmp_path, 1), s3_client(location) as s3:
+        s3.create_multipart_upload(Bucket=location.bucket, Key=f"{location.prefix}/c/i1/long.bin")
+        raise ValueError
+    assert leftovers(location) == []
 
 
 @pytest.mark.parametrize("location", ["moto"], indirect=True)
