@@ -13,6 +13,7 @@ from stacpull import runtime
 from stacpull.cli.entry import run
 from stacpull.cli.progress import Display
 from stacpull.config.options import Output
+from stacpull.engine.run_control import unless_stopped
 from stacpull.errors import InterruptedRunError
 
 BLOCKED = """
@@ -23,19 +24,18 @@ async def blocks(stop=None):
     print("ready", flush=True)
     {block}
 
-{how}
+run(blocks)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("how", ["run(blocks)", "run(blocks, cancels=True)"])
 @pytest.mark.parametrize(
     "block",
     ["while True: pass", "re.fullmatch('(?:a|aa)+b', 'a' * 200)"],
     ids=["a loop without end", "a pattern that backtracks"],
 )
-def test_the_second_signal_ends_a_process_whose_event_loop_is_blocked(block, how, number):
-    command = [sys.executable, "-c", BLOCKED.format(how=how, block=block)]
+def test_the_second_signal_ends_a_process_whose_event_loop_is_blocked(block, number):
+    command = [sys.executable, "-c", BLOCKED.format(block=block)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         try:
@@ -72,7 +72,7 @@ def test_a_signal_before_the_loop_runs_sets_the_event() -> None:
 @pytest.mark.usefixtures("interrupted_start")
 def test_a_signal_before_the_loop_runs_cancels_the_work() -> None:
     with pytest.raises(InterruptedRunError):
-        run(lambda _: asyncio.sleep(10), cancels=True)
+        run(lambda stop: unless_stopped(lambda: asyncio.sleep(10), stop))
 
 
 def test_a_signal_after_the_loop_was_closed_changes_nothing() -> None:

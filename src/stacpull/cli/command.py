@@ -87,7 +87,9 @@ class CommandSession:
 
     def run_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work that cannot end itself: a signal cancels it."""
-        return entry.run(lambda _stop: work, self.display, cancels=True)
+        from stacpull.engine.run_control import unless_stopped
+
+        return self.run(lambda stop: unless_stopped(lambda: work, stop))
 
     def finish(self, report: Any, lines: Iterable[str], *, on_stderr: bool = False) -> int:
         """Print a report as JSON, or as `lines`, which `on_stderr` prints in any case; return the exit code.

@@ -135,26 +135,18 @@ class _Handler:
                 self.stop()
 
 
-def run(
-    start: Callable[[asyncio.Event], Coroutine[Any, Any, T]],
-    show: Display | None = None,
-    *,
-    cancels: bool = False,
-) -> T:
+def run(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]], show: Display | None = None) -> T:
     """Run the work that `start` makes. A signal sets the event that it is given, and the work ends itself."""
     import asyncio
 
     from stacpull.child_process import kill_all
-    from stacpull.errors import InterruptedRunError
     from stacpull.runtime import handle_bus_errors, run_on_loop
 
     handler = _Handler(show, kill_all)
 
     async def watched() -> T:
-        event, task = asyncio.Event(), asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine that runs has one
-        stop = task.cancel if cancels else event.set
-        handler.stop = partial(asyncio.get_running_loop().call_soon_threadsafe, stop)
+        event = asyncio.Event()
+        handler.stop = partial(asyncio.get_running_loop().call_soon_threadsafe, event.set)
         if handler.is_stopping:
             handler.stop()
         return await start(event)
@@ -165,10 +157,6 @@ def run(
         before = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         return run_on_loop(watched())
-    except asyncio.CancelledError:
-        if handler.is_stopping:
-            raise InterruptedRunError("Interrupted.") from None
-        raise
     finally:
         if show is not None:
             show.close()
