@@ -270,6 +270,12 @@ TIFF = "https://h/a.tif?sig=x.html"
         (None, "https://h/a.kml", HTML, b"<kml/>", None),
         ("application/gml+xml", TIFF, HTML, LOGIN, "application/gml+xml"),
         ("image/tiff", TIFF, HTML, XML, "image/tiff"),
+        ("image/tiff", TIFF, {"Content-Type": "application/problem+json"}, b'{"error": 1}', "JSON instead"),
+        (None, TIFF, {"Content-Type": "application/xml"}, XML, "XML instead of a .tif file"),
+        ("image/tiff", TIFF, {"Content-Type": "application/json"}, b"II*\x00", None),
+        ("image/tiff", TIFF, {"Content-Type": "text/plain"}, b"{}", None),  # by servers that know no types
+        ("image/svg+xml", TIFF, {"Content-Type": "image/svg+xml"}, XML, None),
+        ("application/geo+json", TIFF, {"Content-Type": "application/json"}, b"{}", None),
         (None, TIFF, HTML, LOGIN, "a .tif file"),
         (None, "https://h/HLS.L30.T01GEL.v1.5.B09.NC", HTML, LOGIN, "a .nc file"),
         (None, "s3://bucket/a.zip", HTML, LOGIN, "a .zip file"),

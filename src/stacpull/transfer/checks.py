@@ -36,6 +36,8 @@ _XML = re.compile("[xkg]ml|svg|gpx")  # in a media type or a suffix
 _MAY_BE_PAGE = re.compile(
     r"text/|application/xhtml|\.(x?html?|shtml|php|aspx?|jsp|cgi|do|txt|md|xml)\Z|\Z"  # or neither is known
 )
+_IMAGE = re.compile(r"image/|\.(tiff?|jp2|jpe?g|png)\Z")
+_DOCUMENTS = {b"{": "json", b"[": "json", b"<": "xml"}  # by the first byte
 _SERVER_CLOCK_MARGIN, _LOCAL_CLOCK_MARGIN = 1.0, 60.0
 """Seconds that Last-Modified must be in the past, by the server's clock or by the local one."""
 
@@ -216,16 +218,20 @@ def another_range(url: str) -> Failure:
 def web_page_instead(
     media_type: str | None, href: str, url: str, headers: Mapping[str, str], start: bytes | memoryview
 ) -> Failure | None:
-    """Return the failure if the response is a web page that cannot be the asset.
+    """Return the failure if the response is a web page that cannot be the asset, or JSON or XML for an image.
 
-    Many items state no media type (CMR-STAC): then the suffix of the href decides.
+    Many items state no media type (CMR-STAC): then the suffix of the href decides. JSON and XML are stated as
+    such by the response, and no image begins as they do.
     """
-    if not is_web_page(headers, start):
+    is_page, kind = is_web_page(headers, start), _DOCUMENTS.get(bytes(start[:1]))
+    if not is_page and (kind is None or kind not in headers.get("Content-Type", "").lower()):
         return None
     wanted = (media_type or suffix_of(href, None)).lower()
     # XML may be sent as `text/html`: the body decides
-    if _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start)):
+    may_be = _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start))
+    if may_be or not (is_page or _IMAGE.match(wanted)):
         return None
+    sent = "a web page" if is_page else str(kind).upper()
     expected = wanted if media_type else f"a {wanted} file"
-    what = f"answered with a web page instead of {expected}; sign in there, or check the credentials"
+    what = f"answered with {sent} instead of {expected}; sign in there, or check the credentials"
     return failed(FailureKind.REFUSED, url, what, status=OK)
