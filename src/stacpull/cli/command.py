@@ -21,7 +21,7 @@ from stacpull.cli.printing import Verbosity
 from stacpull.config import toml
 from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve
-from stacpull.errors import StacpullError
+from stacpull.errors import StacpullError, UsageError
 
 if TYPE_CHECKING:
     import asyncio
@@ -228,9 +228,14 @@ def command(
             session, code = CommandSession(resolved), StacpullError.exit_code
             try:
                 code = function(session, **values) or 0
-                return code
+            except UsageError as error:  # of a value that is read late, such as a filter: say where it is
+                text, named = str(error), re.match(r"--([\w-]+)", str(error))
+                if named is None or flags.get(named[1]) or named[1] not in config.options:
+                    raise
+                raise UsageError(config.options[named[1]].where + text[named.end() :]) from error
             finally:
                 session.close(code)
+            return code
 
         help_ = inspect.getdoc(function)
         shown = "\n".join(["\b\nExamples:", *(f"  stacpull {example}" for example in examples)])
