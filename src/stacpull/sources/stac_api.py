@@ -26,18 +26,10 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import item_id_in, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
-from stacpull.sources import search
+from stacpull.sources import search, source
 from stacpull.sources.documents import listing, located, no_collection, read_item, valid_item
 from stacpull.sources.paging import WalkGuard, failure_of, next_request, number_in, read_pages, with_limit
-from stacpull.sources.source import (
-    FRUITLESS_PAGES,
-    OnNotice,
-    Pages,
-    PageSize,
-    Source,
-    WalkStart,
-    unsortable,
-)
+from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
 
@@ -268,7 +260,7 @@ class ApiSource(Source):
             yield by_id
             following = next_request(document.members, request, document.url)
             circle = following is None or guard.reason_to_end(request, following) is not None
-            request = None if circle or fruitless > FRUITLESS_PAGES else following
+            request = None if circle or fruitless > source.FRUITLESS_PAGES else following
 
     async def _document(self, request: PageRequest, what: str) -> Document:
         try:
