@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from tests.store_in_thread import store_on_thread
 
 import stacpull
 from stacpull import sync
+from stacpull.engine import store_process
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.run_control import timed_stop
-from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError
 from stacpull.ledger import runs
 from stacpull.models import Page
 from stacpull.sources.files import FeaturesSource, LinesSource
+from stacpull.store.protocol import Store
 
 
 async def test_the_event_of_the_caller_stops_the_run_and_is_never_set_by_it() -> None:
@@ -121,16 +123,18 @@ def test_a_file_of_items_that_changed_after_a_stop_is_mirrored_completely(
 
 
 def test_the_error_of_a_run_is_not_replaced_by_that_of_closing_its_store(tmp_path, monkeypatch):
-    close = StoreClient.close
+    open_ledger = store_process.open_ledger
 
-    async def failing_close(self: StoreClient) -> None:
-        await close(self)
-        raise stacpull.CredentialsError("while closing")
+    @contextmanager
+    def closed_with_an_error(store: Store) -> Iterator[Any]:
+        with open_ledger(store) as db:
+            yield db
+        raise stacpull.DestinationError("while closing")
 
     async def fail(*_: object) -> None:
         raise stacpull.UsageError("first")
 
-    monkeypatch.setattr(StoreClient, "close", failing_close)
+    monkeypatch.setattr(store_process, "open_ledger", closed_with_an_error)
     monkeypatch.setattr(MirrorRun, "_transfer", fail)
     with AssetHost() as host, store_on_thread():
         source = local_items(tmp_path, [f"{host.url}/assets/1"])

@@ -43,11 +43,8 @@ _HINTS: dict[tuple[str, ...], str] = {
     ("--collections", "-c"): "use -C ID",
     ("--continue", "--resume"): "run the same command again, or `stacpull resume DEST`",
     ("--delete", "--clean", "--yes"): "use --prune, which lists what `--prune=remove` removes",
-    ("--timeout", "--read-timeout"): "use --stall-timeout SECONDS",
-    ("--retry", "--tries"): "use --retries N",
     ("--date", "--time", "--start", "--end", "--start-date", "--since"): "use --datetime INTERVAL",
     ("--aoi", "--geometry", "--bounds"): "use --bbox W,S,E,N or --intersects GEOJSON",
-    ("--cloud-cover", "--max-cloud"): "use --max-cloud-cover PERCENT",
     ("--profile",): "use --credentials NAME",
     ("--no-verify-ssl", "--insecure", "-k", "--no-check-certificate"): "use --ca-bundle FILE",
     ("--silent", "-s"): "use --quiet",
@@ -150,7 +147,7 @@ class Command(click.Command):
             hint = self._hint(name)
             if hint is not None:
                 raise click.UsageError(f"No such option '{name}': {hint}.", ctx) from None
-            near = " or ".join(option for option in problem.possibilities or () if option not in full)
+            near = next((option for option in problem.possibilities or () if option not in full), None)
             text = f"No such option '{name}'{f'; did you mean {near}?' if near else '.'}"
             raise click.UsageError(text, ctx) from None
         if extra and not ctx.resilient_parsing:

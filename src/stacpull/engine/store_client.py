@@ -12,7 +12,7 @@ import signal
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import NoneType
 from typing import Any, TypeVar
@@ -90,7 +90,8 @@ class StoreClient:
     async def opened(self, stop: asyncio.Event) -> AsyncIterator[None]:
         """Open the mirror in the store process, which also holds the mirror's lock until it ends.
 
-        At the end of the block, everything that was sent is published. `stop` ends long operations early.
+        At the end of the block, everything that was sent is published. If that fails, an error is raised,
+        unless the block has raised one. `stop` ends long operations early.
         """
         variables: dict[str, str] = {}
         if (bucket := self._workspace.bucket) is not None:
@@ -113,13 +114,15 @@ class StoreClient:
             async with beside(pass_on_stop()):
                 try:
                     yield
-                except BaseException:
+                finally:
+                    was_broken = self.broken.done()
                     stopping.close()
-                    with suppress(Exception):  # the first error counts
-                        await self.close()
-                    raise
-                stopping.close()
-                await self.close()
+                    await self._channel.close()
+                    if not self._all_recorded:
+                        await asyncio.wait([self.broken])
+                    await asyncio.to_thread(reap, self._process)
+            if self.broken.done() and not was_broken:
+                raise self.broken.result()
 
     async def call(self, operation: str, *arguments: object, returns: type[T] = NoneType) -> T:  # type: ignore[assignment]
         secrets = None
@@ -143,16 +146,6 @@ class StoreClient:
         """Nothing more can be written: the first error counts."""
         if not self.broken.done():
             self.broken.set_result(error)
-
-    async def close(self) -> None:
-        """Wait until everything is recorded; raise the error if it is not, unless it was known before."""
-        was_broken = self.broken.done()
-        await self._channel.close()
-        if not self._all_recorded:
-            await asyncio.wait([self.broken])
-        await asyncio.to_thread(reap, self._process)
-        if self.broken.done() and not was_broken:
-            raise self.broken.result()
 
     def _take_message(self, data: bytes) -> None:
         match messages.decode_to_network(data):
