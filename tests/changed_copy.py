@@ -85,9 +85,7 @@ class ChangedCopy:
         own = {"HOME": str(self._top), "XDG_CONFIG_HOME": str(self._top), "COLUMNS": "100"}
         environment = {**os.environ, **own, **environ, "PYTHONPATH": str(self._package.parent)}
         command = [sys.executable, *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=60, check=False
-        )
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 def item_with(assets: Mapping[str, Any], name: str = "i") -> str:

@@ -66,7 +66,6 @@ def run_notebook(cells: list[str], replica: MlhubReplica, folder: Path, limit: i
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -222,7 +222,6 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, list[str
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
     )
     assert done.returncode == 0, done.stderr
     return [(output, tried) for output, tried in json.loads(done.stdout)]

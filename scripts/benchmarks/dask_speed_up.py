@@ -128,7 +128,7 @@ def _measure(
     with DaskProcesses(place / "dask", workers=0) as processes:
         for number in range(count):
             processes.add_worker(env={"PYTHONPATH": path, "PYTHON_CLIENT_ADDRESS": f"127.0.0.{number + 2}"})
-        assert wait_until(lambda: processes.log().count("Registered to:") == count, 120)
+        assert wait_until(lambda: processes.log().count("Registered to:") == count)
         started = time.monotonic()
         start, _, *end = mirror_of(replica.base_url, place / "m", "--dask", processes.address, "--json")[1:]
         arguments = ["mirror", start, *dest, *end]

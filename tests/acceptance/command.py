@@ -24,6 +24,8 @@ from tests.security.watch import CURRENT, arguments_of, stores_of
 import stacpull as package
 from stacpull_replicas import MlhubReplica
 
+LIMIT = 300
+"""Seconds after which what a test waits for counts as not coming: a machine may be under heavy load."""
 STORE_SECONDS = 10
 """How long a store process may outlive a command that was killed: as long as the next run waits for it."""
 _LOOK = 0.02
@@ -180,7 +182,7 @@ class Running:
     def error_output(self) -> str:
         return self._text(self._err)
 
-    def ended(self, timeout: float = 60) -> Ran:
+    def ended(self, timeout: float = LIMIT) -> Ran:
         """Wait for its end, and fail if that does not come."""
         began = time.monotonic()
         deadline = began + timeout
@@ -201,7 +203,9 @@ class Running:
         return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode()  # the offset is shared
 
 
-def run(arguments: list[str], env: Mapping[str, str], cwd: Path | None = None, *, timeout: float = 60) -> Ran:
+def run(
+    arguments: list[str], env: Mapping[str, str], cwd: Path | None = None, *, timeout: float = LIMIT
+) -> Ran:
     with Running(arguments, env, cwd) as process:
         return process.ended(timeout)
 
@@ -212,7 +216,7 @@ def stacpull(*arguments: object, given: str = "", cwd: Path | None = None, **env
         return process.ended()
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 60, pause: float = 0.003) -> bool:
+def wait_until(condition: Callable[[], object], timeout: float = LIMIT, pause: float = 0.003) -> bool:
     """Wait for a condition; False if it never came true. One that takes long is looked at less often."""
     deadline = time.monotonic() + timeout
     looked = time.thread_time()

@@ -80,7 +80,7 @@ class DaskProcesses:
         self.file.unlink(missing_ok=True)
         arguments += ["--scheduler-file", str(self.file)]
         started = self._start("scheduler", _SCHEDULER, arguments, self.env, forked=self._forked)
-        assert wait_until(self._is_up, 60), self.log()
+        assert wait_until(self._is_up), self.log()
         return started
 
     def _is_up(self) -> bool:

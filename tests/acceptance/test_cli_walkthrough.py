@@ -97,7 +97,7 @@ def test_demo_and_the_commands_it_suggests(tmp_path, forked_command):
     port = str(free_ports(3))
     done = subprocess.run(
         ["bash", "-c", f"PATH={forked_command}:$PATH\n{script.replace('8801', port)}"],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=100,
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((tmp_path / "my-mirror").rglob("*.tif"))) >= 5 * 12

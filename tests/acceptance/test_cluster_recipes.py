@@ -44,7 +44,7 @@ def shell(script: str, replica: MlhubReplica, place: Path, programs: Path, **var
     here = {"PATH": f"{place}:{programs}:{COMMAND.parent}:{os.environ['PATH']}", "SOURCE": source}
     env = environment(replica, COLLECTION=LABELS, **here, **variables)
     with Running(["-e", "-c", script], env, cwd=place, program="/bin/bash") as process:
-        return process.ended(240)
+        return process.ended()
 
 
 @pytest.fixture

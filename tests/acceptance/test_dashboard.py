@@ -32,7 +32,7 @@ def data_at(port: int, token: str | None = None) -> dict[str, Any]:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/data.json")
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
-    with DIRECT.open(request, timeout=10) as answer:
+    with DIRECT.open(request, timeout=60) as answer:
         return dict(json.loads(answer.read()))
 
 
@@ -47,7 +47,7 @@ def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica) -> N
     port, env = free_ports(1), environment(hub)
     arguments = mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port), "--json")
     with Running(arguments, env) as process:
-        assert wait_until(lambda: is_under_way(port), 60)
+        assert wait_until(lambda: is_under_way(port))
         assert f"stacpull: dashboard: http://127.0.0.1:{port}/\n" in process.error_output()
         data = data_at(port)
         ran = process.ended()
@@ -63,10 +63,10 @@ def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica) -> N
 def test_a_killed_run_frees_the_port_and_resumes_with_another_dashboard(tmp_path, hub):
     port, env = free_ports(1), environment(hub)
     with Running(mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port)), env) as process:
-        assert wait_until(lambda: is_under_way(port), 60)
+        assert wait_until(lambda: is_under_way(port))
         process.signal(signal.SIGKILL)
     with Running(["resume", str(tmp_path / "m"), "--dashboard", str(port), "--json"], env) as process:
-        assert wait_until(lambda: is_under_way(port), 60)
+        assert wait_until(lambda: is_under_way(port))
         ran = process.ended()
     assert (ran.code, ran.report["assets_pending"]) == (0, 0)
     again = run(["retry", str(tmp_path / "m"), "--dashboard", "0", "--json"], env)
@@ -77,7 +77,7 @@ def test_the_token_is_written_nowhere(tmp_path: Path, hub: MlhubReplica) -> None
     port = free_ports(1)
     env = environment(hub, STACPULL_DASHBOARD_TOKEN=TOKEN, STACPULL_DASHBOARD=f"0.0.0.0:{port}")
     with Running(mirror_of(hub.base_url, tmp_path / "m", "--json", "-vv"), env) as process:
-        assert wait_until(lambda: "dashboard: " in process.error_output(), 60)
+        assert wait_until(lambda: "dashboard: " in process.error_output())
         with pytest.raises(urllib.error.HTTPError, match="401") as refused:
             data_at(port)
         refused.value.close()

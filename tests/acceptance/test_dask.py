@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -104,7 +103,7 @@ def test_a_cluster_makes_the_mirror_that_one_process_makes(tmp_path, served, clu
     sync.mirror(replica.base_url, plain, selection=SELECTION, options=options_for(replica))
     arguments = mirror_of(replica.base_url, dest, "--dask", str(cluster.file), "--json")
     with Running(arguments, environment(replica)) as process:
-        assert wait_until(lambda: any(workers_of(one.pid) for one in cluster.workers), 60)
+        assert wait_until(lambda: any(workers_of(one.pid) for one in cluster.workers))
         states = [asyncio.run(state_of(cluster))]
         while process.process.poll() is None and not re.search(TASK, states[-1]):
             # the scheduler lists the task some time after the process has begun
@@ -130,7 +129,7 @@ def test_a_cluster_makes_the_mirror_that_one_process_makes(tmp_path, served, clu
     assert found_in(memory, secrets) == []
     assert f"{replica.base_url}/download/".encode() not in memory  # no href of an asset either
     assert "/download/" not in "".join((*states, cluster.log()))
-    assert wait_until(lambda: not any(workers_of(one.pid) for one in cluster.workers), 5)
+    assert wait_until(lambda: not any(workers_of(one.pid) for one in cluster.workers))
 
 
 def memory_of(pid: int) -> bytes:
@@ -224,7 +223,6 @@ def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, cluster):
     assert (report.exit_code, report.assets_done) == (0, 12 * 13)
 
 
-@pytest.mark.timeout(150)
 def test_workers_upload_into_a_bucket_at_the_rate_of_their_links_together(tmp_path):
     """Each has an address of its own with a slow link. Through the coordinator, two would be no faster."""
     with moto(tmp_path, checks_keys=False) as server:
@@ -281,7 +279,7 @@ def test_a_worker_with_another_version_is_refused_by_name(tmp_path, served):
     path = f"{other.parent}{os.pathsep}{environment()['PYTHONPATH']}"
     with DaskProcesses(tmp_path / "dask", workers=1) as processes:
         processes.add_worker(env={"PYTHONPATH": path})
-        assert wait_until(lambda: processes.log().count("Registered to:") == 2, 60)
+        assert wait_until(lambda: processes.log().count("Registered to:") == 2)
         report = mirrored_by(processes, replica, tmp_path / "m", events)
     assert report.exit_code == 0
     (text,) = [event.text for event in events if getattr(event, "level", "") == "warning"]
@@ -349,7 +347,7 @@ def test_credentials_are_not_sent_to_remote_workers_without_tls(tmp_path, served
 def transferring(processes: DaskProcesses, bodies: Bodies, more: int = 30) -> bool:
     bodies.drain()
     since = bodies.in_life
-    return wait_until(lambda: bodies.drain() or bodies.in_life >= since + more, 60)
+    return wait_until(lambda: bodies.drain() or bodies.in_life >= since + more)
 
 
 def test_workers_join_leave_and_are_killed(tmp_path, served):
@@ -364,10 +362,10 @@ def test_workers_join_leave_and_are_killed(tmp_path, served):
             processes.add_worker()
             assert transferring(processes, bodies)
             processes.workers[0].send_signal(signal.SIGKILL)
-            assert wait_until(lambda: workers_of(processes.workers[1].pid), 60)
+            assert wait_until(lambda: workers_of(processes.workers[1].pid))
             assert transferring(processes, bodies)
             os.kill(workers_of(processes.workers[1].pid)[0], signal.SIGKILL)  # not the Dask worker
-            ran = process.ended(120)
+            ran = process.ended()
         bodies.drain()
     assert ran.code == 0, ran.err
     assert is_whole(dest, replica, 40)
@@ -378,10 +376,7 @@ def test_workers_join_leave_and_are_killed(tmp_path, served):
 
 
 def test_killing_coordinator_or_scheduler_costs_only_transfers_in_flight(tmp_path, served):
-    """No worker outlives its coordinator; without a scheduler, the workers that are there do the rest.
-
-    Without either, the run ends, and another cluster completes it.
-    """
+    """No worker outlives its coordinator; without a scheduler, the workers that are there do the rest."""
     replica, dest = served(items=40, latency_ms=SLOW_MS), tmp_path / "m"
     bodies, env, requests = Bodies(replica), environment(replica), AssetRequests(replica)
     with DaskProcesses(tmp_path / "dask", workers=1) as processes:
@@ -389,36 +384,39 @@ def test_killing_coordinator_or_scheduler_costs_only_transfers_in_flight(tmp_pat
         with Running(arguments, env) as process:
             assert transferring(processes, bodies)
             assert process.signal(signal.SIGKILL)
-            assert wait_until(lambda: not workers_of(processes.workers[0].pid), 20)
-        assert wait_until(lambda: requests.now == 0, 20)  # those of the processes that are gone
-        time.sleep(0.5)  # the replica may still read what they had sent
-        assert wait_until(lambda: requests.now == 0, 20)
+            assert wait_until(lambda: not workers_of(processes.workers[0].pid))
+        assert run(["collections", replica.base_url], env).code == 0  # so it has read what was sent before
+        assert wait_until(lambda: requests.now == 0)  # those of the processes that are gone
         bodies.begin_life()
         with Running(arguments, env) as process:
-            assert transferring(processes, bodies, more=350)  # Dask ends the worker after 30 s
+            assert transferring(processes, bodies, more=400)  # Dask ends the worker after 30 s
             processes.scheduler.send_signal(signal.SIGKILL)
-            ran = process.ended(60)
+            ran = process.ended()
         bodies.drain()
         assert ran.code == 0, ran.err
         assert "Traceback" not in ran.err
         assert is_whole(dest, replica, 40)
         assert len(bodies.again()[0]) <= 64
         assert bodies.again()[1] == []
-        processes.restart_scheduler()
-        processes.replace_workers()
-        arguments[2] = str(tmp_path / "other")
+
+
+def test_without_scheduler_and_workers_a_run_ends_and_another_cluster_completes_it(tmp_path, served):
+    replica, dest = served(items=ITEMS, latency_ms=SLOW_MS), tmp_path / "m"
+    bodies, env = Bodies(replica), environment(replica)
+    with DaskProcesses(tmp_path / "dask", workers=1) as processes:
+        arguments = mirror_of(replica.base_url, dest, "--dask", processes.address, "--per-host", "8")
         with Running(arguments, env) as process:
             assert transferring(processes, bodies)
             processes.scheduler.send_signal(signal.SIGKILL)
             processes.workers[0].send_signal(signal.SIGKILL)
-            ran = process.ended(60)
+            ran = process.ended()
         assert ran.code == 1
         assert f"The Dask scheduler {processes.address} no longer responds" in ran.sentences[-1]
         processes.restart_scheduler()
         processes.replace_workers()
-        ran = run(["resume", arguments[2], "--dask", processes.address, "--json"], env)
+        ran = run(["resume", str(dest), "--dask", processes.address, "--json"], env)
     assert ran.code == 0, ran.err
-    assert is_whole(tmp_path / "other", replica, 40)
+    assert is_whole(dest, replica, ITEMS)
 
 
 def test_ctrl_c_leaves_a_mirror_that_can_be_resumed(tmp_path, served, cluster):
@@ -450,7 +448,7 @@ def test_the_recipe_for_slurm_works(tmp_path, served):
     page = (ROOT / "docs" / "howto" / "dask.md").read_text()
     (script,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     script = script.replace("/scratch/shared/mirror", str(tmp_path / "m"))
-    script = script.replace("--no-progress", "--exclude-asset B10")
+    script = script.replace("--no-progress", "--exclude-asset B10").replace("sleep 20", "sleep 0")
     script = script.replace("dask scheduler ", "dask scheduler --host 127.0.0.1 --port 0 ")
     srun = tmp_path / "srun"
     task = '"$@" --host 127.0.0.1 --no-nanny'
@@ -459,7 +457,7 @@ def test_the_recipe_for_slurm_works(tmp_path, served):
     here = {"PATH": f"{tmp_path}:{COMMAND.parent}:{os.environ['PATH']}"}
     env = environment(replica, SOURCE=replica.base_url, COLLECTION=LABELS, **here)
     with Running(["-e", "-c", script], env, cwd=tmp_path, program="/bin/bash") as process:
-        ran = process.ended(120)
+        ran = process.ended()
     assert ran.code == 0, ran.err
     assert sync.verify(tmp_path / "m").exit_code == 0
 

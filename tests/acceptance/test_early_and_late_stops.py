@@ -28,7 +28,7 @@ from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import StagedParts
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, run_in_thread
 
-SOON = 10.0  # seconds
+SOON = 60.0  # seconds
 Stop = Callable[[], object]
 
 
@@ -82,7 +82,7 @@ sync.mirror(sys.argv[1], sys.argv[2], options=Options(allow_private_hosts=True),
 def test_a_blocking_function_ends_with_a_plain_keyboard_interrupt(tmp_path, silent):
     source, dest = local_items(tmp_path, [f"{silent.url}/a"]), tmp_path / "m"
     command = [sys.executable, "-c", _INTERRUPTED, str(source), str(dest)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == -signal.SIGINT, ran.stderr
     assert ran.stderr.endswith("KeyboardInterrupt\n")
     assert "CancelledError" not in ran.stderr
@@ -110,7 +110,7 @@ def test_a_stop_takes_effect_while_the_collections_are_read(tmp_path, monkeypatc
     """They are read when all assets are there; what they lack is read by `resume`."""
     dest = tmp_path / "mirror"
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
-        options = options_for(replica, stall_timeout=60)
+        options = options_for(replica, stall_timeout=300)
         requested: list[float] = []
 
         def prepare(stop: Stop) -> None:
@@ -123,7 +123,7 @@ def test_a_stop_takes_effect_while_the_collections_are_read(tmp_path, monkeypatc
                 return True
 
             if is_late:
-                replica.inject(is_last, Stall(after=0, seconds=60))
+                replica.inject(is_last, Stall(after=0, seconds=300))
             else:  # the transfers have ended
                 patch.setattr(Pool, "check_failures", lambda _: (stop(), requested.append(time.monotonic())))
 

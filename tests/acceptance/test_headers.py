@@ -102,7 +102,7 @@ def by_tifffile(data: bytes) -> dict[str, Any]:
 def test_every_field_of_every_band_equals_that_of_tifffile(tmp_path: Path) -> None:
     out = tmp_path / "headers.ndjson"
     with run_in_thread(MlhubReplica(items=ITEMS, seed=7)) as replica:
-        ran = run(headers_of(replica, out, "--json"), environment(replica), timeout=600)
+        ran = run(headers_of(replica, out, "--json"), environment(replica))
         files = files_of(replica.dataset)
     assert ran.code == 0, ran.err
     report = ran.report

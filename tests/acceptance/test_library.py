@@ -151,7 +151,7 @@ def test_a_program_that_uses_it_is_typed(tmp_path):
     (tmp_path / "program.py").write_text(SNIPPET)
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", str(tmp_path / "program.py")],
-        capture_output=True, text=True, check=False, timeout=100, cwd=ROOT,
+        capture_output=True, text=True, check=False, cwd=ROOT,
     )  # fmt: skip
     errors = [line for line in done.stdout.splitlines() if ": error:" in line]
     assert len(errors) == 3, done.stdout + done.stderr

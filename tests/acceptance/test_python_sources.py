@@ -117,7 +117,7 @@ def test_a_notebook_runs_a_mirror(tree: str, tmp_path: Path) -> None:
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     book.cells[4].metadata["tags"] = ["raises-exception"]
     with pytest.raises(nbclient.exceptions.CellExecutionError, match=r"Use: await stacpull.mirror"):
-        nbclient.NotebookClient(book, kernel_name="python3", timeout=60).execute()
+        nbclient.NotebookClient(book, kernel_name="python3", timeout=300).execute()
     shown = book.cells[3].outputs[0].data
     assert "<table>" in shown["text/html"]
     assert "assets_done" in shown["text/html"]

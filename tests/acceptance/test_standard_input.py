@@ -98,7 +98,7 @@ def test_plan_can_be_stopped_before_standard_input_ends(number: signal.Signals) 
             try:
                 assert wait_until(lambda: not select.select([given], [], [], 0)[0])
                 process.send_signal(number)
-                _, reported = process.communicate(timeout=20)
+                _, reported = process.communicate()
             finally:
                 process.kill()
     assert (process.returncode, reported.splitlines()[-1]) == (130, b"stacpull: Interrupted.")

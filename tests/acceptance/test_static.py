@@ -49,10 +49,10 @@ def killed_and_resumed(source: str, dest: Path, *options: str) -> dict[str, int]
     env = environment()
     with Running(["mirror", source, str(dest), *options], env) as process:
         done = lambda: sum(1 for _ in dest.glob("col*/*/*.bin")) > ITEMS * 0.6 or not process.is_alive()  # noqa: E731
-        assert wait_until(done, timeout=120, pause=0.05)
+        assert wait_until(done, pause=0.05)
         assert process.signal(signal.SIGKILL)
         process.ended()
-    resumed = run(["resume", str(dest), *options, "--json"], env, timeout=180)
+    resumed = run(["resume", str(dest), *options, "--json"], env)
     assert resumed.code == 0, resumed.err
     assert not damage(dest)
     assert run(["verify", str(dest)], env).code == 0

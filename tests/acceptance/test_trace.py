@@ -488,7 +488,7 @@ def test_a_trace_that_was_ended_resumes_and_requests_nothing_twice(
     options = ["-o", str(out), "--concurrency", "1", "--datetime", when]
     env = environment(**hub.exports(), XDG_CONFIG_HOME=str(tmp_path))
     with Running(arguments(hub, *options, box=SMALL), env) as process:
-        assert wait_until(lambda: len(requests_to(hub, part)) >= count, timeout=60)
+        assert wait_until(lambda: len(requests_to(hub, part)) >= count)
         process.signal(number)
         ended = process.ended()
     if number == signal.SIGINT:

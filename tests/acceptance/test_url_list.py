@@ -86,7 +86,7 @@ def test_each_line_has_a_url_and_the_path_where_mirror_puts_the_file(host: Asset
     for url, path in lines:
         target = tmp_path / "fetched" / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 -- of the test host
+        with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310 -- of the test host
             target.write_bytes(response.read())
     assert files_below(tmp_path / "fetched") == files
     adopted = run("mirror", source, tmp_path / "fetched", PRIVATE, "--adopt", "--json")

@@ -92,7 +92,7 @@ def test_a_run_stops_after_its_time_and_can_be_resumed(tmp_path, capsys):
         started = time.monotonic()
         arguments = [source, str(dest), "--concurrency", "2", "--stop-after", "2s", *more]
         assert execute(["mirror", *arguments]) == 130
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 60
         out, message = capsys.readouterr()
         report = json.loads(out.splitlines()[-1])
         assert "--stop-after" in message

@@ -32,7 +32,7 @@ def test_no_process_connects_to_another_machine(tmp_path: Path) -> None:
     path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
     with run_in_thread(MlhubReplica(items=3, seed=7)) as replica:
         arguments = mirror_of(replica.base_url, tmp_path / "m", "--dask", "2")
-        ran = run(arguments, environment(replica, PYTHONPATH=path), timeout=120)
+        ran = run(arguments, environment(replica, PYTHONPATH=path))
     assert ran.code == 0, ran.err
     lines = noted.read_text().splitlines()
     assert lines.count("started") >= 3  # the command and two workers

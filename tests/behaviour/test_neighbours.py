@@ -51,7 +51,7 @@ class Installation:
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         with self.begun(*arguments) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

@@ -76,7 +76,7 @@ class Terminal:
     def text(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_for(self, seen: str | Callable[[Terminal], bool], seconds: float = 30.0) -> float:
+    def wait_for(self, seen: str | Callable[[Terminal], bool], seconds: float = 300.0) -> float:
         """Wait until a text, or what a function looks for, is on the screen; return the seconds it took."""
         begun = time.monotonic()
         while not (seen in self.text if isinstance(seen, str) else seen(self)):
@@ -85,7 +85,7 @@ class Terminal:
             self._read(min(left, 0.1))
         return time.monotonic() - begun
 
-    def ended(self, seconds: float = 30.0) -> int:
+    def ended(self, seconds: float = 300.0) -> int:
         """Wait for the shell's prompt and return the exit code of the command.
 
         A second Ctrl-C that came after the command's end is shown behind the prompt.

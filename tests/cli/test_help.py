@@ -36,9 +36,7 @@ def test_the_options_in_examples_exist(name: str) -> None:
 
 
 def test_the_module_can_be_run() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "stacpull", "-V"], capture_output=True, text=True, check=True, timeout=30
-    )
+    ran = subprocess.run([sys.executable, "-m", "stacpull", "-V"], capture_output=True, text=True, check=True)
     assert ran.stdout == f"stacpull, version {main.__version__}\n"
 
 
@@ -129,7 +127,7 @@ def completed(line: str, cwd: Path) -> list[tuple[str, str]]:
         "COMP_CWORD": str(len(line.split(" ")) - 1),
     }
     ran = subprocess.run(
-        [str(COMMAND)], env=environment, capture_output=True, text=True, check=False, timeout=30, cwd=cwd
+        [str(COMMAND)], env=environment, capture_output=True, text=True, check=False, cwd=cwd
     )
     return [tuple(one.partition(",")[::2]) for one in ran.stdout.splitlines()]  # type: ignore[misc]
 

@@ -45,7 +45,7 @@ def test_the_second_signal_ends_a_process_whose_event_loop_is_blocked(block, num
             process.send_signal(number)
             assert "again to quit at once" in process.stderr.readline()
             process.send_signal(number)
-            assert process.wait(timeout=20) == 130
+            assert process.wait() == 130
             assert "Run the same command again to resume" in process.stderr.read()
         finally:
             process.kill()

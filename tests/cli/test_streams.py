@@ -34,7 +34,6 @@ def in_shell(command: str, redirections: str, *options: str) -> subprocess.Compl
         ["/bin/bash", "-c", line, str(COMMAND), *options],
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
 
@@ -68,9 +67,7 @@ def test_help_that_cannot_be_written_is_named() -> None:
 @pytest.mark.parametrize("command", ["mirror --help", "credentials list"])
 def test_a_reader_that_leaves_is_not_an_error(command: str) -> None:
     line = f'"$0" {command} | true; echo "${{PIPESTATUS[0]}}"'
-    ran = subprocess.run(
-        ["/bin/bash", "-c", line, str(COMMAND)], capture_output=True, text=True, timeout=60, check=False
-    )
+    ran = subprocess.run(["/bin/bash", "-c", line, str(COMMAND)], capture_output=True, text=True, check=False)
     assert ran.stdout == "0\n"
     assert ran.stderr == ""
 
@@ -85,7 +82,6 @@ def test_verify_continues_if_its_output_is_not_read(source: Path, tmp_path: Path
         ["/bin/bash", "-c", line, str(COMMAND), str(dest)],
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
     assert ran.stdout == "0\n"

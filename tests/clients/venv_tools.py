@@ -26,7 +26,6 @@ def run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=100,
         check=False,
     )
     assert not check or done.returncode == 0, f"{program}: {done.stdout[-500:]}\n{done.stderr[-2000:]}"

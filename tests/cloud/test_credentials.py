@@ -223,7 +223,7 @@ def test_an_outage_or_a_stop_ends_the_patience_of_all_requests(recorder, monkeyp
     recorder.refusal = Answer(fault=Fault.CLOSED)
     with pytest.raises(DestinationError, match=r"does not answer at http://127\.0\.0\.1:\d+\. Check the"):
         objects.find("a")
-    assert wait_until(lambda: tried() == 1, 20)  # the patience ends before a pause that would exceed it
+    assert wait_until(lambda: tried() == 1)  # the patience ends before a pause that would exceed it
     recorder.refusal = Answer(404)
     assert objects.find("a") is None
     assert tried() > 2
@@ -246,7 +246,6 @@ def test_a_login_of_gcloud_asks_google_for_a_token(recorder, monkeypatch, tmp_pa
     assert {path for path, _ in recorder.sent()} == {"accounts.google.com:443"}
 
 
-@pytest.mark.timeout(30)
 def test_many_threads_read_keys_that_must_be_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The threads of uploads and of `verify` share the keys, and each awaits them on a loop of its own."""
     keys = {"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "s", "SessionToken": "t"}

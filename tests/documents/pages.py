@@ -133,9 +133,7 @@ def run_page(
         ]
     file = folder / ".page.sh"
     file.write_text("\n".join([*script, "kill %% $REPLICA_PID 2>/dev/null", ""]))
-    subprocess.run(
-        ["bash", str(file)], cwd=folder, env={**os.environ, **environment}, check=False, timeout=110
-    )
+    subprocess.run(["bash", str(file)], cwd=folder, env={**os.environ, **environment}, check=False)
     ran = []
     for number, step in enumerate(steps):
         parts = [folder / f".{name}{number}" for name in ("code", "out", "err")]

@@ -144,7 +144,6 @@ def bucket_service(
         yield gateway.url
 
 
-@pytest.mark.timeout(118)
 @pytest.mark.parametrize(
     "page",
     [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES if steps_of(page.read_text())],

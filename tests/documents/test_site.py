@@ -27,7 +27,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

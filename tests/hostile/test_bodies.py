@@ -115,7 +115,7 @@ def test_wrong_bodies_are_retried_until_correct(stage: Stage, row: Row) -> None:
     scene.assert_whole()
     possible = [row.statuses, *([row.or_else] if row.or_else else [])]
     for server in ("blob", "s3"):  # the one that stalls may not have noticed yet that the client is gone
-        wait_until(lambda: sorted(scene.statuses(server)) in possible, timeout=20)  # noqa: B023 - at once
+        wait_until(lambda: sorted(scene.statuses(server)) in possible)  # noqa: B023 - at once
         assert sorted(scene.statuses(server)) in possible, server
 
 

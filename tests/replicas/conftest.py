@@ -35,7 +35,7 @@ class HubClient:
         url = path if path.startswith("http") else self.replica.base_url + path
         if key:
             parameters["key"] = self.replica.key
-        return self.session.get(url, params=parameters, allow_redirects=False, timeout=20)
+        return self.session.get(url, params=parameters, allow_redirects=False, timeout=60)
 
     def location(self, collection: str, index: int, asset: str) -> str:
         name = self.replica.dataset.name(index)

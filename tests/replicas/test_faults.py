@@ -177,7 +177,7 @@ def answer(url: str, **headers: str) -> Answer:
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     received = b""
-    with socket.create_connection((parts.hostname, parts.port), timeout=20) as connection:
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
         connection.sendall(f"GET {target} HTTP/1.1\r\n{lines}\r\n".encode())
         try:
             while piece := connection.recv(65536):
@@ -262,12 +262,12 @@ def test_a_client_that_disconnects_logs_nothing(reset: bool, caplog: pytest.LogC
     with run_in_thread(S3Replica(store=store, access=access)) as server:
         place, pause = urlsplit(server.s3_url), threading.Event()
         for sent in HALF_A_REQUEST:
-            with socket.create_connection((place.hostname, place.port), timeout=20) as connection:
+            with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
                 connection.sendall(sent)
                 assert b"large" not in sent or connection.recv(1000)
                 if reset:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        assert requests.get(f"{server.s3_url}/nothing", timeout=20).status_code == 404
+        assert requests.get(f"{server.s3_url}/nothing", timeout=60).status_code == 404
         assert any(len(server.requests) >= 2 or pause.wait(0.02) for _ in range(500))
         assert server.bytes_sent < 40_000_000
     assert caplog.records == []

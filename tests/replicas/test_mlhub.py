@@ -70,7 +70,7 @@ def test_wrong_requests_are_refused(client, path, parameters, status):
 
 def test_search_exists_only_since_2022_and_other_methods_are_refused(client, client_2021):
     assert client_2021.get("/search").status_code == 404
-    assert client.session.post(f"{client.replica.base_url}/collections", timeout=20).status_code == 405
+    assert client.session.post(f"{client.replica.base_url}/collections", timeout=60).status_code == 405
 
 
 def test_next_links_repeat_the_key_with_echo_key(client_of):
@@ -164,7 +164,7 @@ def blob(client):
 
 
 def fetch(url: str, **headers: str) -> requests.Response:
-    return requests.get(url, headers={k.replace("_", "-"): v for k, v in headers.items()}, timeout=10)
+    return requests.get(url, headers={k.replace("_", "-"): v for k, v in headers.items()}, timeout=60)
 
 
 def test_blobs_have_ranges_and_conditions(blob):

@@ -34,7 +34,7 @@ class HubClient:
     def other(self, url: str, method: str = "GET", **headers: str) -> requests.Response:
         """Send a request without a key, to the blob host or S3."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.session.request(method, url, headers=ACCEPTED | named, allow_redirects=False, timeout=20)
+        return self.session.request(method, url, headers=ACCEPTED | named, allow_redirects=False, timeout=60)
 
     def archive(self, name: str, method: str, **headers: str) -> requests.Response:
         return self.other(self.api(f"/archive/{name}", "HEAD").headers["Location"], method, **headers)

@@ -26,9 +26,9 @@ def test_three_consecutive_ports_or_none():
         assert replica.base_url == f"http://127.0.0.1:{port}/mlhub/v1"
         assert replica.blob_url == f"http://127.0.0.1:{port + 1}"
         assert replica.s3_url == f"http://127.0.0.1:{port + 2}"
-        assert requests.get(f"{replica.base_url}/collections", timeout=20).status_code == 200
+        assert requests.get(f"{replica.base_url}/collections", timeout=60).status_code == 200
     with pytest.raises(requests.ConnectionError):
-        requests.get(f"http://127.0.0.1:{port}/", timeout=20)
+        requests.get(f"http://127.0.0.1:{port}/", timeout=60)
 
 
 def test_keys_are_the_same_in_every_run_and_others_for_another_seed():
@@ -44,7 +44,7 @@ def test_requests_are_delayed_logged_and_counted(record):
         target = f"/mlhub/v1/collections/{LABELS}/items?limit=2&key={replica.key}"
         started = time.perf_counter()
         headers = {"Accept-Encoding": "identity", "X-Mark": "1"}
-        sent = len(requests.get(replica.url("api") + target, headers=headers, timeout=20).content)
+        sent = len(requests.get(replica.url("api") + target, headers=headers, timeout=60).content)
         assert time.perf_counter() - started >= 0.08
         logged = replica.requests[-1]
         assert (logged.server, logged.kind, logged.method, logged.target) == ("api", "items", "GET", target)
@@ -52,5 +52,5 @@ def test_requests_are_delayed_logged_and_counted(record):
         assert logged.headers.get("x-mark") == ("1" if record else None)
         assert replica.counters == {("api", "items"): 1}
         assert replica.bytes_sent == sent
-        head = requests.head(replica.url("api") + target, headers=headers, timeout=20)
+        head = requests.head(replica.url("api") + target, headers=headers, timeout=60)
         assert (head.headers["Content-Length"], head.content) == (str(sent), b"")

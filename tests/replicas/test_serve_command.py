@@ -38,7 +38,7 @@ def serving(*arguments: str, end: signal.Signals = signal.SIGTERM) -> Iterator[d
             yield exports
         finally:
             process.send_signal(end)
-            assert process.wait(timeout=20) == 0
+            assert process.wait() == 0
             assert process.stderr.read() == ""
 
 
@@ -49,10 +49,10 @@ def test_serve_mlhub_accepts_the_exported_key(end: signal.Signals) -> None:
         assert f"# mlhub API: http://127.0.0.1:{port}/mlhub/v1" in exports
         assert exports["AWS_ENDPOINT_URL_S3"] == f"http://127.0.0.1:{port + 2}"
         url = f"http://127.0.0.1:{port}/mlhub/v1/collections/bigearthnet_v1_labels/items?limit=100"
-        with urllib.request.urlopen(f"{url}&key={exports['MLHUB_API_KEY']}", timeout=20) as reply:  # noqa: S310
+        with urllib.request.urlopen(f"{url}&key={exports['MLHUB_API_KEY']}", timeout=60) as reply:  # noqa: S310
             assert len(json.load(reply)["features"]) == 20
         with pytest.raises(urllib.error.HTTPError, match="401") as refused:
-            urllib.request.urlopen(url, timeout=20)
+            urllib.request.urlopen(url, timeout=60)
         refused.value.close()
 
 
@@ -63,10 +63,10 @@ def test_serve_sentinelhub_accepts_the_exported_client() -> None:
             "client_id": exports["SH_CLIENT_ID"],
             "client_secret": exports["SH_CLIENT_SECRET"],
         }
-        token = requests.post(exports["SH_TOKEN_URL"], data=form, timeout=20).json()["access_token"]
+        token = requests.post(exports["SH_TOKEN_URL"], data=form, timeout=60).json()["access_token"]
         url = f"{exports['SH_BASE_URL']}/byoc/v1/collections/{exports['SH_COLLECTION_ID']}"
         headers = {"Authorization": f"Bearer {token}"}
-        statuses = [requests.get(url, headers=headers, timeout=20).status_code for _ in range(3)]
+        statuses = [requests.get(url, headers=headers, timeout=60).status_code for _ in range(3)]
         assert statuses == [200, 200, 403]
 
 
@@ -96,9 +96,9 @@ def test_serve_applies_the_faults_of_a_file(tmp_path: Path) -> None:
     faults = ["--faults", str(tmp_path / "faults.toml")]
     with serving("s3", "--port", str(port), "--root", str(tmp_path), "--anonymous", *faults):
         with pytest.raises(urllib.error.HTTPError, match="503") as struck:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/bucket/key", timeout=20)
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/bucket/key", timeout=60)
         struck.value.close()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/bucket/key", timeout=20) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/bucket/key", timeout=60) as reply:
             assert reply.read() == b"content"
 
 

@@ -31,6 +31,6 @@ class Measured(Ran):
 
 def command(*arguments: str, cwd: Path) -> Measured:
     line = [sys.executable, "-c", _COMMAND, *arguments, "--json"]
-    ran = subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=100, check=False)
+    ran = subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False)
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", (cwd / "status").read_text())
     return Measured(ran.returncode, ran.stdout, ran.stderr, int(peak) * 1024)

@@ -59,7 +59,6 @@ def empty_members(connection: Connection) -> None:
         connection.sock.sendall(members)
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("size", [None, 10**9])
 def test_an_asset_of_empty_gzip_members_ends(tmp_path: Path, size: int | None) -> None:
     with AssetHost(empty_members) as host, Source() as source:
@@ -70,7 +69,6 @@ def test_an_asset_of_empty_gzip_members_ends(tmp_path: Path, size: int | None) -
     assert (report.assets_failed, report.bytes_fetched < 8 * MIB) == (1, True)
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("name", ["catalog.json", "items.ndjson.gz", "collections/c"])
 def test_a_document_of_empty_gzip_members_ends(tmp_path: Path, name: str) -> None:
     with AssetHost(empty_members) as host, pytest.raises(SourceError):

@@ -44,7 +44,7 @@ def is_listening(port: int) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], object], what: str, timeout: float = 60) -> None:
+def wait_for(condition: Callable[[], object], what: str, timeout: float = 300) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:

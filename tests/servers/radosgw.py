@@ -186,7 +186,7 @@ class _Parts:
     def call(self, name: str, *arguments: str) -> str:
         """Run a program to its end; its messages become those of a failure."""
         command = [found(name), *arguments]
-        done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, check=False)
         if done.returncode:
             raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stderr[-2000:]}")
         return done.stdout

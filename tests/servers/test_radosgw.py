@@ -164,7 +164,7 @@ def test_a_tampered_presigned_url_is_refused_after_its_item_was_read_again(one_o
 
 def test_an_expired_presigned_url_is_renewed_through_its_item(gateway, one_object, stac, tmp_path):
     expired = one_object.presigned("data.bin", seconds=1)
-    wait_for(lambda: requests.get(expired, timeout=20).status_code == 403, "the URL expires")
+    wait_for(lambda: requests.get(expired, timeout=60).status_code == 403, "the URL expires")
     turns = iter([expired, one_object.presigned("data.bin")])
     stac.put("item", {"data": lambda: next(turns)})
     assert mirrored(stac.source, tmp_path / "mirror").files == {"item/data": DATA}

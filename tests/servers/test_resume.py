@@ -138,7 +138,7 @@ def killed_midway(origin: Origin, stac: StacApi, dest: Path, gate: Valve) -> Non
     origin.put(FIRST)
     stac.put("item", {"data": lambda: origin.href(gate)})
     with Running(origin.command(stac.source, dest, gate), origin.environment()) as process:
-        wait_for(lambda: gate.shut.is_set() and part_bytes(dest) > ON_DISK, "half the file is there", 30)
+        wait_for(lambda: gate.shut.is_set() and part_bytes(dest) > ON_DISK, "half the file is there")
         assert process.signal(signal.SIGKILL)
         process.ended()
 

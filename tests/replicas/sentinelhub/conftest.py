@@ -27,7 +27,7 @@ class ServiceClient:
                 "client_id": self.replica.client_id,
                 "client_secret": self.replica.client_secret,
             }
-            reply = self.session.post(f"{self.replica.base_url}/oauth/token", data=form, timeout=20)
+            reply = self.session.post(f"{self.replica.base_url}/oauth/token", data=form, timeout=60)
             self.token = reply.json()["access_token"]
         headers = {"Authorization": f"Bearer {self.token if token is None else token}"}
         headers |= options.pop("headers", {})

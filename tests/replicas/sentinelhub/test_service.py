@@ -34,7 +34,7 @@ def error_of(reply):
     ],
 )
 def test_tokens_refused(service, form, status, error):
-    reply = service.session.post(service.replica.token_url, data=form, timeout=20)
+    reply = service.session.post(service.replica.token_url, data=form, timeout=60)
     assert (reply.status_code, reply.json()["error"]) == (status, error)
 
 
@@ -48,7 +48,7 @@ def test_without_a_good_token_it_is_a_401(service, token):
 @pytest.mark.parametrize("path", ["", "/", "/conformance"])
 def test_landing_page_and_conformance_are_open(service, path):
     for root in ("/api/v1/catalog/1.0.0", "/catalog/v1"):
-        reply = service.session.get(service.replica.base_url + root + path, timeout=20)
+        reply = service.session.get(service.replica.base_url + root + path, timeout=60)
         assert "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/core" in reply.json()["conformsTo"]
 
 
