@@ -28,15 +28,19 @@ def _into_background(context: click.Context, _: click.Parameter, value: bool) ->
     process = os.fork()
     if process == 0:
         os.setpgid(0, 0)  # Ctrl-C in the shell is for other commands
-        for descriptor, target in ((sending, 1), (os.open(os.devnull, os.O_RDONLY), 0)):
+        # neither output stays open: what reads it to its end need not wait for the replica
+        for descriptor, target in ((sending, 1), (sending, 2), (os.open(os.devnull, os.O_RDONLY), 0)):
             os.dup2(descriptor, target)
         os.close(receiving)
         return
     os.close(sending)
-    lines = os.read(receiving, 1 << 16).decode()
-    if not lines:
+    lines = b""
+    while b"\nexport " not in lines and (piece := os.read(receiving, 1 << 16)):
+        lines += piece
+    if b"\nexport " not in lines:
+        sys.stderr.write(lines.decode())
         context.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
-    sys.stdout.write(f"{lines}export REPLICA_PID={process}\n")
+    sys.stdout.write(f"{lines.decode()}export REPLICA_PID={process}\n")
     sys.stderr.write(f"The replica runs in the background. To stop it: kill {process}\n")
     context.exit(0)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from tests.acceptance.command import stacpull
 from tests.ran import Ran
 from tests.serving import free_ports
 
@@ -78,6 +80,16 @@ def test_a_port_in_use_is_reported(stacpull_command: Callable[..., Ran]) -> None
         ran = stacpull_command("serve", "sentinelhub", "--port", port)
     assert ran.code == 2
     assert f"cannot listen on 127.0.0.1 port {port}" in ran.err
+
+
+def test_a_replica_in_the_background_keeps_no_output_open() -> None:
+    command = ["serve", "s3", "--port", str(free_ports(1)), "--background"]
+    ran = stacpull(*command)  # reads both outputs to their ends
+    try:
+        again = stacpull(*command)
+    finally:
+        os.kill(int(ran.out.rpartition("REPLICA_PID=")[2]), signal.SIGTERM)
+    assert (again.code, again.out, f"port {command[3]}" in again.err) == (2, "", True)
 
 
 def test_wrong_usage(stacpull_command: Callable[..., Ran]) -> None:
