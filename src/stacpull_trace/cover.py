@@ -55,13 +55,14 @@ def tile_of(found: CatalogTile, details: ByocTile | None, area: TracedArea) -> T
 
     If neither can be read, the tile counts as covering the whole area.
     """
-    rough = _outline(found.footprint) or area.outline
-    rectangle = (details and _outline(details.tile_geometry)) or rough
-    cover = (details and _outline(details.cover_geometry)) or rectangle
+    near = area.grid.bbox[0]
+    rough = _outline(found.footprint, near) or area.outline
+    rectangle = (details and _outline(details.tile_geometry, near)) or rough
+    cover = (details and _outline(details.cover_geometry, near)) or rectangle
     return Tile(found.id, found.time, details.created if details else None, rectangle, cover)
 
 
-def _outline(footprint: Footprint | None) -> BaseGeometry | None:
+def _outline(footprint: Footprint | None, near: float) -> BaseGeometry | None:
     if footprint is None:
         return None
     try:
@@ -69,7 +70,7 @@ def _outline(footprint: Footprint | None) -> BaseGeometry | None:
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, ShapelyError):
         return None
     if is_utm(footprint.epsg):
-        return to_degrees(outline, footprint.epsg)
+        return to_degrees(outline, footprint.epsg, near)
     return outline if footprint.epsg == _DEGREES else None
 
 

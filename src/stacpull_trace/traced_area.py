@@ -63,13 +63,16 @@ def project(longitude: float, latitude: float, epsg: int) -> tuple[float, float]
     return east, north
 
 
-def to_degrees(geometry: BaseGeometry, epsg: int) -> BaseGeometry:
-    """Convert a geometry of eastings and northings (metres) to longitude and latitude, with curved edges."""
+def to_degrees(geometry: BaseGeometry, epsg: int, near: float) -> BaseGeometry:
+    """Convert a geometry of eastings and northings (metres) to longitude and latitude, with curved edges.
+
+    Longitudes are within 180 degrees of `near`, so that a tile across the antimeridian is one polygon.
+    """
     inverse = _from_degrees(epsg)
 
     def degrees(x: object, y: object) -> tuple[object, object]:
         longitude, latitude = inverse.transform(x, y, direction="INVERSE")
-        return longitude, latitude
+        return longitude - 360 * np.round((longitude - near) / 360), latitude
 
     moved: BaseGeometry = shapely.transform(
         shapely.segmentize(geometry, _LONGEST_EDGE), degrees, interleaved=False

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shapely.geometry import mapping
+from shapely.geometry import box, mapping
 from tests.trace.areas import SIDE, Cells, area, holds, outline, tile
 
 from stacpull_trace.cover import Tile, split, tile_of
 from stacpull_trace.hub.replies import ByocTile, CatalogTile, Footprint
+from stacpull_trace.traced_area import area_of_bbox, project
 
 cells = st.tuples(st.integers(-2, 9), st.integers(-2, 9), st.integers(1, 12), st.integers(1, 12)).map(
     lambda c: (c[0], c[1], c[0] + c[2], c[1] + c[3])
@@ -87,3 +88,12 @@ def test_a_footprint_is_the_best_readable_geometry(catalog, byoc_tile, rectangle
     found = tile_of(CatalogTile("a", NOVEMBER, catalog), byoc_tile, area())
     assert int(holds(found.rectangle).sum()) == rectangle
     assert int(holds(found.cover).sum()) == cover
+
+
+@pytest.mark.parametrize("west", [179.99, -180.0])
+def test_a_tile_across_the_antimeridian_covers_the_area_on_both_sides(west: float) -> None:
+    east, north = project(180, -17, 32760)
+    tile = Footprint(dict(mapping(box(east - 12_000, north - 12_000, east + 12_000, north + 12_000))), 32760)
+    wanted = area_of_bbox((west, -17.0, west + 0.01, -16.99), 30)
+    placed = tile_of(CatalogTile("a", NOVEMBER, None), details(tile_geometry=tile), wanted)
+    assert [piece.whole for piece in split(wanted, [placed])] == [True]
