@@ -48,10 +48,10 @@ function evaluatePixel(sample) {{
 """
 _REFLECTANCE: Final = {band: f"sample.{band} / 10000" for band in ("blue", "green", "red", "nir")}
 _COMMENT: Final = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_BANDS: Final = re.compile(r"\bbands\s*:\s*\[([^\]]*)\]")
+_BANDS: Final = re.compile(r"""\bbands["']?\s*:\s*\[([^\]]*)\]""")
 _WORD: Final = re.compile(r"""["']([A-Za-z0-9_]+)["']""")
-_OUTPUT: Final = re.compile(r"""\{[^{}]*\bid\s*:\s*["'](\w+)["'][^{}]*\}""")
-_SAMPLE_TYPE: Final = re.compile(r"""\bsampleType\s*:\s*["'](\w+)["']""")
+_OUTPUT: Final = re.compile(r"""\{[^{}]*\bid["']?\s*:\s*["'](\w+)["'][^{}]*\}""")
+_SAMPLE_TYPE: Final = re.compile(r"""\bsampleType["']?\s*:\s*["'](\w+)["']""")
 _WIDE_ENOUGH: Final = frozenset({"INT16", "UINT16", "FLOAT32"})
 
 

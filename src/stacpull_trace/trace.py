@@ -194,7 +194,7 @@ def _index(name: str | None, evalscript: str | Path | None) -> Index:
         raise UsageError("--index and --evalscript contradict each other: give one of them.")
     path = Path(evalscript)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as problem:
         raise UsageError(f"The evalscript {path} cannot be read: {why_unreadable(problem)}.") from problem
     return index_of_script(text, path.stem)

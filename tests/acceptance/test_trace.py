@@ -368,7 +368,7 @@ def test_an_evalscript_is_checked_and_then_computed(replica, command, tmp_path):
     script.write_text(INDICES["ndvi"].evalscript.replace('id: "scenes"', 'id: "other"'))
     ran = command(replica, "--evalscript", str(script))
     assert (ran.code, "id scenes" in ran.err) == (2, True)
-    script.write_text(INDICES["ndvi"].evalscript)
+    script.write_text(INDICES["ndvi"].evalscript, encoding="utf-8-sig")  # as some editors of Windows do
     days = ("--datetime", "2023-11-02/2023-11-07")
     mine = command(replica, "--evalscript", str(script), *days).report
     named = command(replica, "--index", "ndvi", *days).report

@@ -48,3 +48,10 @@ def test_an_unsuitable_script_is_refused(old: str, new: str, words: str) -> None
     assert old in NOTEBOOK
     with pytest.raises(UsageError, match=words):
         index_of_script(NOTEBOOK.replace(old, new), "mine")
+
+
+def test_a_script_may_quote_its_keys() -> None:
+    script = NOTEBOOK
+    for key in ("bands", "id", "sampleType"):
+        script = script.replace(f"{key}:", f'"{key}":')
+    assert index_of_script(script, "mine").bands == index_of_script(NOTEBOOK, "mine").bands == 4
