@@ -207,7 +207,7 @@ class LinesSource(ItemsFile):
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         request, size, is_strict = start.request, 0, True
-        where = "stdin line {}" if self.url.startswith("stdin:") else f"line {{}} of {self.url}"
+        where = "line {} of the input" if self.url.startswith("stdin:") else f"line {{}} of {self.url}"
         features: list[tuple[str, object]] = []
         async with aclosing(_split(_plain(FileRanges(self.url, self._reader)))) as lines:
             number = 0
