@@ -62,7 +62,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
             f"{url.url}."
         )
     if bucket:
-        its_url, endpoint, mirror, generation = bucket
+        its_url, endpoint, mirror, epoch = bucket
         if (its_url, endpoint) != (location.url, location.endpoint_url or ""):
             where = f" at {endpoint}" if endpoint else ""
             remedy = "name another one with --work"
@@ -72,7 +72,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
                 f"{options.work} is the work directory of {its_url}{where}, not of {location.url} at "
                 f"{location.endpoint_url or 'the usual endpoint'}: {remedy}."
             )
-        location = replace(location, mirror=mirror, generation=generation)
+        location = replace(location, mirror=mirror, epoch=epoch)
     return DestAddress(options.work, location)
 
 

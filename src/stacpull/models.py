@@ -335,7 +335,7 @@ class BucketLocation(msgspec.Struct, frozen=True):
     run: str = ""  # the id of the last run, by which its processes recognise its lease
     scheme: str = "s3"
     account: str | None = None  # the storage account of Azure
-    generation: int = 0
+    epoch: int = 0
     """Of the ledger in the work directory: the number of the last run that used the bucket; 0 for none."""
     metadata: bool = False
     """Whether the metadata service of a cloud machine may give credentials (`--aws-metadata`)."""

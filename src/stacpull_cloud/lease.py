@@ -5,7 +5,7 @@ The newest one names the holder. A run takes and renews the lease by creating th
 one fails. It is free after the run, or if it was not renewed for a minute, by the service's clock. The same
 work directory on the same boot takes it: its lock excludes other processes.
 
-Each run has a generation, one more than the last one's, in the ledger and in its compressed copy: the higher
+Each run has an epoch, one more than the last one's, in the ledger and in its compressed copy: the higher
 one is newer. A machine that continues from the copy adopts the objects that were stored after it.
 """
 
@@ -49,7 +49,7 @@ _SHARE = 20  # copies may take this fraction (1/20) of the time
 _PIECE = 1 << 20
 _MOST_UNPACKED = 100
 """A copy may unpack to this many times its size. Ledgers shrink to about a sixth."""
-_GENERATION = "stacpullgeneration"
+_EPOCH = "stacpullepoch"
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -61,7 +61,7 @@ class Holder(msgspec.Struct, frozen=True):
     work: str
     inode: str
     run: str
-    generation: int = 0
+    epoch: int = 0
     held: bool = False
 
     @property
@@ -80,7 +80,7 @@ class Lease:
 
     def __init__(self, objects: Objects, work: Path, inode: int) -> None:
         location = objects.location
-        self.mirror, self.generation = location.mirror, location.generation
+        self.mirror, self.epoch = location.mirror, location.epoch
         self.continues = False
         self.before: str | None = None
         self.secrets: tuple[Secret, ...] = ()
@@ -135,7 +135,7 @@ class Lease:
         if newest is not None:
             holder = newest.holder
             other = f"{holder.work} on {holder.host}"
-            if location.generation and holder.mirror != location.mirror:
+            if location.epoch and holder.mirror != location.mirror:
                 raise DestinationError(
                     f"{location.url} belongs to the mirror whose ledger is in {other}, and the ledger here "
                     "is that of another mirror: use an empty directory as --work, which continues from the "
@@ -143,24 +143,24 @@ class Lease:
                 )
             if holder.place != self._place and holder.held and not location.break_lock:
                 self._refuse_if_recent(newest, other)
-            self.continues = holder.generation != location.generation
+            self.continues = holder.epoch != location.epoch
             is_elsewhere = (holder.host, holder.work) != self._place[::2]
             if is_elsewhere and (self.continues or holder.held):
                 self.before = other
-            self.generation = max(holder.generation, location.generation)
+            self.epoch = max(holder.epoch, location.epoch)
             self.mirror, self._next = holder.mirror, newest.number + 1
-        elif not location.generation and self._objects.find("catalog.json") is not None:
+        elif not location.epoch and self._objects.find("catalog.json") is not None:
             raise DestinationError(
                 f"{location.url} contains a catalog.json that stacpull did not write: choose another prefix."
             )
         copy = self._objects.find(COPY)  # the last run has stored it before it freed the lease
-        stated = "" if copy is None else copy.attributes.get(_GENERATION, "")
+        stated = "" if copy is None else copy.attributes.get(_EPOCH, "")
         of_copy = int(stated) if stated.isdecimal() else 0
-        self.generation = max(self.generation, of_copy) + 1
+        self.epoch = max(self.epoch, of_copy) + 1
         self._objects.remove(_CLOCK_OBJECT)  # or refuse the keys now, not in the next run
         if not self._write(is_held=True):
             raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
-        return newest is not None and newest.holder.held, copy if of_copy > location.generation else None
+        return newest is not None and newest.holder.held, copy if of_copy > location.epoch else None
 
     def _refuse_if_recent(self, newest: _Record, other: str) -> None:
         self._objects.put(_CLOCK_OBJECT, b"", {}, create=False)
@@ -182,7 +182,7 @@ class Lease:
     def _write(self, *, is_held: bool) -> bool:
         """Create the next object and remove older ones; return False if another run has the lease."""
         run = self._objects.location.run
-        body = msgspec.json.encode(Holder(self.mirror, *self._place, run, self.generation, is_held))
+        body = msgspec.json.encode(Holder(self.mirror, *self._place, run, self.epoch, is_held))
         path = f"{FOLDER}/{self._next:012}.json"
         if not self._objects.put(path, body, {}, create=True):
             there = self._objects.read(path, _LONGEST)
@@ -238,7 +238,7 @@ class Lease:
                 copy_ledger(self._work, raw)
                 with raw.open("rb") as file, gzip.open(packed, "wb", compresslevel=1) as into:
                     shutil.copyfileobj(file, into, _PIECE)
-                self._objects.put(COPY, packed, {_GENERATION: str(self.generation)}, create=False)
+                self._objects.put(COPY, packed, {_EPOCH: str(self.epoch)}, create=False)
             finally:
                 for left in (raw, packed):
                     left.unlink(missing_ok=True)

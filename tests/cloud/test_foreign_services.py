@@ -65,7 +65,7 @@ def test_a_copy_of_the_ledger_that_unpacks_to_gigabytes_is_refused(tmp_path, por
     s3 = client(f"http://127.0.0.1:{port}", KEYS)
     bomb = gzip.compress(bytes(64 << 20))
     name = f"{tmp_path.name}/.stacpull/ledger.sqlite.gz"
-    s3.put_object(Bucket="trusted", Key=name, Body=bomb, Metadata={"stacpullgeneration": "9"})
+    s3.put_object(Bucket="trusted", Key=name, Body=bomb, Metadata={"stacpullepoch": "9"})
     s3.close()
     ran = mirror(tmp_path, f"http://127.0.0.1:{port}")
     assert ran.code == 5, ran.err

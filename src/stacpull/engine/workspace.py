@@ -73,7 +73,7 @@ def open_workspace(
         db = opened.enter_context(open_ledger(store))
         if location is not None and lease is not None:
             with ledger_errors(ledger_path(dest)):
-                meta.set_bucket(db, location.url, location.endpoint_url or "", lease.mirror, lease.generation)
+                meta.set_bucket(db, location.url, location.endpoint_url or "", lease.mirror, lease.epoch)
                 if lease.continues:
                     meta.put(db, meta.ADOPTING, "1")
         with backed_up(db, dest):

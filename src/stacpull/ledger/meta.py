@@ -87,10 +87,10 @@ def _inode(db: sqlite3.Connection) -> int:
 
 
 def recorded_bucket(db: sqlite3.Connection) -> tuple[str, str, str, int] | None:
-    """Return the URL, endpoint (empty for the usual one), mirror id and last generation of a bucket."""
+    """Return the URL, endpoint (empty for the usual one), mirror id and last epoch of a bucket."""
     stored = get(db, _BUCKET)
     return None if stored is None else cast("tuple[str, str, str, int]", tuple(json.loads(stored)))
 
 
-def set_bucket(db: sqlite3.Connection, url: str, endpoint: str, mirror: str, generation: int) -> None:
-    put(db, _BUCKET, json.dumps([url, endpoint, mirror, generation]))
+def set_bucket(db: sqlite3.Connection, url: str, endpoint: str, mirror: str, epoch: int) -> None:
+    put(db, _BUCKET, json.dumps([url, endpoint, mirror, epoch]))

@@ -77,7 +77,7 @@ class BucketLease(Protocol):
     """Lets one run write to a bucket: `DestinationError` if another one does. Also `CredentialsError`."""
 
     mirror: str  # the id of the mirror in the bucket
-    generation: int  # the number of this run among the runs on the bucket; the ledger records it
+    epoch: int  # the number of this run among the runs on the bucket; the ledger records it
     continues: bool  # True if the bucket may have files that the ledger here does not record
     before: str | None  # the work directory of the last run, as text, if this run takes over from it
     secrets: tuple[Secret, ...]
