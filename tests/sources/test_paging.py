@@ -61,9 +61,15 @@ def at(token: str | None = None, limit: int = 10) -> str:
     return f"{ITEMS}?token={token}&limit={limit}" if token else f"{ITEMS}?limit={limit}"
 
 
-def test_null_is_an_empty_page() -> None:
-    found, _ = walked({at(): {**page([], at("1")), "features": None}, at("1"): page(["a"])})
+def test_a_walk_of_empty_pages_ends() -> None:
+    table = {at(): page(["a"], at("1"))} | {at(str(n)): page([], at(str(n + 1))) for n in range(1, 99)}
+    table[at("2")]["features"] = None
+    found, _ = walked(table, most=10)
     assert found.names == ["a"]
+    assert found.pages[-1].next is None
+    (warning,) = found.warnings
+    assert "4 pages in a row" in warning
+    assert found.pages[-1].cut_short == warning
 
 
 def test_an_invalid_next_link_loses_no_item() -> None:

@@ -304,11 +304,9 @@ class Walk:
                     is_placed = page.next is not None and page.next == page.request
                     fruitless = 0 if new or is_placed else fruitless + 1
                     if fruitless > FRUITLESS_PAGES and page.next is not None:
-                        text = None
-                        if announced is None or self._sink.counters["items_seen"] < announced:
-                            text = f"{fruitless} pages in a row had no new items."
-                            self.summary.cut_short = text = f"The walk ends at {page.request.url}: {text}"
-                            self.warn(text)
+                        text = f"{fruitless} pages in a row had no new items."
+                        self.summary.cut_short = text = f"The walk ends at {page.request.url}: {text}"
+                        self.warn(text)
                         await self._sink.add_batch(PlanBatch(update=self._update(end, total, text)))
                         break
         return total

@@ -21,9 +21,10 @@ from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
+from stacpull.planning.item_plan import updated_in
 from stacpull.redact import cut_url
 from stacpull.sources.documents import valid_items
-from stacpull.sources.source import LEAST_ITEMS, OnNotice, Pages, PageSize, allowed_headers
+from stacpull.sources.source import FRUITLESS_PAGES, LEAST_ITEMS, OnNotice, Pages, PageSize, allowed_headers
 
 PAGE_BYTES: Final = 8_000_000
 _CARRIED: Final = frozenset(
@@ -136,10 +137,17 @@ def announced_total(page: Json) -> int | None:
 
 
 class WalkGuard:
-    """Ends a walk whose links form a circle. `engine.walk` ends one whose pages have no new items."""
-
     def __init__(self) -> None:
         self._cursors: set[int] = set()
+        self._pages: set[int] = set()
+        self._fruitless = 0
+
+    def brings_new(self, names: tuple[object, ...]) -> bool:
+        """Record a page by the ids and times of its items. Return whether it has any and is new."""
+        new = bool(names) and hash(names) not in self._pages
+        self._pages.add(hash(names))
+        self._fruitless = 0 if new else self._fruitless + 1
+        return new
 
     def reason_to_end(self, current: PageRequest, following: PageRequest) -> str | None:
         here, there = _signature(current), _signature(following)
@@ -148,6 +156,8 @@ class WalkGuard:
             return "the page links to itself as the next one"
         if there in self._cursors:
             return "its next page was read before"
+        if self._fruitless > FRUITLESS_PAGES:
+            return f"{self._fruitless} pages in a row had no new items"
         return None
 
 
@@ -176,7 +186,7 @@ async def read_pages(
     home: str | None = None,
     resumed: bool = False,
 ) -> Pages:
-    """Yield the pages from `start` on, until there is no next link or the links form a circle.
+    """Yield the pages from `start` on, each once, until there is no next link or the links form a circle.
 
     `resumed`: `start` is the `next` of a page of an earlier walk, and may be forgotten. A page that the host
     in a link does not have is requested at `home`, SOURCE's URL.
@@ -258,13 +268,15 @@ class _PageReader:
         if not self._size.fixed and document.bytes > PAGE_BYTES and features:
             fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
             self._size = self._size._replace(items=min(self._size.items, fitting))
-        self._home, self._items = request.url, self._items + len(items)
+        names = tuple((item.get("collection"), item["id"], updated_in(item)) for item in items)
+        is_new = self._guard.brings_new(names)
+        self._home, self._items = request.url, self._items + len(items) * is_new
         total = announced_total(document.members)
         following, why = self._following(request, document, len(features), total)
         cut_short = f"The walk ends at {sent.url}{why}" if why else None
         if cut_short is not None:
             self._say("warning", cut_short)
-        return Page(sent, items, following, total, document.bytes, cut_short, unread)
+        return Page(sent, items if is_new else [], following, total, document.bytes, cut_short, unread)
 
     def _following(
         self, sent: PageRequest, document: Document, given: int, total: int | None

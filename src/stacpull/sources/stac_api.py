@@ -26,7 +26,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import item_id_in, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
-from stacpull.sources import search, source
+from stacpull.sources import search
 from stacpull.sources.documents import listing, located, no_collection, read_item, valid_item
 from stacpull.sources.paging import WalkGuard, failure_of, next_request, number_in, read_pages, with_limit
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
@@ -243,7 +243,7 @@ class ApiSource(Source):
 
     async def _pages_of_collections(self) -> AsyncGenerator[dict[str, Json]]:
         """Yield the collections of each page of the list by id. Very long ids cannot be requested."""
-        guard, weight, known, fruitless = WalkGuard(), 0, set[str](), 0
+        guard, weight = WalkGuard(), 0
         request: PageRequest | None = PageRequest(f"{self._api.root}/collections")
         while request is not None:
             document = await self._document(request, "The list of collections")
@@ -252,15 +252,14 @@ class ApiSource(Source):
                 raise SourceError(f"{self._api.root} lists no collections: use the URL of a collection.")
             named = ((c.get("id"), c) for c in listed if isinstance(c, dict))
             by_id = {name: body for name, body in named if isinstance(name, str) and len(name) <= LONGEST_KEY}
+            guard.brings_new(tuple(by_id))
             weight += document.weight
-            fruitless = 0 if by_id.keys() - known else fruitless + 1
-            known |= by_id.keys()
             if weight > _HEAVIEST_LIST:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield by_id
             following = next_request(document.members, request, document.url)
             circle = following is None or guard.reason_to_end(request, following) is not None
-            request = None if circle or fruitless > source.FRUITLESS_PAGES else following
+            request = None if circle else following
 
     async def _document(self, request: PageRequest, what: str) -> Document:
         try:
