@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from unittest import mock
 
 from stacpull import child_process
-from stacpull.engine import store_client
+from stacpull.engine import mirror, store_client
 from stacpull.engine.store_process import serve
 
 
@@ -20,7 +20,7 @@ from stacpull.engine.store_process import serve
 def store_on_thread() -> Iterator[None]:
     """Run the store on a thread where a run would start a process: the same code at the same socket."""
     with (
-        mock.patch.object(store_client, "spawned", served_on_thread),
+        mock.patch.object(mirror, "spawned", served_on_thread),
         mock.patch.object(store_client, "reap", threading.Thread.join),
         none_started_early(),
     ):

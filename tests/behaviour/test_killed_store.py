@@ -1,4 +1,4 @@
-"""A store process that is killed before DEST is opened: the command ends with exit code 5 and a sentence."""
+"""A store process that is killed: the command ends with exit code 5 and a sentence, and can be resumed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 from tests.acceptance.asset_host import AssetHost, Connection, item_collection
 from tests.acceptance.command import Running, environment, run, wait_until
 from tests.security.watch import stores_of
 
 
-def test_a_store_process_that_is_killed_while_source_is_read_ends_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["/items.json", "/assets/1"], ids=["before DEST is opened", "later"])
+def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, moment: str) -> None:
     running, killed = list[Running](), list[int]()
 
     def serve(connection: Connection) -> None:
         while (path := connection.request()) is not None:
-            if not killed and wait_until(lambda: running):
+            if path == moment and not killed and wait_until(lambda: running):
                 killed.extend(stores_of(running[0].pid))
                 os.kill(killed[0], signal.SIGKILL)
             connection.answer(path)

@@ -8,15 +8,17 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 from tests.engine.bench import Bench
-from tests.store_in_thread import store_on_thread
+from tests.store_in_thread import served_on_thread, store_on_thread
 
-from stacpull.engine.store_client import StoreClient, started_store
+from stacpull.child_process import spawned
+from stacpull.engine.store_client import StoreClient
 from stacpull.engine.workspace import Workspace
 from stacpull.events import Event
 from stacpull.models import Arrival, Job
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets
 from stacpull.store.lock import MirrorLock
+from stacpull.threads import in_thread
 
 
 @asynccontextmanager
@@ -31,8 +33,9 @@ async def opened(
     """Open the store of the run in DEST, on a thread or in a process of its own."""
     bench = await asyncio.to_thread(Bench, dest)
     lock = await asyncio.to_thread(MirrorLock, dest)
+    start = spawned if process else served_on_thread
     with nullcontext() if process else store_on_thread():
-        async with started_store() as started:
+        async with in_thread(start("stacpull.engine.store_process")) as started:
             store_client = StoreClient(
                 started,
                 Workspace(bench.store, bench.db, lock.fileno()),

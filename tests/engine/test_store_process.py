@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import threading
 from collections.abc import Sequence
@@ -23,7 +22,6 @@ from stacpull.child_process import reap, spawn
 from stacpull.engine import messages, store_process
 from stacpull.engine.messages import Outcomes, framed
 from stacpull.engine.publisher import PACE
-from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.events import AssetFailed, Event
 from stacpull.ledger import views
@@ -217,26 +215,6 @@ async def test_a_part_outside_or_a_body_of_another_size_is_refused(tmp_path, job
         store_client._channel.send(Outcomes([Arrival(1, 1, 0, "c/i", "a.tif", size, part=part, body=body)]))
         await until(store_client.broken.done)
     assert (tree(tmp_path), parts(tmp_path)) == ({"mine": b"x"}, [])
-
-
-async def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[Job]) -> None:
-    async with opened(tmp_path, process=True) as store_client:
-        pid = store_client._process.pid
-        os.kill(pid, signal.SIGSTOP)
-        async with asyncio.TaskGroup() as group:
-            calls = [group.create_task(refused(store_client)) for _ in range(2)]
-            await asyncio.sleep(0.1)
-            assert not any(call.done() for call in calls)
-            os.kill(pid, signal.SIGKILL)
-        await refused(store_client)
-        store_client.sender.put(jobs[0], received(jobs[0], b"x"))
-        await until(store_client.broken.done)
-    assert isinstance(store_client.broken.result(), DestinationError)
-
-
-async def refused(store_client: StoreClient) -> None:
-    with pytest.raises(DestinationError, match="ended unexpectedly"):
-        await store_client.call("runs.set_counter", RUN, "files", 1)
 
 
 def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Path, jobs: list[Job]) -> None:

@@ -144,12 +144,10 @@ class Command(click.Command):
             extra = super().parse_args(ctx, [full.get(arg, arg) for arg in args])
         except click.NoSuchOption as problem:
             name = problem.option_name.partition("=")[0]
+            near = (f"; did you mean {one}?" for one in problem.possibilities or () if one not in full)
             hint = self._hint(name)
-            if hint is not None:
-                raise click.UsageError(f"No such option '{name}': {hint}.", ctx) from None
-            near = next((option for option in problem.possibilities or () if option not in full), None)
-            text = f"No such option '{name}'{f'; did you mean {near}?' if near else '.'}"
-            raise click.UsageError(text, ctx) from None
+            text = next(near, ".") if hint is None else f": {hint}."
+            raise click.UsageError(f"No such option '{name}'{text}", ctx) from None
         if extra and not ctx.resilient_parsing:
             named = ", ".join(map(repr, extra))
             hint = "use --prune=remove" if extra == ["remove"] else "a value with spaces needs quotes"

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from stacpull.arguments import instance
 from stacpull.catalog.item import clean_document
-from stacpull.child_process import Started
+from stacpull.child_process import Started, spawned
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
@@ -34,7 +34,7 @@ from stacpull.engine.mirror_status import status
 from stacpull.engine.network import SourceAddress, open_network, options_and_address
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
-from stacpull.engine.store_client import StoreClient, started_store
+from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import WalkSetup
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
@@ -256,7 +256,7 @@ async def _open_source(
     """Start the store process, whose imports take as long as the first response, and open SOURCE."""
     journal = given.journal
     async with (
-        started_store() as started,
+        in_thread(spawned("stacpull.engine.store_process")) as started,
         open_network(address, options, secrets=journal.secrets, on_event=journal) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), given.stop)

@@ -1,7 +1,7 @@
 """The end of the network process: what it calls in the store process.
 
-The process is started while SOURCE is opened (`started_store`). It holds the mirror open for the block of
-`StoreClient.opened`, and ends with it.
+The process is started before SOURCE is opened. It opens the mirror for the block of `StoreClient.opened`, and
+ends with it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import signal
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from contextlib import asynccontextmanager
 from types import NoneType
 from typing import Any, TypeVar
 
 import msgspec
 
-from stacpull.child_process import Started, reap, spawned
+from stacpull.child_process import Started, reap
 from stacpull.engine import messages
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import encoded, error_of
@@ -33,7 +32,6 @@ from stacpull.redact import Secrets
 from stacpull.runtime import BUS_ERROR
 from stacpull.store.protocol import store_kind
 from stacpull.system import variables_of
-from stacpull.threads import in_thread
 
 T = TypeVar("T")
 
@@ -44,10 +42,6 @@ _ENDED = (
     "What it recorded is safe. Repeat the command to continue."
 )
 _PROCESS = "store process"
-
-
-def started_store() -> AbstractAsyncContextManager[Started]:
-    return in_thread(spawned("stacpull.engine.store_process"))
 
 
 class StoreClient:
@@ -80,8 +74,7 @@ class StoreClient:
         )
         self._process, self._socket = started
         self._workspace, self._on_event = workspace, on_event
-        work = os.fsencode(workspace.store.staged.work)
-        self._opening = partial(messages.Open, work, workspace.bucket, run.id, checksum)
+        self._run, self._checksum = run.id, checksum
         self._secrets, self._known_there = secrets, secrets.values
         self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
         self._all_recorded = False
@@ -93,7 +86,7 @@ class StoreClient:
         At the end of the block, everything that was sent is published. If that fails, an error is raised,
         unless the block has raised one. `stop` ends long operations early.
         """
-        variables: dict[str, str] = {}
+        work, variables = os.fsencode(self._workspace.store.staged.work), dict[str, str]()
         if (bucket := self._workspace.bucket) is not None:
             variables = {**variables_of(store_kind(bucket).variables), **proxy_variables()}
         stopping, stops = socket.socketpair()
@@ -110,7 +103,8 @@ class StoreClient:
                 raise await asyncio.to_thread(self._why_ended) from error
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # if the system allows it
             await self._channel.open(self._socket)
-            self._channel.send(self._opening(self._secrets.revealed(), variables))
+            revealed = self._secrets.revealed()
+            self._channel.send(messages.Open(work, bucket, self._run, self._checksum, revealed, variables))
             async with beside(pass_on_stop()):
                 try:
                     yield
