@@ -11,7 +11,7 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind
-from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, Gate, Gates, Limits
+from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, ByteRate, Gate, Gates
 from stacpull.net.transport import TransferError
 
 T = TypeVar("T")
@@ -386,15 +386,15 @@ def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rates", "seconds"), [({"byte_rate": 1000.0}, 9.75), ({"request_rate": 2.0}, 4.5), ({}, 0.0)]
+    ("byte_rate", "request_rate", "seconds"),
+    [(1000.0, 0.0, 9.75), (0.0, 2.0, 4.5), (0.0, 0.0, 0.0)],
 )
-async def test_rates(rates: dict[str, float], seconds: float) -> None:
+async def test_rates(byte_rate: float, request_rate: float, seconds: float) -> None:
     """Ten requests of 1000 bytes. A request waits for those before it, bytes also for themselves."""
     clock = VirtualClock()
-    limits, gate = Limits(clock, **rates), Gate("h", 64, clock)
+    rate, gate = ByteRate(clock, byte_rate), Gate("h", 64, clock, request_rate=request_rate)
     for _ in range(10):
-        if limits.request_rate:
-            await limits.wait_for_rate(gate)
-        if limits.byte_rate:
-            await limits.spend(1000)
+        await gate.acquire()
+        if rate.limit:
+            await rate.spend(1000)
     assert clock.now == pytest.approx(seconds, abs=0.3)

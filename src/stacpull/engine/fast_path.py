@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import msgspec
 
-from stacpull.engine.pool import Pool
+from stacpull.engine.pool import AssetTask, Pool
 from stacpull.engine.sharing import Download, SharedDownloads
 from stacpull.http1.connection import WebConnection, streamed
 from stacpull.http1.web_transport import Prepared, Prepares, WebTransport
@@ -116,7 +116,8 @@ class FastAttempt(msgspec.Struct, eq=False):
 
     def hand_over(self, receive: Receive | None = None) -> None:
         """Continue in a task. `receive` returns the response if the request has a permit."""
-        self.pool.fetch(self.job, partial(self._fetch, receive), self.since)
+        task = AssetTask(self.job, self.pool, partial(self._fetch, receive), self.since)
+        self.pool.spawn(task.run())
 
     async def _fetch(self, receive: Receive | None, job: Job, *, count_refusal: bool) -> Arrival | None:
         shared = self.path.shared

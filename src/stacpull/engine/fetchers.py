@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from stacpull.config.options import Options
@@ -25,7 +25,7 @@ from stacpull.sources.item_reader import ItemReader
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store, foreign_file
 from stacpull.transfer.attempt import AssetFetcher, Downloader
-from stacpull.transfer.checks import Check, expected_checks
+from stacpull.transfer.checks import expected_checks
 from stacpull.urls import filename_of
 
 
@@ -84,10 +84,10 @@ def open_pool(
         unclipped = AdoptingFetcher(shared, network.client, store, checksum=checksum)
     if (clips := clipping(clip)) is not None:
         unclipped = clips.fetcher(downloader, unclipped, parts, network.warn)
-    limits, web, fast = network.client.limits, network.http, None
-    is_plain = not (limits.byte_rate or limits.request_rate or network.client.log)
+    client, web, fast = network.client, network.http, None
+    is_plain = not (client.byte_rate.limit or client.gates.request_rate or client.log)
     if unclipped is shared and isinstance(web, WebTransport) and is_plain:
-        fast = WebFastPath(network.client, web, shared)
+        fast = WebFastPath(client, web, shared)
     return Pool(
         queue,
         sink,
@@ -124,8 +124,7 @@ class AdoptingFetcher(NamedTuple):
             if not await asyncio.to_thread(self.store.has, path_in_dest(job.directory, job.name)):
                 return None
             if job.checksum is not None:
-                check = Check(job.checksum, "file:checksum")
-                return await asyncio.to_thread(self._existing_file, job, job.name, job.size, (check,))
+                return await asyncio.to_thread(self._existing_file, job, "", {})
         try:
             async with self.client.open(
                 Request(job.href, method="HEAD"), accept=frozenset({200}), count_refusal=False
@@ -133,27 +132,17 @@ class AdoptingFetcher(NamedTuple):
                 url, headers = response.url, response.headers
         except TransferError:  # many servers reject HEAD; the fetch will report any other error
             return None
-        filename = filename_of(url)
-        name = final_name(job.name, job.name_template, filename, job.directory)
+        return await asyncio.to_thread(self._existing_file, job, url, headers)
+
+    def _existing_file(self, job: Job, url: str, headers: Mapping[str, str]) -> Arrival | None:
+        """Return the existing file if it is the asset; None if nothing proves it. Blocks."""
         if coding_of(headers) is not None:
             return None
-        size = job.size if job.size is not None else content_length(headers)
+        filename, files = filename_of(url), self.store
+        path = path_in_dest(job.directory, final_name(job.name, job.name_template, filename, job.directory))
+        stated_size = job.size if job.size is not None else content_length(headers)
+        last_modified = moment_of(headers.get("Last-Modified", ""))
         checks = expected_checks(job.checksum, 200, headers, is_s3=True)
-        stated = moment_of(headers.get("Last-Modified", "")), filename, validator_of(headers).etag_or_date
-        return await asyncio.to_thread(self._existing_file, job, name, size, checks, *stated)
-
-    def _existing_file(
-        self,
-        job: Job,
-        name: str,
-        stated_size: int | None,
-        checks: tuple[Check, ...],
-        last_modified: float | None = None,
-        filename: str = "",
-        etag_or_date: str | None = None,
-    ) -> Arrival | None:
-        """Return the existing file if it is the asset; None if nothing proves it. Blocks."""
-        path, files = path_in_dest(job.directory, name), self.store
         digests, size = dict[str | None, bytes | None](), None
         for algorithm in {self.checksum, *(check.checksum.algorithm for check in checks)}:
             state = files.state_of(path, algorithm=algorithm)
@@ -183,4 +172,4 @@ class AdoptingFetcher(NamedTuple):
             except FileNotFoundError:
                 return None
         digest = None if self.checksum is None else digests[self.checksum]
-        return arrival_of(job, size, filename, etag_or_date, part, digest=digest)
+        return arrival_of(job, size, filename, validator_of(headers).etag_or_date, part, digest=digest)

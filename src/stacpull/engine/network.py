@@ -22,7 +22,7 @@ from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, HostCredentials, NetworkCounters, RequestLog
-from stacpull.net.gate import Gates, Limits
+from stacpull.net.gate import ByteRate, Gates
 from stacpull.net.json_reader import JsonReader
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import HttpSettings, Transport
@@ -124,16 +124,16 @@ async def open_network(
     logins = None if profile is None else profile.open(http, policy, clock, secrets, counters, warn)
     retries = Retries(policy, clock, counters.note_retry)
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
-    patience = _PATIENCE * options.stall_timeout
+    patience, rate = _PATIENCE * options.stall_timeout, options.requests_per_second
     client = Client(
         {name: http for name, scheme in SCHEMES.items() if scheme.is_web},
-        Gates(per_host, options.concurrency, clock, patience=patience, notify=emit),
+        Gates(per_host, options.concurrency, clock, patience, emit, rate),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
         counters=counters,
         source=address.url,
-        limits=Limits(clock, byte_rate=options.limit_rate, request_rate=options.requests_per_second),
+        byte_rate=ByteRate(clock, options.limit_rate),
         logged_in=(lambda _: None) if logins is None else logins.transport_for,
         transport_of=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
         log=log,

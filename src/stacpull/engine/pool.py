@@ -170,7 +170,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
                     self.sink.free_slots(slots - len(jobs))
                     for job in jobs:
                         if self.fast is None or not self.fast.begin(job, self):
-                            self.fetch(job)
+                            self.spawn(AssetTask(job, self).run())
                 await self.sink.all_slots_free()
         finally:
             if self.fast is not None:
@@ -182,12 +182,6 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         self.stopping = True
         self.queue.take(self.queue.waiting)
         self.queue.end()
-
-    def fetch(
-        self, job: JobT, begun: Callable[..., Awaitable[ResultT]] | None = None, since: float = 0.0
-    ) -> None:
-        """Fetch an asset by the general path; `begun` completes an attempt that began at `since`."""
-        self.spawn(AssetTask(job, self, begun, since).run())
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run `coroutine` as a task of this pool, unless the run is ending because of an error."""
@@ -239,7 +233,10 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
 
 
 class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
-    """Makes attempts at one asset. An href that was read within one is current: its refusal is final."""
+    """Makes attempts at one asset. An href that was read within one is current: its refusal is final.
+
+    `begun` completes an attempt that began at `since`, on the fast path.
+    """
 
     job: JobT
     pool: Pool[JobT, ResultT]

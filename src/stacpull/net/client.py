@@ -25,7 +25,7 @@ from stacpull.errors import destination_errors
 from stacpull.hosts import default_port, forget_hosts, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import beginning, coding_to_undo, decoded, read_whole
-from stacpull.net.gate import REFUSALS, Gate, Gates, Limits
+from stacpull.net.gate import REFUSALS, ByteRate, Gate, Gates
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, cut_url, unsigned_url
@@ -53,7 +53,7 @@ class NetworkCounters(msgspec.Struct):
         self.retries += 1
 
 
-class ClientHost(msgspec.Struct, frozen=True, weakref=True):
+class ClientHost(msgspec.Struct, frozen=True):
     base: str  # the beginning of its URLs (`http://host:port/`)
     transport: Transport
     gate: Gate
@@ -74,7 +74,7 @@ class Client(msgspec.Struct, eq=False):
     secrets: Secrets = msgspec.field(default_factory=Secrets)
     counters: NetworkCounters = msgspec.field(default_factory=NetworkCounters)
     source: str = ""
-    limits: Limits = msgspec.field(default_factory=Limits)
+    byte_rate: ByteRate = msgspec.field(default_factory=ByteRate)
     logged_in: Callable[[str], Transport | None] = lambda _url: None
     transport_of: Callable[[str], Transport | None] = lambda _scheme: None
     log: RequestLog | None = None
@@ -235,22 +235,22 @@ class Exchange(msgspec.Struct, eq=False):
         return self._counted(size) if coding is None else decoded(self._counted(size), coding)
 
     async def _counted(self, most: int) -> AsyncIterator[bytes]:
-        gate, limits = self.gate, self.client.limits
-        async for chunk in self.response.chunks(min(most, limits.piece) if limits.byte_rate else most):
+        gate, byte_rate = self.gate, self.client.byte_rate
+        async for chunk in self.response.chunks(min(most, byte_rate.piece) if byte_rate.limit else most):
             size = len(chunk)
             self.client.counters.bytes_fetched += size
             self.body_bytes += size
             if gate is not None:
                 gate.note_bytes(size)
-            if limits.byte_rate:
-                await limits.spend(size)
+            if byte_rate.limit:
+                await byte_rate.spend(size)
             yield chunk
 
     async def _ask(self, request: Request) -> Request | None:
         client, outgoing = self.client, request
         if self.sent is None:
             host = client.host(request.url)
-            await self._take_permit(host.gate)
+            await host.gate.acquire(of_documents=request.decode)
             outgoing = client.with_credentials(request, host)
             client.counters.requests += 1
             self.sent = host.gate, host.gate.now(), partial(host.transport.send, outgoing)
@@ -284,15 +284,6 @@ class Exchange(msgspec.Struct, eq=False):
             raise TransferError(await self._failure(response, gate, sent_at))
         finally:
             await self.close()
-
-    async def _take_permit(self, gate: Gate) -> None:
-        await gate.acquire(of_documents=self.request.decode)
-        if self.client.limits.request_rate:
-            try:
-                await self.client.limits.wait_for_rate(gate)
-            except BaseException:
-                gate.release()
-                raise
 
     async def _failure(self, response: Response, gate: Gate, sent_at: float) -> Failure:
         client, host, status = self.client, host_of(response.url), response.status

@@ -78,7 +78,8 @@ class Gate:
     """Limits the requests at once to one host, for one event loop. `notify` gets what the user should know.
 
     The limit is at most `maximum`; only throttling lowers it if the user set it (`is_fixed`). The host is
-    given up after `patience` seconds without an answer.
+    given up after `patience` seconds without an answer. Tasks send `request_rate` requests per second, if it
+    is not 0.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Gate:
         notify: Callable[[Notice], None] = lambda _: None,
         *,
         is_fixed: bool = False,
+        request_rate: float = 0.0,
     ) -> None:
         self.host = host
         self._clock, self.now = clock, clock.monotonic
@@ -101,8 +103,7 @@ class Gate:
         self.in_use = 0
         self.closed_until = 0.0
         """When it opens, on the clock `now`; 0 if it is open (see `closed_for`)."""
-        self.free_at = 0.0
-        """When the next request may be sent, if the user limits their rate (`Limits`)."""
+        self._request_rate, self._free_at = request_rate, 0.0
         self._queue: deque[WaitingRequest] = deque()
         self._is_opening = False
         self._bytes = 0
@@ -123,7 +124,7 @@ class Gate:
     def is_needed(self) -> bool:
         """True if it is in use or closed, or the host has failed since its last answer."""
         is_used = self.in_use or self._queue or self._pauses or self._unanswered
-        return bool(is_used or self.closed_for() or self.free_at > self.now())
+        return bool(is_used or self.closed_for() or self._free_at > self.now())
 
     def progress(self) -> HostProgress:
         waiting, closed = len(self._queue), self.closed_for()
@@ -168,6 +169,14 @@ class Gate:
             elif not request.cancelled() and request.exception() is None:
                 self.release()
             raise
+        if self._request_rate:
+            start = max(self._free_at, self.now())
+            self._free_at = start + 1 / self._request_rate
+            try:
+                await self._clock.sleep(start - self.now())
+            except BaseException:
+                self.release()
+                raise
 
     def release(self) -> None:
         self.in_use -= 1
@@ -370,47 +379,40 @@ class Gates(msgspec.Struct, eq=False):
     clock: Clock
     patience: float = _SILENCE
     notify: Callable[[Notice], None] = lambda _: None
+    request_rate: float = 0.0
     gates: WeakValueDictionary[str, Gate] = msgspec.field(default_factory=WeakValueDictionary)
     """The gate of each host, kept as long as something refers to it."""
 
     def __getitem__(self, host: str) -> Gate:
         gate = self.gates.get(host)
         if gate is None:
-            most = min(self.per_host, self.concurrency or self.per_host)
-            gate = Gate(host, most, self.clock, self.patience, self.notify, is_fixed=bool(self.concurrency))
-            self.gates[host] = gate
+            most, is_fixed = min(self.per_host, self.concurrency or self.per_host), bool(self.concurrency)
+            given = host, most, self.clock, self.patience, self.notify
+            gate = self.gates[host] = Gate(*given, is_fixed=is_fixed, request_rate=self.request_rate)
         return gate
 
     def __iter__(self) -> Iterator[Gate]:
         return iter(list(self.gates.values()))
 
 
-class Limits(msgspec.Struct, eq=False):
-    """The user's limits: bytes per second for the run, and requests per second for each host; 0 for none.
+class ByteRate(msgspec.Struct, eq=False):
+    """The user's limit of bytes per second for the run; 0 for none.
 
     After reading bytes, the reader waits as long as they take at the permitted rate, so the server waits.
     Unused bytes of the last quarter of a second can be used later: late wake-ups do not add up.
     """
 
     clock: Clock = msgspec.field(default_factory=SystemClock)
-    byte_rate: float = 0.0
-    request_rate: float = 0.0
+    limit: float = 0.0
     free_at: float = 0.0
 
     @property
     def piece(self) -> int:
         """Bytes to read at once: larger pieces would turn a slow rate into bursts and long waits."""
-        return int(min(max(self.byte_rate / 8, 16 * 1024), 1 << 20))
+        return int(min(max(self.limit / 8, 16 * 1024), 1 << 20))
 
     async def spend(self, size: int) -> None:
         now = self.clock.monotonic()
-        self.free_at = max(self.free_at, now - 0.25) + size / self.byte_rate
+        self.free_at = max(self.free_at, now - 0.25) + size / self.limit
         if self.free_at > now:
             await self.clock.sleep(self.free_at - now)
-
-    async def wait_for_rate(self, gate: Gate) -> None:
-        now = self.clock.monotonic()
-        start = max(gate.free_at, now)
-        gate.free_at = start + 1 / self.request_rate
-        if start > now:
-            await self.clock.sleep(start - now)
