@@ -105,7 +105,6 @@ class Gate:
         """When it opens, on the clock `now`; 0 if it is open (see `closed_for`)."""
         self._request_rate, self._free_at = request_rate, 0.0
         self._queue: deque[WaitingRequest] = deque()
-        self._is_opening = False
         self._bytes = 0
         self._refusals = [0, 0]  # in a row: of assets, of documents
         self._is_long_wait_reported = False
@@ -185,19 +184,14 @@ class Gate:
 
     def _admit(self) -> None:
         if self.closed_until and (seconds := self.closed_for()):
-            if self._queue and not self._is_opening:
-                self._is_opening = True
-                self._clock.call_later(seconds, self._on_open)
+            if self._queue:
+                self._clock.call_later(seconds, self._admit)
             return
         while self._queue and self.in_use < self.limit:
             request = self._queue.popleft()
             if not request.is_cancelled():
                 self.in_use += 1
                 request.on_permit()
-
-    def _on_open(self) -> None:
-        self._is_opening = False
-        self._admit()
 
     # Answers.
 
