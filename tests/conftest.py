@@ -112,6 +112,25 @@ def forked_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield programs
 
 
+@pytest.fixture(scope="session")
+def forked_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A `python` that is forked from a process with pyarrow: importing that takes a second."""
+    from tests.acceptance.command import environment  # noqa: PLC0415 - most tests do not need it
+    from tests.acceptance.forked_command import Forker, command_for_shells  # noqa: PLC0415
+
+    forker = Forker(environment(), "stacpull_export.parquet_decoder")
+    with command_for_shells(forker, tmp_path_factory.mktemp("f")) as programs:
+        yield str(programs / "python")
+
+
+@pytest.fixture
+def forked_decoder(forked_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork the process that decodes a Parquet file."""
+    code = "from stacpull_export.parquet_decoder import main; main()"
+    where = "stacpull_export.parquet_source.python_command"
+    monkeypatch.setattr(where, lambda *_: [forked_python, "-c", code])
+
+
 @pytest.fixture
 def threaded_store(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run the store on a thread instead of a process, in tests of something else.

@@ -35,6 +35,7 @@ from stacpull_export.mirrored_items import MirroredItem
 from stacpull_export.parquet_source import ParquetSource
 
 URL = "https://files.test/data/items.parquet"
+pytestmark = pytest.mark.usefixtures("forked_decoder")
 
 
 class Contents:

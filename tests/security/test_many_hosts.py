@@ -23,7 +23,7 @@ from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 
-FEW, MANY = 2 * MOST_HOSTS, 6 * MOST_HOSTS
+FEW, MANY = 2 * MOST_HOSTS, 4 * MOST_HOSTS
 MOST_BYTES = 700  # a host that is remembered takes several thousand
 
 
