@@ -91,9 +91,10 @@ def read_fields(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attri
 
 _OTHER_NAMES = {
     "limit": "max_items", "query": "where", "include": "assets", "exclude": "exclude_assets",
-    "overwrite": "revalidate", "jobs": "concurrency", "classes": "labels",
+    "overwrite": "revalidate", "jobs": "concurrency", "workers": "concurrency", "max_workers": "concurrency",
+    "classes": "labels", "credentials": "stacpull.profile_options(options, name)",
 }  # fmt: skip
-"""Arguments of similar libraries, and what to use here."""
+"""Arguments of similar libraries or of the command line, and what to use here."""
 
 
 _HOLDERS: dict[str, str] = {}
@@ -118,10 +119,10 @@ def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*positional: Any, **named: Any) -> Any:
         for name in (name for name in named if name not in known):
             use = _OTHER_NAMES.get(name, name)
-            if use not in known and use in _HOLDERS:
+            if use in _HOLDERS and use not in known:
                 use = f"{_HOLDERS[use]}({use}=...)"
-            elif use not in known:
-                use = next(iter(similar(name, known)), "")
+            elif use == name:
+                use = "".join(similar(name, known))
             called, hint = function.__qualname__.partition(".")[0], f": use {use}" if use else ""
             raise TypeError(f"{called}() has no argument {name!r}{hint}.")
         return function(*positional, **named)

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.behaviour
         (stacpull.Selection, "query", "where"),
         (stacpull.Selection, "colections", "collections"),
         (stacpull.Options, "jobs", "concurrency"),
+        (stacpull.Options, "max_workers", "concurrency"),
+        (stacpull.Options, "credentials", "stacpull.profile_options(options, name)"),
         (stacpull.sync.mirror, "limit_rate", "Options(limit_rate=...)"),
         (stacpull.sync.plan, "limit", "Selection(max_items=...)"),
         (stacpull.sync.verify, "repare", "repair"),

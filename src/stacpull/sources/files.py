@@ -207,7 +207,7 @@ class LinesSource(ItemsFile):
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         request, size, is_strict = start.request, 0, True
-        where = "line {} of the input" if self.url.startswith("stdin:") else f"line {{}} of {self.url}"
+        where = "the input" if self.url.startswith("stdin:") else self.url
         features: list[tuple[str, object]] = []
         async with aclosing(_split(_plain(FileRanges(self.url, self._reader)))) as lines:
             number = 0
@@ -216,7 +216,7 @@ class LinesSource(ItemsFile):
                     yield self._page_of(request, features, request, size)
                     features, size = [], 0
                 number, size = number + 1, size + len(line)
-                name = where.format(number)
+                name = f"line {number} of {where}"
                 text = line.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x1e").strip()  # RFC 8142
                 if not text:
                     continue
