@@ -280,7 +280,7 @@ def _newest(objects: Objects) -> _Record | None:
         listed = [one for page in objects.pages(FOLDER) for one in page]
         if not listed:
             return None
-        read = objects.read(listed[-1].path, _LONGEST)
+        read = objects.read(max(listed).path, _LONGEST)
         if read is None:  # renewed in between
             continue
         found, body = read

@@ -119,10 +119,12 @@ class Objects:
     def pages(self, directory: str = "") -> Iterator[list[Found]]:
         prefix = self.key(directory + "/" if directory else "")
         listing: list[Iterator[Any]] = []
-        last = ""
+        last = after = ""
 
         def page(store: Any) -> Any:
+            nonlocal after
             if not listing:  # again from the start after a failure: Azure has no listing after a key
+                after = last  # only then: an account of Azure with directories lists them first
                 listing.append(iter(obstore.list(store, prefix or None, chunk_size=1000)))
             try:
                 return next(listing[0], ())
@@ -131,7 +133,7 @@ class Objects:
                 raise
 
         while listed := self._send("list", directory, page):
-            new = [one for one in listed if one["path"] > last]
+            new = [one for one in listed if one["path"] > after]
             last = max(last, listed[-1]["path"])
             if new:
                 yield [self._found(one) for one in new if len(one["path"]) > len(self._prefix)]

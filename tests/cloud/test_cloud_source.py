@@ -11,10 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
-import obstore
 import pytest
 from msgspec.structs import replace
-from obstore.store import AzureStore
 from tests.cloud.azurite import ACCOUNT, KEY, create_container
 from tests.cloud.between import Google, between
 from tests.items import feature
@@ -23,6 +21,7 @@ from tests.servers.buckets import Keys, client
 from stacpull import Options, Selection, failures, sync
 from stacpull.clock import SystemClock
 from stacpull.errors import CredentialsError, SourceError, UsageError
+from stacpull.models import BucketLocation
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secrets
 from stacpull.schemes import TransportSetup
@@ -38,6 +37,7 @@ FILES = {
     "bands/B03.tif": b"g",
     "bands/sub/empty.tif": b"",
 }
+SETUP = TransportSetup(cast("Any", None), "", Options(), SystemClock(), {}, Secrets())
 
 
 def catalog(*hrefs: str) -> dict[str, bytes]:
@@ -72,12 +72,9 @@ def container(
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
 
     def put(objects: dict[str, bytes]) -> None:
-        store = AzureStore(
-            container_name=name, account_name=ACCOUNT, account_key=KEY, endpoint=url,
-            client_options={"allow_http": True},
-        )  # fmt: skip
+        stored = Objects(BucketLocation(name, scheme="az", account=ACCOUNT))
         for key, body in objects.items():
-            obstore.put(store, key, body)
+            stored.put(key, body, {}, create=True)
 
     return name, put
 
@@ -101,9 +98,8 @@ def test_a_catalog_at_azure(form: str, container: Any, tmp_path: Path) -> None:
 )
 def test_keys_are_for_the_account_that_the_user_named(url, redirected, signed, monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountName=own1;AccountKey=QQ==")
-    setup = TransportSetup(cast("Any", None), "", Options(), SystemClock(), {}, Secrets())
-    place, _ = CloudTransport(AZURE, setup)._split(Request(url, redirected=redirected))
-    assert place.is_signed is signed
+    location, _ = CloudTransport(AZURE, SETUP)._split(Request(url, redirected=redirected))
+    assert location.is_signed is signed
 
 
 @pytest.mark.parametrize(
@@ -137,9 +133,8 @@ def test_an_endpoint_of_google_that_cannot_be_used_is_named(host, error, message
 
 @pytest.mark.parametrize("host", ["evil.example", "a@b", "own1.blob.core.windows.net.evil.example", "OWN#"])
 def test_an_account_is_a_name_and_no_host(host: str) -> None:
-    setup = TransportSetup(cast("Any", None), "", Options(), SystemClock(), {}, Secrets())
     with pytest.raises(TransferError, match="names no storage account"):
-        CloudTransport(AZURE, setup)._split(Request(f"abfs://c@{host}/k"))
+        CloudTransport(AZURE, SETUP)._split(Request(f"abfs://c@{host}/k"))
 
 
 # Google.

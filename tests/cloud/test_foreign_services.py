@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.acceptance.command import environment, run
+from tests.items import feature
 from tests.security.authority import Authority
 from tests.servers.buckets import REGION, Keys, client
 from tests.servers.moto_server import moto
@@ -23,17 +25,14 @@ KEYS = Keys("AKIDEXAMPLE", "example-secret")
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory):
     with moto(tmp_path_factory.mktemp("moto"), checks_keys=False) as running:
-        s3 = client(running.url, KEYS)
-        s3.create_bucket(Bucket="trusted")
-        s3.close()
+        with closing(client(running.url, KEYS)) as s3:
+            s3.create_bucket(Bucket="trusted")
         yield int(running.url.rpartition(":")[2])
 
 
 def mirror(place: Path, url: str, **variables: str):
     place.joinpath("a.txt").write_text("data")
-    item = {"type": "Feature", "stac_version": "1.0.0", "id": "one", "geometry": None, "links": []}
-    item |= {"properties": {"datetime": "2024-01-01T00:00:00Z"}, "assets": {"a": {"href": "./a.txt"}}}
-    place.joinpath("item.json").write_text(json.dumps(item))
+    place.joinpath("item.json").write_text(json.dumps(feature("one", {"a": "./a.txt"})))
     bucket = ["s3://trusted/" + place.name, "--work", str(place / "work"), "--dest-region", REGION]
     command = ["mirror", str(place / "item.json"), *bucket, "--dest-endpoint-url", url, "--retries", "0"]
     return run(command, environment(**KEYS.environment(), **variables))
@@ -62,11 +61,10 @@ def test_a_service_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_copy_of_the_ledger_that_unpacks_to_gigabytes_is_refused(tmp_path, port):
-    s3 = client(f"http://127.0.0.1:{port}", KEYS)
     bomb = gzip.compress(bytes(64 << 20))
     name = f"{tmp_path.name}/.stacpull/ledger.sqlite.gz"
-    s3.put_object(Bucket="trusted", Key=name, Body=bomb, Metadata={"stacpullepoch": "9"})
-    s3.close()
+    with closing(client(f"http://127.0.0.1:{port}", KEYS)) as s3:
+        s3.put_object(Bucket="trusted", Key=name, Body=bomb, Metadata={"stacpullepoch": "9"})
     ran = mirror(tmp_path, f"http://127.0.0.1:{port}")
     assert ran.code == 5, ran.err
     assert "it unpacks to too many bytes" in ran.err
