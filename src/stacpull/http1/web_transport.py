@@ -69,7 +69,7 @@ class Prepares:
     def prepared(self, request: Request, authorization: str = "") -> Prepared | None:
         """Return what `send` would send for a GET, or None if only `send` can send it.
 
-        Equal `headers` should be one object. `authorization` is the value of one more header field.
+        Equal `headers` should be one object, and must not change. `authorization` is one more field.
         """
         raise NotImplementedError
 
