@@ -179,14 +179,14 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
 
 # --- status and failures ----------------------------------------------------------------------------------
 
-
-@command(
-    "status",
+_OF_DEST = (
     parameters.dest(),
     *parameters.named(*parameters.READING_DEST, "json", "quiet", "verbose"),
     parameters.config(),
-    examples=["status s2", "status s2 --json"],
 )
+
+
+@command("status", *_OF_DEST, examples=["status s2", "status s2 --json"])
 def status(session: CommandSession, dest: str) -> int:
     """Show the state of DEST; safe while a mirror is running.
 
@@ -198,13 +198,7 @@ def status(session: CommandSession, dest: str) -> int:
     return session.finish(report, status_lines(report))
 
 
-@command(
-    "failures",
-    parameters.dest(),
-    *parameters.named(*parameters.READING_DEST, "json", "quiet", "verbose"),
-    parameters.config(),
-    examples=["failures s2"],
-)
+@command("failures", *_OF_DEST, examples=["failures s2"])
 def failures(session: CommandSession, dest: str) -> None:
     """List every asset of DEST that failed, and why.
 

@@ -239,7 +239,7 @@ class Gate:
         if self._refusals[of_documents] < MAX_REFUSALS:
             return failure
         is_page = failure.status not in {401, 403}
-        how = "with a web page instead, perhaps a login" if is_page else f"({failure.status})"
+        how = "with a web page or an error instead, perhaps a login" if is_page else f"({failure.status})"
         text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials, "
         text += "then resume."
         if of_documents:
