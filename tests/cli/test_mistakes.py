@@ -53,7 +53,7 @@ MISTAKES = {
     "a misspelt option": Mistake(
         ("mirror", "{api}", "d", "--max-itmes", "3"),
         2,
-        "stacpull: No such option '--max-itmes'; did you mean --max-items or --max-failures?\nUsage: stac",
+        "stacpull: No such option '--max-itmes'; did you mean --max-items?\nUsage: stacpull",
     ),
     "a misspelt profile": Mistake(
         ("mirror", "{api}", "d", "-C", "--credentials", "nosuchthing"),
