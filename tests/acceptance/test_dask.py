@@ -63,6 +63,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskProcesses]
         yield processes
 
 
+@pytest.fixture(scope="module")
+def bucket_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an S3 service that takes any keys, with the buckets `speed` and `own`."""
+    with moto(tmp_path_factory.mktemp("moto"), checks_keys=False) as server:
+        for name in ("speed", "own"):
+            client(server.url, server.keys).create_bucket(Bucket=name)
+        yield server.url
+
+
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """Starts a replica for runs within this process."""
@@ -223,11 +232,9 @@ def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, cluster):
     assert (report.exit_code, report.assets_done) == (0, 12 * 13)
 
 
-def test_workers_upload_into_a_bucket_at_the_rate_of_their_links_together(tmp_path):
+def test_workers_upload_into_a_bucket_at_the_rate_of_their_links_together(bucket_service):
     """Each has an address of its own with a slow link. Through the coordinator, two would be no faster."""
-    with moto(tmp_path, checks_keys=False) as server:
-        client(server.url, server.keys).create_bucket(Bucket="speed")
-        one, two = measure((1, 2), items=12, bytes_per_second=250e3, say=lambda _: None, bucket=server.url)
+    one, two = measure((1, 2), items=12, bytes_per_second=250e3, say=lambda _: None, bucket=bucket_service)
     assert (one.clients, two.clients) == (1, 2)
     assert two.rate > 1.2 * one.rate
 
@@ -314,12 +321,12 @@ def test_workers_that_do_not_see_the_destination_are_refused(tmp_path, served, c
     assert list((dest / ".stacpull" / "parts").iterdir()) == []
 
 
-def test_workers_of_a_bucket_need_not_see_the_work_directory(tmp_path, served, cluster, elsewhere):
+def test_workers_of_a_bucket_need_not_see_the_work_directory(
+    tmp_path, served, cluster, elsewhere, bucket_service
+):
     elsewhere(tmp_path / "none")
-    with moto(tmp_path, checks_keys=False) as server:
-        client(server.url, server.keys).create_bucket(Bucket="own")
-        how = {"work": tmp_path / "w", "dest_endpoint_url": server.url}
-        report = mirrored_by(cluster, served(), "s3://own/m", **how)
+    how = {"work": tmp_path / "w", "dest_endpoint_url": bucket_service}
+    report = mirrored_by(cluster, served(), "s3://own/m", **how)
     assert (report.exit_code, report.assets_done) == (0, 78)
     assert not (tmp_path / "none").exists()
     assert list((tmp_path / "w" / ".stacpull" / "parts").iterdir()) == []

@@ -12,7 +12,6 @@ from tests.acceptance.command import environment, run
 from tests.items import feature
 from tests.security.authority import Authority
 from tests.servers.buckets import REGION, Keys, client
-from tests.servers.moto_server import moto
 from tests.servers.valve import Valve
 
 from stacpull.errors import DestinationError
@@ -23,11 +22,10 @@ KEYS = Keys("AKIDEXAMPLE", "example-secret")
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory):
-    with moto(tmp_path_factory.mktemp("moto"), checks_keys=False) as running:
-        with closing(client(running.url, KEYS)) as s3:
-            s3.create_bucket(Bucket="trusted")
-        yield int(running.url.rpartition(":")[2])
+def port(moto_service: tuple[str, dict[str, str]]) -> int:
+    with closing(client(moto_service[0], KEYS)) as s3:
+        s3.create_bucket(Bucket="trusted")
+    return int(moto_service[0].rpartition(":")[2])
 
 
 def mirror(place: Path, url: str, **variables: str):
