@@ -269,13 +269,18 @@ def test_a_raster_outside_the_area_is_reported_and_is_no_failure(tmp_path: Path,
 # --- again ------------------------------------------------------------------------------------------------
 
 
-def test_a_second_run_requests_no_raster(tmp_path: Path, host: RasterHost) -> None:
+@pytest.mark.parametrize("first", [BOX, None], ids=["clipped", "whole"])
+def test_a_raster_that_was_mirrored_is_neither_requested_nor_clipped_again(tmp_path, host, cog, first):
     source = listed(host)
-    mirrored(source, tmp_path, BOX)
+    mirrored(source, tmp_path, first)
+    before = bytes_of(tmp_path)
     host.raster_requests()
     report = mirrored(source, tmp_path, BOX)
-    assert (report.assets_skipped, report.assets_clipped) == (1, 1)
+    assert (report.assets_done, report.assets_skipped) == (1, 1)
+    assert report.assets_clipped == (1 if first else 0)
     assert host.raster_requests() == [("/items.json", None)]
+    assert bytes_of(tmp_path) == before
+    assert (before == cog) == (first is None)
 
 
 def test_another_area_or_no_area_fetches_the_raster_again(tmp_path, host, cog):
@@ -291,16 +296,6 @@ def test_another_area_or_no_area_fetches_the_raster_again(tmp_path, host, cog):
     assert "proj:transform" not in asset(tmp_path)
     assert asset(tmp_path)["proj:shape"] == [1000, 1200]
     assert is_sound(tmp_path)
-
-
-def test_a_raster_that_was_mirrored_whole_is_not_clipped_later(tmp_path, host, cog):
-    source = listed(host)
-    mirrored(source, tmp_path, None)
-    host.raster_requests()
-    report = mirrored(source, tmp_path, BOX)
-    assert (report.assets_done, report.assets_clipped) == (1, 0)
-    assert host.raster_requests() == [("/items.json", None)]
-    assert bytes_of(tmp_path) == cog
 
 
 def test_a_refresh_sends_a_conditional_request_and_fetches_changes(tmp_path, host, cog):

@@ -273,11 +273,6 @@ def test_all_workers_together_keep_to_the_limit_of_a_host(tmp_path, served, clus
 # --- workers that are refused -------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dask_cluster, "_PATIENCE", 1.0)
-
-
 def test_a_worker_with_another_version_is_refused_by_name(tmp_path, served):
     replica, events = served(), list[Any]()
     other = tmp_path / "site" / "stacpull-0.0.7.dist-info"
@@ -306,10 +301,12 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     return move
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("exists", [True, False])
-def test_workers_that_do_not_see_the_destination_are_refused(tmp_path, served, cluster, elsewhere, exists):
+def test_workers_that_do_not_see_the_destination_are_refused(
+    tmp_path, served, cluster, elsewhere, exists, monkeypatch
+):
     """They have another directory at the same path."""
+    monkeypatch.setattr(dask_cluster, "_PATIENCE", 1.0)
     dest, other = tmp_path / "m", tmp_path / "other"
     if exists:
         (other / ".stacpull" / "parts").mkdir(parents=True)

@@ -42,9 +42,9 @@ def dest(tmp_path: Path) -> Path:
     return tmp_path / "m"
 
 
-def change(dest: Path, script: str) -> None:
-    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite")) as db:
-        db.executescript(script)
+def change(dest: Path, script: str, *values: str) -> None:
+    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
+        db.execute(script, values) if values else db.executescript(script)
 
 
 @pytest.mark.usefixtures("forked_store")
@@ -60,8 +60,7 @@ def test_a_ledger_that_contains_code_is_refused(dest: Path, code: str, command: 
 @pytest.mark.parametrize("command", ["resume", "retry"])
 @pytest.mark.parametrize("text", ["not JSON", "[1]", '{"labels": 5}', "1"])
 def test_a_selection_that_cannot_be_read_is_a_damaged_ledger(dest: Path, text: str, command: str) -> None:
-    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
-        db.execute("UPDATE runs SET selection = ?, state = 'interrupted'", (text,))
+    change(dest, "UPDATE runs SET selection = ?, state = 'interrupted'", text)
     with pytest.raises(DestinationError, match="is damaged"):
         COMMANDS[command](dest)
 
@@ -92,9 +91,8 @@ def test_a_ledger_sets_only_the_options_that_a_run_stores() -> None:
     ],
 )
 def test_a_position_that_cannot_be_read_is_a_damaged_ledger(dest: Path, text: str) -> None:
-    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
-        db.execute("UPDATE runs SET state = 'interrupted', walk_ended = 0")
-        db.execute("INSERT OR REPLACE INTO meta VALUES ('position:1', ?)", (text,))
+    change(dest, "UPDATE runs SET state = 'interrupted', walk_ended = 0")
+    change(dest, "INSERT OR REPLACE INTO meta VALUES ('position:1', ?)", text)
     with pytest.raises(DestinationError, match="position of the walk is damaged"):
         status(dest)
 
@@ -104,8 +102,7 @@ def test_a_position_that_cannot_be_read_is_a_damaged_ledger(dest: Path, text: st
 )
 def test_stored_input_names_must_be_digits(dest: Path, name: str, tmp_path: Path) -> None:
     (tmp_path / "outside.ndjson").write_bytes(orjson.dumps(feature("stolen", {})))
-    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
-        db.execute("UPDATE runs SET source = ?, state = 'interrupted'", (f"stdin:{name}",))
+    change(dest, "UPDATE runs SET source = ?, state = 'interrupted'", f"stdin:{name}")
     with pytest.raises(UsageError, match="not input that stacpull kept"):
         resume(dest)
     assert not list(dest.rglob("*stolen*"))
@@ -159,9 +156,8 @@ def test_a_refused_retry_or_repair_leaves_the_ledger_as_it_was(local, tmp_path, 
 def test_a_forged_local_source_is_not_opened(dest: Path, tmp_path: Path, written: str) -> None:
     """However the place is written: what counts is what would be opened."""
     (tmp_path / "secret.json").write_bytes(orjson.dumps(feature("stolen", {})))
-    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
-        source = written.format(tmp_path / "secret.json")
-        db.execute("UPDATE runs SET source = ?, state = 'interrupted'", (source,))
+    source = written.format(tmp_path / "secret.json")
+    change(dest, "UPDATE runs SET source = ?, state = 'interrupted'", source)
     for command in (resume, retry):
         with pytest.raises(UsageError, match="names local files as its source"):
             command(dest)
