@@ -27,6 +27,7 @@ from stacpull.net.fields import (
     range_headers,
     validator_of,
 )
+from stacpull.net.status import is_markup
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import href_hash
@@ -93,7 +94,9 @@ class Downloader(msgspec.Struct, eq=False):
             for check in self.expected_checks(job, shown, OK, headers):
                 if digest_of(check.checksum, content) != check.checksum.digest:
                     return None
-        if checks.web_page_instead(job.media_type, job.href, url, HeaderFields(fields), content) is not None:
+        if is_markup(content) and checks.web_page_instead(
+            job.media_type, job.href, url, HeaderFields(fields), content
+        ):
             return None
         name = secrets.scrub(filename_of(shown)) if has_secrets else filename_of(shown)
         sent = fields.get(b"etag")
