@@ -20,7 +20,7 @@ from stacpull.arguments import instance
 from stacpull.caches import LONGEST_KEY
 from stacpull.catalog.item import clean_document
 from stacpull.config.options import Options
-from stacpull.dest_address import parse_dest
+from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, validate
@@ -81,12 +81,14 @@ async def plan(
             async with in_thread(_opened_files(None if address is None else address.work)) as files:
                 if address is not None and address.bucket is not None and files[1] is None:
                     network.warn(f"{address.work} has no ledger of {dest}: all counts as still to do.")
-                directory = None if address is None or address.bucket is not None else address.work
-                return await _Estimate(setup, directory, *files, urls).report()
+                return await _Estimate(setup, address, files, urls).report()
+
+
+_Files = tuple[list[ItemSet], Connection | None]
 
 
 @contextmanager
-def _opened_files(dest: Path | None) -> Iterator[tuple[list[ItemSet], Connection | None]]:
+def _opened_files(dest: Path | None) -> Iterator[_Files]:
     with ExitStack() as opened:
         ledger = None
         if dest is not None:
@@ -103,16 +105,11 @@ class _Estimate:
     """
 
     def __init__(
-        self,
-        setup: WalkSetup,
-        directory: Path | None,
-        sets: list[ItemSet],
-        ledger: Connection | None,
-        urls: TextIO | None,
+        self, setup: WalkSetup, dest: DestAddress | None, files: _Files, urls: TextIO | None
     ) -> None:
         self._setup, self._network, self._emit = setup, setup.network, setup.on_event
-        self._seen, self._primary, self._linked = sets
-        self._directory, self._ledger, self._urls = directory, ledger, urls
+        (self._seen, self._primary, self._linked), self._ledger = files
+        self._directory, self._urls = None if dest is None or dest.bucket else dest.work, urls
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """What is counted by asset key or host: "host", "unstated" (size), "excluded", "page"."""
         self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
