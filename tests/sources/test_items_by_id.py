@@ -68,20 +68,14 @@ def names(items: list[Json | Failure]) -> list[Any]:
     return [one.kind if isinstance(one, Failure) else one["id"] for one in items]
 
 
-def test_items_of_a_collection_are_read_with_one_search() -> None:
+@pytest.mark.parametrize(("count", "is_long"), [(30, False), (3 * MOST_TOGETHER // 2, True)])
+def test_items_of_a_collection_are_read_with_one_search_or_several_if_the_list_is_long(count, is_long):
     service = Service()
-    wanted = [f"i{number}" for number in range(30)]
-    assert names(service.read(*map(href, wanted))) == wanted
-    assert service.searches == [("c", wanted)]
-    assert service.single == []
-
-
-def test_long_lists_are_divided() -> None:
-    service = Service()
-    wanted = [f"S2A_MSIL2A_20170613T101031_{number:04}" for number in range(3 * MOST_TOGETHER // 2)]
+    wanted = [f"S2A_MSIL2A_20170613T101031_{number:04}" for number in range(count)]
     assert names(service.read(*map(href, wanted))) == wanted
     assert [name for _, ids in service.searches for name in ids] == wanted
-    assert all(len(",".join(ids)) < 2000 for _, ids in service.searches)
+    assert all(collection == "c" and len(",".join(ids)) < 2000 for collection, ids in service.searches)
+    assert (len(service.searches) > 1) == is_long
     assert service.single == []
 
 
