@@ -31,6 +31,8 @@ class Host(WireServer):
         return [request.target for request in self.requests]
 
     def _turn(self, request: ReceivedRequest) -> Answer:
+        if request.target == "/a/error":
+            return Answer(200, b'{"error": "over quota"}', {"Content-Type": "application/json"})
         return Answer(self.statuses.get(request.target, 200), b"data")
 
 
@@ -69,6 +71,12 @@ def test_a_run_tries_again_once_what_failed_in_passing(host: Host, mirror: list[
     retry = ["retry", str(tmp_path / "m"), "--retries", "0", "--allow-private-hosts", "--json"]
     assert report(host, retry)["assets_failed"] == 0
     assert sorted(host.requested()) == ["/a/1", "/a/2"]
+
+
+def test_an_error_in_json_does_not_become_the_content_of_an_image(host, mirror):
+    asset = {"href": host.url("/a/error"), "type": "image/tiff"}
+    Path(mirror[1]).write_text(json.dumps(feature("i", assets={"data": asset})))
+    assert report(host, mirror)["assets_failed"] == 1
 
 
 def test_plan_counts_the_assets_that_mirror_requests_again(host, mirror, tmp_path):
