@@ -407,7 +407,7 @@ def test_verify_is_refused_while_a_run_is_active(mirrored: Mirrored) -> None:
 
 
 def test_it_keeps_a_run_out_and_lets_readers_in(mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch) -> None:
-    check = MirrorCheck.check
+    check = MirrorCheck.check_files
     seen = []
 
     def watched(*arguments: Any) -> None:
@@ -416,7 +416,7 @@ def test_it_keeps_a_run_out_and_lets_readers_in(mirrored: Mirrored, monkeypatch:
             MirrorLock(mirrored.dest)
         check(*arguments)
 
-    monkeypatch.setattr(MirrorCheck, "check", watched)
+    monkeypatch.setattr(MirrorCheck, "check_files", watched)
     assert mirrored.verify().exit_code == 0
     assert seen == [False]
 

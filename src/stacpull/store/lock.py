@@ -45,7 +45,7 @@ class MirrorLock:
 
 
 @contextmanager
-def kept_still(dest: Path) -> Iterator[None]:
+def runs_excluded(dest: Path) -> Iterator[None]:
     """Exclude runs, but not readers. Without a lock file or locks (a copy, a read-only disk), do nothing."""
     with ExitStack() as stack:
         with suppress(OSError):

@@ -47,7 +47,7 @@ from stacpull.planning.hrefs import asset_href
 from stacpull.reports import VerifyReport
 from stacpull.store.inspection import FileState, StoredFiles
 from stacpull.store.local_store import open_files
-from stacpull.store.lock import kept_still
+from stacpull.store.lock import runs_excluded
 from stacpull.store.staging import OF_ONE_RUN, PARTS, UNFINISHED, is_worker
 from stacpull.system import available_processors
 from stacpull.threads import StoppableThread
@@ -96,22 +96,22 @@ class MirrorCheck(StoppableThread):
         self.quick = quick
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._totals = (0, 0)
+        self._expected = (0, 0)
         self._started = time.monotonic()
-        self._reported_at = 0.0
+        self._sent_at = 0.0
 
     @property
-    def total(self) -> int:
-        """The number of damaged files; unknown files do not count."""
+    def damaged_files(self) -> int:
+        """Their number; unknown files do not count."""
         return self.damaged.total() - self.damaged["unknown"]
 
     @property
     def seconds(self) -> float:
         return round(time.monotonic() - self._started, 3)
 
-    def check(self, files: StoredFiles, db: Connection) -> None:
+    def check_files(self, files: StoredFiles, db: Connection) -> None:
         """Check all files. `complete` remains False if it was stopped."""
-        self._totals = views.expected_totals(db)
+        self._expected = views.expected_totals(db)
         wanted = views.expected_files(db)
         units = iter(lambda: list(islice(wanted, _UNIT)), [])
         with ThreadPoolExecutor(_THREADS, "stacpull-files") as threads:
@@ -122,10 +122,10 @@ class MirrorCheck(StoppableThread):
                         self.bytes += state.size or 0
                         self.without_digest += state.size is not None and state.digest is None
                         self._judge(db, expected, state)
-                    self._report_progress()
+                    self._send_progress()
         self._find_unknown(files, db)
         self.complete = not self.is_stopped()
-        self._report_progress(now=True)
+        self._send_progress(now=True)
 
     def _find_unknown(self, files: StoredFiles, db: Connection) -> None:
         leaving = meta.names(db, meta.REMOVALS)
@@ -140,8 +140,8 @@ class MirrorCheck(StoppableThread):
                     self.leftovers += 1
                 else:
                     obstacle = None if entry.is_file else files.state_of(entry.path, algorithm=None).obstacle
-                    self._report(Damage(_as_text(entry.path), "unknown", _NOTHING, obstacle or "a file"))
-            self._report_progress()
+                    self._send(Damage(_as_text(entry.path), "unknown", _NOTHING, obstacle or "a file"))
+            self._send_progress()
         with suppress(FileNotFoundError):
             endings = (*UNFINISHED, *OF_ONE_RUN)
             self.leftovers += sum(name.endswith(endings) or is_worker(name) for name in files.names(PARTS))
@@ -171,12 +171,12 @@ class MirrorCheck(StoppableThread):
             (record,) = views.item_records(db, [expected.row])
             names = *record.id, ""
         what, found = fault
-        self._report(Damage(_as_text(expected.path), what, _described(*expected[3:5]), found, *names))
+        self._send(Damage(_as_text(expected.path), what, _described(*expected[3:5]), found, *names))
 
     def warn(self, text: str) -> None:
-        self._report(Notice("warning", text))
+        self._send(Notice("warning", text))
 
-    def _report(self, event: Damage | Checked | Notice) -> None:
+    def _send(self, event: Damage | Checked | Notice) -> None:
         if isinstance(event, Damage):
             self.damaged[event.what] += 1
 
@@ -186,12 +186,15 @@ class MirrorCheck(StoppableThread):
         if self._listener is not None:
             asyncio.run_coroutine_threadsafe(deliver(self._listener), self._loop).result()
 
-    def _report_progress(self, *, now: bool = False) -> None:
+    def _send_progress(self, *, now: bool = False) -> None:
         seconds = self.seconds
-        if now or seconds - self._reported_at >= _TICK:
-            self._reported_at = seconds
-            files, size = self._totals
-            self._report(Checked(self.files, self.bytes, self.total, seconds, max(files, self.files), size))
+        if now or seconds - self._sent_at >= _TICK:
+            self._sent_at = seconds
+            files, size = self._expected
+            checked = Checked(
+                self.files, self.bytes, self.damaged_files, seconds, max(files, self.files), size
+            )
+            self._send(checked)
 
 
 def _as_text(path: str) -> str:
@@ -234,11 +237,11 @@ async def verify(
     stop = instance("stop", asyncio.Event, stop)
     address = await asyncio.to_thread(parse_dest, dest, instance("options", Options, options))
     check = MirrorCheck(on_event, stop, quick=quick)
-    report_of = partial(_report, check, address, strict)
+    report_of = partial(_report_of, check, address, strict)
 
     def check_alone() -> VerifyReport:
-        with closing(open_reader(address.work, address.bucket)) as db, kept_still(address.work):
-            _check(check, address, db)
+        with closing(open_reader(address.work, address.bucket)) as db, runs_excluded(address.work):
+            _check_mirror(check, address, db)
             return report_of(db)
 
     if not repair:
@@ -247,10 +250,10 @@ async def verify(
         checked_arguments(dest, options, on_event, stop, exists=True) as given,
         open_dest(given) as workspace,
     ):
-        await check.run(lambda: _check(check, address, workspace.db))
+        await check.run(lambda: _check_mirror(check, address, workspace.db))
         if not (check.complete and any(check.rows.values())):
             return await on_ledger(workspace, report_of)
-        given.journal(Notice("info", f"repairing {quantity(check.total, 'damaged file')}"))
+        given.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
         spec = replace((await on_ledger(workspace, runs.last)).spec, kind="repair")
         fixed = await run_from_ledger(given, workspace, spec, begin=partial(_begin, check, workspace.store))
         left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, jobs.damaged_items)
@@ -259,10 +262,11 @@ async def verify(
         left += sum(judge(*one) is not None for one in states)  # items.parquet needs an extra
         report = await on_ledger(workspace, report_of)
         state = report.state if fixed.state == "complete" else "interrupted"
-        return replace(report, state=state, remaining=report.remaining - check.total + left, repair=fixed)
+        left += report.remaining - check.damaged_files
+        return replace(report, state=state, remaining=left, repair=fixed)
 
 
-def _check(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
+def _check_mirror(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
     path = ledger_path(address.work)
     with ledger_errors(path):
         complaint = integrity(db, quick=check.quick)
@@ -270,12 +274,12 @@ def _check(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
             raise DestinationError(damaged_sentence(path, complaint))
         try:
             with open_files(address.work, address.bucket, check.warn, check.is_stopped) as files:
-                check.check(files, db)
+                check.check_files(files, db)
         except OSError as error:
             raise DestinationError(f"{address.name} cannot be read: {error.strerror}.") from error
 
 
-def _report(check: MirrorCheck, address: DestAddress, strict: bool, db: Connection) -> VerifyReport:
+def _report_of(check: MirrorCheck, address: DestAddress, strict: bool, db: Connection) -> VerifyReport:
     damaged, run = check.damaged, views.current_run(db)
     totals = runs.asset_totals(db) | views.special_assets(db) | views.item_totals(db)
     counts: dict[str, Any] = {what: damaged[what] for what in get_args(DamageKind)}
@@ -290,7 +294,7 @@ def _report(check: MirrorCheck, address: DestAddress, strict: bool, db: Connecti
         leftovers=check.leftovers,
         quick=check.quick,
         seconds=check.seconds,
-        remaining=check.total + (damaged["unknown"] if strict else 0),
+        remaining=check.damaged_files + (damaged["unknown"] if strict else 0),
         strict=strict,
         mirror_state=views.state_now(run["state"], live=False),
         walk_ended=bool(run["has_listed"]),
