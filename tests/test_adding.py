@@ -30,7 +30,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     counted(copy, {"selection.py": 5, "filters/asset_filter.py": 1})
     copy.insert("config/options.py", GREETING_FIELD.format(more=""), before="    retries: int")
     effect = f"    {GREETING.format(options='session.options')}"
-    copy.insert("cli/inspect_command.py", effect, before="    report = session.run_cancelled(work)")
+    copy.insert("cli/inspect_command.py", effect, before="    report = session.run_cancellable(work)")
     counted(copy, {"config/options.py": 1, "cli/inspect_command.py": 1})
     copy.add("engine/mirror_size.py", SIZE)
     copy.insert("reports.py", SIZE_REPORT, before="class VerifyReport")
@@ -276,7 +276,7 @@ def size(session, dest):
     """Print how large the mirror in DEST is."""
     from stacpull.engine.mirror_size import mirror_size
 
-    report = session.run_cancelled(mirror_size(dest))
+    report = session.run_cancellable(mirror_size(dest))
     return session.finish(report, [f"{report.files} files, {report.bytes} bytes"])
 '''
 SIZE_ENTRY = '    "size": (f"{_CLI}size_command:size", "Print how large the mirror in DEST is."),\n'

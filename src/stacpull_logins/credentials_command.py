@@ -53,7 +53,7 @@ def check(session: CommandSession, name: str, url: str | None) -> None:
     from stacpull_logins.credentials_check import check_credentials
     from stacpull_logins.profiles import profile_options
 
-    found = session.run_cancelled(check_credentials(profile_options(session.options, name), url))
+    found = session.run_cancellable(check_credentials(profile_options(session.options, name), url))
     if session.output.json:
         printing.json_line(asdict(found))
     elif not session.output.quiet:

@@ -66,7 +66,7 @@ def trace_command(session: CommandSession, collection: str, out: str | None, dry
         **attrs.asdict(session.resolved.others[TraceOptions]),
     }
     if dry_run:
-        estimate = session.run_cancelled(
+        estimate = session.run_cancellable(
             tracing.trace_estimate(collection, on_event=session.display, **question)
         )
         return session.finish(estimate, estimate_lines(estimate))

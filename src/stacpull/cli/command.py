@@ -82,7 +82,7 @@ class CommandSession:
         """Run the work that `start` makes around an event; a signal sets it, and the work ends itself."""
         return entry.run(start, self.display)
 
-    def run_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
+    def run_cancellable(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work that cannot end itself: a signal cancels it."""
         from stacpull.engine.run_control import unless_stopped
 

@@ -55,7 +55,7 @@ def plan(session: CommandSession, source: str, dest: str | None, urls: bool) -> 
         source, dest, selection=session.selection, options=session.options, urls=printed,
         on_event=session.display,
     )  # fmt: skip
-    report = session.run_cancelled(work)
+    report = session.run_cancellable(work)
     return session.finish(report, plan_lines(report, dest), on_stderr=urls)
 
 
@@ -121,7 +121,7 @@ def collections(session: CommandSession, source: str) -> None:
 
     found, lines = [], []
     work = source_contents.collections(source, options=session.options, on_event=session.display)
-    for document in session.run_cancelled(work):
+    for document in session.run_cancellable(work):
         extent, number = object_or_empty(document.get("extent")), document.get("item_count")
         collection = {
             "id": document.get("id"),
@@ -167,7 +167,7 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
     work = source_contents.classes(
         source, names[0], count=counts, options=session.options, on_event=session.display
     )
-    found = session.run_cancelled(work)
+    found = session.run_cancellable(work)
     lines = []
     for info in found:
         lines.append(f"Classes for {info.name}")
