@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, options_of
-from stacpull.config.resolve import Resolved, completed, resolve
+from stacpull.config.resolve import Resolved, resolve, with_environment
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
 from stacpull.selection import Selection
@@ -243,9 +243,9 @@ def test_values_are_read_from_files(tmp_path: Path) -> None:
 def test_the_environment_of_aws(environ: dict[str, str], s3: S3Options) -> None:
     assert resolve_with(**environ).options.s3 == s3
     if not any(name.startswith("STACPULL_") for name in environ):
-        assert completed(Options(), "https://a/", environ).s3 == s3
+        assert with_environment(Options(), "https://a/", environ).s3 == s3
         mine = Options(s3=S3Options(endpoint_url="http://m", profile="m", region="m"))
-        assert completed(mine, "https://a/", environ) == mine
+        assert with_environment(mine, "https://a/", environ) == mine
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_the_environment_of_aws(environ: dict[str, str], s3: S3Options) -> None:
     ],
 )
 def test_the_key_of_a_known_service(source: str, options: Options, key: str | None) -> None:
-    found = completed(options, source, {"MLHUB_API_KEY": "secret-key"})
+    found = with_environment(options, source, {"MLHUB_API_KEY": "secret-key"})
     assert found.query == ({} if key is None else {"key": Secret(key)})
     assert found.credential_names == (() if key is None else ("MLHUB_API_KEY",))
 

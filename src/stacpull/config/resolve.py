@@ -157,7 +157,7 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
             yield f"The environment variable {name} sets no option{hint}"
 
 
-def completed(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:
+def with_environment(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:
     """Return the options of a Python program with unset fields taken from the environment.
 
     Only variables of services are used: those of AWS, and the key of a service that is known by its SOURCE,

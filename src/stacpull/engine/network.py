@@ -16,7 +16,7 @@ import msgspec
 from stacpull.clock import Clock, SystemClock
 from stacpull.config.credentials import wanted_variable
 from stacpull.config.options import Options
-from stacpull.config.resolve import completed
+from stacpull.config.resolve import with_environment
 from stacpull.events import Listener, Notice, Progress, Stage, without_secrets
 from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.http1.web_transport import WebTransport
@@ -83,7 +83,7 @@ class Network(msgspec.Struct, frozen=True):
 def options_and_address(
     source: str, options: Options, input_file: Path | None = None, *, named: bool = True
 ) -> tuple[Options, SourceAddress]:
-    options = completed(options, source)
+    options = with_environment(options, source)
     split = split_credentials(source_url(source))
     headers = dict(options.headers)
     names = list(options.credential_names) or [
