@@ -30,7 +30,7 @@ import msgspec
 from stacpull.errors import DestinationError, StacpullError, destination_errors
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.redact import Secret
-from stacpull.store.staging import whole_file
+from stacpull.store.staging import atomic_file
 from stacpull.system import boot_id
 from stacpull_cloud.objects import Found, Objects
 
@@ -206,7 +206,7 @@ class Lease:
                 with (
                     self._objects.open(copy) as packed,
                     gzip.GzipFile(fileobj=packed) as unpacked,
-                    whole_file(path) as file,
+                    atomic_file(path) as file,
                 ):
                     os.fchmod(file.fileno(), 0o600)
                     most = _MOST_UNPACKED * copy.size

@@ -32,7 +32,7 @@ from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.planning.item_plan import collection_document_path
-from stacpull.store.staging import whole_file
+from stacpull.store.staging import atomic_file
 from stacpull_export.arrow import (
     JSON_TEXT,
     MOST_LEAVES,
@@ -95,7 +95,7 @@ def export_geoparquet(
     refuse_directory(out)
     with ItemIndex(contents, out, out.parent, collections=options.collections) as index:
         index.read(on_progress)
-        with whole_file(out) as file:
+        with atomic_file(out) as file:
             index.write(file)
         return ExportReport(index.items, (out.name,), out.stat().st_size, index.notes())
 

@@ -32,7 +32,7 @@ from stacpull.ledger.runs import asset_totals
 from stacpull.models import FailureKind, Json
 from stacpull.reports import ADVICE
 from stacpull.store.lock import is_held
-from stacpull.store.staging import make_with_parents, whole_file
+from stacpull.store.staging import atomic_file, make_with_parents
 from stacpull.threads import StoppableThread
 from stacpull.urls import parts_of
 from stacpull_export.formats import ExportReport
@@ -97,7 +97,7 @@ def _report(
         total = contents.count()
         data = page_data(contents, on_progress)
         page = PageTemplate("html_report.js").page(data["title"], data).body
-        with whole_file(out) as file:
+        with atomic_file(out) as file:
             file.write(page)
     return ExportReport(data["items"], (out.name,), len(page), tuple(data["notes"]))
 

@@ -1,6 +1,6 @@
 """Writes a table to one file, atomically: Parquet, CSV or NDJSON, by the suffix of its name.
 
-A kill leaves the old file unchanged (`store.staging.whole_file`). Only one batch of rows is kept in memory.
+A kill leaves the old file unchanged (`store.staging.atomic_file`). Only one batch of rows is kept in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import orjson
 
 from stacpull.clock import rfc3339
 from stacpull.errors import UsageError, destination_error, require_pyarrow
-from stacpull.store.staging import whole_file
+from stacpull.store.staging import atomic_file
 
 Kind = Literal["text", "integer", "real", "boolean", "json", "date", "time"]
 
@@ -65,7 +65,7 @@ def write_table(
     path: Path, columns: Sequence[Column], rows: Iterable[Row], *, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write `rows` to `path`. An existing file is replaced when all data is on stable storage."""
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         _WRITERS[path.suffix.lower()](file, columns, rows, metadata)
 
 

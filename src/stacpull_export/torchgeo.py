@@ -30,7 +30,7 @@ import orjson
 from stacpull.errors import DestinationError, StacpullError, UsageError, destination_error, destination_errors
 from stacpull.filters.item_checks import read_boolean
 from stacpull.planning.names import safe_segment
-from stacpull.store.staging import whole_file
+from stacpull.store.staging import atomic_file
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents
 from stacpull_export.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
@@ -65,7 +65,7 @@ def export_torchgeo_v1(
     names = {split: f"bigearthnet-{split}.csv" for split in _SPLITS}
     make_export_directory(out, "torchgeo-v1")
     with ExitStack() as opened:
-        lists = {split: opened.enter_context(whole_file(out / name)) for split, name in names.items()}
+        lists = {split: opened.enter_context(atomic_file(out / name)) for split, name in names.items()}
         for sample, patch in tree.patches(Samples(contents, options, on_progress), on_progress):
             folder = f"BigEarthNet-v1.0/{patch.name}"
             tree.place(patch.files["s2"], folder, patch.name)
@@ -97,7 +97,7 @@ def export_torchgeo_v2(
     )  # fmt: skip
     make_export_directory(out, "torchgeo-v2")
     with (
-        whole_file(out / "metadata.parquet") as file,
+        atomic_file(out / "metadata.parquet") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
         samples = Samples(contents, options, on_progress)
@@ -182,7 +182,7 @@ class _Tree:
             if target.is_file() and not target.is_symlink() and target.read_bytes() == data:
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(target) as file:
+            with atomic_file(target) as file:
                 file.write(data)
 
     def complete(self, *names: str) -> None:

@@ -26,7 +26,7 @@ import orjson
 
 from stacpull.errors import StacpullError, UsageError, destination_errors
 from stacpull.ledger import views
-from stacpull.store.staging import whole_file
+from stacpull.store.staging import atomic_file
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents, readable
 from stacpull_export.tables import Column, check_table, write_table
@@ -84,7 +84,7 @@ def export_webdataset(
         "samples": writer.count,
         "shards": [shard._asdict() for shard in writer.done],
     }
-    with whole_file(out / _LIST) as file:
+    with atomic_file(out / _LIST) as file:
         file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     size = sum(shard.bytes for shard in writer.done)
     return ExportReport(writer.count, names, size, samples.notes())
@@ -167,7 +167,7 @@ class _ShardWriter:
         def rows() -> Iterator[tuple[Any, ...]]:
             """Write the shard, and yield the row of each sample: neither is kept in memory."""
             nonlocal count
-            with whole_file(self._out / name) as file:
+            with atomic_file(self._out / name) as file:
                 hashed = _HashedFile(file)
                 for sample in group:
                     described = self._described(sample)

@@ -25,7 +25,7 @@ import orjson
 
 from stacpull.errors import MissingExtraError, UsageError, destination_errors
 from stacpull.ledger.database import ledger_path
-from stacpull.store.staging import whole_file
+from stacpull.store.staging import atomic_file
 from stacpull_export.tables import Column, Kind, check_table, write_table
 from stacpull_trace.chart import ChartFormat, chart_bytes
 from stacpull_trace.question import Method
@@ -143,6 +143,6 @@ def _column(kind: type[Any], name: str, index: str) -> Column:
 
 
 def _write_bytes(path: Path, data: bytes) -> Path:
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write(data)
     return path

@@ -14,7 +14,7 @@ from .conftest import item
 pytestmark = pytest.mark.behaviour
 
 MODULE = '''
-from stacpull.store.staging import whole_file
+from stacpull.store.staging import atomic_file
 from stacpull_export.formats import ExportReport, Format
 
 IDS = Format("ids:export_ids", "a list of ids")
@@ -22,7 +22,7 @@ IDS = Format("ids:export_ids", "a list of ids")
 def export_ids(contents, out, options, on_progress):
     """Write the ids of the items, one per line."""
     ids = [one.id for one in contents.items()]
-    with whole_file(out) as file:
+    with atomic_file(out) as file:
         file.write("".join(f"{one}\\n" for one in ids).encode())
     on_progress(len(ids))
     return ExportReport(len(ids), (out.name,), out.stat().st_size)

@@ -151,8 +151,8 @@ def test_an_interrupted_export_keeps_complete_shards(dest, tmp_path, monkeypatch
         export(dest, out, "webdataset", shard_samples=2, on_event=on_event, stop=stop)
     assert sorted(path.name for path in out.glob("*.tar")) == ["samples-000000.tar"]
     written: list[str] = []
-    whole_file = webdataset.whole_file
-    monkeypatch.setattr(webdataset, "whole_file", lambda path: written.append(path.name) or whole_file(path))
+    real = webdataset.atomic_file
+    monkeypatch.setattr(webdataset, "atomic_file", lambda path: written.append(path.name) or real(path))
     export(dest, out, "webdataset", shard_samples=2)
     assert written == ["samples-000001.tar", "samples-000002.tar", "shards.json"]
     export(dest, tmp_path / "other", "webdataset", shard_samples=2)

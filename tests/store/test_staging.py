@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import DestinationError
-from stacpull.store.staging import CompletePartName, complete_part_name, parse_complete_part, whole_file
+from stacpull.store.staging import CompletePartName, atomic_file, complete_part_name, parse_complete_part
 
 NUMBERS = st.integers(0, 10**18 - 1)
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=60)
@@ -54,7 +54,7 @@ def test_the_old_file_is_kept_until_the_new_one_is_complete(tmp_path: Path) -> N
     path.write_bytes(b"old")
     victim.write_bytes(b"mine")
     path.with_name(".a.png.part").symlink_to(victim)
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write(b"new")
         file.flush()
         assert path.read_bytes() == b"old"
@@ -64,8 +64,8 @@ def test_the_old_file_is_kept_until_the_new_one_is_complete(tmp_path: Path) -> N
 
 def test_a_file_that_two_processes_write_is_of_one_of_them(tmp_path: Path) -> None:
     def write_both() -> None:
-        with whole_file(tmp_path / "a") as first:
-            with whole_file(tmp_path / "a") as second:
+        with atomic_file(tmp_path / "a") as first:
+            with atomic_file(tmp_path / "a") as second:
                 second.write(b"second")
             first.write(b"first")
 
@@ -80,7 +80,7 @@ def test_an_error_while_writing_keeps_the_old_file(tmp_path, monkeypatch, full):
         raise OSError(28, "No space left on device")
 
     def broken() -> None:
-        with whole_file(tmp_path / "a.png") as file:
+        with atomic_file(tmp_path / "a.png") as file:
             file.write(b"half")
             if not full:
                 raise DestinationError

@@ -299,7 +299,7 @@ def make_with_parents(dest: Path) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a hidden file that is synced and then replaces `path`. A kill leaves the old file unchanged."""
     part = path.with_name(f".{path.name}.part")
     with destination_errors(path):
