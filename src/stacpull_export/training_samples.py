@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from stacpull.catalog.item import path_named
+from stacpull.catalog.item import path_of_href
 from stacpull.errors import StacpullError, UsageError, quantity
 from stacpull.filters.item_checks import IdsCheck
 from stacpull.filters.labels import FOLDED_TO_BEN19, NOMENCLATURES, class_list, fold_label, item_labels
@@ -143,7 +143,7 @@ class Samples:
         """Yield the files of each source item. One without JSON of its own (`ndjson`) is in the ledger."""
         for link in objects_in(item.document.get("links")):
             if link.get("rel") == "source":
-                path = path_named(link.get("href"), item.path.rpartition("/")[0])
+                path = path_of_href(link.get("href"), item.path.rpartition("/")[0])
                 document = None if path is None else self._contents.document(path)
                 if document is not None:
                     yield local_files(path or "", document)
@@ -160,7 +160,7 @@ class Samples:
 def local_files(path: str, document: Json) -> Iterator[SampleFile]:
     directory = path.rpartition("/")[0]
     for key, asset in object_or_empty(document.get("assets")).items():
-        local = path_named(object_or_empty(asset).get("href"), directory)
+        local = path_of_href(object_or_empty(asset).get("href"), directory)
         size = None if local is None else asset.get("file:size")
         if local is not None and isinstance(size, int):
             checksum = str(asset.get("file:checksum") or "")

@@ -23,7 +23,7 @@ from stacpull.catalog.item import (
     COLLECTION_MIRROR,
     encode_item,
     provenance_links,
-    reference,
+    relative_href,
     stored_assets,
     stored_links,
     with_extensions,
@@ -195,7 +195,7 @@ def _write_collection(update: _Update, entry: CollectionEntry, items: Iterator[t
     stored = entry.stored_document()
     if entry.items_parquet is not None:  # stac-geoparquet, "Referencing"
         asset = {
-            "href": reference(entry.items_parquet, entry.directory),
+            "href": relative_href(entry.items_parquet, entry.directory),
             "type": "application/vnd.apache.parquet",
             "title": "Items as stac-geoparquet",
             "roles": [COLLECTION_MIRROR],
@@ -209,7 +209,7 @@ def _write_collection(update: _Update, entry: CollectionEntry, items: Iterator[t
 def _links(update: _Update, items: Iterator[tuple[str, str]], directory: str) -> tuple[int, bytearray]:
     count, encoded = 0, bytearray()
     for name, path in itertools.islice(items, ITEMS_PER_CATALOG):
-        link = {"rel": "item", "href": reference(path, directory)}
+        link = {"rel": "item", "href": relative_href(path, directory)}
         encoded += b"," if count else b""
         encoded += update.encoded({**link, "type": "application/geo+json", "title": name})
         count += 1
@@ -217,7 +217,7 @@ def _links(update: _Update, items: Iterator[tuple[str, str]], directory: str) ->
 
 
 def _link(rel: str, path: str, directory: str) -> Json:
-    return {"rel": rel, "href": reference(path, directory), "type": "application/json"}
+    return {"rel": rel, "href": relative_href(path, directory), "type": "application/json"}
 
 
 def _sub_catalog(entry: CollectionEntry, number: int) -> tuple[str, str]:

@@ -68,10 +68,10 @@ def item_document(
         if rel in _OWN_LINKS:
             return None
         local = None if rel in _OTHER_LINKS else local_items(href)
-        return cut_url(href) if local is None else reference(local, directory)
+        return cut_url(href) if local is None else relative_href(local, directory)
 
-    parent = reference(collection_path, directory)
-    tree = {"root": reference("catalog.json", directory), "parent": parent, "collection": parent}
+    parent = relative_href(collection_path, directory)
+    tree = {"root": relative_href("catalog.json", directory), "parent": parent, "collection": parent}
     links: list[Json] = [{"rel": rel, "href": href, "type": "application/json"} for rel, href in tree.items()]
     links += stored_links(document.get("links"), base, keep)
     links += provenance_links(document.get("links"), base, links)
@@ -221,7 +221,7 @@ def _local_asset(
 
     A relative `remote` is ignored, so storing twice changes nothing.
     """
-    stored: Json = {**asset, "href": reference(file.path, directory)}
+    stored: Json = {**asset, "href": relative_href(file.path, directory)}
     stated: Json = {}
     if not _REPLACED.isdisjoint(asset):  # they are added at the end, in a fixed order
         stated = {name: asset[name] for name in FILE_FIELDS if name in asset}
@@ -252,7 +252,7 @@ def _alternates(alternates: object, base: str | None) -> dict[str, Any]:
     }
 
 
-def reference(path: str, directory: str) -> str:
+def relative_href(path: str, directory: str) -> str:
     """Return a relative path that starts with `./` or `../`, so that it is read as a path."""
     up, inside = "", f"{directory}/" if directory else ""
     while not path.startswith(inside):
@@ -261,7 +261,7 @@ def reference(path: str, directory: str) -> str:
     return (up or "./") + path[len(inside) :]
 
 
-def path_named(href: object, directory: str) -> str | None:
+def path_of_href(href: object, directory: str) -> str | None:
     """Return the path of a relative href; None if it leads outside, or into `.stacpull` in any case."""
     if not isinstance(href, str) or not href.startswith(("./", "../")) or "\0" in href:
         return None
@@ -289,7 +289,7 @@ def is_own_document(files: StoredFiles, path: str) -> bool:
             data = next(lines_in(file), b"")
     links = objects_in((parsed_object(data or b"") or {}).get("links"))
     roots = [
-        path_named(link.get("href"), path.rpartition("/")[0]) for link in links if link.get("rel") == "root"
+        path_of_href(link.get("href"), path.rpartition("/")[0]) for link in links if link.get("rel") == "root"
     ]
     return roots == ["catalog.json"]
 

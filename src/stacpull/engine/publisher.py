@@ -24,7 +24,7 @@ from stacpull.catalog.item import (
     encode_item,
     is_own_document,
     item_document,
-    path_named,
+    path_of_href,
     unchanged_document,
 )
 from stacpull.digests import as_checksum
@@ -156,7 +156,7 @@ class Publisher(msgspec.Struct, eq=False):
             item_path=path,
             collection_path=collection_document_path(record.id.collection),
             local_items=lambda href: (
-                path_named(href, record.directory)  # of its JSON in DEST
+                path_of_href(href, record.directory)  # of its JSON in DEST
                 or views.document_path(self.db, item_id_in(href), self.secrets.cut(href))
             ),
             base=sent[1],
