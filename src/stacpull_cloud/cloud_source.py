@@ -40,7 +40,7 @@ _MOST_OBJECTS = 100_000  # the most objects of one prefix, because all of them a
 _LISTING = 64 << 20
 
 
-class Clouds(NamedTuple):
+class CloudScheme(NamedTuple):
     kind: Buckets
 
     def transport(self, setup: TransportSetup) -> Transport:
@@ -56,7 +56,7 @@ class Clouds(NamedTuple):
         return tuple(ListedObject(name, size) for name, size in found)
 
 
-GOOGLE, AZURE = Clouds(bucket_kinds.GOOGLE), Clouds(bucket_kinds.AZURE)
+GOOGLE, AZURE = CloudScheme(bucket_kinds.GOOGLE), CloudScheme(bucket_kinds.AZURE)
 
 
 class CloudTransport:

@@ -32,12 +32,12 @@ from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.redact import Secret
 from stacpull.store.staging import atomic_file
 from stacpull.system import boot_id
-from stacpull_cloud.objects import Found, Objects
+from stacpull_cloud.objects import ObjectInfo, Objects
 
-SECONDS = 60.0  # A lease that was not renewed for this time has expired
+_EXPIRY = 60.0  # seconds without a renewal, after which a lease has expired
 FOLDER = ".stacpull/lease"
 _CLOCK_OBJECT = ".stacpull/clock"
-_INTERVAL = SECONDS / 4  # seconds between two renewals, and between two looks of `LeaseCheck`
+_INTERVAL = _EXPIRY / 4  # seconds between two renewals, and between two looks of `LeaseCheck`
 _LONGEST = 1 << 16
 _ATTEMPTS = 5
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -129,7 +129,7 @@ class Lease:
         with suppress(StacpullError):  # it expires
             self._write(is_held=False)
 
-    def _take(self) -> tuple[bool, Found | None]:
+    def _take(self) -> tuple[bool, ObjectInfo | None]:
         """Return True if a killed run held it, and the copy of the ledger if that is newer than ours."""
         location, newest = self._objects.location, _newest(self._objects)
         if newest is not None:
@@ -166,10 +166,10 @@ class Lease:
         self._objects.put(_CLOCK_OBJECT, b"", {}, create=False)
         now = self._objects.find(_CLOCK_OBJECT)
         age = 0.0 if now is None else (now.modified - newest.modified).total_seconds()
-        if age < SECONDS:
+        if age < _EXPIRY:
             raise DestinationError(
                 f"Another run is writing to {self._objects.location.url}, with its ledger in {other}: wait "
-                f"for it, or stop it first. If it was killed, try again in {SECONDS - age:.0f} seconds, or "
+                f"for it, or stop it first. If it was killed, try again in {_EXPIRY - age:.0f} seconds, or "
                 "use --break-lock."
             )
 
@@ -197,7 +197,7 @@ class Lease:
 
     # --- the copy of the ledger --------------------------------------------------------------------------
 
-    def _fetch(self, copy: Found) -> None:
+    def _fetch(self, copy: ObjectInfo) -> None:
         path = ledger_path(self._work)
         with destination_errors(self._work):
             for left in ("-wal", "-shm", "-journal"):
@@ -270,7 +270,7 @@ class LeaseCheck:
             if self._is_lost:
                 raise DestinationError(
                     f"Another mirror has taken over {self._objects.location.url}, because this one did not "
-                    f"renew its lease for {SECONDS:.0f} seconds; or the run has ended, or {FOLDER} was "
+                    f"renew its lease for {_EXPIRY:.0f} seconds; or the run has ended, or {FOLDER} was "
                     "deleted. If another mirror is active, continue there."
                 )
 

@@ -46,7 +46,7 @@ _MOST_PARTS = 9_000  # S3 and GCS allow 10,000
 _SHORTEST_PART = 8 << 20
 
 
-class Found(NamedTuple):
+class ObjectInfo(NamedTuple):
     path: str  # relative to the prefix
     size: int
     modified: datetime
@@ -82,24 +82,24 @@ class Objects:
 
     # --- reading -----------------------------------------------------------------------------------------
 
-    def find(self, path: str) -> Found | None:
-        def head(store: Any) -> Found:
+    def find(self, path: str) -> ObjectInfo | None:
+        def head(store: Any) -> ObjectInfo:
             found = obstore.get(store, self.key(path), options={"head": True})
             return self._found(cast("Mapping[str, Any]", found.meta), found.attributes)
 
         return self._send("look at", path, head, missing_ok=True)
 
-    def read(self, path: str, longest: int) -> tuple[Found, bytes | None] | None:
+    def read(self, path: str, longest: int) -> tuple[ObjectInfo, bytes | None] | None:
         """Return an object, without its content if that is longer than `longest` bytes."""
 
-        def get(store: Any) -> tuple[Found, bytes | None]:
+        def get(store: Any) -> tuple[ObjectInfo, bytes | None]:
             reply = obstore.get(store, self.key(path))
             found = self._found(cast("Mapping[str, Any]", reply.meta), reply.attributes)
             return found, bytes(reply.bytes()) if found.size <= longest else None
 
         return self._send("read", path, get, missing_ok=True)
 
-    def read_range(self, found: Found, start: int, length: int) -> bytes:
+    def read_range(self, found: ObjectInfo, start: int, length: int) -> bytes:
         def get(store: Any) -> bytes:
             options: Any = {"range": (start, start + length)}
             if found.etag is not None:
@@ -112,11 +112,11 @@ class Objects:
             raise DestinationError(f"{url}/{found.path} was replaced or removed while it was read.")
         return data
 
-    def open(self, found: Found) -> BinaryIO:
+    def open(self, found: ObjectInfo) -> BinaryIO:
         """Open an object, which is read in pieces, and must not be replaced until its end."""
         return cast("BinaryIO", io.BufferedReader(_ObjectFile(self, found), PIECE))
 
-    def pages(self, directory: str = "") -> Iterator[list[Found]]:
+    def pages(self, directory: str = "") -> Iterator[list[ObjectInfo]]:
         prefix = self.key(directory + "/" if directory else "")
         listing: list[Iterator[Any]] = []
         last = after = ""
@@ -189,10 +189,10 @@ class Objects:
 
     # --- requests ----------------------------------------------------------------------------------------
 
-    def _found(self, meta: Mapping[str, Any], attributes: Mapping[Any, Any] | None = None) -> Found:
+    def _found(self, meta: Mapping[str, Any], attributes: Mapping[Any, Any] | None = None) -> ObjectInfo:
         path = str(meta["path"])[len(self._prefix) :]
         named = {str(name).lower(): str(value) for name, value in (attributes or {}).items()}
-        return Found(path, int(meta["size"]), meta["last_modified"], meta.get("e_tag"), named)
+        return ObjectInfo(path, int(meta["size"]), meta["last_modified"], meta.get("e_tag"), named)
 
     def _send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
         answer, began = None, time.monotonic()
@@ -240,7 +240,7 @@ class Objects:
 
 
 class _ObjectFile(io.RawIOBase):
-    def __init__(self, objects: Objects, found: Found) -> None:
+    def __init__(self, objects: Objects, found: ObjectInfo) -> None:
         super().__init__()
         self._objects, self._found, self._at = objects, found, 0
 
