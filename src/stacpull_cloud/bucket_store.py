@@ -129,8 +129,8 @@ class BucketStore(BucketFiles):
             return Failure(FailureKind.NAME, f"{path!r} cannot be the name of an object.")
         algorithm = "sha256" if file.digest is None else as_checksum(file.digest).algorithm
         with destination_errors(self.staged.work):
-            identity = self.staged.part_identity(file.part)
-            attributes = {_PART: str(identity[0] if identity else 0)}
+            found = self.staged.part_identity_and_size(file.part)
+            attributes = {_PART: str(found[0] if found else 0)}
             if file.digest is not None:
                 attributes[DIGEST + algorithm] = file.digest.hex()
             self._lease.check()
@@ -145,7 +145,7 @@ class BucketStore(BucketFiles):
         self.staged.drop_part(file.part)
         return None
 
-    def identity(self, directory: str, name: str) -> tuple[int, int] | None:
+    def identity_and_size(self, directory: str, name: str) -> tuple[int, int] | None:
         found = self.objects.find(path_in_dest(directory, name))
         if found is None:
             return None

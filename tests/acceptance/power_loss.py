@@ -146,7 +146,7 @@ def _go_on(scene: Scene, dest: Path) -> None:
 @contextmanager
 def _rebooted(mirror: SmallMirror, inodes: dict[int, int]) -> Iterator[None]:
     """As after a reboot. Files have the inodes that they had on the disk that they stand for."""
-    identity = LocalStore.identity
+    identity = LocalStore.identity_and_size
 
     def as_it_was(destination: LocalStore, directory: str, name: str) -> tuple[int, int] | None:
         found = identity(destination, directory, name)
@@ -156,7 +156,7 @@ def _rebooted(mirror: SmallMirror, inodes: dict[int, int]) -> Iterator[None]:
         stack.enter_context(store_on_thread())
         stack.enter_context(mock.patch.dict(os.environ, mirror.env, clear=True))
         stack.enter_context(mock.patch.object(recovery, "boot_id", return_value="another boot"))
-        stack.enter_context(mock.patch.object(LocalStore, "identity", as_it_was))
+        stack.enter_context(mock.patch.object(LocalStore, "identity_and_size", as_it_was))
         if mirror.single:
             stack.enter_context(mock.patch.object(local_store, "GROUP_SYNC", set()))
         yield

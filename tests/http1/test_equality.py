@@ -131,7 +131,7 @@ async def outcome_of(
     aws = AwsCredentials(settings, keys=Credentials("key", "secret"))
     s3 = S3Transport(http, aws, S3Options(endpoint_url=origin, region="us-east-1"), clock=SystemClock())
     client = Client({"http": http, "https": http, "s3": s3}, gates, clock, source=origin)
-    no_store = cast("Any", SimpleNamespace(staged=SimpleNamespace(part_identity=lambda _: None)))
+    no_store = cast("Any", SimpleNamespace(staged=SimpleNamespace(part_identity_and_size=lambda _: None)))
     shared = SharedDownloads(Downloader(client, await opened_parts(directory), has_no_file), no_store)
     retried: list[Failure] = []
     sink, queue = Sink(workers), JobQueue[Job]()

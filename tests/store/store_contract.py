@@ -75,7 +75,7 @@ class StoreContract:
         for one in (store, reopen()):
             assert one.has(path)
             assert one.read(path) == b"abc"
-            assert one.identity(directory, name) == (identity, 3)
+            assert one.identity_and_size(directory, name) == (identity, 3)
             assert one.state_of(path, algorithm=None) == FileState(3)
             assert one.state_of(path) == FileState(3, hashlib.sha256(b"abc").digest())
             assert one.staged.list_parts() == []
@@ -135,7 +135,7 @@ class StoreContract:
         store.sync(())
         assert paths(store) == ["c/j/a"]
         assert store.names("c") == ["j"]
-        assert store.identity("c/i", "a") is None
+        assert store.identity_and_size("c/i", "a") is None
         store.remove("never", "there")
 
     # --- reading -----------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class StoreContract:
         assert not store.has("c/a")
         assert store.read("c/a") is None
         assert store.modified("c/a") is None
-        assert store.identity("c", "a") is None
+        assert store.identity_and_size("c", "a") is None
         assert store.state_of("c/a") == FileState()
         for fails in (store.open, store.names):
             with pytest.raises(OSError):
@@ -160,7 +160,7 @@ class StoreContract:
         put(store, "c/a", b"x")
         assert store.has("c") == self.has_directories
         assert store.read("c") is None
-        assert store.identity("", "c") is None
+        assert store.identity_and_size("", "c") is None
         expected = FileState(obstacle="a directory") if self.has_directories else FileState()
         assert store.state_of("c") == expected
         expected = FileState(obstacle="a file at c/a") if self.has_directories else FileState()
@@ -195,10 +195,10 @@ class StoreContract:
         second = store.staged.write_part("2", b"new")
         first = store.staged.write_part("1", b"")
         assert store.staged.list_parts() == ["1", "2"]
-        assert store.staged.part_identity("1") == (first, 0)
+        assert store.staged.part_identity_and_size("1") == (first, 0)
         assert store.staged.rename_part("2", "3") == second
-        assert store.staged.part_identity("3") == (second, 3)
-        assert store.staged.part_identity("2") is None
+        assert store.staged.part_identity_and_size("3") == (second, 3)
+        assert store.staged.part_identity_and_size("2") is None
         assert store.staged.state_of("3") == FileState(3, hashlib.sha256(b"new").digest())
         with store.staged.open("3") as file:
             assert file.read() == b"new"

@@ -182,7 +182,7 @@ def test_an_odd_part_cannot_be_resumed_and_is_replaced_or_swept(staged, tmp_path
     assert listed(parts) == []
     odd(parts / "1.0.8.whole", victim)
     assert staged.list_parts() == ["1.0.8.whole"]
-    assert staged.part_identity("1.0.8.whole") is None
+    assert staged.part_identity_and_size("1.0.8.whole") is None
     assert (victim.read_bytes(), list(victim.parent.iterdir())) == (b"precious", [victim])
 
 

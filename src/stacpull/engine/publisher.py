@@ -301,10 +301,10 @@ def may_replace(store: Store, asset: Arrival) -> bool:
     """Return True if its name has an earlier version, or a file of the user with the same content."""
     if asset.generation > 0 or asset.identity is not None:
         return asset.generation > 0
-    there = store.identity(asset.directory, asset.name)
+    there = store.identity_and_size(asset.directory, asset.name)
     if there is None or there[1] != asset.size:
         return False
-    if there == store.staged.part_identity(asset.part):  # a hard link
+    if there == store.staged.part_identity_and_size(asset.part):  # a hard link
         return True
     digest = asset.digest or store.staged.state_of(asset.part).digest
     return (

@@ -92,7 +92,7 @@ class Recovery(msgspec.Struct, eq=False):
         With `has_part`, a file with the same content belongs to another program.
         """
         store = self.store
-        found = store.identity(arrival.directory, arrival.name)
+        found = store.identity_and_size(arrival.directory, arrival.name)
         if found is None or found[1] != arrival.size:
             return False
         is_ours = found[0] == arrival.identity
@@ -113,7 +113,7 @@ class Recovery(msgspec.Struct, eq=False):
         """Return the open asset of a proven complete part; `reserved` is the digest of its reservation."""
         staged = self.store.staged
         row, generation, size, etag_or_date, filename, unproven = name
-        job, there = jobs.job_of(self.db, row, generation), staged.part_identity(part)
+        job, there = jobs.job_of(self.db, row, generation), staged.part_identity_and_size(part)
         if job is None or there is None or there[1] != size or (job.name or filename) is None:
             return None
         known = None
@@ -129,6 +129,6 @@ class Recovery(msgspec.Struct, eq=False):
             job, size, filename or "", etag_or_date, part, digest=digest, verified=not unproven
         )
         arrival.identity = there[0]
-        if self.store.is_local and self.store.identity(arrival.directory, arrival.name) == there:
+        if self.store.is_local and self.store.identity_and_size(arrival.directory, arrival.name) == there:
             return None  # a link of a file of the user, which a killed run was about to adopt
         return arrival

@@ -112,7 +112,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         for path, identity in ((f"{PARTS}/{arrival.part}", None), (arrival.path, arrival.identity or 0)):
             with suppress(OSError):
                 part = staged.link_part(job.row, job.generation, self.store, path)
-                found = staged.part_identity(part)
+                found = staged.part_identity_and_size(part)
                 if found is not None and found[1] == arrival.size and identity in {None, found[0]}:
                     return part
                 staged.drop_part(part)

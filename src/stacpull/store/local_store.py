@@ -167,7 +167,7 @@ class LocalStore(DirectoryFiles):
         os.rename(part, name, src_dir_fd=self.staged.fd, dst_dir_fd=directory)
         return True
 
-    def identity(self, directory: str, name: str) -> tuple[int, int] | None:
+    def identity_and_size(self, directory: str, name: str) -> tuple[int, int] | None:
         try:
             found = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
         except OSError as error:
@@ -179,7 +179,7 @@ class LocalStore(DirectoryFiles):
 
     def remove(self, directory: str, name: str) -> None:
         try:
-            if self.identity(directory, name) is not None:  # not a link or directory that has taken its place
+            if self.identity_and_size(directory, name) is not None:  # not a link that has taken its place
                 os.unlink(name, dir_fd=self.directory(directory, make=False))
         except OSError as error:
             if is_destination_failure(error) and error.errno != errno.ENOENT:

@@ -62,7 +62,7 @@ class Store(StoredFiles, Protocol):
     def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
         """Give parts their final names, all different; return a failure for each name taken or invalid."""
 
-    def identity(self, directory: str, name: str) -> tuple[int, int] | None:
+    def identity_and_size(self, directory: str, name: str) -> tuple[int, int] | None:
         """Return (identity, size in bytes) of a regular file, None if there is none.
 
         The next `sync` includes the directory, because an earlier run may have changed it without a sync.

@@ -202,7 +202,7 @@ class StagedParts(DirectoryFiles):
         if isinstance(files, DirectoryFiles):
             with suppress(OSError):  # links are not supported, or not between these directories
                 os.link(path, name, src_dir_fd=files.fd, dst_dir_fd=self.fd, follow_symlinks=False)
-                if self.part_identity(name) is not None:
+                if self.part_identity_and_size(name) is not None:
                     return name
         import shutil  # noqa: PLC0415 - it imports three compressors, and is rarely needed
 
@@ -223,7 +223,7 @@ class StagedParts(DirectoryFiles):
         with destination_errors(self.work):
             return sorted(entry.name for entry in os.scandir(self.fd) if not is_worker(entry.name))
 
-    def part_identity(self, name: str) -> tuple[int, int] | None:
+    def part_identity_and_size(self, name: str) -> tuple[int, int] | None:
         try:
             found = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except OSError:
