@@ -265,7 +265,7 @@ class Publisher(msgspec.Struct, eq=False):
         if isinstance(may_replace, Failure):
             self.store.staged.drop_part(part)
             raise DestinationError(foreign_file(path, command="resume").message)
-        meta.claim_file(self.db, path)
+        meta.reserve_file(self.db, path)
         self._sync([part])
         (failure,) = self.store.place([Placement(part, directory, name, may_replace, sha256)])
         if failure is not None:
@@ -273,7 +273,7 @@ class Publisher(msgspec.Struct, eq=False):
             if not may_replace:
                 meta.disown_file(self.db, path)
             raise DestinationError(failure.message)
-        meta.claim_file(self.db, path, sha256)
+        meta.record_file(self.db, path, sha256)
 
     def remove_listed(self) -> None:
         """Remove the files of deleted rows (`ledger.pruning`). After a kill, the next start continues."""

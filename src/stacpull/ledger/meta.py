@@ -50,10 +50,13 @@ def owns_file(db: sqlite3.Connection, path: str) -> bool:
     return get(db, _FILES + path) is not None
 
 
-def claim_file(db: sqlite3.Connection, path: str, sha256: bytes | None = None) -> None:
-    """Record that a catalog file belongs to this mirror, with its digest; None before it is put in place."""
-    before = _NOT_YET if get(db, _FILES + path) in (None, _NOT_YET) else _UNKNOWN
-    put(db, _FILES + path, before if sha256 is None else sha256.hex())
+def reserve_file(db: sqlite3.Connection, path: str) -> None:
+    """Record that a catalog file belongs to this mirror, before it is put in place."""
+    put(db, _FILES + path, _NOT_YET if get(db, _FILES + path) in (None, _NOT_YET) else _UNKNOWN)
+
+
+def record_file(db: sqlite3.Connection, path: str, sha256: bytes) -> None:
+    put(db, _FILES + path, sha256.hex())
 
 
 def disown_file(db: sqlite3.Connection, path: str) -> None:
