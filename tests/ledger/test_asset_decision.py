@@ -37,9 +37,9 @@ WAITING = (Action.WAIT, None, None, None, False, False)
 STILL_FAILED = (Action.LEAVE_FAILED, 0, None, None, False, False)
 
 
-def requested(*expected: Any, renews: bool = True, has_changed: bool = False) -> tuple[Any, ...]:
+def requested(*expected: Any, rewrites: bool = True, has_changed: bool = False) -> tuple[Any, ...]:
     """Generation, digest of the file that it replaces, and version to revalidate."""
-    return (Action.REQUEST, *expected, renews, has_changed)
+    return (Action.REQUEST, *expected, rewrites, has_changed)
 
 
 CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, BYTES, IN_DEST)
@@ -79,14 +79,14 @@ CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, 
         (FAILED, {"is_undated": True}, STILL_FAILED),
         (FAILED, {"is_updated": True}, requested(0, None, None)),
         (having(FAILED, must_revalidate=1), {}, requested(0, None, None)),
-        (FAILED._replace(is_due=1), {}, requested(0, None, None)),
-        (REVALIDATED, {}, requested(1, BYTES, IN_DEST, renews=False)),
-        (COMPARED_NOT, {"checksum": MD5}, requested(1, BYTES, UNVERIFIED, renews=False)),
-        (REVALIDATED, {"checksum": SHA256}, requested(1, BYTES, IN_DEST, renews=False)),
-        (REVALIDATED, {"size": 11}, requested(1, BYTES, None, renews=False)),
+        (FAILED._replace(is_tried_again=1), {}, requested(0, None, None)),
+        (REVALIDATED, {}, requested(1, BYTES, IN_DEST, rewrites=False)),
+        (COMPARED_NOT, {"checksum": MD5}, requested(1, BYTES, UNVERIFIED, rewrites=False)),
+        (REVALIDATED, {"checksum": SHA256}, requested(1, BYTES, IN_DEST, rewrites=False)),
+        (REVALIDATED, {"size": 11}, requested(1, BYTES, None, rewrites=False)),
         (having(REVALIDATED, run=2), {"size": 11}, WAITING),
         (having(REVALIDATED, run=2, state=Phase.RESERVED), {}, WAITING),
-        (having(REVALIDATED, state=Phase.RESERVED), {}, requested(1, BYTES, None, renews=False)),
+        (having(REVALIDATED, state=Phase.RESERVED), {}, requested(1, BYTES, None, rewrites=False)),
     ],
 )
 def test_what_becomes_of_a_known_asset(known: KnownAsset, now: dict[str, Any], expected: Any) -> None:

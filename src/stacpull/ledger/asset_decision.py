@@ -42,18 +42,18 @@ class KnownAsset(NamedTuple):
     clip: str | None = None
     previous_digest: bytes | None = None  # of the earlier version, b"" if unknown; None if done, or none
     elsewhere: str | None = None  # its directory with a slash at the end, if it is not that of its item
-    is_due: int = 0  # it failed in passing, or only SOURCE states its href
+    is_tried_again: int = 0  # it failed in passing, or only SOURCE states its href
 
-    def agrees(self, checksum: Checksum | None, is_as_before: bool | None) -> bool | None:
+    def agrees(self, checksum: Checksum | None, is_same_checksum: bool | None) -> bool | None:
         """Return whether its bytes have a checksum that is now stated; None if that is unknown.
 
-        `is_as_before`: it is the one that they were compared with; None if none is stated or was compared.
+        `is_same_checksum`: the one that they were compared with; None if none is stated or was compared.
         """
         held = self.row.sha256 if self.row.sha256 is not None else self.previous_digest or None
         if checksum is None or held is None or self.clip is not None:
-            return is_as_before
+            return is_same_checksum
         digest = as_checksum(held)
-        return digest == checksum if digest.algorithm == checksum.algorithm else is_as_before
+        return digest == checksum if digest.algorithm == checksum.algorithm else is_same_checksum
 
 
 class PlanningRun(NamedTuple):
@@ -74,7 +74,7 @@ class Decision(NamedTuple):
     row: AssetRow | None = None  # None: no more than its run and `must_revalidate` change
     previous_digest: bytes | None = None  # of the file that a new version replaces, b"" if unknown
     version: VersionInDest | None = None  # to revalidate: the request is conditional
-    renews_document: bool = False  # the JSON of its item is written again
+    rewrites_json: bool = False  # the JSON of its item is written again
     has_changed: bool = False  # the source has another version
 
 
@@ -103,31 +103,32 @@ def decide(
     is_done, was_left_out = old.state == Phase.DONE, bool(old.must_revalidate)
     is_updated = is_updated or was_left_out
     clip, stated = stored_clip(known.clip), encoded_checksum(checksum)
-    is_as_before = None if None in (stated, old.stated) else stated == old.stated
-    agrees = known.agrees(checksum, is_as_before)
+    is_same_checksum = None if None in (stated, old.stated) else stated == old.stated
+    agrees = known.agrees(checksum, is_same_checksum)
+    # the file in DEST is outdated, or nothing says that it is not current, or (else) the source must be asked
     is_restated = agrees is False or asset.size not in (None, clip.source_size if clip else known.size)
     is_of_other_area = clip is not None and clip.area_digest != run.area_digest
-    has_changed = is_restated or is_of_other_area
-    is_current = agrees or not (stated or is_updated or is_undated)
-    if is_done and is_current and not (has_changed or is_lost or run.revalidate):
-        if not was_left_out and (stated is None or is_as_before):
+    is_outdated = is_restated or is_of_other_area
+    is_assumed_current = agrees or not (stated or is_updated or is_undated)
+    if is_done and is_assumed_current and not (is_outdated or is_lost or run.revalidate):
+        if not was_left_out and (stated is None or is_same_checksum):
             return _KEEP
         row = old._replace(run=run.id, stated=stated or old.stated, must_revalidate=0)
-        return Decision(Action.KEEP, row, renews_document=was_left_out)
-    if old.state >= Phase.FAILED and not (is_updated or is_of_other_area or known.is_due):
+        return Decision(Action.KEEP, row, rewrites_json=was_left_out)
+    if old.state >= Phase.FAILED and not (is_updated or is_of_other_area or known.is_tried_again):
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.previous_digest)
-    is_replaced, origin = is_done and not is_lost, href_hash(asset.href)
+    has_file, origin = is_done and not is_lost, href_hash(asset.href)
     # the validator is sent only if its version may be current, and only to the URL that gave it
-    may_be_same = (is_replaced or old.state == Phase.PENDING) and not has_changed
+    may_be_same = (has_file or old.state == Phase.PENDING) and not is_outdated
     etag = old.etag if may_be_same and old.origin == origin else None
     version = None
     if etag is not None and known.size is not None:
-        is_verified = checksum is None or known.agrees(checksum, is_as_before if is_done else None)
+        is_verified = checksum is None or known.agrees(checksum, is_same_checksum if is_done else None)
         version = VersionInDest(etag, known.size, not is_verified)
     generation = 0 if is_lost else old.generation + is_done
     place = (old.directory, old.name)
     row = AssetRow(*old[:3], Phase.PENDING, generation, run.id, *place, None, etag, origin, stated)
-    previous = (old.sha256 or b"") if is_replaced else known.previous_digest
-    renews_document = was_left_out or old.state >= Phase.DONE
-    has_changed = is_restated if is_lost else is_done and has_changed
-    return Decision(Action.REQUEST, row, previous, version, renews_document, has_changed)
+    previous = (old.sha256 or b"") if has_file else known.previous_digest
+    rewrites_json = was_left_out or old.state >= Phase.DONE
+    has_changed = is_restated if is_lost else is_done and is_outdated
+    return Decision(Action.REQUEST, row, previous, version, rewrites_json, has_changed)

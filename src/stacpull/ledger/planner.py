@@ -36,7 +36,7 @@ from stacpull.ledger.jobs import (
     put_failure,
     update_item_states,
 )
-from stacpull.ledger.schema import IS_DUE, ITEMS, OF_SEVERAL, OTHER_DIRECTORY, Phase, Written, item_hash
+from stacpull.ledger.schema import ITEMS, OF_SEVERAL, OTHER_DIRECTORY, TRIED_AGAIN, Phase, Written, item_hash
 from stacpull.models import (
     Asset,
     Failure,
@@ -83,10 +83,10 @@ class _Plan(msgspec.Struct):
     before: _ItemRow | None
     row: _ItemRow
     directory: str  # of its JSON
-    is_again: bool  # True: this run planned an earlier version
+    was_planned: bool  # True: this run planned an earlier version
     version: str  # `updated`, or if it states none, a digest of its document
     is_new: bool  # True: it was never read before
-    is_renewed: bool  # True: its JSON must be written again
+    rewrites_json: bool  # True: its JSON must be written again
     has_changed: bool = False  # True: the source has another version of an asset
 
     def is_updated(self) -> bool:
@@ -172,7 +172,7 @@ class _BatchRows:
         self._items: list[tuple[object, ...]] = []
         self._unsettled: list[int] = []  # items that may have assets which are not pending
         self._documents: list[tuple[int, bytes]] = []
-        self._primary: list[_ItemRow] = []  # items that so far only a link led to
+        self._promoted: list[_ItemRow] = []  # items that so far only a link led to
         self._assets: list[tuple[object, ...]] = []
         self._open_assets: list[tuple[object, ...]] = []
         self._claims: list[tuple[int, str, str]] = []  # assets that need the path in `_assets`
@@ -196,7 +196,7 @@ class _BatchRows:
                 one = known[plan.row.id].get(key)
                 if one is not None and one.row.state not in (Phase.RESERVED, Phase.DONE):
                     delete_asset(self._db, one.row.id)  # not fetched, and no longer listed
-                    plan.is_renewed = True
+                    plan.rewrites_json = True
         for plan in plans:
             assets = known[plan.row.id]
             self._plan_assets(plan, assets)
@@ -204,7 +204,7 @@ class _BatchRows:
             self._plan_document(plan, assets, links_more=plan.row.id in linking)
         self._write({plan.row.id for plan in plans}, now)
         above = {parent for row in rows for parent in (row.parent, before.get(row.id))}
-        above |= {row.parent for row in self._primary}
+        above |= {row.parent for row in self._promoted}
         changed = above.union(self._unsettled, (failed.item for failed, *_ in self._failures))
         update_item_states(self._db, (row for row in changed if row is not None))
 
@@ -212,11 +212,11 @@ class _BatchRows:
         """Return an item with its row; None if this run already planned it, unless a page has a newer one."""
         before, count = self._known.get(item.id), self._result.count
         is_new = before is None or (bool(before.is_unread) and before.updated is None)
-        is_again = before is not None and before.run == self._run and not before.is_unread
-        if before is not None and is_again:
+        was_planned = before is not None and before.run == self._run and not before.is_unread
+        if before is not None and was_planned:
             if item.parent is None and before.parent is not None:  # so far, only a link led to it
                 count("items_matched", 1)
-                self._primary.append(before)
+                self._promoted.append(before)
                 self._known[item.id] = before._replace(parent=None)
                 return None
             if (item.parent, before.parent) != (None, None) or not is_newer(item.updated, before.updated):
@@ -230,7 +230,7 @@ class _BatchRows:
         # a batch plans each item once: nothing is newer than no time
         self._known[item.id] = row._replace(updated=None)
         directory = row.directory or f"{item.id.collection}/{item.id.item}"
-        return _Plan(item, before, row, directory, is_again, _version(item), is_new, is_renewed=is_new)
+        return _Plan(item, before, row, directory, was_planned, _version(item), is_new, rewrites_json=is_new)
 
     def _row_of(self, item: ItemId, parent_id: ItemId | None, href: str | None) -> _ItemRow:
         before = self._known.get(item)
@@ -268,13 +268,13 @@ class _BatchRows:
         for asset in item.assets:
             directory = plan.directory if asset.directory == usual else asset.directory
             if (old := known.get(asset.key)) is None:
-                plan.is_renewed = True
+                plan.rewrites_json = True
                 self._last_asset += 1
                 other, directory = self._directory(directory, plan)
                 row = new_row(self._last_asset, plan.row.id, asset, run, other)
                 if asset.name is not None:
                     self._claims.append((row.id, directory, asset.name))
-                self._open(plan, asset, row, directory, REQUEST_NEW)
+                self._add_open(plan, asset, row, directory, REQUEST_NEW)
                 continue
             before, is_lost = _place(old, plan.directory, self._planner.is_there)
             decision = decide(old, asset, run, is_updated, is_undated, is_lost)
@@ -283,15 +283,15 @@ class _BatchRows:
                 (self._must_revalidate if is_fetched else self._unchanged).append(old.row.id)
                 continue
             self._result.count("files_lost", is_lost)
-            plan.is_renewed |= decision.renews_document
+            plan.rewrites_json |= decision.rewrites_json
             plan.has_changed |= decision.has_changed
             if decision.action is Action.KEEP:
                 self._assets.append(decision.row)
             elif decision.row.name is not None:
-                self._open(plan, asset, decision.row, before, decision)
+                self._add_open(plan, asset, decision.row, before, decision)
             else:
                 other, directory = self._directory(directory, plan)
-                self._open(plan, asset, decision.row._replace(directory=other), directory, decision)
+                self._add_open(plan, asset, decision.row._replace(directory=other), directory, decision)
 
     def _plan_problems(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         """Plan the rows of assets that cannot be planned. Those that are done stay done."""
@@ -302,7 +302,7 @@ class _BatchRows:
                 self._last_asset += 1
                 row = AssetRow(self._last_asset, plan.row.id, key, state, 0, self._run)
                 # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
-                plan.is_renewed |= failure.kind is not FailureKind.ITEM
+                plan.rewrites_json |= failure.kind is not FailureKind.ITEM
             elif old.row.run == self._run and old.row.state < Phase.DONE:
                 continue  # it is being fetched
             else:
@@ -318,13 +318,13 @@ class _BatchRows:
         item, before, count = plan.item, plan.before, self._result.count
         walk, written = self._run if self._planner.is_walk else None, plan.row.written
         if before is not None:
-            is_changed = (plan.is_updated() or plan.has_changed) and not plan.is_again
+            is_changed = (plan.is_updated() or plan.has_changed) and not plan.was_planned
             count("items_changed", is_changed and not (plan.is_new or item.of_collection))
             path = f"{plan.directory}/{item_document_name(item.id.item)}"
             lost = written == Written.YES and not self._planner.is_there(path)
             count("files_lost", lost)
-            plan.is_renewed |= plan.is_updated() or lost or links_more or written == Written.DAMAGED
-            if plan.is_renewed:
+            plan.rewrites_json |= plan.is_updated() or lost or links_more or written == Written.DAMAGED
+            if plan.rewrites_json:
                 # the next run that plans an asset that this one leaves out revalidates it, because only this
                 # run sees that the item has changed
                 planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
@@ -333,7 +333,7 @@ class _BatchRows:
                 walk = before.walk
             elif before.walk in self._planner.other_walks and before.href != plan.row.href:
                 walk = OF_SEVERAL  # no single source may declare it gone
-        if plan.is_renewed and not item.of_collection:
+        if plan.rewrites_json and not item.of_collection:
             self._documents.append((plan.row.id, item.cleaned))
             written = Written.DUE if written == Written.YES else written
         if before is not None or not item.assets:
@@ -341,7 +341,7 @@ class _BatchRows:
         row = plan.row._replace(updated=plan.version, walk=walk, written=written)
         self._items.append((*row[:_OF_ITEM], len(item.assets) or 1))
 
-    def _open(self, plan: _Plan, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
+    def _add_open(self, plan: _Plan, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
         """Add the rows of an open asset, without credentials, and its job unless it stays failed."""
         href, stale, alternates, name = asset.href, 0, None, row.name or asset.name
         template = None if name is not None else asset.name_template or "{filename}"
@@ -395,7 +395,7 @@ class _BatchRows:
         """Write the batch. New assets whose path is taken get another name, or fail."""
         db = self._db
         promote = "UPDATE items SET parent = NULL WHERE id = ?"
-        db.executemany(promote, [(row.id,) for row in self._primary])
+        db.executemany(promote, [(row.id,) for row in self._promoted])
         # their earlier JSON may be about to be recorded
         supersede = f"UPDATE items SET sha256 = x'' WHERE id {AMONG} AND written = {Written.DUE}"
         db.execute(supersede, (json_array(row for row, _ in self._documents),))
@@ -484,7 +484,7 @@ _KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, pending
 _OF_ASSET = len(AssetRow._fields)
 _ASSETS = (
     f"SELECT {', '.join(f'a.{name}' for name in AssetRow._fields)}, "
-    f"a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, {IS_DUE} FROM assets a "
+    f"a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, {TRIED_AGAIN} FROM assets a "
     f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {Phase.DONE} WHERE a.item {AMONG}"
 )
 _INTO_ASSETS = f"INSERT INTO assets({', '.join(AssetRow._fields)}) VALUES "

@@ -278,7 +278,7 @@ OF_ASSET = "f.what = '' AND f.item = a.item AND f.key = a.key"
 FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {OF_ASSET} AND f.kind IN ({{}}))".format
 FAILED_IN_PASSING = FAILED_AS(", ".join(repr(kind.value) for kind in sorted(PASSING)))
 """SQL: asset `a` failed for a reason that may have passed."""
-IS_DUE = (
+TRIED_AGAIN = (
     f"(a.state = {Phase.FAILED} AND ({FAILED_IN_PASSING} "
     "OR (o.stale IS 1 AND (SELECT href FROM items WHERE id = a.item) IS NULL)))"
 )
