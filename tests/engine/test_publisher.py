@@ -12,7 +12,7 @@ from tests.engine.bench import Bench, RecordingStore, parts, planned, tree
 
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, views
-from stacpull.ledger.schema import Phase
+from stacpull.ledger.schema import State
 from stacpull.models import Failure, FailureKind
 from stacpull.store.local_store import LocalStore
 
@@ -130,7 +130,7 @@ def test_a_file_stays_known_if_a_newer_item_has_no_usable_href_for_it(bench: Ben
     bench.publisher.publish_all()
     assert (tmp_path / "c/i/a.tif").exists()
     assert views.known_paths(bench.db, ["c/i/a.tif"]) == {"c/i/a.tif"}
-    assert bench.states() == {"a": Phase.DONE}
+    assert bench.states() == {"a": State.DONE}
 
 
 def test_an_asset_whose_late_name_is_taken_leaves_no_part(bench: Bench, tmp_path: Path) -> None:

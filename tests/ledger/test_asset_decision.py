@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tests.ledger.plans import asset
 
 from stacpull.ledger.asset_decision import Action, AssetRow, KnownAsset, PlanningRun, decide
-from stacpull.ledger.schema import Phase, encoded_checksum, encoded_clip
+from stacpull.ledger.schema import State, encoded_checksum, encoded_clip
 from stacpull.models import Asset, Checksum, VersionInDest
 from stacpull.redact import href_hash
 
@@ -18,10 +18,10 @@ MD5, OTHER, ALTERED = Checksum("md5", b"1" * 16), Checksum("md5", b"2" * 16), Ch
 ASSET, IN_DEST = asset("a", size=10), VersionInDest('"e"', 10)
 UNVERIFIED = VersionInDest('"e"', 10, checksum_unverified=True)
 DONE = KnownAsset(
-    AssetRow(1, 1, "a", Phase.DONE, 1, 1, None, "a.tif", BYTES, '"e"', href_hash(ASSET.href)), size=10
+    AssetRow(1, 1, "a", State.DONE, 1, 1, None, "a.tif", BYTES, '"e"', href_hash(ASSET.href)), size=10
 )
-REVALIDATED = KnownAsset(DONE.row._replace(state=Phase.PENDING, sha256=None), 10, previous_digest=BYTES)
-FAILED = KnownAsset(AssetRow(1, 1, "a", Phase.FAILED, 0, 1))
+REVALIDATED = KnownAsset(DONE.row._replace(state=State.PENDING, sha256=None), 10, previous_digest=BYTES)
+FAILED = KnownAsset(AssetRow(1, 1, "a", State.FAILED, 0, 1))
 CLIPPED = DONE._replace(size=5, clip=encoded_clip((7, 10, None)))
 
 
@@ -85,8 +85,8 @@ CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, 
         (REVALIDATED, {"checksum": SHA256}, requested(1, BYTES, IN_DEST, rewrites=False)),
         (REVALIDATED, {"size": 11}, requested(1, BYTES, None, rewrites=False)),
         (having(REVALIDATED, run=2), {"size": 11}, WAITING),
-        (having(REVALIDATED, run=2, state=Phase.RESERVED), {}, WAITING),
-        (having(REVALIDATED, state=Phase.RESERVED), {}, requested(1, BYTES, None, rewrites=False)),
+        (having(REVALIDATED, run=2, state=State.RESERVED), {}, WAITING),
+        (having(REVALIDATED, state=State.RESERVED), {}, requested(1, BYTES, None, rewrites=False)),
     ],
 )
 def test_what_becomes_of_a_known_asset(known: KnownAsset, now: dict[str, Any], expected: Any) -> None:
@@ -101,7 +101,7 @@ def test_what_becomes_of_a_known_asset(known: KnownAsset, now: dict[str, Any], e
         if decision.action is Action.REQUEST:
             validator = None if decision.version is None else decision.version.etag_or_date
             assert (row.state, row.sha256, row.etag, row.must_revalidate) == (
-                Phase.PENDING,
+                State.PENDING,
                 None,
                 validator,
                 0,

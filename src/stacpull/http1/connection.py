@@ -35,8 +35,8 @@ _MOST_AWAITED = 1 << 18
 _OK = 200
 _TAKEN = frozenset({_OK}) | REDIRECTS
 
-_State = enum.Enum("_State", ["NEW", "IDLE", "PARSED", "STREAMED"])
-_NEW, _IDLE, _PARSED, _STREAMED = _State
+_ConnectionState = enum.Enum("_ConnectionState", ["NEW", "IDLE", "PARSED", "STREAMED"])
+_NEW, _IDLE, _PARSED, _STREAMED = _ConnectionState
 
 
 class ParsedMessage:

@@ -11,7 +11,7 @@ import enum
 from typing import Final, NamedTuple
 
 from stacpull.digests import as_checksum
-from stacpull.ledger.schema import Phase, encoded_checksum, stored_clip
+from stacpull.ledger.schema import State, encoded_checksum, stored_clip
 from stacpull.models import Asset, Checksum, VersionInDest
 from stacpull.redact import href_hash
 
@@ -84,7 +84,7 @@ REQUEST_NEW: Final = Decision(Action.REQUEST)
 
 
 def new_row(row: int, item: int, asset: Asset, run: PlanningRun, directory: int | None) -> AssetRow:
-    planned = (row, item, asset.key, Phase.PENDING, 0, run.id, directory, asset.name)
+    planned = (row, item, asset.key, State.PENDING, 0, run.id, directory, asset.name)
     return AssetRow(*planned, None, None, href_hash(asset.href), encoded_checksum(asset.checksum))
 
 
@@ -98,9 +98,9 @@ def decide(
     file is gone.
     """
     old, checksum = known.row, asset.checksum
-    if old.run == run.id and old.state < Phase.DONE:
+    if old.run == run.id and old.state < State.DONE:
         return _WAIT
-    is_done, was_left_out = old.state == Phase.DONE, bool(old.must_revalidate)
+    is_done, was_left_out = old.state == State.DONE, bool(old.must_revalidate)
     is_updated = is_updated or was_left_out
     clip, stated = stored_clip(known.clip), encoded_checksum(checksum)
     is_same_checksum = None if None in (stated, old.stated) else stated == old.stated
@@ -115,11 +115,11 @@ def decide(
             return _KEEP
         row = old._replace(run=run.id, stated=stated or old.stated, must_revalidate=0)
         return Decision(Action.KEEP, row, rewrites_json=was_left_out)
-    if old.state >= Phase.FAILED and not (is_updated or is_of_other_area or known.is_tried_again):
+    if old.state >= State.FAILED and not (is_updated or is_of_other_area or known.is_tried_again):
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.previous_digest)
     has_file, origin = is_done and not is_lost, href_hash(asset.href)
     # the validator is sent only if its version may be current, and only to the URL that gave it
-    may_be_same = (has_file or old.state == Phase.PENDING) and not is_outdated
+    may_be_same = (has_file or old.state == State.PENDING) and not is_outdated
     etag = old.etag if may_be_same and old.origin == origin else None
     version = None
     if etag is not None and known.size is not None:
@@ -127,8 +127,8 @@ def decide(
         version = VersionInDest(etag, known.size, not is_verified)
     generation = 0 if is_lost else old.generation + is_done
     place = (old.directory, old.name)
-    row = AssetRow(*old[:3], Phase.PENDING, generation, run.id, *place, None, etag, origin, stated)
+    row = AssetRow(*old[:3], State.PENDING, generation, run.id, *place, None, etag, origin, stated)
     previous = (old.sha256 or b"") if has_file else known.previous_digest
-    rewrites_json = was_left_out or old.state >= Phase.DONE
+    rewrites_json = was_left_out or old.state >= State.DONE
     has_changed = is_restated if is_lost else is_done and is_outdated
     return Decision(Action.REQUEST, row, previous, version, rewrites_json, has_changed)

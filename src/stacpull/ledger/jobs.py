@@ -30,7 +30,7 @@ from stacpull.ledger.schema import (
     FAILED_IN_PASSING,
     IS_ITEM,
     OF_ASSET,
-    Phase,
+    State,
     Written,
     encoded_clip,
     id_values,
@@ -56,7 +56,7 @@ _OPEN = "open_assets o JOIN assets a ON a.id = o.asset"
 _JOBS = (
     f"SELECT a.id, a.item, a.generation, a.key, o.href, i.href, {ASSET_DIRECTORY}, a.name, o.name, "
     "o.size, a.stated, o.media_type, o.stale, iif(o.same_bytes, nullif(o.previous_digest, x''), NULL), "
-    f"o.alternates, iif(a.state = {Phase.PENDING}, a.etag, NULL), a.size, o.previous_digest, "
+    f"o.alternates, iif(a.state = {State.PENDING}, a.etag, NULL), a.size, o.previous_digest, "
     "o.same_bytes IS NULL OR a.clip IS NOT NULL "
     f"FROM {_OPEN} JOIN items i ON i.id = a.item"
 )
@@ -72,7 +72,7 @@ _EARLIER = (
 
 def pending_jobs(db: sqlite3.Connection, run: int, after: int, most: int, earlier: bool = False) -> list[Job]:
     """Return the jobs of a run past row `after`, in row order; with `earlier`, those that it takes over."""
-    query = f"{_JOBS} WHERE o.asset > :after AND a.state = {Phase.PENDING} "
+    query = f"{_JOBS} WHERE o.asset > :after AND a.state = {State.PENDING} "
     query += f"AND a.run IN {_EARLIER if earlier else '(:run)'} ORDER BY o.asset LIMIT :most"
     rows = db.execute(query, {"run": run, "after": after, "most": most}).fetchall()
     if earlier:
@@ -82,7 +82,7 @@ def pending_jobs(db: sqlite3.Connection, run: int, after: int, most: int, earlie
 
 
 def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
-    query = f"{_JOBS} WHERE o.asset = ? AND a.generation = ? AND a.state < {Phase.DONE}"
+    query = f"{_JOBS} WHERE o.asset = ? AND a.generation = ? AND a.state < {State.DONE}"
     found = db.execute(query, (row, generation)).fetchone()
     return None if found is None else _job(found, False)
 
@@ -118,7 +118,7 @@ def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
 def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     rows = db.execute(
         f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, a.identity, a.sha256, "
-        f"a.etag, a.unproven FROM {_OPEN} WHERE a.state = {Phase.RESERVED}"
+        f"a.etag, a.unproven FROM {_OPEN} WHERE a.state = {State.RESERVED}"
     ).fetchall()
     for row, item, generation, directory, name, size, identity, sha256, etag, unproven in rows:
         values = (directory.removesuffix("/"), name, size, identity, sha256, etag)
@@ -135,18 +135,18 @@ def requeue_failures(db: sqlite3.Connection, run: int, kind: RunKind = "retry") 
     may_pass = f"a.run = :run AND {FAILED_IN_PASSING}"
     with transaction(db):
         failed = db.execute(
-            f"SELECT a.id, a.item FROM {_OPEN} WHERE a.state >= {Phase.FAILED} "
+            f"SELECT a.id, a.item FROM {_OPEN} WHERE a.state >= {State.FAILED} "
             f"AND {conditions.get(kind, may_pass)}",
             {"run": run},
         ).fetchall()
         rows = json_array(row for row, _ in failed)
-        db.execute(f"UPDATE assets SET state = {Phase.PENDING}, run = ? WHERE id {AMONG}", (run, rows))
+        db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {AMONG}", (run, rows))
         if kind != "mirror":  # the walk of a mirror may list them
-            left = f"UPDATE assets SET run = :run WHERE state = {Phase.PENDING} AND run IN {_EARLIER}"
+            left = f"UPDATE assets SET run = :run WHERE state = {State.PENDING} AND run IN {_EARLIER}"
             db.execute(f"{left} AND id IN (SELECT asset FROM open_assets)", {"run": run})
         if kind == "retry":
             others = (
-                f"SELECT a.id FROM failures f JOIN assets a ON {OF_ASSET} WHERE a.state >= {Phase.FAILED}"
+                f"SELECT a.id FROM failures f JOIN assets a ON {OF_ASSET} WHERE a.state >= {State.FAILED}"
             )
             db.execute(f"UPDATE assets SET run = ? WHERE id IN ({others})", (run,))  # they have no href
         if kind in conditions:
@@ -183,7 +183,7 @@ def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
 
 
 _LOST = f"""SELECT a.id FROM {_OPEN} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
-WHERE a.run = ? AND a.state = {Phase.PENDING} AND o.stale AND i.href IS NULL"""
+WHERE a.run = ? AND a.state = {State.PENDING} AND o.stale AND i.href IS NULL"""
 
 
 def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId, str, str]]) -> bool:
@@ -217,7 +217,7 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
             held = stored_clip(clip)
             is_wanted = held is None or held.area_digest == area_digest
             db.execute(
-                f"UPDATE assets SET state = {Phase.PENDING}, run = ?, generation = generation + 1, "
+                f"UPDATE assets SET state = {State.PENDING}, run = ?, generation = generation + 1, "
                 "sha256 = NULL, etag = NULL WHERE id = ?",
                 (run, row),
             )
@@ -280,7 +280,7 @@ def reserve(
 
     `items` reserves their JSON. Arrivals of an older generation are dropped.
     """
-    query = f"SELECT id, generation, name FROM assets WHERE id {AMONG} AND state < {Phase.DONE}"
+    query = f"SELECT id, generation, name FROM assets WHERE id {AMONG} AND state < {State.DONE}"
     reserved, failures = list[Arrival](), list[AssetOutcome]()
     with transaction(db):
         found = db.execute(query, (json_array(arrival.row for arrival in arrivals),))
@@ -300,7 +300,7 @@ def reserve(
             for a in reserved
         ]
         db.executemany(
-            f"UPDATE assets SET state = {Phase.RESERVED}, size = ?, sha256 = ?, etag = ?, unproven = ?, "
+            f"UPDATE assets SET state = {State.RESERVED}, size = ?, sha256 = ?, etag = ?, unproven = ?, "
             "clip = ?, identity = ? WHERE id = ?",
             received,
         )
@@ -316,8 +316,8 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
     """Cancel reservations: these assets have no file on disk any more, so they are pending again."""
     with transaction(db):
         released = db.execute(
-            f"UPDATE assets SET state = {Phase.PENDING}, sha256 = NULL, etag = NULL "
-            f"WHERE id {AMONG} AND state = {Phase.RESERVED} RETURNING id",
+            f"UPDATE assets SET state = {State.PENDING}, sha256 = NULL, etag = NULL "
+            f"WHERE id {AMONG} AND state = {State.RESERVED} RETURNING id",
             (json_array(rows),),
         ).fetchall()
         forget = "UPDATE open_assets SET previous_digest = NULL WHERE asset = ? AND same_bytes IS NULL"
@@ -352,12 +352,12 @@ def record(
     with transaction(db):
         generations = {arrival.row: arrival.generation for arrival in done}
         # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
-        reserved = f"SELECT id, generation FROM assets WHERE id {AMONG} AND state = {Phase.RESERVED}"
+        reserved = f"SELECT id, generation FROM assets WHERE id {AMONG} AND state = {State.RESERVED}"
         found = db.execute(reserved, (json_array(generations),))
         settled = [row for row, generation in found if generation == generations[row]]
         for run, is_same in db.execute(_COMPARED, (json_array(settled),)):
             compared[run]["assets_revalidated" if is_same else "assets_changed"] += 1
-        done_now = f"UPDATE assets SET state = {Phase.DONE}, identity = NULL WHERE id {AMONG}"
+        done_now = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {AMONG}"
         db.execute(done_now, (json_array(settled),))
         for one in outcomes:  # except those that were planned again in the meantime
             if one.failure is None:
@@ -393,16 +393,16 @@ _COMPARED = (
     f"WHERE o.asset {AMONG} AND o.previous_digest IS NOT NULL AND o.same_bytes IS NULL"
 )
 _CONFIRMED = (
-    f"UPDATE assets SET state = {Phase.DONE}, "
+    f"UPDATE assets SET state = {State.DONE}, "
     "sha256 = (SELECT nullif(o.previous_digest, x'') FROM open_assets o WHERE o.asset = ?) "
-    f"WHERE id = ? AND generation = ? AND state = {Phase.PENDING} AND etag IS NOT NULL RETURNING run"
+    f"WHERE id = ? AND generation = ? AND state = {State.PENDING} AND etag IS NOT NULL RETURNING run"
 )
 _WRITTEN = (
     f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND pending = 0 AND sha256 IS NULL"
 )
 _FAILED = (
     "UPDATE assets SET state = ?, etag = NULL, sha256 = NULL "
-    f"WHERE id = ? AND generation = ? AND state < {Phase.DONE} RETURNING key, run"
+    f"WHERE id = ? AND generation = ? AND state < {State.DONE} RETURNING key, run"
 )
 
 
@@ -428,9 +428,9 @@ def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int
 _DERIVE_STATES = f"""
 UPDATE items SET (pending, failed) = (
     SELECT
-        count(*) FILTER (WHERE a.state < {Phase.DONE})
+        count(*) FILTER (WHERE a.state < {State.DONE})
             + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.pending > 0),
-        count(*) FILTER (WHERE a.state > {Phase.DONE})
+        count(*) FILTER (WHERE a.state > {State.DONE})
             + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.pending = 0 AND c.failed > 0)
             + (SELECT count(*) FROM failures f WHERE f.what IN ('item', 'json') AND f.item = items.id)
     FROM assets a WHERE a.item = items.id
@@ -463,7 +463,7 @@ def put_failure(db: sqlite3.Connection, row: FailedRow, failure: Failure, attemp
 
 
 def failed_state(failure: Failure) -> int:
-    return Phase.MISSING if failure.kind is FailureKind.GONE else Phase.FAILED
+    return State.MISSING if failure.kind is FailureKind.GONE else State.FAILED
 
 
 def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, str | Failure]:

@@ -36,7 +36,7 @@ from stacpull.ledger.jobs import (
     put_failure,
     update_item_states,
 )
-from stacpull.ledger.schema import ITEMS, OF_SEVERAL, OTHER_DIRECTORY, TRIED_AGAIN, Phase, Written, item_hash
+from stacpull.ledger.schema import ITEMS, OF_SEVERAL, OTHER_DIRECTORY, TRIED_AGAIN, State, Written, item_hash
 from stacpull.models import (
     Asset,
     Failure,
@@ -194,7 +194,7 @@ class _BatchRows:
         for plan in plans:
             for key in plan.item.expanded_prefixes:
                 one = known[plan.row.id].get(key)
-                if one is not None and one.row.state not in (Phase.RESERVED, Phase.DONE):
+                if one is not None and one.row.state not in (State.RESERVED, State.DONE):
                     delete_asset(self._db, one.row.id)  # not fetched, and no longer listed
                     plan.rewrites_json = True
         for plan in plans:
@@ -303,13 +303,13 @@ class _BatchRows:
                 row = AssetRow(self._last_asset, plan.row.id, key, state, 0, self._run)
                 # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
                 plan.rewrites_json |= failure.kind is not FailureKind.ITEM
-            elif old.row.run == self._run and old.row.state < Phase.DONE:
+            elif old.row.run == self._run and old.row.state < State.DONE:
                 continue  # it is being fetched
             else:
                 row = old.row._replace(run=self._run)
-            if row.state != Phase.DONE:
+            if row.state != State.DONE:
                 row = row._replace(state=state)
-                is_news = old is None or old.row.state < Phase.FAILED
+                is_news = old is None or old.row.state < State.FAILED
                 self._failures.append((FailedRow("", row.item, key), failure, item.id if is_news else None))
             self._assets.append(row)
 
@@ -414,7 +414,7 @@ class _BatchRows:
                 other = taken.get(job.row)
                 if isinstance(other, Failure):
                     db.execute("UPDATE open_assets SET name = ? WHERE asset = ?", (job.name, job.row))
-                    db.execute(f"UPDATE assets SET state = {Phase.FAILED} WHERE id = ?", (job.row,))
+                    db.execute(f"UPDATE assets SET state = {State.FAILED} WHERE id = ?", (job.row,))
                     self._failures.append((FailedRow("", job.item_row, job.key), other, items[job.item_row]))
                 else:
                     self._result.jobs.append(job if other is None else replace(job, name=other))
@@ -450,7 +450,7 @@ def _version(item: PlannedItem) -> str:
 def _place(known: KnownAsset, directory: str, is_there: IsThere) -> tuple[str, bool]:
     """Return the directory of an asset of an item with this directory, and whether its file is lost."""
     directory = directory if known.elsewhere is None else known.elsewhere.removesuffix("/")
-    is_done = known.row.state == Phase.DONE
+    is_done = known.row.state == State.DONE
     return directory, is_done and not is_there(path_in_dest(directory, known.row.name or ""))
 
 
@@ -485,7 +485,7 @@ _OF_ASSET = len(AssetRow._fields)
 _ASSETS = (
     f"SELECT {', '.join(f'a.{name}' for name in AssetRow._fields)}, "
     f"a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, {TRIED_AGAIN} FROM assets a "
-    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {Phase.DONE} WHERE a.item {AMONG}"
+    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {State.DONE} WHERE a.item {AMONG}"
 )
 _INTO_ASSETS = f"INSERT INTO assets({', '.join(AssetRow._fields)}) VALUES "
 _KNOWN_ASSET = _updated(", ".join(AssetRow._fields[3:]))  # what follows its row, item and key

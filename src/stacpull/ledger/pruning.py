@@ -14,7 +14,7 @@ from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import AMONG, json_array, scalar, transaction
 from stacpull.ledger.jobs import delete_asset, update_item_states
-from stacpull.ledger.schema import ASSET_PATH, ITEM_DIRECTORY, ITEMS, Phase, Written
+from stacpull.ledger.schema import ASSET_PATH, ITEM_DIRECTORY, ITEMS, State, Written
 from stacpull.models import OF_COLLECTION, ItemId, NotFoundItem
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import safe_segment
@@ -34,7 +34,7 @@ def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) ->
     """Return items past row `after` whose last walk is an earlier one of the same source and selection."""
     rows = db.execute(
         "SELECT i.id, c.name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0) "
-        f"FROM {ITEMS} LEFT JOIN assets a ON a.item = i.id AND a.state = {Phase.DONE} "
+        f"FROM {ITEMS} LEFT JOIN assets a ON a.item = i.id AND a.state = {State.DONE} "
         f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk IN ({_SAME_WALKS}) "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
         (after, run, limit),
@@ -93,7 +93,7 @@ def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
     with transaction(db):
         parents = {one for (one,) in db.execute(f"SELECT parent FROM items WHERE id {AMONG}", rows)}
         assets = db.execute(  # files of assets that were never done are not the mirror's
-            f"SELECT a.id, {ASSET_PATH}, a.state IN ({Phase.DONE}, {Phase.RESERVED}) OR a.generation > 0 "
+            f"SELECT a.id, {ASSET_PATH}, a.state IN ({State.DONE}, {State.RESERVED}) OR a.generation > 0 "
             f"FROM assets a WHERE a.item {AMONG}",
             rows,
         ).fetchall()

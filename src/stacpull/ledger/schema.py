@@ -20,7 +20,7 @@ from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import path_hash
 
 
-class Phase:
+class State:
     """The state of an asset. Those from `FAILED` on are failures."""
 
     PENDING: Final = 0  # planned; this version has no file under its final name
@@ -108,7 +108,7 @@ CREATE TABLE assets(
     id INTEGER PRIMARY KEY,
     item INTEGER NOT NULL,
     key TEXT NOT NULL,                     -- its key in the item
-    state INTEGER NOT NULL,                -- `Phase`
+    state INTEGER NOT NULL,                -- `State`
     generation INTEGER NOT NULL,           -- how many versions of it were done before this one; 0: a file at
                                            -- its path belongs to others, unless it is reserved or done
     run INTEGER NOT NULL,                  -- the last run that planned it
@@ -279,7 +279,7 @@ FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {OF_ASSET} AND f.kind IN ({
 FAILED_IN_PASSING = FAILED_AS(", ".join(repr(kind.value) for kind in sorted(PASSING)))
 """SQL: asset `a` failed for a reason that may have passed."""
 TRIED_AGAIN = (
-    f"(a.state = {Phase.FAILED} AND ({FAILED_IN_PASSING} "
+    f"(a.state = {State.FAILED} AND ({FAILED_IN_PASSING} "
     "OR (o.stale IS 1 AND (SELECT href FROM items WHERE id = a.item) IS NULL)))"
 )
 """SQL: asset `a`, with its row `o` of `open_assets`, failed in passing, or only SOURCE states its href."""

@@ -19,7 +19,7 @@ from stacpull.ledger.schema import (
     ITEMS,
     OF_ASSET,
     OTHER_DIRECTORY,
-    Phase,
+    State,
     Written,
     id_values,
     stored_clip,
@@ -44,14 +44,14 @@ def failed_by_kind(
     return scalar(
         db,
         f"SELECT count(*) FROM failures f JOIN assets a ON {OF_ASSET} "
-        f"WHERE f.kind = ? AND a.state >= {Phase.FAILED} AND a.run = coalesce(?, a.run) "
+        f"WHERE f.kind = ? AND a.state >= {State.FAILED} AND a.run = coalesce(?, a.run) "
         "AND f.run IS coalesce(?, f.run)",
         (kind, run, run if newly else None),
     )
 
 
 def special_assets(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
-    clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {Phase.DONE}"
+    clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {State.DONE}"
     return {
         "assets_ordered": failed_by_kind(db, FailureKind.ORDERED, run),
         "assets_outside": failed_by_kind(db, FailureKind.OUTSIDE, run),
@@ -125,7 +125,7 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
         f"FROM {recorded} f "
         "LEFT JOIN items i ON i.id = f.item LEFT JOIN collections c ON c.id = i.collection "
         f"LEFT JOIN assets a ON {OF_ASSET} LEFT JOIN open_assets o ON o.asset = a.id "
-        f"WHERE f.what > '' OR a.state >= {Phase.FAILED} {order}",
+        f"WHERE f.what > '' OR a.state >= {State.FAILED} {order}",
         () if newest is None else (newest,),
     )
     from stacpull.reports import FailureRecord  # noqa: PLC0415 -- see above
@@ -173,7 +173,7 @@ def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, 
     files: dict[int, dict[str, MirroredFile]] = {item: {} for item in directories}
     query = (
         f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, a.clip FROM assets a "
-        f"WHERE a.item {AMONG} AND a.state = {Phase.DONE}"
+        f"WHERE a.item {AMONG} AND a.state = {State.DONE}"
     )
     for item, key, elsewhere, name, size, digest, clip in db.execute(query, (json_array(directories),)):
         path = f"{directories[item]}/{name}" if elsewhere is None else f"{elsewhere}{name}"
@@ -224,7 +224,7 @@ def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
     rows = db.execute(
         "SELECT c.id, c.name, c.document FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
         f"WHERE i.collection = c.id AND ({_IS_STORED} OR i.name = '{OF_COLLECTION}' AND EXISTS "
-        f"(SELECT 1 FROM assets a WHERE a.item = i.id AND a.state = {Phase.DONE}))) ORDER BY c.id"
+        f"(SELECT 1 FROM assets a WHERE a.item = i.id AND a.state = {State.DONE}))) ORDER BY c.id"
     )
     return [CollectionRow(*row) for row in rows]
 
@@ -302,9 +302,9 @@ def expected_files(db: sqlite3.Connection) -> Iterator[Expected]:
     A damaged asset is expected with its earlier digest until it is repaired.
     """
     for row, path, size, digest in db.execute(
-        f"SELECT a.id, {ASSET_PATH}, a.size, coalesce(iif(a.state = {Phase.DONE}, a.sha256, NULL), "
+        f"SELECT a.id, {ASSET_PATH}, a.size, coalesce(iif(a.state = {State.DONE}, a.sha256, NULL), "
         "nullif(o.previous_digest, x'')) FROM assets a LEFT JOIN open_assets o ON o.asset = a.id "
-        f"WHERE a.state = {Phase.DONE} OR (a.state <> {Phase.RESERVED} AND o.previous_digest IS NOT NULL) "
+        f"WHERE a.state = {State.DONE} OR (a.state <> {State.RESERVED} AND o.previous_digest IS NOT NULL) "
         "ORDER BY a.id"
     ):
         yield Expected("asset", row, path, size, digest)
@@ -322,7 +322,7 @@ def known_paths(db: sqlite3.Connection, found: Sequence[str]) -> set[str]:
     """Return which of these paths (relative to DEST) the mirror has written, or may have."""
     assets = (
         f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash {AMONG} "
-        f"AND (a.state IN ({Phase.RESERVED}, {Phase.DONE}) OR a.generation > 0)"
+        f"AND (a.state IN ({State.RESERVED}, {State.DONE}) OR a.generation > 0)"
     )
     known = {path for (path,) in db.execute(assets, (json_array(map(path_hash, found)),))}
     known |= meta.file_digests(db).keys()
