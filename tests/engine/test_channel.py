@@ -41,7 +41,7 @@ async def test_slots_stay_taken_while_the_other_end_reads_nothing_and_bodies_kee
         job = Job(row, 1, 0, "a", "https://b.example/a", None, "c/i", f"{row}.tif")
         sender.put(job, arrival_of(job, 100_000, "f", None, b"x" * 100_000))
     await sender.flush()
-    finished = asyncio.create_task(sender.all_slots_free())
+    finished = asyncio.create_task(sender.wait_for_all_slots())
     await asyncio.sleep(0)
     assert (finished.done(), rows) == (False, [])
     resume()

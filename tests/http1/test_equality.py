@@ -137,7 +137,7 @@ async def outcome_of(
     sink, queue = Sink(workers), JobQueue[Job]()
     path = CountingPath(client, http, shared) if is_fast else None
     items, retries = cast("Any", None), Retries(RetryPolicy(1, base=0.0), clock, retried.append)
-    pool = Pool(queue, sink, shared, items, retries, most_deferred=0, fast=path)
+    pool = Pool(queue, sink, shared, items, retries, most_deferred=0, fast_path=path)
     await queue.put(jobs)
     pool.no_more()
     try:

@@ -32,7 +32,7 @@ class FastAttempt(msgspec.Struct, eq=False):
     download: Download
     request: Request
     host: ClientHost
-    since: float  # when its first request was queued
+    began_at: float  # when its first request was queued
     hops: tuple[str, ...] = ()
     sent_at: float = 0.0
     prepared: Prepared | None = None
@@ -116,7 +116,7 @@ class FastAttempt(msgspec.Struct, eq=False):
 
     def hand_over(self, receive: Receive | None = None) -> None:
         """Continue in a task. `receive` returns the response if the request has a permit."""
-        task = AssetTask(self.job, self.pool, partial(self._fetch, receive), self.since)
+        task = AssetTask(self.job, self.pool, partial(self._fetch, receive), self.began_at)
         self.pool.spawn(task.run())
 
     async def _fetch(self, receive: Receive | None, job: Job, *, count_refusal: bool) -> Arrival | None:

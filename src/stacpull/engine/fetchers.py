@@ -84,21 +84,21 @@ def open_pool(
         unclipped = AdoptingFetcher(shared, network.client, store, checksum=checksum)
     if (clips := clipping(clip)) is not None:
         unclipped = clips.fetcher(downloader, unclipped, parts, network.warn)
-    client, web, fast = network.client, network.http, None
+    client, web, fast_path = network.client, network.http, None
     is_plain = not (client.byte_rate.limit or client.gates.request_rate or client.log)
     if unclipped is shared and isinstance(web, WebTransport) and is_plain:
-        fast = WebFastPath(client, web, shared)
+        fast_path = WebFastPath(client, web, shared)
     return Pool(
-        queue,
-        sink,
-        unclipped,
-        item_reader,
-        network.retries,
-        prefer,
-        most_deferred,
-        options.max_failures,
-        stop_run,
-        fast,
+        queue=queue,
+        sink=sink,
+        fetcher=unclipped,
+        item_reader=item_reader,
+        retries=network.retries,
+        prefer=prefer,
+        most_deferred=most_deferred,
+        most_failures=options.max_failures,
+        stop_run=stop_run,
+        fast_path=fast_path,
     )
 
 

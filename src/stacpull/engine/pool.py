@@ -79,7 +79,7 @@ class JobQueue(_Changing, Generic[JobT]):
             self.news.set()
             self._changed.set()
 
-    async def has_some(self) -> bool:
+    async def wait_for_jobs(self) -> bool:
         await self._until(lambda: self._jobs or self._has_ended)
         return bool(self._jobs)
 
@@ -119,7 +119,7 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
         self._free += count
         self._changed.set()
 
-    async def all_slots_free(self) -> None:
+    async def wait_for_all_slots(self) -> None:
         await self._until(lambda: self._free >= self._slots)
 
 
@@ -149,11 +149,11 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     most_deferred: int = MAX_REFUSALS - 1
     most_failures: int | None = None
     stop_run: Callable[[], None] = lambda: None
-    fast: FastPath[JobT, ResultT] | None = None
+    fast_path: FastPath[JobT, ResultT] | None = None
     failed: int = 0
     deferred: dict[str, deque[tuple[JobT, Failure, int]]] = {}
     given_up_hosts: dict[str, Failure] = {}  # by host, why; their assets stay pending
-    stable: Recent[str, None] = msgspec.field(default_factory=Recent)
+    stable_hosts: Recent[str, None] = msgspec.field(default_factory=Recent)
     """Hosts whose hrefs did not change when an item was read again: a refusal is not an expiry there."""
     stopping: bool = False
     group: asyncio.TaskGroup = msgspec.field(default_factory=asyncio.TaskGroup)
@@ -164,17 +164,17 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     async def run(self) -> None:
         try:
             async with self.group:
-                while await self.queue.has_some():
+                while await self.queue.wait_for_jobs():
                     slots = await self.sink.take_slots(self.queue.waiting)
                     jobs = self.queue.take(slots)  # none after a stop
                     self.sink.free_slots(slots - len(jobs))
                     for job in jobs:
-                        if self.fast is None or not self.fast.begin(job, self):
+                        if self.fast_path is None or not self.fast_path.begin(job, self):
                             self.spawn(AssetTask(job, self).run())
-                await self.sink.all_slots_free()
+                await self.sink.wait_for_all_slots()
         finally:
-            if self.fast is not None:
-                self.fast.close()
+            if self.fast_path is not None:
+                self.fast_path.close()
         if not self.stopping:
             self._report_deferred()
 
@@ -235,17 +235,17 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
 class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     """Makes attempts at one asset. An href that was read within one is current: its refusal is final.
 
-    `begun` completes an attempt that began at `since`, on the fast path.
+    `begun_fetch` completes the attempt that the fast path began at `began_at`.
     """
 
     job: JobT
     pool: Pool[JobT, ResultT]
-    begun: Callable[..., Awaitable[ResultT]] | None = None
-    since: float = 0.0
+    begun_fetch: Callable[..., Awaitable[ResultT]] | None = None
+    began_at: float = 0.0
     attempts: int = 0
     read_at: float | None = None
-    wrong: str = ""  # the message of the last failure because of wrong content: it has the digest or the size
-    is_reread: bool = False
+    wrong_content: str = ""  # the message of the last such failure: it has the digest or the size
+    was_reread_for_content: bool = False
     failures: list[Failure] = []
 
     async def run(self) -> None:
@@ -256,12 +256,12 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             except TransferError as error:
                 self.failures.append(error.failure)
                 if self.job.alternates:
-                    self.job, self.wrong = self.job.at(self.job.alternates), ""
+                    self.job, self.wrong_content = self.job.at(self.job.alternates), ""
                     continue
                 # GONE only if all are gone; if the host of any is down, the failure is not final
                 ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
-                telling = min(self.failures, key=lambda one: ranks.get(one.kind, 1))
-                message = " Then: ".join(one.message for one in self.failures)
+                telling = min(self.failures, key=lambda failure: ranks.get(failure.kind, 1))
+                message = " Then: ".join(failure.message for failure in self.failures)
                 pool.sink.free_slots()
                 pool.fail(self.job, replace(telling, message=message, retryable=False), self.attempts)
             else:
@@ -269,18 +269,18 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             return
 
     async def _attempt(self) -> ResultT:
-        fetch, self.begun = self.begun, None
+        fetch, self.begun_fetch = self.begun_fetch, None
         if fetch is None:
-            fetch, self.since = self.pool.fetcher.fetch, self.pool.retries.clock.monotonic()
+            fetch, self.began_at = self.pool.fetcher.fetch, self.pool.retries.clock.monotonic()
         if self.job.stale:
-            await self._renew()
+            await self._reread_item()
         while True:
             self.attempts += 1
             job = self.job
             may_be_stale = (
                 job.item_href is not None
-                and (self.read_at is None or self.read_at < self.since)
-                and (is_signed(job.href) or host_of(job.href) not in self.pool.stable)
+                and (self.read_at is None or self.read_at < self.began_at)
+                and (is_signed(job.href) or host_of(job.href) not in self.pool.stable_hosts)
             )
             try:
                 # if there is another href, a refusal does not stop the run
@@ -293,36 +293,38 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             except TransferError as error:
                 fetch, failure = self.pool.fetcher.fetch, error.failure
                 is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED
-                if is_refusal and may_be_stale and await self._renewed(failure):
+                if is_refusal and may_be_stale and await self._reread_after_refusal(failure):
                     continue
                 if failure.kind in _WRONG_CONTENT:
-                    if failure.message == self.wrong:  # twice the same wrong content: it is final
+                    if failure.message == self.wrong_content:  # twice the same wrong content: it is final
                         failure = replace(failure, retryable=False)
-                    self.wrong = failure.message
-                    if not failure.retryable and await self._restated():
+                    self.wrong_content = failure.message
+                    if not failure.retryable and await self._reread_after_wrong_content():
                         continue
                 raise TransferError(failure) from error
 
-    async def _restated(self) -> bool:
-        if self.is_reread or self.job.item_href is None:
+    async def _reread_after_wrong_content(self) -> bool:
+        """Return True if another attempt is worth it: the item now states another size or checksum."""
+        if self.was_reread_for_content or self.job.item_href is None:
             return False
-        self.is_reread = True
+        self.was_reread_for_content = True
         with suppress(TransferError):  # the failure is then final
-            asset = (await self._renew(self.since))["assets"].get(self.job.key)
+            asset = (await self._reread_item(self.began_at))["assets"].get(self.job.key)
             if asset is not None:  # the item does not describe objects of a prefix
                 size, checksum = size_and_checksum(asset)
                 if (size, checksum) != (self.job.size, self.job.checksum):
                     self.job = replace(self.job, size=size, checksum=checksum)
-                    self.wrong = ""
+                    self.wrong_content = ""
                     return True
         return False
 
-    async def _renewed(self, refusal: Failure) -> bool:
+    async def _reread_after_refusal(self, refusal: Failure) -> bool:
+        """Return True if another attempt is worth it."""
         before = self.job.href
         try:
-            await self._renew(self.read_at)
-            if self.job.href == before and (self.read_at or 0.0) < self.since:
-                await self._renew(self.since)
+            await self._reread_item(self.read_at)
+            if self.job.href == before and (self.read_at or 0.0) < self.began_at:
+                await self._reread_item(self.began_at)
         except TransferError as error:
             reread = error.failure
             if reread.retryable or reread.kind in {FailureKind.DOWN, FailureKind.GONE}:
@@ -330,11 +332,11 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             message = f"{refusal.message} Its item could not be read again: {reread.message}"
             raise TransferError(replace(refusal, message=message)) from error
         if self.job.href == before:
-            self.pool.stable[host_of(before)] = None
+            self.pool.stable_hosts[host_of(before)] = None
         is_counted = refusal.kind is FailureKind.REFUSED and not is_signed(before)  # at a second request
         return self.job.href != before or is_counted
 
-    async def _renew(self, newer_than: float | None = None) -> Json:
+    async def _reread_item(self, newer_than: float | None = None) -> Json:
         """Read the item again, and use the hrefs of the asset in it. GONE is a failure of the asset."""
         job, href = self.job, self.job.item_href
         if href is None:
