@@ -188,7 +188,7 @@ class Failure(msgspec.Struct, frozen=True):
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
     free: bool = False
     """True if sending the request again is not counted as an attempt: the host throttles or is overloaded."""
-    reached: int = 0  # bytes of a part that the next attempt can resume
+    resumable_bytes: int = 0  # of a part from which the next attempt resumes
 
     def scrubbed(self, secrets: Secrets) -> Failure:
         message = secrets.scrub(self.message)

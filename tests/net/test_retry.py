@@ -17,8 +17,8 @@ def reset() -> Failure:
     return Failure(FailureKind.NETWORK, "reset.", host="h", retryable=True)
 
 
-def broke_off(reached: int = 5 << 20) -> Failure:
-    return Failure(FailureKind.TRUNCATED, "half.", host="h", retryable=True, reached=reached)
+def broke_off(resumable: int = 5 << 20) -> Failure:
+    return Failure(FailureKind.TRUNCATED, "half.", host="h", retryable=True, resumable_bytes=resumable)
 
 
 def throttle(retry_after: float | None = None) -> Failure:
@@ -38,9 +38,9 @@ TABLE = [  # the wait if the draw is 0.5, and the attempts used up then
     ("the last retry", RetryState(charged=4), reset(), 4.0, 5),
     ("no retry left", RetryState(charged=5), reset(), None, 5),
     ("after some progress", RetryState(charged=5), broke_off(), 0.25, 1),
-    ("further than before", RetryState(charged=5, reached=4 << 20), broke_off(), 0.25, 1),
-    ("but hardly", RetryState(charged=5, reached=(4 << 20) + 1), broke_off(), None, 5),
-    ("as far as before", RetryState(charged=5, reached=5 << 20), broke_off(), None, 5),
+    ("further than before", RetryState(charged=5, resumable_bytes=4 << 20), broke_off(), 0.25, 1),
+    ("but hardly", RetryState(charged=5, resumable_bytes=(4 << 20) + 1), broke_off(), None, 5),
+    ("as far as before", RetryState(charged=5, resumable_bytes=5 << 20), broke_off(), None, 5),
     ("throttled, with a time", RetryState(charged=5), throttle(7), 7, 5),
     ("throttled, at once again", RetryState(), throttle(0), 0, 0),
     ("throttled, without a time", RetryState(throttles=2), throttle(), 1.0, 0),

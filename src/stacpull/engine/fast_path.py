@@ -77,7 +77,7 @@ class FastAttempt(msgspec.Struct, eq=False):
             gate.finish(self.sent_at, size)
             self.pool.sink.put(self.job, arrival)
             return True
-        if size > DRAINED or self.prepared is None or self.prepared.finish is not None:
+        if size > DRAINED or self.prepared is None or self.prepared.translate is not None:
             return False
         try:
             location = fields.get(b"location", b"").decode("utf-8", "surrogateescape")
@@ -97,8 +97,8 @@ class FastAttempt(msgspec.Struct, eq=False):
 
     def stream(self, connection: WebConnection, /) -> None:
         receive: Receive = partial(streamed, connection, self.request.url)
-        if self.prepared is not None and self.prepared.finish is not None:
-            receive = partial(self.prepared.finish, self.request, receive)
+        if self.prepared is not None and self.prepared.translate is not None:
+            receive = partial(self.prepared.translate, self.request, receive)
         self.hand_over(receive)
 
     def send_again(self) -> None:
@@ -122,9 +122,9 @@ class FastAttempt(msgspec.Struct, eq=False):
     async def _fetch(self, receive: Receive | None, job: Job, *, count_refusal: bool) -> Arrival | None:
         shared = self.path.shared
         sent = None if receive is None else (self.host.gate, self.sent_at, receive)
-        started = Exchange(self.path.client, self.request, ACCEPT_OK, count_refusal, self.hops, sent)
-        fetching = shared.downloader.fetch(job, count_refusal=count_refusal, started=started)
-        return await shared.finish(self.download, fetching)
+        begun = Exchange(self.path.client, self.request, ACCEPT_OK, count_refusal, self.hops, sent)
+        fetching = shared.downloader.fetch(job, count_refusal=count_refusal, begun_exchange=begun)
+        return await shared.complete_after(self.download, fetching)
 
     async def _connect(self, prepared: Prepared) -> None:
         try:

@@ -49,7 +49,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
             if download.arrival is None:
                 download.ended = download.ended or asyncio.Event()
                 await download.ended.wait()
-            if (arrival := await self._shared(job, download)) is not None:
+            if (arrival := await self._reuse(job, download)) is not None:
                 return arrival
             if self.recent.get(job.href) is download:  # it did not fail, but cannot be used
                 break
@@ -57,7 +57,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
             self.body_bytes -= download.kept_bytes
             del self.recent[job.href]
         download = self.recent[job.href] = Download(job)
-        return await self.finish(download, self.downloader.fetch(job, count_refusal=count_refusal))
+        return await self.complete_after(download, self.downloader.fetch(job, count_refusal=count_refusal))
 
     def start(self, job: Job) -> Download | None:
         """Mark an asset as begun by the fast path; None if it has a part or a shared href: use `fetch`."""
@@ -84,7 +84,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         while self.body_bytes > _MOST_BYTES or len(recent) > _REMEMBERED:
             self.body_bytes -= recent.popitem(last=False)[1].kept_bytes
 
-    async def finish(self, download: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
+    async def complete_after(self, download: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
         arrival = None
         try:
             arrival = await fetching
@@ -92,7 +92,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
             self.complete(download, arrival)
         return arrival
 
-    async def _shared(self, job: Job, download: Download) -> Arrival | None:
+    async def _reuse(self, job: Job, download: Download) -> Arrival | None:
         first, arrival = download.job, download.arrival
         if arrival is None or job.size not in {None, arrival.size}:
             return None

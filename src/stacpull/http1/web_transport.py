@@ -54,7 +54,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
     host: WebHost
     message: bytes
-    finish: Callable[[Request, Receive], Awaitable[Response]] | None = None
+    translate: Callable[[Request, Receive], Awaitable[Response]] | None = None
     """If set, turns the original request and the http response into what `Transport.send` would return."""
 
     def __repr__(self) -> str:

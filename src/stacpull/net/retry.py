@@ -40,7 +40,7 @@ class RetryState(msgspec.Struct):
     charged: int = 0
     throttles: int = 0
     throttled_seconds: float = 0.0
-    reached: int = 0  # the most bytes of a partial download that an attempt left to resume from
+    resumable_bytes: int = 0  # the most that an attempt has left to resume from
 
 
 def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> float | None:
@@ -48,9 +48,9 @@ def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: fl
     asked = failure.retry_after
     if not failure.retryable or (asked or 0.0) > policy.longest_wait:
         return None
-    if failure.reached - state.reached >= _PROGRESS:
+    if failure.resumable_bytes - state.resumable_bytes >= _PROGRESS:
         state.charged = 0  # an object that changes all the time starts over, so it does not get further
-    state.reached = max(state.reached, failure.reached)
+    state.resumable_bytes = max(state.resumable_bytes, failure.resumable_bytes)
     within = state.throttled_seconds + (asked or 0.0) <= policy.free_throttled_seconds
     is_free = failure.free and within and state.throttles < policy.free_throttles
     earlier = state.throttles if is_free else state.charged
@@ -77,7 +77,7 @@ class Retries(msgspec.Struct, frozen=True):
         """Return the result of an attempt; `warn` is called like `on_retry`."""
         state, pause, clock = RetryState(), 0.0, self.clock
 
-        def is_retried(error: BaseException) -> bool:
+        def prepare_retry(error: BaseException) -> bool:
             nonlocal pause
             if not isinstance(error, TransferError):
                 return False
@@ -97,12 +97,12 @@ class Retries(msgspec.Struct, frozen=True):
             try:
                 return await attempt()
             except TransferError as error:
-                if not is_retried(error):
+                if not prepare_retry(error):
                     raise
             await clock.sleep(pause)
             from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 -- most runs retry nothing
 
-            retried = retry_if_exception(is_retried)
+            retried = retry_if_exception(prepare_retry)
             return await AsyncRetrying(retry=retried, wait=lambda _call: pause, sleep=clock.sleep)(again)
         except TransferError as error:
             seconds = error.failure.retry_after or 0.0

@@ -66,10 +66,10 @@ class Downloader(msgspec.Struct, eq=False):
     checksum: str | None = "sha256"
 
     async def fetch(
-        self, job: Job, *, count_refusal: bool = True, started: Exchange | None = None
+        self, job: Job, *, count_refusal: bool = True, begun_exchange: Exchange | None = None
     ) -> Arrival | None:
         """Make one attempt; return None if the source says that the asset has not changed."""
-        return await _Attempt(self, job, count_refusal, started).run()
+        return await _Attempt(self, job, count_refusal, begun_exchange).run()
 
     def has_no_part(self, job: Job) -> bool:
         is_small = job.size is not None and job.size <= self.small_limit
@@ -126,16 +126,16 @@ class _Attempt(msgspec.Struct, eq=False):
     downloader: Downloader
     job: Job
     count_refusal: bool
-    started: Exchange | None
+    begun_exchange: Exchange | None
     part: FilePart | None = None
     hashers: Mapping[str, Hasher] = MappingProxyType({})
     is_resumable: bool = True
-    is_continued: bool = False  # true once a response is being received into the part
+    is_filling: bool = False  # true once a response is being received into the part
 
     async def run(self) -> Arrival | None:
         job = self.job
         try:
-            if self.started is not None:
+            if self.begun_exchange is not None:
                 return await self._fetch_all()
             return await self._start(may_resume=job.size is None or job.size > self.downloader.small_limit)
         except BaseException as error:
@@ -145,13 +145,13 @@ class _Attempt(msgspec.Struct, eq=False):
             failure = error.failure if isinstance(error, TransferError) else None
             # it must not be resumed: the content is wrong, or (OSError) larger than DEST can store
             is_wrong = isinstance(error, OSError) or (failure is not None and failure.kind in _NOT_RESUMED)
-            if self.is_continued and (is_wrong or not self.is_resumable):
+            if self.is_filling and (is_wrong or not self.is_resumable):
                 await part.discard()
                 raise
             await part.park()
-            if failure is None or not self.is_continued:
+            if failure is None or not self.is_filling:
                 raise
-            raise TransferError(replace(failure, reached=part.size)) from error.__cause__
+            raise TransferError(replace(failure, resumable_bytes=part.size)) from error.__cause__
 
     async def _start(self, *, may_resume: bool) -> Arrival | None:
         job, downloader = self.job, self.downloader
@@ -232,9 +232,9 @@ class _Attempt(msgspec.Struct, eq=False):
         return arrival_of(job, body.size, name, etag_or_date, finished, digest=record, verified=verified)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
-        started, self.started = self.started, None
-        if started is not None:
-            return started
+        exchange, self.begun_exchange = self.begun_exchange, None
+        if exchange is not None:
+            return exchange
         request = Request(self.job.href, headers=headers)
         return self.downloader.client.open(request, accept=accept, count_refusal=self.count_refusal)
 
@@ -280,7 +280,7 @@ class _Attempt(msgspec.Struct, eq=False):
     async def _fill(
         self, part: FilePart, response: Exchange, body: Body, chunks: AsyncIterator[bytes]
     ) -> Body:
-        job, total, self.is_continued = self.job, body.total, True
+        job, total, self.is_filling = self.job, body.total, True
         if response.gate is not None:  # it is no login page, but its end may be hours away
             response.gate.reset_refusals()
         if job.size is not None and total not in {None, job.size}:
