@@ -16,7 +16,7 @@ from stacpull.engine.recovery import Recovery
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Event, Notice
-from stacpull.ledger import jobs, runs
+from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import RunSpec
@@ -120,7 +120,7 @@ class Bench:
         self.publisher.received.extend(left.received.values())
         self.publisher.renamed.extend(left.renamed.values())
         self.publisher.publish_all()
-        self.publisher.final_items.extend(jobs.unwritten_items(self.db, 0, 1000))
+        self.publisher.final_items.extend(views.unwritten_items(self.db, 0, 1000))
         self.publisher.publish_all()
 
     def states(self) -> dict[str, int]:

@@ -14,7 +14,7 @@ from tests.engine.bench import Bench, RecordingStore, documents, parts, planned,
 
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError
-from stacpull.ledger import jobs, runs
+from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import asset_totals
 from stacpull.models import FailureKind
@@ -91,7 +91,7 @@ def test_a_kill_at_any_step_loses_nothing(tmp_path, monkeypatch, at, after):
         assert bench.pending() == []  # nothing that was whole is fetched again
         assert tree(tmp_path) == EXPECTED
         assert documents(tmp_path) == ["c/i/i.json"]
-        assert jobs.unwritten_items(bench.db, 0, 9) == []  # and the ledger knows that it is ours
+        assert views.unwritten_items(bench.db, 0, 9) == []  # and the ledger knows that it is ours
         assert parts(tmp_path) == []
         assert runs.counters(bench.db, bench.run.id)["assets_done"] == 3
         assert runs.counters(bench.db, bench.run.id)["items_done"] == 1

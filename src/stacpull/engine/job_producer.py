@@ -55,7 +55,7 @@ class JobProducer:
     async def _read_again(self) -> None:
         """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
         call, walk, kind, after = self._call, self.walk, self._run.spec.kind, 0
-        failed = await call("jobs.failed_items", returns=list[SourceLink]) if kind == "retry" else []
+        failed = await call("views.unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
         for start in range(0, len(failed), ITEMS_AT_ONCE):
             batch = PlanBatch()
             await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], batch)
@@ -63,7 +63,7 @@ class JobProducer:
         # an item that cannot be read stays marked in the ledger: the next walk may find it
         while kind != "ordered" and (
             items := await call(
-                "jobs.damaged_documents", after, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
+                "views.damaged_documents", after, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
             )
         ):
             hrefs = [href for _, _, href in items if href is not None]

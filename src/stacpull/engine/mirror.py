@@ -455,7 +455,7 @@ class MirrorRun:
             await pruning.run(self._walk.summary, remove=options.prune == "remove")
         if self.spec.kind == "mirror":
             # the documents of collections also change
-            for name in await call("StoreOperations.collections_to_read", returns=list[str]):
+            for name in await call("views.collections_to_read", self._run.id, returns=list[str]):
                 with suppress(SourceError, CredentialsError, UsageError):
                     document = await unless_stopped(partial(self._source.collection, name), stop)
                     await call("jobs.keep_collection", name, clean_document(document, network.secrets))

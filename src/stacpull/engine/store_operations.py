@@ -63,7 +63,7 @@ class StoreOperations:
     def write_final_items(self) -> None:
         self._publisher.publish_all()
         after, least = 0, Written.NO if self.run.metadata == "item" else Written.DUE
-        while rows := jobs.unwritten_items(self.db, after, 1000, least):
+        while rows := views.unwritten_items(self.db, after, 1000, least):
             self._publisher.final_items.extend(rows)
             self._publisher.publish_all()
             after = rows[-1]
@@ -91,11 +91,6 @@ class StoreOperations:
         counts |= {**views.special_assets(db, run), "items_failed": runs.items_failed(db, run)}
         counts["assets_missing_new"] = views.failed_by_kind(db, FailureKind.GONE, run, newly=True)
         return counts, left_out
-
-    def collections_to_read(self) -> list[str]:
-        db, run = self.db, self.run.id
-        rows = views.collection_rows(db)
-        return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
 
     def write_catalogs(self) -> None:
         """Write the catalogs and `items.parquet`. After a stop, give up when `_CATALOG_PATIENCE` is over."""

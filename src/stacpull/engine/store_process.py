@@ -31,7 +31,7 @@ from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.workspace import open_ledger
 from stacpull.errors import as_destination_error
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.ledger import jobs, pruning, runs
+from stacpull.ledger import jobs, pruning, runs, views
 from stacpull.ledger.database import bind_plainly, ledger_errors, ledger_path
 from stacpull.ledger.planner import Planner
 from stacpull.models import Arrival, Checksum
@@ -53,11 +53,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     for one in (
         *(Publisher.remove_listed, Publisher.finish),
         *(StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.write_final_items),
-        *(StoreOperations.complete_items, StoreOperations.collections_to_read),
-        *(StoreOperations.write_catalogs, *_AFTER_FAILURE),
+        *(StoreOperations.complete_items, StoreOperations.write_catalogs, *_AFTER_FAILURE),
         *(Planner.find_planned, Planner.save_batch, runs.restart_walk, runs.add_counts, runs.set_counter),
-        *(jobs.pending_jobs, jobs.failed_items, jobs.damaged_documents, jobs.restore_hrefs),
-        *(jobs.keep_document, jobs.keep_collection),
+        *(jobs.pending_jobs, jobs.restore_hrefs, jobs.keep_document, jobs.keep_collection),
+        *(views.unread_source_items, views.damaged_documents, views.collections_to_read),
         *(pruning.unread, pruning.items_not_found, pruning.not_listed, pruning.not_judged),
         *(pruning.seen_examples, pruning.forget),
     )

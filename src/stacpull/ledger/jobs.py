@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from stacpull.digests import as_checksum
 from stacpull.ledger import runs
-from stacpull.ledger.database import AMONG, exists, insert_rows, json_array, scalar, transaction
+from stacpull.ledger.database import AMONG, exists, insert_rows, json_array, transaction
 from stacpull.ledger.runs import RunKind
 from stacpull.ledger.schema import (
     ASSET_DIRECTORY,
@@ -45,7 +45,6 @@ from stacpull.models import (
     FailureKind,
     ItemId,
     Job,
-    SourceLink,
     VersionInDest,
     path_in_dest,
 )
@@ -60,8 +59,6 @@ _JOBS = (
     "o.same_bytes IS NULL OR a.clip IS NOT NULL "
     f"FROM {_OPEN} JOIN items i ON i.id = a.item"
 )
-
-
 _EARLIER = (
     "(SELECT one.id FROM runs one JOIN runs this ON one.id < this.id AND iif(this.kind = 'retry', "
     "one.kind <> 'mirror', (one.kind, one.source, one.selection) = (this.kind, this.source, this.selection)) "
@@ -172,16 +169,6 @@ def _take_over_items(db: sqlite3.Connection, run: int, items: str, rows: Iterabl
     )
 
 
-def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
-    rows = db.execute(
-        "SELECT i.href, pc.name, p.name, c.name, i.name FROM failures f "
-        "JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
-        "JOIN items p ON p.id = i.parent JOIN collections pc ON pc.id = p.collection "
-        "WHERE f.what = 'item' AND i.href IS NOT NULL"
-    )
-    return [SourceLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
-
-
 _LOST = f"""SELECT a.id FROM {_OPEN} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
 WHERE a.run = ? AND a.state = {State.PENDING} AND o.stale AND i.href IS NULL"""
 
@@ -240,37 +227,12 @@ def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
     db.execute(mark, (json_array(items),))
 
 
-def damaged_items(db: sqlite3.Connection) -> int:
-    return scalar(db, f"SELECT count(*) FROM items WHERE written = {Written.DAMAGED}")
-
-
-def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]:
-    """Return row, ID and URL of items past row `after` whose JSON is damaged and was not read again yet."""
-    rows = db.execute(
-        "SELECT i.id, c.name, i.name, i.href FROM items i JOIN collections c ON c.id = i.collection "
-        f"WHERE i.written = {Written.DAMAGED} AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) "
-        "ORDER BY i.id LIMIT ?",
-        (after, limit),
-    )
-    return [(row, ItemId(collection, name), href) for row, collection, name, href in rows]
-
-
 def keep_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
     db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
 
 
 def keep_collection(db: sqlite3.Connection, name: str, document: bytes) -> None:
     db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
-
-
-def unwritten_items(db: sqlite3.Connection, after: int, limit: int, least: int = Written.NO) -> list[int]:
-    """Return final items past row `after` whose JSON is outdated, or with `least` NO also missing."""
-    rows = db.execute(
-        f"SELECT id FROM items WHERE written <> {Written.YES} AND pending = 0 AND id > ? AND written >= ? "
-        f"AND (written = {Written.DUE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
-        (after, least, limit),
-    )
-    return [row[0] for row in rows]
 
 
 def reserve(
@@ -322,18 +284,6 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
         ).fetchall()
         forget = "UPDATE open_assets SET previous_digest = NULL WHERE asset = ? AND same_bytes IS NULL"
         db.executemany(forget, released)  # the earlier versions may also be gone
-
-
-def fail_document(
-    db: sqlite3.Connection, run: int, item: int, failure: Failure, now: float, *, is_ours: bool
-) -> None:
-    """Record that the JSON of an item could not be written. Unless `is_ours`, its name is released."""
-    with transaction(db):
-        put_failure(db, FailedRow("json", item, run=run), failure, 1, now)
-        if not is_ours:
-            release = f"UPDATE items SET written = {Written.NO} WHERE id = ? AND written = {Written.DUE}"
-            db.execute(release, (item,))
-        update_item_states(db, [item])
 
 
 def record(
@@ -404,6 +354,18 @@ _FAILED = (
     "UPDATE assets SET state = ?, etag = NULL, sha256 = NULL "
     f"WHERE id = ? AND generation = ? AND state < {State.DONE} RETURNING key, run"
 )
+
+
+def fail_document(
+    db: sqlite3.Connection, run: int, item: int, failure: Failure, now: float, *, is_ours: bool
+) -> None:
+    """Record that the JSON of an item could not be written. Unless `is_ours`, its name is released."""
+    with transaction(db):
+        put_failure(db, FailedRow("json", item, run=run), failure, 1, now)
+        if not is_ours:
+            release = f"UPDATE items SET written = {Written.NO} WHERE id = ? AND written = {Written.DUE}"
+            db.execute(release, (item,))
+        update_item_states(db, [item])
 
 
 def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int]:

@@ -24,7 +24,7 @@ from stacpull.ledger.schema import (
     id_values,
     stored_clip,
 )
-from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile
+from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile, SourceLink
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import path_hash
 
@@ -235,8 +235,9 @@ def assets_of_collection(db: sqlite3.Connection, collection: int) -> dict[str, M
     return {} if row is None else _files(db, dict([row]))[row[0]]
 
 
-def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
-    return exists(db, "SELECT 1 FROM items WHERE collection = ? AND run = ? LIMIT 1", (collection, run))
+def collections_to_read(db: sqlite3.Connection, run: int) -> list[str]:
+    of_run, rows = "SELECT 1 FROM items WHERE collection = ? AND run = ? LIMIT 1", collection_rows(db)
+    return [row.name for row in rows if row.document is None or exists(db, of_run, (row.row, run))]
 
 
 class ItemName(NamedTuple):
@@ -263,6 +264,41 @@ def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemReco
     rows = db.execute(query, (collection,))
     while some := rows.fetchmany(_ITEMS_AT_ONCE):
         yield from item_records(db, [row for (row,) in some])
+
+
+def unread_source_items(db: sqlite3.Connection) -> list[SourceLink]:
+    rows = db.execute(
+        "SELECT i.href, pc.name, p.name, c.name, i.name FROM failures f "
+        "JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
+        "JOIN items p ON p.id = i.parent JOIN collections pc ON pc.id = p.collection "
+        "WHERE f.what = 'item' AND i.href IS NOT NULL"
+    )
+    return [SourceLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
+
+
+def damaged_items(db: sqlite3.Connection) -> int:
+    return scalar(db, f"SELECT count(*) FROM items WHERE written = {Written.DAMAGED}")
+
+
+def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]:
+    """Return row, ID and URL of items past row `after` whose JSON is damaged and was not read again yet."""
+    rows = db.execute(
+        "SELECT i.id, c.name, i.name, i.href FROM items i JOIN collections c ON c.id = i.collection "
+        f"WHERE i.written = {Written.DAMAGED} AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) "
+        "ORDER BY i.id LIMIT ?",
+        (after, limit),
+    )
+    return [(row, ItemId(collection, name), href) for row, collection, name, href in rows]
+
+
+def unwritten_items(db: sqlite3.Connection, after: int, limit: int, least: int = Written.NO) -> list[int]:
+    """Return final items past row `after` whose JSON is outdated, or with `least` NO also missing."""
+    rows = db.execute(
+        f"SELECT id FROM items WHERE written <> {Written.YES} AND pending = 0 AND id > ? AND written >= ? "
+        f"AND (written = {Written.DUE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
+        (after, least, limit),
+    )
+    return [row[0] for row in rows]
 
 
 def written_digests(db: sqlite3.Connection) -> Iterator[tuple[str, str, bytes | None]]:

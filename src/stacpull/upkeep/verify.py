@@ -256,7 +256,7 @@ async def verify(
         given.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
         spec = replace((await on_ledger(workspace, runs.last)).spec, kind="repair")
         fixed = await run_from_ledger(given, workspace, spec, begin=partial(_begin, check, workspace.store))
-        left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, jobs.damaged_items)
+        left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, views.damaged_items)
         wanted = (one for one in views.expected_files(workspace.db) if one.kind == "catalog")
         states = await on_ledger(workspace, lambda _: check.file_states(workspace.store, wanted))
         left += sum(judge(*one) is not None for one in states)  # items.parquet needs an extra
