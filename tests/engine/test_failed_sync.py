@@ -15,7 +15,7 @@ from tests.engine.opened_store import opened, received, until
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs
-from stacpull.ledger.database import Connection, checkpoint
+from stacpull.ledger.database import Connection, empty_log
 from stacpull.store.staging import StagedParts
 
 
@@ -75,10 +75,10 @@ def test_the_ledger_log_is_restarted_after_a_failed_sync(tmp_path, monkeypatch):
     checkpointed: list[int] = []
 
     def watched(db: Connection) -> None:
-        checkpoint(db)
+        empty_log(db)
         checkpointed.append(log.stat().st_size)
 
-    monkeypatch.setattr(recovery, "checkpoint", watched)
+    monkeypatch.setattr(recovery, "empty_log", watched)
     bench.db.execute("UPDATE runs SET reason = 'in the log'")
     assert log.stat().st_size > 0
     bench.recover()

@@ -13,7 +13,7 @@ import pytest
 from stacpull.engine import workspace as module
 from stacpull.engine.workspace import open_workspace
 from stacpull.errors import DestinationError
-from stacpull.ledger.database import checkpoint_log, ledger_path, open_reader
+from stacpull.ledger.database import copy_log, ledger_path, open_reader
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import is_held
 
@@ -64,7 +64,7 @@ class FailingLog:
 def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path: Path, monkeypatch) -> None:
     """SQLite closes without an error: the log may then have a hole that only shows after a power loss."""
     failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
-    monkeypatch.setattr(module, "checkpoint_log", lambda _db: checkpoint_log(failing))
+    monkeypatch.setattr(module, "copy_log", lambda _db: copy_log(failing))
     with pytest.raises(DestinationError, match="the disk is full or fails"), open_workspace(tmp_path) as one:
         one.store.staged.trust("this boot")
     monkeypatch.undo()
@@ -73,7 +73,7 @@ def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path: Path
 
 
 def test_a_full_disk_at_the_last_checkpoint_is_not_an_error(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "checkpoint_log", lambda _db: checkpoint_log(FailingLog(sqlite3.SQLITE_FULL)))
+    monkeypatch.setattr(module, "copy_log", lambda _db: copy_log(FailingLog(sqlite3.SQLITE_FULL)))
     with open_workspace(tmp_path) as one:
         one.store.staged.trust("this boot")
     with open_workspace(tmp_path) as one:

@@ -20,7 +20,7 @@ import msgspec
 from stacpull.digests import as_checksum
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs
-from stacpull.ledger.database import Connection, checkpoint
+from stacpull.ledger.database import Connection, empty_log
 from stacpull.ledger.meta import BOOT, get, put
 from stacpull.models import Arrival
 from stacpull.planning.layout import arrival_of
@@ -50,7 +50,7 @@ class Recovery(msgspec.Struct, eq=False):
     def run(self) -> None:
         db, staged = self.db, self.store.staged
         if self.sync_failed:
-            checkpoint(db)  # the log may have holes on the disk that the page cache hides
+            empty_log(db)  # the log may have holes on the disk that the page cache hides
         parts = staged.list_parts()
         named = {part: found for part in parts if (found := parse_complete_part(part)) is not None}
         with_part = {(name.row, name.generation) for name in named.values()}

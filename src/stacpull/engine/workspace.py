@@ -16,7 +16,7 @@ from stacpull.ledger import meta
 from stacpull.ledger.database import (
     Connection,
     backed_up,
-    checkpoint_log,
+    copy_log,
     has_own_catalog,
     ledger_errors,
     ledger_path,
@@ -102,7 +102,7 @@ def open_ledger(store: Store) -> Iterator[Connection]:
         finally:
             try:
                 with ledger_errors(ledger_path(staged.work)):
-                    checkpoint_log(db)
+                    copy_log(db)
             except DestinationError:
                 staged.withdraw_trust()
                 if raised is None:

@@ -148,7 +148,7 @@ def reject_irregular(path: Path) -> None:
             raise DestinationError(f"{one} is {what}: it is not read or written. Move it away.")
 
 
-def checkpoint(db: sqlite3.Connection) -> None:
+def empty_log(db: sqlite3.Connection) -> None:
     """Empty the log: a failed sync may leave a hole there, and a power loss would lose what follows it."""
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -157,7 +157,7 @@ def shrink_cache(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA shrink_memory")
 
 
-def checkpoint_log(db: sqlite3.Connection) -> None:
+def copy_log(db: sqlite3.Connection) -> None:
     """Copy the part of the log that no reader needs into the ledger, since closing it reports no error."""
     try:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)")
