@@ -1,7 +1,8 @@
 """The paths of assets in a mirror: `--layout`, filled in for each item and then for each of its assets.
 
 A segment is made safe after it is filled in, so a slash in a value never creates a directory. `{filename}` is
-known only after the transfer has resolved the href (`final_name`).
+known only after the transfer has resolved the href (`final_name`). The ledger adds a hash to a name that
+another asset has (`ledger.jobs.claim`), and to a directory that has the path of a file (`ledger.planner`).
 """
 
 from __future__ import annotations
