@@ -34,7 +34,7 @@ _TRANSFER = ("stall-timeout", "ca-bundle", "allow-private-hosts")
     ),
     parameters.worded("bbox", "Trace this box, in degrees."),
     parameters.worded("datetime", "Trace these UTC days, both ends included: 2024-06-01/2024-06-30."),
-    *parameters.made(declared(TraceOptions, "Selection")),
+    *parameters.of_options(declared(TraceOptions, "Selection")),
     click.Option(["dry_run", "--dry-run"], is_flag=True, help="Only estimate requests and processing units."),
     parameters.worded("concurrency", "Simultaneous requests.", default="8"),
     parameters.worded("retries", "Retries of each request before it fails."),

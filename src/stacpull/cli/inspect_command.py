@@ -26,7 +26,7 @@ from stacpull.sources.source_url import parse_api_url
     "plan",
     parameters.source(),
     parameters.dest(required=False),
-    *parameters.of("plan"),
+    *parameters.of_command("plan"),
     click.Option(
         ["--urls", "urls"],
         is_flag=True,
@@ -106,7 +106,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
 @command(
     "collections",
     parameters.source(),
-    *parameters.of("collections"),
+    *parameters.of_command("collections"),
     examples=["collections https://earth-search.aws.element84.com/v1"],
 )
 def collections(session: CommandSession, source: str) -> None:
@@ -150,7 +150,7 @@ def collections(session: CommandSession, source: str) -> None:
     click.Option(
         ["--count", "counts"], is_flag=True, help="Count the items of each class, which reads every item."
     ),
-    *parameters.of("classes"),
+    *parameters.of_command("classes"),
     examples=["classes http://127.0.0.1:8801/mlhub/v1 -C bigearthnet_v1_labels"],
 )
 def classes(session: CommandSession, source: str, counts: bool) -> None:

@@ -20,7 +20,7 @@ from stacpull.reports import MirrorReport
     "mirror",
     parameters.source(),
     parameters.dest(),
-    *parameters.of("mirror"),
+    *parameters.of_command("mirror"),
     examples=[
         (
             "mirror https://earth-search.aws.element84.com/v1 s2 \\\n"
@@ -46,27 +46,27 @@ def mirror(session: CommandSession, source: str, dest: str) -> int:
     An unfinished mirror resumes where it stopped; a finished one is brought up to date.
     """  # noqa: D301 -- \b keeps the lines of click
     with child_process.started_early("stacpull.engine.store_process", shared="stacpull.engine.mirror"):
-        from stacpull.engine import mirror as functions
+        from stacpull.engine import mirror as engine
 
-        return _finish(session, partial(functions.mirror, source, dest, selection=session.selection))
+        return _finish(session, partial(engine.mirror, source, dest, selection=session.selection))
 
 
-@command("resume", parameters.dest(), *parameters.of("resume"), examples=["resume s2"])
+@command("resume", parameters.dest(), *parameters.of_command("resume"), examples=["resume s2"])
 def resume(session: CommandSession, dest: str) -> int:
     """Resume the unfinished run in DEST.
 
     The selection and the layout are those that the run was started with. Transfer options and
     credentials can be given again; only these are read from a config file.
     """
-    from stacpull.engine import mirror as functions
+    from stacpull.engine import mirror as engine
 
-    return _finish(session, partial(functions.resume, dest))
+    return _finish(session, partial(engine.resume, dest))
 
 
 @command(
     "retry",
     parameters.dest(),
-    *parameters.of("retry"),
+    *parameters.of_command("retry"),
     click.Option(["--ordered"], is_flag=True, help="Request only assets that were not ready yet."),
     examples=["retry s2", "retry s2 --ordered"],
 )
@@ -77,9 +77,9 @@ def retry(session: CommandSession, dest: str, ordered: bool) -> int:
 
     Transfer options and credentials can be given again; only these are read from a config file.
     """
-    from stacpull.engine import mirror as functions
+    from stacpull.engine import mirror as engine
 
-    return _finish(session, partial(functions.retry, dest, ordered=ordered))
+    return _finish(session, partial(engine.retry, dest, ordered=ordered))
 
 
 def _finish(

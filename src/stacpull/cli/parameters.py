@@ -39,7 +39,7 @@ def declared_in(params: Iterable[click.Parameter]) -> list[Option]:
     return [param.option for param in params if isinstance(param, OptionParameter) and param.option]
 
 
-def of(command: str) -> list[click.Parameter]:
+def of_command(command: str) -> list[click.Parameter]:
     return [*(_parameter(option) for option in options_of(command) if option.flag), config()]
 
 
@@ -62,7 +62,7 @@ def named(*names: str) -> list[click.Parameter]:
     return [_parameter(BY_NAME[name]) for name in names]
 
 
-def made(options: Iterable[Option]) -> list[click.Parameter]:
+def of_options(options: Iterable[Option]) -> list[click.Parameter]:
     return [_parameter(option) for option in options]
 
 
