@@ -266,7 +266,7 @@ queries = st.lists(
 @settings(max_examples=examples(300))
 @given(keys, hosts, st.sampled_from(["GET", "HEAD"]), header_fields, tokens, regions, queries, st.booleans())
 @example("a%2Fb//../$'()", "localhost:9000", "GET", {"range": "bytes=0- "}, "t", "us-east-1", "b=1&a", True)
-def test_equals_botocore(key, host, method, fields, token, region, query, https):
+def test_signatures_equal_those_of_botocore(key, host, method, fields, token, region, query, https):
     path = "/" + encode_key(key)
     url = f"{'https' if https else 'http'}://{host}{path}" + (f"?{query}" if query else "")
     theirs = AWSRequest(method, url, headers=dict(fields))

@@ -88,7 +88,7 @@ def test_continuing_a_run_ignores_the_selection_of_the_config_file(stacpull_comm
     assert options == Options(query={"key": Secret("k")}, credential_names=("MLHUB_API_KEY",))
 
 
-def test_failures(stacpull_command: Command, library: Library) -> None:
+def test_failures_prints_a_line_or_a_json_object_each(stacpull_command: Command, library: Library) -> None:
     records = [
         FailureRecord("c", "i", "B10", "gone", "HTTP 404", 404, 1, 1.5),
         FailureRecord("c", "j", "", "item", "unreadable\nline", None, 6, 2.5),
@@ -125,7 +125,7 @@ COLLECTION = {
 }
 
 
-def test_collections(stacpull_command: Command, library: Library) -> None:
+def test_collections_prints_what_each_states(stacpull_command: Command, library: Library) -> None:
     library.answers["collections"] = [COLLECTION, {"id": "bare", "extent": None}]
     described = json.loads(stacpull_command("collections", "s", "--json").out)["collections"]
     assert described[0] == {
@@ -145,7 +145,7 @@ def test_collections(stacpull_command: Command, library: Library) -> None:
     assert text.endswith("bare\n")
 
 
-def test_classes(stacpull_command: Command, library: Library) -> None:
+def test_classes_prints_those_of_one_collection(stacpull_command: Command, library: Library) -> None:
     source = "http://s/collections/other"
     library.answers["classes"] = [
         ClassInfo("labels", ("b", "A"), {"A": 1200}),

@@ -156,7 +156,7 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
         ),
     ],
 )
-def test_status(changes: dict[str, Any], line: str) -> None:
+def test_status_says_how_far_the_source_was_read_and_what_to_do(changes: dict[str, Any], line: str) -> None:
     assert line in "\n".join(status_lines(status_report(**changes)))
 
 
@@ -182,5 +182,5 @@ def test_status(changes: dict[str, Any], line: str) -> None:
         ),
     ],
 )
-def test_plan(changes: dict[str, Any], line: str) -> None:
+def test_plan_says_what_its_estimate_is_based_on(changes: dict[str, Any], line: str) -> None:
     assert line in "\n".join(plan_lines(plan_report(**changes), Path("out")))

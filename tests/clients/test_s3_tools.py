@@ -46,7 +46,7 @@ def in_s3(tool: Tool) -> tuple[str, ...]:
 
 
 @TOOLS
-def test_it_lists(hub, patch, tool):
+def test_it_lists_buckets_and_folders(hub, patch, tool):
     assert BUCKET in tool(hub, *in_s3(tool), "ls")[0]
     folders, _ = tool(hub, *in_s3(tool), "ls", f"s3://{BUCKET}/bigearthnet/")
     listed = [line.split()[-1].rstrip("/") for line in folders.splitlines()]

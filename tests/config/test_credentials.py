@@ -69,7 +69,7 @@ def test_an_invalid_line_of_a_file_is_reported_without_its_text(tmp_path: Path) 
     assert "planted-token" not in str(caught.value)
 
 
-def test_query_parameters() -> None:
+def test_query_parameters_are_filled_in_from_variables() -> None:
     given = {"key": Setting("${TOKEN}", "f, line 1, key"), "v": Setting("1", "f, line 2, v")}
     found = query_parameters(given, ENVIRONMENT)
     assert [(p.name, p.value, p.sources) for p in found] == [

@@ -178,7 +178,7 @@ def test_invalid_conditions_are_rejected(condition):
         (10**400, "unknown cloud cover"),
     ],
 )
-def test_cloud_cover(cover, reason):
+def test_only_a_known_cloud_cover_up_to_the_limit_is_kept(cover, reason):
     assert judge({"properties": {"eo:cloud_cover": cover}}, max_cloud_cover=20.0) == reason
 
 

@@ -231,7 +231,7 @@ REPLIES = [
 
 
 @pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: repr(b"".join(reply.pieces)[:60]))
-def test_responses(reply: Reply) -> None:
+def test_a_response_has_the_same_result_on_both_paths(reply: Reply) -> None:
     """One that is always the same, and one that a retry does not get again."""
     wrong = Checksum("sha256", bytes(32))
     scripts = {"/a": [reply], "/b": [reply, Reply((HELLO,))]}
@@ -247,7 +247,7 @@ def test_responses(reply: Reply) -> None:
 
 @pytest.mark.parametrize("status", ["200 OK", "301 M", "307 T", "400 B", "403 F", "404 N", "503 S"])
 @pytest.mark.parametrize("code", ["AccessDenied", "ExpiredToken", "AuthorizationHeaderMalformed", "SlowDown"])
-def test_objects(status: str, code: str) -> None:
+def test_an_error_of_s3_has_the_same_result_on_both_paths(status: str, code: str) -> None:
     body = f"<Error><Code>{code}</Code><Region>eu-west-1</Region></Error>".encode()
     scripts = {"/b/odd": [Reply((response(body, status, Location="/b/moved"),)), Reply((HELLO,))]}
     alike(
@@ -297,5 +297,5 @@ WANTED = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([None, 5, 11
 
 
 @given(SCRIPTS, WANTED)
-def test_generated_responses(scripts: Scripts, wanted: list[tuple[str, int | None]]) -> None:
+def test_generated_responses_are_alike(scripts: Scripts, wanted: list[tuple[str, int | None]]) -> None:
     alike(scripts, *(job(n, f"/{name}?{n}", size=size) for n, (name, size) in enumerate(wanted)))

@@ -389,7 +389,7 @@ def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
     ("byte_rate", "request_rate", "seconds"),
     [(1000.0, 0.0, 9.75), (0.0, 2.0, 4.5), (0.0, 0.0, 0.0)],
 )
-async def test_rates(byte_rate: float, request_rate: float, seconds: float) -> None:
+async def test_requests_keep_to_the_rates(byte_rate: float, request_rate: float, seconds: float) -> None:
     """Ten requests of 1000 bytes. A request waits for those before it, bytes also for themselves."""
     clock = VirtualClock()
     rate, gate = ByteRate(clock, byte_rate), Gate("h", 64, clock, request_rate=request_rate)

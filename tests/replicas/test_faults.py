@@ -111,7 +111,7 @@ def request(target: str = "/x", **headers: str) -> RequestInfo:
         ({"server": "blob", "kind": "object", "path": "*", "ranged": False}, False),
     ],
 )
-def test_matching(rule: dict[str, Any], matches: bool):
+def test_a_rule_matches_by_server_kind_path_and_range(rule: dict[str, Any], matches: bool):
     info = request("/mlhub/a%20patch/x_B01.tif?sig=abc", range="bytes=7-")
     assert Rule(BANG, **rule).matches(info) is matches
 
@@ -128,7 +128,7 @@ def test_matching(rule: dict[str, Any], matches: bool):
         ({"per": "path", "last": 1}, [1, 2, 3, 4]),
     ],
 )
-def test_counting(rule: dict[str, Any], struck: list[int]):
+def test_a_rule_counts_the_requests_that_it_matches(rule: dict[str, Any], struck: list[int]):
     faults = PlannedFaults(FaultPlan((Rule(BANG, **rule),)))
     answers = [faults.before(request(f"/{number % 4}")) for number in range(1, 9)]
     assert [number for number, fault in enumerate(answers, 1) if fault is not None] == struck

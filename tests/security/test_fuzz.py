@@ -573,7 +573,7 @@ def judge(found: MirrorReport | StacpullError, dest: Path, *, fine: str | None) 
 
 @pytest.mark.parametrize("seed", seeds(MOST // BATCH))
 @pytest.mark.parametrize("kind", ["items", "tree", "responses"])
-def test_hostile_sources(kind: str, seed: int, tmp_path: Path) -> None:
+def test_a_hostile_source_ends_in_a_report(kind: str, seed: int, tmp_path: Path) -> None:
     make = fuzzed_responses if kind == "responses" else partial(fuzzed_documents, kind)
     found = make(seed, BATCH, tmp_path / "m")
     assert isinstance(found, MirrorReport), found
@@ -581,7 +581,7 @@ def test_hostile_sources(kind: str, seed: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", seeds(MOST // BATCH))
-def test_hostile_pages_and_collections(seed: int, tmp_path: Path) -> None:
+def test_hostile_pages_and_collections_end_in_a_report_or_a_sentence(seed: int, tmp_path: Path) -> None:
     for number in range(5):
         found = fuzzed_documents("pages", seed * 5 + number, 3, tmp_path / "m")
         judge(found, tmp_path / "m", fine=None)
