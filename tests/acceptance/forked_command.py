@@ -171,11 +171,11 @@ class Forker:
         }
         return self._request(message, streams)
 
-    def spawn(self, module: str, arguments: Sequence[str] = ()) -> tuple[ForkedProcess, socket.socket]:
+    def spawn(self, module: str) -> tuple[ForkedProcess, socket.socket]:
         from stacpull.child_process import python_environment  # noqa: PLC0415 - only some tests need it
 
         ours, theirs = socket.socketpair()
-        child = [module, python_environment(), arguments]
+        child = [module, python_environment()]
         with theirs:
             return self._request({"child": child, "cwd": str(Path.cwd())}, (theirs.fileno(), 2)), ours
 
@@ -448,20 +448,18 @@ class _Waiting:
         theirs.close()
 
 
-def _spawn(
-    waiting: list[_Waiting], spawn: Callable[..., Any], module: str, arguments: Sequence[str] = ()
-) -> tuple[Any, socket.socket]:
+def _spawn(waiting: list[_Waiting], spawn: Callable[..., Any], module: str) -> tuple[Any, socket.socket]:
     """Do what `child_process.spawn` does, with a child that waits, if there is one."""
     from stacpull import child_process  # noqa: PLC0415 - they are imported by then
 
     child = next((one for one in waiting if one.module == module), None)
     if child is None:
-        return spawn(module, arguments)
+        return spawn(module)
     waiting.remove(child)
     process = _process(child.pid)
     near, far = socket.socketpair()
     with child.socket, far:
-        message = json.dumps([child_process.python_environment(), *arguments]).encode()
+        message = json.dumps(child_process.python_environment()).encode()
         socket.send_fds(child.socket, [message], [far.fileno()])
     child_process._running.add(process)
     return process, near
@@ -484,24 +482,19 @@ def _wait(module: str, message: socket.socket) -> NoReturn:
         request, descriptors, _, _ = socket.recv_fds(message, _LONGEST, _MOST_DESCRIPTORS)
         message.close()
         if request:
-            environment, *arguments = json.loads(request)
-            _run_child(module, descriptors, environment, arguments)
+            _run_child(module, descriptors, json.loads(request))
     finally:
         os._exit(1)
 
 
-def _spawn_child(
-    descriptors: list[int], cwd: str, module: str, environment: dict[str, str], arguments: list[str]
-) -> NoReturn:
+def _spawn_child(descriptors: list[int], cwd: str, module: str, environment: dict[str, str]) -> NoReturn:
     os.dup2(descriptors[1], 2)
     os.close(descriptors.pop(1))
     os.chdir(cwd)
-    _run_child(module, descriptors, environment, arguments)
+    _run_child(module, descriptors, environment)
 
 
-def _run_child(
-    module: str, descriptors: Sequence[int], environment: Mapping[str, str], arguments: Sequence[str] = ()
-) -> NoReturn:
+def _run_child(module: str, descriptors: Sequence[int], environment: Mapping[str, str]) -> NoReturn:
     """Run the `main` of a module, as `child_process.spawn` starts it."""
     code = 1
     try:
@@ -512,7 +505,7 @@ def _run_child(
         os.close(nothing)
         os.environ.clear()
         os.environ.update(environment)
-        sys.argv = ["-c", str(descriptors[0]), *arguments]
+        sys.argv = ["-c", str(descriptors[0])]
         gc.set_threshold(100_000)
         import_module(module).main()
         code = 0
