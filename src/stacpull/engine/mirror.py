@@ -411,7 +411,7 @@ class MirrorRun:
             finally:
                 await sender.flush()
                 if not broken.done():
-                    await call("StoreOperations.complete_items")
+                    await call("StoreOperations.end_transfers")
                     try:
                         await call("StoreOperations.write_catalogs")
                     except InterruptedRunError:

@@ -112,7 +112,7 @@ class Publisher(msgspec.Struct, eq=False):
         renamed_documents, self.renamed_documents = self.renamed_documents, {}
         documents = self._write_documents()
         reserved, failures = self.reserve(received, list(documents))
-        self._sync([*(asset.part for asset in reserved), *(one.part for one in documents.values())])
+        self._sync([*(arrival.part for arrival in reserved), *(placed.part for placed in documents.values())])
         self._record(renamed, renamed_documents, [*outcomes, *failures])
         self._rename(reserved, documents)
         self.publish_if_due()
@@ -184,12 +184,12 @@ class Publisher(msgspec.Struct, eq=False):
             ]
         clips: dict[int, Clip] = {}
         if self.area_digest is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
-            for one in arrivals:
-                with suppress(OSError), staged.open(one.part) as file:
+            for arrival in arrivals:
+                with suppress(OSError), staged.open(arrival.part) as file:
                     if (clip := kind.clip_in(file)) is not None:
-                        clips[one.row] = clip
+                        clips[arrival.row] = clip
         reserved, failures = jobs.reserve(self.db, arrivals, items, clips)
-        for part in {one.part for one in arrivals} - {one.part for one in reserved}:
+        for part in {a.part for a in arrivals} - {a.part for a in reserved}:
             staged.drop_part(part)
         return reserved, failures
 
@@ -214,30 +214,30 @@ class Publisher(msgspec.Struct, eq=False):
         final = jobs.record(self.db, renamed, outcomes, documents, time.time(), self.area_digest)
         self.final_items = final if self.run.metadata == "item" else []
         self.refresh_counters()
-        for one in outcomes:
-            if one.failure is not None:
-                _, item, key = views.asset_owner(self.db, one.row)
-                self.on_event(AssetFailed(item, key, one.failure.kind, one.failure.message))
+        for outcome in outcomes:
+            if (failure := outcome.failure) is not None:
+                _, item, key = views.asset_owner(self.db, outcome.row)
+                self.on_event(AssetFailed(item, key, failure.kind, failure.message))
 
     def _rename(self, reserved: list[Arrival], documents: Mapping[int, Placement]) -> None:
         if not (reserved or documents):
             return
-        for asset in reserved:
-            asset.may_replace = may_replace(self.store, asset)
+        for arrival in reserved:
+            arrival.may_replace = may_replace_asset(self.store, arrival)
         results = self.store.place([*reserved, *documents.values()])
-        for asset, failure in zip(reserved, results, strict=False):
+        for arrival, failure in zip(reserved, results, strict=False):
             if failure is not None or self.adopting:  # renaming does nothing between links to one file
-                self.store.staged.drop_part(asset.part)
+                self.store.staged.drop_part(arrival.part)
             if failure is None:
-                self.renamed.append(asset)
+                self.renamed.append(arrival)
             else:
-                self.outcomes.append(AssetOutcome(asset.row, asset.item_row, asset.generation, failure))
-        for (row, one), failure in zip(documents.items(), results[len(reserved) :], strict=True):
+                self.outcomes.append(AssetOutcome(arrival.row, arrival.item_row, arrival.generation, failure))
+        for (row, placed), failure in zip(documents.items(), results[len(reserved) :], strict=True):
             if failure is None:
-                self.renamed_documents[row] = one.digest
+                self.renamed_documents[row] = placed.digest
             else:
-                self.store.staged.drop_part(one.part)
-                self._fail_document(row, failure, is_ours=one.may_replace)
+                self.store.staged.drop_part(placed.part)
+                self._fail_document(row, failure, is_ours=placed.may_replace)
 
     def refresh_counters(self) -> None:
         self.counters = runs.counters(self.db, self.run.id)
@@ -297,17 +297,17 @@ def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, s
     return None if stored is None else (as_sent(stored), None)
 
 
-def may_replace(store: Store, asset: Arrival) -> bool:
+def may_replace_asset(store: Store, arrival: Arrival) -> bool:
     """Return True if its name has an earlier version, or a file of the user with the same content."""
-    if asset.generation > 0 or asset.identity is not None:
-        return asset.generation > 0
-    there = store.identity_and_size(asset.directory, asset.name)
-    if there is None or there[1] != asset.size:
+    if arrival.generation > 0 or arrival.identity is not None:
+        return arrival.generation > 0
+    there = store.identity_and_size(arrival.directory, arrival.name)
+    if there is None or there[1] != arrival.size:
         return False
-    if there == store.staged.part_identity_and_size(asset.part):  # a hard link
+    if there == store.staged.part_identity_and_size(arrival.part):  # a hard link
         return True
-    digest = asset.digest or store.staged.state_of(asset.part).digest
+    digest = arrival.digest or store.staged.state_of(arrival.part).digest
     return (
         digest is not None
-        and digest == store.state_of(asset.path, algorithm=as_checksum(digest).algorithm).digest
+        and digest == store.state_of(arrival.path, algorithm=as_checksum(digest).algorithm).digest
     )

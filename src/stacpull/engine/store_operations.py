@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from stacpull import entry_points
 from stacpull.catalog.catalog_tree import CollectionEntry, until_stopped, write_catalogs
-from stacpull.engine.publisher import Publisher, may_replace
+from stacpull.engine.publisher import Publisher, may_replace_asset
 from stacpull.engine.recovery import Recovery
 from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Notice
@@ -56,8 +56,8 @@ class StoreOperations:
         """Reserve the names of assets that a worker uploads; return what it may upload."""
         reserved, failures = self._publisher.reserve(arrivals, [])
         self._publisher.outcomes += failures
-        for one in reserved:
-            one.may_replace = may_replace(self.store, one)
+        for arrival in reserved:
+            arrival.may_replace = may_replace_asset(self.store, arrival)
         return reserved
 
     def write_final_items(self) -> None:
@@ -68,7 +68,7 @@ class StoreOperations:
             self._publisher.publish_all()
             after = rows[-1]
 
-    def complete_items(self) -> None:
+    def end_transfers(self) -> None:
         """Write the JSON of final items, and remove parts of assets that are done.
 
         An asset may have been received whole although a part of it was parked.

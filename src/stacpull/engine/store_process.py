@@ -53,7 +53,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     for one in (
         *(Publisher.remove_listed, Publisher.finish),
         *(StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.write_final_items),
-        *(StoreOperations.complete_items, StoreOperations.write_catalogs, *_AFTER_FAILURE),
+        *(StoreOperations.end_transfers, StoreOperations.write_catalogs, *_AFTER_FAILURE),
         *(Planner.find_planned, Planner.save_batch, runs.restart_walk, runs.add_counts, runs.set_counter),
         *(jobs.pending_jobs, jobs.restore_hrefs, jobs.keep_document, jobs.keep_collection),
         *(views.unread_source_items, views.damaged_documents, views.collections_to_read),

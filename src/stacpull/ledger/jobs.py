@@ -247,10 +247,10 @@ def reserve(
     with transaction(db):
         found = db.execute(query, (json_array(arrival.row for arrival in arrivals),))
         names = {(row, generation): name for row, generation, name in found}
-        current = [one for one in arrivals if (one.row, one.generation) in names]
-        unnamed = [one for one in current if names[one.row, one.generation] is None]
-        db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(one.name, one.row) for one in unnamed])
-        claimed = claim(db, [(one.row, one.directory, one.name) for one in unnamed])
+        current = [a for a in arrivals if (a.row, a.generation) in names]
+        unnamed = [a for a in current if names[a.row, a.generation] is None]
+        db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(a.name, a.row) for a in unnamed])
+        claimed = claim(db, [(a.row, a.directory, a.name) for a in unnamed])
         for arrival in current:
             name = names[arrival.row, arrival.generation] or claimed.get(arrival.row, arrival.name)
             if isinstance(name, Failure):
@@ -309,19 +309,20 @@ def record(
             compared[run]["assets_revalidated" if is_same else "assets_changed"] += 1
         done_now = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {AMONG}"
         db.execute(done_now, (json_array(settled),))
-        for one in outcomes:  # except those that were planned again in the meantime
-            if one.failure is None:
-                for (run,) in db.execute(_CONFIRMED, (one.row, one.row, one.generation)).fetchall():
+        for outcome in outcomes:  # except those that were planned again in the meantime
+            row, failure = outcome.row, outcome.failure
+            if failure is None:
+                for (run,) in db.execute(_CONFIRMED, (row, row, outcome.generation)).fetchall():
                     compared[run]["assets_revalidated"] += 1
-                    settled.append(one.row)
+                    settled.append(row)
                 continue
-            failing = (failed_state(one.failure), one.row, one.generation)
+            failing = (failed_state(failure), row, outcome.generation)
             if (asset := db.execute(_FAILED, failing).fetchone()) is not None:
                 key, run = asset
-                put_failure(db, FailedRow("", one.item_row, key, run), one.failure, one.attempts, now)
-                if one.failure.kind is FailureKind.OUTSIDE:
+                put_failure(db, FailedRow("", outcome.item_row, key, run), failure, outcome.attempts, now)
+                if failure.kind is FailureKind.OUTSIDE:
                     clip = encoded_clip((area_digest, 0, None))
-                    db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, one.row))
+                    db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, row))
         rows = (json_array(settled),)
         if exists(db, "SELECT 1 FROM failures"):
             its = f"(SELECT item, key FROM assets WHERE id {AMONG})"
