@@ -191,10 +191,8 @@ class MirrorCheck(StoppableThread):
         if now or seconds - self._sent_at >= _TICK:
             self._sent_at = seconds
             files, size = self._expected
-            checked = Checked(
-                self.files, self.bytes, self.damaged_files, seconds, max(files, self.files), size
-            )
-            self._send(checked)
+            event = Checked(self.files, self.bytes, self.damaged_files, seconds, max(files, self.files), size)
+            self._send(event)
 
 
 def _as_text(path: str) -> str:
