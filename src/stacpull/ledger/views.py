@@ -35,6 +35,7 @@ _SHA256_BYTES = 32
 _ITEMS_AT_ONCE = 32  # items per query: an item may have thousands of assets
 _IS_STORED = f"(i.written <> {Written.NO} OR i.id IN (SELECT item FROM documents))"
 """SQL: the JSON of item `i` is in the mirror, or will be."""
+_OF_LAST_WALK = "(SELECT {} FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1)".format
 
 
 def failed_by_kind(
@@ -72,16 +73,14 @@ def item_totals(db: sqlite3.Connection) -> dict[str, int]:
 
 
 def current_run(db: sqlite3.Connection) -> dict[str, Any]:
-    """Return the last run, or the unfinished one to resume, with the rate of this and the effort of all."""
+    """Return the run to resume, or else the last one, with the rate of this and the effort of all."""
+    is_pending = "EXISTS (SELECT 1 FROM totals WHERE pending > 0)"
+    is_finished = f"{_OF_LAST_WALK('state')} = 'complete' AND NOT {is_pending}"  # nothing is left to resume
     cursor = db.execute(
         "SELECT *, (SELECT count(*) FROM runs) AS runs, (SELECT max(number) FROM counters c "
         "JOIN runs m ON m.id = c.run AND m.kind = 'mirror' WHERE c.name = 'items_seen') AS most_seen, "
-        "iif(kind = 'mirror', walk_ended, "
-        "(SELECT walk_ended FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1)) AS has_listed "
-        "FROM runs ORDER BY CASE "
-        "WHEN (SELECT state FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1) = 'complete' "
-        "AND NOT EXISTS (SELECT 1 FROM totals WHERE pending > 0) THEN 0 "
-        "ELSE state NOT IN ('complete', 'superseded') END DESC, id DESC LIMIT 1"
+        f"iif(kind = 'mirror', walk_ended, {_OF_LAST_WALK('walk_ended')}) AS has_listed FROM runs "
+        f"ORDER BY iif({is_finished}, 0, state NOT IN ('complete', 'superseded')) DESC, id DESC LIMIT 1"
     )
     cursor.row_factory = sqlite3.Row
     if (row := cursor.fetchone()) is None:
