@@ -14,7 +14,7 @@ from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import AMONG, json_array, scalar, transaction
 from stacpull.ledger.jobs import delete_asset, update_item_states
-from stacpull.ledger.schema import ASSET_PATH, ITEM_DIRECTORY, ITEMS, State, Written
+from stacpull.ledger.schema import ASSET_PATH, IS_OURS, ITEM_DIRECTORY, ITEMS, State, Written
 from stacpull.models import OF_COLLECTION, ItemId, NotFoundItem
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import safe_segment
@@ -93,9 +93,7 @@ def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
     with transaction(db):
         parents = {one for (one,) in db.execute(f"SELECT parent FROM items WHERE id {AMONG}", rows)}
         assets = db.execute(  # files of assets that were never done are not the mirror's
-            f"SELECT a.id, {ASSET_PATH}, a.state IN ({State.DONE}, {State.RESERVED}) OR a.generation > 0 "
-            f"FROM assets a WHERE a.item {AMONG}",
-            rows,
+            f"SELECT a.id, {ASSET_PATH}, {IS_OURS} FROM assets a WHERE a.item {AMONG}", rows
         ).fetchall()
         files = [path for _, path, is_own in assets if is_own and path is not None]
         query = f"SELECT {ITEM_DIRECTORY}, i.name FROM {ITEMS} WHERE i.id {AMONG} AND i.written > ?"

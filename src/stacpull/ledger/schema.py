@@ -273,6 +273,8 @@ ASSET_DIRECTORY = (
 """SQL: the directory of asset `a`, with a slash at its end unless it is DEST."""
 ASSET_PATH = f"({ASSET_DIRECTORY} || a.name)"
 """SQL: the path of asset `a` relative to DEST, NULL if it owns none."""
+IS_OURS = f"(a.state IN ({State.RESERVED}, {State.DONE}) OR a.generation > 0)"
+"""SQL: a file at the path of asset `a` belongs to the mirror."""
 OF_ASSET = "f.what = '' AND f.item = a.item AND f.key = a.key"
 """SQL: failure `f` is that of asset `a`."""
 FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {OF_ASSET} AND f.kind IN ({{}}))".format

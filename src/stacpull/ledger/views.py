@@ -15,6 +15,7 @@ from stacpull.ledger.runs import EFFORT, NO_RUN, asset_totals, decoded_options
 from stacpull.ledger.schema import (
     ASSET_PATH,
     IS_ITEM,
+    IS_OURS,
     ITEM_DIRECTORY,
     ITEMS,
     OF_ASSET,
@@ -282,9 +283,8 @@ def damaged_items(db: sqlite3.Connection) -> int:
 def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]:
     """Return row, ID and URL of items past row `after` whose JSON is damaged and was not read again yet."""
     rows = db.execute(
-        "SELECT i.id, c.name, i.name, i.href FROM items i JOIN collections c ON c.id = i.collection "
-        f"WHERE i.written = {Written.DAMAGED} AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) "
-        "ORDER BY i.id LIMIT ?",
+        f"SELECT i.id, c.name, i.name, i.href FROM {ITEMS} WHERE i.written = {Written.DAMAGED} AND i.id > ? "
+        "AND i.id NOT IN (SELECT item FROM documents) ORDER BY i.id LIMIT ?",
         (after, limit),
     )
     return [(row, ItemId(collection, name), href) for row, collection, name, href in rows]
@@ -356,8 +356,7 @@ def expected_files(db: sqlite3.Connection) -> Iterator[Expected]:
 def known_paths(db: sqlite3.Connection, found: Sequence[str]) -> set[str]:
     """Return which of these paths (relative to DEST) the mirror has written, or may have."""
     assets = (
-        f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash {AMONG} "
-        f"AND (a.state IN ({State.RESERVED}, {State.DONE}) OR a.generation > 0)"
+        f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash {AMONG} AND {IS_OURS}"
     )
     known = {path for (path,) in db.execute(assets, (json_array(map(path_hash, found)),))}
     known |= meta.file_digests(db).keys()
