@@ -44,6 +44,9 @@ class KnownAsset(NamedTuple):
     elsewhere: str | None = None  # its directory with a slash at the end, if it is not that of its item
     is_tried_again: int = 0  # it failed in passing, or only SOURCE states its href
 
+    def directory(self, of_item: str) -> str:
+        return of_item if self.elsewhere is None else self.elsewhere.removesuffix("/")
+
     def agrees(self, checksum: Checksum | None, is_same_checksum: bool | None) -> bool | None:
         """Return whether its bytes have a checksum that is now stated; None if that is unknown.
 

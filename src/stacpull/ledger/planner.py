@@ -276,7 +276,8 @@ class _BatchRows:
                     self._claims.append((row.id, directory, asset.name))
                 self._add_open(plan, asset, row, directory, REQUEST_NEW)
                 continue
-            before, is_lost = _place(old, plan.directory, self._planner.is_there)
+            before = old.directory(plan.directory)
+            is_lost = _is_lost(old, before, self._planner.is_there)
             decision = decide(old, asset, run, is_updated, is_undated, is_lost)
             if decision.row is None:
                 is_fetched = decision.action is Action.WAIT
@@ -438,7 +439,7 @@ def known_actions(
         facts = row.updated != _version(item), item.of_collection and not item.updated
         for asset in item.assets:
             if (old := known[row.id].get(asset.key)) is not None:
-                is_lost = _place(old, directory, is_there)[1]
+                is_lost = _is_lost(old, old.directory(directory), is_there)
                 actions[item.id][asset.key] = decide(old, asset, run, *facts, is_lost).action
     return actions
 
@@ -447,11 +448,8 @@ def _version(item: PlannedItem) -> str:
     return item.updated or document_digest(item.cleaned)
 
 
-def _place(known: KnownAsset, directory: str, is_there: IsThere) -> tuple[str, bool]:
-    """Return the directory of an asset of an item with this directory, and whether its file is lost."""
-    directory = directory if known.elsewhere is None else known.elsewhere.removesuffix("/")
-    is_done = known.row.state == State.DONE
-    return directory, is_done and not is_there(path_in_dest(directory, known.row.name or ""))
+def _is_lost(known: KnownAsset, directory: str, is_there: IsThere) -> bool:
+    return known.row.state == State.DONE and not is_there(path_in_dest(directory, known.row.name or ""))
 
 
 def _known_assets(db: sqlite3.Connection, items: Iterable[int]) -> defaultdict[int, dict[str, KnownAsset]]:
