@@ -86,6 +86,7 @@ def test_checks_of_s3_responses(headers: dict[str, str], status: int, expected: 
     assert list(expected_checks(None, status, CIMultiDict(headers), is_s3=True)) == expected
 
 
+GOOGLE = {"x-goog-hash": f"crc32c={b64(CRC32C)}"}
 ELSEWHERE = [
     (ETAG, None, []),
     (ETAG | {"Content-MD5": b64(MD5)}, None, [BY_MD5]),
@@ -95,12 +96,8 @@ ELSEWHERE = [
     ({"x-goog-hash": f"crc32c={b64(CRC32C)},md5={b64(MD5)}"}, None, [BY_GOOGLE, BY_GOOGLE_MD5]),
     ({"x-goog-hash": f"crc32c={b64(CRC32C)}, md5={b64(MD5)}"}, None, [BY_GOOGLE, BY_GOOGLE_MD5]),
     ({"x-goog-hash": f"crc32c={b64(CRC32C)},md5=nonsense,sha9=AA==,="}, None, [BY_GOOGLE]),
-    ({"x-goog-hash": f"crc32c={b64(CRC32C)}", "x-goog-stored-content-encoding": "gzip"}, None, []),
-    (
-        {"x-goog-hash": f"crc32c={b64(CRC32C)}", "x-goog-stored-content-encoding": "identity"},
-        None,
-        [BY_GOOGLE],
-    ),
+    (GOOGLE | {"x-goog-stored-content-encoding": "gzip"}, None, []),
+    (GOOGLE | {"x-goog-stored-content-encoding": "identity"}, None, [BY_GOOGLE]),
 ]
 
 
@@ -276,6 +273,9 @@ TIFF = "https://h/a.tif?sig=x.html"
         ("image/tiff", TIFF, {"Content-Type": "text/plain"}, b"{}", None),  # by servers that know no types
         ("image/svg+xml", TIFF, {"Content-Type": "image/svg+xml"}, XML, None),
         ("application/geo+json", TIFF, {"Content-Type": "application/json"}, b"{}", None),
+        ("image/tiff", "https://h/tileInfo.json", {"Content-Type": "application/json"}, b"{}", None),
+        ("image/png", "https://h/a.png.aux.xml", {"Content-Type": "text/xml"}, XML, None),
+        ("image/tiff", "https://h/a.vrt", {"Content-Type": "text/xml"}, XML, None),
         (None, TIFF, HTML, LOGIN, "a .tif file"),
         (None, "https://h/HLS.L30.T01GEL.v1.5.B09.NC", HTML, LOGIN, "a .nc file"),
         (None, "s3://bucket/a.zip", HTML, LOGIN, "a .zip file"),

@@ -229,7 +229,8 @@ def web_page_instead(
     wanted = (media_type or suffix_of(href, None)).lower()
     # XML may be sent as `text/html`: the body decides
     may_be = _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start))
-    if may_be or not (is_page or _IMAGE.match(wanted)):
+    is_named = re.search(f"(?i){kind}|[kg]ml|svg|vrt", suffix_of(href, None))  # with the type of its image
+    if may_be or not (is_page or (_IMAGE.match(wanted) and not is_named)):
         return None
     sent = "a web page" if is_page else str(kind).upper()
     expected = wanted if media_type else f"a {wanted} file"
