@@ -109,7 +109,7 @@ class _Estimate:
     ) -> None:
         self._setup, self._network, self._emit = setup, setup.network, setup.on_event
         (self._seen, self._primary, self._linked), self._ledger = files
-        self._directory, self._urls = None if dest is None or dest.bucket else dest.work, urls
+        self._directory, self._urls = None if dest is None or dest.bucket else f"{dest.work}/", urls
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """What is counted by asset key or host: "host", "unstated" (size), "excluded", "page"."""
         self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
@@ -188,11 +188,8 @@ class _Estimate:
 
     async def add_batch(self, batch: PlanBatch) -> int:
         new = await to_its_end(partial(self._add_batch, batch))
-        progress = self._network.progress(
-            **self.counters,
-            items_announced=self._announced,
-            items_wanted=self._setup.selection.most_items,
-        )
+        most = self._setup.selection.most_items
+        progress = self._network.progress(**self.counters, items_announced=self._announced, items_wanted=most)
         self._emit(progress)
         return new
 
@@ -209,7 +206,10 @@ class _Estimate:
         actions: Mapping[ItemId, Mapping[str, Action]] = {}
         if self._ledger is not None:
             secrets, area = self._network.secrets, self._setup.selection.clip
-            cleaned = [item._replace(cleaned=clean_document(item.document, secrets)) for item in items]
+            cleaned = [
+                item if item.updated else item._replace(cleaned=clean_document(item.document, secrets))
+                for item in items
+            ]
             actions = known_actions(self._ledger, cleaned, area, self._is_there)
         for item in items:
             self._count(item, actions.get(item.id, {}))
@@ -228,7 +228,7 @@ class _Estimate:
         return not was_linked
 
     def _is_there(self, path: str) -> bool:  # in a bucket, only a run looks
-        return self._directory is None or lexists(self._directory / path)
+        return self._directory is None or lexists(self._directory + path)
 
     def _count(self, item: PlannedItem, actions: Mapping[str, Action]) -> None:
         self._refused += len(item.problems)
