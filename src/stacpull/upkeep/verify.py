@@ -190,9 +190,8 @@ class MirrorCheck(StoppableThread):
         seconds = self.seconds
         if now or seconds - self._sent_at >= _TICK:
             self._sent_at = seconds
-            files, size = self._expected
-            event = Checked(self.files, self.bytes, self.damaged_files, seconds, max(files, self.files), size)
-            self._send(event)
+            files, size = max(self._expected[0], self.files), self._expected[1]
+            self._send(Checked(self.files, self.bytes, self.damaged_files, seconds, files, size))
 
 
 def _as_text(path: str) -> str:
