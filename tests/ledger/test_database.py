@@ -40,7 +40,7 @@ def version_of(db: sqlite3.Connection) -> int:
 @pytest.mark.parametrize("version", [13, 99])
 def test_a_ledger_of_another_version_is_refused_with_advice(dest: Path, opened: object, version: int) -> None:
     with closing(open_writer(dest)) as db:
-        db.execute(f"PRAGMA user_version = {version}")
+        db.executescript(f"ALTER TABLE runs RENAME TO tasks; PRAGMA user_version = {version}")
     with pytest.raises(DestinationError, match=rf"has version {version} .* remove .*--adopt`"):
         opened(dest)  # type: ignore[operator] # one of the two functions above
     with closing(sqlite3.connect(ledger_path(dest))) as db:

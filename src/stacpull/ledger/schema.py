@@ -235,9 +235,15 @@ def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
     """Return 0 if there are no tables yet. Nothing else is read before: others may have made the file.
 
     SQLite would run the code of a trigger, view or virtual table that is not in the schema; unsafe functions
-    are disabled in the rest.
+    are disabled in the rest. Other versions have other triggers, and are named as such.
     """
     db.execute("PRAGMA trusted_schema = OFF")
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if version not in {0, schema.version}:
+        raise DestinationError(
+            f"{schema.name} has version {version} of its schema, and this stacpull reads only version "
+            f"{schema.version}. Use the stacpull that made it, or {schema.remedy}"
+        )
     known = frozenset(re.findall(r"CREATE TRIGGER .*?END(?=;\n)", schema.text, re.DOTALL))
     for kind, name, sql in db.execute(
         "SELECT type, name, sql FROM main.sqlite_master WHERE type IN ('trigger', 'view')"
@@ -248,12 +254,6 @@ def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
                 f"{schema.name} contains a {kind} that stacpull did not make ({str(name)[:40]!r}), so it is "
                 f"not used: {schema.remedy}"
             )
-    version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    if version not in {0, schema.version}:
-        raise DestinationError(
-            f"{schema.name} has version {version} of its schema, and this stacpull reads only version "
-            f"{schema.version}. Use the stacpull that made it, or {schema.remedy}"
-        )
     return version
 
 
