@@ -9,7 +9,7 @@ import zlib
 import pytest
 from multidict import CIMultiDict
 
-from stacpull.models import Checksum, ResumePoint, Validator
+from stacpull.models import Checksum, Job, ResumePoint, Validator
 from stacpull.net.fields import ContentRange, content_range, validator_of
 from stacpull.transfer.checks import Check, denies, expected_checks, provable, verdict, web_page_instead
 
@@ -33,7 +33,7 @@ BY_MD5 = Check(Checksum("md5", MD5), "Content-MD5")
 BY_GOOGLE = Check(Checksum("crc32c", CRC32C), "x-goog-hash")
 BY_GOOGLE_MD5 = Check(Checksum("md5", MD5), "x-goog-hash")
 BY_ITEM = Check(Checksum("sha256", SHA256), "file:checksum")
-
+JOB = (1, 1, 0, "a", "https://h.example/a", None, "c/i", "a.tif")
 
 ON_S3 = [
     (ETAG, 200, [BY_ETAG]),
@@ -83,7 +83,7 @@ ON_S3 = [
 
 @pytest.mark.parametrize(("headers", "status", "expected"), ON_S3)
 def test_checks_of_s3_responses(headers: dict[str, str], status: int, expected: list[Check]):
-    assert list(expected_checks(None, status, CIMultiDict(headers), is_s3=True)) == expected
+    assert list(expected_checks(Job(*JOB), status, CIMultiDict(headers), is_s3=True)) == expected
 
 
 GOOGLE = {"x-goog-hash": f"crc32c={b64(CRC32C)}"}
@@ -103,12 +103,13 @@ ELSEWHERE = [
 
 def test_fields_of_a_range_may_describe_the_range():
     headers = {"x-goog-hash": f"crc32c={b64(CRC32C)}", "Content-MD5": b64(MD5)}
-    assert not expected_checks(None, 206, headers, is_s3=False)
+    assert not expected_checks(Job(*JOB), 206, headers, is_s3=False)
 
 
 @pytest.mark.parametrize(("headers", "stated", "expected"), ELSEWHERE)
 def test_checks_of_http_responses(headers: dict[str, str], stated: Checksum | None, expected: list[Check]):
-    assert list(expected_checks(stated, 200, CIMultiDict(headers), is_s3=False)) == expected
+    found = expected_checks(Job(*JOB, checksum=stated), 200, CIMultiDict(headers), is_s3=False)
+    assert list(found) == expected
 
 
 # Parts, and unchanged objects.

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.digests import Hasher, as_checksum, digest_of
+from stacpull.digests import Hasher, digest_of
 from stacpull.models import Arrival, Checksum, FailureKind, Job, ResumePoint, Validator, VersionInDest
 from stacpull.net.bodies import DECODABLE, chained, coding_of, decoded
 from stacpull.net.client import Client, Exchange
@@ -110,7 +110,7 @@ class Downloader(msgspec.Struct, eq=False):
         self, job: Job, url: str, status: int, headers: Mapping[str, str]
     ) -> tuple[Check, ...]:
         is_s3 = checks.has_md5_etags(url, headers)
-        return _with_recorded(job, checks.expected_checks(job.checksum, status, headers, is_s3=is_s3))
+        return checks.expected_checks(job, status, headers, is_s3=is_s3)
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         found = self.without_secrets(validator_of(headers))
@@ -172,8 +172,7 @@ class _Attempt(msgspec.Struct, eq=False):
         job, downloader = self.job, self.downloader
         self.part = part = await downloader.parts.resume(job.row, job.generation)
         stated = {} if point.validator.etag is None else {"ETag": point.validator.etag}
-        possible = checks.expected_checks(job.checksum, PARTIAL, stated, is_s3=True)
-        await self._hash_with(part, _with_recorded(job, possible))
+        await self._hash_with(part, checks.expected_checks(job, PARTIAL, stated, is_s3=True))
         accept = frozenset({OK, PARTIAL, _FAILED, UNSATISFIABLE})
         body = None
         async with self._open(range_headers(point.size, point.validator), accept) as response:
@@ -313,7 +312,3 @@ class _Attempt(msgspec.Struct, eq=False):
             what = f"broke off after {size} bytes"
             raise TransferError(checks.failed(FailureKind.TRUNCATED, body.url, what, again=True))
         return status == UNSATISFIABLE and sent_range.total in {None, size}
-
-
-def _with_recorded(job: Job, expected: tuple[Check, ...]) -> tuple[Check, ...]:
-    return expected if job.sha256 is None else (Check(as_checksum(job.sha256), "the ledger"), *expected)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from stacpull.digests import Hasher, digest_of, new_hasher
+from stacpull.digests import Hasher, as_checksum, digest_of, new_hasher
 from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Job, ResumePoint, Validator
 from stacpull.net.bodies import coding_of
@@ -52,11 +52,10 @@ def may_state(fields: Mapping[bytes, bytes]) -> bool:
     return len(fields.get(b"etag", b"").strip(b'" \t')) == _MD5_HEX or not _STATING.isdisjoint(fields)
 
 
-def expected_checks(
-    stated: Checksum | None, status: int, headers: Mapping[str, str], *, is_s3: bool
-) -> tuple[Check, ...]:
+def expected_checks(job: Job, status: int, headers: Mapping[str, str], *, is_s3: bool) -> tuple[Check, ...]:
     """Return the checks for the content of a response, the most certain first, one for each digest."""
-    checks = [] if stated is None else [Check(stated, "file:checksum")]
+    checks = [] if job.sha256 is None else [Check(as_checksum(job.sha256), "the ledger")]
+    checks += [] if job.checksum is None else [Check(job.checksum, "file:checksum")]
     if status == OK:
         values = [(name, algorithm, headers.get(name)) for name, algorithm in _FIELDS.items()]
         stored = headers.get("x-goog-stored-content-encoding", "identity").strip().lower()
