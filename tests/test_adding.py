@@ -54,7 +54,7 @@ PLATFORM_FIELD = """\
         default=(),
         converter=arguments.texts,
         metadata=about(
-            "NAME", name="platform", narrows=True, help="Keep items of this platform."
+            "NAME", name="platform", nonempty=True, help="Keep items of this platform."
         ),
     )
 """
@@ -125,7 +125,7 @@ TITLE_FIELD = """\
     titles: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=about("TEXT", name="title", narrows=True, help="Fetch only assets with this title."),
+        metadata=about("TEXT", name="title", nonempty=True, help="Fetch only assets with this title."),
     )
 """
 TITLE = '    "title": lambda selection: selection.titles.__contains__ if selection.titles else None,\n'

@@ -74,11 +74,11 @@ class Selection:
     collections: tuple[str, ...] = attrs.field(
         default=(),
         converter=texts,
-        metadata=about("ID", name="collection", short="C", narrows=True, brief=True),
+        metadata=about("ID", name="collection", short="C", nonempty=True, brief=True),
     )
     all_collections: bool = option(False)
     labels: tuple[str, ...] = attrs.field(
-        default=(), converter=texts, metadata=about("NAME", name="label", narrows=True, brief=True)
+        default=(), converter=texts, metadata=about("NAME", name="label", nonempty=True, brief=True)
     )
     label_mode: Literal["any", "all"] = option("any")
     exclude_labels: tuple[str, ...] = attrs.field(
@@ -101,7 +101,7 @@ class Selection:
     )
     max_cloud_cover: float | None = option(None, "PERCENT", read=arguments.percentage, brief=True)
     where: tuple[str, ...] = attrs.field(
-        default=(), converter=arguments.where, metadata=about("PROPERTY=VALUE", narrows=True, brief=True)
+        default=(), converter=arguments.where, metadata=about("PROPERTY=VALUE", nonempty=True, brief=True)
     )
     filter: str | None = attrs.field(
         default=None,
@@ -111,19 +111,19 @@ class Selection:
     ids: tuple[str, ...] = attrs.field(
         default=(),
         converter=texts,
-        metadata=about("ID|@FILE", load=arguments.item_ids, narrows=True, brief=True),
+        metadata=about("ID|@FILE", load=arguments.item_ids, nonempty=True, brief=True),
     )
     assets: tuple[str, ...] = attrs.field(
-        default=(), converter=texts, metadata=about("GLOB", name="asset", narrows=True, brief=True)
+        default=(), converter=texts, metadata=about("GLOB", name="asset", nonempty=True, brief=True)
     )
     exclude_assets: tuple[str, ...] = attrs.field(
         default=(), converter=texts, metadata=about("GLOB", name="exclude-asset", brief=True)
     )
     roles: tuple[str, ...] = attrs.field(
-        default=(), converter=texts, metadata=about("ROLE", name="role", narrows=True)
+        default=(), converter=texts, metadata=about("ROLE", name="role", nonempty=True)
     )
     media_types: tuple[str, ...] = attrs.field(
-        default=(), converter=texts, metadata=about("TYPE", name="media-type", narrows=True)
+        default=(), converter=texts, metadata=about("TYPE", name="media-type", nonempty=True)
     )
     prefer: tuple[str, ...] = attrs.field(
         default=(), converter=arguments.schemes, metadata=about("SCHEME[,SCHEME]", single=True)

@@ -306,7 +306,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     opposite: bool = False  # there is also a switch --no-NAME
     counted: bool = False  # how often the flag is given is counted (-vv)
     bare: str = ""  # the value of the flag alone: another one is given as `--NAME=VALUE`
-    narrows: bool = False
+    nonempty: bool = False
     """An empty list means no filter. So `''` is an error, unless a config file sets the option."""
     fixed: bool = False
     """A run keeps the value from its start to its end: the commands that continue it, or fetch again what it

@@ -96,7 +96,7 @@ def _setting(
     if is_replaced and in_file is not None and option.load is None:
         _read(option, in_file)
     values = list(first.value) if isinstance(first.value, list | tuple) else [first.value]
-    if option.narrows and "" in values and not (is_replaced and not any(values)):
+    if option.nonempty and "" in values and not (is_replaced and not any(values)):
         raise UsageError(f"{first.where} must not be empty: leave it out to keep everything.")
     return first
 
