@@ -415,7 +415,7 @@ class Shelves:
         return DirectoryFiles(self._folder(location))
 
     def lease(self, store):
-        return nullcontext(SimpleNamespace(mirror="", epoch=1, continues=False, before=None, secrets=()))
+        return nullcontext(SimpleNamespace(mirror="", epoch=1, continues=False, taken_from=None, secrets=()))
 
 
 SHELVES = Shelves()

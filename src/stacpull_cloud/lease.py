@@ -82,7 +82,7 @@ class Lease:
         location = objects.location
         self.mirror, self.epoch = location.mirror, location.epoch
         self.continues = False
-        self.before: str | None = None
+        self.taken_from: str | None = None
         self.secrets: tuple[Secret, ...] = ()
         self._objects = objects
         self._work = work
@@ -146,7 +146,7 @@ class Lease:
             self.continues = holder.epoch != location.epoch
             is_elsewhere = (holder.host, holder.work) != self._place[::2]
             if is_elsewhere and (self.continues or holder.held):
-                self.before = other
+                self.taken_from = other
             self.epoch = max(holder.epoch, location.epoch)
             self.mirror, self._next = holder.mirror, newest.number + 1
         elif not location.epoch and self._objects.find("catalog.json") is not None:

@@ -377,8 +377,8 @@ class MirrorRun:
         run, lease = self._run, self.workspace.lease
         self.emit(RunStarted(run.id, run.spec.source, run.resumed))
         self.emit(Stage("checking what is in DEST"))
-        if lease is not None and lease.before is not None:
-            self.network.warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
+        if lease is not None and (other := lease.taken_from) is not None:
+            self.network.warn(f"This run takes over from {other}, which must not use DEST any more.")
         error: BaseException | None = None
         try:
             await self._mirror()

@@ -79,7 +79,7 @@ class BucketLease(Protocol):
     mirror: str  # the id of the mirror in the bucket
     epoch: int  # the number of this run among the runs on the bucket; the ledger records it
     continues: bool  # True if the bucket may have files that the ledger here does not record
-    before: str | None  # the work directory of the last run, as text, if this run takes over from it
+    taken_from: str | None  # the work directory of the run whose lease this one takes over, as text
     secrets: tuple[Secret, ...]
 
 
