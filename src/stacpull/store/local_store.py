@@ -38,7 +38,7 @@ HELD_DIRECTORIES = 32
 _SYNCED_AT_ONCE = 8  # files or directories, by as many threads
 _NOREPLACE = 1  # linux/fs.h
 _FILE_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
-_NOT_HAD = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
+_NO_RENAMEAT2 = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 """Errors of `renameat2` if the file system, the kernel or a sandbox does not support it."""
 
 
@@ -104,9 +104,9 @@ class LocalStore(DirectoryFiles):
         try:
             syncfs(self.fd)
         except OSError as error:
-            if error.errno in _REFUSED:
+            if error.errno in _NO_SYNCFS:
                 return False
-            raise _failed(error) from error
+            raise _sync_error(error) from error
         return True
 
     @cached_property
@@ -124,7 +124,7 @@ class LocalStore(DirectoryFiles):
             list(self._threads.map(partial(_sync_in, self.staged.fd), parts))
             list(self._threads.map(self._sync_directory, changed))
         except OSError as error:
-            raise _failed(error) from error
+            raise _sync_error(error) from error
 
     def _sync_directory(self, path: str) -> None:
         with suppress(FileNotFoundError):  # it was removed, with its files
@@ -250,7 +250,7 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
     if call(old_directory, names[0], new_directory, names[1], _NOREPLACE) == 0:
         return True
     code = ctypes.get_errno()
-    if code in _NOT_HAD:
+    if code in _NO_RENAMEAT2:
         return False
     raise OSError(code, os.strerror(code), new)
 
@@ -270,7 +270,7 @@ GROUP_SYNC = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994
 _NETWORK = frozenset({0x6969, 0x517B, 0xFF534D42, 0xFE534D42, 0x0BD00BD0, 0x47504653, 0x00C36400, 0x01021997})
 """nfs, smb, cifs, smb2, lustre, gpfs, ceph and 9p."""
 _SYNCFS_HONEST = (5, 8)
-_REFUSED = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
+_NO_SYNCFS = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 """Errors of `syncfs` if a sandbox or the kernel does not offer it. No data is lost then."""
 
 
@@ -291,7 +291,7 @@ def syncfs(fd: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def _failed(error: OSError) -> DestinationError:
+def _sync_error(error: OSError) -> DestinationError:
     return DestinationError(
         f"The destination's disk failed to store data ({error.strerror}): check it, then `stacpull resume`."
     )
