@@ -206,11 +206,10 @@ class Walk:
         self._filter = ItemFilter.of(selection)
         self._keeps = keeps or AssetFilter(selection).keeps
         self._lookups = Lookups(source, network, selection)
-        sample = selection.sample
-        self._sample = None if sample is None else Sample(sample, selection.seed)
+        self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
         self._collections = Recent[ItemId, None](most=256)
-        self._is_checked = False
-        self._keeps_position = source.has_cursors and sample is None
+        self._has_checked_selection = False
+        self._keeps_position = source.has_cursors and self._sample is None
 
     async def run(self, position: Position = Position()) -> None:  # noqa: B008 - immutable
         """Walk to the end of the source, or to `--max-items`; then plan the sample.
@@ -221,40 +220,40 @@ class Walk:
         if selection.sortby is not None and not source.sorts:
             raise unsortable(source.url)
         starts = await source.starts(selection)
-        if not self._keeps_position and self._left():
+        if not self._keeps_position and self._matches_left():
             position = Position()
             await sink.restart()
         level: Literal["warning", "info"] = "warning"
-        is_whole, furthest = position == Position(), -1
+        from_start, most_seen = position == Position(), -1
         while True:
             try:
                 total = await self._read_pages(starts, position)
                 break
             except ForgottenCursorError as error:
-                reached = sink.counters["items_seen"]
-                if reached <= furthest:
+                seen = sink.counters["items_seen"]
+                if seen <= most_seen:
                     narrower = "narrow the selection, for example with --datetime"
                     advice = narrower if source.api_root else "use a SOURCE with fewer items"
                     raise SourceError(
                         "The source rejects its own next-page link again and again, the last time after "
-                        f"{reached} items ({error}): {advice}."
+                        f"{seen} items ({error}): {advice}."
                     ) from error.__cause__
                 text = f"The source no longer knows the saved position ({error})"
                 self._on_event(Notice(level, f"{text}: walking again from the start."))
-                furthest, is_whole, level = reached if is_whole else -1, True, "info"
+                most_seen, from_start, level = seen if from_start else -1, True, "info"
                 position = Position()
                 await sink.restart()
                 summary.left_out.clear()
                 summary.unread, summary.first_unread, summary.cut_short = 0, None, None
-        is_reached = not self._left() and summary.cut_short is None  # `--max-items` ended the walk
-        unseen = 0 if total is None or is_reached else max(0, total - sink.counters["items_seen"])
+        was_limited = not self._matches_left() and summary.cut_short is None  # by `--max-items`
+        unseen = 0 if total is None or was_limited else max(0, total - sink.counters["items_seen"])
         if total is not None and unseen:
             self.note_unseen(total, unseen)
         if self._sample is not None:
             drawn, self._sample = self._sample.lowest(), None
             for start in range(0, len(drawn), ITEMS_AT_ONCE):
                 batch = [pickle.loads(entry[-1]) for entry in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
-                await sink.add_batch(await self._planned(batch))
+                await sink.add_batch(await self._select_and_plan(batch))
         if (unread := summary.first_unread) is not None:
             where = f"{'the first is ' if summary.unread > 1 else ''}{unread.name}"
             what = quantity(summary.unread, "entry", "entries")
@@ -264,8 +263,8 @@ class Walk:
             self._on_event(Notice("info", f"{what} cannot be verified, because the kind is unknown."))
         end = WalkUpdate(None, True, total, summary.cut_short, unseen)
         await sink.add_batch(PlanBatch(update=end))
-        is_whole = is_whole and self._left() > 0 and summary.cut_short is None
-        for note in self._filter.notes(summary.left_out, complete=is_whole):
+        is_complete = from_start and self._matches_left() > 0 and summary.cut_short is None
+        for note in self._filter.notes(summary.left_out, complete=is_complete):
             self._on_event(Notice("warning", note))
 
     def note_unseen(self, announced: int, unseen: int) -> None:
@@ -283,7 +282,7 @@ class Walk:
             ahead = ahead[names.index(position.collection) :]
         total, announced = None, 0 if position.collection is None else position.announced
         for number, start in enumerate(ahead, 1):
-            if not self._left():
+            if not self._matches_left():
                 return None
             collection, fruitless = start.collection, 0
             following = ahead[number].collection if number < len(ahead) else None
@@ -299,7 +298,7 @@ class Walk:
                     end = Position(following, None, announced)
                     here = end if page.next is None else Position(collection, page.next, before)
                     new = await self._take_page(collection, page, self._update(here, total, page.cut_short))
-                    if not self._left():
+                    if not self._matches_left():
                         return total
                     is_placed = page.next is not None and page.next == page.request
                     fruitless = 0 if new or is_placed else fruitless + 1
@@ -313,14 +312,15 @@ class Walk:
 
     async def _take_page(self, collection: str, page: Page, update: WalkUpdate) -> int:
         """Record a page, with its last batch its `update` of the walk; return how many items are new."""
-        if not self._is_checked:  # before anything is planned
-            self._is_checked = True
+        if not self._has_checked_selection:  # before anything is planned
+            self._has_checked_selection = True
             for warning in await selection_warnings(self._selection, page.items, self._source, collection):
                 self.warn(warning)
         new = 0
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
             documents, url = page.items[start : start + ITEMS_AT_ONCE], page.request.url
-            batch = await self._planned([FoundItem(id_of(one, collection), one, url) for one in documents])
+            items = [FoundItem(id_of(item, collection), item, url) for item in documents]
+            batch = await self._select_and_plan(items)
             for unread in batch.unread:
                 what = f"The collection {unread.collection} is mirrored without its own assets"
                 self.warn(f"{what}: {unread.failure.message}")
@@ -331,7 +331,7 @@ class Walk:
                 self.summary.unread += len(page.unread)
                 self.summary.first_unread = self.summary.first_unread or next(iter(page.unread), None)
             new += await self._sink.add_batch(batch)
-            if not self._left():
+            if not self._matches_left():
                 break
         return new
 
@@ -340,14 +340,14 @@ class Walk:
         text = position.to_json(self._secrets) if is_kept else None
         return WalkUpdate(text, announced=total, cut_short=cut_short)
 
-    def _left(self) -> int:
+    def _matches_left(self) -> int:
         """Return how many items may still match before `--max-items` ends the walk."""
         most = self._selection.max_items
         return sys.maxsize if most is None else max(0, most - self._sink.counters["items_matched"])
 
     # --- items -------------------------------------------------------------------------------------------
 
-    async def _planned(self, items: Sequence[FoundItem]) -> PlanBatch:
+    async def _select_and_plan(self, items: Sequence[FoundItem]) -> PlanBatch:
         batch, links = PlanBatch(), list[SourceLink]()
         judge, thread = self._filter.judge, StoppableThread(None)
         # in a thread, because shapely needs a second for a geometry of 60,000 parts
@@ -362,7 +362,7 @@ class Walk:
             for item in matches:  # the newest version of each, unless that was planned before
                 if item.id not in versions or is_newer(updated_in(item.document), versions[item.id]):
                     fresh[item.id], versions[item.id] = item, updated_in(item.document)
-        left = self._left()
+        left = self._matches_left()
         # a newer version of an item that was planned does not count towards `left`
         await self._lookups.look_up(list(fresh.values())[: left + len(planned_before)])
         for item, reason in zip(items, reasons, strict=True):
