@@ -136,7 +136,7 @@ class _Transfers:
             network.secrets,
             longest=-1 if self._has_bucket else _LONGEST_SENT,
             checksum=settings.options.recorded_checksum,
-            on_broken=inbox.put_nowait,
+            on_error=inbox.put_nowait,
             slots=network.slots,
         )
         self._queue: JobQueue[Job] = JobQueue()

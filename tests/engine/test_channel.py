@@ -34,7 +34,7 @@ async def test_slots_stay_taken_while_the_other_end_reads_nothing_and_bodies_kee
     store = await asyncio.to_thread(LocalStore, tmp_path)
     send, broken = channels[0].send, errors.append
     sender = OutcomeSender(
-        store.staged, send, Secrets(), longest=10**6, checksum=None, on_broken=broken, slots=64
+        store.staged, send, Secrets(), longest=10**6, checksum=None, on_error=broken, slots=64
     )
     assert await sender.take_slots(64) == 64
     for row in range(64):

@@ -34,13 +34,15 @@ _GATHER = 0.002
 
 
 class Channel(asyncio.Protocol):
-    """One end of a socket between two processes. `broken` gets errors that the loop would only log."""
+    """One end of a socket between two processes. `on_error` gets errors that the loop would only log."""
 
-    def __init__(self, on_message: Callable[[bytes], None], broken: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, on_message: Callable[[bytes], None], on_error: Callable[[BaseException], None]
+    ) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._received = bytearray()
         self._on_message = on_message
-        self._broken = broken
+        self._on_error = on_error
         self._transport: asyncio.Transport | None = None
         self._is_full = False
         self._waiting: list[Callable[[], object]] = []
@@ -62,7 +64,7 @@ class Channel(asyncio.Protocol):
                 del received[:end]
                 self._on_message(message)
         except BaseException as error:  # noqa: BLE001 -- raised at the end of the run
-            self._broken(error)
+            self._on_error(error)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
         self._transport = None
@@ -111,7 +113,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         *,
         longest: int,
         checksum: str | None,
-        on_broken: Callable[[BaseException], None],
+        on_error: Callable[[BaseException], None],
         slots: int,
     ) -> None:
         super().__init__(slots)
@@ -120,7 +122,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._secrets = secrets
         self._longest = longest
         self._checksum = None if checksum is None else Checksum(checksum, b"")
-        self._on_broken = on_broken
+        self._on_error = on_error
         self._loop = asyncio.get_running_loop()
         self._batch, self._batch_size = Outcomes(), 0
         self._long: list[Arrival] = []
@@ -194,7 +196,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
     def _send_written(self, writing: asyncio.Future[list[Arrival]]) -> None:
         self._writing.discard(writing)
         if (error := writing.exception()) is not None:
-            self._on_broken(error)
+            self._on_error(error)
             return
         arrivals = writing.result()
         self.send(Outcomes(arrivals), partial(self.free_slots, len(arrivals)))

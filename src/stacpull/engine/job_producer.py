@@ -47,8 +47,8 @@ class JobProducer:
 
     async def _queue_pending(self, *, earlier: bool = False) -> None:
         """Queue the pending jobs of the run; with `earlier`, those that earlier runs have left for it."""
-        call, run, after = self._call, self._run.id, 0
-        while jobs := await call("jobs.pending_jobs", run, after, _STREAMED, earlier, returns=list[Job]):
+        call, run_id, after = self._call, self._run.id, 0
+        while jobs := await call("jobs.pending_jobs", run_id, after, _STREAMED, earlier, returns=list[Job]):
             await self._queue.put(jobs)
             after = jobs[-1].row
 
@@ -82,8 +82,8 @@ class JobProducer:
 
     async def _restore_hrefs(self) -> None:
         """Read hrefs that a mirror does not keep, such as paths on this disk, from a file of items."""
-        setup, call, run = self._setup, self._call, self._run.id
-        if not setup.source.is_file or not await call("jobs.restore_hrefs", run, (), returns=bool):
+        setup, call, run_id = self._setup, self._call, self._run.id
+        if not setup.source.is_file or not await call("jobs.restore_hrefs", run_id, (), returns=bool):
             return
         size, cut = PageSize.requested(setup.options.page_size), setup.network.secrets.cut
         for start in await setup.source.starts(setup.selection):
@@ -96,7 +96,7 @@ class JobProducer:
                         for asset in self.walk.plan(FoundItem(item_id, document, page.request.url)).assets
                         if cut(asset.href) == asset.href
                     ]
-                    if not await call("jobs.restore_hrefs", run, hrefs, returns=bool):
+                    if not await call("jobs.restore_hrefs", run_id, hrefs, returns=bool):
                         return
 
     # --- the sink of the walk ----------------------------------------------------------------------------

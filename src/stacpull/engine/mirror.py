@@ -256,11 +256,11 @@ async def _open_source(
     """Start the store process, whose imports take as long as the first response, and open SOURCE."""
     journal = given.journal
     async with (
-        in_thread(spawned("stacpull.engine.store_process")) as started,
+        in_thread(spawned("stacpull.engine.store_process")) as store_process,
         open_network(address, options, secrets=journal.secrets, on_event=journal) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), given.stop)
-        yield started, WalkSetup(source, network, selection, options, journal)
+        yield store_process, WalkSetup(source, network, selection, options, journal)
 
 
 async def run_from_source(given: MirrorArguments, source: str, selection: Selection) -> MirrorReport:
@@ -271,7 +271,7 @@ async def run_from_source(given: MirrorArguments, source: str, selection: Select
         await asyncio.to_thread(refuse_own_catalog, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
     try:
-        async with _open_source(given, address, options, selection) as (started, setup):
+        async with _open_source(given, address, options, selection) as (store_process, setup):
             await unless_stopped(lambda: validate(setup.source, selection, layout), given.stop)
             if setup.network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
                 await unless_stopped(setup.network.logins.log_in, given.stop)  # if it fails, there is no DEST
@@ -280,7 +280,7 @@ async def run_from_source(given: MirrorArguments, source: str, selection: Select
                 run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))
                 if is_local(spec.source):
                     await on_ledger(workspace, lambda db: note_named_source(db, spec.source))
-                return await _execute(given, workspace, run, setup, started)
+                return await _execute(given, workspace, run, setup, store_process)
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(work).exists):
             raise
@@ -322,8 +322,8 @@ async def run_from_ledger(
     now = SystemClock().time()
     run = await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
     options = options.of_run({**spec.fixed, **run.kept})
-    async with _open_source(given, address, options, spec.selection) as (started, setup):
-        report = await _execute(given, workspace, run, setup, started)
+    async with _open_source(given, address, options, spec.selection) as (store_process, setup):
+        report = await _execute(given, workspace, run, setup, store_process)
     if input_file is not None and report.state == "complete":
         await asyncio.to_thread(remove_signatures, work, spec.source)
     return report
@@ -336,14 +336,14 @@ async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -
 
 
 async def _execute(
-    given: MirrorArguments, workspace: Workspace, run: Run, setup: WalkSetup, started: Started
+    given: MirrorArguments, workspace: Workspace, run: Run, setup: WalkSetup, store_process: Started
 ) -> MirrorReport:
     network, options = setup.network, setup.options
     if workspace.lease is not None:
         network.secrets.add(*workspace.lease.secrets)
     checksum, slots = options.recorded_checksum, network.slots
     store_client = StoreClient(
-        started, workspace, run, network.secrets, checksum=checksum, slots=slots, on_event=given.journal
+        store_process, workspace, run, network.secrets, checksum=checksum, slots=slots, on_event=given.journal
     )
     async with store_client.opened(given.stop):
         return await MirrorRun(given, workspace, run, setup, store_client).execute()

@@ -35,8 +35,8 @@ class Pruning:
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
         """A stop raises `InterruptedRunError`. Removed items stay removed."""
-        run, counters = self._run.id, self._store_client.counters
-        unread = await self._call("pruning.unread", run, returns=int)
+        run_id, counters = self._run.id, self._store_client.counters
+        unread = await self._call("pruning.unread", run_id, returns=int)
         is_complete = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
         reasons = {
             "only `mirror` looks for items that are gone": self._run.spec.kind != "mirror",
@@ -52,10 +52,10 @@ class Pruning:
         if obstacles := [reason for reason, holds in reasons.items() if holds]:
             self._warn(f"Nothing was pruned: {obstacles[0]}.")
             return
-        not_judged = await self._call("pruning.not_judged", run, returns=int)
+        not_judged = await self._call("pruning.not_judged", run_id, returns=int)
         gone, after, kept_by_reason = 0, 0, Counter({_OTHER_WALK: not_judged})
         while stretch := await self._call(
-            "pruning.items_not_found", run, after, _STRETCH, returns=list[NotFoundItem]
+            "pruning.items_not_found", run_id, after, _STRETCH, returns=list[NotFoundItem]
         ):
             after = stretch[-1].row
             self._on_event(Stage("looking for items that the source no longer has"))
@@ -77,9 +77,9 @@ class Pruning:
                 removed = remove and item.row in going
                 self._on_event(ItemGone(item.id, item.assets, item.size, removed=removed))
             if going and remove:
-                await self._call("pruning.forget", run, going)
+                await self._call("pruning.forget", run_id, going)
                 await self._call("Publisher.remove_listed")
-        await self._call("runs.set_counter", run, "items_gone", gone)
+        await self._call("runs.set_counter", run_id, "items_gone", gone)
         for reason, number in (+kept_by_reason).items():  # those above 0
             self._warn(f"Kept in DEST: {quantity(number, 'item')} that the source did not list {reason}.")
 

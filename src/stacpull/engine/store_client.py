@@ -49,7 +49,7 @@ class StoreClient:
 
     def __init__(
         self,
-        started: Started,
+        store_process: Started,
         workspace: Workspace,
         run: Run,
         secrets: Secrets,
@@ -69,13 +69,13 @@ class StoreClient:
             secrets,
             longest=LONGEST_SENT,
             checksum=checksum,
-            on_broken=self.break_off,
+            on_error=self.break_off,
             slots=slots,
         )
-        self._process, self._socket = started
+        self._process, self._socket = store_process
         self._workspace, self._on_event = workspace, on_event
-        self._run, self._checksum = run.id, checksum
-        self._secrets, self._known_there = secrets, secrets.values
+        self._run_id, self._checksum = run.id, checksum
+        self._secrets, self._secrets_there = secrets, secrets.values
         self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
         self._all_recorded = False
 
@@ -104,7 +104,7 @@ class StoreClient:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # if the system allows it
             await self._channel.open(self._socket)
             revealed = self._secrets.revealed()
-            self._channel.send(messages.Open(work, bucket, self._run, self._checksum, revealed, variables))
+            self._channel.send(messages.Open(work, bucket, self._run_id, self._checksum, revealed, variables))
             async with beside(pass_on_stop()):
                 try:
                     yield
@@ -120,8 +120,8 @@ class StoreClient:
 
     async def call(self, operation: str, *arguments: object, returns: type[T] = NoneType) -> T:  # type: ignore[assignment]
         secrets = None
-        if self._secrets.values is not self._known_there:
-            self._known_there = self._secrets.values
+        if self._secrets.values is not self._secrets_there:
+            self._secrets_there = self._secrets.values
             secrets = self._secrets.revealed()
         message = messages.Operation(operation, msgspec.Raw(encoded(arguments)), secrets)
         future: asyncio.Future[messages.OperationResult] = asyncio.get_running_loop().create_future()
