@@ -36,8 +36,8 @@ async def export(
 ) -> ExportReport:
     """Export the mirror at `dest` as an index, training shards, a TorchGeo tree or a label table.
 
-    The mirror is only read, and a run may be active. `out` appears when it is complete, and its directory is
-    created. If an export to `webdataset` was stopped or killed, run it again: complete shards are kept.
+    The mirror is only read, and a run may be active. Each file appears when it is complete, and its directory
+    is created. If an export to `webdataset` was stopped or killed, run it again: complete shards are kept.
     """
     form: Format | None = await asyncio.to_thread(entry_points.load, GROUP, format)
     if form is None:

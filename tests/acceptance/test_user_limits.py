@@ -97,7 +97,7 @@ def test_a_run_stops_after_its_time_and_can_be_resumed(tmp_path, capsys):
         report = json.loads(out.splitlines()[-1])
         assert "--stop-after" in message
         assert (report["state"], report["assets_failed"]) == ("interrupted", 0)
-        assert report["reason"] == stacpull.status(dest).reason == "stopped after 2 s (--stop-after)"
+        assert report["reason"] == stacpull.status(dest).reason == "stopped after 2 s by --stop-after"
         assert 0 < report["assets_done"] < 200
         assert execute(["resume", str(dest), "--stop-after", "1h", *more]) == 0
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["assets_done"] == 200

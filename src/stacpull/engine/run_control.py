@@ -91,7 +91,7 @@ async def timed_stop(
             async with asyncio.timeout(seconds or None):
                 await stop.wait()
         except TimeoutError:
-            stopping.reason = f"stopped after {seconds:,g} s (--stop-after)"
+            stopping.reason = f"stopped after {seconds:,g} s by --stop-after"
             if on_event is not None and not stopping.is_set():
                 on_event(Notice("info", f"Stopping after {seconds:,g} s (--stop-after)."))
         stopping.set()
