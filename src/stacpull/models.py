@@ -255,7 +255,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
 
     row: int
     item_row: int
-    generation: int
+    generation: int  # how many versions of it were done before this one
     key: str
     href: str
     item_href: str | None

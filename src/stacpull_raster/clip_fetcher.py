@@ -168,7 +168,7 @@ class ClipFetcher:
         try:
             hashers = await part.hash_with(hashers_for((), downloader.checksum))
             await part.put([(0, file.head)])
-            await _copy(version, file, part.put, have=part.have)
+            await _copy(version, file, part.put, received=part.received)
             await part.caught_up()
         except (ChangedError, OSError):
             await part.discard()
@@ -186,13 +186,13 @@ async def _copy(
     file: ClippedFile,
     put: Callable[[Sequence[tuple[int, bytes]]], Awaitable[None]],
     *,
-    have: Spans = (),
+    received: Spans = (),
 ) -> None:
-    """Read the tiles that are not in `have`, several ranges at once, and write them at their offsets."""
+    """Read the tiles that are not in `received`, several ranges at once, and write them at their offsets."""
 
     async def copy(read: TileRead) -> None:
         first, end = int(read.tiles[:, 2].min()), int((read.tiles[:, 2] + read.tiles[:, 1]).max())
-        if any(span.start <= first and end <= span.end for span in have):
+        if any(span.start <= first and end <= span.end for span in received):
             return
         at = read.start
         async with version.range(read.start, read.stop) as chunks:

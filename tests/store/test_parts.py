@@ -62,7 +62,7 @@ async def test_every_piece_is_recorded_once_it_is_written(parts: Path) -> None:
     part = await (await opened_parts(parts)).create(1, 1, V1, len(DATA))
     for start, end in ((0, 10), (10, 30), (50, 90)):
         await part.put([(start, DATA[start:end])])
-        assert (await asyncio.to_thread(read_about, parts / "1.1.part"))[1] == part.have
+        assert (await asyncio.to_thread(read_about, parts / "1.1.part"))[1] == part.received
         after_a_kill = await (await opened_parts(parts)).point(1, 1)
         assert after_a_kill == ResumePoint(min(end, 30), V1, len(DATA))
     with pytest.raises(RuntimeError, match="gaps"):
@@ -145,7 +145,7 @@ async def test_a_part_on_a_full_disk_raises_and_can_be_closed(parts, full_file, 
     os.close(full)
     with pytest.raises(DestinationError, match="full"):
         await part.put([(10, DATA[10:50])])
-    assert part.have == (Span(0, 10),)
+    assert part.received == (Span(0, 10),)
     await end(part)
     assert listed(parts) == ([] if end is FilePart.discard else ["1.1.about", "1.1.part"])
 
@@ -270,10 +270,10 @@ def test_pieces_in_any_order_over_any_stops_give_the_whole(reopen, sizes, order,
         for span, stop in zip((spans[0], *rest), stops, strict=False):
             await part.put([(span.start, whole[span.start : span.end])])
             if stop:
-                before = part.have
+                before = part.received
                 await part.park()
                 part = await (await reopen()).resume(1, 1)
-                assert part.have == before
+                assert part.received == before
                 hashers = await part.hash_with(started())
         name = await part.finish()
         assert name.startswith(f"1.1.{len(whole)}")

@@ -122,7 +122,7 @@ class FilePart(io.FileIO):
     """
 
     def __init__(self, parts: FileParts, row: int, generation: int, mode: str, *, resumable: bool) -> None:
-        self.have: Spans = ()
+        self.received: Spans = ()
         self.hashed = 0  # bytes from the start
         self._hashers: tuple[Hasher, ...] = ()
         self._path = path = part_path(parts.directory, row, generation)
@@ -132,19 +132,19 @@ class FilePart(io.FileIO):
         self._lock = threading.RLock()
         self._log: io.FileIO | None = None
         if resumable:
-            _, self.have, self._log_end = read_about(path)
+            _, self.received, self._log_end = read_about(path)
             self._log = io.FileIO(about_path(path), "rb+", opener=open_regular)
         try:
             super().__init__(path, mode, opener=open_regular)
-            if self.have:
-                os.ftruncate(self.fileno(), self.have[-1].end)  # bytes without a record
+            if self.received:
+                os.ftruncate(self.fileno(), self.received[-1].end)  # bytes without a record
         except OSError:
             self.close()
             raise
 
     @property
     def size(self) -> int:
-        return length(self.have)
+        return length(self.received)
 
     async def hash_with(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
         """Hash the bytes of the part with `hashers`, and from now on all written bytes, in order."""
@@ -154,7 +154,7 @@ class FilePart(io.FileIO):
 
     async def caught_up(self) -> None:
         """Wait until all bytes before the first gap are hashed. Closing the part waits for only one step."""
-        while self._hashers and self.hashed < beginning(self.have):
+        while self._hashers and self.hashed < beginning(self.received):
             await _translated(asyncio.to_thread(self._catch_up), self._path.parent)
 
     async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
@@ -167,7 +167,7 @@ class FilePart(io.FileIO):
     async def finish(
         self, filename: str | None = None, etag_or_date: str | None = None, *, unproven: bool = False
     ) -> str:
-        if self.size != beginning(self.have):
+        if self.size != beginning(self.received):
             raise RuntimeError(f"a part with gaps is not complete: {self._path.name}")
         await self.caught_up()
         name = complete_part_name(CompletePartName(*self._pair, self.size, etag_or_date, filename, unproven))
@@ -201,7 +201,7 @@ class FilePart(io.FileIO):
                 if os.pwrite(self._log.fileno(), records, self._log_end) < len(records):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._log_end += len(records)
-            self.have = joined((*self.have, *new))
+            self.received = joined((*self.received, *new))
             for offset, data in pieces:
                 if self._hashers and offset == self.hashed:
                     self._hash(data)
@@ -216,7 +216,7 @@ class FilePart(io.FileIO):
     def _catch_up(self) -> None:
         """Read and hash the file from the last hashed byte: up to the first gap, or one step."""
         with self._lock:
-            until = min(beginning(self.have), self.hashed + _CAUGHT_UP)
+            until = min(beginning(self.received), self.hashed + _CAUGHT_UP)
             if not self._hashers or self.hashed >= until:
                 return
             with os.fdopen(open_regular(self._path, os.O_RDONLY), "rb", buffering=0) as file:

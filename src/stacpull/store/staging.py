@@ -111,22 +111,22 @@ def read_about(part: Path) -> tuple[dict[str, Any], Spans, int]:
     line, _, records = data.partition(b"\n")
     description: dict[str, Any] = orjson.loads(line)
     whole = len(records) - len(records) % RECORD.size
-    have = joined(Span(*one) for one in RECORD.iter_unpack(records[:whole]))
-    return description, have, len(line) + 1 + whole
+    received = joined(Span(*one) for one in RECORD.iter_unpack(records[:whole]))
+    return description, received, len(line) + 1 + whole
 
 
 def read_point(part: Path) -> ResumePoint | None:
     """Read the resume point of a part; None if its beginning is missing or its description is damaged."""
     try:
-        description, have, _ = read_about(part)
+        description, received, _ = read_about(part)
         stated = (description["etag"], description["last_modified"])
         with os.fdopen(open_regular(part, os.O_RDONLY), "rb") as file:
             size = os.fstat(file.fileno()).st_size
-        found = (beginning(have), stated, description["total"], description.get("origin"))
+        found = (beginning(received), stated, description["total"], description.get("origin"))
         point = msgspec.convert(found, ResumePoint)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return point if point.size and have[-1].end <= size and point.validator.resumable else None
+    return point if point.size and received[-1].end <= size and point.validator.resumable else None
 
 
 class StagedParts(DirectoryFiles):

@@ -39,7 +39,7 @@ class LongBody:
         self._version = version
         self._total = _ENDLESS if version.total is None else version.total
         self._most = most if SPLIT_ABOVE < self._total < _ENDLESS else 1
-        self._free = blocks(part.have, self._total)
+        self._free = blocks(part.received, self._total)
         self._active = 0
         self._gate: Gate | None = None
         self._failure: Failure | None = None
@@ -148,9 +148,9 @@ class LongBody:
                 await before
 
 
-def blocks(have: Spans, total: int) -> list[Span]:
+def blocks(received: Spans, total: int) -> list[Span]:
     found = []
-    for gap in missing(have, total):
+    for gap in missing(received, total):
         start = gap.start
         while start < gap.end:
             end = gap.end if total == _ENDLESS else min(gap.end, (start // BLOCK + 1) * BLOCK)
