@@ -11,7 +11,7 @@ from tests.http1.fast_transport import HELLO, fast, fetch, serving
 from tests.net.names import Names, watched_connections
 
 from stacpull.hosts import host_of
-from stacpull.http1.web_transport import is_plain, split_url
+from stacpull.http1.web_transport import split_url
 
 
 @pytest.mark.parametrize(
@@ -123,17 +123,3 @@ async def test_a_name_in_other_letters_is_looked_up_in_ascii(user: str) -> None:
 )
 def test_a_url_is_split_into_origin_and_target(url: str, origin: str, target: str) -> None:
     assert split_url(url) == (origin, target)
-
-
-@pytest.mark.parametrize(
-    ("headers", "plain"),
-    [
-        ({}, True),
-        ({"Range": "bytes=0-"}, True),
-        ({"X": "a\nb"}, False),
-        ({"X\r\nY": "a"}, False),
-        ({"X": "a\0"}, False),
-    ],
-)
-def test_plain_requests_are_recognised(headers: dict[str, str], plain: bool) -> None:
-    assert is_plain(headers) is plain

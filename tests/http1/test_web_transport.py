@@ -8,14 +8,14 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.http1.fast_transport import HELLO, LOCAL, LOOPS, fast, fetch, serving, until
+from tests.http1.fast_transport import HELLO, LOOPS, fast, fetch, serving, until
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
 from stacpull.http1.connection import WebConnection
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure
-from stacpull.net.transport import HttpSettings, Request, TransferError
+from stacpull.net.transport import Request, TransferError
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -78,15 +78,25 @@ async def test_a_connection_that_ends_while_idle_is_not_reused(after: bytes, loo
         pytest.param(Request("http://127.0.0.1:1/a", "HEAD"), False, id="HEAD"),
         pytest.param(Request("http://127.0.0.1:1/a", "POST", body=b"{}"), False, id="POST"),
         pytest.param(Request("http://127.1:1/a"), False, id="unusual host"),
+        pytest.param(Request("http://127.0.0.1:1/a", headers={"Range": "bytes=0-"}), True, id="field"),
         pytest.param(Request("http://127.0.0.1:1/a", headers={"X": "a\nb"}), False, id="unusual field"),
+        pytest.param(Request("http://127.0.0.1:1/a", headers={"X\r\nY": "a"}), False, id="unusual name"),
+        pytest.param(Request("http://127.0.0.1:1/a", headers={"X": "a\0"}), False, id="NUL"),
     ],
 )
 async def test_each_request_has_its_client(wanted: Request, is_own: bool) -> None:
-    http = WebTransport(HttpSettings(ip_policy=LOCAL))
+    http = fast()
     with suppress(TransferError):
         await http.send(wanted)
     await http.close()
     assert (vars(http)["_general"] is None) is is_own
+
+
+async def test_a_request_with_a_field_that_cannot_be_encoded_is_never_sent_without_it() -> None:
+    http, unsendable = fast(), Request("http://127.0.0.1:1/a", headers={"X-Key": "\ud800"})
+    for _ in range(2):
+        with pytest.raises(UnicodeEncodeError):
+            http.prepared(unsendable)
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])

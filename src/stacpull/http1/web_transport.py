@@ -123,8 +123,8 @@ class WebTransport(Prepares):
             if not is_plain(headers):
                 return None
             coding = {"accept-encoding": "gzip"} if request.decode else {}
-            host.headers, host.decode = headers, request.decode
             host.tail = b" HTTP/1.1\r\n" + request_tail(headers, host.default_fields | coding)
+            host.headers, host.decode = headers, request.decode  # last: a surrogate cannot be encoded
         tail = host.tail
         if authorization:
             if not authorization.isprintable():
