@@ -36,6 +36,7 @@ ITEM = {
         "equation": "x=y",
         "huge": 10**400,
         "number": 2**53,
+        "serial": float(12345678901234567890123),  # as JSON with such a number is read
         "digits": "20180102101031123",
     },
 }
@@ -137,6 +138,7 @@ def test_shards_and_ranks_never_change():
         ([f"number={2**53}.0"], True),
         ([f"number={2**53 + 1}"], False),
         (["number=9007199254740.992e3"], True),
+        (["serial=12345678901234567890123"], True),
         (["digits=+20180102101031123"], True),
         (["digits=20180102101031124"], False),
         (["properties.proj:epsg=32633"], True),

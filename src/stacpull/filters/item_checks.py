@@ -184,14 +184,17 @@ class WhereCheck(ItemCheck):
 def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
     texts = frozenset(wanted)
     numbers = frozenset(Decimal(text) for text in wanted if finite_number(text) is not None)
+    floats = frozenset(map(float, numbers))
 
     def is_wanted(value: Any) -> bool:
         if isinstance(value, bool):
             return str(value).lower() in texts or str(value) in texts
-        if not isinstance(value, str | int | float):
+        if isinstance(value, float):  # so are integers of more than 64 bits in JSON, rounded
+            return value in floats or str(value) in texts
+        if not isinstance(value, str | int):
             return False
         text = str(value).strip()
-        is_number = isinstance(value, int | float) or _DECIMAL.fullmatch(text) is not None
+        is_number = isinstance(value, int) or _DECIMAL.fullmatch(text) is not None
         return text in texts or (is_number and Decimal(text) in numbers)
 
     return lambda value: any(map(is_wanted, value)) if isinstance(value, list) else is_wanted(value)
