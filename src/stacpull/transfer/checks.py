@@ -233,5 +233,5 @@ def web_page_instead(
         return None
     sent = "a web page" if is_page else str(kind).upper()
     expected = wanted if media_type else f"a {wanted} file"
-    what = f"answered with {sent} instead of {expected}; sign in there, or check the credentials"
-    return failed(FailureKind.REFUSED, url, what, status=OK)
+    advice = "; sign in there, or check the credentials" if is_page else ""
+    return failed(FailureKind.REFUSED, url, f"answered with {sent} instead of {expected}{advice}", status=OK)
