@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -235,11 +234,8 @@ def _in_order(document: Json) -> Json:
 
 
 def _migrated(document: Json) -> Json:
-    hidden: object = sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # unused, takes 30 ms
     import pystac  # noqa: PLC0415 - few collections need it
 
-    if hidden is None:
-        del sys.modules["urllib3"]
     if _UNTYPED.match(document["stac_version"]):
         document = {name: value for name, value in document.items() if name != "type"}
     try:
