@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
-from os.path import lexists
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -31,7 +30,7 @@ from stacpull.events import Listener, Stage, without_secrets
 from stacpull.hosts import host_of
 from stacpull.ledger.asset_decision import Action
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
-from stacpull.ledger.planner import known_actions
+from stacpull.ledger.planner import IsThere, known_actions
 from stacpull.ledger.runs import ItemSet
 from stacpull.models import Asset, ItemId, PlanBatch, PlannedItem, path_in_dest
 from stacpull.net.fields import content_length, content_range
@@ -40,6 +39,7 @@ from stacpull.redact import Secrets
 from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
+from stacpull.store.inspection import DirectoryFiles, is_there
 from stacpull.threads import for_each, in_thread, to_its_end
 from stacpull.urls import wire_url
 
@@ -78,24 +78,30 @@ async def plan(
             opened = await open_source(source_address.url, network.reader)
             await validate(opened, selection, layout)
             setup = WalkSetup(opened, network, selection, options, listener)
-            async with in_thread(_opened_files(None if address is None else address.work)) as files:
+            async with in_thread(_opened_files(address)) as files:
                 if address is not None and address.bucket is not None and files[1] is None:
                     network.warn(f"{address.work} has no ledger of {dest}: all counts as still to do.")
-                return await _Estimate(setup, address, files, urls).report()
+                return await _Estimate(setup, files, urls).report()
 
 
-_Files = tuple[list[ItemSet], Connection | None]
+_Files = tuple[list[ItemSet], Connection | None, IsThere]
+
+
+def _assume_there(_path: str) -> bool:  # in a bucket, only a run looks
+    return True
 
 
 @contextmanager
-def _opened_files(dest: Path | None) -> Iterator[_Files]:
+def _opened_files(dest: DestAddress | None) -> Iterator[_Files]:
     with ExitStack() as opened:
-        ledger = None
+        ledger, find = None, _assume_there
         if dest is not None:
-            opened.enter_context(ledger_errors(ledger_path(dest)))
+            opened.enter_context(ledger_errors(ledger_path(dest.work)))
             with suppress(NotAMirrorError):
-                ledger = opened.enter_context(closing(open_reader(dest)))
-        yield [opened.enter_context(closing(ItemSet())) for _ in range(3)], ledger
+                ledger = opened.enter_context(closing(open_reader(dest.work)))
+                if dest.bucket is None:
+                    find = partial(is_there, opened.enter_context(closing(DirectoryFiles(dest.work))))
+        yield [opened.enter_context(closing(ItemSet())) for _ in range(3)], ledger, find
 
 
 class _Estimate:
@@ -104,12 +110,10 @@ class _Estimate:
     A cancellation waits for the thread that uses them, because closing SQLite beneath it can crash.
     """
 
-    def __init__(
-        self, setup: WalkSetup, dest: DestAddress | None, files: _Files, urls: TextIO | None
-    ) -> None:
+    def __init__(self, setup: WalkSetup, files: _Files, urls: TextIO | None) -> None:
         self._setup, self._network, self._emit = setup, setup.network, setup.on_event
-        (self._seen, self._primary, self._linked), self._ledger = files
-        self._directory, self._urls = None if dest is None or dest.bucket else f"{dest.work}/", urls
+        (self._seen, self._primary, self._linked), self._ledger, self._is_there = files
+        self._urls = urls
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """What is counted by asset key or host: "host", "unstated" (size), "excluded", "page"."""
         self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
@@ -226,9 +230,6 @@ class _Estimate:
         self.counters["items_matched"] += not item.of_collection
         self._source_items -= was_linked
         return not was_linked
-
-    def _is_there(self, path: str) -> bool:  # in a bucket, only a run looks
-        return self._directory is None or lexists(self._directory + path)
 
     def _count(self, item: PlannedItem, actions: Mapping[str, Action]) -> None:
         self._refused += len(item.problems)

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from queue import Empty, Queue
 from select import select
@@ -37,6 +37,7 @@ from stacpull.ledger.planner import Planner
 from stacpull.models import Arrival, Checksum
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import tune_memory
+from stacpull.store.inspection import is_there
 from stacpull.store.local_store import open_store
 from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
@@ -103,10 +104,8 @@ class StoreServer:
         db = opened.enter_context(open_ledger(opened.enter_context(closing(store))))
         run = runs.stored(db, opening.run)
 
-        def is_there(path: str) -> bool:  # or cannot be reached: then it is not lost
-            return store.has(path) or not store.state_of(path, algorithm=None).readable
-
-        planner = Planner(db, run.id, run.kept.get("revalidate", False), is_there, self._secrets)
+        revalidate = run.kept.get("revalidate", False)
+        planner = Planner(db, run.id, revalidate, partial(is_there, store), self._secrets)
         self._publisher = publisher = Publisher(db, store, run, self._secrets, is_stopped, on_event)
         operations = StoreOperations(publisher, opening.checksum)
         by_class = {type(one).__name__: one for one in (publisher, operations, planner)}

@@ -106,6 +106,11 @@ class StoredFiles(Protocol):
     def close(self) -> None: ...
 
 
+def is_there(files: StoredFiles, path: str) -> bool:
+    """Return True if there is something at `path`, or it cannot be reached: then it is not lost."""
+    return files.has(path) or not files.state_of(path, algorithm=None).readable
+
+
 class DirectoryFiles:
     """Files of a directory. None is read through a link: who can write to DEST could have any file read."""
 
