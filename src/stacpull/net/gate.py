@@ -216,7 +216,7 @@ class Gate:
         If the next request for the object `continues` to this host and keeps it, return True.
         """
         self.note_response(sent_at, size)
-        self._refusals[False] = 0
+        self.reset_refusals()
         if continues and not self.closed_until and self.in_use <= self.limit:
             return True
         self.release()
