@@ -159,7 +159,7 @@ CREATE TABLE failures(                     -- key columns first: SQLite 3.40 wou
                                            -- item: a source item could not be read
                                            -- json: the JSON of an item could not be written
                                            -- link: a link of a catalog could not be read
-                                           -- entry: an entry of a file or page is no item, or has no plan
+                                           -- entry: an entry of a file or page is not an item, or has no plan
     item INTEGER NOT NULL,                 -- 0 for link and entry
     key TEXT NOT NULL,                     -- of the asset; URL of a link; place or id of an entry
     source TEXT NOT NULL DEFAULT '',       -- of the run, for link and entry; credentials removed

@@ -280,7 +280,7 @@ class _Attempt(msgspec.Struct, eq=False):
         self, part: FilePart, response: Exchange, body: Body, chunks: AsyncIterator[bytes]
     ) -> Body:
         job, total, self.is_filling = self.job, body.total, True
-        if response.gate is not None:  # it is no login page, but its end may be hours away
+        if response.gate is not None:  # it is not a login page, but its end may be hours away
             response.gate.reset_refusals()
         if job.size is not None and total not in {None, job.size}:
             raise TransferError(checks.wrong_size(body.url, total or 0, job.size))
