@@ -27,12 +27,16 @@ import stacpull
 from stacpull.ledger.database import ledger_path
 from stacpull.ledger.schema import item_hash
 from stacpull.models import ItemId
-from stacpull.planning.item_plan import item_document_path
+from stacpull.planning.item_plan import item_directory, item_json_name
 from stacpull_replicas import MlhubReplica, run_in_thread
 
 _BIGEARTHNET = 590_326
 _MICROSECONDS, _MEGABYTES = 80, 300
 """The limits: wall time per item, and MiB of all processes together."""
+
+
+def _path(item: ItemId) -> str:
+    return f"{item_directory(item)}/{item_json_name(item.item)}"
 
 
 def make_mirror(dest: Path, collection: str, count: int) -> None:
@@ -48,7 +52,7 @@ def make_mirror(dest: Path, collection: str, count: int) -> None:
             "WHERE c.name = ? AND i.name <> ''",
             (collection,),
         ).fetchone()
-        document = orjson.loads((dest / item_document_path(ItemId(collection, name))).read_bytes())
+        document = orjson.loads((dest / _path(ItemId(collection, name))).read_bytes())
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
         fixed = ("id", "hash", "name")
@@ -56,7 +60,7 @@ def make_mirror(dest: Path, collection: str, count: int) -> None:
         listed = ", ".join(columns)
         for copy in range(count - 1):
             one = f"{name}_{copy}"
-            path = item_document_path(ItemId(collection, one))
+            path = _path(ItemId(collection, one))
             db.execute(
                 f"INSERT INTO items(hash, name, {listed}) "  # noqa: S608 - column names
                 f"SELECT ?, ?, {listed} FROM items WHERE id = ?",

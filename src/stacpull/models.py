@@ -186,7 +186,7 @@ class Failure(msgspec.Struct, frozen=True):
     retry_after: float | None = None  # seconds that the host requested to wait, if it did
     retryable: bool = False
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
-    free: bool = False
+    uncounted: bool = False
     """True if sending the request again is not counted as an attempt: the host throttles or is overloaded."""
     resumable_bytes: int = 0  # of a part from which the next attempt resumes
 

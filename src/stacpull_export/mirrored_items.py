@@ -20,7 +20,7 @@ from stacpull.ledger import views
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import Json
-from stacpull.planning.item_plan import collection_document_path
+from stacpull.planning.item_plan import collection_json_path
 from stacpull.planning.names import LINES_FILE, safe_segment
 from stacpull.store.inspection import StoredFiles, lines_in
 from stacpull.store.local_store import open_files
@@ -137,7 +137,7 @@ class MirrorContents:
             return self.files.read(path)
 
     def _collection(self, row: CollectionRow) -> Json:
-        stored = self.document(collection_document_path(row.name))
+        stored = self.document(collection_json_path(row.name))
         return stored or {"type": "Collection", "id": row.name}
 
 

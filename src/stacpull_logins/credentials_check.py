@@ -26,7 +26,7 @@ _ANSWERS = frozenset({200, 206, 204, 416})
 _SNIFFED = 1024
 _REFUSED = frozenset({401, 403})
 _NOT_FOUND = 404
-_POLICY = RetryPolicy(retries=1, free_throttles=0, longest_wait=5.0)
+_POLICY = RetryPolicy(retries=1, uncounted_throttles=0, longest_wait=5.0)
 
 
 class CredentialsCheck(msgspec.Struct, frozen=True):

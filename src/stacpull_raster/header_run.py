@@ -107,7 +107,7 @@ class HeaderBook(OutcomeSink[HeaderJob, HeaderRead]):
             if rows:
                 await asyncio.to_thread(self.results.put, rows)
             self.open_rows -= len(rows)
-            self.free_slots(held)
+            self.release_slots(held)
 
     def close(self) -> None:
         """End the recording: `record` saves the remaining rows and returns."""
@@ -125,7 +125,7 @@ class HeaderCounts(msgspec.Struct):
 
 
 class HeaderPlans:
-    """Turns the selected items of a walk into jobs for the pool (an `engine.walk.WalkSink`).
+    """Turns the selected items of a walk into jobs for the pool (an `engine.walk.PlanConsumer`).
 
     It also keeps the assets of the selection that are TIFFs, by media type or suffix; with --asset or
     --media-type, all matching ones. Both sets are empty: `seen` gets the items that the walk reads, `planned`

@@ -15,7 +15,7 @@ from pystac.stac_object import STACObjectType
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from stacpull.catalog.catalog_tree import CollectionEntry, write_catalogs
-from stacpull.catalog.item import encode_item, item_document
+from stacpull.catalog.item import adapted_item, encode_item
 from stacpull.models import Json, MirroredFile
 from stacpull.redact import Secrets
 from stacpull.store.inspection import DirectoryFiles
@@ -127,7 +127,7 @@ class Mirror:
         }
         for file in mirrored.values():
             self.write(Path(file.path), b"x")
-        stored = item_document(
+        stored = adapted_item(
             item,
             collection=collection,
             mirrored=mirrored,

@@ -17,11 +17,11 @@ from tests.catalog.mirror import Mirror, core_valid
 from stacpull.catalog.item import (
     EXTENSION,
     FILE_EXTENSION,
+    adapted_item,
     as_sent,
     clean_document,
     encode_item,
-    is_own_document,
-    item_document,
+    is_own_json,
 )
 from stacpull.models import Clip, Json, MirroredFile
 from stacpull.redact import Secret, Secrets
@@ -47,7 +47,7 @@ def item(**members: Any) -> Json:
 
 
 def stored(document: Json, *, here: dict[str, str] | None = None, **options: Any) -> Json:
-    return item_document(
+    return adapted_item(
         document,
         **{
             "collection": "c",
@@ -385,7 +385,7 @@ def test_a_document_belongs_to_the_mirror_if_its_root_does(tmp_path, catalog, ro
         (tmp_path / "catalog.json").unlink()
     (tmp_path / "c/i.json").write_bytes(orjson.dumps({"links": [{"rel": "root", "href": root}]}))
     with closing(DirectoryFiles(tmp_path)) as files:
-        assert is_own_document(files, "c/i.json") == is_ours
+        assert is_own_json(files, "c/i.json") == is_ours
 
 
 def test_a_document_with_text_of_the_user_does_not_belong_to_the_mirror(tmp_path: Path) -> None:
@@ -393,5 +393,5 @@ def test_a_document_with_text_of_the_user_does_not_belong_to_the_mirror(tmp_path
     (tmp_path / "formatted.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     (tmp_path / "noted.json").write_bytes(orjson.dumps(document) + b"\nnotes\n")
     with closing(DirectoryFiles(tmp_path)) as files:
-        assert is_own_document(files, "formatted.json")
-        assert not is_own_document(files, "noted.json")
+        assert is_own_json(files, "formatted.json")
+        assert not is_own_json(files, "noted.json")

@@ -18,7 +18,7 @@ from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Event, Notice
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.planner import Planner
+from stacpull.ledger.plan_writer import PlanWriter
 from stacpull.ledger.runs import RunSpec
 from stacpull.models import Arrival, Asset, ItemId, Job, PlanBatch, PlannedItem, PlanResult
 from stacpull.planning.item_plan import item_directory
@@ -71,7 +71,7 @@ class Bench:
         self.db: sqlite3.Connection = open_writer(dest)
         weakref.finalize(self, self.db.close)  # a kill closes it as well
         self.run = runs.begin(self.db, spec, NOW, kept or {})
-        self.planner = Planner(self.db, self.run.id, False, lambda _path: True, Secrets())
+        self.writer = PlanWriter(self.db, self.run.id, False, lambda _path: True, Secrets())
         self.failed: list[AssetFailed] = []
         self.notices: list[str] = []
         self.stopped = False
@@ -97,7 +97,7 @@ class Bench:
         self.store.close()
 
     def plan(self, *items: PlannedItem) -> PlanResult:
-        return self.planner.save_batch(PlanBatch(items=items), NOW)
+        return self.writer.save_batch(PlanBatch(items=items), NOW)
 
     def arrive(self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif") -> Arrival:
         """Write the complete part of `job`, as the writer thread does."""

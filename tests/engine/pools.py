@@ -31,7 +31,7 @@ class Outcomes(OutcomeSink[Job, Arrival]):
     def put(self, job: Job, received: Arrival) -> None:
         assert received is BODY
         self.received[job.row] = job
-        self.free_slots()
+        self.release_slots()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         self.failed[job.row] = (failure, attempts)

@@ -72,7 +72,7 @@ class Sink(OutcomeSink[Job, Arrival | None]):
 
     def put(self, job: Job, arrival: Arrival | None) -> None:
         self.jobs[job.row] = (arrival, job.href)
-        self.free_slots()
+        self.release_slots()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         self.jobs[job.row] = (failure, attempts, job.href)

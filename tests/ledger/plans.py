@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from stacpull.config.options import Options
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.planner import Planner
+from stacpull.ledger.plan_writer import PlanWriter
 from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import (
     Arrival,
@@ -104,13 +104,13 @@ def ledger(dest: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, Planner]:
+def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, PlanWriter]:
     run = begin(db, spec, NOW)
-    return run, Planner(db, run.id, False, lambda _path: True, Secrets())
+    return run, PlanWriter(db, run.id, False, lambda _path: True, Secrets())
 
 
-def commit(planner: Planner, *items: PlannedItem, failed: Sequence[ItemFailure] = ()) -> PlanResult:
-    return planner.save_batch(PlanBatch(items=items, failed_items=failed), NOW)
+def commit(writer: PlanWriter, *items: PlannedItem, failed: Sequence[ItemFailure] = ()) -> PlanResult:
+    return writer.save_batch(PlanBatch(items=items, failed_items=failed), NOW)
 
 
 def arrival(job: Job, *, size: int = 10, name: str | None = None, identity: int | None = None) -> Arrival:

@@ -88,13 +88,13 @@ def test_a_mirror_on_a_full_disk_can_be_read(disk: Path) -> None:
 
 def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk, disk):
     db = open_writer(disk)
-    planner = started(db)[1]
+    writer = started(db)[1]
     planned = []
 
     def fill() -> None:
         with ledger_errors(ledger_path(disk)):
             for number in range(10_000):
-                commit(planner, item(f"i{number}", [asset(k) for k in "abcdef"]))
+                commit(writer, item(f"i{number}", [asset(k) for k in "abcdef"]))
                 planned.append(number)
 
     with pytest.raises(DestinationError, match=r"disk is full") as caught:
@@ -117,11 +117,11 @@ def steps_of_status(dest: Path, items: int) -> int:
         steps += 1
 
     with ledger(dest) as db:
-        _, planner = started(db)
+        _, writer = started(db)
         failing = ("a", Failure(FailureKind.SCHEME, "No."))
         for start in range(0, items, 100):
             names = [str(number) for number in range(start, min(start + 100, items))]
-            commit(planner, *(item(name, [asset("b")], problems=[failing]) for name in names))
+            commit(writer, *(item(name, [asset("b")], problems=[failing]) for name in names))
     with closing(open_reader(dest)) as reader:
         reader.set_progress_handler(step, 1)
         views.current_run(reader)

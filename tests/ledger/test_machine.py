@@ -19,7 +19,7 @@ from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, asset, counts, item, unr
 
 from stacpull.ledger import jobs, pruning, runs, views
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.planner import PlannedItem, Planner
+from stacpull.ledger.plan_writer import PlannedItem, PlanWriter
 from stacpull.ledger.schema import ASSET_DIRECTORY, ASSET_PATH
 from stacpull.models import Arrival, Asset, AssetOutcome, PlanBatch
 from stacpull.planning.names import fold, path_hash
@@ -99,7 +99,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _begin(self) -> None:
         self.run = runs.begin(self.db, self.spec, NOW).id
-        self.planner = Planner(self.db, self.run, self.revalidate, lambda _path: True, Secrets())
+        self.writer = PlanWriter(self.db, self.run, self.revalidate, lambda _path: True, Secrets())
 
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
         rows = self.db.execute(
@@ -121,7 +121,7 @@ class LedgerMachine(RuleBasedStateMachine):
             "SELECT i.name, a.key FROM assets a JOIN items i ON i.id = a.item WHERE a.run = ? AND a.state < 2"
         )
         self.busy = set(self.db.execute(being_fetched, (self.run,)).fetchall())
-        self.planner.save_batch(batch, NOW)
+        self.writer.save_batch(batch, NOW)
         sources = [(one.id.item, one.parent) for one in (*batch.items, *batch.failed_items) if one.parent]
         gained = {label.item for name, label in sources if name not in led_to}
         gained |= {  # another label item led to a source item that is read now
@@ -185,7 +185,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def plan_and_be_killed_before_the_end(self, batch: PlanBatch) -> None:
         poison = item("poison", updated="1")._replace(cleaned=object())  # type: ignore[arg-type] # cannot be bound
         with pytest.raises(sqlite3.Error):
-            self.planner.save_batch(replace(batch, items=[*batch.items, poison]), NOW)
+            self.writer.save_batch(replace(batch, items=[*batch.items, poison]), NOW)
 
     @rule(data=st.data(), size=st.sampled_from([10, 20]), etag=st.sampled_from([None, '"e"']))
     def reserve(self, data: st.DataObject, size: int, etag: str | None) -> None:

@@ -27,9 +27,9 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     ("first", "second"), [("b01.tif", "B01.tif"), (NFC, NFD), ("straße.tif", "STRASSE.tif"), ("k", "\u212a")]
 )
 def test_names_that_differ_only_in_spelling_are_made_distinct(db, first, second):
-    _, planner = started(db)
+    _, writer = started(db)
     one, two = commit(
-        planner,
+        writer,
         item("i", [asset("a", directory="d", name=first)]),
         item("j", [asset("a", directory="d", name=second)]),
     ).jobs
@@ -42,9 +42,9 @@ def test_names_that_differ_only_in_spelling_are_made_distinct(db, first, second)
 
 def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connection) -> None:
     late = asset("late", directory="d", name=None, template="{filename}", size=10)
-    run, planner = started(db)
-    commit(planner, item("i", [asset("a", directory="d", name="x.tif")]))
-    job = commit(planner, item("j", [late])).jobs[0]
+    run, writer = started(db)
+    commit(writer, item("i", [asset("a", directory="d", name="x.tif")]))
+    job = commit(writer, item("j", [late])).jobs[0]
     reserved, _ = jobs.reserve(db, [arrival(job, name="X.tif")])
     for name in ("X.tif", "y.tif"):  # of the response after each stop
         jobs.release(db, [job.row])
@@ -59,9 +59,9 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
 
 
 def test_item_directories_are_distinct(db: sqlite3.Connection) -> None:
-    _, planner = started(db)
-    commit(planner, item("i", [asset("a")]), item("I", [asset("a")]))
-    assert set(planner.find_planned([id_of("I")], True)) == {id_of("I")}
+    _, writer = started(db)
+    commit(writer, item("i", [asset("a")]), item("I", [asset("a")]))
+    assert set(writer.find_planned([id_of("I")], True)) == {id_of("I")}
     first, second = views.item_records(db, [1, 2])
     assert (first.directory, second.directory[:4]) == ("c/i", "c/I~")
     assert db.execute("SELECT directory FROM items").fetchall() == [(None,), (second.directory,)]

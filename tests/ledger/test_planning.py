@@ -23,7 +23,7 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import jobs, runs, views
-from stacpull.ledger.planner import Planner
+from stacpull.ledger.plan_writer import PlanWriter
 from stacpull.ledger.schema import Written
 from stacpull.models import Asset, AssetOutcome, Checksum, Failure, FailureKind, Job, PlanBatch, WalkUpdate
 
@@ -36,12 +36,12 @@ def publish(db: sqlite3.Connection, *planned: Job, size: int = 10) -> None:
     jobs.record(db, done, failed, {}, NOW)
 
 
-def again(db: sqlite3.Connection) -> tuple[int, Planner]:
+def again(db: sqlite3.Connection) -> tuple[int, PlanWriter]:
     """End the run as complete and begin the next one."""
     last = db.execute("SELECT max(id) FROM runs").fetchone()[0]
     runs.end(db, last, "complete", None, NOW)
-    run, planner = started(db)
-    return run.id, planner
+    run, writer = started(db)
+    return run.id, writer
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(tmp_p
 
 def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
-        run, planner = started(db)
-        planner.save_batch(
+        run, writer = started(db)
+        writer.save_batch(
             PlanBatch(seen=[id_of("a")], update=WalkUpdate(position="p", announced=5, cut_short="why")), NOW
         )
-        planner.save_batch(PlanBatch(seen=[id_of("b")]), NOW)
+        writer.save_batch(PlanBatch(seen=[id_of("b")]), NOW)
         found = runs.load(db, run.id)
         assert (found.position, found.cut_short, found.counters["items_announced"]) == ("p", "why", 5)
-        planner.save_batch(
+        writer.save_batch(
             PlanBatch(seen=[id_of("c")], update=WalkUpdate(walk_ended=True, announced=5, unseen=2)), NOW
         )
         assert runs.load(db, run.id).counters["items_unseen"] == 2
@@ -110,16 +110,16 @@ def test_a_source_item_that_a_page_contains_is_a_primary_item(tmp_path: Path) ->
     """It does not matter which of both the run plans first, and it is counted once, also after a kill."""
     label, source = item("L"), item("S", [asset("a")])
     with ledger(tmp_path) as db:
-        run, planner = started(db)
-        (job,) = commit(planner, label, source._replace(parent=label.id)).jobs
-        assert set(planner.find_planned([source.id], True)) == {source.id}
-        assert set(planner.find_planned([source.id], False)) == set()
+        run, writer = started(db)
+        (job,) = commit(writer, label, source._replace(parent=label.id)).jobs
+        assert set(writer.find_planned([source.id], True)) == {source.id}
+        assert set(writer.find_planned([source.id], False)) == set()
     for matched in (1, 0):
         with ledger(tmp_path) as db:
-            _, planner = started(db)
-            assert commit(planner, source).counted.get("items_matched", 0) == matched
-            assert set(planner.find_planned([source.id], False)) == {source.id}
-            assert commit(planner, source._replace(parent=label.id)).jobs == []
+            _, writer = started(db)
+            assert commit(writer, source).counted.get("items_matched", 0) == matched
+            assert set(writer.find_planned([source.id], False)) == {source.id}
+            assert commit(writer, source._replace(parent=label.id)).jobs == []
             assert runs.counters(db, run.id)["items_matched"] == 2
             assert (standing(db, "L"), standing(db, "S")) == ((0, 0), (1, 0))
     with ledger(tmp_path) as db:
@@ -130,8 +130,8 @@ def test_a_source_item_that_a_page_contains_is_a_primary_item(tmp_path: Path) ->
 def test_items_that_are_sources_of_each_other_are_completed(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         publish(db, *commit(started(db)[1], item("A"), item("B", [asset("b")], parent="A")).jobs)
-        run, planner = again(db)
-        publish(db, *commit(planner, item("B", [asset("b")]), item("A", [asset("a")], parent="B")).jobs)
+        run, writer = again(db)
+        publish(db, *commit(writer, item("B", [asset("b")]), item("A", [asset("a")], parent="B")).jobs)
         assert (standing(db, "A"), standing(db, "B")) == ((0, 0), (0, 0))
         assert runs.counters(db, run)["items_done"] == 1
 
@@ -140,8 +140,8 @@ def test_a_source_item_known_by_href_is_replaced_by_the_item(tmp_path: Path) -> 
     href = "https://api.example/some/where.json"
     with ledger(tmp_path) as db:
         commit(started(db)[1], item("L"), failed=[unread(href, "L", href=href)])
-        run, planner = again(db)
-        commit(planner, item("L"), item("S", [asset("a")], parent="L", href=href))
+        run, writer = again(db)
+        commit(writer, item("L"), item("S", [asset("a")], parent="L", href=href))
         assert [row[0] for row in db.execute("SELECT name FROM items ORDER BY id")] == ["L", "S"]
         assert standing(db, "L") == (1, 0)
         assert list(views.failures(db)) == []
@@ -156,9 +156,9 @@ def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path
     with ledger(tmp_path) as db:
         publish(db, *commit(started(db)[1], item("i", [here]), item("j", [here])).jobs)
         assert [one.kind for one in views.failures(db)] == [FailureKind.NAME]
-        _, planner = again(db)
+        _, writer = again(db)
         there = [asset("a", directory=f"c/{name}", name="a.tif") for name in "ij"]
-        assert commit(planner, item("i", there[:1]), item("j", there[1:])).jobs == []
+        assert commit(writer, item("i", there[:1]), item("j", there[1:])).jobs == []
         retried, _ = started(db, replace(SPEC, kind="retry"))
         assert jobs.requeue_failures(db, retried.id) == 1
         (job,) = jobs.pending_jobs(db, retried.id, 0, 9)
@@ -177,27 +177,27 @@ def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_p
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], nameless).jobs[0]
         jobs.record(db, [], [AssetOutcome(job.row, job.item_row, job.generation, GONE, 1)], {}, NOW)
-        _, planner = again(db)
+        _, writer = again(db)
         for _ in range(2):
-            assert "items_failed" not in commit(planner, nameless).counted
+            assert "items_failed" not in commit(writer, nameless).counted
             assert [one.message for one in views.failures(db)] == [GONE.message]
 
 
 def test_pending_jobs_equal_the_planned_ones(tmp_path: Path) -> None:
     planned: list[Asset] = [asset("a", size=7, checksum=MD5), asset("b", name=None, template="{filename}")]
     with ledger(tmp_path) as db:
-        run, planner = started(db)
-        live = commit(planner, item("i", planned)).jobs
+        run, writer = started(db)
+        live = commit(writer, item("i", planned)).jobs
         assert jobs.pending_jobs(db, run.id, 0, 9) == live
         assert jobs.pending_jobs(db, run.id, live[0].row, 9) == live[1:]
         assert jobs.job_of(db, live[1].row, 0) == live[1]
         assert jobs.job_of(db, live[1].row, 1) is None
-        later, planner = again(db)  # which does not list the item
+        later, writer = again(db)  # which does not list the item
         for job in live:  # not all at once, because there may be millions
             assert jobs.pending_jobs(db, later, job.row - 1, 1, earlier=True) == [job]
         assert jobs.pending_jobs(db, later, 0, 9, earlier=True) == []
         assert jobs.pending_jobs(db, later, 0, 9) == live
-        assert commit(planner, item("i", planned)).jobs == []  # they are being fetched
+        assert commit(writer, item("i", planned)).jobs == []  # they are being fetched
 
 
 def test_alternates_are_stored_without_signatures(tmp_path: Path) -> None:
@@ -207,8 +207,8 @@ def test_alternates_are_stored_without_signatures(tmp_path: Path) -> None:
         replace(asset("b", href="s3://b/b"), alternates=("https://h.example/b",)),
     ]
     with ledger(tmp_path) as db:
-        run, planner = started(db)
-        live = commit(planner, item("i", planned)).jobs
+        run, writer = started(db)
+        live = commit(writer, item("i", planned)).jobs
         assert [job.alternates for job in live] == [one.alternates for one in planned]
         assert [(job.alternates, job.stale) for job in jobs.pending_jobs(db, run.id, 0, 9)] == [
             (("https://blob.example/a", "https://h.example/a"), True),

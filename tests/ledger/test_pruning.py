@@ -19,9 +19,9 @@ OTHER = replace(SPEC, selection=Selection(collections=("c",), labels=("x",)))
 
 def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
     """Mirror items named by a letter each, with two assets, as a complete run."""
-    run, planner = started(db, spec)
+    run, writer = started(db, spec)
     for name in names:
-        planned = commit(planner, item(name, [asset("a"), asset("b")])).jobs
+        planned = commit(writer, item(name, [asset("a"), asset("b")])).jobs
         done, failed = jobs.reserve(db, [arrival(job) for job in planned])
         rows = {job.item_row for job in planned}
         jobs.record(db, done, failed, dict.fromkeys(rows), NOW)
@@ -58,8 +58,8 @@ def test_a_source_only_misses_an_item_that_no_other_has_under_another_url(tmp_pa
     """Each walk is a source, and the URL under which it has the item; the last walk of A does not find it."""
     with ledger(tmp_path) as db:
         for source, url in walks.split():
-            run, planner = started(db, replace(SPEC, source=f"https://{source}.example"))
-            commit(planner, item("i", href=f"https://{url}.example"))
+            run, writer = started(db, replace(SPEC, source=f"https://{source}.example"))
+            commit(writer, item("i", href=f"https://{url}.example"))
             runs.end(db, run.id, "complete", None, NOW)
         found = unmet(db, mirrored(db, "", replace(SPEC, source="https://A.example")))
         assert found == ([("i", 0, 0)] if is_unmet else [])

@@ -23,8 +23,8 @@ OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
 @pytest.mark.parametrize("state", ["interrupted", "failed", None])
 def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: EndState | None) -> None:
     with ledger(tmp_path) as db:
-        first, planner = started(db)
-        planner.save_batch(PlanBatch(seen=[id_of("i")], update=WalkUpdate(position="next", announced=7)), NOW)
+        first, writer = started(db)
+        writer.save_batch(PlanBatch(seen=[id_of("i")], update=WalkUpdate(position="next", announced=7)), NOW)
         if state is not None:
             runs.end(db, first.id, state, "why", NOW)
         later = runs.begin(db, replace(SPEC, credential_names=("token",)), NOW)
@@ -38,11 +38,11 @@ def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: E
 def test_a_page_does_not_write_a_long_selection_again(tmp_path: Path) -> None:
     spec = replace(SPEC, selection=Selection(ids=tuple(map(str, range(100_000)))))
     with ledger(tmp_path) as db:
-        _, planner = started(db, spec)
+        _, writer = started(db, spec)
         log = ledger_path(tmp_path).with_name("ledger.sqlite-wal")
         before = log.stat().st_size
         for page in range(20):
-            planner.save_batch(PlanBatch(update=WalkUpdate(position="x" * page)), NOW)
+            writer.save_batch(PlanBatch(update=WalkUpdate(position="x" * page)), NOW)
         assert log.stat().st_size - before < 500_000
 
 
@@ -93,11 +93,11 @@ def test_what_is_newly_gone_does_not_depend_on_the_clock(tmp_path: Path) -> None
         jobs.record(db, [], [AssetOutcome(job.row, job.item_row, job.generation, GONE)], {}, now)
 
     with ledger(tmp_path) as db:
-        run, planner = started(db)
-        lose(*commit(planner, item("i", [asset("a")])).jobs, NOW + 9999)
+        run, writer = started(db)
+        lose(*commit(writer, item("i", [asset("a")])).jobs, NOW + 9999)
         runs.end(db, run.id, "complete", None, NOW)
-        run, planner = started(db)
-        lose(*commit(planner, item("i", [asset("a"), asset("b")])).jobs, NOW - 9999)  # the clock was set back
+        run, writer = started(db)
+        lose(*commit(writer, item("i", [asset("a"), asset("b")])).jobs, NOW - 9999)  # the clock was set back
         assert views.failed_by_kind(db, FailureKind.GONE, run.id) == 2
         assert views.failed_by_kind(db, FailureKind.GONE, run.id, newly=True) == 1
 
@@ -106,9 +106,9 @@ def test_what_is_newly_gone_does_not_depend_on_the_clock(tmp_path: Path) -> None
 def test_an_unfinished_run_that_is_taken_up_keeps_its_options_and_gets_others(tmp_path, is_newest):
     """It continues, or starts again if a later one is complete."""
     with ledger(tmp_path) as db:
-        _, planner = started(db)
+        _, writer = started(db)
         first = runs.begin(db, SPEC, NOW, {"adopt": True}).id
-        planner.save_batch(PlanBatch(update=WalkUpdate(position="next")), NOW)
+        writer.save_batch(PlanBatch(update=WalkUpdate(position="next")), NOW)
         if not is_newest:
             runs.end(db, runs.begin(db, OTHER, NOW).id, "complete", None, NOW)
         unfinished = runs.last_unfinished(db)
@@ -128,9 +128,9 @@ def test_an_unfinished_run_that_is_taken_up_keeps_its_options_and_gets_others(tm
 def written(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, list[Job]]]:
     """A label item with its source item, three assets each, all done and written."""
     with ledger(tmp_path) as db:
-        run, planner = started(db)
+        run, writer = started(db)
         planned = commit(
-            planner, item("L", [asset(k) for k in "abc"]), item("S", [asset(k) for k in "abc"], parent="L")
+            writer, item("L", [asset(k) for k in "abc"]), item("S", [asset(k) for k in "abc"], parent="L")
         ).jobs
         arrivals = [arrival(job) for job in planned]
         jobs.reserve(db, arrivals)

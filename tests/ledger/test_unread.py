@@ -25,9 +25,9 @@ def entry(name: str, collection: str = "") -> Unread:
 
 def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ...] = ()) -> int:
     """Begin a run whose walk meets these links unread, and ends."""
-    run, planner = started(db, spec)
+    run, writer = started(db, spec)
     batch = PlanBatch(unread=[link(href) for href in found], update=WalkUpdate(walk_ended=True))
-    planner.save_batch(batch, NOW)
+    writer.save_batch(batch, NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
 
@@ -52,21 +52,21 @@ def test_a_complete_walk_of_the_same_selection_clears_older_links(tmp_path, seco
 
 def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
-        _, planner = started(db)
-        commit(planner, item("L"), failed=[unread("S", "L"), unread("T", "L")])
+        _, writer = started(db)
+        commit(writer, item("L"), failed=[unread("S", "L"), unread("T", "L")])
         found = [entry("line 1"), entry("line 2"), link("a"), link("b")]
-        planner.save_batch(PlanBatch(unread=found, update=WalkUpdate(walk_ended=True)), NOW)
+        writer.save_batch(PlanBatch(unread=found, update=WalkUpdate(walk_ended=True)), NOW)
         for _ in range(3):
-            run, planner = started(db, replace(SPEC, kind="retry"))
-            commit(planner, failed=[unread("S", "L")])
+            run, writer = started(db, replace(SPEC, kind="retry"))
+            commit(writer, failed=[unread("S", "L")])
             assert runs.items_failed(db, run.id) == 6  # also what was not tried yet
         assert [one.attempts for one in views.failures(db) if one.href is None] == [1, 1]
 
 
 def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
-        run, planner = started(db)
-        (job,) = commit(planner, item("i", [asset("a")])).jobs
+        run, writer = started(db)
+        (job,) = commit(writer, item("i", [asset("a")])).jobs
         for attempts in (2, 3):
             failed = AssetOutcome(job.row, job.item_row, job.generation, GONE, attempts)
             jobs.record(db, [], [failed], {}, NOW)
@@ -84,14 +84,14 @@ def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) ->
 def test_a_source_item_that_is_read_later_in_the_same_run_does_not_count_as_failed(tmp_path, kind, failed):
     href = "https://api.example/v1/collections/c/items/S"
     with ledger(tmp_path) as db:
-        run, planner = started(db, replace(SPEC, kind=kind))
-        commit(planner, item("L"), failed=[unread(failed, "L", href=href)])
-        commit(planner, failed=[unread(failed, "L", href=href)])
+        run, writer = started(db, replace(SPEC, kind=kind))
+        commit(writer, item("L"), failed=[unread(failed, "L", href=href)])
+        commit(writer, failed=[unread(failed, "L", href=href)])
         assert runs.items_failed(db, run.id) == 1
-        run, planner = started(db, replace(SPEC, kind=kind))
-        planned = commit(planner, item("S", [asset("a")], parent="L"))
+        run, writer = started(db, replace(SPEC, kind=kind))
+        planned = commit(writer, item("S", [asset("a")], parent="L"))
         assert (len(planned.jobs), planned.counted["items_new"]) == (1, 1)
-        commit(planner, item("S", [asset("a")], parent="L"))
+        commit(writer, item("S", [asset("a")], parent="L"))
         assert list(views.failures(db)) == []
         assert runs.items_failed(db, run.id) == 0
         assert runs.counters(db, run.id)["assets_pending"] == 1
@@ -99,10 +99,10 @@ def test_a_source_item_that_is_read_later_in_the_same_run_does_not_count_as_fail
 
 def test_an_item_that_fails_again_keeps_its_row_if_its_former_url_is_now_that_of_another(tmp_path):
     with ledger(tmp_path) as db:
-        run, planner = started(db)
-        commit(planner, item("L"), failed=[unread("S", "L", href="https://api.example/former")])
+        run, writer = started(db)
+        commit(writer, item("L"), failed=[unread("S", "L", href="https://api.example/former")])
         runs.end(db, run.id, "complete", None, NOW)
-        _, planner = started(db, replace(SPEC, kind="mirror"))
+        _, writer = started(db, replace(SPEC, kind="mirror"))
         read = item("T", [asset("a")], parent="L", href="https://api.example/former")
-        commit(planner, item("L"), read, failed=[unread("S", "L")])
+        commit(writer, item("L"), read, failed=[unread("S", "L")])
         assert db.execute("SELECT name FROM failures JOIN items ON id = item").fetchall() == [("S",)]

@@ -326,7 +326,7 @@ _RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
 
 
 @pytest.mark.parametrize(
-    ("requests", "free", "limit"),
+    ("requests", "uncounted", "limit"),
     [  # (seconds, sent at, permits in use); the host answered another request at second 0.5
         ([(1, 0, 2), (2, 0, 2)], [False, False], 16),
         ([(1, 0, 2), (2, 0, 2), (3, 0, 2)], [False, False, True], 8),
@@ -337,14 +337,14 @@ _RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
     ],
     ids=["two", "three halve the limit", "alone", "long after an answer", "sent before", "again"],
 )
-def test_some_unanswered_requests(requests, free, limit):
+def test_some_unanswered_requests(requests, uncounted, limit):
     bench, found = Bench(), []
     bench.clock.now = 0.5
     bench.gate.note_response(-40.0)  # it was sent long before
     for now, sent_at, in_use in requests:
         bench.clock.now, bench.gate.in_use = now, in_use
-        found.append(bench.gate.note_no_answer(sent_at, _RESET).free)
-    assert (found, bench.gate.limit) == (free, limit)
+        found.append(bench.gate.note_no_answer(sent_at, _RESET).uncounted)
+    assert (found, bench.gate.limit) == (uncounted, limit)
 
 
 def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
@@ -358,9 +358,9 @@ def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
         pauses = []
         while (failure := gate.note_no_answer(clock.now, _RESET)).kind is not FailureKind.DOWN:
             assert failure.retryable
-            assert failure.free
+            assert failure.uncounted
             again = gate.note_no_answer(clock.now, _RESET)  # the gate is closed already
-            assert again.free
+            assert again.uncounted
             pauses.append(gate.closed_for())
             if len(pauses) == 7:
                 gate.admit(request)

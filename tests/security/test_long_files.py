@@ -8,7 +8,7 @@ import pytest
 from tests.security.measured import MIB, MOST, command
 from tests.security.sources import mirrored_here
 
-from stacpull.catalog.item import is_own_document
+from stacpull.catalog.item import is_own_json
 from stacpull.json_values import MOST_VALUES, parsed_object
 from stacpull.store.inspection import DirectoryFiles
 
@@ -48,7 +48,7 @@ def test_a_long_file_of_lines_is_not_a_document_of_the_mirror(dest: Path) -> Non
     make_sparse(dest / "c/items.ndjson")
     files = DirectoryFiles(dest)
     try:
-        assert not is_own_document(files, "c/items.ndjson")
+        assert not is_own_json(files, "c/items.ndjson")
     finally:
         files.close()
 

@@ -25,8 +25,8 @@ def expected(kind: str = "asset", **known: Any) -> Expected:
     [
         (expected(size=5, digest=ONE), FileState(5), None),  # --quick
         (expected(size=0), FileState(0), None),
-        (expected("document"), FileState(5), None),
-        (expected("document", digest=ONE), FileState(0), "short"),  # --quick
+        (expected("item"), FileState(5), None),
+        (expected("item", digest=ONE), FileState(0), "short"),  # --quick
         (expected("catalog"), FileState(0), "short"),
         (expected("catalog", digest=ONE), FileState(0, ONE), None),  # `items.ndjson` without lines
     ],

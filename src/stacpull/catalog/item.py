@@ -47,7 +47,7 @@ ANY_TIME: Json = {
 }
 
 
-def item_document(
+def adapted_item(
     document: Json,
     *,
     collection: str,
@@ -95,8 +95,8 @@ def item_document(
     return stored
 
 
-def encode_item(document: Json, secrets: Secrets) -> bytes:
-    return secrets.scrub_bytes(orjson.dumps(document))
+def encode_item(adapted: Json, secrets: Secrets) -> bytes:
+    return secrets.scrub_bytes(orjson.dumps(adapted))
 
 
 def clean_document(document: Json, secrets: Secrets) -> bytes:
@@ -273,7 +273,7 @@ def path_of_href(href: object, directory: str) -> str | None:
 # --- reading what the mirror wrote: nothing raises for any input, invalid parts are left out ----------------
 
 
-def is_own_document(files: StoredFiles, path: str) -> bool:
+def is_own_json(files: StoredFiles, path: str) -> bool:
     catalog = parsed_object(files.read("catalog.json") or b"")
     is_ours = catalog is not None and is_catalog_id(catalog.get("id"))
     if path == "catalog.json":
@@ -281,7 +281,7 @@ def is_own_document(files: StoredFiles, path: str) -> bool:
     if not is_ours and files.has("catalog.json"):
         return False
     if not path.endswith(".ndjson"):
-        data = files.read(path)  # all of it: a user may have added to the document, or formatted it
+        data = files.read(path)  # all of it: a user may have added to it, or formatted it
     elif files.state_of(path, algorithm=None).size is None:
         data = None
     else:
@@ -294,8 +294,8 @@ def is_own_document(files: StoredFiles, path: str) -> bool:
     return roots == ["catalog.json"]
 
 
-def unchanged_document(files: StoredFiles, path: str, sha256: bytes | None) -> Json | None:
-    """Return a JSON document of the mirror; None if it is lost, or is not the one with this digest."""
+def unchanged_json(files: StoredFiles, path: str, sha256: bytes | None) -> Json | None:
+    """Return an item that the mirror has written; None if it is lost, or is not the one with this digest."""
     try:
         data = files.read(path)
     except OSError:

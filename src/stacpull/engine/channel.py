@@ -1,8 +1,8 @@
 """The channel between two processes, and what sends through it what becomes of each asset.
 
-An asset has a slot until its bytes are on the disk, they were sent, or it has failed. No slot is freed while
-the store process does not take what was sent, because too much waits to be published: so memory and files are
-limited, and all processes wait for a slow disk or bucket.
+An asset has a slot until its bytes are on the disk, they were sent, or it has failed. No slot is released
+while the store process does not take what was sent, because too much waits to be published: so memory and
+files are limited, and all processes wait for a slow disk or bucket.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         batch, self._batch, self._batch_size = self._batch, Outcomes(), 0
         if batch.arrivals or batch.others:
             unchanged = sum(one.failure is None for one in batch.others)  # a failure has no slot
-            self.send(batch, partial(self.free_slots, len(batch.arrivals) + unchanged))
+            self.send(batch, partial(self.release_slots, len(batch.arrivals) + unchanged))
 
     def _write_long(self) -> None:
         long, self._long = self._long, []
@@ -199,4 +199,4 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             self._on_error(error)
             return
         arrivals = writing.result()
-        self.send(Outcomes(arrivals), partial(self.free_slots, len(arrivals)))
+        self.send(Outcomes(arrivals), partial(self.release_slots, len(arrivals)))

@@ -30,7 +30,7 @@ from stacpull.events import Listener, Stage, without_secrets
 from stacpull.hosts import host_of
 from stacpull.ledger.asset_decision import Action
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
-from stacpull.ledger.planner import IsThere, known_actions
+from stacpull.ledger.plan_writer import IsThere, known_actions
 from stacpull.ledger.runs import ItemSet
 from stacpull.models import Asset, ItemId, PlanBatch, PlannedItem, path_in_dest
 from stacpull.net.fields import content_length, content_range
@@ -105,7 +105,7 @@ def _opened_files(dest: DestAddress | None) -> Iterator[_Files]:
 
 
 class _Estimate:
-    """The sink of the walk of one `plan`. Its sets are on disk: a source may have millions of items.
+    """The consumer of the walk of one `plan`. Its sets are on disk: a source may have millions of items.
 
     A cancellation waits for the thread that uses them, because closing SQLite beneath it can crash.
     """
@@ -178,7 +178,7 @@ class _Estimate:
             self._network.warn(warning)
         return report
 
-    # --- the sink of the walk ----------------------------------------------------------------------------
+    # --- the consumer of the walk ------------------------------------------------------------------------
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         sets = [self._primary, self._linked] if linked else [self._primary]

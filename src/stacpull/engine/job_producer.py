@@ -20,7 +20,7 @@ _STREAMED = 1000  # pending jobs read from the ledger at a time
 
 
 class JobProducer:
-    """Puts the jobs of a run into its queue: pending ones first, then those of its walk, whose sink it is.
+    """Puts the jobs of a run into its queue: pending ones first, then those of its walk (a `PlanConsumer`).
 
     While the queue is full, the walk waits.
     """
@@ -63,7 +63,7 @@ class JobProducer:
         # an item that cannot be read stays marked in the ledger: the next walk may find it
         while kind != "ordered" and (
             items := await call(
-                "views.damaged_documents", after, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
+                "views.damaged_item_json", after, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
             )
         ):
             hrefs = [href for _, _, href in items if href is not None]
@@ -99,14 +99,14 @@ class JobProducer:
                     if not await call("jobs.restore_hrefs", run_id, hrefs, returns=bool):
                         return
 
-    # --- the sink of the walk ----------------------------------------------------------------------------
+    # --- the consumer of the walk ------------------------------------------------------------------------
 
     @property
     def counters(self) -> Mapping[str, int]:
         return self._store_client.counters
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        return await self._call("Planner.find_planned", ids, linked, returns=dict[ItemId, str | None])
+        return await self._call("PlanWriter.find_planned", ids, linked, returns=dict[ItemId, str | None])
 
     async def restart(self) -> None:
         await self._call("runs.restart_walk", self._run.id)
@@ -129,7 +129,7 @@ class JobProducer:
         if cut_short is not None:
             batch.update = batch.update._replace(cut_short=secrets.scrub(cut_short))
         now = self._setup.network.clock.time()
-        saved = await self._call("Planner.save_batch", batch, now, returns=PlanResult)
+        saved = await self._call("PlanWriter.save_batch", batch, now, returns=PlanResult)
         for item, key, failure in saved.failures:
             self._setup.on_event(AssetFailed(item, key, failure.kind, failure.message))
         await self._queue.put(saved.jobs)

@@ -36,7 +36,7 @@ class Open(msgspec.Struct, tag=0, array_like=True):
 
     work: bytes  # the work directory, which is DEST unless that is a bucket
     bucket: BucketLocation | None
-    run: int
+    run_id: int
     checksum: str | None
     secrets: RevealedSecrets
     variables: dict[str, str]

@@ -99,28 +99,28 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
 
     def __init__(self, slots: int) -> None:
         super().__init__()
-        self._slots = self._free = slots
+        self._slots = self._free_slots = slots
 
     @abstractmethod
     def put(self, job: JobT, result: ResultT) -> None:
-        """Take a received asset, and free its slot when it is on the disk or was sent."""
+        """Take a received asset, and release its slot when it is on the disk or was sent."""
 
     @abstractmethod
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
-        """Take a final failure, whose slot was already freed."""
+        """Take a final failure, whose slot was already released."""
 
     async def take_slots(self, most: int) -> int:
-        await self._until(lambda: self._free)
-        taken = min(most, self._free)
-        self._free -= taken
+        await self._until(lambda: self._free_slots)
+        taken = min(most, self._free_slots)
+        self._free_slots -= taken
         return taken
 
-    def free_slots(self, count: int = 1) -> None:
-        self._free += count
+    def release_slots(self, count: int = 1) -> None:
+        self._free_slots += count
         self._changed.set()
 
     async def wait_for_all_slots(self) -> None:
-        await self._until(lambda: self._free >= self._slots)
+        await self._until(lambda: self._free_slots >= self._slots)
 
 
 class FastPath(Protocol[JobT, ResultT]):
@@ -167,7 +167,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
                 while await self.queue.wait_for_jobs():
                     slots = await self.sink.take_slots(self.queue.waiting)
                     jobs = self.queue.take(slots)  # none after a stop
-                    self.sink.free_slots(slots - len(jobs))
+                    self.sink.release_slots(slots - len(jobs))
                     for job in jobs:
                         if self.fast_path is None or not self.fast_path.begin(job, self):
                             self.spawn(AssetTask(job, self).run())
@@ -262,7 +262,7 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
                 ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
                 telling = min(self.failures, key=lambda failure: ranks.get(failure.kind, 1))
                 message = " Then: ".join(failure.message for failure in self.failures)
-                pool.sink.free_slots()
+                pool.sink.release_slots()
                 pool.fail(self.job, replace(telling, message=message, retryable=False), self.attempts)
             else:
                 pool.sink.put(self.job, result)

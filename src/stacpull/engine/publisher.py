@@ -20,12 +20,12 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.catalog.item import (
+    adapted_item,
     as_sent,
     encode_item,
-    is_own_document,
-    item_document,
+    is_own_json,
     path_of_href,
-    unchanged_document,
+    unchanged_json,
 )
 from stacpull.digests import as_checksum
 from stacpull.entry_points import load
@@ -36,7 +36,7 @@ from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import StoredRun
 from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind, Json
 from stacpull.planning.hrefs import item_id_in
-from stacpull.planning.item_plan import collection_document_path
+from stacpull.planning.item_plan import collection_json_path
 from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
 from stacpull.store.protocol import Placement, Store, foreign_file
@@ -59,8 +59,8 @@ class Publisher(msgspec.Struct, eq=False):
     outcomes: list[AssetOutcome] = []
     final_items: list[int] = []  # their JSON is written with the next group
     renamed: list[Arrival] = []
-    renamed_documents: dict[int, bytes | None] = {}  # the SHA-256 of the JSON, by item
-    failed_documents: set[int] = set()  # items
+    renamed_json: dict[int, bytes | None] = {}  # the SHA-256 of the JSON, by item
+    failed_json: set[int] = set()  # items
     failed_sync: DestinationError | None = None
     deadline: float | None = None
     counters: Mapping[str, int] = {}
@@ -82,7 +82,7 @@ class Publisher(msgspec.Struct, eq=False):
         return len(self.received) + len(self.outcomes)
 
     def _is_busy(self) -> bool:
-        return bool(self._waiting() or self.renamed or self.renamed_documents or self.final_items)
+        return bool(self._waiting() or self.renamed or self.renamed_json or self.final_items)
 
     def seconds_until_due(self) -> float | None:
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
@@ -109,15 +109,15 @@ class Publisher(msgspec.Struct, eq=False):
         received, self.received = self.received, []
         outcomes, self.outcomes = self.outcomes, []
         renamed, self.renamed = self.renamed, []
-        renamed_documents, self.renamed_documents = self.renamed_documents, {}
-        documents = self._write_documents()
-        reserved, failures = self.reserve(received, list(documents))
-        self._sync([*(arrival.part for arrival in reserved), *(placed.part for placed in documents.values())])
-        self._record(renamed, renamed_documents, [*outcomes, *failures])
-        self._rename(reserved, documents)
+        renamed_json, self.renamed_json = self.renamed_json, {}
+        placed = self._write_item_json()
+        reserved, failures = self.reserve(received, list(placed))
+        self._sync([*(arrival.part for arrival in reserved), *(one.part for one in placed.values())])
+        self._record(renamed, renamed_json, [*outcomes, *failures])
+        self._rename(reserved, placed)
         self.publish_if_due()
 
-    def _write_documents(self) -> dict[int, Placement]:
+    def _write_item_json(self) -> dict[int, Placement]:
         rows, self.final_items = list(dict.fromkeys(self.final_items)), []
         written: dict[int, Placement] = {}
         for record in views.item_records(self.db, rows):
@@ -126,38 +126,38 @@ class Publisher(msgspec.Struct, eq=False):
             digest = None if data is None else hashlib.sha256(data).digest()
             may_replace = self.may_replace_file(path, digest, record.is_ours)
             if data is None and record.is_ours:
-                jobs.mark_documents(self.db, [row])
+                jobs.mark_item_json(self.db, [row])
                 why = "was changed or cannot be read, so it is outdated: `mirror` or `retry` replaces it."
-                self._fail_document(row, Failure(FailureKind.ITEM, f"{path} {why}"), is_ours=True)
+                self._fail_item_json(row, Failure(FailureKind.ITEM, f"{path} {why}"), is_ours=True)
             elif isinstance(may_replace, Failure):
-                self._fail_document(row, may_replace, is_ours=False)
+                self._fail_item_json(row, may_replace, is_ours=False)
             elif data is not None:
                 part = f"{row}.item.json"
                 self.store.staged.write_part(part, data)
                 written[row] = Placement(part, record.directory, record.name, may_replace, digest)
         return written
 
-    def _fail_document(self, item: int, failure: Failure, *, is_ours: bool) -> None:
+    def _fail_item_json(self, item: int, failure: Failure, *, is_ours: bool) -> None:
         """The same JSON is tried several times in a run: report it once."""
-        jobs.fail_document(self.db, self.run.id, item, failure, time.time(), is_ours=is_ours)
-        if item not in self.failed_documents:
-            self.failed_documents.add(item)
+        jobs.fail_item_json(self.db, self.run.id, item, failure, time.time(), is_ours=is_ours)
+        if item not in self.failed_json:
+            self.failed_json.add(item)
             (record,) = views.item_records(self.db, [item])
             self.on_event(AssetFailed(record.id, "", failure.kind, failure.message))
 
     def item_json(self, record: views.ItemRecord, path: str) -> bytes | None:
-        """Return the JSON of an item for `path`; None if its stored document is damaged."""
+        """Return the JSON of an item for `path`; None if its document is lost."""
         if (sent := sent_document(self.store, record)) is None:
             return None
-        ready = item_document(
+        ready = adapted_item(
             sent[0],
             collection=record.id.collection,
             mirrored=record.mirrored,
             item_path=path,
-            collection_path=collection_document_path(record.id.collection),
+            collection_path=collection_json_path(record.id.collection),
             local_items=lambda href: (
                 path_of_href(href, record.directory)  # of its JSON in DEST
-                or views.document_path(self.db, item_id_in(href), self.secrets.cut(href))
+                or views.item_json_path(self.db, item_id_in(href), self.secrets.cut(href))
             ),
             base=sent[1],
         )
@@ -168,7 +168,7 @@ class Publisher(msgspec.Struct, eq=False):
         if is_ours or not self.store.has(path):
             return is_ours
         is_same = sha256 is not None and self.store.state_of(path).digest == sha256
-        return is_same or (self.adopting and is_own_document(self.store, path)) or foreign_file(path)
+        return is_same or (self.adopting and is_own_json(self.store, path)) or foreign_file(path)
 
     def reserve(self, arrivals: list[Arrival], items: list[int]) -> tuple[list[Arrival], list[AssetOutcome]]:
         """Reserve the names of assets and of the JSON of items; return what is reserved, and failures."""
@@ -206,12 +206,12 @@ class Publisher(msgspec.Struct, eq=False):
     def _record(
         self,
         renamed: list[Arrival],
-        documents: dict[int, bytes | None],
+        renamed_json: dict[int, bytes | None],
         outcomes: list[AssetOutcome],
     ) -> None:
-        if not (renamed or documents or outcomes):
+        if not (renamed or renamed_json or outcomes):
             return
-        final = jobs.record(self.db, renamed, outcomes, documents, time.time(), self.area_digest)
+        final = jobs.record(self.db, renamed, outcomes, renamed_json, time.time(), self.area_digest)
         self.final_items = final if self.run.metadata == "item" else []
         self.refresh_counters()
         for outcome in outcomes:
@@ -219,12 +219,12 @@ class Publisher(msgspec.Struct, eq=False):
                 _, item, key = views.asset_owner(self.db, outcome.row)
                 self.on_event(AssetFailed(item, key, failure.kind, failure.message))
 
-    def _rename(self, reserved: list[Arrival], documents: Mapping[int, Placement]) -> None:
-        if not (reserved or documents):
+    def _rename(self, reserved: list[Arrival], item_json: Mapping[int, Placement]) -> None:
+        if not (reserved or item_json):
             return
         for arrival in reserved:
             arrival.may_replace = may_replace_asset(self.store, arrival)
-        results = self.store.place([*reserved, *documents.values()])
+        results = self.store.place([*reserved, *item_json.values()])
         for arrival, failure in zip(reserved, results, strict=False):
             if failure is not None or self.adopting:  # renaming does nothing between links to one file
                 self.store.staged.drop_part(arrival.part)
@@ -232,12 +232,12 @@ class Publisher(msgspec.Struct, eq=False):
                 self.renamed.append(arrival)
             else:
                 self.outcomes.append(AssetOutcome(arrival.row, arrival.item_row, arrival.generation, failure))
-        for (row, placed), failure in zip(documents.items(), results[len(reserved) :], strict=True):
+        for (row, placed), failure in zip(item_json.items(), results[len(reserved) :], strict=True):
             if failure is None:
-                self.renamed_documents[row] = placed.digest
+                self.renamed_json[row] = placed.digest
             else:
                 self.store.staged.drop_part(placed.part)
-                self._fail_document(row, failure, is_ours=placed.may_replace)
+                self._fail_item_json(row, failure, is_ours=placed.may_replace)
 
     def refresh_counters(self) -> None:
         self.counters = runs.counters(self.db, self.run.id)
@@ -293,7 +293,7 @@ def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, s
     """Return an item as it was sent, without credentials, and its base URL; None if its JSON is damaged."""
     if record.document is not None:
         return orjson.loads(record.document), record.href
-    stored = unchanged_document(files, record.path, record.sha256)
+    stored = unchanged_json(files, record.path, record.sha256)
     return None if stored is None else (as_sent(stored), None)
 
 

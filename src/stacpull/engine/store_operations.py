@@ -138,13 +138,13 @@ class StoreOperations:
             path, digest = f"{safe_segment(row.name)}/{LINES_FILE}", sha256()
             if not (self.run.metadata == "ndjson" or meta.owns_file(self.db, path)):
                 continue
-            records = views.item_documents(self.db, row.row)
+            records = views.records_in(self.db, row.row)
             encoded = (self._publisher.item_json(one, path) for one in records)
             with self.store.staged.new_part(LINES_FILE) as file:
-                for document in until_stopped(is_stopped, encoded):
-                    if document is not None:
-                        digest.update(document + b"\n")
-                        file.write(document + b"\n")
+                for item_json in until_stopped(is_stopped, encoded):
+                    if item_json is not None:
+                        digest.update(item_json + b"\n")
+                        file.write(item_json + b"\n")
             self._publisher.place_file(path, LINES_FILE, digest.digest())
 
     def _entry(self, row: views.CollectionRow) -> CollectionEntry:

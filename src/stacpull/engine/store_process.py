@@ -33,7 +33,7 @@ from stacpull.errors import as_destination_error
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, pruning, runs, views
 from stacpull.ledger.database import bind_plainly, ledger_errors, ledger_path
-from stacpull.ledger.planner import Planner
+from stacpull.ledger.plan_writer import PlanWriter
 from stacpull.models import Arrival, Checksum
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import tune_memory
@@ -55,9 +55,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         *(Publisher.remove_listed, Publisher.finish),
         *(StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.write_final_items),
         *(StoreOperations.end_transfers, StoreOperations.write_catalogs, *_AFTER_FAILURE),
-        *(Planner.find_planned, Planner.save_batch, runs.restart_walk, runs.add_counts, runs.set_counter),
-        *(jobs.pending_jobs, jobs.restore_hrefs, jobs.keep_document, jobs.keep_collection),
-        *(views.unread_source_items, views.damaged_documents, views.collections_to_read),
+        *(PlanWriter.find_planned, PlanWriter.save_batch, runs.restart_walk, runs.add_counts),
+        *(runs.set_counter, jobs.pending_jobs, jobs.restore_hrefs, jobs.keep_document, jobs.keep_collection),
+        *(views.unread_source_items, views.damaged_item_json, views.collections_to_read),
         *(pruning.unread, pruning.items_not_found, pruning.not_listed, pruning.not_judged),
         *(pruning.seen_examples, pruning.forget),
     )
@@ -102,13 +102,13 @@ class StoreServer:
 
         store = open_store(self._directory, opening.bucket, on_silent, is_stopped=is_stopped)
         db = opened.enter_context(open_ledger(opened.enter_context(closing(store))))
-        run = runs.stored(db, opening.run)
+        run = runs.stored(db, opening.run_id)
 
         revalidate = run.kept.get("revalidate", False)
-        planner = Planner(db, run.id, revalidate, partial(is_there, store), self._secrets)
+        plan_writer = PlanWriter(db, run.id, revalidate, partial(is_there, store), self._secrets)
         self._publisher = publisher = Publisher(db, store, run, self._secrets, is_stopped, on_event)
         operations = StoreOperations(publisher, opening.checksum)
-        by_class = {type(one).__name__: one for one in (publisher, operations, planner)}
+        by_class = {type(one).__name__: one for one in (publisher, operations, plan_writer)}
         self._receivers = {"": db, **by_class}  # functions get the ledger
         self._checksum = None if opening.checksum is None else Checksum(opening.checksum, b"")
         self._queue: Queue[messages.ToStore | None] = Queue(_MOST_WAITING)  # None at the end

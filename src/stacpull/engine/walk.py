@@ -114,7 +114,7 @@ class WalkSetup(NamedTuple):
     on_event: Listener
 
 
-class WalkSink(Protocol):
+class PlanConsumer(Protocol):
     """Takes what a walk has planned: `JobProducer`, and those of `plan` and `headers`."""
 
     @property
@@ -193,10 +193,10 @@ class Sample:
 
 
 class Walk:
-    """Reads pages, selects and plans items for its sink. `keeps` replaces the asset filter."""
+    """Reads pages, selects and plans items for its consumer. `keeps` replaces the asset filter."""
 
-    def __init__(self, setup: WalkSetup, sink: WalkSink, *, keeps: AssetPredicate | None = None) -> None:
-        self.setup, self._sink, self.summary = setup, sink, WalkSummary()
+    def __init__(self, setup: WalkSetup, consumer: PlanConsumer, keeps: AssetPredicate | None = None) -> None:
+        self.setup, self._consumer, self.summary = setup, consumer, WalkSummary()
         source, network, selection = setup.source, setup.network, setup.selection
         self._source, self._selection, self._on_event = source, selection, setup.on_event
         self.reader = ItemReader(source.item, network.clock, read_batch=source.items)
@@ -216,13 +216,13 @@ class Walk:
 
         If a cursor is no longer known, the walk starts again, as long as each one gets further.
         """
-        selection, source, sink, summary = self._selection, self._source, self._sink, self.summary
+        selection, source, consumer, summary = self._selection, self._source, self._consumer, self.summary
         if selection.sortby is not None and not source.sorts:
             raise unsortable(source.url)
         starts = await source.starts(selection)
         if not self._keeps_position and self._matches_left():
             position = Position()
-            await sink.restart()
+            await consumer.restart()
         level: Literal["warning", "info"] = "warning"
         from_start, most_seen = position == Position(), -1
         while True:
@@ -230,7 +230,7 @@ class Walk:
                 total = await self._read_pages(starts, position)
                 break
             except ForgottenCursorError as error:
-                seen = sink.counters["items_seen"]
+                seen = consumer.counters["items_seen"]
                 if seen <= most_seen:
                     narrower = "narrow the selection, for example with --datetime"
                     advice = narrower if source.api_root else "use a SOURCE with fewer items"
@@ -242,18 +242,18 @@ class Walk:
                 self._on_event(Notice(level, f"{text}: walking again from the start."))
                 most_seen, from_start, level = seen if from_start else -1, True, "info"
                 position = Position()
-                await sink.restart()
+                await consumer.restart()
                 summary.left_out.clear()
                 summary.unread, summary.first_unread, summary.cut_short = 0, None, None
         was_limited = not self._matches_left() and summary.cut_short is None  # by `--max-items`
-        unseen = 0 if total is None or was_limited else max(0, total - sink.counters["items_seen"])
+        unseen = 0 if total is None or was_limited else max(0, total - consumer.counters["items_seen"])
         if total is not None and unseen:
             self.note_unseen(total, unseen)
         if self._sample is not None:
             drawn, self._sample = self._sample.lowest(), None
             for start in range(0, len(drawn), ITEMS_AT_ONCE):
                 batch = [pickle.loads(entry[-1]) for entry in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
-                await sink.add_batch(await self._select_and_plan(batch))
+                await consumer.add_batch(await self._select_and_plan(batch))
         if (unread := summary.first_unread) is not None:
             where = f"{'the first is ' if summary.unread > 1 else ''}{unread.name}"
             what = quantity(summary.unread, "entry", "entries")
@@ -262,7 +262,7 @@ class Walk:
             what = quantity(number, "checksum")
             self._on_event(Notice("info", f"{what} cannot be verified, because the kind is unknown."))
         end = WalkUpdate(None, True, total, summary.cut_short, unseen)
-        await sink.add_batch(PlanBatch(update=end))
+        await consumer.add_batch(PlanBatch(update=end))
         is_complete = from_start and self._matches_left() > 0 and summary.cut_short is None
         for note in self._filter.notes(summary.left_out, complete=is_complete):
             self._on_event(Notice("warning", note))
@@ -306,7 +306,7 @@ class Walk:
                         text = f"{fruitless} pages in a row had no new items."
                         self.summary.cut_short = text = f"The walk ends at {page.request.url}: {text}"
                         self.warn(text)
-                        await self._sink.add_batch(PlanBatch(update=self._update(end, total, text)))
+                        await self._consumer.add_batch(PlanBatch(update=self._update(end, total, text)))
                         break
         return total
 
@@ -330,7 +330,7 @@ class Walk:
                 batch.update = update
                 self.summary.unread += len(page.unread)
                 self.summary.first_unread = self.summary.first_unread or next(iter(page.unread), None)
-            new += await self._sink.add_batch(batch)
+            new += await self._consumer.add_batch(batch)
             if not self._matches_left():
                 break
         return new
@@ -343,7 +343,7 @@ class Walk:
     def _matches_left(self) -> int:
         """Return how many items may still match before `--max-items` ends the walk."""
         most = self._selection.max_items
-        return sys.maxsize if most is None else max(0, most - self._sink.counters["items_matched"])
+        return sys.maxsize if most is None else max(0, most - self._consumer.counters["items_matched"])
 
     # --- items -------------------------------------------------------------------------------------------
 
@@ -357,7 +357,7 @@ class Walk:
         matches = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
         fresh, planned_before = dict[ItemId, FoundItem](), dict[ItemId, str | None]()
         if self._sample is None:
-            planned_before = await self._sink.find_planned([item.id for item in matches], False)
+            planned_before = await self._consumer.find_planned([item.id for item in matches], False)
             versions = dict(planned_before)
             for item in matches:  # the newest version of each, unless that was planned before
                 if item.id not in versions or is_newer(updated_in(item.document), versions[item.id]):
@@ -389,7 +389,7 @@ class Walk:
             distinct = {link.href: link for link in reversed(links)}  # the first parent counts
             ids = [link.id for link in distinct.values() if link.id is not None]
             known = {planned.id for planned in batch.items} | (
-                await self._sink.find_planned(ids, True)
+                await self._consumer.find_planned(ids, True)
             ).keys()
             wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
             await self.plan_sources([link for link in wanted if link.id not in known], batch)
@@ -419,7 +419,7 @@ class Walk:
         met.pop(ItemId(NO_COLLECTION, OF_COLLECTION), None)
         new = [item_id for item_id in met if item_id not in self._collections]
         self._collections.update(dict.fromkeys(new))
-        planned_before = await self._sink.find_planned(new, False)
+        planned_before = await self._consumer.find_planned(new, False)
         for item_id in (item_id for item_id in new if item_id not in planned_before):
             document = await self._lookups.collection(item_id.collection)
             if isinstance(document, StacpullError):

@@ -99,7 +99,7 @@ def _code(error: sqlite3.Error) -> int:
 
 def open_writer(
     dest: Path, *, journal: Literal["wal", "delete"] = "wal", durable: bool = False
-) -> sqlite3.Connection:
+) -> Connection:
     """Open the ledger of `dest` for its only writer, on one thread at a time. A missing one is created."""
     path = ledger_path(dest)
     reject_irregular(path)
@@ -148,16 +148,16 @@ def reject_irregular(path: Path) -> None:
             raise DestinationError(f"{one} is {what}: it is not read or written. Move it away.")
 
 
-def empty_log(db: sqlite3.Connection) -> None:
+def empty_log(db: Connection) -> None:
     """Empty the log: a failed sync may leave a hole there, and a power loss would lose what follows it."""
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def shrink_cache(db: sqlite3.Connection) -> None:
+def shrink_cache(db: Connection) -> None:
     db.execute("PRAGMA shrink_memory")
 
 
-def copy_log(db: sqlite3.Connection) -> None:
+def copy_log(db: Connection) -> None:
     """Copy the part of the log that no reader needs into the ledger, since closing it reports no error."""
     try:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -166,7 +166,7 @@ def copy_log(db: sqlite3.Connection) -> None:
             raise
 
 
-def integrity(db: sqlite3.Connection, *, quick: bool = False) -> str | None:
+def integrity(db: Connection, *, quick: bool = False) -> str | None:
     """Return the first problem that SQLite finds in the ledger; `quick` does not look at the indexes."""
     found: str = db.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(1)").fetchone()[0]
     return None if found == "ok" else " ".join(found.replace("*** in database main ***", "").split())
@@ -190,7 +190,7 @@ def has_own_catalog(dest: Path) -> bool:
         return CATALOG_ID.encode() in file.read(4096)
 
 
-def open_reader(dest: Path, bucket: BucketLocation | None = None) -> sqlite3.Connection:
+def open_reader(dest: Path, bucket: BucketLocation | None = None) -> Connection:
     """Open the ledger of `dest` read-only, even while a mirror runs or right after one was killed."""
     path = ledger_path(dest)
     reject_irregular(path)
@@ -225,7 +225,7 @@ def _has_content(path: Path, end: str = "") -> bool:
         return False
 
 
-def _connect(path: Path, query: str) -> sqlite3.Connection:
+def _connect(path: Path, query: str) -> Connection:
     address, wait = f"{path.absolute().as_uri()}?{query}", 10.0  # seconds, for the writer's checkpoint
     db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=wait)
     try:
@@ -294,12 +294,12 @@ def copy_ledger(dest: Path, to: Path) -> None:
             copy.execute("PRAGMA journal_mode = DELETE")
 
 
-def scalar(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> int:
+def scalar(db: Connection, query: str, values: Sequence[object] = ()) -> int:
     found: int | None = db.execute(query, values).fetchone()[0]
     return found or 0
 
 
-def exists(db: sqlite3.Connection, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> bool:
+def exists(db: Connection, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> bool:
     return db.execute(query, values).fetchone() is not None
 
 
@@ -311,9 +311,7 @@ def json_array(values: Iterable[int | str]) -> str:
     return orjson.dumps(list(values)).decode()
 
 
-def insert_rows(
-    db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]], on_conflict: str = ""
-) -> int:
+def insert_rows(db: Connection, into: str, rows: Sequence[tuple[object, ...]], on_conflict: str = "") -> int:
     """Insert rows of at most 15 values, and return how many were new. `into` ends with VALUES.
 
     `executemany` takes two to three times as long for short rows.
@@ -332,7 +330,7 @@ def _values(count: int, width: int) -> str:
 
 
 @contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def transaction(db: Connection) -> Iterator[Connection]:
     db.execute("BEGIN IMMEDIATE")
     try:
         yield db

@@ -9,7 +9,6 @@ but only by bytes with its earlier digest (`models.Job.sha256`).
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -21,7 +20,7 @@ from msgspec.structs import replace
 
 from stacpull.digests import as_checksum
 from stacpull.ledger import runs
-from stacpull.ledger.database import AMONG, exists, insert_rows, json_array, transaction
+from stacpull.ledger.database import AMONG, Connection, exists, insert_rows, json_array, transaction
 from stacpull.ledger.runs import RunKind
 from stacpull.ledger.schema import (
     ASSET_DIRECTORY,
@@ -67,18 +66,19 @@ _EARLIER = (
 """SQL: the earlier runs with the task of a run, for a retry all retries and repairs."""
 
 
-def pending_jobs(db: sqlite3.Connection, run: int, after: int, most: int, earlier: bool = False) -> list[Job]:
+def pending_jobs(db: Connection, run_id: int, after: int, most: int, earlier: bool = False) -> list[Job]:
     """Return the jobs of a run past row `after`, in row order; with `earlier`, those that it takes over."""
     query = f"{_JOBS} WHERE o.asset > :after AND a.state = {State.PENDING} "
     query += f"AND a.run IN {_EARLIER if earlier else '(:run)'} ORDER BY o.asset LIMIT :most"
-    rows = db.execute(query, {"run": run, "after": after, "most": most}).fetchall()
+    rows = db.execute(query, {"run": run_id, "after": after, "most": most}).fetchall()
     if earlier:
-        db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (run, json_array(row[0] for row in rows)))
-    has_area = runs.area_digest(db, run) is not None
+        taken_over = json_array(row[0] for row in rows)
+        db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (run_id, taken_over))
+    has_area = runs.area_digest(db, run_id) is not None
     return [_job(row, has_area) for row in rows]
 
 
-def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
+def job_of(db: Connection, row: int, generation: int) -> Job | None:
     query = f"{_JOBS} WHERE o.asset = ? AND a.generation = ? AND a.state < {State.DONE}"
     found = db.execute(query, (row, generation)).fetchone()
     return None if found is None else _job(found, False)
@@ -107,12 +107,12 @@ def _job(row: tuple[Any, ...], has_area: bool) -> Job:
     )
 
 
-def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
+def is_open(db: Connection, row: int, generation: int) -> bool:
     """Return True if an asset of that generation is not done: pending, or failed until `retry`."""
     return exists(db, f"SELECT 1 FROM {_OPEN} WHERE o.asset = ? AND a.generation = ?", (row, generation))
 
 
-def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
+def reservations(db: Connection) -> Iterator[Arrival]:
     rows = db.execute(
         f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, a.identity, a.sha256, "
         f"a.etag, a.unproven FROM {_OPEN} WHERE a.state = {State.RESERVED}"
@@ -122,7 +122,7 @@ def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
         yield Arrival(row, item, generation, *values, bool(unproven))
 
 
-def requeue_failures(db: sqlite3.Connection, run: int, kind: RunKind = "retry") -> int:
+def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> int:
     """Make failed assets that have an href pending in `run`; return their number.
 
     A retry takes every one; those that could not be planned count as failed in it. A mirror or a repair takes
@@ -134,18 +134,18 @@ def requeue_failures(db: sqlite3.Connection, run: int, kind: RunKind = "retry") 
         failed = db.execute(
             f"SELECT a.id, a.item FROM {_OPEN} WHERE a.state >= {State.FAILED} "
             f"AND {conditions.get(kind, may_pass)}",
-            {"run": run},
+            {"run": run_id},
         ).fetchall()
         rows = json_array(row for row, _ in failed)
-        db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {AMONG}", (run, rows))
+        db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {AMONG}", (run_id, rows))
         if kind != "mirror":  # the walk of a mirror may list them
             left = f"UPDATE assets SET run = :run WHERE state = {State.PENDING} AND run IN {_EARLIER}"
-            db.execute(f"{left} AND id IN (SELECT asset FROM open_assets)", {"run": run})
+            db.execute(f"{left} AND id IN (SELECT asset FROM open_assets)", {"run": run_id})
         if kind == "retry":
             others = (
                 f"SELECT a.id FROM failures f JOIN assets a ON {OF_ASSET} WHERE a.state >= {State.FAILED}"
             )
-            db.execute(f"UPDATE assets SET run = ? WHERE id IN ({others})", (run,))  # they have no href
+            db.execute(f"UPDATE assets SET run = ? WHERE id IN ({others})", (run_id,))  # they have no href
         if kind in conditions:
             db.execute(
                 f"UPDATE open_assets SET same_bytes = NULL WHERE asset {AMONG} AND same_bytes = 1", (rows,)
@@ -153,19 +153,19 @@ def requeue_failures(db: sqlite3.Connection, run: int, kind: RunKind = "retry") 
             # a source item that could not be read stays with its run: it is planned once it has been read
             unread = "(SELECT item FROM failures WHERE what = 'item')"
             its = f"SELECT a.item FROM {_OPEN} WHERE a.run = :run AND a.item NOT IN {unread}"
-            _take_over_items(db, run, its)
+            _take_over_items(db, run_id, its)
             parents = f"parent IS NOT NULL AND (run = :run OR id IN {unread})"
-            _take_over_items(db, run, f"SELECT parent FROM items WHERE {parents}")
+            _take_over_items(db, run_id, f"SELECT parent FROM items WHERE {parents}")
         update_item_states(db, {item for _, item in failed})
     return len(failed)
 
 
-def _take_over_items(db: sqlite3.Connection, run: int, items: str, rows: Iterable[int] = ()) -> None:
+def _take_over_items(db: Connection, run_id: int, items: str, rows: Iterable[int] = ()) -> None:
     """Assign items, which a query returns, to `run`; their JSON is written again when they are final."""
     db.execute(
         f"UPDATE items SET run = :run, written = iif(written = {Written.YES}, {Written.DUE}, written) "
         f"WHERE id IN ({items})",
-        {"run": run, "rows": json_array(rows)},
+        {"run": run_id, "rows": json_array(rows)},
     )
 
 
@@ -173,7 +173,7 @@ _LOST = f"""SELECT a.id FROM {_OPEN} JOIN items i ON i.id = a.item JOIN collecti
 WHERE a.run = ? AND a.state = {State.PENDING} AND o.stale AND i.href IS NULL"""
 
 
-def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId, str, str]]) -> bool:
+def restore_hrefs(db: Connection, run_id: int, found: Sequence[tuple[ItemId, str, str]]) -> bool:
     """Give pending assets (item, key) the hrefs that SOURCE lists.
 
     Return whether others still lack theirs: it is in SOURCE only, because their items have no URL.
@@ -181,18 +181,18 @@ def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId
     restore = "UPDATE open_assets SET href = ?, stale = 0 "
     restore += f"WHERE asset IN ({_LOST} AND {IS_ITEM} AND a.key = ? AND a.origin = ?)"
     with transaction(db):
-        values = [(href, run, *id_values(item), key, href_hash(href)) for item, key, href in found]
+        values = [(href, run_id, *id_values(item), key, href_hash(href)) for item, key, href in found]
         db.executemany(restore, values)
-        return exists(db, _LOST, (run,))
+        return exists(db, _LOST, (run_id,))
 
 
-def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | None]) -> None:
+def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None]) -> None:
     """Make damaged assets pending, each with its href at the source, in one transaction.
 
     They are done, or left by an earlier repair. Without a whole href, the item is read again first.
     """
     with transaction(db):
-        area_digest = runs.area_digest(db, run)
+        area_digest = runs.area_digest(db, run_id)
         items: set[int] = set()
         for row, href in assets.items():
             item, size, digest, clip, origin = db.execute(
@@ -206,7 +206,7 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
             db.execute(
                 f"UPDATE assets SET state = {State.PENDING}, run = ?, generation = generation + 1, "
                 "sha256 = NULL, etag = NULL WHERE id = ?",
-                (run, row),
+                (run_id, row),
             )
             stated = None if digest or not is_wanted else size
             is_stale = href is None or origin not in (None, href_hash(href))  # it lacks a part, or is old
@@ -217,26 +217,26 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
             )
             items.add(item)
         rows = "SELECT value FROM json_each(:rows)"
-        _take_over_items(db, run, f"{rows} UNION SELECT parent FROM items WHERE id IN ({rows})", items)
+        _take_over_items(db, run_id, f"{rows} UNION SELECT parent FROM items WHERE id IN ({rows})", items)
         update_item_states(db, items)
 
 
-def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
+def mark_item_json(db: Connection, items: Sequence[int]) -> None:
     """Record that the JSON of these items is damaged: it is no longer read, and is written again."""
     mark = f"UPDATE items SET written = {Written.DAMAGED} WHERE id {AMONG} AND written <> {Written.NO}"
     db.execute(mark, (json_array(items),))
 
 
-def keep_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
+def keep_document(db: Connection, item: int, document: bytes) -> None:
     db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
 
 
-def keep_collection(db: sqlite3.Connection, name: str, document: bytes) -> None:
+def keep_collection(db: Connection, name: str, document: bytes) -> None:
     db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
 
 
 def reserve(
-    db: sqlite3.Connection, arrivals: list[Arrival], items: Sequence[int] = (), clips: Mapping[int, Clip] = {}
+    db: Connection, arrivals: list[Arrival], items: Sequence[int] = (), clips: Mapping[int, Clip] = {}
 ) -> tuple[list[Arrival], list[AssetOutcome]]:
     """Reserve names. Return the assets to rename, some to another name, and those whose name is taken.
 
@@ -274,7 +274,7 @@ def reserve(
     return reserved, failures
 
 
-def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
+def release(db: Connection, rows: Iterable[int]) -> None:
     """Cancel reservations: these assets have no file on disk any more, so they are pending again."""
     with transaction(db):
         released = db.execute(
@@ -287,7 +287,7 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
 
 
 def record(
-    db: sqlite3.Connection,
+    db: Connection,
     done: Sequence[Arrival],
     outcomes: Sequence[AssetOutcome],
     written_items: Mapping[int, bytes | None],
@@ -305,21 +305,21 @@ def record(
         reserved = f"SELECT id, generation FROM assets WHERE id {AMONG} AND state = {State.RESERVED}"
         found = db.execute(reserved, (json_array(generations),))
         settled = [row for row, generation in found if generation == generations[row]]
-        for run, is_same in db.execute(_COMPARED, (json_array(settled),)):
-            compared[run]["assets_revalidated" if is_same else "assets_changed"] += 1
+        for run_id, is_same in db.execute(_COMPARED, (json_array(settled),)):
+            compared[run_id]["assets_revalidated" if is_same else "assets_changed"] += 1
         done_now = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {AMONG}"
         db.execute(done_now, (json_array(settled),))
         for outcome in outcomes:  # except those that were planned again in the meantime
             row, failure = outcome.row, outcome.failure
             if failure is None:
-                for (run,) in db.execute(_CONFIRMED, (row, row, outcome.generation)).fetchall():
-                    compared[run]["assets_revalidated"] += 1
+                for (run_id,) in db.execute(_CONFIRMED, (row, row, outcome.generation)).fetchall():
+                    compared[run_id]["assets_revalidated"] += 1
                     settled.append(row)
                 continue
             failing = (failed_state(failure), row, outcome.generation)
             if (asset := db.execute(_FAILED, failing).fetchone()) is not None:
-                key, run = asset
-                put_failure(db, FailedRow("", outcome.item_row, key, run), failure, outcome.attempts, now)
+                key, run_id = asset
+                put_failure(db, FailedRow("", outcome.item_row, key, run_id), failure, outcome.attempts, now)
                 if failure.kind is FailureKind.OUTSIDE:
                     clip = encoded_clip((area_digest, 0, None))
                     db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, row))
@@ -334,8 +334,8 @@ def record(
         db.executemany(_WRITTEN, [(sha256, item) for item, sha256 in written_items.items()])
         written = f"SELECT id FROM items WHERE id {AMONG} AND written = {Written.YES}"  # not planned again
         db.execute(f"DELETE FROM documents WHERE item IN ({written})", (json_array(written_items),))
-        for run, counts in compared.items():
-            runs.add_counts(db, run, counts)
+        for run_id, counts in compared.items():
+            runs.add_counts(db, run_id, counts)
     return final
 
 
@@ -357,19 +357,19 @@ _FAILED = (
 )
 
 
-def fail_document(
-    db: sqlite3.Connection, run: int, item: int, failure: Failure, now: float, *, is_ours: bool
+def fail_item_json(
+    db: Connection, run_id: int, item: int, failure: Failure, now: float, *, is_ours: bool
 ) -> None:
     """Record that the JSON of an item could not be written. Unless `is_ours`, its name is released."""
     with transaction(db):
-        put_failure(db, FailedRow("json", item, run=run), failure, 1, now)
+        put_failure(db, FailedRow("json", item, run=run_id), failure, 1, now)
         if not is_ours:
             release = f"UPDATE items SET written = {Written.NO} WHERE id = ? AND written = {Written.DUE}"
             db.execute(release, (item,))
         update_item_states(db, [item])
 
 
-def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int]:
+def update_item_states(db: Connection, items: Iterable[int]) -> list[int]:
     """Update `pending` and `failed` of items and of their label items; return those that became final."""
     final: list[int] = []
     level = sorted(set(items))
@@ -412,7 +412,7 @@ class FailedRow(NamedTuple):
     collection: str = ""
 
 
-def put_failure(db: sqlite3.Connection, row: FailedRow, failure: Failure, attempts: int, now: float) -> None:
+def put_failure(db: Connection, row: FailedRow, failure: Failure, attempts: int, now: float) -> None:
     """Record a failure: attempts are added up, other values replaced. `now` is in seconds since 1970."""
     message = failure.message.encode("utf-8", "replace").decode()  # it may quote any text of a server
     db.execute(
@@ -429,7 +429,7 @@ def failed_state(failure: Failure) -> int:
     return State.MISSING if failure.kind is FailureKind.GONE else State.FAILED
 
 
-def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, str | Failure]:
+def claim(db: Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, str | Failure]:
     """Make assets (row, directory, name) the owners of their paths, as far as these are free.
 
     Returned are another name that an asset has instead, or the failure, by row. One that fails has no name in
@@ -461,9 +461,7 @@ def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dic
     return taken
 
 
-def _claim_other(
-    db: sqlite3.Connection, row: int, directory: str, name: str, *, is_kept: bool
-) -> str | Failure:
+def _claim_other(db: Connection, row: int, directory: str, name: str, *, is_kept: bool) -> str | Failure:
     query = f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash = ?"
     salt = path_in_dest(directory, name)  # not that of a directory, which may have the same name
     for spelled in (name, with_salted_hash(name, salt))[is_kept:]:
@@ -478,7 +476,7 @@ def _claim_other(
     return Failure(kind=FailureKind.NAME, message=f"Another asset is stored as {path}: {remedy}.")
 
 
-def delete_asset(db: sqlite3.Connection, row: int) -> None:
+def delete_asset(db: Connection, row: int) -> None:
     (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
     if path is not None:
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), row))

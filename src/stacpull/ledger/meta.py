@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import Iterable
+from sqlite3 import Connection
 from typing import cast
 
 ITEMS_PARQUET = "items.parquet"
@@ -24,46 +24,46 @@ _FILES = "file:"
 _UNKNOWN, _NOT_YET = "?", ""
 
 
-def get(db: sqlite3.Connection, key: str) -> str | None:
+def get(db: Connection, key: str) -> str | None:
     row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
     return None if row is None else row[0]
 
 
-def put(db: sqlite3.Connection, key: str, value: str | None) -> None:
+def put(db: Connection, key: str, value: str | None) -> None:
     if value is None:
         db.execute("DELETE FROM meta WHERE key = ?", (key,))
     else:
         db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
 
-def names(db: sqlite3.Connection, prefix: str) -> dict[str, str]:
+def names(db: Connection, prefix: str) -> dict[str, str]:
     """Return the names with this prefix in order, without it, and their values."""
     query = "SELECT substr(key, ?), value FROM meta WHERE substr(key, 1, ?) = ? ORDER BY key"
     return dict(db.execute(query, (len(prefix) + 1, len(prefix), prefix)).fetchall())
 
 
-def add_names(db: sqlite3.Connection, prefix: str, added: Iterable[str]) -> None:
+def add_names(db: Connection, prefix: str, added: Iterable[str]) -> None:
     db.executemany("INSERT OR IGNORE INTO meta VALUES (?, '')", ((prefix + name,) for name in added))
 
 
-def owns_file(db: sqlite3.Connection, path: str) -> bool:
+def owns_file(db: Connection, path: str) -> bool:
     return get(db, _FILES + path) is not None
 
 
-def reserve_file(db: sqlite3.Connection, path: str) -> None:
+def reserve_file(db: Connection, path: str) -> None:
     """Record that a catalog file belongs to this mirror, before it is put in place."""
     put(db, _FILES + path, _NOT_YET if get(db, _FILES + path) in (None, _NOT_YET) else _UNKNOWN)
 
 
-def record_file(db: sqlite3.Connection, path: str, sha256: bytes) -> None:
+def record_file(db: Connection, path: str, sha256: bytes) -> None:
     put(db, _FILES + path, sha256.hex())
 
 
-def disown_file(db: sqlite3.Connection, path: str) -> None:
+def disown_file(db: Connection, path: str) -> None:
     put(db, _FILES + path, None)
 
 
-def file_digests(db: sqlite3.Connection) -> dict[str, bytes | None]:
+def file_digests(db: Connection) -> dict[str, bytes | None]:
     """Return the catalog files of this mirror, by path, with their SHA-256.
 
     None: a replacement has begun. Empty: the file may not be in place yet.
@@ -72,28 +72,28 @@ def file_digests(db: sqlite3.Connection) -> dict[str, bytes | None]:
     return {path: None if value == _UNKNOWN else bytes.fromhex(value) for path, value in files.items()}
 
 
-def note_named_source(db: sqlite3.Connection, source: str) -> None:
+def note_named_source(db: Connection, source: str) -> None:
     """Record that this user named `source`, a path on this disk, for this very ledger."""
     put(db, _NAMED_SOURCE, f"{_inode(db)} {source}")
 
 
-def is_named_source(db: sqlite3.Connection, source: str) -> bool:
+def is_named_source(db: Connection, source: str) -> bool:
     """Return True if this user did: who prepares a ledger for another user does not know its inode."""
     inode = _inode(db)
     return inode >= 0 and get(db, _NAMED_SOURCE) == f"{inode} {source}"
 
 
-def _inode(db: sqlite3.Connection) -> int:
+def _inode(db: Connection) -> int:
     query = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
     found = os.stat(db.execute(query).fetchone()[0])  # noqa: PTH116 -- a path need not be text in UTF-8
     return found.st_ino if found.st_uid == os.geteuid() else -1
 
 
-def recorded_bucket(db: sqlite3.Connection) -> tuple[str, str, str, int] | None:
+def recorded_bucket(db: Connection) -> tuple[str, str, str, int] | None:
     """Return the URL, endpoint (empty for the usual one), mirror id and last epoch of a bucket."""
     stored = get(db, _BUCKET)
     return None if stored is None else cast("tuple[str, str, str, int]", tuple(json.loads(stored)))
 
 
-def set_bucket(db: sqlite3.Connection, url: str, endpoint: str, mirror: str, epoch: int) -> None:
+def set_bucket(db: Connection, url: str, endpoint: str, mirror: str, epoch: int) -> None:
     put(db, _BUCKET, json.dumps([url, endpoint, mirror, epoch]))

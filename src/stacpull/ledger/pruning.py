@@ -6,17 +6,16 @@ step before is durable. So a kill leaves no row without its file and no file wit
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from itertools import islice
 
 from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs
-from stacpull.ledger.database import AMONG, json_array, scalar, transaction
+from stacpull.ledger.database import AMONG, Connection, json_array, scalar, transaction
 from stacpull.ledger.jobs import delete_asset, update_item_states
 from stacpull.ledger.schema import ASSET_PATH, IS_OURS, ITEM_DIRECTORY, ITEMS, State, Written
 from stacpull.models import OF_COLLECTION, ItemId, NotFoundItem
-from stacpull.planning.item_plan import item_document_name
+from stacpull.planning.item_plan import item_json_name
 from stacpull.planning.names import safe_segment
 
 _SAME_WALKS = (
@@ -30,14 +29,14 @@ Items of a wider selection are not judged. Many services return 404 for items th
 """
 
 
-def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[NotFoundItem]:
+def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list[NotFoundItem]:
     """Return items past row `after` whose last walk is an earlier one of the same source and selection."""
     rows = db.execute(
         "SELECT i.id, c.name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0) "
         f"FROM {ITEMS} LEFT JOIN assets a ON a.item = i.id AND a.state = {State.DONE} "
         f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk IN ({_SAME_WALKS}) "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
-        (after, run, limit),
+        (after, run_id, limit),
     ).fetchall()
     items = []
     for row, collection, name, *of_item in rows:
@@ -46,18 +45,18 @@ def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) ->
     return items
 
 
-def not_listed(db: sqlite3.Connection, run: int) -> int:
+def not_listed(db: Connection, run_id: int) -> int:
     """Count items of earlier walks of the same source and selection that `run` did not list."""
-    return _count_unseen(db, f"i.walk IN ({_SAME_WALKS})", run)
+    return _count_unseen(db, f"i.walk IN ({_SAME_WALKS})", run_id)
 
 
-def not_judged(db: sqlite3.Connection, run: int) -> int:
+def not_judged(db: Connection, run_id: int) -> int:
     """Count items that `run` did not find and its source last listed in a walk that is not the same."""
     of_source = "SELECT o.id FROM runs r JOIN runs o USING (source) WHERE r.id = ? AND o.id <> r.id"
-    return _count_unseen(db, f"i.walk IN ({of_source}) AND i.walk NOT IN ({_SAME_WALKS})", run, run)
+    return _count_unseen(db, f"i.walk IN ({of_source}) AND i.walk NOT IN ({_SAME_WALKS})", run_id, run_id)
 
 
-def _count_unseen(db: sqlite3.Connection, condition: str, *values: int) -> int:
+def _count_unseen(db: Connection, condition: str, *values: int) -> int:
     rows = db.execute(
         f"SELECT c.name, i.name FROM {ITEMS} WHERE i.name <> '{OF_COLLECTION}' AND {condition}", values
     )
@@ -65,18 +64,18 @@ def _count_unseen(db: sqlite3.Connection, condition: str, *values: int) -> int:
 
 
 def seen_examples(
-    db: sqlite3.Connection, run: int, collection: str, server: str, limit: int
+    db: Connection, run_id: int, collection: str, server: str, limit: int
 ) -> list[tuple[str, str]]:
     """Return (ID, own URL) of items of a collection that `run` found, with URLs of one server."""
     rows = db.execute(
         f"SELECT i.name, i.href FROM {ITEMS} WHERE c.name = ? AND i.walk = ? AND i.name <> '{OF_COLLECTION}'",
-        (collection, run),
+        (collection, run_id),
     )
     found = ((name, href) for name, href in rows if href is not None and host_of(href) == server)
     return list(islice(found, limit))
 
 
-def unread(db: sqlite3.Connection, run: int) -> int:
+def unread(db: Connection, run_id: int) -> int:
     """Return the number of links and items that the walk of `run` could not read or use."""
     # a known source item whose URL returns 404 or 410 does not count: that concerns this item only
     of_one_item = (
@@ -84,10 +83,10 @@ def unread(db: sqlite3.Connection, run: int) -> int:
         "AND f.kind = 'gone' AND (f.status IS NULL OR f.status IN (404, 410))"
     )
     found = f"what IN ('item', 'link', 'entry') AND run = ? AND NOT EXISTS ({of_one_item})"
-    return scalar(db, f"SELECT count(*) FROM failures f WHERE {found}", (run,))
+    return scalar(db, f"SELECT count(*) FROM failures f WHERE {found}", (run_id,))
 
 
-def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
+def forget(db: Connection, run_id: int, items: Sequence[int]) -> None:
     """Delete items and list their files for removal, in one transaction."""
     rows = (json_array(items),)
     with transaction(db):
@@ -97,8 +96,8 @@ def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
         ).fetchall()
         files = [path for _, path, is_own in assets if is_own and path is not None]
         query = f"SELECT {ITEM_DIRECTORY}, i.name FROM {ITEMS} WHERE i.id {AMONG} AND i.written > ?"
-        documents = db.execute(query, (*rows, Written.NO))
-        jsons = [f"{directory}/{item_document_name(name)}" for directory, name in documents]
+        written = db.execute(query, (*rows, Written.NO))
+        jsons = [f"{directory}/{item_json_name(name)}" for directory, name in written]
         meta.add_names(db, meta.REMOVALS, [*files, *jsons])
         for asset, _, _ in assets:
             delete_asset(db, asset)
@@ -115,4 +114,4 @@ def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
             for path in gone:
                 meta.disown_file(db, path)
         update_item_states(db, parents - {None, *items})
-        runs.add_counts(db, run, {"items_pruned": len(items), "assets_pruned": len(files)})
+        runs.add_counts(db, run_id, {"items_pruned": len(items), "assets_pruned": len(files)})

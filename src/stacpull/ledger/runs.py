@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from stacpull.digests import text_digest
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.ledger import meta
-from stacpull.ledger.database import AMONG, exists, json_array, scalar, transaction
+from stacpull.ledger.database import AMONG, Connection, exists, json_array, scalar, transaction
 from stacpull.models import ItemId, WalkUpdate
 
 if TYPE_CHECKING:
@@ -78,18 +78,18 @@ def as_json(value: object) -> str:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def area_digest(db: sqlite3.Connection, run: int) -> int | None:
+def area_digest(db: Connection, run_id: int) -> int | None:
     """Return the digest of the area to which a run clips rasters (`--clip`), None if it has none."""
     # only a selection that seems to have one is decoded, because it may have a million IDs
     area = db.execute(
         "SELECT iif(instr(selection, '\"clip\":'), json_extract(selection, '$.clip'), NULL) "
         "FROM runs WHERE id = ?",
-        (run,),
+        (run_id,),
     ).fetchone()[0]
     return None if area is None else text_digest(area)
 
 
-def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = {}) -> Run:
+def begin(db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = {}) -> Run:
     """Continue the last run if it has the same task and did not complete; otherwise start a new one."""
     import attrs  # noqa: PLC0415 -- see above
 
@@ -122,34 +122,35 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, 
     return replace(load(db, row), resumed=False)
 
 
-def last_unfinished(db: sqlite3.Connection) -> Run | None:
+def last_unfinished(db: Connection) -> Run | None:
     last = scalar(db, "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')")
     return load(db, last) if last else None
 
 
-def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, now: float) -> None:
+def end(db: Connection, run_id: int, state: EndState, reason: str | None, now: float) -> None:
     with transaction(db):
-        db.execute("UPDATE runs SET state = ?, reason = ?, ended = ? WHERE id = ?", (state, reason, now, run))
+        ended = "UPDATE runs SET state = ?, reason = ?, ended = ? WHERE id = ?"
+        db.execute(ended, (state, reason, now, run_id))
         if state == "complete":
             db.execute("DELETE FROM seen")
     # return the space of item JSON that has been written to the disk, up to 100 MB
     db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would free only one page
 
 
-def stored(db: sqlite3.Connection, run: int) -> StoredRun:
+def stored(db: Connection, run_id: int) -> StoredRun:
     query = "SELECT kind, source, fixed, kept FROM runs WHERE id = ?"
-    kind, source, fixed, kept = db.execute(query, (run,)).fetchone()
+    kind, source, fixed, kept = db.execute(query, (run_id,)).fetchone()
     metadata = decoded_options(fixed).get("metadata", "item")
-    return StoredRun(run, kind, source, metadata, decoded_options(kept))
+    return StoredRun(run_id, kind, source, metadata, decoded_options(kept))
 
 
-def last(db: sqlite3.Connection) -> Run:
+def last(db: Connection) -> Run:
     if not (found := scalar(db, "SELECT max(id) FROM runs")):
         raise NotAMirrorError(NO_RUN)
     return load(db, found)
 
 
-def load(db: sqlite3.Connection, run: int) -> Run:
+def load(db: Connection, run_id: int) -> Run:
     import attrs  # noqa: PLC0415 -- see above
 
     from stacpull.selection import Selection  # noqa: PLC0415 -- see above
@@ -157,7 +158,7 @@ def load(db: sqlite3.Connection, run: int) -> Run:
     kind, source, selection, fixed, names, walk_ended, cut_short, kept = db.execute(
         "SELECT kind, source, selection, fixed, credential_names, walk_ended, cut_short, kept "
         "FROM runs WHERE id = ?",
-        (run,),
+        (run_id,),
     ).fetchone()
     fields = decoded_options(selection)
     if unknown := sorted(fields.keys() - {field.name for field in attrs.fields(Selection)}):
@@ -170,44 +171,44 @@ def load(db: sqlite3.Connection, run: int) -> Run:
     except (ValueError, TypeError, UsageError) as error:
         raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
     spec = RunSpec(source, selected, decoded_options(fixed), tuple(orjson.loads(names)), kind)
-    position, counted = meta.get(db, f"{meta.POSITION}{run}"), counters(db, run)
-    return Run(run, spec, True, position, bool(walk_ended), counted, decoded_options(kept), cut_short)
+    position, counted = meta.get(db, f"{meta.POSITION}{run_id}"), counters(db, run_id)
+    return Run(run_id, spec, True, position, bool(walk_ended), counted, decoded_options(kept), cut_short)
 
 
-def add_counts(db: sqlite3.Connection, run: int, numbers: Mapping[str, float]) -> None:
+def add_counts(db: Connection, run_id: int, numbers: Mapping[str, float]) -> None:
     """Add to the counters of `run`. Names are those of this module, and fields of `MirrorReport`."""
     db.executemany(
         "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number",
-        [(run, name, number) for name, number in numbers.items() if number],
+        [(run_id, name, number) for name, number in numbers.items() if number],
     )
 
 
-def set_counter(db: sqlite3.Connection, run: int, name: str, number: int) -> None:
-    db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?, ?)", (run, name, number))
+def set_counter(db: Connection, run_id: int, name: str, number: int) -> None:
+    db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?, ?)", (run_id, name, number))
 
 
-def counters(db: sqlite3.Connection, run: int) -> dict[str, int]:
+def counters(db: Connection, run_id: int) -> dict[str, int]:
     """Return what a run has counted, by name. `items_announced` is missing if it is not known."""
-    counted = db.execute("SELECT name, number FROM counters WHERE run = ?", (run,))
+    counted = db.execute("SELECT name, number FROM counters WHERE run = ?", (run_id,))
     return {
         **dict.fromkeys(_PROGRESS, 0),
         **{name: counter for name, counter in counted if name not in EFFORT},
-        "walk_ended": scalar(db, "SELECT walk_ended FROM runs WHERE id = ?", (run,)),
-        "items_done": scalar(db, "SELECT items_done FROM totals WHERE run = ?", (run,)),
-        **asset_totals(db, run),
+        "walk_ended": scalar(db, "SELECT walk_ended FROM runs WHERE id = ?", (run_id,)),
+        "items_done": scalar(db, "SELECT items_done FROM totals WHERE run = ?", (run_id,)),
+        **asset_totals(db, run_id),
     }
 
 
-def items_failed(db: sqlite3.Connection, run: int) -> int:
+def items_failed(db: Connection, run_id: int) -> int:
     """Return the number of items and links of `run` that could not be read, used or written."""
     its_own = "f.run = r.id OR (r.kind = 'retry' AND f.source IN ('', r.source))"
     of_run = f"SELECT count(*) FROM runs r JOIN failures f ON f.what > '' WHERE r.id = ? AND ({its_own})"
-    return scalar(db, of_run, (run,))
+    return scalar(db, of_run, (run_id,))
 
 
-def findings(db: sqlite3.Connection, run: int) -> tuple[dict[str, int], dict[str, int]]:
+def findings(db: Connection, run_id: int) -> tuple[dict[str, int], dict[str, int]]:
     """Return the other counters of the report of `run`, and how many items filters rejected, by reason."""
-    rows = db.execute("SELECT name, number FROM counters WHERE run = ? ORDER BY number DESC, name", (run,))
+    rows = db.execute("SELECT name, number FROM counters WHERE run = ? ORDER BY number DESC, name", (run_id,))
     counts, left_out = dict[str, int](), dict[str, int]()
     for name, counted in rows:
         if name.startswith(LEFT_OUT):
@@ -217,42 +218,42 @@ def findings(db: sqlite3.Connection, run: int) -> tuple[dict[str, int], dict[str
     return counts, left_out
 
 
-def asset_totals(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
+def asset_totals(db: Connection, run_id: int | None = None) -> dict[str, int]:
     found = db.execute(
         "SELECT sum(pending), sum(done), sum(failed), sum(missing), sum(bytes) FROM totals "
         "WHERE run = :run OR :run IS NULL",
-        {"run": run},
+        {"run": run_id},
     ).fetchone()
     names = ("assets_pending", "assets_done", "assets_failed", "assets_missing", "bytes_done")
     return {name: number or 0 for name, number in zip(names, found, strict=True)}
 
 
-def save_walk(db: sqlite3.Connection, run: int, update: WalkUpdate) -> None:
+def save_walk(db: Connection, run_id: int, update: WalkUpdate) -> None:
     if update.position is not None:
-        meta.put(db, f"{meta.POSITION}{run}", update.position)
+        meta.put(db, f"{meta.POSITION}{run_id}", update.position)
     if update.walk_ended or update.cut_short is not None:  # seldom: a long selection is written again
         db.execute(
             "UPDATE runs SET walk_ended = walk_ended OR ?, cut_short = coalesce(?, cut_short) WHERE id = ?",
-            (update.walk_ended, update.cut_short, run),
+            (update.walk_ended, update.cut_short, run_id),
         )
     if update.announced is not None:
-        set_counter(db, run, "items_announced", update.announced)
+        set_counter(db, run_id, "items_announced", update.announced)
     if update.unseen:
-        set_counter(db, run, "items_unseen", update.unseen)
+        set_counter(db, run_id, "items_unseen", update.unseen)
 
 
-def restart_walk(db: sqlite3.Connection, run: int) -> None:
+def restart_walk(db: Connection, run_id: int) -> None:
     """Delete the position of the walk: it starts again and skips planned items."""
     with transaction(db):
         db.execute("DELETE FROM seen")
         db.execute(
             "DELETE FROM counters WHERE run = ? "
             f"AND (name LIKE '{LEFT_OUT}%' OR name IN ('items_seen', 'items_unseen'))",
-            (run,),
+            (run_id,),
         )
-        db.execute("DELETE FROM failures WHERE what IN ('link', 'entry') AND run = ?", (run,))
-        db.execute("UPDATE runs SET cut_short = NULL WHERE id = ?", (run,))
-        meta.put(db, f"{meta.POSITION}{run}", None)
+        db.execute("DELETE FROM failures WHERE what IN ('link', 'entry') AND run = ?", (run_id,))
+        db.execute("UPDATE runs SET cut_short = NULL WHERE id = ?", (run_id,))
+        meta.put(db, f"{meta.POSITION}{run_id}", None)
 
 
 def seen_hash(item: ItemId) -> int:
@@ -260,7 +261,7 @@ def seen_hash(item: ItemId) -> int:
     return text_digest(f"{item.collection}\0{item.item}")
 
 
-def has_seen(db: sqlite3.Connection, item: ItemId) -> bool:
+def has_seen(db: Connection, item: ItemId) -> bool:
     return exists(db, "SELECT 1 FROM seen WHERE hash = ?", (seen_hash(item),))
 
 

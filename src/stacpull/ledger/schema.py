@@ -7,7 +7,7 @@ At the end: SQL for where items and assets are in DEST, and which failed assets 
 from __future__ import annotations
 
 import re
-import sqlite3
+from sqlite3 import Connection
 from typing import Final
 
 import msgspec
@@ -226,12 +226,12 @@ LEDGER: Final = Schema(
 )
 
 
-def create_tables(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
+def create_tables(db: Connection, schema: Schema = LEDGER) -> None:
     if check_version(db, schema) == 0:
         db.executescript(f"BEGIN IMMEDIATE; {schema.text}; PRAGMA user_version = {schema.version}; COMMIT;")
 
 
-def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
+def check_version(db: Connection, schema: Schema = LEDGER) -> int:
     """Return 0 if there are no tables yet. Nothing else is read before: others may have made the file.
 
     SQLite would run the code of a trigger, view or virtual table that is not in the schema; unsafe functions

@@ -10,7 +10,7 @@ import msgspec
 
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import meta
-from stacpull.ledger.database import AMONG, exists, json_array, scalar
+from stacpull.ledger.database import AMONG, Connection, exists, json_array, scalar
 from stacpull.ledger.runs import EFFORT, NO_RUN, asset_totals, decoded_options
 from stacpull.ledger.schema import (
     ASSET_PATH,
@@ -26,7 +26,7 @@ from stacpull.ledger.schema import (
     stored_clip,
 )
 from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile, SourceLink
-from stacpull.planning.item_plan import item_document_name
+from stacpull.planning.item_plan import item_json_name
 from stacpull.planning.names import path_hash
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _OF_LAST_WALK = "(SELECT {} FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIM
 
 
 def failed_by_kind(
-    db: sqlite3.Connection, kind: FailureKind, run: int | None = None, *, newly: bool = False
+    db: Connection, kind: FailureKind, run_id: int | None = None, *, newly: bool = False
 ) -> int:
     """Return the number of assets (of `run`) that failed for this reason (`newly`: in `run`)."""
     return scalar(
@@ -48,24 +48,24 @@ def failed_by_kind(
         f"SELECT count(*) FROM failures f JOIN assets a ON {OF_ASSET} "
         f"WHERE f.kind = ? AND a.state >= {State.FAILED} AND a.run = coalesce(?, a.run) "
         "AND f.run IS coalesce(?, f.run)",
-        (kind, run, run if newly else None),
+        (kind, run_id, run_id if newly else None),
     )
 
 
-def special_assets(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
+def special_assets(db: Connection, run_id: int | None = None) -> dict[str, int]:
     clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {State.DONE}"
     return {
-        "assets_ordered": failed_by_kind(db, FailureKind.ORDERED, run),
-        "assets_outside": failed_by_kind(db, FailureKind.OUTSIDE, run),
-        "assets_clipped": scalar(db, f"{clips} AND run = coalesce(?, run)", (run,)),
+        "assets_ordered": failed_by_kind(db, FailureKind.ORDERED, run_id),
+        "assets_outside": failed_by_kind(db, FailureKind.OUTSIDE, run_id),
+        "assets_clipped": scalar(db, f"{clips} AND run = coalesce(?, run)", (run_id,)),
     }
 
 
-def unproven(db: sqlite3.Connection) -> int:
+def unproven(db: Connection) -> int:
     return scalar(db, "SELECT count(*) FROM assets WHERE unproven")
 
 
-def item_totals(db: sqlite3.Connection) -> dict[str, int]:
+def item_totals(db: Connection) -> dict[str, int]:
     return {
         "items_matched": scalar(db, "SELECT sum(items) FROM totals"),
         "items_done": scalar(db, "SELECT sum(items_done) FROM totals"),
@@ -73,7 +73,7 @@ def item_totals(db: sqlite3.Connection) -> dict[str, int]:
     }
 
 
-def current_run(db: sqlite3.Connection) -> dict[str, Any]:
+def current_run(db: Connection) -> dict[str, Any]:
     """Return the run to resume, or else the last one, with the rate of this and the effort of all."""
     is_pending = "EXISTS (SELECT 1 FROM totals WHERE pending > 0)"
     is_finished = f"{_OF_LAST_WALK('state')} = 'complete' AND NOT {is_pending}"  # nothing is left to resume
@@ -96,7 +96,7 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any]:
     return {**run, "selection": decoded_options(run["selection"])}
 
 
-def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
+def run_summaries(db: Connection) -> list[dict[str, Any]]:
     """Return the runs, oldest first, each with the files and bytes that it fetched."""
     counted = "coalesce((SELECT number FROM counters WHERE run = r.id AND name = '{}'), 0)".format
     cursor = db.execute(
@@ -114,7 +114,7 @@ def state_now(state: str, *, live: bool) -> RunState:
     return "running" if live else ended
 
 
-def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
+def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
     """Yield failures by item and key, then what could not be read; or the `newest` of the last thousand."""
     order = "ORDER BY f.at DESC LIMIT ?" if newest is not None else "ORDER BY f.item = 0, f.item, f.key"
     recorded = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
@@ -148,14 +148,14 @@ class ItemRecord(NamedTuple):
 
     @property
     def name(self) -> str:
-        return item_document_name(self.id.item)
+        return item_json_name(self.id.item)
 
     @property
     def path(self) -> str:
         return f"{self.directory}/{self.name}"
 
 
-def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:
+def item_records(db: Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:
     query = (
         f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.href, o.document, i.written, i.sha256 "
         f"FROM {ITEMS} LEFT JOIN documents o ON o.item = i.id WHERE i.id {AMONG} ORDER BY i.id"
@@ -169,7 +169,7 @@ def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRe
             yield ItemRecord(row, ItemId(collection, name), *stored)
 
 
-def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
+def _files(db: Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
     files: dict[int, dict[str, MirroredFile]] = {item: {} for item in directories}
     query = (
         f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, a.clip FROM assets a "
@@ -182,7 +182,7 @@ def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, 
     return files
 
 
-def _items_in(db: sqlite3.Connection, directory: str) -> Iterator[tuple[int, str, int]]:
+def _items_in(db: Connection, directory: str) -> Iterator[tuple[int, str, int]]:
     """Yield row, name and `written` of each item whose JSON is in a directory."""
     columns = f"i.id, i.name, i.written, {ITEM_DIRECTORY}"
     query = f"SELECT {columns} FROM {ITEMS} WHERE i.hash = ? OR i.directory = ?"
@@ -191,26 +191,26 @@ def _items_in(db: sqlite3.Connection, directory: str) -> Iterator[tuple[int, str
             yield tuple(item)
 
 
-def files_of_item_in(db: sqlite3.Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
+def files_of_item_in(db: Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
     for row, name, _ in _items_in(db, directory):
         return name, _files(db, {row: directory})[row]
     return None
 
 
-def asset_owner(db: sqlite3.Connection, asset: int) -> tuple[int, ItemId, str]:
+def asset_owner(db: Connection, asset: int) -> tuple[int, ItemId, str]:
     query = f"SELECT i.id, c.name, i.name, a.key FROM {ITEMS} JOIN assets a ON a.item = i.id WHERE a.id = ?"
     row, collection, name, key = db.execute(query, (asset,)).fetchone()
     return row, ItemId(collection, name), key
 
 
-def document_path(db: sqlite3.Connection, item: ItemId | None, href: str) -> str | None:
+def item_json_path(db: Connection, item: ItemId | None, href: str) -> str | None:
     """Return the path, by ID or else by URL; None if the mirror neither has this JSON nor will write it."""
     select = f"SELECT i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {_IS_STORED}"
     row = None if item is None else db.execute(f"{select} AND {IS_ITEM}", id_values(item)).fetchone()
     if row is None:  # a static tree, or an API that serves its items at other URLs
         has_href = "substr(i.href, -16) = substr(:href, -16) AND i.href = :href"
         row = db.execute(f"{select} AND {has_href} LIMIT 1", {"href": href}).fetchone()
-    return None if row is None else f"{row[1]}/{item_document_name(row[0])}"
+    return None if row is None else f"{row[1]}/{item_json_name(row[0])}"
 
 
 class CollectionRow(msgspec.Struct, frozen=True):
@@ -219,7 +219,7 @@ class CollectionRow(msgspec.Struct, frozen=True):
     document: bytes | None
 
 
-def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
+def collection_rows(db: Connection) -> list[CollectionRow]:
     """Return the collections that have items or own assets in the mirror, in the order of the walk."""
     rows = db.execute(
         "SELECT c.id, c.name, c.document FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
@@ -229,15 +229,15 @@ def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
     return [CollectionRow(*row) for row in rows]
 
 
-def assets_of_collection(db: sqlite3.Connection, collection: int) -> dict[str, MirroredFile]:
+def assets_of_collection(db: Connection, collection: int) -> dict[str, MirroredFile]:
     own = f"SELECT i.id, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.collection = ? AND i.name = ?"
     row = db.execute(own, (collection, OF_COLLECTION)).fetchone()
     return {} if row is None else _files(db, dict([row]))[row[0]]
 
 
-def collections_to_read(db: sqlite3.Connection, run: int) -> list[str]:
+def collections_to_read(db: Connection, run_id: int) -> list[str]:
     of_run, rows = "SELECT 1 FROM items WHERE collection = ? AND run = ? LIMIT 1", collection_rows(db)
-    return [row.name for row in rows if row.document is None or exists(db, of_run, (row.row, run))]
+    return [row.name for row in rows if row.document is None or exists(db, of_run, (row.row, run_id))]
 
 
 class ItemName(NamedTuple):
@@ -247,7 +247,7 @@ class ItemName(NamedTuple):
     is_written: int  # 1: its current JSON is there
 
 
-def item_names(db: sqlite3.Connection, collection: int, order: str = "i.name") -> Iterator[ItemName]:
+def item_names(db: Connection, collection: int, order: str = "i.name") -> Iterator[ItemName]:
     """Yield the items of a collection, without the row of the collection's own assets."""
     rows = db.execute(
         f"SELECT i.name, {ITEM_DIRECTORY}, i.parent IS NOT NULL, i.written = {Written.YES} FROM {ITEMS} "
@@ -255,18 +255,18 @@ def item_names(db: sqlite3.Connection, collection: int, order: str = "i.name") -
         (collection,),
     )
     for name, directory, *states in rows:
-        yield ItemName(name, f"{directory}/{item_document_name(name)}", *states)
+        yield ItemName(name, f"{directory}/{item_json_name(name)}", *states)
 
 
-def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:
-    """Yield the items of a collection that have a document, in the ledger or in DEST."""
+def records_in(db: Connection, collection: int) -> Iterator[ItemRecord]:
+    """Yield the items of a collection whose JSON is in DEST, or whose document is in the ledger."""
     query = f"SELECT i.id FROM items i WHERE i.collection = ? AND {_IS_STORED} ORDER BY i.id"
     rows = db.execute(query, (collection,))
     while some := rows.fetchmany(_ITEMS_AT_ONCE):
         yield from item_records(db, [row for (row,) in some])
 
 
-def unread_source_items(db: sqlite3.Connection) -> list[SourceLink]:
+def unread_source_items(db: Connection) -> list[SourceLink]:
     rows = db.execute(
         "SELECT i.href, pc.name, p.name, c.name, i.name FROM failures f "
         "JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
@@ -276,11 +276,11 @@ def unread_source_items(db: sqlite3.Connection) -> list[SourceLink]:
     return [SourceLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
 
 
-def damaged_items(db: sqlite3.Connection) -> int:
+def damaged_items(db: Connection) -> int:
     return scalar(db, f"SELECT count(*) FROM items WHERE written = {Written.DAMAGED}")
 
 
-def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]:
+def damaged_item_json(db: Connection, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]:
     """Return row, ID and URL of items past row `after` whose JSON is damaged and was not read again yet."""
     rows = db.execute(
         f"SELECT i.id, c.name, i.name, i.href FROM {ITEMS} WHERE i.written = {Written.DAMAGED} AND i.id > ? "
@@ -290,7 +290,7 @@ def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[tu
     return [(row, ItemId(collection, name), href) for row, collection, name, href in rows]
 
 
-def unwritten_items(db: sqlite3.Connection, after: int, limit: int, least: int = Written.NO) -> list[int]:
+def unwritten_items(db: Connection, after: int, limit: int, least: int = Written.NO) -> list[int]:
     """Return final items past row `after` whose JSON is outdated, or with `least` NO also missing."""
     rows = db.execute(
         f"SELECT id FROM items WHERE written <> {Written.YES} AND pending = 0 AND id > ? AND written >= ? "
@@ -300,13 +300,13 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int, least: int =
     return [row[0] for row in rows]
 
 
-def written_digests(db: sqlite3.Connection) -> Iterator[tuple[str, str, bytes | None]]:
+def written_digests(db: Connection) -> Iterator[tuple[str, str, bytes | None]]:
     return db.execute(
         f"SELECT c.name, i.name, i.sha256 FROM {ITEMS} WHERE i.written = {Written.YES} ORDER BY i.id"
     )
 
 
-def shared_sample_keys(db: sqlite3.Connection) -> set[str]:
+def shared_sample_keys(db: Connection) -> set[str]:
     """Return the IDs, with `_` for each dot and slash, that several primary items have."""
     rows = db.execute(
         "SELECT replace(replace(name, '.', '_'), '/', '_') AS key FROM items "
@@ -318,21 +318,21 @@ def shared_sample_keys(db: sqlite3.Connection) -> set[str]:
 class Expected(NamedTuple):
     """A file that must be in DEST. `size` and `digest` are None if the ledger does not have them."""
 
-    kind: Literal["asset", "document", "catalog"]
+    kind: Literal["asset", "item", "catalog"]
     row: int  # of the asset or item; 0 for a catalog
     path: str
     size: int | None
     digest: bytes | None
 
 
-def expected_totals(db: sqlite3.Connection) -> tuple[int, int]:
-    assets, documents = asset_totals(db), "SELECT count(*) FROM items WHERE written <> ?"
-    files = assets["assets_done"] + scalar(db, documents, (Written.NO,)) + len(meta.file_digests(db))
+def expected_totals(db: Connection) -> tuple[int, int]:
+    assets, written = asset_totals(db), "SELECT count(*) FROM items WHERE written <> ?"
+    files = assets["assets_done"] + scalar(db, written, (Written.NO,)) + len(meta.file_digests(db))
     return files, assets["bytes_done"]
 
 
-def expected_files(db: sqlite3.Connection) -> Iterator[Expected]:
-    """Yield assets, then documents, then catalogs, but none that may not be there yet.
+def expected_files(db: Connection) -> Iterator[Expected]:
+    """Yield assets, then the JSON of items, then catalogs, but none that may not be there yet.
 
     A damaged asset is expected with its earlier digest until it is repaired.
     """
@@ -347,13 +347,13 @@ def expected_files(db: sqlite3.Connection) -> Iterator[Expected]:
         f"SELECT i.id, i.name, {ITEM_DIRECTORY}, i.sha256 FROM {ITEMS} "
         f"WHERE i.written IN ({Written.YES}, {Written.DAMAGED}) ORDER BY i.id"
     ):
-        yield Expected("document", row, f"{directory}/{item_document_name(name)}", None, sha256)
+        yield Expected("item", row, f"{directory}/{item_json_name(name)}", None, sha256)
     for path, sha256 in meta.file_digests(db).items():
         if sha256 != b"":
             yield Expected("catalog", 0, path, None, sha256)
 
 
-def known_paths(db: sqlite3.Connection, found: Sequence[str]) -> set[str]:
+def known_paths(db: Connection, found: Sequence[str]) -> set[str]:
     """Return which of these paths (relative to DEST) the mirror has written, or may have."""
     assets = (
         f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash {AMONG} AND {IS_OURS}"
@@ -364,5 +364,5 @@ def known_paths(db: sqlite3.Connection, found: Sequence[str]) -> set[str]:
         if path not in known:
             directory = path.rpartition("/")[0]
             names = [name for _, name, written in _items_in(db, directory) if written != Written.NO]
-            known |= {f"{directory}/{item_document_name(name)}" for name in names}
+            known |= {f"{directory}/{item_json_name(name)}" for name in names}
     return known

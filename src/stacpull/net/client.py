@@ -170,7 +170,7 @@ class Client(msgspec.Struct, eq=False):
 
 
 class Exchange(msgspec.Struct, eq=False):
-    """Follows redirects, then gives access to the last response. Leaving it, or `close`, frees the permit."""
+    """Follows redirects, then gives access to the last response. Its end, or `close`, releases the permit."""
 
     client: Client
     request: Request

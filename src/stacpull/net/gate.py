@@ -5,8 +5,8 @@ use. It falls by a quarter if first bytes come twice as late as in the best roun
 falls by half if the host throttles or breaks connections.
 
     answering ──throttled──────────────────▶ closed for 1, 2, 4 … 60 s (or as the host asked), half the limit
-        │     ──some requests unanswered───▶ overloaded: half the limit, these failures are free
-        │     ──20 in a row unanswered─────▶ silent: as if throttled, these failures are free
+        │     ──some requests unanswered───▶ overloaded: half the limit, these failures do not count
+        │     ──20 in a row unanswered─────▶ silent: as if throttled, these failures do not count
         │                                       └──after the patience──┐
         │     ──50 assets in a row refused, or a Retry-After ──────────▶ given up: DOWN, a try per minute
         │       of more than 15 minutes
@@ -316,7 +316,7 @@ class Gate:
     def note_no_answer(self, sent_at: float, failure: Failure) -> Failure:
         """Record that a request, which still holds its permit, got no answer.
 
-        Return the failure: free if the host is the cause and not the object; DOWN if it is given up.
+        Return the failure: uncounted if the host is the cause and not the object; DOWN if it is given up.
         """
         now = self.now()
         if not self._unanswered:
@@ -335,7 +335,7 @@ class Gate:
                 self._lower()
             elif now - self._lowered_at > _RECENT:
                 return failure
-        return replace(failure, kind=FailureKind.THROTTLED, free=True)
+        return replace(failure, kind=FailureKind.THROTTLED, uncounted=True)
 
     def _note_silence(self, now: float, failure: Failure) -> Failure:
         is_closed = self.closed_for() > 0
@@ -349,7 +349,7 @@ class Gate:
                 pause = min(self._next_pause, left)
                 self._pauses += 1
                 self._lower(pause)
-            return replace(failure, kind=FailureKind.THROTTLED, free=True, retry_after=0.0)
+            return replace(failure, kind=FailureKind.THROTTLED, uncounted=True, retry_after=0.0)
         text = f"{self.host} has not answered for {self._patience:.0f} s. {failure.message}"
         return self._give_up(replace(failure, message=text), 0.0 if is_closed else _LONGEST_PAUSE)
 

@@ -31,8 +31,8 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     retries: int = 5
     base: float = 0.5  # the longest first wait
     cap: float = 60.0  # the longest wait
-    free_throttles: int = 20
-    free_throttled_seconds: float = 3600.0
+    uncounted_throttles: int = 20
+    uncounted_throttled_seconds: float = 3600.0
     longest_wait: float = 900.0  # the longest Retry-After that is obeyed
 
 
@@ -51,13 +51,13 @@ def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: fl
     if failure.resumable_bytes - state.resumable_bytes >= _PROGRESS:
         state.charged = 0  # an object that changes all the time starts over, so it does not get further
     state.resumable_bytes = max(state.resumable_bytes, failure.resumable_bytes)
-    within = state.throttled_seconds + (asked or 0.0) <= policy.free_throttled_seconds
-    is_free = failure.free and within and state.throttles < policy.free_throttles
-    earlier = state.throttles if is_free else state.charged
-    if not is_free and state.charged >= policy.retries:
+    within = state.throttled_seconds + (asked or 0.0) <= policy.uncounted_throttled_seconds
+    is_uncounted = failure.uncounted and within and state.throttles < policy.uncounted_throttles
+    earlier = state.throttles if is_uncounted else state.charged
+    if not is_uncounted and state.charged >= policy.retries:
         return None
     wait = draw * min(policy.cap, policy.base * 2.0 ** min(earlier, 60)) if asked is None else asked
-    state.charged += not is_free
+    state.charged += not is_uncounted
     if failure.kind is FailureKind.THROTTLED:
         state.throttles += 1
         state.throttled_seconds += wait

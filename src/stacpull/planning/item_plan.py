@@ -26,7 +26,7 @@ from stacpull.planning.hrefs import (
     suffix_of,
 )
 from stacpull.planning.layout import ItemLayout, Layout
-from stacpull.planning.names import COLLECTION_FILE, document_name, safe_segment
+from stacpull.planning.names import COLLECTION_FILE, json_name, safe_segment
 from stacpull.planning.prefixes import Listing, assets_in, object_keys, prefix_failure, with_objects
 from stacpull.redact import unsigned_url
 from stacpull.urls import is_local
@@ -220,16 +220,16 @@ def parse_multihash(text: str) -> Checksum | None:
     return None
 
 
-# --- documents -------------------------------------------------------------------------------------------
+# --- paths in DEST -----------------------------------------------------------------------------------------
 
 
 def item_directory(item_id: ItemId) -> str:
     return f"{safe_segment(item_id.collection)}/{safe_segment(item_id.item)}"
 
 
-def item_document_name(item: str) -> str:
-    return document_name(safe_segment(item))
+def item_json_name(item: str) -> str:
+    return json_name(safe_segment(item))
 
 
-def collection_document_path(collection: str) -> str:
+def collection_json_path(collection: str) -> str:
     return f"{safe_segment(collection)}/{COLLECTION_FILE}"

@@ -2,7 +2,7 @@
 
 A segment is made safe after it is filled in, so a slash in a value never creates a directory. `{filename}` is
 known only after the transfer has resolved the href (`final_name`). The ledger adds a hash to a name that
-another asset has (`ledger.jobs.claim`), and to a directory that has the path of a file (`ledger.planner`).
+another asset has (`ledger.jobs.claim`), and to a directory with the path of a file (`ledger.plan_writer`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError, similar
 from stacpull.json_values import object_or_empty
 from stacpull.models import Arrival, ItemId, Job, Json, path_in_dest
-from stacpull.planning.names import document_name, fold, safe_segment, with_salted_hash
+from stacpull.planning.names import fold, json_name, safe_segment, with_salted_hash
 
 FIELDS: Final = ("collection", "item", "key", "ext", "filename", "parent", "year", "month", "day")
 """The predefined fields; any other field is a property of the item."""
@@ -173,12 +173,12 @@ def below(directory: str, names: Iterable[str]) -> str:
 
 
 def name_in(directory: str, raw: str) -> str:
-    """Return the safe name of a file or directory, which never equals that of an item's document there."""
+    """Return the safe name of a file or directory, which never equals that of an item's JSON there."""
     name = safe_segment(raw)
     if name[-5:].casefold() != ".json":  # U+017F is folded to "s"
         return name
-    document = document_name(directory.rpartition("/")[2])
-    return with_salted_hash(name, document) if fold(name) == fold(document) else name
+    item_json = json_name(directory.rpartition("/")[2])
+    return with_salted_hash(name, item_json) if fold(name) == fold(item_json) else name
 
 
 # --- parsing ---------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def safe_segment(name: str) -> str:
     return encoded if is_plain else _with_hash(encoded, name)
 
 
-def document_name(directory: str) -> str:
+def json_name(directory: str) -> str:
     name = f"{directory}.json"
     is_reserved = _RESERVED.fullmatch(fold(name)) or len(name.encode()) > MAX_BYTES
     return _with_hash(name, name) if is_reserved else name

@@ -90,7 +90,7 @@ class MirrorCheck(StoppableThread):
         super().__init__(stop)
         self.files = self.bytes = self.without_digest = self.leftovers = 0
         self.damaged: Counter[DamageKind] = Counter()
-        self.rows = {kind: array("q") for kind in ("asset", "document", "catalog")}
+        self.rows = {kind: array("q") for kind in ("asset", "item", "catalog")}
         """Of damaged files: 8 bytes each."""
         self.complete = False
         self.quick = quick
@@ -167,7 +167,7 @@ class MirrorCheck(StoppableThread):
         if expected.kind == "asset":
             _, item, key = views.asset_owner(db, expected.row)
             names = *item, key
-        elif expected.kind == "document":
+        elif expected.kind == "item":
             (record,) = views.item_records(db, [expected.row])
             names = *record.id, ""
         what, found = fault
@@ -306,7 +306,7 @@ def _begin(
     check: MirrorCheck, files: StoredFiles, db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any]
 ) -> Run:
     run = runs.begin(db, spec, now, kept)
-    jobs.mark_documents(db, check.rows["document"])
+    jobs.mark_item_json(db, check.rows["item"])
     for start in range(0, len(check.rows["asset"]), _UNIT):
         rows = check.rows["asset"][start : start + _UNIT]
         hrefs: dict[int, str | None] = {}  # without credentials; None if the mirror does not state it

@@ -6,7 +6,6 @@ twice. `_BatchRows.save` is the story of a batch; `asset_decision.decide` says w
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -27,7 +26,7 @@ from stacpull.ledger.asset_decision import (
     decide,
     new_row,
 )
-from stacpull.ledger.database import AMONG, exists, insert_rows, json_array, scalar, transaction
+from stacpull.ledger.database import AMONG, Connection, exists, insert_rows, json_array, scalar, transaction
 from stacpull.ledger.jobs import (
     FailedRow,
     claim,
@@ -49,7 +48,7 @@ from stacpull.models import (
     PlanResult,
     path_in_dest,
 )
-from stacpull.planning.item_plan import document_digest, is_newer, item_directory, item_document_name
+from stacpull.planning.item_plan import document_digest, is_newer, item_directory, item_json_name
 from stacpull.planning.names import path_hash, with_salted_hash
 from stacpull.redact import Secrets
 
@@ -93,15 +92,15 @@ class _Plan(msgspec.Struct):
         return self.before is not None and self.before.updated != self.version
 
 
-class Planner:
+class PlanWriter:
     """Saves what the walk of a run plans. `is_there` says whether DEST has a file."""
 
     def __init__(
-        self, db: sqlite3.Connection, run: int, revalidate: bool, is_there: IsThere, secrets: Secrets
+        self, db: Connection, run_id: int, revalidate: bool, is_there: IsThere, secrets: Secrets
     ) -> None:
-        self.db, self.run, self.is_there, self.secrets = db, run, is_there, secrets
-        self.planning_run = PlanningRun(run, runs.area_digest(db, run), revalidate)
-        kind, self.source = db.execute("SELECT kind, source FROM runs WHERE id = ?", (run,)).fetchone()
+        self.db, self.run_id, self.is_there, self.secrets = db, run_id, is_there, secrets
+        self.planning_run = PlanningRun(run_id, runs.area_digest(db, run_id), revalidate)
+        kind, self.source = db.execute("SELECT kind, source FROM runs WHERE id = ?", (run_id,)).fetchone()
         self.is_walk = kind == "mirror"
         others = db.execute("SELECT id FROM runs WHERE source <> ?", (self.source,))
         self.other_walks = {other for (other,) in others}
@@ -112,16 +111,16 @@ class Planner:
         With `linked`, an unreadable source item counts; otherwise one known only by a link does not.
         """
         known = _load(self.db, ids)  # also items with the hash of one of them
-        rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run]
+        rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run_id]
         return {
             item: row.updated for item, row in rows if linked or (row.parent is None and not row.is_unread)
         }
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
         """Save a batch in one transaction, at `now` (seconds since 1970)."""
-        db, run = self.db, self.run
+        db, run_id = self.db, self.run_id
         with transaction(db):
-            done = runs.asset_totals(db, run)["assets_done"]
+            done = runs.asset_totals(db, run_id)["assets_done"]
             result = PlanResult()
             for reason, ids in [("", batch.seen), *batch.left_out.items()]:
                 hashes = [(runs.seen_hash(item),) for item in ids]
@@ -131,11 +130,11 @@ class Planner:
                     result.count(runs.LEFT_OUT + reason, new)
             _BatchRows(self, batch, result).save(now)
             for one in batch.unread:
-                found = (0, one.href or one.name, run, self.source, one.collection)
+                found = (0, one.href or one.name, run_id, self.source, one.collection)
                 put_failure(db, FailedRow("link" if one.href else "entry", *found), one.failure, 1, now)
-            result.count("assets_skipped", runs.asset_totals(db, run)["assets_done"] - done)
-            runs.add_counts(db, run, result.counted)
-            runs.save_walk(db, run, batch.update)
+            result.count("assets_skipped", runs.asset_totals(db, run_id)["assets_done"] - done)
+            runs.add_counts(db, run_id, result.counted)
+            runs.save_walk(db, run_id, batch.update)
             if self.is_walk and batch.update.walk_ended:
                 self._forget_unread()
         return result
@@ -146,7 +145,7 @@ class Planner:
             "DELETE FROM failures WHERE what IN ('item', 'link', 'entry') AND run IN (SELECT o.id FROM "
             "runs o JOIN runs r USING (source, selection) WHERE o.id < r.id AND r.id = ?) RETURNING item"
         )
-        items = [item for (item,) in self.db.execute(forget, (self.run,))]
+        items = [item for (item,) in self.db.execute(forget, (self.run_id,))]
         update_item_states(self.db, items)
         # source items that were never read, and that no item links to any more
         self.db.execute(f"DELETE FROM items WHERE id {AMONG} AND updated IS NULL", (json_array(items),))
@@ -155,9 +154,9 @@ class Planner:
 class _BatchRows:
     """The rows of one batch: those before it, and those to write."""
 
-    def __init__(self, planner: Planner, batch: PlanBatch, result: PlanResult) -> None:
-        db = self._db = planner.db
-        self._planner, self._run, self._batch, self._result = planner, planner.run, batch, result
+    def __init__(self, writer: PlanWriter, batch: PlanBatch, result: PlanResult) -> None:
+        db = self._db = writer.db
+        self._writer, self._run_id, self._batch, self._result = writer, writer.run_id, batch, result
         planned: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]
         ids = {one.id for one in planned}
         self._known = _load(db, ids | {one.parent for one in planned if one.parent is not None})
@@ -201,7 +200,7 @@ class _BatchRows:
             assets = known[plan.row.id]
             self._plan_assets(plan, assets)
             self._plan_problems(plan, assets)
-            self._plan_document(plan, assets, links_more=plan.row.id in linking)
+            self._plan_item_row(plan, assets, links_more=plan.row.id in linking)
         self._write({plan.row.id for plan in plans}, now)
         above = {parent for row in rows for parent in (row.parent, before.get(row.id))}
         above |= {row.parent for row in self._promoted}
@@ -212,7 +211,7 @@ class _BatchRows:
         """Return an item with its row; None if this run already planned it, unless a page has a newer one."""
         before, count = self._known.get(item.id), self._result.count
         is_new = before is None or (bool(before.is_unread) and before.updated is None)
-        was_planned = before is not None and before.run == self._run and not before.is_unread
+        was_planned = before is not None and before.run == self._run_id and not before.is_unread
         if before is not None and was_planned:
             if item.parent is None and before.parent is not None:  # so far, only a link led to it
                 count("items_matched", 1)
@@ -236,9 +235,9 @@ class _BatchRows:
         before = self._known.get(item)
         parent = None if parent_id is None else self._known.get(parent_id)
         above = None if parent is None else parent.id
-        href = None if href is None else self._planner.secrets.cut_name(href)
+        href = None if href is None else self._writer.secrets.cut_name(href)
         if before is not None:
-            return before._replace(run=self._run, parent=above, href=href)
+            return before._replace(run=self._run_id, parent=above, href=href)
         self._last_item += 1
         path, index = item_directory(item), item_hash(item)
         if index in self._taken:
@@ -247,13 +246,13 @@ class _BatchRows:
         self._taken.add(index)
         directory = None if path == f"{item.collection}/{item.item}" else path
         collection = self._collections[item.collection]
-        return _ItemRow(self._last_item, index, collection, item.item, above, self._run, directory, href)
+        return _ItemRow(self._last_item, index, collection, item.item, above, self._run_id, directory, href)
 
     def _plan_failed_items(self) -> list[_ItemRow]:
         rows = []
         for one in self._batch.failed_items:
             before = self._known.get(one.id)
-            if before is None or before.run != self._run:
+            if before is None or before.run != self._run_id:
                 row = self._row_of(one.id, one.parent, one.href if before is None else before.href)
                 self._known[one.id] = row = row._replace(is_unread=1)
                 rows.append(row)
@@ -262,7 +261,7 @@ class _BatchRows:
         return rows
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
-        item, run, is_updated = plan.item, self._planner.planning_run, plan.is_updated()
+        item, run, is_updated = plan.item, self._writer.planning_run, plan.is_updated()
         is_undated = item.of_collection and not item.updated
         usual = item_directory(item.id)  # differs from the own one if that is another item's somewhere
         for asset in item.assets:
@@ -277,7 +276,7 @@ class _BatchRows:
                 self._add_open(plan, asset, row, directory, REQUEST_NEW)
                 continue
             before = old.directory(plan.directory)
-            is_lost = _is_lost(old, before, self._planner.is_there)
+            is_lost = _is_lost(old, before, self._writer.is_there)
             decision = decide(old, asset, run, is_updated, is_undated, is_lost)
             if decision.row is None:
                 is_fetched = decision.action is Action.WAIT
@@ -301,28 +300,28 @@ class _BatchRows:
             old, state = known.get(key), failed_state(failure)
             if old is None:
                 self._last_asset += 1
-                row = AssetRow(self._last_asset, plan.row.id, key, state, 0, self._run)
+                row = AssetRow(self._last_asset, plan.row.id, key, state, 0, self._run_id)
                 # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
                 plan.rewrites_json |= failure.kind is not FailureKind.ITEM
-            elif old.row.run == self._run and old.row.state < State.DONE:
+            elif old.row.run == self._run_id and old.row.state < State.DONE:
                 continue  # it is being fetched
             else:
-                row = old.row._replace(run=self._run)
+                row = old.row._replace(run=self._run_id)
             if row.state != State.DONE:
                 row = row._replace(state=state)
                 is_news = old is None or old.row.state < State.FAILED
                 self._failures.append((FailedRow("", row.item, key), failure, item.id if is_news else None))
             self._assets.append(row)
 
-    def _plan_document(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
+    def _plan_item_row(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
         """Plan the row of an item and its JSON, which is written again if it may be outdated."""
         item, before, count = plan.item, plan.before, self._result.count
-        walk, written = self._run if self._planner.is_walk else None, plan.row.written
+        walk, written = self._run_id if self._writer.is_walk else None, plan.row.written
         if before is not None:
             is_changed = (plan.is_updated() or plan.has_changed) and not plan.was_planned
             count("items_changed", is_changed and not (plan.is_new or item.of_collection))
-            path = f"{plan.directory}/{item_document_name(item.id.item)}"
-            lost = written == Written.YES and not self._planner.is_there(path)
+            path = f"{plan.directory}/{item_json_name(item.id.item)}"
+            lost = written == Written.YES and not self._writer.is_there(path)
             count("files_lost", lost)
             plan.rewrites_json |= plan.is_updated() or lost or links_more or written == Written.DAMAGED
             if plan.rewrites_json:
@@ -332,7 +331,7 @@ class _BatchRows:
                 self._must_revalidate += [one.row.id for key, one in known.items() if key not in planned]
             if walk is None or before.walk == OF_SEVERAL:
                 walk = before.walk
-            elif before.walk in self._planner.other_walks and before.href != plan.row.href:
+            elif before.walk in self._writer.other_walks and before.href != plan.row.href:
                 walk = OF_SEVERAL  # no single source may declare it gone
         if plan.rewrites_json and not item.of_collection:
             self._documents.append((plan.row.id, item.cleaned))
@@ -346,9 +345,9 @@ class _BatchRows:
         """Add the rows of an open asset, without credentials, and its job unless it stays failed."""
         href, stale, alternates, name = asset.href, 0, None, row.name or asset.name
         template = None if name is not None else asset.name_template or "{filename}"
-        if "?" in href or "@" in href or asset.alternates or self._planner.secrets:
+        if "?" in href or "@" in href or asset.alternates or self._writer.secrets:
             hrefs = [href, *asset.alternates]
-            stored, *spare = cut = [*map(self._planner.secrets.cut, hrefs)]
+            stored, *spare = cut = [*map(self._writer.secrets.cut, hrefs)]
             stale = int(cut != hrefs)
             alternates = orjson.dumps(spare).decode() if spare else None
         else:
@@ -361,7 +360,7 @@ class _BatchRows:
             job = Job(  # positions take half the time of keywords
                 *(row.id, row.item, row.generation, row.key, href, plan.item.href, directory, name, template),
                 *(asset.size, asset.checksum, asset.media_type, False, None, asset.alternates),
-                *(decision.version, False, self._planner.planning_run.area_digest is not None),
+                *(decision.version, False, self._writer.planning_run.area_digest is not None),
             )
             self._result.jobs.append(job)
 
@@ -404,7 +403,7 @@ class _BatchRows:
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
         insert_rows(db, _INTO_ASSETS, self._assets, _KNOWN_ASSET)
         insert_rows(db, _INTO_OPEN, self._open_assets)
-        db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (self._run, json_array(self._unchanged)))
+        db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (self._run_id, json_array(self._unchanged)))
         db.execute(
             f"UPDATE assets SET must_revalidate = 1 WHERE id {AMONG}", (json_array(self._must_revalidate),)
         )
@@ -422,13 +421,13 @@ class _BatchRows:
         if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
             self._forget_failures(read)
         for failed, failure, item in self._failures:
-            put_failure(db, failed._replace(run=self._run), failure.scrubbed(self._planner.secrets), 1, now)
+            put_failure(db, failed._replace(run=self._run_id), failure.scrubbed(self._writer.secrets), 1, now)
             if item is not None:
                 self._result.failures.append((item, failed.key, failure))
 
 
 def known_actions(
-    db: sqlite3.Connection, items: Sequence[PlannedItem], area: str | None, is_there: IsThere
+    db: Connection, items: Sequence[PlannedItem], area: str | None, is_there: IsThere
 ) -> Mapping[ItemId, Mapping[str, Action]]:
     """Return what a new run (with `--clip area`) would do with the known assets of `items`, by key."""
     rows, run = _load(db, [item.id for item in items]), PlanningRun(0, text_digest(area) if area else None)
@@ -452,7 +451,7 @@ def _is_lost(known: KnownAsset, directory: str, is_there: IsThere) -> bool:
     return known.row.state == State.DONE and not is_there(path_in_dest(directory, known.row.name or ""))
 
 
-def _known_assets(db: sqlite3.Connection, items: Iterable[int]) -> defaultdict[int, dict[str, KnownAsset]]:
+def _known_assets(db: Connection, items: Iterable[int]) -> defaultdict[int, dict[str, KnownAsset]]:
     known: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
     for found in db.execute(_ASSETS, (json_array(items),)):
         row = AssetRow._make(found[:_OF_ASSET])
@@ -460,7 +459,7 @@ def _known_assets(db: sqlite3.Connection, items: Iterable[int]) -> defaultdict[i
     return known
 
 
-def _load(db: sqlite3.Connection, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
+def _load(db: Connection, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
     found = db.execute(_ITEMS, (json_array(map(item_hash, set(ids))),))
     return {ItemId(collection, row[3]): _ItemRow._make(row) for collection, *row in found}
 
