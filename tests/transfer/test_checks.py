@@ -244,6 +244,7 @@ def test_content_range_is_parsed(value: str, expected: ContentRange):
     assert content_range({"Content-Range": value}) == expected
 
 
+PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 LOGIN = b"\r\n<!DOCTYPE html><html><title>Sign in</title>"
 XML = b"<?xml version='1.0'?>"
@@ -270,7 +271,13 @@ TIFF = "https://h/a.tif?sig=x.html"
         ("image/tiff", TIFF, {"Content-Type": "application/problem+json"}, b'{"error": 1}', "JSON instead"),
         (None, TIFF, {"Content-Type": "application/xml"}, XML, "XML instead of a .tif file"),
         ("image/tiff", TIFF, {"Content-Type": "application/json"}, b"II*\x00", None),
-        ("image/tiff", TIFF, {"Content-Type": "text/plain"}, b"{}", None),  # by servers that know no types
+        ("image/tiff", TIFF, PLAIN, b"Too many requests", "plain text instead of image/tiff"),
+        (None, "https://h/a.JP2", PLAIN, b"{}", "plain text"),
+        ("image/jp2", "https://h/get?id=1", PLAIN, b"not found", "plain text"),
+        ("image/tiff", TIFF, PLAIN, b"II*\x00", None),  # by servers that know no types
+        ("image/tiff", "https://h/a.tfw", PLAIN, b"10.0", None),
+        ("image/fits", TIFF, PLAIN, b"SIMPLE  =", None),
+        (None, "https://h/a.txt", PLAIN, b"text", None),
         ("image/svg+xml", TIFF, {"Content-Type": "image/svg+xml"}, XML, None),
         ("application/geo+json", TIFF, {"Content-Type": "application/json"}, b"{}", None),
         ("image/tiff", "https://h/tileInfo.json", {"Content-Type": "application/json"}, b"{}", None),
@@ -286,7 +293,7 @@ TIFF = "https://h/a.tif?sig=x.html"
         (None, "https://h/", HTML, LOGIN, None),
     ],
 )
-def test_web_pages_in_place_of_assets_are_recognised(media_type, href, headers, start, expected):
+def test_web_pages_and_texts_in_place_of_assets_are_recognised(media_type, href, headers, start, expected):
     failure = web_page_instead(media_type, href, "https://h/", headers, start)
     assert (failure is None) is (expected is None)
     assert failure is None or expected in failure.message

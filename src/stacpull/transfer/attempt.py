@@ -94,7 +94,8 @@ class Downloader(msgspec.Struct, eq=False):
             for check in self.expected_checks(job, shown, OK, headers):
                 if digest_of(check.checksum, content) != check.checksum.digest:
                     return None
-        if (is_markup(content) or content[:1] in b"{[") and checks.web_page_instead(
+        is_text = b"text/plain" in fields.get(b"content-type", b"") or is_markup(content)
+        if (is_text or content[:1] in b"{[") and checks.web_page_instead(
             job.media_type, job.href, url, HeaderFields(fields), content
         ):
             return None

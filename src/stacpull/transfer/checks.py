@@ -37,7 +37,10 @@ _MAY_BE_PAGE = re.compile(
     r"text/|application/xhtml|\.(x?html?|shtml|php|aspx?|jsp|cgi|do|txt|md|xml)\Z|\Z"  # or neither is known
 )
 _IMAGE = re.compile(r"image/|\.(tiff?|jp2|jpe?g|png)\Z")
-_DOCUMENTS = {b"{": "json", b"[": "json", b"<": "xml"}  # by the first byte
+_BINARY_IMAGE = re.compile(r"(image/\S*|\.)(tiff?|jp2|jpe?g|png)\b")
+_TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f]+\Z")  # each of these images begins with binary bytes
+_DOCUMENTS = {b"{": "JSON", b"[": "JSON", b"<": "XML"}  # by the first byte
+_SNIFFED = 512
 _SERVER_CLOCK_MARGIN, _LOCAL_CLOCK_MARGIN = 1.0, 60.0
 """Seconds that Last-Modified must be in the past, by the server's clock or by the local one."""
 
@@ -217,21 +220,25 @@ def another_range(url: str) -> Failure:
 def web_page_instead(
     media_type: str | None, href: str, url: str, headers: Mapping[str, str], start: bytes | memoryview
 ) -> Failure | None:
-    """Return the failure if the response is a web page that cannot be the asset, or JSON or XML for an image.
+    """Return the failure if the response is a web page that cannot be the asset, or a document for an image.
 
-    Many items state no media type (CMR-STAC): then the suffix of the href decides. JSON and XML are stated as
-    such by the response, and no image begins as they do.
+    Many items state no media type (CMR-STAC): then the suffix of the href decides. JSON, XML and plain text
+    are stated as such by the response, and no image begins as they do.
     """
-    is_page, kind = is_web_page(headers, start), _DOCUMENTS.get(bytes(start[:1]))
-    if not is_page and (kind is None or kind not in headers.get("Content-Type", "").lower()):
+    is_page, kind = is_web_page(headers, start), _DOCUMENTS.get(bytes(start[:1]), "")
+    stated, suffix = headers.get("Content-Type", "").lower(), suffix_of(href, None).lower()
+    wanted = media_type.lower() if media_type else suffix
+    is_binary = _BINARY_IMAGE.match(wanted) and _BINARY_IMAGE.match(suffix or wanted)
+    if is_binary and stated.startswith("text/plain") and _TEXT.match(start[:_SNIFFED]):
+        kind = "plain text"
+    elif not is_page and not (kind and kind.lower() in stated):
         return None
-    wanted = (media_type or suffix_of(href, None)).lower()
     # XML may be sent as `text/html`: the body decides
     may_be = _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start))
-    is_named = re.search(f"(?i){kind}|[kg]ml|svg|vrt", suffix_of(href, None))  # with the type of its image
+    is_named = re.search(f"(?i){kind}|[kg]ml|svg|vrt", suffix)  # with the type of its image
     if may_be or not (is_page or (_IMAGE.match(wanted) and not is_named)):
         return None
-    sent = "a web page" if is_page else str(kind).upper()
+    sent = "a web page" if is_page else kind
     expected = wanted if media_type else f"a {wanted} file"
     advice = "; sign in there, or check the credentials" if is_page else ""
     return failed(FailureKind.REFUSED, url, f"answered with {sent} instead of {expected}{advice}", status=OK)
