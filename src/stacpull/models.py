@@ -296,6 +296,7 @@ class PlanBatch(msgspec.Struct):
     unread: list[Unread] = []
     """Unreadable links and entries, and items of the page that cannot be planned."""
     update: WalkUpdate = WalkUpdate()
+    has_newer: bool = False  # true if an earlier page had older versions of some items
 
 
 class PlanResult(msgspec.Struct):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from tests.acceptance.asset_host import ApiHost, item_collection, quick
 from tests.acceptance.small_api import SmallApi
 from tests.items import feature
+from tests.net.memory import Answer
+from tests.net.wire_server import read_request, wire_of
 
 import stacpull
 from stacpull import Selection
@@ -70,20 +73,44 @@ def test_the_newest_version_of_an_item_that_is_listed_twice_wins(tmp_path: Path,
     assert json.loads((dest / "letters" / "a" / "a.json").read_text())["properties"]["number"] == 2
 
 
-def test_a_page_with_newer_versions_of_the_items_of_an_earlier_one_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["{}.tif", "{}-{}.tif"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_page_with_newer_versions_of_the_items_of_an_earlier_one_counts(tmp_path, path, fails):
+    """Although their assets are still in flight, and arrive (or fail) after those of the newer version."""
+
     class Updated(SmallApi):
         def _listed(self, name: str, number: int) -> tuple[list[str], bool]:
-            self.updated = f"2024-01-0{number}T00:00:00Z"
+            self.number = number
             return ["a", "b"], number < 2
 
         def _item(self, collection: str, name: str) -> dict[str, Any]:
-            properties = {"datetime": self.updated, "updated": self.updated}
-            return {**super()._item(collection, name), "properties": properties}
+            updated = f"2024-01-0{self.number}T00:00:00Z"
+            hrefs = {"data": self.url("/assets/" + path.format(name, self.number))}
+            properties = {"datetime": updated, "updated": updated}
+            return feature(name, hrefs, collection=collection, properties=properties)
 
+        async def _answer_one(self, reader, writer, number):
+            request = await read_request(reader, number)
+            answer = Answer(body=b"new")
+            if not request.target.startswith("/assets/"):
+                answer = self._turn(request)
+            elif (name := request.target[8]) in newest:
+                newest[name].set()
+            else:
+                newest[name] = asyncio.Event()
+                await newest[name].wait()
+                answer = Answer(404) if fails else Answer(body=b"old")
+            writer.write(wire_of(answer))
+            return True
+
+    newest: dict[str, asyncio.Event] = {}
     with Updated({"c": ["a", "b"]}) as api:
-        report = mirror(api.url("/collections/c"), tmp_path)
+        options = stacpull.Options(retries=0, stall_timeout=5)
+        report = mirror(api.url("/collections/c"), tmp_path, options=options)
     assert (report.exit_code, report.items_seen, report.items_matched) == (0, 2, 2)
+    assert (report.assets_done, report.assets_failed) == (2, 0)
     for name in "ab":
+        assert (tmp_path / f"c/{name}/data.tif").read_bytes() == b"new"
         written = json.loads((tmp_path / f"c/{name}/{name}.json").read_text())
         assert written["properties"]["updated"] == "2024-01-02T00:00:00Z"
 

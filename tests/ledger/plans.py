@@ -106,7 +106,7 @@ def ledger(dest: Path) -> Iterator[sqlite3.Connection]:
 
 def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, PlanWriter]:
     run = begin(db, spec, NOW)
-    return run, PlanWriter(db, run.id, False, lambda _path: True, Secrets())
+    return run, PlanWriter(db, run.id, False, lambda _path: True, Secrets(), lambda: None)
 
 
 def commit(writer: PlanWriter, *items: PlannedItem, failed: Sequence[ItemFailure] = ()) -> PlanResult:

@@ -99,7 +99,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _begin(self) -> None:
         self.run = runs.begin(self.db, self.spec, NOW).id
-        self.writer = PlanWriter(self.db, self.run, self.revalidate, lambda _path: True, Secrets())
+        is_there, publish_all = lambda _path: True, lambda: None
+        self.writer = PlanWriter(self.db, self.run, self.revalidate, is_there, Secrets(), publish_all)
 
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
         rows = self.db.execute(

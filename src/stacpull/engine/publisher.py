@@ -32,7 +32,7 @@ from stacpull.entry_points import load
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, runs, views
-from stacpull.ledger.database import Connection, is_disk_error, transaction
+from stacpull.ledger.database import Connection, exists, is_disk_error, transaction
 from stacpull.ledger.runs import StoredRun
 from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind, Json
 from stacpull.planning.hrefs import item_id_in
@@ -215,7 +215,8 @@ class Publisher(msgspec.Struct, eq=False):
         self.final_items = final if self.run.metadata == "item" else []
         self.refresh_counters()
         for outcome in outcomes:
-            if (failure := outcome.failure) is not None:
+            is_known = "SELECT 1 FROM assets WHERE id = ?"  # not renumbered by the planner
+            if (failure := outcome.failure) is not None and exists(self.db, is_known, (outcome.row,)):
                 _, item, key = views.asset_owner(self.db, outcome.row)
                 self.on_event(AssetFailed(item, key, failure.kind, failure.message))
 

@@ -44,7 +44,8 @@ class SharedDownloads(msgspec.Struct, eq=False):
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
             return await self.downloader.fetch(job, count_refusal=count_refusal)
-        while (download := self.recent.get(job.href)) is not None and download.job.row != job.row:
+        own = job.item_row, job.key  # of an item that was planned again, bytes may be those before its change
+        while (download := self.recent.get(job.href)) and own != (download.job.item_row, download.job.key):
             self.recent.move_to_end(job.href)
             if download.arrival is None:
                 download.ended = download.ended or asyncio.Event()

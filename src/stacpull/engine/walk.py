@@ -381,6 +381,7 @@ class Walk:
                 continue
             planned = self.plan(newest)
             left -= item.id not in planned_before
+            batch.has_newer |= item.id in planned_before
             batch.items.append(planned)
             if relations := {*self._selection.follow, *(["source"] if self._selection.source_links else [])}:
                 hrefs = source_links(newest.document, planned.href or newest.url, relations)

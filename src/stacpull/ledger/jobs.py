@@ -476,6 +476,14 @@ def _claim_other(db: Connection, row: int, directory: str, name: str, *, is_kept
     return Failure(kind=FailureKind.NAME, message=f"Another asset is stored as {path}: {remedy}.")
 
 
+def renumber_asset(db: Connection, row: int, new: int) -> None:
+    (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
+    if path is not None:
+        db.execute("UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?", (new, path_hash(path), row))
+    db.execute("UPDATE open_assets SET asset = ? WHERE asset = ?", (new, row))
+    db.execute("UPDATE assets SET id = ? WHERE id = ?", (new, row))
+
+
 def delete_asset(db: Connection, row: int) -> None:
     (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
     if path is not None:

@@ -33,6 +33,7 @@ from stacpull.ledger.jobs import (
     delete_asset,
     failed_state,
     put_failure,
+    renumber_asset,
     update_item_states,
 )
 from stacpull.ledger.schema import ITEMS, OF_SEVERAL, OTHER_DIRECTORY, TRIED_AGAIN, State, Written, item_hash
@@ -93,12 +94,22 @@ class _Plan(msgspec.Struct):
 
 
 class PlanWriter:
-    """Saves what the walk of a run plans. `is_there` says whether DEST has a file."""
+    """Saves what the walk of a run plans.
+
+    `is_there` says whether DEST has a file; `publish_all` records what is reserved.
+    """
 
     def __init__(
-        self, db: Connection, run_id: int, revalidate: bool, is_there: IsThere, secrets: Secrets
+        self,
+        db: Connection,
+        run_id: int,
+        revalidate: bool,
+        is_there: IsThere,
+        secrets: Secrets,
+        publish_all: Callable[[], None],
     ) -> None:
         self.db, self.run_id, self.is_there, self.secrets = db, run_id, is_there, secrets
+        self.publish_all = publish_all
         self.planning_run = PlanningRun(run_id, runs.area_digest(db, run_id), revalidate)
         kind, self.source = db.execute("SELECT kind, source FROM runs WHERE id = ?", (run_id,)).fetchone()
         self.is_walk = kind == "mirror"
@@ -119,6 +130,8 @@ class PlanWriter:
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
         """Save a batch in one transaction, at `now` (seconds since 1970)."""
         db, run_id = self.db, self.run_id
+        if batch.has_newer:
+            self.publish_all()
         with transaction(db):
             done = runs.asset_totals(db, run_id)["assets_done"]
             result = PlanResult()
@@ -198,6 +211,8 @@ class _BatchRows:
                     plan.rewrites_json = True
         for plan in plans:
             assets = known[plan.row.id]
+            if plan.was_planned:
+                self._renumber_pending([asset.key for asset in plan.item.assets], assets)
             self._plan_assets(plan, assets)
             self._plan_problems(plan, assets)
             self._plan_item_row(plan, assets, links_more=plan.row.id in linking)
@@ -292,6 +307,14 @@ class _BatchRows:
             else:
                 other, directory = self._directory(directory, plan)
                 self._add_open(plan, asset, decision.row._replace(directory=other), directory, decision)
+
+    def _renumber_pending(self, keys: Iterable[str], known: dict[str, KnownAsset]) -> None:
+        """Give pending assets other rows, so that what arrives for the older version is dropped."""
+        for key in keys:
+            if (one := known.get(key)) is not None and one.row.state == State.PENDING:
+                self._last_asset += 1
+                renumber_asset(self._db, one.row.id, self._last_asset)
+                known[key] = one._replace(row=one.row._replace(id=self._last_asset, run=0))
 
     def _plan_problems(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         """Plan the rows of assets that cannot be planned. Those that are done stay done."""
