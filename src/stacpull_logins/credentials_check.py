@@ -15,6 +15,7 @@ from stacpull.engine.network import Network, SourceAddress, open_network
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.hosts import host_of, origin_of, scheme_of
 from stacpull.models import FailureKind
+from stacpull.net.bodies import beginning
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.status import is_web_page
 from stacpull.net.transport import Request, TransferError
@@ -23,7 +24,6 @@ from stacpull.urls import is_in_object_store, is_web, rules_of
 from stacpull_logins.logins import FilledProfile, is_address
 
 _ANSWERS = frozenset({200, 206, 204, 416})
-_SNIFFED = 1024
 _REFUSED = frozenset({401, 403})
 _NOT_FOUND = 404
 _POLICY = RetryPolicy(retries=1, uncounted_throttles=0, longest_wait=5.0)
@@ -42,7 +42,7 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
     else:
         head, mark, query = url.partition("?")
         plain = cut_url(head) + mark + query  # without a login of its own, which would be used instead
-        if not is_address(plain, web=False):
+        if not is_address(plain):
             raise UsageError("--url must be like https://host/path or s3://bucket/key.")
         if not _is_covered(plain, options):
             where = f"for {host_of(plain)}" if is_web(plain) else f"for {scheme_of(plain)}:// URLs"
@@ -74,8 +74,7 @@ async def _ask(network: Network, url: str, options: Options) -> None:
     request = Request(url, headers={"Range": "bytes=0-0"})
     try:
         async with network.client.open(request, accept=_ANSWERS) as response:
-            start = bytes((await anext(response.chunks(_SNIFFED), b""))[:_SNIFFED])
-            page = is_web_page(response.headers, start)
+            page = is_web_page(response.headers, await beginning(response))
     except TransferError as error:
         failure = error.failure
         if failure.status in _REFUSED and failure.host not in {"", host_of(url)}:

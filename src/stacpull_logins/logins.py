@@ -13,8 +13,7 @@ import netrc
 import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
 import attrs
 import msgspec
@@ -23,7 +22,8 @@ from multidict import CIMultiDict
 from stacpull import arguments
 from stacpull.arguments import ReadArgument, field_name, read_fields, text
 from stacpull.clock import Clock
-from stacpull.hosts import host_of, origin_of
+from stacpull.config.options import S3Options
+from stacpull.hosts import host_of, origin_of, origin_text
 from stacpull.models import Failure
 from stacpull.net.client import Client, HostCredentials, NetworkCounters
 from stacpull.net.gate import Gates
@@ -34,7 +34,6 @@ from stacpull.redact import Secret, Secrets
 from stacpull.system import expanded, usual_file
 from stacpull.urls import is_remote, is_web
 
-T = TypeVar("T")
 _NAME = re.compile(r"(?:[\w-]+\.)*[\w-]+|\[[0-9a-f:.]+\]")
 """A host name as in URLs, or an IPv6 address in brackets."""
 _AT_ONCE = 4
@@ -53,15 +52,18 @@ class HostPattern(msgspec.Struct, frozen=True):
     any_below: bool = False
 
     @classmethod
-    def read(cls, text: str) -> HostPattern:
+    def read(cls, raw: object) -> HostPattern:
         """Read `data.example.org`, `*.example.org` or `http://host:port`; ValueError for `*.org`."""
-        url = text if "://" in text else f"https://{text}"
+        if isinstance(raw, HostPattern):
+            return raw
+        given = text(raw)
+        url = given if "://" in given else f"https://{given}"
         scheme, name, port = origin_of(url)
         any_below, host = name.startswith("*."), name.removeprefix("*.")
         alone = host_of(url) == url.partition("://")[2].lower()
         narrow = not any_below or "." in host
         if not (_NAME.fullmatch(host) and is_web(f"{scheme}://") and port and alone and narrow):
-            shown = text.rpartition("@")[2]  # the part before it may be a password
+            shown = given.rpartition("@")[2]  # the part before it may be a password
             raise ValueError(f"must be like data.example.org or *.example.org, not {shown!r}")
         return cls(scheme, host, port, any_below)
 
@@ -79,15 +81,10 @@ class HostPattern(msgspec.Struct, frozen=True):
 HostPatterns = tuple[HostPattern, ...]
 
 
-def is_address(url: str, *, web: bool = True) -> bool:
-    """Return whether `url` is complete and without a user: web or, unless `web`, of another remote scheme."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # an unmatched bracket, or characters that normalise to special ones
-        return False
-    head = f"{parts.scheme}://"
-    usable = bool(host_of(url)) and origin_of(url).port != 0 and (is_web(head) if web else is_remote(head))
-    return usable and "@" not in parts.netloc and url.isprintable() and " " not in url
+def is_address(url: str) -> bool:
+    """Return whether `url` is complete, of a remote scheme, and without a user."""
+    usable = is_remote(url) and bool(host_of(url)) and origin_of(url).port != 0
+    return usable and "@" not in origin_text(url) and url.isprintable() and " " not in url
 
 
 class Netrc:
@@ -97,7 +94,7 @@ class Netrc:
     """
 
     problem = ""
-    """Why the file was not read, once `hosts` is known."""
+    """What to set if the file is not valid, once `hosts` is known."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.path = expanded(environ.get("NETRC") or "~/.netrc")
@@ -118,7 +115,7 @@ class Netrc:
         except FileNotFoundError:
             return {}
         except (netrc.NetrcParseError, OSError, UnicodeDecodeError):  # which may quote a password
-            self.problem = f"{self.path} cannot be read: it is not a valid netrc file."
+            self.problem = f"a valid netrc file, which {self.path} is not"
             return {}
         return {host.lower(): entry for host, entry in found.items() if host != "default"}
 
@@ -155,7 +152,7 @@ def keys_of(kind: Any) -> Mapping[str, Key]:
 def service_address(raw: object) -> str:
     url = text(raw)
     plain = url.replace("{account}", "x").replace("{container}", "x")
-    if not is_address(plain) or "{" in plain or "}" in plain:
+    if not (is_web(plain) and is_address(plain)) or "{" in plain or "}" in plain:
         raise ValueError("must be like https://host/path, with only {account} and {container} in braces")
     return url
 
@@ -270,6 +267,9 @@ class FilledProfile(msgspec.Struct, frozen=True):
     logins: tuple[HostLogin, ...] = ()
     check: tuple[str, ...] = ()
     """URLs that require a login, for `credentials check`."""
+    s3: S3Options = S3Options()
+    per_host: int | None = None
+    """The most requests at once that its service accepts."""
 
     def login_for(self, scheme: str, host: str, port: int | None) -> HostLogin | None:
         covering = (one for one in self.logins if any(p.covers(scheme, host, port) for p in one.hosts))

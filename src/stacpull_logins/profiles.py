@@ -16,7 +16,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import attrs
 import msgspec
@@ -46,6 +46,7 @@ _SUFFIX = ".toml"
 _VARIABLES = re.compile(rf"{VARIABLE.pattern}(?:[^\w$]{{0,2}}{VARIABLE.pattern})*")
 _LABELLED = re.compile(rf"(?:[A-Za-z-]{{1,20}}[ =] ?){{0,2}}{_VARIABLES.pattern}")
 """`Token ${T}`, `Token token=${T}`: the label is not a secret."""
+_PAIRS = (("user", "password"), ("access-key", "secret-key"))
 _SECRET_IN_FILE = "must not contain a secret: use only a variable, '${NAME}'"  # noqa: S105
 
 
@@ -64,22 +65,12 @@ class ProfileState(msgspec.Struct, frozen=True):
     """Why it is unusable otherwise: the file cannot be read, or is not a valid profile."""
 
 
-class Profile(NamedTuple):
-    state: ProfileState
-    filled: FilledProfile
-    s3: S3Options
-    per_host: int | None
-    """The most requests at once that its service accepts."""
-
-
 # --- lookup -----------------------------------------------------------------------------------------------
 
 
-def find_profile(name: str, environ: Mapping[str, str]) -> Profile | None:
+def find_profile(name: str, environ: Mapping[str, str]) -> tuple[ProfileState, FilledProfile] | None:
     """Return the profile with this name, or None if there is none: it may be an AWS profile."""
-    if name.endswith(_SUFFIX):
-        return _read(expanded(name), environ)
-    path = _paths(environ).get(name)
+    path = expanded(name) if name.endswith(_SUFFIX) else _paths(environ).get(name)
     return None if path is None else _read(path, environ)
 
 
@@ -98,7 +89,7 @@ def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
 # --- reading ----------------------------------------------------------------------------------------------
 
 
-def _read(path: Path, environ: Mapping[str, str]) -> Profile:
+def _read(path: Path, environ: Mapping[str, str]) -> tuple[ProfileState, FilledProfile]:
     entries, netrc = _known(read_entries(path), (*_PLAIN, "login", "s3")), Netrc(environ)
     tables = _inside(entries["login"]) if "login" in entries else []
     read = [_login(table, environ, netrc) for table in tables]
@@ -120,10 +111,8 @@ def _read(path: Path, environ: Mapping[str, str]) -> Profile:
         is_ready,
         "nothing" if () in ways else "set " + ", or ".join(dict.fromkeys(map(" and ".join, ways))),
         str(path),
-        "" if is_ready else netrc.problem,
     )
-    filled = FilledProfile(path.stem, tuple(logins), plain.get("check", ()))
-    return Profile(state, filled, s3, plain.get("per-host"))
+    return state, FilledProfile(path.stem, tuple(logins), plain.get("check", ()), s3, plain.get("per-host"))
 
 
 def _login(
@@ -140,8 +129,6 @@ def _login(
     keys = keys_of(cls)
     values, texts = _values(table, keys, "kind", "hosts")
     user, password = texts.get("user"), texts.get("password")
-    if (user is None) != (password is None):
-        raise table.wrong("needs both user and password, or neither")
     if user and not password and not _VARIABLES.fullmatch(user):  # the user is the secret
         raise entries["user"].wrong(_SECRET_IN_FILE)
     hosts: HostPatterns = entries["hosts"].read(_hosts)
@@ -161,7 +148,7 @@ def _login(
             )
             for host, entry in netrc.entries(of_netrc).items()
         ]
-        return hosts, needs or (f"an entry of {of_netrc[0].host} in ~/.netrc",), found
+        return hosts, needs or (netrc.problem or f"an entry of {of_netrc[0].host} in ~/.netrc",), found
     return hosts, needs, [HostLogin(hosts, kind, needs)]
 
 
@@ -169,8 +156,6 @@ def _s3(table: TomlEntry, environ: Mapping[str, str]) -> tuple[S3Options, tuple[
     """Return the settings, with the keys if all their variables are set, and these variables."""
     values, found = _values(table, _S3)
     texts = [found.get(key, "") for key in ("access-key", "secret-key")]
-    if any(texts) != all(texts):
-        raise table.wrong("needs both access-key and secret-key, or neither")
     needs = variables_in(*texts)
     keys: Any = tuple(Secret(replaced(text, environ)) for text in texts)
     return S3Options(**values, keys=keys if needs and all(map(environ.get, needs)) else None), needs
@@ -197,6 +182,9 @@ def _values(table: TomlEntry, keys: Mapping[str, Key], *others: str) -> tuple[di
                 raise entry.wrong(_SECRET_IN_FILE)
         else:
             raise entry.wrong("must be text in quotes")  # without the value, which may be a secret
+    for one, other in _PAIRS:
+        if (one in texts) != (other in texts):
+            raise table.wrong(f"needs both {one} and {other}, or neither")
     return values, texts
 
 
@@ -228,7 +216,7 @@ def _hosts(raw: object) -> HostPatterns:
 
 
 def _checks(raw: object) -> tuple[str, ...]:
-    if not all(is_address(url, web=False) for url in _texts(raw)):
+    if not all(is_address(url) for url in _texts(raw)):
         raise ValueError("must be a list of URLs, like https://host/path or s3://bucket/key")
     return tuple(_texts(raw))
 
@@ -252,7 +240,7 @@ def listed(environ: Mapping[str, str] | None = None) -> list[ProfileState]:
     variables, states = os.environ if environ is None else environ, list[ProfileState]()
     for path in _paths(variables).values():
         try:
-            states.append(_read(path, variables).state)
+            states.append(_read(path, variables)[0])
         except UsageError as problem:
             states.append(ProfileState(path.stem, path=str(path), problem=str(problem)))
     return states
@@ -278,21 +266,17 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
             f"There is no credential profile {name}{nearest(name, known + aws) or '.'} Profiles: "
             f"{', '.join(known)}. Profiles of the AWS tools: {', '.join(aws) or 'none'}."
         )
-    state, unset = profile.state, (None, False, ())
+    (state, filled), unset = profile, (None, False, ())
     if not state.ready:
-        if state.problem:
-            raise UsageError(state.problem)
         raise CredentialsError(f"The credentials {state.name} are not complete: {state.needs}.")
     s3: dict[str, Any] = {
-        name: getattr(profile.s3, name)
-        for name in (*_S3_FIELDS, "keys")
-        if getattr(options.s3, name) in unset
+        name: getattr(filled.s3, name) for name in (*_S3_FIELDS, "keys") if getattr(options.s3, name) in unset
     }
     return attrs.evolve(
         options,
-        filled_profile=profile.filled,
+        filled_profile=filled,
         s3=attrs.evolve(options.s3, **s3),
-        per_host=min(options.per_host, profile.per_host or options.per_host),
+        per_host=min(options.per_host, filled.per_host or options.per_host),
         credential_names=(f"--credentials {name}", *options.credential_names),
     )
 

@@ -32,7 +32,7 @@ from aiohttp import CookieJar
 from msgspec.structs import replace
 from yarl import URL
 
-from stacpull.arguments import read_fields, text
+from stacpull.arguments import read_fields
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
@@ -53,15 +53,11 @@ _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _ANSWERS = REDIRECTS | {HTTPStatus.OK}
 
 
-def _host_pattern(raw: object) -> HostPattern:
-    return raw if isinstance(raw, HostPattern) else HostPattern.read(text(raw))
-
-
 @attrs.frozen(field_transformer=read_fields, kw_only=True)
 class Visit(UserPassword):
     """`kind = "visit"`: a login at another host, which redirects back with a cookie."""
 
-    login_host: HostPattern = login_key(read=_host_pattern)
+    login_host: HostPattern = login_key(read=HostPattern.read)
 
     def netrc_hosts(self, hosts: HostPatterns) -> HostPatterns:  # noqa: ARG002
         return super().netrc_hosts((self.login_host,))

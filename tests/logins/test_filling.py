@@ -145,7 +145,7 @@ def test_netrc_entries_are_used_only_for_hosts_of_the_profile(tmp_path: Path) ->
 
 def test_an_invalid_netrc_file_is_reported_without_its_content(tmp_path: Path) -> None:
     (netrc := tmp_path / "netrc").write_text("machine h.example\nlogin u planted-password\n")
-    with pytest.raises(UsageError, match="netrc cannot be read: it is not a valid netrc file") as caught:
+    with pytest.raises(CredentialsError, match=r"a valid netrc file, which .*netrc is not") as caught:
         provider_of("earthdata", NETRC=str(netrc))
     assert "planted" not in f"{caught.value!r} {caught.value.__cause__!r}"
     assert caught.value.__context__ is None
@@ -166,8 +166,8 @@ def test_an_invalid_netrc_file_does_not_affect_other_logins(tmp_path: Path, brok
     states = {one.name: one for one in listed({**ALONE, **environ, "PL_API_KEY": "k"})}
     assert states["planet"].ready
     assert (states["earthdata"].ready, states["cdse"].problem) == (False, "")
-    assert str(netrc) in states["earthdata"].problem
-    assert "planted" not in states["earthdata"].problem
+    assert str(netrc) in states["earthdata"].needs
+    assert "planted" not in states["earthdata"].needs
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,13 @@ from stacpull.config.options import S3Options
 from stacpull.errors import UsageError
 from stacpull.hosts import origin_of
 from stacpull_logins.logins import HostPattern, keys_of
-from stacpull_logins.profiles import KINDS, Profile, find_profile, profile_names
+from stacpull_logins.profiles import KINDS, find_profile, listed, profile_names
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "configs" / "providers"
 EXAMPLES = sorted((SHIPPED / "examples").glob("*.toml"))
 
 TOKEN = '[login.t]\nkind = "bearer"\nhosts = ["h.example"]\ntoken = "${T}"\n'
-
-
-def profiles(environ: dict[str, str]) -> dict[str, Profile]:
-    found = {name: find_profile(name, environ) for name in profile_names(environ)}
-    return {name: profile for name, profile in found.items() if profile is not None}
 
 
 def test_the_shipped_profiles_are_those_of_the_documentation() -> None:
@@ -43,9 +38,10 @@ class Everything(dict[str, str]):
 
 
 def test_shipped_profiles_log_in_over_https_only() -> None:
-    for profile in profiles(Everything()).values():
-        assert profile.filled.logins or profile.s3 != S3Options()
-        for login in profile.filled.logins:
+    environ = Everything()
+    for _, profile in filter(None, [find_profile(name, environ) for name in profile_names(environ)]):
+        assert profile.logins or profile.s3 != S3Options()
+        for login in profile.logins:
             assert all(pattern.scheme == "https" and pattern.port == 443 for pattern in login.hosts)
 
 
@@ -55,9 +51,9 @@ def test_a_users_profile_replaces_a_shipped_one(tmp_path: Path) -> None:
     (own / "cdse.toml").write_text(TOKEN)
     (own / "mine.toml").write_text('about = "Mine"\n' + TOKEN)
     environ = {"XDG_CONFIG_HOME": str(tmp_path)}
-    found = profiles(environ)
-    assert found["cdse"].state.path == str(own / "cdse.toml")
-    assert (found["mine"].state.about, len(found)) == ("Mine", 7)
+    found = {state.name: state for state in listed(environ)}
+    assert found["cdse"].path == str(own / "cdse.toml")
+    assert (found["mine"].about, len(found)) == ("Mine", 7)
 
 
 @pytest.mark.parametrize("name", ["nobody", "default", "a/b", "../cdse", "", ".hidden", "examples/bearer"])
@@ -114,7 +110,7 @@ HEADER = LOGIN + 'kind = "header"\nname = "{}"\nvalue = "${{V}}"\n'
 SAS = LOGIN + 'kind = "sas"\ntoken-url = "{}"\n'
 GRANT = LOGIN + 'kind = "token"\nclient-id = "c"\ntoken-url = "{}"\nclient-secret = "${{S}}"\n'
 VISIT = LOGIN + 'kind = "visit"\nlogin-host = "{}"\n'
-NO_HOSTS = ("", "*", "a.*.org", "h?x", "ftp://h", "user@h", "https://", "*h.org", "a b.c", "a..b", ".a.b",
+NO_HOSTS = ("*", "a.*.org", "h?x", "ftp://h", "user@h", "https://", "*h.org", "a b.c", "a..b", ".a.b",
             "*.*.a.b", "h.example:0", "h.example:x", "http://[::1", "evil.com\uff0f.h.example", "a,b.c",
             "me:planted-secret@h.example", "https://h.example/p")  # fmt: skip
 
@@ -159,6 +155,7 @@ NO_HOSTS = ("", "*", "a.*.org", "h?x", "ftp://h", "user@h", "https://", "*h.org"
         (HEADER.format("X").replace("${V}", "planted-secret9${V}"), "line 5, value: must not contain a sec"),
         (LOGIN + 'kind = "basic"\nuser = "planted-secret"\npassword = ""\n', "line 4, user: must not"),
         (LOGIN + 'kind = "basic"\nuser = "planted-secret${U}"\npassword = ""\n', "line 4, user: must not"),
+        (TOKEN.replace("h.example", ""), "line 3, hosts: must not be empty"),
         *((TOKEN.replace("h.example", host), "line 3, hosts: must be like")
           for host in NO_HOSTS),
         (SAS.format("https://h/{accont}/{container}"), "token-url: must be like .* with only {account} and"),
@@ -189,6 +186,6 @@ def test_the_documentation_lists_every_kind_key_and_shipped_profile() -> None:
     rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
     for name in entry_points.names(KINDS):
         assert all(f"`{key}`" in rows[name] for key in keys_of(entry_points.load(KINDS, name))), name
-    for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}).values():
-        needed = re.findall(r"[A-Z0-9]+_[A-Z0-9_]+", profile.state.needs)
-        assert all(f"`{name}`" in rows[profile.state.name] for name in needed), profile.state.name
+    for state in listed({"XDG_CONFIG_HOME": "/nowhere"}):
+        needed = re.findall(r"[A-Z0-9]+_[A-Z0-9_]+", state.needs)
+        assert all(f"`{name}`" in rows[state.name] for name in needed), state.name
