@@ -18,7 +18,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import import_module, metadata, util
+from importlib import import_module, metadata
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,7 +28,7 @@ from msgspec.structs import replace
 import stacpull
 from stacpull.clock import Clock
 from stacpull.config.options import Options
-from stacpull.errors import CredentialsError, MissingExtraError, StacpullError, UsageError, WorkerError
+from stacpull.errors import CredentialsError, StacpullError, UsageError, WorkerError
 from stacpull.events import Listener, Notice
 from stacpull.schemes import key_variables
 from stacpull.store.protocol import store_kind
@@ -41,11 +41,6 @@ _STEADY = 3  # looks in a row with the same number of workers, after which the r
 _PATIENCE = 10.0  # seconds to wait for a usable worker or for a response of the scheduler
 _CONNECT = 10.0  # seconds to wait for a connection
 _ABANDON = 0.5  # and for a pending one at the end of the run
-
-
-def require_distributed() -> None:
-    if util.find_spec("distributed") is None:
-        raise MissingExtraError("--dask", "distributed", "dask")
 
 
 def _imported() -> Any:

@@ -14,6 +14,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -21,10 +22,11 @@ import attrs
 from stacpull.config.options import Options
 from stacpull.engine.channel import Channel
 from stacpull.engine.messages import Ended, ErrorReport, Happened, Outcomes, error_of
-from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerError
+from stacpull.errors import DestinationError, MissingExtraError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
 from stacpull.models import Arrival, AssetOutcome, Job
 from stacpull_dask import worker_messages as messages
+from stacpull_dask.cluster import DaskPlaces
 from stacpull_dask.relay import worker_process
 from stacpull_dask.worker_messages import WorkerSettings
 
@@ -75,8 +77,6 @@ class DaskWorkers:
         if run.options.dask_client is None and named.isdecimal():
             self._places: Any = LocalPlaces(int(named))
         else:
-            from stacpull_dask.cluster import DaskPlaces  # noqa: PLC0415 -- it imports distributed
-
             self._places = DaskPlaces(run.options, run.network.clock, run.emit)
         self._workers: set[Worker] = set()
         self._given_back: deque[Job] = deque()  # jobs of lost workers
@@ -91,10 +91,9 @@ class DaskWorkers:
         """Reject options that contradict each other, and a cluster without `distributed`."""
         if options.dask is not None and options.dask_client is not None:
             raise UsageError("--dask and `client` contradict each other: give one of them.")
-        if options.dask_client is not None or not (options.dask or "").isdecimal():
-            from stacpull_dask.cluster import require_distributed  # noqa: PLC0415 -- as above
-
-            require_distributed()
+        is_cluster = options.dask_client is not None or not (options.dask or "").isdecimal()
+        if is_cluster and find_spec("distributed") is None:
+            raise MissingExtraError("--dask", "distributed", "dask")
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
