@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -225,11 +226,11 @@ def test_long_files_continue_in_their_parts_after_a_stop(tmp_path, served, clust
 
 @pytest.mark.slow
 def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, cluster):
-    replica = served(items=12, latency_ms=60, href_ttl=1.5, refused_status=404)
+    replica = served(href_ttl=0.2, refused_status=404)
     expire_once(replica)
     report = mirrored_by(cluster, replica, tmp_path / "m", concurrency=8)
     assert replica.counters["api", "error"] > 0  # else nothing had expired
-    assert (report.exit_code, report.assets_done) == (0, 12 * 13)
+    assert (report.exit_code, report.assets_done) == (0, 78)
 
 
 def test_workers_upload_into_a_bucket_at_the_rate_of_their_links_together(bucket_service):
@@ -355,7 +356,7 @@ def transferring(processes: DaskProcesses, bodies: Bodies, more: int = 30) -> bo
 
 
 def test_workers_join_leave_and_are_killed(tmp_path, served):
-    replica, dest = served(items=40, latency_ms=SLOW_MS), tmp_path / "m"
+    replica, dest = served(items=40, latency_ms=SLOW_MS // 2), tmp_path / "m"
     bodies = Bodies(replica)
     with DaskProcesses(tmp_path / "dask", workers=1) as processes:
         arguments = mirror_of(
@@ -381,7 +382,7 @@ def test_workers_join_leave_and_are_killed(tmp_path, served):
 
 def test_killing_coordinator_or_scheduler_costs_only_transfers_in_flight(tmp_path, served):
     """No worker outlives its coordinator; without a scheduler, the workers that are there do the rest."""
-    replica, dest = served(items=40, latency_ms=SLOW_MS), tmp_path / "m"
+    replica, dest = served(items=40, latency_ms=SLOW_MS // 2), tmp_path / "m"
     bodies, env, requests = Bodies(replica), environment(replica), AssetRequests(replica)
     with DaskProcesses(tmp_path / "dask", workers=1) as processes:
         arguments = mirror_of(replica.base_url, dest, "--dask", processes.address, "--per-host", "8")
@@ -404,22 +405,25 @@ def test_killing_coordinator_or_scheduler_costs_only_transfers_in_flight(tmp_pat
         assert bodies.again()[1] == []
 
 
-def test_without_scheduler_and_workers_a_run_ends_and_another_cluster_completes_it(tmp_path, served):
+def test_without_scheduler_and_workers_a_run_ends_and_another_cluster_completes_it(
+    tmp_path, served, monkeypatch
+):
+    monkeypatch.setattr(dask_cluster, "_PATIENCE", 1.0)
     replica, dest = served(items=ITEMS, latency_ms=SLOW_MS), tmp_path / "m"
-    bodies, env = Bodies(replica), environment(replica)
-    with DaskProcesses(tmp_path / "dask", workers=1) as processes:
-        arguments = mirror_of(replica.base_url, dest, "--dask", processes.address, "--per-host", "8")
-        with Running(arguments, env) as process:
-            assert transferring(processes, bodies)
-            processes.scheduler.send_signal(signal.SIGKILL)
-            processes.workers[0].send_signal(signal.SIGKILL)
-            ran = process.ended()
-        assert ran.code == 1
-        assert f"The Dask scheduler {processes.address} no longer responds" in ran.sentences[-1]
+    bodies = Bodies(replica)
+    with DaskProcesses(tmp_path / "dask", workers=1) as processes, ThreadPoolExecutor() as threads:
+        running = threads.submit(mirrored_by, processes, replica, dest, per_host=8)
+        assert transferring(processes, bodies)
+        processes.scheduler.send_signal(signal.SIGKILL)
+        processes.workers[0].send_signal(signal.SIGKILL)
+        message = f"The Dask scheduler {processes.address} no longer responds"
+        with pytest.raises(stacpull.StacpullError, match=re.escape(message)) as raised:
+            running.result()
+        assert raised.value.exit_code == 1
         processes.restart_scheduler()
         processes.replace_workers()
-        ran = run(["resume", str(dest), "--dask", processes.address, "--json"], env)
-    assert ran.code == 0, ran.err
+        report = sync.resume(dest, options=options_for(replica, dask=processes.address))
+    assert report.exit_code == 0
     assert is_whole(dest, replica, ITEMS)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import platform
 import random
 import shlex
 import shutil
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -26,10 +26,11 @@ from tests.net.wire_server import WireServer
 from tests.ran import Ran
 from tests.servers.buckets import Keys, client
 
+import stacpull
 from stacpull import Options, sync
 from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
-from stacpull_cloud import lease
+from stacpull_cloud import lease, objects
 from stacpull_cloud.bucket_store import BucketFiles
 from stacpull_cloud.objects import Objects
 
@@ -226,18 +227,26 @@ def test_all_files_arrive_although_the_service_goes_away_and_another_run_asks(
 
 
 @pytest.mark.parametrize("location", ["radosgw"], indirect=True)
-def test_a_stop_ends_a_run_although_the_service_is_away(location, dest, many):
+def test_a_stop_ends_a_run_although_the_service_is_away(
+    location, dest, many, tmp_path, monkeypatch, threaded_store
+):
+    del threaded_store
+    monkeypatch.setattr(objects, "_PATIENCE_AFTER_STOP", 1.0)
     with between(Between(dest[-1])) as service:
-        through = [*dest[:-1], service.url]
-        with command.Running(["mirror", many, *through], variables()) as running:
-            assert wait_until(lambda: service.writes > 40)
+        options = Options(work=tmp_path / "work", dest_endpoint_url=service.url)
+
+        async def stopped() -> None:
+            stop = asyncio.Event()
+            running = asyncio.create_task(stacpull.mirror(many, location.url, options=options, stop=stop))
+            assert await asyncio.to_thread(wait_until, lambda: service.writes > 40)
             service.away.set()
-            running.signal(signal.SIGTERM)
-            ran = running.ended()
-        assert ran.code == 5, ran.err
-        assert "does not answer" in ran.err
+            stop.set()
+            await running
+
+        with pytest.raises(DestinationError, match="does not answer"):
+            asyncio.run(stopped())
         service.away.clear()
-        run("resume", *through)
+        run("resume", *dest[:-1], service.url)
     assert len(in_bucket(location)) == MANY_ITEMS * (MANY_ASSETS + 1) + 2
 
 
