@@ -239,32 +239,26 @@ class HeaderPlans:
         return len(new)
 
 
+@attrs.define(eq=False)
 class HeadersRun:
-    def __init__(
-        self,
-        results: Results,
-        source: Source,
-        network: Network,
-        selection: Selection,
-        options: Options,
-        *,
-        on_event: Listener,
-        stop: asyncio.Event,
-    ) -> None:
-        self._results = results
-        self._source = source
-        self._network = network
-        self._selection = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs
-        self._options = options
-        self._emit = on_event
-        self._stop = stop
-        self._started = network.clock.monotonic()
-        self._slots = options.concurrency or _SLOTS
-        self._summary = WalkSummary()
-        self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+    _results: Results
+    _source: Source
+    _network: Network
+    _selection: Selection
+    _options: Options
+    _emit: Listener
+    _stop: asyncio.Event
+    _broken: asyncio.Future[BaseException] = attrs.field(init=False)
+    _summary: WalkSummary = attrs.field(init=False, factory=WalkSummary)
+    _started: float = attrs.field(init=False)
+    _slots: int = attrs.field(init=False)
+    _book: HeaderBook = attrs.field(init=False)
+    _plans: HeaderPlans = attrs.field(init=False)
 
     async def execute(self) -> HeadersReport:
         count, clock = self._results.count, self._network.clock
+        self._slots = self._options.concurrency or _SLOTS
+        self._started, self._broken = clock.monotonic(), asyncio.get_running_loop().create_future()
         done = await asyncio.to_thread(count, ok=True)
         failed = await asyncio.to_thread(count, ok=False)
         self._book = HeaderBook(

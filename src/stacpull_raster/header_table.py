@@ -84,9 +84,8 @@ async def headers(
                 listener = without_secrets(on_event, secrets)
                 async with open_network(address, options, secrets=secrets, on_event=listener) as network:
                     opened = await unless_stopped(partial(open_source, address.url, network.reader), stopping)
-                    run = HeadersRun(
-                        results, opened, network, selection, options, on_event=listener, stop=stopping
-                    )
+                    wanted = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs
+                    run = HeadersRun(results, opened, network, wanted, options, listener, stopping)
                     report = await run.execute()
             return await asyncio.to_thread(_publish, report, results, table, on_row)
         finally:
