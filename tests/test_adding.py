@@ -302,6 +302,20 @@ def test_a_command_is_listed_and_its_function_is_public(copy: ChangedCopy, tmp_p
     assert printed == "5\n1\nTrue True\n"
 
 
+def test_a_kind_of_failure_is_a_line_and_the_place_that_finds_it(tmp_path: Path) -> None:
+    copy, dest = ChangedCopy(tmp_path / "copy"), tmp_path / "m"
+    kind = '    LOCKED = "locked", "locked by its owner", "ask the owner, then retry"\n'
+    copy.insert("models.py", kind, before="    SERVER = ")
+    found = "    if status == 423:\n        return FailureKind.LOCKED\n"
+    copy.insert("net/status.py", found, before="    if status in {404, 410}")
+    counted(copy, {"models.py": 1, "net/status.py": 2})
+    with WireServer({"/a.bin": [Answer(423)]}) as server:
+        (tmp_path / "item.json").write_text(item_with({"a": {"href": server.url("/a.bin")}}))
+        ran = copy.run("mirror", tmp_path / "item.json", dest, "--allow-private-hosts")
+    assert "  failed   1 locked by its owner (a); ask the owner, then retry\n" in ran.stderr + ran.stdout
+    assert "locked" in copy.output("failures", dest)
+
+
 # A new kind of login is a module and an entry point; a provider of a known kind is one file.
 
 BADGE = '''"""`kind = "badge"`: the number of a badge in a header field of every request."""

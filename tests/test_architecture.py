@@ -96,7 +96,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "events", "filters.item_checks", "filters.item_filter", "filters.labels", "json_values",
             "ledger.database", "ledger.meta", "ledger.runs", "ledger.views", "models", "net.json_reader",
             "planning.item_plan", "planning.names", "redact",
-            "reports", "selection", "sources.files", "sources.source", "speed", "store.staging",
+            "selection", "sources.files", "sources.source", "speed", "store.staging",
             "store.inspection", "store.local_store", "store.lock", "threads", "urls",
         }
     ),

@@ -146,34 +146,62 @@ class Asset(msgspec.Struct, frozen=True, array_like=True):
 
 
 class FailureKind(enum.StrEnum):
-    """Why an asset (or one attempt at it) failed. Stored in the ledger by value: never rename one."""
+    """Why an asset (or one attempt at it) failed, its meaning, and advice. The sets below say what follows.
 
-    GONE = "gone"  # 404, 410: listed but not there
-    REFUSED = "refused"  # 400, 401, 403: credentials or an expired signature
-    THROTTLED = "throttled"  # 429, 503, SlowDown: the host's condition, not the asset's
-    SERVER = "server"  # other 5xx
-    HTTP = "http"  # any other status that is final
-    NETWORK = "network"  # refused, reset, DNS, TLS
-    STALLED = "stalled"  # nothing came for --stall-timeout
-    TRUNCATED = "truncated"  # fewer bytes than promised
-    OVERLONG = "overlong"  # more bytes than promised, or than DEST can store
-    CHANGED = "changed"  # the object changed between two parts (412, another Content-Range)
-    CHECKSUM = "checksum"  # a stated checksum or size does not agree
-    REDIRECT = "redirect"  # a redirect that the rules refuse, a loop, or no Location
-    ADDRESS = "address"  # a link-local, private or loopback address where the rules refuse it
-    SCHEME = "scheme"  # an href whose scheme is not supported
-    PREFIX = "prefix"  # a directory that is listed as an asset
-    NAME = "name"  # two assets would have the same name, or the name cannot be written
-    EXISTS = "exists"  # a file that the ledger does not know is in the way
-    FORMAT = "format"  # not a file of the kind it should be, or its header cannot be read
-    ITEM = "item"  # the (source) item could not be read, or has no href for the asset
-    ORDERED = "ordered"  # its host is preparing it, or it is in an archive: try again later
-    OUTSIDE = "outside"  # a raster that has nothing in the area of --clip: no fault
-    DOWN = "down"  # the host is given up; never final: the asset stays pending
+    Stored in the ledger by value: never rename one. `net.status` says which statuses are of which kind.
+    """
+
+    meaning: str
+    advice: str
+
+    def __new__(cls, value: str, *words: str) -> Self:
+        kind = str.__new__(cls, value)
+        kind._value_ = value
+        kind.meaning, kind.advice = words
+        return kind
+
+    GONE = "gone", "gone at the source", "to accept that: --missing ok, or known from the next run on"
+    REFUSED = "refused", "refused (credentials, or an expired link)", "check the credentials, then retry"
+    THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"
+    SERVER = "server", "answered with a server error", "retry later"  # 5xx, unless throttled
+    HTTP = "http", "answered with an HTTP error", "see the details"  # any other final status
+    NETWORK = "network", "with a network error", "retry"  # refused, reset, DNS, TLS
+    STALLED = "stalled", "stalled", "no data for --stall-timeout; retry"
+    TRUNCATED = "truncated", "shorter than announced", "retry"
+    OVERLONG = "overlong", "longer than announced, or than DEST can store", "see the details"
+    CHANGED = "changed", "changed during the download", "retry"  # 412, or another Content-Range
+    CHECKSUM = "checksum", "wrong checksum or size", "the content is not what the source states"
+    REDIRECT = "redirect", "redirected to where it must not go", "see the details"  # or in a loop, or nowhere
+    ADDRESS = (
+        "address",
+        "at private addresses",
+        "--allow-private-hosts follows them",
+    )  # or link-local
+    SCHEME = "scheme", "with an href that is not followed", "see the details"
+    PREFIX = "prefix", "an S3 prefix instead of a file", "--expand-prefix fetches what is under them"
+    NAME = "name", "with a name that is taken or cannot be written", "use another --layout, then retry"
+    EXISTS = "exists", "blocked by another file", "move that file, then retry"  # the ledger does not know it
+    FORMAT = "format", "not a valid file of its type", "see the details"
+    ITEM = "item", "in an item that cannot be read or is not valid", "see the details"
+    ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
+    OUTSIDE = "outside", "with nothing in the area of --clip", "not an error: there is nothing to fetch"
+    DOWN = "down", "at hosts that were given up", "resume"  # never final: the asset stays pending
 
 
 PASSING = frozenset({FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED})
 """`mirror` and `resume` try these again, once per run. Other failures wait for `retry`."""
+MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
+"""These are recorded once it is known that their host is not given up."""
+WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
+"""These are final if they occur twice: the item is then read again, which may state another content."""
+NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}
+"""The part that was received is removed."""
+TOO_MUCH = frozenset({FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNCATED, FailureKind.OVERLONG})
+"""A page with fewer items may avoid these."""
+NOT_THERE = MAY_BE_OF_HOST | {FailureKind.ADDRESS, FailureKind.GONE}
+"""A next link with an internal host leads to these: the page is requested from SOURCE's own host."""
+NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})
+"""These are not called failures, and `--max-failures` does not count them."""
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -8,36 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from stacpull.events import Counters
-from stacpull.models import FailureKind, PublicValue
-
-ADVICE: Mapping[FailureKind, tuple[str, str]] = {
-    FailureKind.GONE: (
-        "gone at the source",
-        "to accept that: --missing ok, or known from the next run on",
-    ),
-    FailureKind.REFUSED: ("refused (credentials, or an expired link)", "check the credentials, then retry"),
-    FailureKind.THROTTLED: ("throttled", "retry later, perhaps with a lower --per-host"),
-    FailureKind.SERVER: ("answered with a server error", "retry later"),
-    FailureKind.HTTP: ("answered with an HTTP error", "see the details"),
-    FailureKind.NETWORK: ("with a network error", "retry"),
-    FailureKind.STALLED: ("stalled", "no data for --stall-timeout; retry"),
-    FailureKind.TRUNCATED: ("shorter than announced", "retry"),
-    FailureKind.OVERLONG: ("longer than announced, or than DEST can store", "see the details"),
-    FailureKind.CHANGED: ("changed during the download", "retry"),
-    FailureKind.CHECKSUM: ("wrong checksum or size", "the content is not what the source states"),
-    FailureKind.REDIRECT: ("redirected to where it must not go", "see the details"),
-    FailureKind.ADDRESS: ("at private addresses", "--allow-private-hosts follows them"),
-    FailureKind.SCHEME: ("with an href that is not followed", "see the details"),
-    FailureKind.PREFIX: ("an S3 prefix instead of a file", "--expand-prefix fetches what is under them"),
-    FailureKind.NAME: ("with a name that is taken or cannot be written", "use another --layout, then retry"),
-    FailureKind.EXISTS: ("blocked by another file", "move that file, then retry"),
-    FailureKind.FORMAT: ("not a valid file of its type", "see the details"),
-    FailureKind.ITEM: ("in an item that cannot be read or is not valid", "see the details"),
-    FailureKind.ORDERED: ("not ready yet at their host", "try again later with retry --ordered"),
-    FailureKind.OUTSIDE: ("with nothing in the area of --clip", "not an error: there is nothing to fetch"),
-    FailureKind.DOWN: ("at hosts that were given up", "resume"),
-}
-"""What each kind of failure means, and advice."""
+from stacpull.models import PublicValue
 
 RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending; assets may have failed."""

@@ -36,7 +36,6 @@ from stacpull.errors import UsageError
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, Stage
 from stacpull.models import FailureKind, Json
 from stacpull.redact import Secret
-from stacpull.reports import ADVICE
 from stacpull.speed import Speed
 from stacpull_export.html_page import PageTemplate, shown
 
@@ -226,7 +225,7 @@ class Dashboard:
             "hosts_left_out": len(now.hosts) - len(hosts),
             "rates": _rate_series(self._intervals),
             "failures": [
-                [ADVICE[kind][0], number, ADVICE[kind][1]] for kind, number in self._failures.most_common()
+                [kind.meaning, number, kind.advice] for kind, number in self._failures.most_common()
             ],
             "failed": list(self._failed)[::-1],
             "warnings": list(self._warnings)[::-1],

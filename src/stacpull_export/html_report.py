@@ -30,7 +30,6 @@ from stacpull.json_values import object_or_empty
 from stacpull.ledger import views
 from stacpull.ledger.runs import asset_totals
 from stacpull.models import FailureKind, Json
-from stacpull.reports import ADVICE
 from stacpull.store.lock import is_held
 from stacpull.store.staging import atomic_file, make_with_parents
 from stacpull.threads import StoppableThread
@@ -273,21 +272,22 @@ def _map(finest: Mapping[tuple[int, int], int]) -> Json:
 
 
 def _failures(contents: MirrorContents) -> list[Json]:
-    counts: Counter[str] = Counter()
-    keys: defaultdict[str, set[str]] = defaultdict(set)
-    examples: dict[str, str] = {}
+    counts: Counter[FailureKind] = Counter()
+    keys: defaultdict[FailureKind, set[str]] = defaultdict(set)
+    examples: dict[FailureKind, str] = {}
     for failure in views.failures(contents.db):
-        counts[failure.kind] += 1
-        examples.setdefault(failure.kind, failure.message)
-        if len(keys[failure.kind]) < 20:  # noqa: PLR2004 - names in a cell of a table
-            keys[failure.kind].add(failure.key)
+        kind = FailureKind(failure.kind)
+        counts[kind] += 1
+        examples.setdefault(kind, failure.message)
+        if len(keys[kind]) < 20:  # noqa: PLR2004 - names in a cell of a table
+            keys[kind].add(failure.key)
     return [
         {
-            "what": ADVICE[FailureKind(kind)][0],
+            "what": kind.meaning,
             "count": count,
             "keys": ", ".join(map(shown, sorted(filter(None, keys[kind])))),
             "example": shown(examples[kind]),
-            "advice": ADVICE[FailureKind(kind)][1],
+            "advice": kind.advice,
         }
         for kind, count in counts.most_common()
     ]

@@ -16,7 +16,7 @@ from typing import NamedTuple, TextIO
 
 from stacpull.cli import printing
 from stacpull.cli.printing import duration, paint, plain, rate, size
-from stacpull.cli.summary import NOT_FAILURES, Failed
+from stacpull.cli.summary import Failed
 from stacpull.config.options import Output
 from stacpull.errors import quantity
 from stacpull.events import (
@@ -30,7 +30,7 @@ from stacpull.events import (
     RunStarted,
     Stage,
 )
-from stacpull.models import FailureKind
+from stacpull.models import NO_FAULT, FailureKind
 from stacpull.speed import Speed
 
 _FIRST_LINE, _LINE_EVERY, _DRAW_EVERY = 1.0, 5.0, 0.2
@@ -269,11 +269,11 @@ class Display:
             figures.append(size(now.bytes_fetched))
         gone = max(now.assets_missing, self.failed[FailureKind.GONE])  # --missing may accept them
         troubles = [f"{gone:,} gone at the source"] if gone else []
-        others = {FailureKind.GONE, *NOT_FAILURES}
+        others = {FailureKind.GONE, *NO_FAULT}
         called = [(number, kind) for kind, number in self.failed.most_common() if kind not in others]
         # each failure is an event, counters follow
         failed = max(now.assets_failed, self.failed.total()) - gone
-        if (failed := failed - sum(self.failed[kind] for kind in NOT_FAILURES)) > 0:
+        if (failed := failed - sum(self.failed[kind] for kind in NO_FAULT)) > 0:
             kinds = ", ".join(f"{number:,} {kind}" for number, kind in called)
             troubles.insert(0, f"{failed:,} failed" + (f" ({kinds})" if kinds else ""))
         if now.retries:

@@ -13,11 +13,9 @@ import click
 from stacpull.cli.printing import duration, rate, size
 from stacpull.clock import rfc3339
 from stacpull.errors import quantity
-from stacpull.models import FailureKind
-from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
+from stacpull.models import NO_FAULT, FailureKind
+from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
 
-NOT_FAILURES = {FailureKind.ORDERED: "ordered ", FailureKind.OUTSIDE: "outside "}
-"""Kinds that are not called failures, and their labels."""
 _PLACE = ("config", "dest_endpoint_url", "dest_profile", "dest_region")
 """Options of a command without which the next one may not find a bucket."""
 _PURPOSES = {
@@ -53,7 +51,7 @@ class Failed(Counter[FailureKind]):
 
     def headline(self, failures: int) -> str:
         """Return the reasons for the first line, which states the number of failures."""
-        kinds = [(kind, number) for kind, number in self.most_common() if kind not in NOT_FAILURES]
+        kinds = [(kind, number) for kind, number in self.most_common() if kind not in NO_FAULT]
         if len(kinds) == 1 and kinds[0][1] >= failures:
             return f": {self._named(kinds[0][0])}"
         named = ", ".join(f"{number:,} {self._named(kind)}" for kind, number in kinds)
@@ -65,15 +63,16 @@ class Failed(Counter[FailureKind]):
             if missing_ok and kind is FailureKind.GONE:
                 yield f"  missing  {number:,} {self._named(kind)}; accepted (--missing)"
                 continue
-            yield f"  {NOT_FAILURES.get(kind, 'failed  ')} {number:,} {self._named(kind)}; {ADVICE[kind][1]}"
-            if kind not in {FailureKind.GONE, *NOT_FAILURES} and self.examples.get(kind):
+            label = kind if kind in NO_FAULT else "failed"
+            yield f"  {label:<8} {number:,} {self._named(kind)}; {kind.advice}"
+            if kind not in {FailureKind.GONE, *NO_FAULT} and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
 
     def _named(self, kind: FailureKind) -> str:
         """Return what a kind means, with the keys of its assets: `gone at the source (B10)`."""
         keys = self.asset_keys.get(kind, [])
         shown = ", ".join(keys[:_MOST_KEYS]) + (", ..." if len(keys) > _MOST_KEYS else "")
-        return ADVICE[kind][0] + (f" ({shown})" if keys else "")
+        return kind.meaning + (f" ({shown})" if keys else "")
 
 
 def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from stacpull.caches import Recent
 from stacpull.errors import CredentialsError, SourceError, StacpullError, quantity
 from stacpull.hosts import MOST_HOSTS, host_of
-from stacpull.models import Failure, FailureKind, Job, Json
+from stacpull.models import MAY_BE_OF_HOST, NO_FAULT, WRONG_CONTENT, Failure, FailureKind, Job, Json
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.retry import Retries
 from stacpull.net.transport import TransferError
@@ -37,10 +37,6 @@ from stacpull.transfer.attempt import AssetFetcher
 JobT = TypeVar("JobT", bound=Job)
 ResultT = TypeVar("ResultT")
 
-_NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})
-"""Kinds that do not count as failures (`--max-failures`)."""
-_MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
-_WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
 _EXPIRED = frozenset({404, 410})
 """Statuses that can mean an expired href, beside those of REFUSED. Planetary Computer sends 404."""
 
@@ -199,12 +195,12 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             if len(self.given_up_hosts) < MOST_HOSTS:
                 self.given_up_hosts[host] = failure
             return
-        self.failed += failure.kind not in _NO_FAULT
+        self.failed += failure.kind not in NO_FAULT
         if are_too_many := self.has_too_many_failures():
             self.stop_run()
         if are_too_many or (host not in self.deferred and len(self.deferred) >= MOST_HOSTS):
             self._report_deferred()
-        if are_too_many or failure.kind not in _MAY_BE_OF_HOST:
+        if are_too_many or failure.kind not in MAY_BE_OF_HOST:
             self.sink.fail(job, failure, attempts)
             return
         deferred = self.deferred.setdefault(host, deque())
@@ -295,7 +291,7 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
                 is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED
                 if is_refusal and may_be_stale and await self._reread_after_refusal(failure):
                     continue
-                if failure.kind in _WRONG_CONTENT:
+                if failure.kind in WRONG_CONTENT:
                     if failure.message == self.wrong_content:  # twice the same wrong content: it is final
                         failure = replace(failure, retryable=False)
                     self.wrong_content = failure.message

@@ -17,7 +17,7 @@ from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
 from stacpull.hosts import host_of, origin_text
 from stacpull.json_values import object_or_empty, objects_in
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
+from stacpull.models import NOT_THERE, TOO_MUCH, Failure, Json, Page, PageRequest
 from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
@@ -35,14 +35,6 @@ _CARRIED: Final = frozenset(
 _MOST_ITEMS: Final = 1 << 40
 """Totals from this number on are ignored: the ledger stores their sum over all collections in 63 bits."""
 _TOO_MUCH_STATUS: Final = frozenset({400, 413, 422})
-_TOO_MUCH: Final = frozenset(
-    {FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNCATED, FailureKind.OVERLONG}
-)
-"""Failures that a smaller page may avoid."""
-_NOT_THERE: Final = frozenset(
-    {FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.STALLED, FailureKind.GONE, FailureKind.REFUSED}
-)
-"""Failures that suggest that a link contains an internal host."""
 _FORGOTTEN: Final = frozenset({400, 404, 410, 422})
 """Statuses that services return for an expired cursor."""
 
@@ -225,7 +217,7 @@ class _PageReader:
             return await self._read(request)
         except SourceError as error:
             failure, there = failure_of(error), at_home(request, self._home)
-            if there is None or failure is None or failure.kind not in _NOT_THERE:
+            if there is None or failure is None or failure.kind not in NOT_THERE:
                 raise
             try:
                 answer = await self._read(there)
@@ -247,7 +239,7 @@ class _PageReader:
                 return sent, await self._reader.read(sent)
             except TransferError as error:
                 first = first or error
-                is_too_much = error.failure.status in _TOO_MUCH_STATUS or error.failure.kind in _TOO_MUCH
+                is_too_much = error.failure.status in _TOO_MUCH_STATUS or error.failure.kind in TOO_MUCH
             except SourceError as error:
                 if not isinstance(error.__cause__, ValueError):
                     raise

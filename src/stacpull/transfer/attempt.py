@@ -16,7 +16,16 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.digests import Hasher, digest_of
-from stacpull.models import Arrival, Checksum, FailureKind, Job, ResumePoint, Validator, VersionInDest
+from stacpull.models import (
+    NOT_RESUMED,
+    Arrival,
+    Checksum,
+    FailureKind,
+    Job,
+    ResumePoint,
+    Validator,
+    VersionInDest,
+)
 from stacpull.net.bodies import DECODABLE, chained, coding_of, decoded
 from stacpull.net.client import Client, Exchange
 from stacpull.net.fields import (
@@ -40,7 +49,6 @@ from stacpull.urls import filename_of
 _CONNECTIONS = 4
 _NOT_MODIFIED, _FAILED = 304, 412
 ACCEPT_OK = frozenset({OK})
-_NOT_RESUMED = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKind.OVERLONG})
 
 JobT_contra = TypeVar("JobT_contra", bound=Job, contravariant=True)
 ResultT_co = TypeVar("ResultT_co", covariant=True)
@@ -145,7 +153,7 @@ class _Attempt(msgspec.Struct, eq=False):
                 raise
             failure = error.failure if isinstance(error, TransferError) else None
             # it must not be resumed: the content is wrong, or (OSError) larger than DEST can store
-            is_wrong = isinstance(error, OSError) or (failure is not None and failure.kind in _NOT_RESUMED)
+            is_wrong = isinstance(error, OSError) or (failure is not None and failure.kind in NOT_RESUMED)
             if self.is_filling and (is_wrong or not self.is_resumable):
                 await part.discard()
                 raise
