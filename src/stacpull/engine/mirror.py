@@ -280,7 +280,7 @@ async def run_from_source(given: MirrorArguments, source: str, selection: Select
                 run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))
                 if is_local(spec.source):
                     await on_ledger(workspace, lambda db: note_named_source(db, spec.source))
-                return await _execute(given, workspace, run, setup, store_process)
+                return await MirrorRun(given, workspace, run, setup, store_process).execute()
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(work).exists):
             raise
@@ -323,7 +323,7 @@ async def run_from_ledger(
     run = await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
     options = options.of_run({**spec.fixed, **run.kept})
     async with _open_source(given, address, options, spec.selection) as (store_process, setup):
-        report = await _execute(given, workspace, run, setup, store_process)
+        report = await MirrorRun(given, workspace, run, setup, store_process).execute()
     if input_file is not None and report.state == "complete":
         await asyncio.to_thread(remove_signatures, work, spec.source)
     return report
@@ -335,20 +335,6 @@ async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -
     return await asyncio.to_thread(translates(function), workspace.db)
 
 
-async def _execute(
-    given: MirrorArguments, workspace: Workspace, run: Run, setup: WalkSetup, store_process: Started
-) -> MirrorReport:
-    network, options = setup.network, setup.options
-    if workspace.lease is not None:
-        network.secrets.add(*workspace.lease.secrets)
-    checksum, slots = options.recorded_checksum, network.slots
-    store_client = StoreClient(
-        store_process, workspace, run, network.secrets, checksum=checksum, slots=slots, on_event=given.journal
-    )
-    async with store_client.opened(given.stop):
-        return await MirrorRun(given, workspace, run, setup, store_client).execute()
-
-
 class MirrorRun:
     """One run. With `--dask`, an entry point (`stacpull.workers`) replaces its pool."""
 
@@ -358,49 +344,62 @@ class MirrorRun:
         workspace: Workspace,
         run: Run,
         setup: WalkSetup,
-        store_client: StoreClient,
+        store_process: Started,
     ) -> None:
         self.workspace, self.emit, self._stop = workspace, given.journal, given.stop
-        self._run, self.spec, self.store_client = run, run.spec, store_client
+        self._run, self.spec = run, run.spec
         self.options, self.network, self._source = setup.options, setup.network, setup.source
+        if workspace.lease is not None:
+            self.network.secrets.add(*workspace.lease.secrets)
+        self.store_client = StoreClient(
+            store_process,
+            workspace,
+            run,
+            self.network.secrets,
+            checksum=self.options.recorded_checksum,
+            slots=self.network.slots,
+            on_event=self.emit,
+        )
         self._clock, self._began = self.network.clock, self.network.clock.monotonic()
         self._saved: dict[str, float] = {}  # the effort of this process that was already saved
         self._is_unfinished = False
         """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
         for_workers = _QUEUED_FOR_WORKERS if self.options.uses_dask else 0
         self.queue = JobQueue[Job](2 * self.network.slots + for_workers)
-        self._producer = JobProducer(setup, run, store_client, self.queue)
+        self._producer = JobProducer(setup, run, self.store_client, self.queue)
         self._walk = self._producer.walk
 
     async def execute(self) -> MirrorReport:
-        """Return the report, which an error of the run has as `report`."""
-        run, lease = self._run, self.workspace.lease
-        self.emit(RunStarted(run.id, run.spec.source, run.resumed))
-        self.emit(Stage("checking what is in DEST"))
-        if lease is not None and (other := lease.taken_from) is not None:
-            self.network.warn(f"This run takes over from {other}, which must not use DEST any more.")
-        error: BaseException | None = None
-        try:
-            await self._mirror()
-        except InterruptedRunError:
-            self._is_unfinished = True
-        except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
-            error = cause(caught)
-            if isinstance(error, Exception):
-                error = await asyncio.to_thread(as_destination_error, error, self.workspace.store.staged.work)
-        counters = self.store_client.counters
-        is_left = not counters["walk_ended"] or counters["assets_pending"]
-        if is_left and error is None and not (self._is_unfinished or self._stop.is_set()):
-            error = StacpullError(
-                "The run ended with work left, although nothing stopped it: this is a bug in stacpull, "
-                "please report it. Finished work is safe; run the same command again to continue."
-            )
-        report = await self._conclude(error)
-        if isinstance(error, StacpullError):
-            error.report = report
-        if error is not None:
-            raise error
-        return report
+        """Open the mirror in the store process and make the run. Its error has the report as `report`."""
+        async with self.store_client.opened(self._stop):
+            run, lease = self._run, self.workspace.lease
+            self.emit(RunStarted(run.id, run.spec.source, run.resumed))
+            self.emit(Stage("checking what is in DEST"))
+            if lease is not None and (other := lease.taken_from) is not None:
+                self.network.warn(f"This run takes over from {other}, which must not use DEST any more.")
+            error: BaseException | None = None
+            try:
+                await self._mirror()
+            except InterruptedRunError:
+                self._is_unfinished = True
+            except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
+                error = cause(caught)
+                if isinstance(error, Exception):
+                    work = self.workspace.store.staged.work
+                    error = await asyncio.to_thread(as_destination_error, error, work)
+            counters = self.store_client.counters
+            is_left = not counters["walk_ended"] or counters["assets_pending"]
+            if is_left and error is None and not (self._is_unfinished or self._stop.is_set()):
+                error = StacpullError(
+                    "The run ended with work left, although nothing stopped it: this is a bug in stacpull, "
+                    "please report it. Finished work is safe; run the same command again to continue."
+                )
+            report = await self._conclude(error)
+            if isinstance(error, StacpullError):
+                error.report = report
+            if error is not None:
+                raise error
+            return report
 
     async def _mirror(self) -> None:
         call, sender, broken = self.store_client.call, self.store_client.sender, self.store_client.broken
