@@ -1,16 +1,16 @@
-"""The exceptions that stop a run, each with its exit code; and words of messages.
+"""The exceptions that stop a run, and words of messages. Each class has its exit code.
 
 ```
-StacpullError                 1  a defect of stacpull, or another failure
-├── UsageError                2  a bad option, config key or label
-│   ├── MissingExtraError     2  a library of an extra is not installed
-│   └── NotAMirrorError       2  DEST holds no mirror
-├── CredentialsError          3  credentials missing or refused
-├── SourceError               4  the source cannot be read
-│   └── ForgottenCursorError  4  the source no longer knows a page that it linked to
-├── DestinationError          5  the destination cannot be written
-├── WorkerError               1  a process of the run fails, or worker processes are lost again and again
-└── InterruptedRunError     130  SIGINT or SIGTERM; the mirror can be resumed
+StacpullError                 a defect of stacpull, or another failure
+├── UsageError                a bad option, config key or label
+│   ├── MissingExtraError     a library of an extra is not installed
+│   └── NotAMirrorError       DEST holds no mirror
+├── CredentialsError          credentials missing or refused
+├── SourceError               the source cannot be read
+│   └── ForgottenCursorError  the source no longer knows a page that it linked to
+├── DestinationError          the destination cannot be written
+├── WorkerError               a process of the run fails, or worker processes are lost again and again
+└── InterruptedRunError       SIGINT or SIGTERM; the mirror can be resumed
 ```
 
 Each message is one plain sentence that says what to do. An expected failure of a single asset is not an
