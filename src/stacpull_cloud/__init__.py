@@ -1,7 +1,6 @@
 """Buckets of Amazon S3, Google Cloud Storage and Azure as DEST, on obstore.
 
-bucket_kinds    what `stacpull` finds by its entry points: which URLs are buckets, and how one is opened
-services        one class for each service: its endpoint and credentials
+bucket_kinds    one class for each service: its URLs, endpoint and credentials; how its buckets are opened
 objects         requests to one prefix, repeated if the service fails
 obstore_errors  what obstore's errors mean
 bucket_store    `stacpull.store.protocol.Store` on these objects

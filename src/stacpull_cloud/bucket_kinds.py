@@ -1,28 +1,44 @@
-"""The kinds of buckets that `stacpull` finds by its entry points (`stacpull.stores`)."""
+"""The kinds of buckets that `stacpull` finds by its entry points: one class for each service.
+
+obstore would request credentials from the metadata service of a cloud machine if it finds none, so it is only
+given a store without keys if the user allowed that (`BucketLocation.metadata`); otherwise requests without
+keys are not signed.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import re
+import socket
+import ssl
+import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing, suppress
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
+from obstore import exceptions
+from obstore.store import AzureStore, GCSStore, S3Store
 
 from stacpull.aws import AwsCredentials, AwsSettings
-from stacpull.errors import UsageError
+from stacpull.errors import CredentialsError, UsageError
+from stacpull.hosts import refused_always
 from stacpull.models import BucketLocation
+from stacpull.proxies import proxy_of
+from stacpull.redact import Secret
 from stacpull.store.inspection import IsStopped, StoredFiles, never
 from stacpull.store.protocol import BucketLease, Store
 from stacpull.system import with_active_endpoints
-
-if TYPE_CHECKING:
-    from stacpull_cloud.bucket_store import BucketStore
+from stacpull_cloud.bucket_store import BucketFiles, BucketStore
+from stacpull_cloud.lease import Lease
+from stacpull_cloud.objects import Objects
+from stacpull_cloud.obstore_errors import NO_KEYS, plain_reason
 
 T = TypeVar("T")
 ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
@@ -33,8 +49,21 @@ _AZURE_VARIABLES = {
     "SharedAccessSignature": "AZURE_STORAGE_SAS_TOKEN",
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
-_LONGEST_PREFIX = 512  # the most bytes of a prefix: keys have at most 1,024
 _ODD = re.compile(r"[\x00-\x1f\x7f?#]")
+_REQUEST = timedelta(hours=1)  # the most time of a request; `_SILENT` ends a silent one
+_SILENT = timedelta(seconds=60)
+_CONNECT = timedelta(seconds=20)
+_RENEWED = timedelta(minutes=5)
+_DEFAULT_REGION = "us-east-1"
+_SECRET = ("access_key_id", "secret_access_key", "token", "account_key", "sas_token", "client_secret")
+"""Names of secrets among the arguments of obstore's stores."""
+
+
+def azure_setting(name: str) -> str | None:
+    """Return a field of AZURE_STORAGE_CONNECTION_STRING, or else its variable of the environment."""
+    text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
+    fields = {field.partition("=")[0].strip(): field.partition("=")[2].strip() for field in text.split(";")}
+    return fields.get(name) or os.environ.get(_AZURE_VARIABLES.get(name, ""))
 
 
 def awaited_apart(work: Coroutine[Any, Any, T]) -> T:
@@ -44,75 +73,203 @@ def awaited_apart(work: Coroutine[Any, Any, T]) -> T:
         return result
 
 
-class Buckets:
-    """Buckets of one service (`store/protocol.py: StoreKind`)."""
+class Service:
+    """The service of a bucket. Endpoint, credentials and authorities are read when `store` is used.
+
+    The class itself is a kind of DEST (`store/protocol.py: StoreKind`).
+    """
 
     scheme: ClassVar[str]
     variables: ClassVar[tuple[str, ...]]
 
-    def split(self, url: str) -> tuple[str, str, str | None] | None:
+    @classmethod
+    def split(cls, url: str) -> tuple[str, str, str | None] | None:
         """Return bucket, path and account of a URL; None if it is not of this service."""
         bucket, _, path = url.partition(":")[2].lstrip("/").partition("/")
         return bucket, path, None
 
-    def own_account(self) -> str | None:
+    @classmethod
+    def own_account(cls) -> str | None:
         """Return the account of the environment, empty if it names none; None if there are no accounts."""
         return None
 
-    def parse(self, url: str) -> BucketLocation | None:
-        if (parts := self.split(url)) is None:
+    @classmethod
+    def parse(cls, url: str) -> BucketLocation | None:
+        if (parts := cls.split(url)) is None:
             return None
         bucket, path, account = parts
         prefix = path.strip("/")
         names = prefix.split("/") if prefix else []
         is_odd = not {"", ".", ".."}.isdisjoint(names) or _ODD.search(prefix)
         if not _NAME.fullmatch(bucket) or (account is not None and not ACCOUNT.fullmatch(account)):
-            form = f"{self.scheme}://bucket/prefix, with at least 3 characters in the bucket's name"
+            form = f"{cls.scheme}://bucket/prefix, with at least 3 characters in the bucket's name"
             raise UsageError(f"DEST is not the URL of a bucket: use {form}.")
-        if is_odd or len(prefix.encode("utf-8", "replace")) > _LONGEST_PREFIX:
+        if is_odd:
             raise UsageError(
-                f"DEST is in {self.scheme}://{bucket}: a prefix must have at most {_LONGEST_PREFIX} bytes, "
-                "without '?', '#' and control characters, and no part of it may be empty, '.' or '..'."
+                f"DEST is in {cls.scheme}://{bucket}: a prefix must not contain '?', '#' or control "
+                "characters, and no part of it may be empty, '.' or '..'."
             )
-        return BucketLocation(bucket, prefix, scheme=self.scheme, account=account)
+        return BucketLocation(bucket, prefix, scheme=cls.scheme, account=account)
 
-    def resolved(self, location: BucketLocation) -> BucketLocation:
+    @classmethod
+    def resolved(cls, location: BucketLocation) -> BucketLocation:
         if location.profile or location.region:
             raise UsageError("--dest-profile and --dest-region are for s3:// only.")
         return location
 
+    @classmethod
     def open_store(
-        self,
+        cls,
         work: Path,
         location: BucketLocation,
         on_silent: Callable[[str], None],
         worker_parts: str = "",
         is_stopped: IsStopped = never,
     ) -> Store:
-        from stacpull_cloud.bucket_store import BucketStore  # noqa: PLC0415 - obstore
-        from stacpull_cloud.objects import Objects  # noqa: PLC0415 - obstore
-
         return BucketStore(work, Objects(location, on_silent, is_stopped), worker_parts)
 
+    @classmethod
     def open_files(
-        self, location: BucketLocation, on_silent: Callable[[str], None], is_stopped: IsStopped = never
+        cls, location: BucketLocation, on_silent: Callable[[str], None], is_stopped: IsStopped = never
     ) -> StoredFiles:
-        from stacpull_cloud.bucket_store import BucketFiles  # noqa: PLC0415 - obstore
-        from stacpull_cloud.objects import Objects  # noqa: PLC0415 - obstore
-
         return BucketFiles(Objects(location, on_silent, is_stopped))
 
-    def lease(self, store: Store) -> AbstractContextManager[BucketLease]:
-        from stacpull_cloud.lease import Lease  # noqa: PLC0415 - obstore
-
+    @classmethod
+    def lease(cls, store: Store) -> AbstractContextManager[BucketLease]:
         objects = cast("BucketStore", store).objects
         return Lease(objects, store.staged.work, store.staged.path.stat().st_ino)
 
+    def __init__(self, location: BucketLocation) -> None:
+        self._location = location
 
-class S3Buckets(Buckets):
+    @property
+    def _endpoint(self) -> str | None:
+        """The address of the service, if the user gives one."""
+        return self._location.endpoint_url
+
+    def _settings(self) -> tuple[Any, dict[str, Any]]:
+        """Return obstore's class of stores and its arguments, besides the bucket and those of `_client`."""
+        raise NotImplementedError
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The keys that requests are signed with now, to remove them from everything that is written."""
+        arguments = self._settings()[1]
+        return tuple(Secret(arguments[name]) for name in _SECRET if arguments.get(name))
+
+    def abort_uploads(self, key: str) -> None:
+        """Abort uploads that were left, if the service keeps their parts: of `key`, or below `key/`."""
+
+    @cached_property
+    def store(self) -> Any:
+        location = self._location
+        host = urlsplit(self._endpoint or "").hostname
+        with suppress(OSError):  # the request says so
+            for *_, address in socket.getaddrinfo(host, None) if host else ():
+                if (reason := refused_always(str(address[0]))) is not None:
+                    raise UsageError(
+                        f"The endpoint of {location.url} is {host}, which is never connected to: it is "
+                        f"{reason}."
+                    )
+        made, arguments = self._settings()
+        options, once = self._client(arguments.get("endpoint") or arguments["base_url"]), {"max_retries": 0}
+        given = {name: value for name, value in arguments.items() if value is not None}
+        try:
+            return made(location.bucket, **given, client_options=options, retry_config=once)
+        except exceptions.BaseError as error:  # it reads keys
+            why = plain_reason(str(error))
+            raise CredentialsError(f"The credentials for {location.url} cannot be used: {why}.") from error
+
+    def _client(self, url: str) -> Any:
+        options: dict[str, Any] = {
+            "allow_http": url.startswith("http:"),
+            "timeout": _REQUEST,
+            "read_timeout": _SILENT,
+            "connect_timeout": _CONNECT,
+        }
+        if bundle := self._location.ca_bundle:
+            try:
+                ssl.create_default_context(cafile=bundle)  # obstore does not say what is wrong
+                options["root_certificate"] = Path(bundle).read_text(encoding="ascii", errors="replace")
+            except OSError as error:
+                raise UsageError(f"{bundle} cannot be read: {error.strerror}.") from error
+        if proxy := proxy_of(url):
+            options["proxy_url"] = proxy.url
+        return options
+
+
+class AmazonS3(Service):
+    """Amazon S3 and compatible services."""
+
     scheme, variables = "s3", ("AWS_",)
+    _reading = threading.Lock()  # `AwsCredentials` expects one loop, and each thread runs its own
 
-    def resolved(self, location: BucketLocation) -> BucketLocation:
+    @cached_property
+    def _aws(self) -> AwsCredentials:
+        location = self._location
+        given = AwsSettings(location.region, location.endpoint_url, location.profile)
+        return AwsCredentials(given, allow_instance_metadata=location.metadata)
+
+    @property
+    def _region(self) -> str:
+        return self._location.region or _DEFAULT_REGION
+
+    def _settings(self) -> tuple[Any, dict[str, Any]]:
+        keys, region = self._keys(), self._region  # an error now, not in a thread of obstore
+        top = "com.cn" if region.startswith("cn-") else "com"
+        endpoint = self._location.endpoint_url or f"https://s3.{region}.amazonaws.{top}"
+        return S3Store, {  # what is not given here would come from the environment
+            "endpoint": endpoint,
+            "aws_endpoint_url_s3": endpoint,
+            "region": region,
+            "virtual_hosted_style_request": False,
+            "skip_signature": False,
+            "checksum_algorithm": "SHA256",
+            "credential_provider": lambda: {**self._keys(), "expires_at": datetime.now(UTC) + _RENEWED},
+            **keys,
+        }
+
+    def _keys(self) -> dict[str, str | None]:
+        with self._reading:
+            found = awaited_apart(self._aws.frozen())
+        if found is None:
+            raise CredentialsError(
+                f"{self._location.url} needs credentials, and there are none: set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or use --dest-profile."
+            )
+        return dict(zip(_SECRET, (found.access_key, found.secret_key, found.token), strict=False))
+
+    def abort_uploads(self, key: str) -> None:
+        from botocore.config import Config  # noqa: PLC0415 - 0.2 s, only after a failure
+        from botocore.session import Session  # noqa: PLC0415 - see above
+
+        location = self._location
+        with suppress(Exception):  # the keys may not allow it; a rule of the bucket removes them later
+            session = Session()
+            session.set_credentials(*self._keys().values())
+            s3 = session.create_client(
+                "s3",
+                self._region,
+                endpoint_url=location.endpoint_url,
+                verify=location.ca_bundle,
+                config=Config(
+                    s3={"addressing_style": "path"},
+                    defaults_mode="legacy",  # "auto" would ask the metadata service for the region
+                    read_timeout=_SILENT.total_seconds(),
+                    retries={"total_max_attempts": 1},
+                ),
+            )
+            with closing(s3):
+                listing = s3.get_paginator("list_multipart_uploads")
+                pages = listing.paginate(Bucket=location.bucket, Prefix=key)
+                for one in (upload for page in pages for upload in page.get("Uploads", ())):
+                    if one["Key"] == key or not key or key.endswith("/"):
+                        s3.abort_multipart_upload(
+                            Bucket=location.bucket, Key=one["Key"], UploadId=one["UploadId"]
+                        )
+
+    @classmethod
+    def resolved(cls, location: BucketLocation) -> BucketLocation:
         variables = with_active_endpoints(os.environ)
         named = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
         wanted = AwsSettings(location.region, location.endpoint_url or named, location.profile)
@@ -124,22 +281,56 @@ class S3Buckets(Buckets):
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --dest-profile."
             )
         is_amazon = not endpoint or (location.endpoint_url is None and ".amazonaws.com" in endpoint)
-        return replace(location, region=found.region, endpoint_url=None if is_amazon else endpoint)
+        return replace(
+            location,
+            region=found.region,
+            endpoint_url=None if is_amazon else endpoint,
+            ca_bundle=location.ca_bundle or os.environ.get("AWS_CA_BUNDLE"),
+        )
 
 
-class GoogleBuckets(Buckets):
+class GoogleStorage(Service):
+    """Google Cloud Storage."""
+
     scheme, variables = "gs", ("GOOGLE_", "STORAGE_EMULATOR_HOST")
 
+    @property
+    def _endpoint(self) -> str | None:
+        return super()._endpoint or os.environ.get("STORAGE_EMULATOR_HOST") or None
 
-class AzureContainers(Buckets):
-    """Also `abfs://container@account…`, and `https://account.blob.core.windows.net/container`."""
+    def _settings(self) -> tuple[Any, dict[str, Any]]:
+        location = self._location
+        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or os.environ.get("GOOGLE_SERVICE_ACCOUNT")
+        usual = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
+        arguments: dict[str, Any] = {"base_url": self._endpoint or "https://storage.googleapis.com"}
+        if not location.is_signed:
+            arguments["skip_signature"] = True
+        elif named or usual.is_file():
+            arguments["application_credentials"] = named or str(usual)
+        elif not location.metadata:
+            arguments |= {"skip_signature": True, "credential_provider": _no_google_credentials}
+        return GCSStore, arguments
+
+
+def _no_google_credentials() -> NoReturn:
+    """Refuse: obstore signs writes even with `skip_signature`, with a token of the metadata service."""
+    raise ValueError(NO_KEYS)
+
+
+class AzureBlobs(Service):
+    """Azure Blob Storage.
+
+    Also `abfs://container@account…`, and `https://account.blob.core.windows.net/container`.
+    """
 
     scheme, variables = "az", ("AZURE_",)
 
-    def own_account(self) -> str | None:
+    @classmethod
+    def own_account(cls) -> str | None:
         return azure_setting("AccountName") or ""
 
-    def split(self, url: str) -> tuple[str, str, str | None] | None:
+    @classmethod
+    def split(cls, url: str) -> tuple[str, str, str | None] | None:
         scheme, _, rest = url.partition(":")
         bucket, _, path = rest.lstrip("/").partition("/")
         account: str | None
@@ -153,12 +344,35 @@ class AzureContainers(Buckets):
             account = server.lower().removesuffix(_LAKE_HOST).removesuffix(_AZURE_HOST) or None
         return bucket, path, account
 
+    @property
+    def _endpoint(self) -> str | None:
+        return super()._endpoint or (azure_setting("BlobEndpoint") if self._location.is_signed else None)
 
-def azure_setting(name: str) -> str | None:
-    """Return a field of AZURE_STORAGE_CONNECTION_STRING, or else its variable of the environment."""
-    text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
-    fields = {field.partition("=")[0].strip(): field.partition("=")[2].strip() for field in text.split(";")}
-    return fields.get(name) or os.environ.get(_AZURE_VARIABLES.get(name, ""))
+    def _settings(self) -> tuple[Any, dict[str, Any]]:
+        location = self._location
+        account = location.account or azure_setting("AccountName")
+        if not account:
+            raise CredentialsError(
+                f"{location.url} needs the name of its storage account: set AZURE_STORAGE_ACCOUNT_NAME, or "
+                "use DEST as https://ACCOUNT.blob.core.windows.net/container/prefix."
+            )
+        endpoint = self._endpoint or f"https://{account}.blob.core.windows.net"
+        arguments: dict[str, Any] = {"account_name": account, "endpoint": endpoint}
+        client, tenant = map(os.environ.get, ("AZURE_CLIENT_ID", "AZURE_TENANT_ID"))
+        secret, token = map(os.environ.get, ("AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"))
+        if not location.is_signed:
+            arguments["skip_signature"] = True
+        elif key := azure_setting("AccountKey"):
+            arguments["account_key"] = key
+        elif sas := azure_setting("SharedAccessSignature"):
+            arguments["sas_token"] = sas.lstrip("?")
+        elif client and tenant and (secret or token):
+            arguments["client_secret"] = secret  # obstore finds the others
+        elif os.environ.get("AZURE_USE_AZURE_CLI"):
+            arguments["use_azure_cli"] = True
+        elif not location.metadata:
+            arguments["skip_signature"] = True
+        return AzureStore, arguments
 
 
-S3, GOOGLE, AZURE = S3Buckets(), GoogleBuckets(), AzureContainers()
+S3, GOOGLE, AZURE = AmazonS3, GoogleStorage, AzureBlobs

@@ -4,8 +4,8 @@
     az://container/key, abfs://container/key              in the account of the environment
     abfs://container@ACCOUNT.dfs.core.windows.net/key     in that account
 
-Keys are not decoded. Credentials are those of the environment (`services`). They are not used for an Azure
-account that the user did not name, or for a bucket that a redirect names: nobody chose it. No metadata
+Keys are not decoded. Credentials are those of the environment (`bucket_kinds`). They are not used for an
+Azure account that the user did not name, or for a bucket that a redirect names: nobody chose it. No metadata
 service is asked without `--aws-metadata`.
 """
 
@@ -31,9 +31,8 @@ from stacpull.net.transport import BufferedResponse, Request, Response, Transfer
 from stacpull.planning.prefixes import ListedObject
 from stacpull.schemes import TransportSetup
 from stacpull_cloud import bucket_kinds
-from stacpull_cloud.bucket_kinds import ACCOUNT, Buckets
+from stacpull_cloud.bucket_kinds import ACCOUNT, Service
 from stacpull_cloud.obstore_errors import MISSING, STATUS, plain_reason, unreachable
-from stacpull_cloud.services import SERVICES
 
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 _MOST_OBJECTS = 100_000  # the most objects of one prefix, because all of them are planned at once
@@ -41,7 +40,7 @@ _LISTING = 64 << 20
 
 
 class CloudScheme(NamedTuple):
-    kind: Buckets
+    kind: type[Service]
 
     def transport(self, setup: TransportSetup) -> Transport:
         return CloudTransport(self.kind, setup)
@@ -60,7 +59,7 @@ GOOGLE, AZURE = CloudScheme(bucket_kinds.GOOGLE), CloudScheme(bucket_kinds.AZURE
 
 
 class CloudTransport:
-    def __init__(self, kind: Buckets, setup: TransportSetup) -> None:
+    def __init__(self, kind: type[Service], setup: TransportSetup) -> None:
         self._kind = kind
         self._options = setup.options
         self._secrets = setup.secrets
@@ -109,7 +108,7 @@ class CloudTransport:
         return location, key
 
     def _opened(self, location: BucketLocation) -> Any:
-        service = SERVICES[location.scheme](location)
+        service = self._kind(location)
         self._secrets.add(*service.secrets)
         return service.store
 

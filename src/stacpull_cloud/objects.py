@@ -1,6 +1,6 @@
 """The objects of one prefix of a bucket, through obstore.
 
-Every request goes through `Objects._send`, which repeats it while the service fails. obstore itself repeats
+Every request goes through `Objects.send`, which repeats it while the service fails. obstore itself repeats
 nothing: it would not repeat uploads, and its patience is not ours.
 """
 
@@ -24,8 +24,8 @@ from obstore import exceptions
 from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
 from stacpull.store.inspection import IsStopped, never
+from stacpull.store.protocol import store_kind
 from stacpull_cloud.obstore_errors import MISSING, as_stacpull_error, is_passing, unreachable
-from stacpull_cloud.services import SERVICES
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
@@ -73,7 +73,8 @@ class Objects:
         self._on_silent: Callable[[str], None] | None = on_silent
         self._outage: tuple[float, Exception] | None = None
         """When requests began to fail, if none has succeeded since, and the last error."""
-        self.service = SERVICES[location.scheme](location)
+        kind: Any = store_kind(location)
+        self.service = kind(location)
         self._medium = threading.BoundedSemaphore(_MEDIUM_AT_ONCE)
         self._long = threading.BoundedSemaphore(_LONG_AT_ONCE)
 
@@ -87,7 +88,7 @@ class Objects:
             found = obstore.get(store, self.key(path), options={"head": True})
             return self._found(cast("Mapping[str, Any]", found.meta), found.attributes)
 
-        return self._send("look at", path, head, missing_ok=True)
+        return self.send("look at", path, head, missing_ok=True)
 
     def read(self, path: str, longest: int) -> tuple[ObjectInfo, bytes | None] | None:
         """Return an object, without its content if that is longer than `longest` bytes."""
@@ -97,20 +98,7 @@ class Objects:
             found = self._found(cast("Mapping[str, Any]", reply.meta), reply.attributes)
             return found, bytes(reply.bytes()) if found.size <= longest else None
 
-        return self._send("read", path, get, missing_ok=True)
-
-    def read_range(self, found: ObjectInfo, start: int, length: int) -> bytes:
-        def get(store: Any) -> bytes:
-            options: Any = {"range": (start, start + length)}
-            if found.etag is not None:
-                options["if_match"] = found.etag
-            return bytes(obstore.get(store, self.key(found.path), options=options).bytes())
-
-        data = self._send("read", found.path, get)
-        if data is None or len(data) != length:
-            url = self.location.url
-            raise DestinationError(f"{url}/{found.path} was replaced or removed while it was read.")
-        return data
+        return self.send("read", path, get, missing_ok=True)
 
     def open(self, found: ObjectInfo) -> BinaryIO:
         """Open an object, which is read in pieces, and must not be replaced until its end."""
@@ -132,7 +120,7 @@ class Objects:
                 listing.clear()
                 raise
 
-        while listed := self._send("list", directory, page):
+        while listed := self.send("list", directory, page):
             new = [one for one in listed if one["path"] > after]
             last = max(last, listed[-1]["path"])
             if new:
@@ -140,7 +128,7 @@ class Objects:
 
     def names(self, directory: str) -> list[str]:
         prefix = self.key(directory + "/" if directory else "")
-        listed: Any = self._send(
+        listed: Any = self.send(
             "list", directory, lambda store: obstore.list_with_delimiter(store, prefix or None)
         )
         paths = [*(one["path"] for one in listed["objects"]), *listed["common_prefixes"]]
@@ -156,7 +144,7 @@ class Objects:
 
         attempts = count()
 
-        def send(store: Any) -> bool:
+        def upload(store: Any) -> bool:
             if next(attempts) and is_long:
                 self.service.abort_uploads(self.key(path))  # obstore cannot while the service fails
             if is_long and create and self.find(path) is not None:  # parts have no condition
@@ -182,10 +170,10 @@ class Objects:
             return True
 
         with self._long if is_long else self._medium if size > _MEDIUM else nullcontext():
-            return bool(self._send("write", path, send))
+            return bool(self.send("write", path, upload))
 
     def remove(self, path: str) -> None:
-        self._send("remove", path, lambda store: obstore.delete(store, self.key(path)), missing_ok=True)
+        self.send("remove", path, lambda store: obstore.delete(store, self.key(path)), missing_ok=True)
 
     # --- requests ----------------------------------------------------------------------------------------
 
@@ -194,7 +182,7 @@ class Objects:
         named = {str(name).lower(): str(value) for name, value in (attributes or {}).items()}
         return ObjectInfo(path, int(meta["size"]), meta["last_modified"], meta.get("e_tag"), named)
 
-    def _send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
+    def send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
         answer, began = None, time.monotonic()
         try:
             outage = self._outage
@@ -255,12 +243,23 @@ class _ObjectFile(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # any writable buffer
-        length = min(len(buffer), self._found.size - self._at)
-        if length <= 0:
+        found, start, objects = self._found, self._at, self._objects
+        end = min(start + len(buffer), found.size)
+        if start >= end:
             return 0
-        buffer[:length] = self._objects.read_range(self._found, self._at, length)
-        self._at += length
-        return length
+        unchanged = {} if found.etag is None else {"if_match": found.etag}
+        options: Any = {"range": (start, end), **unchanged}
+
+        def get(store: Any) -> Any:
+            return obstore.get(store, objects.key(found.path), options=options).bytes()
+
+        data = objects.send("read", found.path, get) or b""
+        if len(data) != end - start:
+            url = objects.location.url
+            raise DestinationError(f"{url}/{found.path} was replaced or removed while it was read.")
+        buffer[: end - start] = data
+        self._at = end
+        return end - start
 
 
 def _mapped(file: Path, size: int, part: int) -> Iterator[memoryview]:

@@ -24,8 +24,8 @@ from stacpull import Options, sync
 from stacpull.engine.workspace import open_workspace
 from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError
 from stacpull.models import BucketLocation
+from stacpull_cloud.bucket_kinds import AmazonS3, AzureBlobs
 from stacpull_cloud.objects import Objects
-from stacpull_cloud.services import AmazonS3, AzureBlobs
 
 CLIENT = {"AZURE_CLIENT_ID": "me", "AZURE_CLIENT_SECRET": "secret", "AZURE_TENANT_ID": "tenant"}
 MALFORMED = "<Code>AuthorizationHeaderMalformed</Code>"

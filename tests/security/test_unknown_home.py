@@ -10,8 +10,7 @@ import pytest
 from stacpull.aws import AwsCredentials, AwsSettings
 from stacpull.errors import CredentialsError
 from stacpull.models import BucketLocation
-from stacpull_cloud.bucket_kinds import S3
-from stacpull_cloud.services import AmazonS3
+from stacpull_cloud.bucket_kinds import AmazonS3
 from stacpull_logins.logins import Netrc
 from stacpull_logins.profiles import find_profile, profile_names
 
@@ -65,4 +64,4 @@ def test_no_aws_keys_are_read_for_a_bucket(variable: str, monkeypatch: pytest.Mo
     monkeypatch.setenv(variable, "standard")
     with pytest.raises(CredentialsError, match="there are none"):
         assert AmazonS3(BucketLocation("bucket")).secrets
-    assert S3.resolved(BucketLocation("bucket")).region is None
+    assert AmazonS3.resolved(BucketLocation("bucket")).region is None
