@@ -149,9 +149,7 @@ class Objects:
                 self.service.abort_uploads(self.key(path))  # obstore cannot while the service fails
             if is_long and create and self.find(path) is not None:  # parts have no condition
                 return False
-            sent: Any = body
-            if isinstance(body, Path):
-                sent = _mapped(body, size, part) if is_long else body.read_bytes()
+            sent: Any = _mapped(body, size, part) if isinstance(body, Path) else body
             try:
                 obstore.put(
                     store,
