@@ -17,7 +17,7 @@ from tests.net.memory import Answer
 from tests.net.wire_server import ReceivedRequest, Scripted
 
 from stacpull import MirrorReport, Options, S3Options, Selection
-from stacpull.sync import mirror
+from stacpull.sync import mirror, verify
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
@@ -75,8 +75,9 @@ class Upstream(SmallApi):
         self.lists_bucket = True
 
     def again(self, revalidate: bool = False, metadata: Any = "item", **selected: Any) -> MirrorReport:
+        layout = selected.pop("layout", Options().layout)
         s3 = S3Options(endpoint_url=self.url(""), no_sign_request=True)
-        options = Options(retries=0, revalidate=revalidate, metadata=metadata, s3=s3)
+        options = Options(retries=0, revalidate=revalidate, metadata=metadata, s3=s3, layout=layout)
         source = self.url("/collections/c")
         return mirror(source, self.dest, selection=Selection(**selected), options=options)
 
@@ -85,6 +86,9 @@ class Upstream(SmallApi):
 
     def version_of(self, path: str) -> str:
         return (self.dest / "c/i" / path).read_bytes()[:2].decode()
+
+    def version_of_any(self) -> list[str]:
+        return [path.read_bytes()[:2].decode() for path in self.dest.glob("c/i/*.bin")]
 
     def stored_assets(self) -> dict[str, Any]:
         found: dict[str, Any] = orjson.loads((self.dest / "c/i/i.json").read_bytes())["assets"]
@@ -286,3 +290,21 @@ def test_a_new_checksum_is_verified_before_it_proves_a_file_unchanged(api, numbe
     before = len(api.conditional("/a.bin"))
     assert api.again().assets_skipped == 1  # proven now
     assert len(api.conditional("/a.bin")) == before
+
+
+@pytest.mark.parametrize("layout", ["{collection}/{item}/{filename}", "{collection}/{item}/x{ext}"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_asset_with_another_key_takes_the_place_of_the_earlier_one(api, layout, number):
+    """It has the same path. One that the selection leaves out keeps its own."""
+    api.add("b", version(1), path="/f.bin")
+    api.again(layout=layout)
+    api.item.assets["new"] = api.item.assets["b"]
+    api.touch()
+    assert (api.again(layout=layout, assets=("new",)).assets_failed, api.version_of_any()) == (1, ["v1"])
+    del api.item.assets["b"]
+    api.files["/f.bin"] = version(number)
+    api.touch("2023-01-01T00:00:00Z")
+    report = api.again(layout=layout)
+    assert (report.exit_code, report.assets_done, api.version_of_any()) == (0, 1, [f"v{number}"])
+    assert [*api.stored_assets()] == ["new"]
+    assert verify(api.dest).exit_code == 0

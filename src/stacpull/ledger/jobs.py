@@ -476,6 +476,11 @@ def _claim_other(db: Connection, row: int, directory: str, name: str, *, is_kept
     return Failure(kind=FailureKind.NAME, message=f"Another asset is stored as {path}: {remedy}.")
 
 
+def rename_asset(db: Connection, row: int, key: str) -> None:
+    _forget_failure(db, row)
+    db.execute("UPDATE assets SET key = ? WHERE id = ?", (key, row))
+
+
 def renumber_asset(db: Connection, row: int, new: int) -> None:
     (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
     if path is not None:
@@ -488,7 +493,11 @@ def delete_asset(db: Connection, row: int) -> None:
     (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
     if path is not None:
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), row))
-    of_asset = "(item, key) IN (SELECT item, key FROM assets WHERE id = ?)"
-    db.execute(f"DELETE FROM failures WHERE what = '' AND {of_asset}", (row,))
+    _forget_failure(db, row)
     db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
     db.execute("DELETE FROM assets WHERE id = ?", (row,))
+
+
+def _forget_failure(db: Connection, row: int) -> None:
+    of_asset = "(item, key) IN (SELECT item, key FROM assets WHERE id = ?)"
+    db.execute(f"DELETE FROM failures WHERE what = '' AND {of_asset}", (row,))

@@ -33,6 +33,7 @@ from stacpull.ledger.jobs import (
     delete_asset,
     failed_state,
     put_failure,
+    rename_asset,
     renumber_asset,
     update_item_states,
 )
@@ -50,8 +51,10 @@ from stacpull.models import (
     path_in_dest,
 )
 from stacpull.planning.item_plan import document_digest, is_newer, item_directory, item_json_name
+from stacpull.planning.layout import final_name
 from stacpull.planning.names import path_hash, with_salted_hash
 from stacpull.redact import Secrets
+from stacpull.urls import filename_of
 
 IsThere = Callable[[str], bool]
 
@@ -211,6 +214,7 @@ class _BatchRows:
                     plan.rewrites_json = True
         for plan in plans:
             assets = known[plan.row.id]
+            self._continue_renamed(plan, assets)
             if plan.was_planned:
                 self._renumber_pending([asset.key for asset in plan.item.assets], assets)
             self._plan_assets(plan, assets)
@@ -307,6 +311,27 @@ class _BatchRows:
             else:
                 other, directory = self._directory(directory, plan)
                 self._add_open(plan, asset, decision.row._replace(directory=other), directory, decision)
+
+    def _continue_renamed(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
+        """Give an asset with a new key the row of one that is no longer listed, if both have one path."""
+        item = plan.item
+        new = [one for one in item.assets if one.key not in known or known[one.key].row.state >= State.FAILED]
+        if not (new and known):
+            return
+        listed = {asset.key for asset in item.assets}.union(
+            item.excluded, item.web_pages, dict(item.problems)
+        )
+        left = {(one.directory(plan.directory), one.row.name): one.row for one in known.values()}
+        for asset in new:
+            own = plan.directory if asset.directory == item_directory(item.id) else asset.directory
+            name = final_name(asset.name, asset.name_template, filename_of(asset.href), own)
+            row = left.get((own, name))
+            if row is not None and row.key not in listed:
+                if asset.key in known:
+                    delete_asset(self._db, known[asset.key].row.id)
+                rename_asset(self._db, row.id, asset.key)
+                known[asset.key] = known.pop(row.key)._replace(row=row._replace(key=asset.key))
+                plan.rewrites_json = True
 
     def _renumber_pending(self, keys: Iterable[str], known: dict[str, KnownAsset]) -> None:
         """Give pending assets other rows, so that what arrives for the older version is dropped."""
