@@ -3,8 +3,9 @@
     NEW ─begin─▶ PARSED ──whole: release──▶ IDLE ─begin─▶ PARSED
                     └─stream─▶ STREAMED ──ended: release──▶ IDLE
 
-A NEW connection does not read yet: what came early belongs to the first response. Later bytes without a
-request, or a bad end of a response, close it. Only waiting for the server is timed, not a slow writer.
+A NEW connection does not read yet, so bytes that the server sends early belong to its first response. An idle
+connection that receives bytes is closed, and so is one whose response ended incorrectly. Only the time of
+waiting for the server is limited, not the time that the reader of a response takes.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ _NEW, _IDLE, _PARSED, _STREAMED = _ConnectionState
 
 
 class ParsedMessage:
-    """A response, parsed from bytes. It serves all responses of a connection, one after the other (`reset`).
+    """A response, parsed from bytes. One object parses all responses of a connection in turn (`reset`).
 
-    llhttp (through httptools) parses as leniently as in aiohttp. This class decides about bytes past the end,
-    limits, and the end of the connection. Long bodies bypass the parser, which would copy them.
+    llhttp (through httptools) parses as leniently as in aiohttp. This class handles limits, bytes after the
+    end of a response, and the end of the connection. Long bodies bypass the parser, which would copy them.
     """
 
     def __init__(self, name: str) -> None:
@@ -58,7 +59,7 @@ class ParsedMessage:
         self.held = 0
         self.failure: Failure | None = None
         self.is_short = False
-        """True if the announced body is short, so that its reader only gets it when it is complete."""
+        """True if the announced body is so short that its reader gets it only when it is complete."""
         self._phase = _AWAITING
         self._pieces: list[bytes] = []
         self._framed = self._keep = False
@@ -83,7 +84,7 @@ class ParsedMessage:
         return not self._overhead and self._phase is _AWAITING and self.failure is None
 
     def has_enough(self, size: int) -> bool:
-        """Return True if a reader that waits for `size` bytes should be woken; a short body is not split."""
+        """Return True if a reader that waits for `size` bytes should be woken: a short body comes whole."""
         is_enough = self._phase is _RECEIVING and not self.is_short and self.held >= size
         return is_enough or self.is_ended
 
@@ -125,10 +126,10 @@ class ParsedMessage:
             if self._overhead > HEAD_LIMIT:
                 self._bad(BadResponse.ENDLESS_FIELDS)
         if self.failure is not None and not had_status:
-            self.status = 0  # wrong from the start, so its head is meaningless
+            self.status = 0  # the response is wrong from its first byte, so its head means nothing
 
     def end(self, error: Exception | None) -> None:
-        self._parser = None  # it refers to our methods: a reference cycle with up to a mebibyte
+        self._parser = None  # its callbacks are our methods: the cycle would keep up to 1 MiB alive
         if self._phase is _AWAITING:
             self.fail(closed(self.name, error))
         elif self._phase is _RECEIVING:
@@ -147,7 +148,7 @@ class ParsedMessage:
     # Called by the parser.
 
     def on_message_begin(self) -> None:
-        """Reject a second response to one request: these are bytes past the end."""
+        """Reject a second response to one request."""
         if self._phase is _WHOLE:
             self._bad(BadResponse.OVERLONG)
 
@@ -265,7 +266,7 @@ class WebConnection(asyncio.Protocol):
         self.abort()
 
     def tick(self, seconds: float, stall_ticks: int, idle_ticks: int) -> None:
-        """Count one tick of the owner's timer, and close the connection after too many ticks without data."""
+        """Count a tick of the transport's timer. After too many ticks without data, close the connection."""
         is_awaited = self.handler is not None or (self._waiter is not None and not self._waiter.done())
         is_idle = self._state is _NEW or self._state is _IDLE
         fault = None
@@ -334,7 +335,7 @@ class WebConnection(asyncio.Protocol):
             handler.on_error(error)
 
     def _look(self) -> None:
-        """Take a complete response if it is correct; hand over any other as soon as that is known."""
+        """Give a complete and correct response to the handler. Any other is streamed as soon as possible."""
         message, handler = self.message, self.handler
         if handler is None:
             return
@@ -365,7 +366,7 @@ class WebConnection(asyncio.Protocol):
             self._waiter.set_result(None)
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Bytes before a failure are yielded first, so that a part can be resumed after them."""
+        """Yield the body, before a failure all bytes that came, so that a part can be resumed after them."""
         message, pieces, gathered = self.message, list[bytes](), 0
         while True:
             is_last = message.is_ended
@@ -380,7 +381,7 @@ class WebConnection(asyncio.Protocol):
                     pieces, gathered = [], 0
             if is_last:
                 break
-            if not taken:  # else more may have come meanwhile, and reading may have paused
+            if not taken:  # otherwise, take what has come meanwhile: reading may have paused
                 self._wanted = min(size - gathered, _MOST_AWAITED)
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter

@@ -1,9 +1,9 @@
 """The transport for http and https: GET requests on connections that it shares with the fast path.
 
-Each address of a host is judged, then exactly this one is connected to, without another lookup. One that
-failed is tried last, and one that hangs gets its share of the time. aiohttp, which is imported then (0.3 s),
-sends what is not a GET, is for an unusual host (IDNA, userinfo, short IPv4, zones), or has fields that
-contain line breaks.
+The addresses of a host are judged, and one of them is connected to, without another lookup. An address that
+failed is tried last, and an address that does not answer gets only a share of the time. aiohttp, which is
+imported only then, sends the other requests: those that are not a GET, that are for an unusual host (IDNA,
+userinfo, short IPv4, zones), or whose fields contain line breaks.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HANDSHAKE = 10.0  # seconds of TLS: a server of another protocol may wait for m
 _ORIGIN = re.compile(r"https?://([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _SERVER = re.compile(r"(?:[^:/?]*://)?[^/?]*")
 _REMEMBERED, _FAILURE_REMEMBERED = 10.0, 1.0
-"""Seconds until the addresses of a host are looked up again, also after a failure: many may wait for it."""
+"""Seconds after which the addresses of a host are looked up again, after a success and after a failure."""
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -55,14 +55,14 @@ class Prepared(msgspec.Struct, frozen=True):
     host: WebHost
     message: bytes
     translate: Callable[[Request, Receive], Awaitable[Response]] | None = None
-    """If set, turns the original request and the http response into what `Transport.send` would return."""
+    """If set, it receives the http response, and returns the one that `Transport.send` would return."""
 
     def __repr__(self) -> str:
         return f"<Prepared for {self.host.name}>"  # the message may hold credentials
 
 
 class Prepares:
-    """A transport whose GETs can be sent without a task. No protocol, because `isinstance` would be slow."""
+    """A transport whose GETs can be sent without a task. A base class: `isinstance` is slow for protocols."""
 
     __slots__ = ()
 
@@ -148,7 +148,7 @@ class WebTransport(Prepares):
     # Connections, also for the fast path.
 
     def host(self, origin: str) -> WebHost | None:
-        """None if its name has an unusual form, or it has a proxy."""
+        """Return the host, None if its name has an unusual form, or if a proxy is used for it."""
         origin = origin.lower()
         host = self._hosts.get(origin)
         if host is None:
@@ -305,7 +305,7 @@ class WebHost:
         return None
 
     async def addresses(self) -> list[AddressInfo]:
-        """Return its addresses in the order to try them: each time another one first."""
+        """Return the addresses of the host in the order to try them: each time another one first."""
         loop = asyncio.get_running_loop()
         async with self._lookup:
             if loop.time() >= self._found_until:
@@ -325,7 +325,7 @@ class WebHost:
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Split `url` into origin and request target, without fragment, percent-encoded only where invalid."""
+    """Split `url` into origin and request target. Only characters that are not valid are percent-encoded."""
     url = wire_url(url).partition("#")[0]
     server = cast("re.Match[str]", _SERVER.match(url))[0]
     target = url[len(server) :]

@@ -1,10 +1,10 @@
-"""The IP addresses that a run may connect to: judged after the lookup, and used without another one.
+"""The IP addresses that a run may connect to. The addresses of a lookup are judged, then one of them is used.
 
-Link-local, unspecified, multicast and metadata addresses are always refused; public ones always allowed.
-Private ones are allowed for hosts that the user chose (SOURCE, endpoints) whose first lookup gave only
-private addresses. From then on only these are used, and the connected one is open to every name. So a public
-name that turns private is refused, and a private one that turns public, too: another owner has it.
-`--allow-private-hosts` opens all.
+Link-local, unspecified, multicast and metadata addresses are always refused. Public addresses are allowed.
+Private addresses are allowed for a host that the user chose (SOURCE, endpoints), if its first lookup gave
+only private addresses. From then on, this host has no other addresses: a public one would belong to another
+owner. Once the run has connected to a private address, every host may have it. All other private addresses
+are refused, also for a host that was public at first. `--allow-private-hosts` allows all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
 
 class AddressRefusedError(OSError):
-    """The policy refuses this address. All have one text: aiohttp merges errors with different ones."""
+    """The policy refuses this address. The text is always the same, so that aiohttp merges several errors."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(errno.EACCES, "refused by the address rules")
@@ -31,14 +31,14 @@ class AddressRefusedError(OSError):
 class AddressPolicy:
     """The address rules of one run, and the addresses known of the hosts that the user chose.
 
-    `chosen` are written as in URLs, without ports. Worker processes get it pickled, with what it knows.
+    `chosen` are hosts as in URLs, without ports. Worker processes get a copy that knows the same addresses.
     """
 
     def __init__(self, *, allow_private: bool = False, chosen: Iterable[str] = ()) -> None:
         self.allow_private = allow_private
         self._chosen = frozenset(map(_named, chosen))
         self._pinned: dict[str, frozenset[str]] = {}
-        """By chosen host, the private addresses of its first lookup; empty for a public host."""
+        """The private addresses of the first lookup of each chosen host; empty if the host is public."""
         self._open: set[str] = set()
         for host in self._chosen:
             address = literal_address(host)
@@ -47,7 +47,7 @@ class AddressPolicy:
                 self._open |= {"127.0.0.1", "::1"} if host.endswith("localhost") else set()
 
     def judge(self, host: str, addresses: Iterable[str]) -> dict[str, str | None]:
-        """Return for each address that one lookup of `host` found why it is refused, or None."""
+        """Return why each address that a lookup of `host` found is refused; None for an allowed one."""
         reasons = {address: refused_always(address) for address in addresses}
         usable = {address for address in reasons if reasons[address] is None}
         outside = {address: refused_outside(address) for address in usable}

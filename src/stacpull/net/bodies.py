@@ -1,7 +1,7 @@
 """Response bodies: reading, content codings, and the minimum rate.
 
 Some servers send assets with `Content-Encoding: gzip` unasked. It belongs to the transfer (RFC 9110, 8.4) and
-is decoded, unless size or name show that the file is compressed. Small pieces: no bomb fills the memory.
+is decoded, unless size or name show that the file is compressed. Pieces are small, against bombs.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _NO_CODINGS = frozenset({"", "identity", "chunked", "aws-chunked"})
 """`aws-chunked` describes an upload and not the object, but some servers and SDKs store it."""
 _SLACK = 1 << 20
 """Bytes that an encoded body may have beyond twice its content: much more than gzip ever adds."""
-_STEP = 16 << 10  # zlib copies the rest after each member: many small members in one step take quadratic time
+_STEP = 16 << 10  # bytes decoded at once: zlib copies what follows each member, of which there may be many
 _PIECE = 1 << 20
 
 
 async def read_whole(
     response: Response, limit: int, growing: Callable[[int], Awaitable[None]] | None = None
 ) -> bytes:
-    """Return the whole body. `growing` is awaited with the bytes received so far, before more are."""
+    """Return the whole body. `growing` is awaited with the number of bytes received, before more are read."""
     whole, size = io.BytesIO(), 0  # the pieces and the body together would take twice the memory
     chunks = response.chunks(limit + 1 if growing is None else _GROWTH)
     async with aclosing(cast("AsyncGenerator[bytes]", chunks)):
@@ -49,7 +49,7 @@ async def read_whole(
 
 
 async def beginning(response: Response) -> bytes:
-    """Return the body up to `DRAINED` bytes or a little more, or to its failure."""
+    """Return the first `DRAINED` bytes of the body, or a little more; fewer if it ends or fails before."""
     start, chunks = b"", response.chunks(DRAINED)
     with suppress(TransferError):  # the status matters more than a broken body
         async with aclosing(cast("AsyncGenerator[bytes]", chunks)):
@@ -84,7 +84,7 @@ def coding_of(headers: Mapping[str, str]) -> str | None:
 
 
 def coding_to_undo(headers: Mapping[str, str]) -> str | None:
-    """Return a coding that `decoded` supports. An unknown one counts as none: its name is often wrong."""
+    """Return a coding that `decoded` supports. An unknown coding counts as none: servers often misname it."""
     coding = coding_of(headers)
     return coding if coding in DECODABLE else None
 

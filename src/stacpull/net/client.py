@@ -54,7 +54,7 @@ class NetworkCounters(msgspec.Struct):
 
 
 class ClientHost(msgspec.Struct, frozen=True):
-    base: str  # the beginning of its URLs (`http://host:port/`)
+    base: str  # how the URLs of the host begin (`http://host:port/`)
     transport: Transport
     gate: Gate
     gets_credentials: bool
@@ -63,8 +63,8 @@ class ClientHost(msgspec.Struct, frozen=True):
 class Client(msgspec.Struct, eq=False):
     """Sends requests through the transport of their scheme, by the rules of docs/meaning.md.
 
-    If SOURCE is http, https may redirect to http. Its port speaks one protocol: URLs of that host and port
-    get the scheme of SOURCE.
+    If SOURCE is http, https may redirect to http. A port speaks either http or https, so URLs with the host
+    and port of SOURCE get the scheme of SOURCE.
     """
 
     transports: dict[str, Transport]
@@ -79,7 +79,7 @@ class Client(msgspec.Struct, eq=False):
     transport_of: Callable[[str], Transport | None] = lambda _scheme: None
     log: RequestLog | None = None
     hosts: dict[str, ClientHost] = {}  # by `base`
-    last: ClientHost | None = None  # the one that was looked up last
+    last: ClientHost | None = None  # the host that was looked up last
     allow_downgrade: bool = False
     source_base: str = ""
     other_base: str = ""
@@ -134,10 +134,10 @@ class Client(msgspec.Struct, eq=False):
         transport = self.logged_in(url) or self.transports.get(scheme)
         if transport is None and (transport := self.transport_of(scheme)) is not None:
             self.transports[scheme] = transport
-        if transport is None or not (name or default_port(scheme) is None):  # files have no host
+        if transport is None or not (name or default_port(scheme) is None):  # URLs of files have no host
             message = f"{self.secrets.scrub(cut_url(url))[:200]} is not an address that can be fetched."
             raise TransferError(Failure(FailureKind.SCHEME, message))
-        gate = self.gates[origin_text(url) if port is None else f"{name}:{port}"]  # else a bucket, or a disk
+        gate = self.gates[origin_text(url) if port is None else f"{name}:{port}"]  # no port: bucket or disk
         host = ClientHost(base, transport, gate, self.credentials.covers(url))
         if base:
             forget_hosts(self.hosts, lambda one: one.gate.is_needed)
@@ -170,7 +170,7 @@ class Client(msgspec.Struct, eq=False):
 
 
 class Exchange(msgspec.Struct, eq=False):
-    """Follows redirects, then gives access to the last response. Its end, or `close`, releases the permit."""
+    """Follows redirects, then gives access to the last response, which has a permit until it is closed."""
 
     client: Client
     request: Request
@@ -178,11 +178,11 @@ class Exchange(msgspec.Struct, eq=False):
     count_refusal: bool
     hops: tuple[str, ...] = ()  # the URLs that have redirected
     sent: tuple[Gate, float, Receive] | None = None
-    """If the request holds a permit: its gate, when it was sent, and what receives the response."""
+    """If the request was already sent: the gate with its permit, the time, and what receives the response."""
     gate: Gate | None = None
     response: Response = BufferedResponse("", 0, {}, b"")
     response_url: str = ""
-    """With secrets; `url` is without."""
+    """The URL with its secrets, which `url` leaves out."""
     sent_at: float = 0.0
     body_bytes: int = 0  # received, before a content coding is undone
 
@@ -198,7 +198,7 @@ class Exchange(msgspec.Struct, eq=False):
         await self.close(error)
 
     async def close(self, error: BaseException | None = None) -> None:
-        """End the response, perhaps with an error, before its context ends. The rest of it is discarded."""
+        """End the response, perhaps with an error, before the block ends. Drop the rest of the body."""
         gate, self.gate = self.gate, None
         if gate is None:
             return  # it was closed before
@@ -294,7 +294,7 @@ class Exchange(msgspec.Struct, eq=False):
         if status in {502, 504} and failure.kind is FailureKind.SERVER:  # the host does not answer a gateway
             return gate.note_no_answer(sent_at, failure).scrubbed(secrets)
         if failure.kind not in {FailureKind.THROTTLED, FailureKind.SERVER}:
-            gate.note_response(-math.inf)  # it is not silent; the time of an error is no measure
+            gate.note_response(-math.inf)  # it has answered; the time of an error says nothing about its load
         return self._note_failure(gate, failure).scrubbed(secrets)
 
     def _note_failure(self, gate: Gate, failure: Failure) -> Failure:
@@ -343,7 +343,7 @@ class HostCredentials:
     """Header fields and query parameters, sent only to the site of `url`, never less encrypted.
 
     MLHub's API of 2021 added the caller's key to `next` links and redirects once more with every page. So a
-    key in a URL is replaced, and removed in one of another host.
+    key in a URL is replaced by ours, and removed from a URL of another host.
     """
 
     def __init__(self, url: str, headers: Mapping[str, Secret], query: Mapping[str, Secret]) -> None:

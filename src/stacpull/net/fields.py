@@ -1,8 +1,8 @@
 """Header fields of responses: a mapping, sizes and ranges, limits on their size, and the version they state.
 
-Fields are decoded when looked up; an invalid one counts as absent. Ranges can only be joined if each response
-is of the same version. Some servers ignore `If-Range` (all of S3), so responses are compared (RFC 9110,
-15.3.7).
+Fields are decoded when looked up; an invalid field counts as absent. Ranges of a file can only be joined if
+they are of one version of it. Some servers ignore `If-Range` (all of S3), so the fields of the responses are
+compared (RFC 9110, 15.3.7).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class HeaderFields(Mapping[str, str]):
         return value
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        """Return the value of `name`, or `default`. Faster than Mapping's, which catches an exception."""
+        """Return the value of `name`, or `default`, without the exception that `Mapping.get` would catch."""
         value = self._fields.get(_key(name))
         if value is None:
             return default
@@ -82,7 +82,7 @@ def content_length(headers: Mapping[str, str]) -> int | None:
 
 
 def content_range(headers: Mapping[str, str]) -> ContentRange:
-    """Return `Content-Range`; all None if it is absent, invalid or not in bytes (RFC 9110, 14.4)."""
+    """Return `Content-Range` (RFC 9110, 14.4): without values if it is absent, invalid or not in bytes."""
     unit, _, rest = headers.get("Content-Range", "").strip().partition(" ")
     span, slash, text = rest.strip().partition("/")
     first, _, last = span.partition("-")
@@ -101,9 +101,9 @@ class Version(NamedTuple):
     total: int | None = None
 
     def compared(self, other: Version) -> bool | None:
-        """Return whether both are the same version; None if neither a validator nor a size shows it.
+        """Return whether both are the same version; None if neither a validator nor a size decides it.
 
-        The dates count unless both ETags are strong. An equal size does not prove it.
+        Another size or ETag denies it; equal strong ETags prove it, and then equal dates. Sizes never do.
         """
         if None not in (self.total, other.total) and self.total != other.total:
             return False
@@ -116,7 +116,7 @@ class Version(NamedTuple):
         return tags
 
     def is_same_as(self, other: Version) -> bool:
-        """Return True if both are the same version. Without a validator, only sizes that differ deny it."""
+        """Return True if both are the same version. Without a validator, only another size shows a change."""
         is_same = self.compared(other)
         return is_same is True or (is_same is None and not any(self.validator))
 
@@ -127,7 +127,7 @@ def stated_version(status: int, headers: Mapping[str, str]) -> Version:
 
 
 def validator_of(headers: Mapping[str, str]) -> Validator:
-    """Return the validator of an object (RFC 9110, 8.8); empty fields, and those not in UTF-8, are None."""
+    """Return the validator of an object (RFC 9110, 8.8). A field that is empty or not UTF-8 becomes None."""
     return Validator(_storable(headers.get("ETag")), _storable(headers.get("Last-Modified")))
 
 

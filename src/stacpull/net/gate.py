@@ -10,7 +10,10 @@ falls by half if the host throttles or breaks connections.
         │                                       └──after the patience──┐
         │     ──50 assets in a row refused, or a Retry-After ──────────▶ given up: DOWN, a try per minute
         │       of more than 15 minutes
-        └◀── an answer ends this, but no long Retry-After; of overload it takes one failure off
+        └◀── an answer
+
+An answer ends each of these states, with two exceptions: a Retry-After of more than 15 minutes is obeyed, and
+an overload ends only after as many answers as there were unanswered requests.
 
 Waiting can be cancelled at any point without losing a permit. No task may hold a permit while it waits for
 another: with a limit of 4, four such workers would deadlock.
@@ -60,7 +63,7 @@ class WaitingRequest(Protocol):
     def on_permit(self) -> None: ...
 
     def on_given_up(self, given_up: TransferError) -> None:
-        """Called when the host is given up. It has no permit."""
+        """Called instead of `on_permit` when the host is given up."""
 
 
 class _WaitingTask(asyncio.Future[None]):
@@ -77,9 +80,9 @@ class _WaitingTask(asyncio.Future[None]):
 class Gate:
     """Limits the requests at once to one host, for one event loop. `notify` gets what the user should know.
 
-    The limit is at most `maximum`; only throttling lowers it if the user set it (`is_fixed`). The host is
-    given up after `patience` seconds without an answer. Tasks send `request_rate` requests per second, if it
-    is not 0.
+    The limit is at most `maximum`. If the user set it (`is_fixed`), it starts there, and only failures of the
+    host lower it. The host is given up after `patience` seconds without an answer. Tasks send at most
+    `request_rate` requests per second; 0 means no rate.
     """
 
     def __init__(
@@ -102,7 +105,7 @@ class Gate:
         self.limit = self._maximum if is_fixed else min(_FIRST_LIMIT, self._maximum)
         self.in_use = 0
         self.closed_until = 0.0
-        """When it opens, on the clock `now`; 0 if it is open (see `closed_for`)."""
+        """The time, on the clock `now`, when a closed gate opens; 0 for an open gate (see `closed_for`)."""
         self._request_rate, self._free_at = request_rate, 0.0
         self._queue: deque[WaitingRequest] = deque()
         self._bytes = 0
@@ -121,7 +124,7 @@ class Gate:
 
     @property
     def is_needed(self) -> bool:
-        """True if it is in use or closed, or the host has failed since its last answer."""
+        """True if the gate is in use or closed, or the host has failed since its last answer."""
         is_used = self.in_use or self._queue or self._pauses or self._unanswered
         return bool(is_used or self.closed_for() or self._free_at > self.now())
 
@@ -205,7 +208,7 @@ class Gate:
             self._overload = max(0, self._overload - 1)
             if self._refusals[False] < MAX_REFUSALS and self.closed_for() <= _LONGEST_PAUSE:
                 self._given_up = None
-        if sent_at >= self._round_began:  # else it says nothing about the current limit
+        if sent_at >= self._round_began:  # an earlier request says nothing about the current limit
             self._answers += 1
             self._waited += now - sent_at
             self._count_in_round(now)
@@ -213,7 +216,7 @@ class Gate:
     def finish(self, sent_at: float, size: int, *, continues: bool = False) -> bool:
         """Record a complete response, and release its permit.
 
-        If the next request for the object `continues` to this host and keeps it, return True.
+        If it is a redirect that `continues` to this host, the next request may keep the permit: return True.
         """
         self.note_response(sent_at, size)
         self.reset_refusals()
@@ -231,9 +234,10 @@ class Gate:
         self._refusals[of_documents] = 0
 
     def note_refusal(self, failure: Failure, *, of_documents: bool = False) -> Failure:
-        """Count a refusal, and return it, or DOWN if the host is given up. If documents are, the walk ends.
+        """Count a refusal; return its failure, or DOWN if the host is given up because it refuses assets.
 
-        Documents count apart: an item that can be read again says nothing about access to its assets.
+        Refused documents count apart, because access to an item says nothing about access to its assets. If
+        too many are refused, the walk ends with a `CredentialsError`.
         """
         self._refusals[of_documents] += 1
         if self._refusals[of_documents] < MAX_REFUSALS:
@@ -254,7 +258,7 @@ class Gate:
         self._waited = 0.0
 
     def _count_in_round(self, now: float) -> None:
-        """Count an answer, or a piece of a long body. A round has as many as there are permits."""
+        """Count an answer, or a piece of a long body. After as many as there are permits, the round ends."""
         self._in_round += 1
         if self._in_round < self.limit:
             return
@@ -316,7 +320,7 @@ class Gate:
     def note_no_answer(self, sent_at: float, failure: Failure) -> Failure:
         """Record that a request, which still holds its permit, got no answer.
 
-        Return the failure: uncounted if the host is the cause and not the object; DOWN if it is given up.
+        Return its failure: uncounted if the cause is the host, not the object; DOWN if the host is given up.
         """
         now = self.now()
         if not self._unanswered:
@@ -326,7 +330,7 @@ class Gate:
             return self._note_silence(now, failure)
         if now - self._answered_at > _RECENT:
             return failure
-        if sent_at >= self._lowered_at:  # else it is not evidence against the lower limit
+        if sent_at >= self._lowered_at:  # an earlier request says nothing against the lower limit
             if self.in_use <= 1:
                 return failure
             self._overload += 1
@@ -354,7 +358,7 @@ class Gate:
         return self._give_up(replace(failure, message=text), 0.0 if is_closed else _LONGEST_PAUSE)
 
     def _give_up(self, failure: Failure, pause: float) -> Failure:
-        """Close the gate for `pause` seconds; return the failure as DOWN, for the waiting requests too."""
+        """Close the gate for `pause` seconds. Return the failure as DOWN; waiting requests get the same."""
         if self._given_up is None:
             text = f"{failure.message} Its assets are left for `resume`; everything else is fetched."
             self._notify(Notice("warning", text))
@@ -392,8 +396,8 @@ class Gates(msgspec.Struct, eq=False):
 class ByteRate(msgspec.Struct, eq=False):
     """The user's limit of bytes per second for the run; 0 for none.
 
-    After reading bytes, the reader waits as long as they take at the permitted rate, so the server waits.
-    Unused bytes of the last quarter of a second can be used later: late wake-ups do not add up.
+    A reader of bytes waits as long as they take at the permitted rate, and meanwhile the server waits too.
+    What was not used in the last quarter of a second may be used later, so that late wake-ups do not add up.
     """
 
     clock: Clock = msgspec.field(default_factory=SystemClock)

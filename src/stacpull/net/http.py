@@ -1,8 +1,8 @@
 """The transport on aiohttp, for what `http1` does not send: POST and HEAD, proxies, and unusual hosts.
 
-aiohttp's automatic features are off: redirects, cookies, quoting, decoding, .netrc. Its texts contain whole
-URLs, so they are not passed on. An idle connection that received bytes is closed: they would be read as the
-next response. A proxy looks names up itself: the address policy then only judges literal addresses.
+aiohttp's automatic features are off: redirects, cookies, quoting, decoding, .netrc. Its messages contain
+whole URLs, so they are not passed on. If an idle connection receives bytes, it is closed, because they would
+be read as the next response. A proxy looks names up itself, so only literal addresses can be judged then.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class HttpTransport:
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        """Sessions by whether their connections use a proxy, which may have a private address."""
+        """The sessions with a proxy (True), which may have a private address, and without one (False)."""
         self._opening = asyncio.Lock()
 
     async def close(self) -> None:
@@ -122,7 +122,7 @@ class _HttpResponse:
         self._response.close()
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:  # noqa: ARG002 - as they arrive
-        """Yield the body in pieces, those before a failure first (but for 256 KiB in aiohttp's buffer)."""
+        """Yield the body in pieces. Before a failure, all but the 256 KiB in aiohttp's buffer are yielded."""
         settings, host = self._settings, host_of(self.url)
         pace = Pace(settings.min_rate, settings.stall_timeout)
         while not self._response.content.at_eof():
@@ -176,7 +176,7 @@ class _Connector(aiohttp.TCPConnector):
 
 
 def _refuse_literal(host: str, policy: AddressPolicy) -> None:
-    """Judge a literal address, which aiohttp does not look up, and a proxy looks up itself."""
+    """Judge a host that is a literal address: aiohttp does not look it up, so nothing else judges it."""
     address = literal_address(host)
     if address is not None and (reason := policy.judge(host, [address])[address]) is not None:
         raise AddressRefusedError(address, reason)

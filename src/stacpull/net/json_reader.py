@@ -1,8 +1,9 @@
-"""Reads JSON documents (pages, collections, items), with retries, since a failed page ends the walk.
+"""Reads JSON documents (pages, collections, items), with retries, because a failed page ends the walk.
 
-Up to 256 KiB, any number at once; larger ones one at a time. Errors: `TransferError` (not read:
-the caller judges the status), `CredentialsError` (SOURCE's host refuses), `SourceError` (not JSON). What is
-not JSON is requested twice: proxies garble bodies, and load balancers send pages of their own.
+Any number of documents up to 256 KiB are read at once, larger ones one after the other. A document that is
+not JSON is requested twice: proxies garble bodies, and load balancers send pages of their own. The errors are
+`TransferError` (it could not be read: the caller judges the status), `CredentialsError` (SOURCE's host
+refuses), and `SourceError` (it is not JSON).
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 _CHARSETS = re.compile(
     r"(iso-?8859|windows|cp|utf-16|utf-32|koi8|big5|gb|shift_jis|euc)[-\w]*", re.IGNORECASE
 )
-"""Charsets whose decoders take linear time."""
+"""Charsets that Python decodes in linear time."""
 _NOT_UTF_8 = re.compile("[\udc80-\udcff]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_GARBLED, _MOST_STALLED = 2, 3
-"""Requests for one document that are not JSON, or stall (each takes the stall timeout)."""
+"""Requests for one document after which it fails: those that are not JSON, and those that stall."""
 _ACCEPT = "application/geo+json, application/json"
 _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
 _STREAMED = frozenset({200, 206, 416})
@@ -146,11 +147,11 @@ def divided(data: bytes) -> Json | None:
 class Document(NamedTuple):
     body: object
     bytes: int
-    """Its size after undoing the content coding."""
+    """The size of the document after undoing the content coding."""
     url: str
     """The URL of the final response, after redirects, without known secrets. It is not for messages."""
     values: int = 0
-    """An upper bound of the number of JSON values in it."""
+    """An upper bound of the number of JSON values in `body`."""
 
     @property
     def members(self) -> Json:
@@ -170,10 +171,10 @@ class _NotJsonError(TransferError):
 
 
 class JsonReader(msgspec.Struct, eq=False):
-    """Reads JSON documents through a client.
+    """Reads documents. If the host of `source` refuses, messages name the credentials that were used.
 
-    A refusal by the host of `source` means wrong or missing credentials: messages name those in use, or the
-    variable for them. `warn` gets repeated requests, and the first lenient document.
+    Without any, they name the `wanted_variable`. `warn` is told of repeated requests, and of the first
+    document that is not strict JSON.
     """
 
     client: Client
@@ -187,7 +188,7 @@ class JsonReader(msgspec.Struct, eq=False):
     """Held while a document takes more than `SMALL` bytes of memory."""
     has_warned: bool = False
     last_page: str = ""
-    """The URL, without its query, of the last page that was read: its credentials are valid."""
+    """The URL, without its query, of the last page that was read: the credentials were valid there."""
 
     @property
     def advice(self) -> str:
@@ -200,7 +201,7 @@ class JsonReader(msgspec.Struct, eq=False):
     async def read(
         self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
     ) -> Document:
-        """`one_of_many`: a refusal may concern only this item, unless there are 50 in a row."""
+        """Read a document. With `one_of_many`, a refusal ends the walk only after 50 of them in a row."""
         plain = request.url.partition("?")[0]
         own = max(SOURCE_LIMIT, self.limit) if request.url == self.source else self.limit
         try:
@@ -308,7 +309,7 @@ class JsonReader(msgspec.Struct, eq=False):
         except ValueError as error:
             if host and is_web_page(headers, body):  # a file has no host, and no login
                 message = f"{host} answered with a web page instead of JSON."
-                # on another host it may be a wrong link and not a matter of credentials
+                # a web page on another host may come from a wrong link: then credentials do not help
                 kind = FailureKind.REFUSED if same_site(self.source, response.url) else FailureKind.ITEM
                 raise _NotJsonError(Failure(kind, message, status, host, retryable=True), body) from error
             if not is_framed(headers):

@@ -1,9 +1,9 @@
 """The retry policy for failed attempts.
 
-An asset has a first attempt and `retries` more, counted again after much progress. Throttling does not count,
-up to 20 times or an hour. No attempt follows a Retry-After over 15 minutes. Waits have full jitter, so that
-workers that failed together do not retry together: uniform between 0 and `base * 2**n` (M. Brooker,
-"Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+An asset has a first attempt and `retries` more. After much progress, they are counted from 0 again. Attempts
+that the host throttled are not counted, up to 20 of them or an hour. No attempt follows a Retry-After over 15
+minutes. Waits are random, between 0 and `base * 2**n` ("full jitter"), so that workers that failed together
+do not retry together (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class RetryState(msgspec.Struct):
     charged: int = 0
     throttles: int = 0
     throttled_seconds: float = 0.0
-    resumable_bytes: int = 0  # the most that an attempt has left to resume from
+    resumable_bytes: int = 0  # the most bytes that an attempt has left for the next one
 
 
 def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> float | None:
-    """Count `failure`; return the seconds to the next attempt, None if final. `draw` is from 0 to 1."""
+    """Count `failure`; return the seconds to the next attempt, None for no more. `draw` is from 0 to 1."""
     asked = failure.retry_after
     if not failure.retryable or (asked or 0.0) > policy.longest_wait:
         return None
     if failure.resumable_bytes - state.resumable_bytes >= _PROGRESS:
-        state.charged = 0  # an object that changes all the time starts over, so it does not get further
+        state.charged = 0  # no progress: an object that changes, because each attempt begins anew
     state.resumable_bytes = max(state.resumable_bytes, failure.resumable_bytes)
     within = state.throttled_seconds + (asked or 0.0) <= policy.uncounted_throttled_seconds
     is_uncounted = failure.uncounted and within and state.throttles < policy.uncounted_throttles
@@ -74,7 +74,7 @@ class Retries(msgspec.Struct, frozen=True):
     async def run(
         self, attempt: Callable[[], Awaitable[T]], warn: Callable[[Failure], None] = lambda _: None
     ) -> T:
-        """Return the result of an attempt; `warn` is called like `on_retry`."""
+        """Return the result of the first attempt that succeeds. `warn` is called like `on_retry`."""
         state, pause, clock = RetryState(), 0.0, self.clock
 
         def prepare_retry(error: BaseException) -> bool:

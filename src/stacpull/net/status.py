@@ -61,8 +61,8 @@ def classify(
     now: float,
     secrets: Secrets | None = None,
 ) -> Failure:
-    """`now`, in seconds since the epoch, replaces a missing Date field. The message has no `secrets`."""
-    server_time = moment_of(headers.get("Date", ""))  # the server's other dates follow its clock
+    """Return the failure, without `secrets`. `now` (seconds since 1970) counts if there is no Date field."""
+    server_time = moment_of(headers.get("Date", ""))  # Retry-After may be a date by the server's clock
     wait = parse_retry_after(headers.get("Retry-After"), now if server_time is None else server_time)
     kind = _kind_of(status, body_prefix, has_wait=wait is not None)
     is_throttled = kind is FailureKind.THROTTLED
@@ -75,7 +75,7 @@ def classify(
         f"{host} answered {phrase}: {reason}." if reason else f"{host} answered {phrase}.",
         status=status,
         host=host,
-        retry_after=wait if is_throttled and (wait or 0) >= 1 else None,  # a shorter one uses up the retries
+        retry_after=wait if is_throttled and (wait or 0) >= 1 else None,  # shorter waits use up the retries
         retryable=kind in {FailureKind.THROTTLED, FailureKind.SERVER, FailureKind.CHANGED},
         uncounted=is_throttled,
     )

@@ -1,6 +1,7 @@
 """The transport interface: sends one request and returns one response.
 
-No redirects, no credentials (`net.client`), and no retries, except one for a kept connection that was closed.
+A transport follows no redirects, adds no credentials (`net.client`), and does not retry, except once if the
+server had closed an idle connection.
 All implementations pass `tests/net/conformance.py`.
 """
 
@@ -22,7 +23,7 @@ from stacpull.net.addresses import AddressPolicy
 
 KEEP_ALIVE = 15.0  # seconds that an idle connection is kept
 USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"
-"""Name, version, and the address for complaints."""
+"""Says who sends requests, and where to complain about them."""
 
 
 class TransferError(Exception):
@@ -41,7 +42,7 @@ class Request(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = MappingProxyType({})
     body: bytes | None = None
     decode: bool = False
-    """True to request a content coding (API pages), which the client decodes. Assets are sent without one."""
+    """True for API pages: a content coding is requested, and the client undoes it. Assets need none."""
     redirected: bool = False
     """True after a redirect: the S3 transport then signs only for buckets configured for it."""
     query: str = ""
@@ -71,7 +72,7 @@ class HttpSettings(msgspec.Struct, frozen=True):
 
 
 class Response(Protocol):
-    """A response whose head has arrived. Whoever has it must close it."""
+    """A response whose head has arrived. Whoever gets it must close it."""
 
     @property
     def url(self) -> str:
@@ -129,4 +130,4 @@ class BufferedResponse(msgspec.Struct, frozen=True):
             yield self.body[start : start + size]
 
     async def close(self) -> None:
-        """Do nothing: no connection is open."""
+        """There is no connection to close."""

@@ -1,7 +1,7 @@
 """STAC documents: their kinds, their links, how to read them, and how to open SOURCE.
 
-Before STAC 1.0 (0.6 to 1.0.0-beta), catalogs had no `type`: required members tell. `item` and `child` links
-are often mixed up, so only the linked document decides.
+Before STAC 1.0 (0.6 to 1.0.0-beta), catalogs had no `type`, so their required members show the kind. Many
+catalogs mix up `item` and `child` links, so only the linked document shows what it is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _API_LINKS: Final = frozenset({"data", "search", "conformance"})
 """Relations of links that the landing page of an API has and a static catalog does not (STAC API core)."""
 _GROUP: Final = "stacpull.sources"
 _DOCUMENTS: Final = frozenset({"", ".json", ".geojson"})
-"""Endings of file names that do not tell the kind."""
+"""Endings of file names that do not show the kind of document."""
 _NO_ITEM: Final = Failure(FailureKind.ITEM, "not an item with an id.")
 _GONE_HINT: Final = (
     " Check its path: SOURCE is the root of a STAC API, such as https://host/v1, a collection or a catalog."
@@ -78,7 +78,7 @@ def valid_item(feature: object) -> Json | None:
 
 
 def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tuple[Unread, ...]]:
-    """Return the items of `features`: items or failures, with names for messages; and what is neither."""
+    """Return the items among `features` (name for messages, value), and the others as unread."""
     items, unread = list[Json](), list[Unread]()
     for name, feature in features:
         item = valid_item(feature)

@@ -1,14 +1,14 @@
 """Files of items as sources: a GeoJSON document (an item or a FeatureCollection), or NDJSON.
 
-A saved document is a copy: relative hrefs refer to the `self` link, else to the file. `FileRanges` reads one
-version:
+A saved document is a copy, so relative hrefs refer to its `self` link, or without one to the file. Of a file,
+`FileRanges` reads one version:
 
     offset ─▶ Range ─▶ 206 at this offset, same version   its body
                        200, same version                  its body from the offset on
                        anything else                      ForgottenCursorError: the walk begins again
 
-A version is the size with the ETag or date; a strong ETag is enough. No `If-Range`: some servers ignore it,
-and S3 answers with 412. Without it, a response has the fields of a 200 (`net.fields`).
+A version is the size with the ETag or date; a strong ETag alone is enough. No `If-Range` is sent: S3
+answers it with 412, some servers ignore it, and without it a response has the fields of a 200 (`net.fields`).
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class FeaturesSource(ItemsFile):
 
 
 def _in_order(features: list[object], order: str | None) -> list[object]:
-    """Return features in the order of a property: numbers, times, texts, and last those without it."""
+    """Return features in the order of a property: numbers, times, texts. Those without it come last."""
     if order is None:
         return features
     reference = Reference(order.removeprefix("-"))
@@ -259,7 +259,7 @@ async def _plain(ranges: FileRanges) -> AsyncGenerator[bytes]:
 
 
 async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    begun: list[bytes] = []  # the line so far, in pieces: to join it with each chunk would copy it as often
+    begun: list[bytes] = []  # the pieces of the current line, joined once at its end
     size = 0
     async with aclosing(chunks):
         async for chunk in chunks:
@@ -285,7 +285,7 @@ class FileRanges:
     async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` to `stop`, or to the end, with as many requests as needed.
 
-        If `start` is negative, the last `-start` bytes are requested; a server without ranges sends it all.
+        If `start` is negative, the last `-start` bytes are requested; a server without ranges sends them all.
         """
         at, end, breaks = start, stop, 0
         while end is None or at < end:

@@ -1,7 +1,7 @@
 """Reading single items by their href: source items, and items whose asset hrefs have expired.
 
-All assets of an item expire together. So readers of one href share a request, and recent documents are
-cached.
+The hrefs of all assets of an item expire together. So callers that read the same item share a request, and
+recent documents are cached.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ReadItem(NamedTuple):
 
 
 class _Reading(msgspec.Struct, eq=False, weakref=True):
-    """A request for an item: those who wait for its lock share its result. None if it was cancelled."""
+    """A request for an item. Callers that wait for `lock` share its result; None if it was cancelled."""
 
     lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     result: ReadItem | Failure | None = None
@@ -55,12 +55,12 @@ class ItemReader(msgspec.Struct, eq=False):
     read_batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Json]]] | None = None
     recent: Recent[str, ReadItem] = msgspec.field(default_factory=lambda: Recent(_RECENT))
     readings: WeakValueDictionary[str, _Reading] = msgspec.field(default_factory=WeakValueDictionary)
-    """No request outlives its caller: if that is cancelled, the next one reads."""
+    """Requests by href. One ends with the caller that made it: if it is cancelled, the next caller reads."""
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
         """Return the item at `href`, requested after `newer_than`, or raise TransferError.
 
-        A caller whose asset href was refused passes the `read_at` of its document; so only one reads.
+        A caller whose asset href was refused passes the `read_at` of its document, so only one of many reads.
         """
         known = self.recent.get(href)
         if known is not None and (newer_than is None or known.read_at > newer_than):

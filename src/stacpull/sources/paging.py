@@ -1,7 +1,7 @@
 """Pages of an API: requests for the next ones, and the walk of the pages by their next links.
 
-A page that fails is requested with fewer items; then the walk ends with a SourceError, and a later one
-resumes there. It always ends: cursors and pages are remembered as hashes, about 100 bytes per page.
+A page that fails is requested with fewer items. If that fails too, the walk ends with a SourceError, and a
+later walk resumes there. Every walk ends: hashes of cursors and pages show when the links form a circle.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def with_limit(request: PageRequest, limit: int) -> PageRequest:
 
 
 def next_request(page: Json, current: PageRequest, base: str | None = None) -> PageRequest | None:
-    """Return the request for the page after `page`, the answer to `current`; None at the end.
+    """Return the request for the page after `page`, which answered `current`; None after the last page.
 
     Relative links refer to `base`, the URL after redirects. A POST is sent only to the host and port of the
     page itself, even if the link contains another host, like those of services behind a proxy.
@@ -95,7 +95,7 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
     headers = allowed_headers({**(current.headers or {}), **fields} if link.get("merge") is True else fields)
     if methods[number] == "POST":
-        # merged whatever `merge` states: an absent member would lose the filter
+        # merged, whatever `merge` states: without a member of the query, the filter would be lost
         body = {**(current.body or {}), **object_or_empty(link.get("body"))}
         following = PageRequest(url, "POST", body, headers)
         return following if urls.same_site(here, url) else at_home(following, here)
@@ -120,7 +120,7 @@ def at_home(following: PageRequest, home: str) -> PageRequest | None:
 
 
 def announced_total(page: Json) -> int | None:
-    """Return the total number of items that the service announces, or None. Three API versions have one."""
+    """Return the total number of items that the service announces, in any of three forms, or None."""
     context, metadata = (object_or_empty(page.get(name)) for name in ("context", "search:metadata"))
     for total in (page.get("numberMatched"), context.get("matched"), metadata.get("matched")):
         if isinstance(total, int) and not isinstance(total, bool) and 0 <= total < _MOST_ITEMS:
@@ -135,7 +135,7 @@ class WalkGuard:
         self._fruitless = 0
 
     def brings_new(self, names: tuple[object, ...]) -> bool:
-        """Record a page by the ids and times of its items. Return whether it has any and is new."""
+        """Record a page by the ids and times of its items. Return True if it has items and is a new page."""
         new = bool(names) and hash(names) not in self._pages
         self._pages.add(hash(names))
         self._fruitless = 0 if new else self._fruitless + 1
@@ -180,8 +180,8 @@ async def read_pages(
 ) -> Pages:
     """Yield the pages from `start` on, each once, until there is no next link or the links form a circle.
 
-    `resumed`: `start` is the `next` of a page of an earlier walk, and may be forgotten. A page that the host
-    in a link does not have is requested at `home`, SOURCE's URL.
+    With `resumed`, `start` is the next link of an earlier walk, which the service may have forgotten. If the
+    host in a link does not have a page, the page is requested at the host of `home`, SOURCE's URL.
     """
     walk = _PageReader(reader, size, on_notice, home or start.url)
     request: PageRequest | None = start
@@ -243,7 +243,7 @@ class _PageReader:
             except SourceError as error:
                 if not isinstance(error.__cause__, ValueError):
                     raise
-                first, is_too_much = first or error, True  # the JSON may be truncated
+                first, is_too_much = first or error, True  # the service may have cut off the JSON
             smaller = max(LEAST_ITEMS, requested // 10)
             if not is_too_much or smaller >= requested:
                 raise SourceError(f"The page {cut_url(request.url)} could not be read: {first}") from first

@@ -1,8 +1,8 @@
 """Pushes filters down to an API: what it supports, a query for it, and the walk of the result.
 
-`conformsTo` states support (STAC API 1.0.0; OGC API Features, parts 1 and 3); versions are ignored. All items
-are filtered locally anyway. If the first page fails, has only items of other collections, or is empty though
-an item of the source must match, the walk continues without filters.
+`conformsTo` states what an API supports (STAC API 1.0.0; OGC API Features, parts 1 and 3), in any version.
+All items are filtered locally as well. If the first page fails, has only items of other collections, or is
+empty although an item of the source must match, the walk goes on without filters.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class Capabilities(NamedTuple):
 
 
 class SearchEndpoint(NamedTuple):
-    """A URL that answers queries, and the members that it supports: others are not sent."""
+    """A URL that answers queries, and the members of a query that it supports. Others are not sent."""
 
     url: str
     takes: frozenset[str]
     body: Json | None = None
-    """The query of `url` as a body; None if only GET is supported."""
+    """The query of `url` as the body of a POST; None if only GET is supported."""
     json_filter: bool = False
     """True if a filter is sent as JSON in a body, False if as text."""
     collections: frozenset[str] = frozenset()
@@ -85,7 +85,7 @@ class SearchEndpoint(NamedTuple):
 
 
 def search_endpoint(root: str, collections: tuple[str, ...], api: Capabilities) -> SearchEndpoint:
-    """Return the item search of the API at `root` in `collections` (empty: in all)."""
+    """Return the item search of the API at `root`, in `collections`; in all if there are none."""
     url, body, takes = f"{root}/search", Json(), {"bbox", "datetime", "intersects", "ids"}
     if collections:
         url += f"?collections={','.join(quote(collection, safe='') for collection in collections)}"
@@ -143,7 +143,7 @@ def _filter(condition: Json, endpoint: SearchEndpoint) -> Json:
 
 
 def without_others(items: list[Json], collections: frozenset[str]) -> list[Json]:
-    """Return the items that state no collection, or one of `collections` (empty: any)."""
+    """Return the items that state no collection, or one of `collections`; all items if there are none."""
     if not collections:
         return items
     return [
@@ -162,7 +162,7 @@ async def walk_query(
     size: PageSize,
     on_notice: OnNotice,
 ) -> Pages:
-    """Yield the pages of the result of a query, or those of `plain` if the first one shows a wrong filter."""
+    """Yield the pages of a query, or of `plain`, without filters, if the first page shows wrong filtering."""
     doubt, is_first = "", True
     async with aclosing(read_pages(reader, endpoint.request(members), size, on_notice)) as pages:
         try:
@@ -209,7 +209,7 @@ async def _doubt(
 
 
 def _matching(item: Json, members: Json, condition: Json | None, endpoint: SearchEndpoint) -> Json | None:
-    """Return a query with the kinds of `members` that `item` matches; None if there is none."""
+    """Return a query with the kinds of filters in `members`, which `item` matches; None if there is none."""
     properties, geometry = object_or_empty(item.get("properties")), item.get("geometry")
     bounds, time = bounds_of(object_or_empty(geometry)), properties.get("datetime")
     if not isinstance(time, str):

@@ -25,11 +25,11 @@ OnNotice = Callable[[Notice], None]
 AUTO_ITEMS: Final = 1000
 LEAST_ITEMS: Final = 10
 FILE_ITEMS: Final = 100
-"""Items per page of a file or a tree, where larger pages save no requests; read again after a kill."""
+"""Items per page of a file or a tree. Larger pages save no requests, and a kill repeats more of a page."""
 FRUITLESS_PAGES: Final = 3
 _LINK_HEADERS: Final = frozenset({"accept", "accept-crs", "accept-language", "prefer", "search-after"})
-"""What a next link may set: content negotiation and the position (STAC API). Others might be credentials,
-or commands that the page cannot send itself."""
+"""The fields that a next link may set: content negotiation and the position (STAC API). Other fields might be
+credentials, or commands that the page cannot send itself."""
 
 
 class PageSize(NamedTuple):
@@ -61,11 +61,11 @@ class WalkStart(NamedTuple):
     cursor: PageRequest | None = None
     """The `next` of a page of an earlier walk, to resume there; None to begin at the start."""
     walk: Callable[[PageSize, OnNotice], Pages] | None = None
-    """Walks from the start the pages of a query to an API; None to follow the next links."""
+    """Yields the pages of a query with filters from the start; None if the next links are followed."""
 
 
 class Source(Protocol):
-    """A source of items, made of a URL, a `JsonReader`, and the document at the URL if that decided the kind.
+    """A source of items. It is made of a URL, a `JsonReader`, and the document at the URL, if it was read.
 
     Every method may raise SourceError and CredentialsError.
     """
@@ -73,11 +73,11 @@ class Source(Protocol):
     url: str
     api_root: str | None = None
     is_file: bool = False
-    """True if items are entries of one file, and cannot be read by themselves."""
+    """True if the items are entries of one file, so that none can be read alone."""
     has_cursors: bool = True
-    """False if a stopped walk begins again: every page but the last then has its own request as `next`."""
+    """False if a stopped walk begins again. Then `next` of each page but the last is its own request."""
     sorts: bool = False
-    """True if the walk has the order of `Selection.sortby`, or `starts` raises `unsortable`."""
+    """True if the walk keeps to `Selection.sortby`; if it cannot, `starts` raises `unsortable`."""
 
     async def collections(self) -> list[Json]:
         """Return the collection documents of the source, or raise SourceError if it does not list them."""
@@ -99,7 +99,7 @@ class Source(Protocol):
         """Return the item at `href`; a TransferError if it is gone, or is not an item."""
 
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- for subclasses
-        """Return by href those items that can be read with fewer requests. The others are for `item`."""
+        """Return, by href, the items that can be read with fewer requests. `item` reads the others."""
         return {}
 
 
@@ -109,7 +109,7 @@ def unsortable(url: str) -> UsageError:
 
 
 async def class_documents(source: Source, collection_id: str) -> tuple[Json, list[Json]]:
-    """Return what may list the label classes of a collection: its document and its first items."""
+    """Return the documents that may list the label classes of a collection: its own and its first items."""
     (start,) = await source.starts(Selection(collections=(collection_id,)))
     collection = await source.collection(collection_id)
     pages = source.pages(start, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)

@@ -78,7 +78,7 @@ def _root(parts: SplitResult, path: list[str]) -> str:
 
 
 class SourceUrl(NamedTuple):
-    """A SOURCE without its credentials, and these: query parameters, and a value for `Authorization`."""
+    """SOURCE without its credentials; and the credentials: query parameters, a value for `Authorization`."""
 
     url: str
     query: Mapping[str, Secret]
@@ -86,7 +86,7 @@ class SourceUrl(NamedTuple):
 
 
 def split_credentials(source: str) -> SourceUrl:
-    """Split off credentials of http and https. `token` is one, except in an `…/items` URL (for paging)."""
+    """Split off credentials of http and https. `token` is one, except in an `…/items` URL, where it pages."""
     if not is_web(source):
         return SourceUrl(source, {})
     parts = parts_of(source)  # empty if it cannot be parsed

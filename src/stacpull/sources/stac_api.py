@@ -1,8 +1,8 @@
 """STAC APIs as sources: the root of an API, a collection, its items, or a `/search` URL.
 
 Paths are those of OGC API Features (part 1, 7.13-7.16). A query in SOURCE is kept on every page. What an API
-supports is read once, if there is something to push down or to read in batches; if that fails, nothing is
-pushed down.
+supports is only read if there are filters to push down, or items to read together; if it cannot be read,
+nothing is pushed down.
 """
 
 from __future__ import annotations
@@ -34,11 +34,10 @@ from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
 
 _HEAVIEST_LIST: Final = 4 << 30
-"""The most memory in bytes, as estimated, that the documents of all collections may take. NASA's CMR has
-50,000."""
+"""The most bytes of memory, as estimated, for the documents of all collections. NASA's CMR has 50,000."""
 _MOST_CACHED: Final = 256
 _HEAVIEST_CACHED: Final = 1 << 20
-"""The most memory in bytes, as estimated, of a document that is kept."""
+"""The most bytes of memory, as estimated, of a document that is kept."""
 _MOST_IDS: Final = 500
 """The most ids that are searched with one request; for more, all items are walked."""
 
@@ -96,8 +95,8 @@ class ApiSource(Source):
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start per collection.
 
-        Collections without the selected ids are left out, if a search finds an item for each id. If not, some
-        may be endings of ids, which no service searches.
+        If a search finds an item for each selected id, collections without them are left out. If not, some
+        may be endings of ids, which no service can search for.
         """
         urls = await self._urls(selection)
         narrow = narrowing(selection)
@@ -141,7 +140,7 @@ class ApiSource(Source):
         for name in names:
             await self.collection(name)
         if not names:
-            names = sorted(await self._names())  # a walk that resumes skips those before its position
+            names = sorted(await self._names())  # a resumed walk skips the names before its position
             if not selection.all_collections:
                 text = "Name a collection with --collection, or use --all-collections;"
                 raise UsageError(f"{text} {listing(names)}")
@@ -203,12 +202,12 @@ class ApiSource(Source):
     # --- items -------------------------------------------------------------------------------------------
 
     async def item(self, href: str) -> Json:
-        """Return the item at `href`. If it states no URL, relative hrefs refer to the one after redirects."""
+        """Return the item at `href`. If it has no `self` link, it gets one with the URL it was read from."""
         item, url = await read_item(self._reader, href)
         return item if self_href(item) is not None else located(item, url)
 
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:
-        """Return by href those items of this API that searches find: a search proves only what it returns."""
+        """Return, by href, the items of this API that searches find. Others may exist all the same."""
         by_collection: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for href in hrefs:
             named = item_id_in(href) if "?" not in href and "#" not in href else None
@@ -229,7 +228,7 @@ class ApiSource(Source):
                     for item in await self._search(endpoint, some)
                     if item["id"] in wanted
                     and item.get("collection") == collection
-                    # without its own URL, an item does not tell what its relative hrefs are relative to
+                    # without a `self` link, it is not known what its relative hrefs refer to
                     and self_href(item) is not None
                 }
                 self._searches_ids = bool(here)
@@ -242,7 +241,7 @@ class ApiSource(Source):
         return list(dict.fromkeys([name async for page in self._pages_of_collections() for name in page]))
 
     async def _pages_of_collections(self) -> AsyncGenerator[dict[str, Json]]:
-        """Yield the collections of each page of the list by id. Very long ids cannot be requested."""
+        """Yield the collections of each page of the list, by id. Ids that fit into no URL are left out."""
         guard, weight = WalkGuard(), 0
         request: PageRequest | None = PageRequest(f"{self._api.root}/collections")
         while request is not None:

@@ -1,7 +1,8 @@
 """Static catalogs as sources: the tree below a catalog or collection, on a server, in a bucket or on disk.
 
-A stopped walk begins again; the ledger knows what is planned. It always ends: each catalog is walked once, at
-most 32 deep. What cannot be read is skipped; ten temporary failures in a row end the walk.
+A stopped walk begins again; the ledger knows which items are planned. Every walk ends: each catalog is walked
+once, and 32 levels at most. Documents that cannot be read are skipped, but ten temporary failures in a row
+end the walk.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class _Link(NamedTuple):
 
 
 class _Branch(NamedTuple):
-    """What the walk keeps of a catalog. Its decoded links take several times this memory."""
+    """What the walk keeps of a catalog. Keeping its decoded links would take several times this memory."""
 
     url: str
     hrefs: list[str]
@@ -74,10 +75,10 @@ async def _walk(
 ) -> AsyncGenerator[tuple[_Link, _Outcome]]:
     """Walk the links below a catalog: with their items depth first, else level by level.
 
-    Yields each link with its document, or with the failure if that cannot be read; but none to a catalog that
-    was already walked. The order depends only on the documents: links are read in batches of a fixed size.
+    Yields each link with its document, or with the failure of reading it. Links to catalogs that were already
+    walked are left out. The order depends only on the documents: links are read in batches of a fixed size.
     """
-    links, walked = [top.links(collection)], {hash(top.url)}  # the links of catalogs, the next ones last
+    links, walked = [top.links(collection)], {hash(top.url)}  # of the catalogs; those to walk next are last
     while links:
         batch = list[_Link]()
         while links and len(batch) < _BATCH:
@@ -137,7 +138,7 @@ class TreeSource(Source):
         name = root.members.get("id")
         self.url = url
         self._root: Document | None = root
-        """The root document until the walk begins. It is not kept, because it may have many links."""
+        """The root document, which may have many links, until the walk begins; then None."""
         self._id = name if isinstance(name, str) and name else NO_COLLECTION
         self._reader = reader
         self._urls = {self._id: url} if documents.kind_of(root.body) == "Collection" else {}
@@ -147,7 +148,7 @@ class TreeSource(Source):
         return [document async for document in self._collections()]
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of one collection; the root is that of items that have none above them."""
+        """Return the document of a collection. Items without a collection above them belong to the root."""
         if collection_id != self._id:
             await self._search({collection_id})
         url = self._urls.get(collection_id, self.url if collection_id == self._id else None)

@@ -1,4 +1,4 @@
-"""Reading DEST, which others may have changed: no link is followed, and no pipe or device waited for."""
+"""Reading DEST, which others may have changed: no link is followed, and no pipe or device is waited for."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def read_regular(path: str | os.PathLike[str], limit: int, *, dir_fd: int | None
 
 
 class StoredFiles(Protocol):
-    """The files of a mirror, for reading. Any thread may call any method. `name` is that of DEST."""
+    """The files of a mirror, for reading. Any thread may call any method. `name` is the name of DEST."""
 
     @property
     def name(self) -> str: ...
@@ -107,12 +107,12 @@ class StoredFiles(Protocol):
 
 
 def is_there(files: StoredFiles, path: str) -> bool:
-    """Return True if there is something at `path`, or it cannot be reached: then it is not lost."""
+    """Return True if there is something at `path`, also if that cannot be determined: then it is not lost."""
     return files.has(path) or not files.state_of(path, algorithm=None).readable
 
 
 class DirectoryFiles:
-    """Files of a directory. None is read through a link: who can write to DEST could have any file read."""
+    """Files of a directory. Links are not followed: whoever can write to DEST could have any file read."""
 
     def __init__(self, dest: Path) -> None:
         self.path, self.name = dest, str(dest)
@@ -156,7 +156,7 @@ class DirectoryFiles:
         return FileState(status.st_size) if hashed is None else FileState(*hashed)
 
     def has(self, path: str) -> bool:
-        return os.access(path, os.F_OK, dir_fd=self.fd, follow_symlinks=False)  # half the time of a stat
+        return os.access(path, os.F_OK, dir_fd=self.fd, follow_symlinks=False)  # faster than a stat
 
     def read(self, path: str) -> bytes | None:
         if self._obstacle_above(path) is not None:
@@ -214,7 +214,7 @@ def _kind(mode: int) -> str:
 def digest_by(
     read: Callable[[int], bytes | memoryview], checksum: Checksum, is_stopped: IsStopped
 ) -> tuple[int, bytes] | None:
-    """Return the size and digest of what `read` returns, None if that was stopped."""
+    """Return the size and digest of the bytes that `read` returns; None if `is_stopped` ended it."""
     size, hasher = 0, new_hasher(checksum)
     while data := read(_READ):
         size += len(data)
@@ -225,10 +225,10 @@ def digest_by(
 
 
 def lines_in(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file, up to one of more than `LONGEST_DOCUMENT` bytes, which no mirror has."""
+    """Yield the lines of a file, up to one of more than `LONGEST_DOCUMENT` bytes: no mirror writes that."""
     while line := file.readline(LONGEST_DOCUMENT + 1):
         if len(line) > LONGEST_DOCUMENT:
-            yield b""  # an entry that is not JSON
+            yield b""  # the caller counts it as an entry that is not JSON
             return
         yield line
 
@@ -236,7 +236,7 @@ def lines_in(file: BinaryIO) -> Iterator[bytes]:
 def sync_directory(directory: Path) -> None:
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:  # it can be written and not read
+    except PermissionError:  # the directory can be written but not read
         os.sync()
         return
     try:

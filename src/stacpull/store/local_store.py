@@ -3,9 +3,9 @@
 Directories are opened one component at a time without following links: neither a hostile name nor a link that
 is created during the run leads outside.
 
-An fsync takes 1-10 ms: days for eight million files. `syncfs` syncs a group, but reports errors only since
-Linux 5.8, and on some file systems. A failed sync is never repeated: the lost pages are gone from the cache,
-and a second sync would report success.
+An fsync takes milliseconds, so millions of files would take days. `syncfs` syncs a group at once, but reports
+errors only since Linux 5.8, and only on some file systems. A failed sync is never repeated: the lost pages
+are gone from the cache, and a second sync would report success.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 HELD_DIRECTORIES = 32
-"""Of DEST, held open at once: opening one again takes longer than renaming a file."""
+"""Directories of DEST that are held open, because opening one again takes longer than renaming a file."""
 _SYNCED_AT_ONCE = 8  # files or directories, by as many threads
 _NOREPLACE = 1  # linux/fs.h
 _FILE_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
@@ -76,7 +76,7 @@ def open_files(
 class LocalStore(DirectoryFiles):
     """A directory as DEST. Several threads may write, rename and link parts, and read files.
 
-    One thread does everything else, because other directories are opened and closed as needed.
+    Only one thread may use its other methods, because they open and close directories of DEST.
     """
 
     is_local = True
@@ -96,7 +96,7 @@ class LocalStore(DirectoryFiles):
 
     @cached_property
     def covers_ledger(self) -> bool:
-        """Whether one `syncfs` makes everything durable. DEST was opened before its first write."""
+        """True if one `syncfs` makes everything durable that was written since DEST was opened."""
         kernel = re.match(r"(\d+)\.(\d+)", os.uname().release)
         is_honest = kernel is not None and (int(kernel[1]), int(kernel[2])) >= _SYNCFS_HONEST
         if not is_honest or _file_system(self.fd) not in GROUP_SYNC:
@@ -179,7 +179,7 @@ class LocalStore(DirectoryFiles):
 
     def remove(self, directory: str, name: str) -> None:
         try:
-            if self.identity_and_size(directory, name) is not None:  # not a link that has taken its place
+            if self.identity_and_size(directory, name) is not None:  # a link in its place stays
                 os.unlink(name, dir_fd=self.directory(directory, make=False))
         except OSError as error:
             if is_destination_failure(error) and error.errno != errno.ENOENT:
@@ -195,7 +195,7 @@ class LocalStore(DirectoryFiles):
                 pass
             except OSError as error:
                 self.changed.add(directory)
-                if is_destination_failure(error):  # else it is not empty
+                if is_destination_failure(error):  # other errors: the directory is not empty
                     raise destination_error(error, self.path) from error
                 return
             self.changed.discard(directory)
@@ -246,7 +246,7 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
     call = _renameat2()
     if call is None:
         return False
-    names = old.encode(*_FILE_NAMES), new.encode(*_FILE_NAMES)  # like os.fsencode, in a third of the time
+    names = old.encode(*_FILE_NAMES), new.encode(*_FILE_NAMES)  # faster than os.fsencode
     if call(old_directory, names[0], new_directory, names[1], _NOREPLACE) == 0:
         return True
     code = ctypes.get_errno()

@@ -1,6 +1,6 @@
-"""The lock of DEST: only one run at a time. It is an advisory lock, released when all its processes end.
+"""The lock of DEST: only one run at a time. It is an advisory lock, which all processes of the run hold.
 
-Store and worker processes also hold it. After a kill they end soon, and the next run waits for them.
+So it is released when the last of them has ended. After a kill they end soon, and the next run waits.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class MirrorLock:
 
 @contextmanager
 def runs_excluded(dest: Path) -> Iterator[None]:
-    """Exclude runs, but not readers. Without a lock file or locks (a copy, a read-only disk), do nothing."""
+    """Exclude runs, but not readers. On a copy without lock file, or a read-only disk, exclude nothing."""
     with ExitStack() as stack:
         with suppress(OSError):
             _take(stack.enter_context(_opened(dest)).fileno(), dest, fcntl.LOCK_SH)

@@ -45,8 +45,8 @@ class FileParts:
     """The parts of one mirror, in a directory that nothing else writes to.
 
     A part belongs to one row and generation, so bytes of two versions of an asset are never joined.
-    `directory` is read at once, which blocks; `shared` has the parts of earlier runs; `durable` syncs each
-    complete part.
+    The constructor reads `directory`, and blocks. `shared` has the parts of earlier runs; with `durable`,
+    each complete part is synced.
     """
 
     def __init__(self, directory: Path, *, shared: Path | None = None, durable: bool = False) -> None:
@@ -59,7 +59,7 @@ class FileParts:
         return (row, generation) not in self.known
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
-        """Called for every long asset, so it only reads the disk if there is such a part."""
+        """Return where a part can be resumed. Without one, which is usual, the disk is not read."""
         if self.has_no_part(row, generation):
             return None
 
@@ -81,7 +81,7 @@ class FileParts:
 
         def create() -> FilePart:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)  # before the new description, which must never describe old bytes
+            path.unlink(missing_ok=True)  # first: the new description must never describe old bytes
             about_path(path).unlink(missing_ok=True)
             if validator.resumable:
                 text = {**validator._asdict(), "total": total, "origin": href_hash}
@@ -95,7 +95,7 @@ class FileParts:
         return await self._opened(lambda: FilePart(self, row, generation, "rb+", resumable=True))
 
     async def _opened(self, work: Callable[[], FilePart]) -> FilePart:
-        """Open a file in a thread. Another attempt must not open the same part beside the thread."""
+        """Open a file in a thread. Wait for it even if cancelled: the next attempt opens the same part."""
         opened: list[FilePart] = []
         try:
             await _translated(to_its_end(lambda: opened.append(work())), self.directory)
@@ -111,7 +111,7 @@ async def _translated(work: Awaitable[T], directory: Path) -> T:
         return await work
     except OSError as error:
         if error.errno == errno.EFBIG:
-            raise  # it says nothing about other files
+            raise  # this file is too large for DEST; others may not be
         raise await asyncio.to_thread(destination_error, error, directory) from error
 
 
@@ -137,7 +137,7 @@ class FilePart(io.FileIO):
         try:
             super().__init__(path, mode, opener=open_regular)
             if self.received:
-                os.ftruncate(self.fileno(), self.received[-1].end)  # bytes without a record
+                os.ftruncate(self.fileno(), self.received[-1].end)  # cut off bytes without a record
         except OSError:
             self.close()
             raise
@@ -153,7 +153,7 @@ class FilePart(io.FileIO):
         return hashers
 
     async def caught_up(self) -> None:
-        """Wait until all bytes before the first gap are hashed. Closing the part waits for only one step."""
+        """Hash all bytes before the first gap, in steps, so that closing the part waits for only one step."""
         while self._hashers and self.hashed < beginning(self.received):
             await _translated(asyncio.to_thread(self._catch_up), self._path.parent)
 
@@ -214,7 +214,7 @@ class FilePart(io.FileIO):
         self.hashed += len(data)
 
     def _catch_up(self) -> None:
-        """Read and hash the file from the last hashed byte: up to the first gap, or one step."""
+        """Read and hash one step of the file, from the last hashed byte on, but not past the first gap."""
         with self._lock:
             until = min(beginning(self.received), self.hashed + _CAUGHT_UP)
             if not self._hashers or self.hashed >= until:

@@ -30,7 +30,7 @@ class Placement(NamedTuple):
 
 
 def foreign_file(path: str, why: str = "", command: str = "retry") -> Failure:
-    """Return the failure of a file whose name is taken by a file of others; `why` that was not adopted."""
+    """Return the failure of a file whose name is taken; `why` says why the file there was not adopted."""
     reason, remedy = f" ({why})" if why else "", f"move it away, then run `stacpull {command}`."
     if not why:
         remedy += f" If the ledger is older than the files (a restored copy), run `stacpull {command} DEST "
@@ -41,9 +41,9 @@ def foreign_file(path: str, why: str = "", command: str = "retry") -> Failure:
 class Store(StoredFiles, Protocol):
     """The files of a mirror, for a run. One thread publishes. Any thread may write parts.
 
-    `staged` are the parts, on the local disk for every kind of store; `is_local` if nothing is sent over a
-    network; `covers_ledger` if `sync` also syncs the log of the ledger. What writes raises
-    `DestinationError` if DEST as a whole fails: it is full, or read-only.
+    `staged` are the parts, which are on the local disk for every kind of store. `is_local` is True if nothing
+    is sent over a network, `covers_ledger` if `sync` also syncs the log of the ledger. Methods that write
+    raise `DestinationError` if DEST as a whole fails, because it is full or read-only.
     """
 
     @property
@@ -56,11 +56,11 @@ class Store(StoredFiles, Protocol):
     def sync(self, parts: Sequence[str]) -> None:
         """Make these parts durable, and all changes by `place` and `remove` since the last call.
 
-        After a `DestinationError` none of these files may be trusted.
+        After a `DestinationError`, none of these files may be trusted. For a bucket, `place` does all of it.
         """
 
     def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
-        """Give parts their final names, all different; return a failure for each name taken or invalid."""
+        """Give parts their final names, which all differ. Return a failure for each impossible name."""
 
     def identity_and_size(self, directory: str, name: str) -> tuple[int, int] | None:
         """Return (identity, size in bytes) of a regular file, None if there is none.

@@ -1,9 +1,10 @@
 """One attempt at one asset: from its href to complete, checked bytes in memory or in a part file.
 
-A step sends at most one request. Received bytes stay as a part if they can be resumed.
+Each step of `_Attempt` sends at most one request. If an attempt fails, the received bytes stay as a part if
+they can be resumed.
 
-A length is proven by framing (Content-Length, chunks, Content-Range), by a stated size or any checksum, or by
-a 416 for the following byte. Otherwise the asset is accepted with `verified=False`.
+The length of an asset is proven by framing (Content-Length, chunks, Content-Range), by a stated size, by any
+checksum, or by a 416 for the byte after the end. Otherwise it is accepted with `verified=False`.
 """
 
 from __future__ import annotations
@@ -55,16 +56,16 @@ ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 
 class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
-    """Makes one attempt at an asset. A pool has a chain of them, whose last one is a `Downloader`."""
+    """Makes one attempt at an asset. A pool has a chain of fetchers; the last one is a `Downloader`."""
 
     async def fetch(self, job: JobT_contra, *, count_refusal: bool) -> ResultT_co: ...
 
 
 class Downloader(msgspec.Struct, eq=False):
-    """Downloads assets into memory (at most `small_limit` bytes) or part files. It has no state of any asset.
+    """Downloads assets into memory (at most `small_limit` bytes) or part files. It has no state of its own.
 
-    `has_file` is called before a conditional request; with None, the file must have the size of
-    `Job.version_in_dest`. `checksum` is the digest to record of parts.
+    `has_file` returns whether the file in DEST has a checksum, or for None the size of `Job.version_in_dest`:
+    otherwise no conditional request is sent. `checksum` names the digest to record of parts.
     """
 
     client: Client
@@ -86,7 +87,7 @@ class Downloader(msgspec.Struct, eq=False):
     def accept(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
     ) -> Arrival | None:
-        """Return a complete 200 of known length; None if anything about it is unusual: use `fetch`.
+        """Return the asset in a complete 200 of known length; None if anything is unusual: then use `fetch`.
 
         `fields` have names in lower case.
         """
@@ -152,7 +153,7 @@ class _Attempt(msgspec.Struct, eq=False):
             if part is None:
                 raise
             failure = error.failure if isinstance(error, TransferError) else None
-            # it must not be resumed: the content is wrong, or (OSError) larger than DEST can store
+            # a part must not be resumed if its content is wrong, or (OSError) larger than DEST can store
             is_wrong = isinstance(error, OSError) or (failure is not None and failure.kind in NOT_RESUMED)
             if self.is_filling and (is_wrong or not self.is_resumable):
                 await part.discard()
@@ -174,9 +175,9 @@ class _Attempt(msgspec.Struct, eq=False):
         return await self._fetch_all()
 
     async def _resume(self, point: ResumePoint) -> Arrival | None:
-        """Hash the part, then request the rest: no server keeps a response open for minutes.
+        """Hash the part, then request the rest: no server would keep a response open meanwhile.
 
-        The ETag counts as on S3, where it proves most, because the server is not known yet.
+        Which server answers is not known before: the part is hashed as if its ETag were an MD5 of S3.
         """
         job, downloader = self.job, self.downloader
         self.part = part = await downloader.parts.resume(job.row, job.generation)
@@ -230,7 +231,7 @@ class _Attempt(msgspec.Struct, eq=False):
             raise TransferError(failure)
         is_stated = body.framed or job.size is not None or bool(body.checks)
         verified = is_stated or await self._ends_here(body)
-        etag_or_date = None if job.moved else body.validator.etag_or_date  # as `arrival_of`
+        etag_or_date = None if job.moved else body.validator.etag_or_date  # as in `arrival_of`
         name = downloader.client.secrets.scrub(filename_of(body.url))
         part, self.part = self.part, None
         if part is None:
@@ -247,19 +248,26 @@ class _Attempt(msgspec.Struct, eq=False):
         return self.downloader.client.open(request, accept=accept, count_refusal=self.count_refusal)
 
     async def _receive(self, response: Exchange) -> Body:
+        """Receive a body: up to `small_limit` bytes into memory, a longer one into a part.
+
+        A content coding belongs to the transfer and is undone, unless the asset itself is a compressed file.
+        The fields describe the encoded bytes. So they prove nothing about decoded ones, which cannot be
+        resumed either, because ranges count encoded bytes. A coding that cannot be undone is only accepted
+        if a checksum proves that the bytes are the asset.
+        """
         job, downloader, headers = self.job, self.downloader, response.headers
         length, validator = content_length(headers), downloader.validator(headers)
         coding = coding_of(headers)
         is_file = checks.is_gzip_file(job, response.url, headers) if job.size is None else length == job.size
         if length == 0 or is_file:
-            coding = None  # the asset is the encoded file, or empty
-        if coding in DECODABLE:  # statements are about the encoded bytes
+            coding = None
+        if coding in DECODABLE:
             body = Body(response.url, validator, downloader.expected_checks(job, response.url, OK, {}))
             self.is_resumable = False
             return await self._stream(response, body, decoded(response.chunks(CHUNK), coding))
         expected = downloader.expected_checks(job, response.url, response.status, headers)
         body = Body(response.url, validator, expected, length, is_framed(headers))
-        if coding is not None and not expected:  # nothing can prove that the bytes are the asset
+        if coding is not None and not expected:
             what = f"sent it in the content coding {coding[:50]!r}, which was not requested and cannot be"
             raise TransferError(checks.failed(FailureKind.HTTP, response.url, f"{what} decoded"))
         is_small = length is not None and length <= downloader.small_limit
@@ -289,7 +297,7 @@ class _Attempt(msgspec.Struct, eq=False):
         self, part: FilePart, response: Exchange, body: Body, chunks: AsyncIterator[bytes]
     ) -> Body:
         job, total, self.is_filling = self.job, body.total, True
-        if response.gate is not None:  # it is not a login page, but its end may be hours away
+        if response.gate is not None:  # the response is no login page, but it may take hours to its end
             response.gate.reset_refusals()
         if job.size is not None and total not in {None, job.size}:
             raise TransferError(checks.wrong_size(body.url, total or 0, job.size))

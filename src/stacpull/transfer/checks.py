@@ -1,8 +1,9 @@
 """What the fields of a response prove: the content, that a part can be resumed, that nothing changed. Pure.
 
-An ETag of 32 hex digits is an MD5 on S3 (unless encrypted or uploaded in parts), and counts only there. Other
-fields are used only from a 200: in a 206 they may describe the range. A part is resumed only under a strong
-ETag or else a strong date (RFC 9110, 13.1.5) that the response states.
+On S3, an ETag of 32 hex digits is the MD5 of the object, unless the object is encrypted or was uploaded in
+parts; elsewhere it proves nothing. Other fields are used only from a 200, because in a 206 they may describe
+the range. A part is resumed only if the response states its strong ETag, or without one its strong date (RFC
+9110, 13.1.5).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Check(NamedTuple):
 
 
 def may_state(fields: Mapping[bytes, bytes]) -> bool:
-    """Return False if no field (names in lower case) describes the content or its coding, as usual."""
+    """Return False if no field (names in lower case) describes the content or its coding: the usual case."""
     return len(fields.get(b"etag", b"").strip(b'" \t')) == _MD5_HEX or not _STATING.isdisjoint(fields)
 
 
@@ -66,7 +67,7 @@ def expected_checks(job: Job, status: int, headers: Mapping[str, str], *, is_s3:
             # `crc32c=…,md5=…`, of the object as stored: Google may decode it when sending
             members = (one.strip().partition("=") for one in headers.get("x-goog-hash", "").split(","))
             values += [("x-goog-hash", name, text) for name, _, text in members if name in {"crc32c", "md5"}]
-        is_composite = headers.get("x-amz-checksum-type") == "COMPOSITE"  # of the checksums of unknown parts
+        is_composite = headers.get("x-amz-checksum-type") == "COMPOSITE"  # of parts of unknown size
         for name, algorithm, value in values:
             if value and not (is_composite and name.startswith("x-amz-")):
                 with suppress(ValueError):
@@ -110,7 +111,7 @@ class Body(NamedTuple):
     validator: Validator
     checks: tuple[Check, ...]
     total: int | None = None
-    framed: bool = True  # true if the end of the body is marked, by a length or by chunks
+    framed: bool = True  # whether a length or chunks mark the end of the body
     content: bytes = b""
     part: FilePart | None = None
     hashers: Mapping[str, Hasher] = MappingProxyType({})
@@ -156,7 +157,10 @@ Verdict = Literal["append", "complete", "replace", "again", "changed"]
 def verdict(
     point: ResumePoint, status: int, headers: Mapping[str, str], *, stated: int | None = None
 ) -> Verdict:
-    """A 206 with a content coding must have the stated size as its total: the asset is stored coded."""
+    """Return what to do with the response to a request for the rest of a part.
+
+    A 206 with a content coding is appended only if its total is the `stated` size: the file itself is coded.
+    """
     if status == OK:
         return "replace"
     found = stated_version(status, headers)
@@ -189,9 +193,10 @@ def change_headers(etag_or_date: str) -> dict[str, str]:
 
 
 def denies(etag_or_date: str, headers: Mapping[str, str]) -> bool:
-    """A 304 repeats the ETag of a 200 (RFC 9110, 15.4.5), compared without `W/` (8.8.3.2).
+    """Return True if the fields of a 304 show that the object has changed after all.
 
-    Dates must be equal: `If-Modified-Since` also gives 304 if an older file has replaced a newer one.
+    A 304 repeats the ETag of a 200 (RFC 9110, 15.4.5), compared without `W/` (8.8.3.2). Dates must be equal:
+    `If-Modified-Since` also gives 304 if an older file has replaced a newer one.
     """
     known, found = validator_from(etag_or_date), validator_of(headers)
     if known.etag is None:
@@ -202,7 +207,7 @@ def denies(etag_or_date: str, headers: Mapping[str, str]) -> bool:
 def failed(
     kind: FailureKind, url: str, what: str, *, again: bool = False, status: int | None = None
 ) -> Failure:
-    """Return a failure of the host of `url`. The message names the host, never the URL."""
+    """Return a failure whose message names the host of `url`, never the URL."""
     host = host_of(url)
     return Failure(kind, f"{host} {what}.", status=status, host=host, retryable=again)
 
@@ -222,8 +227,8 @@ def web_page_instead(
 ) -> Failure | None:
     """Return the failure if the response is a web page that cannot be the asset, or a document for an image.
 
-    Many items state no media type (CMR-STAC): then the suffix of the href decides. JSON, XML and plain text
-    are stated as such by the response, and no image begins as they do.
+    If an item states no media type, as at CMR-STAC, the suffix of the href decides what it is. JSON, XML and
+    plain text are recognised by their media type and by how they begin: no image begins like that.
     """
     is_page, kind = is_web_page(headers, start), _DOCUMENTS.get(bytes(start[:1]), "")
     stated, suffix = headers.get("Content-Type", "").lower(), suffix_of(href, None).lower()

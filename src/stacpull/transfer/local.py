@@ -1,7 +1,7 @@
 """A transport for the files of a local SOURCE: only those in its directory and below, and those allowed.
 
-A local catalog may be untrusted: an href or symlink out of its directory is refused, and no redirect leads
-here. A strong ETag (inode, time, size) and ranges make resuming work as with any server.
+A local catalog may be untrusted: an href or symlink out of its directory is refused, and no redirect leads to
+a local file. Files have a strong ETag (inode, time, size) and ranges, so they are resumed as from any server.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DIRECTORY: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_N
 class LocalTransport:
     """Opens files below the directory of SOURCE, and of other `allowed` directories (`--allow-local`).
 
-    With `only_source`, every request opens SOURCE, `DEST/.stacpull/input/NAME`: hrefs open no file.
+    With `only_source`, every request opens SOURCE, `DEST/.stacpull/input/NAME`, and hrefs open no file.
     """
 
     def __init__(self, source: str, *, allowed: Sequence[str] = (), only_source: bool = False) -> None:
@@ -51,7 +51,7 @@ class LocalTransport:
         return LocalResponse(request, path, stream, state)
 
     async def close(self) -> None:
-        """No connection is open."""
+        """There is no connection to close."""
 
     def _opened(self, url: str, opened: ExitStack) -> tuple[Path, BinaryIO, os.stat_result]:
         shown = _path_of(url)
@@ -70,7 +70,7 @@ class LocalTransport:
 
     def _open_allowed(self, url: str) -> tuple[Path, int]:
         source = self._source
-        if self._only_source:  # below DEST, which may have been in other hands
+        if self._only_source:  # it is in DEST, which someone else may have prepared
             return source, _open_below(source.parents[2], source)
         directory, above = source.parent, self._url[: self._url.rindex("/") + 1]
         if source.is_dir():

@@ -1,8 +1,8 @@
 """Receive one long body into a part: from the open response, and over more connections if it is very long.
 
-A connection takes the first free block. A response must have the strong ETag of the first one; otherwise no
-more ranges are requested. The attempt fails only if blocks are left when the last connection ends. If the
-host's gate is full, only the last connection continues.
+Each connection takes the first free block. If a response does not have the strong ETag of the first one, no
+more ranges are requested. The attempt fails only if blocks are left when the last connection ends. While the
+gate of the host is full, only the last connection takes further blocks.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class LongBody:
         return False
 
     def _following(self, at: int) -> int:
-        """Take the block at offset `at` and return its end; `at` if the open response must end there."""
+        """Take the block at offset `at`, and return its end; `at` if the open response must end there."""
         if at >= self._total:
             what = f"sent more than the {self._total} bytes that were announced"
             raise TransferError(failed(FailureKind.OVERLONG, self._href, what, again=True))
@@ -141,7 +141,7 @@ class LongBody:
             insort(self._free, Span(start, end))
 
     async def _put(self, at: int, piece: bytes) -> None:
-        """Begin to write a piece once the one before is written: meanwhile the next one is received."""
+        """Wait for the piece before, then begin to write this one: meanwhile the next one is received."""
         if piece:
             before, self._write = self._write, self._group.create_task(self._part.put([(at, piece)]))
             if before is not None:
@@ -160,7 +160,7 @@ def blocks(received: Spans, total: int) -> list[Span]:
 
 
 def _serves(response: Response, span: Span, version: Version) -> bool:
-    """Only a strong ETag proves that ranges can be combined (RFC 9110, 15.3.7.3)."""
+    """Return True if the response is this range of this version, by its strong ETag (RFC 9110, 15.3.7.3)."""
     if response.status != PARTIAL or coding_of(response.headers) is not None:
         return False
     start, end, _ = content_range(response.headers)

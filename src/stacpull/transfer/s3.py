@@ -1,8 +1,9 @@
 """S3: requests for `s3://bucket/key` become HTTP requests to the right endpoint; prefixes are listed.
 
 A wrong region (301 without Location, or 400) and expired credentials (400) are corrected once. S3 servers
-ignore `If-Range`, so it becomes `If-Match` or `If-Unmodified-Since`, answered with 412. Source: Amazon S3 API
-Reference (GetObject, ListObjectsV2, "Error responses"); S3 User Guide, "Virtual hosting of buckets".
+ignore `If-Range`, so it is sent as `If-Match` or `If-Unmodified-Since`, which S3 answers with 412 if the
+object has changed. Source: Amazon S3 API Reference (GetObject, ListObjectsV2, "Error responses"); S3 User
+Guide, "Virtual hosting of buckets".
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
 """A valid region. A server may name it, and it becomes part of a host name."""
 _HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _MOST_OBJECTS, _MOST_PAGES = 100_000, 2000
-"""The most objects of one prefix, because all of them are planned at once, and pages: S3 puts up to a
-thousand objects on a page, and may send empty pages."""
+"""The most objects of one prefix, which are all planned at once; and the most pages, of which S3 may leave
+some empty."""
 _PAGE_LIMIT: Final = 8 << 20
 """Bytes of one page: a thousand keys of 1,024 bytes, each byte encoded, and their other fields."""
 
@@ -68,7 +69,7 @@ def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
 
 
 def endpoint_of(bucket: str, region: str, endpoint_url: str | None) -> Endpoint:
-    """Only AWS itself gets the bucket in the host, if it is a host label: TLS certificates cover no dots."""
+    """Return the endpoint. Only AWS gets the bucket in the host, without dots, for TLS."""
     suffix = ".cn" if region.startswith("cn-") else ""
     scheme, host, path, _, _ = urlsplit(endpoint_url or f"https://s3.{region}.amazonaws.com{suffix}")
     host = host.rpartition("@")[2].lower().removesuffix(f":{default_port(scheme)}")
@@ -125,7 +126,7 @@ class S3Transport(Prepares, msgspec.Struct, eq=False):
     plain: Recent[tuple[Endpoint, Credentials | None, int], tuple[dict[str, str], Authorize]] = msgspec.field(
         default_factory=lambda: Recent(64)
     )
-    """The fields of GET requests of one second, and what signs them, by endpoint and credentials."""
+    """By endpoint and credentials: the fields of GETs sent within a second, and the function to sign them."""
 
     def prepared(self, request: Request, _authorization: str = "") -> Prepared | None:
         http, url = self.http, request.url
@@ -160,7 +161,7 @@ class S3Transport(Prepares, msgspec.Struct, eq=False):
         request: Request,
         receive: Receive | None,
     ) -> Response:
-        """Send `request`, unless the fast path has sent it (to `place`); repeat it after a correction."""
+        """Send `request`, unless the fast path has sent it (to `place`), and again after a correction."""
         bucket, key = split_s3_url(request.url, bare=bool(request.query))
         settings = await self.credentials.settings()
         signing = may_sign(bucket, settings, self.options, redirected=request.redirected)
@@ -189,7 +190,7 @@ class S3Transport(Prepares, msgspec.Struct, eq=False):
         return replace(refusal, body=advice.encode())
 
     async def close(self) -> None:
-        """Do nothing: the owner of the underlying transport closes it."""
+        """The owner of the transport underneath closes it."""
 
     def _endpoint_of(self, bucket: str, settings: AwsSettings, region: str = "") -> Endpoint:
         known = None if region else self.endpoints.get(bucket)
@@ -212,7 +213,7 @@ class S3Transport(Prepares, msgspec.Struct, eq=False):
     def _fields(
         self, headers: Mapping[str, str], endpoint: Endpoint, credentials: Credentials | None
     ) -> tuple[dict[str, str], dict[str, str], Authorize]:
-        """Translate header fields for S3: return the unsigned and the signed ones, and what signs them."""
+        """Translate header fields for S3. Return the others, those to sign, and the function that signs."""
         rest: dict[str, str] = {}
         fields: dict[str, str] = {"host": endpoint.host}
         for name, value in headers.items():
