@@ -137,7 +137,7 @@ class Service:
     @classmethod
     def lease(cls, store: Store) -> AbstractContextManager[BucketLease]:
         objects = cast("BucketStore", store).objects
-        return Lease(objects, store.staged.work, store.staged.path.stat().st_ino)
+        return Lease(objects, store.staged.work, store.staged.path.stat().st_ino).held()
 
     def __init__(self, location: BucketLocation) -> None:
         self._location = location

@@ -18,11 +18,11 @@ import shutil
 import threading
 import time
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import msgspec
@@ -90,42 +90,33 @@ class Lease:
         self._next = 0  # the number of the next object
         self._check = LeaseCheck(objects)
         self._ended, self._copying = threading.Event(), threading.Lock()
-        self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> Self:
-        self.secrets = self._objects.service.secrets
+    @contextmanager
+    def held(self) -> Iterator[Self]:
+        """Take the lease, and the ledger if that in the bucket is newer; free the lease at the end."""
+        service, all_objects = self._objects.service, self._objects.key("")
+        self.secrets = service.secrets
         was_held, copy = self._take()
-        self._start(self._keep)
-        try:
+        with ExitStack() as ending:
+            ending.callback(self._free)
+            threads = ending.enter_context(ThreadPoolExecutor(2, "stacpull-lease"))
+            ending.callback(self._ended.set)
+            threads.submit(self._keep)
             if was_held:
-                self._objects.service.abort_uploads(self._objects.key(""))
+                service.abort_uploads(all_objects)
             if copy is not None:
                 self._fetch(copy)
-        except BaseException:
-            self._release()
-            raise
-        self._start(self._keep_copy)
-        return self
+            threads.submit(self._keep_copy)
+            try:
+                yield self
+            except BaseException:
+                with suppress(StacpullError):  # the first error counts
+                    self._store_copy()
+                    service.abort_uploads(all_objects)
+                raise
+            self._store_copy()  # if the lease is still ours
 
-    def _start(self, work: Callable[[], None]) -> None:
-        self._threads.append(threading.Thread(target=work, name="stacpull-lease", daemon=True))
-        self._threads[-1].start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            with suppress(*([] if error is None else [StacpullError])):  # the first error counts
-                self._store_copy()  # if the lease is still ours
-                if error is not None:
-                    self._objects.service.abort_uploads(self._objects.key(""))
-        finally:
-            self._release()
-
-    def _release(self) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
+    def _free(self) -> None:
         with suppress(StacpullError):  # it expires
             self._write(is_held=False)
 

@@ -11,7 +11,7 @@ import shlex
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -299,18 +299,19 @@ def test_a_run_ends_after_another_one_has_taken_its_lease(
 
 @REAL
 def test_a_run_whose_lease_was_taken_writes_no_more(location: BucketLocation, tmp_path: Path) -> None:
-    def lease_of(run: str) -> lease.Lease:
+    def held(run: str) -> AbstractContextManager[lease.Lease]:
         objects = Objects(replace(location, run=run, break_lock=True))
-        return lease.Lease(objects, tmp_path / run, 1)
+        return lease.Lease(objects, tmp_path / run, 1).held()
 
-    first, second = lease_of("first").__enter__(), lease_of("second")
-    with second:
+    holding = held("first")
+    first = holding.__enter__()
+    with held("second") as second:
         assert not first._write(is_held=True)
         for _ in range(3):
             assert second._write(is_held=True)  # the number that is next for the first one is free again
         assert not first._write(is_held=True)
         with pytest.raises(DestinationError, match="Another mirror has taken over"):
-            first.__exit__(None, None, None)
+            holding.__exit__(None, None, None)
     newest = lease._newest(second._objects)
     assert newest is not None
     assert (newest.holder.run, newest.holder.held) == ("second", False)
@@ -423,7 +424,7 @@ def test_an_upload_that_fails_leaves_no_parts(location, dest, source, monkeypatc
         monkeypatch.setattr(service, "before", refuse)
         run("mirror", source, *dest[:-1], service.url)
     assert ("DELETE" in refused, leftovers(location)) == (True, [])
-    with suppress(ValueError), lease.Lease(Objects(location), tmp_path, 1), s3_client(location) as s3:
+    with suppress(ValueError), lease.Lease(Objects(location), tmp_path, 1).held(), s3_client(location) as s3:
         s3.create_multipart_upload(Bucket=location.bucket, Key=f"{location.prefix}/c/i1/long.bin")
         raise ValueError
     assert leftovers(location) == []
