@@ -44,8 +44,7 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also counts while the machine is suspended."""
 
 COPY = ".stacpull/ledger.sqlite.gz"
-_COPY_INTERVAL = 300.0  # the least seconds between two copies
-_SHARE = 20  # copies may take this fraction (1/20) of the time
+_COPY_INTERVAL = 300.0  # seconds between two copies
 _PIECE = 1 << 20
 _MOST_UNPACKED = 100
 """A copy may unpack to this many times its size. Ledgers shrink to about a sixth."""
@@ -212,12 +211,9 @@ class Lease:
                 ) from error
 
     def _keep_copy(self) -> None:
-        pause = _COPY_INTERVAL
-        while not self._ended.wait(pause):
-            started = time.monotonic()
+        while not self._ended.wait(_COPY_INTERVAL):
             with suppress(StacpullError):  # the next attempt may succeed; errors of the last one are reported
                 self._store_copy()
-            pause = max(_COPY_INTERVAL, _SHARE * (time.monotonic() - started))
 
     def _store_copy(self) -> None:
         with self._copying, destination_errors(self._work):
