@@ -32,7 +32,7 @@ from stacpull.hosts import refused_always
 from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
 from stacpull.redact import Secret
-from stacpull.store.inspection import IsStopped, StoredFiles, never
+from stacpull.store.inspection import NO_NAMES, IsStopped, StoredFiles, never
 from stacpull.store.protocol import BucketLease, Store
 from stacpull.system import with_active_endpoints
 from stacpull_cloud.bucket_store import BucketFiles, BucketStore
@@ -100,11 +100,10 @@ class Service:
         bucket, path, account = parts
         prefix = path.strip("/")
         names = prefix.split("/") if prefix else []
-        is_odd = not {"", ".", ".."}.isdisjoint(names) or _ODD.search(prefix)
         if not _NAME.fullmatch(bucket) or (account is not None and not ACCOUNT.fullmatch(account)):
             form = f"{cls.scheme}://bucket/prefix, with at least 3 characters in the bucket's name"
             raise UsageError(f"DEST is not the URL of a bucket: use {form}.")
-        if is_odd:
+        if not NO_NAMES.isdisjoint(names) or _ODD.search(prefix):
             raise UsageError(
                 f"DEST is in {cls.scheme}://{bucket}: a prefix must not contain '?', '#' or control "
                 "characters, and no part of it may be empty, '.' or '..'."
@@ -305,9 +304,7 @@ class GoogleStorage(Service):
         arguments: dict[str, Any] = {"base_url": self._endpoint or "https://storage.googleapis.com"}
         if not location.is_signed:
             arguments["skip_signature"] = True
-        elif named or usual.is_file():
-            arguments["application_credentials"] = named or str(usual)
-        elif not location.metadata:
+        elif not (named or usual.is_file() or location.metadata):  # else obstore finds them
             arguments |= {"skip_signature": True, "credential_provider": _no_google_credentials}
         return GCSStore, arguments
 
