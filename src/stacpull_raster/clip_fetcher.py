@@ -140,7 +140,7 @@ class ClipFetcher:
         if job.size is not None and version.total is not None and job.size != version.total:
             raise TransferError(wrong_size(version.url, version.total, job.size))
         name = downloader.client.secrets.scrub(filename_of(version.url))
-        etag_or_date = None if job.moved else downloader.without_secrets(version.validator).etag_or_date
+        etag_or_date = downloader.without_secrets(version.validator).etag_or_date
         if file.size <= downloader.small_limit:
             body = bytearray(file.head.ljust(file.size, b"\0"))
 
@@ -166,7 +166,7 @@ class ClipFetcher:
         else:
             part = await self._parts.create(job.row, job.generation, described, file.size)
         try:
-            hashers = await part.hash_with(hashers_for((), downloader.checksum))
+            await part.hash_with(hashers_for((), downloader.checksum))
             await part.put([(0, file.head)])
             await _copy(version, file, part.put, received=part.received)
             await part.caught_up()
@@ -176,9 +176,7 @@ class ClipFetcher:
         except BaseException:
             await part.park()
             raise
-        finished = await part.finish(name, etag_or_date)
-        known = None if downloader.checksum is None else hashers[downloader.checksum].digest()
-        return arrival_of(job, file.size, name, etag_or_date, finished, digest=known)
+        return await part.finish(arrival_of(job, file.size, name, etag_or_date, ""), downloader.checksum)
 
 
 async def _copy(

@@ -73,10 +73,10 @@ def test_a_file_that_vanishes_while_it_is_adopted_is_fetched(downloaded, monkeyp
     path = next(iter(downloaded.assets))
     link = StagedParts.link_part
 
-    def vanishing(parts: StagedParts, row: int, generation: int, files: StoredFiles, file: str) -> str:
+    def vanishing(parts: StagedParts, arrival: Arrival, files: StoredFiles, file: str) -> Arrival | None:
         if file == path:
             (downloaded.dest / path).unlink(missing_ok=True)
-        return link(parts, row, generation, files, file)
+        return link(parts, arrival, files, file)
 
     monkeypatch.setattr(StagedParts, "link_part", vanishing)
     report = downloaded.mirror()

@@ -20,7 +20,7 @@ from stacpull.ledger.runs import asset_totals
 from stacpull.models import FailureKind
 from stacpull.planning.layout import arrival_of
 from stacpull.store.local_store import LocalStore
-from stacpull.store.staging import RECORD, StagedParts, complete_part_name
+from stacpull.store.staging import RECORD, StagedParts
 
 STEPS = 13
 """Of a course: three groups are synced, two reserved and recorded, three assets and a document placed."""
@@ -224,9 +224,7 @@ def test_a_file_of_the_user_that_was_about_to_be_adopted_stays(tmp_path: Path) -
     theirs.write_bytes(b"same")
     with started(tmp_path) as bench:
         job = bench.plan(planned("i", ["a"])).jobs[0]
-        part = bench.store.staged.link_part(job.row, job.generation, bench.store, "c/i/a.tif")
-        name = complete_part_name(arrival_of(job, 4, "a.tif", None, part))
-        bench.store.staged.rename_part(part, name)
+        assert bench.store.staged.link_part(arrival_of(job, 4, "a.tif", None, ""), bench.store, "c/i/a.tif")
     assert theirs.stat().st_nlink == 2
     bench = Bench(tmp_path, RecordingStore(tmp_path, fails=True))
     with suppress(DestinationError):

@@ -17,6 +17,7 @@ from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job
 from stacpull.net.transport import TransferError
 from stacpull.planning.layout import arrival_of
 from stacpull.store.local_store import LocalStore
+from stacpull.store.staging import complete_part_name
 from stacpull.transfer.attempt import Downloader
 
 BODY = b"body"
@@ -55,10 +56,10 @@ class Long(Fetching):
 
     async def fetch(self, job: Job, **_: Any) -> Arrival:
         await super().fetch(job)
-        name = f"{job.row}.0.part"
-        identity = await asyncio.to_thread(self.store.staged.write_part, name, BODY)
-        arrival = arrival_of(job, len(BODY), "a.pdf", '"e"', name, digest=SHA)
-        arrival.identity = identity  # as `OutcomeSender` does
+        arrival = arrival_of(job, len(BODY), "a.pdf", '"e"', "", digest=SHA)
+        arrival.part = complete_part_name(arrival)
+        write = self.store.staged.write_part
+        arrival.identity = await asyncio.to_thread(write, arrival.part, BODY)  # as `OutcomeSender` does
         return arrival
 
 
@@ -70,7 +71,7 @@ async def test_a_part_is_linked_unless_another_file_took_its_place(tmp_path, sto
         if now == "another file":  # the first asset failed: a file of the user has its name and size
             (tmp_path / "c/1").mkdir(parents=True)
             (tmp_path / "c/1/a.pdf").write_bytes(b"mine")  # it cannot get the inode of the part
-            store.staged.drop_part("1.0.part")
+            store.staged.drop_part(store.staged.list_parts()[0])
 
     sharing = SharedDownloads(within, store)
     first = await sharing.fetch(job(1), count_refusal=True)
@@ -78,8 +79,8 @@ async def test_a_part_is_linked_unless_another_file_took_its_place(tmp_path, sto
     second = await sharing.fetch(job(2), count_refusal=True)
     assert first is not None
     assert second is not None
-    assert (second.part, second.digest) == ("2.0.part", SHA)
-    with store.staged.open("2.0.part") as part:
+    assert (second.part, second.digest) == (complete_part_name(second), SHA)
+    with store.staged.open(second.part) as part:
         assert part.read() == BODY
     assert within.fetched == ([1, 2] if now == "another file" else [1])
 

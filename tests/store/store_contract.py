@@ -16,7 +16,8 @@ from itertools import chain, repeat
 
 import pytest
 
-from stacpull.models import Failure, FailureKind
+from stacpull.errors import DestinationError
+from stacpull.models import Arrival, Failure, FailureKind
 from stacpull.store import inspection
 from stacpull.store.inspection import Entry, FileState
 from stacpull.store.protocol import Placement, Store
@@ -200,28 +201,34 @@ class StoreContract:
         first = store.staged.write_part("1", b"")
         assert store.staged.list_parts() == ["1", "2"]
         assert store.staged.part_identity_and_size("1") == (first, 0)
-        assert store.staged.rename_part("2", "3") == second
-        assert store.staged.part_identity_and_size("3") == (second, 3)
-        assert store.staged.part_identity_and_size("2") is None
-        assert store.staged.state_of("3") == FileState(3, hashlib.sha256(b"new").digest())
-        with store.staged.open("3") as file:
+        assert store.staged.part_identity("2") == second
+        assert store.staged.part_identity_and_size("2") == (second, 3)
+        assert store.staged.part_identity_and_size("3") is None
+        assert store.staged.state_of("2") == FileState(3, hashlib.sha256(b"new").digest())
+        with store.staged.open("2") as file:
             assert file.read() == b"new"
         with pytest.raises(OSError):
-            store.staged.open("2")
+            store.staged.open("3")
+        with pytest.raises(DestinationError):
+            store.staged.part_identity("3")
         for _ in range(2):
-            store.staged.drop_part("3")
+            store.staged.drop_part("2")
         assert store.staged.list_parts() == ["1"]
 
     def test_a_part_can_be_made_from_a_file(self, store: Store) -> None:
         put(store, "c/a", b"abc")
         store.staged.write_part("1.0.part", b"left by a kill")
-        store.staged.link_part(1, 0, store, "c/a")
-        assert store.staged.state_of("1.0.part").digest == hashlib.sha256(b"abc").digest()
-        store.staged.drop_part("1.0.part")
+        wanted = Arrival(1, 1, 0, "c", "b", 3)
+        assert store.staged.link_part(wanted, store, "c/a") is wanted
+        assert store.staged.list_parts() == [wanted.part] == ["1.0.3;;.whole"]
+        assert store.staged.state_of(wanted.part).digest == hashlib.sha256(b"abc").digest()
+        store.staged.drop_part(wanted.part)
         assert store.read("c/a") == b"abc"
         for path in ("c", "c/b"):
             with pytest.raises(OSError):
-                store.staged.link_part(1, 0, store, path)
+                store.staged.link_part(wanted, store, path)
+        assert store.staged.link_part(wanted, store, "c/a", identity=1) is None
+        assert store.staged.link_part(Arrival(1, 1, 0, "c", "b", 4), store, "c/a") is None
         assert store.staged.list_parts() == []
 
     # --- trust -------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from tests.examples import examples
 from tests.store.open_parts import opened_parts
 
 from stacpull.errors import DestinationError
-from stacpull.models import ResumePoint, Validator
+from stacpull.models import Arrival, ResumePoint, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.parts import FilePart, FileParts
 from stacpull.store.staging import RECORD, StagedParts, about_path, read_about
@@ -55,6 +55,10 @@ def listed(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
+def arrival(size: int) -> Arrival:
+    return Arrival(1, 1, 1, "c", "a", size)
+
+
 # --- what a kill leaves ----------------------------------------------------------------------------------
 
 
@@ -66,10 +70,10 @@ async def test_every_piece_is_recorded_once_it_is_written(parts: Path) -> None:
         after_a_kill = await (await opened_parts(parts)).point(1, 1)
         assert after_a_kill == ResumePoint(min(end, 30), V1, len(DATA))
     with pytest.raises(RuntimeError, match="gaps"):
-        await part.finish()
+        await part.finish(arrival(90))
     await part.put([(30, DATA[30:50])])
-    await part.finish()
-    assert listed(parts) == ["1.1.90.whole"]
+    await part.finish(arrival(90))
+    assert listed(parts) == ["1.1.90;;.whole"]
 
 
 def test_a_torn_record_is_ignored_and_bytes_without_a_record_are_cut_off(parts: Path) -> None:
@@ -82,7 +86,7 @@ def test_a_torn_record_is_ignored_and_bytes_without_a_record_are_cut_off(parts: 
     async def complete() -> str:
         part = await (await opened_parts(parts)).resume(1, 1)
         await part.put([(10_000, DATA[10_000:40_000]), (60_000, DATA[60_000:])])
-        return await part.finish()
+        return (await part.finish(arrival(len(DATA)))).part
 
     assert (parts / asyncio.run(complete())).read_bytes() == DATA
 
@@ -264,7 +268,7 @@ def test_pieces_in_any_order_over_any_stops_give_the_whole(reopen, sizes, order,
     async def scenario() -> None:
         parts = await reopen()
         part = await parts.create(1, 1, STRONG, len(whole))
-        hashers = await part.hash_with(started())
+        await part.hash_with(started())
         rest = spans[1:]
         random.Random(order).shuffle(rest)
         for span, stop in zip((spans[0], *rest), stops, strict=False):
@@ -274,11 +278,11 @@ def test_pieces_in_any_order_over_any_stops_give_the_whole(reopen, sizes, order,
                 await part.park()
                 part = await (await reopen()).resume(1, 1)
                 assert part.received == before
-                hashers = await part.hash_with(started())
-        name = await part.finish()
-        assert name.startswith(f"1.1.{len(whole)}")
-        assert hashers["sha256"].digest() == hashlib.sha256(whole).digest()
-        assert hashers["md5"].digest() == hashlib.md5(whole, usedforsecurity=False).digest()
+                await part.hash_with(started())
+        finished = await part.finish(arrival(len(whole)), "sha256")
+        assert finished.part.startswith(f"1.1.{len(whole)}")
+        assert finished.digest == hashlib.sha256(whole).digest()
+        assert part.digest("md5") == hashlib.md5(whole, usedforsecurity=False).digest()
         assert await parts.point(1, 1) is None
 
     def started() -> dict[str, Any]:

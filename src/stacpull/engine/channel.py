@@ -183,14 +183,14 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
 
     def _write(self, arrivals: list[Arrival]) -> list[Arrival]:
         for arrival in arrivals:
-            part, arrival.part = arrival.part, complete_part_name(arrival)
             if arrival.body is not None:
+                arrival.part = complete_part_name(arrival)
                 if self._checksum is not None:
                     arrival.digest = digest_of(self._checksum, arrival.body)
                 arrival.identity = self._staged.write_part(arrival.part, arrival.body)
                 arrival.body = None
-            elif part != arrival.part or not arrival.identity:  # the ETag, which is in the name, was escaped
-                arrival.identity = self._staged.rename_part(part, arrival.part)
+            else:
+                arrival.identity = self._staged.part_identity(arrival.part)
         return arrivals
 
     def _send_written(self, writing: asyncio.Future[list[Arrival]]) -> None:

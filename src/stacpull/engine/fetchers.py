@@ -166,10 +166,10 @@ class AdoptingFetcher(NamedTuple):
                 raise TransferError(foreign_file(path, why))
         if not is_proven:
             return None
+        digest = None if self.checksum is None else digests[self.checksum]
+        arrival = arrival_of(job, size, filename, validator_of(headers).etag_or_date, "", digest=digest)
         with destination_errors(files.staged.work):
             try:
-                part = files.staged.link_part(job.row, job.generation, files, path)
+                return files.staged.link_part(arrival, files, path)
             except FileNotFoundError:
                 return None
-        digest = None if self.checksum is None else digests[self.checksum]
-        return arrival_of(job, size, filename, validator_of(headers).etag_or_date, part, digest=digest)

@@ -125,9 +125,7 @@ class Recovery(msgspec.Struct, eq=False):
         digest = None if algorithm is None else self._digest(staged.state_of, part, algorithm)
         if known is not None and digest != known.digest:
             return None
-        arrival = arrival_of(
-            job, size, filename or "", etag_or_date, part, digest=digest, verified=not unproven
-        )
+        arrival = arrival_of(job, size, filename or "", etag_or_date, part, digest=digest, unproven=unproven)
         arrival.identity = there[0]
         if self.store.is_local and self.store.identity_and_size(arrival.directory, arrival.name) == there:
             return None  # a link of a file of the user, which a killed run was about to adopt

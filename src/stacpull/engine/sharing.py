@@ -99,22 +99,23 @@ class SharedDownloads(msgspec.Struct, eq=False):
             return None
         if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:
             return None  # the type decides whether a web page may be the asset
-        content: memoryview | str | None = arrival.body
-        if content is None and self.store.is_local:
-            content = await asyncio.to_thread(self._linked, job, arrival)
-        if content is None:
-            return None
-        described = arrival.size, arrival.filename, arrival.etag_or_date
-        return arrival_of(job, *described, content, digest=arrival.digest, verified=not arrival.unproven)
+        again = arrival_of(
+            job,
+            arrival.size,
+            arrival.filename,
+            arrival.etag_or_date,
+            "" if arrival.body is None else arrival.body,
+            digest=arrival.digest,
+            unproven=arrival.unproven,
+        )
+        if again.body is not None:
+            return again
+        return await asyncio.to_thread(self._linked, again, arrival) if self.store.is_local else None
 
-    def _linked(self, job: Job, arrival: Arrival) -> str | None:
+    def _linked(self, again: Arrival, first: Arrival) -> Arrival | None:
         """Link the complete part, or the file that it became: another file may have its name."""
-        staged = self.store.staged
-        for path, identity in ((f"{PARTS}/{arrival.part}", None), (arrival.path, arrival.identity or 0)):
+        for path, identity in ((f"{PARTS}/{first.part}", None), (first.path, first.identity or 0)):
             with suppress(OSError):
-                part = staged.link_part(job.row, job.generation, self.store, path)
-                found = staged.part_identity_and_size(part)
-                if found is not None and found[1] == arrival.size and identity in {None, found[0]}:
-                    return part
-                staged.drop_part(part)
+                if self.store.staged.link_part(again, self.store, path, identity) is not None:
+                    return again
         return None

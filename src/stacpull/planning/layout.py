@@ -229,9 +229,12 @@ def arrival_of(
     content: bytes | memoryview | str,
     *,
     digest: bytes | None = None,
-    verified: bool = True,
+    unproven: bool = False,
 ) -> Arrival:
-    """Return the received asset of a job; its content is in memory, or in a part with this name."""
+    """Return the received asset of a job; its content is in memory, or in a part with this name.
+
+    `unproven` is that of `Arrival`. The name of a part that is not complete is empty.
+    """
     if job.moved:  # the next run would send the ETag of another URL to the planned one
         etag_or_date = None
     elif etag_or_date is not None and not etag_or_date.isascii():  # it may not be valid Unicode
@@ -247,7 +250,7 @@ def arrival_of(
         size,
         digest=digest,
         etag_or_date=etag_or_date,
-        unproven=not verified,
+        unproven=unproven,
         part=part,
         body=body,
         filename=filename,

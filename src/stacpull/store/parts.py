@@ -20,12 +20,11 @@ import orjson
 
 from stacpull.digests import Hasher
 from stacpull.errors import destination_error
-from stacpull.models import ResumePoint, Validator
+from stacpull.models import Arrival, ResumePoint, Validator
 from stacpull.spans import Span, Spans, beginning, joined, length
 from stacpull.store.inspection import CREATE, open_regular
 from stacpull.store.staging import (
     RECORD,
-    CompletePartName,
     about_path,
     complete_part_name,
     described_parts,
@@ -124,7 +123,7 @@ class FilePart(io.FileIO):
     def __init__(self, parts: FileParts, row: int, generation: int, mode: str, *, resumable: bool) -> None:
         self.received: Spans = ()
         self.hashed = 0  # bytes from the start
-        self._hashers: tuple[Hasher, ...] = ()
+        self.hashers: Mapping[str, Hasher] = {}
         self._path = path = part_path(parts.directory, row, generation)
         self._pair = row, generation
         self._parts = parts
@@ -146,15 +145,19 @@ class FilePart(io.FileIO):
     def size(self) -> int:
         return length(self.received)
 
-    async def hash_with(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
+    async def hash_with(self, hashers: Mapping[str, Hasher]) -> None:
         """Hash the bytes of the part with `hashers`, and from now on all written bytes, in order."""
-        self._hashers, self.hashed = tuple(hashers.values()), 0
+        self.hashers, self.hashed = hashers, 0
         await self.caught_up()
-        return hashers
+
+    def digest(self, algorithm: str) -> bytes:
+        if self.hashed != self.size:
+            raise RuntimeError(f"{self.hashed} of {self.size} bytes are hashed")
+        return self.hashers[algorithm].digest()
 
     async def caught_up(self) -> None:
         """Hash all bytes before the first gap, in steps, so that closing the part waits for only one step."""
-        while self._hashers and self.hashed < beginning(self.received):
+        while self.hashers and self.hashed < beginning(self.received):
             await _translated(asyncio.to_thread(self._catch_up), self._path.parent)
 
     async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
@@ -164,16 +167,16 @@ class FilePart(io.FileIO):
         writing = wrap(self, loop=asyncio.get_running_loop()).write(pieces)
         await _translated(writing, self._path.parent)
 
-    async def finish(
-        self, filename: str | None = None, etag_or_date: str | None = None, *, unproven: bool = False
-    ) -> str:
+    async def finish(self, arrival: Arrival, checksum: str | None = None) -> Arrival:
+        """Return `arrival`, whose bytes the part has, with the name of the complete part and its digest."""
         if self.size != beginning(self.received):
             raise RuntimeError(f"a part with gaps is not complete: {self._path.name}")
         await self.caught_up()
-        name = complete_part_name(CompletePartName(*self._pair, self.size, etag_or_date, filename, unproven))
-        await _translated(asyncio.to_thread(self._end, self._path.with_name(name)), self._path.parent)
+        arrival.digest = None if checksum is None else self.digest(checksum)
+        arrival.part = complete_part_name(arrival)
+        await _translated(asyncio.to_thread(self._end, self._path.with_name(arrival.part)), self._path.parent)
         self._parts.known.discard(self._pair)
-        return name
+        return arrival
 
     async def park(self) -> None:
         """Close the part and keep it, to be resumed later. If it cannot be resumed, it is removed."""
@@ -203,13 +206,13 @@ class FilePart(io.FileIO):
                 self._log_end += len(records)
             self.received = joined((*self.received, *new))
             for offset, data in pieces:
-                if self._hashers and offset == self.hashed:
+                if self.hashers and offset == self.hashed:
                     self._hash(data)
             self._catch_up()
         return length(new)
 
     def _hash(self, data: bytes) -> None:
-        for hasher in self._hashers:
+        for hasher in self.hashers.values():
             hasher.update(data)
         self.hashed += len(data)
 
@@ -217,7 +220,7 @@ class FilePart(io.FileIO):
         """Read and hash one step of the file, from the last hashed byte on, but not past the first gap."""
         with self._lock:
             until = min(beginning(self.received), self.hashed + _CAUGHT_UP)
-            if not self._hashers or self.hashed >= until:
+            if not self.hashers or self.hashed >= until:
                 return
             with os.fdopen(open_regular(self._path, os.O_RDONLY), "rb", buffering=0) as file:
                 file.seek(self.hashed)

@@ -194,26 +194,36 @@ class StagedParts(DirectoryFiles):
                     os.unlink(name, dir_fd=self.fd)
                 raise
 
-    def link_part(self, row: int, generation: int, files: StoredFiles, path: str) -> str:
-        """Make a file of a mirror the complete part of an asset, by a link or, if unsupported, as a copy."""
-        name = f"{row}.{generation}.part"
-        self.drop_part(f"{row}.{generation}.about")  # what a killed download left
+    def link_part(
+        self, arrival: Arrival, files: StoredFiles, path: str, identity: int | None = None
+    ) -> Arrival | None:
+        """Make a file of a mirror the complete part of an asset, by a link or, if unsupported, as a copy.
+
+        Return None if the file has another size, or another identity than `identity`.
+        """
+        name = f"{arrival.row}.{arrival.generation}.part"
+        self.drop_part(f"{arrival.row}.{arrival.generation}.about")  # what a killed download left
         self.drop_part(name)
         if isinstance(files, DirectoryFiles):
             with suppress(OSError):  # links are not supported, or not between these directories
                 os.link(path, name, src_dir_fd=files.fd, dst_dir_fd=self.fd, follow_symlinks=False)
-                if self.part_identity_and_size(name) is not None:
-                    return name
-        import shutil  # noqa: PLC0415 - it imports three compressors, and is rarely needed
+        if self.part_identity_and_size(name) is None:
+            import shutil  # noqa: PLC0415 - it imports three compressors, and is rarely needed
 
-        with files.open(path) as source, self.new_part(name) as part:
-            shutil.copyfileobj(source, part, _PIECE)
-        return name
-
-    def rename_part(self, old: str, new: str) -> int:
+            with files.open(path) as source, self.new_part(name) as part:
+                shutil.copyfileobj(source, part, _PIECE)
+        linked, size = self.part_identity_and_size(name) or (0, -1)
+        if size != arrival.size or identity not in {None, linked}:
+            self.drop_part(name)
+            return None
+        arrival.part = complete_part_name(arrival)
         with destination_errors(self.work):
-            os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-            return self._identity_of(os.stat(new, dir_fd=self.fd, follow_symlinks=False))
+            os.rename(name, arrival.part, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        return arrival
+
+    def part_identity(self, name: str) -> int:
+        with destination_errors(self.work):
+            return self._identity_of(os.stat(name, dir_fd=self.fd, follow_symlinks=False))
 
     def drop_part(self, name: str) -> None:
         with destination_errors(self.work), suppress(FileNotFoundError):

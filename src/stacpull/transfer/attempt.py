@@ -4,19 +4,18 @@ Each step of `_Attempt` sends at most one request. If an attempt fails, the rece
 they can be resumed.
 
 The length of an asset is proven by framing (Content-Length, chunks, Content-Range), by a stated size, by any
-checksum, or by a 416 for the byte after the end. Otherwise it is accepted with `verified=False`.
+checksum, or by a 416 for the byte after the end. Otherwise it is accepted as `unproven`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.digests import Hasher, digest_of
+from stacpull.digests import digest_of
 from stacpull.models import (
     NOT_RESUMED,
     Arrival,
@@ -138,7 +137,6 @@ class _Attempt(msgspec.Struct, eq=False):
     count_refusal: bool
     begun_exchange: Exchange | None
     part: FilePart | None = None
-    hashers: Mapping[str, Hasher] = MappingProxyType({})
     is_resumable: bool = True
     is_filling: bool = False  # true once a response is being received into the part
 
@@ -190,7 +188,7 @@ class _Attempt(msgspec.Struct, eq=False):
             if meaning in {"append", "complete"}:
                 headers, total = response.headers, content_range(response.headers).total
                 expected = downloader.expected_checks(job, response.url, response.status, headers)
-                if any(check.checksum.algorithm not in self.hashers for check in expected):
+                if any(check.checksum.algorithm not in part.hashers for check in expected):
                     # the part was started with a date, and this response has an ETag that looks like an MD5
                     await self._hash_with(part, expected)
                 total = point.size if meaning == "complete" else point.total if total is None else total
@@ -230,15 +228,12 @@ class _Attempt(msgspec.Struct, eq=False):
         if (failure := checks.contradiction(job, body)) is not None:
             raise TransferError(failure)
         is_stated = body.framed or job.size is not None or bool(body.checks)
-        verified = is_stated or await self._ends_here(body)
-        etag_or_date = None if job.moved else body.validator.etag_or_date  # as in `arrival_of`
+        unproven = not (is_stated or await self._ends_here(body))
         name = downloader.client.secrets.scrub(filename_of(body.url))
         part, self.part = self.part, None
-        if part is None:
-            return arrival_of(job, body.size, name, etag_or_date, body.content, verified=verified)
-        finished = await part.finish(name, etag_or_date, unproven=not verified)
-        record = None if downloader.checksum is None else self.hashers[downloader.checksum].digest()
-        return arrival_of(job, body.size, name, etag_or_date, finished, digest=record, verified=verified)
+        content = body.content if part is None else ""
+        arrival = arrival_of(job, body.size, name, body.validator.etag_or_date, content, unproven=unproven)
+        return arrival if part is None else await part.finish(arrival, downloader.checksum)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
         exchange, self.begun_exchange = self.begun_exchange, None
@@ -308,10 +303,10 @@ class _Attempt(msgspec.Struct, eq=False):
         most = _CONNECTIONS if is_split else 1
         await LongBody(self.downloader.client, part, job.href, version, most).receive(response, chunks)
         await part.caught_up()
-        return body._replace(part=part, hashers=self.hashers)
+        return body._replace(part=part)
 
     async def _hash_with(self, part: FilePart, expected: tuple[Check, ...]) -> None:
-        self.hashers = await part.hash_with(checks.hashers_for(expected, self.downloader.checksum))
+        await part.hash_with(checks.hashers_for(expected, self.downloader.checksum))
 
     async def _ends_here(self, body: Body) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""

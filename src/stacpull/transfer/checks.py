@@ -12,7 +12,6 @@ import base64
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from stacpull.digests import Hasher, as_checksum, digest_of, new_hasher
@@ -114,18 +113,15 @@ class Body(NamedTuple):
     framed: bool = True  # whether a length or chunks mark the end of the body
     content: bytes = b""
     part: FilePart | None = None
-    hashers: Mapping[str, Hasher] = MappingProxyType({})
 
     @property
     def size(self) -> int:
         return len(self.content) if self.part is None else self.part.size
 
     def digest(self, checksum: Checksum) -> bytes:
-        if self.part is None:
-            return digest_of(checksum, self.content)
-        if self.part.hashed != self.part.size:
-            raise RuntimeError(f"{self.part.hashed} of {self.part.size} bytes are hashed")
-        return self.hashers[checksum.algorithm].digest()
+        return (
+            digest_of(checksum, self.content) if self.part is None else self.part.digest(checksum.algorithm)
+        )
 
 
 def hashers_for(checks: tuple[Check, ...], checksum: str | None) -> dict[str, Hasher]:
