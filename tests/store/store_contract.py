@@ -214,6 +214,7 @@ class StoreContract:
         for _ in range(2):
             store.staged.drop_part("2")
         assert store.staged.list_parts() == ["1"]
+        assert store.staged.name.endswith(".stacpull/parts")
 
     def test_a_part_can_be_made_from_a_file(self, store: Store) -> None:
         put(store, "c/a", b"abc")

@@ -114,9 +114,9 @@ def is_there(files: StoredFiles, path: str) -> bool:
 class DirectoryFiles:
     """Files of a directory. Links are not followed: whoever can write to DEST could have any file read."""
 
-    def __init__(self, dest: Path) -> None:
+    def __init__(self, dest: Path, fd: int | None = None) -> None:
         self.path, self.name = dest, str(dest)
-        self.fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if fd is None else fd
 
     def close(self) -> None:
         os.close(self.fd)

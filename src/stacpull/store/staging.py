@@ -140,7 +140,6 @@ class StagedParts(DirectoryFiles):
         identity_of: Callable[[os.stat_result], int] = lambda found: found.st_ino,
     ) -> None:
         self.work = work
-        self.path = work / PARTS / worker_parts
         self._identity_of = identity_of
         try:
             make_with_parents(work)
@@ -156,7 +155,7 @@ class StagedParts(DirectoryFiles):
                 named = work / PARTS if (work / OWN).is_dir() else work / OWN
                 raise DestinationError(f"{named} is not a directory that can be written to.") from error
             raise destination_error(error, work) from error
-        self.fd = above
+        super().__init__(work / PARTS / worker_parts, above)
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a part at once and return its identity. A part with the same name is replaced."""
