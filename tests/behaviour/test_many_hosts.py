@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import time
 from pathlib import Path
 
 import pytest
 from tests.acceptance.asset_host import local_items, quick, refusing_port
+from tests.acceptance.command import COMMAND, Running, environment
 from tests.net.memory import Answer
 from tests.net.wire_server import ReceivedRequest, WireServer
 
@@ -47,6 +49,17 @@ def test_a_paused_host_is_not_forgotten(tmp_path: Path) -> None:
     assert (report.assets_done, report.assets_failed) == (_OTHERS + 4, 0)
     first, *later = server.times
     assert min(later) - first >= _PAUSE - 0.1
+
+
+def test_connections_to_more_hosts_than_files_may_be_open_are_closed(tmp_path: Path) -> None:
+    with _Server() as server:
+        hosts = [f"http://127.0.{n // 250 + 1}.{n % 250 + 1}:{server.port}" for n in range(_OTHERS)]
+        source = local_items(tmp_path, [f"{host}/{n}.tif" for n, host in enumerate(hosts)])
+        mirror = shlex.join([str(COMMAND), "mirror", source, str(tmp_path / "m"), "--allow-private-hosts"])
+        with Running(["-c", f"ulimit -n 128; {mirror}"], environment(), program="/bin/bash") as process:
+            ran = process.ended()
+    assert ran.code == 0, ran.err
+    assert len(list((tmp_path / "m").rglob("*.tif"))) == _OTHERS
 
 
 def test_several_hosts_that_are_given_up_are_named(tmp_path: Path) -> None:

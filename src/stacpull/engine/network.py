@@ -35,7 +35,7 @@ SLOTS = 80
 """Transfers at once by default. More than the 64 of a host: some assets wait for the store process."""
 _OWN_DESCRIPTORS = 36
 """For loop, ledger, lock, log, DEST and the current page. Measured: 20; the others are for lookups."""
-_PER_TRANSFER = 5  # four connections, measured with three hosts per asset, and a part
+_CONNECTIONS = 4  # of a transfer, measured with three hosts per asset
 _PATIENCE = 4  # stall timeouts after which a silent host counts as down: two minutes by default
 
 
@@ -169,13 +169,12 @@ def _slots_here() -> int:  # as many as there are file descriptors for
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return SLOTS
-    return min(SLOTS, max(1, (files - _OWN_DESCRIPTORS) // _PER_TRANSFER))
+    return min(SLOTS, max(1, (files - _OWN_DESCRIPTORS) // (_CONNECTIONS + 1)))  # and a part
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
-    return WebTransport(
-        HttpSettings(policy, options.stall_timeout, options.min_rate, ca_bundle=options.ca_bundle)
-    )
+    given, most = (policy, options.stall_timeout, options.min_rate), _CONNECTIONS * _slots_here()
+    return WebTransport(HttpSettings(*given, ca_bundle=options.ca_bundle, most_connections=most))
 
 
 def _ip_policy(address: SourceAddress, options: Options) -> AddressPolicy:

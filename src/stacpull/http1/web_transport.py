@@ -9,7 +9,6 @@ userinfo, short IPv4, zones), or whose fields contain line breaks.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
 import re
 import socket
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from stacpull.hosts import default_port, forget_hosts, origin_of
+from stacpull.hosts import default_port, forget_hosts, literal_address, origin_of
 from stacpull.http1.connection import WebConnection, streamed
 from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.bodies import Pace
@@ -120,7 +119,8 @@ class WebTransport(Prepares):
             if (host := self.host(origin)) is None:
                 return None
         if headers is not host.headers or request.decode != host.decode:
-            if not is_plain(headers):
+            text = "".join((*headers, *headers.values()))
+            if "\r" in text or "\n" in text or "\0" in text:
                 return None
             coding = {"accept-encoding": "gzip"} if request.decode else {}
             host.tail = b" HTTP/1.1\r\n" + request_tail(headers, host.default_fields | coding)
@@ -156,16 +156,16 @@ class WebTransport(Prepares):
             if not _ORIGIN.fullmatch(origin) or not port or proxy_of(origin) is not None:
                 return None
             hostname = hostname.strip("[]")
-            if ":" in hostname or hostname.replace(".", "").isdigit():
-                try:
-                    ipaddress.ip_address(hostname)
-                except ValueError:  # a short form (`inet_aton`)
-                    return None
+            if hostname.replace(".", "").isdigit() and literal_address(hostname) != hostname:  # a short form
+                return None
             forget_hosts(self._hosts, lambda one: one.is_needed)
             host = self._hosts[origin] = WebHost(scheme, hostname, port, origin.partition("://")[2])
         return host
 
     async def connect(self, host: WebHost) -> WebConnection:
+        if len(self.connections) >= self._settings.most_connections:
+            for idle in [one for one in self.connections if one in one.idle]:
+                idle.close()
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 return await self._try_addresses(host)
@@ -330,11 +330,6 @@ def split_url(url: str) -> tuple[str, str]:
     server = cast("re.Match[str]", _SERVER.match(url))[0]
     target = url[len(server) :]
     return server, target if target.startswith("/") else f"/{target}"
-
-
-def is_plain(headers: Mapping[str, str]) -> bool:
-    text = "".join((*headers, *headers.values()))
-    return not ("\r" in text or "\n" in text or "\0" in text)
 
 
 def request_tail(headers: Mapping[str, str], defaults: Mapping[str, str]) -> bytes:
