@@ -8,15 +8,17 @@ from collections.abc import Callable
 
 from stacpull.events import Progress
 
-_OVER = 10.0
-"""Seconds over which rates are measured."""
+MEASURED = 10.0
+"""Seconds over which rates are measured, and before which no remaining time is known."""
+_EVENTS = 240  # of a minute, over which the remaining time is estimated
+_LEAST_SECONDS, _LEAST_FILES = 1.0, 10  # for a rate, and for the remaining time
 
 
 class Speed:
     """Received bytes and files per second over the last seconds, without existing files."""
 
     def __init__(self) -> None:
-        self._seen: deque[Progress] = deque()
+        self._seen = deque[Progress](maxlen=_EVENTS)
         self._moved = time.monotonic()
 
     def update(self, now: Progress) -> None:
@@ -25,13 +27,14 @@ class Speed:
             self._moved = time.monotonic()
         if last is None or now.seconds > last.seconds:
             self._seen.append(now)
-        while len(self._seen) > 2 and self._seen[1].seconds <= now.seconds - _OVER:  # noqa: PLR2004 - a span
-            self._seen.popleft()
 
     def _rate(self, value: Callable[[Progress], float]) -> float:
-        is_known = self._seen and self.silent() < _OVER  # no event may come while a stopped run is saved
-        span = self._seen[-1].seconds - self._seen[0].seconds if is_known else 0.0
-        return (value(self._seen[-1]) - value(self._seen[0])) / span if span else 0.0
+        if not self._seen or self.silent() >= MEASURED:  # no event may come while a stopped run is saved
+            return 0.0
+        last = self._seen[-1]
+        first = next(one for one in self._seen if one.seconds >= last.seconds - MEASURED)
+        span = last.seconds - first.seconds
+        return (value(last) - value(first)) / span if span >= _LEAST_SECONDS else 0.0
 
     def bytes(self) -> float:
         return self._rate(lambda now: now.bytes_fetched)
@@ -43,8 +46,15 @@ class Speed:
         return max(0.0, self._rate(lambda now: sum(host.bytes for host in now.hosts if host.host == name)))
 
     def left(self, finished: int, expected: int | None) -> float | None:
-        files = self.files()
-        return None if expected is None or files <= 0 else (expected - finished) / files
+        """Return the remaining seconds, None until enough files were fetched for an estimate."""
+        if expected is None or not self._seen or self.silent() >= MEASURED:
+            return None
+        last = self._seen[-1]
+        first = next((one for one in reversed(self._seen) if not _fetched(one)), self._seen[0])
+        files, seconds = _fetched(last) - _fetched(first), last.seconds - first.seconds
+        if files < _LEAST_FILES or seconds < MEASURED:
+            return None
+        return (expected - finished) * seconds / files
 
     def silent(self) -> float:
         """Return the seconds since the last received byte."""

@@ -48,7 +48,7 @@ RUNNING = """
                assets_failed=3, assets_pending=799, retries=12,
                hosts=(HostProgress("blob.example.org", wait=8.0),))
     for step in range({steps}):
-        moved = dict(assets_done=700 + step, bytes_fetched=5_000_000 + 170_000 * step, seconds=step / 10)
+        moved = dict(assets_done=700 + step, bytes_fetched=5_000_000 + 170_000 * step, seconds=step / 5)
         show(Progress(**moved, **now))
         if step == 20:
             show(Notice("warning", "one \\x1b[2J page was empty"))
@@ -73,7 +73,7 @@ def test_the_screen_at_80_columns() -> None:
         first, second, third, fourth, fifth = terminal.lines
         assert first == "stacpull: warning: one \ufffd[2J page was empty"
         assert second[2:] == "listing and fetching · 2 of 3 items matched (100 of 400 read)"
-        assert third.endswith("759 of 1,560+ files · about 2 min 46 s left · 1.7 MB/s · 15.0 MB")
+        assert third.endswith("759 of 1,560+ files · about 5 min 24 s left · 850.0 kB/s · 15.0 MB")
         assert "█" in third
         assert fourth == "  1 failed (1 network) · 2 gone at the source · 12 retries"
         assert fifth == "  waiting 8 s for blob.example.org, which throttles or does not answer"

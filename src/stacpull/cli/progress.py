@@ -26,12 +26,11 @@ from stacpull.events import (
     ItemGone,
     Notice,
     Progress,
-    RunEnded,
     RunStarted,
     Stage,
 )
 from stacpull.models import NO_FAULT, FailureKind
-from stacpull.speed import Speed
+from stacpull.speed import MEASURED, Speed
 
 _FIRST_LINE, _LINE_EVERY, _DRAW_EVERY = 1.0, 5.0, 0.2
 """Seconds until the first plain line, between plain lines, and between drawings."""
@@ -102,8 +101,6 @@ class Display:
                 self.say(f"{what}: {item.collection}/{item.item} ({quantity(assets, 'file')}, {size(held)})")
             case RunStarted(resumed=True):
                 self.say("resuming the unfinished run")
-            case RunEnded() if isinstance(self._now, Checked | Progress):
-                self._print_line()
 
     def say(self, text: str) -> None:
         if not self._output.quiet:
@@ -242,8 +239,8 @@ class Display:
             return _Shown([now.name], [_of(now.done, now.total)], _share(now.done, now.total))
         figures = [f"{_of(now.files, now.files_expected)} files checked"]
         left = max(0, (now.bytes_expected or 0) - now.bytes)  # files may be longer than they were
-        if left and now.bytes and now.seconds:
-            figures.append(f"{duration(left * now.seconds / now.bytes)} left")
+        if left and now.bytes and now.seconds >= MEASURED:
+            figures.append(f"about {duration(left * now.seconds / now.bytes)} left")
         figures += [rate(now.bytes, now.seconds), size(now.bytes)]
         damaged = [f"{now.damaged:,} damaged"] if now.damaged else []
         return _Shown(["checking"], figures, _share(now.files, now.files_expected), damaged)
