@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 
 from stacpull import entry_points
@@ -13,6 +14,7 @@ from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, output_path, parse_dest
 from stacpull.errors import InterruptedRunError, UsageError, destination_errors, require_pyarrow
 from stacpull.events import Listener, Stage
+from stacpull.filters.item_checks import IdsCheck
 from stacpull.threads import StoppableThread
 from stacpull_export.formats import GROUP, ExportReport, Format
 from stacpull_export.mirrored_items import open_contents
@@ -87,8 +89,13 @@ def _export(
             raise UsageError(f"The mirror has no collection {min(unknown)}; there are: {known}.")
 
         total = None  # unknown with splits
+        chosen = options.collections or None
         if not options.splits:
-            total = contents.count(options.collections or None, linked=name == "geoparquet")
+            total = contents.count(chosen, linked=name == "geoparquet")
+        else:
+            reason = IdsCheck([*chain.from_iterable(options.splits.values())])
+            if all(reason({"id": item}, {}) for item in contents.names(chosen, linked=False)):
+                raise UsageError("No item of the mirror is in a split: check the ids in their lists.")
         out.parent.mkdir(parents=True, exist_ok=True)
 
         def on_progress(items: int, stage: str = "exporting") -> None:

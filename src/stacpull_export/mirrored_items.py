@@ -61,10 +61,13 @@ class MirrorContents:
         given = collections or {}
         self.collections = {row.name: given.get(row.name) or self._collection(row) for row in self._rows}
 
-    def count(self, collections: Container[str] | None = None, *, linked: bool = True) -> int:
+    def names(self, collections: Container[str] | None = None, *, linked: bool = True) -> Iterator[str]:
         chosen = [row.row for row in self._rows if collections is None or row.name in collections]
-        names = (item for row in chosen for item in views.item_names(self.db, row, "i.id"))
-        return sum(linked or not item.is_linked for item in names)
+        listed = (item for row in chosen for item in views.item_names(self.db, row, "i.id"))
+        return (item.name for item in listed if linked or not item.is_linked)
+
+    def count(self, collections: Container[str] | None = None, *, linked: bool = True) -> int:
+        return sum(1 for _ in self.names(collections, linked=linked))
 
     def items(
         self, collections: Container[str] | None = None, *, linked: bool = True
@@ -97,10 +100,7 @@ class MirrorContents:
     def refuse_inside(self, out: Path) -> None:
         place, dest = out.parent.resolve() / out.name, self.dest.resolve()
         if place.is_relative_to(dest):
-            raise UsageError(
-                f"{out} is inside the mirror: name a place outside. (`stacpull mirror SOURCE DEST "
-                "--items-parquet` keeps an index of the items in it.)"
-            )
+            raise UsageError(f"{out} is inside the mirror: name a place outside.")
 
     def _in_files(self, row: CollectionRow, *, linked: bool, written: bool) -> Iterator[_Text]:
         """Yield the items with a JSON file; unless `written`, also those whose file does not exist."""

@@ -68,7 +68,6 @@ class Samples:
 
     def __iter__(self) -> Iterator[TrainingSample]:
         self._contents.unreadable = self.left_out = 0  # the search for classes has counted them
-        is_empty = True
         for item in self._contents.items(self._options.collections or None, linked=False):
             split = self._split(item)
             if split is None:
@@ -78,11 +77,7 @@ class Samples:
                 if self._options.nomenclature == "ben19":
                     folded = [FOLDED_TO_BEN19[name] for name in folded if name in FOLDED_TO_BEN19]
                 known = sorted({self._order[name] for name in folded if name in self._order})
-                is_empty = False
                 yield TrainingSample(item, tuple(name for _, name in known), self._files(item), split)
-
-        if is_empty and self.left_out:
-            raise UsageError("No item of the mirror is in a split: check the ids in the lists of the splits.")
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out; call it after all samples were read."""

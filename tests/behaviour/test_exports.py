@@ -78,12 +78,22 @@ def test_a_full_disk_under_the_shards_is_named(tmp_path: Path, small_disk: Calla
     assert (ran.code, f"The disk of {out}/samples-000000.tar is full" in ran.err) == (5, True), ran.err
 
 
+def test_splits_without_an_item_leave_no_directory(tmp_path: Path) -> None:
+    mirrored(tmp_path, [item("a")])
+    (tmp_path / "wrong.txt").write_text("nowhere\n")
+    for form in ("webdataset", "torchgeo-v2", "csv"):
+        command = ["export", "m", f"out/{form}.csv", "-f", form, "--split", "train=@wrong.txt"]
+        ran = run(command, environment(), cwd=tmp_path)
+        assert (ran.code, "No item of the mirror is in a split" in ran.err) == (2, True), ran.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_written_into_the_mirror(tmp_path: Path) -> None:
     dest = mirrored(tmp_path, [item("a")])
     for arguments in (["export", "m", "m/items.parquet"], ["export", "m", "m/x/s", "-f", "webdataset"],
                       ["report", "m", "-o", "m/c/../report.html"]):  # fmt: skip
         ran = run(arguments, environment(), cwd=tmp_path)
-        assert (ran.code, "is inside the mirror" in ran.err) == (2, True), ran.err
+        assert (ran.code, "is inside the mirror: name a place outside.\n" in ran.err) == (2, True), ran.err
     assert run(["verify", str(dest), "--strict"], environment()).code == 0
     source = str(tmp_path / "items.ndjson")
     again = run(["mirror", source, str(dest), "--items-parquet", "--no-progress"], environment())

@@ -147,7 +147,7 @@ def test_an_export_that_is_stopped_has_no_list_and_is_continued(dest: Path, tmp_
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"splits": {"valid": ("one",)}}, "the splits train, val and test, not valid"),
+        ({"splits": {"valid": PATCHES}}, "the splits train, val and test, not valid"),
         ({"nomenclature": "clc43"}, "19 classes"),
         ({"shard_samples": 5}, "webdataset"),
     ],

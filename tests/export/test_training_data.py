@@ -133,10 +133,6 @@ def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
         export(dest, tmp_path / "twice", "webdataset", splits={"a": ["0"], "b": ["patch.0"]})
     with pytest.raises(stacpull.UsageError, match=r"The split '\.\./a' cannot begin the names of files"):
         export(dest, tmp_path / "outside", "webdataset", splits={"../a": ["0"]})
-    for form in ("webdataset", "csv"):
-        with pytest.raises(stacpull.UsageError, match="No item of the mirror is in a split"):
-            export(dest, tmp_path / f"none.{form}", form, splits={"a": ["nowhere"]})
-        assert not list(tmp_path.glob("none*/*.tar"))
 
 
 def test_an_interrupted_export_keeps_complete_shards(dest, tmp_path, monkeypatch):
