@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stacpull import arguments
 from stacpull.cli import entry, printing
 from stacpull.cli.parameters import OptionParameter, declared_in
 from stacpull.cli.printing import Verbosity
@@ -179,7 +178,7 @@ class Command(click.Command):
             option = getattr(parameter, "option", None)
             if record is not None and (self.shows_all or option is None or option.brief):
                 title = option.group if option else "Output" if parameter.name == "config" else "Options"
-                grouped.setdefault(title, []).append(record)
+                grouped.setdefault(title, []).append((record[0].replace(" [=", "[="), record[1]))
         for title, records in grouped.items():
             if records:
                 with formatter.section(title):
@@ -208,8 +207,8 @@ def command(
             config = toml.read_config(raw.get("config"), [option.name for option in options])
             for param in addresses:
                 key = str(param.name)
-                if values[key] is None and key in config.addresses:
-                    values[key] = config.addresses[key].read(arguments.text)
+                if values[key] is None:
+                    values[key] = config.addresses.get(key)
                 if values[key] is None and not str(param.metavar).startswith("["):
                     raise click.MissingParameter(ctx=context, param=param)
             verbosity = context.ensure_object(Verbosity)

@@ -48,7 +48,7 @@ class Setting(NamedTuple):
 class Config(msgspec.Struct, frozen=True):
     """The content of a config file: `options` by kebab name, `query` the parameters of `[credentials]`."""
 
-    addresses: Mapping[str, Setting] = msgspec.field(default_factory=dict)
+    addresses: Mapping[str, str] = msgspec.field(default_factory=dict)
     options: Mapping[str, Setting] = msgspec.field(default_factory=dict)
     query: Mapping[str, Setting] = msgspec.field(default_factory=dict)
 
@@ -142,7 +142,7 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
                 raise child.wrong('must be a table: query = { key = "${NAME}" }')
             else:
                 query = {field.key: Setting(field.value, field.where) for field in child.children}
-    addresses = {name: options.pop(name) for name in ADDRESSES if name in options}
+    addresses = {name: options.pop(name).read(arguments.text) for name in ADDRESSES if name in options}
     return Config(addresses, options, query)
 
 
