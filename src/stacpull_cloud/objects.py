@@ -25,7 +25,7 @@ from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
 from stacpull.store.inspection import IsStopped, never
 from stacpull.store.protocol import store_kind
-from stacpull_cloud.obstore_errors import MISSING, as_stacpull_error, is_passing, unreachable
+from stacpull_cloud.obstore_errors import MISSING, STATUS, as_stacpull_error, is_passing, unreachable
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
@@ -34,7 +34,8 @@ T = TypeVar("T")
 
 
 THREADS = 32  # simultaneous requests of a process
-_PATIENCE, _PATIENCE_AFTER_STOP = 120.0, 10.0  # seconds for which requests are repeated
+_PATIENCE, _SHORT_PATIENCE = 120.0, 10.0
+"""Seconds for which requests are repeated; the second before any answer, and after a stop."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds, at most
 _SILENT_AFTER = 4  # attempts, after which a sentence says so
 _SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts
@@ -73,6 +74,7 @@ class Objects:
         self._on_silent: Callable[[str], None] | None = on_silent
         self._outage: tuple[float, Exception] | None = None
         """When requests began to fail, if none has succeeded since, and the last error."""
+        self._has_answered = False  # if not, the address is probably wrong
         kind: Any = store_kind(location)
         self.service = kind(location)
         self._medium = threading.BoundedSemaphore(_MEDIUM_AT_ONCE)
@@ -189,6 +191,7 @@ class Objects:
             try:
                 answer = call(self.service.store)
             except (exceptions.BaseError, OSError) as error:
+                self._has_answered |= STATUS.search(str(error)) is not None
                 if not is_passing(error):
                     raise
                 since = began if self._outage is None else self._outage[0]
@@ -199,7 +202,7 @@ class Objects:
         except (exceptions.BaseError, OSError) as error:
             if not missing_ok or not isinstance(error, MISSING):
                 raise as_stacpull_error(self.location, doing, path, error) from error
-        self._outage = None
+        self._outage, self._has_answered = None, True
         return answer
 
     def _repeated(self, since: float) -> Retrying:
@@ -215,8 +218,8 @@ class Objects:
 
     def _is_over(self, since: float, pause: float = 0.0) -> bool:
         """Return True if a failing request is not repeated after a pause: it has failed since `since`."""
-        patience = _PATIENCE_AFTER_STOP if self._is_stopped() else _PATIENCE
-        return time.monotonic() + pause - since >= patience
+        is_short = self._is_stopped() or not self._has_answered
+        return time.monotonic() + pause - since >= min(_PATIENCE, _SHORT_PATIENCE if is_short else _PATIENCE)
 
     def _note_silence(self, state: RetryCallState) -> None:
         if state.attempt_number == _SILENT_AFTER and self._on_silent is not None:

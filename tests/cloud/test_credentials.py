@@ -227,7 +227,7 @@ def test_an_outage_or_a_stop_ends_the_patience_of_all_requests(recorder, monkeyp
     recorder.refusal = Answer(404)
     assert objects.find("a") is None
     assert tried() > 2
-    monkeypatch.setattr("stacpull_cloud.objects._PATIENCE_AFTER_STOP", 0.0)
+    monkeypatch.setattr("stacpull_cloud.objects._SHORT_PATIENCE", 0.0)
     recorder.requests.clear()
     opening = open_workspace(tmp_path / "new", objects.location, is_stopped=lambda: True)
     with pytest.raises(DestinationError), opening:
