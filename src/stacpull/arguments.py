@@ -118,11 +118,13 @@ def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*positional: Any, **named: Any) -> Any:
         for name in (name for name in named if name not in known):
-            use = _OTHER_NAMES.get(name, name)
-            if use in _HOLDERS and use not in known:
-                use = f"{_HOLDERS[use]}({use}=...)"
-            elif use == name:
-                use = "".join(similar(name, known))
+            taken = {
+                field: holder for field, holder in _HOLDERS.items() if {holder.lower(), "self"} & {*known}
+            }
+            uses = {field: f"{holder}({field}=...)" for field, holder in taken.items()}
+            uses |= {field: field for field in known}
+            use = _OTHER_NAMES.get(name) or "".join(similar(name, uses))
+            use = uses.get(use, use if "(" in use else "")
             called, hint = function.__qualname__.partition(".")[0], f": use {use}" if use else ""
             raise TypeError(f"{called}() has no argument {name!r}{hint}.")
         return function(*positional, **named)

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.behaviour
         (stacpull.Options, "credentials", "stacpull.profile_options(options, name)"),
         (stacpull.sync.mirror, "limit_rate", "Options(limit_rate=...)"),
         (stacpull.sync.plan, "limit", "Selection(max_items=...)"),
+        (stacpull.sync.plan, "collection", "Selection(collections=...)"),
+        (stacpull.Options, "max_item", "Selection(max_items=...)"),
         (stacpull.sync.verify, "repare", "repair"),
     ],
 )
