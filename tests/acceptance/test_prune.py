@@ -342,6 +342,7 @@ def test_a_collection_with_assets_of_its_own_stays_listed(tmp_path: Path) -> Non
         tmp_path, lambda api: drop(api, "S", "T"), "/collections/images", collection_assets=True
     )
     assert reported.items_pruned == 2
+    assert sync.status(tmp_path).items_seen == reported.items_seen  # without what was removed
     assert files_in(tmp_path).keys() == {"catalog.json", "images/collection.json", "images/thumb"}
     links = orjson.loads((tmp_path / "catalog.json").read_bytes())["links"]
     assert [one["href"] for one in links if one["rel"] == "child"] == ["./images/collection.json"]
