@@ -46,6 +46,7 @@ from stacpull.urls import wire_url
 _WHOLE = 200
 _SIZED_PER_KEY = 3
 _CLIPPED_PER_KEY = 12  # the same with `--clip`, because the part of a raster in the area varies
+_SIZED_AT_ONCE = 64
 _MOST_SIZED = 1_000  # assets whose size is requested: each asset may have its own key
 _MOST_NAMED = 10_000  # asset keys and hosts that are counted one by one
 _OTHERS = "others"
@@ -133,6 +134,7 @@ class _Estimate:
         self._emit(Stage("measuring file sizes"))
         walk_seconds, walk_requests = clock.monotonic() - started, counters.requests
         sizes, hops = await self._sizes()
+        size_seconds = clock.monotonic() - started - walk_seconds
         excluded, web_pages, hosts = (self._counts[name] for name in ("excluded", "page", "host"))
         assets, unstated = hosts.total(), self._counts["unstated"]
         unknown = {name: number for name, number in unstated.items() if name not in sizes}
@@ -145,7 +147,9 @@ class _Estimate:
         made, at_once = walk_requests - before, options.concurrency or options.per_host
         seconds = None
         if made and walk_seconds:
-            seconds = round(requests * (walk_seconds / made) / max(1, min(at_once, 16)), 1)
+            batches = max(1, self._sampled / _SIZED_AT_ONCE)
+            each = size_seconds / batches if self._sampled else hops * walk_seconds / made
+            seconds = round(walk_seconds + self._pending * each / max(1, min(at_once, 16)), 1)
         if self._unsigned:
             lacking = "URLs that lack their signature or key, and may be refused"
             self._network.warn(f"{lacking}: {self._unsigned:,}.")
@@ -279,7 +283,7 @@ class _Estimate:
                 sizes_by_key[sample[0]].append(size)
 
         samples = [(key, asset) for key, assets in self._samples.items() for asset in assets]
-        await for_each(samples, measure, most=64)
+        await for_each(samples, measure, most=_SIZED_AT_ONCE)
         requests = self._network.counters.requests - before + self._tile_requests
         means = {key: sum(sizes) / len(sizes) for key, sizes in sizes_by_key.items()}
         if every := [size for sizes in sizes_by_key.values() for size in sizes]:
