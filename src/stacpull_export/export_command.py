@@ -28,8 +28,7 @@ _FORMATS: Mapping[str, Format] = {
         ["-f", "--format", "form"],
         type=click.Choice(tuple(_FORMATS)),
         default="geoparquet",
-        show_default=True,
-        help="; ".join(f"{name}: {form.help}" for name, form in _FORMATS.items()) + ".",
+        help="; ".join(f"{name}: {form.help}" for name, form in _FORMATS.items()) + ". [default: geoparquet]",
     ),
     *parameters.named("collection", "nomenclature", "label-property"),
     click.Option(

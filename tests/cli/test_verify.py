@@ -48,7 +48,7 @@ def report(**changes: Any) -> VerifyReport:
             {},
             [
                 "out dir: OK, 453 files verified",
-                "453 files (assets, documents, catalogs), 5.4 MB in 0.5 s (10.8 MB/s)",
+                "453 files (assets and metadata), 5.4 MB in 0.5 s (10.8 MB/s)",
             ],
             0,
         ),

@@ -74,11 +74,8 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     if report.assets_pages:
         yield f"left out {web_pages(report)} ({by_key(report.page_keys)}); --include-pages fetches them"
     if report.assets_refused:
-        text = (
-            "that cannot be fetched (unusable hrefs, S3 prefixes without --expand-prefix, or a --layout that "
-            "gives several assets one name)"
-        )
-        yield f"refused  {quantity(report.assets_refused, 'asset')} {text}"
+        causes = "unusable hrefs, S3 prefixes without --expand-prefix, or several assets with one name"
+        yield f"refused  {quantity(report.assets_refused, 'asset')} that cannot be fetched ({causes})"
     if report.bytes_total is None:
         yield "bytes    unknown: the source states no sizes, and the servers gave none"
     else:
@@ -91,7 +88,8 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
         yield f"bytes    {size(report.bytes_total)}{known}"
     seconds = report.seconds_estimated
     time = "less than 1 s" if seconds is not None and seconds < 1 else f"about {duration(seconds or 0)}"
-    yield f"requests {report.requests:,}{'' if seconds is None else f'; {time}'}"
+    more = "" if seconds is None else f"; {time}, plus the time for the bytes"
+    yield f"requests {report.requests:,}{more}"
     for host in report.hosts:
         yield f"  {host.host}: {quantity(host.assets, 'asset')}"
     if dest is not None:

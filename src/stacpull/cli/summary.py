@@ -104,9 +104,10 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     yield f"  added    {quantity(added, 'file')}{'' if present else f', {size(report.bytes_done)}'}"
     yield (
         f"  fetched  {size(report.bytes_fetched)} of files and documents in {duration(report.seconds)} "
-        f"({rate(report.bytes_fetched, report.seconds)}); "
-        f"{quantity(report.requests, 'request')}, {quantity(report.retries, 'retry', 'retries')}"
+        f"({rate(report.bytes_fetched, report.seconds)})"
     )
+    retries = f", {quantity(report.retries, 'retry', 'retries')}" if report.retries else ""
+    yield f"  requests {report.requests:,}{retries}"
     if present:
         checked = report.assets_revalidated and f", {report.assets_revalidated:,} of them checked, unchanged"
         yield f"  present  {quantity(present, 'file')} already here{checked or ''}"

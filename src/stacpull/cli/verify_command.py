@@ -80,7 +80,7 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
         verdict += [f"the mirror is incomplete{counts and f': {counts}'}"]
     yield f"{report.dest}: {'; '.join(verdict)}"
     yield (
-        f"  checked {quantity(report.files, 'file')} (assets, documents, catalogs), {size(report.bytes)} "
+        f"  checked {quantity(report.files, 'file')} (assets and metadata), {size(report.bytes)} "
         f"in {duration(report.seconds)} ({rate(report.bytes, report.seconds)})"
         + (f"; {report.unproven:,} checked by size only" if report.unproven else "")
     )
