@@ -84,7 +84,7 @@ def parse_interval(text: str) -> tuple[datetime | None, datetime | None]:
         span = None if end.strip() in ("", "..") else time_span(end)
         if span is None and end.strip() not in ("", ".."):
             forms = "2017, 2017-06, 2017-06-13 or 2017-06-13T10:10:31Z"
-            raise ValueError(f"{text!r}: {end.strip()!r} is not a valid time; use {forms}")
+            raise ValueError(f"{end.strip()!r} is not a valid time; use {forms}")
         spans.append(span)
     start, stop = spans
     if start is None and stop is None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import SplitResult
 
-from stacpull.arguments import FIELD_NAME, content, field_name
+from stacpull.arguments import FIELD_NAME, content, field_name, text
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import literal_address, refused_always, refused_outside
@@ -53,10 +53,10 @@ def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[
     """Read `K: V` and `@FILE` (one field per line; empty lines and comments with # are skipped)."""
     credentials = []
     for setting in given:
-        text, lines = str(setting.value), [setting]
-        if text.startswith("@"):
+        whole, lines = str(setting.value), [setting]
+        if whole.startswith("@"):
             written = setting.read(content).splitlines()
-            numbered = [Setting(line.strip(), f"{text[1:]}, line {n}") for n, line in enumerate(written, 1)]
+            numbered = [Setting(line.strip(), f"{whole[1:]}, line {n}") for n, line in enumerate(written, 1)]
             lines = [line for line in numbered if line.value and not str(line.value).startswith("#")]
         for line in lines:
             name, colon, rest = (part.strip() for part in str(line.value).partition(":"))
@@ -77,9 +77,7 @@ def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[
 def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:
     credentials = []
     for name, setting in given.items():
-        if not isinstance(setting.value, str):
-            raise UsageError(f"{setting.where}: must be text in quotes.")
-        value, names = _filled(setting.value, setting.where, environ)
+        value, names = _filled(setting.read(text), setting.where, environ)
         credentials.append(Credential(name, Secret(value), names or (f"query parameter {name}",)))
     return credentials
 
