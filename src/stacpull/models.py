@@ -250,6 +250,11 @@ class PlannedItem(NamedTuple):
         """True if these are the assets of a collection itself, and there is no item."""
         return self.id.item == OF_COLLECTION
 
+    @property
+    def is_undated(self) -> bool:
+        """True if only a checksum can prove that an asset is current: a collection without `updated`."""
+        return self.of_collection and not self.updated
+
 
 class Validator(NamedTuple):
     """The ETag and date of a response: whether two responses are of the same object (RFC 9110, 8.8)."""

@@ -71,7 +71,9 @@ class Bench:
         self.db: sqlite3.Connection = open_writer(dest)
         weakref.finalize(self, self.db.close)  # a kill closes it as well
         self.run = runs.begin(self.db, spec, NOW, kept or {})
-        self.writer = PlanWriter(self.db, self.run.id, False, lambda _path: True, Secrets(), lambda: None)
+        self.writer = PlanWriter(
+            self.db, runs.stored(self.db, self.run.id), lambda _path: True, Secrets(), lambda: None
+        )
         self.failed: list[AssetFailed] = []
         self.notices: list[str] = []
         self.stopped = False

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from stacpull.config.options import Options
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.plan_writer import PlanWriter
-from stacpull.ledger.runs import Run, RunSpec, begin
+from stacpull.ledger.runs import Run, RunSpec, begin, stored
 from stacpull.models import (
     Arrival,
     Asset,
@@ -106,7 +106,7 @@ def ledger(dest: Path) -> Iterator[sqlite3.Connection]:
 
 def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, PlanWriter]:
     run = begin(db, spec, NOW)
-    return run, PlanWriter(db, run.id, False, lambda _path: True, Secrets(), lambda: None)
+    return run, PlanWriter(db, stored(db, run.id), lambda _path: True, Secrets(), lambda: None)
 
 
 def commit(writer: PlanWriter, *items: PlannedItem, failed: Sequence[ItemFailure] = ()) -> PlanResult:

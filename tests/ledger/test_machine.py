@@ -98,9 +98,9 @@ class LedgerMachine(RuleBasedStateMachine):
             shutil.rmtree(self.dest)
 
     def _begin(self) -> None:
-        self.run = runs.begin(self.db, self.spec, NOW).id
-        is_there, publish_all = lambda _path: True, lambda: None
-        self.writer = PlanWriter(self.db, self.run, self.revalidate, is_there, Secrets(), publish_all)
+        self.run = runs.begin(self.db, self.spec, NOW, {"revalidate": self.revalidate}).id
+        stored = runs.stored(self.db, self.run)
+        self.writer = PlanWriter(self.db, stored, lambda _path: True, Secrets(), lambda: None)
 
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
         rows = self.db.execute(

@@ -104,10 +104,9 @@ class StoreServer:
         db = opened.enter_context(open_ledger(opened.enter_context(closing(store))))
         run = runs.stored(db, opening.run_id)
 
-        revalidate = run.kept.get("revalidate", False)
         self._publisher = publisher = Publisher(db, store, run, self._secrets, is_stopped, on_event)
         has_file, publish_all = partial(is_there, store), publisher.publish_all
-        plan_writer = PlanWriter(db, run.id, revalidate, has_file, self._secrets, publish_all)
+        plan_writer = PlanWriter(db, run, has_file, self._secrets, publish_all)
         operations = StoreOperations(publisher, opening.checksum)
         by_class = {type(one).__name__: one for one in (publisher, operations, plan_writer)}
         self._receivers = {"": db, **by_class}  # functions get the ledger

@@ -1,8 +1,15 @@
 """What becomes of an asset that the ledger knows, when a run plans it: `decide`, a pure function.
 
-It is fetched again if its file is lost or the source states another size or checksum. If only its item has
-changed, its request is conditional: it has the ETag or date of the version in DEST, and is only sent to the
-URL that gave it (`assets.origin`), because an ETag belongs to one URL (RFC 9110, 8.8).
+| state | `Freshness` | action |
+|---|---|---|
+| PENDING or RESERVED in this run | any | WAIT |
+| DONE, its file in place | CURRENT | KEEP |
+| FAILED or MISSING, and nothing is new | any | LEAVE_FAILED |
+| DONE, its file in place; PENDING | UNKNOWN or CURRENT | REQUEST, conditional |
+| any other | any | REQUEST |
+
+A conditional request has the ETag or date of the version in DEST, and is only sent to the URL that gave it
+(`assets.origin`), because an ETag belongs to one URL (RFC 9110, 8.8).
 """
 
 from __future__ import annotations
@@ -47,16 +54,18 @@ class KnownAsset(NamedTuple):
     def directory(self, of_item: str) -> str:
         return of_item if self.elsewhere is None else self.elsewhere.removesuffix("/")
 
-    def agrees(self, checksum: Checksum | None, is_same_checksum: bool | None) -> bool | None:
-        """Return whether its bytes have a checksum that is now stated; None if that is unknown.
-
-        `is_same_checksum`: the one that they were compared with; None if none is stated or was compared.
-        """
+    def agrees(self, checksum: Checksum | None) -> bool | None:
+        """Return whether its bytes have the checksum that is now stated; None if that is unknown."""
         held = self.row.sha256 if self.row.sha256 is not None else self.previous_digest or None
-        if checksum is None or held is None or self.clip is not None:
-            return is_same_checksum
-        digest = as_checksum(held)
-        return digest == checksum if digest.algorithm == checksum.algorithm else is_same_checksum
+        if checksum is not None and held is not None and self.clip is None:
+            digest = as_checksum(held)
+            if digest.algorithm == checksum.algorithm:
+                return digest == checksum
+        if checksum is None or self.row.stated is None:
+            return None
+        if encoded_checksum(checksum) != self.row.stated:
+            return False
+        return True if self.row.state == State.DONE else None  # only that of a done asset was compared
 
 
 class PlanningRun(NamedTuple):
@@ -70,6 +79,14 @@ class Action(enum.Enum):
     KEEP = enum.auto()  # it is done and current
     LEAVE_FAILED = enum.auto()  # it waits for `retry`, with its newest href
     REQUEST = enum.auto()
+
+
+class Freshness(enum.Enum):
+    """What the source says about the version of an asset that the ledger knows."""
+
+    CURRENT = enum.auto()  # it has the stated checksum; or none is stated, and its item is unchanged
+    UNKNOWN = enum.auto()  # the source must be asked
+    OUTDATED = enum.auto()  # another checksum or size is stated, or it was clipped to another area
 
 
 class Decision(NamedTuple):
@@ -96,42 +113,39 @@ def decide(
 ) -> Decision:
     """Return what becomes of a known asset that is now stated as `asset`.
 
-    Its item `is_updated` if it has changed since the last plan. It `is_undated` if only a checksum can prove
-    that an asset is current: it is a collection without `updated`. The asset `is_lost` if it is done, and its
-    file is gone.
+    Its item `is_updated` if it has changed since the last plan, or `is_undated` (`PlannedItem.is_undated`).
+    The asset `is_lost` if it is done, and its file is gone.
     """
-    old, checksum = known.row, asset.checksum
+    old = known.row
     if old.run == run.id and old.state < State.DONE:
         return _WAIT
     is_done, was_left_out = old.state == State.DONE, bool(old.must_revalidate)
-    is_updated = is_updated or was_left_out
-    clip, stated = stored_clip(known.clip), encoded_checksum(checksum)
-    is_same_checksum = None if None in (stated, old.stated) else stated == old.stated
-    agrees = known.agrees(checksum, is_same_checksum)
-    # the file in DEST is outdated, or nothing says that it is not current, or (else) the source must be asked
-    is_restated = agrees is False or asset.size not in (None, clip.source_size if clip else known.size)
+    clip, is_updated = stored_clip(known.clip), is_updated or was_left_out
+    stated, agrees = encoded_checksum(asset.checksum), known.agrees(asset.checksum)
     is_of_other_area = clip is not None and clip.area_digest != run.area_digest
-    is_outdated = is_restated or is_of_other_area
-    is_assumed_current = agrees or not (stated or is_updated or is_undated)
-    if is_done and is_assumed_current and not (is_outdated or is_lost or run.revalidate):
-        if not was_left_out and (stated is None or is_same_checksum):
+    size = known.size if clip is None else clip.source_size
+    if agrees is False or asset.size not in (None, size) or is_of_other_area:
+        freshness = Freshness.OUTDATED
+    elif run.revalidate or (not agrees and (stated or is_updated or is_undated)):
+        freshness = Freshness.UNKNOWN
+    else:
+        freshness = Freshness.CURRENT
+    if is_done and freshness is Freshness.CURRENT and not is_lost:
+        if stated in (None, old.stated) and not was_left_out:
             return _KEEP
         row = old._replace(run=run.id, stated=stated or old.stated, must_revalidate=0)
         return Decision(Action.KEEP, row, rewrites_json=was_left_out)
     if old.state >= State.FAILED and not (is_updated or is_of_other_area or known.is_tried_again):
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.previous_digest)
-    has_file, origin = is_done and not is_lost, href_hash(asset.href)
-    # the validator is sent only if its version may be current, and only to the URL that gave it
-    may_be_same = (has_file or old.state == State.PENDING) and not is_outdated
+    has_file, origin, condition = is_done and not is_lost, href_hash(asset.href), None
+    may_be_same = freshness is not Freshness.OUTDATED and (has_file or old.state == State.PENDING)
     etag = old.etag if may_be_same and old.origin == origin else None
-    version = None
     if etag is not None and known.size is not None:
-        is_verified = checksum is None or known.agrees(checksum, is_same_checksum if is_done else None)
-        version = VersionInDest(etag, known.size, not is_verified)
+        condition = VersionInDest(etag, known.size, not (stated is None or agrees))
     generation = 0 if is_lost else old.generation + is_done
     place = (old.directory, old.name)
     row = AssetRow(*old[:3], State.PENDING, generation, run.id, *place, None, etag, origin, stated)
     previous = (old.sha256 or b"") if has_file else known.previous_digest
     rewrites_json = was_left_out or old.state >= State.DONE
-    has_changed = is_restated if is_lost else is_done and is_outdated
-    return Decision(Action.REQUEST, row, previous, version, rewrites_json, has_changed)
+    has_changed = is_done and freshness is Freshness.OUTDATED
+    return Decision(Action.REQUEST, row, previous, condition, rewrites_json, has_changed)

@@ -37,6 +37,7 @@ from stacpull.ledger.jobs import (
     renumber_asset,
     update_item_states,
 )
+from stacpull.ledger.runs import StoredRun
 from stacpull.ledger.schema import ITEMS, OF_SEVERAL, OTHER_DIRECTORY, TRIED_AGAIN, State, Written, item_hash
 from stacpull.models import (
     Asset,
@@ -75,6 +76,10 @@ class _ItemRow(NamedTuple):
     written: int = Written.NO
     is_unread: int = 0  # 1: it is a source item that could not be read
 
+    def directory_of(self, item: ItemId) -> str:
+        """Return the directory of its JSON; `item` is its ID."""
+        return self.directory or f"{item.collection}/{item.item}"
+
 
 _OF_ITEM = 11
 
@@ -96,6 +101,34 @@ class _Plan(msgspec.Struct):
         return self.before is not None and self.before.updated != self.version
 
 
+def _updated(columns: str) -> str:
+    values = ", ".join(f"{column} = excluded.{column}" for column in columns.split(", "))
+    return f" ON CONFLICT (id) DO UPDATE SET {values}"
+
+
+_ADD = "INSERT INTO {0}({1}) VALUES (?) ON CONFLICT DO UPDATE SET {1} = {1} RETURNING id".format
+_ITEM_COLUMNS = _ItemRow._fields[:_OF_ITEM]
+_ITEMS = (
+    f"SELECT c.name, {', '.join(f'i.{name}' for name in _ITEM_COLUMNS)}, "
+    "EXISTS (SELECT 1 FROM failures WHERE what = 'item' AND item = i.id) "
+    f"FROM {ITEMS} WHERE i.hash {AMONG}"
+)
+_INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}, pending) VALUES "
+_KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, pending = 1"
+_OF_ASSET = len(AssetRow._fields)
+_ASSETS = (
+    f"SELECT {', '.join(f'a.{name}' for name in AssetRow._fields)}, "
+    f"a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, {TRIED_AGAIN} FROM assets a "
+    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {State.DONE} WHERE a.item {AMONG}"
+)
+_INTO_ASSETS = f"INSERT INTO assets({', '.join(AssetRow._fields)}) VALUES "
+_KNOWN_ASSET = _updated(", ".join(AssetRow._fields[3:]))  # what follows its row, item and key
+_INTO_OPEN = (
+    "INSERT OR REPLACE INTO open_assets(asset, href, stale, name, size, media_type, alternates, "
+    "previous_digest) VALUES "
+)
+
+
 class PlanWriter:
     """Saves what the walk of a run plans.
 
@@ -105,17 +138,15 @@ class PlanWriter:
     def __init__(
         self,
         db: Connection,
-        run_id: int,
-        revalidate: bool,
+        run: StoredRun,
         is_there: IsThere,
         secrets: Secrets,
         publish_all: Callable[[], None],
     ) -> None:
-        self.db, self.run_id, self.is_there, self.secrets = db, run_id, is_there, secrets
-        self.publish_all = publish_all
-        self.planning_run = PlanningRun(run_id, runs.area_digest(db, run_id), revalidate)
-        kind, self.source = db.execute("SELECT kind, source FROM runs WHERE id = ?", (run_id,)).fetchone()
-        self.is_walk = kind == "mirror"
+        self.db, self.run_id, self.is_there, self.secrets = db, run.id, is_there, secrets
+        self.source, self.is_walk, self.publish_all = run.source, run.kind == "mirror", publish_all
+        revalidate = run.kept.get("revalidate", False)
+        self.planning_run = PlanningRun(run.id, runs.area_digest(db, run.id), revalidate)
         others = db.execute("SELECT id FROM runs WHERE source <> ?", (self.source,))
         self.other_walks = {other for (other,) in others}
 
@@ -247,8 +278,8 @@ class _BatchRows:
         row = self._row_of(item.id, item.parent, item.href)._replace(is_unread=0)
         # a batch plans each item once: nothing is newer than no time
         self._known[item.id] = row._replace(updated=None)
-        directory = row.directory or f"{item.id.collection}/{item.id.item}"
-        return _Plan(item, before, row, directory, was_planned, _version(item), is_new, rewrites_json=is_new)
+        directory, version = row.directory_of(item.id), _version(item)
+        return _Plan(item, before, row, directory, was_planned, version, is_new, rewrites_json=is_new)
 
     def _row_of(self, item: ItemId, parent_id: ItemId | None, href: str | None) -> _ItemRow:
         before = self._known.get(item)
@@ -281,7 +312,6 @@ class _BatchRows:
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         item, run, is_updated = plan.item, self._writer.planning_run, plan.is_updated()
-        is_undated = item.of_collection and not item.updated
         usual = item_directory(item.id)  # differs from the own one if that is another item's somewhere
         for asset in item.assets:
             directory = plan.directory if asset.directory == usual else asset.directory
@@ -296,7 +326,7 @@ class _BatchRows:
                 continue
             before = old.directory(plan.directory)
             is_lost = _is_lost(old, before, self._writer.is_there)
-            decision = decide(old, asset, run, is_updated, is_undated, is_lost)
+            decision = decide(old, asset, run, is_updated, item.is_undated, is_lost)
             if decision.row is None:
                 is_fetched = decision.action is Action.WAIT
                 (self._must_revalidate if is_fetched else self._unchanged).append(old.row.id)
@@ -482,12 +512,12 @@ def known_actions(
     known = _known_assets(db, (row.id for row in rows.values()))
     actions: defaultdict[ItemId, dict[str, Action]] = defaultdict(dict)
     for item, row in [(item, rows[item.id]) for item in items if item.id in rows]:
-        directory = row.directory or f"{item.id.collection}/{item.id.item}"
-        facts = row.updated != _version(item), item.of_collection and not item.updated
+        is_updated = row.updated != _version(item)
         for asset in item.assets:
             if (old := known[row.id].get(asset.key)) is not None:
-                is_lost = _is_lost(old, old.directory(directory), is_there)
-                actions[item.id][asset.key] = decide(old, asset, run, *facts, is_lost).action
+                is_lost = _is_lost(old, old.directory(row.directory_of(item.id)), is_there)
+                decision = decide(old, asset, run, is_updated, item.is_undated, is_lost)
+                actions[item.id][asset.key] = decision.action
     return actions
 
 
@@ -510,31 +540,3 @@ def _known_assets(db: Connection, items: Iterable[int]) -> defaultdict[int, dict
 def _load(db: Connection, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
     found = db.execute(_ITEMS, (json_array(map(item_hash, set(ids))),))
     return {ItemId(collection, row[3]): _ItemRow._make(row) for collection, *row in found}
-
-
-def _updated(columns: str) -> str:
-    values = ", ".join(f"{column} = excluded.{column}" for column in columns.split(", "))
-    return f" ON CONFLICT (id) DO UPDATE SET {values}"
-
-
-_ADD = "INSERT INTO {0}({1}) VALUES (?) ON CONFLICT DO UPDATE SET {1} = {1} RETURNING id".format
-_ITEM_COLUMNS = _ItemRow._fields[:_OF_ITEM]
-_ITEMS = (
-    f"SELECT c.name, {', '.join(f'i.{name}' for name in _ITEM_COLUMNS)}, "
-    "EXISTS (SELECT 1 FROM failures WHERE what = 'item' AND item = i.id) "
-    f"FROM {ITEMS} WHERE i.hash {AMONG}"
-)
-_INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}, pending) VALUES "
-_KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, pending = 1"
-_OF_ASSET = len(AssetRow._fields)
-_ASSETS = (
-    f"SELECT {', '.join(f'a.{name}' for name in AssetRow._fields)}, "
-    f"a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, {TRIED_AGAIN} FROM assets a "
-    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {State.DONE} WHERE a.item {AMONG}"
-)
-_INTO_ASSETS = f"INSERT INTO assets({', '.join(AssetRow._fields)}) VALUES "
-_KNOWN_ASSET = _updated(", ".join(AssetRow._fields[3:]))  # what follows its row, item and key
-_INTO_OPEN = (
-    "INSERT OR REPLACE INTO open_assets(asset, href, stale, name, size, media_type, alternates, "
-    "previous_digest) VALUES "
-)
