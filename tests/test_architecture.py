@@ -73,7 +73,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "aws", "digests", "errors", "hosts",
             "ledger.database", "models", "proxies", "redact", "store.inspection",
-            "store.protocol", "store.staging", "system",
+            "store.protocol", "store.atomic_file", "store.staging", "system",
             "caches", "net.client", "net.transport",
             "planning.prefixes", "schemes",
         }
@@ -96,8 +96,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "events", "filters.item_checks", "filters.item_filter", "filters.labels", "json_values",
             "ledger.database", "ledger.meta", "ledger.runs", "ledger.views", "models", "net.json_reader",
             "planning.item_plan", "planning.names", "redact",
-            "selection", "sources.files", "sources.source", "speed", "store.staging",
-            "store.inspection", "store.local_store", "store.lock", "threads", "urls",
+            "selection", "sources.files", "sources.source", "speed", "store.atomic_file",
+            "store.staging", "store.inspection", "store.local_store", "store.lock", "threads", "urls",
         }
     ),
     "stacpull_logins": frozenset(
@@ -114,7 +114,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.item_input", "engine.network", "engine.pool",
             "engine.run_control", "engine.walk", "errors",
             "events", "filters.asset_filter", "filters.item_filter", "filters.shapes",
-            "hosts", "json_values", "ledger.database", "ledger.runs", "ledger.schema", "models",
+            "hosts", "json_values", "ledger.database", "ledger.item_set", "ledger.schema", "models",
             "net.bodies",
             "net.client", "net.fields", "net.transport",
             "planning.hrefs", "planning.item_plan", "planning.layout", "redact", "selection",
@@ -128,8 +128,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "", "arguments", "clock", "config.options", "dest_address", "engine.network",
             "engine.run_control", "errors", "events", "filters.shapes", "hosts",
             "ledger.database", "models", "net.addresses", "net.client", "net.gate", "net.json_reader",
-            "net.retry", "net.status", "net.transport", "redact", "selection", "store.staging",
-            "system", "threads", "urls",
+            "net.retry", "net.status", "net.transport", "redact", "selection",
+            "store.atomic_file", "system", "threads", "urls",
         }
     ),
     "stacpull_replicas": frozenset(),

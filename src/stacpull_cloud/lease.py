@@ -30,7 +30,7 @@ import msgspec
 from stacpull.errors import DestinationError, StacpullError, destination_errors
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.redact import Secret
-from stacpull.store.staging import atomic_file
+from stacpull.store.atomic_file import atomic_file
 from stacpull.system import boot_id
 from stacpull_cloud.objects import ObjectInfo, Objects
 

@@ -32,7 +32,7 @@ from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.planning.item_plan import collection_json_path
-from stacpull.store.staging import atomic_file
+from stacpull.store.atomic_file import atomic_file
 from stacpull_export.arrow import (
     JSON_TEXT,
     MOST_LEAVES,

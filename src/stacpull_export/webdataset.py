@@ -26,7 +26,7 @@ import orjson
 
 from stacpull.errors import StacpullError, UsageError, destination_errors
 from stacpull.ledger import views
-from stacpull.store.staging import atomic_file
+from stacpull.store.atomic_file import atomic_file
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents, readable
 from stacpull_export.tables import Column, check_table, write_table

@@ -28,7 +28,7 @@ from stacpull.engine.walk import Walk, WalkSetup, WalkSummary
 from stacpull.errors import DestinationError, cause, quantity
 from stacpull.events import AssetFailed, Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.ledger.runs import ItemSet
+from stacpull.ledger.item_set import ItemSet
 from stacpull.models import Failure, FailureKind, ItemId, Json, PlanBatch
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import Secrets

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import DestinationError
-from stacpull.store.staging import CompletePartName, atomic_file, complete_part_name, parse_complete_part
+from stacpull.store.atomic_file import atomic_file
+from stacpull.store.staging import CompletePartName, complete_part_name, parse_complete_part
 
 NUMBERS = st.integers(0, 10**18 - 1)
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=60)

@@ -30,8 +30,8 @@ from stacpull.events import Listener, Stage, without_secrets
 from stacpull.hosts import host_of
 from stacpull.ledger.asset_decision import Action
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
+from stacpull.ledger.item_set import ItemSet
 from stacpull.ledger.plan_writer import IsThere, known_actions
-from stacpull.ledger.runs import ItemSet
 from stacpull.models import Asset, ItemId, PlanBatch, PlannedItem, path_in_dest
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
@@ -88,14 +88,10 @@ async def plan(
 _Files = tuple[list[ItemSet], Connection | None, IsThere]
 
 
-def _assume_there(_path: str) -> bool:  # in a bucket, only a run looks
-    return True
-
-
 @contextmanager
 def _opened_files(dest: DestAddress | None) -> Iterator[_Files]:
     with ExitStack() as opened:
-        ledger, find = None, _assume_there
+        ledger, find = None, lambda _path: True  # in a bucket, only a run looks
         if dest is not None:
             opened.enter_context(ledger_errors(ledger_path(dest.work)))
             with suppress(NotAMirrorError):

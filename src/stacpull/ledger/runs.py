@@ -8,7 +8,7 @@ At the end of a complete walk, what only earlier ones could not read is forgotte
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from stacpull.digests import text_digest
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.ledger import meta
-from stacpull.ledger.database import AMONG, Connection, exists, json_array, scalar, transaction
+from stacpull.ledger.database import Connection, exists, scalar, transaction
 from stacpull.models import ItemId, WalkUpdate
 
 if TYPE_CHECKING:
@@ -263,29 +263,3 @@ def seen_hash(item: ItemId) -> int:
 
 def has_seen(db: Connection, item: ItemId) -> bool:
     return exists(db, "SELECT 1 FROM seen WHERE hash = ?", (seen_hash(item),))
-
-
-class ItemSet:
-    """A set of items in a temporary file, because a million take 250 MB of memory. One thread at a time."""
-
-    def __init__(self) -> None:
-        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._db.executescript(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -2048;"
-            "CREATE TABLE items(hash INTEGER PRIMARY KEY); BEGIN"
-        )
-        self.close = self._db.close
-
-    def clear(self) -> None:
-        self._db.execute("DELETE FROM items")
-
-    def add(self, item: ItemId) -> bool:
-        return self._db.execute("INSERT OR IGNORE INTO items VALUES (?)", (seen_hash(item),)).rowcount == 1
-
-    def add_all(self, items: Iterable[ItemId]) -> set[ItemId]:
-        return set(filter(self.add, items))
-
-    def intersection(self, items: Sequence[ItemId]) -> set[ItemId]:
-        by_hash = {seen_hash(item): item for item in items}
-        rows = self._db.execute(f"SELECT hash FROM items WHERE hash {AMONG}", (json_array(by_hash),))
-        return {by_hash[row[0]] for row in rows}

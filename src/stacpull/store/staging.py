@@ -305,25 +305,3 @@ def make_with_parents(dest: Path) -> None:
     make_with_parents(dest.parent)
     dest.mkdir(exist_ok=True)
     sync_directory(dest.parent)
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a hidden file that is synced and then replaces `path`. A kill leaves the old file unchanged."""
-    part = path.with_name(f".{path.name}.part")
-    with destination_errors(path):
-        make_with_parents(path.parent)
-        part.unlink(missing_ok=True)  # left by a kill, or a link
-        with part.open("xb", buffering=_PIECE) as file:
-            try:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-                if is_ours := os.fstat(file.fileno()).st_nlink > 0:  # else another process has removed it
-                    part.replace(path)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
-        if not is_ours:
-            raise DestinationError(f"Another process is writing {path}: wait for it, or stop it first.")
-        sync_directory(path.parent)

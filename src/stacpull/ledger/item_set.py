@@ -1,0 +1,36 @@
+"""A set of items for what has no ledger: `plan` and `headers`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from stacpull.ledger.database import AMONG, json_array
+from stacpull.ledger.runs import seen_hash
+from stacpull.models import ItemId
+
+
+class ItemSet:
+    """A set of items in a temporary file, because a million take 250 MB of memory. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._db.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -2048;"
+            "CREATE TABLE items(hash INTEGER PRIMARY KEY); BEGIN"
+        )
+        self.close = self._db.close
+
+    def clear(self) -> None:
+        self._db.execute("DELETE FROM items")
+
+    def add(self, item: ItemId) -> bool:
+        return self._db.execute("INSERT OR IGNORE INTO items VALUES (?)", (seen_hash(item),)).rowcount == 1
+
+    def add_all(self, items: Iterable[ItemId]) -> set[ItemId]:
+        return set(filter(self.add, items))
+
+    def intersection(self, items: Sequence[ItemId]) -> set[ItemId]:
+        by_hash = {seen_hash(item): item for item in items}
+        rows = self._db.execute(f"SELECT hash FROM items WHERE hash {AMONG}", (json_array(by_hash),))
+        return {by_hash[row[0]] for row in rows}

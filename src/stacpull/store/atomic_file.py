@@ -1,0 +1,37 @@
+"""Writing a file of the user, such as an export."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from stacpull.errors import DestinationError, destination_errors
+from stacpull.store.inspection import sync_directory
+from stacpull.store.staging import make_with_parents
+
+_BUFFER = 1 << 20  # bytes
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a hidden file that is synced and then replaces `path`. A kill leaves the old file unchanged."""
+    part = path.with_name(f".{path.name}.part")
+    with destination_errors(path):
+        make_with_parents(path.parent)
+        part.unlink(missing_ok=True)  # left by a kill, or a link
+        with part.open("xb", buffering=_BUFFER) as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                if is_ours := os.fstat(file.fileno()).st_nlink > 0:  # else another process has removed it
+                    part.replace(path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+        if not is_ours:
+            raise DestinationError(f"Another process is writing {path}: wait for it, or stop it first.")
+        sync_directory(path.parent)
