@@ -145,13 +145,13 @@ class BucketStore(BucketFiles):
         self.staged.drop_part(file.part)
         return None
 
-    def identity_and_size(self, directory: str, name: str) -> tuple[int, int] | None:
-        found = self.objects.find(path_in_dest(directory, name))
+    def identity_and_size(self, path: str) -> tuple[int, int] | None:
+        found = self.objects.find(path)
         if found is None:
             return None
         stated = found.attributes.get(_PART, "")
         return (int(stated) if stated.isdecimal() else 0), found.size
 
-    def remove(self, directory: str, name: str) -> None:
+    def remove(self, path: str) -> None:
         self._lease.check()
-        self.objects.remove(path_in_dest(directory, name))
+        self.objects.remove(path)

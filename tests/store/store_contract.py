@@ -78,7 +78,7 @@ class StoreContract:
         for one in (store, reopen()):
             assert one.has(path)
             assert one.read(path) == b"abc"
-            assert one.identity_and_size(directory, name) == (identity, 3)
+            assert one.identity_and_size(path) == (identity, 3)
             assert one.state_of(path, algorithm=None) == FileState(3)
             assert one.state_of(path) == FileState(3, hashlib.sha256(b"abc").digest())
             assert one.staged.list_parts() == []
@@ -134,12 +134,12 @@ class StoreContract:
         for path in ("c/i/a", "c/j/a"):
             put(store, path, b"x")
         for _ in range(2):
-            store.remove("c/i", "a")
+            store.remove("c/i/a")
         store.sync(())
         assert paths(store) == ["c/j/a"]
         assert store.names("c") == ["j"]
-        assert store.identity_and_size("c/i", "a") is None
-        store.remove("never", "there")
+        assert store.identity_and_size("c/i/a") is None
+        store.remove("never/there")
 
     # --- reading -----------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class StoreContract:
         assert not store.has("c/a")
         assert store.read("c/a") is None
         assert store.modified("c/a") is None
-        assert store.identity_and_size("c", "a") is None
+        assert store.identity_and_size("c/a") is None
         assert store.state_of("c/a") == FileState()
         for fails in (store.open, store.names):
             with pytest.raises(OSError):
@@ -165,7 +165,7 @@ class StoreContract:
         put(store, "c/a", b"x")
         assert store.has("c") == self.has_directories
         assert store.read("c") is None
-        assert store.identity_and_size("", "c") is None
+        assert store.identity_and_size("c") is None
         expected = FileState(obstacle="a directory") if self.has_directories else FileState()
         assert store.state_of("c") == expected
         expected = FileState(obstacle="a file at c/a") if self.has_directories else FileState()

@@ -90,7 +90,7 @@ def test_a_linked_directory_is_refused(opened: LocalStore, tmp_path: Path, depth
     assert (failure.kind, "there is a link at " in failure.message) == (FailureKind.NAME, True)
     assert tree(outside) == {}
     assert opened.read(f"{depth}/a.tif") is None
-    opened.remove(depth, "a.tif")
+    opened.remove(f"{depth}/a.tif")
 
 
 def test_a_directory_replaced_by_a_link_is_not_followed(opened: LocalStore, tmp_path: Path) -> None:

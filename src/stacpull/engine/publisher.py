@@ -32,7 +32,7 @@ from stacpull.entry_points import load
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, runs, views
-from stacpull.ledger.database import Connection, exists, is_disk_error, transaction
+from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import StoredRun
 from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind, Json
 from stacpull.planning.hrefs import item_id_in
@@ -121,20 +121,19 @@ class Publisher(msgspec.Struct, eq=False):
         rows, self.final_items = list(dict.fromkeys(self.final_items)), []
         written: dict[int, Placement] = {}
         for record in views.item_records(self.db, rows):
-            row, path = record.row, record.path
+            row, path, part = record.row, record.path, f"{record.row}.item.json"
             data = self.item_json(record, path)
             digest = None if data is None else hashlib.sha256(data).digest()
-            may_replace = self.may_replace_file(path, digest, record.is_ours)
+            placed = self._placement(part, path, digest, is_ours=record.is_ours)
             if data is None and record.is_ours:
                 jobs.mark_item_json(self.db, [row])
                 why = "was changed or cannot be read, so it is outdated: `mirror` or `retry` replaces it."
                 self._fail_item_json(row, Failure(FailureKind.ITEM, f"{path} {why}"), is_ours=True)
-            elif isinstance(may_replace, Failure):
-                self._fail_item_json(row, may_replace, is_ours=False)
+            elif isinstance(placed, Failure):
+                self._fail_item_json(row, placed, is_ours=False)
             elif data is not None:
-                part = f"{row}.item.json"
                 self.store.staged.write_part(part, data)
-                written[row] = Placement(part, record.directory, record.name, may_replace, digest)
+                written[row] = placed
         return written
 
     def _fail_item_json(self, item: int, failure: Failure, *, is_ours: bool) -> None:
@@ -163,12 +162,16 @@ class Publisher(msgspec.Struct, eq=False):
         )
         return encode_item(ready, self.secrets)
 
-    def may_replace_file(self, path: str, sha256: bytes | None, is_ours: bool) -> bool | Failure:
-        """Return False if nothing is there, or the failure of a file that the ledger does not know."""
-        if is_ours or not self.store.has(path):
-            return is_ours
-        is_same = sha256 is not None and self.store.state_of(path).digest == sha256
-        return is_same or (self.adopting and is_own_json(self.store, path)) or foreign_file(path)
+    def _placement(self, part: str, path: str, sha256: bytes | None, *, is_ours: bool) -> Placement | Failure:
+        """Return where a part goes, or the failure of a file there that the ledger does not know."""
+        may_replace = is_ours
+        if not is_ours and self.store.has(path):
+            is_same = sha256 is not None and self.store.state_of(path).digest == sha256
+            may_replace = is_same or (self.adopting and is_own_json(self.store, path))
+            if not may_replace:
+                return foreign_file(path)
+        directory, _, name = path.rpartition("/")
+        return Placement(part, directory, name, may_replace, sha256)
 
     def reserve(self, arrivals: list[Arrival], items: list[int]) -> tuple[list[Arrival], list[AssetOutcome]]:
         """Reserve the names of assets and of the JSON of items; return what is reserved, and failures."""
@@ -191,6 +194,8 @@ class Publisher(msgspec.Struct, eq=False):
         reserved, failures = jobs.reserve(self.db, arrivals, items, clips)
         for part in {a.part for a in arrivals} - {a.part for a in reserved}:
             staged.drop_part(part)
+        for arrival in reserved:
+            arrival.may_replace = _may_replace(self.store, arrival)
         return reserved, failures
 
     def _sync(self, parts: Sequence[str]) -> None:
@@ -211,20 +216,17 @@ class Publisher(msgspec.Struct, eq=False):
     ) -> None:
         if not (renamed or renamed_json or outcomes):
             return
-        final = jobs.record(self.db, renamed, outcomes, renamed_json, time.time(), self.area_digest)
+        now = time.time()
+        final, failed = jobs.record(self.db, renamed, outcomes, renamed_json, now, self.area_digest)
         self.final_items = final if self.run.metadata == "item" else []
         self.refresh_counters()
-        for outcome in outcomes:
-            is_known = "SELECT 1 FROM assets WHERE id = ?"  # not renumbered by the planner
-            if (failure := outcome.failure) is not None and exists(self.db, is_known, (outcome.row,)):
-                _, item, key = views.asset_owner(self.db, outcome.row)
-                self.on_event(AssetFailed(item, key, failure.kind, failure.message))
+        for row, failure in failed:
+            _, item, key = views.asset_owner(self.db, row)
+            self.on_event(AssetFailed(item, key, failure.kind, failure.message))
 
     def _rename(self, reserved: list[Arrival], item_json: Mapping[int, Placement]) -> None:
         if not (reserved or item_json):
             return
-        for arrival in reserved:
-            arrival.may_replace = may_replace_asset(self.store, arrival)
         results = self.store.place([*reserved, *item_json.values()])
         for arrival, failure in zip(reserved, results, strict=False):
             if failure is not None or self.adopting:  # renaming does nothing between links to one file
@@ -261,17 +263,16 @@ class Publisher(msgspec.Struct, eq=False):
 
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
         """Raise an error if a file at `path` (in DEST) is not part of this mirror, and not the same."""
-        directory, _, name = path.rpartition("/")
-        may_replace = self.may_replace_file(path, sha256, meta.owns_file(self.db, path))
-        if isinstance(may_replace, Failure):
+        placed = self._placement(part, path, sha256, is_ours=meta.owns_file(self.db, path))
+        if isinstance(placed, Failure):
             self.store.staged.drop_part(part)
             raise DestinationError(foreign_file(path, command="resume").message)
         meta.reserve_file(self.db, path)
         self._sync([part])
-        (failure,) = self.store.place([Placement(part, directory, name, may_replace, sha256)])
+        (failure,) = self.store.place([placed])
         if failure is not None:
             self.store.staged.drop_part(part)
-            if not may_replace:
+            if not placed.may_replace:
                 meta.disown_file(self.db, path)
             raise DestinationError(failure.message)
         meta.record_file(self.db, path, sha256)
@@ -282,8 +283,7 @@ class Publisher(msgspec.Struct, eq=False):
             return
         self._sync(())  # the deletion of rows must be durable before files are removed
         for path in paths:
-            directory, _, name = path.rpartition("/")
-            self.store.remove(directory, name)
+            self.store.remove(path)
         self._sync(())
         with transaction(self.db):
             for path in paths:
@@ -298,11 +298,11 @@ def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, s
     return None if stored is None else (as_sent(stored), None)
 
 
-def may_replace_asset(store: Store, arrival: Arrival) -> bool:
+def _may_replace(store: Store, arrival: Arrival) -> bool:
     """Return True if its name has an earlier version, or a file of the user with the same content."""
     if arrival.generation > 0 or arrival.identity is not None:
         return arrival.generation > 0
-    there = store.identity_and_size(arrival.directory, arrival.name)
+    there = store.identity_and_size(arrival.path)
     if there is None or there[1] != arrival.size:
         return False
     if there == store.staged.part_identity_and_size(arrival.part):  # a hard link

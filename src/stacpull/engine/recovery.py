@@ -92,7 +92,7 @@ class Recovery(msgspec.Struct, eq=False):
         With `has_part`, a file with the same content belongs to another program.
         """
         store = self.store
-        found = store.identity_and_size(arrival.directory, arrival.name)
+        found = store.identity_and_size(arrival.path)
         if found is None or found[1] != arrival.size:
             return False
         is_ours = found[0] == arrival.identity
@@ -106,7 +106,7 @@ class Recovery(msgspec.Struct, eq=False):
                         os.fsync(file.fileno())  # it may be a copy
                     return True
         if is_ours:
-            store.remove(arrival.directory, arrival.name)
+            store.remove(arrival.path)
         return False
 
     def _complete_part(self, part: str, name: CompletePartName, reserved: bytes | None) -> Arrival | None:
@@ -127,6 +127,6 @@ class Recovery(msgspec.Struct, eq=False):
             return None
         arrival = arrival_of(job, size, filename or "", etag_or_date, part, digest=digest, unproven=unproven)
         arrival.identity = there[0]
-        if self.store.is_local and self.store.identity_and_size(arrival.directory, arrival.name) == there:
+        if self.store.is_local and self.store.identity_and_size(arrival.path) == there:
             return None  # a link of a file of the user, which a killed run was about to adopt
         return arrival

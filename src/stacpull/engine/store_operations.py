@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from stacpull import entry_points
 from stacpull.catalog.catalog_tree import CollectionEntry, until_stopped, write_catalogs
-from stacpull.engine.publisher import Publisher, may_replace_asset
+from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import Recovery
 from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Notice
@@ -56,8 +56,6 @@ class StoreOperations:
         """Reserve the names of assets that a worker uploads; return what it may upload."""
         reserved, failures = self._publisher.reserve(arrivals, [])
         self._publisher.outcomes += failures
-        for arrival in reserved:
-            arrival.may_replace = may_replace_asset(self.store, arrival)
         return reserved
 
     def write_final_items(self) -> None:
@@ -161,6 +159,5 @@ class StoreOperations:
         )
 
     def _remove(self, path: str) -> None:
-        directory, _, name = path.rpartition("/")
-        self.store.remove(directory, name)
+        self.store.remove(path)
         meta.disown_file(self.db, path)

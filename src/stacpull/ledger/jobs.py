@@ -286,6 +286,24 @@ def release(db: Connection, rows: Iterable[int]) -> None:
         db.executemany(forget, released)  # the earlier versions may also be gone
 
 
+_COMPARED = (
+    "SELECT a.run, o.previous_digest IS a.sha256 FROM open_assets o JOIN assets a ON a.id = o.asset "
+    f"WHERE o.asset {AMONG} AND o.previous_digest IS NOT NULL AND o.same_bytes IS NULL"
+)
+_CONFIRMED = (
+    f"UPDATE assets SET state = {State.DONE}, "
+    "sha256 = (SELECT nullif(o.previous_digest, x'') FROM open_assets o WHERE o.asset = ?) "
+    f"WHERE id = ? AND generation = ? AND state = {State.PENDING} AND etag IS NOT NULL RETURNING run"
+)
+_WRITTEN = (
+    f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND pending = 0 AND sha256 IS NULL"
+)
+_FAILED = (
+    "UPDATE assets SET state = ?, etag = NULL, sha256 = NULL "
+    f"WHERE id = ? AND generation = ? AND state < {State.DONE} RETURNING key, run"
+)
+
+
 def record(
     db: Connection,
     done: Sequence[Arrival],
@@ -293,12 +311,13 @@ def record(
     written_items: Mapping[int, bytes | None],
     now: float,
     area_digest: int | None = None,
-) -> list[int]:
-    """Record durable outcomes in one transaction; return the items that are final, to write their JSON.
+) -> tuple[list[int], list[tuple[int, Failure]]]:
+    """Record durable outcomes in one transaction. Return the items that are final now, and failures by asset.
 
     `written_items` has the SHA-256 of durable JSON. `area_digest` is that of the run's `--clip`.
     """
     compared = defaultdict[int, Counter[str]](Counter)  # by run: assets with an earlier version
+    failed = list[tuple[int, Failure]]()
     with transaction(db):
         generations = {arrival.row: arrival.generation for arrival in done}
         # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
@@ -319,6 +338,7 @@ def record(
             failing = (failed_state(failure), row, outcome.generation)
             if (asset := db.execute(_FAILED, failing).fetchone()) is not None:
                 key, run_id = asset
+                failed.append((row, failure))
                 put_failure(db, FailedRow("", outcome.item_row, key, run_id), failure, outcome.attempts, now)
                 if failure.kind is FailureKind.OUTSIDE:
                     clip = encoded_clip((area_digest, 0, None))
@@ -336,25 +356,7 @@ def record(
         db.execute(f"DELETE FROM documents WHERE item IN ({written})", (json_array(written_items),))
         for run_id, counts in compared.items():
             runs.add_counts(db, run_id, counts)
-    return final
-
-
-_COMPARED = (
-    "SELECT a.run, o.previous_digest IS a.sha256 FROM open_assets o JOIN assets a ON a.id = o.asset "
-    f"WHERE o.asset {AMONG} AND o.previous_digest IS NOT NULL AND o.same_bytes IS NULL"
-)
-_CONFIRMED = (
-    f"UPDATE assets SET state = {State.DONE}, "
-    "sha256 = (SELECT nullif(o.previous_digest, x'') FROM open_assets o WHERE o.asset = ?) "
-    f"WHERE id = ? AND generation = ? AND state = {State.PENDING} AND etag IS NOT NULL RETURNING run"
-)
-_WRITTEN = (
-    f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND pending = 0 AND sha256 IS NULL"
-)
-_FAILED = (
-    "UPDATE assets SET state = ?, etag = NULL, sha256 = NULL "
-    f"WHERE id = ? AND generation = ? AND state < {State.DONE} RETURNING key, run"
-)
+    return final, failed
 
 
 def fail_item_json(
@@ -367,6 +369,19 @@ def fail_item_json(
             release = f"UPDATE items SET written = {Written.NO} WHERE id = ? AND written = {Written.DUE}"
             db.execute(release, (item,))
         update_item_states(db, [item])
+
+
+_DERIVE_STATES = f"""
+UPDATE items SET (pending, failed) = (
+    SELECT
+        count(*) FILTER (WHERE a.state < {State.DONE})
+            + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.pending > 0),
+        count(*) FILTER (WHERE a.state > {State.DONE})
+            + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.pending = 0 AND c.failed > 0)
+            + (SELECT count(*) FROM failures f WHERE f.what IN ('item', 'json') AND f.item = items.id)
+    FROM assets a WHERE a.item = items.id
+) WHERE id {AMONG} RETURNING id, pending, failed
+"""
 
 
 def update_item_states(db: Connection, items: Iterable[int]) -> list[int]:
@@ -386,19 +401,6 @@ def update_item_states(db: Connection, items: Iterable[int]) -> list[int]:
                 above.add(parent)
         level = sorted(above)
     return final
-
-
-_DERIVE_STATES = f"""
-UPDATE items SET (pending, failed) = (
-    SELECT
-        count(*) FILTER (WHERE a.state < {State.DONE})
-            + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.pending > 0),
-        count(*) FILTER (WHERE a.state > {State.DONE})
-            + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.pending = 0 AND c.failed > 0)
-            + (SELECT count(*) FROM failures f WHERE f.what IN ('item', 'json') AND f.item = items.id)
-    FROM assets a WHERE a.item = items.id
-) WHERE id {AMONG} RETURNING id, pending, failed
-"""
 
 
 class FailedRow(NamedTuple):

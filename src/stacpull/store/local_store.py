@@ -42,6 +42,15 @@ _NO_RENAMEAT2 = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 """Errors of `renameat2` if the file system, the kernel or a sandbox does not support it."""
 
 
+GROUP_SYNC = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994}
+"""ext, xfs, btrfs, f2fs, zfs and tmpfs, by f_type (`statfs(2)`): `syncfs` syncs them and reports errors."""
+_NETWORK = frozenset({0x6969, 0x517B, 0xFF534D42, 0xFE534D42, 0x0BD00BD0, 0x47504653, 0x00C36400, 0x01021997})
+"""nfs, smb, cifs, smb2, lustre, gpfs, ceph and 9p."""
+_SYNCFS_HONEST = (5, 8)
+_NO_SYNCFS = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
+"""Errors of `syncfs` if a sandbox or the kernel does not offer it. No data is lost then."""
+
+
 def open_store(
     work: Path,
     location: BucketLocation | None,
@@ -167,7 +176,8 @@ class LocalStore(DirectoryFiles):
         os.rename(part, name, src_dir_fd=self.staged.fd, dst_dir_fd=directory)
         return True
 
-    def identity_and_size(self, directory: str, name: str) -> tuple[int, int] | None:
+    def identity_and_size(self, path: str) -> tuple[int, int] | None:
+        directory, _, name = path.rpartition("/")
         try:
             found = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
         except OSError as error:
@@ -177,9 +187,10 @@ class LocalStore(DirectoryFiles):
         self.changed.add(directory)
         return (found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else None
 
-    def remove(self, directory: str, name: str) -> None:
+    def remove(self, path: str) -> None:
+        directory, _, name = path.rpartition("/")
         try:
-            if self.identity_and_size(directory, name) is not None:  # a link in its place stays
+            if self.identity_and_size(path) is not None:  # a link in its place stays
                 os.unlink(name, dir_fd=self.directory(directory, make=False))
         except OSError as error:
             if is_destination_failure(error) and error.errno != errno.ENOENT:
@@ -263,15 +274,6 @@ def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
     if call is not None:
         call.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
     return call
-
-
-GROUP_SYNC = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994}
-"""ext, xfs, btrfs, f2fs, zfs and tmpfs, by f_type (`statfs(2)`): `syncfs` syncs them and reports errors."""
-_NETWORK = frozenset({0x6969, 0x517B, 0xFF534D42, 0xFE534D42, 0x0BD00BD0, 0x47504653, 0x00C36400, 0x01021997})
-"""nfs, smb, cifs, smb2, lustre, gpfs, ceph and 9p."""
-_SYNCFS_HONEST = (5, 8)
-_NO_SYNCFS = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
-"""Errors of `syncfs` if a sandbox or the kernel does not offer it. No data is lost then."""
 
 
 def is_on_network(fd: int) -> bool:

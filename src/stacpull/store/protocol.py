@@ -62,14 +62,14 @@ class Store(StoredFiles, Protocol):
     def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
         """Give parts their final names, which all differ. Return a failure for each impossible name."""
 
-    def identity_and_size(self, directory: str, name: str) -> tuple[int, int] | None:
+    def identity_and_size(self, path: str) -> tuple[int, int] | None:
         """Return (identity, size in bytes) of a regular file, None if there is none.
 
         The next `sync` includes the directory, because an earlier run may have changed it without a sync.
         The identity is the one that `StagedParts.write_part` returned for the part; on a disk, the inode.
         """
 
-    def remove(self, directory: str, name: str) -> None:
+    def remove(self, path: str) -> None:
         """Remove a file of the mirror, if it exists, and directories that become empty. DEST stays."""
 
 
