@@ -17,10 +17,10 @@ from typing import cast
 from msgspec.structs import astuple
 
 from stacpull.engine.channel import Channel, OutcomeSender
-from stacpull.engine.fetchers import open_pool
+from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.messages import Ended, Happened, Outcomes, error_report
 from stacpull.engine.network import Network, open_network, options_and_address
-from stacpull.engine.pool import JobQueue
+from stacpull.engine.pool import JobQueue, Pool
 from stacpull.errors import CredentialsError, SourceError, as_destination_error, cause, ungrouped
 from stacpull.events import Event, Notice
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
@@ -142,21 +142,21 @@ class _Transfers:
         self._queue: JobQueue[Job] = JobQueue()
         self._uploads = set[int]()  # assets, by row, that were received and are not in the bucket yet
         self._uploaded = asyncio.Event()
-        self._pool = open_pool(
+        parts = FileParts(
+            staged.path,
+            shared=staged.path.parent if is_worker(staged.path.name) else None,
+            durable=not self._has_bucket,
+        )
+        fetcher, fast_path = make_fetchers(network, store, parts, settings.options, settings.clip)
+        self._pool = Pool(
             self._queue,
             self._outcomes,
-            network,
+            fetcher,
             ItemReader(self._read_item, network.clock),
-            store,
-            settings.options,
-            parts=FileParts(
-                staged.path,
-                shared=staged.path.parent if is_worker(staged.path.name) else None,
-                durable=not self._has_bucket,
-            ),
-            prefer=settings.prefer,
-            clip=settings.clip,
-            most_deferred=0,  # failures are deferred in the coordinator
+            network.retries,
+            settings.prefer,
+            most_deferred=0,  # failures are deferred, and counted, in the coordinator
+            fast_path=fast_path,
         )
 
     async def run(self) -> None:

@@ -6,17 +6,23 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import cast
 
 from tests.engine.bench import Bench
 from tests.store_in_thread import served_on_thread, store_on_thread
 
 from stacpull.child_process import spawned
+from stacpull.config.options import Options
+from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.store_client import StoreClient
+from stacpull.engine.walk import RunSetup
 from stacpull.engine.workspace import Workspace
 from stacpull.events import Event
 from stacpull.models import Arrival, Job
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets
+from stacpull.selection import Selection
+from stacpull.sources.source import Source
 from stacpull.store.lock import MirrorLock
 from stacpull.threads import in_thread
 
@@ -34,17 +40,15 @@ async def opened(
     bench = await asyncio.to_thread(Bench, dest)
     lock = await asyncio.to_thread(MirrorLock, dest)
     start = spawned if process else served_on_thread
+    options, address = options_and_address(bench.run.spec.source, Options(concurrency=64))
     with nullcontext() if process else store_on_thread():
-        async with in_thread(start("stacpull.engine.store_process")) as started:
-            store_client = StoreClient(
-                started,
-                Workspace(bench.store, bench.db, lock.fileno()),
-                bench.run,
-                secrets or Secrets(),
-                checksum="sha256",
-                slots=64,
-                on_event=on_event,
-            )
+        async with (
+            in_thread(start("stacpull.engine.store_process")) as started,
+            open_network(address, options, secrets=secrets) as network,
+        ):
+            setup = RunSetup(cast("Source", None), network, Selection(), options, on_event)
+            workspace = Workspace(bench.store, bench.db, lock.fileno())
+            store_client = StoreClient(started, workspace, bench.run, setup)
             async with store_client.opened(stop or asyncio.Event()):
                 await store_client.call("StoreOperations.recover")
                 yield store_client

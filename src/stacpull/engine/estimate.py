@@ -24,7 +24,7 @@ from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import open_network, options_and_address
-from stacpull.engine.walk import Walk, WalkSetup
+from stacpull.engine.walk import RunSetup, Walk
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Listener, Stage, without_secrets
 from stacpull.hosts import host_of
@@ -78,7 +78,7 @@ async def plan(
         async with open_network(source_address, options, secrets=secrets, on_event=listener) as network:
             opened = await open_source(source_address.url, network.reader)
             await validate(opened, selection, layout)
-            setup = WalkSetup(opened, network, selection, options, listener)
+            setup = RunSetup(opened, network, selection, options, listener)
             async with in_thread(_opened_files(address)) as files:
                 if address is not None and address.bucket is not None and files[1] is None:
                     network.warn(f"{address.work} has no ledger of {dest}: all counts as still to do.")
@@ -107,7 +107,7 @@ class _Estimate:
     A cancellation waits for the thread that uses them, because closing SQLite beneath it can crash.
     """
 
-    def __init__(self, setup: WalkSetup, files: _Files, urls: TextIO | None) -> None:
+    def __init__(self, setup: RunSetup, files: _Files, urls: TextIO | None) -> None:
         self._setup, self._network, self._emit = setup, setup.network, setup.on_event
         (self._seen, self._primary, self._linked), self._ledger, self._is_there = files
         self._urls = urls

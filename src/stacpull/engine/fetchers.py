@@ -1,4 +1,4 @@
-"""The fetchers of a mirror, each of which calls the next one, and the pool that they serve."""
+"""The fetchers of a mirror, each of which calls the next one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import NamedTuple, Protocol
 from stacpull.config.options import Options
 from stacpull.engine.fast_path import WebFastPath
 from stacpull.engine.network import Network
-from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.sharing import SharedDownloads
 from stacpull.entry_points import require
 from stacpull.errors import destination_errors
@@ -21,7 +20,6 @@ from stacpull.net.fields import content_length, validator_of
 from stacpull.net.status import moment_of
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import arrival_of, final_name
-from stacpull.sources.item_reader import ItemReader
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store, foreign_file
 from stacpull.transfer.attempt import AssetFetcher, Downloader
@@ -54,20 +52,11 @@ def clipping(area: str | None) -> PartialFetching | None:
     return made
 
 
-def open_pool(
-    queue: JobQueue[Job],
-    sink: OutcomeSink[Job, Arrival | None],
-    network: Network,
-    item_reader: ItemReader,
-    store: Store,
-    options: Options,
-    *,
-    parts: FileParts,
-    prefer: tuple[str, ...],
-    clip: str | None,
-    most_deferred: int,
-    stop_run: Callable[[], None] = lambda: None,
-) -> Pool[Job, Arrival | None]:
+def make_fetchers(
+    network: Network, store: Store, parts: FileParts, options: Options, clip: str | None
+) -> tuple[AssetFetcher[Job, Arrival | None], WebFastPath | None]:
+    """Return the first fetcher of the general path, and the fast path if it can take assets."""
+
     async def has_file(job: Job, stated: Checksum | None) -> bool:
         path, version = path_in_dest(job.directory, job.name or ""), job.version_in_dest
         algorithm = None if stated is None else stated.algorithm
@@ -79,27 +68,16 @@ def open_pool(
     checksum = options.recorded_checksum
     downloader = Downloader(network.client, parts, has_file, checksum=checksum)
     shared = SharedDownloads(downloader, store)
-    unclipped: AssetFetcher[Job, Arrival | None] = shared
+    fetcher: AssetFetcher[Job, Arrival | None] = shared
     if options.adopt:
-        unclipped = AdoptingFetcher(shared, network.client, store, checksum=checksum)
+        fetcher = AdoptingFetcher(shared, network.client, store, checksum=checksum)
     if (clips := clipping(clip)) is not None:
-        unclipped = clips.fetcher(downloader, unclipped, parts, network.warn)
-    client, web, fast_path = network.client, network.http, None
+        fetcher = clips.fetcher(downloader, fetcher, parts, network.warn)
+    client, web = network.client, network.client.transports["https"]
     is_plain = not (client.byte_rate.limit or client.gates.request_rate or client.log)
-    if unclipped is shared and isinstance(web, WebTransport) and is_plain:
-        fast_path = WebFastPath(client, web, shared)
-    return Pool(
-        queue=queue,
-        sink=sink,
-        fetcher=unclipped,
-        item_reader=item_reader,
-        retries=network.retries,
-        prefer=prefer,
-        most_deferred=most_deferred,
-        most_failures=options.max_failures,
-        stop_run=stop_run,
-        fast_path=fast_path,
-    )
+    if fetcher is shared and isinstance(web, WebTransport) and is_plain:
+        return fetcher, WebFastPath(client, web, shared)
+    return fetcher, None
 
 
 class AdoptingFetcher(NamedTuple):

@@ -25,17 +25,17 @@ from stacpull.child_process import Started, spawned
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
-from stacpull.engine.fetchers import open_pool
+from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike, path_of_input, remove_signatures, source_text, store_input
 from stacpull.engine.job_producer import JobProducer
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import SourceAddress, open_network, options_and_address
-from stacpull.engine.pool import JobQueue
+from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import WalkSetup
+from stacpull.engine.walk import RunSetup
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
 from stacpull.errors import (
@@ -252,7 +252,7 @@ def open_dest(given: MirrorArguments) -> AbstractAsyncContextManager[Workspace]:
 @asynccontextmanager
 async def _open_source(
     given: MirrorArguments, address: SourceAddress, options: Options, selection: Selection
-) -> AsyncIterator[tuple[Started, WalkSetup]]:
+) -> AsyncIterator[tuple[Started, RunSetup]]:
     """Start the store process, whose imports take as long as the first response, and open SOURCE."""
     journal = given.journal
     async with (
@@ -260,7 +260,7 @@ async def _open_source(
         open_network(address, options, secrets=journal.secrets, on_event=journal) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), given.stop)
-        yield store_process, WalkSetup(source, network, selection, options, journal)
+        yield store_process, RunSetup(source, network, selection, options, journal)
 
 
 async def run_from_source(given: MirrorArguments, source: str, selection: Selection) -> MirrorReport:
@@ -343,7 +343,7 @@ class MirrorRun:
         given: MirrorArguments,
         workspace: Workspace,
         run: Run,
-        setup: WalkSetup,
+        setup: RunSetup,
         store_process: Started,
     ) -> None:
         self.workspace, self.emit, self._stop = workspace, given.journal, given.stop
@@ -351,15 +351,7 @@ class MirrorRun:
         self.options, self.network, self._source = setup.options, setup.network, setup.source
         if workspace.lease is not None:
             self.network.secrets.add(*workspace.lease.secrets)
-        self.store_client = StoreClient(
-            store_process,
-            workspace,
-            run,
-            self.network.secrets,
-            checksum=self.options.recorded_checksum,
-            slots=self.network.slots,
-            on_event=self.emit,
-        )
+        self.store_client = StoreClient(store_process, workspace, run, setup)
         self._clock, self._began = self.network.clock, self.network.clock.monotonic()
         self._saved: dict[str, float] = {}  # the effort of this process that was already saved
         self._is_unfinished = False
@@ -425,19 +417,20 @@ class MirrorRun:
 
     async def _transfer(self) -> None:
         network, options, stop, call = self.network, self.options, self._stop, self.store_client.call
-        staged, selection = self.workspace.store.staged, self.spec.selection
-        runner = pool = open_pool(
+        store, selection = self.workspace.store, self.spec.selection
+        parts = await asyncio.to_thread(FileParts, store.staged.path)
+        fetcher, fast_path = make_fetchers(network, store, parts, options, selection.clip)
+        runner = pool = Pool(
             JobQueue[Job](2 * network.slots) if options.uses_dask else self.queue,
             self.store_client.sender,
-            network,
+            fetcher,
             self._walk.reader,
-            self.workspace.store,
-            options,
-            parts=await asyncio.to_thread(FileParts, staged.path),
-            prefer=selection.prefer,
-            clip=selection.clip,
+            network.retries,
+            selection.prefer,
             most_deferred=(MAX_REFUSALS - 1) * (network.per_host if options.uses_dask else 1),
+            most_failures=options.max_failures,
             stop_run=stop.set,
+            fast_path=fast_path,
         )
         if options.uses_dask:
             workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")

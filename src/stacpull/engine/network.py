@@ -6,7 +6,6 @@ import asyncio
 import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -63,8 +62,6 @@ class Network(msgspec.Struct, frozen=True):
     clock: Clock
     logins: Any = None
     """The logins of a credential profile (`stacpull_logins.logins.Logins`), None for most runs."""
-    http: Transport | None = None
-    """The transport for http and https. The fast path uses its connections if it is a `WebTransport`."""
 
     @property
     def counters(self) -> NetworkCounters:
@@ -111,6 +108,10 @@ async def open_network(
     """`ip_policy` and `policy` default to those of the options. `secrets` gets the credentials."""
     secrets = Secrets() if secrets is None else secrets
     emit = without_secrets(on_event, secrets)
+
+    def warn(text: str) -> None:
+        emit(Notice("warning", text))
+
     emit(Stage(f"connecting to {host}" if (host := host_of(address.url)) else "reading SOURCE"))
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
     room = _slots_here()
@@ -119,7 +120,6 @@ async def open_network(
     http, clock, counters = http_transport(options, ip_policy), SystemClock(), NetworkCounters()
     setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.input_file)
     policy = policy or RetryPolicy(retries=options.retries)
-    warn = partial(_warn, emit)
     profile = options.filled_profile
     logins = None if profile is None else profile.open(http, policy, clock, secrets, counters, warn)
     retries = Retries(policy, clock, counters.note_retry)
@@ -150,7 +150,7 @@ async def open_network(
     slots = options.concurrency or room
     try:
         yield Network(
-            client, reader, secrets, retries, address, ip_policy, slots, per_host, warn, clock, logins, http
+            client, reader, secrets, retries, address, ip_policy, slots, per_host, warn, clock, logins
         )
     except BaseException as error:
         secrets.scrub_error(error)  # it may be printed, and may quote secrets
@@ -159,10 +159,6 @@ async def open_network(
         await client.close()
         if log is not None:
             await asyncio.to_thread(log.close)
-
-
-def _warn(emit: Listener, text: str) -> None:
-    emit(Notice("warning", text))
 
 
 def _slots_here() -> int:  # as many as there are file descriptors for

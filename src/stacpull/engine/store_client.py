@@ -23,12 +23,12 @@ from stacpull.engine import messages
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import encoded, error_of
 from stacpull.engine.run_control import beside, raise_when_broken
+from stacpull.engine.walk import RunSetup
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
-from stacpull.events import AssetFailed, Listener, Notice, Stage
+from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger.runs import Run
 from stacpull.proxies import proxy_variables
-from stacpull.redact import Secrets
 from stacpull.runtime import BUS_ERROR
 from stacpull.store.protocol import store_kind
 from stacpull.system import variables_of
@@ -52,15 +52,12 @@ class StoreClient:
         store_process: Started,
         workspace: Workspace,
         run: Run,
-        secrets: Secrets,
-        *,
-        checksum: str | None,
-        slots: int,
-        on_event: Listener,
+        setup: RunSetup,
     ) -> None:
         self.counters: Mapping[str, int] = run.counters
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the error after which nothing can be written."""
+        secrets, self._checksum = setup.network.secrets, setup.options.recorded_checksum
         self._channel = Channel(self._take_message, self.break_off)
         self._channel.lost.add_done_callback(self._take_end)
         self.sender = OutcomeSender(
@@ -68,13 +65,12 @@ class StoreClient:
             self._channel.send,
             secrets,
             longest=LONGEST_SENT,
-            checksum=checksum,
+            checksum=self._checksum,
             on_error=self.break_off,
-            slots=slots,
+            slots=setup.network.slots,
         )
         self._process, self._socket = store_process
-        self._workspace, self._on_event = workspace, on_event
-        self._run_id, self._checksum = run.id, checksum
+        self._workspace, self._run_id, self._on_event = workspace, run.id, setup.on_event
         self._secrets, self._secrets_there = secrets, secrets.values
         self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
         self._all_recorded = False

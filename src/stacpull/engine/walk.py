@@ -106,7 +106,9 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         return replace(position, request=replace(position.request, headers=allowed))
 
 
-class WalkSetup(NamedTuple):
+class RunSetup(NamedTuple):
+    """What a run, `plan` and `headers` are made of."""
+
     source: Source
     network: Network
     selection: Selection
@@ -195,7 +197,7 @@ class Sample:
 class Walk:
     """Reads pages, selects and plans items for its consumer. `keeps` replaces the asset filter."""
 
-    def __init__(self, setup: WalkSetup, consumer: PlanConsumer, keeps: AssetPredicate | None = None) -> None:
+    def __init__(self, setup: RunSetup, consumer: PlanConsumer, keeps: AssetPredicate | None = None) -> None:
         self.setup, self._consumer, self.summary = setup, consumer, WalkSummary()
         source, network, selection = setup.source, setup.network, setup.selection
         self._source, self._selection, self._on_event = source, selection, setup.on_event

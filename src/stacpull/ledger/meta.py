@@ -1,4 +1,4 @@
-"""Single values in the ledger, and sets of names: finished collections, files to remove, catalog files."""
+"""Single values in the ledger, and sets of names: files to remove, catalog files."""
 
 from __future__ import annotations
 
