@@ -71,19 +71,13 @@ class Bench:
         self.db: sqlite3.Connection = open_writer(dest)
         weakref.finalize(self, self.db.close)  # a kill closes it as well
         self.run = runs.begin(self.db, spec, NOW, kept or {})
-        self.writer = PlanWriter(
-            self.db, runs.stored(self.db, self.run.id), lambda _path: True, Secrets(), lambda: None
-        )
+        stored = runs.stored(self.db, self.run.id)
+        self.writer = PlanWriter(self.db, stored, lambda _path: True, Secrets(), lambda: None)
         self.failed: list[AssetFailed] = []
         self.notices: list[str] = []
         self.stopped = False
         self.publisher = Publisher(
-            self.db,
-            self.store,
-            runs.stored(self.db, self.run.id),
-            secrets=Secrets(()),
-            is_stopped=lambda: self.stopped,
-            on_event=self._take_event,
+            self.db, self.store, stored, Secrets(), lambda: self.stopped, self._take_event
         )
         self.operations = StoreOperations(self.publisher, "sha256")
 

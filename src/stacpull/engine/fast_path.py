@@ -24,7 +24,10 @@ from stacpull.transfer.attempt import ACCEPT_OK
 
 
 class FastAttempt(msgspec.Struct, eq=False):
-    """The first attempt at an asset, with its current request. The queue of a gate contains this object."""
+    """The first attempt at an asset, with its current request: the steps of `Exchange`, as callbacks.
+
+    The queue of a gate contains this object.
+    """
 
     path: WebFastPath
     pool: Pool[Job, Arrival | None]
@@ -44,8 +47,7 @@ class FastAttempt(msgspec.Struct, eq=False):
 
     def on_permit(self) -> None:
         client, host = self.path.client, self.host
-        transport, request = host.transport, client.with_credentials(self.request, host)
-        client.counters.requests += 1
+        transport, request = host.transport, client.outgoing(self.request, host)
         self.sent_at = host.gate.now()
         self.prepared = prepared = transport.prepared(request) if isinstance(transport, Prepares) else None
         if prepared is None:

@@ -6,6 +6,7 @@ import asyncio
 import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -108,10 +109,6 @@ async def open_network(
     """`ip_policy` and `policy` default to those of the options. `secrets` gets the credentials."""
     secrets = Secrets() if secrets is None else secrets
     emit = without_secrets(on_event, secrets)
-
-    def warn(text: str) -> None:
-        emit(Notice("warning", text))
-
     emit(Stage(f"connecting to {host}" if (host := host_of(address.url)) else "reading SOURCE"))
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
     room = _slots_here()
@@ -119,6 +116,7 @@ async def open_network(
     ip_policy = ip_policy or _ip_policy(address, options)
     http, clock, counters = http_transport(options, ip_policy), SystemClock(), NetworkCounters()
     setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.input_file)
+    warn = partial(_warn, emit)
     policy = policy or RetryPolicy(retries=options.retries)
     profile = options.filled_profile
     logins = None if profile is None else profile.open(http, policy, clock, secrets, counters, warn)
@@ -159,6 +157,10 @@ async def open_network(
         await client.close()
         if log is not None:
             await asyncio.to_thread(log.close)
+
+
+def _warn(emit: Listener, text: str) -> None:
+    emit(Notice("warning", text))
 
 
 def _slots_here() -> int:  # as many as there are file descriptors for

@@ -148,12 +148,8 @@ class ItemRecord(NamedTuple):
     sha256: bytes | None  # of its JSON as written, if known; empty if it is damaged
 
     @property
-    def name(self) -> str:
-        return item_json_name(self.id.item)
-
-    @property
     def path(self) -> str:
-        return f"{self.directory}/{self.name}"
+        return f"{self.directory}/{item_json_name(self.id.item)}"
 
 
 def item_records(db: Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:

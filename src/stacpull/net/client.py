@@ -144,7 +144,9 @@ class Client(msgspec.Struct, eq=False):
             self.hosts[base] = self.last = host
         return host
 
-    def with_credentials(self, request: Request, host: ClientHost) -> Request:
+    def outgoing(self, request: Request, host: ClientHost) -> Request:
+        """Count a request, and return it as it is sent: only with the credentials of its host."""
+        self.counters.requests += 1
         if host.gets_credentials:
             return self.credentials.attach(request)
         if not self.credentials.values:
@@ -251,8 +253,7 @@ class Exchange(msgspec.Struct, eq=False):
         if self.sent is None:
             host = client.host(request.url)
             await host.gate.acquire(of_documents=request.decode)
-            outgoing = client.with_credentials(request, host)
-            client.counters.requests += 1
+            outgoing = client.outgoing(request, host)
             self.sent = host.gate, host.gate.now(), partial(host.transport.send, outgoing)
         (gate, sent_at, receive), self.sent = self.sent, None
         self.response_url, self.sent_at, self.body_bytes = request.url, sent_at, 0
