@@ -81,6 +81,7 @@ class Service:
 
     scheme: ClassVar[str]
     variables: ClassVar[tuple[str, ...]]
+    has_accounts: ClassVar[bool] = False
 
     @classmethod
     def split(cls, url: str) -> tuple[str, str, str | None] | None:
@@ -90,7 +91,7 @@ class Service:
 
     @classmethod
     def own_account(cls) -> str | None:
-        """Return the account of the environment, empty if it names none; None if there are no accounts."""
+        """Return the account that the environment names, if it names one."""
         return None
 
     @classmethod
@@ -320,11 +321,11 @@ class AzureBlobs(Service):
     Also `abfs://container@account…`, and `https://account.blob.core.windows.net/container`.
     """
 
-    scheme, variables = "az", ("AZURE_",)
+    scheme, variables, has_accounts = "az", ("AZURE_",), True
 
     @classmethod
     def own_account(cls) -> str | None:
-        return azure_setting("AccountName") or ""
+        return azure_setting("AccountName")
 
     @classmethod
     def split(cls, url: str) -> tuple[str, str, str | None] | None:

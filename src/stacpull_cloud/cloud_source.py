@@ -84,13 +84,13 @@ class CloudTransport:
         return _CloudResponse(request, found)
 
     async def close(self) -> None:
-        """Do nothing: obstore closes its connections."""
+        """Obstore closes its connections itself."""
 
     def _split(self, request: Request) -> tuple[BucketLocation, str]:
         bucket, key, named = self._kind.split(request.url) or ("", "", None)
         own = self._kind.own_account()
         account, lacking = named or own, ""
-        if account is not None and not ACCOUNT.fullmatch(account):
+        if self._kind.has_accounts and not ACCOUNT.fullmatch(account or ""):
             lacking = "storage account: set AZURE_STORAGE_ACCOUNT_NAME"
         if not bucket or not (key or request.query):
             lacking = "object"
@@ -180,4 +180,4 @@ class _CloudResponse:
             yield bytes(piece)
 
     async def close(self) -> None:
-        """Do nothing: obstore closes its connections."""
+        """Obstore closes its connections itself."""
