@@ -1,8 +1,8 @@
 """Read the values of options, wherever they are written: command line, environment, TOML or Python.
 
-A *reader* returns the value that `Selection` or `Options` holds, and takes it, too. It raises ValueError with
-half a sentence ("must be ..."). It reads no file, because a selection may come from a ledger: only
-`Option.load` does.
+A *reader* turns such a value into the one that `Selection` or `Options` holds; it also accepts what it has
+returned. If a value is not valid, it raises ValueError with half a sentence ("must be ..."). It reads no
+file, because a selection may come from a ledger: only `Option.load` reads files.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class Geometry(Protocol):
 
 
 def about(metavar: str = "", **members: Any) -> dict[str, Any]:
-    """Return the metadata of an option field; help is `help`, or under "Attributes" of the class."""
+    """Return the metadata of an option field. Its help is `help`, or else in the docstring of the class."""
     return {"option": {"metavar": metavar, **members}}
 
 
 def option(default: Any, metavar: str = "", *, read: ReadArgument | None = None, **members: Any) -> Any:
-    """Return a field with its option; `read` is None for the reader of the field's type.
+    """Return a field with its option. `read` is its reader; None for the usual reader of its type.
 
-    A field of other types is an `attrs.field` with `about(...)`: type checkers need `attrs.field` itself.
+    Fields of more complex types are an `attrs.field` with `about(...)`, which type checkers understand.
     """
     return attrs.field(default=default, converter=read, metadata=about(metavar, **members))
 
@@ -105,7 +105,7 @@ def with_suggestions(kind: type[Held]) -> type[Held]:
     """Let a class of options suggest an argument for one that it does not have."""
     fields: Any = kind
     _HOLDERS.update(dict.fromkeys((field.name for field in attrs.fields(fields)), kind.__name__))
-    fields.__init__.__annotations__ = {}  # `help` would show them: each is `object`
+    fields.__init__.__annotations__ = {}  # each is `object`, which `help` need not show
     fields.__init__ = suggesting(fields.__init__)
     return kind
 
@@ -135,7 +135,7 @@ def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
             return await call(*positional, **named)
         except Exception as error:
             if error.__suppress_context__:
-                error.__context__ = None  # IPython prints an error as plain text if a group is in its context
+                error.__context__ = None  # with a group in it, IPython prints the error as plain text
             raise
 
     return call_async if inspect.iscoroutinefunction(function) else call
@@ -284,7 +284,7 @@ def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
     fields: object = {} if value is None else value
     pairs: Iterable[tuple[Any, Any]] = fields.items() if isinstance(fields, Mapping) else [(None, None)]
     if not all(isinstance(name, str) and isinstance(held, str | Secret) for name, held in pairs):
-        raise _wrong("a dict of names and texts", type(fields).__name__)  # never a value: it may be a secret
+        raise _wrong("a dict of names and texts", type(fields).__name__)  # a value may be a secret
     return {name: secret(held) for name, held in pairs}
 
 
@@ -313,7 +313,7 @@ _UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 
 
 def integer(least: int = -LARGEST, most: int = LARGEST, *, auto: bool = False) -> ReadArgument:
-    """Return a reader of whole numbers from `least` to `most`; with `auto` also of this word, as None."""
+    """Return a reader of whole numbers from `least` to `most`; with `auto`, that word is read as None."""
     upper = "on" if most == LARGEST else f"to {most}"
     bounds = "" if least == -LARGEST else f" from {least} {upper}"
 

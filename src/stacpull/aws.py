@@ -1,9 +1,11 @@
 """AWS credentials, region and endpoint, as the AWS CLI would find them; and signatures of requests to S3.
 
-They are resolved at the first S3 request. botocore reads them in a thread, because it may wait for a service;
-keys in the environment alone are used without it: its import takes 0.3 s and 25 MB. It also takes 100 µs to
-sign a request. Source: AWS General Reference, "Create a signed AWS API request"; S3 API Reference,
-"Authenticating Requests: Using the Authorization Header" (the path is encoded once, never normalised).
+They are resolved at the first S3 request. botocore reads them in a thread, because it may wait for a service.
+It is not imported if only the environment has keys, because its import takes time and memory, and it does not
+sign requests, because it is slow at that.
+
+Source: AWS General Reference, "Create a signed AWS API request"; S3 API Reference, "Authenticating Requests:
+Using the Authorization Header" (the path is encoded once, never normalised).
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ class AwsSettings(msgspec.Struct, frozen=True):
 
 
 class AwsCredentials:
-    """Credentials of one run, refreshed when due. `given` and `keys` precede what botocore finds."""
+    """Credentials of one run, refreshed when due. `given` and `keys` have precedence over botocore's."""
 
     def __init__(
         self,
@@ -89,7 +91,7 @@ class AwsCredentials:
                 if (source := self._source) is not None:
                     now = await _in_thread(lambda: asyncio.run(source.get_frozen_credentials()))
                     found = Credentials(now.access_key, now.secret_key, now.token)
-                    if found != self._last:  # equal credentials are one object
+                    if found != self._last:  # so that equal credentials stay one object
                         self._last = found
         return self._last
 
@@ -124,11 +126,11 @@ class AwsCredentials:
         return settings
 
     def _read(self) -> tuple[Any, AwsSettings]:
-        import aioboto3  # noqa: PLC0415 - 0.3 s and 40 MB, only if S3 is used
+        import aioboto3  # noqa: PLC0415 - slow to import, and only needed for S3
         from aiobotocore.session import AioSession  # noqa: PLC0415 - see above
 
         if usual_file("~") is None:
-            os.environ["HOME"] = os.devnull  # else botocore reads a directory named `~` in the current one
+            os.environ["HOME"] = os.devnull  # without it, botocore would read a directory named `~`
         given, core = self._given, AioSession(profile=self._given.profile)
         if not self._allow_instance_metadata:
             # the providers stay in the chain, because assumed roles (`credential_source`) hold the same ones
@@ -206,7 +208,7 @@ def signed_fields(
         # parameters by name, then value; one without a value is signed with an empty one
         pairs = sorted(pair.partition("=")[::2] for pair in query.split("&")) if query else ()
         ordered = "&".join([f"{name}={value}" for name, value in pairs])
-        mac = begun.copy()  # a third of the time of `hmac.digest`
+        mac = begun.copy()  # faster than `hmac.digest`
         mac.update(hashlib.sha256(f"{method}\n{path}\n{ordered}".encode() + rest).hexdigest().encode())
         return prefix + mac.hexdigest()
 

@@ -11,7 +11,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 LONGEST_KEY: Final = 512
-"""Characters of a text that is worth remembering: longer ones do not repeat in honest sources."""
+"""The most characters of a text that is remembered: honest sources do not repeat longer ones."""
 
 
 def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str], V]]:
@@ -28,7 +28,7 @@ def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str],
 
 
 class Recent(OrderedDict[K, V]):
-    """A dictionary that forgets its oldest entry when one more than `most` is set by `self[key] = value`."""
+    """A dictionary of at most `most` entries: `self[key] = value` removes the oldest one if it is full."""
 
     def __init__(self, most: int = 4096) -> None:
         super().__init__()

@@ -1,8 +1,7 @@
 """Starting a process of a run (the store process, a worker process), and waiting for its end.
 
-SIGINT and SIGTERM are blocked in the thread that starts one, so neither ends it before it ignores them.
-`mirror` forks its store process while it has no other thread: that saves a third of the CPU time of a small
-mirror.
+While a process starts, SIGINT and SIGTERM are blocked, so that neither ends it before it ignores them.
+`mirror` forks its store process while it has no other thread: then both share the imports of one process.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from stacpull.system import GARBAGE_AFTER
 _START = f"import gc; gc.set_threshold({GARBAGE_AFTER}); from {{}} import main; main()"
 _PATIENCE = 2.0  # seconds that a process has to end by itself once its socket is closed
 _KILL_SECONDS = 1.0
-"""Seconds to wait for processes that were killed: one may be waiting for the disk."""
+"""Seconds to wait for the end of processes that were killed, which may be waiting for the disk."""
 _HARMLESS = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES", "STACPULL_PORTABLE"})
 _HARMLESS_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_", "OPENSSL_", "SSL_CERT_")
 """Variables of the interpreter and of libraries, that never hold a credential."""
@@ -36,11 +35,11 @@ _UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()
 
 
 class ForkedProcess(msgspec.Struct, eq=False):
-    """A process that was forked: the members of `subprocess.Popen` that are used here."""
+    """A process that was forked, with the members of `subprocess.Popen` that are used here."""
 
     pid: int
     returncode: int | None = None
-    """Its exit code, negative for the signal that ended it; None while it runs."""
+    """The exit code, or the negative number of the signal that ended the process; None while it runs."""
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -61,12 +60,12 @@ class ForkedProcess(msgspec.Struct, eq=False):
 ChildProcess = subprocess.Popen[bytes] | ForkedProcess
 Started = tuple[ChildProcess, socket.socket]
 _running: set[ChildProcess] = set()
-_early: dict[str, Started] = {}  # by module
+_early: dict[str, Started] = {}  # by module, until `spawn` takes it
 
 
 @contextmanager
 def started_early(module: str, *, shared: str) -> Iterator[None]:
-    """Fork a process before it is needed, if this process has no other thread, as far as is known (Linux).
+    """Fork a process before it is needed, if this process is known to have no other thread (on Linux).
 
     The first call of `spawn` in the block for this module returns the process. It is killed if there is no
     such call. This process imports the module `shared` before it forks, because both processes need it.
@@ -97,7 +96,7 @@ def spawn(module: str) -> Started:
 
 @contextmanager
 def spawned(module: str) -> Iterator[Started]:
-    """Run the `main` of a module until the end of the block, when it has to end."""
+    """Run the `main` of a module for the block. At its end, the process gets some time, then it is killed."""
     process, sock = spawn(module)
     try:
         yield process, sock
@@ -137,13 +136,13 @@ def _forked(module: str, theirs: socket.socket) -> ForkedProcess:
         os.dup2(nothing, 1)
         for descriptor in [int(opened.name) for opened in Path("/proc/self/fd").iterdir()]:
             if descriptor not in (0, 1, 2, theirs.fileno()):
-                with suppress(OSError):  # that of the directory is closed
+                with suppress(OSError):  # the descriptor of the listed directory is closed
                     os.close(descriptor)
         variables = python_environment()
         os.environ.clear()
         os.environ.update(variables)
         sys.argv[:] = ["-c", str(theirs.detach())]
-        with suppress(OSError):  # `ps` shows it
+        with suppress(OSError):  # the name that `ps` shows
             Path("/proc/self/comm").write_text(f"stacpull-{module.rpartition('.')[2].partition('_')[0]}")
         import_module(module).main()
     except BaseException:  # noqa: BLE001 - nothing of this process may run the code of the command

@@ -17,7 +17,7 @@ _INSTANT: Final = re.compile(
 )
 
 TimeSpan = tuple[datetime, datetime]
-"""A first and a last instant. JSON has no tuples, so it differs from every value of an item."""
+"""The first and the last instant of a time. JSON has no tuples: no value of an item is mistaken for one."""
 
 
 class Clock(Protocol):
@@ -27,8 +27,7 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Return seconds on a clock that never goes back."""
 
-    async def sleep(self, seconds: float) -> None:
-        """Suspend the task for `seconds`."""
+    async def sleep(self, seconds: float) -> None: ...
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None: ...
 
@@ -39,7 +38,7 @@ def rfc3339(moment: datetime) -> str:
 
 
 def in_utc(moment: datetime) -> datetime:
-    """Return an aware time in UTC, or the nearest one if that is outside of the years 1 to 9999."""
+    """Return an aware time in UTC, or the nearest one in the years 1 to 9999."""
     try:
         return moment.astimezone(UTC)
     except OverflowError:
@@ -51,7 +50,7 @@ def parse_instant(value: object) -> datetime | None:
     if not isinstance(value, str):
         return None
     try:
-        # it accepts neither a zone in lower case nor a leap second (RFC 3339, 5.6 and 5.7)
+        # `fromisoformat` accepts no zone in lower case and no leap second (RFC 3339, 5.6 and 5.7)
         found = datetime.fromisoformat(_LEAP_SECOND.sub(":59", value.strip().upper()))
     except ValueError:
         return None
@@ -65,7 +64,7 @@ def time_span(text: str) -> TimeSpan | None:
     if period is None:
         instant = parse_instant(text) if _INSTANT.fullmatch(text) else None
         return None if instant is None else (instant, instant)
-    from calendar import monthrange  # noqa: PLC0415 - 2 ms, which few commands need
+    from calendar import monthrange  # noqa: PLC0415 - few commands need it
 
     year, month, day = period.groups()
     try:
@@ -96,7 +95,7 @@ def parse_interval(text: str) -> tuple[datetime | None, datetime | None]:
 
 class SystemClock:
     monotonic = staticmethod(time.monotonic)
-    """Called twice per request, so without a wrapper."""
+    """No method, because it is called twice per request."""
 
     def time(self) -> float:
         return time.time()

@@ -34,7 +34,7 @@ class DestAddress(msgspec.Struct, frozen=True):
 
 
 def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
-    """Parse DEST: only what the user named decides. A ledger's bucket only serves to refuse another place."""
+    """Parse DEST. The bucket that a ledger names is not used: it only serves to refuse another place."""
     url = bucket_url(dest)
     if url is None:
         order = " The order is: stacpull mirror SOURCE DEST."
@@ -77,7 +77,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
 
 
 def _recorded_bucket(work: Path) -> tuple[str, str, str, int] | tuple[()] | None:
-    """Return the bucket in a ledger, () for none; None without a readable ledger or a run."""
+    """Return the bucket that a ledger records, () for none; None without a readable ledger or a run."""
     try:
         with closing(open_reader(work)) as db, ledger_errors(ledger_path(work)):
             return meta.recorded_bucket(db) or (() if views.current_run(db) is not None else None)

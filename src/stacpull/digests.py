@@ -1,6 +1,6 @@
 """Running checksums by name: those of `hashlib`, and the CRCs that object stores state.
 
-The ledger records a SHA-256 or a CRC-64/NVME for a file (`--checksum`): the length of the digest shows which.
+The ledger records a SHA-256 or a CRC-64/NVME of a file (`--checksum`). The length of the digest shows which.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 from stacpull.models import Checksum
 
 _CRCS = {"crc32": ("CRC32", 4), "crc32c": ("CRC32C", 4), "crc64nvme": ("CRC64-NVME", 8)}
-"""The names that anycrc has for them, and their bytes."""
+"""The name in anycrc of each CRC, and its number of bytes."""
 
 
 def text_digest(text: str) -> int:
@@ -30,7 +30,7 @@ class _CrcHasher:
     """A CRC as a running checksum; its digest is big-endian, as HTTP fields have it in base64."""
 
     def __init__(self, name: str) -> None:
-        import anycrc  # noqa: PLC0415 - takes 20 ms, and few runs need it
+        import anycrc  # noqa: PLC0415 - few runs need it
 
         model, self._size = _CRCS[name]
         self._crc = anycrc.Model(model).calc
@@ -47,7 +47,7 @@ def new_hasher(checksum: Checksum) -> Hasher:
     name = checksum.algorithm
     if name in _CRCS:
         return _CrcHasher(name)
-    if name == "sha256":  # a third of the time of `hashlib.new`
+    if name == "sha256":  # the usual one, and faster than `hashlib.new`
         return hashlib.sha256(usedforsecurity=False)
     if name == "blake2b":
         return hashlib.blake2b(digest_size=len(checksum.digest), usedforsecurity=False)

@@ -18,8 +18,8 @@ A package registers what it adds in its `pyproject.toml`, as the neighbours do:
 | `stacpull.fetchers` | what fetches an asset in another way | see `stacpull_raster` |
 | `stacpull.workers` | where worker processes run | see `stacpull_dask` |
 
-Looking up a name of our own distribution reads one small file. All installed distributions are read (50 ms)
-only for a name that it does not have. An entry point whose package is not installed counts as absent.
+Looking up a name of our own distribution reads one small file. Only for a name that this file does not have,
+all installed distributions are read. An entry point whose package is not installed counts as absent.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _CORE: Final = {
 
 
 def load(group: str, name: str) -> Any | None:
-    """Return the object of an entry point, or None. ImportError: its package lacks a library."""
+    """Return the object of an entry point, or None. Raises ImportError if its package lacks a library."""
     target = target_of(group, name)
     if target is None or not _is_installed(target):
         return None
@@ -81,7 +81,7 @@ def _is_installed(target: str) -> bool:
 
 @cache
 def _own() -> dict[str, dict[str, str]]:
-    """Return the entry points of our own distribution: `importlib.metadata` takes 30 ms to import."""
+    """Return the entry points of our own distribution, without the slow import of `importlib.metadata`."""
     groups: dict[str, dict[str, str]] = {}
     paths = (path for folder in sys.path for path in Path(folder).glob("stacpull-*.dist-info"))
     folder = next(paths, None)

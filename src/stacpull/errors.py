@@ -49,7 +49,7 @@ class UsageError(StacpullError):
 class MissingExtraError(UsageError):
     """A library is not installed, because it belongs to an extra of the package.
 
-    The message begins with `what` needs it, and ends with what to do `otherwise`, such as ", or write .csv".
+    The message begins with `what`, which needs it, and ends with `otherwise`, such as ", or write .csv".
     """
 
     def __init__(self, what: str, library: str, extra: str, otherwise: str = "") -> None:
@@ -135,7 +135,7 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
 
     If the error names a path below `dest` that exists, a permission is missing there.
     """
-    # of a rename, the permission may be missing for the new directory
+    # if a rename fails, the permission may be missing for the new directory
     named = error.filename if error.filename2 is None else Path(error.filename2).parent
     place = Path(named) if isinstance(named, str | Path) else dest
     while dest in place.parents and not os.path.lexists(place):

@@ -40,8 +40,7 @@ class HostProgress(PublicValue, frozen=True):
     queued: int = 0
     """Requests that wait for another one to end."""
     wait: float = 0.0
-    """Seconds until requests are sent again, because the host throttles or does not answer; 0 if it does not
-    pause."""
+    """Seconds of a pause, because the host throttles or does not answer; 0 without a pause."""
 
 
 class Counters(PublicValue, frozen=True):
@@ -82,7 +81,7 @@ class Progress(Counters, frozen=True):
 
     @property
     def assets_expected(self) -> int | None:
-        """The final number of assets: estimated until the walk has ended, None if no estimate is possible."""
+        """The number of assets at the end: an estimate until the walk has ended; None if none is possible."""
         if self.walk_ended:
             return self.assets_planned
         read = max(
@@ -155,7 +154,7 @@ class Damage(PublicValue, frozen=True):
 
 
 class Stage(PublicValue, frozen=True, tag=True):
-    """What a command is doing, if not transferring: `done` of `total` steps (None: not known)."""
+    """What a command is doing, if not transferring: `done` of `total` steps; None if these are not known."""
 
     name: str
     done: int = 0
@@ -164,7 +163,7 @@ class Stage(PublicValue, frozen=True, tag=True):
 
 Event = RunStarted | Progress | Notice | AssetFailed | ItemGone | RunEnded | Checked | Damage | Stage
 Listener = Callable[[Event], None]
-"""Called on the event loop's thread (by `export` and `report`: on the thread that writes).
+"""Called on the thread of the event loop; by `export` and `report`, on the thread that writes.
 
 It must return quickly and never raise.
 """

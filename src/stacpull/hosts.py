@@ -1,9 +1,9 @@
 """Hosts, ports and addresses of URLs, parsed in the same way for every decision.
 
-If two checks parsed one URL differently, an attacker could bypass one of them. With an invalid port a URL has
-no host. A name with other letters than ASCII has the form in which it is looked up (UTS 46). An IPv4 address
-in an IPv6 one is judged as such if it is mapped (RFC 4291, 2.5.5.2) or NAT64 (RFC 6052, 2.1). Other forms are
-refused.
+If two checks parsed one URL differently, an attacker could bypass one of them. A URL with an invalid port has
+no host. Names with other letters than ASCII are used as they are looked up (UTS 46). An IPv6 address that
+contains an IPv4 address is judged as the latter if it is mapped (RFC 4291, 2.5.5.2) or NAT64 (RFC 6052, 2.1);
+other such addresses are refused.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _NUMBERS = frozenset("0123456789abcdefx.")
 
 
 def forget_hosts(known: MutableMapping[K, V], is_needed: Callable[[V], object] = lambda _: False) -> None:
-    """Halve `known` before it exceeds `MOST_HOSTS`, as a source can name millions; keep what `is_needed`."""
+    """Halve `known` before it exceeds `MOST_HOSTS`: a source can name millions. Keep what `is_needed`."""
     if len(known) < MOST_HOSTS:
         return
     for key in list(islice(known, MOST_HOSTS // 2)):
@@ -96,13 +96,13 @@ def default_port(scheme: str) -> int | None:
 
 
 def origin_text(url: str) -> str:
-    """Return `url` up to its path: the same text for all URLs of a host, short enough to be remembered."""
+    """Return `url` up to its path. This text is the same for all URLs of a host, and short."""
     end = url.find("/", url.find("://") + 3)
     return url if end < 0 else url[:end]
 
 
 def host_of(url: str) -> str:
-    """Return the host in lower case, with a port that is written, without credentials; empty if invalid."""
+    """Return the host in lower case, with its port if the URL states it; empty if the URL is invalid."""
     return _read_server(origin_text(url))[0]
 
 

@@ -9,7 +9,7 @@ import orjson
 from stacpull.models import Json
 
 MOST_VALUES: Final = 4_000_000
-"""The most values of a document of usual size. Recorded items have one per 11 to 26 bytes."""
+"""The most values of a document of usual size. Items of services have one value per 11 to 26 bytes."""
 
 
 def count_values(data: bytes) -> int:

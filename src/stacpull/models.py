@@ -2,8 +2,8 @@
 
     Page ─filters─▶ item (dict) ─plan─▶ Asset ─ledger─▶ Job ─transfer─▶ Arrival | Failure ─store─▶ ledger
 
-Items stay raw dicts: creating a `pystac.Item` takes ten times as long as decoding. Only hrefs of assets and
-pages may contain secrets: signatures, which stay in memory.
+Items stay raw dicts, because creating a `pystac.Item` takes far longer than decoding. Only hrefs of assets
+and pages may contain secrets (signatures), which stay in memory.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class ItemId(NamedTuple):
 class WalkUpdate(NamedTuple):
     """What a batch of items changes in the stored state of the walk."""
 
-    position: str | None = None  # the next page (`engine.walk.Position`); None unless the batch ends its page
+    position: str | None = None  # the next page (`engine.walk.Position`), after the last batch of a page
     walk_ended: bool = False
     announced: int | None = None
-    """The number of items that all collections announce; None if one does not, or its walk has not begun."""
+    """The number of items that all collections announce; None if it is not, or not yet, known."""
     cut_short: str | None = None
     """Why the walk of a collection ended before its last page; at the end, the last such reason."""
     unseen: int = 0
@@ -66,7 +66,7 @@ class WalkUpdate(NamedTuple):
 
 
 class PageRequest(msgspec.Struct, frozen=True):
-    """The cursor that the ledger stores, without credentials. `headers` of a `next` link are never secret."""
+    """The cursor that the ledger stores, without credentials. `headers`, of a `next` link, are not secret."""
 
     url: str
     method: Literal["GET", "POST"] = "GET"
@@ -77,7 +77,7 @@ class PageRequest(msgspec.Struct, frozen=True):
 class Unread(NamedTuple):
     """What a walk could not read or plan: a link of a catalog, an entry of a file (a line), or an item."""
 
-    collection: str  # empty for an entry: it is not known
+    collection: str  # empty for an entry, whose collection is not known
     name: str  # the URL, the place of the entry, or the id of the item
     failure: Failure
     href: str = ""  # the URL to read a link again; empty for an entry or an item
@@ -164,7 +164,7 @@ class FailureKind(enum.StrEnum):
     REFUSED = "refused", "refused (credentials, or an expired link)", "check the credentials, then retry"
     THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"
     SERVER = "server", "answered with a server error", "retry later"  # 5xx, unless throttled
-    HTTP = "http", "answered with an HTTP error", "see the details"  # any other final status
+    HTTP = "http", "answered with an HTTP error", "see the details"  # any other status
     NETWORK = "network", "with a network error", "retry"  # refused, reset, DNS, TLS
     STALLED = "stalled", "stalled", "no data for --stall-timeout; retry"
     TRUNCATED = "truncated", "shorter than announced", "retry"
@@ -185,7 +185,7 @@ class FailureKind(enum.StrEnum):
     ITEM = "item", "in an item that cannot be read or is not valid", "see the details"
     ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
     OUTSIDE = "outside", "with nothing in the area of --clip", "not an error: there is nothing to fetch"
-    DOWN = "down", "at hosts that were given up", "resume"  # never final: the asset stays pending
+    DOWN = "down", "at hosts that were given up", "resume"  # not recorded: the asset stays pending
 
 
 PASSING = frozenset({FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED})
@@ -193,7 +193,7 @@ PASSING = frozenset({FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETW
 MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 """These are recorded once it is known that their host is not given up."""
 WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
-"""These are final if they occur twice: the item is then read again, which may state another content."""
+"""If one of these occurs twice, the item is read again, because it may state another content by now."""
 NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}
 """The part that was received is removed."""
 TOO_MUCH = frozenset({FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNCATED, FailureKind.OVERLONG})
@@ -215,8 +215,8 @@ class Failure(msgspec.Struct, frozen=True):
     retryable: bool = False
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
     uncounted: bool = False
-    """True if sending the request again is not counted as an attempt: the host throttles or is overloaded."""
-    resumable_bytes: int = 0  # of a part from which the next attempt resumes
+    """True if the attempt is not counted, because the host throttles or is overloaded."""
+    resumable_bytes: int = 0  # the size of the part that the next attempt resumes
 
     def scrubbed(self, secrets: Secrets) -> Failure:
         message = secrets.scrub(self.message)
@@ -237,13 +237,13 @@ class PlannedItem(NamedTuple):
     parent: ItemId | None = None
     updated: str | None = None
     problems: tuple[tuple[str, Failure], ...] = ()
-    """Keys of wanted assets that cannot be planned, `assets` if none of the item's can."""
+    """Keys of wanted assets that cannot be planned; the key `assets` if no asset of the item can."""
     excluded: tuple[str, ...] = ()  # keys of the assets that a filter left out
     web_pages: tuple[str, ...] = ()  # keys of assets that are web pages or endpoints, and therefore left out
     expanded_prefixes: tuple[str, ...] = ()
     """Keys of prefixes that `assets` replaces by the objects below them."""
     cleaned: bytes = b""
-    """The document as the ledger keeps it, with all credentials cut, once it is on its way there."""
+    """The document without credentials, as the ledger keeps it."""
 
     @property
     def of_collection(self) -> bool:
@@ -264,12 +264,12 @@ class Validator(NamedTuple):
 
     @property
     def strong_etag(self) -> str | None:
-        """The ETag if strong: not `W/`; unquoted, as Azure's old API sends it, counts as strong."""
+        """The ETag if it is strong (without `W/`), also without the quotes, as Azure's old API sends it."""
         return None if self.etag is None or self.etag.startswith("W/") else self.etag
 
     @property
     def resumable(self) -> bool:
-        """True if a part file may be continued under it."""
+        """True if a part with this validator may be resumed."""
         return self.strong_etag is not None or self.last_modified is not None
 
     @property
@@ -278,7 +278,7 @@ class Validator(NamedTuple):
 
 
 class VersionInDest(NamedTuple):
-    etag_or_date: str  # of its response (`Validator.etag_or_date`)
+    etag_or_date: str  # of the response with this version (`Validator.etag_or_date`)
     size: int
     checksum_unverified: bool = False  # the item states a checksum that was not verified for these bytes
 
@@ -288,7 +288,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
 
     row: int
     item_row: int
-    generation: int  # how many versions of it were done before this one
+    generation: int  # how many versions of the asset were done before this one
     key: str
     href: str
     item_href: str | None
@@ -301,7 +301,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     stale: bool = False
     """True if something was removed from the stored href: the item is read again before the first use."""
     sha256: bytes | None = None
-    """The digest of the earlier content, if only exactly that is accepted (`verify --repair`)."""
+    """The digest of the earlier content, if only this content is accepted (`verify --repair`)."""
     alternates: tuple[str, ...] = ()  # other hrefs to try if `href` cannot be fetched, in this order
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional
     moved: bool = False  # `href` is not the planned one: its response proves nothing about the planned one
@@ -310,7 +310,8 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with new hrefs, at least one, after its item was read again or an href failed.
 
-        Unconditional if the URL changes beyond its signature: a validator is of one URL (RFC 9110, 8.8).
+        If more of the URL changes than its signature, the request has no condition, because a validator
+        belongs to one URL (RFC 9110, 8.8).
         """
         moved = self.moved or unsigned_url(hrefs[0]) != unsigned_url(self.href)
         version = None if moved else self.version_in_dest
@@ -370,7 +371,7 @@ class BucketLocation(msgspec.Struct, frozen=True):
     scheme: str = "s3"
     account: str | None = None  # the storage account of Azure
     epoch: int = 0
-    """Of the ledger in the work directory: the number of the last run that used the bucket; 0 for none."""
+    """The number of the last run on the bucket that the ledger in the work directory knows; 0 for none."""
     metadata: bool = False
     """Whether the metadata service of a cloud machine may give credentials (`--aws-metadata`)."""
     break_lock: bool = False
@@ -391,18 +392,18 @@ class Arrival(msgspec.Struct, array_like=True):
     name: str  # its final name in `directory`
     size: int
     identity: int | None = 0
-    """The identity of its part, 0 until that is written. None if the user's own file is adopted: it may be
-    a hard link of the part."""
+    """The identity of the part; 0 until it is written. None if a file of the user is adopted, which may be a
+    hard link of the part."""
     digest: bytes | None = None
     etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
     unproven: bool = False  # nothing proved its length (no Content-Length, no known size, no checksum)
-    part: str = ""  # the name of its part. That of a complete part is given when it is sent, or written
+    part: str = ""  # the name of its part, once this is complete
     body: memoryview | None = None
-    """Its bytes, until they are written: a view of the received message, to avoid a copy."""
+    """The bytes until they are written: a view of the received message, to avoid a copy."""
     may_replace: bool = False
     """True if a file in its place may be replaced. The publisher sets it; a received value is ignored."""
     filename: str = ""
-    """Base name of the resolved URL, percent-decoded, unsafe as it came. The name of its part states it."""
+    """The last segment of the resolved URL, percent-decoded but unsafe. The name of the part states it."""
 
     @property
     def path(self) -> str:
@@ -412,7 +413,7 @@ class Arrival(msgspec.Struct, array_like=True):
 class AssetOutcome(msgspec.Struct, frozen=True, array_like=True):
     """What became of an asset without a part: it failed for good in this run, or is not ready yet.
 
-    Without a failure its file in place is current, as the source has confirmed.
+    Without a failure, the source has confirmed that the file in DEST is current.
     """
 
     row: int

@@ -1,8 +1,8 @@
 """Settings of the interpreter in stacpull's own processes: memory, cycle collector, event loop.
 
-glibc raises its mmap threshold to the largest freed block (mallopt(3), "M_MMAP_THRESHOLD"): each thread would
-keep the memory of its largest page. So it is fixed, and threads share one heap, which costs nothing under the
-interpreter's lock.
+glibc raises its mmap threshold to the largest freed block (mallopt(3), "M_MMAP_THRESHOLD"), so each thread
+would keep the memory of its largest page. So the threshold is fixed, and threads share one heap, which costs
+nothing under the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)(_end_of_bus_error)
 def handle_bus_errors() -> None:
     """Make a SIGBUS end this process with a sentence.
 
-    SQLite maps the index of its log, so a full file system is a SIGBUS. A handler of the interpreter would
-    never be called, because the access is repeated first.
+    SQLite maps the index of its log into memory, so a full file system causes a SIGBUS. A handler in Python
+    would never be called, because the access is repeated before it.
     """
     ctypes.CDLL(None).signal(signal.SIGBUS, _HANDLER)
 
@@ -64,7 +64,7 @@ def trim() -> None:
 
 
 def run_on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Use uvloop, which halves the CPU time of small transfers."""
+    """Run a coroutine on uvloop, which needs less CPU time than the loop of asyncio."""
     import asyncio  # noqa: PLC0415 - not in the store process
 
     from uvloop import new_event_loop  # noqa: PLC0415

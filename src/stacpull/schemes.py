@@ -36,7 +36,6 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     """The rules of one URL scheme. The defaults are those of a plain `name://host/path`."""
 
     name: str
-    """In lower case."""
     default_port: int | None = None
     """The port of a URL without one; None if the scheme has no ports."""
     is_web: bool = False
@@ -57,14 +56,14 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     it is empty, a package registers an object with both (`stacpull.schemes`)."""
 
     def join(self, base: str, href: str) -> str:
-        """Join an `href` without scheme (RFC 3986, 5.2). ValueError: the result is invalid."""
+        """Join an `href` without scheme (RFC 3986, 5.2). Raises ValueError if the result is not valid."""
         if self.name in uses_relative:
             return urljoin(base, href)
         rest = base[len(self.name) :]  # `urljoin` supports only schemes that it knows
         return self.name + urljoin(f"http{rest}", href)[len("http") :]
 
     def filename(self, url: str) -> str:
-        """Return the last segment of the path, percent-decoded once unless it is a key; empty if none."""
+        """Return the last segment of the path; percent-decoded, unless the path is a key. Empty if none."""
         if self.is_object_store:
             return url.rpartition("/")[2]
         path = url.partition("://")[2].partition("?")[0].partition("#")[0].partition("/")[2]

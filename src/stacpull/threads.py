@@ -44,7 +44,7 @@ async def in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
 
 
 async def to_its_end(function: Callable[[], T], on_cancelled: Callable[[], object] = lambda: None) -> T:
-    """Run blocking work in a thread. A cancellation, and each further one, waits for its end."""
+    """Run blocking work in a thread. If this is cancelled, even several times, it still waits for the end."""
     working = asyncio.get_running_loop().run_in_executor(None, function)
     cancelled: asyncio.CancelledError | None = None
     while not working.done():

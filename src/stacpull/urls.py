@@ -25,7 +25,7 @@ _NONE: Final = Scheme(name="", is_remote=False)
 
 
 def rules_of(url: str) -> Scheme:
-    """Return the scheme of a URL that has it in lower case, as `join` returns it; else one without a name."""
+    """Return the scheme of a URL in the form of `join`, in lower case; a scheme without a name if unknown."""
     name, mark, _ = url.partition("://")
     return SCHEMES.get(name, _NONE) if mark else _NONE
 
@@ -69,7 +69,7 @@ def filename_of(url: str) -> str:
 def same_site(url: str, other: str) -> bool:
     """Return whether credentials for `url` may be sent to `other`: same host and port, not less encrypted.
 
-    From the default port of http to that of https counts as the same port.
+    The default ports of http and https count as the same port.
     """
     mine, theirs = origin_of(url), origin_of(other)
     rules, other_rules = SCHEMES.get(mine.scheme, _NONE), SCHEMES.get(theirs.scheme, _NONE)
@@ -86,7 +86,7 @@ def same_site(url: str, other: str) -> bool:
 
 
 def parts_of(url: str) -> SplitResult:
-    """Return the parts of a URL. An invalid one (`http://[::1`) is only a path."""
+    """Return the parts of a URL. If it is not valid (`http://[::1`), all of it is the path."""
     try:
         return urlsplit(url)
     except ValueError:

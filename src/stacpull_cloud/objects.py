@@ -206,7 +206,7 @@ class Objects:
         return answer
 
     def _repeated(self, since: float) -> Retrying:
-        import tenacity  # noqa: PLC0415 - 20 ms, and most runs repeat nothing
+        import tenacity  # noqa: PLC0415 - most runs repeat nothing
 
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception(is_passing),

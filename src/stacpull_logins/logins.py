@@ -364,4 +364,4 @@ class LoginTransport:
         return self._credentials.strip(url)
 
     async def close(self) -> None:
-        """Do nothing: the transport underneath is closed by its owner."""
+        """The owner of the transport underneath closes it."""

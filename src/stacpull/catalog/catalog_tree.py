@@ -1,9 +1,9 @@
 """The catalog of a mirror: `catalog.json`, one `collection.json` each, sub-catalogs past 10,000 items.
 
-The same mirror gives the same bytes; an unchanged file is not written. Memory holds one sub-catalog, about 2
-MB: 590,326 links in one document take 0.9 GB in pystac. New items are last, so only the last sub-catalog
-changes. Files are written from the leaves up: after a kill every link leads to an existing file. What pystac
-cannot migrate is kept unchanged.
+The same mirror gives the same bytes, and an unchanged file is not written. Only one sub-catalog is in memory,
+because hundreds of thousands of links in one document would take much. New items are last, so only the last
+sub-catalog changes. Files are written from the leaves up, so after a kill every link leads to an existing
+file. Documents that pystac cannot migrate are kept unchanged.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ STAC_VERSION = "1.1.0"
 _VERSION = re.compile(r"(0\.[89]|1\.[01])\.\d+(-(alpha|beta|rc)\.\d+)?")
 _CURRENT = re.compile(r"1\.[01]\.\d+")
 _UNTYPED = re.compile(r"0\.|1\.0\.0-(alpha|beta)")
-"""Versions whose collections have no `type`."""
+"""Versions of STAC whose collections have no `type`."""
 _LICENSE = re.compile(r"[\w\-.+]+")
 _LEGACY = ("proprietary", "various")
 """Licences that are `other` since STAC 1.1.0."""
 _FIRST = ("type", "id", "stac_version", "description", "links")
 _LAST = ("title", "extent", "license", "keywords", "providers", "summaries", "assets")
 _CORE = frozenset((*_FIRST, "stac_extensions", *_LAST))
-"""Members that are checked. All others are extension fields and are kept unchanged."""
+"""Members that are checked. All others belong to extensions, and are kept unchanged."""
 _NAVIGATION = frozenset({
     "self", "root", "parent", "child", "item", "items", "collection", "collections", "next", "prev",
     "previous", "first", "last", "search", "data", "aggregate", "aggregations", "queryables", "conformance",
@@ -60,7 +60,7 @@ Write = Callable[[Path, bytes], None]
 
 
 class CollectionEntry(msgspec.Struct, frozen=True):
-    """A collection to write. `items` yields (id, path) of those with a file, in a stable order, new last."""
+    """A collection to write. `items` yields (id, path) of those with a file: in a fixed order, new last."""
 
     id: str
     directory: str
@@ -87,7 +87,7 @@ class CollectionEntry(msgspec.Struct, frozen=True):
             version = "1.0.0"
         core = _core_members(self.id, source)
         made = {**extra, **core, "assets": assets, "links": [], "stac_version": version}
-        # pystac imports all its extensions to read one collection: a tenth of the time of a small run
+        # pystac imports all its extensions to read one collection, which takes long
         is_plain = _CURRENT.fullmatch(version) and not made["stac_extensions"]
         stored = _in_order(made) if is_plain else _migrated(made)
         stored["stac_extensions"] = with_extensions(stored.get("stac_extensions"), assets, self.mirrored)
@@ -113,8 +113,8 @@ def write_catalogs(
 ) -> None:
     """Update the catalog files of a mirror.
 
-    A file that is not recorded (`is_recorded`) is written even if its content is right. `is_stopped` is
-    called before each item and each file.
+    A file is written even if it has the right content, unless `is_recorded` says that the ledger has it.
+    `is_stopped` is called before each item and each file.
     """
     update = _Update(files, write, secrets, is_recorded)
     try:
@@ -239,7 +239,7 @@ def _migrated(document: Json) -> Json:
     if _UNTYPED.match(document["stac_version"]):
         document = {name: value for name, value in document.items() if name != "type"}
     try:
-        with warnings.catch_warnings(action="ignore"):  # they are for readers of the mirror
+        with warnings.catch_warnings(action="ignore"):  # pystac's warnings are for readers of the mirror
             collection = pystac.Collection.from_dict(document)
             return collection.to_dict(include_self_link=False, transform_hrefs=False)
     except Exception:  # noqa: BLE001  # the migration of an extension can raise any error
@@ -257,7 +257,7 @@ def _core_members(identifier: str, document: Json) -> Json:
     spatial = object_or_empty(object_or_empty(extent).get("spatial")).get("bbox")
     temporal = object_or_empty(object_or_empty(extent).get("temporal")).get("interval")
     boxes = [box for box in list_or_empty(spatial) if is_bbox(box)]
-    if len(boxes) in (0, 2):  # the first is around the others, so two alone are invalid
+    if len(boxes) in (0, 2):  # the first box is around the others, so two boxes are not valid
         boxes.insert(0, [-180.0, -90.0, 180.0, 90.0])
     intervals = [
         [rfc3339(in_utc(instant)) if (instant := parse_instant(end)) else None for end in one]

@@ -1,8 +1,8 @@
 """A stored item: the source's document, adapted to the mirror. Mirrored assets get a relative href.
 
 For any input: nothing raises, what STAC allows is kept, no href has a credential or signature, and the
-source's document is never changed. It runs 1.2 million times for BigEarthNet: plain dicts, because a
-`pystac.Item` takes 170 µs. Relative hrefs need no encoding (`planning.names`).
+source's document is never changed. Items are plain dicts, because there may be millions of them, and making a
+`pystac.Item` takes far longer. Relative hrefs need no encoding (`planning.names`).
 """
 
 from __future__ import annotations

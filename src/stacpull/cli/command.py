@@ -55,7 +55,7 @@ _HINTS: dict[tuple[str, ...], str] = {
     ("--rebuild",): "`stacpull mirror SOURCE DEST --adopt` accepts the files that are there",
     ("--sign-bucket",): "use --credentials NAME: a profile has `buckets` in its table `s3`",
 }
-"""Options of similar tools and earlier versions, and what to use where a command has no such option."""
+"""Options of similar tools and earlier versions, and what to use instead."""
 
 
 class CommandSession:
@@ -78,7 +78,7 @@ class CommandSession:
                 self.display.write(f"stacpull: {warning}")
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
-        """Run the work that `start` makes around an event; a signal sets it, and the work ends itself."""
+        """Run the work that `start` returns for an event. A signal sets the event, and the work ends."""
         return entry.run(start, self.display)
 
     def run_cancellable(self, work: Coroutine[Any, Any, T]) -> T:
@@ -88,7 +88,7 @@ class CommandSession:
         return self.run(lambda stop: unless_stopped(lambda: work, stop))
 
     def finish(self, report: Any, lines: Iterable[str], *, on_stderr: bool = False) -> int:
-        """Print a report as JSON, or as `lines`, which `on_stderr` prints in any case; return the exit code.
+        """Print a report as JSON, or as `lines`; with `on_stderr`, both. Return the exit code.
 
         With --quiet, only the first line is printed, on standard error, and only if the exit code is not 0.
         """
@@ -135,9 +135,9 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse `args`, with a hint for an option that does not exist, and for a value without quotes."""
-        ctx.allow_extra_args = True  # so that this method words the error
+        ctx.allow_extra_args = True  # this method raises the error
         full = {f"--{one.name}": f"--{one.name}={one.bare}" for one in self._declared if one.bare}
-        if "--yes" in args and full.keys() & args:  # the older way to confirm --prune
+        if "--yes" in args and full.keys() & args:  # how version 0.1 confirms --prune
             args, full = [arg for arg in args if arg != "--yes"], {"--prune": "--prune=remove"}
         try:
             extra = super().parse_args(ctx, [full.get(arg, arg) for arg in args])
@@ -222,7 +222,7 @@ def command(
             session, code = CommandSession(resolved), StacpullError.exit_code
             try:
                 code = function(session, **values) or 0
-            except UsageError as error:  # of a value that is read late, such as a filter: say where it is
+            except UsageError as error:  # a value that is read late, such as a filter: say where it was given
                 text, named = str(error), re.match(r"--([\w-]+)", str(error))
                 if named is None or flags.get(named[1]) or named[1] not in config.options:
                     raise

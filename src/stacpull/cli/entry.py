@@ -1,7 +1,7 @@
 """The process `stacpull`: its standard streams and signals are made safe before anything else is imported.
 
-Imports take most of the first quarter of a second. The handlers of signals belong to the interpreter, because
-the event loop runs none while it is blocked.
+Imports take most of the time of a short command. The handlers of signals are those of the interpreter,
+because the event loop runs none of its own while it is blocked.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> NoReturn:
         sys.exit(_MISUSED)
     for number in SIGNALS:
         signal.signal(number, leave)
-    for descriptor in (0, 1, 2):  # in this order: open() takes the lowest free one
+    for descriptor in (0, 1, 2):  # in this order, because open() takes the lowest free descriptor
         try:
             os.fstat(descriptor)
         except OSError:
@@ -66,7 +66,7 @@ def main() -> NoReturn:
     if output.problem is not None and output.problem.errno != errno.EPIPE:
         sys.stderr.write(f"stacpull: Standard output cannot be written: {output.problem.strerror}.\n")
         code = code or _NOT_WRITTEN
-    # The process ends at once: the interpreter would free every object first, which takes 50 ms.
+    # The process ends at once, because the interpreter would first free every object.
     atexit._run_exitfuncs()  # noqa: SLF001 -- what sys.exit calls, too
     sys.stderr.flush()
     os._exit(code)
@@ -136,7 +136,7 @@ class _Handler:
 
 
 def run(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]], show: Display | None = None) -> T:
-    """Run the work that `start` makes. A signal sets the event that it is given, and the work ends itself."""
+    """Run the work that `start` returns for an event. A signal sets the event, and the work ends itself."""
     import asyncio
 
     from stacpull.child_process import kill_all

@@ -114,7 +114,7 @@ def collections(session: CommandSession, source: str) -> None:
     """
     from stacpull.engine import source_contents
 
-    def first(value: object) -> Any:  # that of the whole collection (STAC collection, extent)
+    def first(value: object) -> Any:  # the first extent is that of the whole collection (STAC)
         return value[0] if isinstance(value, list) and value else None
 
     found, lines = [], []
@@ -209,7 +209,7 @@ def failures(session: CommandSession, dest: str) -> None:
     for record in read_failures(dest, session.options):
         session.print(record.to_json(), [failure_line(record)])
     if record is None:
-        session.display.say(f"no failures in {dest}")  # not on standard output, which scripts read
+        session.display.say(f"no failures in {dest}")  # on standard error: scripts read standard output
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:
@@ -237,7 +237,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     at = f"resumes at {report.checkpoint or report.source}"
     yield f"  list   {'read to the end' if report.walk_ended else at}"
     for record in report.last_errors:
-        if record.kind != FailureKind.GONE:  # they are counted above, and may be many
+        if record.kind != FailureKind.GONE:  # missing assets are counted above, and may be many
             yield f"  failed {failure_line(record)}"
     steps = {
         "resume": report.state == "interrupted" or (report.state == "failed" and not report.live),

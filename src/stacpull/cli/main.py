@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "demo": (None, "Try stacpull on a replica of a real service, without an account."),
     "completion": (f"{_CLI}main:completion", "Print the completion script of a shell."),
 }
-"""In the order of `--help`: location and help. That of a neighbour's command is in its entry point."""
+"""Location and help, in the order of `--help`. Entry points have the locations of the others."""
 _GROUP = "stacpull.commands"
 
 
@@ -92,7 +92,7 @@ _OTHER_NAMES = {
 
 @click.group(
     cls=_LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"]},  # also of the subcommands
+    context_settings={"help_option_names": ["-h", "--help"]},  # the subcommands inherit it
     epilog="Try `stacpull demo` first. `stacpull COMMAND --help` describes a command.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="stacpull")

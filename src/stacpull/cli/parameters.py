@@ -47,7 +47,7 @@ def config() -> click.Option:
     """Return the option --config: the only one that no config file can set."""
 
     def the_only_one(context: click.Context, _: click.Parameter, values: tuple[str, ...]) -> str | None:
-        if len(values) > 1:  # the others would be ignored, with the filters in them
+        if len(values) > 1:  # the filters in the others would be ignored
             raise click.UsageError("--config can be given only once.", context)
         return next(iter(values), None)
 
@@ -72,7 +72,7 @@ def worded(name: str, text: str, **changes: Any) -> click.Option:
 
 
 def _parameter(option: Option) -> OptionParameter:
-    """Return click's option. It does not convert values: `config` does, for all of their origins."""
+    """Return click's option. It does not convert values: `config` does, wherever they come from."""
     flag = f"--{option.name}/--no-{option.name}" if option.opposite else f"--{option.name}"
     names = [option.name.replace("-", "_"), flag, *([f"-{option.short}"] if option.short else [])]
     how: dict[str, Any] = {"multiple": option.many, "metavar": option.metavar or "TEXT"}

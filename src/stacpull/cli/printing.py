@@ -16,7 +16,7 @@ _ESCAPED = {code: f"\\u{code:04x}" for code in (*_C1, 0x2028, 0x2029, *_TURNS)}
 
 
 def plain(text: str) -> str:
-    """Return `text` without control characters: servers send much of it, and terminals would obey them."""
+    """Return `text` without control characters: it may come from servers, and terminals would obey them."""
     return text.translate(_CONTROLS)
 
 

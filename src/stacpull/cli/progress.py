@@ -35,7 +35,7 @@ from stacpull.speed import MEASURED, Speed
 _FIRST_LINE, _LINE_EVERY, _DRAW_EVERY = 1.0, 5.0, 0.2
 """Seconds until the first plain line, between plain lines, and between drawings."""
 _SILENT_FROM, _RAREST_LINE = 5.0, 60.0
-"""Seconds without any data after which that is shown; then lines become rarer, up to this interval."""
+"""Seconds without data after which the silence is shown, and the longest interval of lines from then on."""
 _MOST_HOSTS, _MOST_HELD = 3, 100
 
 
@@ -51,8 +51,8 @@ class _Shown(NamedTuple):
 class Display:
     """Shows the events of a run, and counts the failures by kind for the closing summary.
 
-    The cursor rests at the first character of the block: whatever a terminal does to it when resized, erasing
-    to the end of the screen removes all of it.
+    The cursor rests at the first character of the block. So whatever a terminal does to the block when it is
+    resized, erasing to the end of the screen removes the whole block.
     """
 
     def __init__(self, output: Output, stream: TextIO | None = None) -> None:
@@ -109,7 +109,7 @@ class Display:
             self.held.append(text)
 
     def write(self, line: str) -> None:
-        """Print a line above the block, without the control characters that a source may have put into it."""
+        """Print a line above the block, without control characters, which may come from a source."""
         clean = plain(line)
         if clean.startswith("stacpull: warning: "):
             clean = clean.replace("warning:", paint("warning:", "yellow", self._stream), 1)
@@ -131,7 +131,7 @@ class Display:
         return self._is_live
 
     def abandon(self) -> str:
-        """Clean up the terminal, because the process ends now; return what is done, for its last words.
+        """Clean up the terminal, because the process ends now. Return what is done, for the last message.
 
         A signal handler calls this at any point. It waits at most a second for the thread to finish drawing.
         """
@@ -238,7 +238,7 @@ class Display:
                 return _Shown([f"{now.name} ({duration(self._silent())})"], [])
             return _Shown([now.name], [_of(now.done, now.total)], _share(now.done, now.total))
         figures = [f"{_of(now.files, now.files_expected)} files checked"]
-        left = max(0, (now.bytes_expected or 0) - now.bytes)  # files may be longer than they were
+        left = max(0, (now.bytes_expected or 0) - now.bytes)  # files may have become longer
         if left and now.bytes and now.seconds >= MEASURED:
             figures.append(f"about {duration(left * now.seconds / now.bytes)} left")
         figures += [rate(now.bytes, now.seconds), size(now.bytes)]
@@ -264,11 +264,11 @@ class Display:
                 figures.append(f"about {duration(left + waited)} left")
             figures += [f"{size(speed)}/s"] if (speed := self._speed.bytes()) else []
             figures.append(size(now.bytes_fetched))
-        gone = max(now.assets_missing, self.failed[FailureKind.GONE])  # --missing may accept them
+        gone = max(now.assets_missing, self.failed[FailureKind.GONE])  # --missing may accept these
         troubles = [f"{gone:,} gone at the source"] if gone else []
         others = {FailureKind.GONE, *NO_FAULT}
         called = [(number, kind) for kind, number in self.failed.most_common() if kind not in others]
-        # each failure is an event, counters follow
+        # failures are events, which come before the counters
         failed = max(now.assets_failed, self.failed.total()) - gone
         if (failed := failed - sum(self.failed[kind] for kind in NO_FAULT)) > 0:
             kinds = ", ".join(f"{number:,} {kind}" for number, kind in called)

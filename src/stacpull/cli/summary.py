@@ -35,7 +35,7 @@ class Failed(Counter[FailureKind]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.of_items = 0  # of the failures, those of items, which `retry` reads or writes again
+        self.of_items = 0  # failures of items, which `retry` reads or writes again
         self.asset_keys: dict[FailureKind, list[str]] = {}
         self.examples: dict[FailureKind, str] = {}
 
@@ -50,7 +50,7 @@ class Failed(Counter[FailureKind]):
             keys.append(key)
 
     def headline(self, failures: int) -> str:
-        """Return the reasons for the first line, which states the number of failures."""
+        """Return the reasons for the first line, which states the number of `failures`."""
         kinds = [(kind, number) for kind, number in self.most_common() if kind not in NO_FAULT]
         if len(kinds) == 1 and kinds[0][1] >= failures:
             return f": {self._named(kinds[0][0])}"
@@ -58,7 +58,7 @@ class Failed(Counter[FailureKind]):
         return named and f": {named}"
 
     def lines(self, *, missing_ok: bool = False) -> Iterator[str]:
-        """Yield a line per kind, most frequent first. `missing_ok`: assets may be gone (`--missing`)."""
+        """Yield a line per kind, most frequent first. `missing_ok`: assets that are gone do not count."""
         for kind, number in self.most_common():
             if missing_ok and kind is FailureKind.GONE:
                 yield f"  missing  {number:,} {self._named(kind)}; accepted (--missing)"
@@ -82,7 +82,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         return
     trouble = report.assets_failed - report.assets_ordered - report.assets_outside - report.assets_accepted
     accepted, items = 0 if trouble else report.assets_accepted, report.items_failed
-    # also those of earlier runs, which this one did not try again
+    # missing assets of earlier runs, which this run did not try again, count too
     failed |= Counter({FailureKind.GONE: report.assets_missing - report.assets_accepted})
     reasons = "" if items and report.assets_failed else failed.headline(trouble or items)  # it counts both
     parts = [
@@ -158,7 +158,7 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         (report.assets_changed, "changed file"),
     ]
     changes = ", ".join(quantity(number, noun) for number, noun in counts if number)
-    if changes and report.run > 1:  # in the first run, also if it was resumed, everything is new
+    if changes and report.run > 1:  # in the first run, resumed or not, everything is new
         yield f"  changes  {changes}"
     if report.files_lost:
         yield f"  lost     {quantity(report.files_lost, 'file')} missing from DEST, planned again"

@@ -55,7 +55,7 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
 
 
 def verify_lines(report: VerifyReport) -> Iterator[str]:
-    others = report.unknown if report.strict else 0  # they fail the check, but are not called damaged
+    others = report.unknown if report.strict else 0  # unknown files fail the check, but are not damaged
     damaged, left = report.damaged - others, report.remaining - others
     is_interrupted, repaired = report.state == "interrupted", report.repair is not None
     is_unfinished = not repaired and report.mirror_state != "complete"

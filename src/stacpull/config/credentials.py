@@ -60,7 +60,7 @@ def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[
             lines = [line for line in numbered if line.value and not str(line.value).startswith("#")]
         for line in lines:
             name, colon, rest = (part.strip() for part in str(line.value).partition(":"))
-            if not colon or not FIELD_NAME.fullmatch(name):  # `field_name` would quote it: perhaps a secret
+            if not colon or not FIELD_NAME.fullmatch(name):  # a message must not quote it: perhaps a secret
                 raise UsageError(f"{line.where}: write a header field as 'Name: value'.")
             name = Setting(name, line.where).read(field_name)
             label = f"header {name}"

@@ -1,9 +1,8 @@
 """The options of transfers and output, and the table of all options.
 
 Each field declares its flag, config key, variable and commands (`arguments.about`); the docstring of its
-class is the help. The command line, the readers of TOML and the environment, and the reference pages are
-generated from `OPTIONS`.
-(`stacpull.selection.Selection` declares which assets to transfer.)
+class has its help. The command line, the readers of TOML and the environment, and the reference pages are
+generated from `OPTIONS`. (`stacpull.selection.Selection` declares which assets to transfer.)
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ class S3Options:
     region: str | None = option(None, "NAME", environment=("AWS_REGION", "AWS_DEFAULT_REGION"))
     profile: str | None = option(None, "NAME", name="credentials", brief=True, environment=("AWS_PROFILE",))
     buckets: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
-    """Of a credential profile: buckets for which requests are also signed when a redirect leads to them."""
+    """Buckets of a credential profile: requests for them are signed, also after a redirect."""
     keys: tuple[Secret, Secret] | None = None
-    """Access key and secret key of a credential profile; None for those that the AWS tools find."""
+    """Access key and secret key of a credential profile; None for the keys that the AWS tools find."""
     aws_metadata: bool = option(False)
 
 
@@ -196,7 +195,7 @@ class Options:
     query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.secrets)
     credential_names: tuple[str, ...] = ()
     filled_profile: Any = None
-    """`stacpull_logins.logins.FilledProfile`: its name, the `endpoints` that it opens, and its logins."""
+    """`stacpull_logins.logins.FilledProfile`: the profile with its name, its `endpoints` and its logins."""
     s3: S3Options = attrs.field(factory=S3Options)
     ca_bundle: Path | None = attrs.field(
         default=None,
@@ -232,7 +231,7 @@ class Options:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """The values that were given, which `resume` uses again. For a switch, False counts as not given."""
+        """The given values that `resume` uses again. A switch that is False counts as not given."""
         return {n: v for n, unset in _declared_as("kept") if (v := getattr(self, n)) != unset}
 
     def of_run(self, stored: Mapping[str, Any]) -> Options:
@@ -288,30 +287,30 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     name: str  # in kebab case
     target: str  # the field that declares it (`s3.region`)
     read: ReadArgument
-    group: str  # the heading on help pages: without one, that of the field before it
+    group: str  # the heading on help pages; by default, that of the field before it
     default: str  # as help pages show it
-    commands: str  # those in which it can do something, separated by spaces
+    commands: str  # the commands in which it has an effect, separated by spaces
     brief: bool = False  # `--help` shows it; `--help all` shows every option
     flag: bool = True  # False if only config files, variables and Python set it
     short: str = ""
     metavar: str = ""
     choices: tuple[str, ...] = ()
     load: Callable[[str], object] | None = None
-    """Returns what text means on this machine: the content of a file, or the task of a job array. Then `read`
-    reads it. Not used for values of Python."""
-    environment: tuple[str, ...] = ()  # variables of other programs that set it, after its own
-    many: bool = False  # it may be repeated: the field is a tuple, and a single '' means an empty one
+    """Returns what text means on this machine: the content of a file, or the task of a job array. `read` gets
+    the result. Values of Python are not loaded."""
+    environment: tuple[str, ...] = ()  # variables of other programs, used if its own is not set
+    many: bool = False  # it may be repeated: the field is a tuple, and a single '' means no value
     single: bool = False  # a tuple is given as one value (`s3,https`), not by repeating the flag
     switch: bool = False  # it takes no value on the command line
     opposite: bool = False  # there is also a switch --no-NAME
     counted: bool = False  # how often the flag is given is counted (-vv)
     bare: str = ""  # the value of the flag alone: another one is given as `--NAME=VALUE`
     nonempty: bool = False
-    """An empty list means no filter. So `''` is an error, unless a config file sets the option."""
+    """True if `''` is an error, because no value means no filter; unless it overrides a config file."""
     fixed: bool = False
-    """A run keeps the value from its start to its end: the commands that continue it, or fetch again what it
-    has planned, use the value and refuse another. It is a value that JSON has."""
-    kept: bool = False  # `resume` uses the value again, unless another one is given; also for JSON
+    """True if a run keeps the value: the commands that continue it, or fetch its assets again, use the value
+    and refuse another. JSON can hold the value."""
+    kept: bool = False  # `resume` uses the value again, unless another one is given; JSON can hold it
 
     @property
     def variables(self) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Resolves flags, environment and config file to the options of a run.
 
 Precedence: flag, environment, config file, default. Lists replace each other and are never joined. A single
-'' is the empty list: `--exclude-asset ''` overrides a config file. If an empty list keeps everything
-(`--ids`), '' is rejected unless it overrides a config file.
+'' is the empty list, so `--exclude-asset ''` overrides a config file. For options whose empty list selects
+everything (`--ids`), '' is rejected unless it overrides a config file.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def resolve(
     s3 = {name.removeprefix("s3."): values[Options].pop(name) for name in [*values[Options]] if "s3." in name}
     transfer = Options(**values.pop(Options), **credential_fields, s3=S3Options(**s3))
     profile = settings.get("credentials")
-    if profile is not None and profile.where != "AWS_PROFILE":  # that is always an AWS profile
+    if profile is not None and profile.where != "AWS_PROFILE":  # this variable always names an AWS profile
         s3_alone = attrs.evolve(transfer.s3, profile=variables.get("AWS_PROFILE") or None)
         with_profile = entry_points.load("stacpull.profiles", "options")
         without = attrs.evolve(transfer, s3=s3_alone)
@@ -82,7 +82,7 @@ def _setting(
 ) -> Setting | None:
     """Return the raw value of an option with the highest precedence; None if it is not set.
 
-    A value of the config file is also checked if another one replaces it.
+    The value of the config file is checked even if another value replaces it.
     """
     candidates = (
         Setting(flags.get(option.name), f"--{option.name}"),
@@ -128,7 +128,7 @@ def _credentials(
 ) -> dict[str, Any]:
     """Return the fields of `Options` for credentials.
 
-    Parameters in SOURCE, and an Authorization that the config file does not contain, take precedence over it.
+    Parameters in SOURCE, and an Authorization from elsewhere, take precedence over the config file.
     """
     carried = parse_qs(parts_of(source or "").query, keep_blank_values=True)
     given = [] if header is None else [Setting(value, header.where) for value in _elements(header.value)]
@@ -160,8 +160,8 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
 def with_environment(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:
     """Return the options of a Python program with unset fields taken from the environment.
 
-    Only variables of services are used: those of AWS, and the key of a service that is known by its SOURCE,
-    unless `source` has one. Complete options do not change.
+    Only variables of services are used: those of AWS, and the key of a service that is known by its URL,
+    unless `source` has a key. Fields that are set do not change.
     """
     variables = with_active_endpoints(os.environ if environ is None else environ)
     unset: dict[str, Any] = {}

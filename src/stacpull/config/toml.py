@@ -54,7 +54,7 @@ class Config(msgspec.Struct, frozen=True):
 
 
 class TomlEntry(NamedTuple):
-    """A key of a TOML file with its value. `keys` are those of the tables that it is in, and its own."""
+    """A key of a TOML file with its value. `keys` are the keys of the tables around it, and its own."""
 
     path: Path
     keys: tuple[str, ...]
@@ -71,7 +71,7 @@ class TomlEntry(NamedTuple):
 
     @property
     def value(self) -> Any:
-        """The value as plain Python; a date or time of TOML as the text that `--datetime` takes."""
+        """The value as plain Python. Dates and times become text, as `--datetime` takes it."""
         return self.content.isoformat() if isinstance(self.content, date) else self.content
 
     @property

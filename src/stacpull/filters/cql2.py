@@ -2,7 +2,7 @@
 
 The library `cql2` only parses: its `matches` is silently wrong about dates, NULL, and boxes across the
 antimeridian. Logic has three values (7.7): a predicate is unknown if the item lacks a value. A date is a
-span: `<` is completely before, `=` overlaps. The `t_` operators are those of table 9, after Allen (1983).
+span: `<` means completely before, `=` overlaps. The `t_` operators: table 9, after Allen (1983).
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ _ARITY: Final = {"and": None, "or": None, "not": 1, "isnull": 1, "casei": 1, "ac
 
 
 def _applied(function: Callable[..., Any], terms: list[Any]) -> Any:
-    """Return the term of a function of others, as a constant if it does not depend on the item."""
+    """Return the term that applies a function to others: a constant if none of them depends on the item."""
     if not any(map(callable, terms)):
         return function(*terms)
     return lambda item, properties: function(
@@ -342,8 +342,8 @@ _MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": 
 def _pushed(node: Any, *, negated: bool = False) -> Json | None:
     """Return a condition in the form to push down, or None if it cannot be pushed down.
 
-    Only comparisons of a property with a number, and equality with a string or boolean, are: services differ
-    in the order of strings (collations), and in times (ranges, whole days, zones).
+    Only comparisons of a property with a number, and equality with a string or boolean, can be: services
+    differ in the order of strings (collations), and in times (ranges, whole days, zones).
 
     Parts of an AND are left out, but not inside NOT. Inside NOT, IN does not become equality either: of an
     item without the property, one of them may be false and the other unknown.

@@ -1,8 +1,8 @@
 """The interface of filters on items (`ItemCheck`), and the filters on ids, properties, times and places.
 
-Shards and samples depend only on a hash of the id (and the seed): they are the same on any machine. Ends of
+Shards and samples depend only on a hash of the id (and the seed), so they are the same everywhere. Ends of
 time intervals are inclusive, and a day, month or year counts completely. Geometry is planar on longitude and
-latitude, and touching counts; an item's `bbox` counts if its geometry is unreadable.
+latitude, and touching counts. If the geometry of an item is not readable, its `bbox` is used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ItemCheck:
 
     fields: ClassVar[tuple[str, ...]]
     explained: tuple[str, str] = ("", "")
-    """A reason that deserves a message after a walk, and its words."""
+    """A reason of this filter that gets a message after a walk, and the text of this message."""
 
     def __init__(self, value: Any) -> None:
         """Compile the value of the only field. Raises `UsageError` if it is invalid."""
@@ -49,12 +49,12 @@ class ItemCheck:
         raise NotImplementedError
 
     def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - for some filters
-        """Return messages after a walk that left out `counts`. `complete`: it judged all items."""
+        """Return messages after a walk that left out `counts`. If `complete`, it has judged all items."""
         reason, words = self.explained
         return [f"{quantity(counts[reason], 'item')} left out: {words}"] if counts.get(reason) else []
 
     def pushed_down(self) -> Json:
-        """Return what every kept item meets, to push down: fields of `item_filter.Narrowing`."""
+        """Return conditions that every kept item meets, as fields of `item_filter.Narrowing`, for APIs."""
         return {}
 
 
@@ -131,9 +131,9 @@ def _hash(text: str, purpose: bytes) -> int:
 class Reference:
     """A name in a filter: `eo:cloud_cover`, `proj.code`, `collection`.
 
-    It refers to, in this order: `id`, `collection`, `geometry` or `bbox` of the item; a property with exactly
-    that name; a member of one (`view.sun.azimuth`, `bands.0.name`). `properties.` is optional. Absent and
-    null are None.
+    It refers to the first of these that exists: `id`, `collection`, `geometry` or `bbox` of the item; a
+    property with exactly this name; a member of a property (`view.sun.azimuth`, `bands.0.name`). The prefix
+    `properties.` is optional. The value is None if it is null, or if there is none.
     """
 
     def __init__(self, name: str) -> None:
@@ -189,7 +189,7 @@ def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
     def is_wanted(value: Any) -> bool:
         if isinstance(value, bool):
             return str(value).lower() in texts or str(value) in texts
-        if isinstance(value, float):  # so are integers of more than 64 bits in JSON, rounded
+        if isinstance(value, float):  # also an integer of more than 64 bits, which JSON decoding rounds
             return value in floats or str(value) in texts
         if not isinstance(value, str | int):
             return False
@@ -201,7 +201,7 @@ def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
 
 
 class BooleanCheck(ItemCheck):
-    """`--cloud-and-shadow` and `--seasonal-snow`: each property is true, or false or absent, as selected."""
+    """`--cloud-and-shadow` and `--seasonal-snow`: each selected property has this value (absent is false)."""
 
     fields = ("cloud_and_shadow", "seasonal_snow")
     explained = ("unreadable flag", "cloud_and_shadow or seasonal_snow is not a valid flag.")

@@ -1,6 +1,6 @@
 """Compiles the item filters of a selection into one predicate, and collects what they push down.
 
-Every filter is applied here, even if it was pushed down to the service. The first that rejects is the reason.
+Every filter is applied here, even if it was pushed down. The first one that rejects an item gives the reason.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ItemFilter(msgspec.Struct, frozen=True):
         return None
 
     def notes(self, counts: LeftOut, *, complete: bool = False) -> list[str]:
-        """Return messages after a walk that left out `counts`. `complete`: it judged all items."""
+        """Return messages after a walk that left out `counts`. If `complete`, it has judged all items."""
         return [note for check in self.checks for note in check.notes(counts, complete=complete)]
 
 

@@ -1,8 +1,8 @@
 """Land-cover labels: their filter, the label classes of a collection, and the nomenclatures of BigEarthNet.
 
-A misspelt label would match nothing after hours of walking, so it is rejected before. The 43 classes are
-CORINE Land Cover's (level 3) in BigEarthNet v1; the 19 are of Sumbul et al., "BigEarthNet-MM", IEEE GRSM
-2021, table 2. They are mapped by name, because some tools list the 43 alphabetically.
+A misspelt label would match nothing after hours of walking, so it is rejected before the walk. The 43 classes
+of BigEarthNet v1 are those of CORINE Land Cover, level 3; the 19 are from Sumbul et al., "BigEarthNet-MM",
+IEEE GRSM 2021, table 2. Classes are mapped by name, because some tools list the 43 alphabetically.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _CLASSES: Final[dict[str, str | None]] = {
     "Estuaries": "Marine waters",
     "Sea and ocean": "Marine waters",
 }
-"""The 43 level-3 names in CORINE's index order, each with its class of the 19; 11 belong to none."""
+"""The 43 level-3 names in CORINE's index order, each with its class of the 19, which 11 of them lack."""
 
 CLC43: Final = tuple(_CLASSES)
 BEN19: Final = tuple(dict.fromkeys(new for new in _CLASSES.values() if new is not None))
@@ -129,7 +129,7 @@ class LabelCheck(ItemCheck):
 # --- the classes of a collection --------------------------------------------------------------------------
 
 _UNNAMED: Final = "labels"
-"""The name for a class list without one (raster labels do not need one, plain lists do not have one)."""
+"""The name of a class list that has no name: raster labels need none, and plain lists have none."""
 
 _FLAGS: Final = frozenset({"cloud_and_shadow", "seasonal_snow"})
 """Properties with classes that have their own options."""

@@ -1,7 +1,7 @@
 """GeoJSON as shapely geometries. Imported only when needed, because shapely is heavy.
 
 Geometry is planar, without heights. Geometries of items are not repaired: rings that cross themselves count
-by the even-odd rule. GEOS 3.13 compares them in about linear time, so none can hold a run.
+by the even-odd rule. GEOS 3.13 compares geometries in about linear time, so none can stop a run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read_shape(geojson: Any) -> shapely.Geometry | None:
 
 @np.errstate(all="ignore")
 def box_shape(bbox: Sequence[float]) -> shapely.Geometry:
-    """Return the rectangle of a bbox (a line or point if it is as thin), or two across the antimeridian."""
+    """Return the rectangle of a bbox, which may be a line or a point; two if it crosses the antimeridian."""
     if len(bbox) not in (4, 6):
         raise ValueError("a box has four numbers, or six with heights")
     boxes = [shapely.MultiPoint([box[:2], box[2:]]).envelope for box in split(bbox)]
@@ -115,13 +115,13 @@ def exceeds_the_globe(geometry: shapely.Geometry) -> bool:
 
 
 def intersects(area: shapely.Geometry, other: shapely.Geometry) -> bool:
-    """Return whether they have a common point, on either side of the antimeridian if one exceeds it."""
+    """Return whether both have a common point, on either side of the antimeridian if one crosses it."""
     turns = (0.0, -_TURN, _TURN) if exceeds_the_globe(area) or exceeds_the_globe(other) else (0.0,)
     return any(area.intersects(translate(other, xoff=turn) if turn else other) for turn in turns)
 
 
 _SWAPPED: Final = {"contains": "within", "within": "contains"}
-"""Predicates of swapped arguments. The second one comes first, because it is usually prepared."""
+"""Predicates for swapped arguments: the second argument comes first, because it is usually prepared."""
 
 
 def related(name: str, left: Any, right: Any) -> bool | None:

@@ -1,8 +1,8 @@
 """The hrefs of links and assets: their absolute URLs, what is behind them, and the suffix of a file.
 
-Only remote schemes are fetched: a `file:` URL from a service is a path on its disk. Pages, previews that are
-computed (`tilejson` at Planetary Computer, `index` at USGS) and directories (`data` at Sentinel Hub) are no
-files.
+Only remote schemes are fetched: a `file:` URL from a service is a path on the disk of the service. Web pages,
+computed previews (`tilejson` at Planetary Computer, `index` at USGS) and directories (`data` at Sentinel Hub)
+are not files.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> t
     if not prefer:
         return own if isinstance(own, Failure) else (own,)
     alternates = asset.get("alternate") if isinstance(asset, dict) else None
-    if isinstance(alternates, dict):  # an object of them, or a single one
+    if isinstance(alternates, dict):  # an object of alternates, or a single alternate
         alternates = [alternates] if isinstance(alternates.get("href"), str) else list(alternates.values())
     hrefs = [own, *(asset_href(entry, base) for entry in list_or_empty(alternates))]
     usable = dict.fromkeys(href for href in hrefs if isinstance(href, str))
@@ -167,7 +167,7 @@ def item_id_in(href: str) -> ItemId | None:
 def source_links(
     item: Json, base_url: str | None, relations: Collection[str] | None = ("source",)
 ) -> tuple[str, ...]:
-    """Return the hrefs of an item's links with these relations; an invalid one unchanged: it fails later."""
+    """Return the hrefs of an item's links with these relations. An invalid href is kept: it fails later."""
     base = self_href(item, local=is_local(base_url)) or base_url
     hrefs = [href for rel, href in links_of(item) if relations is None or rel in relations]
     absolute = (join(base, href) or (href if base else None) for href in hrefs)
@@ -208,7 +208,7 @@ def suffix_of(href: str, media_type: str | None) -> str:
     """Return the suffix with its dot, by the href's path or else the media type; empty if there is none."""
     above, _, name = href.partition("#")[0].partition("?")[0].rpartition("/")
     name = unquote(name)
-    dot = 0 if above.endswith(":/") else name.rfind(".")  # without a path, it is the host
+    dot = 0 if above.endswith(":/") else name.rfind(".")  # of a URL without path, `name` is the host
     suffix = _SUFFIX.search(name, max(1, dot - len(".tar"))) if dot > 0 else None
     if suffix is not None:
         return suffix.group()

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 AssetPredicate = Callable[[str, Json], bool]
 NO_COLLECTION: Final = "no-collection"
-"""The collection of items without one whose source has none either."""
+"""The collection of items for which neither they nor their source state one."""
 _BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")
 _DIGESTS: Final = {
     b"\x11\x14": "sha1",
@@ -67,9 +67,9 @@ def plan_item(
 ) -> PlannedItem:
     """Return an item with its planned assets.
 
-    `url` is that of its page; with `parent`, the label item that links to it, it is its own. `item_assets`
-    describe assets to the filter, as the collection does (STAC 1.1). `listings` are the objects of prefixes,
-    by key.
+    `url` is the URL of the item's page, or of the item itself if a label item, its `parent`, links to it.
+    `item_assets` are those of the collection (STAC 1.1), which describe assets to the filter. `listings` are
+    the objects of prefixes, by key.
     """
     href = self_href(item, local=is_local(url)) or (None if parent is None else url)
     own_layout = layout.for_item(item_id, item, parent)
@@ -109,7 +109,7 @@ class _ItemPlan(msgspec.Struct):
     keys: dict[str, list[str]] = {}
 
     def add(self, document: Json) -> None:
-        """Plan the `assets` of an item or a collection. Of assets with one path, the first gets it."""
+        """Plan the `assets` of an item or a collection. If several have one path, the first gets it."""
         assets = document.get("assets")
         if isinstance(assets, dict):
             self.keys = object_keys(assets.keys(), self.listings)
@@ -166,7 +166,7 @@ def id_of(item: Json, collection: str) -> ItemId:
 
 
 def updated_in(document: Json) -> str | None:
-    """Return `updated` of an item or a collection, which may have it at the top (STAC 1.1)."""
+    """Return `updated` of an item, or of a collection, which may have it at the top level (STAC 1.1)."""
     updated = object_or_empty(document.get("properties")).get("updated", document.get("updated"))
     return updated if isinstance(updated, str) else None
 
@@ -179,7 +179,7 @@ def is_newer(updated: str | None, before: str | None) -> bool:
 def document_digest(cleaned: bytes) -> str:
     """Return the version of an item without `updated`. It is never a time.
 
-    Links and all of an href but its file name do not count: the same item may be served elsewhere.
+    Links do not count, and of hrefs only the file name, because the same item may be served elsewhere.
     """
     document = parsed_object(cleaned) or {}
     for asset in objects_in([*object_or_empty(document.get("assets")).values()]):

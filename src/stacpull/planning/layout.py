@@ -158,7 +158,7 @@ def _name_pieces(name_template: str) -> Segment:
 
 
 def final_name(name: str | None, name_template: str | None, filename: str, directory: str) -> str:
-    """Return a safe name. `filename` is the last segment of the resolved URL, percent-decoded, not safe."""
+    """Return a safe name. `filename` is the last segment of the resolved URL, percent-decoded but unsafe."""
     if name is not None:
         return name
     pieces = _name_pieces(name_template or "{filename}")
@@ -173,7 +173,7 @@ def below(directory: str, names: Iterable[str]) -> str:
 
 
 def name_in(directory: str, raw: str) -> str:
-    """Return the safe name of a file or directory, which never equals that of an item's JSON there."""
+    """Return the safe name of a file or directory. It never equals the name of an item's JSON there."""
     name = safe_segment(raw)
     if name[-5:].casefold() != ".json":  # U+017F is folded to "s"
         return name
@@ -235,7 +235,7 @@ def arrival_of(
 
     `unproven` is that of `Arrival`. The name of a part that is not complete is empty.
     """
-    if job.moved:  # the next run would send the ETag of another URL to the planned one
+    if job.moved:  # otherwise, the next run would send this ETag to the planned URL, which is another one
         etag_or_date = None
     elif etag_or_date is not None and not etag_or_date.isascii():  # it may not be valid Unicode
         etag_or_date = etag_or_date.encode("utf-8", "backslashreplace").decode()

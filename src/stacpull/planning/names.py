@@ -1,7 +1,7 @@
 r"""Names for the file system: safe, readable, unique, and the same text as a path and as a relative URL.
 
-Each byte of an unsafe character becomes `~XX`, of `~` itself, too, so that this is reversible. Other names
-that are not possible keep a beginning and their suffix, with `~` and 12 hex digits of their SHA-256 between:
+Each byte of an unsafe character, and `~` itself, becomes `~XX`, so that this is reversible. Other impossible
+names keep their beginning and their suffix, with `~` and 12 hex digits of the name's SHA-256 in between:
 
 - the mirror's own names, in any case (`catalog.json`, `collection.json`, `items-000001.json`, `items.*`);
 - device names of Windows (`NUL`, `com1.txt`);
@@ -82,7 +82,7 @@ def with_salted_hash(segment: str, salt: str) -> str:
 
 
 def fold(path: str) -> str:
-    """Return the form in which paths are compared: equal for names that any file system merges."""
+    """Return the form in which paths are compared: equal for paths that are one file on any file system."""
     if path.isascii():
         return path.lower()
     # decomposed before and composed after, because case folding may change the Unicode form
@@ -96,8 +96,8 @@ def path_hash(path: str) -> int:
 
 @cached_if_short(1024)
 def hashes_in(directory: str) -> Callable[[str], int]:
-    """Return a hash of names. Its first 14 bits are the directory's: an item is on one page of the index."""
-    folded = fold(directory)  # as in `fold(path)`: no character is composed with a slash
+    """Return a hash function of names. The first 14 bits are the directory's, to keep an item's rows near."""
+    folded = fold(directory)  # as part of `fold(path)`: no character is composed with a slash
     first_bits = text_digest(folded) & ~_OF_PATH
     above = f"{folded}/" if folded else ""
 
@@ -118,5 +118,5 @@ def _with_hash(encoded: str, hashed: str) -> str:
     room = MAX_BYTES - len("~") - len(digest) - len(ending) - len("_")
     prefix = _CUT_ESCAPE.sub("", stem.encode()[:room].decode("utf-8", "ignore")) or "_"
     if _DEVICE.fullmatch(prefix.casefold()):
-        prefix = f"_{prefix}"  # `con.x` is still the device, for any x
+        prefix = f"_{prefix}"  # on Windows, `con.anything` is the device `con`
     return f"{prefix}~{digest}{ending}"

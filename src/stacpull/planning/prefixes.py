@@ -3,7 +3,7 @@
     data: s3://bucket/tiles/39/        →   data/B02.jp2, data/qi/MSK.gml, …
 
 The item's document lists the objects instead of the prefix, so readers of a mirror find them like any asset.
-An object's key gets a hash if another asset has it.
+If another asset has the key of an object, the object's key gets a hash.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ListedObject(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The selected objects below a prefix, in the order of the listing, and the names of the others."""
+    """The selected objects below a prefix, in the order of the listing, and the names of those left out."""
 
     objects: tuple[ListedObject, ...]
     left_out: tuple[str, ...] = ()
@@ -96,8 +96,8 @@ def with_objects(
 def object_asset(assets: Mapping[str, Any], key: str, href: str = "") -> Json | None:
     """Return the asset `key` from the assets of an item that was read again, or None.
 
-    It may be an object of a prefix: the one that `href`, its last URL, starts with, or the one with the
-    longest key.
+    It may be an object below a prefix. If `href`, its last URL, is below a prefix, it is still there. If not,
+    the prefix with the longest key counts.
     """
     asset = assets.get(key)
     if asset is not None:

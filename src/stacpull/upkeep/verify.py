@@ -1,8 +1,8 @@
 """`verify`: check each file of a mirror against its ledger, and with `repair` fetch damaged files again.
 
-The check changes nothing, and locks out runs only; its thread owns the ledger's connection, others read
-files. Memory holds a few hundred paths and one bit per row. A file without a recorded digest must have its
-size, or else not be empty. A repair is a run that can be killed and resumed.
+The check changes nothing, and excludes runs but not readers. One thread uses the ledger's connection, others
+read files. Memory holds a few hundred paths and one bit per row. A file without a recorded digest must have
+the recorded size, or if that is unknown too, not be empty. A repair is a run: it can be killed and resumed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _TICK = 0.25
 
 
 def judge(expected: Expected, state: FileState) -> tuple[DamageKind, str] | None:
-    """Return what is wrong. An empty file of unknown size is short, unless its digest matches."""
+    """Return what is wrong with a file. One of unknown size is short if empty, unless its digest matches."""
     size, has_digests = expected.size, None not in (expected.digest, state.digest)
     if state.obstacle is not None:
         return "obstructed" if state.readable else "unreadable", state.obstacle
@@ -91,7 +91,7 @@ class MirrorCheck(StoppableThread):
         self.files = self.bytes = self.without_digest = self.leftovers = 0
         self.damaged: Counter[DamageKind] = Counter()
         self.rows = {kind: array("q") for kind in ("asset", "item", "catalog")}
-        """Of damaged files: 8 bytes each."""
+        """The rows of damaged files, which take 8 bytes each."""
         self.complete = False
         self.quick = quick
         self._listener = listener
@@ -102,7 +102,7 @@ class MirrorCheck(StoppableThread):
 
     @property
     def damaged_files(self) -> int:
-        """Their number; unknown files do not count."""
+        """The number of damaged files, without unknown files."""
         return self.damaged.total() - self.damaged["unknown"]
 
     @property
@@ -256,7 +256,7 @@ async def verify(
         left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, views.damaged_items)
         wanted = (one for one in views.expected_files(workspace.db) if one.kind == "catalog")
         states = await on_ledger(workspace, lambda _: check.file_states(workspace.store, wanted))
-        left += sum(judge(*one) is not None for one in states)  # items.parquet needs an extra
+        left += sum(judge(*one) is not None for one in states)  # items.parquet, without the extra
         report = await on_ledger(workspace, report_of)
         state = report.state if fixed.state == "complete" else "interrupted"
         left += report.remaining - check.damaged_files
@@ -313,7 +313,7 @@ def _begin(
         item, document, base = 0, Json(), None
         for row in rows:
             its_item, _, key = views.asset_owner(db, row)
-            if its_item != item:  # rows of one item are mostly adjacent
+            if its_item != item:  # the rows of an item are usually adjacent
                 item = its_item
                 document, base = sent_document(files, next(views.item_records(db, [item]))) or ({}, None)
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
