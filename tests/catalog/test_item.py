@@ -219,8 +219,9 @@ def test_a_mirrored_asset_has_the_size_and_checksum_of_its_file() -> None:
         [{"rel": "x"}, {"href": "x"}, {"rel": "", "href": "x"}, {"rel": "x", "href": ""}],
     ],
 )
-def test_invalid_links_are_left_out(links: Any) -> None:
-    document = stored(item(links=links))
+def test_invalid_links_are_left_out_and_an_invalid_version_is_replaced(links: Any) -> None:
+    document = stored(item(links=links, stac_version=links))
+    assert isinstance(document["stac_version"], str)
     assert {link["rel"] for link in document["links"]} <= {"root", "parent", "collection", "via", "canonical"}
     core_valid({**document, "stac_version": "1.1.0"}, STACObjectType.ITEM)
 

@@ -81,9 +81,9 @@ def adapted_item(
     properties = {"datetime": None, **object_or_empty(document.get("properties"))}
     if not (properties["datetime"] or (properties.get("start_datetime") and properties.get("end_datetime"))):
         properties |= ANY_TIME
-    stored = {
-        "stac_version": "1.0.0",
-        **document,
+    version = document.get("stac_version")
+    stored = {"stac_version": "", **document} | {
+        "stac_version": version if isinstance(version, str) else "1.0.0",
         "type": "Feature",
         "stac_extensions": with_extensions(document.get("stac_extensions"), assets, mirrored),
         "properties": properties,
