@@ -33,18 +33,19 @@ def test_rates_are_those_of_the_last_ten_seconds() -> None:
     assert speed.left(100, 120) == pytest.approx(10)
 
 
-def test_the_remaining_time_needs_ten_files_and_ten_seconds() -> None:
-    one, many = Speed(), Speed()
-    for second in range(11):
-        one.update(at(second, second > 0))
-        many.update(at(second, 5 * second))
-        assert one.left(101, 500_000) is None
-        assert (many.left(100, 200) is None) is (second < 10)
-    late = Speed()
-    for second in range(31):  # the source was read for 19 s
-        late.update(at(second, max(0, second - 19)))
-        assert (late.left(100, 111) is None) is (second < 29)
-    assert late.left(110, 120) == 10
+@pytest.mark.parametrize(
+    ("files", "known_from"),
+    [
+        (lambda second: second > 0, 99),  # one file
+        (lambda second: 5 * second, 10),
+        (lambda second: max(0, second - 19), 29),  # the source was read for 19 s
+    ],
+)
+def test_the_remaining_time_needs_ten_files_and_ten_seconds(files, known_from: int) -> None:
+    speed = Speed()
+    for second in range(31):
+        speed.update(at(second, files(second)))
+        assert (speed.left(0, 10) is None) is (second < known_from)
 
 
 def test_a_host_that_was_forgotten_has_no_negative_rate() -> None:

@@ -113,16 +113,15 @@ def with_suggestions(kind: type[Held]) -> type[Held]:
 @functools.cache
 def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that suggests an argument for one that it does not have."""
-    known = list(inspect.signature(function).parameters)
+    known = inspect.signature(function).parameters.keys()
 
     @functools.wraps(function)
     def call(*positional: Any, **named: Any) -> Any:
         for name in (name for name in named if name not in known):
-            taken = {
-                field: holder for field, holder in _HOLDERS.items() if {holder.lower(), "self"} & {*known}
+            uses = {
+                one: f"{kind}({one}=...)" for one, kind in _HOLDERS.items() if known & {kind.lower(), "self"}
             }
-            uses = {field: f"{holder}({field}=...)" for field, holder in taken.items()}
-            uses |= {field: field for field in known}
+            uses |= {one: one for one in known}
             use = _OTHER_NAMES.get(name) or "".join(similar(name, uses))
             use = uses.get(use, use if "(" in use else "")
             called, hint = function.__qualname__.partition(".")[0], f": use {use}" if use else ""

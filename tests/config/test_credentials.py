@@ -78,11 +78,6 @@ def test_query_parameters_are_filled_in_from_variables() -> None:
     ]
 
 
-def test_a_query_parameter_must_be_text() -> None:
-    with pytest.raises(UsageError, match=r"f, line 1, key must be text in quotes, not 1\.$"):
-        query_parameters({"key": Setting(1, "f, line 1, key")}, {})
-
-
 @pytest.mark.parametrize(
     ("source", "is_hub"),
     [

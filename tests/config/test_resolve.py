@@ -265,40 +265,36 @@ def test_the_key_of_a_known_service(source: str, options: Options, key: str | No
 
 
 @pytest.mark.parametrize(
-    ("flags", "environ", "message"),
+    ("given", "message"),
     [
-        ({"max-items": "0"}, {}, "--max-items must be a whole number from 1 on, not '0'"),
-        ({"seed": str(2**63)}, {}, "--seed must be a whole number, not '9223"),
-        ({"shard": f"1/{2**63}"}, {}, "--shard must be I/N with I from 1 to N"),
-        ({"dask": "5000"}, {}, "--dask must be a whole number from 1 to 4096, not '5000'"),
-        ({"endpoint-url": "http://"}, {}, "--endpoint-url must be a URL with a valid host, not 'http://'"),
-        ({"endpoint-url": "http://h:x"}, {}, "--endpoint-url must be a URL with a valid host"),
-        ({"intersects": "@"}, {}, "--intersects needs the name of a file after @"),
-        ({"bbox": "1,2"}, {}, "--bbox must be four numbers W,S,E,N (or six, with heights), not '1,2'"),
-        ({"intersects": "{"}, {}, "--intersects is not GeoJSON: "),
-        ({"intersects": "nowhere.geojson"}, {}, "--intersects cannot read nowhere.geojson: No such file"),
-        ({"intersects": "POLYGON ((0 0, 1 1, 1 0, 0 0))"}, {}, "--intersects must be GeoJSON"),
-        ({"filter": "@/none"}, {}, "--filter cannot read /none: No such file or directory"),
-        ({"max-cloud-cover": "101"}, {}, "--max-cloud-cover must be a number from 0 to 100, not '101'"),
-        ({"shard": "0/3"}, {}, "--shard must be I/N with I from 1 to N, not '0/3'"),
+        ({"max-items": "0"}, "--max-items must be a whole number from 1 on, not '0'"),
+        ({"seed": str(2**63)}, "--seed must be a whole number, not '9223"),
+        ({"shard": f"1/{2**63}"}, "--shard must be I/N with I from 1 to N"),
+        ({"dask": "5000"}, "--dask must be a whole number from 1 to 4096, not '5000'"),
+        ({"endpoint-url": "http://"}, "--endpoint-url must be a URL with a valid host, not 'http://'"),
+        ({"endpoint-url": "http://h:x"}, "--endpoint-url must be a URL with a valid host"),
+        ({"intersects": "@"}, "--intersects needs the name of a file after @"),
+        ({"bbox": "1,2"}, "--bbox must be four numbers W,S,E,N (or six, with heights), not '1,2'"),
+        ({"intersects": "{"}, "--intersects is not GeoJSON: "),
+        ({"intersects": "nowhere.geojson"}, "--intersects cannot read nowhere.geojson: No such file"),
+        ({"intersects": "POLYGON ((0 0, 1 1, 1 0, 0 0))"}, "--intersects must be GeoJSON"),
+        ({"filter": "@/none"}, "--filter cannot read /none: No such file or directory"),
+        ({"max-cloud-cover": "101"}, "--max-cloud-cover must be a number from 0 to 100, not '101'"),
+        ({"shard": "0/3"}, "--shard must be I/N with I from 1 to N, not '0/3'"),
         (
             {"sample": "1", "max-items": "1"},
-            {},
             "--sample and --max-items contradict each other: give one of them",
         ),
-        ({"ids": ("@/none",)}, {}, "--ids cannot read /none: No such file or directory"),
-        ({}, {"STACPULL_RETRIES": "x"}, "STACPULL_RETRIES must be a whole number from 0 on, not 'x'"),
-        ({}, {"AWS_ENDPOINT_URL": "s3"}, "AWS_ENDPOINT_URL must begin with http:// or https://, not 's3'"),
-        (
-            {"collection": ("a",), "all-collections": True},
-            {},
-            "--collection and --all-collections contradict",
-        ),
+        ({"ids": ("@/none",)}, "--ids cannot read /none: No such file or directory"),
+        ({"STACPULL_RETRIES": "x"}, "STACPULL_RETRIES must be a whole number from 0 on, not 'x'"),
+        ({"AWS_ENDPOINT_URL": "s3"}, "AWS_ENDPOINT_URL must begin with http:// or https://, not 's3'"),
+        ({"collection": ("a",), "all-collections": True}, "--collection and --all-collections contradict"),
     ],
 )
-def test_an_invalid_value_is_reported_with_its_place(flags, environ, message):
+def test_an_invalid_value_is_reported_with_its_place(given, message):
+    environ = {name: value for name, value in given.items() if name.isupper()}
     with pytest.raises(UsageError) as caught:
-        resolve_with(flags, **environ)
+        resolve_with(given, **environ)
     assert str(caught.value).startswith(message)
 
 

@@ -147,7 +147,6 @@ class Options:
         None,
         "N|auto",
         read=arguments.integer(1, arguments.MOST_AT_ONCE, auto=True),
-        shown="auto",
         group="Transfer",
         commands=f"{_RUNS} plan headers",
         brief=True,
@@ -165,26 +164,14 @@ class Options:
     min_rate: float = option(
         100.0, "BYTES[K|M|G]", read=arguments.byte_rate, shown="100 bytes per second", commands=_RUNS
     )
-    limit_rate: float = option(
-        0.0,
-        "BYTES[K|M|G]",
-        read=arguments.byte_rate,
-        shown="no limit",
-        commands=f"{_RUNS} verify",
-    )
+    limit_rate: float = option(0.0, "BYTES[K|M|G]", read=arguments.byte_rate, commands=f"{_RUNS} verify")
     requests_per_second: float = option(
-        0.0, "N", read=arguments.rate, shown="no limit", commands=f"{_RUNS} plan headers classes"
+        0.0, "N", read=arguments.rate, commands=f"{_RUNS} plan headers classes"
     )
-    stop_after: float = option(
-        0.0, "TIME", read=arguments.duration, shown="no limit", commands=f"{_RUNS} headers", brief=True
-    )
+    stop_after: float = option(0.0, "TIME", read=arguments.duration, commands=f"{_RUNS} headers", brief=True)
     max_failures: int | None = option(None, "N", read=arguments.integer(0), commands=_RUNS)
     page_size: int | None = option(
-        None,
-        "N|auto",
-        read=arguments.integer(1, auto=True),
-        shown="auto",
-        commands="mirror plan headers resume classes",
+        None, "N|auto", read=arguments.integer(1, auto=True), commands="mirror plan headers resume classes"
     )
     max_page_size: int = option(64_000_000, read=arguments.byte_count, shown="64M", flag=False)
     headers: Mapping[str, Secret] = attrs.field(
@@ -339,12 +326,13 @@ def declared(holder: type, group: str, part: type | None = None) -> Iterator[Opt
         name = members.pop("name", field.name.replace("_", "-"))
         group = members.pop("group", group)
         default = field.default
+        shown = default if isinstance(default, str) else ""
         if isinstance(default, bool):
             shown = name if default else ""
         elif isinstance(default, int | float) and not members.get("counted"):
-            shown = f"{default:g}"
-        else:
-            shown = default if isinstance(default, str) else ""
+            shown = f"{default:g}" if default or isinstance(default, int) else "no limit"
+        elif default is None and members["metavar"].endswith("|auto"):
+            shown = "auto"
         yield Option(
             holder=holder,
             name=name,
