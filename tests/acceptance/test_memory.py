@@ -1,6 +1,6 @@
 """Memory does not grow with the number of items.
 
-`STACPULL_MEMORY_ITEMS=50000 pytest tests/acceptance/test_memory.py` mirrors more of them than the suite does.
+`TESTS_MEMORY_ITEMS=50000 pytest tests/acceptance/test_memory.py` mirrors more of them than the suite does.
 """
 
 from __future__ import annotations
