@@ -9,7 +9,7 @@ from tests.net.memory import Answer, MemoryTransport, Script
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError
-from stacpull.models import Failure, FailureKind, PageRequest
+from stacpull.models import FailureKind, PageRequest
 from stacpull.net.client import Client, HostCredentials
 from stacpull.net.gate import Gates
 from stacpull.net.json_reader import Document, JsonReader
@@ -44,12 +44,6 @@ class Desk:
         return self.clock.run(self.reader.read(requested))
 
 
-def failure_reading(answer: Answer, **options: Any) -> Failure:
-    with pytest.raises(TransferError) as caught:
-        Desk({URL: [answer]}, **options).read()
-    return caught.value.failure
-
-
 def test_a_page_is_read_with_its_size_and_fields() -> None:
     desk = Desk(
         {
@@ -75,24 +69,6 @@ def test_a_search_is_sent_by_post() -> None:
     assert requested.body is not None
     assert orjson.loads(requested.body) == {"limit": 2, "token": "next:1"}
     assert requested.headers["Content-Type"] == "application/json"
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind"),
-    [
-        (Answer(404, b'{"detail":"Collection X does not exist."}'), FailureKind.GONE),
-        (Answer(400, b'{"detail":"limit is too large"}'), FailureKind.REFUSED),
-        (Answer(413), FailureKind.HTTP),
-        (Answer(302, headers={"Location": "file:///etc/passwd"}), FailureKind.SCHEME),
-    ],
-)
-def test_final_failures_are_raised(answer: Answer, kind: FailureKind) -> None:
-    assert failure_reading(answer).kind is kind
-
-
-def test_an_endless_page_is_overlong() -> None:
-    failure = failure_reading(Answer(body=b'"' + bytes(3000) + b'"', coded=True), limit=1000)
-    assert (failure.kind, failure.retryable) == (FailureKind.OVERLONG, False)
 
 
 @pytest.mark.parametrize("body", [b"{broken", b"", b"[" * 100_000], ids=["cut", "empty", "too deep"])

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -10,7 +9,6 @@ from unittest import mock
 import pytest
 from tests.ran import Ran
 
-from stacpull.cli.main import cli
 from stacpull_replicas.demo_command import tree
 
 
@@ -20,26 +18,6 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.chdir(tmp_path)
     with mock.patch.dict(os.environ):
         yield tmp_path
-
-
-def test_the_demo_mirrors_shows_the_tree_and_suggests_commands(stacpull_command, somewhere):
-    ran = stacpull_command("demo", "-vv")
-    assert ran.code == 0, ran.err
-    bands = sorted((somewhere / "stacpull-demo" / "bigearthnet").glob("*/*.tif"))
-    assert len(bands) == 5 * 12
-    assert {band.stat().st_size for band in bands} == {29_192, 7_560, 1_160}
-    assert "complete: 65 of 65 files in stacpull-demo" in ran.out
-    commands = [line.strip() for line in ran.out.splitlines() if line.startswith("  stacpull ")]
-    assert len(commands) == 6
-    for command in commands:
-        words = shlex.split(command.partition(" > ")[0])[1:]
-        with cli.make_context("stacpull", words) as context:
-            name, found, rest = cli.resolve_command(context, words)
-            assert found is not None
-            with found.make_context(name, list(rest), parent=context):
-                pass
-    status = stacpull_command(*shlex.split(commands[0])[1:], "--json")
-    assert json.loads(status.out)["assets_done"] == 65
 
 
 def test_the_demo_continues_in_an_existing_directory(stacpull_command, somewhere):

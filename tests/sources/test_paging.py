@@ -72,23 +72,6 @@ def test_a_walk_of_empty_pages_ends() -> None:
     assert found.pages[-1].cut_short == warning
 
 
-def test_an_invalid_next_link_loses_no_item() -> None:
-    found, _ = walked({at(): page(["a"], "file:///etc/passwd")})
-    assert found.names == ["a"]
-    assert found.pages[0].next is None
-    assert found.warnings == [found.pages[0].cut_short]
-    assert "next page cannot be requested" in found.warnings[0]
-
-
-def test_a_circle_after_the_last_announced_item_is_not_a_warning() -> None:
-    table = {at(): page(["a"], at("t")), at("t"): page(["b"], at("t"), context={"matched": 2})}
-    found, _ = walked(table)
-    assert found.names == ["a", "b"]
-    assert found.warnings == []
-    assert found.pages[-1].cut_short is None
-    assert "all announced items were seen" in found.notices[0].text
-
-
 def test_entries_that_are_not_items_are_reported_by_number() -> None:
     odd = page(["a", 7, None, "", True, {}], at("t"))
     odd["features"] += ["text", None, {"type": "Feature"}]
