@@ -105,16 +105,12 @@ class Bench:
 
     def recover(
         self, *, checksum: str | None = "sha256", is_stopped: Callable[[], bool] = lambda: False
-    ) -> Recovery:
-        recovery = Recovery(self.db, self.store, checksum=checksum, is_stopped=is_stopped)
-        recovery.run()
-        return recovery
+    ) -> list[Arrival]:
+        return Recovery(self.db, self.store, checksum=checksum, is_stopped=is_stopped).run()
 
     def take_up(self, *, checksum: str | None = "sha256") -> None:
         """Put in order what the last process left, as a run does at its start."""
-        left = self.recover(checksum=checksum)
-        self.publisher.received.extend(left.received.values())
-        self.publisher.renamed.extend(left.renamed.values())
+        self.publisher.add(self.recover(checksum=checksum), [])
         self.publisher.publish_all()
         self.publisher.final_items.extend(views.unwritten_items(self.db, 0, 1000))
         self.publisher.publish_all()

@@ -257,8 +257,7 @@ def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path
         bench.publisher.received.extend([bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"x")])
         bench.publisher.publish()
     bench = Bench(tmp_path)
-    left = bench.recover()
-    bench.publisher.renamed.extend(left.renamed.values())
+    bench.publisher.add(bench.recover(), [])
     assert sorted(bench.store.changed) == ["", "c", "c/i"]
     assert bench.states() == {"a": 1}
     bench.publisher.publish_all()

@@ -24,10 +24,7 @@ from stacpull.transfer.attempt import ACCEPT_OK
 
 
 class FastAttempt(msgspec.Struct, eq=False):
-    """The first attempt at an asset, with its current request: the steps of `Exchange`, as callbacks.
-
-    The queue of a gate contains this object.
-    """
+    """The first attempt at an asset: the steps of `Exchange`, as callbacks. Gates queue it."""
 
     path: WebFastPath
     pool: Pool[Job, Arrival | None]

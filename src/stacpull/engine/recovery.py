@@ -35,9 +35,6 @@ class Recovery(msgspec.Struct, eq=False):
     store: Store
     checksum: str | None  # the algorithm of the digests that complete parts get
     is_stopped: Callable[[], bool] = never
-    received: dict[int, Arrival] = {}
-    renamed: dict[int, Arrival] = {}
-    """Complete files that are not recorded as done, by asset: parts, and those with final names."""
     sync_failed: bool = False  # if so, a sha256 proves nothing
     is_trusted: bool = False
     """True if written under this boot and no sync failed. Otherwise a sha256 must prove each file."""
@@ -47,28 +44,29 @@ class Recovery(msgspec.Struct, eq=False):
         self.sync_failed = last == boot != self.store.staged.trusted_boot()
         self.is_trusted = boot != "" and last == boot and not self.sync_failed
 
-    def run(self) -> None:
-        db, staged = self.db, self.store.staged
+    def run(self) -> list[Arrival]:
+        """Return the complete files that are not recorded as done. Those with final names have no `part`."""
+        db, staged, found = self.db, self.store.staged, dict[int, Arrival]()
         if self.sync_failed:
             empty_log(db)  # the log may have holes on the disk that the page cache hides
         parts = staged.list_parts()
-        named = {part: found for part in parts if (found := parse_complete_part(part)) is not None}
+        named = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
         with_part = {(name.row, name.generation) for name in named.values()}
         lost, digests = list[int](), dict[int, bytes]()
         for arrival in jobs.reservations(db):
             if arrival.digest is not None:
                 digests[arrival.row] = arrival.digest
             if self._is_in_place(arrival, has_part=(arrival.row, arrival.generation) in with_part):
-                self.renamed[arrival.row] = arrival
+                found[arrival.row] = arrival
             else:
                 lost.append(arrival.row)
         for part, name in named.items() if not self.sync_failed else ():
-            if name.row not in self.renamed and name.row not in self.received:
+            if name.row not in found:
                 proven = self._complete_part(part, name, digests.get(name.row))
                 if proven is not None:
-                    self.received[name.row] = proven
+                    found[name.row] = proven
         jobs.release(db, lost)
-        kept = {arrival.part for arrival in self.received.values()}
+        kept = {arrival.part for arrival in found.values()}
         for part in parts:
             if part.endswith(OF_ONE_RUN) and part not in kept:
                 staged.drop_part(part)
@@ -79,6 +77,7 @@ class Recovery(msgspec.Struct, eq=False):
         # in between, files are examined as after a reboot
         staged.trust(boot := boot_id())
         put(db, BOOT, boot)
+        return list(found.values())
 
     def _digest(self, state_of: Callable[..., FileState], path: str, algorithm: str) -> bytes | None:
         found = state_of(path, algorithm=algorithm, is_stopped=self.is_stopped)

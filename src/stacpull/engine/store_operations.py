@@ -47,9 +47,7 @@ class StoreOperations:
                 self._publisher.on_event(AssetFailed(item, one.key, kind, one.message))
         self._publisher.remove_listed()
         recovery = Recovery(self.db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
-        recovery.run()
-        self._publisher.received.extend(recovery.received.values())
-        self._publisher.renamed.extend(recovery.renamed.values())
+        self._publisher.add(recovery.run(), [])
         self.write_final_items()
 
     def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:

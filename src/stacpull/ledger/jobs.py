@@ -444,29 +444,29 @@ def claim(db: Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, s
         for row, _, name in assets
     ]
     hashes = [index for index, _ in claims]
-    kept = set[int]()
-    if any("/" not in directory for _, directory, _ in wanted):  # directories of items and collections
+    directories = set[int]()  # those of items and collections: no asset may have their paths
+    if any("/" not in directory for _, directory, _ in wanted):
         names = db.execute("SELECT name FROM collections")
         items = db.execute(f"SELECT hash FROM items WHERE hash {AMONG}", (json_array(hashes),))
-        kept = {row[0] for row in items} | {path_hash(safe_segment(name)) for (name,) in names}
+        directories = {row[0] for row in items} | {path_hash(safe_segment(name)) for (name,) in names}
     # visits each page of the index once: they do not all fit into the page cache
-    in_order = sorted(one for one in claims if one[0] not in kept)
+    in_order = sorted(one for one in claims if one[0] not in directories)
     if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", in_order) == len(claims):
         return {}
     owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {AMONG}", (json_array(hashes),)))
     taken: dict[int, str | Failure] = {}
     for (index, _), (row, directory, name) in zip(claims, wanted, strict=True):
         if owners.get(index) != row:
-            taken[row] = other = _claim_other(db, row, directory, name, is_kept=index in kept)
+            taken[row] = other = _claim_other(db, row, directory, name, is_directory=index in directories)
             stored = None if isinstance(other, Failure) else other
             db.execute("UPDATE assets SET name = ? WHERE id = ?", (stored, row))
     return taken
 
 
-def _claim_other(db: Connection, row: int, directory: str, name: str, *, is_kept: bool) -> str | Failure:
+def _claim_other(db: Connection, row: int, directory: str, name: str, *, is_directory: bool) -> str | Failure:
     query = f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash = ?"
     salt = path_in_dest(directory, name)  # not that of a directory, which may have the same name
-    for spelled in (name, with_salted_hash(name, salt))[is_kept:]:
+    for spelled in (name, with_salted_hash(name, salt))[is_directory:]:
         path = path_in_dest(directory, spelled)
         owner = db.execute(query, (path_hash(path),)).fetchone()
         if owner is None:
