@@ -478,28 +478,25 @@ def _claim_other(db: Connection, row: int, directory: str, name: str, *, is_dire
     return Failure(kind=FailureKind.NAME, message=f"Another asset is stored as {path}: {remedy}.")
 
 
-def rename_asset(db: Connection, row: int, key: str) -> None:
-    _forget_failure(db, row)
-    db.execute("UPDATE assets SET key = ? WHERE id = ?", (key, row))
-
-
-def renumber_asset(db: Connection, row: int, new: int) -> None:
+def move_asset(db: Connection, row: int, new: int, key: str) -> None:
+    """Give an asset another row and key."""
     (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
     if path is not None:
         db.execute("UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?", (new, path_hash(path), row))
+    db.execute(_FORGET_FAILURE, (row,))
     db.execute("UPDATE open_assets SET asset = ? WHERE asset = ?", (new, row))
-    db.execute("UPDATE assets SET id = ? WHERE id = ?", (new, row))
+    db.execute("UPDATE assets SET id = ?, key = ? WHERE id = ?", (new, key, row))
 
 
 def delete_asset(db: Connection, row: int) -> None:
     (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
     if path is not None:
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), row))
-    _forget_failure(db, row)
+    db.execute(_FORGET_FAILURE, (row,))
     db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
     db.execute("DELETE FROM assets WHERE id = ?", (row,))
 
 
-def _forget_failure(db: Connection, row: int) -> None:
-    of_asset = "(item, key) IN (SELECT item, key FROM assets WHERE id = ?)"
-    db.execute(f"DELETE FROM failures WHERE what = '' AND {of_asset}", (row,))
+_FORGET_FAILURE = (
+    "DELETE FROM failures WHERE what = '' AND (item, key) IN (SELECT item, key FROM assets WHERE id = ?)"
+)

@@ -32,9 +32,8 @@ from stacpull.ledger.jobs import (
     claim,
     delete_asset,
     failed_state,
+    move_asset,
     put_failure,
-    rename_asset,
-    renumber_asset,
     update_item_states,
 )
 from stacpull.ledger.runs import StoredRun
@@ -348,9 +347,8 @@ class _BatchRows:
         new = [one for one in item.assets if one.key not in known or known[one.key].row.state >= State.FAILED]
         if not (new and known):
             return
-        listed = {asset.key for asset in item.assets}.union(
-            item.excluded, item.web_pages, dict(item.problems)
-        )
+        keys = (one.key for one in item.assets)
+        listed = {*keys, *item.excluded, *item.web_pages, *dict(item.problems)}
         left = {(one.directory(plan.directory), one.row.name): one.row for one in known.values()}
         for asset in new:
             own = plan.directory if asset.directory == item_directory(item.id) else asset.directory
@@ -359,7 +357,7 @@ class _BatchRows:
             if row is not None and row.key not in listed:
                 if asset.key in known:
                     delete_asset(self._db, known[asset.key].row.id)
-                rename_asset(self._db, row.id, asset.key)
+                move_asset(self._db, row.id, row.id, asset.key)
                 known[asset.key] = known.pop(row.key)._replace(row=row._replace(key=asset.key))
                 plan.rewrites_json = True
 
@@ -368,7 +366,7 @@ class _BatchRows:
         for key in keys:
             if (one := known.get(key)) is not None and one.row.state == State.PENDING:
                 self._last_asset += 1
-                renumber_asset(self._db, one.row.id, self._last_asset)
+                move_asset(self._db, one.row.id, self._last_asset, key)
                 known[key] = one._replace(row=one.row._replace(id=self._last_asset, run=0))
 
     def _plan_problems(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
