@@ -280,11 +280,10 @@ class AmazonS3(Service):
                 "The endpoint of the AWS configuration must not contain a user or a password: set "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --dest-profile."
             )
-        is_amazon = not endpoint or (location.endpoint_url is None and ".amazonaws.com" in endpoint)
         return replace(
             location,
             region=found.region,
-            endpoint_url=None if is_amazon else endpoint,
+            endpoint_url=endpoint or None,
             ca_bundle=location.ca_bundle or os.environ.get("AWS_CA_BUNDLE"),
         )
 

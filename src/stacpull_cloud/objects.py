@@ -164,8 +164,8 @@ class Objects:
                     max_concurrency=_PARTS_AT_ONCE,
                 )
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
-                if " 409 " in str(error) and self.find(path) is None:  # two writers at once; S3 says: repeat
-                    raise
+                if not create or (" 409 " in str(error) and self.find(path) is None):
+                    raise  # two writers at once; S3 says: repeat
                 return False
             return True
 

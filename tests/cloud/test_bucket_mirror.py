@@ -434,7 +434,10 @@ def test_an_upload_that_fails_leaves_no_parts(location, dest, source, monkeypatc
 def test_conflicts_and_aborted_uploads_are_repeated(location, dest, source, tmp_path):
     with between(Conflicts(dest[-1])) as service:
         run("mirror", source, *dest[:-1], service.url)
+        for body in (b"old", b"new"):
+            service.writes = 4  # the next one is refused
+            Objects(replace(location, endpoint_url=service.url)).put("a", body, {}, create=False)
     assert service.conflicts > 5
     assert service.aborted == 1
     run("mirror", source, str(tmp_path / "directory"))
-    assert in_bucket(location) == in_directory(tmp_path / "directory")
+    assert in_bucket(location) == {**in_directory(tmp_path / "directory"), "a": b"new"}

@@ -199,6 +199,12 @@ def test_a_service_is_asked_without_the_proxy_if_no_proxy_names_it(recorder, mon
     assert "proxy_url" not in Objects(location).service.store.client_options
 
 
+def test_an_endpoint_of_amazon_that_the_user_names_is_used(monkeypatch):
+    private = "https://bucket.vpce-1.s3.eu-west-1.vpce.amazonaws.com"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", private)
+    assert AmazonS3.resolved(BucketLocation("bucket")).endpoint_url == private
+
+
 @pytest.mark.parametrize("content", ["none", "-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----"])
 def test_authorities_that_cannot_be_read_are_named(recorder, content, tmp_path):
     (tmp_path / "own.pem").write_text(content)
