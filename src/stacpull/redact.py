@@ -29,7 +29,7 @@ _SIGNED_BY = frozenset({"signature", "awsaccesskeyid", "googleaccessid"})
 _FERNET = re.compile(r"(?<=/)gAAAAA[A-Za-z0-9_-]{90,}(?:=|%3[Dd]){0,2}(?=[/?#]|$)")
 _PAGING_TOKENS = ("next:", "prev:", "previous:")
 _MIN_SECRET, _MIN_IN_DOCUMENT, _MIN_IN_URL = 4, 6, 8
-"""Shorter secrets are not replaced in any text, in a document (`type`), and in the path of a URL."""
+"""Shorter secrets than these are not replaced: in any text, in a document, and in the path of a URL."""
 _MIN_LEARNED, _MOST_LEARNED = 16, 256
 _ORDINARY_FIELDS = frozenset({"from", "host", "origin", "range", "referer", "user-agent"})
 _ORDINARY_PREFIXES = ("accept", "content-", "if-")
@@ -81,7 +81,7 @@ class Secrets:
         self._learned: dict[Secret, None] = {}
         self._forms: tuple[str, ...] = ()
         self.values: frozenset[str] = frozenset()
-        """The revealed secrets. The set is replaced whenever one is added."""
+        """The revealed secrets. Whenever one is added, this becomes another set."""
         self.add(*secrets)
 
     def __bool__(self) -> bool:
@@ -150,7 +150,7 @@ class Secrets:
         return self.strip_url(cut_url(url))
 
     def cut_name(self, url: str, *, keep_tokens: bool = False) -> str | None:
-        """Return `cut(url)`; None if what it lacks, other than a known secret, may name the document."""
+        """Return `cut(url)`; None if it lost more than known secrets: a parameter may name the document."""
         own = self.strip_url(url)
         cut = cut_url(own, keep_tokens=keep_tokens)
         return cut if unsigned_url(cut) == unsigned_url(own) else None
@@ -225,6 +225,11 @@ def unsigned_url(url: str) -> str:
 
 
 def href_hash(href: str) -> int:
+    """Return 24 bits of a checksum of a URL without its signature: 3 bytes in each row of the ledger.
+
+    An ETag is only sent to the URL that gave it, known by this hash. Another URL of the same asset has the
+    same hash in one of 16 million cases: then its server gets an ETag that it did not give.
+    """
     return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
 
 

@@ -1,8 +1,8 @@
-"""The channel between two processes, and what sends through it what becomes of each asset.
+"""The channel between two processes, and `OutcomeSender`, which sends the outcome of each asset through it.
 
-An asset has a slot until its bytes are on the disk, they were sent, or it has failed. No slot is released
-while the store process does not take what was sent, because too much waits to be published: so memory and
-files are limited, and all processes wait for a slow disk or bucket.
+Each asset in flight has a slot. The slot becomes free when the asset has failed, or when its bytes are on the
+disk or were sent. If too much waits to be published, the store process reads no more, and no slots become
+free. So memory and unpublished files are limited, and all processes wait for a slow disk or bucket.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from stacpull.store.staging import StagedParts, complete_part_name
 from stacpull.threads import to_its_end
 
 _MOST_UNSENT = 4 << 20
-"""Bytes that wait for the socket, above which a channel is full."""
+"""A channel is full if more bytes than this wait for the socket."""
 _BATCH = 64
 _BATCH_SIZE = 1 << 20  # bytes
 _GATHER = 0.002
-"""Seconds that an outcome waits for others: messages and wake-ups of a thread take system calls."""
+"""Seconds that an outcome waits for others, because each message takes system calls."""
 
 
 class Channel(asyncio.Protocol):
-    """One end of a socket between two processes. `on_error` gets errors that the loop would only log."""
+    """One end of a socket between two processes. `on_error` gets errors that asyncio would only log."""
 
     def __init__(
         self, on_message: Callable[[bytes], None], on_error: Callable[[BaseException], None]
@@ -52,7 +52,7 @@ class Channel(asyncio.Protocol):
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from nothing of asyncio's
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
         self._transport.set_write_buffer_limits(_MOST_UNSENT)
 
     def data_received(self, data: bytes) -> None:
@@ -82,7 +82,7 @@ class Channel(asyncio.Protocol):
             on_room()
 
     def send(self, message: msgspec.Struct, on_room: Callable[[], object] = lambda: None) -> None:
-        """Send a message. `on_room` is called at once, or if the channel is full, when it no longer is."""
+        """Send a message. `on_room` is called once the channel is not full: usually at once."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(framed(message))
         if self._is_full:
@@ -92,7 +92,7 @@ class Channel(asyncio.Protocol):
 
     def pause(self) -> Callable[[], object]:
         """Read nothing until the returned function is called, so that the other end becomes full."""
-        transport = cast("asyncio.Transport", self._transport)  # it has just received a message
+        transport = cast("asyncio.Transport", self._transport)  # it is open: it has just received a message
         transport.pause_reading()
         return transport.resume_reading
 
@@ -130,11 +130,11 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._writing: set[asyncio.Future[list[Arrival]]] = set()
 
     def put(self, job: Job, arrival: Arrival | None) -> None:
-        """Take an asset that was received; None if it has not changed."""
+        """Take an asset that was received. `arrival` is None if the asset has not changed."""
         if arrival is None:
             self._batch.others.append(AssetOutcome(job.row, job.item_row, job.generation, None))
         elif arrival.body is None or arrival.size > self._longest:
-            # `engine.sharing` still uses a body, which is dropped there; of a part it needs the identity
+            # a copy, because `_write` drops the body, which `engine.sharing` may still use
             self._long.append(arrival if arrival.body is None else copy(arrival))
             if len(self._long) == 1:
                 self._loop.call_later(_GATHER, self._write_long)
@@ -152,7 +152,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._send_if_due()
 
     async def flush(self) -> None:
-        """Write and send everything. Nothing may be added after that."""
+        """Write and send everything that was put. Nothing may be put after that."""
         self._write_long()
         try:
             while self._writing:

@@ -45,13 +45,13 @@ from stacpull.urls import wire_url
 
 _WHOLE = 200
 _SIZED_PER_KEY = 3
-_CLIPPED_PER_KEY = 12  # the same with `--clip`, because the part of a raster in the area varies
+_CLIPPED_PER_KEY = 12  # with `--clip`: more, because different parts of rasters are in the area
 _SIZED_AT_ONCE = 64
-_MOST_SIZED = 1_000  # assets whose size is requested: each asset may have its own key
+_MOST_SIZED = 1_000  # assets whose size is requested, in case every asset has its own key
 _MOST_NAMED = 10_000  # asset keys and hosts that are counted one by one
 _OTHERS = "others"
 _MOST_PATHS = 100_000
-"""Paths that are remembered: a layout that gives several items one path usually does so from the start."""
+"""Paths that are remembered. If a layout gives several items one path, the first items usually show it."""
 
 
 async def plan(
@@ -104,7 +104,7 @@ def _opened_files(dest: DestAddress | None) -> Iterator[_Files]:
 class _Estimate:
     """The consumer of the walk of one `plan`. Its sets are on disk: a source may have millions of items.
 
-    A cancellation waits for the thread that uses them, because closing SQLite beneath it can crash.
+    A cancellation waits for the thread that uses the sets, because closing SQLite beneath it can crash.
     """
 
     def __init__(self, setup: RunSetup, files: _Files, urls: TextIO | None) -> None:
@@ -112,7 +112,7 @@ class _Estimate:
         (self._seen, self._primary, self._linked), self._ledger, self._is_there = files
         self._urls = urls
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        """What is counted by asset key or host: "host", "unstated" (size), "excluded", "page"."""
+        """Numbers by asset key or host, for "host", "unstated" (size), "excluded" and "page"."""
         self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
         self._sampled = self._tile_requests = 0
         self._bytes = self._done = self._pending = self._refused = self._source_items = self._unsigned = 0
@@ -220,7 +220,7 @@ class _Estimate:
         return new
 
     def _is_new(self, item: PlannedItem) -> bool:
-        """Return True if an item was not counted yet in any role. One on a page is not a source item."""
+        """Return True if an item was not counted before. One on a page no longer counts as a source item."""
         if item.parent is not None:
             is_new = not self._primary.intersection([item.id]) and self._linked.add(item.id)
             self._source_items += is_new

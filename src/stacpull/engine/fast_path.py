@@ -55,7 +55,7 @@ class FastAttempt(msgspec.Struct, eq=False):
             connection.begin(self, prepared.message)
 
     def on_given_up(self, _given_up: TransferError) -> None:
-        """Hand over: the general path waits, or reports that the host is given up."""
+        """Hand over to the general path, which waits, or reports that the host is given up."""
         self.hand_over()
 
     # Called by a connection.
@@ -63,7 +63,7 @@ class FastAttempt(msgspec.Struct, eq=False):
     def on_response(
         self, connection: WebConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
-        """Take a complete response: 200 (`is_ok`) or a redirect. Return False if it is incorrect."""
+        """Take a complete 200 (`is_ok`) or redirect. Return False if anything about it is unusual."""
         path, host, size = self.path, self.host, len(body)
         client, gate = path.client, host.gate
         if is_ok:
@@ -101,7 +101,7 @@ class FastAttempt(msgspec.Struct, eq=False):
         self.hand_over(receive)
 
     def send_again(self) -> None:
-        """Send the request on a new connection: the server had closed the idle one, or there is none."""
+        """Send the request on a new connection: there is no idle one, or the server has closed it."""
         if self.prepared is not None:
             self.pool.spawn(self._connect(self.prepared))
 
@@ -114,7 +114,7 @@ class FastAttempt(msgspec.Struct, eq=False):
     # The general path.
 
     def hand_over(self, receive: Receive | None = None) -> None:
-        """Continue in a task. `receive` returns the response if the request has a permit."""
+        """Continue in a task. If the request was sent, with a permit, `receive` returns its response."""
         task = AssetTask(self.job, self.pool, partial(self._fetch, receive), self.began_at)
         self.pool.spawn(task.run())
 

@@ -28,12 +28,12 @@ from stacpull.urls import filename_of
 
 
 class PartialFetching(Protocol):
-    """Fetches the part of an asset that is in an area. Its factory is registered as `clip`."""
+    """Fetches the part of an asset that is in an area (`clip` in the entry points `stacpull.fetchers`)."""
 
     def may_clip(self, media_type: str | None, href: str) -> bool: ...
 
     async def size(self, client: Client, href: str, media_type: str | None) -> tuple[int, int] | None:
-        """Return bytes and requests of the part, None if it is fetched whole. May raise `TransferError`."""
+        """Return the bytes and requests of the part; None for a whole asset. May raise `TransferError`."""
 
     def fetcher(
         self,
@@ -42,7 +42,7 @@ class PartialFetching(Protocol):
         parts: FileParts,
         warn: Callable[[str], None],
     ) -> AssetFetcher[Job, Arrival | None]:
-        """Return what makes an attempt at the part of an asset; `unclipped` fetches what has no part."""
+        """Return the fetcher of parts; `unclipped` fetches the assets that it does not clip."""
 
 
 def clipping(area: str | None) -> PartialFetching | None:
@@ -139,7 +139,7 @@ class AdoptingFetcher(NamedTuple):
         for check in checks:
             if digests[check.checksum.algorithm] == check.checksum.digest:
                 is_proven = True
-            elif check.source != "ETag":  # which need not be an MD5 here
+            elif check.source != "ETag":  # an ETag need not be an MD5 here
                 why = f"its {check.checksum.algorithm} is not what {check.source} states"
                 raise TransferError(foreign_file(path, why))
         if not is_proven:

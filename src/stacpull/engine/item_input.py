@@ -1,7 +1,7 @@
 """Items from standard input or a Python program as SOURCE: stored before the walk, so that runs can resume.
 
-The file's name is the SHA-256 of its content without signatures: the same input resumes the same run, also if
-signed again. DEST may come from others: no link is followed, and the content must have that digest.
+The file's name is the SHA-256 of its content without signatures, so the same input resumes the same run, even
+if it is signed again. Others may have made DEST, so no link is followed, and this digest is checked.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ pystac-client, an item or FeatureCollection as a dict, or an iterable of items.
 _SCHEME = "stdin:"
 _CHUNK = 1 << 20
 _PART = "input.ndjson"
-"""The name of the file while it is written. `engine.recovery` removes one among the parts, by its suffix."""
+"""The name of the file while it is written, among the parts. After a kill, `engine.recovery` removes it."""
 _HREF = re.compile(rb'"[A-Za-z][A-Za-z0-9+.-]{0,20}:[^"\s]*[?@][^"\s]*')
 """The beginning quote and the text of an href that may have credentials."""
 _INPUT_NAME = re.compile(r"stdin:[0-9a-f]{32}")
@@ -135,7 +135,7 @@ def _stored(dest: Path, chunks: Iterable[bytes]) -> str:
             file = os.fdopen(os.open(_PART, (CREATE ^ os.O_WRONLY) | os.O_RDWR, 0o600, dir_fd=parts), "w+b")
             stack.enter_context(file)
         try:
-            for chunk in chunks:  # errors of the source are its own
+            for chunk in chunks:  # errors of the source are not those of DEST
                 with destination_errors(dest):
                     file.write(chunk)
             with destination_errors(dest):
@@ -161,7 +161,7 @@ def _name_of(file: BinaryIO) -> str:
 
 
 def _unsigned(file: BinaryIO) -> Iterator[bytes]:
-    """Yield a file of JSON with its hrefs unsigned. None has a quote, so each is found whole."""
+    """Yield a file of JSON with its hrefs unsigned. No href has a quote, so each is found whole."""
 
     def unsigned(found: re.Match[bytes]) -> bytes:
         try:

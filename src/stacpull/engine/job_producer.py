@@ -81,7 +81,7 @@ class JobProducer:
         await self.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))
 
     async def _restore_hrefs(self) -> None:
-        """Read hrefs that a mirror does not keep, such as paths on this disk, from a file of items."""
+        """Read, from a file of items, the hrefs that a mirror does not keep, such as paths on this disk."""
         setup, call, run_id = self._setup, self._call, self._run.id
         if not setup.source.is_file or not await call("jobs.restore_hrefs", run_id, (), returns=bool):
             return
@@ -112,7 +112,7 @@ class JobProducer:
         await self._call("runs.restart_walk", self._run.id)
 
     async def add_batch(self, batch: PlanBatch) -> int:
-        if batch.update.walk_ended:  # from now on, nothing else can list them
+        if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
             await self._queue_pending(earlier=True)
         secrets, cut_short = self._setup.network.secrets, batch.update.cut_short
         batch.items = [

@@ -42,7 +42,7 @@ class Journal:
         return [self._clean(member) for member in value] if isinstance(value, list | tuple) else value
 
     def flush(self) -> None:
-        """An error does not stop a run. The thread of a cancelled call may still be writing: wait for it."""
+        """Write the events; an error is ignored. First wait for the thread of a cancelled call to end."""
         with self._flushing:
             lines = [self._lines.popleft() + b"\n" for _ in range(len(self._lines))]
             with suppress(OSError):

@@ -1,6 +1,6 @@
 """Checks of a selection, and what a walk asks its source besides pages: `item_assets`, objects of prefixes.
 
-An API is asked before anything is created; otherwise the first items are checked.
+Names in a selection are checked against an API before anything is created, otherwise against the first items.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from stacpull.urls import is_in_object_store, is_local
 class FoundItem(NamedTuple):
     id: ItemId
     document: Json
-    url: str  # of its page, or of itself if a link led to it
+    url: str  # of the page with the item, or of the item itself if a link led to it
 
 
 # --- checks of a selection ---------------------------------------------------------------------------------
@@ -75,8 +75,8 @@ async def selection_warnings(
 ) -> list[str]:
     """Check `sortby` against the first items, and labels against the classes of the items or the collection.
 
-    Without items, the first ones of the collection are read: no match proves nothing about the collection.
-    Return warnings; an unknown label raises `UsageError`.
+    If no items are given, because none matched, the first items of the collection are read. Return warnings;
+    an unknown label raises `UsageError`.
     """
     warnings = []
     if (name := (selection.sortby or "").removeprefix("-")) and items:
@@ -107,7 +107,7 @@ async def _first_items(source: Source, collection: str) -> list[Json]:
 
 
 class Lookups:
-    """The lookups of a selection: `look_up` requests what `of` returns for the items to be planned next."""
+    """Requests what plans need besides their items (`look_up`), and returns it for each item (`of`)."""
 
     def __init__(self, source: Source, network: Network, selection: Selection) -> None:
         self._source, self._network = source, network

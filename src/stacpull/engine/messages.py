@@ -1,6 +1,6 @@
 """The six messages between the two processes of a run: MessagePack, each preceded by its length.
 
-A process that parses responses of servers might be compromised: decoding by type runs no code, unlike pickle.
+A process that parses responses of servers might be compromised. Unlike pickle, decoding by type runs no code.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ class ErrorReport(msgspec.Struct, array_like=True):
 
 
 class Open(msgspec.Struct, tag=0, array_like=True):
-    """Open a mirror for a run. One byte precedes it, with the descriptors of the mirror's lock and a socket.
+    """Open a mirror for a run. One byte precedes it, with the descriptors of the lock and of a socket.
 
-    Closing that socket's other end ends long operations early. A message would wait behind others.
+    Closing the other end of that socket ends long operations early. A message would wait behind others.
     """
 
-    work: bytes  # the work directory, which is DEST unless that is a bucket
+    work: bytes  # the work directory; it is DEST, unless DEST is a bucket
     bucket: BucketLocation | None
     run_id: int
     checksum: str | None
     secrets: RevealedSecrets
     variables: dict[str, str]
-    """Environment variables with credentials of DEST and proxies: the process is started without them."""
+    """Environment variables with credentials of DEST and proxies. The process is started without them."""
 
 
 class Operation(msgspec.Struct, tag=1, array_like=True):
@@ -49,7 +49,7 @@ class Operation(msgspec.Struct, tag=1, array_like=True):
     name: str
     arguments: msgspec.Raw
     secrets: RevealedSecrets | None
-    """The secrets, if there are new ones: they are removed from everything that is written."""
+    """All secrets, if there are new ones. They are removed from everything that is written."""
 
 
 class Outcomes(msgspec.Struct, tag=2, array_like=True):
@@ -75,7 +75,7 @@ class Happened(msgspec.Struct, tag=13, array_like=True):
 
 
 class Ended(msgspec.Struct, tag=15, array_like=True):
-    """Nothing can be published any more, because of an error; or (the last message) the ledger is closed."""
+    """After an error, nothing more can be published. Without one, the ledger is closed: the last message."""
 
     error: ErrorReport | None
 
@@ -114,7 +114,7 @@ def error_report(error: BaseException) -> ErrorReport:
 
 
 def error_of(report: ErrorReport, process: str) -> StacpullError:
-    """Return the exception of a report. If it is not a `StacpullError`, it is a bug: a `WorkerError`."""
+    """Return the exception of a report. Any but a `StacpullError` is a bug, and becomes a `WorkerError`."""
     kind = getattr(errors, report.kind, None)
     if isinstance(kind, type) and issubclass(kind, StacpullError):
         return kind(report.message)

@@ -1,8 +1,8 @@
 """The public functions that mirror (the commands call the same functions), and the run that they make.
 
-SOURCE is opened before DEST, so an unreadable one changes nothing, unless DEST names it. After a stop or an
-error, everything received is published, the catalog is written, and the run is recorded, as far as the disk
-allows.
+SOURCE is opened before DEST, so a SOURCE that cannot be read changes nothing. (For `resume`, whose SOURCE is
+in the ledger, DEST is opened first.) After a stop or an error, everything received is published, the catalog
+is written, and the run is recorded, as far as the disk allows.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ async def mirror(
             transfers.
 
     Returns:
-        The counters of the run, and its final state.
+        The counters of the run, and how it ended.
 
     Raises:
         UsageError: The selection or layout is wrong, or a label or collection does not exist.
@@ -172,7 +172,7 @@ async def retry(
     (`FailureRecord.kind` "ordered").
 
     Returns:
-        The counters of the run, and its final state.
+        The counters of the run, and how it ended.
 
     Raises:
         NotAMirrorError: `dest` is not a mirror.
@@ -235,7 +235,7 @@ async def checked_arguments(
 
 
 def open_dest(given: MirrorArguments) -> AbstractAsyncContextManager[Workspace]:
-    """Open DEST in a thread. If both the run and closing DEST fail, the error of the run is raised."""
+    """Open DEST in a thread. If both the run and the closing of DEST fail, the error of the run is raised."""
     loop = asyncio.get_running_loop()
 
     def on_silent(text: str) -> None:
@@ -274,7 +274,7 @@ async def run_from_source(given: MirrorArguments, source: str, selection: Select
         async with _open_source(given, address, options, selection) as (store_process, setup):
             await unless_stopped(lambda: validate(setup.source, selection, layout), given.stop)
             if setup.network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
-                await unless_stopped(setup.network.logins.log_in, given.stop)  # if it fails, there is no DEST
+                await unless_stopped(setup.network.logins.log_in, given.stop)  # before DEST is created
             async with open_dest(given) as workspace:
                 now = SystemClock().time()
                 run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))
@@ -295,9 +295,10 @@ async def run_from_ledger(
     kept: Mapping[str, Any] = {},
     begin: Callable[[Connection, RunSpec, float, Mapping[str, Any]], Run] = runs.begin,
 ) -> MirrorReport:
-    """Make a run whose SOURCE is in DEST. `begin` comes last, because it writes.
+    """Make a run whose SOURCE is in DEST: a resumed run, a retry, or a run on stored items.
 
-    `fixed` options always apply, `kept` ones (of an earlier run) where the command has the default.
+    `kept` options, of an earlier run, apply where the command has the default; `fixed` ones always apply.
+    `begin` starts the run in the ledger. Because it writes, it is called after all checks.
     """
     work, options = given.dest.work, given.options.of_run({**kept, **given.options.kept})
     input_file = await asyncio.to_thread(path_of_input, work, spec.source)
@@ -330,7 +331,7 @@ async def run_from_ledger(
 
 
 async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -> T:
-    """Call a function in a thread, while the store process does not have the ledger open."""
+    """Call a function of the ledger in a thread, before the store process opens the ledger."""
     translates = ledger_errors(ledger_path(workspace.store.staged.work))
     return await asyncio.to_thread(translates(function), workspace.db)
 
@@ -353,9 +354,9 @@ class MirrorRun:
             self.network.secrets.add(*workspace.lease.secrets)
         self.store_client = StoreClient(store_process, workspace, run, setup)
         self._clock, self._began = self.network.clock, self.network.clock.monotonic()
-        self._saved: dict[str, float] = {}  # the effort of this process that was already saved
+        self._saved: dict[str, float] = {}  # the effort of this process that is already in the ledger
         self._is_unfinished = False
-        """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
+        """True if a stop left work that no counter shows, such as writing catalogs: `resume` does it."""
         for_workers = _QUEUED_FOR_WORKERS if self.options.uses_dask else 0
         self.queue = JobQueue[Job](2 * self.network.slots + for_workers)
         self._producer = JobProducer(setup, run, self.store_client, self.queue)
@@ -446,7 +447,7 @@ class MirrorRun:
             pruning = Pruning(self._walk.setup, self._run, self.store_client, stop)
             await pruning.run(self._walk.summary, remove=options.prune == "remove")
         if self.spec.kind == "mirror":
-            # the documents of collections also change
+            # collections may have changed too
             for name in await call("views.collections_to_read", self._run.id, returns=list[str]):
                 with suppress(SourceError, CredentialsError, UsageError):
                     document = await unless_stopped(partial(self._source.collection, name), stop)
@@ -518,7 +519,7 @@ class MirrorRun:
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self.network.warn(f"{what} missing in {store.name} and planned again.")
         finally:
-            fields = set(MirrorReport.__struct_fields__)  # another version may count something else
+            fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
             counts: dict[str, Any] = {n: getattr(progress, n) for n in fields & {*Progress.__struct_fields__}}
             counts |= {name: number for name, number in findings.items() if name in fields}
             self.emit(RunEnded(self._run.id, recorded, counts))

@@ -32,10 +32,10 @@ from stacpull.sources.source_url import source_url, split_credentials
 from stacpull.system import all_variables
 
 SLOTS = 80
-"""Transfers at once by default. More than the 64 of a host: some assets wait for the store process."""
+"""Transfers at once by default: more than the 64 of a host, because some wait for the store process."""
 _OWN_DESCRIPTORS = 36
-"""For loop, ledger, lock, log, DEST and the current page. Measured: 20; the others are for lookups."""
-_CONNECTIONS = 4  # of a transfer, measured with three hosts per asset
+"""For loop, ledger, lock, log, DEST and the current page: about 20. The rest is for lookups."""
+_CONNECTIONS = 4  # of a transfer, which may have connections to several hosts
 _PATIENCE = 4  # stall timeouts after which a silent host counts as down: two minutes by default
 
 
@@ -106,7 +106,7 @@ async def open_network(
     secrets: Secrets | None = None,
     on_event: Listener | None = None,
 ) -> AsyncIterator[Network]:
-    """`ip_policy` and `policy` default to those of the options. `secrets` gets the credentials."""
+    """Open the network. `ip_policy` and `policy` override the options; `secrets` gets all credentials."""
     secrets = Secrets() if secrets is None else secrets
     emit = without_secrets(on_event, secrets)
     emit(Stage(f"connecting to {host}" if (host := host_of(address.url)) else "reading SOURCE"))
@@ -151,7 +151,7 @@ async def open_network(
             client, reader, secrets, retries, address, ip_policy, slots, per_host, warn, clock, logins
         )
     except BaseException as error:
-        secrets.scrub_error(error)  # it may be printed, and may quote secrets
+        secrets.scrub_error(error)  # the error may quote secrets, and will be printed
         raise
     finally:
         await client.close()
@@ -163,11 +163,11 @@ def _warn(emit: Listener, text: str) -> None:
     emit(Notice("warning", text))
 
 
-def _slots_here() -> int:  # as many as there are file descriptors for
+def _slots_here() -> int:  # as many as the limit of file descriptors allows
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return SLOTS
-    return min(SLOTS, max(1, (files - _OWN_DESCRIPTORS) // (_CONNECTIONS + 1)))  # and a part
+    return min(SLOTS, max(1, (files - _OWN_DESCRIPTORS) // (_CONNECTIONS + 1)))  # 1: its part
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
@@ -176,7 +176,7 @@ def http_transport(options: Options, policy: AddressPolicy) -> Transport:
 
 
 def _ip_policy(address: SourceAddress, options: Options) -> AddressPolicy:
-    """A SOURCE from a ledger is only trusted as an address or `localhost`: a name may now resolve to any."""
+    """Return the rules. SOURCE from a ledger may be private only as an address or `localhost`."""
     host = origin_of(address.url).host
     is_chosen = address.named or literal_address(host) is not None
     endpoints = () if options.filled_profile is None else options.filled_profile.endpoints

@@ -2,8 +2,8 @@
 
     JobQueue ─▶ Pool ─▶ FastPath, or an AssetTask ─▶ OutcomeSink
 
-An AssetTask makes attempts and retries. It reads the item again once if an href was refused, because it
-may have expired; and if the content is not as stated, because a search may be behind its items.
+An AssetTask makes attempts and retries. If an href is refused, it reads the item again, because the href may
+have expired. It also does so once if the content is not as stated, because a search may lag behind its items.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ JobT = TypeVar("JobT", bound=Job)
 ResultT = TypeVar("ResultT")
 
 _EXPIRED = frozenset({404, 410})
-"""Statuses that can mean an expired href, beside those of REFUSED. Planetary Computer sends 404."""
+"""Statuses that can mean an expired href, besides those of REFUSED. Planetary Computer sends 404."""
 
 
 class _Changing:
@@ -52,14 +52,14 @@ class _Changing:
 
 
 class JobQueue(_Changing, Generic[JobT]):
-    """The jobs that wait for a pool, or for the workers beside it. A full queue makes its producer wait."""
+    """The jobs that wait for a pool or for worker processes. While the queue is full, its producer waits."""
 
     def __init__(self, room: float = inf) -> None:
         super().__init__()
         self._room = room
         self._jobs: deque[JobT] = deque()
         self._has_ended = False
-        self.news = asyncio.Event()  # set when jobs are added; cleared by what waits for it
+        self.news = asyncio.Event()  # set when jobs are added; who waits for it clears it
 
     @property
     def waiting(self) -> int:
@@ -85,13 +85,13 @@ class JobQueue(_Changing, Generic[JobT]):
         return taken
 
     def end(self) -> None:
-        """Jobs that are added later are dropped."""
+        """End the queue: jobs that are put later are dropped."""
         self._has_ended = True
         self._changed.set()
 
 
 class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
-    """Takes the outcomes of a pool, and limits what it begins: each job takes a slot of the process."""
+    """Takes the outcomes of a pool, and limits how many jobs it begins: each takes a slot of the process."""
 
     def __init__(self, slots: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
 
     @abstractmethod
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
-        """Take a final failure, whose slot was already released."""
+        """Take the failure of an asset after its last attempt. Its slot is already free."""
 
     async def take_slots(self, most: int) -> int:
         await self._until(lambda: self._free_slots)
@@ -129,10 +129,10 @@ class FastPath(Protocol[JobT, ResultT]):
 
 
 class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
-    """Fetches the jobs of `queue` and gives what becomes of them to `sink`.
+    """Fetches the jobs of `queue`, and gives their outcomes to `sink`.
 
-    Up to `most_deferred` failures that their host may have caused are held back. If the host is then given
-    up, they are dropped, and the assets stay pending: it proves nothing about them. If more than
+    Up to `most_deferred` failures that a host may have caused are held back. If the host is then given up,
+    they are dropped and the assets stay pending, because the failures prove nothing about them. If more than
     `most_failures` assets fail, the run stops, and no failure is held back.
     """
 
@@ -150,7 +150,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     deferred: dict[str, deque[tuple[JobT, Failure, int]]] = {}
     given_up_hosts: dict[str, Failure] = {}  # by host, why; their assets stay pending
     stable_hosts: Recent[str, None] = msgspec.field(default_factory=Recent)
-    """Hosts whose hrefs did not change when an item was read again: a refusal is not an expiry there."""
+    """Hosts whose hrefs do not change when items are read again: there, a refused href has not expired."""
     stopping: bool = False
     group: asyncio.TaskGroup = msgspec.field(default_factory=asyncio.TaskGroup)
 
@@ -187,7 +187,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             coroutine.close()
 
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
-        """Take a final failure, or DOWN, which leaves the asset pending."""
+        """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
         host = failure.host
         if self.most_deferred and failure.kind is FailureKind.DOWN:
             if dropped := self.deferred.pop(host, None):
@@ -205,7 +205,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             return
         deferred = self.deferred.setdefault(host, deque())
         deferred.append((job, failure, attempts))
-        if len(deferred) > self.most_deferred:  # the run was not stopped: there was a success in between
+        if len(deferred) > self.most_deferred:  # the host is not given up: a request succeeded in between
             self.sink.fail(*deferred.popleft())
 
     def has_too_many_failures(self) -> bool:
@@ -229,7 +229,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
 
 
 class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
-    """Makes attempts at one asset. An href that was read within one is current: its refusal is final.
+    """Makes attempts at one asset. An href that was read during an attempt is current: its refusal counts.
 
     `begun_fetch` completes the attempt that the fast path began at `began_at`.
     """
@@ -240,7 +240,7 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     began_at: float = 0.0
     attempts: int = 0
     read_at: float | None = None
-    wrong_content: str = ""  # the message of the last such failure: it has the digest or the size
+    wrong_content: str = ""  # the message of the last such failure, with the digest or the size
     was_reread_for_content: bool = False
     failures: list[Failure] = []
 
@@ -254,7 +254,7 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
                 if self.job.alternates:
                     self.job, self.wrong_content = self.job.at(self.job.alternates), ""
                     continue
-                # GONE only if all are gone; if the host of any is down, the failure is not final
+                # GONE only if all hrefs are gone; pending (DOWN) if the host of any is given up
                 ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
                 telling = min(self.failures, key=lambda failure: ranks.get(failure.kind, 1))
                 message = " Then: ".join(failure.message for failure in self.failures)
@@ -292,7 +292,7 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
                 if is_refusal and may_be_stale and await self._reread_after_refusal(failure):
                     continue
                 if failure.kind in WRONG_CONTENT:
-                    if failure.message == self.wrong_content:  # twice the same wrong content: it is final
+                    if failure.message == self.wrong_content:  # the same wrong content again
                         failure = replace(failure, retryable=False)
                     self.wrong_content = failure.message
                     if not failure.retryable and await self._reread_after_wrong_content():
@@ -304,7 +304,7 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         if self.was_reread_for_content or self.job.item_href is None:
             return False
         self.was_reread_for_content = True
-        with suppress(TransferError):  # the failure is then final
+        with suppress(TransferError):  # then nothing shows that the item has changed
             asset = (await self._reread_item(self.began_at))["assets"].get(self.job.key)
             if asset is not None:  # the item does not describe objects of a prefix
                 size, checksum = size_and_checksum(asset)
@@ -329,11 +329,11 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             raise TransferError(replace(refusal, message=message)) from error
         if self.job.href == before:
             self.pool.stable_hosts[host_of(before)] = None
-        is_counted = refusal.kind is FailureKind.REFUSED and not is_signed(before)  # at a second request
+        is_counted = refusal.kind is FailureKind.REFUSED and not is_signed(before)  # by the next request
         return self.job.href != before or is_counted
 
     async def _reread_item(self, newer_than: float | None = None) -> Json:
-        """Read the item again, and use the hrefs of the asset in it. GONE is a failure of the asset."""
+        """Read the item again, and use its hrefs of the asset. Raises GONE if the item has no such asset."""
         job, href = self.job, self.job.item_href
         if href is None:
             why = f"Only SOURCE states where asset {job.key} is now: run `stacpull mirror` with it again."
@@ -341,10 +341,10 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         try:
             item = await self.pool.item_reader.read(href, newer_than=newer_than)
         except TransferError as error:
-            if error.failure.kind is FailureKind.GONE:  # the item, which proves nothing about the asset
+            if error.failure.kind is FailureKind.GONE:  # the item is gone; the asset may not be
                 raise TransferError(replace(error.failure, kind=FailureKind.ITEM)) from error
             raise
-        except (CredentialsError, SourceError) as error:  # its host refuses, or asks to wait: others do not
+        except (CredentialsError, SourceError) as error:  # the host of the item refuses, or asks to wait
             status = 401 if isinstance(error, CredentialsError) else None
             raise TransferError(Failure(FailureKind.DOWN, str(error), status, host_of(href))) from error
         self.read_at = item.read_at

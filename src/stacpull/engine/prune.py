@@ -1,7 +1,8 @@
 """`--prune`: items that the source no longer has are reported and (with `=remove`) removed.
 
-A walk may be wrong: the URL of an item must also return 404 or 410, from a trusted host. Only items last
-found with the same source and selection are considered. What is not certainly gone stays, and is reported.
+A walk may be wrong, so the URL of an item must also return 404 or 410, from a trusted host. Only items that
+were last found with the same source and selection are considered. Items that are not certainly gone stay, and
+are reported.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ class Pruning:
     def __init__(self, setup: RunSetup, run: Run, store_client: StoreClient, stop: asyncio.Event) -> None:
         self._source, self._on_event, self._warn = setup.source, setup.on_event, setup.network.warn
         self._run, self._store_client, self._call, self._stop = run, store_client, store_client.call, stop
-        self._reader = ItemReader(setup.source.item, setup.network.clock)  # no searches: they prove nothing
+        self._reader = ItemReader(setup.source.item, setup.network.clock)  # no searches, which prove nothing
         self._trusted: dict[tuple[str, str], bool] = {}
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
-        """A stop raises `InterruptedRunError`. Removed items stay removed."""
+        """Report and remove items. A stop raises `InterruptedRunError`, and removed items stay removed."""
         run_id, counters = self._run.id, self._store_client.counters
         unread = await self._call("pruning.unread", run_id, returns=int)
         is_complete = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
@@ -80,7 +81,7 @@ class Pruning:
                 await self._call("pruning.forget", run_id, going)
                 await self._call("Publisher.remove_listed")
         await self._call("runs.set_counter", run_id, "items_gone", gone)
-        for reason, number in (+kept_by_reason).items():  # those above 0
+        for reason, number in (+kept_by_reason).items():  # numbers above 0
             self._warn(f"Kept in DEST: {quantity(number, 'item')} that the source did not list {reason}.")
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:
@@ -88,10 +89,10 @@ class Pruning:
         return dict(zip(hrefs, answers, strict=True))
 
     async def _is_trusted(self, collection: str, host: str) -> bool:
-        """Return True if a host that returns 404 for items of a collection returns other items of it.
+        """Return True if a host that returns 404 for items of a collection still returns its other items.
 
-        A proxy or a broken index may return 404 for everything. If the walk has found no other item there,
-        the source must still list the collection.
+        A proxy or a broken index may return 404 for everything. If the walk has found no other item at the
+        host, the source must still return the collection.
         """
         server = collection, host
         if server not in self._trusted:

@@ -2,9 +2,10 @@
 
     received ─reserve, sync, rename─▶ renamed ─the next sync, record─▶ done
 
-Each turn takes all of these steps: it syncs the data of one group and the names of the previous one. So
-nothing is recorded before it is durable, and after a kill a file with its final name is complete, and
-reserved or recorded. Item JSON takes the same steps, in the turn after the last of its assets was recorded.
+Each turn takes all of these steps: its one sync covers the data of its group and the renames of the previous
+group, which is then recorded. So nothing is recorded before it is durable. After a kill, a file with its
+final name is complete, and reserved or recorded. Item JSON takes the same steps, in the turn after the last
+asset of the item was recorded.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from stacpull.store.protocol import Placement, Store, foreign_file
 
 GROUP = 512  # waiting files with which a group is started; it takes all waiting files
 PACE, _PACE_OF_BUCKET = 0.25, 0.02
-"""Seconds after which a group is started with fewer files. A bucket has no syncs to save."""
+"""Seconds after which a smaller group is started. A bucket waits less, because it saves no syncs."""
 
 
 class Publisher(msgspec.Struct, eq=False):
@@ -104,7 +105,7 @@ class Publisher(msgspec.Struct, eq=False):
         self._sync(())
 
     def publish(self) -> None:
-        """Take one turn: reserve, sync and rename a group; record the one before, whose names were synced."""
+        """Take one turn: reserve, sync and rename a group, and record the previous one, now synced."""
         self.deadline = None
         received, self.received = self.received, []
         outcomes, self.outcomes = self.outcomes, []
@@ -137,7 +138,7 @@ class Publisher(msgspec.Struct, eq=False):
         return written
 
     def _fail_item_json(self, item: int, failure: Failure, *, is_ours: bool) -> None:
-        """The same JSON is tried several times in a run: report it once."""
+        """Record the failure, and report it once, because the same JSON is tried several times in a run."""
         jobs.fail_item_json(self.db, self.run.id, item, failure, time.time(), is_ours=is_ours)
         if item not in self.failed_json:
             self.failed_json.add(item)
@@ -155,7 +156,7 @@ class Publisher(msgspec.Struct, eq=False):
             item_path=path,
             collection_path=collection_json_path(record.id.collection),
             local_items=lambda href: (
-                path_of_href(href, record.directory)  # of its JSON in DEST
+                path_of_href(href, record.directory)  # relative to its JSON in DEST
                 or views.item_json_path(self.db, item_id_in(href), self.secrets.cut(href))
             ),
             base=sent[1],
@@ -179,8 +180,8 @@ class Publisher(msgspec.Struct, eq=False):
             return [], []
         staged = self.store.staged
         if self.adopting:
-            # The part may be a hard link of a file of the user. By its identity, a later start would consider
-            # that file one of the mirror, and might remove it.
+            # The part may be a hard link of a file of the user. By its identity, a later start would take it
+            # for one of the mirror, and might remove it.
             arrivals = [
                 one if one.generation or not self.store.has(one.path) else replace(one, identity=None)
                 for one in arrivals
@@ -229,7 +230,7 @@ class Publisher(msgspec.Struct, eq=False):
             return
         results = self.store.place([*reserved, *item_json.values()])
         for arrival, failure in zip(reserved, results, strict=False):
-            if failure is not None or self.adopting:  # renaming does nothing between links to one file
+            if failure is not None or self.adopting:  # a rename between links to one file does nothing
                 self.store.staged.drop_part(arrival.part)
             if failure is None:
                 self.renamed.append(arrival)
@@ -262,7 +263,7 @@ class Publisher(msgspec.Struct, eq=False):
         self.place_file(path.as_posix(), part, hashlib.sha256(data).digest())
 
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
-        """Raise an error if a file at `path` (in DEST) is not part of this mirror, and not the same."""
+        """Place a file at `path` in DEST. An error if another file, with other content, has that path."""
         placed = self._placement(part, path, sha256, is_ours=meta.owns_file(self.db, path))
         if isinstance(placed, Failure):
             self.store.staged.drop_part(part)
@@ -299,7 +300,7 @@ def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, s
 
 
 def _may_replace(store: Store, arrival: Arrival) -> bool:
-    """Return True if its name has an earlier version, or a file of the user with the same content."""
+    """Return True if a file in its place is an earlier version, or the user's with the same content."""
     if arrival.generation > 0 or arrival.identity is not None:
         return arrival.generation > 0
     there = store.identity_and_size(arrival.path)

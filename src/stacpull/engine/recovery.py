@@ -1,12 +1,12 @@
 """Recovery: restores a consistent state after a kill, before a run continues.
 
-Files and parts are trusted within one boot. After a reboot a sha256 must prove them, because unsynced bytes
-may be missing although the size is right. After a failed sync nothing proves them: a digest may come from
-cached pages. Then they are removed: within one boot, a missing mark (`store.staging`) shows a failed sync.
+Within one boot, files and parts of a killed run are trusted. After a reboot, a digest must prove them,
+because unsynced bytes may be missing although the size is right. After a failed sync, which a missing mark
+shows (`store.staging`), nothing proves them, because a digest may be that of cached pages: they are removed.
 
-No reservation is released before everything was examined. A file that is adopted is the user's until it is
-recorded: it is never removed. Item JSON and catalogs are reserved without identity: a file that the user puts
-there after a kill is replaced.
+No reservation is released before everything was examined. A file that is being adopted belongs to the user
+until it is recorded, so it is never removed. Item JSON and catalogs are reserved without identity, so a file
+that the user puts in their place after a kill is replaced.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Recovery(msgspec.Struct, eq=False):
     store: Store
     checksum: str | None  # the algorithm of the digests that complete parts get
     is_stopped: Callable[[], bool] = never
-    sync_failed: bool = False  # if so, a sha256 proves nothing
+    sync_failed: bool = False  # if True, a digest proves nothing
     is_trusted: bool = False
-    """True if written under this boot and no sync failed. Otherwise a sha256 must prove each file."""
+    """True if this boot wrote the files and no sync failed. Otherwise a digest must prove each file."""
 
     def __post_init__(self) -> None:
         boot, last = boot_id(), get(self.db, BOOT)
@@ -74,7 +74,7 @@ class Recovery(msgspec.Struct, eq=False):
             lambda row, generation: self.is_trusted and jobs.is_open(db, row, generation)  # or by `retry`
         )
         # from now on, files written under this boot can be trusted. The mark is written first: after a kill
-        # in between, files are examined as after a reboot
+        # before `put`, files are examined as after a reboot
         staged.trust(boot := boot_id())
         put(db, BOOT, boot)
         return list(found.values())
@@ -86,9 +86,9 @@ class Recovery(msgspec.Struct, eq=False):
         return found.digest
 
     def _is_in_place(self, arrival: Arrival, *, has_part: bool) -> bool:
-        """Return True if it is in place and proven; otherwise remove it if it is the mirror's.
+        """Return True if the file is in place and proven. If it is not, remove it if it is the mirror's.
 
-        With `has_part`, a file with the same content belongs to another program.
+        With `has_part`, the part was not renamed: a file with the same content is not the mirror's.
         """
         store = self.store
         found = store.identity_and_size(arrival.path)
@@ -102,14 +102,14 @@ class Recovery(msgspec.Struct, eq=False):
             if self._digest(store.state_of, arrival.path, algorithm) == arrival.digest:
                 with suppress(OSError), store.open(arrival.path) as file:
                     if store.is_local:
-                        os.fsync(file.fileno())  # it may be a copy
+                        os.fsync(file.fileno())  # someone may have copied DEST
                     return True
         if is_ours:
             store.remove(arrival.path)
         return False
 
     def _complete_part(self, part: str, name: CompletePartName, reserved: bytes | None) -> Arrival | None:
-        """Return the open asset of a proven complete part; `reserved` is the digest of its reservation."""
+        """Return the arrival for a proven complete part; `reserved` is the digest in its reservation."""
         staged = self.store.staged
         row, generation, size, etag_or_date, filename, unproven = name
         job, there = jobs.job_of(self.db, row, generation), staged.part_identity_and_size(part)

@@ -1,6 +1,6 @@
-"""Runs walk and pool concurrently, until everything is done, a stop is requested, or DEST is lost.
+"""Runs walk and pool side by side, until everything is done, a stop is requested, or DEST is lost.
 
-If the source cannot be read, or a host was given up, other transfers continue before the error is raised.
+If the source cannot be read, or a host is given up, the other transfers are completed first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ async def walk_and_transfer(
     stop: asyncio.Event,
     broken: asyncio.Future[BaseException],
 ) -> None:
-    """A stop cancels the walk, and the pool after `GRACE`. An error in `broken` ends both, and is raised."""
+    """Run both. A stop cancels the walk, and after `GRACE` the pool. An error in `broken` ends both."""
     unreadable: StacpullError | None = None
 
     async def walked() -> None:
@@ -39,7 +39,7 @@ async def walk_and_transfer(
         try:
             await walk()
         except (SourceError, CredentialsError) as error:
-            unreadable = error  # raised later: here it would cancel the transfers
+            unreadable = error  # raised at the end: here, it would cancel the transfers
 
     async with asyncio.TaskGroup() as group:
         others = [group.create_task(tick()), group.create_task(raise_when_broken(broken))]
@@ -74,7 +74,7 @@ async def raise_when_broken(broken: asyncio.Future[BaseException]) -> NoReturn:
 
 
 class StopEvent(asyncio.Event):
-    reason: str | None = None  # None if it was requested
+    reason: str | None = None  # None for a stop that the user requested
 
 
 @asynccontextmanager
@@ -114,7 +114,7 @@ async def beside(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 async def unless_stopped(
     function: Callable[[], Coroutine[Any, Any, T]], stop: asyncio.Event, grace: float = 0.0
 ) -> T:
-    """Return the result of `function`; it is cancelled `grace` seconds after a stop."""
+    """Return the result of `function`, which is cancelled `grace` seconds after a stop."""
     with ungrouped():
         async with asyncio.TaskGroup() as group:
             working = group.create_task(function())

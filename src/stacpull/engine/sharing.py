@@ -26,14 +26,14 @@ class Download(msgspec.Struct, eq=False):
     arrival: Arrival | None = None
     ended: asyncio.Event | None = None
     """Created only if another job waits, because there are millions of these objects."""
-    kept_bytes: int = 0  # of its body
+    kept_bytes: int = 0  # of the body of `arrival`
 
 
 class SharedDownloads(msgspec.Struct, eq=False):
     """Makes one attempt at an asset by `downloader`, unless another asset has the same href.
 
-    Only the transfer is shared: a job waits for the first one of its href, then gets its bytes or a link.
-    If that failed, the next becomes the first. Hrefs with a query are not shared: most are signed and differ.
+    Only the transfer is shared: a job waits for the first job with its href, then gets its bytes or a link.
+    If that job fails, the next one is the first. Hrefs with a query are not shared: most are signed.
     """
 
     downloader: Downloader
@@ -44,7 +44,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
             return await self.downloader.fetch(job, count_refusal=count_refusal)
-        own = job.item_row, job.key  # of an item that was planned again, bytes may be those before its change
+        own = job.item_row, job.key  # the same asset, planned again, must not get its bytes from before
         while (download := self.recent.get(job.href)) and own != (download.job.item_row, download.job.key):
             self.recent.move_to_end(job.href)
             if download.arrival is None:
@@ -52,7 +52,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
                 await download.ended.wait()
             if (arrival := await self._reuse(job, download)) is not None:
                 return arrival
-            if self.recent.get(job.href) is download:  # it did not fail, but cannot be used
+            if self.recent.get(job.href) is download:  # it succeeded, but its bytes cannot be used
                 break
         if download is not None:
             self.body_bytes -= download.kept_bytes
@@ -61,7 +61,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         return await self.complete_after(download, self.downloader.fetch(job, count_refusal=count_refusal))
 
     def start(self, job: Job) -> Download | None:
-        """Mark an asset as begun by the fast path; None if it has a part or a shared href: use `fetch`."""
+        """Note that the fast path begins an asset; None if it has a part or a shared href: use `fetch`."""
         href = job.href
         if href in self.recent or not self.downloader.has_no_part(job):
             return None
@@ -98,7 +98,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         if arrival is None or job.size not in {None, arrival.size}:
             return None
         if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:
-            return None  # the type decides whether a web page may be the asset
+            return None  # by the type, one may be a web page and the other may not
         again = arrival_of(
             job,
             arrival.size,

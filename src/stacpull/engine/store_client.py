@@ -1,7 +1,7 @@
-"""The end of the network process: what it calls in the store process.
+"""The client of the store process: the network process calls functions and sends outcomes through it.
 
-The process is started before SOURCE is opened. It opens the mirror for the block of `StoreClient.opened`, and
-ends with it.
+The process is started before SOURCE is opened. It has the mirror open within the block of
+`StoreClient.opened`, and ends with this block.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from stacpull.system import variables_of
 T = TypeVar("T")
 
 LONGEST_SENT = 32 << 10
-"""The most bytes of a body that is sent: copying a longer one takes longer than writing it here."""
+"""The most bytes of a body that is sent. It is faster to write a longer body here than to copy it."""
 _ENDED = (
     "The process of stacpull that writes to the destination ended unexpectedly: it was killed, or crashed. "
     "What it recorded is safe. Repeat the command to continue."
@@ -45,7 +45,7 @@ _PROCESS = "store process"
 
 
 class StoreClient:
-    """Calls the store process, and sends it outcomes, within the block of `opened`."""
+    """Within the block of `opened`, calls functions in the store process (`call`), and sends outcomes."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class StoreClient:
     ) -> None:
         self.counters: Mapping[str, int] = run.counters
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        """Gets the error after which nothing can be written."""
+        """Gets the first error after which nothing more can be written."""
         secrets, self._checksum = setup.network.secrets, setup.options.recorded_checksum
         self._channel = Channel(self._take_message, self.break_off)
         self._channel.lost.add_done_callback(self._take_end)
@@ -133,7 +133,7 @@ class StoreClient:
         return msgspec.msgpack.decode(future.result().result, type=returns)
 
     def break_off(self, error: BaseException) -> None:
-        """Nothing more can be written: the first error counts."""
+        """Note the error after which nothing more can be written. Only the first one counts."""
         if not self.broken.done():
             self.broken.set_result(error)
 

@@ -30,7 +30,7 @@ _CATALOG_PATIENCE = 3.0
 
 
 class StoreOperations:
-    """What the network process calls, with plain values. `DestinationError` if disk or ledger fail."""
+    """What the network process calls, with plain values. Errors of disk or ledger are `DestinationError`s."""
 
     def __init__(self, publisher: Publisher, checksum: str | None) -> None:
         self._publisher, self._checksum, self._is_stopped = publisher, checksum, publisher.is_stopped
@@ -42,7 +42,7 @@ class StoreOperations:
     def recover(self) -> None:
         jobs.requeue_failures(self.db, self.run.id, self.run.kind)
         for one in views.failures(self.db) if self.run.kind == "retry" else ():
-            if one.key:  # no href, or no name: it failed as it was planned, and was not queued
+            if one.key:  # it has no href or no name: it failed when it was planned, and is not queued
                 item, kind = ItemId(one.collection, one.item), FailureKind(one.kind)
                 self._publisher.on_event(AssetFailed(item, one.key, kind, one.message))
         self._publisher.remove_listed()
@@ -67,7 +67,7 @@ class StoreOperations:
     def end_transfers(self) -> None:
         """Write the JSON of final items, and remove parts of assets that are done.
 
-        An asset may have been received whole although a part of it was parked.
+        An asset may have been received as a whole after a part of it was parked.
         """
         self.write_final_items()
         self.store.staged.sweep_parts(partial(jobs.is_open, self.db))
@@ -90,7 +90,7 @@ class StoreOperations:
 
     def write_catalogs(self) -> None:
         """Write the catalogs and `items.parquet`. After a stop, give up when `_CATALOG_PATIENCE` is over."""
-        shrink_cache(self.db)  # it makes room for pystac and the documents
+        shrink_cache(self.db)  # to make room for pystac and the documents
         trim()
         until = time.monotonic() + _CATALOG_PATIENCE
 
@@ -125,7 +125,7 @@ class StoreOperations:
                 is_stopped=is_stopped,
             )
             if not keeps_parquet and meta.owns_file(self.db, meta.ITEMS_PARQUET):
-                self._remove(meta.ITEMS_PARQUET)  # now no collection refers to it
+                self._remove(meta.ITEMS_PARQUET)  # no collection refers to it any more
         if interrupted is not None:
             raise interrupted
 

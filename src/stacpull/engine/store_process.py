@@ -1,9 +1,9 @@
-"""The store process (`main`), which `store_client.py` starts: it owns DEST and the ledger during a run.
+"""The store process (`main`): during a run, only it uses the ledger, and gives files their names in DEST.
 
-One thread takes messages and writes their bodies as parts, also while the other one publishes them. When the
-other end of the socket is closed, everything that was sent is published and recorded; until then DEST stays
-locked.
-SIGINT and SIGTERM are ignored: a terminal sends them to both processes, and the network process handles them.
+One thread takes messages, and writes the bodies in them as parts; the other one publishes parts. When the
+other end of the socket is closed, everything that was sent is published and recorded; until then, DEST stays
+locked. SIGINT and SIGTERM are ignored: a terminal sends them to both processes, and the network process
+handles them.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from stacpull.system import add_variables
 
 _NOTHING = msgspec.Raw(encoded(None))
 _MOST_WAITING = 64
-"""Messages, with up to 64 parts each, that wait for the working thread. Then no more are read, and all
-processes wait: so the number of unpublished parts is limited."""
+"""The most messages, with up to 64 parts each, that wait for the working thread. Then no more are read, and
+all processes wait, so that the number of unpublished parts is limited."""
 
 _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""
@@ -62,7 +62,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         *(pruning.seen_examples, pruning.forget),
     )
 }
-"""What the network process may call, by class or module and name. Functions get the ledger's connection."""
+"""What the network process may call: `Class.method`, or `module.function`, which gets the ledger."""
 
 
 @cache
@@ -72,9 +72,9 @@ def _decoder(operation: Callable[..., Any]) -> msgspec.msgpack.Decoder[Any]:
 
 
 class StoreServer:
-    """Serves a run, until the network process closes its end; `send` sends it messages.
+    """Serves a run, until the network process closes its end of the socket. `send` answers it.
 
-    `opened` closes DEST and the ledger. Long operations end early once the socket `stops` is closed.
+    `opened` closes DEST and the ledger. Long operations end early once the other end of `stops` is closed.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class StoreServer:
                 raise ValueError(f"{arrival.part!r} is not the name of a part")
             if arrival.body is None:
                 continue
-            if len(arrival.body) != arrival.size:  # nothing may change on the way between the processes
+            if len(arrival.body) != arrival.size:  # it must not change between the processes
                 raise ValueError(f"{name} has {arrival.size} bytes, but {len(arrival.body)} were sent")
             if arrival.digest is None and self._checksum is not None:
                 arrival.digest = digest_of(self._checksum, arrival.body)
@@ -159,7 +159,7 @@ class StoreServer:
     def _work(self) -> None:
         publisher = self._publisher
         while True:
-            with suppress(Empty):  # a group is due
+            with suppress(Empty):  # no message came before a group was due
                 match self._queue.get(timeout=None if self._failed else publisher.seconds_until_due()):
                     case None:
                         break
@@ -173,7 +173,7 @@ class StoreServer:
         self._send_counters()
 
     def _unless_failed(self, function: Callable[..., None], *arguments: object) -> None:
-        """After an error, nothing more is written or published."""
+        """Call a function, unless an earlier one has failed: after that, nothing more is published."""
         if self._failed is None:
             try:
                 with ledger_errors(self._ledger):
@@ -213,7 +213,7 @@ class StoreServer:
 
 
 def serve(sock: socket.socket) -> None:
-    """Serve the other end of `sock`: its first message opens the mirror, and the others are its run."""
+    """Serve the other end of `sock`. The first message opens the mirror, and the others make its run."""
     _, descriptors, _, _ = socket.recv_fds(sock, 1, 2)
     sending, directory, failure = threading.Lock(), Path(), None
 
@@ -235,7 +235,7 @@ def serve(sock: socket.socket) -> None:
 
 
 def _received(file: BinaryIO) -> Iterator[messages.ToStore]:
-    with suppress(OSError):  # reset: the network process was killed
+    with suppress(OSError):  # the network process was killed
         while len(head := file.read(LENGTH.size)) == LENGTH.size:
             size: int = LENGTH.unpack(head)[0]
             if len(data := file.read(size)) < size:
@@ -244,7 +244,7 @@ def _received(file: BinaryIO) -> Iterator[messages.ToStore]:
 
 
 def main() -> None:
-    """Does not return. The argument is the descriptor of its socket."""
+    """Serve the socket whose descriptor is the argument of the process, then end the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGBUS, signal.SIG_DFL)
@@ -253,4 +253,4 @@ def main() -> None:
     bind_plainly()
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         serve(sock)
-    os._exit(0)  # everything is closed; freeing each object would take 15 ms
+    os._exit(0)  # everything is closed, and the objects need not be freed one by one

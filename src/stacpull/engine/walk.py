@@ -1,7 +1,7 @@
 """The walk of a source: one loop that reads pages, selects and plans.
 
-The position moves with the last batch of a page. One page is read ahead. With `--sample` the drawn items are
-planned after the last page, and no position is saved before that.
+The position is saved with the last batch of a page. One page is read ahead. With `--sample`, the drawn items
+are planned after the last page, and no position is saved before that.
 """
 
 from __future__ import annotations
@@ -66,23 +66,23 @@ from stacpull.sources.source import (
 from stacpull.threads import StoppableThread
 
 ITEMS_AT_ONCE = 100
-"""Items that are planned at once: transfers need not wait for the thousand source items of a page."""
+"""Items that are planned at once, so that transfers need not wait for all source items of a page."""
 _MOST_KEYS = 20
 _LONGEST_KEYS = 400  # characters of asset keys in a warning
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The next page of a walk. At its start all fields are None; at a later collection only `request` is."""
+    """The next page of a walk. At its start all fields are None; at a later collection, only `request`."""
 
     collection: str | None = None
     request: PageRequest | None = None
     announced: Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)] | None = None
-    """The number of items that the collections before it announced; None if it is not known."""
+    """The number of items that the earlier collections announced; None if it is not known."""
 
     def to_json(self, secrets: Secrets) -> str | None:
-        """Return it without credentials; without `request`, if its URL is not whole then.
+        """Return the position without credentials, and without `request` if these are needed in its URL.
 
-        None if it still has one of `secrets`: a service may repeat a key in any field.
+        None if it still has one of `secrets`, because a service may repeat a key in any field.
         """
         request = self.request
         url = None if request is None else secrets.cut_name(request.url, keep_tokens=True)
@@ -117,23 +117,23 @@ class RunSetup(NamedTuple):
 
 
 class PlanConsumer(Protocol):
-    """Takes what a walk has planned: `JobProducer`, and those of `plan` and `headers`."""
+    """Takes what a walk has planned: `JobProducer`, and the consumers of `plan` and `headers`."""
 
     @property
     def counters(self) -> Mapping[str, int]:
         """The numbers of items so far, `items_seen` and `items_matched`."""
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        """Return the `ids` that are already planned, each with its version if a newer one is planned again.
+        """Return the `ids` that are already planned, with their versions if newer ones are planned again.
 
-        With `linked`, these include source items that are unreadable.
+        With `linked`, source items that could not be read are included.
         """
 
     async def add_batch(self, batch: PlanBatch) -> int:
         """Add a batch; return the number of its items that were not seen before."""
 
     async def restart(self) -> None:
-        """Delete the position. Matches that the new walk will not count again stay counted."""
+        """Delete the position. Planned items stay counted, because the new walk does not plan them again."""
 
 
 class WalkSummary(msgspec.Struct):
@@ -141,13 +141,13 @@ class WalkSummary(msgspec.Struct):
     cut_short: str | None = None
     left_out: Counter[str] = msgspec.field(default_factory=Counter)
     """How many items of this process were left out, by reason."""
-    excluded: set[str] = set()  # keys of assets that the filters left out: those of the first items
+    excluded: set[str] = set()  # keys of assets that the filters left out; only of the first items
     unread: int = 0  # links and entries of files that cannot be read
     first_unread: Unread | None = None
-    unverifiable: int = 0  # assets whose `file:checksum` is of no kind that can be computed
+    unverifiable: int = 0  # assets whose `file:checksum` is of an unknown kind
 
     def nothing_to_fetch(self, selection: Selection, counts: Mapping[str, Any]) -> str | None:
-        """Return why a run or a plan has no assets; None if it has. `counts` has the names of reports."""
+        """Return why a run or a plan has no assets; None if it has some. `counts` are from its report."""
         seen, matched = counts.get("items_seen", 0), counts.get("items_matched", 0)
         excluded, web_pages = counts.get("assets_excluded", 0), counts.get("assets_pages", 0)
         planned = counts.get("assets", 0) + counts.get("assets_refused", 0)  # of a plan
@@ -176,12 +176,12 @@ class Sample:
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._seed = size, seed
         self._drawn: dict[ItemId, tuple[int, ItemId, str | None, bytes]] = {}
-        """The rank, ID, `updated` and pickled item of each: decoded, it takes five times the memory."""
+        """The rank, ID, `updated` and pickled item of each: decoded items take far more memory."""
         self._highest = inf
-        """The highest rank that may still be in the sample: few items of a long walk are pickled."""
+        """The highest rank that may still be in the sample, so that few items of a long walk are pickled."""
 
     def offer(self, item: FoundItem) -> None:
-        """Keep an item if it is in the sample so far. If it comes again, the newest document counts."""
+        """Keep an item if it is in the sample so far. If an item comes again, its newest document is kept."""
         rank, drawn, updated = rank_of(self._seed, item.id.item), self._drawn, updated_in(item.document)
         if rank > self._highest or (item.id in drawn and is_newer(drawn[item.id][2], updated)):
             return
@@ -216,7 +216,7 @@ class Walk:
     async def run(self, position: Position = Position()) -> None:  # noqa: B008 - immutable
         """Walk to the end of the source, or to `--max-items`; then plan the sample.
 
-        If a cursor is no longer known, the walk starts again, as long as each one gets further.
+        If the source no longer knows a cursor, the walk starts again, as long as each walk gets further.
         """
         selection, source, consumer, summary = self._selection, self._source, self._consumer, self.summary
         if selection.sortby is not None and not source.sorts:
@@ -276,8 +276,14 @@ class Walk:
     # --- pages -------------------------------------------------------------------------------------------
 
     async def _read_pages(self, ahead: Sequence[WalkStart], position: Position) -> int | None:
-        """Return the number of items that all collections announce; None if one does not, or is not read."""
-        if position.collection is not None:  # the order is always the same: those before it are walked
+        """Read the pages of all collections from `position` on, and give them to the consumer.
+
+        Each page is saved with the position after it (`here`), which after the last page of a collection is
+        the start of the following one. `before` is how many items the earlier collections announced. Several
+        pages in a row without new items end a collection: the links of a broken service may never end. Return
+        the number of items that all collections announce; None if one does not, or not all are read.
+        """
+        if position.collection is not None:  # collections are always in the same order: skip the walked ones
             names = [start.collection for start in ahead]
             if position.collection not in names:
                 raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
@@ -313,7 +319,7 @@ class Walk:
         return total
 
     async def _take_page(self, collection: str, page: Page, update: WalkUpdate) -> int:
-        """Record a page, with its last batch its `update` of the walk; return how many items are new."""
+        """Plan a page; save the `update` of the walk with its last batch. Return how many items are new."""
         if not self._has_checked_selection:  # before anything is planned
             self._has_checked_selection = True
             for warning in await selection_warnings(self._selection, page.items, self._source, collection):
@@ -352,7 +358,7 @@ class Walk:
     async def _select_and_plan(self, items: Sequence[FoundItem]) -> PlanBatch:
         batch, links = PlanBatch(), list[SourceLink]()
         judge, thread = self._filter.judge, StoppableThread(None)
-        # in a thread, because shapely needs a second for a geometry of 60,000 parts
+        # in a thread, because shapely may need long for a large geometry
         reasons = await thread.run(
             lambda: [judge(item.document) for item in items if not thread.is_stopped()]
         )
@@ -361,7 +367,7 @@ class Walk:
         if self._sample is None:
             planned_before = await self._consumer.find_planned([item.id for item in matches], False)
             versions = dict(planned_before)
-            for item in matches:  # the newest version of each, unless that was planned before
+            for item in matches:  # of each item, the newest version that was not planned before
                 if item.id not in versions or is_newer(updated_in(item.document), versions[item.id]):
                     fresh[item.id], versions[item.id] = item, updated_in(item.document)
         left = self._matches_left()
@@ -389,7 +395,7 @@ class Walk:
                 hrefs = source_links(newest.document, planned.href or newest.url, relations)
                 links += [SourceLink(href, planned.id, item_id_in(href)) for href in hrefs]
         if links:
-            distinct = {link.href: link for link in reversed(links)}  # the first parent counts
+            distinct = {link.href: link for link in reversed(links)}  # of several parents, the first counts
             ids = [link.id for link in distinct.values() if link.id is not None]
             known = {planned.id for planned in batch.items} | (
                 await self._consumer.find_planned(ids, True)
@@ -409,7 +415,7 @@ class Walk:
                 item = FoundItem(id_of(document, name.collection), document, link.href)
                 read.append((item, link.parent))
                 continue
-            if link.id is None:  # its URL is its name
+            if link.id is None:  # its URL serves as its ID
                 name = ItemId(name.collection, self._secrets.cut(link.href))
             message = f"The source item {name.item} could not be read: {document.message}"
             failure = replace(document, message=message)

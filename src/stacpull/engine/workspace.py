@@ -62,7 +62,7 @@ def open_workspace(
     if bucket is not None:
         mirror, run = bucket.mirror or os.urandom(16).hex(), os.urandom(16).hex()
         location = replace(bucket, mirror=mirror, run=run)
-        if not (dest / ".stacpull").exists():  # before anything is created: the keys may be refused
+        if not (dest / ".stacpull").exists():  # try the keys before anything is created
             with open_files(dest, location, on_silent, is_stopped) as files:
                 files.names("")
     with ExitStack() as opened:
@@ -82,9 +82,10 @@ def open_workspace(
 
 @contextmanager
 def open_ledger(store: Store) -> Iterator[Connection]:
-    """The ledger is on the disk at the end. If that fails, unrecorded files are not trusted.
+    """Open the ledger for writing. At the end, copy its log into it, so that all of it is on the disk.
 
-    A log that lost a page looks complete, and later entries would be lost with the next loss of power.
+    If the copy fails, the next start does not trust unrecorded files: a log that lost a page looks complete,
+    and a loss of power would lose what follows the page.
     """
     staged, covered = store.staged, store.covers_ledger
     with closing(
@@ -93,7 +94,7 @@ def open_ledger(store: Store) -> Iterator[Connection]:
         raised: BaseException | None = None
         try:
             if not covered:
-                with destination_errors(staged.work):  # SQLite ignores errors of this
+                with destination_errors(staged.work):  # SQLite would ignore an error
                     sync_directory(staged.work / OWN)
             yield db
         except BaseException as error:
@@ -110,7 +111,7 @@ def open_ledger(store: Store) -> Iterator[Connection]:
 
 
 def refuse_own_catalog(source: str, dest: Path) -> None:
-    """Reject the catalog of DEST as SOURCE: the mirror would forget where its files came from. Blocks."""
+    """Reject the catalog of DEST as SOURCE: the ledger would lose where its files came from. Blocks."""
     if not os.path.exists(ledger_path(dest)):  # noqa: PTH110 -- never raises
         return
     path, directory = Path(unquote(urlsplit(source).path)).resolve(), dest.resolve()

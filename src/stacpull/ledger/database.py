@@ -1,8 +1,8 @@
 """Opening and copying the ledger: journal mode, transactions, and SQLite's errors as `StacpullError`.
 
-In WAL mode with `synchronous=NORMAL` a commit costs no fsync: the publisher's group sync covers the log. If
-only single files can be synced, it is opened with `synchronous=FULL`. On network file systems WAL does not
-work: the rollback journal is used. A run that continues from the copy adopts the files stored after it.
+In WAL mode with `synchronous=NORMAL`, a commit needs no fsync: the publisher's group sync covers the log. If
+only single files can be synced, `synchronous=FULL` is used; on network file systems, where WAL does not work,
+the rollback journal. A run that continues from a copy of the ledger adopts the files stored after the copy.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _code(error: sqlite3.Error) -> int:
 def open_writer(
     dest: Path, *, journal: Literal["wal", "delete"] = "wal", durable: bool = False
 ) -> Connection:
-    """Open the ledger of `dest` for its only writer, on one thread at a time. A missing one is created."""
+    """Open or create the ledger of `dest` for its only writer, on one thread at a time."""
     path = ledger_path(dest)
     reject_irregular(path)
     with ledger_errors(path):
@@ -122,7 +122,7 @@ def open_writer(
 
 
 def make_private(path: Path) -> None:
-    """Create a missing database, empty and readable only by its owner. SQLite's logs inherit the mode."""
+    """Create a missing database, which only its owner may read. The logs inherit this mode."""
     # an existing file is not opened: closing it would release the locks that this process has on it
     with suppress(OSError):  # it exists, or SQLite will report why it cannot be created
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

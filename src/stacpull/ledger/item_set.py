@@ -1,4 +1,4 @@
-"""A set of items for what has no ledger: `plan` and `headers`."""
+"""A set of items for `plan` and `headers`, which have no ledger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stacpull.models import ItemId
 
 
 class ItemSet:
-    """A set of items in a temporary file, because a million take 250 MB of memory. One thread at a time."""
+    """A set of items in a temporary file, because there may be millions. One thread at a time may use it."""
 
     def __init__(self) -> None:
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)

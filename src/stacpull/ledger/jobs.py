@@ -1,10 +1,10 @@
 """The assets of a mirror: what is still to do, and what became of it.
 
-An asset is reserved before the rename, and recorded as done only once the data is safe: the publisher takes
-the steps; each is one transaction for a group. Two assets never have the same folded path, because names that
-differ only in case or Unicode form may be one file: the second gets a hash in its name, or fails if its path
-is exactly the same. A damaged asset becomes pending in a new generation, so that its file may be replaced,
-but only by bytes with its earlier digest (`models.Job.sha256`).
+An asset is reserved before its part is renamed, and recorded as done once the data is safe. The publisher
+takes these steps for groups, each in one transaction. Two assets never have the same folded path, because
+names that differ only in case or Unicode form may be one file. The second asset gets a hash in its name, or
+fails if the paths are equal. A damaged asset becomes pending in a new generation, so that its file may be
+replaced, but only by bytes with its earlier digest (`models.Job.sha256`).
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ _EARLIER = (
     "one.kind <> 'mirror', (one.kind, one.source, one.selection) = (this.kind, this.source, this.selection)) "
     "WHERE this.id = :run)"
 )
-"""SQL: the earlier runs with the task of a run, for a retry all retries and repairs."""
+"""SQL: the earlier runs with the same task as a run; for a retry, all earlier retries and repairs."""
 
 
 def pending_jobs(db: Connection, run_id: int, after: int, most: int, earlier: bool = False) -> list[Job]:
-    """Return the jobs of a run past row `after`, in row order; with `earlier`, those that it takes over."""
+    """Return the jobs of a run after row `after`, in row order; with `earlier`, jobs that it takes over."""
     query = f"{_JOBS} WHERE o.asset > :after AND a.state = {State.PENDING} "
     query += f"AND a.run IN {_EARLIER if earlier else '(:run)'} ORDER BY o.asset LIMIT :most"
     rows = db.execute(query, {"run": run_id, "after": after, "most": most}).fetchall()
@@ -125,8 +125,8 @@ def reservations(db: Connection) -> Iterator[Arrival]:
 def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> int:
     """Make failed assets that have an href pending in `run`; return their number.
 
-    A retry takes every one; those that could not be planned count as failed in it. A mirror or a repair takes
-    its own ones that failed for a reason that may have passed.
+    A retry takes all of them; assets that could not be planned count as failed in it. A mirror or a repair
+    takes its own assets that failed for a reason that may have passed.
     """
     conditions = {"retry": "true", "ordered": FAILED_AS(f"'{FailureKind.ORDERED}'")}
     may_pass = f"a.run = :run AND {FAILED_IN_PASSING}"
@@ -138,7 +138,7 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
         ).fetchall()
         rows = json_array(row for row, _ in failed)
         db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {AMONG}", (run_id, rows))
-        if kind != "mirror":  # the walk of a mirror may list them
+        if kind != "mirror":  # the walk of a mirror may still list them
             left = f"UPDATE assets SET run = :run WHERE state = {State.PENDING} AND run IN {_EARLIER}"
             db.execute(f"{left} AND id IN (SELECT asset FROM open_assets)", {"run": run_id})
         if kind == "retry":
@@ -176,7 +176,7 @@ WHERE a.run = ? AND a.state = {State.PENDING} AND o.stale AND i.href IS NULL"""
 def restore_hrefs(db: Connection, run_id: int, found: Sequence[tuple[ItemId, str, str]]) -> bool:
     """Give pending assets (item, key) the hrefs that SOURCE lists.
 
-    Return whether others still lack theirs: it is in SOURCE only, because their items have no URL.
+    Return True if other assets still lack an href that only SOURCE has, because their items have no URL.
     """
     restore = "UPDATE open_assets SET href = ?, stale = 0 "
     restore += f"WHERE asset IN ({_LOST} AND {IS_ITEM} AND a.key = ? AND a.origin = ?)"
@@ -189,7 +189,7 @@ def restore_hrefs(db: Connection, run_id: int, found: Sequence[tuple[ItemId, str
 def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None]) -> None:
     """Make damaged assets pending, each with its href at the source, in one transaction.
 
-    They are done, or left by an earlier repair. Without a whole href, the item is read again first.
+    They are done, or left by an earlier repair. If the href is not whole, the item is read again first.
     """
     with transaction(db):
         area_digest = runs.area_digest(db, run_id)
@@ -209,7 +209,7 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
                 (run_id, row),
             )
             stated = None if digest or not is_wanted else size
-            is_stale = href is None or origin not in (None, href_hash(href))  # it lacks a part, or is old
+            is_stale = href is None or origin not in (None, href_hash(href))  # cut, or outdated
             db.execute(
                 "INSERT OR REPLACE INTO open_assets(asset, href, stale, size, previous_digest, same_bytes) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
@@ -238,9 +238,9 @@ def keep_collection(db: Connection, name: str, document: bytes) -> None:
 def reserve(
     db: Connection, arrivals: list[Arrival], items: Sequence[int] = (), clips: Mapping[int, Clip] = {}
 ) -> tuple[list[Arrival], list[AssetOutcome]]:
-    """Reserve names. Return the assets to rename, some to another name, and those whose name is taken.
+    """Reserve names. Return the assets to rename, perhaps to another name, and the failures of taken names.
 
-    `items` reserves their JSON. Arrivals of an older generation are dropped.
+    Also reserve the JSON of `items`. Arrivals of an older generation are dropped.
     """
     query = f"SELECT id, generation, name FROM assets WHERE id {AMONG} AND state < {State.DONE}"
     reserved, failures = list[Arrival](), list[AssetOutcome]()
@@ -255,7 +255,7 @@ def reserve(
             name = names[arrival.row, arrival.generation] or claimed.get(arrival.row, arrival.name)
             if isinstance(name, Failure):
                 failures.append(AssetOutcome(arrival.row, arrival.item_row, arrival.generation, name))
-            else:  # perhaps that of an earlier response
+            else:  # the name in the ledger counts, which an earlier response may have given
                 reserved.append(arrival if name == arrival.name else replace(arrival, name=name))
         received = [
             (a.size, a.digest, a.etag_or_date, a.unproven, encoded_clip(clips.get(a.row)), a.identity, a.row)
@@ -283,7 +283,7 @@ def release(db: Connection, rows: Iterable[int]) -> None:
             (json_array(rows),),
         ).fetchall()
         forget = "UPDATE open_assets SET previous_digest = NULL WHERE asset = ? AND same_bytes IS NULL"
-        db.executemany(forget, released)  # the earlier versions may also be gone
+        db.executemany(forget, released)  # the earlier versions may be gone too
 
 
 _COMPARED = (
@@ -314,7 +314,9 @@ def record(
 ) -> tuple[list[int], list[tuple[int, Failure]]]:
     """Record durable outcomes in one transaction. Return the items that are final now, and failures by asset.
 
-    `written_items` has the SHA-256 of durable JSON. `area_digest` is that of the run's `--clip`.
+    Outcomes of assets that were planned again meanwhile are dropped: generation or state no longer match.
+    The order matters: versions are compared before the rows of `open_assets` go, and JSON (`written_items`,
+    with its SHA-256) is only current if its item is still final. `area_digest` is that of the run's `--clip`.
     """
     compared = defaultdict[int, Counter[str]](Counter)  # by run: assets with an earlier version
     failed = list[tuple[int, Failure]]()
@@ -328,7 +330,7 @@ def record(
             compared[run_id]["assets_revalidated" if is_same else "assets_changed"] += 1
         done_now = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {AMONG}"
         db.execute(done_now, (json_array(settled),))
-        for outcome in outcomes:  # except those that were planned again in the meantime
+        for outcome in outcomes:
             row, failure = outcome.row, outcome.failure
             if failure is None:
                 for (run_id,) in db.execute(_CONFIRMED, (row, row, outcome.generation)).fetchall():
@@ -362,7 +364,7 @@ def record(
 def fail_item_json(
     db: Connection, run_id: int, item: int, failure: Failure, now: float, *, is_ours: bool
 ) -> None:
-    """Record that the JSON of an item could not be written. Unless `is_ours`, its name is released."""
+    """Record that the JSON of an item could not be written. Unless a file there is ours, release its name."""
     with transaction(db):
         put_failure(db, FailedRow("json", item, run=run_id), failure, 1, now)
         if not is_ours:
@@ -416,7 +418,7 @@ class FailedRow(NamedTuple):
 
 def put_failure(db: Connection, row: FailedRow, failure: Failure, attempts: int, now: float) -> None:
     """Record a failure: attempts are added up, other values replaced. `now` is in seconds since 1970."""
-    message = failure.message.encode("utf-8", "replace").decode()  # it may quote any text of a server
+    message = failure.message.encode("utf-8", "replace").decode()  # a server may have sent any text
     db.execute(
         f"INSERT INTO failures({', '.join(FailedRow._fields)}, kind, message, status, attempts, at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
@@ -434,8 +436,7 @@ def failed_state(failure: Failure) -> int:
 def claim(db: Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, str | Failure]:
     """Make assets (row, directory, name) the owners of their paths, as far as these are free.
 
-    Returned are another name that an asset has instead, or the failure, by row. One that fails has no name in
-    the ledger.
+    Return, by row, the other name that an asset got, or its failure: then it has no name in the ledger.
     """
     claims = [
         (hash_of(name), row)
@@ -449,7 +450,7 @@ def claim(db: Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, s
         names = db.execute("SELECT name FROM collections")
         items = db.execute(f"SELECT hash FROM items WHERE hash {AMONG}", (json_array(hashes),))
         directories = {row[0] for row in items} | {path_hash(safe_segment(name)) for (name,) in names}
-    # visits each page of the index once: they do not all fit into the page cache
+    # in order, so that each page of the index is visited once: they do not all fit into the cache
     in_order = sorted(one for one in claims if one[0] not in directories)
     if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", in_order) == len(claims):
         return {}
@@ -465,7 +466,7 @@ def claim(db: Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, s
 
 def _claim_other(db: Connection, row: int, directory: str, name: str, *, is_directory: bool) -> str | Failure:
     query = f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash = ?"
-    salt = path_in_dest(directory, name)  # not that of a directory, which may have the same name
+    salt = path_in_dest(directory, name)  # another salt than for a directory with the same name
     for spelled in (name, with_salted_hash(name, salt))[is_directory:]:
         path = path_in_dest(directory, spelled)
         owner = db.execute(query, (path_hash(path),)).fetchone()

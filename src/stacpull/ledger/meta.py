@@ -37,7 +37,7 @@ def put(db: Connection, key: str, value: str | None) -> None:
 
 
 def names(db: Connection, prefix: str) -> dict[str, str]:
-    """Return the names with this prefix in order, without it, and their values."""
+    """Return the names with this prefix, in order and without the prefix, and their values."""
     query = "SELECT substr(key, ?), value FROM meta WHERE substr(key, 1, ?) = ? ORDER BY key"
     return dict(db.execute(query, (len(prefix) + 1, len(prefix), prefix)).fetchall())
 
@@ -66,7 +66,7 @@ def disown_file(db: Connection, path: str) -> None:
 def file_digests(db: Connection) -> dict[str, bytes | None]:
     """Return the catalog files of this mirror, by path, with their SHA-256.
 
-    None: a replacement has begun. Empty: the file may not be in place yet.
+    It is None while the file is being replaced, and empty until the first file is in place.
     """
     files = names(db, _FILES)
     return {path: None if value == _UNKNOWN else bytes.fromhex(value) for path, value in files.items()}
@@ -78,7 +78,7 @@ def note_named_source(db: Connection, source: str) -> None:
 
 
 def is_named_source(db: Connection, source: str) -> bool:
-    """Return True if this user did: who prepares a ledger for another user does not know its inode."""
+    """Return True if this user did (`note_named_source`): nobody else knows the inode of this ledger."""
     inode = _inode(db)
     return inode >= 0 and get(db, _NAMED_SOURCE) == f"{inode} {source}"
 

@@ -1,7 +1,7 @@
 """Saving a page: its items, their assets, and the position of the walk. One transaction per batch.
 
-The batch that ends a page has the new position: after a kill the page is read again, and nothing is counted
-twice. `_BatchRows.save` is the story of a batch; `asset_decision.decide` says what becomes of a known asset.
+The batch that ends a page has the new position. After a kill, the page is read again, and nothing is counted
+twice. `_BatchRows.save` shows the steps; `asset_decision.decide` says what becomes of a known asset.
 """
 
 from __future__ import annotations
@@ -152,9 +152,9 @@ class PlanWriter:
     def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the items that this run has already planned, with their versions.
 
-        With `linked`, an unreadable source item counts; otherwise one known only by a link does not.
+        With `linked`, source items count, even those that could not be read; otherwise, only items on pages.
         """
-        known = _load(self.db, ids)  # also items with the hash of one of them
+        known = _load(self.db, ids)  # perhaps with other items of the same hash
         rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run_id]
         return {
             item: row.updated for item, row in rows if linked or (row.parent is None and not row.is_unread)
@@ -215,12 +215,12 @@ class _BatchRows:
         self._last_asset = scalar(db, "SELECT max(id) FROM assets")
         # rows to write:
         self._items: list[tuple[object, ...]] = []
-        self._unsettled: list[int] = []  # items that may have assets which are not pending
+        self._unsettled: list[int] = []  # items that may have done or failed assets
         self._documents: list[tuple[int, bytes]] = []
-        self._promoted: list[_ItemRow] = []  # items that so far only a link led to
+        self._promoted: list[_ItemRow] = []  # source items that are now on a page
         self._assets: list[tuple[object, ...]] = []
         self._open_assets: list[tuple[object, ...]] = []
-        self._claims: list[tuple[int, str, str]] = []  # assets that need the path in `_assets`
+        self._claims: list[tuple[int, str, str]] = []  # rows of `_assets` with the paths that they need
         self._failures: list[tuple[FailedRow, Failure, ItemId | None]] = []  # with the item if it is news
         self._unchanged: list[int] = []  # assets of which only the run changes
         self._must_revalidate: list[int] = []
@@ -230,7 +230,7 @@ class _BatchRows:
         before = {row.id: row.parent for row in self._known.values()}  # the parent of each item
         plans = [plan for item in self._batch.items if (plan := self._plan_item(item)) is not None]
         rows = [plan.row for plan in plans] + self._plan_failed_items()
-        linking = {  # label items that link to a source item that was new, or that another one led to
+        linking = {  # label items with a new source item, or one that belonged to another label item
             row.parent
             for row in rows
             if row.id not in before or (before[row.id] not in (None, row.parent) and not row.is_unread)
@@ -240,7 +240,7 @@ class _BatchRows:
             for key in plan.item.expanded_prefixes:
                 one = known[plan.row.id].get(key)
                 if one is not None and one.row.state not in (State.RESERVED, State.DONE):
-                    delete_asset(self._db, one.row.id)  # not fetched, and no longer listed
+                    delete_asset(self._db, one.row.id)  # not fetched: its objects take its place
                     plan.rewrites_json = True
         for plan in plans:
             assets = known[plan.row.id]
@@ -257,12 +257,12 @@ class _BatchRows:
         update_item_states(self._db, (row for row in changed if row is not None))
 
     def _plan_item(self, item: PlannedItem) -> _Plan | None:
-        """Return an item with its row; None if this run already planned it, unless a page has a newer one."""
+        """Return an item with its row; None if this run has planned it, unless this is a newer version."""
         before, count = self._known.get(item.id), self._result.count
         is_new = before is None or (bool(before.is_unread) and before.updated is None)
         was_planned = before is not None and before.run == self._run_id and not before.is_unread
         if before is not None and was_planned:
-            if item.parent is None and before.parent is not None:  # so far, only a link led to it
+            if item.parent is None and before.parent is not None:  # it was only known by a link
                 count("items_matched", 1)
                 self._promoted.append(before)
                 self._known[item.id] = before._replace(parent=None)
@@ -275,7 +275,7 @@ class _BatchRows:
             count("assets_pages", len(item.web_pages))
         count("items_new", is_new and not item.of_collection)
         row = self._row_of(item.id, item.parent, item.href)._replace(is_unread=0)
-        # a batch plans each item once: nothing is newer than no time
+        # without a time, nothing is newer: so a batch plans each item only once
         self._known[item.id] = row._replace(updated=None)
         directory, version = row.directory_of(item.id), _version(item)
         return _Plan(item, before, row, directory, was_planned, version, is_new, rewrites_json=is_new)
@@ -311,7 +311,7 @@ class _BatchRows:
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         item, run, is_updated = plan.item, self._writer.planning_run, plan.is_updated()
-        usual = item_directory(item.id)  # differs from the own one if that is another item's somewhere
+        usual = item_directory(item.id)  # `plan.directory` differs from it if its path was taken
         for asset in item.assets:
             directory = plan.directory if asset.directory == usual else asset.directory
             if (old := known.get(asset.key)) is None:
@@ -362,7 +362,7 @@ class _BatchRows:
                 plan.rewrites_json = True
 
     def _renumber_pending(self, keys: Iterable[str], known: dict[str, KnownAsset]) -> None:
-        """Give pending assets other rows, so that what arrives for the older version is dropped."""
+        """Give pending assets other rows, so that bytes of the older version are dropped when they arrive."""
         for key in keys:
             if (one := known.get(key)) is not None and one.row.state == State.PENDING:
                 self._last_asset += 1
@@ -380,7 +380,7 @@ class _BatchRows:
                 # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
                 plan.rewrites_json |= failure.kind is not FailureKind.ITEM
             elif old.row.run == self._run_id and old.row.state < State.DONE:
-                continue  # it is being fetched
+                continue  # the asset is being fetched
             else:
                 row = old.row._replace(run=self._run_id)
             if row.state != State.DONE:
@@ -390,7 +390,11 @@ class _BatchRows:
             self._assets.append(row)
 
     def _plan_item_row(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
-        """Plan the row of an item and its JSON, which is written again if it may be outdated."""
+        """Plan the row of an item, and its JSON, which is written again if it may be outdated.
+
+        So it is if the item or an asset has changed, if it is lost or damaged, or if source items are new.
+        `walk` is the run that listed the item last: `--prune` asks about items that only earlier runs listed.
+        """
         item, before, count = plan.item, plan.before, self._result.count
         walk, written = self._run_id if self._writer.is_walk else None, plan.row.written
         if before is not None:
@@ -401,14 +405,14 @@ class _BatchRows:
             count("files_lost", lost)
             plan.rewrites_json |= plan.is_updated() or lost or links_more or written == Written.DAMAGED
             if plan.rewrites_json:
-                # the next run that plans an asset that this one leaves out revalidates it, because only this
-                # run sees that the item has changed
+                # only this run sees that the item has changed: a later run must revalidate assets that this
+                # one leaves out
                 planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
                 self._must_revalidate += [one.row.id for key, one in known.items() if key not in planned]
             if walk is None or before.walk == OF_SEVERAL:
                 walk = before.walk
             elif before.walk in self._writer.other_walks and before.href != plan.row.href:
-                walk = OF_SEVERAL  # no single source may declare it gone
+                walk = OF_SEVERAL  # that one source no longer lists it proves nothing
         if plan.rewrites_json and not item.of_collection:
             self._documents.append((plan.row.id, item.cleaned))
             written = Written.DUE if written == Written.YES else written
@@ -433,7 +437,7 @@ class _BatchRows:
         others = (unclaimed, asset.size, asset.media_type, alternates, decision.previous_digest)
         self._open_assets.append((row.id, stored, stale, *others))
         if decision.action is Action.REQUEST:
-            job = Job(  # positions take half the time of keywords
+            job = Job(  # positions, because keywords are slower
                 *(row.id, row.item, row.generation, row.key, href, plan.item.href, directory, name, template),
                 *(asset.size, asset.checksum, asset.media_type, False, None, asset.alternates),
                 *(decision.version, False, self._writer.planning_run.area_digest is not None),
@@ -441,7 +445,7 @@ class _BatchRows:
             self._result.jobs.append(job)
 
     def _directory(self, path: str, plan: _Plan) -> tuple[int | None, str]:
-        """Return row and path. A new one gets a hash in its name if a file has its path."""
+        """Return the row of a directory, and its path, which gets a hash if a file has this path."""
         if path == plan.directory:
             return None, path
         if path not in self._directories:
@@ -459,7 +463,7 @@ class _BatchRows:
         return self._directories[path]
 
     def _forget_failures(self, read: set[int]) -> None:
-        """Forget that these items could not be read, and rows that stood for those without ID."""
+        """Forget that these items could not be read, and the rows for them from before their ID was known."""
         stood = f"SELECT o.id FROM items i JOIN items o USING (parent, href) WHERE i.id {AMONG}"
         forget = f"DELETE FROM failures WHERE what = 'item' AND (item {AMONG} OR item IN ({stood}))"
         rows = json_array(read)
@@ -468,11 +472,11 @@ class _BatchRows:
         self._db.execute(f"DELETE FROM items WHERE id {AMONG}", (json_array(stood_for),))
 
     def _write(self, read: set[int], now: float) -> None:
-        """Write the batch. New assets whose path is taken get another name, or fail."""
+        """Write the rows. New assets whose path is taken get another name, or fail."""
         db = self._db
         promote = "UPDATE items SET parent = NULL WHERE id = ?"
         db.executemany(promote, [(row.id,) for row in self._promoted])
-        # their earlier JSON may be about to be recorded
+        # earlier JSON of these items, which may be about to be recorded, is not current
         supersede = f"UPDATE items SET sha256 = x'' WHERE id {AMONG} AND written = {Written.DUE}"
         db.execute(supersede, (json_array(row for row, _ in self._documents),))
         insert_rows(db, _INTO_ITEMS, self._items, _KNOWN_ITEM)

@@ -1,7 +1,7 @@
 """Deleting the rows of items that are gone from their source.
 
-Rows are deleted and their files listed, then the files are removed, then the list is cleared, each once the
-step before is durable. So a kill leaves no row without its file and no file without its row.
+First, rows are deleted and their files are listed; then the files are removed; then the list is cleared. Each
+step begins when the one before is durable. So a kill leaves no row without its file, and no unknown file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Items of a wider selection are not judged. Many services return 404 for items th
 
 
 def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list[NotFoundItem]:
-    """Return items past row `after` whose last walk is an earlier one of the same source and selection."""
+    """Return items after row `after` that only earlier walks of the same source and selection have listed."""
     rows = db.execute(
         "SELECT i.id, c.name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0) "
         f"FROM {ITEMS} LEFT JOIN assets a ON a.item = i.id AND a.state = {State.DONE} "
@@ -51,7 +51,7 @@ def not_listed(db: Connection, run_id: int) -> int:
 
 
 def not_judged(db: Connection, run_id: int) -> int:
-    """Count items that `run` did not find and its source last listed in a walk that is not the same."""
+    """Count items that `run` did not find, and that its source last listed in a walk of another kind."""
     of_source = "SELECT o.id FROM runs r JOIN runs o USING (source) WHERE r.id = ? AND o.id <> r.id"
     return _count_unseen(db, f"i.walk IN ({of_source}) AND i.walk NOT IN ({_SAME_WALKS})", run_id, run_id)
 
@@ -91,7 +91,7 @@ def forget(db: Connection, run_id: int, items: Sequence[int]) -> None:
     rows = (json_array(items),)
     with transaction(db):
         parents = {one for (one,) in db.execute(f"SELECT parent FROM items WHERE id {AMONG}", rows)}
-        assets = db.execute(  # files of assets that were never done are not the mirror's
+        assets = db.execute(  # the file in the place of an asset that was never done is not ours
             f"SELECT a.id, {ASSET_PATH}, {IS_OURS} FROM assets a WHERE a.item {AMONG}", rows
         ).fetchall()
         files = [path for _, path, is_own in assets if is_own and path is not None]

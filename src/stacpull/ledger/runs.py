@@ -1,8 +1,8 @@
 """Runs: source, selection and options, the position of the walk, what was counted, and how the run ended.
 
-If the last run did not complete, the next one with the same `RunSpec` continues it; credentials may differ.
-A position is only valid until another run starts, which may have taken over assets: then the walk restarts.
-At the end of a complete walk, what only earlier ones could not read is forgotten.
+If the last run did not complete, the next one with the same `RunSpec` continues it; credentials may differ. A
+position is only valid until another run starts, because that run may take over assets: then the walk
+restarts. At the end of a complete walk, failures of what only earlier walks could not read are forgotten.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PROGRESS = ("items_seen", "items_unseen", "items_matched", "assets_skipped")
 
 
 class RunSpec(msgspec.Struct, frozen=True):
-    """The task of a run. `source` has no credentials; `credential_names` lists the ones that were removed."""
+    """The task of a run. `source` has no credentials; `credential_names` lists those that were removed."""
 
     source: str
     selection: Selection
@@ -80,7 +80,7 @@ def as_json(value: object) -> str:
 
 def area_digest(db: Connection, run_id: int) -> int | None:
     """Return the digest of the area to which a run clips rasters (`--clip`), None if it has none."""
-    # only a selection that seems to have one is decoded, because it may have a million IDs
+    # a selection may have a million IDs, so it is decoded only if it seems to have an area
     area = db.execute(
         "SELECT iif(instr(selection, '\"clip\":'), json_extract(selection, '$.clip'), NULL) "
         "FROM runs WHERE id = ?",
@@ -109,7 +109,7 @@ def begin(db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = {
         if continued is not None:
             return replace(load(db, continued[0]), spec=spec)
         db.execute("DELETE FROM seen")
-        db.execute(  # unfinished runs with the same task end
+        db.execute(  # earlier unfinished runs with the same task end
             "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
             "AND (kind, source, selection) = (?, ?, ?)",
             run_key[:3],
@@ -176,7 +176,7 @@ def load(db: Connection, run_id: int) -> Run:
 
 
 def add_counts(db: Connection, run_id: int, numbers: Mapping[str, float]) -> None:
-    """Add to the counters of `run`. Names are those of this module, and fields of `MirrorReport`."""
+    """Add to the counters of a run. Their names are those of this module, and fields of `MirrorReport`."""
     db.executemany(
         "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number",
         [(run_id, name, number) for name, number in numbers.items() if number],
@@ -231,7 +231,7 @@ def asset_totals(db: Connection, run_id: int | None = None) -> dict[str, int]:
 def save_walk(db: Connection, run_id: int, update: WalkUpdate) -> None:
     if update.position is not None:
         meta.put(db, f"{meta.POSITION}{run_id}", update.position)
-    if update.walk_ended or update.cut_short is not None:  # seldom: a long selection is written again
+    if update.walk_ended or update.cut_short is not None:  # seldom: it writes a long selection again
         db.execute(
             "UPDATE runs SET walk_ended = walk_ended OR ?, cut_short = coalesce(?, cut_short) WHERE id = ?",
             (update.walk_ended, update.cut_short, run_id),
@@ -257,7 +257,7 @@ def restart_walk(db: Connection, run_id: int) -> None:
 
 
 def seen_hash(item: ItemId) -> int:
-    """Return the key of an item in the table of items seen by the current walk, matched or not."""
+    """Return the key of an item in the table of all items that the current walk has seen."""
     return text_digest(f"{item.collection}\0{item.item}")
 
 

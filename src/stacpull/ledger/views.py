@@ -30,7 +30,7 @@ from stacpull.planning.item_plan import item_json_name
 from stacpull.planning.names import path_hash
 
 if TYPE_CHECKING:
-    from stacpull.reports import FailureRecord, RunState  # not in the store process: it takes 10 ms
+    from stacpull.reports import FailureRecord, RunState  # not in the store process, which has no use for it
 
 _SHA256_BYTES = 32
 _ITEMS_AT_ONCE = 32  # items per query: an item may have thousands of assets
@@ -42,7 +42,7 @@ _OF_LAST_WALK = "(SELECT {} FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIM
 def failed_by_kind(
     db: Connection, kind: FailureKind, run_id: int | None = None, *, newly: bool = False
 ) -> int:
-    """Return the number of assets (of `run`) that failed for this reason (`newly`: in `run`)."""
+    """Return the number of assets, perhaps of one run, that failed for this reason; `newly`: in this run."""
     return scalar(
         db,
         f"SELECT count(*) FROM failures f JOIN assets a ON {OF_ASSET} "
@@ -74,7 +74,7 @@ def item_totals(db: Connection) -> dict[str, int]:
 
 
 def current_run(db: Connection) -> dict[str, Any]:
-    """Return the run to resume, or else the last one, with the rate of this and the effort of all."""
+    """Return the run to resume, or else the last run, with its rate and the effort of all runs."""
     is_pending = "EXISTS (SELECT 1 FROM totals WHERE pending > 0)"
     is_finished = f"{_OF_LAST_WALK('state')} = 'complete' AND NOT {is_pending}"  # nothing is left to resume
     cursor = db.execute(
@@ -110,13 +110,13 @@ def run_summaries(db: Connection) -> list[dict[str, Any]]:
 
 
 def state_now(state: str, *, live: bool) -> RunState:
-    """Return the state of the current run: one that is "running" although no process runs was killed."""
+    """Return the state of the current run. If it is "running" but no process is `live`, it was killed."""
     ended: RunState = "complete" if state == "complete" else "failed" if state == "failed" else "interrupted"
     return "running" if live else ended
 
 
 def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
-    """Yield failures by item and key, then what could not be read; or the `newest` of the last thousand."""
+    """Yield the failures of items in order, then of links and entries; or the `newest` of the last 1,000."""
     order = "ORDER BY f.at DESC LIMIT ?" if newest is not None else "ORDER BY f.item = 0, f.item, f.key"
     recorded = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
     rows = db.execute(
@@ -161,7 +161,7 @@ def item_records(db: Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:
         some = db.execute(query, (json_array(rows[start : start + _ITEMS_AT_ONCE]),)).fetchall()
         files = _files(db, {row[0]: row[3] for row in some})
         for row, collection, name, directory, href, document, written, sha256 in some:
-            digest = b"" if written == Written.DAMAGED else sha256  # that of no file
+            digest = b"" if written == Written.DAMAGED else sha256  # b"": no file has this digest
             stored = (directory, href, document, files[row], written != Written.NO, digest)
             yield ItemRecord(row, ItemId(collection, name), *stored)
 
@@ -201,10 +201,10 @@ def asset_owner(db: Connection, asset: int) -> tuple[int, ItemId, str]:
 
 
 def item_json_path(db: Connection, item: ItemId | None, href: str) -> str | None:
-    """Return the path, by ID or else by URL; None if the mirror neither has this JSON nor will write it."""
+    """Return the path of an item's JSON, by ID or else URL; None if the mirror has and will have none."""
     select = f"SELECT i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {_IS_STORED}"
     row = None if item is None else db.execute(f"{select} AND {IS_ITEM}", id_values(item)).fetchone()
-    if row is None:  # a static tree, or an API that serves its items at other URLs
+    if row is None:  # the URL has no ID, as in a static tree
         has_href = "substr(i.href, -16) = substr(:href, -16) AND i.href = :href"
         row = db.execute(f"{select} AND {has_href} LIMIT 1", {"href": href}).fetchone()
     return None if row is None else f"{row[1]}/{item_json_name(row[0])}"
@@ -278,7 +278,7 @@ def damaged_items(db: Connection) -> int:
 
 
 def damaged_item_json(db: Connection, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]:
-    """Return row, ID and URL of items past row `after` whose JSON is damaged and was not read again yet."""
+    """Return row, ID and URL of items after row `after` whose JSON is damaged and was not read again yet."""
     rows = db.execute(
         f"SELECT i.id, c.name, i.name, i.href FROM {ITEMS} WHERE i.written = {Written.DAMAGED} AND i.id > ? "
         "AND i.id NOT IN (SELECT item FROM documents) ORDER BY i.id LIMIT ?",
@@ -288,7 +288,7 @@ def damaged_item_json(db: Connection, after: int, limit: int) -> list[tuple[int,
 
 
 def unwritten_items(db: Connection, after: int, limit: int, least: int = Written.NO) -> list[int]:
-    """Return final items past row `after` whose JSON is outdated, or with `least` NO also missing."""
+    """Return final items after row `after` whose JSON is outdated; with `least` NO, also if it is missing."""
     rows = db.execute(
         f"SELECT id FROM items WHERE written <> {Written.YES} AND pending = 0 AND id > ? AND written >= ? "
         f"AND (written = {Written.DUE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
@@ -329,7 +329,7 @@ def expected_totals(db: Connection) -> tuple[int, int]:
 
 
 def expected_files(db: Connection) -> Iterator[Expected]:
-    """Yield assets, then the JSON of items, then catalogs, but none that may not be there yet.
+    """Yield assets, then the JSON of items, then catalogs, without files that may not be there yet.
 
     A damaged asset is expected with its earlier digest until it is repaired.
     """
