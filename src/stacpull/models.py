@@ -305,7 +305,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     alternates: tuple[str, ...] = ()  # other hrefs to try if `href` cannot be fetched, in this order
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional
     moved: bool = False  # `href` is not the planned one: its response proves nothing about the planned one
-    clip: bool = False  # it must be clipped to the area of the run's `--clip`
+    clip: bool = False  # whether the asset is to be clipped to the area of the run's `--clip`
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with new hrefs, at least one, after its item was read again or an href failed.

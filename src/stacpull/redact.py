@@ -40,8 +40,8 @@ _CREDENTIAL_WORDS = ("auth", "cookie", "credential", "key", "pass", "secret", "s
 class Secret:
     """A string that is never shown: `repr`, `str` and `format` give `***`; `reveal()` returns the value.
 
-    It is `spelled_out` if it was written literally on a command line or in a config file. In a header field
-    without the name of a credential, it then does not count as a credential (`credentials_in`).
+    It is `spelled_out` if it was written literally on a command line or in a config file. Then it counts as a
+    credential only in a header field with the name of a credential (`credentials_in`).
     """
 
     __slots__ = ("_value", "spelled_out")
@@ -69,9 +69,9 @@ class Secret:
 class Secrets:
     """The secrets that this process knows, which are removed by value from any text before it is written.
 
-    Each is searched literally, percent-encoded and JSON-escaped; of `Bearer abc` also `abc`, of `Basic …`
-    also its content (RFC 7617, 2). Values under 4 characters are ignored, in documents under 6: they would
-    damage every text.
+    Each secret is searched literally, percent-encoded and JSON-escaped; of `Bearer abc` also `abc`, of
+    `Basic …` also its content (RFC 7617, 2). Values under 4 characters, in documents under 6, are ignored,
+    because they would damage every text.
     """
 
     __slots__ = ("_forms", "_known", "_learned", "values")
@@ -173,7 +173,7 @@ class Secrets:
 
 
 def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
-    """Return the values of header fields that are credentials: by the field's name, or if not spelled out."""
+    """Return the values of header fields that are credentials: not spelled out, or named like one."""
     return [
         value
         for name, value in headers.items()
@@ -227,8 +227,8 @@ def unsigned_url(url: str) -> str:
 def href_hash(href: str) -> int:
     """Return 24 bits of a checksum of a URL without its signature: 3 bytes in each row of the ledger.
 
-    An ETag is only sent to the URL that gave it, known by this hash. Another URL of the same asset has the
-    same hash in one of 16 million cases: then its server gets an ETag that it did not give.
+    It decides whether an ETag is sent, because an ETag belongs to one URL. Another URL of the asset has the
+    same hash in one of 16 million cases: then the request for it has an ETag of the earlier URL.
     """
     return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
 

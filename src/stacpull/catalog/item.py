@@ -138,8 +138,8 @@ def stored_assets(
 ) -> Json:
     """Return the assets for the mirror.
 
-    Those that are not objects, or remote without a text href, are left out. The size and SHA-256 of a
-    mirrored asset are those of its file; `alternate.origin` has the source's.
+    Assets that are not objects, or remote without a text as href, are left out. A mirrored asset has the
+    size and SHA-256 of its file; those of the source are in `alternate.origin`.
     """
     if not isinstance(assets, dict):
         return {}
@@ -179,7 +179,7 @@ def with_extensions(extensions: object, assets: Json, mirrored: Container[str]) 
 
 
 def stored_links(links: object, base: str | None, keep: Callable[[str, str], str | None]) -> list[Json]:
-    """Return the links for the mirror. Those without `rel` or `href` are left out.
+    """Return the links for the mirror. Links without `rel` or `href` are left out.
 
     `keep(rel, absolute href)` returns the new href without credentials, or None to leave the link out.
     """
@@ -194,7 +194,7 @@ def stored_links(links: object, base: str | None, keep: Callable[[str, str], str
 
 
 def provenance_links(links: object, base: str | None, stored: Iterable[Json]) -> list[Json]:
-    """Return `via` (the URL that was read) and `canonical` (its `self` link), but no local paths."""
+    """Return the links `via` (the URL that was read) and `canonical` (`self`), but no local paths."""
     known = {(link["rel"], link["href"]) for link in stored} | {(link["rel"], "") for link in stored}
     hrefs = [link.get("href") for link in objects_in(links) if link.get("rel") == "self"]
     own = next((remote_href(href, None) for href in hrefs if isinstance(href, str) and is_remote(href)), None)
@@ -223,7 +223,7 @@ def _local_asset(
     """
     stored: Json = {**asset, "href": relative_href(file.path, directory)}
     stated: Json = {}
-    if not _REPLACED.isdisjoint(asset):  # they are added at the end, in a fixed order
+    if not _REPLACED.isdisjoint(asset):  # these members are added at the end, in a fixed order
         stated = {name: asset[name] for name in FILE_FIELDS if name in asset}
         stored = {name: value for name, value in stored.items() if name not in _REPLACED}
     of_file = stated
@@ -262,7 +262,7 @@ def relative_href(path: str, directory: str) -> str:
 
 
 def path_of_href(href: object, directory: str) -> str | None:
-    """Return the path of a relative href; None if it leads outside, or into `.stacpull` in any case."""
+    """Return the path of a relative href; None if it leads out of the mirror, or into `.stacpull`."""
     if not isinstance(href, str) or not href.startswith(("./", "../")) or "\0" in href:
         return None
     path = posixpath.normpath(posixpath.join(directory, href))
@@ -281,7 +281,7 @@ def is_own_json(files: StoredFiles, path: str) -> bool:
     if not is_ours and files.has("catalog.json"):
         return False
     if not path.endswith(".ndjson"):
-        data = files.read(path)  # all of it: a user may have added to it, or formatted it
+        data = files.read(path)  # the whole file: a user may have formatted it, or added to it
     elif files.state_of(path, algorithm=None).size is None:
         data = None
     else:
@@ -306,7 +306,7 @@ def unchanged_json(files: StoredFiles, path: str, sha256: bytes | None) -> Json 
 
 
 def asset_origin(asset: object) -> Json:
-    """Return the source's statements on a mirrored asset; empty if unknown."""
+    """Return what the source states about a mirrored asset; empty if that is unknown."""
     alternates = object_or_empty(object_or_empty(asset).get("alternate"))
     return object_or_empty(alternates.get("origin"))
 

@@ -84,7 +84,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     accepted, items = 0 if trouble else report.assets_accepted, report.items_failed
     # missing assets of earlier runs, which this run did not try again, count too
     failed |= Counter({FailureKind.GONE: report.assets_missing - report.assets_accepted})
-    reasons = "" if items and report.assets_failed else failed.headline(trouble or items)  # it counts both
+    reasons = "" if items and report.assets_failed else failed.headline(trouble or items)  # of both
     parts = [
         trouble and f"{trouble:,} failed{reasons}",
         accepted and f"{accepted:,} gone at the source",

@@ -66,7 +66,7 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
         try:
             documents.append(await source.item(linked))
         except (SourceError, TransferError):
-            return  # its properties are unknown
+            return  # the properties of source items are unknown
     layout.check_properties(documents)
 
 

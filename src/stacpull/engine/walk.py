@@ -247,7 +247,7 @@ class Walk:
                 await consumer.restart()
                 summary.left_out.clear()
                 summary.unread, summary.first_unread, summary.cut_short = 0, None, None
-        was_limited = not self._matches_left() and summary.cut_short is None  # by `--max-items`
+        was_limited = not self._matches_left() and summary.cut_short is None  # `--max-items` ended it
         unseen = 0 if total is None or was_limited else max(0, total - consumer.counters["items_seen"])
         if total is not None and unseen:
             self.note_unseen(total, unseen)

@@ -156,7 +156,7 @@ class ParsedMessage:
         self._raw += (name, value)  # this must be fast: a response has about ten fields
 
     def on_headers_complete(self) -> None:
-        parser: Any = self._parser  # it calls this method
+        parser: Any = self._parser  # the parser calls this method
         raw = self._raw
         status, text = parser.get_status_code(), b"".join(raw)
         if len(text) > HEAD_LIMIT:
@@ -202,7 +202,7 @@ class ResponseHandler(Protocol):
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
 
-    def stream(self, connection: WebConnection, /) -> None: ...  # its response has started or failed
+    def stream(self, connection: WebConnection, /) -> None: ...  # the response has started or failed
 
     def send_again(self) -> None: ...  # on a new connection: the server had closed the idle one
 
@@ -284,7 +284,7 @@ class WebConnection(asyncio.Protocol):
                 fault = BadResponse.TOO_SLOW
         if fault is not None:
             self.message.fail(fault.failure(self.message.name))
-            self.abort()  # its end is passed on by `connection_lost`
+            self.abort()  # `connection_lost` passes the end on
 
     # Called by the event loop. A bug there would only be logged, so it is passed to the run.
 
@@ -346,7 +346,7 @@ class WebConnection(asyncio.Protocol):
                     return  # there may be only a few chunks
             elif status in _TAKEN and handler.on_response(self, is_ok, message.fields, message.body()):
                 return
-        if message.has_enough(0):  # it has started, failed or was not accepted
+        if message.has_enough(0):  # the response has started, failed or was not accepted
             if message.failure is not None:
                 self.abort()
             self.handler, self._state = None, _STREAMED
@@ -371,7 +371,7 @@ class WebConnection(asyncio.Protocol):
         while True:
             is_last = message.is_ended
             if self.transport is not None and not self.transport.is_closing():
-                self.transport.resume_reading()  # it may be paused
+                self.transport.resume_reading()  # reading may be paused
             taken = message.take()
             for piece in taken:
                 pieces.append(piece)

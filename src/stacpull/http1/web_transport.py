@@ -197,7 +197,7 @@ class WebTransport(Prepares):
                 async with asyncio.timeout(share if left else None):
                     await opening(lambda: connection, address, int(info[4][1]), **tls)  # noqa: B023 -- called now
             except BaseException as error:
-                connection.abort()  # it may have the connection, and uvloop never reports its end
+                connection.abort()  # it may have been connected, and uvloop never reports the end
                 self.discard(connection)
                 if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
                     raise

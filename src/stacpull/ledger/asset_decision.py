@@ -42,20 +42,20 @@ class AssetRow(NamedTuple):
 
 
 class KnownAsset(NamedTuple):
-    """An asset before the batch: its row, and what a plan needs besides."""
+    """An asset before the batch: its row, and what else a plan needs."""
 
     row: AssetRow
     size: int | None = None
     clip: str | None = None
     previous_digest: bytes | None = None  # of the earlier version, b"" if unknown; None if done, or none
-    elsewhere: str | None = None  # its directory with a slash at the end, if it is not that of its item
-    is_tried_again: int = 0  # it failed in passing, or only SOURCE states its href
+    elsewhere: str | None = None  # its directory, with a slash at the end, if its item has another one
+    is_tried_again: int = 0  # 1: it failed for a passing reason, or only SOURCE states its href
 
     def directory(self, of_item: str) -> str:
         return of_item if self.elsewhere is None else self.elsewhere.removesuffix("/")
 
     def agrees(self, checksum: Checksum | None) -> bool | None:
-        """Return whether its bytes have the checksum that is now stated; None if that is unknown."""
+        """Return whether the bytes in DEST have the checksum that is now stated; None if that is unknown."""
         held = self.row.sha256 if self.row.sha256 is not None else self.previous_digest or None
         if checksum is not None and held is not None and self.clip is None:
             digest = as_checksum(held)
@@ -65,7 +65,7 @@ class KnownAsset(NamedTuple):
             return None
         if encoded_checksum(checksum) != self.row.stated:
             return False
-        return True if self.row.state == State.DONE else None  # only that of a done asset was compared
+        return True if self.row.state == State.DONE else None  # only a done asset was compared with it
 
 
 class PlanningRun(NamedTuple):
@@ -75,7 +75,7 @@ class PlanningRun(NamedTuple):
 
 
 class Action(enum.Enum):
-    WAIT = enum.auto()  # this run is already fetching it, perhaps as it was before: the next one checks it
+    WAIT = enum.auto()  # this run already fetches it, perhaps an older version: the next run checks it
     KEEP = enum.auto()  # it is done and current
     LEAVE_FAILED = enum.auto()  # it waits for `retry`, with its newest href
     REQUEST = enum.auto()
@@ -84,14 +84,14 @@ class Action(enum.Enum):
 class Freshness(enum.Enum):
     """What the source says about the version of an asset that the ledger knows."""
 
-    CURRENT = enum.auto()  # it has the stated checksum; or none is stated, and its item is unchanged
+    CURRENT = enum.auto()  # it has the stated checksum; or none is stated, and the item is unchanged
     UNKNOWN = enum.auto()  # the source must be asked
     OUTDATED = enum.auto()  # another checksum or size is stated, or it was clipped to another area
 
 
 class Decision(NamedTuple):
     action: Action
-    row: AssetRow | None = None  # None: no more than its run and `must_revalidate` change
+    row: AssetRow | None = None  # None: only its run and `must_revalidate` change
     previous_digest: bytes | None = None  # of the file that a new version replaces, b"" if unknown
     version: VersionInDest | None = None  # to revalidate: the request is conditional
     rewrites_json: bool = False  # the JSON of its item is written again

@@ -124,7 +124,7 @@ def open_writer(
 def make_private(path: Path) -> None:
     """Create a missing database, which only its owner may read. The logs inherit this mode."""
     # an existing file is not opened: closing it would release the locks that this process has on it
-    with suppress(OSError):  # it exists, or SQLite will report why it cannot be created
+    with suppress(OSError):  # the file exists, or SQLite will report why it cannot be created
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
@@ -229,7 +229,7 @@ def _connect(path: Path, query: str) -> Connection:
     address, wait = f"{path.absolute().as_uri()}?{query}", 10.0  # seconds, for the writer's checkpoint
     db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=wait)
     try:
-        if check_version(db) == 0:  # it has no tables yet
+        if check_version(db) == 0:  # there are no tables yet
             raise NotAMirrorError(  # noqa: TRY301 -- the connection is closed
                 f"{path.parent.parent} has no mirror yet: a run was killed right at its start. "
                 "Run `stacpull mirror` again."

@@ -145,7 +145,7 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
             others = (
                 f"SELECT a.id FROM failures f JOIN assets a ON {OF_ASSET} WHERE a.state >= {State.FAILED}"
             )
-            db.execute(f"UPDATE assets SET run = ? WHERE id IN ({others})", (run_id,))  # they have no href
+            db.execute(f"UPDATE assets SET run = ? WHERE id IN ({others})", (run_id,))  # these have no href
         if kind in conditions:
             db.execute(
                 f"UPDATE open_assets SET same_bytes = NULL WHERE asset {AMONG} AND same_bytes = 1", (rows,)

@@ -22,7 +22,7 @@ from stacpull.ledger.database import Connection, exists, scalar, transaction
 from stacpull.models import ItemId, WalkUpdate
 
 if TYPE_CHECKING:
-    from stacpull.selection import Selection  # it imports attrs: the store process seldom needs it
+    from stacpull.selection import Selection  # imports attrs, which the store process seldom needs
 
 RunKind = Literal["mirror", "retry", "ordered", "repair"]
 """"ordered" fetches what was not ready (`retry --ordered`), "repair" what is damaged (`verify --repair`)."""

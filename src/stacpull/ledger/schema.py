@@ -217,7 +217,7 @@ LEDGER: Final = Schema(
         more_items=_COUNT_ITEM.format("+", "new"),
         fewer_items=_COUNT_ITEM.format("-", "old"),
     ),
-    version=35,  # those up to 34 were never released
+    version=35,  # versions up to 34 were never released
     name="This mirror's ledger",
     remedy=(
         "remove `.stacpull/ledger.sqlite*` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "

@@ -203,7 +203,7 @@ class Exchange(msgspec.Struct, eq=False):
         """End the response, perhaps with an error, before the block ends. Drop the rest of the body."""
         gate, self.gate = self.gate, None
         if gate is None:
-            return  # it was closed before
+            return  # the response is already closed
         try:
             if error is None and (self.status in self.accept or self.status in REDIRECTS):
                 gate.reset_refusals(of_documents=self.request.decode)

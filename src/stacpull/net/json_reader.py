@@ -149,7 +149,7 @@ class Document(NamedTuple):
     bytes: int
     """The size of the document after undoing the content coding."""
     url: str
-    """The URL of the final response, after redirects, without known secrets. It is not for messages."""
+    """The URL of the last response, after redirects, without known secrets. It is not for messages."""
     values: int = 0
     """An upper bound of the number of JSON values in `body`."""
 

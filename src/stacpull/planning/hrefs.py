@@ -205,7 +205,7 @@ def asset_kind(href: str, media_type: str | None) -> AssetKind:
 
 
 def suffix_of(href: str, media_type: str | None) -> str:
-    """Return the suffix with its dot, by the href's path or else the media type; empty if there is none."""
+    """Return the suffix with its dot, from the path of the href, or else the media type; empty for none."""
     above, _, name = href.partition("#")[0].partition("?")[0].rpartition("/")
     name = unquote(name)
     dot = 0 if above.endswith(":/") else name.rfind(".")  # of a URL without path, `name` is the host

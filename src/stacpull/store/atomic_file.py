@@ -27,7 +27,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                if is_ours := os.fstat(file.fileno()).st_nlink > 0:  # else another process has removed it
+                if is_ours := os.fstat(file.fileno()).st_nlink > 0:  # or another process has removed it
                     part.replace(path)
             except BaseException:
                 part.unlink(missing_ok=True)

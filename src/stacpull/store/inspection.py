@@ -203,7 +203,7 @@ class DirectoryFiles:
                 if files:
                     yield files
                 for directory in inner:
-                    with suppress(OSError):  # it cannot be read: `state_of` reports its files
+                    with suppress(OSError):  # an unreadable directory: `state_of` reports its files
                         yield from self.walk(frozenset(), directory)
 
 

@@ -136,7 +136,7 @@ class LocalStore(DirectoryFiles):
             raise _sync_error(error) from error
 
     def _sync_directory(self, path: str) -> None:
-        with suppress(FileNotFoundError):  # it was removed, with its files
+        with suppress(FileNotFoundError):  # the directory was removed, with its files
             _sync_in(self.fd, path or ".")
 
     def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
