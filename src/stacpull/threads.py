@@ -1,11 +1,11 @@
-"""Work on many values at once, and blocking work in threads, for whose end a cancellation waits."""
+"""Work on many values at once or one ahead, and in threads, for whose end a cancellation waits."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
 from stacpull.errors import ungrouped
@@ -24,6 +24,37 @@ async def for_each(values: Collection[T], function: Callable[[T], Awaitable[None
         async with asyncio.TaskGroup() as group:
             for _ in range(min(most, len(values))):
                 group.create_task(work_on_next())
+
+
+@asynccontextmanager
+async def prefetch(upstream: AsyncGenerator[T]) -> AsyncIterator[AsyncGenerator[T]]:
+    """Read `upstream` one element ahead of the consumer, in a task that the context owns."""
+    ready = asyncio.Queue[T | Exception | None]()
+
+    async def fill() -> None:
+        try:
+            async with aclosing(upstream):
+                async for element in upstream:
+                    ready.put_nowait(element)
+                    await ready.join()
+            ready.put_nowait(None)
+        except Exception as error:  # noqa: BLE001 - raised again in place of the next element
+            ready.put_nowait(error)
+
+    async def elements() -> AsyncGenerator[T]:
+        while (element := await ready.get()) is not None:
+            ready.task_done()
+            if isinstance(element, Exception):
+                raise element
+            yield element
+
+    with ungrouped():
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(fill())
+            try:
+                yield elements()
+            finally:
+                task.cancel()
 
 
 @asynccontextmanager

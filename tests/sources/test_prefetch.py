@@ -9,7 +9,7 @@ import pytest
 from tests.cancelling import settle
 
 from stacpull.errors import SourceError
-from stacpull.sources.source import prefetch
+from stacpull.threads import prefetch
 
 
 class Tape:

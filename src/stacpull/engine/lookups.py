@@ -6,6 +6,7 @@ Names in a selection are checked against an API before anything is created, othe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
 from itertools import compress
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import Listing, as_prefix
 from stacpull.schemes import SCHEMES
 from stacpull.selection import Selection
-from stacpull.sources.source import Source, class_documents
+from stacpull.sources.source import LEAST_ITEMS, PageSize, Source
 from stacpull.threads import for_each
 from stacpull.urls import is_in_object_store, is_local
 
@@ -56,7 +57,9 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
     collection = starts[0].collection if starts else NO_COLLECTION
     if not is_needed or source.api_root is None or collection == NO_COLLECTION:
         return
-    items = await _first_items(source, collection)
+    items = list[Json]()
+    with suppress(SourceError):  # the walk reports errors
+        items = await first_items(source, collection)
     await selection_warnings(selection, items, source, collection)
     if len(starts) > 1 or not items or not layout.properties:
         return
@@ -86,7 +89,8 @@ async def selection_warnings(
     if not (selection.labels or selection.exclude_labels):
         return warnings
     if not items and source.api_root is not None and collection != NO_COLLECTION:
-        items = await _first_items(source, collection)
+        with suppress(SourceError):
+            items = await first_items(source, collection)
     if any(item.get("collection") not in (None, collection) for item in items):
         try:
             return warnings + check_labels(selection, class_list(items, None))
@@ -96,11 +100,14 @@ async def selection_warnings(
     return warnings + check_labels(selection, classes)
 
 
-async def _first_items(source: Source, collection: str) -> list[Json]:
-    try:
-        return (await class_documents(source, collection))[1]
-    except SourceError:
-        return []  # the walk reports errors
+async def first_items(source: Source, collection: str) -> list[Json]:
+    (start,) = await source.starts(Selection(collections=(collection,)))
+    async with aclosing(
+        source.pages(start, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)
+    ) as pages:
+        async for page in pages:
+            return page.items
+    return []
 
 
 # --- lookups before items are planned ----------------------------------------------------------------------

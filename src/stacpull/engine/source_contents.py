@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 from stacpull.arguments import instance
 from stacpull.config.options import Options
+from stacpull.engine.lookups import first_items
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.errors import UsageError
 from stacpull.events import Listener, Stage
@@ -16,7 +17,7 @@ from stacpull.json_values import object_or_empty
 from stacpull.models import Json, PublicValue
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
-from stacpull.sources.source import PageSize, class_documents
+from stacpull.sources.source import PageSize
 
 
 class ClassInfo(PublicValue, frozen=True):
@@ -52,7 +53,7 @@ async def classes(
     counts, read = Counter[str](), 0
     async with open_network(address, options, on_event=on_event) as network:
         opened = await open_source(address.url, network.reader)
-        document, items = await class_documents(opened, collection)
+        items, document = await first_items(opened, collection), await opened.collection(collection)
         lists = class_list(items, document)
         spelled = {fold_label(one): one for names in lists.values() for one in names}
         size = PageSize.requested(options.page_size)

@@ -60,10 +60,9 @@ from stacpull.sources.source import (
     Source,
     WalkStart,
     allowed_headers,
-    prefetch,
     unsortable,
 )
-from stacpull.threads import StoppableThread
+from stacpull.threads import StoppableThread, prefetch
 
 ITEMS_AT_ONCE = 100
 """Items that are planned at once, so that transfers need not wait for all source items of a page."""
@@ -308,8 +307,8 @@ class Walk:
                     new = await self._take_page(collection, page, self._update(here, total, page.cut_short))
                     if not self._matches_left():
                         return total
-                    is_placed = page.next is not None and page.next == page.request
-                    fruitless = 0 if new or is_placed else fruitless + 1
+                    has_cursor = page.next != page.request
+                    fruitless = fruitless + 1 if has_cursor and not new else 0
                     if fruitless > FRUITLESS_PAGES and page.next is not None:
                         text = f"{fruitless} pages in a row had no new items."
                         self.summary.cut_short = text = f"The walk ends at {page.request.url}: {text}"

@@ -7,17 +7,14 @@ A source decides which requests to send, and a `JsonReader` sends them.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from typing import Final, NamedTuple, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
-from stacpull.errors import UsageError, ungrouped
+from stacpull.errors import UsageError
 from stacpull.events import Notice
 from stacpull.models import Json, Page, PageRequest
 from stacpull.selection import Selection
 
-T = TypeVar("T")
 Pages = AsyncGenerator[Page]
 OnNotice = Callable[[Notice], None]
 """Called with a message for the user. Must return immediately and never raise."""
@@ -106,45 +103,3 @@ class Source(Protocol):
 def unsortable(url: str) -> UsageError:
     needed = "one collection of an API with the sort extension, or an ItemCollection"
     return UsageError(f"{url} cannot be sorted: --sortby needs {needed}.")
-
-
-async def class_documents(source: Source, collection_id: str) -> tuple[Json, list[Json]]:
-    """Return the documents that may list the label classes of a collection: its own and its first items."""
-    (start,) = await source.starts(Selection(collections=(collection_id,)))
-    collection = await source.collection(collection_id)
-    pages = source.pages(start, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)
-    async with aclosing(pages):
-        async for page in pages:
-            return collection, page.items
-    return collection, []
-
-
-@asynccontextmanager
-async def prefetch(upstream: AsyncGenerator[T]) -> AsyncIterator[AsyncGenerator[T]]:
-    """Read `upstream` one element ahead of the consumer, in a task that the context owns."""
-    ready = asyncio.Queue[T | Exception | None]()
-
-    async def fill() -> None:
-        try:
-            async with aclosing(upstream):
-                async for element in upstream:
-                    ready.put_nowait(element)
-                    await ready.join()
-            ready.put_nowait(None)
-        except Exception as error:  # noqa: BLE001 - raised again in place of the next element
-            ready.put_nowait(error)
-
-    async def elements() -> AsyncGenerator[T]:
-        while (element := await ready.get()) is not None:
-            ready.task_done()
-            if isinstance(element, Exception):
-                raise element
-            yield element
-
-    with ungrouped():
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(fill())
-            try:
-                yield elements()
-            finally:
-                task.cancel()
