@@ -83,7 +83,7 @@ ON_S3 = [
 
 @pytest.mark.parametrize(("headers", "status", "expected"), ON_S3)
 def test_checks_of_s3_responses(headers: dict[str, str], status: int, expected: list[Check]):
-    assert list(expected_checks(Job(*JOB), status, CIMultiDict(headers), is_s3=True)) == expected
+    assert list(expected_checks(Job(*JOB), status, CIMultiDict(headers))) == expected
 
 
 GOOGLE = {"x-goog-hash": f"crc32c={b64(CRC32C)}"}
@@ -102,12 +102,12 @@ ELSEWHERE = [
 
 
 def test_fields_of_a_range_may_describe_the_range():
-    assert not expected_checks(Job(*JOB), 206, GOOGLE | {"Content-MD5": b64(MD5)}, is_s3=False)
+    assert not expected_checks(Job(*JOB), 206, GOOGLE | {"Content-MD5": b64(MD5)}, url="https://h.example/a")
 
 
 @pytest.mark.parametrize(("headers", "stated", "expected"), ELSEWHERE)
 def test_checks_of_http_responses(headers: dict[str, str], stated: Checksum | None, expected: list[Check]):
-    found = expected_checks(Job(*JOB, checksum=stated), 200, CIMultiDict(headers), is_s3=False)
+    found = expected_checks(Job(*JOB, checksum=stated), 200, CIMultiDict(headers), url="https://h.example/a")
     assert list(found) == expected
 
 

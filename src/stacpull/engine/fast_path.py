@@ -15,7 +15,7 @@ import msgspec
 from stacpull.engine.pool import AssetTask, Pool
 from stacpull.engine.sharing import Download, SharedDownloads
 from stacpull.http1.connection import WebConnection, streamed
-from stacpull.http1.web_transport import Prepared, Prepares, WebTransport
+from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
 from stacpull.models import Arrival, Job
 from stacpull.net.bodies import DRAINED
 from stacpull.net.client import Client, ClientHost, Exchange
@@ -26,7 +26,7 @@ from stacpull.transfer.attempt import ACCEPT_OK
 class FastAttempt(msgspec.Struct, eq=False):
     """The first attempt at an asset: the steps of `Exchange`, as callbacks. Gates queue it."""
 
-    path: WebFastPath
+    fast_path: WebFastPath
     pool: Pool[Job, Arrival | None]
     job: Job
     download: Download
@@ -40,13 +40,14 @@ class FastAttempt(msgspec.Struct, eq=False):
     # Called by a gate.
 
     def is_cancelled(self) -> bool:
-        return self.path.is_closed
+        return self.fast_path.is_closed
 
     def on_permit(self) -> None:
-        client, host = self.path.client, self.host
+        client, host = self.fast_path.client, self.host
         transport, request = host.transport, client.outgoing(self.request, host)
         self.sent_at = host.gate.now()
-        self.prepared = prepared = transport.prepared(request) if isinstance(transport, Prepares) else None
+        prepared = transport.prepared(request) if isinstance(transport, CallbackTransport) else None
+        self.prepared = prepared
         if prepared is None:
             self.hand_over(partial(transport.send, request))
         elif (connection := prepared.host.pop()) is None:
@@ -64,13 +65,13 @@ class FastAttempt(msgspec.Struct, eq=False):
         self, connection: WebConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
         """Take a complete 200 (`is_ok`) or redirect. Return False if anything about it is unusual."""
-        path, host, size = self.path, self.host, len(body)
-        client, gate = path.client, host.gate
+        fast_path, host, size = self.fast_path, self.host, len(body)
+        client, gate = fast_path.client, host.gate
         if is_ok:
-            arrival = path.shared.downloader.accept(self.job, self.request.url, fields, body)
+            arrival = fast_path.shared.downloader.accept(self.job, self.request.url, fields, body)
             if arrival is None:
                 return False
-            path.shared.complete(self.download, arrival)
+            fast_path.shared.complete(self.download, arrival)
             client.counters.bytes_fetched += size
             connection.release()
             gate.finish(self.sent_at, size)
@@ -119,15 +120,15 @@ class FastAttempt(msgspec.Struct, eq=False):
         self.pool.spawn(task.run())
 
     async def _fetch(self, receive: Receive | None, job: Job, *, count_refusal: bool) -> Arrival | None:
-        shared = self.path.shared
+        shared = self.fast_path.shared
         sent = None if receive is None else (self.host.gate, self.sent_at, receive)
-        begun = Exchange(self.path.client, self.request, ACCEPT_OK, count_refusal, self.hops, sent)
+        begun = Exchange(self.fast_path.client, self.request, ACCEPT_OK, count_refusal, self.hops, sent)
         fetching = shared.downloader.fetch(job, count_refusal=count_refusal, begun_exchange=begun)
         return await shared.complete_after(self.download, fetching)
 
     async def _connect(self, prepared: Prepared) -> None:
         try:
-            connection = await self.path.web.connect(prepared.host)
+            connection = await self.fast_path.web.connect(prepared.host)
         except TransferError as error:
             self.hand_over(partial(_fail, error))
         except BaseException:

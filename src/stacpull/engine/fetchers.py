@@ -120,7 +120,7 @@ class AdoptingFetcher(NamedTuple):
         path = path_in_dest(job.directory, final_name(job.name, job.name_template, filename, job.directory))
         stated_size = job.size if job.size is not None else content_length(headers)
         last_modified = moment_of(headers.get("Last-Modified", ""))
-        checks = expected_checks(job, 200, headers, is_s3=True)
+        checks = expected_checks(job, 200, headers)
         digests, size = dict[str | None, bytes | None](), None
         for algorithm in {self.checksum, *(check.checksum.algorithm for check in checks)}:
             state = files.state_of(path, algorithm=algorithm)

@@ -332,8 +332,12 @@ async def run_from_ledger(
 
 async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -> T:
     """Call a function of the ledger in a thread, before the store process opens the ledger."""
-    translates = ledger_errors(ledger_path(workspace.store.staged.work))
-    return await asyncio.to_thread(translates(function), workspace.db)
+
+    def call() -> T:
+        with ledger_errors(ledger_path(workspace.store.staged.work)):
+            return function(workspace.db)
+
+    return await asyncio.to_thread(call)
 
 
 class MirrorRun:

@@ -63,7 +63,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
     def start(self, job: Job) -> Download | None:
         """Note that the fast path begins an asset; None if it has a part or a shared href: use `fetch`."""
         href = job.href
-        if href in self.recent or not self.downloader.has_no_part(job):
+        if href in self.recent or self.downloader.may_resume(job):
             return None
         download = Download(job)
         if "?" not in href:

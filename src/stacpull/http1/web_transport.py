@@ -60,7 +60,7 @@ class Prepared(msgspec.Struct, frozen=True):
         return f"<Prepared for {self.host.name}>"  # the message may hold credentials
 
 
-class Prepares:
+class CallbackTransport:
     """A transport whose GETs can be sent without a task. A base class: `isinstance` is slow for protocols."""
 
     __slots__ = ()
@@ -73,7 +73,7 @@ class Prepares:
         raise NotImplementedError
 
 
-class WebTransport(Prepares):
+class WebTransport(CallbackTransport):
     """Sends GETs, in one event loop. A stalled exchange fails at most a second after `stall_timeout`."""
 
     def __init__(self, settings: HttpSettings) -> None:

@@ -367,7 +367,7 @@ class HostCredentials:
         url = request.url
         for name, value in self._query.items():
             url = set_parameter(url, name, value.reveal())
-        headers = self._headers  # one object, whose text is made once (`Prepares`)
+        headers = self._headers  # one object, whose text is made once (`CallbackTransport`)
         if request.headers:
             kept = {k: v for k, v in request.headers.items() if k.lower() not in self._replaced}
             headers = kept | headers

@@ -54,12 +54,12 @@ class FileParts:
         self.durable = durable
         self.known = described_parts(directory) | (described_parts(shared) if shared is not None else set())
 
-    def has_no_part(self, row: int, generation: int) -> bool:
-        return (row, generation) not in self.known
+    def has_part(self, row: int, generation: int) -> bool:
+        return (row, generation) in self.known
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
         """Return where a part can be resumed. Without one, which is usual, the disk is not read."""
-        if self.has_no_part(row, generation):
+        if not self.has_part(row, generation):
             return None
 
         def read() -> ResumePoint | None:

@@ -79,9 +79,9 @@ class Downloader(msgspec.Struct, eq=False):
         """Make one attempt; return None if the source says that the asset has not changed."""
         return await _Attempt(self, job, count_refusal, begun_exchange).run()
 
-    def has_no_part(self, job: Job) -> bool:
+    def may_resume(self, job: Job) -> bool:
         is_small = job.size is not None and job.size <= self.small_limit
-        return is_small or self.parts.has_no_part(job.row, job.generation)
+        return not is_small and self.parts.has_part(job.row, job.generation)
 
     def accept(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
@@ -99,7 +99,7 @@ class Downloader(msgspec.Struct, eq=False):
             headers = HeaderFields(fields)
             if coding_of(headers) is not None:
                 return None
-            for check in self.expected_checks(job, shown, OK, headers):
+            for check in checks.expected_checks(job, OK, headers, url=shown):
                 if digest_of(check.checksum, content) != check.checksum.digest:
                     return None
         is_text = b"text/plain" in fields.get(b"content-type", b"") or is_markup(content)
@@ -114,12 +114,6 @@ class Downloader(msgspec.Struct, eq=False):
         else:
             etag_or_date = sent.decode().rstrip(" \t")
         return arrival_of(job, len(content), name, etag_or_date, content)
-
-    def expected_checks(
-        self, job: Job, url: str, status: int, headers: Mapping[str, str]
-    ) -> tuple[Check, ...]:
-        is_s3 = checks.has_md5_etags(url, headers)
-        return checks.expected_checks(job, status, headers, is_s3=is_s3)
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         found = self.without_secrets(validator_of(headers))
@@ -180,14 +174,14 @@ class _Attempt(msgspec.Struct, eq=False):
         job, downloader = self.job, self.downloader
         self.part = part = await downloader.parts.resume(job.row, job.generation)
         stated = {} if point.validator.etag is None else {"ETag": point.validator.etag}
-        await self._hash_with(part, checks.expected_checks(job, PARTIAL, stated, is_s3=True))
+        await self._hash_with(part, checks.expected_checks(job, PARTIAL, stated))
         accept = frozenset({OK, PARTIAL, _FAILED, UNSATISFIABLE})
         body = None
         async with self._open(range_headers(point.size, point.validator), accept) as response:
             meaning = checks.verdict(point, response.status, response.headers, stated=job.size)
             if meaning in {"append", "complete"}:
                 headers, total = response.headers, content_range(response.headers).total
-                expected = downloader.expected_checks(job, response.url, response.status, headers)
+                expected = checks.expected_checks(job, response.status, headers, url=response.url)
                 if any(check.checksum.algorithm not in part.hashers for check in expected):
                     # the part was started with a date, and this response has an ETag that looks like an MD5
                     await self._hash_with(part, expected)
@@ -257,10 +251,10 @@ class _Attempt(msgspec.Struct, eq=False):
         if length == 0 or is_file:
             coding = None
         if coding in DECODABLE:
-            body = Body(response.url, validator, downloader.expected_checks(job, response.url, OK, {}))
+            body = Body(response.url, validator, checks.expected_checks(job, OK, {}, url=response.url))
             self.is_resumable = False
             return await self._stream(response, body, decoded(response.chunks(CHUNK), coding))
-        expected = downloader.expected_checks(job, response.url, response.status, headers)
+        expected = checks.expected_checks(job, response.status, headers, url=response.url)
         body = Body(response.url, validator, expected, length, is_framed(headers))
         if coding is not None and not expected:
             what = f"sent it in the content coding {coding[:50]!r}, which was not requested and cannot be"

@@ -55,7 +55,9 @@ def may_state(fields: Mapping[bytes, bytes]) -> bool:
     return len(fields.get(b"etag", b"").strip(b'" \t')) == _MD5_HEX or not _STATING.isdisjoint(fields)
 
 
-def expected_checks(job: Job, status: int, headers: Mapping[str, str], *, is_s3: bool) -> tuple[Check, ...]:
+def expected_checks(
+    job: Job, status: int, headers: Mapping[str, str], *, url: str | None = None
+) -> tuple[Check, ...]:
     """Return the checks for the content of a response, the most certain first, one for each digest."""
     checks = [] if job.sha256 is None else [Check(as_checksum(job.sha256), "the ledger")]
     checks += [] if job.checksum is None else [Check(job.checksum, "file:checksum")]
@@ -73,13 +75,10 @@ def expected_checks(job: Job, status: int, headers: Mapping[str, str], *, is_s3:
                     digest = base64.b64decode(value, validate=True)
                     if len(digest) == _DIGEST_BYTES[algorithm]:  # a composite of three parts ends in -3
                         checks.append(Check(Checksum(algorithm, digest), name))
+    is_s3 = url is None or rules_of(url).has_md5_etags or headers.get("Server") == "AmazonS3"
     if is_s3 and (md5 := _md5_of(headers)):
         checks.append(Check(Checksum("md5", md5), "ETag"))
     return tuple({check.checksum: check for check in reversed(checks)}.values())[::-1]
-
-
-def has_md5_etags(url: str, headers: Mapping[str, str]) -> bool:
-    return rules_of(url).has_md5_etags or headers.get("Server") == "AmazonS3"
 
 
 def _md5_of(headers: Mapping[str, str]) -> bytes:
@@ -119,9 +118,8 @@ class Body(NamedTuple):
         return len(self.content) if self.part is None else self.part.size
 
     def digest(self, checksum: Checksum) -> bytes:
-        return (
-            digest_of(checksum, self.content) if self.part is None else self.part.digest(checksum.algorithm)
-        )
+        part = self.part
+        return digest_of(checksum, self.content) if part is None else part.digest(checksum.algorithm)
 
 
 def hashers_for(checks: tuple[Check, ...], checksum: str | None) -> dict[str, Hasher]:

@@ -24,7 +24,7 @@ from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.hosts import default_port
-from stacpull.http1.web_transport import Prepared, Prepares
+from stacpull.http1.web_transport import CallbackTransport, Prepared
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
@@ -117,7 +117,7 @@ def text_in(element: Element | None, name: str) -> str:
     return "" if element is None else element.findtext(f"{{*}}{name}") or ""
 
 
-class S3Transport(Prepares, msgspec.Struct, eq=False):
+class S3Transport(CallbackTransport, msgspec.Struct, eq=False):
     http: Transport
     credentials: AwsCredentials
     options: S3Options
@@ -132,7 +132,7 @@ class S3Transport(Prepares, msgspec.Struct, eq=False):
         http, url = self.http, request.url
         bucket, _, key = url[len("s3://") :].partition("/")
         known = self.credentials.known(signing=False)
-        if not isinstance(http, Prepares) or known is None or request.headers or request.query:
+        if not isinstance(http, CallbackTransport) or known is None or request.headers or request.query:
             return None
         if not bucket or not key or not is_unicode(url):
             return None
