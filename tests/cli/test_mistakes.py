@@ -40,48 +40,42 @@ class Mistake(NamedTuple):
     """What is typed, and what comes of it. `{api}` stands for the API, `-C` for its label collection."""
 
     arguments: tuple[str, ...]
-    code: int
     message: str
+    code: int = 2
 
 
 MISTAKES = {
     "no DEST": Mistake(
         ("mirror", "{api}"),
-        2,
         "stacpull: Missing argument 'DEST'.\nUsage: stacpull mirror [OPTIONS] SOURCE DEST\n",
     ),
     "a misspelt option": Mistake(
         ("mirror", "{api}", "d", "--max-itmes", "3"),
-        2,
         "stacpull: No such option '--max-itmes'; did you mean --max-items?\nUsage: stacpull",
     ),
     "a misspelt profile": Mistake(
         ("mirror", "{api}", "d", "-C", "--credentials", "nosuchthing"),
-        2,
         "stacpull: There is no credential profile nosuchthing. Profiles: cdse, earth-search,",
     ),
     "a wrong path": Mistake(
-        ("plan", "{host}/mlhub/v2", "-C"), 4, "Check its path: SOURCE is the root of a STAC API, such as"
+        ("plan", "{host}/mlhub/v2", "-C"), "Check its path: SOURCE is the root of a STAC API, such as", 4
     ),
     "a port that nothing listens on": Mistake(
         ("plan", f"{NOWHERE}/v1", "-C", "--retries", "0"),
-        4,
         "Connection refused. Check SOURCE and the network.",
+        4,
     ),
     "https on an http port": Mistake(
         ("plan", "{https}/mlhub/v1", "-C", "--retries", "0"),
-        4,
         "(wrong version number): a plain HTTP server has http:// URLs.",
+        4,
     ),
     "a size of shards that is not a number": Mistake(
         ("export", "m", "out", "-f", "webdataset", "--shard-size", "abc"),
-        2,
         "--shard-size must be a number of bytes, like 500M or 2G, not 'abc'.",
     ),
     **{
-        f"an empty output of {words[0]}": Mistake(
-            words, 2, "The output is empty: use a path on this machine."
-        )
+        f"an empty output of {words[0]}": Mistake(words, "The output is empty: use a path on this machine.")
         for words in [
             ("export", "m", "", "-f", "webdataset"),
             ("report", "m", "-o", ""),
@@ -90,68 +84,63 @@ MISTAKES = {
     },
     "an output that is a bucket": Mistake(
         ("export", "m", "s3://b/shards", "-f", "webdataset"),
-        2,
         "The output is a URL (s3://b/shards): use a path on this machine.",
     ),
     "a split whose list does not exist": Mistake(
         ("export", "m", "out", "-f", "webdataset", "--split", "train=@nope.txt"),
-        2,
         "--split train cannot read nope.txt: No such file or directory.",
     ),
     "two collections in one -C": Mistake(
         ("plan", "{api}", "--collection", f"{LABELS},{SOURCE}"),
-        2,
         f"repeat -C for each, as in -C {LABELS} -C {SOURCE}.",
     ),
     "latitude before longitude": Mistake(
         ("plan", "{api}", "-C", "--bbox", "50,10,52,12"),
-        0,
         "--bbox is W,S,E,N: longitude comes before latitude.",
+        0,
     ),
     "east before west": Mistake(
         ("plan", "{api}", "-C", "--bbox", "10,50,5,52"),
-        0,
         "warning: --bbox was read as crossing the antimeridian, since W is above E",
+        0,
     ),
     "a port that is no number": Mistake(
-        ("serve", "mlhub", "--port", "x"), 2, "--port must be a whole number from 1 to 65535, not 'x'."
+        ("serve", "mlhub", "--port", "x"), "--port must be a whole number from 1 to 65535, not 'x'."
     ),
     "a shard without samples": Mistake(
-        ("export", "d", "o", "--shard-samples", "0"), 2, "--shard-samples must be a whole number from 1 on"
+        ("export", "d", "o", "--shard-samples", "0"), "--shard-samples must be a whole number from 1 on"
     ),
     "two config files": Mistake(
-        ("plan", "--config", "bigearthnet", "--config", "torchgeo"), 2, "--config can be given only once."
+        ("plan", "--config", "bigearthnet", "--config", "torchgeo"), "--config can be given only once."
     ),
     "a misspelt property in --filter": Mistake(
         ("plan", "{api}", "-C", "--filter", "cloud_cover < 5 OR seasonal_snow = 5", "--no-push-down"),
-        0,
         "because a property is absent or of another type. Absent: cloud_cover.",
+        0,
     ),
     "two keys in one --asset": Mistake(
-        ("plan", "{api}", "-C", "--asset", "B02,B03"), 0, "B8A, labels (one per --asset)."
+        ("plan", "{api}", "-C", "--asset", "B02,B03"), "B8A, labels (one per --asset).", 0
     ),
     "a misspelt --asset": Mistake(
         ("mirror", "{api}", "d", "-C", "--asset", "B2", "--max-items", "1"),
-        0,
         "the asset filters dropped every asset. Keys: B01, B02, B03,",
+        0,
     ),
     "a folder in which nothing can be made": Mistake(
-        ("mirror", "{api}", "/proc/foo", "-C"), 5, "/proc/foo cannot be written: no file can be created there"
+        ("mirror", "{api}", "/proc/foo", "-C"), "/proc/foo cannot be written: no file can be created there", 5
     ),
     "--yes without --prune": Mistake(
         ("mirror", "{api}", "d", "-C", "--yes"),
-        2,
         "'--yes': use --prune, which lists what `--prune=remove` removes.",
     ),
     "a date of another tool": Mistake(
-        ("mirror", "{api}", "d", "-C", "--start-date", "2017-07-01"), 2, "use --datetime INTERVAL."
+        ("mirror", "{api}", "d", "-C", "--start-date", "2017-07-01"), "use --datetime INTERVAL."
     ),
     "classes instead of --label": Mistake(
-        ("mirror", "{api}", "d", "-C", "--classes", "Rice fields"), 2, "use --label NAME."
+        ("mirror", "{api}", "d", "-C", "--classes", "Rice fields"), "use --label NAME."
     ),
     "an unknown index": Mistake(
         ("trace", "byoc-x", "-o", "t", "--index", "ndwl", "--bbox", "0,0,1,1", "--datetime", "2024-06-01"),
-        2,
         "--index 'ndwl' is not known: use one of ndwi, ndvi, gndvi, evi, savi",
     ),
 }
