@@ -59,8 +59,8 @@ class Selection:
         follow (str or list, "derived_from"): Also fetch the items that links of this relation lead to, like
             source items.
         push_down (bool): Let the source filter what it can; all filters are checked locally too.
-        sortby (str, "-datetime"): Walk in the order of this property (- in front: descending), if the API
-            can sort. With a maximum of items, -datetime selects the newest.
+        sortby (str, "-datetime"): Read items in the order of this property, if the API can sort:
+            -datetime begins with the newest.
         max_items (int, 100): Stop after this many matching items.
         sample (int, 100): Take a random sample of this many matching items, the same one in every run.
         seed (int): Random seed of the sample.

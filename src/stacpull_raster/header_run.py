@@ -372,7 +372,7 @@ class HeadersRun:
                 why = (
                     "the asset filters dropped every asset"
                     if tally.assets_excluded
-                    else "they have no assets"
+                    else "there are no assets"
                 )
                 if tally.assets_not_tiff:
                     why = (

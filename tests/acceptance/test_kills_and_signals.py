@@ -259,7 +259,7 @@ def test_resume_still_reports_a_walk_that_ended_early(tmp_path):
     assert (resumed.report["assets_done"], resumed.report["assets_failed"]) == (6 * 13, 0)
     assert resumed.report["reason"].startswith("The walk ends at ")
     assert "later items cannot be reached" in resumed.err
-    assert "The source announced 12 items; 6 of them were on no page." in resumed.err
+    assert "The source announced 12 items, but did not list 6 of them." in resumed.err
     assert (again.code, again.report["nothing_to_resume"]) == (0, True)
 
 

@@ -200,7 +200,7 @@ def test_entries_that_are_not_items_are_failures_until_the_source_is_mended(
 @pytest.mark.parametrize(
     ("assets", "selection", "message"),
     [
-        ({}, Selection(), "1 item matched, but they have no assets."),
+        ({}, Selection(), "1 item matched, but there are no assets."),
         (
             {"a": {"href": "./a.bin"}},
             Selection(assets=("b",)),

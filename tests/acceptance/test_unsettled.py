@@ -141,7 +141,7 @@ def test_announced_items_that_were_never_listed_are_reported(tmp_path: Path, lim
     with Announcing({"a": ["1", "2", "3"]}, {"a": 5}) as api:
         chosen = Selection(max_items=limit)
         report = sync.mirror(api.url("/collections/a"), tmp_path, selection=chosen, on_event=events.append)
-    found = [event.text for event in events if isinstance(event, Notice) and "were on no page" in event.text]
+    found = [event.text for event in events if isinstance(event, Notice) and "but did not list" in event.text]
     assert report.state == "complete"
     assert (report.items_unseen, len(found)) == ((2, 1) if limit is None else (0, 0))
 

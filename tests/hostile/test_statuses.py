@@ -76,7 +76,7 @@ def test_throttling_pauses_all_workers_of_a_host(stage: Stage) -> None:
     assert max(scene.clock.sleeps) >= 18
     log = (scene.dest / ".stacpull" / "log.ndjson").read_text()
     assert re.search(
-        r'"level":"debug","text":"\S+ throttles: 8 requests at once, after a pause of 20 s."', log
+        r'"level":"debug","text":"\S+ throttles: at most 8 at once, after a pause of 20 s."', log
     )
 
 

@@ -154,7 +154,7 @@ class WalkSummary(msgspec.Struct):
         is_area = selection.bbox and (seen == 0 or "bbox" in self.left_out)
         order = " --bbox is W,S,E,N: longitude comes before latitude." if is_area else ""
         if matched == 0 and seen:
-            return f"Nothing matched: {seen:,} items were seen, and the filters kept none of them.{order}"
+            return f"Nothing matched: the filters kept none of {quantity(seen, 'item')}.{order}"
         if planned:
             return None
         if seen == 0:
@@ -163,7 +163,7 @@ class WalkSummary(msgspec.Struct):
             filters = " or by the filters" if excluded else ""
             why = f"every asset was left out: as a web page (--include-pages){filters}"
         else:
-            why = "the asset filters dropped every asset" if excluded else "they have no assets"
+            why = "the asset filters dropped every asset" if excluded else "there are no assets"
         keys = ", ".join(sorted(self.excluded))[:_LONGEST_KEYS]
         named = f" Keys: {keys} (one per --asset)." if keys else ""
         return f"{quantity(matched, 'item')} matched, but {why}.{named}"
@@ -270,7 +270,7 @@ class Walk:
 
     def note_unseen(self, announced: int, unseen: int) -> None:
         self.summary.items_unseen = unseen
-        self.warn(f"The source announced {announced} items; {unseen} of them were on no page.")
+        self.warn(f"The source announced {quantity(announced, 'item')}, but did not list {unseen} of them.")
 
     # --- pages -------------------------------------------------------------------------------------------
 

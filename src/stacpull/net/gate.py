@@ -311,7 +311,7 @@ class Gate:
         pause = self._next_pause if retry_after is None else retry_after
         self._pauses += 1
         self._lower(pause)
-        text = f"{self.host} throttles: {self.limit} requests at once, after a pause of {pause:.0f} s."
+        text = f"{self.host} throttles: at most {self.limit} at once, after a pause of {pause:.0f} s."
         is_first_long = pause >= _LONG_PAUSE and not self._is_long_wait_reported
         self._is_long_wait_reported |= is_first_long
         self._notify(Notice("warning" if is_first_long else "debug", text))
