@@ -1,13 +1,13 @@
-"""Bytes before they get their final names: the parts of a mirror, and hidden files of other outputs.
+"""The parts of a mirror: bytes before they get their final names.
 
     <row>.<generation>.part      the bytes so far
     <row>.<generation>.about     a line of JSON: ETag, Last-Modified, size, hash of the URL; then records
     <row>.<generation>.<size>[~][;<etag or date>;<file name>].whole      complete; `~`: its size is unproven
     <16 hex digits>/             the parts of one Dask worker
 
-The description is written before the first byte, each record after its bytes: a kill loses no recorded byte.
-The name of a complete part has all that is needed to publish it. A Dask worker may still write after its
-connection is lost: nothing else continues its files. No asyncio here: the store process imports this module.
+The description is written before the first byte, each record after its bytes, so a kill loses no recorded
+byte. The name of a complete part has all that is needed to publish it. A Dask worker may still write after
+its connection is lost, so nothing else continues its files. No asyncio here: the store process imports this.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class CompletePartName(NamedTuple):
     generation: int
     size: int
     etag_or_date: str | None
-    filename: str | None  # None if it did not fit
+    filename: str | None  # None if the name of the part had no room for it
     unproven: bool = False  # True if nothing proved its length
 
 
@@ -84,7 +84,7 @@ def complete_part_name(part: CompletePartName | Arrival) -> str:
         return f"{stem}.whole"
     etag_or_date = part.etag_or_date or ""
     fields = f"{etag_or_date};{part.filename}"
-    if _PLAIN.fullmatch(fields):  # nearly always, and `quote` takes as long as writing the name to disk
+    if _PLAIN.fullmatch(fields):  # nearly always; `quote` is slow
         fields = fields.replace('"', "%22")
     else:
         fields = ";".join(quote(field, safe="", errors="replace") for field in (etag_or_date, part.filename))
@@ -116,7 +116,7 @@ def read_about(part: Path) -> tuple[dict[str, Any], Spans, int]:
 
 
 def read_point(part: Path) -> ResumePoint | None:
-    """Read the resume point of a part; None if its beginning is missing or its description is damaged."""
+    """Return where a part can be resumed; None without its first bytes, or with a damaged description."""
     try:
         description, received, _ = read_about(part)
         stated = (description["etag"], description["last_modified"])
@@ -171,7 +171,7 @@ class StagedParts(DirectoryFiles):
                 raise
             finally:
                 os.close(fd)
-        except OSError as error:  # `destination_errors` would take a fifth longer
+        except OSError as error:  # faster than `destination_errors`
             raise destination_error(error, self.work) from error
 
     def _create_part(self, name: str) -> int:
@@ -286,7 +286,7 @@ class StagedParts(DirectoryFiles):
 
 
 def open_or_make(above: int, name: str) -> int:
-    """Follow no link. `.stacpull` becomes private: it has signed hrefs, and others could hold its lock."""
+    """Open or make a directory, but no link. Make `.stacpull` private: it has signed hrefs, and the lock."""
     try:
         fd = os.open(name, OPEN_DIRECTORY, dir_fd=above)
     except FileNotFoundError:
