@@ -28,8 +28,8 @@ def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: E
         if state is not None:
             runs.end(db, first.id, state, "why", NOW)
         later = runs.begin(db, replace(SPEC, credential_names=("token",)), NOW)
-        assert (later.id, later.resumed, later.position, later.walk_ended) == (first.id, True, "next", False)
-        assert later.counters["items_seen"] == 1
+        assert (later.id, later.resumed, later.position) == (first.id, True, "next")
+        assert (later.counters["items_seen"], later.counters["walk_ended"]) == (1, 0)
         assert (last := runs.last(db)) is not None
         assert last.spec == later.spec == replace(SPEC, credential_names=("token",))
         assert views.current_run(db)["reason"] is None  # type: ignore[index] # there is one

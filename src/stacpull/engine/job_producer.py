@@ -40,7 +40,7 @@ class JobProducer:
         if run.cut_short is not None:
             walk.summary.cut_short = run.cut_short
             walk.warn(run.cut_short)
-        if not run.walk_ended:
+        if not run.counters["walk_ended"]:
             await walk.run(Position.from_json(run.position))
         elif unseen := run.counters["items_unseen"]:
             walk.note_unseen(run.counters["items_seen"] + unseen, unseen)

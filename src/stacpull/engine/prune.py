@@ -24,6 +24,7 @@ from stacpull.sources.item_reader import ItemReader
 
 _STRETCH = 500  # items that are requested, and removed, at once
 _UNTRUSTED = "and whose URL returns 404 or 410, but listed items cannot be read there either"
+_LINKED = "and that is gone, but another item links to it"
 _OTHER_WALK = "and that an earlier run with other filters or credentials found: --prune needs the same ones"
 
 
@@ -72,13 +73,13 @@ class Pruning:
                     kept_by_reason[_UNTRUSTED] += 1
             gone += len(gone_items)
             rows = {None, *(item.row for item in gone_items)}
-            going = [item.row for item in gone_items if item.parent in rows]  # others might come back
-            kept_by_reason["and that is gone, but another item links to it"] += len(gone_items) - len(going)
+            removable = [item.row for item in gone_items if item.parent in rows]  # others might come back
+            kept_by_reason[_LINKED] += len(gone_items) - len(removable)
             for item in gone_items:
-                removed = remove and item.row in going
+                removed = remove and item.row in removable
                 self._on_event(ItemGone(item.id, item.assets, item.size, removed=removed))
-            if going and remove:
-                await self._call("pruning.forget", run_id, going)
+            if removable and remove:
+                await self._call("pruning.forget", run_id, removable)
                 await self._call("Publisher.remove_listed")
         await self._call("runs.set_counter", run_id, "items_gone", gone)
         for reason, number in (+kept_by_reason).items():  # numbers above 0

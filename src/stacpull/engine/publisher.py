@@ -63,7 +63,7 @@ class Publisher(msgspec.Struct, eq=False):
     renamed_json: dict[int, bytes | None] = {}  # the SHA-256 of the JSON, by item
     failed_json: set[int] = set()  # items
     failed_sync: DestinationError | None = None
-    deadline: float | None = None
+    due_at: float | None = None
     counters: Mapping[str, int] = {}
     area_digest: int | None = None  # of `--clip`
     adopting: bool = False  # True to adopt an existing file with the name and content of an asset
@@ -86,14 +86,14 @@ class Publisher(msgspec.Struct, eq=False):
         return bool(self._waiting() or self.renamed or self.renamed_json or self.final_items)
 
     def seconds_until_due(self) -> float | None:
-        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+        return None if self.due_at is None else max(0.0, self.due_at - time.monotonic())
 
     def publish_if_due(self) -> None:
-        is_due = self.deadline is not None and time.monotonic() >= self.deadline
+        is_due = self.due_at is not None and time.monotonic() >= self.due_at
         if is_due or self._waiting() >= GROUP:
             self.publish()
-        elif self.deadline is None and self._is_busy():
-            self.deadline = time.monotonic() + (PACE if self.store.is_local else _PACE_OF_BUCKET)
+        elif self.due_at is None and self._is_busy():
+            self.due_at = time.monotonic() + (PACE if self.store.is_local else _PACE_OF_BUCKET)
 
     def publish_all(self) -> None:
         while self._is_busy():
@@ -106,7 +106,7 @@ class Publisher(msgspec.Struct, eq=False):
 
     def publish(self) -> None:
         """Take one turn: reserve, sync and rename a group, and record the previous one, now synced."""
-        self.deadline = None
+        self.due_at = None
         received, self.received = self.received, []
         outcomes, self.outcomes = self.outcomes, []
         renamed, self.renamed = self.renamed, []

@@ -169,7 +169,7 @@ def _take_over_items(db: Connection, run_id: int, items: str, rows: Iterable[int
     )
 
 
-_LOST = f"""SELECT a.id FROM {_OPEN} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
+_NO_URL = f"""SELECT a.id FROM {_OPEN} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
 WHERE a.run = ? AND a.state = {State.PENDING} AND o.stale AND i.href IS NULL"""
 
 
@@ -179,11 +179,11 @@ def restore_hrefs(db: Connection, run_id: int, found: Sequence[tuple[ItemId, str
     Return True if other assets still lack an href that only SOURCE has, because their items have no URL.
     """
     restore = "UPDATE open_assets SET href = ?, stale = 0 "
-    restore += f"WHERE asset IN ({_LOST} AND {IS_ITEM} AND a.key = ? AND a.origin = ?)"
+    restore += f"WHERE asset IN ({_NO_URL} AND {IS_ITEM} AND a.key = ? AND a.origin = ?)"
     with transaction(db):
         values = [(href, run_id, *id_values(item), key, href_hash(href)) for item, key, href in found]
         db.executemany(restore, values)
-        return exists(db, _LOST, (run_id,))
+        return exists(db, _NO_URL, (run_id,))
 
 
 def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None]) -> None:

@@ -50,7 +50,6 @@ class Run(msgspec.Struct, frozen=True):
     spec: RunSpec
     resumed: bool
     position: str | None
-    walk_ended: bool
     counters: Mapping[str, int]  # when the run was started or resumed
     kept: Mapping[str, Any] = {}  # `Options.kept`
     cut_short: str | None = None  # why its walk ended before the end of the source
@@ -155,11 +154,8 @@ def load(db: Connection, run_id: int) -> Run:
 
     from stacpull.selection import Selection  # noqa: PLC0415 -- see above
 
-    kind, source, selection, fixed, names, walk_ended, cut_short, kept = db.execute(
-        "SELECT kind, source, selection, fixed, credential_names, walk_ended, cut_short, kept "
-        "FROM runs WHERE id = ?",
-        (run_id,),
-    ).fetchone()
+    query = "SELECT kind, source, selection, fixed, credential_names, cut_short, kept FROM runs WHERE id = ?"
+    kind, source, selection, fixed, names, cut_short, kept = db.execute(query, (run_id,)).fetchone()
     fields = decoded_options(selection)
     if unknown := sorted(fields.keys() - {field.name for field in attrs.fields(Selection)}):
         raise UsageError(
@@ -172,7 +168,7 @@ def load(db: Connection, run_id: int) -> Run:
         raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
     spec = RunSpec(source, selected, decoded_options(fixed), tuple(orjson.loads(names)), kind)
     position, counted = meta.get(db, f"{meta.POSITION}{run_id}"), counters(db, run_id)
-    return Run(run_id, spec, True, position, bool(walk_ended), counted, decoded_options(kept), cut_short)
+    return Run(run_id, spec, True, position, counted, decoded_options(kept), cut_short)
 
 
 def add_counts(db: Connection, run_id: int, numbers: Mapping[str, float]) -> None:
