@@ -244,9 +244,10 @@ class _BatchRows:
                     plan.rewrites_json = True
         for plan in plans:
             assets = known[plan.row.id]
-            self._continue_renamed(plan, assets)
+            if assets:
+                self._continue_renamed(plan, assets)
             if plan.was_planned:
-                self._renumber_pending([asset.key for asset in plan.item.assets], assets)
+                self._renumber_pending(plan.item.assets, assets)
             self._plan_assets(plan, assets)
             self._plan_problems(plan, assets)
             self._plan_item_row(plan, assets, links_more=plan.row.id in linking)
@@ -345,25 +346,25 @@ class _BatchRows:
         """Give an asset with a new key the row of one that is no longer listed, if both have one path."""
         item = plan.item
         new = [one for one in item.assets if one.key not in known or known[one.key].row.state >= State.FAILED]
-        if not (new and known):
+        if not new:
             return
-        keys = (one.key for one in item.assets)
-        listed = {*keys, *item.excluded, *item.web_pages, *dict(item.problems)}
-        left = {(one.directory(plan.directory), one.row.name): one.row for one in known.values()}
+        listed = {*(one.key for one in item.assets), *item.excluded, *item.web_pages, *dict(item.problems)}
+        left = [one for key, one in known.items() if key not in listed]
+        paths = {(one.directory(plan.directory), one.row.name): one.row for one in left}
         for asset in new:
             own = plan.directory if asset.directory == item_directory(item.id) else asset.directory
             name = final_name(asset.name, asset.name_template, filename_of(asset.href), own)
-            row = left.get((own, name))
-            if row is not None and row.key not in listed:
+            if (row := paths.get((own, name))) is not None:
                 if asset.key in known:
                     delete_asset(self._db, known[asset.key].row.id)
                 move_asset(self._db, row.id, row.id, asset.key)
                 known[asset.key] = known.pop(row.key)._replace(row=row._replace(key=asset.key))
+                del paths[own, name]
                 plan.rewrites_json = True
 
-    def _renumber_pending(self, keys: Iterable[str], known: dict[str, KnownAsset]) -> None:
+    def _renumber_pending(self, assets: Iterable[Asset], known: dict[str, KnownAsset]) -> None:
         """Give pending assets other rows, so that bytes of the older version are dropped when they arrive."""
-        for key in keys:
+        for key in [asset.key for asset in assets]:
             if (one := known.get(key)) is not None and one.row.state == State.PENDING:
                 self._last_asset += 1
                 move_asset(self._db, one.row.id, self._last_asset, key)
