@@ -1,8 +1,7 @@
 """The kinds of buckets that `stacpull` finds by its entry points: one class for each service.
 
-obstore would request credentials from the metadata service of a cloud machine if it finds none, so it is only
-given a store without keys if the user allowed that (`BucketLocation.metadata`); otherwise requests without
-keys are not signed.
+If obstore finds no credentials, it requests them from the metadata service of a cloud machine. It may do so
+only if the user allows it (`BucketLocation.metadata`); otherwise, requests without keys are not signed.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _AZURE_VARIABLES = {
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _ODD = re.compile(r"[\x00-\x1f\x7f?#]")
-_REQUEST = timedelta(hours=1)  # the most time of a request; `_SILENT` ends a silent one
+_REQUEST = timedelta(hours=1)  # the longest time of a request; after `_SILENT`, a silent one ends
 _SILENT = timedelta(seconds=60)
 _CONNECT = timedelta(seconds=20)
 _RENEWED = timedelta(minutes=5)
@@ -67,7 +66,7 @@ def azure_setting(name: str) -> str | None:
 
 
 def awaited_apart(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work` in another thread: this one may run a loop."""
+    """Await `work` in another thread, because this one may run an event loop."""
     with ThreadPoolExecutor(1, "stacpull-aws") as thread:
         result: T = thread.submit(asyncio.run, work).result()
         return result
@@ -158,7 +157,7 @@ class Service:
         return tuple(Secret(arguments[name]) for name in _SECRET if arguments.get(name))
 
     def abort_uploads(self, key: str) -> None:
-        """Abort uploads that were left, if the service keeps their parts: of `key`, or below `key/`."""
+        """If the service keeps the parts of broken uploads, abort those of `key`, or below `key/`."""
 
     @cached_property
     def store(self) -> Any:
@@ -244,7 +243,7 @@ class AmazonS3(Service):
         from botocore.session import Session  # noqa: PLC0415 - see above
 
         location = self._location
-        with suppress(Exception):  # the keys may not allow it; a rule of the bucket removes them later
+        with suppress(Exception):  # if the keys do not allow it, a rule of the bucket may remove them later
             session = Session()
             session.set_credentials(*self._keys().values())
             s3 = session.create_client(

@@ -35,7 +35,7 @@ from stacpull_cloud.lease import LeaseCheck
 from stacpull_cloud.objects import PIECE, THREADS, Objects
 
 DIGEST = "stacpull"
-"""With the name of the algorithm: the digest of the content. Azure allows no `-` in names."""
+"""Followed by an algorithm, the attribute with the digest of the content. Azure allows no `-` in names."""
 _PART = "stacpullpart"
 _LONGEST_KEY = 1024
 
@@ -51,7 +51,7 @@ class BucketFiles:
     def state_of(
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
-        """The digest is the one that the object states; without one, the object is read."""
+        """Return the state. The digest is the stated one; if the object states none, it is read."""
         found = self.objects.find(path)
         if found is None:
             return FileState()
@@ -100,7 +100,7 @@ class BucketStore(BucketFiles):
 
     def __init__(self, work: Path, objects: Objects, worker_parts: str = "") -> None:
         def identity_of(found: os.stat_result) -> int:
-            """Return the identity of a part: its inode alone is used again once the part is published."""
+            """Return the identity of a part: not only its inode, which another part gets after the upload."""
             return (found.st_mtime_ns ^ found.st_ino << 1) & (1 << 62) - 1
 
         super().__init__(objects)
@@ -116,7 +116,7 @@ class BucketStore(BucketFiles):
     # --- publishing --------------------------------------------------------------------------------------
 
     def sync(self, parts: Sequence[str]) -> None:
-        """The work directory only has what can be fetched again."""
+        """Do nothing: parts in the work directory can be fetched again, and `place` is durable."""
 
     def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
         return list(self._threads.map(self._place, files))

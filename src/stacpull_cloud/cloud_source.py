@@ -5,8 +5,8 @@
     abfs://container@ACCOUNT.dfs.core.windows.net/key     in that account
 
 Keys are not decoded. Credentials are those of the environment (`bucket_kinds`). They are not used for an
-Azure account that the user did not name, or for a bucket that a redirect names: nobody chose it. No metadata
-service is asked without `--aws-metadata`.
+Azure account that the user did not name, or for a bucket that only a redirect names. Without
+`--aws-metadata`, no metadata service is asked.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _options(request: Request) -> dict[str, Any]:
 def _listed(store: Any, prefix: str) -> bytes:
     """Return the objects below a prefix, without placeholders of directories (`sub/`).
 
-    obstore lists those as empty objects without the slash: only a request tells them from empty files.
+    obstore lists placeholders as empty objects without the slash: only a request tells them from empty files.
     """
 
     def is_file(path: str) -> bool:

@@ -1,12 +1,12 @@
 """The lease of a prefix, and the copy of the ledger there, with which another machine can continue.
 
 `.stacpull/lease/` has numbered objects, which are only created, never replaced: every service supports that.
-The newest one names the holder. A run takes and renews the lease by creating the next number; of two runs,
-one fails. It is free after the run, or if it was not renewed for a minute, by the service's clock. The same
-work directory on the same boot takes it: its lock excludes other processes.
+The newest object names the holder. A run takes and renews the lease by creating the next number; of two runs
+that try, one fails. The lease is free after the run, or if it was not renewed for a minute, by the service's
+clock. A run with the same work directory on the same boot takes it over, because its lock excludes others.
 
-Each run has an epoch, one more than the last one's, in the ledger and in its compressed copy: the higher
-one is newer. A machine that continues from the copy adopts the objects that were stored after it.
+Each run has an epoch, one more than the last run, in the ledger and in its compressed copy. The higher epoch
+is newer. A machine that continues from the copy adopts the objects that were stored after it.
 """
 
 from __future__ import annotations
@@ -116,11 +116,11 @@ class Lease:
             self._store_copy()  # if the lease is still ours
 
     def _free(self) -> None:
-        with suppress(StacpullError):  # it expires
+        with suppress(StacpullError):  # the lease expires by itself
             self._write(is_held=False)
 
     def _take(self) -> tuple[bool, ObjectInfo | None]:
-        """Return True if a killed run held it, and the copy of the ledger if that is newer than ours."""
+        """Return True if a killed run held the lease, and the copy of the ledger if it is newer than ours."""
         location, newest = self._objects.location, _newest(self._objects)
         if newest is not None:
             holder = newest.holder
@@ -147,7 +147,7 @@ class Lease:
         stated = "" if copy is None else copy.attributes.get(_EPOCH, "")
         of_copy = int(stated) if stated.isdecimal() else 0
         self.epoch = max(self.epoch, of_copy) + 1
-        self._objects.remove(_CLOCK_OBJECT)  # or refuse the keys now, not in the next run
+        self._objects.remove(_CLOCK_OBJECT)  # keys that may not remove objects fail now, not in the next run
         if not self._write(is_held=True):
             raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
         return newest is not None and newest.holder.held, copy if of_copy > location.epoch else None
@@ -176,7 +176,7 @@ class Lease:
         path = f"{FOLDER}/{self._next:012}.json"
         if not self._objects.put(path, body, {}, create=True):
             there = self._objects.read(path, _LONGEST)
-            if there is None or there[1] != body:  # the same: the response to the first request was lost
+            if there is None or there[1] != body:  # if it is ours, only the response was lost
                 return False
         self._next += 1
         others = [one.path for page in self._objects.pages(FOLDER) for one in page if one.path != path]
@@ -234,8 +234,8 @@ class Lease:
 class LeaseCheck:
     """Prevents writing objects once another run has the lease, unless the location names no run.
 
-    The process that renews the lease may be suspended or killed, so the store process looks by itself, before
-    a write if the last look is 15 seconds old.
+    The process that renews the lease may be suspended or killed, so the store process looks for itself:
+    before a write, if its last look is 15 seconds old.
     """
 
     def __init__(self, objects: Objects) -> None:

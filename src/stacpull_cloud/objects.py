@@ -1,7 +1,7 @@
 """The objects of one prefix of a bucket, through obstore.
 
-Every request goes through `Objects.send`, which repeats it while the service fails. obstore itself repeats
-nothing: it would not repeat uploads, and its patience is not ours.
+Every request goes through `Objects.send`, which repeats it while the service fails. obstore itself is told to
+repeat nothing, because it would not repeat uploads, and would give up at other times.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ T = TypeVar("T")
 
 THREADS = 32  # simultaneous requests of a process
 _PATIENCE, _SHORT_PATIENCE = 120.0, 10.0
-"""Seconds for which requests are repeated; the second before any answer, and after a stop."""
+"""Seconds for which requests are repeated; fewer before the first answer, and after a stop."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds, at most
-_SILENT_AFTER = 4  # attempts, after which a sentence says so
+_SILENT_AFTER = 4  # attempts after which the user is told
 _SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts
 _PARTS_AT_ONCE = 4
 _MEDIUM, _MEDIUM_AT_ONCE, _LONG_AT_ONCE = 1 << 20, 8, 2
-"""Bytes from which few bodies are sent at once: that many, and that many in parts. They are in memory."""
+"""Bodies from `_MEDIUM` bytes on are in memory: so few of them, and fewer in parts, are sent at once."""
 PIECE = 4 << 20  # bytes that are read at once
 _MOST_PARTS = 9_000  # S3 and GCS allow 10,000
 _SHORTEST_PART = 8 << 20
@@ -74,7 +74,7 @@ class Objects:
         self._on_silent: Callable[[str], None] | None = on_silent
         self._outage: tuple[float, Exception] | None = None
         """When requests began to fail, if none has succeeded since, and the last error."""
-        self._has_answered = False  # if not, the address is probably wrong
+        self._has_answered = False  # if False, the address is probably wrong
         kind: Any = store_kind(location)
         self.service = kind(location)
         self._medium = threading.BoundedSemaphore(_MEDIUM_AT_ONCE)
@@ -113,7 +113,7 @@ class Objects:
 
         def page(store: Any) -> Any:
             nonlocal after
-            if not listing:  # again from the start after a failure: Azure has no listing after a key
+            if not listing:  # after a failure, list from the start: Azure cannot begin after a key
                 after = last  # only then: an account of Azure with directories lists them first
                 listing.append(iter(obstore.list(store, prefix or None, chunk_size=1000)))
             try:
@@ -187,7 +187,7 @@ class Objects:
         try:
             outage = self._outage
             if outage is not None and self._is_stopped() and self._is_over(outage[0]):
-                raise outage[1]  # another attempt might take a minute
+                raise outage[1]  # without another attempt, which might take a minute
             try:
                 answer = call(self.service.store)
             except (exceptions.BaseError, OSError) as error:
@@ -195,7 +195,7 @@ class Objects:
                 if not is_passing(error):
                     raise
                 since = began if self._outage is None else self._outage[0]
-                self._outage = since, error  # the patience of all requests ends together
+                self._outage = since, error  # all requests give up at the same time
                 if self._is_over(since):
                     raise
                 answer = self._repeated(since)(lambda: call(self.service.store))
@@ -217,7 +217,7 @@ class Objects:
         )
 
     def _is_over(self, since: float, pause: float = 0.0) -> bool:
-        """Return True if a failing request is not repeated after a pause: it has failed since `since`."""
+        """Return True if a request that has failed since `since` is not repeated after the pause."""
         is_short = self._is_stopped() or not self._has_answered
         return time.monotonic() + pause - since >= min(_PATIENCE, _SHORT_PATIENCE if is_short else _PATIENCE)
 

@@ -1,4 +1,4 @@
-"""What obstore's errors mean. It has few classes of errors, so their text decides."""
+"""What obstore's errors mean. obstore has few classes of errors, so their text decides."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from stacpull.models import BucketLocation
 MISSING = (exceptions.NotFoundError, FileNotFoundError)
 _FIRST_ERROR = 300
 STATUS = re.compile(r"\bstatus code: (304|[45][0-9]{2})\b")
-"""What obstore's errors say of a response that is not a success."""
+"""What obstore's errors say about a response that is not a success."""
 _CODE = re.compile(r"(?:<Code>|\(code: )([A-Za-z0-9]+)[<)]")
 """In the body of an error, and in what obstore says of an object that S3 does not remove."""
 _REFUSED_KEYS = re.compile("AccessDenied|Authent|Authoriz|Token|AccessKeyId|Signature|InvalidSecurity")
-"""Codes of errors for which the keys are to blame, not what they allow."""
+"""Codes of errors that mean wrong keys, not that the keys do not allow something."""
 NO_KEYS = "set GOOGLE_APPLICATION_CREDENTIALS"
 _UNTRUSTED = "InvalidCertificate"
 """What obstore's errors say of a TLS certificate that no authority here has issued."""

@@ -1,6 +1,6 @@
 """The workers of a Dask cluster. Only this module imports `distributed`.
 
-Jobs are not Dask tasks. They are sent over a separate connection, as between Dask workers: so the first free
+Jobs are not Dask tasks. They are sent over a separate connection, as between Dask workers. So the first free
 worker gets a job, the jobs of a lost worker are known, hrefs and credentials do not pass through the
 scheduler, and messages are decoded by type. Each Dask worker runs one task that waits for the end of the
 session, because Dask may stop a worker without tasks. Credentials are sent only over private connections
@@ -40,11 +40,11 @@ _LOOK = 0.5  # seconds between two requests for the list of workers
 _STEADY = 3  # looks in a row with the same number of workers, after which the run starts
 _PATIENCE = 10.0  # seconds to wait for a usable worker or for a response of the scheduler
 _CONNECT = 10.0  # seconds to wait for a connection
-_ABANDON = 0.5  # and for a pending one at the end of the run
+_ABANDON = 0.5  # seconds to wait for a pending connection at the end of the run
 
 
 def _imported() -> Any:
-    """Import distributed, and cache the machine's data and the versions, which a client reads blocking."""
+    """Import distributed, and cache what a client would read while it blocks: machine data and versions."""
     was_imported = "distributed" in sys.modules
     platform.processor()
     versions: Any = import_module("distributed.versions")
@@ -78,7 +78,7 @@ class DaskPlaces:
     """Why workers are not used, by address, while the scheduler lists them."""
     _client: Any = attrs.field(init=False, default=None)
     _calling: asyncio.Lock = attrs.field(init=False, factory=asyncio.Lock)
-    """One call at a time: a cancelled call may not leave a connection that is being opened."""
+    """Held during a call, because a cancelled call must not leave a connection that is being opened."""
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -157,7 +157,7 @@ class DaskPlaces:
                 if self._client.status in {"closing", "closed"}:
                     raise OSError("the scheduler is gone")
                 yield self._client
-        except RuntimeError as error:  # it closes during the call
+        except RuntimeError as error:  # the client was closed during the call
             raise OSError(str(error)) from error
 
     @asynccontextmanager

@@ -1,8 +1,8 @@
 """The coordinator: it runs the jobs of a queue in worker processes, as a `Pool` does in one.
 
-The first free worker gets the next jobs. Its bodies and names of parts go to the store process. The jobs of a
-lost worker go to another one. Limits are divided equally among the workers that the cluster has when the run
-starts; a worker that joins later takes the share of one that was lost.
+The first free worker gets the next jobs. The bodies and names of parts that it sends go to the store process.
+The jobs of a lost worker go to another one. Limits are divided equally among the workers that the cluster has
+when the run starts; a worker that joins later takes the share of one that was lost.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MOST_UPLOADS = 128  # assets that a worker uploads while it gets more jobs
 
 @attrs.frozen
 class LocalPlaces:
-    """`--dask N`: N worker processes of this machine, without a scheduler. All are in one place."""
+    """`--dask N`: N worker processes on this machine, without a scheduler. They share one place."""
 
     workers: int
 
@@ -175,7 +175,7 @@ class DaskWorkers:
             self._run.emit(Notice("warning", "A worker process was lost; another one takes its place."))
 
     async def _serve(self, worker: Worker, place: str, settings: WorkerSettings) -> StacpullError | None:
-        """Run a worker until it ends; return why it cannot be used, if it does not see DEST."""
+        """Run a worker until it ends. Return why it cannot be used, if it does not see DEST."""
         settings = self._places.allowed(place, settings._replace(worker_parts=worker.parts))
         async with self._places.connected(place) as sock:
             await worker.channel.open(sock)
@@ -296,10 +296,10 @@ class Worker:
         self._error: BaseException | None = None
         self.open_jobs: dict[int, Job] = {}
         self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        """Has its number of simultaneous transfers, once it has created its directory."""
+        """Gets the number of simultaneous transfers once the worker has created its directory."""
         self.parts = secrets.token_hex(8)  # its directory among the parts
         self.received: list[Arrival] = []
-        """For the bucket, not reserved yet; `uploads`: reserved, and not uploaded yet, by row."""
+        """Assets for the bucket, not reserved yet. `uploads`: those not uploaded yet, by row."""
         self.uploads: dict[int, Arrival] = {}
 
     def fail(self, error: BaseException) -> None:

@@ -38,7 +38,7 @@ from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 
 Inbox = asyncio.Queue[messages.ToWorker | BaseException]  # what a worker has to do; an error ends it
 _LONGEST_SENT = 8 << 20  # the most bytes of a body that is sent to the coordinator
-_LONG = 8 << 20  # bytes of an asset whose upload no other one waits for
+_LONG = 8 << 20  # bytes from which an asset is uploaded by itself, so that others need not wait
 _TICK = 0.25  # seconds between two reports of the effort
 
 
@@ -102,7 +102,7 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
                 await _Transfers(settings, channel, inbox, network, store).run()
             finally:
                 if worker_parts:
-                    left = UNFINISHED if bucket is None else UNFINISHED | {".whole"}  # which are not uploaded
+                    left = UNFINISHED if bucket is None else UNFINISHED | {".whole"}  # not uploaded
                     await asyncio.to_thread(_leave_parts, store.staged, left)
                 await asyncio.to_thread(store.close)
     except OSError as error:
@@ -228,7 +228,7 @@ class _Transfers:
             counters.requests = counters.retries = counters.bytes_fetched = 0
 
     async def _read_item(self, href: str) -> Json:
-        """Read an item whose hrefs have expired. SOURCE is opened for the first one."""
+        """Read an item whose hrefs have expired. SOURCE is opened for the first of them."""
         try:
             async with self._opening:
                 if self._source is None:

@@ -1,8 +1,9 @@
 """A worker process (`main`): it transfers jobs like the process of the command, and reports their outcomes.
 
-It ends at once, as by a kill, when the other end of its socket is closed: a thread watches it from the start,
-because the loop may be busy, and the imports take a third of a second. Its parts are in a directory of its
-own: it is never certain that a lost worker has ended. When it is stopped, it leaves them to the next run.
+When the other end of its socket is closed, it ends at once, as by a kill. A thread watches the socket from
+the start, because the imports take time, and the loop may be busy. The worker has its own directory for
+parts, because it is never certain that a lost worker has ended. When it is stopped, it leaves its parts to
+the next run.
 """
 
 from __future__ import annotations

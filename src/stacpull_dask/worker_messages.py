@@ -1,7 +1,7 @@
 """The messages between the coordinator and a worker process, decoded by type.
 
-The settings in `Start` are pickled, because a worker trusts the process that started it. Credentials are only
-there: other users can read the arguments and the environment of a process.
+The settings in `Start` are pickled, because a worker trusts the process that started it. Only they hold
+credentials, because other users can read the arguments and the environment of a process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class WorkerSettings(NamedTuple):
     worker_parts: str = ""  # the worker's directory among the parts
     variables: Mapping[str, str] = {}  # added to the worker's environment
     wanted: tuple[str, ...] | None = None
-    """The names of the credentials that its own environment must have; None if they are all in here."""
+    """The credentials that the worker's environment must have, by name; None if `options` has all of them."""
     profile: str | None = None  # the name of the credential profile that its own files must have
 
 
@@ -54,7 +54,7 @@ class Stop(msgspec.Struct, tag=5, array_like=True):
 
 
 class Upload(msgspec.Struct, tag=6, array_like=True):
-    """Upload these assets to the bucket: their names are reserved. `refused` are rows whose name is taken."""
+    """Upload these assets to the bucket, whose names are reserved. `refused` are rows with taken names."""
 
     arrivals: list[Arrival]
     refused: list[int]
@@ -65,13 +65,13 @@ class Uploaded(msgspec.Struct, tag=12, array_like=True):
 
 
 class Ready(msgspec.Struct, tag=10, array_like=True):
-    """The worker can make `slots` transfers at once. It ends if there are none: it does not see DEST."""
+    """The worker can make `slots` transfers at once. With 0, it does not see DEST, and ends."""
 
     slots: int
 
 
 class Spent(msgspec.Struct, tag=16, array_like=True):
-    """The effort since the last of these messages."""
+    """The effort since the last message of this kind."""
 
     requests: int
     retries: int
