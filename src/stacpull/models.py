@@ -55,7 +55,7 @@ class ItemId(NamedTuple):
 class WalkUpdate(NamedTuple):
     """What a batch of items changes in the stored state of the walk."""
 
-    position: str | None = None  # the next page (`engine.walk.Position`), after the last batch of a page
+    position: str | None = None  # the next page (`engine.walk.Position`), set by the last batch of a page
     walk_ended: bool = False
     announced: int | None = None
     """The number of items that all collections announce; None if it is not, or not yet, known."""

@@ -263,7 +263,7 @@ class Publisher(msgspec.Struct, eq=False):
         self.place_file(path.as_posix(), part, hashlib.sha256(data).digest())
 
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
-        """Place a file at `path` in DEST. An error if another file, with other content, has that path."""
+        """Place a file at `path` in DEST. Raise an error if a foreign file, with other content, is there."""
         placed = self._placement(part, path, sha256, is_ours=meta.owns_file(self.db, path))
         if isinstance(placed, Failure):
             self.store.staged.drop_part(part)

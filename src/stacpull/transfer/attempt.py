@@ -63,8 +63,9 @@ class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
 class Downloader(msgspec.Struct, eq=False):
     """Downloads assets into memory (at most `small_limit` bytes) or part files. It has no state of its own.
 
-    `has_file` returns whether the file in DEST has a checksum, or for None the size of `Job.version_in_dest`:
-    otherwise no conditional request is sent. `checksum` names the digest to record of parts.
+    `has_file` returns whether the file in DEST has a checksum; for None, whether it has the size of
+    `Job.version_in_dest`, because only then a request is conditional. `checksum` is the digest to record of
+    parts.
     """
 
     client: Client
