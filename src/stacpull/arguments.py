@@ -119,7 +119,9 @@ def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*positional: Any, **named: Any) -> Any:
         for name in (name for name in named if name not in known):
             uses = {
-                one: f"{kind}({one}=...)" for one, kind in _HOLDERS.items() if known & {kind.lower(), "self"}
+                one: f"{kind}({one}=...)"
+                for one, kind in _HOLDERS.items()
+                if known & {kind.lower().removeprefix("s3"), "self"}
             }
             uses |= {one: one for one in known}
             use = _OTHER_NAMES.get(name) or "".join(similar(name, uses))

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.behaviour
         (stacpull.sync.plan, "limit", "Selection(max_items=...)"),
         (stacpull.sync.plan, "collection", "Selection(collections=...)"),
         (stacpull.Options, "max_item", "Selection(max_items=...)"),
+        (stacpull.Options, "region", "S3Options(region=...)"),
+        (stacpull.sync.mirror, "endpoint_url", "S3Options(endpoint_url=...)"),
         (stacpull.sync.verify, "repare", "repair"),
     ],
 )

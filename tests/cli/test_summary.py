@@ -170,7 +170,7 @@ def test_status_says_how_far_the_source_was_read_and_what_to_do(changes: dict[st
         ({"bytes_total": None, "bytes_basis": "unknown"}, "bytes    unknown: the source states no sizes"),
         ({"unknown_keys": {"B10": 5}}, "as the source states; without 5 assets of unknown size (B10: 5)"),
         ({"seconds_estimated": 90.0}, "requests 140; about 1 min 30 s"),
-        ({"seconds_estimated": 0.04}, "requests 140; less than 1 s"),
+        ({"seconds_estimated": 0.04}, "requests 140; about 1.0 s"),
         (
             {"assets_refused": 2},
             "refused  2 assets that cannot be fetched (unusable hrefs, S3 prefixes without --expand",

@@ -87,8 +87,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
             known += f"; without {missing} of unknown size ({by_key(report.unknown_keys)})"
         yield f"bytes    {size(report.bytes_total)}{known}"
     seconds = report.seconds_estimated
-    time = "less than 1 s" if seconds is not None and seconds < 1 else f"about {duration(seconds or 0)}"
-    more = "" if seconds is None else f"; {time}, plus the time for the bytes"
+    more = "" if seconds is None else f"; about {duration(max(1, seconds))}, plus the time for the bytes"
     yield f"requests {report.requests:,}{more}"
     for host in report.hosts:
         yield f"  {host.host}: {quantity(host.assets, 'asset')}"
@@ -214,9 +213,8 @@ def failures(session: CommandSession, dest: str) -> None:
 
 def status_lines(report: StatusReport) -> Iterator[str]:
     state = finished(report)[0] if report.state == "complete" else str(report.state)
-    alive = ""
-    if report.live:
-        alive = " (a process is working on it)" if report.pid is None else f" (pid {report.pid})"
+    working = " (a process is working on it)" if report.live else ""
+    alive = working if report.pid is None else f" (pid {report.pid})"
     yield f"{report.dest}: {state}{alive}{f' ({report.reason})' if report.reason else ''}"
     yield f"  source {report.source}"
     complete = f"{report.items_done:,} complete"

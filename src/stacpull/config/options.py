@@ -28,6 +28,7 @@ _RUNS = "mirror resume retry"
 _IN_DEST = "mirror plan resume retry verify"
 
 
+@arguments.with_suggestions
 @attrs.frozen(field_transformer=arguments.read_fields)
 class S3Options:
     """How to access S3; names as in the AWS CLI. Unset fields come from the AWS environment or profile.
