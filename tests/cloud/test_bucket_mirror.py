@@ -19,6 +19,7 @@ import pytest
 from msgspec.structs import asdict, replace
 from tests.acceptance import command
 from tests.acceptance.command import environment, wait_until
+from tests.acceptance.trees import files_in
 from tests.cloud.azurite import uncommitted
 from tests.cloud.between import Between, Conflicts, between
 from tests.items import feature
@@ -107,10 +108,10 @@ def leftovers(location: BucketLocation) -> list[Any]:
         return list(s3.list_multipart_uploads(Bucket=location.bucket).get("Uploads", ()))
 
 
-def in_directory(path: Path) -> dict[str, bytes]:
-    found = (file for file in path.rglob("*") if file.is_file())
-    named = {file.relative_to(path).as_posix(): file for file in found}
-    return {name: file.read_bytes() for name, file in named.items() if not name.startswith(".stacpull")}
+def in_directory(source: str, path: Path) -> dict[str, bytes]:
+    """Mirror into a directory; return its files."""
+    run("mirror", source, str(path))
+    return {name: file.read_bytes() for name, file in files_in(path).items()}
 
 
 def take(location: BucketLocation, **changes: Any) -> None:
@@ -146,8 +147,7 @@ def test_a_command_that_reads_says_that_it_waits_for_the_bucket(location, dest, 
 
 def test_a_mirror_is_that_of_a_directory(location, dest, source, tmp_path):
     run("mirror", source, *dest)
-    run("mirror", source, str(tmp_path / "directory"))
-    assert in_bucket(location) == in_directory(tmp_path / "directory")
+    assert in_bucket(location) == in_directory(source, tmp_path / "directory")
     assert list((tmp_path / "work" / ".stacpull" / "parts").iterdir()) == []
     assert leftovers(location) == []
     again = run("mirror", source, *dest, "--json").report
@@ -169,7 +169,6 @@ def test_damage_is_found(location: BucketLocation, dest: list[str], source: str)
 
 
 def test_kills_lose_nothing(location: BucketLocation, dest: list[str], source: str, tmp_path: Path) -> None:
-    run("mirror", source, str(tmp_path / "directory"))
     chance, kills = random.Random(7), 0
     with between(Between(dest[-1])) as service:
         through = [*dest[:-1], service.url]
@@ -182,7 +181,7 @@ def test_kills_lose_nothing(location: BucketLocation, dest: list[str], source: s
         assert kills > 0
         run("mirror", source, *through)
         assert "OK" in run("verify", *through, "--strict").out
-    assert in_bucket(location) == in_directory(tmp_path / "directory")
+    assert in_bucket(location) == in_directory(source, tmp_path / "directory")
     assert list((tmp_path / "work" / ".stacpull" / "parts").iterdir()) == []
     assert leftovers(location) == []
 
@@ -221,8 +220,7 @@ def test_all_files_arrive_although_the_service_goes_away_and_another_run_asks(
             service.away.clear()
             ran = first.ended()
         assert ran.code == 0, ran.err
-    run("mirror", many, str(tmp_path / "directory"))
-    assert in_bucket(location) == in_directory(tmp_path / "directory")
+    assert in_bucket(location) == in_directory(many, tmp_path / "directory")
     assert list((tmp_path / "work" / ".stacpull" / "parts").iterdir()) == []
 
 
@@ -293,8 +291,7 @@ def test_a_run_ends_after_another_one_has_taken_its_lease(
         with pytest.raises(DestinationError, match="Another mirror has taken over"):
             first.result()
     run("mirror", many, *other)
-    run("mirror", many, str(tmp_path / "directory"))
-    assert in_bucket(location) == in_directory(tmp_path / "directory")
+    assert in_bucket(location) == in_directory(many, tmp_path / "directory")
 
 
 @REAL
@@ -439,5 +436,4 @@ def test_conflicts_and_aborted_uploads_are_repeated(location, dest, source, tmp_
             Objects(replace(location, endpoint_url=service.url)).put("a", body, {}, create=False)
     assert service.conflicts > 5
     assert service.aborted == 1
-    run("mirror", source, str(tmp_path / "directory"))
-    assert in_bucket(location) == {**in_directory(tmp_path / "directory"), "a": b"new"}
+    assert in_bucket(location) == {**in_directory(source, tmp_path / "directory"), "a": b"new"}
