@@ -38,13 +38,12 @@ _PATIENCE, _SHORT_PATIENCE = 120.0, 10.0
 """Seconds for which requests are repeated; fewer before the first answer, and after a stop."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds, at most
 _SILENT_AFTER = 4  # attempts after which the user is told
-_SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts
+_SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts, which are at least as long
 _PARTS_AT_ONCE = 4
 _MEDIUM, _MEDIUM_AT_ONCE, _LONG_AT_ONCE = 1 << 20, 8, 2
-"""Bodies from `_MEDIUM` bytes on are in memory: so few of them, and fewer in parts, are sent at once."""
+"""Bodies from `_MEDIUM` bytes on take memory: so few of them, and fewer in parts, are sent at once."""
 PIECE = 4 << 20  # bytes that are read at once
 _MOST_PARTS = 9_000  # S3 and GCS allow 10,000
-_SHORTEST_PART = 8 << 20
 
 
 class ObjectInfo(NamedTuple):
@@ -142,7 +141,7 @@ class Objects:
         """Store an object; return False if `create` and there is one already."""
         size = body.stat().st_size if isinstance(body, Path) else len(body)
         is_long = size > _SINGLE_PUT
-        part = max(_SHORTEST_PART, -(-size // _MOST_PARTS >> 20) << 20)  # whole mebibytes, as maps need pages
+        part = max(_SINGLE_PUT, -(-size // _MOST_PARTS >> 20) << 20)  # whole mebibytes, as maps need pages
 
         attempts = count()
 

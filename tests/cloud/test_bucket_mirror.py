@@ -31,6 +31,7 @@ import stacpull
 from stacpull import Options, sync
 from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
+from stacpull.system import variables_of
 from stacpull_cloud import lease, objects
 from stacpull_cloud.bucket_store import BucketFiles
 from stacpull_cloud.objects import Objects
@@ -76,9 +77,7 @@ def many(tmp_path: Path) -> str:
 
 
 def variables() -> dict[str, str]:
-    return environment(
-        **{name: os.environ[name] for name in os.environ if name.startswith(("AWS_", "AZURE_"))}
-    )
+    return environment(**variables_of(("AWS_", "AZURE_")))
 
 
 def run(*arguments: str, code: int = 0) -> Ran:
@@ -229,7 +228,7 @@ def test_a_stop_ends_a_run_although_the_service_is_away(
     location, dest, many, tmp_path, monkeypatch, threaded_store
 ):
     del threaded_store
-    monkeypatch.setattr(objects, "_PATIENCE_AFTER_STOP", 1.0)
+    monkeypatch.setattr(objects, "_SHORT_PATIENCE", 1.0)
     with between(Between(dest[-1])) as service:
         options = Options(work=tmp_path / "work", dest_endpoint_url=service.url)
 
@@ -317,10 +316,7 @@ def test_a_run_whose_lease_was_taken_writes_no_more(location: BucketLocation, tm
 @REAL
 def test_the_newer_ledger_wins(location, dest, source, tmp_path):
     """A stale copy of the work directory takes the ledger that is in the bucket."""
-    document = json.loads(Path(source).read_text())
-    half = Path(source).with_name("half.json")
-    half.write_text(json.dumps({**document, "features": document["features"][: ITEMS // 2]}))
-    run("mirror", str(half), *dest)
+    run("mirror", source, *dest, "--max-items", str(ITEMS // 2))
     stale = tmp_path / "stale"
     shutil.copytree(tmp_path / "work", stale)
     run("mirror", source, *dest)

@@ -200,8 +200,7 @@ def test_a_service_is_asked_without_the_proxy_if_no_proxy_names_it(recorder, mon
 
 
 def test_an_endpoint_of_amazon_that_the_user_names_is_used(monkeypatch):
-    private = "https://bucket.vpce-1.s3.eu-west-1.vpce.amazonaws.com"
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", private)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", private := "https://b.vpce-1.s3.eu-west-1.vpce.amazonaws.com")
     assert AmazonS3.resolved(BucketLocation("bucket")).endpoint_url == private
 
 
