@@ -14,14 +14,17 @@ pytestmark = pytest.mark.behaviour
 def test_source_and_dest_stand_in_a_config_file(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_text("12345")
     (tmp_path / "item.json").write_text(item_with({"a": {"href": "a.bin"}}))
-    (tmp_path / "nightly.toml").write_text('source = "item.json"\ndest = "m"\nchecksum = "none"\n')
+    (tmp_path / "nightly.toml").write_text(
+        'source = "item.json"\ndest = "m"\nchecksum = "none"\nlabel = []\n'
+    )
     missing = stacpull("mirror", "item.json", cwd=tmp_path)
     assert (missing.code, "Missing argument 'DEST'" in missing.err) == (2, True)
     ran = stacpull("mirror", "--config", "nightly.toml", "--json", cwd=tmp_path)
     assert ran.report["assets_done"] == 1
     assert (tmp_path / "m" / "catalog.json").is_file()
     assert stacpull("plan", "--config", "nightly.toml", cwd=tmp_path).out.count("are in m already") == 1
-    assert stacpull("resume", "--config", "nightly.toml", cwd=tmp_path).code == 0
+    for name in ("resume", "status", "failures", "report", "verify"):
+        assert stacpull(name, "--config", "nightly.toml", cwd=tmp_path).code == 0
     assert stacpull("mirror", "item.json", "other", "--config", "nightly.toml", cwd=tmp_path).code == 0
     assert (tmp_path / "other" / "catalog.json").is_file()
 

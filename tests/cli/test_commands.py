@@ -103,14 +103,6 @@ def test_failures_prints_a_line_or_a_json_object_each(stacpull_command: Command,
     assert stacpull_command("failures", "out", "-q") == Ran(0, "", "")
 
 
-@pytest.mark.parametrize("name", ["status", "failures", "report"])
-def test_a_command_that_reads_dest_finds_it_in_the_config_file(stacpull_command, tmp_path, name):
-    (tmp_path / "c.toml").write_text(f'source = "s"\ndest = "{tmp_path}/nowhere"\nlabel = ["x"]\n')
-    ran = stacpull_command(name, "--config", tmp_path / "c.toml")
-    assert ran.code == 2
-    assert f"{tmp_path}/nowhere is not a mirror" in ran.err
-
-
 COLLECTION = {
     "id": "bigearthnet_v1_labels",
     "title": "BigEarthNet",

@@ -280,7 +280,6 @@ def test_the_key_of_a_known_service(source: str, options: Options, key: str | No
         ({"intersects": "POLYGON ((0 0, 1 1, 1 0, 0 0))"}, "--intersects must be GeoJSON"),
         ({"filter": "@/none"}, "--filter cannot read /none: No such file or directory"),
         ({"max-cloud-cover": "101"}, "--max-cloud-cover must be a number from 0 to 100, not '101'"),
-        ({"shard": "0/3"}, "--shard must be I/N with I from 1 to N, not '0/3'"),
         (
             {"sample": "1", "max-items": "1"},
             "--sample and --max-items contradict each other: give one of them",
