@@ -219,6 +219,9 @@ class Publisher(msgspec.Struct, eq=False):
             return
         now = time.time()
         final, failed = jobs.record(self.db, renamed, outcomes, renamed_json, now, self.area_digest)
+        if self.adopting:
+            adopted = sum(one.identity is None for one in renamed)  # their files were there
+            runs.add_counts(self.db, self.run.id, {"assets_skipped": adopted})
         self.final_items = final if self.run.metadata == "item" else []
         self.refresh_counters()
         for row, failure in failed:
