@@ -51,12 +51,18 @@ def test_a_paused_host_is_not_forgotten(tmp_path: Path) -> None:
     assert min(later) - first >= _PAUSE - 0.1
 
 
-def test_connections_to_more_hosts_than_files_may_be_open_are_closed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_proxied", [False, True], ids=["direct", "proxy"])
+def test_connections_to_more_hosts_than_files_may_be_open_are_closed(tmp_path, is_proxied):
     with _Server() as server:
         hosts = [f"http://127.0.{n // 250 + 1}.{n % 250 + 1}:{server.port}" for n in range(_OTHERS)]
+        if is_proxied:
+            hosts = [f"http://h{n}.example" for n in range(_OTHERS)]
+        variables = {"http_proxy": server.url("")} if is_proxied else {}
         source = local_items(tmp_path, [f"{host}/{n}.tif" for n, host in enumerate(hosts)])
         mirror = shlex.join([str(COMMAND), "mirror", source, str(tmp_path / "m"), "--allow-private-hosts"])
-        with Running(["-c", f"ulimit -n 128; {mirror}"], environment(), program="/bin/bash") as process:
+        with Running(
+            ["-c", f"ulimit -n 128; {mirror}"], environment(**variables), program="/bin/bash"
+        ) as process:
             ran = process.ended()
     assert ran.code == 0, ran.err
     assert len(list((tmp_path / "m").rglob("*.tif"))) == _OTHERS

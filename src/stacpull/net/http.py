@@ -91,7 +91,7 @@ class HttpTransport:
                 settings = self._settings
                 policy = AddressPolicy(allow_private=True) if is_proxied else settings.ip_policy
                 self._sessions[is_proxied] = aiohttp.ClientSession(
-                    connector=_Connector(policy, await settings.tls_context()),
+                    connector=_Connector(policy, await settings.tls_context(), settings.most_connections),
                     timeout=aiohttp.ClientTimeout(
                         total=None,
                         connect=settings.connect_timeout,
@@ -158,19 +158,23 @@ class _Resolver(AbstractResolver):
 
 
 class _Connector(aiohttp.TCPConnector):
-    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext) -> None:
+    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext, most: int) -> None:
         super().__init__(limit=0, ssl=context, resolver=_Resolver(policy), keepalive_timeout=KEEP_ALIVE)
-        self._policy = policy
+        self._policy, self._most = policy, most
 
     async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: Any) -> Connection:  # noqa: ASYNC109 -- aiohttp's own signature
+        if len(self._acquired) + sum(map(len, self._conns.values())) >= self._most:
+            for idle in self._conns.values():
+                for unused, _ in idle:
+                    unused.close()
+            self._conns.clear()
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol, transport = connection.protocol, connection.transport
             if protocol is not None and protocol.should_close:
                 connection.close()
                 continue
-            peer = transport.get_extra_info("peername") if transport is not None else None
-            if peer:
+            if transport is not None and (peer := transport.get_extra_info("peername")):
                 self._policy.connected(req.url.raw_host or "", str(peer[0]))
             return connection
 
