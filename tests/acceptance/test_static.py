@@ -179,7 +179,7 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
     [
         ("nowhere.json", 4, "There is no file"),
         (".", 4, "does not contain catalog.json"),
-        ("broken.json", 4, "broken.json is not JSON"),
+        ("broken.json", 4, "is not JSON. If it has one item per line, its name must end with .ndjson.\n"),
         ("empty.json", 4, "empty.json is empty, which is not JSON"),
         ("page.json", 4, "page.json is not JSON"),
         ("landing.json", 2, "use the API itself."),

@@ -215,7 +215,10 @@ class JsonReader(msgspec.Struct, eq=False):
                     may = "It may be the URL of a page for people, or require a login."
                     text = f"{error.failure.message} {may} {self.advice}"
                     raise CredentialsError(text) from error
-            raise SourceError(error.failure.message) from error.__cause__
+            hint = " If it has one item per line, its name must end with .ndjson."
+            raise SourceError(
+                error.failure.message + hint * (request.url == self.source)
+            ) from error.__cause__
         except TransferError as error:
             failure = error.failure
             if not one_of_many:
