@@ -395,16 +395,15 @@ from types import SimpleNamespace
 from stacpull.models import BucketLocation
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.local_store import LocalStore
-from stacpull.store.staging import StagedParts
 
 
 class ShelfStore(LocalStore):
     is_local = covers_ledger = False
 
-    def __init__(self, work, folder, worker_parts):
+    def __init__(self, staged, folder):
         super().__init__(folder)
         self.staged.close()
-        self.staged = StagedParts(work, worker_parts)
+        self.staged = staged
 
 
 class Shelves:
@@ -422,10 +421,10 @@ class Shelves:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def open_store(self, work, location, on_silent, worker_parts="", is_stopped=None):
-        return ShelfStore(work, self._folder(location), worker_parts)
+    def open_store(self, staged, location, outages):
+        return ShelfStore(staged, self._folder(location))
 
-    def open_files(self, location, on_silent, is_stopped=None):
+    def open_files(self, location, outages):
         return DirectoryFiles(self._folder(location))
 
     def lease(self, store):

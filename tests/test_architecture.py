@@ -85,7 +85,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.channel", "engine.pool", "errors", "events",
             "models", "net.addresses",
             "net.transport", "runtime", "sources.documents", "sources.item_reader", "sources.source",
-            "store.local_store", "store.parts", "store.protocol",
+            "store.inspection", "store.local_store", "store.parts", "store.protocol",
             "store.staging", "threads",
         }
     ),

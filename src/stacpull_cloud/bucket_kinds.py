@@ -12,7 +12,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -31,8 +31,9 @@ from stacpull.hosts import refused_always
 from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
 from stacpull.redact import Secret
-from stacpull.store.inspection import NO_NAMES, IsStopped, StoredFiles, never
+from stacpull.store.inspection import NO_NAMES, Outages, StoredFiles
 from stacpull.store.protocol import BucketLease, Store
+from stacpull.store.staging import StagedParts
 from stacpull.system import with_active_endpoints
 from stacpull_cloud.bucket_store import BucketFiles, BucketStore
 from stacpull_cloud.lease import Lease
@@ -117,21 +118,12 @@ class Service:
         return location
 
     @classmethod
-    def open_store(
-        cls,
-        work: Path,
-        location: BucketLocation,
-        on_silent: Callable[[str], None],
-        worker_parts: str = "",
-        is_stopped: IsStopped = never,
-    ) -> Store:
-        return BucketStore(work, Objects(location, on_silent, is_stopped), worker_parts)
+    def open_store(cls, staged: StagedParts, location: BucketLocation, outages: Outages) -> Store:
+        return BucketStore(staged, Objects(location, outages))
 
     @classmethod
-    def open_files(
-        cls, location: BucketLocation, on_silent: Callable[[str], None], is_stopped: IsStopped = never
-    ) -> StoredFiles:
-        return BucketFiles(Objects(location, on_silent, is_stopped))
+    def open_files(cls, location: BucketLocation, outages: Outages) -> StoredFiles:
+        return BucketFiles(Objects(location, outages))
 
     @classmethod
     def lease(cls, store: Store) -> AbstractContextManager[BucketLease]:

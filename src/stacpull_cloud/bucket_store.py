@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import BinaryIO
 
 from stacpull.digests import as_checksum
@@ -98,13 +96,9 @@ class BucketStore(BucketFiles):
     is_local = False
     covers_ledger = False
 
-    def __init__(self, work: Path, objects: Objects, worker_parts: str = "") -> None:
-        def identity_of(found: os.stat_result) -> int:
-            """Return the identity of a part: not only its inode, which another part gets after the upload."""
-            return (found.st_mtime_ns ^ found.st_ino << 1) & (1 << 62) - 1
-
+    def __init__(self, staged: StagedParts, objects: Objects) -> None:
         super().__init__(objects)
-        self.staged = StagedParts(work, worker_parts, identity_of=identity_of)
+        self.staged = staged
         self._lease = LeaseCheck(objects)
         self._threads = ThreadPoolExecutor(THREADS, "stacpull-bucket")
 

@@ -23,7 +23,7 @@ from obstore import exceptions
 
 from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
-from stacpull.store.inspection import IsStopped, never
+from stacpull.store.inspection import UNWATCHED, Outages
 from stacpull.store.protocol import store_kind
 from stacpull_cloud.obstore_errors import MISSING, STATUS, as_stacpull_error, is_passing, unreachable
 
@@ -64,13 +64,12 @@ class Objects:
     def __init__(
         self,
         location: BucketLocation,
-        on_silent: Callable[[str], None] = lambda _: None,
-        is_stopped: IsStopped = never,
+        outages: Outages = UNWATCHED,
     ) -> None:
         self.location = location
-        self._is_stopped = is_stopped
+        self._outages = outages
         self._prefix = f"{location.prefix}/" if location.prefix else ""
-        self._on_silent: Callable[[str], None] | None = on_silent
+        self._has_warned = False
         self._outage: tuple[float, Exception] | None = None
         """When requests began to fail, if none has succeeded since, and the last error."""
         self._has_answered = False  # if False, the address is probably wrong
@@ -185,7 +184,7 @@ class Objects:
         answer, began = None, time.monotonic()
         try:
             outage = self._outage
-            if outage is not None and self._is_stopped() and self._is_over(outage[0]):
+            if outage is not None and self._outages.is_stopped() and self._is_over(outage[0]):
                 raise outage[1]  # without another attempt, which might take a minute
             try:
                 answer = call(self.service.store)
@@ -217,14 +216,14 @@ class Objects:
 
     def _is_over(self, since: float, pause: float = 0.0) -> bool:
         """Return True if a request that has failed since `since` is not repeated after the pause."""
-        is_short = self._is_stopped() or not self._has_answered
+        is_short = self._outages.is_stopped() or not self._has_answered
         return time.monotonic() + pause - since >= min(_PATIENCE, _SHORT_PATIENCE if is_short else _PATIENCE)
 
     def _note_silence(self, state: RetryCallState) -> None:
-        if state.attempt_number == _SILENT_AFTER and self._on_silent is not None:
-            on_silent, self._on_silent = self._on_silent, None
+        if state.attempt_number == _SILENT_AFTER and not self._has_warned:
+            self._has_warned = True
             why = unreachable(str(state.outcome and state.outcome.exception())) or "does not answer"
-            on_silent(f"{self.location.url} {why}; still trying.")
+            self._outages.warn(f"{self.location.url} {why}; still trying.")
 
 
 class _ObjectFile(io.RawIOBase):

@@ -28,6 +28,7 @@ from stacpull.net.transport import TransferError
 from stacpull.sources.documents import open_source
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
+from stacpull.store.inspection import Outages
 from stacpull.store.local_store import open_store
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store
@@ -96,7 +97,7 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
             work, worker_parts = Path(mkdtemp()), ""  # in the directory of the relay, which removes it
         address, options = settings.address, settings.options
         async with open_network(address, options, ip_policy=settings.ip_policy, on_event=report) as network:
-            opening = partial(open_store, work, bucket, on_silent=network.warn, worker_parts=worker_parts)
+            opening = partial(open_store, work, bucket, Outages(network.warn), worker_parts)
             store = await asyncio.to_thread(opening)
             try:
                 await _Transfers(settings, channel, inbox, network, store).run()

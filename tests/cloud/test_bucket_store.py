@@ -11,6 +11,7 @@ from tests.store.store_contract import Reopen, StoreContract
 
 from stacpull.models import BucketLocation
 from stacpull.store.protocol import Placement, Store
+from stacpull.store.staging import StagedParts
 from stacpull_cloud.bucket_store import BucketStore
 from stacpull_cloud.objects import Objects
 
@@ -24,7 +25,8 @@ class TestBucketStore(StoreContract):
         opened: list[BucketStore] = []
 
         def reopen() -> Store:
-            opened.append(BucketStore(tmp_path, Objects(location)))
+            staged = StagedParts(tmp_path, are_renamed=False)
+            opened.append(BucketStore(staged, Objects(location)))
             return opened[-1]
 
         yield reopen

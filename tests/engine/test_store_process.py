@@ -165,9 +165,9 @@ async def test_parts_that_wait_for_a_slow_sync_are_limited_and_a_stop_is_heard(t
             store_client.sender.put(job, received(job, bytes(16 << 10)))
         await until(waiting.full)
         assert len(parts(tmp_path)) <= 1 + 4 * 64
-        assert not opening.call_args.kwargs["is_stopped"]()
+        assert not opening.call_args.args[2].is_stopped()
         stop.set()
-        await until(opening.call_args.kwargs["is_stopped"])
+        await until(opening.call_args.args[2].is_stopped)
         slow.may_end.set()
     assert (tree(tmp_path), parts(tmp_path)) == ({"c/i/a.tif": b"first"}, [])
     assert not store_client.broken.done()

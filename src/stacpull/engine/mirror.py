@@ -59,6 +59,7 @@ from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
+from stacpull.store.inspection import Outages
 from stacpull.store.parts import FileParts
 from stacpull.threads import in_thread
 from stacpull.urls import is_local
@@ -238,15 +239,14 @@ def open_dest(given: MirrorArguments) -> AbstractAsyncContextManager[Workspace]:
     """Open DEST in a thread. If both the run and the closing of DEST fail, the error of the run is raised."""
     loop = asyncio.get_running_loop()
 
-    def on_silent(text: str) -> None:
+    def warn(text: str) -> None:
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(given.journal, Notice("warning", text))
 
     dest = given.dest
     given.journal(Stage(f"opening {dest.name}"))
-    adopt, is_stopped = given.options.adopt, given.stop.is_set
-    opening = open_workspace(dest.work, dest.bucket, on_silent, adopt=adopt, is_stopped=is_stopped)
-    return in_thread(opening)
+    outages = Outages(warn, given.stop.is_set)
+    return in_thread(open_workspace(dest.work, dest.bucket, outages, adopt=given.options.adopt))
 
 
 @asynccontextmanager

@@ -37,7 +37,7 @@ from stacpull.ledger.plan_writer import PlanWriter
 from stacpull.models import Arrival, Checksum
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import tune_memory
-from stacpull.store.inspection import is_there
+from stacpull.store.inspection import Outages, is_there
 from stacpull.store.local_store import open_store
 from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
@@ -94,13 +94,13 @@ class StoreServer:
         def on_event(event: AssetFailed | Notice | Stage) -> None:
             send(Happened(event))
 
-        def on_silent(text: str) -> None:
+        def warn(text: str) -> None:
             on_event(Notice("warning", text))
 
         def is_stopped() -> bool:
             return bool(select([stops], [], [], 0)[0])
 
-        store = open_store(self._directory, opening.bucket, on_silent, is_stopped=is_stopped)
+        store = open_store(self._directory, opening.bucket, Outages(warn, is_stopped))
         db = opened.enter_context(open_ledger(opened.enter_context(closing(store))))
         run = runs.stored(db, opening.run_id)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -24,7 +24,7 @@ from stacpull.ledger.database import (
     refuse_lost,
 )
 from stacpull.models import BucketLocation
-from stacpull.store.inspection import IsStopped, never, sync_directory
+from stacpull.store.inspection import UNWATCHED, Outages, sync_directory
 from stacpull.store.local_store import is_on_network, open_files, open_store
 from stacpull.store.lock import MirrorLock
 from stacpull.store.protocol import BucketLease, Store, store_kind
@@ -43,10 +43,9 @@ class Workspace(msgspec.Struct, frozen=True):
 def open_workspace(
     dest: Path,
     bucket: BucketLocation | None = None,
-    on_silent: Callable[[str], None] = lambda _: None,
+    outages: Outages = UNWATCHED,
     *,
     adopt: bool = False,
-    is_stopped: IsStopped = never,
 ) -> Iterator[Workspace]:
     """Open DEST for writing, and lock out other runs. If the ledger has changed, copy it at the end."""
     with destination_errors(dest):
@@ -63,10 +62,10 @@ def open_workspace(
         mirror, run = bucket.mirror or os.urandom(16).hex(), os.urandom(16).hex()
         location = replace(bucket, mirror=mirror, run=run)
         if not (dest / ".stacpull").exists():  # try the keys before anything is created
-            with open_files(dest, location, on_silent, is_stopped) as files:
+            with open_files(dest, location, outages) as files:
                 files.names("")
     with ExitStack() as opened:
-        store = opened.enter_context(closing(open_store(dest, location, on_silent, is_stopped=is_stopped)))
+        store = opened.enter_context(closing(open_store(dest, location, outages)))
         with destination_errors(dest):
             lock = opened.enter_context(closing(MirrorLock(dest)))
         lease = None if location is None else opened.enter_context(store_kind(location).lease(store))

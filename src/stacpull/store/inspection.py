@@ -37,6 +37,20 @@ def never() -> bool:
     return False
 
 
+class Outages(NamedTuple):
+    """What follows if DEST does not answer for long.
+
+    `warn` is called once, from any thread, with a sentence for the user. Once `is_stopped` returns True, no
+    request is repeated.
+    """
+
+    warn: Callable[[str], None] = lambda _: None
+    is_stopped: IsStopped = never
+
+
+UNWATCHED = Outages()
+
+
 class Entry(NamedTuple):
     path: str
     is_file: bool

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from stacpull.errors import DestinationError, destination_error, is_destination_failure
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, path_in_dest
-from stacpull.store.inspection import NO_NAMES, DirectoryFiles, IsStopped, StoredFiles, never
+from stacpull.store.inspection import NO_NAMES, UNWATCHED, DirectoryFiles, Outages, StoredFiles
 from stacpull.store.protocol import Placement, Store, foreign_file, store_kind
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
 from stacpull.system import is_linux
@@ -54,28 +54,27 @@ _NO_SYNCFS = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 def open_store(
     work: Path,
     location: BucketLocation | None,
-    on_silent: Callable[[str], None] = lambda _: None,
+    outages: Outages = UNWATCHED,
     worker_parts: str = "",
-    is_stopped: IsStopped = never,
 ) -> Store:
     """`worker_parts` is the directory of a worker among the parts."""
     if location is None:
         return LocalStore(work, worker_parts=worker_parts)
-    return store_kind(location).open_store(work, location, on_silent, worker_parts, is_stopped)
+    kind, staged = store_kind(location), StagedParts(work, worker_parts, are_renamed=False)
+    return kind.open_store(staged, location, outages)
 
 
 @contextmanager
 def open_files(
     work: Path,
     location: BucketLocation | None,
-    on_silent: Callable[[str], None] = lambda _: None,
-    is_stopped: IsStopped = never,
+    outages: Outages = UNWATCHED,
 ) -> Iterator[StoredFiles]:
     try:
         if location is None:
             files: StoredFiles = DirectoryFiles(work)
         else:
-            files = store_kind(location).open_files(location, on_silent, is_stopped)
+            files = store_kind(location).open_files(location, outages)
     except PermissionError as error:
         raise DestinationError(f"No permission to read {work}.") from error
     with closing(files):

@@ -6,15 +6,14 @@ relative to DEST, with `/` between segments. All stores pass `tests/store/store_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from stacpull import entry_points
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind
 from stacpull.redact import Secret
-from stacpull.store.inspection import IsStopped, StoredFiles, never
+from stacpull.store.inspection import Outages, StoredFiles
 from stacpull.store.staging import StagedParts
 
 
@@ -84,11 +83,7 @@ class BucketLease(Protocol):
 
 
 class StoreKind(Protocol):
-    """A kind of DEST that is not a directory, registered in `stacpull.stores` by URL scheme.
-
-    `on_silent` is called once, from any thread, with a sentence for the user if DEST does not answer. Once
-    `is_stopped` returns True, no request is repeated.
-    """
+    """A kind of DEST that is not a directory, registered in `stacpull.stores` by URL scheme."""
 
     variables: tuple[str, ...]  # prefixes of environment variables with credentials, for the store process
 
@@ -98,19 +93,10 @@ class StoreKind(Protocol):
     def resolved(self, location: BucketLocation) -> BucketLocation:
         """Add the user's endpoint and region. Raises `CredentialsError`, or `UsageError` for an option."""
 
-    def open_store(
-        self,
-        work: Path,
-        location: BucketLocation,
-        on_silent: Callable[[str], None],
-        worker_parts: str = "",
-        is_stopped: IsStopped = never,
-    ) -> Store:
-        """Raises `DestinationError` if `work`, for ledger and parts, cannot be created or written."""
+    def open_store(self, staged: StagedParts, location: BucketLocation, outages: Outages) -> Store:
+        """Open DEST for a run. The store closes `staged`."""
 
-    def open_files(
-        self, location: BucketLocation, on_silent: Callable[[str], None], is_stopped: IsStopped = never
-    ) -> StoredFiles:
+    def open_files(self, location: BucketLocation, outages: Outages) -> StoredFiles:
         """Open DEST for reading."""
 
     def lease(self, store: Store) -> AbstractContextManager[BucketLease]:

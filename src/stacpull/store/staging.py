@@ -132,15 +132,9 @@ def read_point(part: Path) -> ResumePoint | None:
 class StagedParts(DirectoryFiles):
     """The parts of a mirror. Several threads may write at once. No directory is opened through a link."""
 
-    def __init__(
-        self,
-        work: Path,
-        worker_parts: str = "",
-        *,
-        identity_of: Callable[[os.stat_result], int] = lambda found: found.st_ino,
-    ) -> None:
+    def __init__(self, work: Path, worker_parts: str = "", *, are_renamed: bool = True) -> None:
         self.work = work
-        self._identity_of = identity_of
+        self._are_renamed = are_renamed
         try:
             make_with_parents(work)
             above = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -156,6 +150,12 @@ class StagedParts(DirectoryFiles):
                 raise DestinationError(f"{named} is not a directory that can be written to.") from error
             raise destination_error(error, work) from error
         super().__init__(work / PARTS / worker_parts, above)
+
+    def _identity_of(self, found: os.stat_result) -> int:
+        if self._are_renamed:
+            return found.st_ino
+        # the inode of a part that is sent, and then dropped, is used again
+        return (found.st_mtime_ns ^ found.st_ino << 1) & (1 << 62) - 1
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a part at once and return its identity. A part with the same name is replaced."""

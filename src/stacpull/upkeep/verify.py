@@ -45,7 +45,7 @@ from stacpull.ledger.views import Expected
 from stacpull.models import Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.reports import VerifyReport
-from stacpull.store.inspection import FileState, StoredFiles
+from stacpull.store.inspection import FileState, Outages, StoredFiles
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import runs_excluded
 from stacpull.store.staging import OF_ONE_RUN, PARTS, UNFINISHED, is_worker
@@ -270,7 +270,7 @@ def _check_mirror(check: MirrorCheck, address: DestAddress, db: Connection) -> N
         if complaint is not None:
             raise DestinationError(damaged_sentence(path, complaint))
         try:
-            with open_files(address.work, address.bucket, check.warn, check.is_stopped) as files:
+            with open_files(address.work, address.bucket, Outages(check.warn, check.is_stopped)) as files:
                 check.check_files(files, db)
         except OSError as error:
             raise DestinationError(f"{address.name} cannot be read: {error.strerror}.") from error
