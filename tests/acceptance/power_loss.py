@@ -148,8 +148,8 @@ def _rebooted(mirror: SmallMirror, inodes: dict[int, int]) -> Iterator[None]:
     """As after a reboot. Files have the inodes that they had on the disk that they stand for."""
     identity = LocalStore.identity_and_size
 
-    def as_it_was(destination: LocalStore, directory: str, name: str) -> tuple[int, int] | None:
-        found = identity(destination, directory, name)
+    def as_it_was(destination: LocalStore, path: str) -> tuple[int, int] | None:
+        found = identity(destination, path)
         return None if found is None else (inodes.get(found[0], found[0]), found[1])
 
     with ExitStack() as stack:

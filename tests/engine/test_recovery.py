@@ -187,7 +187,7 @@ def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_s
         left.unlink()
     (tmp_path / "copy").rename(ledger_path(dest))
     removed: list[str] = []
-    monkeypatch.setattr(LocalStore, "remove", lambda _self, _directory, name: removed.append(name))
+    monkeypatch.setattr(LocalStore, "remove", lambda _self, path: removed.append(path))
     with started(dest) as bench:
         assert (removed, bench.pending(), tree(dest)) == ([], [], EXPECTED)
 
