@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import signal
+from typing import Any
 
 import pytest
 from tests.acceptance.command import LABELS, ROOT, Running, environment, run, wait_until
+from tests.acceptance.small_api import SmallApi
+from tests.items import feature
 
 from stacpull import status
 from stacpull.errors import StacpullError
@@ -102,3 +105,22 @@ def test_a_sample_that_was_killed_is_the_same_sample(busy_hub, tmp_path):
     every = [f"{LABELS}_{patch.name}" for patch in busy_hub.dataset.patches()]
     drawn = {path.name for path in (dest / LABELS).iterdir() if path.is_dir()}
     assert drawn == set(sorted(every, key=lambda name: rank_of(1, name))[:9])
+
+
+class Labelled(SmallApi):
+    def _item(self, collection: str, name: str) -> dict[str, Any]:
+        classes = {"a": ["forest", "field"], "b": ["water", "field"]}[collection]
+        stated = {"labels": [classes[0]], "label:classes": [{"name": "labels", "classes": classes}]}
+        return feature(name, collection=collection, properties=stated)
+
+
+@pytest.mark.parametrize(
+    ("label", "code", "matched"), [("water", 0, 2), ("forest", 0, 3), ("field", 0, 0), ("wter", 2, None)]
+)
+@pytest.mark.parametrize("chosen", [["-C", "a", "-C", "b"], ["-C", "b", "-C", "a"], ["--all-collections"]])
+def test_a_label_is_known_if_any_selected_collection_has_it(tmp_path, chosen, label, code, matched):
+    with Labelled({"a": ["1", "2", "3"], "b": ["4", "5"]}) as api:
+        command = ["mirror", api.url("/"), str(tmp_path / "m"), *chosen, "--label", label, "--json"]
+        ran = run(command, environment())
+    assert (ran.code, ran.report["items_matched"] if code == 0 else None) == (code, matched), ran.err
+    assert code == 0 or "nearest: 'water'" in ran.err

@@ -76,10 +76,10 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
 async def selection_warnings(
     selection: Selection, items: Sequence[Json], source: Source, collection: str
 ) -> list[str]:
-    """Check `sortby` against the first items, and labels against the classes of the items or the collection.
+    """Check `sortby` against the first items, and labels against the classes of the selected collections.
 
-    If no items are given, because none matched, the first items of the collection are read. Return warnings;
-    an unknown label raises `UsageError`.
+    The classes are those of items, or else of their collection. If no items of a collection are given, its
+    first ones are read. Return warnings; a label that no collection has raises `UsageError`.
     """
     warnings = []
     if (name := (selection.sortby or "").removeprefix("-")) and items:
@@ -88,16 +88,26 @@ async def selection_warnings(
             warnings.append(f"--sortby {name}: no item on the first page has this property.")
     if not (selection.labels or selection.exclude_labels):
         return warnings
-    if not items and source.api_root is not None and collection != NO_COLLECTION:
-        with suppress(SourceError):
-            items = await first_items(source, collection)
     if any(item.get("collection") not in (None, collection) for item in items):
         try:
             return warnings + check_labels(selection, class_list(items, None))
         except UsageError as error:
             return [*warnings, f"{error} Collections that follow may have it, so the walk continues."]
-    classes = class_list(items, None) or class_list((), await source.collection(collection))
-    return warnings + check_labels(selection, classes)
+    names = list(dict.fromkeys([collection, *(start.collection for start in await source.starts(selection))]))
+    classes = dict[str, tuple[str, ...]]()
+    for name in names:
+        shown = items if name == collection else ()
+        if not shown and source.api_root is not None and name != NO_COLLECTION:
+            with suppress(SourceError):
+                shown = await first_items(source, name)
+        found = class_list(shown, None) or class_list((), await source.collection(name))
+        classes |= {title: (*classes.get(title, ()), *labels) for title, labels in found.items()}
+        try:
+            return warnings + check_labels(selection, classes)
+        except UsageError:
+            if name == names[-1]:
+                raise
+    return warnings
 
 
 async def first_items(source: Source, collection: str) -> list[Json]:
