@@ -42,15 +42,14 @@ def test_a_linked_lock_is_not_followed(dest: Path, tmp_path_factory: pytest.Temp
     assert not elsewhere.exists()
 
 
-def test_the_lock_names_its_holder_while_it_is_held(tmp_path: Path) -> None:
-    (tmp_path / ".stacpull").mkdir()
-    assert holder(tmp_path) is None
-    with closing(MirrorLock(tmp_path)):
-        assert holder(tmp_path) == os.getpid()
-    assert holder(tmp_path) is None
+def test_the_lock_names_its_holder_while_it_is_held(dest: Path) -> None:
+    assert holder(dest) is None
+    with closing(MirrorLock(dest)):
+        assert holder(dest) == os.getpid()
+    assert holder(dest) is None
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
-    (tmp_path / ".stacpull" / "lock").write_text(str(gone.pid))
-    assert holder(tmp_path) is None, "it was killed"
-    (tmp_path / ".stacpull" / "lock").write_bytes(b"\xff\xb2;rm")
-    assert holder(tmp_path) is None, "what is no number names nobody"
+    (dest / ".stacpull" / "lock").write_text(str(gone.pid))
+    assert holder(dest) is None, "it was killed"
+    (dest / ".stacpull" / "lock").write_bytes(b"\xff\xb2;rm")
+    assert holder(dest) is None, "what is no number names nobody"

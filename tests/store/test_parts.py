@@ -207,33 +207,23 @@ def reopen(tmp_path: Path) -> Reopen:
     return lambda: opened_parts(tmp_path / "parts")
 
 
-async def parked(
-    parts: FileParts, data: bytes, validator: Validator = STRONG, *, row: int = 1, generation: int = 1
-) -> None:
+async def parked(parts: FileParts, data: bytes, *, row: int = 1, generation: int = 1) -> None:
     """Leave a part as an attempt that broke off does."""
-    part = await parts.create(row, generation, validator, len(DATA))
+    part = await parts.create(row, generation, STRONG, len(DATA))
     await part.put([(part.size, data)])
     await part.park()
 
 
-@pytest.mark.parametrize("validator", [STRONG, DATED, UNQUOTED])
+@pytest.mark.parametrize("validator", [STRONG, DATED, UNQUOTED, WEAK, NONE])
 @pytest.mark.parametrize("total", [None, len(DATA)])
-async def test_a_parked_part_has_its_position_validator_total_and_origin(reopen, validator, total):
+async def test_a_resumable_part_has_its_position_validator_total_and_origin(reopen, validator, total):
     parts = await reopen()
     part = await parts.create(3, 2, validator, total, -77)
     await part.put([(part.size, DATA[:1000])])
     await part.park()
-    expected = ResumePoint(1000, validator, total, -77)
+    expected = None if validator in {WEAK, NONE} else ResumePoint(1000, validator, total, -77)
     assert await parts.point(3, 2) == expected
     assert await (await reopen()).point(3, 2) == expected
-
-
-@pytest.mark.parametrize("validator", [WEAK, NONE])
-async def test_a_part_without_a_strong_validator_is_not_kept(reopen: Reopen, validator: Validator) -> None:
-    parts = await reopen()
-    await parked(parts, DATA, validator)
-    assert await parts.point(1, 1) is None
-    assert await (await reopen()).point(1, 1) is None
 
 
 async def test_rows_and_generations_have_separate_parts(reopen: Reopen) -> None:

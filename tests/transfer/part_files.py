@@ -22,7 +22,6 @@ class PartFiles(FileParts):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self.directory = directory
         self.href_hash: int | None = None
 
     async def park(self, *pieces: tuple[int, bytes], validator: Validator, total: int) -> None:
