@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal, NamedTuple, TextIO
 
 from msgspec.structs import asdict
 
@@ -79,17 +79,22 @@ async def plan(
             opened = await open_source(source_address.url, network.reader)
             await validate(opened, selection, layout)
             setup = RunSetup(opened, network, selection, options, listener)
-            async with in_thread(_opened_files(address)) as files:
-                if address is not None and address.bucket is not None and files[1] is None:
+            async with in_thread(_opened_records(address)) as records:
+                if address is not None and address.bucket is not None and records.ledger is None:
                     network.warn(f"{address.work} has no ledger of {dest}: all counts as still to do.")
-                return await _Estimate(setup, files, urls).report()
+                return await _Estimate(setup, records, urls).report()
 
 
-_Files = tuple[list[ItemSet], Connection | None, IsThere]
+class _Records(NamedTuple):
+    seen: ItemSet
+    primary: ItemSet
+    linked: ItemSet
+    ledger: Connection | None
+    is_there: IsThere
 
 
 @contextmanager
-def _opened_files(dest: DestAddress | None) -> Iterator[_Files]:
+def _opened_records(dest: DestAddress | None) -> Iterator[_Records]:
     with ExitStack() as opened:
         ledger, find = None, lambda _path: True  # in a bucket, only a run looks
         if dest is not None:
@@ -98,7 +103,8 @@ def _opened_files(dest: DestAddress | None) -> Iterator[_Files]:
                 ledger = opened.enter_context(closing(open_reader(dest.work)))
                 if dest.bucket is None:
                     find = partial(is_there, opened.enter_context(closing(DirectoryFiles(dest.work))))
-        yield [opened.enter_context(closing(ItemSet())) for _ in range(3)], ledger, find
+        seen, primary, linked = (opened.enter_context(closing(ItemSet())) for _ in range(3))
+        yield _Records(seen, primary, linked, ledger, find)
 
 
 class _Estimate:
@@ -107,9 +113,9 @@ class _Estimate:
     A cancellation waits for the thread that uses the sets, because closing SQLite beneath it can crash.
     """
 
-    def __init__(self, setup: RunSetup, files: _Files, urls: TextIO | None) -> None:
+    def __init__(self, setup: RunSetup, records: _Records, urls: TextIO | None) -> None:
         self._setup, self._network, self._emit = setup, setup.network, setup.on_event
-        (self._seen, self._primary, self._linked), self._ledger, self._is_there = files
+        self._seen, self._primary, self._linked, self._ledger, self._is_there = records
         self._urls = urls
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """Numbers by asset key or host, for "host", "unstated" (size), "excluded" and "page"."""
