@@ -303,8 +303,8 @@ def exists(db: Connection, query: str, values: Sequence[object] | Mapping[str, o
     return db.execute(query, values).fetchone() is not None
 
 
-AMONG = "IN (SELECT value FROM json_each(?))"
-"""SQL: one of any number of values; binds a `json_array`."""
+IN_LIST = "IN (SELECT value FROM json_each(?))"
+"""SQL: one of a list of any number of values; binds a `json_array`."""
 
 
 def json_array(values: Iterable[int | str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from stacpull.ledger.database import AMONG, json_array
+from stacpull.ledger.database import IN_LIST, json_array
 from stacpull.ledger.runs import seen_hash
 from stacpull.models import ItemId
 
@@ -32,5 +32,5 @@ class ItemSet:
 
     def intersection(self, items: Sequence[ItemId]) -> set[ItemId]:
         by_hash = {seen_hash(item): item for item in items}
-        rows = self._db.execute(f"SELECT hash FROM items WHERE hash {AMONG}", (json_array(by_hash),))
+        rows = self._db.execute(f"SELECT hash FROM items WHERE hash {IN_LIST}", (json_array(by_hash),))
         return {by_hash[row[0]] for row in rows}

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from stacpull.digests import as_checksum
 from stacpull.ledger import runs
-from stacpull.ledger.database import AMONG, Connection, exists, insert_rows, json_array, transaction
+from stacpull.ledger.database import IN_LIST, Connection, exists, insert_rows, json_array, transaction
 from stacpull.ledger.runs import RunKind
 from stacpull.ledger.schema import (
     ASSET_DIRECTORY,
@@ -73,7 +73,7 @@ def pending_jobs(db: Connection, run_id: int, after: int, most: int, earlier: bo
     rows = db.execute(query, {"run": run_id, "after": after, "most": most}).fetchall()
     if earlier:
         taken_over = json_array(row[0] for row in rows)
-        db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (run_id, taken_over))
+        db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, taken_over))
     has_area = runs.area_digest(db, run_id) is not None
     return [_job(row, has_area) for row in rows]
 
@@ -137,7 +137,7 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
             {"run": run_id},
         ).fetchall()
         rows = json_array(row for row, _ in failed)
-        db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {AMONG}", (run_id, rows))
+        db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {IN_LIST}", (run_id, rows))
         if kind != "mirror":  # the walk of a mirror may still list them
             left = f"UPDATE assets SET run = :run WHERE state = {State.PENDING} AND run IN {_EARLIER}"
             db.execute(f"{left} AND id IN (SELECT asset FROM open_assets)", {"run": run_id})
@@ -148,7 +148,7 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
             db.execute(f"UPDATE assets SET run = ? WHERE id IN ({others})", (run_id,))  # these have no href
         if kind in conditions:
             db.execute(
-                f"UPDATE open_assets SET same_bytes = NULL WHERE asset {AMONG} AND same_bytes = 1", (rows,)
+                f"UPDATE open_assets SET same_bytes = NULL WHERE asset {IN_LIST} AND same_bytes = 1", (rows,)
             )
             # a source item that could not be read stays with its run: it is planned once it has been read
             unread = "(SELECT item FROM failures WHERE what = 'item')"
@@ -223,7 +223,7 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
 
 def mark_item_json(db: Connection, items: Sequence[int]) -> None:
     """Record that the JSON of these items is damaged: it is no longer read, and is written again."""
-    mark = f"UPDATE items SET written = {Written.DAMAGED} WHERE id {AMONG} AND written <> {Written.NO}"
+    mark = f"UPDATE items SET written = {Written.DAMAGED} WHERE id {IN_LIST} AND written <> {Written.NO}"
     db.execute(mark, (json_array(items),))
 
 
@@ -242,7 +242,7 @@ def reserve(
 
     Also reserve the JSON of `items`. Arrivals of an older generation are dropped.
     """
-    query = f"SELECT id, generation, name FROM assets WHERE id {AMONG} AND state < {State.DONE}"
+    query = f"SELECT id, generation, name FROM assets WHERE id {IN_LIST} AND state < {State.DONE}"
     reserved, failures = list[Arrival](), list[AssetOutcome]()
     with transaction(db):
         found = db.execute(query, (json_array(arrival.row for arrival in arrivals),))
@@ -279,7 +279,7 @@ def release(db: Connection, rows: Iterable[int]) -> None:
     with transaction(db):
         released = db.execute(
             f"UPDATE assets SET state = {State.PENDING}, sha256 = NULL, etag = NULL "
-            f"WHERE id {AMONG} AND state = {State.RESERVED} RETURNING id",
+            f"WHERE id {IN_LIST} AND state = {State.RESERVED} RETURNING id",
             (json_array(rows),),
         ).fetchall()
         forget = "UPDATE open_assets SET previous_digest = NULL WHERE asset = ? AND same_bytes IS NULL"
@@ -288,7 +288,7 @@ def release(db: Connection, rows: Iterable[int]) -> None:
 
 _COMPARED = (
     "SELECT a.run, o.previous_digest IS a.sha256 FROM open_assets o JOIN assets a ON a.id = o.asset "
-    f"WHERE o.asset {AMONG} AND o.previous_digest IS NOT NULL AND o.same_bytes IS NULL"
+    f"WHERE o.asset {IN_LIST} AND o.previous_digest IS NOT NULL AND o.same_bytes IS NULL"
 )
 _CONFIRMED = (
     f"UPDATE assets SET state = {State.DONE}, "
@@ -323,12 +323,12 @@ def record(
     with transaction(db):
         generations = {arrival.row: arrival.generation for arrival in done}
         # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
-        reserved = f"SELECT id, generation FROM assets WHERE id {AMONG} AND state = {State.RESERVED}"
+        reserved = f"SELECT id, generation FROM assets WHERE id {IN_LIST} AND state = {State.RESERVED}"
         found = db.execute(reserved, (json_array(generations),))
         settled = [row for row, generation in found if generation == generations[row]]
         for run_id, is_same in db.execute(_COMPARED, (json_array(settled),)):
             compared[run_id]["assets_revalidated" if is_same else "assets_changed"] += 1
-        done_now = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {AMONG}"
+        done_now = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {IN_LIST}"
         db.execute(done_now, (json_array(settled),))
         for outcome in outcomes:
             row, failure = outcome.row, outcome.failure
@@ -347,14 +347,14 @@ def record(
                     db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, row))
         rows = (json_array(settled),)
         if exists(db, "SELECT 1 FROM failures"):
-            its = f"(SELECT item, key FROM assets WHERE id {AMONG})"
+            its = f"(SELECT item, key FROM assets WHERE id {IN_LIST})"
             db.execute(f"DELETE FROM failures WHERE what = '' AND (item, key) IN {its}", rows)
-        db.execute(f"DELETE FROM open_assets WHERE asset {AMONG}", rows)
-        mended = f"DELETE FROM failures WHERE what = 'json' AND item {AMONG} RETURNING item"
+        db.execute(f"DELETE FROM open_assets WHERE asset {IN_LIST}", rows)
+        mended = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
         items = {row[0] for row in db.execute(mended, (json_array(written_items),)).fetchall()}
         final = update_item_states(db, {*items, *(a.item_row for a in done), *(o.item_row for o in outcomes)})
         db.executemany(_WRITTEN, [(sha256, item) for item, sha256 in written_items.items()])
-        written = f"SELECT id FROM items WHERE id {AMONG} AND written = {Written.YES}"  # not planned again
+        written = f"SELECT id FROM items WHERE id {IN_LIST} AND written = {Written.YES}"  # not planned again
         db.execute(f"DELETE FROM documents WHERE item IN ({written})", (json_array(written_items),))
         for run_id, counts in compared.items():
             runs.add_counts(db, run_id, counts)
@@ -382,7 +382,7 @@ UPDATE items SET (pending, failed) = (
             + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.pending = 0 AND c.failed > 0)
             + (SELECT count(*) FROM failures f WHERE f.what IN ('item', 'json') AND f.item = items.id)
     FROM assets a WHERE a.item = items.id
-) WHERE id {AMONG} RETURNING id, pending, failed
+) WHERE id {IN_LIST} RETURNING id, pending, failed
 """
 
 
@@ -392,7 +392,7 @@ def update_item_states(db: Connection, items: Iterable[int]) -> list[int]:
     level = sorted(set(items))
     while level:
         above: set[int] = set()
-        query = f"SELECT id, pending, failed, parent FROM items WHERE id {AMONG}"
+        query = f"SELECT id, pending, failed, parent FROM items WHERE id {IN_LIST}"
         before = {row[0]: row[1:] for row in db.execute(query, (json_array(level),))}
         for item, pending, failed in db.execute(_DERIVE_STATES, (json_array(level),)).fetchall():
             pending_before, failed_before, parent = before[item]
@@ -448,13 +448,13 @@ def claim(db: Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, s
     directories = set[int]()  # those of items and collections: no asset may have their paths
     if any("/" not in directory for _, directory, _ in wanted):
         names = db.execute("SELECT name FROM collections")
-        items = db.execute(f"SELECT hash FROM items WHERE hash {AMONG}", (json_array(hashes),))
+        items = db.execute(f"SELECT hash FROM items WHERE hash {IN_LIST}", (json_array(hashes),))
         directories = {row[0] for row in items} | {path_hash(safe_segment(name)) for (name,) in names}
     # in order, so that each page of the index is visited once: they do not all fit into the cache
     in_order = sorted(one for one in claims if one[0] not in directories)
     if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", in_order) == len(claims):
         return {}
-    owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {AMONG}", (json_array(hashes),)))
+    owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {IN_LIST}", (json_array(hashes),)))
     taken: dict[int, str | Failure] = {}
     for (index, _), (row, directory, name) in zip(claims, wanted, strict=True):
         if owners.get(index) != row:

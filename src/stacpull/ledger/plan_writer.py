@@ -26,7 +26,7 @@ from stacpull.ledger.asset_decision import (
     decide,
     new_row,
 )
-from stacpull.ledger.database import AMONG, Connection, exists, insert_rows, json_array, scalar, transaction
+from stacpull.ledger.database import IN_LIST, Connection, exists, insert_rows, json_array, scalar, transaction
 from stacpull.ledger.jobs import (
     FailedRow,
     claim,
@@ -110,7 +110,7 @@ _ITEM_COLUMNS = _ItemRow._fields[:_OF_ITEM]
 _ITEMS = (
     f"SELECT c.name, {', '.join(f'i.{name}' for name in _ITEM_COLUMNS)}, "
     "EXISTS (SELECT 1 FROM failures WHERE what = 'item' AND item = i.id) "
-    f"FROM {ITEMS} WHERE i.hash {AMONG}"
+    f"FROM {ITEMS} WHERE i.hash {IN_LIST}"
 )
 _INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}, pending) VALUES "
 _KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, pending = 1"
@@ -118,7 +118,7 @@ _OF_ASSET = len(AssetRow._fields)
 _ASSETS = (
     f"SELECT {', '.join(f'a.{name}' for name in AssetRow._fields)}, "
     f"a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, {TRIED_AGAIN} FROM assets a "
-    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {State.DONE} WHERE a.item {AMONG}"
+    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {State.DONE} WHERE a.item {IN_LIST}"
 )
 _INTO_ASSETS = f"INSERT INTO assets({', '.join(AssetRow._fields)}) VALUES "
 _KNOWN_ASSET = _updated(", ".join(AssetRow._fields[3:]))  # what follows its row, item and key
@@ -194,7 +194,7 @@ class PlanWriter:
         items = [item for (item,) in self.db.execute(forget, (self.run_id,))]
         update_item_states(self.db, items)
         # source items that were never read, and that no item links to any more
-        self.db.execute(f"DELETE FROM items WHERE id {AMONG} AND updated IS NULL", (json_array(items),))
+        self.db.execute(f"DELETE FROM items WHERE id {IN_LIST} AND updated IS NULL", (json_array(items),))
 
 
 class _BatchRows:
@@ -206,7 +206,7 @@ class _BatchRows:
         planned: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]
         ids = {one.id for one in planned}
         self._known = _load(db, ids | {one.parent for one in planned if one.parent is not None})
-        query, hashes = f"SELECT hash FROM paths WHERE hash {AMONG}", json_array(map(item_hash, ids))
+        query, hashes = f"SELECT hash FROM paths WHERE hash {IN_LIST}", json_array(map(item_hash, ids))
         self._taken = {row.hash for row in self._known.values()}.union(*db.execute(query, (hashes,)))
         new = dict.fromkeys(one.id.collection for one in planned if one.id not in self._known)
         self._collections = {name: scalar(db, _ADD("collections", "name"), (name,)) for name in new}
@@ -465,12 +465,12 @@ class _BatchRows:
 
     def _forget_failures(self, read: set[int]) -> None:
         """Forget that these items could not be read, and the rows for them from before their ID was known."""
-        stood = f"SELECT o.id FROM items i JOIN items o USING (parent, href) WHERE i.id {AMONG}"
-        forget = f"DELETE FROM failures WHERE what = 'item' AND (item {AMONG} OR item IN ({stood}))"
+        stood = f"SELECT o.id FROM items i JOIN items o USING (parent, href) WHERE i.id {IN_LIST}"
+        forget = f"DELETE FROM failures WHERE what = 'item' AND (item {IN_LIST} OR item IN ({stood}))"
         rows = json_array(read)
         forgotten = self._db.execute(f"{forget} RETURNING item", (rows, rows)).fetchall()
         stood_for = {item for (item,) in forgotten} - read - {failed.item for failed, *_ in self._failures}
-        self._db.execute(f"DELETE FROM items WHERE id {AMONG}", (json_array(stood_for),))
+        self._db.execute(f"DELETE FROM items WHERE id {IN_LIST}", (json_array(stood_for),))
 
     def _write(self, read: set[int], now: float) -> None:
         """Write the rows. New assets whose path is taken get another name, or fail."""
@@ -478,15 +478,17 @@ class _BatchRows:
         promote = "UPDATE items SET parent = NULL WHERE id = ?"
         db.executemany(promote, [(row.id,) for row in self._promoted])
         # earlier JSON of these items, which may be about to be recorded, is not current
-        supersede = f"UPDATE items SET sha256 = x'' WHERE id {AMONG} AND written = {Written.DUE}"
+        supersede = f"UPDATE items SET sha256 = x'' WHERE id {IN_LIST} AND written = {Written.DUE}"
         db.execute(supersede, (json_array(row for row, _ in self._documents),))
         insert_rows(db, _INTO_ITEMS, self._items, _KNOWN_ITEM)
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
         insert_rows(db, _INTO_ASSETS, self._assets, _KNOWN_ASSET)
         insert_rows(db, _INTO_OPEN, self._open_assets)
-        db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (self._run_id, json_array(self._unchanged)))
         db.execute(
-            f"UPDATE assets SET must_revalidate = 1 WHERE id {AMONG}", (json_array(self._must_revalidate),)
+            f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (self._run_id, json_array(self._unchanged))
+        )
+        db.execute(
+            f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}", (json_array(self._must_revalidate),)
         )
         if taken := claim(db, self._claims):
             items = {known.id: item for item, known in self._known.items()}

@@ -11,7 +11,7 @@ from itertools import islice
 
 from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs
-from stacpull.ledger.database import AMONG, Connection, json_array, scalar, transaction
+from stacpull.ledger.database import IN_LIST, Connection, json_array, scalar, transaction
 from stacpull.ledger.jobs import delete_asset, update_item_states
 from stacpull.ledger.schema import ASSET_PATH, IS_OURS, ITEM_DIRECTORY, ITEMS, State, Written
 from stacpull.models import OF_COLLECTION, ItemId, NotFoundItem
@@ -90,21 +90,21 @@ def forget(db: Connection, run_id: int, items: Sequence[int]) -> None:
     """Delete items and list their files for removal, in one transaction."""
     rows = (json_array(items),)
     with transaction(db):
-        parents = {one for (one,) in db.execute(f"SELECT parent FROM items WHERE id {AMONG}", rows)}
+        parents = {one for (one,) in db.execute(f"SELECT parent FROM items WHERE id {IN_LIST}", rows)}
         assets = db.execute(  # the file in the place of an asset that was never done is not ours
-            f"SELECT a.id, {ASSET_PATH}, {IS_OURS} FROM assets a WHERE a.item {AMONG}", rows
+            f"SELECT a.id, {ASSET_PATH}, {IS_OURS} FROM assets a WHERE a.item {IN_LIST}", rows
         ).fetchall()
         files = [path for _, path, is_own in assets if is_own and path is not None]
-        query = f"SELECT {ITEM_DIRECTORY}, i.name FROM {ITEMS} WHERE i.id {AMONG} AND i.written > ?"
+        query = f"SELECT {ITEM_DIRECTORY}, i.name FROM {ITEMS} WHERE i.id {IN_LIST} AND i.written > ?"
         written = db.execute(query, (*rows, Written.NO))
         jsons = [f"{directory}/{item_json_name(name)}" for directory, name in written]
         meta.add_names(db, meta.REMOVALS, [*files, *jsons])
         for asset, _, _ in assets:
             delete_asset(db, asset)
-        db.execute(f"DELETE FROM failures WHERE what IN ('item', 'json') AND item {AMONG}", rows)
-        db.execute(f"DELETE FROM documents WHERE item {AMONG}", rows)
-        db.execute(f"UPDATE items SET parent = NULL WHERE parent {AMONG}", rows)
-        db.execute(f"DELETE FROM items WHERE id {AMONG}", rows)
+        db.execute(f"DELETE FROM failures WHERE what IN ('item', 'json') AND item {IN_LIST}", rows)
+        db.execute(f"DELETE FROM documents WHERE item {IN_LIST}", rows)
+        db.execute(f"UPDATE items SET parent = NULL WHERE parent {IN_LIST}", rows)
+        db.execute(f"DELETE FROM items WHERE id {IN_LIST}", rows)
         for (name,) in db.execute(
             "DELETE FROM collections WHERE NOT EXISTS "
             "(SELECT 1 FROM items i WHERE i.collection = collections.id) RETURNING name"

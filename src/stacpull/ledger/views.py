@@ -10,7 +10,7 @@ import msgspec
 
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import meta
-from stacpull.ledger.database import AMONG, Connection, exists, json_array, scalar
+from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar
 from stacpull.ledger.runs import EFFORT, NO_RUN, asset_totals, decoded_options
 from stacpull.ledger.schema import (
     ASSET_PATH,
@@ -155,7 +155,7 @@ class ItemRecord(NamedTuple):
 def item_records(db: Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:
     query = (
         f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.href, o.document, i.written, i.sha256 "
-        f"FROM {ITEMS} LEFT JOIN documents o ON o.item = i.id WHERE i.id {AMONG} ORDER BY i.id"
+        f"FROM {ITEMS} LEFT JOIN documents o ON o.item = i.id WHERE i.id {IN_LIST} ORDER BY i.id"
     )
     for start in range(0, len(rows), _ITEMS_AT_ONCE):
         some = db.execute(query, (json_array(rows[start : start + _ITEMS_AT_ONCE]),)).fetchall()
@@ -170,7 +170,7 @@ def _files(db: Connection, directories: Mapping[int, str]) -> dict[int, dict[str
     files: dict[int, dict[str, MirroredFile]] = {item: {} for item in directories}
     query = (
         f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, a.clip FROM assets a "
-        f"WHERE a.item {AMONG} AND a.state = {State.DONE}"
+        f"WHERE a.item {IN_LIST} AND a.state = {State.DONE}"
     )
     for item, key, elsewhere, name, size, digest, clip in db.execute(query, (json_array(directories),)):
         path = f"{directories[item]}/{name}" if elsewhere is None else f"{elsewhere}{name}"
@@ -352,10 +352,9 @@ def expected_files(db: Connection) -> Iterator[Expected]:
 
 def known_paths(db: Connection, found: Sequence[str]) -> set[str]:
     """Return which of these paths (relative to DEST) the mirror has written, or may have."""
-    assets = (
-        f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash {AMONG} AND {IS_OURS}"
-    )
-    known = {path for (path,) in db.execute(assets, (json_array(map(path_hash, found)),))}
+    hashes = json_array(map(path_hash, found))
+    ours = f"paths p JOIN assets a ON a.id = p.asset WHERE p.hash {IN_LIST} AND {IS_OURS}"
+    known = {path for (path,) in db.execute(f"SELECT {ASSET_PATH} FROM {ours}", (hashes,))}
     known |= meta.file_digests(db).keys()
     for path in found:
         if path not in known:
