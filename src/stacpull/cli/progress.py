@@ -71,8 +71,7 @@ class Display:
         self._closed = threading.Event()
         self._is_silent = output.quiet or output.no_progress
         self._is_live = not self._is_silent and self._stream.isatty() and os.environ.get("TERM") != "dumb"
-        encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        self._is_unicode = encoding.lower().replace("-", "") == "utf8"
+        self._is_unicode = (getattr(self._stream, "encoding", None) or "utf-8").lower() in {"utf-8", "utf8"}
         if not self._is_silent:
             threading.Thread(target=self._run, name="stacpull-display", daemon=True).start()
 
@@ -246,10 +245,9 @@ class Display:
         return _Shown(["checking"], figures, _share(now.files, now.files_expected), damaged)
 
     def _shown_of_run(self, now: Progress) -> _Shown:
-        phase = "fetching" if now.assets_pending else "finishing"
+        head = ["fetching" if now.assets_pending else "finishing"]
         if not now.walk_ended:
-            phase = "listing and fetching" if now.assets_planned else "listing"
-        head = [phase]
+            head = ["listing and fetching" if now.assets_planned else "listing"]
         if now.items_seen:  # `retry` lists no items
             matched = f"{now.items_matched:,} of " if now.items_wanted else ""
             items = quantity(now.items_wanted or now.items_matched, "item")
