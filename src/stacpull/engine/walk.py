@@ -298,8 +298,8 @@ class Walk:
             pages = self._source.pages(start, page_size=self._page_size, on_notice=self._on_event)
             async with prefetch(pages) as read_ahead:
                 async for page in read_ahead:
-                    if page.matched is not None and before is not None:
-                        announced = before + page.matched
+                    if page.announced is not None and before is not None:
+                        announced = before + page.announced
                     total = announced if following is None else None
                     self.summary.cut_short = page.cut_short or self.summary.cut_short
                     end = Position(following, None, announced)

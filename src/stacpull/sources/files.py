@@ -165,8 +165,8 @@ class FeaturesSource(ItemsFile):
         async with aclosing(later) as pages:
             async for page in pages:
                 items = self._selected(page.items)
-                matched = page.matched if len(items) == len(page.items) else None
-                yield replace(page, items=items, next=page.next and page.request, matched=matched)
+                announced = page.announced if len(items) == len(page.items) else None
+                yield replace(page, items=items, next=page.next and page.request, announced=announced)
 
     def _page_after(self, on_notice: OnNotice) -> PageRequest | None:
         body = self._document.members

@@ -180,7 +180,7 @@ class ApiSource(Source):
                     has_others = True
                     text = f"{page.request.url} returns items of other collections, which are left out."
                     on_notice(Notice("warning", text))
-                yield page if len(own) == len(page.items) else replace(page, items=own, matched=None)
+                yield page if len(own) == len(page.items) else replace(page, items=own, announced=None)
 
     async def _having(self, ids: tuple[str, ...], endpoint: search.SearchEndpoint) -> set[str] | None:
         if len(ids) > _MOST_IDS or not endpoint.fits({"ids": list(ids)}):
