@@ -18,7 +18,7 @@ from stacpull.http1.connection import WebConnection, streamed
 from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
 from stacpull.models import Arrival, Job
 from stacpull.net.bodies import DRAINED
-from stacpull.net.client import Client, ClientHost, Exchange
+from stacpull.net.client import Client, ClientHost, Exchange, SentRequest
 from stacpull.net.transport import Receive, Request, TransferError
 from stacpull.transfer.attempt import ACCEPT_OK
 
@@ -36,6 +36,7 @@ class FastAttempt(msgspec.Struct, eq=False):
     hops: tuple[str, ...] = ()
     sent_at: float = 0.0
     prepared: Prepared | None = None
+    receive: Receive | None = None  # set when a task takes over after the request was sent
 
     # Called by a gate.
 
@@ -116,14 +117,14 @@ class FastAttempt(msgspec.Struct, eq=False):
 
     def hand_over(self, receive: Receive | None = None) -> None:
         """Continue in a task. If the request was sent, with a permit, `receive` returns its response."""
-        task = AssetTask(self.job, self.pool, partial(self._fetch, receive), self.began_at)
-        self.pool.spawn(task.run())
+        self.receive = receive
+        self.pool.spawn(AssetTask(self.job, self.pool, self, self.began_at).run())
 
-    async def _fetch(self, receive: Receive | None, job: Job, *, count_refusal: bool) -> Arrival | None:
-        shared = self.fast_path.shared
-        sent = None if receive is None else (self.host.gate, self.sent_at, receive)
+    async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
+        shared, receive = self.fast_path.shared, self.receive
+        sent = None if receive is None else SentRequest(self.host.gate, self.sent_at, receive)
         begun = Exchange(self.fast_path.client, self.request, ACCEPT_OK, count_refusal, self.hops, sent)
-        fetching = shared.downloader.fetch(job, count_refusal=count_refusal, begun_exchange=begun)
+        fetching = shared.downloader.fetch(job, count_refusal=count_refusal, begun=begun)
         return await shared.complete_after(self.download, fetching)
 
     async def _connect(self, prepared: Prepared) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import errno
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
@@ -231,12 +231,12 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
 class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     """Makes attempts at one asset. An href that was read during an attempt is current: its refusal counts.
 
-    `begun_fetch` completes the attempt that the fast path began at `began_at`.
+    `begun` completes the attempt that the fast path began at `began_at`.
     """
 
     job: JobT
     pool: Pool[JobT, ResultT]
-    begun_fetch: Callable[..., Awaitable[ResultT]] | None = None
+    begun: AssetFetcher[JobT, ResultT] | None = None
     began_at: float = 0.0
     attempts: int = 0
     read_at: float | None = None
@@ -265,9 +265,9 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             return
 
     async def _attempt(self) -> ResultT:
-        fetch, self.begun_fetch = self.begun_fetch, None
-        if fetch is None:
-            fetch, self.began_at = self.pool.fetcher.fetch, self.pool.retries.clock.monotonic()
+        fetcher, self.begun = self.begun, None
+        if fetcher is None:
+            fetcher, self.began_at = self.pool.fetcher, self.pool.retries.clock.monotonic()
         if self.job.stale:
             await self._reread_item()
         while True:
@@ -280,14 +280,14 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             )
             try:
                 # if there is another href, a refusal does not stop the run
-                return await fetch(job, count_refusal=not (may_be_stale or job.alternates))
+                return await fetcher.fetch(job, count_refusal=not (may_be_stale or job.alternates))
             except OSError as error:
                 if error.errno != errno.EFBIG:
                     raise
                 text = "It is larger than the largest file that the file system of DEST can store."
                 raise TransferError(Failure(FailureKind.OVERLONG, text)) from error
             except TransferError as error:
-                fetch, failure = self.pool.fetcher.fetch, error.failure
+                fetcher, failure = self.pool.fetcher, error.failure
                 is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED
                 if is_refusal and may_be_stale and await self._reread_after_refusal(failure):
                     continue

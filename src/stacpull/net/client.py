@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -171,6 +171,14 @@ class Client(msgspec.Struct, eq=False):
         return Request(target, method, headers, body, request.decode, redirected=True)
 
 
+class SentRequest(NamedTuple):
+    """A request that was sent with a permit of `gate`, and what receives its response."""
+
+    gate: Gate
+    sent_at: float
+    receive: Receive
+
+
 class Exchange(msgspec.Struct, eq=False):
     """Follows redirects, then gives access to the last response, which has a permit until it is closed."""
 
@@ -179,8 +187,7 @@ class Exchange(msgspec.Struct, eq=False):
     accept: frozenset[int]
     count_refusal: bool
     hops: tuple[str, ...] = ()  # the URLs that have redirected
-    sent: tuple[Gate, float, Receive] | None = None
-    """If the request was already sent: the gate with its permit, the time, and what receives the response."""
+    sent_request: SentRequest | None = None
     gate: Gate | None = None
     response: Response = BufferedResponse("", 0, {}, b"")
     response_url: str = ""
@@ -250,12 +257,13 @@ class Exchange(msgspec.Struct, eq=False):
 
     async def _ask(self, request: Request) -> Request | None:
         client, outgoing = self.client, request
-        if self.sent is None:
+        sent_request, self.sent_request = self.sent_request, None
+        if sent_request is None:
             host = client.host(request.url)
             await host.gate.acquire(of_documents=request.decode)
             outgoing = client.outgoing(request, host)
-            self.sent = host.gate, host.gate.now(), partial(host.transport.send, outgoing)
-        (gate, sent_at, receive), self.sent = self.sent, None
+            sent_request = SentRequest(host.gate, host.gate.now(), partial(host.transport.send, outgoing))
+        gate, sent_at, receive = sent_request
         self.response_url, self.sent_at, self.body_bytes = request.url, sent_at, 0
         try:
             response = self.response = await receive()

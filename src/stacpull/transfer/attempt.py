@@ -75,10 +75,10 @@ class Downloader(msgspec.Struct, eq=False):
     checksum: str | None = "sha256"
 
     async def fetch(
-        self, job: Job, *, count_refusal: bool = True, begun_exchange: Exchange | None = None
+        self, job: Job, *, count_refusal: bool = True, begun: Exchange | None = None
     ) -> Arrival | None:
         """Make one attempt; return None if the source says that the asset has not changed."""
-        return await _Attempt(self, job, count_refusal, begun_exchange).run()
+        return await _Attempt(self, job, count_refusal, begun).run()
 
     def may_resume(self, job: Job) -> bool:
         is_small = job.size is not None and job.size <= self.small_limit
@@ -130,7 +130,7 @@ class _Attempt(msgspec.Struct, eq=False):
     downloader: Downloader
     job: Job
     count_refusal: bool
-    begun_exchange: Exchange | None
+    begun: Exchange | None
     part: FilePart | None = None
     is_resumable: bool = True
     is_filling: bool = False  # true once a response is being received into the part
@@ -138,7 +138,7 @@ class _Attempt(msgspec.Struct, eq=False):
     async def run(self) -> Arrival | None:
         job = self.job
         try:
-            if self.begun_exchange is not None:
+            if self.begun is not None:
                 return await self._fetch_all()
             return await self._start(may_resume=job.size is None or job.size > self.downloader.small_limit)
         except BaseException as error:
@@ -231,7 +231,7 @@ class _Attempt(msgspec.Struct, eq=False):
         return arrival if part is None else await part.finish(arrival, downloader.checksum)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
-        exchange, self.begun_exchange = self.begun_exchange, None
+        exchange, self.begun = self.begun, None
         if exchange is not None:
             return exchange
         request = Request(self.job.href, headers=headers)
