@@ -33,7 +33,7 @@ from stacpull.spans import Spans
 from stacpull.store.parts import FileParts
 from stacpull.threads import for_each
 from stacpull.transfer.attempt import AssetFetcher, Downloader
-from stacpull.transfer.checks import change_headers, denies, failed, hashers_for, wrong_size
+from stacpull.transfer.checks import change_headers, denies, failed, wrong_size
 from stacpull.urls import filename_of
 from stacpull_raster.clip_area import ClipArea
 from stacpull_raster.clipped_file import ClippedFile, TileRead, clip, parse_tiles, pieces
@@ -166,7 +166,7 @@ class ClipFetcher:
         else:
             part = await self._parts.create(job.row, job.generation, described, file.size)
         try:
-            await part.hash_with(hashers_for((), downloader.checksum))
+            await part.hash_with([downloader.checksum])
             await part.put([(0, file.head)])
             await _copy(version, file, part.put, received=part.received)
             await part.caught_up()

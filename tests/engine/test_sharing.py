@@ -58,8 +58,7 @@ class Long(Fetching):
         await super().fetch(job)
         arrival = arrival_of(job, len(BODY), "a.pdf", '"e"', "", digest=SHA)
         arrival.part = complete_part_name(arrival)
-        write = self.store.staged.write_part
-        arrival.identity = await asyncio.to_thread(write, arrival.part, BODY)  # as `OutcomeSender` does
+        arrival.identity = await asyncio.to_thread(self.store.staged.write_part, arrival.part, BODY)
         return arrival
 
 

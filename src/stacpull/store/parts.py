@@ -11,16 +11,16 @@ import errno
 import io
 import os
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 import orjson
 
-from stacpull.digests import Hasher
+from stacpull.digests import Hasher, new_hasher
 from stacpull.errors import destination_error
-from stacpull.models import Arrival, ResumePoint, Validator
+from stacpull.models import Arrival, Checksum, ResumePoint, Validator
 from stacpull.spans import Span, Spans, beginning, joined, length
 from stacpull.store.inspection import CREATE, open_regular
 from stacpull.store.staging import (
@@ -123,7 +123,7 @@ class FilePart(io.FileIO):
     def __init__(self, parts: FileParts, row: int, generation: int, mode: str, *, resumable: bool) -> None:
         self.received: Spans = ()
         self.hashed = 0  # bytes from the start
-        self.hashers: Mapping[str, Hasher] = {}
+        self.hashers: dict[str, Hasher] = {}
         self._path = path = part_path(parts.directory, row, generation)
         self._pair = row, generation
         self._parts = parts
@@ -145,9 +145,10 @@ class FilePart(io.FileIO):
     def size(self) -> int:
         return length(self.received)
 
-    async def hash_with(self, hashers: Mapping[str, Hasher]) -> None:
-        """Hash the bytes of the part with `hashers`, and from now on all written bytes, in order."""
-        self.hashers, self.hashed = hashers, 0
+    async def hash_with(self, algorithms: Collection[str | None]) -> None:
+        """Hash the bytes of the part, and from now on all written bytes, in order."""
+        self.hashers = {name: new_hasher(Checksum(name, b"")) for name in algorithms if name is not None}
+        self.hashed = 0
         await self.caught_up()
 
     def digest(self, algorithm: str) -> bytes:

@@ -301,7 +301,7 @@ class _Attempt(msgspec.Struct, eq=False):
         return body._replace(part=part)
 
     async def _hash_with(self, part: FilePart, expected: tuple[Check, ...]) -> None:
-        await part.hash_with(checks.hashers_for(expected, self.downloader.checksum))
+        await part.hash_with({self.downloader.checksum, *(check.checksum.algorithm for check in expected)})
 
     async def _ends_here(self, body: Body) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""

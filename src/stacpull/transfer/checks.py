@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Literal, NamedTuple
 
-from stacpull.digests import Hasher, as_checksum, digest_of, new_hasher
+from stacpull.digests import as_checksum, digest_of
 from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Job, ResumePoint, Validator
 from stacpull.net.bodies import coding_of
@@ -120,11 +120,6 @@ class Body(NamedTuple):
     def digest(self, checksum: Checksum) -> bytes:
         part = self.part
         return digest_of(checksum, self.content) if part is None else part.digest(checksum.algorithm)
-
-
-def hashers_for(checks: tuple[Check, ...], checksum: str | None) -> dict[str, Hasher]:
-    algorithms = {check.checksum.algorithm for check in checks} | ({checksum} if checksum else set())
-    return {algorithm: new_hasher(Checksum(algorithm, b"")) for algorithm in algorithms}
 
 
 def contradiction(job: Job, body: Body) -> Failure | None:
