@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.redact import Secret, Secrets, credentials_in, cut_url, is_signed, unsigned_url
+from stacpull.redact import Secret, Secrets, credentials_in, is_signed, public_url, unsigned_url
 
 KEEP = [
     "https://h/path/file.tif",
@@ -67,15 +67,15 @@ CUT = [
 
 @pytest.mark.parametrize("url", KEEP)
 def test_urls_without_secrets_are_unchanged(url: str) -> None:
-    assert cut_url(url) == url
+    assert public_url(url) == url
     assert not is_signed(url)
 
 
 @pytest.mark.parametrize(("url", "cut", "signed"), CUT)
 def test_secrets_are_removed_from_urls(url: str, cut: str, signed: bool) -> None:
-    assert cut_url(url) == cut
+    assert public_url(url) == cut
     assert is_signed(url) is signed
-    assert cut_url(cut) == cut
+    assert public_url(cut) == cut
 
 
 FERNET = "gAAAAABrAKZT" + "x-Y_" * 30
@@ -99,8 +99,8 @@ def test_urls_that_differ_only_in_signature_are_equal_unsigned(one: str, other: 
 
 def test_a_cursor_keeps_its_token() -> None:
     url = "https://u:p@h/items?key=K&token=MTIz&next=abc&sig=S"
-    assert cut_url(url, keep_tokens=True) == "https://h/items?token=MTIz&next=abc"
-    assert cut_url(url) == "https://h/items?next=abc"
+    assert public_url(url, keep_tokens=True) == "https://h/items?token=MTIz&next=abc"
+    assert public_url(url) == "https://h/items?next=abc"
 
 
 NAMES = st.sampled_from(["key", "Sig", "X-Amz-Signature", "token", "limit", "bbox", "se", "a"])
@@ -109,11 +109,11 @@ NAMES = st.sampled_from(["key", "Sig", "X-Amz-Signature", "token", "limit", "bbo
 @given(st.lists(st.tuples(NAMES, st.text(alphabet="abc%=+1", max_size=8)), max_size=8))
 def test_removing_secrets_keeps_other_parameters_in_order(pairs: list[tuple[str, str]]) -> None:
     url = "https://h/x?" + "&".join(f"{name}={value}" for name, value in pairs)
-    left = cut_url(url).partition("?")[2]
+    left = public_url(url).partition("?")[2]
     kept = [pair for pair in left.split("&") if pair]
     originals = iter(f"{name}={value}" for name, value in pairs)
     assert all(pair in originals for pair in kept)
-    assert cut_url(cut_url(url)) == cut_url(url)
+    assert public_url(public_url(url)) == public_url(url)
     assert not {"key", "sig", "x-amz-signature"} & {pair.partition("=")[0].lower() for pair in kept}
 
 
@@ -136,19 +136,19 @@ FORMS = [
     st.text(alphabet=st.characters(codec="utf-8", exclude_characters="*"), min_size=8, max_size=30),
     st.sampled_from(FORMS),
 )
-def test_known_secrets_are_scrubbed_in_any_form(value: str, form: object) -> None:
+def test_known_secrets_are_masked_in_any_form(value: str, form: object) -> None:
     assert callable(form)
     secrets = Secrets([Secret(value)])
     shown = form(value)
-    assert secrets.scrub(f"<{shown}>") == "<***>"
-    assert secrets.scrub_bytes(f"<{shown}>".encode()) == b"<***>"
+    assert secrets.masked(f"<{shown}>") == "<***>"
+    assert secrets.masked_bytes(f"<{shown}>".encode()) == b"<***>"
 
 
 BEARER, BASIC = "Bearer abc.def/ghi", f"Basic {base64.b64encode(b'me:planted word').decode()}"
 
 
 @pytest.mark.parametrize(
-    ("known", "text", "scrubbed"),
+    ("known", "text", "masked"),
     [
         (["abcd", "abcdefgh"], "x abcdefgh y abcd z", "x *** y *** z"),  # the longest first
         ([BEARER], "Bearer abc.def/ghi; abc.def/ghi; abc.def%2Fghi; abc.def%2fghi", "***; ***; ***; ***"),
@@ -158,18 +158,18 @@ BEARER, BASIC = "Bearer abc.def/ghi", f"Basic {base64.b64encode(b'me:planted wor
         (["abc", ""], "abc", "abc"),  # they are too short
     ],
 )
-def test_each_known_secret_is_scrubbed(known: list[str], text: str, scrubbed: str) -> None:
+def test_each_known_secret_is_masked(known: list[str], text: str, masked: str) -> None:
     secrets = Secrets(map(Secret, known))
-    assert secrets.scrub(text) == scrubbed
-    assert bool(secrets) is (text != scrubbed)
+    assert secrets.masked(text) == masked
+    assert bool(secrets) is (text != masked)
 
 
 @pytest.mark.parametrize("value", ["type", "true", "links", "abcde"])
 def test_short_values_are_not_removed_from_documents(value: str) -> None:
     secrets = Secrets([Secret(value)])
     data = b'{"type":"Feature","a":true,"links":"abcde"}'
-    assert secrets.scrub_bytes(data) == data
-    assert secrets.scrub(f"refused: {value}") == "refused: ***"
+    assert secrets.masked_bytes(data) == data
+    assert secrets.masked(f"refused: {value}") == "refused: ***"
 
 
 @pytest.mark.parametrize(
@@ -195,8 +195,8 @@ def test_which_header_fields_are_credentials(name: str, is_secret: bool, is_secr
 
 def test_secrets_can_be_added_and_are_not_shown() -> None:
     secrets = Secrets()
-    assert secrets.scrub("token planted") == "token planted"
+    assert secrets.masked("token planted") == "token planted"
     secrets.add(Secret("planted"))
     assert secrets
-    assert secrets.scrub("token planted") == "token ***"
+    assert secrets.masked("token planted") == "token ***"
     assert "planted" not in repr(secrets)

@@ -17,7 +17,7 @@ from stacpull.errors import StacpullError, UsageError
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
 from stacpull.models import BucketLocation
-from stacpull.redact import cut_url
+from stacpull.redact import public_url
 from stacpull.store.protocol import StoreKind, store_kind
 
 _BUCKET = "a bucket as DEST (such as s3://bucket/prefix)"
@@ -39,7 +39,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
     if url is None:
         order = " The order is: stacpull mirror SOURCE DEST."
         if _HOST.match(str(dest)):
-            raise UsageError(f"DEST is a URL ({cut_url(str(dest))[:200]}): use a directory.{order}")
+            raise UsageError(f"DEST is a URL ({public_url(str(dest))[:200]}): use a directory.{order}")
         path = _path("DEST", dest, "a directory", order)
         for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region"):
             if getattr(options, name) is not None:
@@ -118,7 +118,7 @@ def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
     try:
         return None if kind is None else kind.parse(text)
     except UsageError as error:
-        raise UsageError(f"{error} It is {cut_url(text)[:200]}.") from error
+        raise UsageError(f"{error} It is {public_url(text)[:200]}.") from error
 
 
 def output_path(out: str | PathLike[str]) -> Path:
@@ -133,11 +133,12 @@ def _path(what: str, path: str | PathLike[str], use: str, more: str = "") -> Pat
     if "\0" in text:
         raise UsageError(f"{what} must be a path, and no path has a NUL character.")
     if text.strip() in {"", "-"}:
-        found = "-, which is a standard stream" if text.strip() else "empty"
-        raise UsageError(f"{what} is {found}: use {use}.{more}")
+        problem = "-, which is a standard stream" if text.strip() else "empty"
+        raise UsageError(f"{what} is {problem}: use {use}.{more}")
+    shown = public_url(text)[:200]
     if _URL.match(text):
-        raise UsageError(f"{what} is a URL ({cut_url(text)[:200]}): use {use}.{more}")
+        raise UsageError(f"{what} is a URL ({shown}): use {use}.{more}")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise UsageError(f"{what} is {cut_url(text)[:200]}, and there is no such home directory.") from error
+        raise UsageError(f"{what} is {shown}, and there is no such home directory.") from error

@@ -169,15 +169,15 @@ It must return quickly and never raise.
 """
 
 
-def without_secrets(listener: Listener | None, secrets: Secrets) -> Listener:
+def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
     """Return a listener that passes on events without any of `secrets`, because `listener` may print them."""
 
     def pass_on(event: Event) -> None:
         if isinstance(event, Notice):
-            event = replace(event, text=secrets.scrub(event.text))
+            event = replace(event, text=secrets.masked(event.text))
         elif isinstance(event, AssetFailed):
-            item, key = ItemId(*map(secrets.scrub, event.item)), secrets.scrub(event.key)
-            event = replace(event, item=item, key=key, message=secrets.scrub(event.message))
+            item, key = ItemId(*map(secrets.masked, event.item)), secrets.masked(event.key)
+            event = replace(event, item=item, key=key, message=secrets.masked(event.message))
         if listener is not None:
             listener(event)
 

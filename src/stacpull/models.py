@@ -218,8 +218,8 @@ class Failure(msgspec.Struct, frozen=True):
     """True if the attempt is not counted, because the host throttles or is overloaded."""
     resumable_bytes: int = 0  # the size of the part that the next attempt resumes
 
-    def scrubbed(self, secrets: Secrets) -> Failure:
-        message = secrets.scrub(self.message)
+    def masked(self, secrets: Secrets) -> Failure:
+        message = secrets.masked(self.message)
         return self if message == self.message else replace(self, message=message)
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 import msgspec
 
 from stacpull.hosts import origin_of
-from stacpull.redact import cut_url
+from stacpull.redact import public_url
 
 _VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy", "request_method"})
 """Variables that are read here, in lower case."""
@@ -29,7 +29,7 @@ class Proxy(msgspec.Struct, frozen=True):
     variable: str
 
     def __str__(self) -> str:
-        return f"{cut_url(self.url)} (from {self.variable})"
+        return f"{public_url(self.url)} (from {self.variable})"
 
 
 def proxy_of(url: str) -> Proxy | None:

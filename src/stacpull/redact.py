@@ -2,6 +2,17 @@
 
 Parameters of URLs that carry credentials or signatures are removed by name, and known secrets (`Secret`) by
 value. A paging token (`token=next:…`) is not a credential; in URLs of pages, `keep_tokens` keeps any `token`.
+
+| function | removes |
+|---|---|
+| `public_url` | by name: the user, keys and signatures |
+| `unsigned_url` | by name: the user and signatures, but no key, which may name the resource |
+| `Secrets.masked`, `masked_bytes`, `mask_error` | by value: known secrets in any text become `***` |
+| `Secrets.masked_url` | by value: also whole query parameters with a known secret |
+| `Secrets.public_url` | what `masked_url` and `public_url` remove |
+| `Secrets.repeatable_url` | the same, but there is no such URL if it may then name another document |
+
+`catalog.item.public_document` does this for a document, `events.masking_listener` for events.
 """
 
 from __future__ import annotations
@@ -19,7 +30,7 @@ _KEY_ENDINGS = ("api_key", "apikey", "api-key")  # of the user: `net.client` put
 _SIGNATURES = frozenset(
     {"access_token", "token", "sig", "signature", "awsaccesskeyid", "googleaccessid", "policy", "key-pair-id"}
     | {"temp_url_sig", "temp_url_expires", "ossaccesskeyid", "security-token"}  # of Swift and Alibaba
-)  # made by a server for this one URL: once cut, the URL is of no use
+)  # made by a server for this one URL: without it, the URL is of no use
 _SIGNATURE_PREFIXES = ("x-amz-", "x-goog-", "x-oss-")  # x-oss-process is none: it scales images
 _SAS_FIELDS = frozenset(
     {"se", "sp", "sv", "sr", "ss", "srt", "st", "si", "spr", "sip", "skoid", "sktid", "skt", "ske", "sks"}
@@ -107,19 +118,19 @@ class Secrets:
         """Return the secrets that were added, and those that were learned."""
         return [secret.reveal() for secret in self._known], [secret.reveal() for secret in self._learned]
 
-    def scrub(self, text: str) -> str:
+    def masked(self, text: str) -> str:
         """Return `text` with every known secret replaced by `***`, the longest first."""
         for form in self._forms:
             text = text.replace(form, "***")
         return text
 
-    def scrub_bytes(self, data: bytes) -> bytes:
+    def masked_bytes(self, data: bytes) -> bytes:
         for form in self._forms:
             if len(form) >= _MIN_IN_DOCUMENT:
                 data = data.replace(form.encode(), b"***")
         return data
 
-    def strip_url(self, url: str) -> str:
+    def masked_url(self, url: str) -> str:
         """Return `url` without the known secrets, so that it may be written or sent to another host.
 
         A query parameter with a secret is removed. In the rest of the URL, a secret of at least 8 characters
@@ -143,33 +154,34 @@ class Secrets:
             head = head.replace(form, "***")
         if (decoded := unquote(head)) != head and any(form in decoded for form in certain):
             parts = head.split("/", 3)  # the last one is the path
-            head = "/".join("***" if any(form in unquote(one) for form in certain) else one for one in parts)
+            has_secret = [any(form in unquote(part) for form in certain) for part in parts]
+            head = "/".join("***" if hide else part for part, hide in zip(parts, has_secret, strict=True))
         return head
 
-    def cut(self, url: str) -> str:
-        return self.strip_url(cut_url(url))
+    def public_url(self, url: str) -> str:
+        return self.masked_url(public_url(url))
 
-    def cut_name(self, url: str, *, keep_tokens: bool = False) -> str | None:
-        """Return `cut(url)`; None if it lost more than known secrets: a parameter may name the document."""
-        own = self.strip_url(url)
-        cut = cut_url(own, keep_tokens=keep_tokens)
-        return cut if unsigned_url(cut) == unsigned_url(own) else None
+    def repeatable_url(self, url: str, *, keep_tokens: bool = False) -> str | None:
+        """Return the public URL; None if it lost a key, too, because this may name the document."""
+        masked = self.masked_url(url)
+        public = public_url(masked, keep_tokens=keep_tokens)
+        return public if unsigned_url(public) == unsigned_url(masked) else None
 
-    def scrub_error(self, error: BaseException) -> None:
+    def mask_error(self, error: BaseException) -> None:
         """Remove the known secrets from the text and notes of `error` and of the errors that led to it."""
-        left: list[BaseException | None] = [error]
+        pending: list[BaseException | None] = [error]
         done: set[int] = set()
-        while left:
-            one = left.pop()
-            if one is None or id(one) in done:
+        while pending:
+            current = pending.pop()
+            if current is None or id(current) in done:
                 continue
-            done.add(id(one))
-            left += [one.__cause__, one.__context__]
-            if isinstance(one, BaseExceptionGroup):
-                left += one.exceptions
-            one.args = tuple(self.scrub(part) if isinstance(part, str) else part for part in one.args)
-            if hasattr(one, "__notes__"):
-                one.__notes__ = [self.scrub(note) for note in one.__notes__]
+            done.add(id(current))
+            pending += [current.__cause__, current.__context__]
+            if isinstance(current, BaseExceptionGroup):
+                pending += current.exceptions
+            current.args = tuple(self.masked(arg) if isinstance(arg, str) else arg for arg in current.args)
+            if hasattr(current, "__notes__"):
+                current.__notes__ = [self.masked(note) for note in current.__notes__]
 
 
 def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
@@ -182,12 +194,12 @@ def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
     ]
 
 
-def cut_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) -> str:
+def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) -> str:
     if "?" not in url and "@" not in url:
         return url  # nearly all URLs
     head, mark, rest = url.partition("?")
-    scheme, found, after = head.partition("://")
-    if found and "@" in head and not scheme.startswith("abfs"):  # `container@account`
+    scheme, separator, after = head.partition("://")
+    if separator and "@" in head and not scheme.startswith("abfs"):  # `container@account`
         server, slash, path = after.partition("/")
         head = f"{scheme}://{server.rpartition('@')[2]}{slash}{path}"
     if not mark:
@@ -220,8 +232,8 @@ def unsigned_url(url: str) -> str:
     A `key` stays, because it may name the resource. MLHub's assets are `/download/<token>`, with another
     token each time an item is read (Fernet: 0x80 and 64 bits of seconds in base64url, at least 73 bytes).
     """
-    cut = cut_url(url, keep_keys=True)
-    return _FERNET.sub("", cut) if "/gAAAAA" in cut else cut
+    unsigned = public_url(url, keep_keys=True)
+    return _FERNET.sub("", unsigned) if "/gAAAAA" in unsigned else unsigned
 
 
 def href_hash(href: str) -> int:
@@ -234,12 +246,12 @@ def href_hash(href: str) -> int:
 
 
 def _forms_of(value: str) -> set[str]:
-    scheme, _, rest = value.partition(" ")
-    plain = {value, rest}
+    scheme, _, credentials = value.partition(" ")
+    plain = {value, credentials}
     if scheme.lower() == "basic":
         with suppress(ValueError):
-            both = base64.b64decode(rest, validate=True).decode()
-            plain |= {both, both.partition(":")[2]}
+            name_and_password = base64.b64decode(credentials, validate=True).decode()
+            plain |= {name_and_password, name_and_password.partition(":")[2]}
     forms = set(plain)
     for text in plain:
         forms |= {json.dumps(text, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False)}

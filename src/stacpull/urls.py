@@ -163,9 +163,9 @@ def parameter(url: str, name: str) -> str | None:
     return next((p.value for p in parameters(url) if p.name == name), None)
 
 
-def removed_parameters(url: str, cut: str) -> list[Parameter]:
-    """Return the parameters of `url` that `cut`, a form of it without credentials, does not have."""
-    kept = {p.raw for p in parameters(cut)}
+def removed_parameters(url: str, public: str) -> list[Parameter]:
+    """Return the parameters of `url` that `public`, its form without credentials, does not have."""
+    kept = {p.raw for p in parameters(public)}
     return [p for p in parameters(url) if p.raw not in kept]
 
 

@@ -78,7 +78,7 @@ class CloudTransport:
             if (status := STATUS.search(str(error))) is not None:
                 return BufferedResponse(request.url, int(status[1]), {}, b"")
             why = unreachable(str(error)) or f"cannot be read: {plain_reason(str(error))}"
-            message = self._secrets.scrub(f"{origin_text(request.url)} {why}.")
+            message = self._secrets.masked(f"{origin_text(request.url)} {why}.")
             failure = Failure(FailureKind.NETWORK, message, host=location.bucket, retryable=True)
             raise TransferError(failure) from error
         return _CloudResponse(request, found)

@@ -282,7 +282,7 @@ class DaskWorkers:
                 worker.ready.set_result(slots)
             case Ended(ErrorReport() as report):
                 error = error_of(report, "worker process")
-                self._run.network.secrets.scrub_error(error)
+                self._run.network.secrets.mask_error(error)
                 worker.fail(error)
         if isinstance(message, Outcomes | messages.Uploaded):
             self._lost_in_vain = 0

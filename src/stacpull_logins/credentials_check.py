@@ -19,7 +19,7 @@ from stacpull.net.bodies import beginning
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.status import is_web_page
 from stacpull.net.transport import Request, TransferError
-from stacpull.redact import cut_url
+from stacpull.redact import public_url
 from stacpull.urls import is_in_object_store, is_web, rules_of
 from stacpull_logins.logins import FilledProfile, is_address
 
@@ -41,7 +41,7 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
         urls = tuple(tried for tried in profile.check if _is_covered(tried, options))
     else:
         head, mark, query = url.partition("?")
-        plain = cut_url(head) + mark + query  # without a login of its own, which would be used instead
+        plain = public_url(head) + mark + query  # without a login of its own, which would be used instead
         if not is_address(plain):
             raise UsageError("--url must be like https://host/path or s3://bucket/key.")
         if not _is_covered(plain, options):
@@ -53,7 +53,7 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
         tokens = await network.logins.log_in()
         for tried in urls:
             await _ask(network, tried, options)
-        shown = [network.secrets.scrub(cut_url(tried)) for tried in urls]
+        shown = [network.secrets.masked(public_url(tried)) for tried in urls]
     if not urls and not tokens:
         raise UsageError(f"The profile {profile.name} has no URL to check: give --url URL.")
     return CredentialsCheck(profile.name, (*(f"a token of {host}" for host in tokens), *shown))

@@ -33,7 +33,7 @@ from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
 from stacpull.net.status import reason_in
 from stacpull.net.transport import Request, Response, TransferError
-from stacpull.redact import Secret, Secrets, cut_url
+from stacpull.redact import Secret, Secrets, public_url
 from stacpull_logins.logins import LoginKind, Logins, LoginTransport, login_key, service_address
 
 T = TypeVar("T")
@@ -320,7 +320,7 @@ class SasTokens(TokenKind):
 
 def signed_url(url: str, token: str) -> str:
     """Return `url` with the signature `token`, in place of an older one and the credentials beside that."""
-    plain = (cut_url(url) if _SIGNED.search(url) else url).partition("#")[0]
+    plain = (public_url(url) if _SIGNED.search(url) else url).partition("#")[0]
     if "?" in plain:
         plain = plain.rstrip("?&")
     return f"{plain}{'&' if '?' in plain else '?'}{token}" if token else plain

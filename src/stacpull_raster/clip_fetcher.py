@@ -139,7 +139,7 @@ class ClipFetcher:
             return None
         if job.size is not None and version.total is not None and job.size != version.total:
             raise TransferError(wrong_size(version.url, version.total, job.size))
-        name = downloader.client.secrets.scrub(filename_of(version.url))
+        name = downloader.client.secrets.masked(filename_of(version.url))
         etag_or_date = downloader.without_secrets(version.validator).etag_or_date
         if file.size <= downloader.small_limit:
             body = bytearray(file.head.ljust(file.size, b"\0"))

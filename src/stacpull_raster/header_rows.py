@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from stacpull.models import Failure, ItemId, Job
-from stacpull.redact import Secrets, cut_url
+from stacpull.redact import Secrets, public_url
 from stacpull_export.tables import Column, Kind
 from stacpull_raster.ranged import HeaderRead
 from stacpull_raster.tiff import Header
@@ -57,7 +57,7 @@ def header_row(job: HeaderJob, read: HeaderRead, secrets: Secrets) -> bytes:
 
 def failed_row(job: HeaderJob, failure: Failure, secrets: Secrets) -> bytes:
     """Return the row of a failed asset, or of a failed item (its `key` is empty)."""
-    effort = (None, None, failure.kind.value, secrets.scrub(failure.message))
+    effort = (None, None, failure.kind.value, secrets.masked(failure.message))
     return _encoded((*_asset(job, job.size, secrets), *[None] * len(_HEADER), *effort))
 
 
@@ -66,7 +66,7 @@ def as_mapping(row: bytes) -> Mapping[str, Any]:
 
 
 def _asset(job: HeaderJob, size: int | None, secrets: Secrets) -> tuple[Any, ...]:
-    return (*job.item, job.key or None, secrets.scrub(cut_url(job.href)) or None, size)
+    return (*job.item, job.key or None, secrets.masked(public_url(job.href)) or None, size)
 
 
 def _encoded(row: tuple[Any, ...]) -> bytes:

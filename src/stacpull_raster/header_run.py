@@ -360,7 +360,7 @@ class HeadersRun:
             requests=progress.requests,
             retries=progress.retries,
             source=self._source.url,
-            reason=self._network.secrets.scrub(self._summary.cut_short or "") or None,
+            reason=self._network.secrets.masked(self._summary.cut_short or "") or None,
             missing_ok=self._options.missing in {"known", "ok"},
         )
         if is_complete:

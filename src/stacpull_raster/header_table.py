@@ -27,7 +27,7 @@ from stacpull.engine.item_input import SourceLike, temporary_directory, temporar
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.errors import UsageError, destination_errors
-from stacpull.events import Listener, without_secrets
+from stacpull.events import Listener, masking_listener
 from stacpull.filters.item_filter import ItemFilter
 from stacpull.models import Json
 from stacpull.redact import Secrets
@@ -81,7 +81,7 @@ async def headers(
             report = await asyncio.to_thread(_stored_report, results, address.url)
             if report is None:
                 secrets = Secrets()
-                listener = without_secrets(on_event, secrets)
+                listener = masking_listener(on_event, secrets)
                 async with open_network(address, options, secrets=secrets, on_event=listener) as network:
                     opened = await unless_stopped(partial(open_source, address.url, network.reader), stopping)
                     wanted = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs

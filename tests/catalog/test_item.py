@@ -19,9 +19,9 @@ from stacpull.catalog.item import (
     FILE_EXTENSION,
     adapted_item,
     as_sent,
-    clean_document,
     encode_item,
     is_own_json,
+    public_document,
 )
 from stacpull.models import Clip, Json, MirroredFile
 from stacpull.redact import Secret, Secrets
@@ -120,7 +120,7 @@ def test_mirrored_assets_are_relative_and_others_remote(asset, here, expected):
 )
 def test_what_is_stored_again_from_the_mirror_is_the_same(href: str) -> None:
     source = item(assets={"a": {"href": href}})
-    for sent in (source, orjson.loads(clean_document(source, Secrets()))):
+    for sent in (source, orjson.loads(public_document(source, Secrets()))):
         document = stored(sent, base="https://host.test/i.json")
         assert stored(as_sent(document)) == document  # without the source's document in the ledger
 
@@ -364,7 +364,7 @@ def test_secrets_are_removed_and_deep_documents_keep_their_flat_members() -> Non
     deep: list[Any] = []
     for _ in range(500):
         deep = [deep]
-    sent = clean_document(item(id="i", assets={"a": {"href": SIGNED, "odd": deep}}), Secrets())
+    sent = public_document(item(id="i", assets={"a": {"href": SIGNED, "odd": deep}}), Secrets())
     assert orjson.loads(sent)["id"] == "i"
 
 

@@ -111,7 +111,7 @@ async def test_issued_tokens_are_secrets() -> None:
     async with world() as w:
         await get(w.client, w.url)
         message = " ".join(w.identity.secrets)
-        assert w.secrets.scrub(message) == "*** *** ***"
+        assert w.secrets.masked(message) == "*** *** ***"
         known, learned = w.secrets.revealed()
         assert set(w.identity.secrets[1:]) == set(learned)
         assert not set(known) & set(learned)  # only the newest learned ones are kept

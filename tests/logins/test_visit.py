@@ -26,7 +26,7 @@ async def test_tasks_share_one_login_and_log_in_again_when_the_session_ends() ->
         assert await asyncio.gather(*(get(w.client, url) for _ in range(8))) == [DATA] * 8
         assert w.logins() == 2
         assert w.client.counters.requests == len(w.urs.requests) + len(w.centre.requests)
-        assert w.secrets.scrub(w.centre.secrets[-1]) == "***"
+        assert w.secrets.masked(w.centre.secrets[-1]) == "***"
 
 
 async def test_a_range_is_requested_again_after_the_login() -> None:

@@ -159,7 +159,7 @@ def test_no_credential_reaches_another_host_or_is_written_down(tmp_path, monkeyp
 
 
 def test_a_secret_in_a_response_is_not_stored(tmp_path: Path) -> None:
-    """In a failure's reason, an id, a title, a header: scrubbed by value wherever it is written."""
+    """In a failure's reason, an id, a title, a header: masked by value wherever it is written."""
     dest = tmp_path / "m"
     message = Answer(400, f"no such key: {KEY}".encode(), {"Content-Type": "text/plain", "X": KEY})
     items = [feature("i", {"a": "/x"}, title=f"your key is {KEY}", description=ENCODED)]

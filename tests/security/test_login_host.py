@@ -30,10 +30,10 @@ async def test_cookies_with_ordinary_words_are_not_redacted_from_texts() -> None
         w.urs.respond = lambda *_: back(w, fields)
         assert await get(w.client, w.centre.url("/a.nc")) == DATA
         text = f"{PLAIN} {' '.join(ORDINARY)}"
-        assert w.secrets.scrub(text) == text
-        assert w.secrets.scrub_bytes(text.encode()) == text.encode()
-        assert w.secrets.strip_url(f"{PLAIN}?f=true") == f"{PLAIN}?f=true"
-        assert w.secrets.scrub(w.centre.secrets[-1]) == "***"  # the session itself is a secret
+        assert w.secrets.masked(text) == text
+        assert w.secrets.masked_bytes(text.encode()) == text.encode()
+        assert w.secrets.masked_url(f"{PLAIN}?f=true") == f"{PLAIN}?f=true"
+        assert w.secrets.masked(w.centre.secrets[-1]) == "***"  # the session itself is a secret
 
 
 async def test_the_number_of_cookies_kept_is_limited() -> None:

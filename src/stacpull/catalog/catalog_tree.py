@@ -32,7 +32,7 @@ from stacpull.errors import InterruptedRunError, destination_error
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import Json, MirroredFile
 from stacpull.planning.names import COLLECTION_FILE, catalog_id
-from stacpull.redact import Secrets, cut_url
+from stacpull.redact import Secrets, public_url
 from stacpull.store.inspection import StoredFiles
 
 ITEMS_PER_CATALOG = 10_000
@@ -94,7 +94,7 @@ class CollectionEntry(msgspec.Struct, frozen=True):
         links = stored_links(
             source.get("links"),
             self.base,
-            lambda rel, href: None if rel in _NAVIGATION or rel.startswith("http") else cut_url(href),
+            lambda rel, href: None if rel in _NAVIGATION or rel.startswith("http") else public_url(href),
         )
         stored["links"] = links + provenance_links(source.get("links"), self.base, links)
         return stored

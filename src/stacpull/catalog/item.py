@@ -19,7 +19,7 @@ from stacpull.json_values import list_or_empty, object_or_empty, objects_in, par
 from stacpull.models import Json, MirroredFile
 from stacpull.planning.names import fold, is_catalog_id
 from stacpull.planning.prefixes import object_asset
-from stacpull.redact import Secrets, cut_url
+from stacpull.redact import Secrets, public_url
 from stacpull.store.inspection import StoredFiles, lines_in
 from stacpull.urls import is_remote, join, without_blanks
 
@@ -68,7 +68,7 @@ def adapted_item(
         if rel in _OWN_LINKS:
             return None
         local = None if rel in _OTHER_LINKS else local_items(href)
-        return cut_url(href) if local is None else relative_href(local, directory)
+        return public_url(href) if local is None else relative_href(local, directory)
 
     parent = relative_href(collection_path, directory)
     tree = {"root": relative_href("catalog.json", directory), "parent": parent, "collection": parent}
@@ -96,27 +96,28 @@ def adapted_item(
 
 
 def encode_item(adapted: Json, secrets: Secrets) -> bytes:
-    return secrets.scrub_bytes(orjson.dumps(adapted))
+    return secrets.masked_bytes(orjson.dumps(adapted))
 
 
-def clean_document(document: Json, secrets: Secrets) -> bytes:
+def public_document(document: Json, secrets: Secrets) -> bytes:
     """Return the document as JSON for the ledger: no URL in it carries a credential or signature."""
     try:
         data = orjson.dumps(document)
         if b"?" in data or b"@" in data:
-            data = orjson.dumps(_cut_all(document))
+            data = orjson.dumps(_with_public_urls(document))
     except TypeError:  # nested too deeply
-        data = orjson.dumps({key: one for key, one in document.items() if not isinstance(one, dict | list)})
-    return secrets.scrub_bytes(data)
+        flat = {key: value for key, value in document.items() if not isinstance(value, dict | list)}
+        data = orjson.dumps(flat)
+    return secrets.masked_bytes(data)
 
 
-def _cut_all(value: Any) -> Any:
+def _with_public_urls(value: Any) -> Any:
     if isinstance(value, str):
-        return cut_url(value) if "://" in value else value
+        return public_url(value) if "://" in value else value
     if isinstance(value, dict):
-        return {key: _cut_all(member) for key, member in value.items()}
+        return {key: _with_public_urls(member) for key, member in value.items()}
     if isinstance(value, list):
-        return [_cut_all(member) for member in value]
+        return [_with_public_urls(member) for member in value]
     return value
 
 
@@ -211,7 +212,7 @@ def remote_href(href: str, base: str | None) -> str:
     is_plain = href.isascii() and href.isprintable() and not (" " in href or "?" in href or "@" in href)
     if is_plain and href.startswith(_WEB):
         return href  # the common case: absolute, with nothing to remove
-    return cut_url(join(base, href) or without_blanks(href))
+    return public_url(join(base, href) or without_blanks(href))
 
 
 def _local_asset(

@@ -147,8 +147,8 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
-        cut = failure.scrubbed(self._secrets)
-        self._batch.others.append(AssetOutcome(job.row, job.item_row, job.generation, cut, counted))
+        masked = failure.masked(self._secrets)
+        self._batch.others.append(AssetOutcome(job.row, job.item_row, job.generation, masked, counted))
         self._send_if_due()
 
     async def flush(self) -> None:

@@ -17,7 +17,7 @@ from msgspec.structs import asdict
 
 from stacpull.arguments import instance
 from stacpull.caches import LONGEST_KEY
-from stacpull.catalog.item import clean_document
+from stacpull.catalog.item import public_document
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetchers import clipping
@@ -26,7 +26,7 @@ from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.walk import RunSetup, Walk
 from stacpull.errors import NotAMirrorError
-from stacpull.events import Listener, Stage, without_secrets
+from stacpull.events import Listener, Stage, masking_listener
 from stacpull.hosts import host_of
 from stacpull.ledger.asset_decision import Action
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
@@ -74,7 +74,7 @@ async def plan(
     async with temporary_input(source) as (text, input_file):
         options, source_address = options_and_address(text, options, input_file)
         secrets = Secrets()
-        listener = without_secrets(on_event, secrets)
+        listener = masking_listener(on_event, secrets)
         async with open_network(source_address, options, secrets=secrets, on_event=listener) as network:
             opened = await open_source(source_address.url, network.reader)
             await validate(opened, selection, layout)
@@ -217,7 +217,7 @@ class _Estimate:
         if self._ledger is not None:
             secrets, area = self._network.secrets, self._setup.selection.clip
             cleaned = [
-                item if item.updated else item._replace(cleaned=clean_document(item.document, secrets))
+                item if item.updated else item._replace(cleaned=public_document(item.document, secrets))
                 for item in items
             ]
             actions = known_actions(self._ledger, cleaned, area, self._is_there)
@@ -264,7 +264,7 @@ class _Estimate:
                 elif len(self._paths) < _MOST_PATHS:
                     self._paths.add(names)
             if self._urls is not None and action is Action.REQUEST:
-                href = self._network.secrets.cut(asset.href)
+                href = self._network.secrets.public_url(asset.href)
                 path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
                 self._urls.write(f"{wire_url(href)}\t{path}\n")
                 self._unsigned += href != asset.href

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import orjson
 
 from stacpull.errors import InterruptedRunError, SourceError, UsageError, destination_errors, temporary_errors
-from stacpull.redact import cut_url
+from stacpull.redact import public_url
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.inspection import CREATE, IsStopped, open_regular
 from stacpull.store.staging import OWN, open_or_make
@@ -168,7 +168,7 @@ def _unsigned(file: BinaryIO) -> Iterator[bytes]:
             href = orjson.loads(found[0] + b'"')
         except ValueError:
             return found[0]
-        return orjson.dumps(cut_url(href))[:-1] if cut_url(href) != href else found[0]
+        return orjson.dumps(public_url(href))[:-1] if public_url(href) != href else found[0]
 
     rest = bytearray()
     while chunk := file.read(_CHUNK):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 
-from stacpull.catalog.item import clean_document
+from stacpull.catalog.item import public_document
 from stacpull.engine.lookups import FoundItem
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.store_client import StoreClient
@@ -71,7 +71,7 @@ class JobProducer:
             for row, item, href in items:
                 document = documents.get(href or "")
                 if isinstance(document, dict) and document.get("id") == item.item:
-                    cleaned = clean_document(document, self._setup.network.secrets)
+                    cleaned = public_document(document, self._setup.network.secrets)
                     await call("jobs.keep_document", row, cleaned)
                     continue
                 unknown = "Its URL is unknown, or returns another item."
@@ -85,7 +85,7 @@ class JobProducer:
         setup, call, run_id = self._setup, self._call, self._run.id
         if not setup.source.is_file or not await call("jobs.restore_hrefs", run_id, (), returns=bool):
             return
-        size, cut = PageSize.requested(setup.options.page_size), setup.network.secrets.cut
+        size, secrets = PageSize.requested(setup.options.page_size), setup.network.secrets
         for start in await setup.source.starts(setup.selection):
             async with aclosing(setup.source.pages(start, page_size=size, on_notice=setup.on_event)) as pages:
                 async for page in pages:
@@ -94,7 +94,7 @@ class JobProducer:
                         for document in page.items
                         for item_id in [id_of(document, start.collection)]
                         for asset in self.walk.plan(FoundItem(item_id, document, page.request.url)).assets
-                        if cut(asset.href) == asset.href
+                        if secrets.public_url(asset.href) == asset.href
                     ]
                     if not await call("jobs.restore_hrefs", run_id, hrefs, returns=bool):
                         return
@@ -116,18 +116,19 @@ class JobProducer:
             await self._queue_pending(earlier=True)
         secrets, cut_short = self._setup.network.secrets, batch.update.cut_short
         batch.items = [
-            item._replace(document={}, cleaned=clean_document(item.document, secrets)) for item in batch.items
+            item._replace(document={}, cleaned=public_document(item.document, secrets))
+            for item in batch.items
         ]
         batch.unread = [
             unread._replace(
-                name="" if unread.href else secrets.cut(unread.name),
-                failure=unread.failure.scrubbed(secrets),
-                href=secrets.cut(unread.href),
+                name="" if unread.href else secrets.public_url(unread.name),
+                failure=unread.failure.masked(secrets),
+                href=secrets.public_url(unread.href),
             )
             for unread in batch.unread
         ]
         if cut_short is not None:
-            batch.update = batch.update._replace(cut_short=secrets.scrub(cut_short))
+            batch.update = batch.update._replace(cut_short=secrets.masked(cut_short))
         now = self._setup.network.clock.time()
         saved = await self._call("PlanWriter.save_batch", batch, now, returns=PlanResult)
         for item, key, failure in saved.failures:

@@ -13,7 +13,7 @@ import orjson
 from msgspec.structs import asdict
 
 from stacpull.clock import Clock, rfc3339
-from stacpull.events import Event, Listener, Progress, Stage, without_secrets
+from stacpull.events import Event, Listener, Progress, Stage, masking_listener
 from stacpull.redact import Secrets
 from stacpull.store.inspection import open_regular
 
@@ -23,7 +23,7 @@ class Journal:
 
     def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
         self._path, self.secrets, self._clock = path, secrets, clock
-        self._pass_on = without_secrets(on_event, secrets)
+        self._pass_on = masking_listener(on_event, secrets)
         self._lines: deque[bytes] = deque()
         self._flushing = threading.Lock()
 
@@ -38,7 +38,7 @@ class Journal:
     def _clean(self, value: object) -> object:
         """Return a value without secrets. They are removed before JSON escapes their characters."""
         if isinstance(value, str):
-            return self.secrets.scrub(value).encode("utf-8", "replace").decode()
+            return self.secrets.masked(value).encode("utf-8", "replace").decode()
         return [self._clean(member) for member in value] if isinstance(value, list | tuple) else value
 
     def flush(self) -> None:

@@ -20,7 +20,7 @@ import attrs
 from msgspec.structs import replace
 
 from stacpull.arguments import instance
-from stacpull.catalog.item import clean_document
+from stacpull.catalog.item import public_document
 from stacpull.child_process import Started, spawned
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
@@ -455,7 +455,7 @@ class MirrorRun:
             for name in await call("views.collections_to_read", self._run.id, returns=list[str]):
                 with suppress(SourceError, CredentialsError, UsageError):
                     document = await unless_stopped(partial(self._source.collection, name), stop)
-                    await call("jobs.keep_collection", name, clean_document(document, network.secrets))
+                    await call("jobs.keep_collection", name, public_document(document, network.secrets))
             if not (stop.is_set() or selection.most_items or self._walk.summary.cut_short):
                 not_listed = await call("pruning.not_listed", self._run.id, returns=int)
                 await call("runs.set_counter", self._run.id, "items_not_listed", not_listed)
@@ -506,7 +506,7 @@ class MirrorRun:
             self.network.warn(warning)
         stopped = self._stop.reason if state == "interrupted" else None
         why = str(error) if error is not None else stopped or self._walk.summary.cut_short
-        reason = self.network.secrets.scrub(why or "") or None
+        reason = self.network.secrets.masked(why or "") or None
         recorded: EndState = "failed"
         findings, left_out = dict[str, int](), dict[str, int]()
         store = self.workspace.store

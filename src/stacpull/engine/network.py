@@ -17,7 +17,7 @@ from stacpull.clock import Clock, SystemClock
 from stacpull.config.credentials import wanted_variable
 from stacpull.config.options import Options
 from stacpull.config.resolve import with_environment
-from stacpull.events import Listener, Notice, Progress, Stage, without_secrets
+from stacpull.events import Listener, Notice, Progress, Stage, masking_listener
 from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
@@ -108,7 +108,7 @@ async def open_network(
 ) -> AsyncIterator[Network]:
     """Open the network. `ip_policy` and `policy` override the options; `secrets` gets all credentials."""
     secrets = Secrets() if secrets is None else secrets
-    emit = without_secrets(on_event, secrets)
+    emit = masking_listener(on_event, secrets)
     emit(Stage(f"connecting to {host}" if (host := host_of(address.url)) else "reading SOURCE"))
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
     room = _slots_here()
@@ -151,7 +151,7 @@ async def open_network(
             client, reader, secrets, retries, address, ip_policy, slots, per_host, warn, clock, logins
         )
     except BaseException as error:
-        secrets.scrub_error(error)  # the error may quote secrets, and will be printed
+        secrets.mask_error(error)  # the error may quote secrets, and will be printed
         raise
     finally:
         await client.close()

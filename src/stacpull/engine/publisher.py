@@ -157,7 +157,7 @@ class Publisher(msgspec.Struct, eq=False):
             collection_path=collection_json_path(record.id.collection),
             local_items=lambda href: (
                 path_of_href(href, record.directory)  # relative to its JSON in DEST
-                or views.item_json_path(self.db, item_id_in(href), self.secrets.cut(href))
+                or views.item_json_path(self.db, item_id_in(href), self.secrets.public_url(href))
             ),
             base=sent[1],
         )

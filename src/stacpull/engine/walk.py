@@ -84,10 +84,10 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         None if it still has one of `secrets`, because a service may repeat a key in any field.
         """
         request = self.request
-        url = None if request is None else secrets.cut_name(request.url, keep_tokens=True)
+        url = None if request is None else secrets.repeatable_url(request.url, keep_tokens=True)
         request = None if request is None or url is None else replace(request, url=url)
         text = msgspec.json.encode(replace(self, request=request)).decode()
-        return text if secrets.scrub(text) == text else None
+        return text if secrets.masked(text) == text else None
 
     @classmethod
     def from_json(cls, text: str | None) -> Position:
@@ -415,7 +415,7 @@ class Walk:
                 read.append((item, link.parent))
                 continue
             if link.id is None:  # its URL serves as its ID
-                name = ItemId(name.collection, self._secrets.cut(link.href))
+                name = ItemId(name.collection, self._secrets.public_url(link.href))
             message = f"The source item {name.item} could not be read: {document.message}"
             failure = replace(document, message=message)
             batch.failed_items.append(ItemFailure(name, link.href, link.parent, failure))

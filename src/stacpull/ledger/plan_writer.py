@@ -285,7 +285,7 @@ class _BatchRows:
         before = self._known.get(item)
         parent = None if parent_id is None else self._known.get(parent_id)
         above = None if parent is None else parent.id
-        href = None if href is None else self._writer.secrets.cut_name(href)
+        href = None if href is None else self._writer.secrets.repeatable_url(href)
         if before is not None:
             return before._replace(run=self._run_id, parent=above, href=href)
         self._last_item += 1
@@ -428,8 +428,8 @@ class _BatchRows:
         template = None if name is not None else asset.name_template or "{filename}"
         if "?" in href or "@" in href or asset.alternates or self._writer.secrets:
             hrefs = [href, *asset.alternates]
-            stored, *spare = cut = [*map(self._writer.secrets.cut, hrefs)]
-            stale = int(cut != hrefs)
+            stored, *spare = public_hrefs = [*map(self._writer.secrets.public_url, hrefs)]
+            stale = int(public_hrefs != hrefs)
             alternates = orjson.dumps(spare).decode() if spare else None
         else:
             stored = href
@@ -504,7 +504,7 @@ class _BatchRows:
         if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
             self._forget_failures(read)
         for failed, failure, item in self._failures:
-            put_failure(db, failed._replace(run=self._run_id), failure.scrubbed(self._writer.secrets), 1, now)
+            put_failure(db, failed._replace(run=self._run_id), failure.masked(self._writer.secrets), 1, now)
             if item is not None:
                 self._result.failures.append((item, failed.key, failure))
 

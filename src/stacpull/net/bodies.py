@@ -15,7 +15,7 @@ from typing import cast
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import BufferedResponse, Response, TransferError
-from stacpull.redact import cut_url
+from stacpull.redact import public_url
 
 DRAINED = 1 << 16  # bytes of an error's or redirect's body that are read, for the reason and the connection
 _GROWTH = 128 * 1024
@@ -39,7 +39,7 @@ async def read_whole(
         async for piece in chunks:
             size += len(piece)
             if size > limit:
-                host = host_of(response.url) or cut_url(response.url)
+                host = host_of(response.url) or public_url(response.url)
                 message = f"{host} sent a body of more than {limit} bytes."
                 raise TransferError(Failure(FailureKind.OVERLONG, message, response.status, host))
             whole.write(piece)

@@ -28,7 +28,7 @@ from stacpull.net.bodies import beginning, coding_to_undo, decoded, read_whole
 from stacpull.net.gate import REFUSALS, ByteRate, Gate, Gates
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Receive, Request, Response, TransferError, Transport
-from stacpull.redact import Secret, Secrets, credentials_in, cut_url, unsigned_url
+from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
 from stacpull.urls import is_encrypted, is_remote, join, removed_parameters, same_site, set_parameter
 
 SUCCESSFUL: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
@@ -121,8 +121,8 @@ class Client(msgspec.Struct, eq=False):
         if last is not None and url.startswith(last.base) and len(url) <= LONGEST_URL:
             return last  # nearly always
         if len(url) > LONGEST_URL:
-            text = f"{cut_url(url[:200])}… is longer than {LONGEST_URL} characters, and is not fetched."
-            raise TransferError(Failure(FailureKind.SCHEME, text).scrubbed(self.secrets))
+            text = f"{public_url(url[:200])}… is longer than {LONGEST_URL} characters, and is not fetched."
+            raise TransferError(Failure(FailureKind.SCHEME, text).masked(self.secrets))
         start = url.find("://") + 3
         end = url.find("/", start) + 1
         base = url[:end] if len("://") <= start < end <= LONGEST_KEY else ""
@@ -135,7 +135,7 @@ class Client(msgspec.Struct, eq=False):
         if transport is None and (transport := self.transport_of(scheme)) is not None:
             self.transports[scheme] = transport
         if transport is None or not (name or default_port(scheme) is None):  # URLs of files have no host
-            message = f"{self.secrets.scrub(cut_url(url))[:200]} is not an address that can be fetched."
+            message = f"{self.secrets.masked(public_url(url))[:200]} is not an address that can be fetched."
             raise TransferError(Failure(FailureKind.SCHEME, message))
         gate = self.gates[origin_text(url) if port is None else f"{name}:{port}"]  # no port: bucket or disk
         host = ClientHost(base, transport, gate, self.credentials.covers(url))
@@ -158,7 +158,7 @@ class Client(msgspec.Struct, eq=False):
         location = self.with_source_scheme(location)
         target = next_hop(request.url, location, hops, allow_downgrade=self.allow_downgrade)
         if isinstance(target, Failure):
-            raise TransferError(replace(target, status=status).scrubbed(self.secrets))
+            raise TransferError(replace(target, status=status).masked(self.secrets))
         method, headers, body = request.method, request.headers, request.body
         if method == "POST" and status in {301, 302, 303}:  # RFC 9110, 15.4.2 to 15.4.4
             method, body = "GET", None
@@ -225,7 +225,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     @property
     def url(self) -> str:
-        return self.client.secrets.strip_url(self.response_url)
+        return self.client.secrets.masked_url(self.response_url)
 
     @property
     def status(self) -> int:
@@ -268,7 +268,7 @@ class Exchange(msgspec.Struct, eq=False):
         try:
             response = self.response = await receive()
         except TransferError as error:
-            failure = error.failure.scrubbed(client.secrets)
+            failure = error.failure.masked(client.secrets)
             if failure.kind in {FailureKind.NETWORK, FailureKind.STALLED} and failure.retryable:
                 failure = gate.note_no_answer(sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
@@ -297,14 +297,14 @@ class Exchange(msgspec.Struct, eq=False):
     async def _failure(self, response: Response, gate: Gate, sent_at: float) -> Failure:
         client, host, status = self.client, host_of(response.url), response.status
         url, secrets = self.response_url, client.secrets
-        signed = removed_parameters(url, cut_url(url))  # the server may quote the URL
-        prefix = Secrets(Secret(p.value) for p in signed).scrub_bytes(await beginning(self))[:PREFIX_BYTES]
+        signed = removed_parameters(url, public_url(url))  # the server may quote the URL
+        prefix = Secrets(Secret(p.value) for p in signed).masked_bytes(await beginning(self))[:PREFIX_BYTES]
         failure = classify(status, response.headers, prefix, host, now=client.clock.time(), secrets=secrets)
         if status in {502, 504} and failure.kind is FailureKind.SERVER:  # the host does not answer a gateway
-            return gate.note_no_answer(sent_at, failure).scrubbed(secrets)
+            return gate.note_no_answer(sent_at, failure).masked(secrets)
         if failure.kind not in {FailureKind.THROTTLED, FailureKind.SERVER}:
             gate.note_response(-math.inf)  # it has answered; the time of an error says nothing about its load
-        return self._note_failure(gate, failure).scrubbed(secrets)
+        return self._note_failure(gate, failure).masked(secrets)
 
     def _note_failure(self, gate: Gate, failure: Failure) -> Failure:
         if failure.kind is FailureKind.THROTTLED:
@@ -345,7 +345,7 @@ def next_hop(current_url: str, location: str, hops: Sequence[str], *, allow_down
         reason = "redirects in a loop"
     if reason is None:
         return target
-    return Failure(kind, f"{cut_url(current_url)} {reason}.", host=host_of(current_url))
+    return Failure(kind, f"{public_url(current_url)} {reason}.", host=host_of(current_url))
 
 
 class HostCredentials:
@@ -382,7 +382,7 @@ class HostCredentials:
         return replace(request, url=url, headers=headers)
 
     def strip(self, url: str) -> str:
-        return self._secrets.strip_url(url)
+        return self._secrets.masked_url(url)
 
 
 class RequestLog:
@@ -396,7 +396,7 @@ class RequestLog:
 
     def write(self, method: str, url: str, status: int | None, size: int, seconds: float) -> None:
         when = rfc3339(datetime.now(UTC).replace(microsecond=0))
-        shown_url = self._secrets.scrub(unsigned_url(self._secrets.cut(url)))
+        shown_url = self._secrets.masked(unsigned_url(self._secrets.public_url(url)))
         with destination_errors(self._path):
             self._file.write(f"{when} {method} {status or '-'} {size} {seconds * 1000:.0f} {shown_url}\n")
 

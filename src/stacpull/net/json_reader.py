@@ -28,7 +28,7 @@ from stacpull.net.client import Client, Exchange
 from stacpull.net.retry import Retries
 from stacpull.net.status import is_web_page
 from stacpull.net.transport import Request, Response, TransferError, is_framed
-from stacpull.redact import cut_url
+from stacpull.redact import public_url
 from stacpull.urls import same_site
 
 PAGE_LIMIT: Final = 64_000_000
@@ -297,7 +297,7 @@ class JsonReader(msgspec.Struct, eq=False):
 
     async def _decoded(self, body: bytes, limit: int, response: Exchange) -> object:
         headers, status = response.headers, response.status
-        url = cut_url(response.url, keep_tokens=True)
+        url = public_url(response.url, keep_tokens=True)
         host = host_of(response.url)
         stated = _CHARSET.search(headers.get("Content-Type", ""))
         charset = stated[1] if stated else None

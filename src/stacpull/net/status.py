@@ -27,7 +27,7 @@ import orjson
 
 from stacpull.json_values import media_type_of
 from stacpull.models import Failure, FailureKind
-from stacpull.redact import Secrets, cut_url
+from stacpull.redact import Secrets, public_url
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """Statuses that redirect to another URL (RFC 9110, 15.4)."""
@@ -139,9 +139,9 @@ def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
     if any(c == "\ufffd" or (c < " " and c not in _IN_TEXTS) for c in text[: 4 * _REASON_LENGTH]):
         return ""
     if secrets is not None:
-        text = secrets.scrub(text)
+        text = secrets.masked(text)
     printable = "".join(c if c.isprintable() else " " for c in text[: 4 * _REASON_LENGTH])
-    words = " ".join(cut_url(word) for word in printable.split())
+    words = " ".join(public_url(word) for word in printable.split())
     return words[:_REASON_LENGTH].rstrip(".")
 
 

@@ -20,7 +20,7 @@ from stacpull.models import Failure, FailureKind, Json, PageRequest, Unread
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import links_of
-from stacpull.redact import cut_url
+from stacpull.redact import public_url
 from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import is_in_object_store, is_web, join, may_lead
@@ -222,7 +222,7 @@ async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
         raise TransferError(document)
     item = None if kind_of(document.body) == "FeatureCollection" else valid_item(document.body)
     if item is None:
-        message = f"{cut_url(document.url)} is not an item: it is not a JSON object with an id."
+        message = f"{public_url(document.url)} is not an item: it is not a JSON object with an id."
         raise TransferError(Failure(FailureKind.ITEM, message, host=host_of(document.url)))
     return item, document.url
 

@@ -39,7 +39,7 @@ from stacpull.net.json_reader import (
 from stacpull.net.transport import Response, TransferError
 from stacpull.planning.hrefs import links_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
-from stacpull.redact import cut_url
+from stacpull.redact import public_url
 from stacpull.selection import Selection
 from stacpull.sources import documents
 from stacpull.sources.paging import PAGE_BYTES, next_request, read_pages
@@ -124,7 +124,7 @@ class FeaturesSource(ItemsFile):
     sorts = True
 
     def __init__(self, url: str, reader: JsonReader, document: Document) -> None:
-        super().__init__(cut_url(document.url, keep_tokens=True), reader)
+        super().__init__(public_url(document.url, keep_tokens=True), reader)
         self._order: str | None = None
         self._requested_url, self._was_walked = url, False
         self._document = document

@@ -22,7 +22,7 @@ from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import updated_in
-from stacpull.redact import cut_url
+from stacpull.redact import public_url
 from stacpull.sources.documents import valid_items
 from stacpull.sources.source import FRUITLESS_PAGES, LEAST_ITEMS, OnNotice, Pages, PageSize, allowed_headers
 
@@ -246,12 +246,12 @@ class _PageReader:
                 first, is_too_much = first or error, True  # the service may have cut off the JSON
             smaller = max(LEAST_ITEMS, requested // 10)
             if not is_too_much or smaller >= requested:
-                raise SourceError(f"The page {cut_url(request.url)} could not be read: {first}") from first
+                raise SourceError(f"The page {public_url(request.url)} could not be read: {first}") from first
             self._say("info", f"A page of {requested} items failed; requesting {smaller} instead.")
             self._size = self._size._replace(items=smaller)
 
     def page_of(self, sent: PageRequest, document: Document) -> Page:
-        request, sent = sent, replace(sent, url=cut_url(sent.url, keep_tokens=True))
+        request, sent = sent, replace(sent, url=public_url(sent.url, keep_tokens=True))
         features = document.members.get("features", "")
         features = [] if features is None else features  # null: an empty list of Go
         if not isinstance(features, list):
@@ -280,7 +280,7 @@ class _PageReader:
         if following is None:
             return None, ""
         # without SOURCE's own keys, which a service may repeat in its links: the client adds them again
-        following = replace(following, url=self._reader.client.secrets.strip_url(following.url))
+        following = replace(following, url=self._reader.client.secrets.masked_url(following.url))
         if origin_text(following.url) in self._without_pages:
             following = at_home(following, sent.url) or following
         held = number_in(following, "limit")

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, quote, unquote, urlunsplit
 
 from stacpull.errors import UsageError
 from stacpull.hosts import host_of, scheme_of
-from stacpull.redact import Secret, cut_url
+from stacpull.redact import Secret, public_url
 from stacpull.schemes import SCHEMES, remote_schemes
 from stacpull.urls import is_web, parts_of, removed_parameters
 
@@ -93,7 +93,7 @@ def split_credentials(source: str) -> SourceUrl:
     if not (parts.netloc and host_of(source)):
         raise UsageError("SOURCE is not a valid URL: check its host and port.")
     plain = source.partition("#")[0]
-    clean = cut_url(plain, keep_tokens=parse_api_url(plain).items)
+    clean = public_url(plain, keep_tokens=parse_api_url(plain).items)
     query = {p.name: Secret(p.value) for p in removed_parameters(plain, clean) if p.value}
     user, word = parts.username or "", parts.password or ""
     basic = base64.b64encode(f"{unquote(user)}:{unquote(word)}".encode()).decode()  # RFC 7617

@@ -18,7 +18,7 @@ from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unrea
 from stacpull.net.json_reader import SMALL, Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
-from stacpull.redact import cut_url
+from stacpull.redact import public_url
 from stacpull.selection import Selection
 from stacpull.sources import documents
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart
@@ -56,7 +56,7 @@ class _Branch(NamedTuple):
 
     @classmethod
     def of(cls, document: Document, *, items: bool = True) -> _Branch:
-        body, url = document.members, cut_url(document.url, keep_keys=True)  # a key may name it
+        body, url = document.members, public_url(document.url, keep_keys=True)  # a key may name it
         name, hrefs = body.get("id"), documents.tree_hrefs(body, items=items)
         if documents.kind_of(body) == "Collection" and isinstance(name, str):
             return cls(url, hrefs, name, documents.collection_at(body, url))
@@ -105,7 +105,7 @@ async def _walk(
                     walked.add(hash(outcome.url))
                     below.insert(0, outcome.links(link.collection, link.depth + 1))
                 else:
-                    text = f"{cut_url(outcome.url)} is more than {DEEPEST} catalogs deep."
+                    text = f"{public_url(outcome.url)} is more than {DEEPEST} catalogs deep."
                     outcome = Failure(FailureKind.ITEM, text)
             yield link, outcome
         links = [*links, *below] if items else [*below, *links]
@@ -120,10 +120,10 @@ async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool)
         return document
     is_api = "conformsTo" in body or (documents.is_api_root(body) and not documents.tree_hrefs(body))
     if is_api and is_web(document.url):  # a saved catalog may have links of an API
-        text = f"{cut_url(url)} is an API, which a walk of a catalog leaves out: use it as SOURCE."
+        text = f"{public_url(url)} is an API, which a walk of a catalog leaves out: use it as SOURCE."
         return Failure(FailureKind.ITEM, text)
     if not kind:
-        return Failure(FailureKind.ITEM, f"{cut_url(url)} is neither an item nor a catalog.")
+        return Failure(FailureKind.ITEM, f"{public_url(url)} is neither an item nor a catalog.")
     return _Branch.of(document, items=items)
 
 
@@ -182,7 +182,7 @@ class TreeSource(Source):
                 if isinstance(outcome, _Branch):
                     self._add(outcome)
                 elif isinstance(outcome, Document):
-                    body, where = outcome.members, cut_url(outcome.url)
+                    body, where = outcome.members, public_url(outcome.url)
                     is_alone = documents.kind_of(body) == "Feature"
                     features = [body] if is_alone else list_or_empty(body.get("features"))
                     valid, invalid = documents.valid_items((where, feature) for feature in features)
@@ -196,7 +196,7 @@ class TreeSource(Source):
                         failures.append(Failure(FailureKind.ITEM, text))
                     size, weight = size + outcome.bytes, weight + outcome.weight
                 href = link.url if isinstance(link.url, str) else ""
-                name = cut_url(href or link.href)[:_SHOWN]
+                name = public_url(href or link.href)[:_SHOWN]
                 unread += [Unread(link.collection, name, failure, href) for failure in failures]
                 unanswered = unanswered + 1 if failures and _may_pass(failures[0]) else 0
                 if unanswered >= _UNANSWERED:

@@ -95,7 +95,7 @@ class Downloader(msgspec.Struct, eq=False):
             return None
         secrets = self.client.secrets
         has_secrets = bool(secrets)
-        shown = secrets.strip_url(url) if has_secrets else url
+        shown = secrets.masked_url(url) if has_secrets else url
         if job.checksum is not None or checks.may_state(fields):
             headers = HeaderFields(fields)
             if coding_of(headers) is not None:
@@ -108,7 +108,7 @@ class Downloader(msgspec.Struct, eq=False):
             job.media_type, job.href, url, HeaderFields(fields), content
         ):
             return None
-        name = secrets.scrub(filename_of(shown)) if has_secrets else filename_of(shown)
+        name = secrets.masked(filename_of(shown)) if has_secrets else filename_of(shown)
         sent = fields.get(b"etag")
         if sent is None or has_secrets or not sent.isascii():
             etag_or_date = self.validator(HeaderFields(fields)).etag_or_date
@@ -122,7 +122,7 @@ class Downloader(msgspec.Struct, eq=False):
 
     def without_secrets(self, validator: Validator) -> Validator:
         secrets = self.client.secrets
-        has_secret = any(secrets.scrub(field) != field for field in validator if field)
+        has_secret = any(secrets.masked(field) != field for field in validator if field)
         return Validator() if has_secret else validator
 
 
@@ -224,7 +224,7 @@ class _Attempt(msgspec.Struct, eq=False):
             raise TransferError(failure)
         is_stated = body.framed or job.size is not None or bool(body.checks)
         unproven = not (is_stated or await self._ends_here(body))
-        name = downloader.client.secrets.scrub(filename_of(body.url))
+        name = downloader.client.secrets.masked(filename_of(body.url))
         part, self.part = self.part, None
         content = body.content if part is None else ""
         arrival = arrival_of(job, body.size, name, body.validator.etag_or_date, content, unproven=unproven)

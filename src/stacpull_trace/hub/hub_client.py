@@ -91,7 +91,7 @@ async def open_hub(
     try:
         yield Hub(settings, Session(client, tokens, settings.base_url), retries, secrets)
     except BaseException as error:
-        secrets.scrub_error(error)
+        secrets.mask_error(error)
         raise
     finally:
         await client.close()
@@ -223,8 +223,8 @@ class Hub:
         if answer.status == HTTPStatus.OK:
             return answer
         error_body = answer.body if isinstance(answer.body, bytes) else b""
-        error = parse_error(answer.status, self._secrets.scrub_bytes(error_body))  # before it is shortened
-        raise refusal(error._replace(message=self._secrets.scrub(error.message)), self._host, target)
+        error = parse_error(answer.status, self._secrets.masked_bytes(error_body))  # before it is shortened
+        raise refusal(error._replace(message=self._secrets.masked(error.message)), self._host, target)
 
     async def _located(self, service: HubService, rest: str, fetch: Callable[[str], Awaitable[T]]) -> list[T]:
         answers = []

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import host_of, origin_of
-from stacpull.redact import Secret, cut_url
+from stacpull.redact import Secret, public_url
 from stacpull.system import expanded
 from stacpull.urls import is_web
 
@@ -118,6 +118,6 @@ def _checked(url: str, what: str) -> str:
     except ValueError:
         usable = False
     if not usable or "@" in parts.netloc or parts.query or parts.fragment:
-        shown = cut_url(url)
+        shown = public_url(url)
         raise UsageError(f"{what} is written like https://services.sentinel-hub.com, not {shown!r}")
     return url.rstrip("/")
