@@ -13,7 +13,7 @@ from tests.items import JSON
 
 from stacpull.clock import parse_instant, parse_interval
 from stacpull.errors import UsageError
-from stacpull.filters.item_checks import rank_of, read_boolean
+from stacpull.filters.item_checks import CloudCoverCheck, ItemCheck, rank_of, read_boolean
 from stacpull.filters.item_filter import ItemFilter
 from stacpull.selection import Selection
 
@@ -44,6 +44,16 @@ ITEM = {
 
 def judge(item: Any = ITEM, **selection: Any) -> str | None:
     return ItemFilter.of(Selection(**selection)).judge(item)
+
+
+def test_a_filter_is_compiled_unless_its_option_is_off() -> None:
+    class SwitchCheck(ItemCheck):
+        fields = ("include_pages",)
+
+    assert SwitchCheck.of(Selection()) is None
+    assert SwitchCheck.of(Selection(include_pages=True)) is not None
+    assert CloudCoverCheck.of(Selection()) is None
+    assert CloudCoverCheck.of(Selection(max_cloud_cover=0)) is not None
 
 
 # --- ids and shards ---------------------------------------------------------------------------------------

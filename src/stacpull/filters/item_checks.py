@@ -39,7 +39,8 @@ class ItemCheck:
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
         value = getattr(selection, cls.fields[0])
-        return None if value in (None, ()) else cls(value)
+        is_off = value is False or value in (None, ())  # 0 is a value, although it is equal to False
+        return None if is_off else cls(value)
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         """Return why an item is left out, or None if it is kept. Never raises, even for an invalid item.
