@@ -48,10 +48,10 @@ _MODULES = (
     "aioboto3", "encodings.idna", "stacpull.cli.main", "stacpull.cli.mirror_command",
     "stacpull.cli.inspect_command", "stacpull.cli.progress", "stacpull.cli.verify_command",
     "stacpull.engine.mirror", "stacpull.engine.store_process", "stacpull_dask.transfers",
-    "stacpull.engine.fast_path", "stacpull.net.http", "stacpull.transfer.local", "stacpull.transfer.s3",
-    "stacpull.upkeep.verify", "stacpull_raster.header_run", "stacpull_raster.headers_command",
-    "stacpull_replicas.serve_command", "stacpull_trace.run", "stacpull_trace.trace_command",
-    "stacpull_trace.trace_output", "tomllib", "uvloop",
+    "stacpull.engine.fast_path", "stacpull.net.aiohttp_transport", "stacpull.transfer.local",
+    "stacpull.transfer.s3", "stacpull.upkeep.verify", "stacpull_raster.header_run",
+    "stacpull_raster.headers_command", "stacpull_replicas.serve_command", "stacpull_trace.run",
+    "stacpull_trace.trace_command", "stacpull_trace.trace_output", "tomllib", "uvloop",
 )  # fmt: skip
 """What most commands import."""
 _ROOT = Path(__file__).resolve().parents[2]

@@ -21,8 +21,8 @@ from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
+from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.bodies import read_whole
-from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, Response, TransferError, Transport
 
 T = TypeVar("T")
@@ -188,6 +188,6 @@ class TransportContract:
 LOCAL = AddressPolicy(allow_private=True)
 
 
-def transport(kind: Callable[[HttpSettings], Transport] = HttpTransport, **options: Any) -> Any:
+def transport(kind: Callable[[HttpSettings], Transport] = AiohttpTransport, **options: Any) -> Any:
     defaults: dict[str, Any] = {"ip_policy": LOCAL, "stall_timeout": 20.0}
     return kind(HttpSettings(**(defaults | options)))

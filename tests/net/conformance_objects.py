@@ -26,9 +26,9 @@ from stacpull.aws import Credentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.models import Validator
+from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.bodies import read_whole
 from stacpull.net.fields import content_range, range_headers, validator_of
-from stacpull.net.http import HttpTransport
 from stacpull.net.transport import Request, Transport
 from stacpull.transfer.s3 import S3Transport
 from stacpull_replicas import MemoryStore
@@ -170,7 +170,7 @@ class ObjectContract:
 
 
 @asynccontextmanager
-async def opened_http() -> AsyncIterator[HttpTransport]:
+async def opened_http() -> AsyncIterator[AiohttpTransport]:
     """An HTTP transport that may connect to loopback."""
     http = transport(stall_timeout=10)
     try:

@@ -16,26 +16,26 @@ from tests.net.wire_server import WireServer
 
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind
+from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.bodies import read_whole
-from stacpull.net.http import HttpTransport
 from stacpull.net.transport import Request, TransferError, Transport
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 Serve = Callable[[Mapping[str, Any]], AbstractAsyncContextManager[tuple[Transport, WireServer]]]
 
 
-class TestHttpTransport(TransportContract):
-    kind: type[Transport] = HttpTransport
+class TestAiohttpTransport(TransportContract):
+    kind: type[Transport] = AiohttpTransport
 
     def transport(self, base: str, stall_timeout: float) -> Transport:
         return transport(self.kind, stall_timeout=stall_timeout)
 
 
-class TestWebTransport(TestHttpTransport):
+class TestWebTransport(TestAiohttpTransport):
     kind = WebTransport
 
 
-@pytest.fixture(params=[HttpTransport, WebTransport])
+@pytest.fixture(params=[AiohttpTransport, WebTransport])
 def served(request: pytest.FixtureRequest) -> Serve:
     """Starts a server with these answers, and gives a transport to it."""
 

@@ -25,7 +25,7 @@ from stacpull import Options, failures, sync
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import FailureKind
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.http import HttpTransport
+from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.transport import HttpSettings, Request, Transport
 
 NEVER = ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "64:ff9b::a9fe:a9fe", "168.63.129.16",
@@ -36,7 +36,7 @@ INSIDE = ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.1.2.3", "fc00::1", "240.0.
 
 def made(transport: str, *, allow_private: bool) -> Transport:
     settings = HttpSettings(AddressPolicy(allow_private=allow_private))
-    return HttpTransport(settings) if transport == "aiohttp" else WebTransport(settings)
+    return AiohttpTransport(settings) if transport == "aiohttp" else WebTransport(settings)
 
 
 async def outcome(transport: str, host: str, addresses: Sequence[str], *, allow_private: bool = False) -> Any:

@@ -17,9 +17,9 @@ from tests.security.sources import COLLECTION, Source, feature, json_answer, mir
 from stacpull import Options, SourceError
 from stacpull.clock import SystemClock
 from stacpull.net.addresses import AddressPolicy
+from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
-from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, TransferError
 from stacpull.sync import failures, mirror
 
@@ -38,8 +38,8 @@ def json_bytes(text: str, **headers: str) -> Answer:
 async def test_decoding_a_bomb_takes_bounded_memory(coding: str) -> None:
     packed = zlib.compress(b" " * (128 * MIB), 9, 31 if coding == "gzip" else 15)
     async with WireServer({"/": [Answer(body=packed, headers={"Content-Encoding": coding})]}) as server:
-        http, clock = HttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True))), SystemClock()
-        client = Client({"http": http}, Gates(1, None, clock), clock)
+        http = AiohttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
+        client = Client({"http": http}, Gates(1, None, SystemClock()), SystemClock())
         tracemalloc.start()
         with pytest.raises(TransferError, match="more than 8388608 bytes"):
             async with client.open(Request(server.url("/"), decode=True)) as response:

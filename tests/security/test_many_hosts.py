@@ -18,9 +18,9 @@ from stacpull.hosts import MOST_HOSTS
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
+from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
-from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 
 FEW, MANY = 2 * MOST_HOSTS, 4 * MOST_HOSTS
@@ -75,7 +75,7 @@ async def test_memory_of_lookups_and_connections_is_limited(kind: str) -> None:
 
     asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign, assignment]
     settings = HttpSettings(AddressPolicy())
-    client = client_of(HttpTransport(settings) if kind == "aiohttp" else WebTransport(settings))
+    client = client_of(AiohttpTransport(settings) if kind == "aiohttp" else WebTransport(settings))
     try:
         found = await growth(lambda number: requested(client, f"http://h{number}.example/x"))
     finally:

@@ -23,9 +23,9 @@ from stacpull.clock import SystemClock
 from stacpull.errors import ForgottenCursorError
 from stacpull.models import Page
 from stacpull.net.addresses import AddressPolicy
+from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
-from stacpull.net.http import HttpTransport
 from stacpull.net.json_reader import JsonReader
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import HttpSettings
@@ -115,7 +115,7 @@ async def opened(url: str) -> AsyncIterator[Source]:
     """Open the source at `url` like a run, with retries without long waits."""
     clock = SystemClock()
     client = Client(
-        {"http": HttpTransport(HttpSettings(AddressPolicy(allow_private=True), 5.0))},
+        {"http": AiohttpTransport(HttpSettings(AddressPolicy(allow_private=True), 5.0))},
         Gates(64, None, clock),
         clock,
         source=url,

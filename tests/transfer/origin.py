@@ -14,9 +14,9 @@ from stacpull.aws import AwsCredentials, AwsSettings, Credentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.net.addresses import AddressPolicy
+from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
-from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings
 from stacpull.transfer.s3 import S3Transport
 from stacpull_replicas import S3Access
@@ -151,7 +151,7 @@ async def client(
 ) -> AsyncIterator[Client]:
     """Open a client that may speak to loopback, and to S3 if it is given credentials."""
     clock = SystemClock()
-    http = HttpTransport(HttpSettings(AddressPolicy(allow_private=True), stall_timeout=stall_timeout))
+    http = AiohttpTransport(HttpSettings(AddressPolicy(allow_private=True), stall_timeout=stall_timeout))
     transports = {"http": http, "https": http}
     if credentials is not None:
         transports["s3"] = S3Transport(http, credentials, s3 or S3Options(), clock=clock)

@@ -13,9 +13,9 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.models import FailureKind
 from stacpull.net.addresses import AddressPolicy
+from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
-from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, Response, TransferError, Transport
 from stacpull.transfer.s3 import S3Transport, correction_of, endpoint_of, may_sign, split_s3_url
 from stacpull_replicas import MemoryStore, S3Replica
@@ -149,7 +149,7 @@ class AwsStandIn:
 async def test_a_bucket_reached_by_redirect(options: S3Options, signed: bool):
     clock = SystemClock()
     async with origin(Thing(b"x")) as served:
-        http = HttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
+        http = AiohttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
         aws = AwsStandIn(http, served.url)
         transports = {"http": http, "s3": S3Transport(aws, Given(), options, clock=clock)}
         opened = Client(transports, Gates(8, None, clock), clock)

@@ -36,7 +36,7 @@ from stacpull.proxies import proxy_of
 from stacpull.urls import wire_url
 
 if TYPE_CHECKING:
-    from stacpull.net.http import HttpTransport
+    from stacpull.net.aiohttp_transport import AiohttpTransport
 
 _TICK = 1.0
 _TICKS_A_TIMEOUT = 8
@@ -86,16 +86,16 @@ class WebTransport(CallbackTransport):
         self.connections: set[WebConnection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
-        self._general: HttpTransport | None = None
+        self._general: AiohttpTransport | None = None
 
     async def send(self, request: Request) -> Response:
         is_get = request.method == "GET" and request.body is None
         prepared = self.prepared(request) if is_get else None
         if prepared is None:
             if self._general is None:
-                from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
+                from stacpull.net.aiohttp_transport import AiohttpTransport  # noqa: PLC0415 -- heavy: aiohttp
 
-                self._general = HttpTransport(self._settings)
+                self._general = AiohttpTransport(self._settings)
             return await self._general.send(request)
         host = prepared.host
         for idle in (host.pop(), None):

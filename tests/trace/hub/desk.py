@@ -13,7 +13,7 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.clock import SystemClock
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.http import HttpTransport
+from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Request
 from stacpull.redact import Secret
@@ -83,7 +83,7 @@ class MemoryHub:
 @asynccontextmanager
 async def hub_on_socket(routes: Mapping[str, Any]) -> AsyncIterator[tuple[Hub, WireServer]]:
     async with WireServer({TOKEN_PATH: [token()], **routes}) as server:
-        http = HttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
+        http = AiohttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
         async with open_hub(settings(server.url("")), http, SystemClock()) as hub:
             yield hub, server
 

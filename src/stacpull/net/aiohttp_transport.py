@@ -38,7 +38,7 @@ _EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSE
 """Expected exceptions of a request and of reading its response (ValueError: an invalid URL)."""
 
 
-class HttpTransport:
+class AiohttpTransport:
     """Sends requests with aiohttp. Its sessions belong to the event loop of the first request."""
 
     def __init__(self, settings: HttpSettings) -> None:
@@ -83,7 +83,7 @@ class HttpTransport:
         if proxy is not None and response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
             response.close()
             raise TransferError(_refused_by_proxy(proxy, host, response.status))
-        return _HttpResponse(response, request, settings)
+        return _AiohttpResponse(response, request, settings)
 
     async def _session(self, *, is_proxied: bool) -> aiohttp.ClientSession:
         async with self._opening:
@@ -108,7 +108,7 @@ class HttpTransport:
             return self._sessions[is_proxied]
 
 
-class _HttpResponse:
+class _AiohttpResponse:
     def __init__(self, response: aiohttp.ClientResponse, request: Request, settings: HttpSettings) -> None:
         self._response = response
         self._settings = settings
