@@ -150,7 +150,7 @@ async def outcome_of(
         sink.jobs,
         {file.name: file.read_bytes() for file in directory.glob("*.part")},  # noqa: ASYNC240 - all has ended
         [(str(one.kind), one.message) for one in retried],
-        {(gate.in_use, len(gate._queue), tuple(gate._refusals), gate.limit) for gate in gates},
+        {(gate.in_use, len(gate._queue), gate._refused_assets, gate.limit) for gate in gates},
         client.counters.requests,
         clock.now,
         received.copy(),

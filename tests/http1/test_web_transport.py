@@ -89,7 +89,7 @@ async def test_each_request_has_its_client(wanted: Request, is_own: bool) -> Non
     with suppress(TransferError):
         await http.send(wanted)
     await http.close()
-    assert (vars(http)["_general"] is None) is is_own
+    assert (vars(http)["_aiohttp"] is None) is is_own
 
 
 async def test_a_request_with_a_field_that_cannot_be_encoded_is_never_sent_without_it() -> None:

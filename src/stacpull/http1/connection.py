@@ -28,7 +28,7 @@ MAX_BODY_IN_MEMORY = 1 << 20  # the most bytes of a body that is read into memor
 
 _MAX_PARSED = 1 << 16  # the most bytes of a body of known length that the parser reads
 _WITHOUT_BODY = frozenset({204, 304})
-_LOWEST, _FINAL = 100, 200
+_LOWEST_STATUS, _LOWEST_FINAL_STATUS = 100, 200
 _AWAITING, _RECEIVING, _WHOLE = range(3)
 
 _MOST_HELD = 1 << 19
@@ -56,14 +56,15 @@ class ParsedMessage:
         self.status = 0
         self.fields: dict[bytes, bytes] = {}
         """The fields by name in lower case; repeated ones are joined."""
-        self.held = 0
+        self.held_bytes = 0
         self.failure: Failure | None = None
         self.is_short = False
         """True if the announced body is so short that its reader gets it only when it is complete."""
         self._phase = _AWAITING
         self._pieces: list[bytes] = []
-        self._framed = self._keep = False
-        self._rest = self._overhead = 0
+        self._is_framed = self._keeps_alive = False
+        self._remaining = 0  # bytes of a long body, which bypasses the parser
+        self._overhead = 0  # bytes since the last one of the body
         self._raw: list[bytes] = []  # names and values in turn
 
     @property
@@ -72,11 +73,11 @@ class ParsedMessage:
 
     @property
     def is_reusable(self) -> bool:
-        return self._keep and self._phase is _WHOLE and self.failure is None
+        return self._keeps_alive and self._phase is _WHOLE and self.failure is None
 
     @property
     def is_gathering(self) -> bool:
-        is_chunked = self._framed and not self.is_short and not self._rest
+        is_chunked = self._is_framed and not self.is_short and not self._remaining
         return is_chunked and self._phase is _RECEIVING and self.failure is None
 
     @property
@@ -85,7 +86,7 @@ class ParsedMessage:
 
     def has_enough(self, size: int) -> bool:
         """Return True if a reader that waits for `size` bytes should be woken: a short body comes whole."""
-        is_enough = self._phase is _RECEIVING and not self.is_short and self.held >= size
+        is_enough = self._phase is _RECEIVING and not self.is_short and self.held_bytes >= size
         return is_enough or self.is_ended
 
     def body(self) -> bytes:
@@ -93,22 +94,23 @@ class ParsedMessage:
 
     def take(self) -> list[bytes]:
         pieces, self._pieces = self._pieces, []
-        self.held = 0
+        self.held_bytes = 0
         return pieces
 
     def feed(self, data: bytes) -> None:
-        if self._rest:
+        if self._remaining:
             self._parser = None
-            excess = len(data) - self._rest
-            self._pieces.append(data if excess <= 0 else data[: self._rest])
-            self.held += len(data)
-            self._rest = max(-excess, 0)
+            excess = len(data) - self._remaining
+            self._pieces.append(data if excess <= 0 else data[: self._remaining])
+            self.held_bytes += len(data)
+            self._remaining = max(-excess, 0)
             if excess > 0:
                 self._bad(BadResponse.OVERLONG)
-            if not self._rest:
+            if not self._remaining:
                 self._phase = _WHOLE
             return
-        held_before, had_status = self.held, self.status
+        held_before = self.held_bytes
+        status_before = self.status
         if self._parser is None:
             self._parser = HttpResponseParser(self)
             self._parser.set_dangerous_leniencies(  # as aiohttp's, because servers make mistakes
@@ -119,13 +121,13 @@ class ParsedMessage:
         except (HttpParserError, HttpParserUpgrade):
             self._parser = None
             self._bad(BadResponse.OVERLONG if self._phase is _WHOLE else BadResponse.MALFORMED)
-        if self.held > held_before:
+        if self.held_bytes > held_before:
             self._overhead = 0
         elif self._phase is not _WHOLE:
             self._overhead += len(data)
             if self._overhead > HEAD_LIMIT:
                 self._bad(BadResponse.ENDLESS_FIELDS)
-        if self.failure is not None and not had_status:
+        if self.failure is not None and not status_before:
             self.status = 0  # the response is wrong from its first byte, so its head means nothing
 
     def end(self, error: Exception | None) -> None:
@@ -133,7 +135,7 @@ class ParsedMessage:
         if self._phase is _AWAITING:
             self.fail(closed(self.name, error))
         elif self._phase is _RECEIVING:
-            if self._framed or error is not None:
+            if self._is_framed or error is not None:
                 self._bad(BadResponse.TRUNCATED)
             else:
                 self._phase = _WHOLE
@@ -162,32 +164,32 @@ class ParsedMessage:
         if len(text) > HEAD_LIMIT:
             self._bad(BadResponse.ENDLESS_FIELDS)
             return
-        if status < _LOWEST or b"\0" in text:
+        if status < _LOWEST_STATUS or b"\0" in text:
             self._bad(BadResponse.MALFORMED)
             return
-        if status < _FINAL:
+        if status < _LOWEST_FINAL_STATUS:
             self._raw = []  # interim (RFC 9110, 15.2): ignored, and there may be any number of them
             return
         self.status = status
         self.fields = joined_fields(raw)
-        self._keep = parser.should_keep_alive()
+        self._keeps_alive = parser.should_keep_alive()
         self._phase = _RECEIVING
         if status in _WITHOUT_BODY:
             self._phase = _WHOLE
         elif b"content-length" in self.fields:
-            self._framed = True
+            self._is_framed = True
             length = int(self.fields[b"content-length"])
             self.is_short = length <= MAX_BODY_IN_MEMORY
-            self._rest = 0 if length <= _MAX_PARSED else length
+            self._remaining = 0 if length <= _MAX_PARSED else length
         else:
-            self._framed = self.fields.get(b"transfer-encoding", b"").lower().rstrip().endswith(b"chunked")
+            self._is_framed = self.fields.get(b"transfer-encoding", b"").lower().rstrip().endswith(b"chunked")
 
     def on_body(self, data: bytes) -> None:
         if self._phase is _RECEIVING:
             self._pieces.append(data)
-            self.held += len(data)
-            if self._rest:
-                self._rest -= len(data)
+            self.held_bytes += len(data)
+            if self._remaining:
+                self._remaining -= len(data)
         else:  # an interim response has no body
             self._bad(BadResponse.OVERLONG if self._phase is _WHOLE else BadResponse.MALFORMED)
 
@@ -225,10 +227,10 @@ class WebConnection(asyncio.Protocol):
         self.message = ParsedMessage(name)
         self.handler: ResponseHandler | None = None
         self.transport: asyncio.Transport | None = None
-        self._lost: Exception | None = None
+        self._lost_error: Exception | None = None
         self._state = _NEW
         self._is_reused = False
-        self._quiet = self._came = self._wanted = 0
+        self._quiet_ticks = self._received = self._wanted_bytes = 0
         self._pace: Pace | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -236,11 +238,11 @@ class WebConnection(asyncio.Protocol):
         self._is_reused = self._state is not _NEW
         self.handler = handler
         self._state = _PARSED
-        self._quiet = self._came = 0
+        self._quiet_ticks = self._received = 0
         self._pace = None
         transport = self.transport
         if transport is None:  # closed before it could be used
-            self._conclude(self._lost)
+            self._conclude(self._lost_error)
             return
         transport.resume_reading()
         transport.write(request)
@@ -248,7 +250,7 @@ class WebConnection(asyncio.Protocol):
     def release(self) -> None:
         self.handler = self._waiter = None
         self._state = _IDLE
-        self._quiet = 0
+        self._quiet_ticks = 0
         if self.message.is_reusable and self.transport is not None and not self.transport.is_closing():
             self.message.reset()
             self.idle.append(self)
@@ -271,16 +273,16 @@ class WebConnection(asyncio.Protocol):
         is_idle = self._state is _NEW or self._state is _IDLE
         fault = None
         if is_idle or is_awaited:
-            self._quiet += 1
-        if is_idle and self._quiet > idle_ticks:
+            self._quiet_ticks += 1
+        if is_idle and self._quiet_ticks > idle_ticks:
             self.abort()
-        elif is_awaited and self._quiet > stall_ticks:
+        elif is_awaited and self._quiet_ticks > stall_ticks:
             fault = BadResponse.STALLED
-        elif is_awaited and (self._came or self._pace is not None):  # since the first byte
+        elif is_awaited and (self._received or self._pace is not None):  # since the first byte
             if self._pace is None:
                 self._pace = self._owner.pace()
-            came, self._came = self._came, 0
-            if self._pace.is_too_slow(seconds, came):
+            received, self._received = self._received, 0
+            if self._pace.is_too_slow(seconds, received):
                 fault = BadResponse.TOO_SLOW
         if fault is not None:
             self.message.fail(fault.failure(self.message.name))
@@ -295,8 +297,8 @@ class WebConnection(asyncio.Protocol):
         self._owner.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self._quiet = 0
-        self._came += len(data)
+        self._quiet_ticks = 0
+        self._received += len(data)
         handler, message, state = self.handler, self.message, self._state
         if state is _IDLE or state is _NEW or message.is_ended:
             self.abort()  # bytes without a request: a complete response is valid, but the connection is not
@@ -308,9 +310,9 @@ class WebConnection(asyncio.Protocol):
                 return
             if message.failure is not None:
                 self.abort()
-            if message.has_enough(self._wanted):
+            if message.has_enough(self._wanted_bytes):
                 self._wake()
-            is_full = message.held > _MOST_HELD and not message.is_short and not message.is_ended
+            is_full = message.held_bytes > _MOST_HELD and not message.is_short and not message.is_ended
             if is_full and self.transport is not None:
                 self.transport.pause_reading()
         except Exception as error:
@@ -320,7 +322,7 @@ class WebConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
-        self._lost = exc
+        self._lost_error = exc
         handler = self.handler
         try:
             if self._state is _STREAMED:
@@ -339,7 +341,7 @@ class WebConnection(asyncio.Protocol):
         message, handler = self.message, self.handler
         if handler is None:
             return
-        if message.failure is None and message.held <= MAX_BODY_IN_MEMORY:
+        if message.failure is None and message.held_bytes <= MAX_BODY_IN_MEMORY:
             status, is_ok = message.status, message.status == _OK
             if not message.is_ended:
                 if is_ok and message.is_gathering:
@@ -367,22 +369,22 @@ class WebConnection(asyncio.Protocol):
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body, before a failure all bytes that came, so that a part can be resumed after them."""
-        message, pieces, gathered = self.message, list[bytes](), 0
+        message, pieces, gathered_bytes = self.message, list[bytes](), 0
         while True:
             is_last = message.is_ended
             if self.transport is not None and not self.transport.is_closing():
                 self.transport.resume_reading()  # reading may be paused
-            taken = message.take()
-            for piece in taken:
+            new_pieces = message.take()
+            for piece in new_pieces:
                 pieces.append(piece)
-                gathered += len(piece)
-                if gathered >= size:
+                gathered_bytes += len(piece)
+                if gathered_bytes >= size:
                     yield b"".join(pieces)
-                    pieces, gathered = [], 0
+                    pieces, gathered_bytes = [], 0
             if is_last:
                 break
-            if not taken:  # otherwise, take what has come meanwhile: reading may have paused
-                self._wanted = min(size - gathered, _MOST_AWAITED)
+            if not new_pieces:  # otherwise, take what has come meanwhile: reading may have paused
+                self._wanted_bytes = min(size - gathered_bytes, _MOST_AWAITED)
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
         if pieces:

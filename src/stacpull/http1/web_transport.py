@@ -86,17 +86,17 @@ class WebTransport(CallbackTransport):
         self.connections: set[WebConnection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
-        self._general: AiohttpTransport | None = None
+        self._aiohttp: AiohttpTransport | None = None
 
     async def send(self, request: Request) -> Response:
         is_get = request.method == "GET" and request.body is None
         prepared = self.prepared(request) if is_get else None
         if prepared is None:
-            if self._general is None:
+            if self._aiohttp is None:
                 from stacpull.net.aiohttp_transport import AiohttpTransport  # noqa: PLC0415 -- heavy: aiohttp
 
-                self._general = AiohttpTransport(self._settings)
-            return await self._general.send(request)
+                self._aiohttp = AiohttpTransport(self._settings)
+            return await self._aiohttp.send(request)
         host = prepared.host
         for idle in (host.pop(), None):
             connection = idle or await self.connect(host)
@@ -113,7 +113,8 @@ class WebTransport(CallbackTransport):
     def prepared(self, request: Request, authorization: str = "") -> Prepared | None:
         url, headers = request.url, request.headers
         end = url.find("/", len("https://"))
-        target, host = url[end:], self._hosts.get(url[:end]) if end > 0 else None
+        target = url[end:]
+        host = self._hosts.get(url[:end]) if end > 0 else None
         if host is None or not (url.isascii() and url.isprintable()) or " " in target or "#" in target:
             origin, target = split_url(url)
             if (host := self.host(origin)) is None:
@@ -129,8 +130,8 @@ class WebTransport(CallbackTransport):
         if authorization:
             if not authorization.isprintable():
                 return None
-            signed = authorization.encode("utf-8", "surrogateescape")
-            tail = b"%bAuthorization: %b\r\n\r\n" % (tail[:-2], signed)
+            authorization_bytes = authorization.encode("utf-8", "surrogateescape")
+            tail = b"%bAuthorization: %b\r\n\r\n" % (tail[:-2], authorization_bytes)
         return Prepared(host, b"GET " + target.encode("ascii") + tail)
 
     async def close(self) -> None:
@@ -142,8 +143,8 @@ class WebTransport(CallbackTransport):
             connection.close()
         if self.connections:
             await self._emptied.wait()
-        if self._general is not None:
-            await self._general.close()
+        if self._aiohttp is not None:
+            await self._aiohttp.close()
 
     # Connections, also for the fast path.
 
@@ -158,14 +159,14 @@ class WebTransport(CallbackTransport):
             hostname = hostname.strip("[]")
             if hostname.replace(".", "").isdigit() and literal_address(hostname) != hostname:  # a short form
                 return None
-            forget_hosts(self._hosts, lambda one: one.is_needed)
+            forget_hosts(self._hosts, lambda known_host: known_host.is_needed)
             host = self._hosts[origin] = WebHost(scheme, hostname, port, origin.partition("://")[2])
         return host
 
     async def connect(self, host: WebHost) -> WebConnection:
         if len(self.connections) >= self._settings.most_connections:
-            for idle in [one for one in self.connections if one in one.idle]:
-                idle.close()
+            for idle_connection in [c for c in self.connections if c in c.idle]:
+                idle_connection.close()
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 return await self._try_addresses(host)
@@ -178,33 +179,34 @@ class WebTransport(CallbackTransport):
         The loop gets the address, not a socket: uvloop takes over a socket only after `connection_made`, and
         would close the descriptor twice if the connection is closed by then.
         """
-        settings, tls = self._settings, dict[str, Any]()
+        settings = self._settings
+        tls: dict[str, Any] = {}
         if host.is_tls:
             self._tls = self._tls or await settings.tls_context()
-            patience = min(_HANDSHAKE, settings.stall_timeout)
-            tls = {"ssl": self._tls, "server_hostname": host.hostname, "ssl_handshake_timeout": patience}
+            seconds = min(_HANDSHAKE, settings.stall_timeout)
+            tls = {"ssl": self._tls, "server_hostname": host.hostname, "ssl_handshake_timeout": seconds}
         addresses = await host.addresses()
         reasons = settings.ip_policy.judge(host.hostname, [str(info[4][0]) for info in addresses])
-        share = min(_PATIENCE, settings.connect_timeout / max(len(addresses), 1))
+        seconds_per_address = min(_PATIENCE, settings.connect_timeout / max(len(addresses), 1))
         problem: OSError | None = None
-        for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
+        for remaining, info in zip(reversed(range(len(addresses))), addresses, strict=True):
             address, connection = str(info[4][0]), WebConnection(self, host.name, host.idle)
             if (reason := reasons[address]) is not None:
                 problem = problem or AddressRefusedError(address, reason)
                 continue
-            opening = asyncio.get_running_loop().create_connection
+            create_connection = asyncio.get_running_loop().create_connection
             try:
-                async with asyncio.timeout(share if left else None):
-                    await opening(lambda: connection, address, int(info[4][1]), **tls)  # noqa: B023 -- called now
+                async with asyncio.timeout(seconds_per_address if remaining else None):
+                    await create_connection(lambda: connection, address, int(info[4][1]), **tls)  # noqa: B023 -- called now
             except BaseException as error:
                 connection.abort()  # it may have been connected, and uvloop never reports the end
                 self.discard(connection)
                 if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
                     raise
-                host.failed.add(info)
+                host.unreachable.add(info)
                 problem = error
             else:
-                host.failed.discard(info)
+                host.unreachable.discard(info)
                 settings.ip_policy.connected(host.hostname, address)
                 return connection
         raise problem or OSError(f"{host.name} has no address")
@@ -275,12 +277,12 @@ class WebHost:
         self.port = port
         self.name = name
         self.idle: list[WebConnection] = []  # the most recently used one is the last
-        self.failed: set[AddressInfo] = set()  # the addresses at which the last attempt failed
+        self.unreachable: set[AddressInfo] = set()  # the addresses at which the last attempt failed
         self.headers: Mapping[str, str] | None = None
         self.decode = False
         self.tail = b""  # what follows the target in a request with `headers`
-        self._found: list[AddressInfo] | OSError = []
-        self._found_until = 0.0
+        self._addresses: list[AddressInfo] | OSError = []
+        self._addresses_until = 0.0
         self._lookup = asyncio.Lock()
         self._rotation = -1
         host = f"[{hostname}]" if ":" in hostname else hostname
@@ -308,20 +310,21 @@ class WebHost:
         """Return the addresses of the host in the order to try them: each time another one first."""
         loop = asyncio.get_running_loop()
         async with self._lookup:
-            if loop.time() >= self._found_until:
+            if loop.time() >= self._addresses_until:
                 seconds = _REMEMBERED
                 try:
-                    found = await loop.getaddrinfo(self.hostname, self.port, type=socket.SOCK_STREAM)
-                    self._found = list(found)
+                    infos = await loop.getaddrinfo(self.hostname, self.port, type=socket.SOCK_STREAM)
+                    self._addresses = list(infos)
                 except OSError as error:
-                    self._found, seconds = error, _FAILURE_REMEMBERED
-                self._found_until = loop.time() + seconds
-        if isinstance(self._found, OSError):
-            raise type(self._found)(*self._found.args)
-        good = [info for info in self._found if info not in self.failed]
+                    self._addresses, seconds = error, _FAILURE_REMEMBERED
+                self._addresses_until = loop.time() + seconds
+        if isinstance(self._addresses, OSError):
+            raise type(self._addresses)(*self._addresses.args)
+        working = [info for info in self._addresses if info not in self.unreachable]
         self._rotation += 1
-        start = self._rotation % len(good) if good else 0
-        return [*good[start:], *good[:start], *(one for one in self._found if one in self.failed)]
+        start = self._rotation % len(working) if working else 0
+        unreachable = (info for info in self._addresses if info in self.unreachable)
+        return [*working[start:], *working[:start], *unreachable]
 
 
 def split_url(url: str) -> tuple[str, str]:
@@ -334,7 +337,7 @@ def split_url(url: str) -> tuple[str, str]:
 
 def request_tail(headers: Mapping[str, str], defaults: Mapping[str, str]) -> bytes:
     """Return the fields and the empty line. `headers` replace `defaults` (in lower case)."""
-    given = {name.lower() for name in headers}
-    fields = [*((name, value) for name, value in defaults.items() if name not in given), *headers.items()]
+    replaced = {name.lower() for name in headers}
+    fields = [*((name, value) for name, value in defaults.items() if name not in replaced), *headers.items()]
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
     return f"{lines}\r\n".encode("utf-8", "surrogateescape")

@@ -36,26 +36,26 @@ class AddressPolicy:
 
     def __init__(self, *, allow_private: bool = False, chosen: Iterable[str] = ()) -> None:
         self.allow_private = allow_private
-        self._chosen = frozenset(map(_named, chosen))
+        self._chosen = frozenset(map(_host_name, chosen))
         self._pinned: dict[str, frozenset[str]] = {}
         """The private addresses of the first lookup of each chosen host; empty if the host is public."""
-        self._open: set[str] = set()
+        self._open_addresses: set[str] = set()
         for host in self._chosen:
             address = literal_address(host)
             if address is not None and refused_always(address) is None and refused_outside(address):
-                self._open.add(plain_address(address))
-                self._open |= {"127.0.0.1", "::1"} if host.endswith("localhost") else set()
+                self._open_addresses.add(plain_address(address))
+                self._open_addresses |= {"127.0.0.1", "::1"} if host.endswith("localhost") else set()
 
     def judge(self, host: str, addresses: Iterable[str]) -> dict[str, str | None]:
         """Return why each address that a lookup of `host` found is refused; None for an allowed one."""
         reasons = {address: refused_always(address) for address in addresses}
         usable = {address for address in reasons if reasons[address] is None}
-        outside = {address: refused_outside(address) for address in usable}
-        private = {address for address in usable if outside[address] is not None}
+        private_reasons = {address: refused_outside(address) for address in usable}
+        private = {address for address in usable if private_reasons[address] is not None}
         for address in private:
-            if not (self.allow_private or plain_address(address) in self._open):
-                reasons[address] = outside[address]
-        name = _named(host)
+            if not (self.allow_private or plain_address(address) in self._open_addresses):
+                reasons[address] = private_reasons[address]
+        name = _host_name(host)
         if name not in self._chosen:
             return reasons
         if usable and name not in self._pinned:
@@ -71,9 +71,9 @@ class AddressPolicy:
 
     def connected(self, host: str, address: str) -> None:
         """Record a connection to `host` at `address`. If the user chose the host, the address is now open."""
-        if plain_address(address) in self._pinned.get(_named(host), ()):
-            self._open.add(plain_address(address))
+        if plain_address(address) in self._pinned.get(_host_name(host), ()):
+            self._open_addresses.add(plain_address(address))
 
 
-def _named(host: str) -> str:
+def _host_name(host: str) -> str:
     return host.lower().strip("[]").rstrip(".")

@@ -61,11 +61,11 @@ class AiohttpTransport:
                 url = url.with_user(None)  # only one of the two can be sent
             proxy = proxy_of(request.url)
             if proxy is not None:
-                at = origin_of(proxy.url)
-                if not at.host or at.scheme not in {"http", "https"}:
-                    what = f"{proxy.variable} is not a valid URL of an http proxy: write http://host:port."
-                    raise TransferError(Failure(FailureKind.NETWORK, what, host=host))
-                _refuse_literal(at.host, AddressPolicy(allow_private=True))
+                proxy_origin = origin_of(proxy.url)
+                if not proxy_origin.host or proxy_origin.scheme not in {"http", "https"}:
+                    message = f"{proxy.variable} is not a valid URL of an http proxy: write http://host:port."
+                    raise TransferError(Failure(FailureKind.NETWORK, message, host=host))
+                _refuse_literal(proxy_origin.host, AddressPolicy(allow_private=True))
             _refuse_literal(url.raw_host or "", settings.ip_policy)
             session = await self._session(is_proxied=proxy is not None)
             # single bytes of the head reset the stall timer
@@ -146,11 +146,11 @@ class _Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await self._names.resolve(host, port, family)
-        reasons = self._policy.judge(host, [address["host"] for address in found])
-        allowed = [address for address in found if reasons[address["host"]] is None]
-        if found and not allowed:
-            raise AddressRefusedError(found[0]["host"], reasons[found[0]["host"]] or "")
+        results = await self._names.resolve(host, port, family)
+        reasons = self._policy.judge(host, [address["host"] for address in results])
+        allowed = [address for address in results if reasons[address["host"]] is None]
+        if results and not allowed:
+            raise AddressRefusedError(results[0]["host"], reasons[results[0]["host"]] or "")
         return allowed
 
     async def close(self) -> None:

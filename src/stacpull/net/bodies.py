@@ -30,11 +30,11 @@ _PIECE = 1 << 20
 
 
 async def read_whole(
-    response: Response, limit: int, growing: Callable[[int], Awaitable[None]] | None = None
+    response: Response, limit: int, on_growth: Callable[[int], Awaitable[None]] | None = None
 ) -> bytes:
-    """Return the whole body. `growing` is awaited with the number of bytes received, before more are read."""
-    whole, size = io.BytesIO(), 0  # the pieces and the body together would take twice the memory
-    chunks = response.chunks(limit + 1 if growing is None else _GROWTH)
+    """Return the whole body. `on_growth` is awaited with the bytes received so far, before more are read."""
+    body, size = io.BytesIO(), 0  # the pieces and the body together would take twice the memory
+    chunks = response.chunks(limit + 1 if on_growth is None else _GROWTH)
     async with aclosing(cast("AsyncGenerator[bytes]", chunks)):
         async for piece in chunks:
             size += len(piece)
@@ -42,10 +42,10 @@ async def read_whole(
                 host = host_of(response.url) or public_url(response.url)
                 message = f"{host} sent a body of more than {limit} bytes."
                 raise TransferError(Failure(FailureKind.OVERLONG, message, response.status, host))
-            whole.write(piece)
-            if growing is not None:
-                await growing(size)
-    return whole.getvalue()
+            body.write(piece)
+            if on_growth is not None:
+                await on_growth(size)
+    return body.getvalue()
 
 
 async def beginning(response: Response) -> bytes:
@@ -78,8 +78,8 @@ async def chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIte
 
 
 def coding_of(headers: Mapping[str, str]) -> str | None:
-    stated = f"{headers.get('Content-Encoding', '')},{headers.get('Transfer-Encoding', '')}"
-    codings = (coding.strip() for coding in stated.lower().split(","))
+    coding_fields = f"{headers.get('Content-Encoding', '')},{headers.get('Transfer-Encoding', '')}"
+    codings = (coding.strip() for coding in coding_fields.lower().split(","))
     return ", ".join(coding for coding in codings if coding not in _NO_CODINGS) or None
 
 
@@ -95,20 +95,20 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
     received = produced = 0
     async for chunk in chunks:
         for start in range(0, len(chunk), _STEP):
-            rest = chunk[start : start + _STEP]
-            received += len(rest)
-            while rest := rest.lstrip(b"\0") if inflater.eof else rest:
+            encoded = chunk[start : start + _STEP]
+            received += len(encoded)
+            while encoded := encoded.lstrip(b"\0") if inflater.eof else encoded:
                 if inflater.eof:  # another member (RFC 1952, 2.2), perhaps after padding
                     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
                 try:
-                    piece = inflater.decompress(rest, _PIECE)
+                    piece = inflater.decompress(encoded, _PIECE)
                 except zlib.error as error:
                     message = f"The compressed stream is damaged ({error})."
                     raise TransferError(Failure(FailureKind.CHECKSUM, message, retryable=True)) from error
                 produced += len(piece)
                 if piece:
                     yield piece
-                rest = inflater.unconsumed_tail or inflater.unused_data
+                encoded = inflater.unconsumed_tail or inflater.unused_data
             if received > _SLACK + 2 * produced:
                 message = f"The {coding} stream has {received} bytes for {produced} bytes of content."
                 raise TransferError(Failure(FailureKind.OVERLONG, message))
@@ -135,5 +135,5 @@ class Pace:
         self._seconds += seconds
         if self._seconds < self._window:
             return False
-        came, self._bytes, self._seconds = self._bytes, 0, 0.0
-        return came < self._least
+        received, self._bytes, self._seconds = self._bytes, 0, 0.0
+        return received < self._least

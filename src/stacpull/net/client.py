@@ -88,8 +88,9 @@ class Client(msgspec.Struct, eq=False):
         self.secrets.add(*self.credentials.values)
         scheme, host, port = origin_of(self.source)
         self.allow_downgrade = scheme == "http"
-        if host and (other := {"http": "https", "https": "http"}.get(scheme)):
-            self.source_base, self.other_base = f"{scheme}://{host}:{port}/", f"{other}://{host}:{port}/"
+        if host and (other_scheme := {"http": "https", "https": "http"}.get(scheme)):
+            self.source_base = f"{scheme}://{host}:{port}/"
+            self.other_base = f"{other_scheme}://{host}:{port}/"
 
     def open(
         self,
@@ -140,7 +141,7 @@ class Client(msgspec.Struct, eq=False):
         gate = self.gates[origin_text(url) if port is None else f"{name}:{port}"]  # no port: bucket or disk
         host = ClientHost(base, transport, gate, self.credentials.covers(url))
         if base:
-            forget_hosts(self.hosts, lambda one: one.gate.is_needed)
+            forget_hosts(self.hosts, lambda known_host: known_host.gate.is_needed)
             self.hosts[base] = self.last = host
         return host
 
@@ -155,8 +156,8 @@ class Client(msgspec.Struct, eq=False):
 
     def following(self, request: Request, status: int, location: str, hops: Sequence[str]) -> Request:
         """Return the request to which a response redirects, or raise `TransferError`."""
-        location = self.with_source_scheme(location)
-        target = next_hop(request.url, location, hops, allow_downgrade=self.allow_downgrade)
+        source_location = self.with_source_scheme(location)
+        target = next_hop(request.url, source_location, hops, allow_downgrade=self.allow_downgrade)
         if isinstance(target, Failure):
             raise TransferError(replace(target, status=status).masked(self.secrets))
         method, headers, body = request.method, request.headers, request.body
@@ -236,8 +237,8 @@ class Exchange(msgspec.Struct, eq=False):
     def headers(self) -> Mapping[str, str]:
         return self.response.headers
 
-    async def read(self, limit: int, growing: Callable[[int], Awaitable[None]] | None = None) -> bytes:
-        return await read_whole(self, limit, growing)
+    async def read(self, limit: int, on_growth: Callable[[int], Awaitable[None]] | None = None) -> bytes:
+        return await read_whole(self, limit, on_growth)
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
         coding = coding_to_undo(self.headers) if self.request.decode else None
@@ -319,13 +320,14 @@ class Exchange(msgspec.Struct, eq=False):
             self.client.log.write(self.request.method, self.response_url, status, self.body_bytes, seconds)
 
 
-def next_hop(current_url: str, location: str, hops: Sequence[str], *, allow_downgrade: bool) -> str | Failure:
+def next_hop(current_url: str, field: str, hops: Sequence[str], *, allow_downgrade: bool) -> str | Failure:
     """Return the next URL or a failure. A Location stays as sent, because a signature covers it."""
-    location = location.strip()
+    location = field.strip()
     end = current_url.find("/", len("https://")) + 1
     if not hops and end and location.startswith(current_url[:end]) and location != current_url:
         return location  # the common case: a first hop to another path on the same host
-    kind, reason, scheme = FailureKind.REDIRECT, None, scheme_of(location)
+    kind, reason = FailureKind.REDIRECT, None
+    scheme = scheme_of(location)
     target = scheme + location[len(scheme) :]
     # An object store's Location is relative to its server, which an `s3://` URL does not contain.
     if origin_of(current_url).port and not scheme:
@@ -335,7 +337,8 @@ def next_hop(current_url: str, location: str, hops: Sequence[str], *, allow_down
     elif len(hops) >= MAX_HOPS:
         reason = f"was reached after more than {MAX_HOPS} redirects"
     elif not is_remote(target):
-        what = f"a {scheme}: URL" if (scheme := scheme_of(target)) else "a URL without a host"
+        scheme = scheme_of(target)
+        what = f"a {scheme}: URL" if scheme else "a URL without a host"
         kind, reason = FailureKind.SCHEME, f"redirects to {what}, which is not followed"
     elif not host_of(target):
         reason = "redirects to a URL without a host"
@@ -377,8 +380,8 @@ class HostCredentials:
             url = set_parameter(url, name, value.reveal())
         headers = self._headers  # one object, whose text is made once (`CallbackTransport`)
         if request.headers:
-            kept = {k: v for k, v in request.headers.items() if k.lower() not in self._replaced}
-            headers = kept | headers
+            kept_headers = {k: v for k, v in request.headers.items() if k.lower() not in self._replaced}
+            headers = kept_headers | headers
         return replace(request, url=url, headers=headers)
 
     def strip(self, url: str) -> str:

@@ -83,10 +83,10 @@ def content_length(headers: Mapping[str, str]) -> int | None:
 
 def content_range(headers: Mapping[str, str]) -> ContentRange:
     """Return `Content-Range` (RFC 9110, 14.4): without values if it is absent, invalid or not in bytes."""
-    unit, _, rest = headers.get("Content-Range", "").strip().partition(" ")
-    span, slash, text = rest.strip().partition("/")
-    first, _, last = span.partition("-")
-    start, end, total = whole_number(first), whole_number(last), whole_number(text)
+    unit, _, range_and_total = headers.get("Content-Range", "").strip().partition(" ")
+    span, slash, total_text = range_and_total.strip().partition("/")
+    start_text, _, end_text = span.partition("-")
+    start, end, total = whole_number(start_text), whole_number(end_text), whole_number(total_text)
     if unit.lower() != "bytes" or not slash or (span != "*" and (start is None or end is None)):
         return ContentRange(None, None, None)
     return ContentRange(start, end, total)
@@ -107,13 +107,13 @@ class Version(NamedTuple):
         """
         if None not in (self.total, other.total) and self.total != other.total:
             return False
-        known, found = self.validator, other.validator
-        tags = None if known.etag is None or found.etag is None else known.etag == found.etag
-        if tags is False or (tags and known.strong_etag is not None):
-            return tags
-        if known.last_modified is not None and found.last_modified is not None:
-            return known.last_modified == found.last_modified
-        return tags
+        (etag, date), (other_etag, other_date) = self.validator, other.validator
+        is_same_etag = None if etag is None or other_etag is None else etag == other_etag
+        if is_same_etag is False or (is_same_etag and self.validator.strong_etag is not None):
+            return is_same_etag
+        if date is not None and other_date is not None:
+            return date == other_date
+        return is_same_etag
 
     def is_same_as(self, other: Version) -> bool:
         """Return True if both are the same version. Without a validator, only another size shows a change."""

@@ -4,16 +4,16 @@ The limit starts at 16 and doubles after each round, then grows by an eighth, on
 use. It falls by a quarter if first bytes come twice as late as in the best round: the host has a queue. It
 falls by half if the host throttles or breaks connections.
 
-    answering ──throttled──────────────────▶ closed for 1, 2, 4 … 60 s (or as the host asked), half the limit
-        │     ──some requests unanswered───▶ overloaded: half the limit, these failures do not count
-        │     ──20 in a row unanswered─────▶ silent: as if throttled, these failures do not count
-        │                                       └──after the patience──┐
-        │     ──50 assets in a row refused, or a Retry-After ──────────▶ given up: DOWN, a try per minute
-        │       of more than 15 minutes
-        └◀── an answer
-
-An answer ends each of these states, with two exceptions: a Retry-After of more than 15 minutes is obeyed, and
-an overload ends only after as many answers as there were unanswered requests.
+    state       entered when                        effect                          left when
+    throttled   the host throttles                  closed for 1, 2, 4 … 60 s, or   the pause ends; an answer
+                                                    as it asked; half the limit     makes the next one short
+    overloaded  3 more requests fail than succeed,  half the limit; these failures  as many were answered as
+                within 30 s of an answer            do not count                    had failed
+    silent      20 requests in a row unanswered     as throttled; these failures    an answer
+                                                    do not count
+    given up    silent for the whole patience;      closed, requests fail as DOWN;  an answer, no refusal, and
+                50 assets in a row refused; or a    a try per minute                after the Retry-After
+                Retry-After of over 15 minutes
 
 Waiting can be cancelled at any point without losing a permit. No task may hold a permit while it waits for
 another: with a limit of 4, four such workers would deadlock.
@@ -109,7 +109,7 @@ class Gate:
         self._request_rate, self._free_at = request_rate, 0.0
         self._queue: deque[WaitingRequest] = deque()
         self._bytes = 0
-        self._refusals = [0, 0]  # in a row: of assets, of documents
+        self._refused_assets = self._refused_documents = 0  # in a row
         self._is_long_wait_reported = False
         # Failures.
         self._pauses = self._unanswered = self._overload = 0
@@ -162,7 +162,7 @@ class Gate:
         try:
             await request
         except TransferError:
-            if not of_documents or self._refusals[False] < MAX_REFUSALS:
+            if not of_documents or self._refused_assets < MAX_REFUSALS:
                 raise
             self.in_use += 1  # only assets are refused
         except BaseException:
@@ -206,7 +206,7 @@ class Gate:
         if self._unanswered or self._pauses or self._overload or self._given_up:
             self._pauses = self._unanswered = 0
             self._overload = max(0, self._overload - 1)
-            if self._refusals[False] < MAX_REFUSALS and self.closed_for() <= _LONGEST_PAUSE:
+            if self._refused_assets < MAX_REFUSALS and self.closed_for() <= _LONGEST_PAUSE:
                 self._given_up = None
         if sent_at >= self._round_began:  # an earlier request says nothing about the current limit
             self._answers += 1
@@ -231,7 +231,10 @@ class Gate:
             self._count_in_round(self.now())
 
     def reset_refusals(self, *, of_documents: bool = False) -> None:
-        self._refusals[of_documents] = 0
+        if of_documents:
+            self._refused_documents = 0
+        else:
+            self._refused_assets = 0
 
     def note_refusal(self, failure: Failure, *, of_documents: bool = False) -> Failure:
         """Count a refusal; return its failure, or DOWN if the host is given up because it refuses assets.
@@ -239,8 +242,9 @@ class Gate:
         Refused documents count apart, because access to an item says nothing about access to its assets. If
         too many are refused, the walk ends with a `CredentialsError`.
         """
-        self._refusals[of_documents] += 1
-        if self._refusals[of_documents] < MAX_REFUSALS:
+        self._refused_assets += not of_documents
+        self._refused_documents += of_documents
+        if (self._refused_documents if of_documents else self._refused_assets) < MAX_REFUSALS:
             return failure
         is_page = failure.status not in {401, 403}
         how = "with a web page or an error instead, perhaps a login" if is_page else f"({failure.status})"
@@ -262,21 +266,21 @@ class Gate:
         self._in_round += 1
         if self._in_round < self.limit:
             return
-        before = self.limit
-        mean = self._waited / self._answers if self._answers else 0.0
+        limit_before = self.limit
+        mean_wait = self._waited / self._answers if self._answers else 0.0
         if self._answers:
-            self._quickest = min(self._quickest, mean)
+            self._quickest = min(self._quickest, mean_wait)
         if self.in_use >= _ALL_IN_USE * self.limit:
-            if mean > 2 * self._quickest + _SLACK and not self._is_fixed:
+            if mean_wait > 2 * self._quickest + _SLACK and not self._is_fixed:
                 self._doubles = False
                 self._quickest *= 1.02  # the route may have become longer
                 self.limit = max(min(self.limit, _FEW), self.limit * 3 // 4)
             else:
                 grown = self.limit * 2 if self._doubles else self.limit + max(1, self.limit // 8)
-                most = self._maximum if now >= self._ceiling_until else self._ceiling - 1
-                self.limit = max(self.limit, min(grown, most))
+                highest = self._maximum if now >= self._ceiling_until else self._ceiling - 1
+                self.limit = max(self.limit, min(grown, highest))
         self._start_round(now)
-        if self.limit > before:
+        if self.limit > limit_before:
             self._admit()
 
     def _lower(self, pause: float = 0.0) -> None:
@@ -343,14 +347,14 @@ class Gate:
 
     def _note_silence(self, now: float, failure: Failure) -> Failure:
         is_closed = self.closed_for() > 0
-        left = self._silent_since + self._patience - now
-        if left > 0:
+        patience_left = self._silent_since + self._patience - now
+        if patience_left > 0:
             if not is_closed:
                 if not self._pauses:
                     how_long = f"retrying for {self._patience:.0f} s"
                     text = f"{self.host} does not answer: {how_long}. {failure.message}"
                     self._notify(Notice("warning", text))
-                pause = min(self._next_pause, left)
+                pause = min(self._next_pause, patience_left)
                 self._pauses += 1
                 self._lower(pause)
             return replace(failure, kind=FailureKind.THROTTLED, uncounted=True, retry_after=0.0)
@@ -384,9 +388,9 @@ class Gates(msgspec.Struct, eq=False):
     def __getitem__(self, host: str) -> Gate:
         gate = self.gates.get(host)
         if gate is None:
-            most, is_fixed = min(self.per_host, self.concurrency or self.per_host), bool(self.concurrency)
-            given = host, most, self.clock, self.patience, self.notify
-            gate = self.gates[host] = Gate(*given, is_fixed=is_fixed, request_rate=self.request_rate)
+            maximum, is_fixed = min(self.per_host, self.concurrency or self.per_host), bool(self.concurrency)
+            arguments = host, maximum, self.clock, self.patience, self.notify
+            gate = self.gates[host] = Gate(*arguments, is_fixed=is_fixed, request_rate=self.request_rate)
         return gate
 
     def __iter__(self) -> Iterator[Gate]:

@@ -91,9 +91,9 @@ def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> 
     `Infinity`, texts for numbers beyond 64-bit floats, and `\xXX` and `\uXXXX` for invalid bytes and
     surrogates: different texts stay different.
     """
-    most = max(limit // _BYTES_PER_VALUE, MOST_VALUES)
-    if len(data) > most and count_values(data) > most:
-        raise TooManyValuesError(f"more than {most} values")
+    most_values = max(limit // _BYTES_PER_VALUE, MOST_VALUES)
+    if len(data) > most_values and count_values(data) > most_values:
+        raise TooManyValuesError(f"more than {most_values} values")
     data = data.removeprefix(b"\xef\xbb\xbf")
     try:
         return orjson.loads(data), True
@@ -113,8 +113,8 @@ def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> 
         raise strict from None
 
 
-def _escaped(found: re.Match[str]) -> str:
-    hexadecimal = found[0].encode("utf-8", "surrogateescape").hex(" ").upper()
+def _escaped(invalid: re.Match[str]) -> str:
+    hexadecimal = invalid[0].encode("utf-8", "surrogateescape").hex(" ").upper()
     return "\\\\x" + hexadecimal.replace(" ", "\\\\x")
 
 
@@ -203,17 +203,17 @@ class JsonReader(msgspec.Struct, eq=False):
     ) -> Document:
         """Read a document. With `one_of_many`, a refusal ends the walk only after 50 of them in a row."""
         plain = request.url.partition("?")[0]
-        own = max(SOURCE_LIMIT, self.limit) if request.url == self.source else self.limit
+        usual_limit = max(SOURCE_LIMIT, self.limit) if request.url == self.source else self.limit
         try:
-            document = await self._read(request, limit or own, one_of_many=one_of_many)
+            document = await self._read(request, limit or usual_limit, one_of_many=one_of_many)
         except _NotJsonError as error:
             if error.page is not None:
                 if one_of_many:
                     raise
-                asks = b"password" in error.page[:_SEARCHED].lower()
-                if asks or plain != self.last_page:
-                    may = "It may be the URL of a page for people, or require a login."
-                    text = f"{error.failure.message} {may} {self.advice}"
+                is_login = b"password" in error.page[:_SEARCHED].lower()
+                if is_login or plain != self.last_page:
+                    hint = "It may be the URL of a page for people, or require a login."
+                    text = f"{error.failure.message} {hint} {self.advice}"
                     raise CredentialsError(text) from error
             hint = " If it has one item per line, its name must end with .ndjson."
             raise SourceError(
@@ -278,15 +278,15 @@ class JsonReader(msgspec.Struct, eq=False):
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
         async with self.client.open(outgoing) as response, AsyncExitStack() as locks:
-            waiting = [self.large]
+            locks_to_take = [self.large]
 
-            async def growing(size: int) -> None:
-                while waiting and size > SMALL:
-                    await locks.enter_async_context(waiting.pop())
+            async def on_growth(size: int) -> None:
+                while locks_to_take and size > SMALL:
+                    await locks.enter_async_context(locks_to_take.pop())
 
-            body = await response.read(limit, growing)
+            body = await response.read(limit, on_growth)
             document = Document(None, len(body), response.url, count_values(body))
-            await growing(document.weight)
+            await on_growth(document.weight)
             value: object = None
             is_dense = document.values > len(body) // _FEWEST_BYTES_PER_VALUE
             if len(body) > LENIENT_LIMIT and outgoing.url == self.source and not is_dense:
@@ -299,8 +299,8 @@ class JsonReader(msgspec.Struct, eq=False):
         headers, status = response.headers, response.status
         url = public_url(response.url, keep_tokens=True)
         host = host_of(response.url)
-        stated = _CHARSET.search(headers.get("Content-Type", ""))
-        charset = stated[1] if stated else None
+        charset_field = _CHARSET.search(headers.get("Content-Type", ""))
+        charset = charset_field[1] if charset_field else None
         try:
             if len(body) > _IN_THREAD:
                 value, is_strict = await asyncio.to_thread(decode, body, limit, charset)

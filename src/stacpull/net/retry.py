@@ -45,18 +45,18 @@ class RetryState(msgspec.Struct):
 
 def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> float | None:
     """Count `failure`; return the seconds to the next attempt, None for no more. `draw` is from 0 to 1."""
-    asked = failure.retry_after
-    if not failure.retryable or (asked or 0.0) > policy.longest_wait:
+    requested = failure.retry_after
+    if not failure.retryable or (requested or 0.0) > policy.longest_wait:
         return None
     if failure.resumable_bytes - state.resumable_bytes >= _PROGRESS:
         state.charged = 0  # no progress: an object that changes, because each attempt begins anew
     state.resumable_bytes = max(state.resumable_bytes, failure.resumable_bytes)
-    within = state.throttled_seconds + (asked or 0.0) <= policy.uncounted_throttled_seconds
-    is_uncounted = failure.uncounted and within and state.throttles < policy.uncounted_throttles
-    earlier = state.throttles if is_uncounted else state.charged
+    is_within_time = state.throttled_seconds + (requested or 0.0) <= policy.uncounted_throttled_seconds
+    is_uncounted = failure.uncounted and is_within_time and state.throttles < policy.uncounted_throttles
+    repeats = state.throttles if is_uncounted else state.charged
     if not is_uncounted and state.charged >= policy.retries:
         return None
-    wait = draw * min(policy.cap, policy.base * 2.0 ** min(earlier, 60)) if asked is None else asked
+    wait = draw * min(policy.cap, policy.base * 2.0 ** min(repeats, 60)) if requested is None else requested
     state.charged += not is_uncounted
     if failure.kind is FailureKind.THROTTLED:
         state.throttles += 1

@@ -66,8 +66,8 @@ def classify(
     wait = parse_retry_after(headers.get("Retry-After"), now if server_time is None else server_time)
     kind = _kind_of(status, body_prefix, has_wait=wait is not None)
     is_throttled = kind is FailureKind.THROTTLED
-    if is_throttled and wait is None and (found := _WAIT_IN_BODY.search(body_prefix)):
-        wait = float(found[1])
+    if is_throttled and wait is None and (stated_wait := _WAIT_IN_BODY.search(body_prefix)):
+        wait = float(stated_wait[1])
     phrase = f"{status} {_PHRASES.get(status, '')}".rstrip()
     reason = reason_in(body_prefix, secrets)
     return Failure(
@@ -115,8 +115,8 @@ def moment_of(value: str) -> float | None:
     from email.utils import mktime_tz, parsedate_tz  # noqa: PLC0415 -- slow to import and rarely needed
 
     try:
-        found = parsedate_tz(value)
-        return None if found is None else float(mktime_tz(found))
+        time_tuple = parsedate_tz(value)
+        return None if time_tuple is None else float(mktime_tz(time_tuple))
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
@@ -128,14 +128,14 @@ def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
     """
     text = body_prefix.decode("utf-8-sig", "replace").strip()
     if text.startswith("<"):
-        text = next((tag[1] for one in _XML_REASONS if (tag := one.search(text))), "")
+        text = next((tag[1] for pattern in _XML_REASONS if (tag := pattern.search(text))), "")
     elif text.startswith("{"):
-        found: Any = ""
+        member: Any = ""
         with suppress(orjson.JSONDecodeError):
-            found = orjson.loads(body_prefix)
-        while isinstance(found, dict):  # `{"error": {"message": …}}` is common
-            found = next((found[name] for name in _JSON_REASONS if found.get(name)), "")
-        text = found if isinstance(found, str) else ""
+            member = orjson.loads(body_prefix)
+        while isinstance(member, dict):  # `{"error": {"message": …}}` is common
+            member = next((member[name] for name in _JSON_REASONS if member.get(name)), "")
+        text = member if isinstance(member, str) else ""
     if any(c == "\ufffd" or (c < " " and c not in _IN_TEXTS) for c in text[: 4 * _REASON_LENGTH]):
         return ""
     if secrets is not None:
