@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stacpull.caches import LONGEST_KEY, Recent, cached_if_short
+from stacpull.caches import LONGEST_KEY, BoundedCache, cached_if_short
 
 
 def test_only_short_texts_are_cached() -> None:
@@ -19,7 +19,7 @@ def test_only_short_texts_are_cached() -> None:
 
 
 def test_the_oldest_entry_is_evicted() -> None:
-    recent = Recent[str, int](2)
+    recent = BoundedCache[str, int](2)
     for number, name in enumerate("abac"):
         recent[name] = number
     assert recent == {"b": 1, "c": 3}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.spans import Span, Spans, beginning, joined, length, missing
+from stacpull.spans import Span, Spans, leading_length, length, merged, missing
 
 TOTAL = 40
 ANY = st.lists(st.builds(Span, st.integers(0, TOTAL), st.integers(0, TOTAL)), max_size=8)
@@ -25,7 +25,7 @@ def is_in_order(spans: Spans) -> bool:
 
 @given(ANY)
 def test_joined_spans_are_the_same_bytes_in_order(spans: list[Span]) -> None:
-    found = joined(spans)
+    found = merged(spans)
     assert bytes_of(found) == bytes_of(spans)
     assert is_in_order(found)
     assert length(found) == len(bytes_of(spans))
@@ -33,7 +33,7 @@ def test_joined_spans_are_the_same_bytes_in_order(spans: list[Span]) -> None:
 
 @given(ANY, st.integers(0, TOTAL + 5))
 def test_missing_spans_are_the_complement(spans: list[Span], total: int) -> None:
-    gaps = missing(joined(spans), total)
+    gaps = missing(merged(spans), total)
     assert bytes_of(gaps) == set(range(total)) - bytes_of(spans)
     assert is_in_order(gaps)
 
@@ -43,4 +43,4 @@ def test_missing_spans_are_the_complement(spans: list[Span], total: int) -> None
     [((), 0), ((Span(1, 5),), 0), ((Span(0, 5),), 5), ((Span(0, 5), Span(6, 9)), 5)],
 )
 def test_the_beginning_is_the_prefix_before_the_first_gap(spans: Spans, expected: int) -> None:
-    assert beginning(spans) == expected
+    assert leading_length(spans) == expected

@@ -27,7 +27,7 @@ def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str],
     return decorate
 
 
-class Recent(OrderedDict[K, V]):
+class BoundedCache(OrderedDict[K, V]):
     """A dictionary of at most `most` entries: `self[key] = value` removes the oldest one if it is full."""
 
     def __init__(self, most: int = 4096) -> None:

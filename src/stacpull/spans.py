@@ -14,23 +14,23 @@ class Span(NamedTuple):
 Spans = tuple[Span, ...]
 
 
-def joined(spans: Iterable[Span]) -> Spans:
-    found: list[Span] = []
+def merged(spans: Iterable[Span]) -> Spans:
+    result: list[Span] = []
     for start, end in sorted(spans):
         if start >= end:
             continue
-        if found and start <= found[-1].end:
-            found[-1] = Span(found[-1].start, max(end, found[-1].end))
+        if result and start <= result[-1].end:
+            result[-1] = Span(result[-1].start, max(end, result[-1].end))
         else:
-            found.append(Span(start, end))
-    return tuple(found)
+            result.append(Span(start, end))
+    return tuple(result)
 
 
 def length(spans: Spans) -> int:
     return sum(end - start for start, end in spans)
 
 
-def beginning(spans: Spans) -> int:
+def leading_length(spans: Spans) -> int:
     return spans[0].end if spans and spans[0].start == 0 else 0
 
 

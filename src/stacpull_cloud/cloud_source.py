@@ -23,7 +23,7 @@ import orjson
 from multidict import CIMultiDict
 from obstore import exceptions
 
-from stacpull.caches import Recent
+from stacpull.caches import BoundedCache
 from stacpull.hosts import origin_text
 from stacpull.models import BucketLocation, Failure, FailureKind
 from stacpull.net.client import Client
@@ -63,7 +63,7 @@ class CloudTransport:
         self._kind = kind
         self._options = setup.options
         self._secrets = setup.secrets
-        self._stores = Recent[BucketLocation, Any](64)
+        self._stores = BoundedCache[BucketLocation, Any](64)
 
     async def send(self, request: Request) -> Response:
         location, key = self._split(request)

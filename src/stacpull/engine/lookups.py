@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 from itertools import compress
 from typing import Any, NamedTuple
 
-from stacpull.caches import Recent
+from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
 from stacpull.engine.fetchers import clipping
 from stacpull.engine.network import Network
@@ -130,7 +130,7 @@ class Lookups:
         self._source, self._network = source, network
         self._chosen = AssetFilter(selection)
         self._prefer, self._expands = selection.prefer, selection.expand_prefix
-        self._collections = Recent[str, Json | StacpullError](most=16)
+        self._collections = BoundedCache[str, Json | StacpullError](most=16)
         self._item_assets: dict[str, Json] = {}
         self._listings: dict[ItemId, dict[str, Listing | Failure]] = {}
 

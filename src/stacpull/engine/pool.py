@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.caches import Recent
+from stacpull.caches import BoundedCache
 from stacpull.errors import CredentialsError, SourceError, StacpullError, quantity
 from stacpull.hosts import MOST_HOSTS, host_of
 from stacpull.models import MAY_BE_OF_HOST, NO_FAULT, WRONG_CONTENT, Failure, FailureKind, Job, Json
@@ -149,7 +149,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     failed: int = 0
     deferred: dict[str, deque[tuple[JobT, Failure, int]]] = {}
     given_up_hosts: dict[str, Failure] = {}  # by host, why; their assets stay pending
-    stable_hosts: Recent[str, None] = msgspec.field(default_factory=Recent)
+    stable_hosts: BoundedCache[str, None] = msgspec.field(default_factory=BoundedCache)
     """Hosts whose hrefs do not change when items are read again: there, a refused href has not expired."""
     stopping: bool = False
     group: asyncio.TaskGroup = msgspec.field(default_factory=asyncio.TaskGroup)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.caches import Recent
+from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
 from stacpull.engine.lookups import FoundItem, Lookups, selection_warnings
 from stacpull.engine.network import Network
@@ -208,7 +208,7 @@ class Walk:
         self._keeps = keeps or AssetFilter(selection).keeps
         self._lookups = Lookups(source, network, selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
-        self._collections = Recent[ItemId, None](most=256)
+        self._collections = BoundedCache[ItemId, None](most=256)
         self._has_checked_selection = False
         self._keeps_position = source.has_cursors and self._sample is None
 

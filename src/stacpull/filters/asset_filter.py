@@ -56,14 +56,14 @@ def _media_types(selection: Selection) -> Condition | None:
     wanted = _any_glob(map(media_type_of, selection.media_types))
     if wanted is None:
         return None
-    return lambda stated: bool(wanted.fullmatch(media_type_of(stated)))
+    return lambda media_type: bool(wanted.fullmatch(media_type_of(media_type)))
 
 
 def _roles(selection: Selection) -> Condition | None:
     wanted = frozenset(selection.roles)
     if not wanted:
         return None
-    return lambda stated: any(isinstance(role, str) and role in wanted for role in list_or_empty(stated))
+    return lambda roles: any(isinstance(role, str) and role in wanted for role in list_or_empty(roles))
 
 
 CONDITIONS: Final[dict[str, Callable[[Selection], Condition | None]]] = {

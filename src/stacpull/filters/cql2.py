@@ -57,8 +57,8 @@ def parse_filter(text: str) -> Any:
         if position is None:
             raise UsageError(f"--filter cannot be read as CQL2: {error}") from error
         line = text.splitlines()[int(position[1]) - 1] if text.strip() else ""
-        rest = line[int(position[2]) - 1 :][:20]
-        where = f"from {rest!r} on" if rest else "at its end: a value or a property is missing"
+        not_parsed = line[int(position[2]) - 1 :][:20]
+        where = f"from {not_parsed!r} on" if not_parsed else "at its end: a value or a property is missing"
         raise UsageError(f"--filter cannot be read as CQL2 {where}.") from error
 
 
@@ -83,9 +83,9 @@ def _span_between(first: TimeSpan | None, last: TimeSpan | None) -> TimeSpan | N
 
 def _item_time(reference: Reference) -> Evaluate:
     def value(item: Json, properties: dict[str, Any]) -> Any:
-        stated = reference.value(item, properties)
-        if stated is not None:
-            return stated
+        instant = reference.value(item, properties)
+        if instant is not None:
+            return instant
         start, end = _span(properties.get("start_datetime")), _span(properties.get("end_datetime"))
         if start is None and end is None:
             return None
@@ -111,8 +111,11 @@ def _comparison(order: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth
                 if isinstance(left, float) or isinstance(right, float):
                     left, right = float(left), float(right)
             return order(left, right)
-        if (first := _span(left)) is not None and (second := _span(right)) is not None:
-            return order((second[1] < first[0]) - (first[1] < second[0]), 0)
+        left_span = _span(left)
+        right_span = None if left_span is None else _span(right)
+        if left_span is not None and right_span is not None:
+            is_after, is_before = left_span[0] > right_span[1], left_span[1] < right_span[0]
+            return order(is_after - is_before, 0)
         is_comparable = any(isinstance(left, kind) and isinstance(right, kind) for kind in kinds)
         return order(left, right) if is_comparable else None
 
@@ -123,7 +126,15 @@ _EQUAL, _AT_LEAST, _AT_MOST = map(_comparison, (operator.eq, operator.ge, operat
 
 
 def _and(*truths: Truth) -> Truth:
-    return False if False in truths else None if None in truths else True
+    if False in truths:
+        return False
+    return None if None in truths else True
+
+
+def _or(*truths: Truth) -> Truth:
+    if True in truths:
+        return True
+    return None if None in truths else False
 
 
 def _is_in(value: Any, members: Any) -> Truth:
@@ -143,10 +154,10 @@ def _pattern(like: str) -> re.Pattern[str]:
 
     `fnmatch` compiles it to an expression that takes linear time.
     """
-    wanted = ""
-    for escaped, many, one, plain in re.findall(r"\\(.)|(%)|(_)|(.)", like, re.DOTALL):
-        wanted += "*" if many else "?" if one else glob.escape(escaped or plain)
-    return re.compile(fnmatch.translate(wanted))
+    wildcards = {"%": "*", "_": "?"}
+    pieces = re.findall(r"\\(.)|(.)", like, re.DOTALL)
+    parts = [wildcards.get(plain) or glob.escape(escaped or plain) for escaped, plain in pieces]
+    return re.compile(fnmatch.translate("".join(parts)))
 
 
 def _texts(change: Callable[[str], str]) -> Callable[[Any], Any]:
@@ -160,8 +171,8 @@ def _texts(change: Callable[[str], str]) -> Callable[[Any], Any]:
 
 def _typed(read: Callable[[Any], Any], judge: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def judged(left: Any, right: Any) -> Any:
-        first, second = read(left), read(right)
-        return None if first is None or second is None else judge(first, second)
+        values = read(left), read(right)
+        return None if None in values else judge(*values)
 
     return judged
 
@@ -195,7 +206,7 @@ _CALCULATED: Final = ("casei", "accenti", "+", "-", "*", "/", "^", "%", "div")
 _SPATIAL: Final = ("contains", "crosses", "disjoint", "equals", "intersects", "overlaps", "touches", "within")
 _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "and": _and,
-    "or": lambda *truths: True if True in truths else None if None in truths else False,
+    "or": _or,
     "not": lambda truth: None if truth is None else not truth,
     "=": _EQUAL,
     "<>": _comparison(operator.ne),
@@ -365,16 +376,16 @@ def _pushed(node: Any, *, negated: bool = False) -> Json | None:
     usable = [part for part in parts if part is not None]
     if len(usable) < len(parts) and (negated or name != "and"):
         return None
-    return {"op": "not", "args": usable} if name == "not" else joined(name, usable)
+    return {"op": "not", "args": usable} if name == "not" else combined(name, usable)
 
 
 def _plain(sign: str, left: Any, right: Any) -> Json | None:
-    if isinstance(right, dict):
-        sign, left, right = _MIRRORED[sign], right, left
-    name = left.get("property") if isinstance(left, dict) else None
-    if not isinstance(name, str):
+    if isinstance(right, dict) and not isinstance(left, dict):
+        return _plain(_MIRRORED[sign], right, left)
+    reference = left.get("property") if isinstance(left, dict) else None
+    if not isinstance(reference, str):
         return None
-    name = name.removeprefix("properties.")
+    name = reference.removeprefix("properties.")
     is_number = _is_number(right)
     is_plain = isinstance(right, bool) or (isinstance(right, str) and parse_instant(right) is None)
     if "." in name or name in {"datetime", "geometry", "bbox"} or not (is_number or is_plain):
@@ -382,7 +393,7 @@ def _plain(sign: str, left: Any, right: Any) -> Json | None:
     return {"op": sign, "args": [{"property": name}, right]} if is_number or sign in ("=", "<>") else None
 
 
-def joined(name: str, conditions: list[Json]) -> Json | None:
+def combined(name: str, conditions: list[Json]) -> Json | None:
     if len(conditions) > 1:
         return {"op": name, "args": conditions}
     return conditions[0] if conditions else None
@@ -396,14 +407,15 @@ class ExpressionCheck(ItemCheck):
     )
 
     def __init__(self, text: str) -> None:
-        self._tree = tree = parse_filter(text)
-        self._evaluate = compile_expression(tree)
-        self._named, self._absent = {name: Reference(name) for name in properties_in(tree)}, set[str]()
+        self._tree = parse_filter(text)
+        self._evaluate = compile_expression(self._tree)
+        self._references = {name: Reference(name) for name in properties_in(self._tree)}
+        self._absent: set[str] = set()
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         truth = self._evaluate(item, properties)
         if truth is None:
-            values = {name: reference.value(item, properties) for name, reference in self._named.items()}
+            values = {name: reference.value(item, properties) for name, reference in self._references.items()}
             self._absent |= {name for name, value in values.items() if value is None}
         return {True: None, False: "filter"}.get(truth, _UNKNOWN)
 
@@ -416,7 +428,10 @@ class ExpressionCheck(ItemCheck):
 
 
 def properties_in(node: Any) -> Iterator[str]:
-    if isinstance(node, dict) and isinstance(name := node.get("property"), str):
-        yield name
-    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+    parts = node if isinstance(node, list) else []
+    if isinstance(node, dict):
+        parts = [*node.values()]
+        if isinstance(node.get("property"), str):
+            yield node["property"]
+    for part in parts:
         yield from properties_in(part)

@@ -216,8 +216,8 @@ class BooleanCheck(ItemCheck):
         flags = {name: read_boolean(properties.get(name)) for name in self._value}
         if None in flags.values():
             return "unreadable flag"
-        other = (name.replace("_", " ") for name, wanted in self._value.items() if flags[name] is not wanted)
-        return next(other, None)
+        wrong = (name for name, wanted in self._value.items() if flags[name] is not wanted)
+        return next((name.replace("_", " ") for name in wrong), None)
 
 
 def read_boolean(value: object) -> bool | None:

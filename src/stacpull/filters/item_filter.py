@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from stacpull.filters.cql2 import ExpressionCheck, joined
+from stacpull.filters.cql2 import ExpressionCheck, combined
 from stacpull.filters.item_checks import (
     AreaCheck,
     BboxCheck,
@@ -97,4 +97,4 @@ def narrowing(selection: Selection) -> Narrowing:
     parts = [check.pushed_down() for check in checks]
     conditions = [condition for part in parts if (condition := part.pop("condition", None)) is not None]
     members = {name: value for part in parts for name, value in part.items()}
-    return Narrowing(**members, condition=joined("and", conditions), order=order)
+    return Narrowing(**members, condition=combined("and", conditions), order=order)

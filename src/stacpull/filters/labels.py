@@ -180,10 +180,10 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
         near = [repr(spelled[name]) for name in similar(folded, spelled, most=3, cutoff=0.5)]
         hint = f"nearest: {', '.join(near)}" if near else "`stacpull classes` lists them"
         others = (name for name in NOMENCLATURES if name != selection.nomenclature)
-        other = next((name for name in others if folded in map(fold_label, NOMENCLATURES[name])), None)
-        if other is not None and (selection.nomenclature or not spelled.keys().isdisjoint(_FOLDED_43)):
+        known_in = next((name for name in others if folded in map(fold_label, NOMENCLATURES[name])), None)
+        if known_in is not None and (selection.nomenclature or not spelled.keys().isdisjoint(_FOLDED_43)):
             whole = _PARTS_OF_19.get(folded)
             part = "it is " if whole is None else f"it is part of {whole!r} there, and "
-            hint = f"{part}a class of {other}: use --nomenclature {other}"
+            hint = f"{part}a class of {known_in}: use --nomenclature {known_in}"
         raise UsageError(f"{label!r} is not a label class of {where}; {hint}.")
     return []

@@ -114,10 +114,10 @@ def exceeds_the_globe(geometry: shapely.Geometry) -> bool:
     return bool(geometry.bounds[0] < -_EDGE or geometry.bounds[2] > _EDGE)
 
 
-def intersects(area: shapely.Geometry, other: shapely.Geometry) -> bool:
+def intersects(area: shapely.Geometry, geometry: shapely.Geometry) -> bool:
     """Return whether both have a common point, on either side of the antimeridian if one crosses it."""
-    turns = (0.0, -_TURN, _TURN) if exceeds_the_globe(area) or exceeds_the_globe(other) else (0.0,)
-    return any(area.intersects(translate(other, xoff=turn) if turn else other) for turn in turns)
+    turns = (0.0, -_TURN, _TURN) if exceeds_the_globe(area) or exceeds_the_globe(geometry) else (0.0,)
+    return any(area.intersects(translate(geometry, xoff=turn) if turn else geometry) for turn in turns)
 
 
 _SWAPPED: Final = {"contains": "within", "within": "contains"}

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.caches import LONGEST_KEY, BoundedCache
 from stacpull.clock import parse_instant
 from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.events import Notice
@@ -63,7 +63,7 @@ class ItemsFile(Source):
         self._reader = reader
         self._wanted: frozenset[str] = frozenset()
         """The collections whose items are selected; empty for all."""
-        self._links = Recent[str, str](documents.MOST_COLLECTIONS)
+        self._links = BoundedCache[str, str](documents.MOST_COLLECTIONS)
         self._has_items, self._unread = False, 0
         self._first_unread: Unread | None = None
 

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from stacpull.caches import Recent
+from stacpull.caches import BoundedCache
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.json_reader import weight_of_document
@@ -53,7 +53,7 @@ class ItemReader(msgspec.Struct, eq=False):
     read_one: Callable[[str], Awaitable[Json]]
     clock: Clock
     read_batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Json]]] | None = None
-    recent: Recent[str, ReadItem] = msgspec.field(default_factory=lambda: Recent(_RECENT))
+    recent: BoundedCache[str, ReadItem] = msgspec.field(default_factory=lambda: BoundedCache(_RECENT))
     readings: WeakValueDictionary[str, _Reading] = msgspec.field(default_factory=WeakValueDictionary)
     """Requests by href. One ends with the caller that made it: if it is cancelled, the next caller reads."""
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.caches import LONGEST_KEY, BoundedCache
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.item_filter import Narrowing, narrowing
@@ -55,7 +55,7 @@ class ApiSource(Source):
         self._capabilities: search.Capabilities | None = None
         self._searches_ids = True
         """False once a search for ids has found nothing that was requested."""
-        self._read_before = Recent[str, Json](_MOST_CACHED)
+        self._read_before = BoundedCache[str, Json](_MOST_CACHED)
         named = (
             (parameter(url, "collections") or "").split(",") if self._api.search else [self._api.collection]
         )

@@ -21,7 +21,7 @@ import orjson
 from stacpull.digests import Hasher, new_hasher
 from stacpull.errors import destination_error
 from stacpull.models import Arrival, Checksum, ResumePoint, Validator
-from stacpull.spans import Span, Spans, beginning, joined, length
+from stacpull.spans import Span, Spans, leading_length, length, merged
 from stacpull.store.inspection import CREATE, open_regular
 from stacpull.store.staging import (
     RECORD,
@@ -43,7 +43,7 @@ _CAUGHT_UP = 8 << 20  # bytes that one call of a thread reads and hashes: other 
 class FileParts:
     """The parts of one mirror, in a directory that nothing else writes to.
 
-    A part belongs to one row and generation, so bytes of two versions of an asset are never joined.
+    A part belongs to one row and generation, so bytes of two versions of an asset are never merged.
     The constructor reads `directory`, and blocks. `shared` has the parts of earlier runs; with `durable`,
     each complete part is synced.
     """
@@ -158,7 +158,7 @@ class FilePart(io.FileIO):
 
     async def caught_up(self) -> None:
         """Hash all bytes before the first gap, in steps, so that closing the part waits for only one step."""
-        while self.hashers and self.hashed < beginning(self.received):
+        while self.hashers and self.hashed < leading_length(self.received):
             await _translated(asyncio.to_thread(self._catch_up), self._path.parent)
 
     async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
@@ -170,7 +170,7 @@ class FilePart(io.FileIO):
 
     async def finish(self, arrival: Arrival, checksum: str | None = None) -> Arrival:
         """Return `arrival`, whose bytes the part has, with the name of the complete part and its digest."""
-        if self.size != beginning(self.received):
+        if self.size != leading_length(self.received):
             raise RuntimeError(f"a part with gaps is not complete: {self._path.name}")
         await self.caught_up()
         arrival.digest = None if checksum is None else self.digest(checksum)
@@ -194,7 +194,7 @@ class FilePart(io.FileIO):
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
         """Write each piece at its offset, then record them, and hash the pieces that are in order."""
         with self._lock:
-            new = joined(Span(offset, offset + len(data)) for offset, data in pieces)
+            new = merged(Span(offset, offset + len(data)) for offset, data in pieces)
             for offset, data in pieces:
                 rest, at = memoryview(data), offset
                 while rest:
@@ -205,7 +205,7 @@ class FilePart(io.FileIO):
                 if os.pwrite(self._log.fileno(), records, self._log_end) < len(records):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._log_end += len(records)
-            self.received = joined((*self.received, *new))
+            self.received = merged((*self.received, *new))
             for offset, data in pieces:
                 if self.hashers and offset == self.hashed:
                     self._hash(data)
@@ -220,7 +220,7 @@ class FilePart(io.FileIO):
     def _catch_up(self) -> None:
         """Read and hash one step of the file, from the last hashed byte on, but not past the first gap."""
         with self._lock:
-            until = min(beginning(self.received), self.hashed + _CAUGHT_UP)
+            until = min(leading_length(self.received), self.hashed + _CAUGHT_UP)
             if not self.hashers or self.hashed >= until:
                 return
             with os.fdopen(open_regular(self._path, os.O_RDONLY), "rb", buffering=0) as file:

@@ -28,7 +28,7 @@ import orjson
 
 from stacpull.errors import DestinationError, destination_error, destination_errors
 from stacpull.models import Arrival, ResumePoint
-from stacpull.spans import Span, Spans, beginning, joined
+from stacpull.spans import Span, Spans, leading_length, merged
 from stacpull.store.inspection import (
     CREATE,
     DirectoryFiles,
@@ -111,7 +111,7 @@ def read_about(part: Path) -> tuple[dict[str, Any], Spans, int]:
     line, _, records = data.partition(b"\n")
     description: dict[str, Any] = orjson.loads(line)
     whole = len(records) - len(records) % RECORD.size
-    received = joined(Span(*one) for one in RECORD.iter_unpack(records[:whole]))
+    received = merged(Span(*one) for one in RECORD.iter_unpack(records[:whole]))
     return description, received, len(line) + 1 + whole
 
 
@@ -122,7 +122,7 @@ def read_point(part: Path) -> ResumePoint | None:
         stated = (description["etag"], description["last_modified"])
         with os.fdopen(open_regular(part, os.O_RDONLY), "rb") as file:
             size = os.fstat(file.fileno()).st_size
-        found = (beginning(received), stated, description["total"], description.get("origin"))
+        found = (leading_length(received), stated, description["total"], description.get("origin"))
         point = msgspec.convert(found, ResumePoint)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.aws import Authorize, AwsCredentials, AwsSettings, Credentials, encode_key, signed_fields
-from stacpull.caches import Recent
+from stacpull.caches import BoundedCache
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.hosts import default_port
@@ -122,9 +122,9 @@ class S3Transport(CallbackTransport, msgspec.Struct, eq=False):
     credentials: AwsCredentials
     options: S3Options
     clock: Clock
-    endpoints: Recent[str, Endpoint] = msgspec.field(default_factory=Recent)
-    plain: Recent[tuple[Endpoint, Credentials | None, int], tuple[dict[str, str], Authorize]] = msgspec.field(
-        default_factory=lambda: Recent(64)
+    endpoints: BoundedCache[str, Endpoint] = msgspec.field(default_factory=BoundedCache)
+    plain: BoundedCache[tuple[Endpoint, Credentials | None, int], tuple[dict[str, str], Authorize]] = (
+        msgspec.field(default_factory=lambda: BoundedCache(64))
     )
     """By endpoint and credentials: the fields of GETs sent within a second, and the function to sign them."""
 
