@@ -188,7 +188,7 @@ class FailureKind(enum.StrEnum):
     DOWN = "down", "at hosts that were given up", "resume"  # not recorded: the asset stays pending
 
 
-PASSING = frozenset({FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED})
+TEMPORARY = frozenset({FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED})
 """`mirror` and `resume` try these again, once per run. Other failures wait for `retry`."""
 MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 """These are recorded once it is known that their host is not given up."""
@@ -300,7 +300,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     media_type: str | None = None
     stale: bool = False
     """True if something was removed from the stored href: the item is read again before the first use."""
-    sha256: bytes | None = None
+    required_digest: bytes | None = None
     """The digest of the earlier content, if only this content is accepted (`verify --repair`)."""
     alternates: tuple[str, ...] = ()  # other hrefs to try if `href` cannot be fetched, in this order
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional

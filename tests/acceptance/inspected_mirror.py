@@ -28,7 +28,7 @@ from stacpull_replicas import ExpectedFile
 
 _RESERVED, _DONE = 1, 2
 _ROWS = f"""
-SELECT a.state, {ASSET_PATH}, a.sha256, a.generation FROM assets a WHERE a.state IN (1, 2)
+SELECT a.state, {ASSET_PATH}, a.digest, a.generation FROM assets a WHERE a.state IN (1, 2)
 """  # noqa: S608 -- constants
 
 

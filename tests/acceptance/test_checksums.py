@@ -59,7 +59,7 @@ def digests(dest: Path) -> dict[str, bytes | None]:
         return {
             f"{item}/{key}": digest
             for item, key, digest in db.execute(
-                "SELECT i.name, a.key, a.sha256 FROM assets a JOIN items i ON i.id = a.item"
+                "SELECT i.name, a.key, a.digest FROM assets a JOIN items i ON i.id = a.item"
             )
         }
 

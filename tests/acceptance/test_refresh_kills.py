@@ -33,7 +33,7 @@ def answered(replica: EvolvingReplica) -> int:
 def recorded(dest: Path) -> dict[str, str | None]:
     with closing(sqlite3.connect(dest / ".stacpull" / "ledger.sqlite")) as db:
         rows = db.execute(
-            f"SELECT {ASSET_PATH}, hex(a.sha256) FROM assets a WHERE a.state = ?",  # noqa: S608 -- a constant
+            f"SELECT {ASSET_PATH}, hex(a.digest) FROM assets a WHERE a.state = ?",  # noqa: S608 -- a constant
             (DONE,),
         ).fetchall()
     return {path: sha256.lower() for path, sha256 in rows}

@@ -31,7 +31,7 @@ def left_by_a_failed_sync(dest: Path) -> None:
             b'{"etag":"\\"e\\"","last_modified":null,"total":9}'
         )
         assert bench.states()["a"] == 1
-        stored = bench.db.execute("SELECT sha256 FROM assets WHERE key = 'a'").fetchone()[0]
+        stored = bench.db.execute("SELECT digest FROM assets WHERE key = 'a'").fetchone()[0]
         assert stored == hashlib.sha256((dest / "c/i/a.tif").read_bytes()).digest()
         bench.store.fails = True
         bench.publisher.received.extend([second])

@@ -90,7 +90,7 @@ async def test_a_part_is_linked_unless_another_file_took_its_place(tmp_path, sto
         (job(1), job(2, "https://h.example/b.pdf")),
         (job(1), job(2, size=5)),
         (job(1), job(2, checksum=Checksum("sha256", SHA))),
-        (job(1), job(2, sha256=SHA)),
+        (job(1), job(2, required_digest=SHA)),
         (job(1), job(2, media_type="image/tiff")),
         (job(1, "https://h.example/a.pdf?sig=1"), job(2, "https://h.example/a.pdf?sig=1")),
     ],

@@ -20,7 +20,7 @@ UNVERIFIED = VersionInDest('"e"', 10, checksum_unverified=True)
 DONE = KnownAsset(
     AssetRow(1, 1, "a", State.DONE, 1, 1, None, "a.tif", BYTES, '"e"', href_hash(ASSET.href)), size=10
 )
-REVALIDATED = KnownAsset(DONE.row._replace(state=State.PENDING, sha256=None), 10, previous_digest=BYTES)
+REVALIDATED = KnownAsset(DONE.row._replace(state=State.PENDING, digest=None), 10, digest_in_dest=BYTES)
 FAILED = KnownAsset(AssetRow(1, 1, "a", State.FAILED, 0, 1))
 CLIPPED = DONE._replace(size=5, clip=encoded_clip((7, 10, None)))
 
@@ -59,13 +59,13 @@ CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, 
         (having(DONE, stated=encoded_checksum(ALTERED)), {"checksum": ALTERED}, CHANGED),
         (DONE, {"checksum": MD5}, requested(2, BYTES, UNVERIFIED)),
         (DONE, {"size": 11}, CHANGED),
-        (having(DONE, sha256=None), {"size": 11}, requested(2, b"", None, has_changed=True)),
+        (having(DONE, digest=None), {"size": 11}, requested(2, b"", None, has_changed=True)),
         (DONE, {"is_updated": True}, REVALIDATE),
         (DONE, {"is_undated": True}, REVALIDATE),
         (DONE, {"revalidate": True}, REVALIDATE),
         (DONE, {"is_updated": True, "href": "https://elsewhere.example/a"}, requested(2, BYTES, None)),
         (DONE, {"is_updated": True, "href": f"{ASSET.href}?sig=1&se=2030"}, REVALIDATE),
-        (having(DONE, etag=None), {"is_updated": True}, requested(2, BYTES, None)),
+        (having(DONE, etag_or_date=None), {"is_updated": True}, requested(2, BYTES, None)),
         (DONE, {"is_lost": True}, requested(0, None, None)),
         (DONE, {"is_lost": True, "size": 11}, requested(0, None, None, has_changed=True)),
         (CLIPPED, {"area": 7}, KEPT),
@@ -100,7 +100,7 @@ def test_what_becomes_of_a_known_asset(known: KnownAsset, now: dict[str, Any], e
         assert (row[:3], row.run, row.name) == (known.row[:3], 2, known.row.name)
         if decision.action is Action.REQUEST:
             validator = None if decision.version is None else decision.version.etag_or_date
-            assert (row.state, row.sha256, row.etag, row.must_revalidate) == (
+            assert (row.state, row.digest, row.etag_or_date, row.must_revalidate) == (
                 State.PENDING,
                 None,
                 validator,

@@ -105,8 +105,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
         rows = self.db.execute(
             f"SELECT a.id, a.item, a.generation, rtrim({ASSET_DIRECTORY}, '/'), "  # noqa: S608 - a constant
-            "coalesce(a.name, nullif(o.name, '{filename}')), i.name, a.key, a.state FROM assets a "
-            "JOIN items i ON i.id = a.item LEFT JOIN open_assets o ON o.asset = a.id ORDER BY a.id"
+            "coalesce(a.name, nullif(j.name_or_template, '{filename}')), i.name, a.key, a.state "
+            "FROM assets a JOIN items i ON i.id = a.item LEFT JOIN jobs j ON j.asset = a.id ORDER BY a.id"
         )
         return [row[:-1] for row in rows if min(row[-1], FAILED) in states]
 
@@ -406,11 +406,11 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def rows_hold_what_their_state_needs(self) -> None:
         odd = self.db.execute(
-            "SELECT count(*) FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE "
-            "(a.state = 2 AND (o.asset IS NOT NULL OR a.size IS NULL OR a.sha256 IS NULL "
-            "OR a.name IS NULL)) OR (a.state <> 2 AND o.asset IS NULL) "
+            "SELECT count(*) FROM assets a LEFT JOIN jobs j ON j.asset = a.id WHERE "
+            "(a.state = 2 AND (j.asset IS NOT NULL OR a.size IS NULL OR a.digest IS NULL "
+            "OR a.name IS NULL)) OR (a.state <> 2 AND j.asset IS NULL) "
             "OR (a.state = 1 AND (a.identity IS NULL OR a.name IS NULL)) "
-            "OR (a.name IS NULL AND o.name IS NULL)"
+            "OR (a.name IS NULL AND j.name_or_template IS NULL)"
         )
         assert odd.fetchone() == (0,)
 

@@ -24,7 +24,7 @@ from tests.ledger.plans import (
 
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.plan_writer import PlanWriter
-from stacpull.ledger.schema import Written
+from stacpull.ledger.schema import JsonState
 from stacpull.models import Asset, AssetOutcome, Checksum, Failure, FailureKind, Job, PlanBatch, WalkUpdate
 
 MD5 = Checksum("md5", b"1" * 16)
@@ -100,8 +100,8 @@ def test_the_json_is_renewed_when_assets_were_changed_or_added(tmp_path, assets,
         jobs.record(db, [], [], {job.item_row: None}, NOW)
         for is_first in (True, False):
             opened = commit(again(db)[1], item("i", assets, problems=problems)).jobs
-            found = db.execute("SELECT count(*), (SELECT written FROM items) FROM documents").fetchone()
-            assert found == ((1, Written.DUE) if is_first and renewed else (0, Written.YES))
+            found = db.execute("SELECT count(*), (SELECT json_state FROM items) FROM documents").fetchone()
+            assert found == ((1, JsonState.DUE) if is_first and renewed else (0, JsonState.CURRENT))
             publish(db, *opened, size=max((one.size or 10 for one in assets), default=10))
             jobs.record(db, [], [], {job.item_row: None}, NOW)
 
@@ -112,13 +112,13 @@ def test_a_source_item_that_a_page_contains_is_a_primary_item(tmp_path: Path) ->
     with ledger(tmp_path) as db:
         run, writer = started(db)
         (job,) = commit(writer, label, source._replace(parent=label.id)).jobs
-        assert set(writer.find_planned([source.id], True)) == {source.id}
-        assert set(writer.find_planned([source.id], False)) == set()
+        assert set(writer.planned_in_this_run([source.id], True)) == {source.id}
+        assert set(writer.planned_in_this_run([source.id], False)) == set()
     for matched in (1, 0):
         with ledger(tmp_path) as db:
             _, writer = started(db)
             assert commit(writer, source).counted.get("items_matched", 0) == matched
-            assert set(writer.find_planned([source.id], False)) == {source.id}
+            assert set(writer.planned_in_this_run([source.id], False)) == {source.id}
             assert commit(writer, source._replace(parent=label.id)).jobs == []
             assert runs.counters(db, run.id)["items_matched"] == 2
             assert (standing(db, "L"), standing(db, "S")) == ((0, 0), (1, 0))

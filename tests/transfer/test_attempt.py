@@ -86,7 +86,10 @@ HREFS = [
     pytest.param("/mirror/B%2002.tif", {}, None, id="another path"),
     pytest.param("/mirror/B%2002.tif", {"checksum": STATED}, HALF, id="another path, and a checksum"),
     pytest.param(
-        "/mirror/B02.tif", {"sha256": hashlib.sha256(LARGE).digest()}, HALF, id="another path, and a digest"
+        "/mirror/B02.tif",
+        {"required_digest": hashlib.sha256(LARGE).digest()},
+        HALF,
+        id="another path, and a digest",
     ),
 ]
 

@@ -150,7 +150,7 @@ class WebFastPath(msgspec.Struct, eq=False):
     is_closed: bool = False
 
     def begin(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:
-        if job.stale or job.version_in_dest is not None or job.sha256 is not None:
+        if job.stale or job.version_in_dest is not None or job.required_digest is not None:
             return False
         url = self.client.with_source_scheme(job.href)
         try:

@@ -71,7 +71,7 @@ class Recovery(msgspec.Struct, eq=False):
             if part.endswith(OF_ONE_RUN) and part not in kept:
                 staged.drop_part(part)
         staged.sweep_parts(
-            lambda row, generation: self.is_trusted and jobs.is_open(db, row, generation)  # or by `retry`
+            lambda row, generation: self.is_trusted and jobs.has_job(db, row, generation)  # or by `retry`
         )
         # from now on, files written under this boot can be trusted. The mark is written first: after a kill
         # before `put`, files are examined as after a reboot

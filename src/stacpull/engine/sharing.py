@@ -42,7 +42,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
     body_bytes: int = 0
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
-        if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
+        if "?" in job.href or job.version_in_dest is not None or job.required_digest is not None:
             return await self.downloader.fetch(job, count_refusal=count_refusal)
         own = job.item_row, job.key  # the same asset, planned again, must not get its bytes from before
         while (download := self.recent.get(job.href)) and own != (download.job.item_row, download.job.key):

@@ -19,7 +19,7 @@ from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import shrink_cache
 from stacpull.ledger.runs import EndState
-from stacpull.ledger.schema import Written
+from stacpull.ledger.schema import JsonState
 from stacpull.models import Arrival, FailureKind, ItemId
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.names import LINES_FILE, safe_segment
@@ -58,7 +58,7 @@ class StoreOperations:
 
     def write_final_items(self) -> None:
         self._publisher.publish_all()
-        after, least = 0, Written.NO if self.run.metadata == "item" else Written.DUE
+        after, least = 0, JsonState.ABSENT if self.run.metadata == "item" else JsonState.DUE
         while rows := views.unwritten_items(self.db, after, 1000, least):
             self._publisher.final_items.extend(rows)
             self._publisher.publish_all()
@@ -70,7 +70,7 @@ class StoreOperations:
         An asset may have been received as a whole after a part of it was parked.
         """
         self.write_final_items()
-        self.store.staged.sweep_parts(partial(jobs.is_open, self.db))
+        self.store.staged.sweep_parts(partial(jobs.has_job, self.db))
         if unproven := views.unproven(self.db):
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
 

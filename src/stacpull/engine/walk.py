@@ -122,7 +122,7 @@ class PlanConsumer(Protocol):
     def counters(self) -> Mapping[str, int]:
         """The numbers of items so far, `items_seen` and `items_matched`."""
 
-    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
+    async def planned_in_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the `ids` that are already planned, with their versions if newer ones are planned again.
 
         With `linked`, source items that could not be read are included.
@@ -364,7 +364,7 @@ class Walk:
         matches = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
         fresh, planned_before = dict[ItemId, FoundItem](), dict[ItemId, str | None]()
         if self._sample is None:
-            planned_before = await self._consumer.find_planned([item.id for item in matches], False)
+            planned_before = await self._consumer.planned_in_this_run([item.id for item in matches], False)
             versions = dict(planned_before)
             for item in matches:  # of each item, the newest version that was not planned before
                 if item.id not in versions or is_newer(updated_in(item.document), versions[item.id]):
@@ -397,7 +397,7 @@ class Walk:
             distinct = {link.href: link for link in reversed(links)}  # of several parents, the first counts
             ids = [link.id for link in distinct.values() if link.id is not None]
             known = {planned.id for planned in batch.items} | (
-                await self._consumer.find_planned(ids, True)
+                await self._consumer.planned_in_this_run(ids, True)
             ).keys()
             wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
             await self.plan_sources([link for link in wanted if link.id not in known], batch)
@@ -427,7 +427,7 @@ class Walk:
         met.pop(ItemId(NO_COLLECTION, OF_COLLECTION), None)
         new = [item_id for item_id in met if item_id not in self._collections]
         self._collections.update(dict.fromkeys(new))
-        planned_before = await self._consumer.find_planned(new, False)
+        planned_before = await self._consumer.planned_in_this_run(new, False)
         for item_id in (item_id for item_id in new if item_id not in planned_before):
             document = await self._lookups.collection(item_id.collection)
             if isinstance(document, StacpullError):

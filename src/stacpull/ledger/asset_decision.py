@@ -9,7 +9,7 @@
 | any other | any | REQUEST |
 
 A conditional request has the ETag or date of the version in DEST, and is only sent to the URL that gave it
-(`assets.origin`), because an ETag belongs to one URL (RFC 9110, 8.8).
+(`assets.href_hash`), because an ETag belongs to one URL (RFC 9110, 8.8).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class AssetRow(NamedTuple):
     run: int
     directory: int | None = None
     name: str | None = None
-    sha256: bytes | None = None
-    etag: str | None = None
-    origin: int | None = None
+    digest: bytes | None = None
+    etag_or_date: str | None = None
+    href_hash: int | None = None
     stated: bytes | None = None
     must_revalidate: int = 0
 
@@ -47,7 +47,7 @@ class KnownAsset(NamedTuple):
     row: AssetRow
     size: int | None = None
     clip: str | None = None
-    previous_digest: bytes | None = None  # of the earlier version, b"" if unknown; None if done, or none
+    digest_in_dest: bytes | None = None  # of the earlier version, b"" if unknown; None if done, or none
     elsewhere: str | None = None  # its directory, with a slash at the end, if its item has another one
     is_tried_again: int = 0  # 1: it failed for a passing reason, or only SOURCE states its href
 
@@ -56,7 +56,7 @@ class KnownAsset(NamedTuple):
 
     def agrees(self, checksum: Checksum | None) -> bool | None:
         """Return whether the bytes in DEST have the checksum that is now stated; None if that is unknown."""
-        held = self.row.sha256 if self.row.sha256 is not None else self.previous_digest or None
+        held = self.row.digest if self.row.digest is not None else self.digest_in_dest or None
         if checksum is not None and held is not None and self.clip is None:
             digest = as_checksum(held)
             if digest.algorithm == checksum.algorithm:
@@ -92,7 +92,7 @@ class Freshness(enum.Enum):
 class Decision(NamedTuple):
     action: Action
     row: AssetRow | None = None  # None: only its run and `must_revalidate` change
-    previous_digest: bytes | None = None  # of the file that a new version replaces, b"" if unknown
+    digest_in_dest: bytes | None = None  # of the file that a new version replaces, b"" if unknown
     version: VersionInDest | None = None  # to revalidate: the request is conditional
     rewrites_json: bool = False  # the JSON of its item is written again
     has_changed: bool = False  # the source has another version
@@ -136,16 +136,18 @@ def decide(
         row = old._replace(run=run.id, stated=stated or old.stated, must_revalidate=0)
         return Decision(Action.KEEP, row, rewrites_json=was_left_out)
     if old.state >= State.FAILED and not (is_updated or is_of_other_area or known.is_tried_again):
-        return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.previous_digest)
-    has_file, origin, condition = is_done and not is_lost, href_hash(asset.href), None
+        return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.digest_in_dest)
+    has_file, planned_hash, condition = is_done and not is_lost, href_hash(asset.href), None
     may_be_same = freshness is not Freshness.OUTDATED and (has_file or old.state == State.PENDING)
-    etag = old.etag if may_be_same and old.origin == origin else None
-    if etag is not None and known.size is not None:
-        condition = VersionInDest(etag, known.size, not (stated is None or agrees))
+    etag_or_date = old.etag_or_date if may_be_same and old.href_hash == planned_hash else None
+    if etag_or_date is not None and known.size is not None:
+        condition = VersionInDest(etag_or_date, known.size, not (stated is None or agrees))
     generation = 0 if is_lost else old.generation + is_done
     place = (old.directory, old.name)
-    row = AssetRow(*old[:3], State.PENDING, generation, run.id, *place, None, etag, origin, stated)
-    previous = (old.sha256 or b"") if has_file else known.previous_digest
+    row = AssetRow(
+        *old[:3], State.PENDING, generation, run.id, *place, None, etag_or_date, planned_hash, stated
+    )
+    previous = (old.digest or b"") if has_file else known.digest_in_dest
     rewrites_json = was_left_out or old.state >= State.DONE
     has_changed = is_done and freshness is Freshness.OUTDATED
     return Decision(Action.REQUEST, row, previous, condition, rewrites_json, has_changed)

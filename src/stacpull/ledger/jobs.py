@@ -4,7 +4,7 @@ An asset is reserved before its part is renamed, and recorded as done once the d
 takes these steps for groups, each in one transaction. Two assets never have the same folded path, because
 names that differ only in case or Unicode form may be one file. The second asset gets a hash in its name, or
 fails if the paths are equal. A damaged asset becomes pending in a new generation, so that its file may be
-replaced, but only by bytes with its earlier digest (`models.Job.sha256`).
+replaced, but only by bytes with its earlier digest (`models.Job.required_digest`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from stacpull.ledger.schema import (
     ASSET_DIRECTORY,
     ASSET_PATH,
     FAILED_AS,
-    FAILED_IN_PASSING,
+    FAILED_TEMPORARILY,
     IS_ITEM,
-    OF_ASSET,
+    IS_OF_ASSET,
+    JsonState,
     State,
-    Written,
     encoded_clip,
     id_values,
     stored_checksum,
@@ -50,13 +50,14 @@ from stacpull.models import (
 from stacpull.planning.names import hashes_in, path_hash, safe_segment, with_salted_hash
 from stacpull.redact import href_hash
 
-_OPEN = "open_assets o JOIN assets a ON a.id = o.asset"
-_JOBS = (
-    f"SELECT a.id, a.item, a.generation, a.key, o.href, i.href, {ASSET_DIRECTORY}, a.name, o.name, "
-    "o.size, a.stated, o.media_type, o.stale, iif(o.same_bytes, nullif(o.previous_digest, x''), NULL), "
-    f"o.alternates, iif(a.state = {State.PENDING}, a.etag, NULL), a.size, o.previous_digest, "
-    "o.same_bytes IS NULL OR a.clip IS NOT NULL "
-    f"FROM {_OPEN} JOIN items i ON i.id = a.item"
+_JOBS = "jobs j JOIN assets a ON a.id = j.asset"
+_SELECT_JOB = (
+    f"SELECT a.id, a.item, a.generation, a.key, j.href, i.href, {ASSET_DIRECTORY}, a.name, "
+    "j.name_or_template, j.size, a.stated, j.media_type, j.stale, "
+    "iif(j.requires_digest, nullif(j.digest_in_dest, x''), NULL), "
+    f"j.alternates, iif(a.state = {State.PENDING}, a.etag_or_date, NULL), a.size, j.digest_in_dest, "
+    "j.requires_digest IS NULL OR a.clip IS NOT NULL "
+    f"FROM {_JOBS} JOIN items i ON i.id = a.item"
 )
 _EARLIER = (
     "(SELECT one.id FROM runs one JOIN runs this ON one.id < this.id AND iif(this.kind = 'retry', "
@@ -68,8 +69,8 @@ _EARLIER = (
 
 def pending_jobs(db: Connection, run_id: int, after: int, most: int, earlier: bool = False) -> list[Job]:
     """Return the jobs of a run after row `after`, in row order; with `earlier`, jobs that it takes over."""
-    query = f"{_JOBS} WHERE o.asset > :after AND a.state = {State.PENDING} "
-    query += f"AND a.run IN {_EARLIER if earlier else '(:run)'} ORDER BY o.asset LIMIT :most"
+    query = f"{_SELECT_JOB} WHERE j.asset > :after AND a.state = {State.PENDING} "
+    query += f"AND a.run IN {_EARLIER if earlier else '(:run)'} ORDER BY j.asset LIMIT :most"
     rows = db.execute(query, {"run": run_id, "after": after, "most": most}).fetchall()
     if earlier:
         taken_over = json_array(row[0] for row in rows)
@@ -79,46 +80,48 @@ def pending_jobs(db: Connection, run_id: int, after: int, most: int, earlier: bo
 
 
 def job_of(db: Connection, row: int, generation: int) -> Job | None:
-    query = f"{_JOBS} WHERE o.asset = ? AND a.generation = ? AND a.state < {State.DONE}"
+    query = f"{_SELECT_JOB} WHERE j.asset = ? AND a.generation = ? AND a.state < {State.DONE}"
     found = db.execute(query, (row, generation)).fetchone()
     return None if found is None else _job(found, False)
 
 
 def _job(row: tuple[Any, ...], has_area: bool) -> Job:
-    asset, item, generation, key, href, item_href, directory, name, unclaimed, size, *rest = row
-    stated, kind, stale, sha256, alternates, validator, size_before, sha256_before, clip = rest
-    is_template = name is None and "{" in unclaimed  # names have no braces
+    asset, item, generation, key, href, item_href, directory, name, name_or_template, size, *rest = row
+    stated, kind, stale, required_digest, alternates, etag_or_date, size_in_dest, digest_in_dest, clip = rest
+    is_template = name is None and "{" in name_or_template  # names have no braces
     checksum, version = stored_checksum(stated), None
-    if validator is not None and size_before is not None:
-        held = checksum is None or (sha256_before is not None and checksum == as_checksum(sha256_before))
-        version = VersionInDest(validator, size_before, not held)
+    if etag_or_date is not None and size_in_dest is not None:
+        is_verified = checksum is None or (
+            digest_in_dest is not None and checksum == as_checksum(digest_in_dest)
+        )
+        version = VersionInDest(etag_or_date, size_in_dest, not is_verified)
     return Job(
         *(asset, item, generation, key, href, item_href, directory.removesuffix("/")),
-        name if is_template or name is not None else unclaimed,
-        unclaimed if is_template else None,
+        name if is_template or name is not None else name_or_template,
+        name_or_template if is_template else None,
         size,
         checksum,
         kind,
         stale=bool(stale),
-        sha256=sha256,
+        required_digest=required_digest,
         alternates=tuple(orjson.loads(alternates)) if alternates is not None else (),
         version_in_dest=version,
         clip=has_area and bool(clip),
     )
 
 
-def is_open(db: Connection, row: int, generation: int) -> bool:
+def has_job(db: Connection, row: int, generation: int) -> bool:
     """Return True if an asset of that generation is not done: pending, or failed until `retry`."""
-    return exists(db, f"SELECT 1 FROM {_OPEN} WHERE o.asset = ? AND a.generation = ?", (row, generation))
+    return exists(db, f"SELECT 1 FROM {_JOBS} WHERE j.asset = ? AND a.generation = ?", (row, generation))
 
 
 def reservations(db: Connection) -> Iterator[Arrival]:
     rows = db.execute(
-        f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, a.identity, a.sha256, "
-        f"a.etag, a.unproven FROM {_OPEN} WHERE a.state = {State.RESERVED}"
+        f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, a.identity, a.digest, "
+        f"a.etag_or_date, a.unproven FROM {_JOBS} WHERE a.state = {State.RESERVED}"
     ).fetchall()
-    for row, item, generation, directory, name, size, identity, sha256, etag, unproven in rows:
-        values = (directory.removesuffix("/"), name, size, identity, sha256, etag)
+    for row, item, generation, directory, name, size, identity, digest, etag_or_date, unproven in rows:
+        values = (directory.removesuffix("/"), name, size, identity, digest, etag_or_date)
         yield Arrival(row, item, generation, *values, bool(unproven))
 
 
@@ -129,10 +132,10 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
     takes its own assets that failed for a reason that may have passed.
     """
     conditions = {"retry": "true", "ordered": FAILED_AS(f"'{FailureKind.ORDERED}'")}
-    may_pass = f"a.run = :run AND {FAILED_IN_PASSING}"
+    may_pass = f"a.run = :run AND {FAILED_TEMPORARILY}"
     with transaction(db):
         failed = db.execute(
-            f"SELECT a.id, a.item FROM {_OPEN} WHERE a.state >= {State.FAILED} "
+            f"SELECT a.id, a.item FROM {_JOBS} WHERE a.state >= {State.FAILED} "
             f"AND {conditions.get(kind, may_pass)}",
             {"run": run_id},
         ).fetchall()
@@ -140,19 +143,20 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
         db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {IN_LIST}", (run_id, rows))
         if kind != "mirror":  # the walk of a mirror may still list them
             left = f"UPDATE assets SET run = :run WHERE state = {State.PENDING} AND run IN {_EARLIER}"
-            db.execute(f"{left} AND id IN (SELECT asset FROM open_assets)", {"run": run_id})
+            db.execute(f"{left} AND id IN (SELECT asset FROM jobs)", {"run": run_id})
         if kind == "retry":
             others = (
-                f"SELECT a.id FROM failures f JOIN assets a ON {OF_ASSET} WHERE a.state >= {State.FAILED}"
+                f"SELECT a.id FROM failures f JOIN assets a ON {IS_OF_ASSET} WHERE a.state >= {State.FAILED}"
             )
             db.execute(f"UPDATE assets SET run = ? WHERE id IN ({others})", (run_id,))  # these have no href
         if kind in conditions:
             db.execute(
-                f"UPDATE open_assets SET same_bytes = NULL WHERE asset {IN_LIST} AND same_bytes = 1", (rows,)
+                f"UPDATE jobs SET requires_digest = NULL WHERE asset {IN_LIST} AND requires_digest = 1",
+                (rows,),
             )
             # a source item that could not be read stays with its run: it is planned once it has been read
             unread = "(SELECT item FROM failures WHERE what = 'item')"
-            its = f"SELECT a.item FROM {_OPEN} WHERE a.run = :run AND a.item NOT IN {unread}"
+            its = f"SELECT a.item FROM {_JOBS} WHERE a.run = :run AND a.item NOT IN {unread}"
             _take_over_items(db, run_id, its)
             parents = f"parent IS NOT NULL AND (run = :run OR id IN {unread})"
             _take_over_items(db, run_id, f"SELECT parent FROM items WHERE {parents}")
@@ -163,14 +167,14 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
 def _take_over_items(db: Connection, run_id: int, items: str, rows: Iterable[int] = ()) -> None:
     """Assign items, which a query returns, to `run`; their JSON is written again when they are final."""
     db.execute(
-        f"UPDATE items SET run = :run, written = iif(written = {Written.YES}, {Written.DUE}, written) "
-        f"WHERE id IN ({items})",
+        "UPDATE items SET run = :run, json_state = "
+        f"iif(json_state = {JsonState.CURRENT}, {JsonState.DUE}, json_state) WHERE id IN ({items})",
         {"run": run_id, "rows": json_array(rows)},
     )
 
 
-_NO_URL = f"""SELECT a.id FROM {_OPEN} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
-WHERE a.run = ? AND a.state = {State.PENDING} AND o.stale AND i.href IS NULL"""
+_NO_URL = f"""SELECT a.id FROM {_JOBS} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
+WHERE a.run = ? AND a.state = {State.PENDING} AND j.stale AND i.href IS NULL"""
 
 
 def restore_hrefs(db: Connection, run_id: int, found: Sequence[tuple[ItemId, str, str]]) -> bool:
@@ -178,8 +182,8 @@ def restore_hrefs(db: Connection, run_id: int, found: Sequence[tuple[ItemId, str
 
     Return True if other assets still lack an href that only SOURCE has, because their items have no URL.
     """
-    restore = "UPDATE open_assets SET href = ?, stale = 0 "
-    restore += f"WHERE asset IN ({_NO_URL} AND {IS_ITEM} AND a.key = ? AND a.origin = ?)"
+    restore = "UPDATE jobs SET href = ?, stale = 0 "
+    restore += f"WHERE asset IN ({_NO_URL} AND {IS_ITEM} AND a.key = ? AND a.href_hash = ?)"
     with transaction(db):
         values = [(href, run_id, *id_values(item), key, href_hash(href)) for item, key, href in found]
         db.executemany(restore, values)
@@ -195,9 +199,9 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
         area_digest = runs.area_digest(db, run_id)
         items: set[int] = set()
         for row, href in assets.items():
-            item, size, digest, clip, origin = db.execute(
-                "SELECT a.item, coalesce(a.size, 0), coalesce(a.sha256, o.previous_digest, x''), a.clip, "
-                "a.origin FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ?",
+            item, size, digest, clip, planned_hash = db.execute(
+                "SELECT a.item, coalesce(a.size, 0), coalesce(a.digest, j.digest_in_dest, x''), a.clip, "
+                "a.href_hash FROM assets a LEFT JOIN jobs j ON j.asset = a.id WHERE a.id = ?",
                 (row,),
             ).fetchone()
             # a raster that was clipped to another area cannot be fetched with its earlier digest
@@ -205,13 +209,13 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
             is_wanted = held is None or held.area_digest == area_digest
             db.execute(
                 f"UPDATE assets SET state = {State.PENDING}, run = ?, generation = generation + 1, "
-                "sha256 = NULL, etag = NULL WHERE id = ?",
+                "digest = NULL, etag_or_date = NULL WHERE id = ?",
                 (run_id, row),
             )
             stated = None if digest or not is_wanted else size
-            is_stale = href is None or origin not in (None, href_hash(href))  # cut, or outdated
+            is_stale = href is None or planned_hash not in (None, href_hash(href))  # cut, or outdated
             db.execute(
-                "INSERT OR REPLACE INTO open_assets(asset, href, stale, size, previous_digest, same_bytes) "
+                "INSERT OR REPLACE INTO jobs(asset, href, stale, size, digest_in_dest, requires_digest) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (row, href or "", is_stale, stated, digest, 1 if is_wanted else None),
             )
@@ -223,8 +227,11 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
 
 def mark_item_json(db: Connection, items: Sequence[int]) -> None:
     """Record that the JSON of these items is damaged: it is no longer read, and is written again."""
-    mark = f"UPDATE items SET written = {Written.DAMAGED} WHERE id {IN_LIST} AND written <> {Written.NO}"
-    db.execute(mark, (json_array(items),))
+    db.execute(
+        f"UPDATE items SET json_state = {JsonState.DAMAGED} "
+        f"WHERE id {IN_LIST} AND json_state <> {JsonState.ABSENT}",
+        (json_array(items),),
+    )
 
 
 def keep_document(db: Connection, item: int, document: bytes) -> None:
@@ -262,13 +269,13 @@ def reserve(
             for a in reserved
         ]
         db.executemany(
-            f"UPDATE assets SET state = {State.RESERVED}, size = ?, sha256 = ?, etag = ?, unproven = ?, "
-            "clip = ?, identity = ? WHERE id = ?",
+            f"UPDATE assets SET state = {State.RESERVED}, size = ?, digest = ?, etag_or_date = ?, "
+            "unproven = ?, clip = ?, identity = ? WHERE id = ?",
             received,
         )
         db.executemany(
-            f"UPDATE items SET written = iif(written = {Written.NO}, {Written.DUE}, written), sha256 = NULL "
-            "WHERE id = ?",
+            "UPDATE items SET sha256 = NULL, json_state = "
+            f"iif(json_state = {JsonState.ABSENT}, {JsonState.DUE}, json_state) WHERE id = ?",
             [(item,) for item in items],
         )
     return reserved, failures
@@ -278,28 +285,29 @@ def release(db: Connection, rows: Iterable[int]) -> None:
     """Cancel reservations: these assets have no file on disk any more, so they are pending again."""
     with transaction(db):
         released = db.execute(
-            f"UPDATE assets SET state = {State.PENDING}, sha256 = NULL, etag = NULL "
+            f"UPDATE assets SET state = {State.PENDING}, digest = NULL, etag_or_date = NULL "
             f"WHERE id {IN_LIST} AND state = {State.RESERVED} RETURNING id",
             (json_array(rows),),
         ).fetchall()
-        forget = "UPDATE open_assets SET previous_digest = NULL WHERE asset = ? AND same_bytes IS NULL"
+        forget = "UPDATE jobs SET digest_in_dest = NULL WHERE asset = ? AND requires_digest IS NULL"
         db.executemany(forget, released)  # the earlier versions may be gone too
 
 
 _COMPARED = (
-    "SELECT a.run, o.previous_digest IS a.sha256 FROM open_assets o JOIN assets a ON a.id = o.asset "
-    f"WHERE o.asset {IN_LIST} AND o.previous_digest IS NOT NULL AND o.same_bytes IS NULL"
+    "SELECT a.run, j.digest_in_dest IS a.digest FROM jobs j JOIN assets a ON a.id = j.asset "
+    f"WHERE j.asset {IN_LIST} AND j.digest_in_dest IS NOT NULL AND j.requires_digest IS NULL"
 )
 _CONFIRMED = (
     f"UPDATE assets SET state = {State.DONE}, "
-    "sha256 = (SELECT nullif(o.previous_digest, x'') FROM open_assets o WHERE o.asset = ?) "
-    f"WHERE id = ? AND generation = ? AND state = {State.PENDING} AND etag IS NOT NULL RETURNING run"
+    "digest = (SELECT nullif(j.digest_in_dest, x'') FROM jobs j WHERE j.asset = ?) "
+    f"WHERE id = ? AND generation = ? AND state = {State.PENDING} AND etag_or_date IS NOT NULL RETURNING run"
 )
 _WRITTEN = (
-    f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND pending = 0 AND sha256 IS NULL"
+    f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? "
+    "WHERE id = ? AND pending = 0 AND sha256 IS NULL"
 )
 _FAILED = (
-    "UPDATE assets SET state = ?, etag = NULL, sha256 = NULL "
+    "UPDATE assets SET state = ?, etag_or_date = NULL, digest = NULL "
     f"WHERE id = ? AND generation = ? AND state < {State.DONE} RETURNING key, run"
 )
 
@@ -315,7 +323,7 @@ def record(
     """Record durable outcomes in one transaction. Return the items that are final now, and failures by asset.
 
     Outcomes of assets that were planned again meanwhile are dropped: generation or state no longer match.
-    The order matters: versions are compared before the rows of `open_assets` go, and JSON (`written_items`,
+    The order matters: versions are compared before the rows of `jobs` go, and JSON (`written_items`,
     with its SHA-256) is only current if its item is still final. `area_digest` is that of the run's `--clip`.
     """
     compared = defaultdict[int, Counter[str]](Counter)  # by run: assets with an earlier version
@@ -349,12 +357,13 @@ def record(
         if exists(db, "SELECT 1 FROM failures"):
             its = f"(SELECT item, key FROM assets WHERE id {IN_LIST})"
             db.execute(f"DELETE FROM failures WHERE what = '' AND (item, key) IN {its}", rows)
-        db.execute(f"DELETE FROM open_assets WHERE asset {IN_LIST}", rows)
+        db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", rows)
         mended = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
         items = {row[0] for row in db.execute(mended, (json_array(written_items),)).fetchall()}
         final = update_item_states(db, {*items, *(a.item_row for a in done), *(o.item_row for o in outcomes)})
         db.executemany(_WRITTEN, [(sha256, item) for item, sha256 in written_items.items()])
-        written = f"SELECT id FROM items WHERE id {IN_LIST} AND written = {Written.YES}"  # not planned again
+        # not the documents of items that were planned again
+        written = f"SELECT id FROM items WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT}"
         db.execute(f"DELETE FROM documents WHERE item IN ({written})", (json_array(written_items),))
         for run_id, counts in compared.items():
             runs.add_counts(db, run_id, counts)
@@ -368,8 +377,8 @@ def fail_item_json(
     with transaction(db):
         put_failure(db, FailedRow("json", item, run=run_id), failure, 1, now)
         if not is_ours:
-            release = f"UPDATE items SET written = {Written.NO} WHERE id = ? AND written = {Written.DUE}"
-            db.execute(release, (item,))
+            set_absent = f"UPDATE items SET json_state = {JsonState.ABSENT} "
+            db.execute(f"{set_absent} WHERE id = ? AND json_state = {JsonState.DUE}", (item,))
         update_item_states(db, [item])
 
 
@@ -485,7 +494,7 @@ def move_asset(db: Connection, row: int, new: int, key: str) -> None:
     if path is not None:
         db.execute("UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?", (new, path_hash(path), row))
     db.execute(_FORGET_FAILURE, (row,))
-    db.execute("UPDATE open_assets SET asset = ? WHERE asset = ?", (new, row))
+    db.execute("UPDATE jobs SET asset = ? WHERE asset = ?", (new, row))
     db.execute("UPDATE assets SET id = ?, key = ? WHERE id = ?", (new, key, row))
 
 
@@ -494,7 +503,7 @@ def delete_asset(db: Connection, row: int) -> None:
     if path is not None:
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), row))
     db.execute(_FORGET_FAILURE, (row,))
-    db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
+    db.execute("DELETE FROM jobs WHERE asset = ?", (row,))
     db.execute("DELETE FROM assets WHERE id = ?", (row,))
 
 

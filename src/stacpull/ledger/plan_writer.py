@@ -37,7 +37,15 @@ from stacpull.ledger.jobs import (
     update_item_states,
 )
 from stacpull.ledger.runs import StoredRun
-from stacpull.ledger.schema import ITEMS, OF_SEVERAL, OTHER_DIRECTORY, TRIED_AGAIN, State, Written, item_hash
+from stacpull.ledger.schema import (
+    IS_TRIED_AGAIN,
+    ITEMS,
+    OTHER_DIRECTORY,
+    SEVERAL_SOURCES,
+    JsonState,
+    State,
+    item_hash,
+)
 from stacpull.models import (
     Asset,
     Failure,
@@ -70,9 +78,9 @@ class _ItemRow(NamedTuple):
     run: int
     directory: str | None
     href: str | None = None
-    updated: str | None = None
+    version: str | None = None  # `updated`, or if it states none, a digest of its document
     walk: int | None = None
-    written: int = Written.NO
+    json_state: int = JsonState.ABSENT
     is_unread: int = 0  # 1: it is a source item that could not be read
 
     def directory_of(self, item: ItemId) -> str:
@@ -97,10 +105,10 @@ class _Plan(msgspec.Struct):
     has_changed: bool = False  # True: the source has another version of an asset
 
     def is_updated(self) -> bool:
-        return self.before is not None and self.before.updated != self.version
+        return self.before is not None and self.before.version != self.version
 
 
-def _updated(columns: str) -> str:
+def _on_known_id(columns: str) -> str:
     values = ", ".join(f"{column} = excluded.{column}" for column in columns.split(", "))
     return f" ON CONFLICT (id) DO UPDATE SET {values}"
 
@@ -113,18 +121,18 @@ _ITEMS = (
     f"FROM {ITEMS} WHERE i.hash {IN_LIST}"
 )
 _INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}, pending) VALUES "
-_KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, pending = 1"
+_KNOWN_ITEM = f"{_on_known_id('parent, run, href, version, walk, json_state')}, pending = 1"
 _OF_ASSET = len(AssetRow._fields)
 _ASSETS = (
     f"SELECT {', '.join(f'a.{name}' for name in AssetRow._fields)}, "
-    f"a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, {TRIED_AGAIN} FROM assets a "
-    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {State.DONE} WHERE a.item {IN_LIST}"
+    f"a.size, a.clip, j.digest_in_dest, {OTHER_DIRECTORY}, {IS_TRIED_AGAIN} FROM assets a "
+    f"LEFT JOIN jobs j ON j.asset = a.id AND a.state <> {State.DONE} WHERE a.item {IN_LIST}"
 )
 _INTO_ASSETS = f"INSERT INTO assets({', '.join(AssetRow._fields)}) VALUES "
-_KNOWN_ASSET = _updated(", ".join(AssetRow._fields[3:]))  # what follows its row, item and key
+_KNOWN_ASSET = _on_known_id(", ".join(AssetRow._fields[3:]))  # what follows its row, item and key
 _INTO_OPEN = (
-    "INSERT OR REPLACE INTO open_assets(asset, href, stale, name, size, media_type, alternates, "
-    "previous_digest) VALUES "
+    "INSERT OR REPLACE INTO jobs(asset, href, stale, name_or_template, size, media_type, alternates, "
+    "digest_in_dest) VALUES "
 )
 
 
@@ -149,7 +157,7 @@ class PlanWriter:
         others = db.execute("SELECT id FROM runs WHERE source <> ?", (self.source,))
         self.other_walks = {other for (other,) in others}
 
-    def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
+    def planned_in_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the items that this run has already planned, with their versions.
 
         With `linked`, source items count, even those that could not be read; otherwise, only items on pages.
@@ -157,7 +165,7 @@ class PlanWriter:
         known = _load(self.db, ids)  # perhaps with other items of the same hash
         rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run_id]
         return {
-            item: row.updated for item, row in rows if linked or (row.parent is None and not row.is_unread)
+            item: row.version for item, row in rows if linked or (row.parent is None and not row.is_unread)
         }
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
@@ -194,7 +202,7 @@ class PlanWriter:
         items = [item for (item,) in self.db.execute(forget, (self.run_id,))]
         update_item_states(self.db, items)
         # source items that were never read, and that no item links to any more
-        self.db.execute(f"DELETE FROM items WHERE id {IN_LIST} AND updated IS NULL", (json_array(items),))
+        self.db.execute(f"DELETE FROM items WHERE id {IN_LIST} AND version IS NULL", (json_array(items),))
 
 
 class _BatchRows:
@@ -260,7 +268,7 @@ class _BatchRows:
     def _plan_item(self, item: PlannedItem) -> _Plan | None:
         """Return an item with its row; None if this run has planned it, unless this is a newer version."""
         before, count = self._known.get(item.id), self._result.count
-        is_new = before is None or (bool(before.is_unread) and before.updated is None)
+        is_new = before is None or (bool(before.is_unread) and before.version is None)
         was_planned = before is not None and before.run == self._run_id and not before.is_unread
         if before is not None and was_planned:
             if item.parent is None and before.parent is not None:  # it was only known by a link
@@ -268,7 +276,7 @@ class _BatchRows:
                 self._promoted.append(before)
                 self._known[item.id] = before._replace(parent=None)
                 return None
-            if (item.parent, before.parent) != (None, None) or not is_newer(item.updated, before.updated):
+            if (item.parent, before.parent) != (None, None) or not is_newer(item.updated, before.version):
                 return None
         else:
             count("items_matched", item.parent is None and not item.of_collection)
@@ -277,7 +285,7 @@ class _BatchRows:
         count("items_new", is_new and not item.of_collection)
         row = self._row_of(item.id, item.parent, item.href)._replace(is_unread=0)
         # without a time, nothing is newer: so a batch plans each item only once
-        self._known[item.id] = row._replace(updated=None)
+        self._known[item.id] = row._replace(version=None)
         directory, version = row.directory_of(item.id), _version(item)
         return _Plan(item, before, row, directory, was_planned, version, is_new, rewrites_json=is_new)
 
@@ -397,29 +405,29 @@ class _BatchRows:
         `walk` is the run that listed the item last: `--prune` asks about items that only earlier runs listed.
         """
         item, before, count = plan.item, plan.before, self._result.count
-        walk, written = self._run_id if self._writer.is_walk else None, plan.row.written
+        walk, json_state = self._run_id if self._writer.is_walk else None, plan.row.json_state
         if before is not None:
             is_changed = (plan.is_updated() or plan.has_changed) and not plan.was_planned
             count("items_changed", is_changed and not (plan.is_new or item.of_collection))
             path = f"{plan.directory}/{item_json_name(item.id.item)}"
-            lost = written == Written.YES and not self._writer.is_there(path)
+            lost = json_state == JsonState.CURRENT and not self._writer.is_there(path)
             count("files_lost", lost)
-            plan.rewrites_json |= plan.is_updated() or lost or links_more or written == Written.DAMAGED
+            plan.rewrites_json |= plan.is_updated() or lost or links_more or json_state == JsonState.DAMAGED
             if plan.rewrites_json:
                 # only this run sees that the item has changed: a later run must revalidate assets that this
                 # one leaves out
                 planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
                 self._must_revalidate += [one.row.id for key, one in known.items() if key not in planned]
-            if walk is None or before.walk == OF_SEVERAL:
+            if walk is None or before.walk == SEVERAL_SOURCES:
                 walk = before.walk
             elif before.walk in self._writer.other_walks and before.href != plan.row.href:
-                walk = OF_SEVERAL  # that one source no longer lists it proves nothing
+                walk = SEVERAL_SOURCES  # that one source no longer lists it proves nothing
         if plan.rewrites_json and not item.of_collection:
             self._documents.append((plan.row.id, item.cleaned))
-            written = Written.DUE if written == Written.YES else written
+            json_state = JsonState.DUE if json_state == JsonState.CURRENT else json_state
         if before is not None or not item.assets:
             self._unsettled.append(plan.row.id)
-        row = plan.row._replace(updated=plan.version, walk=walk, written=written)
+        row = plan.row._replace(version=plan.version, walk=walk, json_state=json_state)
         self._items.append((*row[:_OF_ITEM], len(item.assets) or 1))
 
     def _add_open(self, plan: _Plan, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
@@ -435,7 +443,7 @@ class _BatchRows:
             stored = href
         unclaimed = None if row.name is not None else name or template
         self._assets.append(row)
-        others = (unclaimed, asset.size, asset.media_type, alternates, decision.previous_digest)
+        others = (unclaimed, asset.size, asset.media_type, alternates, decision.digest_in_dest)
         self._open_assets.append((row.id, stored, stale, *others))
         if decision.action is Action.REQUEST:
             job = Job(  # positions, because keywords are slower
@@ -478,7 +486,7 @@ class _BatchRows:
         promote = "UPDATE items SET parent = NULL WHERE id = ?"
         db.executemany(promote, [(row.id,) for row in self._promoted])
         # earlier JSON of these items, which may be about to be recorded, is not current
-        supersede = f"UPDATE items SET sha256 = x'' WHERE id {IN_LIST} AND written = {Written.DUE}"
+        supersede = f"UPDATE items SET sha256 = x'' WHERE id {IN_LIST} AND json_state = {JsonState.DUE}"
         db.execute(supersede, (json_array(row for row, _ in self._documents),))
         insert_rows(db, _INTO_ITEMS, self._items, _KNOWN_ITEM)
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
@@ -496,7 +504,7 @@ class _BatchRows:
             for job in jobs:
                 other = taken.get(job.row)
                 if isinstance(other, Failure):
-                    db.execute("UPDATE open_assets SET name = ? WHERE asset = ?", (job.name, job.row))
+                    db.execute("UPDATE jobs SET name_or_template = ? WHERE asset = ?", (job.name, job.row))
                     db.execute(f"UPDATE assets SET state = {State.FAILED} WHERE id = ?", (job.row,))
                     self._failures.append((FailedRow("", job.item_row, job.key), other, items[job.item_row]))
                 else:
@@ -517,7 +525,7 @@ def known_actions(
     known = _known_assets(db, (row.id for row in rows.values()))
     actions: defaultdict[ItemId, dict[str, Action]] = defaultdict(dict)
     for item, row in [(item, rows[item.id]) for item in items if item.id in rows]:
-        is_updated = row.updated != _version(item)
+        is_updated = row.version != _version(item)
         for asset in item.assets:
             if (old := known[row.id].get(asset.key)) is not None:
                 is_lost = _is_lost(old, old.directory(row.directory_of(item.id)), is_there)

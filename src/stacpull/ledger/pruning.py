@@ -13,7 +13,7 @@ from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import IN_LIST, Connection, json_array, scalar, transaction
 from stacpull.ledger.jobs import delete_asset, update_item_states
-from stacpull.ledger.schema import ASSET_PATH, IS_OURS, ITEM_DIRECTORY, ITEMS, State, Written
+from stacpull.ledger.schema import ASSET_PATH, IS_OURS, ITEM_DIRECTORY, ITEMS, JsonState, State
 from stacpull.models import OF_COLLECTION, ItemId, NotFoundItem
 from stacpull.planning.item_plan import item_json_name
 from stacpull.planning.names import safe_segment
@@ -95,8 +95,8 @@ def forget(db: Connection, run_id: int, items: Sequence[int]) -> None:
             f"SELECT a.id, {ASSET_PATH}, {IS_OURS} FROM assets a WHERE a.item {IN_LIST}", rows
         ).fetchall()
         files = [path for _, path, is_own in assets if is_own and path is not None]
-        query = f"SELECT {ITEM_DIRECTORY}, i.name FROM {ITEMS} WHERE i.id {IN_LIST} AND i.written > ?"
-        written = db.execute(query, (*rows, Written.NO))
+        query = f"SELECT {ITEM_DIRECTORY}, i.name FROM {ITEMS} WHERE i.id {IN_LIST} AND i.json_state > ?"
+        written = db.execute(query, (*rows, JsonState.ABSENT))
         jsons = [f"{directory}/{item_json_name(name)}" for directory, name in written]
         meta.add_names(db, meta.REMOVALS, [*files, *jsons])
         for asset, _, _ in assets:

@@ -1,6 +1,6 @@
 """The tables of `.stacpull/ledger.sqlite`, in one version; a ledger with another version is rejected.
 
-Rows of done assets stay small: there may be eight million. What only open ones need is in `open_assets`.
+Rows of done assets stay small: there may be eight million. What only a transfer needs is in `jobs`.
 At the end: SQL for where items and assets are in DEST, and which failed assets are due again.
 """
 
@@ -15,7 +15,7 @@ import orjson
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import DestinationError
-from stacpull.models import PASSING, Checksum, Clip, ItemId
+from stacpull.models import TEMPORARY, Checksum, Clip, ItemId
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import path_hash
 
@@ -30,16 +30,16 @@ class State:
     MISSING: Final = 4  # failed because it is gone at the source
 
 
-class Written:
-    """The state of the JSON of an item. Unless it is `NO`, a file in its place belongs to the mirror."""
+class JsonState:
+    """The state of the JSON of an item. Unless it is `ABSENT`, a file in its place belongs to the mirror."""
 
-    NO: Final = 0  # it was never on disk
-    YES: Final = 1  # it is on disk and up to date
+    ABSENT: Final = 0  # it was never on disk
+    CURRENT: Final = 1  # it is on disk and up to date
     DUE: Final = 2  # it must be written, the first time or again
     DAMAGED: Final = 3  # it is lost or altered: the item is read and written again
 
 
-OF_SEVERAL = 0
+SEVERAL_SOURCES = 0
 """In `items.walk`: several sources list the item, each under another URL. So no source alone may prune it."""
 
 _LEDGER = """
@@ -80,16 +80,16 @@ CREATE TABLE items(                        -- and one row with the name '' for t
     parent INTEGER,                        -- the label item whose link led to it; NULL: it was on a page
     run INTEGER NOT NULL,                  -- the last run that planned it
     walk INTEGER,                          -- the last run of kind `mirror` that listed it; NULL: none has;
-                                           -- or OF_SEVERAL
+                                           -- or SEVERAL_SOURCES
     directory TEXT,                        -- of its JSON in DEST; NULL: <collection>/<name>
     href TEXT,                             -- its own URL, credentials removed
-    updated TEXT,                          -- its `updated`; if it states none, a digest of its JSON
+    version TEXT,                          -- its `updated`; if it states none, a digest of its JSON
                                            -- (`document_digest`); NULL: it was never read
     pending INTEGER NOT NULL DEFAULT 1,    -- how many of its assets are pending or reserved, and how many of
                                            -- its source items have such assets. 0: the item is final
     failed INTEGER NOT NULL DEFAULT 0,     -- how many of its assets and final source items failed; and 1 if
                                            -- it could not be read, or its JSON not be written
-    written INTEGER NOT NULL DEFAULT 0,    -- the state of its JSON in DEST (`Written`)
+    json_state INTEGER NOT NULL DEFAULT 0, -- the state of its JSON in DEST (`JsonState`)
     sha256 BLOB                            -- of its JSON in DEST; NULL: it is being written, or there is
                                            -- none; empty: what is being written is already outdated
 );
@@ -97,7 +97,7 @@ CREATE INDEX items_hash ON items(hash);
 CREATE INDEX items_collection ON items(collection);
 CREATE INDEX items_directory ON items(directory) WHERE directory IS NOT NULL;
 CREATE INDEX items_parent ON items(parent) WHERE parent IS NOT NULL;
-CREATE INDEX items_unwritten ON items(id) WHERE written <> 1;
+CREATE INDEX items_unwritten ON items(id) WHERE json_state <> 1;
 CREATE INDEX items_href ON items(substr(href, -16)) WHERE href IS NOT NULL;
 CREATE TABLE documents(                    -- the JSON of items as it was read, until it is written to DEST.
     item INTEGER PRIMARY KEY,              -- A separate table, so that its pages are free again afterwards
@@ -115,13 +115,13 @@ CREATE TABLE assets(
     directory INTEGER,                     -- in `directories`; NULL: that of its item's JSON
     name TEXT,                             -- of its file; NULL: it owns no path yet
     size INTEGER,                          -- in bytes, of what was received
-    sha256 BLOB,                           -- of what was received, or a CRC-64/NVME (8 bytes); NULL: unknown
-    etag TEXT,                             -- the ETag or else the date of a response (`etag_or_date`):
-                                           --   done: of the bytes in place, if they came from `origin`
+    digest BLOB,                           -- of what was received: SHA-256 or CRC-64 (8 bytes); NULL: unknown
+    etag_or_date TEXT,                     -- the ETag or else the date of a response (`etag_or_date`):
+                                           --   done: of the bytes in place, if they came from the planned URL
                                            --   pending: of the earlier version, which is in place; a request
                                            --   with it is conditional. NULL: the asset is fetched completely
                                            --   reserved: of the version that will be renamed next
-    origin INTEGER,                        -- hash of the URL that it was planned to come from
+    href_hash INTEGER,                     -- hash of the URL that it was planned to come from
     stated BLOB,                           -- checksum that the source states: algorithm, NUL, digest. The one
                                            -- of a done asset was compared with its bytes
     must_revalidate INTEGER NOT NULL DEFAULT 0,  -- 1: its item has changed, but the run that saw it left this
@@ -135,18 +135,20 @@ CREATE TABLE assets(
 CREATE INDEX assets_item ON assets(item);
 CREATE INDEX assets_unproven ON assets(id) WHERE unproven;
 CREATE INDEX assets_clipped ON assets(id) WHERE clip IS NOT NULL;
-CREATE TABLE open_assets(                  -- more columns of assets that are not done and have an href
+CREATE TABLE jobs(                         -- what the transfer of an asset needs (`models.Job`): one row for
+                                           -- each asset that is not done and has an href
     asset INTEGER PRIMARY KEY,
     href TEXT NOT NULL,                    -- absolute, credentials and signature removed
     stale INTEGER NOT NULL,                -- 1: something was removed, so the item is read again first
-    name TEXT,                             -- the name to claim, or the template of a name with {filename},
+    name_or_template TEXT,                 -- the name to claim, or the template of a name with {filename},
                                            -- which the response decides; NULL: the asset owns its path
     size INTEGER,                          -- in bytes, as the source states it
     media_type TEXT,
     alternates TEXT,                       -- JSON list: other hrefs to try, in order, signatures removed
-    previous_digest BLOB,                  -- of the version in place; empty: it is unknown; NULL: none is
-    same_bytes INTEGER                     -- 1: its file is damaged, and only bytes with `previous_digest`
-                                           -- are accepted; NULL: any are
+    digest_in_dest BLOB,                   -- of the version in place (before it was damaged); empty: it is
+                                           -- unknown; NULL: there is no such version
+    requires_digest INTEGER                -- 1: only bytes with `digest_in_dest` are accepted (a repair), or,
+                                           -- if that is empty, any of `size`; NULL: any are
 );
 CREATE TABLE directories(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);  -- with a slash at the end
 CREATE TABLE paths(                        -- who owns which path in DEST: two assets never have the same one
@@ -217,7 +219,7 @@ LEDGER: Final = Schema(
         more_items=_COUNT_ITEM.format("+", "new"),
         fewer_items=_COUNT_ITEM.format("-", "old"),
     ),
-    version=35,  # versions up to 34 were never released
+    version=36,  # versions up to 35 were never released
     name="This mirror's ledger",
     remedy=(
         "remove `.stacpull/ledger.sqlite*` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
@@ -275,16 +277,16 @@ ASSET_PATH = f"({ASSET_DIRECTORY} || a.name)"
 """SQL: the path of asset `a` relative to DEST, NULL if it owns none."""
 IS_OURS = f"(a.state IN ({State.RESERVED}, {State.DONE}) OR a.generation > 0)"
 """SQL: a file at the path of asset `a` belongs to the mirror."""
-OF_ASSET = "f.what = '' AND f.item = a.item AND f.key = a.key"
+IS_OF_ASSET = "f.what = '' AND f.item = a.item AND f.key = a.key"
 """SQL: failure `f` is that of asset `a`."""
-FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {OF_ASSET} AND f.kind IN ({{}}))".format
-FAILED_IN_PASSING = FAILED_AS(", ".join(repr(kind.value) for kind in sorted(PASSING)))
-"""SQL: asset `a` failed for a reason that may have passed."""
-TRIED_AGAIN = (
-    f"(a.state = {State.FAILED} AND ({FAILED_IN_PASSING} "
-    "OR (o.stale IS 1 AND (SELECT href FROM items WHERE id = a.item) IS NULL)))"
+FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {IS_OF_ASSET} AND f.kind IN ({{}}))".format
+FAILED_TEMPORARILY = FAILED_AS(", ".join(repr(kind.value) for kind in sorted(TEMPORARY)))
+"""SQL: asset `a` failed for a reason that may be over by now."""
+IS_TRIED_AGAIN = (
+    f"(a.state = {State.FAILED} AND ({FAILED_TEMPORARILY} "
+    "OR (j.stale IS 1 AND (SELECT href FROM items WHERE id = a.item) IS NULL)))"
 )
-"""SQL: asset `a`, with its row `o` of `open_assets`, failed in passing, or only SOURCE states its href."""
+"""SQL: asset `a`, with its row `j` of `jobs`, failed temporarily, or only SOURCE states its href."""
 
 
 def item_hash(item: ItemId) -> int:

@@ -15,13 +15,13 @@ from stacpull.ledger.runs import EFFORT, NO_RUN, asset_totals, decoded_options
 from stacpull.ledger.schema import (
     ASSET_PATH,
     IS_ITEM,
+    IS_OF_ASSET,
     IS_OURS,
     ITEM_DIRECTORY,
     ITEMS,
-    OF_ASSET,
     OTHER_DIRECTORY,
+    JsonState,
     State,
-    Written,
     id_values,
     stored_clip,
 )
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _SHA256_BYTES = 32
 _ITEMS_AT_ONCE = 32  # items per query: an item may have thousands of assets
-_IS_STORED = f"(i.written <> {Written.NO} OR i.id IN (SELECT item FROM documents))"
+_IS_STORED = f"(i.json_state <> {JsonState.ABSENT} OR i.id IN (SELECT item FROM documents))"
 """SQL: the JSON of item `i` is in the mirror, or will be."""
 _OF_LAST_WALK = "(SELECT {} FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1)".format
 
@@ -45,7 +45,7 @@ def failed_by_kind(
     """Return the number of assets, perhaps of one run, that failed for this reason; `newly`: in this run."""
     return scalar(
         db,
-        f"SELECT count(*) FROM failures f JOIN assets a ON {OF_ASSET} "
+        f"SELECT count(*) FROM failures f JOIN assets a ON {IS_OF_ASSET} "
         f"WHERE f.kind = ? AND a.state >= {State.FAILED} AND a.run = coalesce(?, a.run) "
         "AND f.run IS coalesce(?, f.run)",
         (kind, run_id, run_id if newly else None),
@@ -122,10 +122,10 @@ def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRe
     rows = db.execute(
         "SELECT coalesce(c.name, f.collection), coalesce(i.name, f.key), iif(f.item = 0, '', f.key), f.kind, "
         "f.message, f.status, f.attempts, f.at, "
-        "CASE f.what WHEN 'link' THEN f.key WHEN '' THEN o.href ELSE i.href END "
+        "CASE f.what WHEN 'link' THEN f.key WHEN '' THEN j.href ELSE i.href END "
         f"FROM {recorded} f "
         "LEFT JOIN items i ON i.id = f.item LEFT JOIN collections c ON c.id = i.collection "
-        f"LEFT JOIN assets a ON {OF_ASSET} LEFT JOIN open_assets o ON o.asset = a.id "
+        f"LEFT JOIN assets a ON {IS_OF_ASSET} LEFT JOIN jobs j ON j.asset = a.id "
         f"WHERE f.what > '' OR a.state >= {State.FAILED} {order}",
         () if newest is None else (newest,),
     )
@@ -154,22 +154,22 @@ class ItemRecord(NamedTuple):
 
 def item_records(db: Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:
     query = (
-        f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.href, o.document, i.written, i.sha256 "
+        f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.href, o.document, i.json_state, i.sha256 "
         f"FROM {ITEMS} LEFT JOIN documents o ON o.item = i.id WHERE i.id {IN_LIST} ORDER BY i.id"
     )
     for start in range(0, len(rows), _ITEMS_AT_ONCE):
         some = db.execute(query, (json_array(rows[start : start + _ITEMS_AT_ONCE]),)).fetchall()
         files = _files(db, {row[0]: row[3] for row in some})
-        for row, collection, name, directory, href, document, written, sha256 in some:
-            digest = b"" if written == Written.DAMAGED else sha256  # b"": no file has this digest
-            stored = (directory, href, document, files[row], written != Written.NO, digest)
+        for row, collection, name, directory, href, document, json_state, sha256 in some:
+            digest = b"" if json_state == JsonState.DAMAGED else sha256  # b"": no file has this digest
+            stored = (directory, href, document, files[row], json_state != JsonState.ABSENT, digest)
             yield ItemRecord(row, ItemId(collection, name), *stored)
 
 
 def _files(db: Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
     files: dict[int, dict[str, MirroredFile]] = {item: {} for item in directories}
     query = (
-        f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, a.clip FROM assets a "
+        f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.digest, a.clip FROM assets a "
         f"WHERE a.item {IN_LIST} AND a.state = {State.DONE}"
     )
     for item, key, elsewhere, name, size, digest, clip in db.execute(query, (json_array(directories),)):
@@ -180,8 +180,8 @@ def _files(db: Connection, directories: Mapping[int, str]) -> dict[int, dict[str
 
 
 def _items_in(db: Connection, directory: str) -> Iterator[tuple[int, str, int]]:
-    """Yield row, name and `written` of each item whose JSON is in a directory."""
-    columns = f"i.id, i.name, i.written, {ITEM_DIRECTORY}"
+    """Yield row, name and `json_state` of each item whose JSON is in a directory."""
+    columns = f"i.id, i.name, i.json_state, {ITEM_DIRECTORY}"
     query = f"SELECT {columns} FROM {ITEMS} WHERE i.hash = ? OR i.directory = ?"
     for *item, path in db.execute(query, (path_hash(directory), directory)).fetchall():
         if path == directory:
@@ -247,8 +247,8 @@ class ItemName(NamedTuple):
 def item_names(db: Connection, collection: int, order: str = "i.name") -> Iterator[ItemName]:
     """Yield the items of a collection, without the row of the collection's own assets."""
     rows = db.execute(
-        f"SELECT i.name, {ITEM_DIRECTORY}, i.parent IS NOT NULL, i.written = {Written.YES} FROM {ITEMS} "
-        f"WHERE i.collection = ? AND i.name <> '{OF_COLLECTION}' ORDER BY {order}",
+        f"SELECT i.name, {ITEM_DIRECTORY}, i.parent IS NOT NULL, i.json_state = {JsonState.CURRENT} "
+        f"FROM {ITEMS} WHERE i.collection = ? AND i.name <> '{OF_COLLECTION}' ORDER BY {order}",
         (collection,),
     )
     for name, directory, *states in rows:
@@ -274,24 +274,25 @@ def unread_source_items(db: Connection) -> list[SourceLink]:
 
 
 def damaged_items(db: Connection) -> int:
-    return scalar(db, f"SELECT count(*) FROM items WHERE written = {Written.DAMAGED}")
+    return scalar(db, f"SELECT count(*) FROM items WHERE json_state = {JsonState.DAMAGED}")
 
 
 def damaged_item_json(db: Connection, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]:
     """Return row, ID and URL of items after row `after` whose JSON is damaged and was not read again yet."""
     rows = db.execute(
-        f"SELECT i.id, c.name, i.name, i.href FROM {ITEMS} WHERE i.written = {Written.DAMAGED} AND i.id > ? "
-        "AND i.id NOT IN (SELECT item FROM documents) ORDER BY i.id LIMIT ?",
+        f"SELECT i.id, c.name, i.name, i.href FROM {ITEMS} WHERE i.json_state = {JsonState.DAMAGED} "
+        "AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) ORDER BY i.id LIMIT ?",
         (after, limit),
     )
     return [(row, ItemId(collection, name), href) for row, collection, name, href in rows]
 
 
-def unwritten_items(db: Connection, after: int, limit: int, least: int = Written.NO) -> list[int]:
+def unwritten_items(db: Connection, after: int, limit: int, least: int = JsonState.ABSENT) -> list[int]:
     """Return final items after row `after` whose JSON is outdated; with `least` NO, also if it is missing."""
     rows = db.execute(
-        f"SELECT id FROM items WHERE written <> {Written.YES} AND pending = 0 AND id > ? AND written >= ? "
-        f"AND (written = {Written.DUE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
+        f"SELECT id FROM items WHERE json_state <> {JsonState.CURRENT} AND pending = 0 AND id > ? "
+        f"AND json_state >= ? AND (json_state = {JsonState.DUE} OR id IN (SELECT item FROM documents)) "
+        "ORDER BY id LIMIT ?",
         (after, least, limit),
     )
     return [row[0] for row in rows]
@@ -299,7 +300,7 @@ def unwritten_items(db: Connection, after: int, limit: int, least: int = Written
 
 def written_digests(db: Connection) -> Iterator[tuple[str, str, bytes | None]]:
     return db.execute(
-        f"SELECT c.name, i.name, i.sha256 FROM {ITEMS} WHERE i.written = {Written.YES} ORDER BY i.id"
+        f"SELECT c.name, i.name, i.sha256 FROM {ITEMS} WHERE i.json_state = {JsonState.CURRENT} ORDER BY i.id"
     )
 
 
@@ -323,8 +324,8 @@ class Expected(NamedTuple):
 
 
 def expected_totals(db: Connection) -> tuple[int, int]:
-    assets, written = asset_totals(db), "SELECT count(*) FROM items WHERE written <> ?"
-    files = assets["assets_done"] + scalar(db, written, (Written.NO,)) + len(meta.file_digests(db))
+    assets, written = asset_totals(db), "SELECT count(*) FROM items WHERE json_state <> ?"
+    files = assets["assets_done"] + scalar(db, written, (JsonState.ABSENT,)) + len(meta.file_digests(db))
     return files, assets["bytes_done"]
 
 
@@ -334,15 +335,15 @@ def expected_files(db: Connection) -> Iterator[Expected]:
     A damaged asset is expected with its earlier digest until it is repaired.
     """
     for row, path, size, digest in db.execute(
-        f"SELECT a.id, {ASSET_PATH}, a.size, coalesce(iif(a.state = {State.DONE}, a.sha256, NULL), "
-        "nullif(o.previous_digest, x'')) FROM assets a LEFT JOIN open_assets o ON o.asset = a.id "
-        f"WHERE a.state = {State.DONE} OR (a.state <> {State.RESERVED} AND o.previous_digest IS NOT NULL) "
+        f"SELECT a.id, {ASSET_PATH}, a.size, coalesce(iif(a.state = {State.DONE}, a.digest, NULL), "
+        "nullif(j.digest_in_dest, x'')) FROM assets a LEFT JOIN jobs j ON j.asset = a.id "
+        f"WHERE a.state = {State.DONE} OR (a.state <> {State.RESERVED} AND j.digest_in_dest IS NOT NULL) "
         "ORDER BY a.id"
     ):
         yield Expected("asset", row, path, size, digest)
     for row, name, directory, sha256 in db.execute(
         f"SELECT i.id, i.name, {ITEM_DIRECTORY}, i.sha256 FROM {ITEMS} "
-        f"WHERE i.written IN ({Written.YES}, {Written.DAMAGED}) ORDER BY i.id"
+        f"WHERE i.json_state IN ({JsonState.CURRENT}, {JsonState.DAMAGED}) ORDER BY i.id"
     ):
         yield Expected("item", row, f"{directory}/{item_json_name(name)}", None, sha256)
     for path, sha256 in meta.file_digests(db).items():
@@ -359,6 +360,7 @@ def known_paths(db: Connection, found: Sequence[str]) -> set[str]:
     for path in found:
         if path not in known:
             directory = path.rpartition("/")[0]
-            names = [name for _, name, written in _items_in(db, directory) if written != Written.NO]
-            known |= {f"{directory}/{item_json_name(name)}" for name in names}
+            for _, name, json_state in _items_in(db, directory):
+                if json_state != JsonState.ABSENT:
+                    known.add(f"{directory}/{item_json_name(name)}")
     return known

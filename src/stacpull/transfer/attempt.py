@@ -160,7 +160,7 @@ class _Attempt(msgspec.Struct, eq=False):
         job, downloader = self.job, self.downloader
         point = await downloader.parts.point(job.row, job.generation) if may_resume else None
         # a validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1"
-        is_proven = job.checksum is not None or job.sha256 is not None
+        is_proven = job.checksum is not None or job.required_digest is not None
         if point is not None and (is_proven or point.href_hash == href_hash(job.href)):
             return await self._resume(point)
         if job.version_in_dest is not None and await downloader.has_file(job, None):

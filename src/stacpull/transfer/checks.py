@@ -59,7 +59,7 @@ def expected_checks(
     job: Job, status: int, headers: Mapping[str, str], *, url: str | None = None
 ) -> tuple[Check, ...]:
     """Return the checks for the content of a response, the most certain first, one for each digest."""
-    checks = [] if job.sha256 is None else [Check(as_checksum(job.sha256), "the ledger")]
+    checks = [] if job.required_digest is None else [Check(as_checksum(job.required_digest), "the ledger")]
     checks += [] if job.checksum is None else [Check(job.checksum, "file:checksum")]
     if status == OK:
         values = [(name, algorithm, headers.get(name)) for name, algorithm in _FIELDS.items()]
