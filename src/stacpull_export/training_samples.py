@@ -137,7 +137,7 @@ class Samples:
     def _source_files(self, item: MirroredItem) -> Iterator[Iterator[SampleFile]]:
         """Yield the files of each source item. One without JSON of its own (`ndjson`) is in the ledger."""
         for link in objects_in(item.document.get("links")):
-            if link.get("rel") == "source":
+            if str(link.get("rel")).lower() == "source":
                 path = path_of_href(link.get("href"), item.path.rpartition("/")[0])
                 document = None if path is None else self._contents.document(path)
                 if document is not None:

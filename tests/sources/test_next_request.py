@@ -140,6 +140,7 @@ def linked(**link: Any) -> dict[str, Any]:
 )
 def test_a_next_link_by_get_is_followed(current: str, href: str, expected: str) -> None:
     assert next_request(linked(href=href), get(current)) == get(expected)
+    assert next_request(linked(href=href, rel="NEXT"), get(current)) == get(expected)  # RFC 8288, 2.1.1
 
 
 SEARCH = "https://h/search"

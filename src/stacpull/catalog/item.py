@@ -188,7 +188,7 @@ def stored_links(links: object, base: str | None, keep: Callable[[str, str], str
     for link in objects_in(links):
         rel, href = link.get("rel"), link.get("href")
         if isinstance(rel, str) and rel and isinstance(href, str) and href:
-            kept = keep(rel, join(base, href) or href)
+            kept = keep(rel.lower(), join(base, href) or href)
             if kept:
                 stored.append({**link, "href": kept})
     return stored
@@ -197,7 +197,7 @@ def stored_links(links: object, base: str | None, keep: Callable[[str, str], str
 def provenance_links(links: object, base: str | None, stored: Iterable[Json]) -> list[Json]:
     """Return the links `via` (the URL that was read) and `canonical` (`self`), but no local paths."""
     known = {(link["rel"], link["href"]) for link in stored} | {(link["rel"], "") for link in stored}
-    hrefs = [link.get("href") for link in objects_in(links) if link.get("rel") == "self"]
+    hrefs = [link.get("href") for link in objects_in(links) if str(link.get("rel")).lower() == "self"]
     own = next((remote_href(href, None) for href in hrefs if isinstance(href, str) and is_remote(href)), None)
     read = remote_href(base, None) if base is not None and is_remote(base) else own
     found = [("via", read, read), ("canonical", own or read, "")]

@@ -206,6 +206,7 @@ class Walk:
         self._layout = Layout.parse(setup.options.layout)
         self._filter = ItemFilter.of(selection)
         self._keeps = keeps or AssetFilter(selection).keeps
+        self._followed = {*map(str.lower, selection.follow), *(["source"] if selection.source_links else [])}
         self._lookups = Lookups(source, network, selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
         self._collections = BoundedCache[ItemId, None](most=256)
@@ -390,8 +391,8 @@ class Walk:
             left -= item.id not in planned_before
             batch.has_newer |= item.id in planned_before
             batch.items.append(planned)
-            if relations := {*self._selection.follow, *(["source"] if self._selection.source_links else [])}:
-                hrefs = source_links(newest.document, planned.href or newest.url, relations)
+            if self._followed:
+                hrefs = source_links(newest.document, planned.href or newest.url, self._followed)
                 links += [SourceLink(href, planned.id, item_id_in(href)) for href in hrefs]
         if links:
             distinct = {link.href: link for link in reversed(links)}  # of several parents, the first counts

@@ -136,11 +136,12 @@ def self_href(item: Json, *, local: bool = False) -> str | None:
 
 
 def links_of(document: Json) -> Iterator[tuple[str, str]]:
+    """Yield relation and href of each link. Relations are in lower case (RFC 8288, 2.1.1)."""
     for link in list_or_empty(document.get("links")):
         if isinstance(link, dict):
             rel, href = link.get("rel"), link.get("href")
             if isinstance(rel, str) and isinstance(href, str) and (href := without_blanks(href)):
-                yield rel, href
+                yield rel.lower(), href
 
 
 def api_href(item_id: ItemId, page_url: str | None) -> str | None:
@@ -167,7 +168,7 @@ def item_id_in(href: str) -> ItemId | None:
 def source_links(
     item: Json, base_url: str | None, relations: Collection[str] | None = ("source",)
 ) -> tuple[str, ...]:
-    """Return the hrefs of an item's links with these relations. An invalid href is kept: it fails later."""
+    """Return the hrefs of an item's links with these relations (lower case). An invalid href fails later."""
     base = self_href(item, local=is_local(base_url)) or base_url
     hrefs = [href for rel, href in links_of(item) if relations is None or rel in relations]
     absolute = (join(base, href) or (href if base else None) for href in hrefs)

@@ -77,7 +77,9 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     links = [
         link
         for link in objects_in(page.get("links"))
-        if link.get("rel") == "next" and isinstance(link.get("href"), str) and link["href"].strip()
+        if str(link.get("rel")).lower() == "next"
+        and isinstance(link.get("href"), str)
+        and link["href"].strip()
     ]
     named = object_or_empty(page.get("_links")).get("_next")  # Planet's Data API
     if not links and isinstance(named, str) and named.strip():

@@ -45,8 +45,9 @@ class Capabilities(NamedTuple):
     @classmethod
     def of(cls, landing: Json) -> Capabilities:
         uris = list_or_empty(landing.get("conformsTo"))
-        links = [link for link in objects_in(landing.get("links")) if link.get("rel") == "search"]
-        post = any(str(link.get("method")).upper() == "POST" for link in links)
+        links = objects_in(landing.get("links"))
+        searches = [link for link in links if str(link.get("rel")).lower() == "search"]
+        post = any(str(link.get("method")).upper() == "POST" for link in searches)
         return cls(tuple(uri.rstrip("/") for uri in uris if isinstance(uri, str)), post)
 
     def have(self, *endings: str) -> bool:
