@@ -158,9 +158,9 @@ class PlanReport(PublicValue, frozen=True):
     """How many assets were excluded, by asset key."""
     seconds_estimated: float | None
     assets_done: int = 0
-    """With DEST: assets of this selection that are done already."""
+    """With DEST: assets of this selection that are done, and would not be requested."""
     assets_pending: int = 0
-    """With DEST: assets still to be fetched."""
+    """With DEST: assets that would be requested. Those of a changed item may turn out to be unchanged."""
     items_announced: int | None = None
     """Items that the source announces, over all selected collections; None if one of them announces none."""
     items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)
