@@ -41,41 +41,41 @@ class Workspace(msgspec.Struct, frozen=True):
 
 @contextmanager
 def open_workspace(
-    dest: Path,
+    work: Path,
     bucket: BucketLocation | None = None,
     outages: Outages = UNWATCHED,
     *,
     adopt: bool = False,
 ) -> Iterator[Workspace]:
     """Open DEST for writing, and lock out other runs. If the ledger has changed, copy it at the end."""
-    with destination_errors(dest):
+    with destination_errors(work):
         if not adopt:
-            refuse_lost(dest)
-        is_own = ledger_path(dest).exists() or (adopt and has_own_catalog(dest))
-        if (dest / "catalog.json").exists() and not is_own:
+            refuse_lost(work)
+        is_own = ledger_path(work).exists() or (adopt and has_own_catalog(work))
+        if (work / "catalog.json").exists() and not is_own:
             raise DestinationError(
-                f"{dest} contains a catalog.json that stacpull did not write: choose another DEST, "
+                f"{work} contains a catalog.json that stacpull did not write: choose another DEST, "
                 "or move it away."
             )
     location = None
     if bucket is not None:
         mirror, run = bucket.mirror or os.urandom(16).hex(), os.urandom(16).hex()
         location = replace(bucket, mirror=mirror, run=run)
-        if not (dest / ".stacpull").exists():  # try the keys before anything is created
-            with open_files(dest, location, outages) as files:
+        if not (work / ".stacpull").exists():  # try the keys before anything is created
+            with open_files(work, location, outages) as files:
                 files.names("")
     with ExitStack() as opened:
-        store = opened.enter_context(closing(open_store(dest, location, outages)))
-        with destination_errors(dest):
-            lock = opened.enter_context(closing(MirrorLock(dest)))
+        store = opened.enter_context(closing(open_store(work, location, outages)))
+        with destination_errors(work):
+            lock = opened.enter_context(closing(MirrorLock(work)))
         lease = None if location is None else opened.enter_context(store_kind(location).lease(store))
         db = opened.enter_context(open_ledger(store))
         if location is not None and lease is not None:
-            with ledger_errors(ledger_path(dest)):
+            with ledger_errors(ledger_path(work)):
                 meta.set_bucket(db, location.url, location.endpoint_url or "", lease.mirror, lease.epoch)
                 if lease.continues:
                     meta.put(db, meta.ADOPTING, "1")
-        with backed_up(db, dest):
+        with backed_up(db, work):
             yield Workspace(store, db, lock.fileno(), lease, location)
 
 

@@ -48,12 +48,12 @@ _SENTENCES = {
 }
 
 
-def ledger_path(dest: Path) -> Path:
-    return dest / ".stacpull" / "ledger.sqlite"
+def ledger_path(work: Path) -> Path:
+    return work / ".stacpull" / "ledger.sqlite"
 
 
-def backup_path(dest: Path) -> Path:
-    return dest / ".stacpull" / "ledger.backup"
+def backup_path(work: Path) -> Path:
+    return work / ".stacpull" / "ledger.backup"
 
 
 @contextmanager
@@ -75,11 +75,11 @@ def damaged_sentence(path: Path, what: object) -> str:
     return f"The ledger {path} is damaged ({what}). {_remedy(path.parent.parent, remove)}"
 
 
-def _remedy(dest: Path, remove: str = "") -> str:
-    copy, ledger = (shlex.quote(str(path)) for path in (backup_path(dest), ledger_path(dest)))
-    again = f"`stacpull mirror SOURCE {shlex.quote(str(dest))} --adopt` with the options of the mirror"
+def _remedy(work: Path, remove: str = "") -> str:
+    copy, ledger = (shlex.quote(str(path)) for path in (backup_path(work), ledger_path(work)))
+    again = f"`stacpull mirror SOURCE {shlex.quote(str(work))} --adopt` with the options of the mirror"
     try:
-        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(backup_path(dest).stat().st_mtime))
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(backup_path(work).stat().st_mtime))
     except OSError:
         first = f"Remove it (`{remove}`), then run" if remove else "Run"
         return f"{first} {again}: it keeps the files that match."
@@ -98,10 +98,10 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def open_writer(
-    dest: Path, *, journal: Literal["wal", "delete"] = "wal", durable: bool = False
+    work: Path, *, journal: Literal["wal", "delete"] = "wal", durable: bool = False
 ) -> Connection:
-    """Open or create the ledger of `dest` for its only writer, on one thread at a time."""
-    path = ledger_path(dest)
+    """Open or create the ledger of `work` for its only writer, on one thread at a time."""
+    path = ledger_path(work)
     reject_irregular(path)
     with ledger_errors(path):
         make_private(path)
@@ -172,39 +172,39 @@ def integrity(db: Connection, *, quick: bool = False) -> str | None:
     return None if found == "ok" else " ".join(found.replace("*** in database main ***", "").split())
 
 
-def refuse_lost(dest: Path) -> None:
+def refuse_lost(work: Path) -> None:
     """Reject a directory with mirrored files and a missing or empty ledger: the files would be unknown."""
     with suppress(OSError):  # missing, or opening it will report the error
         # an empty ledger alone does not make a mirror: a run may have been killed right at its start
-        is_marked = (dest / ".stacpull" / "log.ndjson").is_file() or has_own_catalog(dest)
-        has_files = is_marked and any(entry.name != ".stacpull" for entry in dest.iterdir())
-        if has_files and not _has_content(ledger_path(dest)):
+        is_marked = (work / ".stacpull" / "log.ndjson").is_file() or has_own_catalog(work)
+        has_files = is_marked and any(entry.name != ".stacpull" for entry in work.iterdir())
+        if has_files and not _has_content(ledger_path(work)):
             what = "is missing, but files that were mirrored with it still exist"
-            raise DestinationError(f"The ledger of {dest} {what}. {_remedy(dest)}")
+            raise DestinationError(f"The ledger of {work} {what}. {_remedy(work)}")
 
 
-def has_own_catalog(dest: Path) -> bool:
-    if not (dest / "catalog.json").is_file():
+def has_own_catalog(work: Path) -> bool:
+    if not (work / "catalog.json").is_file():
         return False
-    with (dest / "catalog.json").open("rb") as file:
+    with (work / "catalog.json").open("rb") as file:
         return CATALOG_ID.encode() in file.read(4096)
 
 
-def open_reader(dest: Path, bucket: BucketLocation | None = None) -> Connection:
-    """Open the ledger of `dest` read-only, even while a mirror runs or right after one was killed."""
-    path = ledger_path(dest)
+def open_reader(work: Path, bucket: BucketLocation | None = None) -> Connection:
+    """Open the ledger of `work` read-only, even while a mirror runs or right after one was killed."""
+    path = ledger_path(work)
     reject_irregular(path)
     try:
         size = path.stat().st_size if path.is_file() else None
     except OSError as error:
         raise DestinationError(f"The ledger {path} cannot be read: {error.strerror}.") from error
     if not size:
-        refuse_lost(dest)
+        refuse_lost(work)
     if size is None:
-        what = "it has no .stacpull/ledger.sqlite" if dest.exists() else "it does not exist"
+        what = "it has no .stacpull/ledger.sqlite" if work.exists() else "it does not exist"
         if bucket is not None:
             what += f". If {bucket.url} is one, `stacpull mirror` with this --work fetches its ledger"
-        raise NotAMirrorError(f"{dest} is not a mirror: {what}.")
+        raise NotAMirrorError(f"{work} is not a mirror: {what}.")
     with ledger_errors(path):
         try:
             return _connect(path, "mode=ro")
@@ -241,14 +241,14 @@ def _connect(path: Path, query: str) -> Connection:
 
 
 @contextmanager
-def backed_up(db: Connection, dest: Path) -> Iterator[None]:
+def backed_up(db: Connection, work: Path) -> Iterator[None]:
     """Replace `ledger.backup` at the end of the block if any process has changed the ledger in it."""
 
     def version() -> tuple[int, int]:  # differs after this connection, or another one, has changed the ledger
         return db.execute("PRAGMA data_version").fetchone()[0], db.total_changes
 
-    with destination_errors(dest):
-        for left in backup_path(dest).parent.glob("ledger.backup.part*"):  # of a copy that was killed
+    with destination_errors(work):
+        for left in backup_path(work).parent.glob("ledger.backup.part*"):  # of a copy that was killed
             left.unlink(missing_ok=True)
     before = version()
     try:
@@ -256,23 +256,23 @@ def backed_up(db: Connection, dest: Path) -> Iterator[None]:
     except BaseException:
         with suppress(StacpullError, sqlite3.Error):
             if version() != before:
-                _back_up(dest)
+                _back_up(work)
         raise
     if version() != before:
-        _back_up(dest)
+        _back_up(work)
 
 
-def _back_up(dest: Path) -> None:
-    part = backup_path(dest).with_name("ledger.backup.part")
+def _back_up(work: Path) -> None:
+    part = backup_path(work).with_name("ledger.backup.part")
     try:
-        copy_ledger(dest, part)
-        with ledger_errors(ledger_path(dest)), closing(sqlite3.connect(part)) as copy:
+        copy_ledger(work, part)
+        with ledger_errors(ledger_path(work)), closing(sqlite3.connect(part)) as copy:
             complaint = integrity(copy, quick=True)
         if complaint is not None:
-            raise DestinationError(damaged_sentence(ledger_path(dest), complaint))
+            raise DestinationError(damaged_sentence(ledger_path(work), complaint))
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        part.replace(backup_path(dest))
+        part.replace(backup_path(work))
     except OSError as error:
         raise DestinationError(f"No copy of the ledger can be made: {error.strerror}.") from error
     finally:
@@ -280,10 +280,10 @@ def _back_up(dest: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def copy_ledger(dest: Path, to: Path) -> None:
-    """Copy a consistent snapshot of the ledger of `dest`, even while a run writes to it."""
+def copy_ledger(work: Path, to: Path) -> None:
+    """Copy a consistent snapshot of the ledger of `work`, even while a run writes to it."""
     to.unlink(missing_ok=True)
-    with closing(open_reader(dest)) as db, ledger_errors(ledger_path(dest)):
+    with closing(open_reader(work)) as db, ledger_errors(ledger_path(work)):
         make_private(to)
         with closing(sqlite3.connect(to)) as copy:
             copy.execute("PRAGMA synchronous = OFF")

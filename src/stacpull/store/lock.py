@@ -23,11 +23,11 @@ _END_ATTEMPTS = 1000  # while the other processes of a killed run end: the store
 class MirrorLock:
     """The lock of a run. A lock file left by a killed process does no harm."""
 
-    def __init__(self, dest: Path) -> None:
+    def __init__(self, work: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(dest / ".stacpull" / "lock", flags, 0o600)
+        self._fd = os.open(work / ".stacpull" / "lock", flags, 0o600)
         try:
-            _take(self._fd, dest, fcntl.LOCK_EX)
+            _take(self._fd, work, fcntl.LOCK_EX)
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, str(os.getpid()).encode(), 0)
         except BaseException:
@@ -45,24 +45,24 @@ class MirrorLock:
 
 
 @contextmanager
-def runs_excluded(dest: Path) -> Iterator[None]:
+def runs_excluded(work: Path) -> Iterator[None]:
     """Exclude runs, but not readers. On a copy without lock file, or a read-only disk, exclude nothing."""
     with ExitStack() as stack:
         with suppress(OSError):
-            _take(stack.enter_context(_opened(dest)).fileno(), dest, fcntl.LOCK_SH)
+            _take(stack.enter_context(_opened(work)).fileno(), work, fcntl.LOCK_SH)
         yield
 
 
-def holder(dest: Path) -> int | None:
-    with suppress(OSError), _opened(dest) as file:
+def holder(work: Path) -> int | None:
+    with suppress(OSError), _opened(work) as file:
         process, is_alive = _named(file.fileno())
         return process if is_alive else None
     return None
 
 
-def is_held(dest: Path) -> bool:
+def is_held(work: Path) -> bool:
     try:
-        with _opened(dest) as file:
+        with _opened(work) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -71,12 +71,12 @@ def is_held(dest: Path) -> bool:
     return False
 
 
-def _opened(dest: Path) -> BinaryIO:
+def _opened(work: Path) -> BinaryIO:
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    return os.fdopen(os.open(dest / ".stacpull" / "lock", flags), "rb")
+    return os.fdopen(os.open(work / ".stacpull" / "lock", flags), "rb")
 
 
-def _take(fd: int, dest: Path, kind: int) -> None:
+def _take(fd: int, work: Path, kind: int) -> None:
     for attempt in range(_END_ATTEMPTS):
         with suppress(BlockingIOError):
             fcntl.flock(fd, kind | fcntl.LOCK_NB)
@@ -87,7 +87,7 @@ def _take(fd: int, dest: Path, kind: int) -> None:
         time.sleep(_PAUSE)
     named = "" if process is None else f" (process {process}, or one that it started)"
     raise DestinationError(
-        f"Another mirror is running on {dest}{named}, or it is being verified: wait for it, or stop it first."
+        f"Another mirror is running on {work}{named}, or it is being verified: wait for it, or stop it first."
     )
 
 
