@@ -72,14 +72,14 @@ class Bench:
         weakref.finalize(self, self.db.close)  # a kill closes it as well
         self.run = runs.begin(self.db, spec, NOW, kept or {})
         stored = runs.stored(self.db, self.run.id)
-        self.writer = PlanWriter(self.db, stored, lambda _path: True, Secrets(), lambda: None)
+        self.writer = PlanWriter(self.db, stored, lambda _path: True, Secrets())
         self.failed: list[AssetFailed] = []
         self.notices: list[str] = []
         self.stopped = False
         self.publisher = Publisher(
             self.db, self.store, stored, Secrets(), lambda: self.stopped, self._take_event
         )
-        self.operations = StoreOperations(self.publisher, "sha256")
+        self.operations = StoreOperations(self.publisher, self.writer, "sha256")
 
     def _take_event(self, event: Event) -> None:
         match event:
@@ -93,7 +93,7 @@ class Bench:
         self.store.close()
 
     def plan(self, *items: PlannedItem) -> PlanResult:
-        return self.writer.save_batch(PlanBatch(items=items), NOW)
+        return self.operations.save_batch(PlanBatch(items=items), NOW)
 
     def arrive(self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif") -> Arrival:
         """Write the complete part of `job`, as the writer thread does."""

@@ -84,7 +84,9 @@ async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
             return [(one.collection, one.item, one.message) for one in views.failures(db)]
 
     async with opened(tmp_path) as store_client:
-        await store_client.call("PlanWriter.save_batch", PlanBatch(unread=[broken]), 1.0, returns=PlanResult)
+        await store_client.call(
+            "StoreOperations.save_batch", PlanBatch(unread=[broken]), 1.0, returns=PlanResult
+        )
     assert await asyncio.to_thread(recorded) == [("c\\udcff", "line \\udcff", "\\udcff")]
 
 

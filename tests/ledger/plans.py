@@ -106,7 +106,7 @@ def ledger(dest: Path) -> Iterator[sqlite3.Connection]:
 
 def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, PlanWriter]:
     run = begin(db, spec, NOW)
-    return run, PlanWriter(db, stored(db, run.id), lambda _path: True, Secrets(), lambda: None)
+    return run, PlanWriter(db, stored(db, run.id), lambda _path: True, Secrets())
 
 
 def commit(writer: PlanWriter, *items: PlannedItem, failed: Sequence[ItemFailure] = ()) -> PlanResult:

@@ -100,7 +100,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _begin(self) -> None:
         self.run = runs.begin(self.db, self.spec, NOW, {"revalidate": self.revalidate}).id
         stored = runs.stored(self.db, self.run)
-        self.writer = PlanWriter(self.db, stored, lambda _path: True, Secrets(), lambda: None)
+        self.writer = PlanWriter(self.db, stored, lambda _path: True, Secrets())
 
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
         rows = self.db.execute(

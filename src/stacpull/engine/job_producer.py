@@ -132,7 +132,7 @@ class JobProducer:
         if cut_short is not None:
             batch.update = batch.update._replace(cut_short=secrets.masked(cut_short))
         now = self._setup.network.clock.time()
-        saved = await self._call("PlanWriter.save_batch", batch, now, returns=PlanResult)
+        saved = await self._call("StoreOperations.save_batch", batch, now, returns=PlanResult)
         for item, key, failure in saved.failures:
             self._setup.on_event(AssetFailed(item, key, failure.kind, failure.message))
         await self._queue.put(saved.jobs)

@@ -18,9 +18,10 @@ from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import shrink_cache
+from stacpull.ledger.plan_writer import PlanWriter
 from stacpull.ledger.runs import EndState
 from stacpull.ledger.schema import JsonState
-from stacpull.models import Arrival, FailureKind, ItemId
+from stacpull.models import Arrival, FailureKind, ItemId, PlanBatch, PlanResult
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.names import LINES_FILE, safe_segment
 from stacpull.runtime import trim
@@ -32,8 +33,9 @@ _CATALOG_PATIENCE = 3.0
 class StoreOperations:
     """What the network process calls, with plain values. Errors of disk or ledger are `DestinationError`s."""
 
-    def __init__(self, publisher: Publisher, checksum: str | None) -> None:
-        self._publisher, self._checksum, self._is_stopped = publisher, checksum, publisher.is_stopped
+    def __init__(self, publisher: Publisher, plan_writer: PlanWriter, checksum: str | None) -> None:
+        self._publisher, self._plan_writer, self._checksum = publisher, plan_writer, checksum
+        self._is_stopped = publisher.is_stopped
         self.db, self.store, self.run = publisher.db, publisher.store, publisher.run
 
     def _warn(self, text: str) -> None:
@@ -49,6 +51,12 @@ class StoreOperations:
         recovery = Recovery(self.db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
         self._publisher.add(recovery.run(), [])
         self.write_final_items()
+
+    def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
+        """Save what the walk has planned, at `now` (seconds since 1970)."""
+        if batch.has_newer:  # what is reserved is recorded first, as the version that it is
+            self._publisher.publish_all()
+        return self._plan_writer.save_batch(batch, now)
 
     def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
         """Reserve the names of assets that a worker uploads; return what it may upload."""

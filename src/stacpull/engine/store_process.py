@@ -55,7 +55,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         *(Publisher.remove_listed, Publisher.finish),
         *(StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.write_final_items),
         *(StoreOperations.end_transfers, StoreOperations.write_catalogs, *_AFTER_FAILURE),
-        *(PlanWriter.planned_in_this_run, PlanWriter.save_batch, runs.restart_walk, runs.add_counts),
+        *(PlanWriter.planned_in_this_run, StoreOperations.save_batch, runs.restart_walk, runs.add_counts),
         *(runs.set_counter, jobs.pending_jobs, jobs.restore_hrefs, jobs.keep_document, jobs.keep_collection),
         *(views.unread_source_items, views.damaged_item_json, views.collections_to_read),
         *(pruning.unread, pruning.items_not_found, pruning.not_listed, pruning.not_judged),
@@ -105,9 +105,8 @@ class StoreServer:
         run = runs.stored(db, opening.run_id)
 
         self._publisher = publisher = Publisher(db, store, run, self._secrets, is_stopped, on_event)
-        has_file, publish_all = partial(is_there, store), publisher.publish_all
-        plan_writer = PlanWriter(db, run, has_file, self._secrets, publish_all)
-        operations = StoreOperations(publisher, opening.checksum)
+        plan_writer = PlanWriter(db, run, partial(is_there, store), self._secrets)
+        operations = StoreOperations(publisher, plan_writer, opening.checksum)
         by_class = {type(one).__name__: one for one in (publisher, operations, plan_writer)}
         self._receivers = {"": db, **by_class}  # functions get the ledger
         self._checksum = None if opening.checksum is None else Checksum(opening.checksum, b"")

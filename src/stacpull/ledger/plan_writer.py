@@ -137,21 +137,11 @@ _INTO_OPEN = (
 
 
 class PlanWriter:
-    """Saves what the walk of a run plans.
+    """Saves what the walk of a run plans; `is_there` says whether DEST has a file."""
 
-    `is_there` says whether DEST has a file; `publish_all` records what is reserved.
-    """
-
-    def __init__(
-        self,
-        db: Connection,
-        run: StoredRun,
-        is_there: IsThere,
-        secrets: Secrets,
-        publish_all: Callable[[], None],
-    ) -> None:
+    def __init__(self, db: Connection, run: StoredRun, is_there: IsThere, secrets: Secrets) -> None:
         self.db, self.run_id, self.is_there, self.secrets = db, run.id, is_there, secrets
-        self.source, self.is_walk, self.publish_all = run.source, run.kind == "mirror", publish_all
+        self.source, self.is_walk = run.source, run.kind == "mirror"
         revalidate = run.kept.get("revalidate", False)
         self.planning_run = PlanningRun(run.id, runs.area_digest(db, run.id), revalidate)
         others = db.execute("SELECT id FROM runs WHERE source <> ?", (self.source,))
@@ -169,10 +159,11 @@ class PlanWriter:
         }
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
-        """Save a batch in one transaction, at `now` (seconds since 1970)."""
+        """Save a batch in one transaction, at `now` (seconds since 1970).
+
+        If it has newer versions of planned items, nothing may be reserved.
+        """
         db, run_id = self.db, self.run_id
-        if batch.has_newer:
-            self.publish_all()
         with transaction(db):
             done = runs.asset_totals(db, run_id)["assets_done"]
             result = PlanResult()
