@@ -45,9 +45,9 @@ DocumentKind = Literal["Catalog", "Collection", "Feature", "FeatureCollection", 
 def kind_of(document: object) -> DocumentKind:
     if not isinstance(document, dict):
         return ""
-    stated = document.get("type")
-    if isinstance(stated, str) and stated and stated in get_args(DocumentKind):
-        return cast("DocumentKind", stated)
+    type_name = document.get("type")
+    if isinstance(type_name, str) and type_name and type_name in get_args(DocumentKind):
+        return cast("DocumentKind", type_name)
     if isinstance(document.get("features"), list):
         return "FeatureCollection"
     if "extent" in document and "license" in document:
@@ -70,11 +70,11 @@ def valid_item(feature: object) -> Json | None:
     collection = feature.get("collection")
     if collection is not None and not isinstance(collection, str):
         feature = {key: value for key, value in feature.items() if key != "collection"}
-    name = feature.get("id")
-    if isinstance(name, str) and name:
+    item_id = feature.get("id")
+    if isinstance(item_id, str) and item_id:
         return feature
-    is_number = isinstance(name, int) and not isinstance(name, bool)
-    return {**feature, "id": str(name)} if is_number else None
+    is_number = isinstance(item_id, int) and not isinstance(item_id, bool)
+    return {**feature, "id": str(item_id)} if is_number else None
 
 
 def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tuple[Unread, ...]]:
@@ -97,8 +97,8 @@ def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
 
     A collection without any may link to a file of its items (OGC API Features: `items`).
     """
-    wanted = {"item", "child"} if items else {"child"}
-    hrefs = dict.fromkeys(href for rel, href in links_of(document) if rel in wanted)
+    relations = {"item", "child"} if items else {"child"}
+    hrefs = dict.fromkeys(href for rel, href in links_of(document) if rel in relations)
     if items and not hrefs:
         hrefs = dict.fromkeys(href for rel, href in links_of(document) if rel == "items")
     return list(hrefs)
@@ -131,8 +131,8 @@ def has_next(body: Json) -> bool:
 
 
 def is_api_root(document: Json) -> bool:
-    listed = isinstance(document.get("collections"), list)
-    return listed or "conformsTo" in document or any(rel in _API_LINKS for rel, _ in links_of(document))
+    has_list = isinstance(document.get("collections"), list)
+    return has_list or "conformsTo" in document or any(rel in _API_LINKS for rel, _ in links_of(document))
 
 
 # --- opening ---------------------------------------------------------------------------------------------
@@ -148,8 +148,10 @@ async def open_source(url: str, reader: JsonReader) -> Source:
         source: Source = require(_GROUP, kind, f"SOURCE {url}")(at, reader, document)
         return source
 
-    name = urlsplit(url).path.rpartition("/")[2].lower().removesuffix(".gz")
-    ending = ".ndjson" if url.startswith("stdin:") else name[name.rfind(".") :] if "." in name else ""
+    file_name = urlsplit(url).path.rpartition("/")[2].lower().removesuffix(".gz")
+    ending = file_name[file_name.rfind(".") :] if "." in file_name else ""
+    if url.startswith("stdin:"):
+        ending = ".ndjson"
     api = parse_api_url(url) if is_web(url) else None
     if api is not None and (api.items or api.search):
         return opened("api")
@@ -164,12 +166,12 @@ async def open_source(url: str, reader: JsonReader) -> Source:
             raise UsageError(f"{url} is a saved document of an API and lists no items: use the API itself.")
         return opened("tree", document)
     if kind in {"Catalog", "Collection"}:
-        linked = {href: rel for rel, href in links_of(body) if rel in {"items", "item", "child"}}
+        links = {href: rel for rel, href in links_of(body) if rel in {"items", "item", "child"}}
         is_named = api is not None and body.get("id") == api.collection and kind == "Collection"
-        if is_named and ("items" in linked.values() or all(parse_api_url(href).items for href in linked)):
+        if is_named and ("items" in links.values() or all(parse_api_url(href).items for href in links)):
             return opened("api", document)
         # Planetary Computer's collections link to the pages of their items with `item`
-        match [absolute(document.url, href) for href in linked]:
+        match [absolute(document.url, href) for href in links]:
             case [str(items)] if parse_api_url(items).items:
                 return opened("api", at=items)
         return opened("tree", document)
@@ -200,9 +202,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
     except TransferError as error:
         kind, hint = error.failure.kind, ""
         if is_in_object_store(url) and kind is FailureKind.REFUSED:
-            hint = "Check the credentials of the service."
-            if url.lower().startswith("s3:"):
-                hint = "Configure AWS credentials, or use --no-sign-request for a public bucket."
+            hint = "Check the credentials of the service. For a public bucket of S3, use --no-sign-request."
             raise CredentialsError(f"{error} {hint}") from error
         if kind is FailureKind.GONE and not is_in_object_store(url):
             hint = _GONE_HINT if is_web(url) else " The URL of a server begins with https://."
@@ -239,9 +239,9 @@ def _with_items(document: Document) -> Document:
 
 
 def no_collection(source: str, name: str, names: list[str]) -> str:
-    wanted = name.casefold()
+    folded = name.casefold()
     near = similar(name, names, most=3)
-    near = near or [known for known in names if wanted in known.casefold() or known.casefold() in wanted][:3]
+    near = near or [known for known in names if folded in known.casefold() or known.casefold() in folded][:3]
     hint = f"did you mean {' or '.join(near)}?" if near else listing(names)
     return f"{source} has no collection {name}: {hint}"
 
@@ -249,6 +249,6 @@ def no_collection(source: str, name: str, names: list[str]) -> str:
 def listing(names: list[str]) -> str:
     if not names:
         return "the source lists none."
-    more = len(names) - _MOST_NAMED
+    unnamed = len(names) - _MOST_NAMED
     shown = ", ".join(sorted(names)[:_MOST_NAMED])
-    return f"there are {shown}" + (f" and {more} more (see stacpull collections)." if more > 0 else ".")
+    return f"there are {shown}" + (f" and {unnamed} more (see stacpull collections)." if unnamed > 0 else ".")

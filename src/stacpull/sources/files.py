@@ -113,8 +113,8 @@ class ItemsFile(Source):
         self._has_items, self._unread = self._has_items or bool(items), self._unread + len(unread)
         self._first_unread = first = self._first_unread or next(iter(unread), None)
         if following is None and first is not None and not self._has_items:
-            all_ = f"its {self._unread:,} entries cannot be read, the first is " if self._unread > 1 else ""
-            raise SourceError(f"SOURCE has no valid item: {all_}{first.name}: {first.failure.message}")
+            start = f"its {self._unread:,} entries cannot be read, the first is " if self._unread > 1 else ""
+            raise SourceError(f"SOURCE has no valid item: {start}{first.name}: {first.failure.message}")
         return Page(request, self._selected(items), following, None, size, unread=unread)
 
 
@@ -146,18 +146,18 @@ class FeaturesSource(ItemsFile):
         body = self._document.members
         following = self._page_after(on_notice)
         if documents.kind_of(body) == "Feature":
-            own = self_href(body, local=is_local(self.url))
-            features: list[object] = [body if own is not None else documents.located(body, self.url)]
+            self_link = self_href(body, local=is_local(self.url))
+            features: list[object] = [body if self_link is not None else documents.located(body, self.url)]
         else:
             features = _in_order(list_or_empty(body.get("features")), self._order)
         size = page_size.for_file
-        for begin in range(0, max(len(features), 1), size):
-            named = [
-                (f"feature {number} of {self.url}", one)
-                for number, one in enumerate(features[begin : begin + size], begin + 1)
+        for start_index in range(0, max(len(features), 1), size):
+            named_features = [
+                (f"feature {number} of {self.url}", feature)
+                for number, feature in enumerate(features[start_index : start_index + size], start_index + 1)
             ]
-            more = request if begin + size < len(features) or following is not None else None
-            yield self._page_of(request, named, more, self._document.bytes)
+            next_page = request if start_index + size < len(features) or following is not None else None
+            yield self._page_of(request, named_features, next_page, self._document.bytes)
         del features, body
         if following is None:
             return
@@ -189,7 +189,7 @@ def _in_order(features: list[object], order: str | None) -> list[object]:
     if order is None:
         return features
     reference = Reference(order.removeprefix("-"))
-    keyed, others = list[tuple[tuple[bool, bool, Any], object]](), []
+    keyed, without_value = list[tuple[tuple[bool, bool, Any], object]](), []
     for feature in features:
         item = documents.valid_item(feature) or {}
         value = reference.value(item, object_or_empty(item.get("properties")))
@@ -197,9 +197,9 @@ def _in_order(features: list[object], order: str | None) -> list[object]:
             instant = parse_instant(value)
             keyed.append(((isinstance(value, str), instant is None, instant or value), feature))
         else:
-            others.append(feature)
+            without_value.append(feature)
     keyed.sort(key=lambda pair: pair[0], reverse=order.startswith("-"))
-    return [feature for _, feature in keyed] + others
+    return [feature for _, feature in keyed] + without_value
 
 
 class LinesSource(ItemsFile):
@@ -221,7 +221,7 @@ class LinesSource(ItemsFile):
                 if not text:
                     continue
                 try:
-                    value, strict = decode(text)
+                    value, is_strict_line = decode(text)
                 except ValueError as error:
                     if number == 1 and text in {b"{", b"["}:
                         raise SourceError(
@@ -231,14 +231,14 @@ class LinesSource(ItemsFile):
                     why = f"{error}." if isinstance(error, TooManyValuesError) else "not valid JSON."
                     features.append((name, Failure(FailureKind.ITEM, why)))
                     continue
-                if is_strict and not strict:
+                if is_strict and not is_strict_line:
                     is_strict = False
                     on_notice(Notice("warning", lenient_warning(name)))
                 entries = value.get("features") if isinstance(value, dict) else value
-                several = entries if isinstance(entries, list) else [value]  # a search result on one line
+                line_items = entries if isinstance(entries, list) else [value]  # a search result on one line
                 features += [
-                    (name if len(several) == 1 else f"item {count} of {name}", item)
-                    for count, item in enumerate(several, 1)
+                    (name if len(line_items) == 1 else f"item {count} of {name}", item)
+                    for count, item in enumerate(line_items, 1)
                 ]
         yield self._page_of(request, features, None, size)
 
@@ -250,29 +250,29 @@ async def _plain(ranges: FileRanges) -> AsyncGenerator[bytes]:
             head += chunk
             if len(head) >= len(_GZIP):
                 break
-        whole = chained(head, chunks)
+        all_chunks = chained(head, chunks)
         try:
-            async for piece in decoded(whole, "gzip") if head.startswith(_GZIP) else whole:
+            async for piece in decoded(all_chunks, "gzip") if head.startswith(_GZIP) else all_chunks:
                 yield piece
         except TransferError as error:
             raise SourceError(f"SOURCE cannot be read. {error}") from error
 
 
 async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    begun: list[bytes] = []  # the pieces of the current line, joined once at its end
+    line_pieces: list[bytes] = []  # the pieces of the current line, joined once at its end
     size = 0
     async with aclosing(chunks):
         async for chunk in chunks:
-            *lines, rest = chunk.split(b"\n")
+            *lines, remainder = chunk.split(b"\n")
             for line in lines:
-                yield b"".join((*begun, line, b"\n"))
-                begun, size = [], 0
-            begun.append(rest)
-            size += len(rest)
+                yield b"".join((*line_pieces, line, b"\n"))
+                line_pieces, size = [], 0
+            line_pieces.append(remainder)
+            size += len(remainder)
             if size > PAGE_LIMIT:
                 raise SourceError(f"A line has more than {PAGE_LIMIT} bytes: this is not NDJSON.")
     if size:
-        yield b"".join(begun)
+        yield b"".join(line_pieces)
 
 
 class FileRanges:
@@ -287,42 +287,42 @@ class FileRanges:
 
         If `start` is negative, the last `-start` bytes are requested; a server without ranges sends them all.
         """
-        at, end, breaks = start, stop, 0
-        while end is None or at < end:
+        position, end, breaks = start, stop, 0
+        while end is None or position < end:
             headers = {"Accept": _ACCEPT}
-            if at < 0:
-                headers["Range"] = f"bytes={at}"
-            elif at or end is not None:
-                headers["Range"] = f"bytes={at}-{'' if end is None else end - 1}"
+            if position < 0:
+                headers["Range"] = f"bytes={position}"
+            elif position or end is not None:
+                headers["Range"] = f"bytes={position}-{'' if end is None else end - 1}"
             cause: TransferError | None = None
             try:
                 async with self._reader.stream(self._url, headers) as response:
-                    offset = self._offset_of(response, at)
+                    offset = self._offset_of(response, position)
                     if response.status == _UNSATISFIABLE:
                         return  # the file is empty, and the body says so
-                    at = offset if at < 0 else at
+                    position = offset if position < 0 else position
                     end = self.size if stop is None else stop  # a 206 may end before the end of the file
                     async for chunk in response.chunks(_CHUNK):
-                        piece = chunk[at - offset : None if end is None else end - offset]
+                        piece = chunk[position - offset : None if end is None else end - offset]
                         offset += len(chunk)
                         if piece:
                             yield piece
-                            at, breaks = at + len(piece), 0
-                        if at == end and offset > at:
+                            position, breaks = position + len(piece), 0
+                        if position == end and offset > position:
                             break  # the server sends more than requested
             except TransferError as error:
                 cause = error
-            if cause is None and (end is None or at == end):
+            if cause is None and (end is None or position == end):
                 return
             breaks += 1
             if breaks > _BREAKS or (cause is not None and not cause.failure.retryable):
-                where = f" at byte {at:,}" if at > 0 else ""
+                where = f" at byte {position:,}" if position > 0 else ""
                 why = cause or "its server sends less than it states."
                 raise SourceError(f"{self._url} could not be read{where}: {why}") from cause
 
     def _offset_of(self, response: Response, requested: int) -> int:
         """Return the offset of the first byte of a response, which must be of the same version."""
-        version, known, offset = stated_version(response.status, response.headers), self._version, 0
+        version, known_version, offset = stated_version(response.status, response.headers), self._version, 0
         changed = ForgottenCursorError(f"{self._url} may have changed while it was read")
         if response.status != _OK:
             first, _, size = content_range(response.headers)
@@ -335,10 +335,12 @@ class FileRanges:
             offset = first
         # only a strong ETag is enough without a size (RFC 9110, 8.8.1); an equal size is enough if the
         # server states nothing else
-        if known is not None:
-            has_sizes = None not in (known.total, version.total)
-            if not known.is_same_as(version) or not (has_sizes or known.validator.strong_etag is not None):
+        if known_version is not None:
+            has_sizes = None not in (known_version.total, version.total)
+            if not known_version.is_same_as(version) or not (
+                has_sizes or known_version.validator.strong_etag is not None
+            ):
                 raise changed
-        if known is None or known.total is None:
+        if known_version is None or known_version.total is None:
             self._version, self.size = version, version.total
         return offset

@@ -62,16 +62,16 @@ class ItemReader(msgspec.Struct, eq=False):
 
         A caller whose asset href was refused passes the `read_at` of its document, so only one of many reads.
         """
-        known = self.recent.get(href)
-        if known is not None and (newer_than is None or known.read_at > newer_than):
+        recent_item = self.recent.get(href)
+        if recent_item is not None and (newer_than is None or recent_item.read_at > newer_than):
             self.recent.move_to_end(href)
-            return known
+            return recent_item
         reading = self.readings.setdefault(href, _Reading())
         async with reading.lock:
             if reading.result is None:
-                began = self.clock.monotonic()
+                sent_at = self.clock.monotonic()
                 try:
-                    reading.result = ReadItem(await self.read_one(href), began)
+                    reading.result = ReadItem(await self.read_one(href), sent_at)
                     self._keep(href, reading.result)
                 except TransferError as error:
                     reading.result = error.failure
@@ -94,10 +94,10 @@ class ItemReader(msgspec.Struct, eq=False):
         if self.read_batch is not None:
             unknown = [href for href in distinct if href not in self.recent and href not in self.readings]
             for start in range(0, len(unknown), _MOST_TOGETHER):
-                began = self.clock.monotonic()
+                sent_at = self.clock.monotonic()
                 batch = await self.read_batch(unknown[start : start + _MOST_TOGETHER])
                 for href, item in batch.items():
-                    self._keep(href, ReadItem(item, began))
+                    self._keep(href, ReadItem(item, sent_at))
                     take(href, item)
 
         async def read(href: str) -> None:

@@ -6,6 +6,7 @@ later walk resumes there. Every walk ends: hashes of cursors and pages show when
 
 from __future__ import annotations
 
+import itertools
 from typing import Final, Literal
 from urllib.parse import urlunsplit
 
@@ -58,10 +59,10 @@ def with_limit(request: PageRequest, limit: int) -> PageRequest:
 
     A page number is rounded down, so that no item is lost. That is only true for smaller pages.
     """
-    page, held = number_in(request, "page"), number_in(request, "limit")
-    if page and held:
-        limit = min(limit, held)
-        request = _with(request, "page", (page - 1) * held // limit + 1)
+    page, current_limit = number_in(request, "page"), number_in(request, "limit")
+    if page and current_limit:
+        limit = min(limit, current_limit)
+        request = _with(request, "page", (page - 1) * current_limit // limit + 1)
     return _with(request, "limit", limit)
 
 
@@ -74,33 +75,23 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     Relative links refer to `base`, the URL after redirects. A POST is sent only to the host and port of the
     page itself, even if the link contains another host, like those of services behind a proxy.
     """
-    links = [
-        link
-        for link in objects_in(page.get("links"))
-        if str(link.get("rel")).lower() == "next"
-        and isinstance(link.get("href"), str)
-        and link["href"].strip()
-    ]
-    named = object_or_empty(page.get("_links")).get("_next")  # Planet's Data API
-    if not links and isinstance(named, str) and named.strip():
-        links = [{"href": named}]
-    if not links:  # Sentinel Hub's catalog
-        cursor = object_or_empty(page.get("context")).get("next")
+    links = _next_links(page)
+    if not links:
+        cursor = object_or_empty(page.get("context")).get("next")  # Sentinel Hub's catalog
         if isinstance(cursor, bool) or not isinstance(cursor, int | str) or cursor == "":
             return None
         return _with(current, "next", cursor)
-    methods = ["POST" if str(link.get("method")).upper() == "POST" else "GET" for link in links]
-    number = methods.index(current.method) if current.method in methods else 0
-    link = links[number]
-    here = base or current.url
-    url = urls.join_web(here, link["href"])
+    same_method = [link for link in links if _method_of(link) == current.method]
+    link = (same_method or links)[0]
+    page_url = base or current.url
+    url = urls.join_web(page_url, link["href"])
     fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
     headers = allowed_headers({**(current.headers or {}), **fields} if link.get("merge") is True else fields)
-    if methods[number] == "POST":
+    if _method_of(link) == "POST":
         # merged, whatever `merge` states: without a member of the query, the filter would be lost
         body = {**(current.body or {}), **object_or_empty(link.get("body"))}
         following = PageRequest(url, "POST", body, headers)
-        return following if urls.same_site(here, url) else at_home(following, here)
+        return following if urls.same_site(page_url, url) else at_home(following, page_url)
     if current.method == "GET" and urls.parts_of(current.url).path == urls.parts_of(url).path:
         present = {p.name for p in urls.parameters(url)}
         carried = [p for p in urls.parameters(current.url) if p.name in _CARRIED and p.name not in present]
@@ -108,17 +99,30 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     return PageRequest(url, headers=headers)
 
 
+def _next_links(page: Json) -> list[Json]:
+    planet = {"rel": "next", "href": object_or_empty(page.get("_links")).get("_next")}  # Planet's Data API
+    links = [
+        link for link in (*objects_in(page.get("links")), planet) if str(link.get("rel")).lower() == "next"
+    ]
+    return [link for link in links if isinstance(link.get("href"), str) and link["href"].strip()]
+
+
+def _method_of(link: Json) -> str:
+    return "POST" if str(link.get("method")).upper() == "POST" else "GET"
+
+
 def at_home(following: PageRequest, home: str) -> PageRequest | None:
     """Return `following` at the origin of `home`, whose page linked to it; None if it is already there.
 
     If the paths end equally, the one of `home` is used: it may have a proxy's prefix.
     """
-    here, there = urls.parts_of(home), urls.parts_of(following.url)
+    home_parts, parts = urls.parts_of(home), urls.parts_of(following.url)
     if origin_text(home) == origin_text(following.url):
         return None
-    same_end = here.path.rpartition("/")[2] == there.path.rpartition("/")[2]
-    moved = there._replace(scheme=here.scheme, netloc=here.netloc, path=here.path if same_end else there.path)
-    return replace(following, url=urlunsplit(moved))
+    is_same_name = home_parts.path.rpartition("/")[2] == parts.path.rpartition("/")[2]
+    path = home_parts.path if is_same_name else parts.path
+    moved_parts = parts._replace(scheme=home_parts.scheme, netloc=home_parts.netloc, path=path)
+    return replace(following, url=urlunsplit(moved_parts))
 
 
 def announced_total(page: Json) -> int | None:
@@ -138,17 +142,17 @@ class WalkGuard:
 
     def brings_new(self, names: tuple[object, ...]) -> bool:
         """Record a page by the ids and times of its items. Return True if it has items and is a new page."""
-        new = bool(names) and hash(names) not in self._pages
+        is_new = bool(names) and hash(names) not in self._pages
         self._pages.add(hash(names))
-        self._fruitless = 0 if new else self._fruitless + 1
-        return new
+        self._fruitless = 0 if is_new else self._fruitless + 1
+        return is_new
 
     def reason_to_end(self, current: PageRequest, following: PageRequest) -> str | None:
-        here, there = _signature(current), _signature(following)
-        self._cursors.add(here)
-        if there == here:
+        cursor, next_cursor = _signature(current), _signature(following)
+        self._cursors.add(cursor)
+        if next_cursor == cursor:
             return "the page links to itself as the next one"
-        if there in self._cursors:
+        if next_cursor in self._cursors:
             return "its next page was read before"
         if self._fruitless > FRUITLESS_PAGES:
             return f"{self._fruitless} pages in a row had no new items"
@@ -218,21 +222,22 @@ class _PageReader:
         try:
             return await self._read(request)
         except SourceError as error:
-            failure, there = failure_of(error), at_home(request, self._home)
-            if there is None or failure is None or failure.kind not in NOT_THERE:
+            failure, home_request = failure_of(error), at_home(request, self._home)
+            if home_request is None or failure is None or failure.kind not in NOT_THERE:
                 raise
             try:
-                answer = await self._read(there)
+                answer = await self._read(home_request)
             except SourceError:
                 raise error from error.__cause__
-        elsewhere, home = origin_text(request.url), origin_text(there.url)
-        self._without_pages.add(elsewhere)
-        self._say("info", f"The next link points to {elsewhere}, which does not have the page: using {home}.")
+        origin, home_origin = origin_text(request.url), origin_text(home_request.url)
+        self._without_pages.add(origin)
+        text = f"The next link points to {origin}, which does not have the page: using {home_origin}."
+        self._say("info", text)
         return answer
 
     async def _read(self, request: PageRequest) -> tuple[PageRequest, Document]:
         """Read one page; while the service fails, with a tenth of the items."""
-        first: TransferError | SourceError | None = None
+        cause: TransferError | SourceError | None = None
         while True:
             sent = with_limit(request, self._size.items)
             requested = number_in(sent, "limit") or self._size.items
@@ -240,40 +245,41 @@ class _PageReader:
             try:
                 return sent, await self._reader.read(sent)
             except TransferError as error:
-                first = first or error
+                cause = cause or error
                 is_too_much = error.failure.status in _TOO_MUCH_STATUS or error.failure.kind in TOO_MUCH
             except SourceError as error:
                 if not isinstance(error.__cause__, ValueError):
                     raise
-                first, is_too_much = first or error, True  # the service may have cut off the JSON
+                cause, is_too_much = cause or error, True  # the service may have cut off the JSON
             smaller = max(LEAST_ITEMS, requested // 10)
             if not is_too_much or smaller >= requested:
-                raise SourceError(f"The page {public_url(request.url)} could not be read: {first}") from first
+                raise SourceError(f"The page {public_url(request.url)} could not be read: {cause}") from cause
             self._say("info", f"A page of {requested} items failed; requesting {smaller} instead.")
             self._size = self._size._replace(items=smaller)
 
     def page_of(self, sent: PageRequest, document: Document) -> Page:
-        request, sent = sent, replace(sent, url=public_url(sent.url, keep_tokens=True))
+        shown = replace(sent, url=public_url(sent.url, keep_tokens=True))
         features = document.members.get("features", "")
         features = [] if features is None else features  # null: an empty list of Go
         if not isinstance(features, list):
-            raise SourceError(f"{sent.url} is not a page of items: it has no list of features.")
-        items, unread = valid_items((f"feature {n} of {sent.url}", one) for n, one in enumerate(features, 1))
+            raise SourceError(f"{shown.url} is not a page of items: it has no list of features.")
+        names = (f"feature {number} of {shown.url}" for number in itertools.count(1))
+        items, unread = valid_items(zip(names, features, strict=False))
         if not self._size.fixed and document.bytes > PAGE_BYTES and features:
             fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
             self._size = self._size._replace(items=min(self._size.items, fitting))
-        names = tuple((item.get("collection"), item["id"], updated_in(item)) for item in items)
-        is_new = self._guard.brings_new(names)
-        self._home, self._items = request.url, self._items + len(items) * is_new
+        versions = tuple((item.get("collection"), item["id"], updated_in(item)) for item in items)
+        is_new = self._guard.brings_new(versions)
+        self._home, self._items = sent.url, self._items + len(items) * is_new
         total = announced_total(document.members)
-        following, why = self._following(request, document, len(features), total)
-        cut_short = f"The walk ends at {sent.url}{why}" if why else None
+        following, why = self._following(sent, document, len(features), total)
+        cut_short = f"The walk ends at {shown.url}{why}" if why else None
         if cut_short is not None:
             self._say("warning", cut_short)
-        return Page(sent, items if is_new else [], following, total, document.bytes, cut_short, unread)
+        return Page(shown, items if is_new else [], following, total, document.bytes, cut_short, unread)
 
     def _following(
-        self, sent: PageRequest, document: Document, given: int, total: int | None
+        self, sent: PageRequest, document: Document, item_count: int, total: int | None
     ) -> tuple[PageRequest | None, str]:
         try:
             following = next_request(document.members, sent, document.url)
@@ -285,18 +291,18 @@ class _PageReader:
         following = replace(following, url=self._reader.client.secrets.masked_url(following.url))
         if origin_text(following.url) in self._without_pages:
             following = at_home(following, sent.url) or following
-        held = number_in(following, "limit")
+        limit = number_in(following, "limit")
         is_first_number = number_in(sent, "page") is None and number_in(following, "page") is not None
-        if is_first_number and held and 0 < given < held:
-            following = _with(following, "limit", given)  # the service counts pages of this size
-        host, own = host_of(following.url), host_of(self._source)
-        if host != self._other_host and not urls.same_site(self._source, following.url):
-            text = f"The pages continue at {host}, which does not get the credentials of {own}."
+        if is_first_number and limit and 0 < item_count < limit:
+            following = _with(following, "limit", item_count)  # the service counts pages of this size
+        next_host, source_host = host_of(following.url), host_of(self._source)
+        if next_host != self._other_host and not urls.same_site(self._source, following.url):
+            text = f"The pages continue at {next_host}, which does not get the credentials of {source_host}."
             self._say("warning", text)
-            self._other_host = host
+            self._other_host = next_host
         reason = self._guard.reason_to_end(sent, following)
         if reason is not None and total is not None and self._items >= total:
-            self._say("info", f"The walk ends at {host}: {reason}; all announced items were seen.")
+            self._say("info", f"The walk ends at {next_host}: {reason}; all announced items were seen.")
             return None, ""
         return (following, "") if reason is None else (None, f": {reason}; later items cannot be reached.")
 

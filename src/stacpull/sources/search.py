@@ -58,7 +58,7 @@ class SearchEndpoint(NamedTuple):
     """A URL that answers queries, and the members of a query that it supports. Others are not sent."""
 
     url: str
-    takes: frozenset[str]
+    supported: frozenset[str]
     body: Json | None = None
     """The query of `url` as the body of a POST; None if only GET is supported."""
     json_filter: bool = False
@@ -87,51 +87,52 @@ class SearchEndpoint(NamedTuple):
 
 def search_endpoint(root: str, collections: tuple[str, ...], api: Capabilities) -> SearchEndpoint:
     """Return the item search of the API at `root`, in `collections`; in all if there are none."""
-    url, body, takes = f"{root}/search", Json(), {"bbox", "datetime", "intersects", "ids"}
+    url, body, supported = f"{root}/search", Json(), {"bbox", "datetime", "intersects", "ids"}
     if collections:
         url += f"?collections={','.join(quote(collection, safe='') for collection in collections)}"
         body = {"collections": list(collections)}
     filters = api.have("/item-search#filter", "/item-search/#filter")
     as_json = filters and api.post and api.have("/conf/cql2-json")
     if as_json or (filters and api.have("/conf/cql2-text")):
-        takes.add("filter")
+        supported.add("filter")
     if api.have("/item-search#sort", "/item-search/#sort"):
-        takes.add("sortby")
-    return SearchEndpoint(url, frozenset(takes), body if api.post else None, as_json, frozenset(collections))
+        supported.add("sortby")
+    posted = body if api.post else None
+    return SearchEndpoint(url, frozenset(supported), posted, as_json, frozenset(collections))
 
 
-def given_endpoint(url: str, api: Capabilities, *, is_search: bool) -> SearchEndpoint:
+def endpoint_at(url: str, api: Capabilities, *, is_search: bool) -> SearchEndpoint:
     """Return the endpoint of a `…/search` URL, or of a collection's items (OGC API Features, 7.15).
 
     Members in its query are not sent again: services accept each only once.
     """
-    takes = set[str]()
+    supported = set[str]()
     if is_search and api.have("/item-search"):
-        takes |= search_endpoint("", (), api._replace(post=False)).takes
+        supported |= search_endpoint("", (), api._replace(post=False)).supported
     elif not is_search and api.have("/ogcapi-features-1/1.0/conf/core", "/ogcapi-features"):
-        takes |= {"bbox", "datetime"}
+        supported |= {"bbox", "datetime"}
     if not is_search and api.have("/ogcapi-features#sort"):
-        takes.add("sortby")
+        supported.add("sortby")
     names = {p.name for p in parameters(url)}
-    return SearchEndpoint(url, frozenset(takes - names - (_PLACES if names & _PLACES else set())))
+    return SearchEndpoint(url, frozenset(supported - names - (_PLACES if names & _PLACES else set())))
 
 
 def members_of(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
     members: Json = {}
     area = {"intersects": narrowing.area}
-    fits = "intersects" in endpoint.takes and len(orjson.dumps(area)) <= _LARGE_AREA
+    fits = "intersects" in endpoint.supported and len(orjson.dumps(area)) <= _LARGE_AREA
     if narrowing.area is not None and fits and endpoint.fits(area):
         members |= area
-    elif narrowing.bbox is not None and "bbox" in endpoint.takes:
+    elif narrowing.bbox is not None and "bbox" in endpoint.supported:
         west, south, east, north = narrowing.bbox
         if west == east:
             west, east = max(-_EAST, west - _WIDENED), min(_EAST, east + _WIDENED)
         if south == north:
             south, north = max(-_NORTH, south - _WIDENED), min(_NORTH, north + _WIDENED)
         members["bbox"] = [west, south, east, north]
-    if narrowing.datetime is not None and "datetime" in endpoint.takes:
+    if narrowing.datetime is not None and "datetime" in endpoint.supported:
         members["datetime"] = narrowing.datetime
-    if narrowing.condition is not None and "filter" in endpoint.takes:
+    if narrowing.condition is not None and "filter" in endpoint.supported:
         filtered = {**members, **_filter(narrowing.condition, endpoint)}
         members = filtered if endpoint.fits(filtered) else members
     return members
@@ -143,7 +144,7 @@ def _filter(condition: Json, endpoint: SearchEndpoint) -> Json:
     return {"filter": filter_text(condition), "filter-lang": "cql2-text"}
 
 
-def without_others(items: list[Json], collections: frozenset[str]) -> list[Json]:
+def in_collections(items: list[Json], collections: frozenset[str]) -> list[Json]:
     """Return the items that state no collection, or one of `collections`; all items if there are none."""
     if not collections:
         return items
@@ -169,7 +170,7 @@ async def walk_query(
         try:
             async for page in pages:
                 if is_first and members.keys() - {"sortby"}:
-                    if page.items and not without_others(page.items, endpoint.collections):
+                    if page.items and not in_collections(page.items, endpoint.collections):
                         doubt = "it returns items of other collections"
                     elif not page.items and page.next is None:
                         doubt = await _doubt(reader, endpoint, plain, members, condition)
@@ -201,20 +202,20 @@ async def _doubt(
             return []  # a walk without filters would fail as well
         return objects_in(page.members.get("features"))
 
-    there = await first_items(plain)
-    for item in there:
-        if known := _matching(item, members, condition, endpoint):
-            matching = await first_items(endpoint.request(known))
+    plain_items = await first_items(plain)
+    for item in plain_items:
+        if query := _query_for(item, members, condition, endpoint):
+            matching = await first_items(endpoint.request(query))
             return "" if matching else f"its filter does not find the item {item.get('id')}, which it has"
-    return "its first items do not prove it" if there else ""
+    return "its first items do not prove it" if plain_items else ""
 
 
-def _matching(item: Json, members: Json, condition: Json | None, endpoint: SearchEndpoint) -> Json | None:
+def _query_for(item: Json, members: Json, condition: Json | None, endpoint: SearchEndpoint) -> Json | None:
     """Return a query with the kinds of filters in `members`, which `item` matches; None if there is none."""
     properties, geometry = object_or_empty(item.get("properties")), item.get("geometry")
-    bounds, time = bounds_of(object_or_empty(geometry)), properties.get("datetime")
-    if not isinstance(time, str):
-        time = f"{properties.get('start_datetime')}/{properties.get('end_datetime')}"
+    bounds, interval = bounds_of(object_or_empty(geometry)), properties.get("datetime")
+    if not isinstance(interval, str):
+        interval = f"{properties.get('start_datetime')}/{properties.get('end_datetime')}"
     query: Json = {}
     if "intersects" in members:
         query["intersects"] = geometry if bounds is not None else None
@@ -222,7 +223,7 @@ def _matching(item: Json, members: Json, condition: Json | None, endpoint: Searc
         west, south, east, north = bounds
         query["bbox"] = [west - _WIDENED, south - _WIDENED, east + _WIDENED, north + _WIDENED]
     if "datetime" in members:
-        query["datetime"] = time.replace(" ", "T")
+        query["datetime"] = interval.replace(" ", "T")
     if "filter" in members:
         names = (key for key in properties_in(condition) if isinstance(properties.get(key), int | float))
         name = next(names, None)

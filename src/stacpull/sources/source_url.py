@@ -42,11 +42,11 @@ def source_url(source: str) -> str:
 def _file_url(path: str) -> str:
     """Return the URL of a path. Symlinks are kept: links in the document are relative to the given path."""
     try:
-        whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 -- it never blocks
+        absolute = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 -- it never blocks
     except FileNotFoundError as error:
         text = "SOURCE is a relative path, but the current directory was removed: use an absolute path."
         raise UsageError(text) from error
-    return Path(os.path.normpath(whole)).as_uri()
+    return Path(os.path.normpath(absolute)).as_uri()
 
 
 class ApiUrl(NamedTuple):
@@ -63,14 +63,14 @@ def parse_api_url(url: str) -> ApiUrl:
     """Parse the path of `url`. A path without `collections` or `search` counts as a root."""
     parts = parts_of(url)
     match parts.path.rstrip("/").split("/"):
-        case [*above, "collections", name, "items"]:
-            return ApiUrl(_root(parts, above), unquote(name), items=True)
-        case [*above, "collections", name]:
-            return ApiUrl(_root(parts, above), unquote(name))
-        case [*above, "search"]:
-            return ApiUrl(_root(parts, above), search=True)
-        case [*above, "collections"] | above:
-            return ApiUrl(_root(parts, above))
+        case [*root_segments, "collections", name, "items"]:
+            return ApiUrl(_root(parts, root_segments), unquote(name), items=True)
+        case [*root_segments, "collections", name]:
+            return ApiUrl(_root(parts, root_segments), unquote(name))
+        case [*root_segments, "search"]:
+            return ApiUrl(_root(parts, root_segments), search=True)
+        case [*root_segments, "collections"] | root_segments:
+            return ApiUrl(_root(parts, root_segments))
 
 
 def _root(parts: SplitResult, path: list[str]) -> str:
@@ -92,9 +92,9 @@ def split_credentials(source: str) -> SourceUrl:
     parts = parts_of(source)  # empty if it cannot be parsed
     if not (parts.netloc and host_of(source)):
         raise UsageError("SOURCE is not a valid URL: check its host and port.")
-    plain = source.partition("#")[0]
-    clean = public_url(plain, keep_tokens=parse_api_url(plain).items)
-    query = {p.name: Secret(p.value) for p in removed_parameters(plain, clean) if p.value}
-    user, word = parts.username or "", parts.password or ""
-    basic = base64.b64encode(f"{unquote(user)}:{unquote(word)}".encode()).decode()  # RFC 7617
-    return SourceUrl(clean, query, Secret(f"Basic {basic}") if user or word else None)
+    url = source.partition("#")[0]
+    clean_url = public_url(url, keep_tokens=parse_api_url(url).items)
+    query = {p.name: Secret(p.value) for p in removed_parameters(url, clean_url) if p.value}
+    user, password = parts.username or "", parts.password or ""
+    basic = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()  # RFC 7617
+    return SourceUrl(clean_url, query, Secret(f"Basic {basic}") if user or password else None)

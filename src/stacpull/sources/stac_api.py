@@ -19,7 +19,7 @@ from stacpull.caches import LONGEST_KEY, BoundedCache
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.item_filter import Narrowing, narrowing
-from stacpull.json_values import list_or_empty
+from stacpull.json_values import list_or_empty, objects_in
 from stacpull.models import FailureKind, Json, PageRequest
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
@@ -53,28 +53,26 @@ class ApiSource(Source):
         body = landing.members if landing is not None else {}
         self._landing = body if "conformsTo" in body else None
         self._capabilities: search.Capabilities | None = None
-        self._searches_ids = True
+        self._may_search_ids = True
         """False once a search for ids has found nothing that was requested."""
-        self._read_before = BoundedCache[str, Json](_MOST_CACHED)
-        named = (
-            (parameter(url, "collections") or "").split(",") if self._api.search else [self._api.collection]
-        )
-        self._named = tuple(name for name in named if name)
+        self._recent_collections = BoundedCache[str, Json](_MOST_CACHED)
+        ids = (parameter(url, "collections") or "").split(",") if self._api.search else [self._api.collection]
+        self._ids = tuple(collection_id for collection_id in ids if collection_id)
 
     async def collections(self) -> list[Json]:
-        if self._named:
-            return [await self.collection(name) for name in self._named]
+        if self._ids:
+            return [await self.collection(name) for name in self._ids]
         by_id: dict[str, Json] = {}
-        async for listed in self._pages_of_collections():
-            by_id |= listed
+        async for page in self._pages_of_collections():
+            by_id |= page
         return list(by_id.values())
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of one collection, or an empty one for a search over several."""
         if self._api.search and collection_id == NO_COLLECTION:
             return {}
-        if (known := self._read_before.get(collection_id)) is not None:
-            return known
+        if (recent := self._recent_collections.get(collection_id)) is not None:
+            return recent
         request = PageRequest(self._api.collection_url(collection_id))
         try:
             document = await self._document(request, f"The collection {collection_id}")
@@ -87,7 +85,7 @@ class ApiSource(Source):
             raise SourceError(f"The collection {collection_id} is not a JSON object.")
         body = located(document.body, document.url) if self_href(document.body) is None else document.body
         if document.weight <= _HEAVIEST_CACHED:
-            self._read_before[collection_id] = body
+            self._recent_collections[collection_id] = body
         return body
 
     # --- the walk ----------------------------------------------------------------------------------------
@@ -105,37 +103,38 @@ class ApiSource(Source):
         api = await self._known_capabilities() if narrow else search.Capabilities()
         chosen = () if selection.all_collections else tuple(urls)
         selected = frozenset(selection.collections if self._api.search else chosen)
-        having: set[str] | None = None
-        searches = api.have("/item-search") and not (self._api.items or self._api.search)
-        if searches and narrow.ids:
-            having = await self._having(narrow.ids, search.search_endpoint(self._api.root, chosen, api))
+        matching: set[str] | None = None
+        may_search = api.have("/item-search") and not (self._api.items or self._api.search)
+        if may_search and narrow.ids:
+            endpoint = search.search_endpoint(self._api.root, chosen, api)
+            matching = await self._collections_of(narrow.ids, endpoint)
         starts = []
         for name, url in urls.items():
             start = WalkStart(name, PageRequest(url), selected)
-            if searches:
+            if may_search:
                 endpoint = search.search_endpoint(self._api.root, (name,), api)
             else:
-                endpoint = search.given_endpoint(url, api, is_search=self._api.search)
-            if having is None:
+                endpoint = search.endpoint_at(url, api, is_search=self._api.search)
+            if matching is None:
                 starts.append(self._narrowed(start, endpoint, search.members_of(narrow, endpoint), narrow))
-            elif name in having:
+            elif name in matching:
                 starts.append(self._narrowed(start, endpoint, {"ids": list(narrow.ids)}, narrow))
         return starts
 
     async def _urls(self, selection: Selection) -> dict[str, str]:
         if self._api.search:
             for name in selection.collections:
-                if self._named and name not in self._named:
-                    raise UsageError(f"The search is over {', '.join(self._named)}: leave -C {name} out.")
+                if self._ids and name not in self._ids:
+                    raise UsageError(f"The search is over {', '.join(self._ids)}: leave -C {name} out.")
             urls = {name: set_parameter(self.url, "collections", name) for name in selection.collections}
-            return urls or {self._named[0] if len(self._named) == 1 else NO_COLLECTION: self.url}
-        if (own := self._api.collection) is not None:
-            others = [name for name in selection.collections if name != own]
-            if others or selection.all_collections:
-                option = f"-C {others[0]}" if others else "--all-collections"
-                text = f"The source is the collection {own} itself: leave {option} out, or use"
+            return urls or {self._ids[0] if len(self._ids) == 1 else NO_COLLECTION: self.url}
+        if (own_id := self._api.collection) is not None:
+            other_ids = [name for name in selection.collections if name != own_id]
+            if other_ids or selection.all_collections:
+                option = f"-C {other_ids[0]}" if other_ids else "--all-collections"
+                text = f"The source is the collection {own_id} itself: leave {option} out, or use"
                 raise UsageError(f"{text} {self._api.root}.")
-            return {own: self.url if self._api.items else f"{self._api.collection_url(own)}/items"}
+            return {own_id: self.url if self._api.items else f"{self._api.collection_url(own_id)}/items"}
         names = list(dict.fromkeys(selection.collections))
         for name in names:
             await self.collection(name)
@@ -151,7 +150,7 @@ class ApiSource(Source):
     ) -> WalkStart:
         plain = start.request
         if narrow.order is not None:
-            if "sortby" not in endpoint.takes:
+            if "sortby" not in endpoint.supported:
                 raise unsortable(self.url)
             order: Json = {"sortby": [narrow.order]}
             plain, members = endpoint.request(order), {**members, **order}
@@ -162,42 +161,42 @@ class ApiSource(Source):
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of one collection. A `limit` in SOURCE's URL is the maximum page size."""
-        most = number_in(PageRequest(self.url), "limit") if self._api.items or self._api.search else None
-        if most is not None and not page_size.fixed:
-            page_size = page_size._replace(items=max(1, min(most, page_size.items)))
+        limit = number_in(PageRequest(self.url), "limit") if self._api.items or self._api.search else None
+        if limit is not None and not page_size.fixed:
+            page_size = page_size._replace(items=max(1, min(limit, page_size.items)))
         if start.walk is None or start.cursor is not None:
             first, resumed = start.cursor or start.request, start.cursor is not None
             walked = read_pages(self._reader, first, page_size, on_notice, home=self.url, resumed=resumed)
         else:
             walked = start.walk(page_size, on_notice)
-        has_others = False
+        has_warned = False
         async with aclosing(walked) as pages:
             async for page in pages:
-                own = page.items
+                items = page.items
                 if start.selected and parse_api_url(page.request.url).search:
-                    own = search.without_others(page.items, start.selected)
-                if len(own) < len(page.items) and not has_others:
-                    has_others = True
+                    items = search.in_collections(page.items, start.selected)
+                if len(items) < len(page.items) and not has_warned:
+                    has_warned = True
                     text = f"{page.request.url} returns items of other collections, which are left out."
                     on_notice(Notice("warning", text))
-                yield page if len(own) == len(page.items) else replace(page, items=own, announced=None)
+                yield page if len(items) == len(page.items) else replace(page, items=items, announced=None)
 
-    async def _having(self, ids: tuple[str, ...], endpoint: search.SearchEndpoint) -> set[str] | None:
+    async def _collections_of(self, ids: tuple[str, ...], endpoint: search.SearchEndpoint) -> set[str] | None:
         if len(ids) > _MOST_IDS or not endpoint.fits({"ids": list(ids)}):
             return None
         items = await self._search(endpoint, list(ids))
-        having = {item.get("collection") or "" for item in items}
-        is_whole = {item["id"] for item in items} == set(ids)
-        is_whole &= search.without_others(items, endpoint.collections) == items
-        return having if is_whole and "" not in having else None
+        collections = {item.get("collection") or "" for item in items}
+        is_complete = {item["id"] for item in items} == set(ids)
+        is_complete &= search.in_collections(items, endpoint.collections) == items
+        return collections if is_complete and "" not in collections else None
 
     async def _search(self, endpoint: search.SearchEndpoint, ids: list[str]) -> list[Json]:
         request = with_limit(endpoint.request({"ids": ids}), len(ids))
         try:
-            listed = (await self._reader.read(request, one_of_many=True)).members.get("features")
+            features = (await self._reader.read(request, one_of_many=True)).members.get("features")
         except (TransferError, SourceError, CredentialsError):
             return []
-        return [item for item in map(valid_item, list_or_empty(listed)) if item is not None]
+        return [item for item in map(valid_item, list_or_empty(features)) if item is not None]
 
     # --- items -------------------------------------------------------------------------------------------
 
@@ -210,29 +209,29 @@ class ApiSource(Source):
         """Return, by href, the items of this API that searches find. Others may exist all the same."""
         by_collection: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for href in hrefs:
-            named = item_id_in(href) if "?" not in href and "#" not in href else None
-            is_own = named is not None and href.startswith(f"{self._api.root}/collections/")
-            if named is not None and is_own and "," not in named.item:  # a comma separates ids
-                by_collection[named.collection][named.item] = href
+            item_id = item_id_in(href) if "?" not in href and "#" not in href else None
+            is_own = item_id is not None and href.startswith(f"{self._api.root}/collections/")
+            if item_id is not None and is_own and "," not in item_id.item:  # a comma separates ids
+                by_collection[item_id.collection][item_id.item] = href
         items_by_href: dict[str, Json] = {}
-        for collection, wanted in by_collection.items():
-            api = await self._known_capabilities() if len(wanted) > 1 else search.Capabilities()
-            endpoint, ids = search.search_endpoint(self._api.root, (collection,), api), list(wanted)
-            while api.have("/item-search") and self._searches_ids and len(ids) > 1:
-                some = ids
-                while len(some) > 1 and not endpoint.fits({"ids": some}):
-                    some = some[: len(some) // 2]
-                ids = ids[len(some) :]
-                here = {
-                    wanted[item["id"]]: item
-                    for item in await self._search(endpoint, some)
-                    if item["id"] in wanted
+        for collection, hrefs_by_id in by_collection.items():
+            api = await self._known_capabilities() if len(hrefs_by_id) > 1 else search.Capabilities()
+            endpoint, ids = search.search_endpoint(self._api.root, (collection,), api), list(hrefs_by_id)
+            while api.have("/item-search") and self._may_search_ids and len(ids) > 1:
+                batch = ids
+                while len(batch) > 1 and not endpoint.fits({"ids": batch}):
+                    batch = batch[: len(batch) // 2]
+                ids = ids[len(batch) :]
+                batch_items = {
+                    hrefs_by_id[item["id"]]: item
+                    for item in await self._search(endpoint, batch)
+                    if item["id"] in hrefs_by_id
                     and item.get("collection") == collection
                     # without a `self` link, it is not known what its relative hrefs refer to
                     and self_href(item) is not None
                 }
-                self._searches_ids = bool(here)
-                items_by_href |= here
+                self._may_search_ids = bool(batch_items)
+                items_by_href |= batch_items
         return items_by_href
 
     # --- what the API has --------------------------------------------------------------------------------
@@ -246,19 +245,22 @@ class ApiSource(Source):
         request: PageRequest | None = PageRequest(f"{self._api.root}/collections")
         while request is not None:
             document = await self._document(request, "The list of collections")
-            listed = document.members.get("collections")
-            if not isinstance(listed, list):
+            collections = document.members.get("collections")
+            if not isinstance(collections, list):
                 raise SourceError(f"{self._api.root} lists no collections: use the URL of a collection.")
-            named = ((c.get("id"), c) for c in listed if isinstance(c, dict))
-            by_id = {name: body for name, body in named if isinstance(name, str) and len(name) <= LONGEST_KEY}
+            by_id = {}
+            for collection in objects_in(collections):
+                name = collection.get("id")
+                if isinstance(name, str) and len(name) <= LONGEST_KEY:
+                    by_id[name] = collection
             guard.brings_new(tuple(by_id))
             weight += document.weight
             if weight > _HEAVIEST_LIST:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield by_id
             following = next_request(document.members, request, document.url)
-            circle = following is None or guard.reason_to_end(request, following) is not None
-            request = None if circle else following
+            is_circle = following is None or guard.reason_to_end(request, following) is not None
+            request = None if is_circle else following
 
     async def _document(self, request: PageRequest, what: str) -> Document:
         try:

@@ -86,16 +86,16 @@ async def _walk(
                 batch.append(link)
             else:
                 links.pop()
-        read: dict[str, _Outcome] = {}
+        outcomes: dict[str, _Outcome] = {}
 
-        async def read_one(url: str, read: dict[str, _Outcome] = read) -> None:
-            read[url] = await _read(reader, url, SMALL, items=items)
+        async def read_one(url: str, outcomes: dict[str, _Outcome] = outcomes) -> None:
+            outcomes[url] = await _read(reader, url, SMALL, items=items)
 
         urls = dict.fromkeys(link.url for link in batch if isinstance(link.url, str))
         await for_each([url for url in urls if hash(url) not in walked], read_one, AT_ONCE)
-        below = list[Iterator[_Link]]()
+        new_links = list[Iterator[_Link]]()
         for link in batch:
-            outcome = read.get(link.url) if isinstance(link.url, str) else link.url
+            outcome = outcomes.get(link.url) if isinstance(link.url, str) else link.url
             if outcome is _LARGE and isinstance(link.url, str):  # alone, because of its size
                 outcome = await _read(reader, link.url, None, items=items)
             if outcome is None or (isinstance(outcome, _Branch) and hash(outcome.url) in walked):
@@ -103,12 +103,12 @@ async def _walk(
             if isinstance(outcome, _Branch):
                 if link.depth < DEEPEST:
                     walked.add(hash(outcome.url))
-                    below.insert(0, outcome.links(link.collection, link.depth + 1))
+                    new_links.insert(0, outcome.links(link.collection, link.depth + 1))
                 else:
                     text = f"{public_url(outcome.url)} is more than {DEEPEST} catalogs deep."
                     outcome = Failure(FailureKind.ITEM, text)
             yield link, outcome
-        links = [*links, *below] if items else [*below, *links]
+        links = [*links, *new_links] if items else [*new_links, *links]
 
 
 async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool) -> _Outcome:
@@ -125,6 +125,19 @@ async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool)
     if not kind:
         return Failure(FailureKind.ITEM, f"{public_url(url)} is neither an item nor a catalog.")
     return _Branch.of(document, items=items)
+
+
+def _items_in(document: Document, collection: str) -> tuple[list[Json], list[Failure]]:
+    """Return the items of a document, and why others cannot be read. An item may state no collection."""
+    body, name = document.members, public_url(document.url)
+    is_item = documents.kind_of(body) == "Feature"
+    features = [documents.located(body, document.url)] if is_item else list_or_empty(body.get("features"))
+    items, unread = documents.valid_items((name, feature) for feature in features)
+    failures = [entry.failure for entry in unread]
+    if not is_item and documents.has_next(body):  # an item may link to its neighbour
+        text = f"{name} is a page of an API. Its next page is not followed."
+        failures.append(Failure(FailureKind.ITEM, text))
+    return [{**item, "collection": item.get("collection") or collection} for item in items], failures
 
 
 def _may_pass(failure: Failure) -> bool:
@@ -158,13 +171,13 @@ class TreeSource(Source):
         return documents.collection_at(document.members, document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        wanted = list(dict.fromkeys(selection.collections))
-        if not wanted:
+        wanted_ids = list(dict.fromkeys(selection.collections))
+        if not wanted_ids:
             return [WalkStart(self._id, PageRequest(self.url))]
-        await self._search(set(wanted))
-        if missing := set(wanted) - self._urls.keys():
-            raise UsageError(documents.no_collection(self.url, min(missing), list(self._urls)))
-        return [WalkStart(name, PageRequest(self._urls[name])) for name in wanted]
+        await self._search(set(wanted_ids))
+        if missing_ids := set(wanted_ids) - self._urls.keys():
+            raise UsageError(documents.no_collection(self.url, min(missing_ids), list(self._urls)))
+        return [WalkStart(name, PageRequest(self._urls[name])) for name in wanted_ids]
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:  # noqa: ARG002 -- as in Source
         request = start.request
@@ -175,26 +188,18 @@ class TreeSource(Source):
         self._add(top)
         walk = _walk(self._reader, top, self._id)
         del root, top
-        items, unread, size, weight, unanswered = list[Json](), list[Unread](), 0, 0, 0
-        async with aclosing(walk) as walked:
-            async for link, outcome in walked:
+        items, unread = list[Json](), list[Unread]()
+        size = weight = unanswered = 0
+        async with aclosing(walk) as outcomes:
+            async for link, outcome in outcomes:
                 failures = [outcome] if isinstance(outcome, Failure) else []
                 if isinstance(outcome, _Branch):
                     self._add(outcome)
                 elif isinstance(outcome, Document):
-                    body, where = outcome.members, public_url(outcome.url)
-                    is_alone = documents.kind_of(body) == "Feature"
-                    features = [body] if is_alone else list_or_empty(body.get("features"))
-                    valid, invalid = documents.valid_items((where, feature) for feature in features)
-                    valid = [documents.located(item, outcome.url) for item in valid] if is_alone else valid
-                    items += [
-                        {**item, "collection": item.get("collection") or link.collection} for item in valid
-                    ]
-                    failures = [entry.failure for entry in invalid]
-                    if not is_alone and documents.has_next(body):  # an item may link to its neighbour
-                        text = f"{where} is a page of an API. Its next page is not followed."
-                        failures.append(Failure(FailureKind.ITEM, text))
-                    size, weight = size + outcome.bytes, weight + outcome.weight
+                    new_items, failures = _items_in(outcome, link.collection)
+                    items += new_items
+                    size += outcome.bytes
+                    weight += outcome.weight
                 href = link.url if isinstance(link.url, str) else ""
                 name = public_url(href or link.href)[:_SHOWN]
                 unread += [Unread(link.collection, name, failure, href) for failure in failures]
@@ -204,7 +209,8 @@ class TreeSource(Source):
                     raise SourceError(f"{text} {failures[0].message}") from TransferError(failures[0])
                 if len(items) + len(unread) >= page_size.for_file or weight >= _HELD:
                     yield Page(request, items, request, None, size, unread=tuple(unread))
-                    items, unread, size, weight = [], [], 0, 0
+                    items, unread = [], []
+                    size = weight = 0
         yield Page(request, items, None, None, size, unread=tuple(unread))
 
     async def item(self, href: str) -> Json:
@@ -215,11 +221,11 @@ class TreeSource(Source):
         if name is not None and len(name) <= LONGEST_KEY and len(self._urls) < documents.MOST_COLLECTIONS:
             self._urls.setdefault(name, branch.url)
 
-    async def _search(self, wanted: set[str]) -> None:
-        if not (wanted <= self._urls.keys() or self._searched_all):
+    async def _search(self, wanted_ids: set[str]) -> None:
+        if not (wanted_ids <= self._urls.keys() or self._searched_all):
             async with aclosing(self._collections()) as walked:
                 async for _ in walked:
-                    if wanted <= self._urls.keys():
+                    if wanted_ids <= self._urls.keys():
                         return
             self._searched_all = True
 
@@ -229,18 +235,22 @@ class TreeSource(Source):
         At the end, raise `SourceError` if a document could not be read for a reason that may pass.
         """
         top = _Branch.of(self._root or await documents.read_root(self._reader, self.url), items=False)
-        seen = set[str]()
+        seen_ids = set[str]()
         if top.name is not None and top.document is not None:
-            seen.add(top.name)
+            seen_ids.add(top.name)
             yield top.document
-        unread: Failure | None = None
+        first_failure: Failure | None = None
         async with aclosing(_walk(self._reader, top, self._id, items=False)) as walked:
             async for _, outcome in walked:
                 if isinstance(outcome, Failure) and _may_pass(outcome):
-                    unread = unread or outcome
-                if isinstance(outcome, _Branch) and outcome.document is not None and outcome.name not in seen:
-                    seen.add(outcome.name or "")
+                    first_failure = first_failure or outcome
+                if (
+                    isinstance(outcome, _Branch)
+                    and outcome.document is not None
+                    and outcome.name not in seen_ids
+                ):
+                    seen_ids.add(outcome.name or "")
                     self._add(outcome)
                     yield outcome.document
-        if unread is not None:
-            raise SourceError(f"Not all collections of {self.url} can be read: {unread.message}")
+        if first_failure is not None:
+            raise SourceError(f"Not all collections of {self.url} can be read: {first_failure.message}")
