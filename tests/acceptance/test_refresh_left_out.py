@@ -308,3 +308,23 @@ def test_an_asset_with_another_key_takes_the_place_of_the_earlier_one(api, layou
     assert (report.exit_code, report.assets_done, api.version_of_any()) == (0, 1, [f"v{number}"])
     assert [*api.stored_assets()] == ["new"]
     assert verify(api.dest).exit_code == 0
+    api.add("third", version(3), path="/3/f.bin")  # the item does not state that it has changed
+    del api.item.assets["new"]
+    served = api.files.pop("/3/f.bin")
+    assert api.again(layout=layout).assets_failed == 1
+    api.files["/3/f.bin"] = served
+    api.item.assets["fourth"] = api.item.assets.pop("third")
+    assert (api.again(layout=layout).exit_code, api.version_of_any()) == (0, ["v3"])
+
+
+def test_a_failed_asset_keeps_its_file_although_another_one_with_its_new_name_is_gone(api):
+    for key in "ab":
+        api.add(key, version(1))
+    api.again(layout="{collection}/{item}/{filename}")
+    api.files = {"/a.bin": version(2)}
+    api.touch()
+    assert api.again(layout="{collection}/{item}/{filename}").assets_failed == 1
+    api.item.assets = {"b": api.item.assets["a"]}
+    api.touch("2023-01-01T00:00:00Z")
+    assert api.again(layout="{collection}/{item}/{filename}").exit_code == 0
+    assert (api.version_of("b.bin"), verify(api.dest).unknown) == ("v2", 0)

@@ -239,7 +239,7 @@ class _BatchRows:
             for key in plan.item.expanded_prefixes:
                 one = known[plan.row.id].get(key)
                 if one is not None and one.row.state not in (State.RESERVED, State.DONE):
-                    delete_asset(self._db, one.row.id)  # not fetched: its objects take its place
+                    delete_asset(self._db, known[plan.row.id].pop(key).row.id)  # its objects take its place
                     plan.rewrites_json = True
         for plan in plans:
             assets = known[plan.row.id]
@@ -344,8 +344,8 @@ class _BatchRows:
     def _continue_renamed(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
         """Give an asset with a new key the row of one that is no longer listed, if both have one path."""
         item = plan.item
-        new = [one for one in item.assets if one.key not in known or known[one.key].row.state >= State.FAILED]
-        if not new:
+        kept = {key for key, one in known.items() if one.row.name is not None or one.row.state < State.FAILED}
+        if not (new := [one for one in item.assets if one.key not in kept]):
             return
         listed = {*(one.key for one in item.assets), *item.excluded, *item.web_pages, *dict(item.problems)}
         left = [one for key, one in known.items() if key not in listed]
@@ -353,13 +353,12 @@ class _BatchRows:
         for asset in new:
             own = plan.directory if asset.directory == item_directory(item.id) else asset.directory
             name = final_name(asset.name, asset.name_template, filename_of(asset.href), own)
-            if (row := paths.get((own, name))) is not None:
+            if (row := paths.pop((own, name), None)) is not None:
                 if asset.key in known:
                     delete_asset(self._db, known[asset.key].row.id)
                 move_asset(self._db, row.id, row.id, asset.key)
-                known[asset.key] = known.pop(row.key)._replace(row=row._replace(key=asset.key))
-                del paths[own, name]
-                plan.rewrites_json = True
+                moved = row._replace(key=asset.key, must_revalidate=1)  # its content may be another one
+                known[asset.key] = known.pop(row.key)._replace(row=moved)
 
     def _renumber_pending(self, assets: Iterable[Asset], known: dict[str, KnownAsset]) -> None:
         """Give pending assets other rows, so that bytes of the older version are dropped when they arrive."""
