@@ -38,36 +38,37 @@ class SharedDownloads(msgspec.Struct, eq=False):
 
     downloader: Downloader
     store: Store
-    recent: OrderedDict[str, Download] = msgspec.field(default_factory=OrderedDict)
+    recent: OrderedDict[tuple[str, bool], Download] = msgspec.field(default_factory=OrderedDict)
     body_bytes: int = 0
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         if "?" in job.href or job.version_in_dest is not None or job.required_digest is not None:
             return await self.downloader.fetch(job, count_refusal=count_refusal)
         own = job.item_row, job.key  # the same asset, planned again, must not get its bytes from before
-        while (download := self.recent.get(job.href)) and own != (download.job.item_row, download.job.key):
-            self.recent.move_to_end(job.href)
+        shared_by = job.href, job.is_newer
+        while (download := self.recent.get(shared_by)) and own != (download.job.item_row, download.job.key):
+            self.recent.move_to_end(shared_by)
             if download.arrival is None:
                 download.ended = download.ended or asyncio.Event()
                 await download.ended.wait()
             if (arrival := await self._reuse(job, download)) is not None:
                 return arrival
-            if self.recent.get(job.href) is download:  # it succeeded, but its bytes cannot be used
+            if self.recent.get(shared_by) is download:  # it succeeded, but its bytes cannot be used
                 break
         if download is not None:
             self.body_bytes -= download.kept_bytes
-            del self.recent[job.href]
-        download = self.recent[job.href] = Download(job)
+            del self.recent[shared_by]
+        download = self.recent[shared_by] = Download(job)
         return await self.complete_after(download, self.downloader.fetch(job, count_refusal=count_refusal))
 
     def start(self, job: Job) -> Download | None:
         """Note that the fast path begins an asset; None if it has a part or a shared href: use `fetch`."""
-        href = job.href
-        if href in self.recent or self.downloader.may_resume(job):
+        shared_by = job.href, job.is_newer
+        if shared_by in self.recent or self.downloader.may_resume(job):
             return None
         download = Download(job)
-        if "?" not in href:
-            self.recent[href] = download
+        if "?" not in job.href:
+            self.recent[shared_by] = download
         return download
 
     def complete(self, download: Download, arrival: Arrival | None) -> None:
@@ -75,10 +76,10 @@ class SharedDownloads(msgspec.Struct, eq=False):
         download.arrival = arrival
         if download.ended is not None:
             download.ended.set()
-        recent, href = self.recent, download.job.href
-        if recent.get(href) is download:
+        recent, shared_by = self.recent, (download.job.href, download.job.is_newer)
+        if recent.get(shared_by) is download:
             if arrival is None:
-                del recent[href]
+                del recent[shared_by]
             elif arrival.body is not None:
                 download.kept_bytes = arrival.size
                 self.body_bytes += arrival.size
@@ -99,15 +100,9 @@ class SharedDownloads(msgspec.Struct, eq=False):
             return None
         if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:
             return None  # by the type, one may be a web page and the other may not
-        again = arrival_of(
-            job,
-            arrival.size,
-            arrival.filename,
-            arrival.etag_or_date,
-            "" if arrival.body is None else arrival.body,
-            digest=arrival.digest,
-            unproven=arrival.unproven,
-        )
+        content = "" if arrival.body is None else arrival.body
+        described = arrival.size, arrival.filename, arrival.etag_or_date
+        again = arrival_of(job, *described, content, digest=arrival.digest, unproven=arrival.unproven)
         if again.body is not None:
             return again
         return await asyncio.to_thread(self._linked, again, arrival) if self.store.is_local else None

@@ -440,6 +440,7 @@ class _BatchRows:
                 *(row.id, row.item, row.generation, row.key, href, plan.item.href, directory, name, template),
                 *(asset.size, asset.checksum, asset.media_type, False, None, asset.alternates),
                 *(decision.version, False, self._writer.planning_run.area_digest is not None),
+                plan.was_planned,
             )
             self._result.jobs.append(job)
 
