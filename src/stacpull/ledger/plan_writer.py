@@ -177,7 +177,7 @@ class PlanWriter:
             for one in batch.unread:
                 found = (0, one.href or one.name, run_id, self.source, one.collection)
                 put_failure(db, FailedRow("link" if one.href else "entry", *found), one.failure, 1, now)
-            result.count("assets_skipped", runs.asset_totals(db, run_id)["assets_done"] - done)
+            result.count("assets_skipped", max(0, runs.asset_totals(db, run_id)["assets_done"] - done))
             runs.add_counts(db, run_id, result.counted)
             runs.save_walk(db, run_id, batch.update)
             if self.is_walk and batch.update.walk_ended:
