@@ -144,11 +144,11 @@ def write_catalogs(
         raise destination_error(error, Path(files.name)) from error
 
 
-def until_stopped(is_stopped: Callable[[], bool], things: Iterable[T]) -> Iterator[T]:
-    for thing in things:
+def until_stopped(is_stopped: Callable[[], bool], values: Iterable[T]) -> Iterator[T]:
+    for value in values:
         if is_stopped():
             raise InterruptedRunError("Interrupted.")
-        yield thing
+        yield value
 
 
 class _Update(msgspec.Struct):
@@ -160,8 +160,8 @@ class _Update(msgspec.Struct):
     def __call__(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
         """Write a document, with `links`, which are already encoded, after its own links."""
         members = self.encoded({name: value for name, value in document.items() if name != "links"})
-        own = self.encoded(document["links"])  # every document has a link to the root
-        data = b"".join((members[:-1], b',"links":', own[:-1], b"," if links else b"", links, b"]}\n"))
+        own_links = self.encoded(document["links"])  # every document has a link to the root
+        data = b"".join((members[:-1], b',"links":', own_links[:-1], b"," if links else b"", links, b"]}\n"))
         if self.files.read(path) != data or not self.is_recorded(path, data):
             self.write(Path(path), data)
 
@@ -227,10 +227,10 @@ def _sub_catalog(entry: CollectionEntry, number: int) -> tuple[str, str]:
 
 
 def _in_order(document: Json) -> Json:
-    found = {name: value for name, value in document.items() if name != "assets" or value}
-    found["stac_version"] = STAC_VERSION
-    others = (name for name in found if name not in _CORE)
-    return {name: found[name] for name in (*_FIRST, *others, *_LAST) if name in found}
+    members = {name: value for name, value in document.items() if name != "assets" or value}
+    members["stac_version"] = STAC_VERSION
+    extra = (name for name in members if name not in _CORE)
+    return {name: members[name] for name in (*_FIRST, *extra, *_LAST) if name in members}
 
 
 def _migrated(document: Json) -> Json:
@@ -248,43 +248,43 @@ def _migrated(document: Json) -> Json:
 
 
 def _core_members(identifier: str, document: Json) -> Json:
-    """Return the members that pystac reads. The default extent is the whole world and all time."""
-    title, licence, extent = (document.get(name) for name in ("title", "license", "extent"))
-    description = next((text for text in (document.get("description"), title) if _is_text(text)), identifier)
+    """Return the members that pystac reads."""
+    title, licence = document.get("title"), document.get("license")
     text = licence.strip() if isinstance(licence, str) else ""
     is_name = bool(_LICENSE.fullmatch(text)) and text not in _LEGACY
+    providers = [entry for entry in objects_in(document.get("providers")) if _is_text(entry.get("name"))]
     summaries = object_or_empty(document.get("summaries"))
-    spatial = object_or_empty(object_or_empty(extent).get("spatial")).get("bbox")
-    temporal = object_or_empty(object_or_empty(extent).get("temporal")).get("interval")
-    boxes = [box for box in list_or_empty(spatial) if is_bbox(box)]
-    if len(boxes) in (0, 2):  # the first box is around the others, so two boxes are not valid
-        boxes.insert(0, [-180.0, -90.0, 180.0, 90.0])
-    intervals = [
-        [rfc3339(in_utc(instant)) if (instant := parse_instant(end)) else None for end in one]
-        for one in list_or_empty(temporal)
-        if isinstance(one, list) and len(one) == 2  # noqa: PLR2004
-    ]
     members = {
         "id": identifier,
         "type": "Collection",
-        "description": description,
+        "description": next(filter(_is_text, (document.get("description"), title)), identifier),
         "title": title if _is_text(title) else None,
         "keywords": list_or_empty(document.get("keywords")),
         "providers": [
-            {key: value for key, value in one.items() if value is not None}
-            for one in objects_in(document.get("providers"))
-            if _is_text(one.get("name"))
+            {key: value for key, value in provider.items() if value is not None} for provider in providers
         ],
         "summaries": {
-            key: value for key, value in summaries.items() if value and isinstance(value, list | dict)
+            key: value for key, value in summaries.items() if isinstance(value, list | dict) and value
         },
-        "extent": {"spatial": {"bbox": boxes}, "temporal": {"interval": intervals or [[None, None]]}},
+        "extent": _extent(object_or_empty(document.get("extent"))),
         "license": text if is_name else "other",
         "source_license": None if is_name or text in _LEGACY else text,
     }
-    found = {key: value for key, value in members.items() if value}
-    names = list_or_empty(document.get("stac_extensions"))
-    return {**found, "stac_extensions": [name for name in names if isinstance(name, str)]}
+    extensions = [name for name in list_or_empty(document.get("stac_extensions")) if isinstance(name, str)]
+    return {key: value for key, value in members.items() if value} | {"stac_extensions": extensions}
+
+
+def _extent(document: Json) -> Json:
+    """Return a valid extent. The default is the whole world and all time."""
+    boxes = [*filter(is_bbox, list_or_empty(object_or_empty(document.get("spatial")).get("bbox")))]
+    if len(boxes) in (0, 2):  # the first box is around the others, so two boxes are not valid
+        boxes.insert(0, [-180.0, -90.0, 180.0, 90.0])
+    intervals = []
+    for interval in list_or_empty(object_or_empty(document.get("temporal")).get("interval")):
+        if isinstance(interval, list) and len(interval) == 2:  # noqa: PLR2004
+            ends = map(parse_instant, interval)
+            intervals.append([None if end is None else rfc3339(in_utc(end)) for end in ends])
+    return {"spatial": {"bbox": boxes}, "temporal": {"interval": intervals or [[None, None]]}}
 
 
 def _is_text(value: Any) -> bool:

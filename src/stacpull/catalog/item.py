@@ -157,10 +157,10 @@ def stored_assets(
             if "alternate" in asset:
                 stored[key]["alternate"] = _alternates(asset["alternate"], base)
     for key in mirrored.keys() - assets.keys():  # the item, read again, has prefixes instead of objects
-        found = object_asset(assets, key)
-        if found is not None:
-            remote = remote_href(found["href"], base)
-            stored[key] = _local_asset(found, mirrored[key], directory, remote, base)
+        listed = object_asset(assets, key)
+        if listed is not None:
+            remote = remote_href(listed["href"], base)
+            stored[key] = _local_asset(listed, mirrored[key], directory, remote, base)
     return stored
 
 
@@ -198,12 +198,14 @@ def provenance_links(links: object, base: str | None, stored: Iterable[Json]) ->
     """Return the links `via` (the URL that was read) and `canonical` (`self`), but no local paths."""
     known = {(link["rel"], link["href"]) for link in stored} | {(link["rel"], "") for link in stored}
     hrefs = [link.get("href") for link in objects_in(links) if str(link.get("rel")).lower() == "self"]
-    own = next((remote_href(href, None) for href in hrefs if isinstance(href, str) and is_remote(href)), None)
-    read = remote_href(base, None) if base is not None and is_remote(base) else own
-    found = [("via", read, read), ("canonical", own or read, "")]
+    self_href = next(
+        (remote_href(href, None) for href in hrefs if isinstance(href, str) and is_remote(href)), None
+    )
+    read = remote_href(base, None) if base is not None and is_remote(base) else self_href
+    links_to_origin = [("via", read, read), ("canonical", self_href or read, "")]
     return [
         {"rel": rel, "href": href, "type": "application/json"}
-        for rel, href, known_by in found
+        for rel, href, known_by in links_to_origin
         if href is not None and (rel, known_by) not in known
     ]
 

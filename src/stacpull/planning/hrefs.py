@@ -116,23 +116,23 @@ def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> t
 
     With `prefer`, `alternate` hrefs are included: first those of these schemes, in each the own href first.
     """
-    own = asset_href(asset, base)
+    href = asset_href(asset, base)
     if not prefer:
-        return own if isinstance(own, Failure) else (own,)
+        return href if isinstance(href, Failure) else (href,)
     alternates = asset.get("alternate") if isinstance(asset, dict) else None
     if isinstance(alternates, dict):  # an object of alternates, or a single alternate
         alternates = [alternates] if isinstance(alternates.get("href"), str) else list(alternates.values())
-    hrefs = [own, *(asset_href(entry, base) for entry in list_or_empty(alternates))]
-    usable = dict.fromkeys(href for href in hrefs if isinstance(href, str))
+    hrefs = [href, *(asset_href(entry, base) for entry in list_or_empty(alternates))]
+    usable = dict.fromkeys(url for url in hrefs if isinstance(url, str))
     rank = {scheme: number for number, scheme in enumerate(prefer)}
-    wanted = sorted(usable, key=lambda href: rank.get(href.partition(":")[0], len(rank)))
-    return own if isinstance(own, Failure) and not wanted else tuple(wanted)
+    by_rank = sorted(usable, key=lambda url: rank.get(url.partition(":")[0], len(rank)))
+    return href if isinstance(href, Failure) and not by_rank else tuple(by_rank)
 
 
 def self_href(item: Json, *, local: bool = False) -> str | None:
     """Return the item's `self` link if it is absolute. It may be a local file only if the item is `local`."""
-    own = (join(None, href) or "" for rel, href in links_of(item) if rel == "self")
-    return next((href for href in own if is_remote(href) or (local and is_local(href))), None)
+    hrefs = (join(None, href) or "" for rel, href in links_of(item) if rel == "self")
+    return next((href for href in hrefs if is_remote(href) or (local and is_local(href))), None)
 
 
 def links_of(document: Json) -> Iterator[tuple[str, str]]:
@@ -207,9 +207,9 @@ def asset_kind(href: str, media_type: str | None) -> AssetKind:
 
 def suffix_of(href: str, media_type: str | None) -> str:
     """Return the suffix with its dot, from the path of the href, or else the media type; empty for none."""
-    above, _, name = href.partition("#")[0].partition("?")[0].rpartition("/")
+    before_name, _, name = href.partition("#")[0].partition("?")[0].rpartition("/")
     name = unquote(name)
-    dot = 0 if above.endswith(":/") else name.rfind(".")  # of a URL without path, `name` is the host
+    dot = 0 if before_name.endswith(":/") else name.rfind(".")  # of a URL without path, `name` is the host
     suffix = _SUFFIX.search(name, max(1, dot - len(".tar"))) if dot > 0 else None
     if suffix is not None:
         return suffix.group()

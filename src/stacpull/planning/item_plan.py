@@ -117,15 +117,16 @@ class _ItemPlan(msgspec.Struct):
         elif assets is not None:
             text = "The item's `assets` is not an object."
             self.problems.append(("assets", Failure(FailureKind.ITEM, text)))
-        first: dict[tuple[str, str], Asset] = {}
+        by_path: dict[tuple[str, str], Asset] = {}
         for asset in self.assets:
             names = asset.directory, asset.name or asset.key
-            if (other := first.setdefault(names, asset)) is not asset:
+            first = by_path.setdefault(names, asset)
+            if first is not asset:
                 path = "/".join(filter(None, names))
-                text = f"The layout gives it the same path as asset {other.key!r} of the item, {path}: "
+                text = f"The layout gives it the same path as asset {first.key!r} of the item, {path}: "
                 remedy = "add {key} to --layout for `mirror`, then `retry`."
                 self.problems.append((asset.key, Failure(FailureKind.NAME, text + remedy)))
-        self.assets = list(first.values())
+        self.assets = list(by_path.values())
 
     def _add_each(self, assets: Json) -> None:
         keeps, path_of, listings, planned = self.keeps, self.layout.path, self.listings, self.assets
@@ -139,8 +140,9 @@ class _ItemPlan(msgspec.Struct):
             if isinstance(hrefs, Failure):
                 self.problems.append((key, hrefs))
                 continue
-            href, *others = hrefs
-            media_type = stated if isinstance(stated := asset.get("type"), str) else None
+            href, *alternates = hrefs
+            stated_type = asset.get("type")
+            media_type = stated_type if isinstance(stated_type, str) else None
             kind = asset_kind(href, media_type)
             if kind is AssetKind.PREFIX:
                 listing = listings.get(key)
@@ -154,10 +156,10 @@ class _ItemPlan(msgspec.Struct):
             if kind is AssetKind.WEB_PAGE and not self.selection.include_pages:
                 self.web_pages.append(key)
                 continue
-            own = asset_href(asset, self.base) if prefer else href  # --prefer does not change names
-            suffix = suffix_of(own if isinstance(own, str) else href, media_type)
+            own_href = asset_href(asset, self.base) if prefer else href  # --prefer does not change names
+            suffix = suffix_of(own_href if isinstance(own_href, str) else href, media_type)
             path = path_of(key, suffix)
-            planned.append(Asset(key, href, *path, *size_and_checksum(asset), media_type, tuple(others)))
+            planned.append(Asset(key, href, *path, *size_and_checksum(asset), media_type, tuple(alternates)))
 
 
 def id_of(item: Json, collection: str) -> ItemId:

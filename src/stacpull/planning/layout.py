@@ -187,9 +187,9 @@ def name_in(directory: str, raw: str) -> str:
 def _parsed(template: str, *, separates: bool) -> list[Segment]:
     segments: list[list[str | Field]] = [[]]
     for token in _TOKEN.finditer(template):
-        here = segments[-1]
+        segment = segments[-1]
         if token["slash"] and separates:
-            if not here:
+            if not segment:
                 raise _error(template, "the path is absolute, or a segment is empty", token.start())
             segments.append([])
             continue
@@ -207,10 +207,10 @@ def _parsed(template: str, *, separates: bool) -> list[Segment]:
                     what = f"{text!r} is not a filter; use removeprefix:TEXT"
                     raise _error(template, what, token.start())
             piece = Field(name, tuple(text.removeprefix(_REMOVE_PREFIX) for text in filters))
-        if isinstance(piece, str) and here and isinstance(here[-1], str):
-            here[-1] += piece
+        if isinstance(piece, str) and segment and isinstance(segment[-1], str):
+            segment[-1] += piece
         else:
-            here.append(piece)
+            segment.append(piece)
     if separates and not segments[-1]:
         raise _error(template, "the last segment, which is the file name, is empty", len(template))
     return list(map(tuple, segments))

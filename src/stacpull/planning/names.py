@@ -99,10 +99,10 @@ def hashes_in(directory: str) -> Callable[[str], int]:
     """Return a hash function of names. The first 14 bits are the directory's, to keep an item's rows near."""
     folded = fold(directory)  # as part of `fold(path)`: no character is composed with a slash
     first_bits = text_digest(folded) & ~_OF_PATH
-    above = f"{folded}/" if folded else ""
+    prefix = f"{folded}/" if folded else ""
 
     def hash_of(name: str) -> int:
-        return first_bits | text_digest(above + fold(name)) & _OF_PATH
+        return first_bits | text_digest(prefix + fold(name)) & _OF_PATH
 
     return hash_of
 

@@ -45,14 +45,15 @@ def prefix_failure(href: str) -> Failure:
     return Failure(FailureKind.PREFIX, f"The asset cannot be fetched: {why}.")
 
 
-def object_keys(own: Collection[str], listings: Mapping[str, Listing | Failure]) -> dict[str, list[str]]:
-    taken, keys = set(own), dict[str, list[str]]()
+def object_keys(assets: Collection[str], listings: Mapping[str, Listing | Failure]) -> dict[str, list[str]]:
+    taken = set(assets)
+    keys: dict[str, list[str]] = {}
     for prefix, listing in sorted(listings.items(), key=lambda pair: -len(pair[0])):
-        for found_object in listing.objects if isinstance(listing, Listing) else ():
-            key = f"{prefix}/{found_object.name}"
+        for listed in listing.objects if isinstance(listing, Listing) else ():
+            key = f"{prefix}/{listed.name}"
             while key in taken:
-                above, slash, last = key.rpartition("/")
-                key = above + slash + with_salted_hash(last, above)
+                parent, slash, name = key.rpartition("/")
+                key = parent + slash + with_salted_hash(name, parent)
             taken.add(key)
             keys.setdefault(prefix, []).append(key)
     return keys
@@ -60,17 +61,17 @@ def object_keys(own: Collection[str], listings: Mapping[str, Listing | Failure])
 
 def assets_in(key: str, href: str, listing: Listing, layout: ItemLayout, keys: Sequence[str]) -> list[Asset]:
     prefix = as_prefix(href)
-    above, own, template = layout.path(key, "")
-    root = path_in_dest(above, final_name(own, template, prefix[:-1].rpartition("/")[2], above))
-    steps = [found_object.name.split("/") for found_object in listing.objects]
-    taken = {fold("/".join(step[: count + 1])) for step in steps for count in range(len(step) - 1)}
+    parent, root_name, template = layout.path(key, "")
+    root = path_in_dest(parent, final_name(root_name, template, prefix[:-1].rpartition("/")[2], parent))
+    paths = [listed.name.split("/") for listed in listing.objects]
+    directories = {fold("/".join(path[: count + 1])) for path in paths for count in range(len(path) - 1)}
     assets = []
-    for own_key, found_object, step in zip(keys, listing.objects, steps, strict=True):
-        directory = below(root, step[:-1])
-        name = name_in(directory, step[-1])
-        if fold(found_object.name) in taken:  # an object may be named like a directory, but a file may not
-            name = with_salted_hash(name, f"{key}/{found_object.name}")
-        assets.append(Asset(own_key, prefix + found_object.name, directory, name, size=found_object.size))
+    for object_key, listed, path in zip(keys, listing.objects, paths, strict=True):
+        directory = below(root, path[:-1])
+        name = name_in(directory, path[-1])
+        if fold(listed.name) in directories:  # an object may be named like one, but a file may not
+            name = with_salted_hash(name, f"{key}/{listed.name}")
+        assets.append(Asset(object_key, prefix + listed.name, directory, name, size=listed.size))
     return assets
 
 
@@ -88,8 +89,8 @@ def with_objects(
         if isinstance(listing, Listing):
             kept = {name: member for name, member in asset.items() if name not in _OWN_MEMBERS}
             prefix = as_prefix(asset["href"])
-            for own_key, found_object in zip(keys.get(key, ()), listing.objects, strict=True):
-                spread[own_key] = {**kept, "href": prefix + found_object.name, "file:size": found_object.size}
+            for object_key, listed in zip(keys.get(key, ()), listing.objects, strict=True):
+                spread[object_key] = {**kept, "href": prefix + listed.name, "file:size": listed.size}
     return {**item, "assets": spread}
 
 

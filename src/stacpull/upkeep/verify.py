@@ -115,8 +115,8 @@ class MirrorCheck(StoppableThread):
         wanted = views.expected_files(db)
         units = iter(lambda: list(islice(wanted, _UNIT)), [])
         with ThreadPoolExecutor(_THREADS, "stacpull-files") as threads:
-            while not self.is_stopped() and (some := list(islice(units, 2 * _THREADS))):
-                for states in threads.map(partial(self.file_states, files), some):
+            while not self.is_stopped() and (batch := list(islice(units, 2 * _THREADS))):
+                for states in threads.map(partial(self.file_states, files), batch):
                     for expected, state in states:
                         self.files += state.size is not None
                         self.bytes += state.size or 0
@@ -132,7 +132,7 @@ class MirrorCheck(StoppableThread):
         for batch in files.walk(frozenset({".stacpull"})):
             if self.is_stopped():
                 return
-            known = views.known_paths(db, [one.path for one in batch])
+            known = views.known_paths(db, [entry.path for entry in batch])
             for entry in batch:
                 if entry.path in known:
                     continue
@@ -170,8 +170,9 @@ class MirrorCheck(StoppableThread):
         elif expected.kind == "item":
             (record,) = views.item_records(db, [expected.row])
             names = *record.id, ""
-        what, found = fault
-        self._send(Damage(_as_text(expected.path), what, _described(*expected[3:5]), found, *names))
+        kind, found = fault
+        stated = _described(expected.size, expected.digest)
+        self._send(Damage(_as_text(expected.path), kind, stated, found, *names))
 
     def warn(self, text: str) -> None:
         self._send(Notice("warning", text))
@@ -244,23 +245,25 @@ async def verify(
     if not repair:
         return await check.run(check_alone)
     async with (
-        checked_arguments(dest, options, on_event, stop, exists=True) as given,
-        open_dest(given) as workspace,
+        checked_arguments(dest, options, on_event, stop, exists=True) as arguments,
+        open_dest(arguments) as workspace,
     ):
         await check.run(lambda: _check_mirror(check, address, workspace.db))
         if not (check.complete and any(check.rows.values())):
             return await on_ledger(workspace, report_of)
-        given.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
+        arguments.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
         spec = replace((await on_ledger(workspace, runs.last)).spec, kind="repair")
-        fixed = await run_from_ledger(given, workspace, spec, begin=partial(_begin, check, workspace.store))
-        left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, views.damaged_items)
-        wanted = (one for one in views.expected_files(workspace.db) if one.kind == "catalog")
-        states = await on_ledger(workspace, lambda _: check.file_states(workspace.store, wanted))
-        left += sum(judge(*one) is not None for one in states)  # items.parquet, without the extra
+        begin = partial(_begin, check, workspace.store)
+        repaired = await run_from_ledger(arguments, workspace, spec, begin=begin)
+        remaining = repaired.assets_failed + repaired.assets_pending
+        remaining += await on_ledger(workspace, views.damaged_items)
+        catalogs = (file for file in views.expected_files(workspace.db) if file.kind == "catalog")
+        states = await on_ledger(workspace, lambda _: check.file_states(workspace.store, catalogs))
+        remaining += sum(judge(*state) is not None for state in states)  # items.parquet, without the extra
         report = await on_ledger(workspace, report_of)
-        state = report.state if fixed.state == "complete" else "interrupted"
-        left += report.remaining - check.damaged_files
-        return replace(report, state=state, remaining=left, repair=fixed)
+        state = report.state if repaired.state == "complete" else "interrupted"
+        remaining += report.remaining - check.damaged_files
+        return replace(report, state=state, remaining=remaining, repair=repaired)
 
 
 def _check_mirror(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
@@ -312,9 +315,9 @@ def _begin(
         hrefs: dict[int, str | None] = {}  # without credentials; None if the mirror does not state it
         item, document, base = 0, Json(), None
         for row in rows:
-            its_item, _, key = views.asset_owner(db, row)
-            if its_item != item:  # the rows of an item are usually adjacent
-                item = its_item
+            item_of_asset, _, key = views.asset_owner(db, row)
+            if item_of_asset != item:  # the rows of an item are usually adjacent
+                item = item_of_asset
                 document, base = sent_document(files, next(views.item_records(db, [item]))) or ({}, None)
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
             href = asset_href(asset_origin(asset) or asset, base)
