@@ -36,8 +36,8 @@ def __getattr__(name: str) -> Any:
         return import_module("stacpull.sync")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'stacpull' has no attribute {name!r}")
-    found = getattr(import_module(_HOME_OF[name]), name)
-    return import_module("stacpull.arguments").suggesting(found) if name.islower() else found
+    public = getattr(import_module(_HOME_OF[name]), name)
+    return import_module("stacpull.arguments").suggesting(public) if name.islower() else public
 
 
 def __dir__() -> list[str]:

@@ -24,7 +24,7 @@ import attrs
 from stacpull.boxes import flat
 from stacpull.clock import in_utc, parse_interval, rfc3339
 from stacpull.errors import UsageError, similar, why_unreadable
-from stacpull.hosts import origin_of
+from stacpull.hosts import HIGHEST_PORT, origin_of
 from stacpull.redact import Secret
 from stacpull.schemes import remote_schemes
 from stacpull.system import expanded, job_array_task
@@ -119,15 +119,14 @@ def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*positional: Any, **named: Any) -> Any:
         for name in (name for name in named if name not in known):
             uses = {
-                one: f"{kind}({one}=...)"
-                for one, kind in _HOLDERS.items()
+                argument: f"{kind}({argument}=...)"
+                for argument, kind in _HOLDERS.items()
                 if known & {kind.lower().removeprefix("s3"), "self"}
-            }
-            uses |= {one: one for one in known}
-            use = _OTHER_NAMES.get(name) or "".join(similar(name, uses))
-            use = uses.get(use, use if "(" in use else "")
-            called, hint = function.__qualname__.partition(".")[0], f": use {use}" if use else ""
-            raise TypeError(f"{called}() has no argument {name!r}{hint}.")
+            } | dict(zip(known, known, strict=True))
+            meant = _OTHER_NAMES.get(name) or "".join(similar(name, uses))
+            use = uses.get(meant, meant if "(" in meant else "")
+            hint = f": use {use}" if use else ""
+            raise TypeError(f"{function.__qualname__.partition('.')[0]}() has no argument {name!r}{hint}.")
         return function(*positional, **named)
 
     @functools.wraps(function)
@@ -169,8 +168,8 @@ def readers(kind: type) -> Mapping[str, ReadArgument]:
 def _instance_of(kind: type[Held], value: object) -> Held:
     if isinstance(value, kind):
         return value
-    given = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
-    raise ValueError(f"must be {kind.__module__.partition('.')[0]}.{kind.__name__}(...), not {given}")
+    actual = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+    raise ValueError(f"must be {kind.__module__.partition('.')[0]}.{kind.__name__}(...), not {actual}")
 
 
 def instance(name: str, kind: type[Held], value: Held | None) -> Held:
@@ -232,8 +231,8 @@ def prune(raw: object) -> str | None:
 
 
 def texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    several = () if value is None else (value,) if isinstance(value, str) else _listed(value)
-    if several is None or not all(isinstance(given, str) and given for given in several):
+    several = (value,) if isinstance(value, str) else _listed(() if value is None else value)
+    if several is None or not all(isinstance(element, str) and element for element in several):
         raise _wrong("text or a list of texts, none of them empty", value)
     return tuple(map(text, several))
 
@@ -248,8 +247,9 @@ def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str
     if not isinstance(value, Mapping):
         return texts(value)
     conditions = []
-    for name, given in value.items():
-        several = (given,) if (listed := _listed(given)) is None else listed
+    for name, wanted in value.items():
+        listed = _listed(wanted)
+        several = (wanted,) if listed is None else listed
         if not isinstance(name, str) or "=" in name or not several:
             raise _wrong("properties and their values, with names without =, and no empty lists", value)
         for element in several:
@@ -260,7 +260,7 @@ def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str
 
 
 def schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    parts = () if value is None else value.split(",") if isinstance(value, str) else _listed(value)
+    parts = value.split(",") if isinstance(value, str) else _listed(() if value is None else value)
     names = [str(part).strip().lower() for part in parts or ()]
     allowed = sorted(remote_schemes())
     if parts is None or not set(names).issubset(allowed):
@@ -282,15 +282,15 @@ def secret(value: str | Secret) -> Secret:
 
 
 def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
-    fields: object = {} if value is None else value
-    pairs: Iterable[tuple[Any, Any]] = fields.items() if isinstance(fields, Mapping) else [(None, None)]
-    if not all(isinstance(name, str) and isinstance(held, str | Secret) for name, held in pairs):
+    fields: Any = {} if value is None else value
+    is_dict = isinstance(fields, Mapping) and all(isinstance(name, str) for name in fields)
+    if not is_dict or not all(isinstance(field, str | Secret) for field in fields.values()):
         raise _wrong("a dict of names and texts", type(fields).__name__)  # a value may be a secret
-    return {name: secret(held) for name, held in pairs}
+    return {name: secret(field) for name, field in fields.items()}
 
 
 def header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
-    return {field_name(name): one for name, one in secrets(value).items()}
+    return {field_name(name): field for name, field in secrets(value).items()}
 
 
 def expression(value: str | Mapping[str, Any]) -> str:
@@ -357,8 +357,8 @@ def _time_span(raw: object) -> float | None:
     match = _DURATION.fullmatch(raw.strip().lower()) if isinstance(raw, str) else None
     if match is None or not match[0]:
         return finite_number(raw)
-    parts = zip(match.groups(), _UNIT_SECONDS, strict=True)
-    return finite_number(sum(float(part) * unit for part, unit in parts if part))
+    parts = zip(match.groups(default="0"), _UNIT_SECONDS, strict=True)
+    return finite_number(sum(float(number) * unit for number, unit in parts))
 
 
 def number(
@@ -411,15 +411,15 @@ def order(raw: object) -> str:
 
 def shard(value: str | Sequence[int]) -> tuple[int, int]:
     """Read I/N, the I-th of N parts; `auto` or `auto/N` is the part of this task of a job array."""
-    parts = value.partition("/")[::2] if isinstance(value, str) else _listed(value) or ()
-    part, count = parts if len(parts) == 2 else (None, None)  # noqa: PLR2004 - I and N
-    last = _as_integer(count)
-    if part == "auto" and (not count or (last is not None and last > 0)):
-        return job_array_task(last)
-    first = _as_integer(part)
-    if first is None or last is None or not 1 <= first <= last:
+    pair = value.partition("/")[::2] if isinstance(value, str) else _listed(value) or ()
+    part, parts = pair if len(pair) == 2 else (None, None)  # noqa: PLR2004 - I and N
+    count = _as_integer(parts)
+    if part == "auto" and (not parts or (count is not None and count > 0)):
+        return job_array_task(count)
+    number = _as_integer(part)
+    if number is None or count is None or not 1 <= number <= count:
         raise _wrong("I/N with I from 1 to N", value)
-    return first, last
+    return number, count
 
 
 # --- areas and times --------------------------------------------------------------------------------------
@@ -443,17 +443,17 @@ def box(value: str | Iterable[float]) -> tuple[float, ...]:
 
 
 def geometry(value: str | Mapping[str, Any] | Geometry) -> str:
-    given = getattr(value, "__geo_interface__", value)
-    if isinstance(given, str):
-        if _WKT.match(text(given).strip()):
+    document = getattr(value, "__geo_interface__", value)
+    if isinstance(document, str):
+        if _WKT.match(text(document).strip()):
             raise ValueError("must be GeoJSON (text, or a file with it), not WKT; --filter takes WKT")
         try:
-            given = json.loads(given)
+            document = json.loads(document)
         except (json.JSONDecodeError, RecursionError) as problem:
             raise ValueError(f"is not GeoJSON: {problem}") from problem
     try:
-        if isinstance(given, Mapping):
-            return json.dumps(given, separators=(",", ":"), default=dict)
+        if isinstance(document, Mapping):
+            return json.dumps(document, separators=(",", ":"), default=dict)
     except (TypeError, ValueError, RecursionError):
         pass
     raise _wrong("GeoJSON (text or a dict) or a shapely geometry", value)
@@ -515,7 +515,7 @@ def listen_address(value: str | int | tuple[str, int]) -> tuple[str, int]:
         address = str(ip_address("127.0.0.1" if name in ("", "localhost") else name))
     except ValueError:
         port_number = None
-    if port_number is None or not 0 <= port_number <= 65535 or (":" in name and host == name):  # noqa: PLR2004 - ports
+    if port_number is None or not 0 <= port_number <= HIGHEST_PORT or (":" in name and host == name):
         raise _wrong("a port, or an IP address and a port, like 127.0.0.1:8080", value)
     return address, port_number
 
@@ -523,12 +523,12 @@ def listen_address(value: str | int | tuple[str, int]) -> tuple[str, int]:
 def cluster(value: str | int | Path) -> str:
     """Read where a Dask cluster is: the address or the file of its scheduler, or a number of workers."""
     is_plain = isinstance(value, int | Path) and not isinstance(value, bool)
-    given = str(value) if is_plain else text(value)
-    if given.isascii() and given.isdecimal():
-        return str(integer(1, MOST_AT_ONCE)(given))
-    if _SCHEDULER.fullmatch(given):
-        return given
-    if not (path := expanded(given)).is_file():
+    address = str(value) if is_plain else text(value)
+    if address.isascii() and address.isdecimal():
+        return str(integer(1, MOST_AT_ONCE)(address))
+    if _SCHEDULER.fullmatch(address):
+        return address
+    if not (path := expanded(address)).is_file():
         raise _wrong("an address such as tcp://host:8786, a scheduler file, or a number of workers", value)
     return str(path)
 

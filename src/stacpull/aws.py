@@ -57,17 +57,17 @@ class AwsSettings(msgspec.Struct, frozen=True):
 
 
 class AwsCredentials:
-    """Credentials of one run, refreshed when due. `given` and `keys` have precedence over botocore's."""
+    """Credentials of one run, refreshed when due. `explicit` and `keys` have precedence over botocore's."""
 
     def __init__(
         self,
-        given: AwsSettings,
+        explicit: AwsSettings,
         *,
         keys: Credentials | None = None,
         no_sign_request: bool = False,
         allow_instance_metadata: bool = False,
     ) -> None:
-        self._given = given
+        self._explicit = explicit
         self._is_fixed = keys is not None or no_sign_request
         self._allow_instance_metadata = allow_instance_metadata
         self._lock = asyncio.Lock()
@@ -90,9 +90,9 @@ class AwsCredentials:
                     self._source = await _in_thread(lambda: asyncio.run(self._session.get_credentials()))
                 if (source := self._source) is not None:
                     now = await _in_thread(lambda: asyncio.run(source.get_frozen_credentials()))
-                    found = Credentials(now.access_key, now.secret_key, now.token)
-                    if found != self._last:  # so that equal credentials stay one object
-                        self._last = found
+                    renewed = Credentials(now.access_key, now.secret_key, now.token)
+                    if renewed != self._last:  # so that equal credentials stay one object
+                        self._last = renewed
         return self._last
 
     def known(self, *, signing: bool) -> tuple[AwsSettings, Credentials | None] | None:
@@ -113,12 +113,12 @@ class AwsCredentials:
         return await self.frozen()
 
     async def _resolve(self) -> AwsSettings:
-        given = self._given
-        settings = AwsSettings(given.region, given.endpoint_url)
-        if not self._is_fixed and (keys := await asyncio.to_thread(_only_in_environment, given)):
-            region = given.region or os.environ.get("AWS_DEFAULT_REGION")
-            settings, self._last = AwsSettings(region, given.endpoint_url), keys
-        elif not self._is_fixed or given.profile is not None:
+        explicit = self._explicit
+        settings = AwsSettings(explicit.region, explicit.endpoint_url)
+        if not self._is_fixed and (keys := await asyncio.to_thread(_only_in_environment, explicit)):
+            region = explicit.region or os.environ.get("AWS_DEFAULT_REGION")
+            settings, self._last = AwsSettings(region, explicit.endpoint_url), keys
+        elif not self._is_fixed or explicit.profile is not None:
             self._session, settings = await _in_thread(self._read)
             if not self._is_fixed:
                 self._source, self._last = _UNREAD, None
@@ -131,7 +131,7 @@ class AwsCredentials:
 
         if usual_file("~") is None:
             os.environ["HOME"] = os.devnull  # without it, botocore would read a directory named `~`
-        given, core = self._given, AioSession(profile=self._given.profile)
+        explicit, core = self._explicit, AioSession(profile=self._explicit.profile)
         if not self._allow_instance_metadata:
             # the providers stay in the chain, because assumed roles (`credential_source`) hold the same ones
             for provider in core.get_component("credential_provider").providers:
@@ -142,20 +142,20 @@ class AwsCredentials:
         profile = core.get_scoped_config()
         endpoint = None
         if not core.get_config_variable("ignore_configured_endpoint_urls"):
-            # AWS SDKs and Tools Reference Guide, "Service-specific endpoints"; variables are in `given`
+            # AWS SDKs and Tools Reference Guide, "Service-specific endpoints"; variables are in `explicit`
             services = core.full_config.get("services", {}).get(profile.get("services"), {})
             endpoint = services.get("s3", {}).get("endpoint_url") or profile.get("endpoint_url")
-        region = given.region or core.get_config_variable("region")
-        profile_name = given.profile or core.profile
+        region = explicit.region or core.get_config_variable("region")
+        profile_name = explicit.profile or core.profile
         session = aioboto3.Session(botocore_session=core)
-        return session, AwsSettings(region, given.endpoint_url or endpoint or None, profile_name)
+        return session, AwsSettings(region, explicit.endpoint_url or endpoint or None, profile_name)
 
 
-def _only_in_environment(given: AwsSettings) -> Credentials | None:
+def _only_in_environment(explicit: AwsSettings) -> Credentials | None:
     """Return the keys in the environment, if there is no profile and no AWS file. None: ask botocore."""
     environ = os.environ
     files = (usual_file(environ.get(variable, usual)) for variable, usual in _FILES.items())
-    if given.profile or _PROFILES & environ.keys() or any(file and file.exists() for file in files):
+    if explicit.profile or _PROFILES & environ.keys() or any(file and file.exists() for file in files):
         return None
     key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
     token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN") or None
@@ -201,7 +201,7 @@ def signed_fields(
     key = _signing_key(date[:8], region, credentials.secret_key)
     listed = ";".join(names)
     prefix = f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={listed}, Signature="
-    rest = f"\n{lines}\n\n{listed}\n{_EMPTY_BODY}".encode()  # the canonical request after the query
+    after_query = f"\n{lines}\n\n{listed}\n{_EMPTY_BODY}".encode()  # of the canonical request
     begun = hmac.new(key, f"{_ALGORITHM}\n{date}\n{scope}\n".encode(), "sha256")
 
     def authorize(method: str, path: str, query: str = "") -> str:
@@ -209,7 +209,7 @@ def signed_fields(
         pairs = sorted(pair.partition("=")[::2] for pair in query.split("&")) if query else ()
         ordered = "&".join([f"{name}={value}" for name, value in pairs])
         mac = begun.copy()  # faster than `hmac.digest`
-        mac.update(hashlib.sha256(f"{method}\n{path}\n{ordered}".encode() + rest).hexdigest().encode())
+        mac.update(hashlib.sha256(f"{method}\n{path}\n{ordered}".encode() + after_query).hexdigest().encode())
         return prefix + mac.hexdigest()
 
     return signed, authorize

@@ -51,10 +51,10 @@ def parse_instant(value: object) -> datetime | None:
         return None
     try:
         # `fromisoformat` accepts no zone in lower case and no leap second (RFC 3339, 5.6 and 5.7)
-        found = datetime.fromisoformat(_LEAP_SECOND.sub(":59", value.strip().upper()))
+        instant = datetime.fromisoformat(_LEAP_SECOND.sub(":59", value.strip().upper()))
     except ValueError:
         return None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
 
 
 def time_span(text: str) -> TimeSpan | None:

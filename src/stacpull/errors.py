@@ -186,7 +186,7 @@ def cause(error: BaseException) -> BaseException:
     if not isinstance(error, BaseExceptionGroup):
         return error
     causes = list(map(cause, error.exceptions))
-    return next((one for one in causes if isinstance(one, StacpullError)), causes[0])
+    return next((error for error in causes if isinstance(error, StacpullError)), causes[0])
 
 
 @contextmanager
@@ -205,6 +205,7 @@ def similar(word: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0
     return difflib.get_close_matches(word, list(known), n=most, cutoff=cutoff)
 
 
-def quantity(number: int, one: str, many: str | None = None) -> str:
+def quantity(number: int, singular: str, plural: str | None = None) -> str:
     """Write a number with its noun: 1 item, 7,674,238 files."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    noun = singular if number == 1 else plural or f"{singular}s"
+    return f"{number:,} {noun}"

@@ -113,8 +113,8 @@ def origin_of(url: str) -> Origin:
 @cached_if_short(1024)
 def _read_server(server: str) -> tuple[str, Origin]:
     scheme = scheme_of(server)
-    _, mark, rest = server.partition("://")
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].lower() if mark else ""
+    after_scheme = server.partition("://")[2]
+    authority = re.split(r"[/?#]", after_scheme, maxsplit=1)[0].rpartition("@")[2].lower()
     match = _AUTHORITY.fullmatch(authority)
     if match is None or not match["host"] or int(match["port"] or 0) > HIGHEST_PORT:
         return "", Origin(scheme, "", None)
@@ -123,8 +123,8 @@ def _read_server(server: str) -> tuple[str, Origin]:
         from yarl import URL  # noqa: PLC0415 -- few hosts have such names
 
         with suppress(ValueError):
-            found = URL.build(scheme=scheme, host=host).raw_host or ""
-            host = found if _LOOKED_UP.fullmatch(found) else host
+            ascii_host = URL.build(scheme=scheme, host=host).raw_host or ""
+            host = ascii_host if _LOOKED_UP.fullmatch(ascii_host) else host
     return authority.replace(match["host"], host, 1), Origin(scheme, host.rstrip("."), port)
 
 
@@ -166,7 +166,9 @@ def refused_always(address: str) -> str | None:
         return "not an IP address"
     if ip.is_loopback:
         return None
-    return next((why for why, networks in _REFUSED.items() if any(ip in one for one in networks)), None)
+    return next(
+        (why for why, networks in _REFUSED.items() if any(ip in network for network in networks)), None
+    )
 
 
 def refused_outside(address: str) -> str | None:

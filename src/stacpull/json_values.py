@@ -29,9 +29,9 @@ def objects_in(value: object) -> list[Json]:
     return [element for element in value if isinstance(element, dict)] if isinstance(value, list) else []
 
 
-def media_type_of(stated: object) -> str:
+def media_type_of(value: object) -> str:
     """Return a media type in lower case, without parameters; empty if it is not a text."""
-    return stated.partition(";")[0].strip().lower() if isinstance(stated, str) else ""
+    return value.partition(";")[0].strip().lower() if isinstance(value, str) else ""
 
 
 def parsed_object(data: bytes) -> Json | None:

@@ -39,10 +39,10 @@ def proxy_of(url: str) -> Proxy | None:
     names = [f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"]
     if "REQUEST_METHOD" in os.environ and scheme == "http":
         names.remove("HTTP_PROXY")
-    texts = ((os.environ.get(name, "").strip(), name) for name in names)
-    text, name = next((both for both in texts if both[0]), ("", ""))
-    if not text or is_bypassed(host, port or 0):
+    name = next((name for name in names if os.environ.get(name, "").strip()), None)
+    if name is None or is_bypassed(host, port or 0):
         return None
+    text = os.environ[name].strip()
     return Proxy(text if "://" in text else f"http://{text}", name)
 
 

@@ -74,9 +74,9 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         return self.is_object_store and (url.endswith("/") or "/" not in url.partition("://")[2])
 
     def transport(self, setup: TransportSetup) -> Transport | None:
-        made_by, function = self._implementation(), self.maker.partition(":")[2]
-        made: Transport | None = None if made_by is None else getattr(made_by, function or "transport")(setup)
-        return made
+        implementation, function = self._implementation(), self.maker.partition(":")[2] or "transport"
+        transport: Transport | None = implementation and getattr(implementation, function)(setup)
+        return transport
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
         """Return the objects whose URLs begin with `prefix`, which ends with a slash, by the rest of the URL.
@@ -85,8 +85,8 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
             TransferError: The prefix cannot be listed; PREFIX if it is empty or has too many objects.
             CredentialsError: Credentials are configured but cannot be obtained.
         """
-        found: tuple[ListedObject, ...] = await self._implementation().list_prefix(client, prefix)
-        return found
+        objects: tuple[ListedObject, ...] = await self._implementation().list_prefix(client, prefix)
+        return objects
 
     def _implementation(self) -> Any:
         if self.maker:
@@ -102,8 +102,8 @@ _AZURE_KEYS = (
     "AZURE_STORAGE_CONNECTION_STRING",
 )  # fmt: skip
 SCHEMES: dict[str, Scheme] = {
-    one.name: one
-    for one in (
+    scheme.name: scheme
+    for scheme in (
         Scheme(name="http", default_port=80, is_web=True),
         Scheme(name="https", default_port=443, is_web=True, is_encrypted=True),
         Scheme(

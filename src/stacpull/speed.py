@@ -32,7 +32,7 @@ class Speed:
         if not self._seen or self.silent() >= MEASURED:  # no event may come while a stopped run is saved
             return 0.0
         last = self._seen[-1]
-        first = next(one for one in self._seen if one.seconds >= last.seconds - MEASURED)
+        first = next(event for event in self._seen if event.seconds >= last.seconds - MEASURED)
         span = last.seconds - first.seconds
         return (value(last) - value(first)) / span if span >= _LEAST_SECONDS else 0.0
 
@@ -50,7 +50,7 @@ class Speed:
         if expected is None or not self._seen or self.silent() >= MEASURED:
             return None
         last = self._seen[-1]
-        first = next((one for one in reversed(self._seen) if not _fetched(one)), self._seen[0])
+        first = next((event for event in reversed(self._seen) if not _fetched(event)), self._seen[0])
         files, seconds = _fetched(last) - _fetched(first), last.seconds - first.seconds
         if files < _LEAST_FILES or seconds < MEASURED:
             return None

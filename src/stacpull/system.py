@@ -24,8 +24,8 @@ def expanded(path: str) -> Path:
 
 def usual_file(path: str) -> Path | None:
     """Return the path of a settings file that is used if it exists; None if `~` is not known."""
-    found = expanded(path)
-    return None if str(found).startswith("~") else found
+    file = expanded(path)
+    return None if str(file).startswith("~") else file
 
 
 def is_linux() -> bool:

@@ -152,11 +152,8 @@ class Parameter(NamedTuple):
 
 
 def parameters(url: str) -> list[Parameter]:
-    found = []
-    for raw in filter(None, parts_of(url).query.split("&")):
-        name, _, value = raw.partition("=")
-        found.append(Parameter(unquote_plus(name), unquote_plus(value), raw))
-    return found
+    pairs = ((*raw.partition("=")[::2], raw) for raw in parts_of(url).query.split("&") if raw)
+    return [Parameter(unquote_plus(name), unquote_plus(value), raw) for name, value, raw in pairs]
 
 
 def parameter(url: str, name: str) -> str | None:

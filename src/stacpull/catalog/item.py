@@ -198,9 +198,8 @@ def provenance_links(links: object, base: str | None, stored: Iterable[Json]) ->
     """Return the links `via` (the URL that was read) and `canonical` (`self`), but no local paths."""
     known = {(link["rel"], link["href"]) for link in stored} | {(link["rel"], "") for link in stored}
     hrefs = [link.get("href") for link in objects_in(links) if str(link.get("rel")).lower() == "self"]
-    self_href = next(
-        (remote_href(href, None) for href in hrefs if isinstance(href, str) and is_remote(href)), None
-    )
+    remote_hrefs = (remote_href(href, None) for href in hrefs if isinstance(href, str) and is_remote(href))
+    self_href = next(remote_hrefs, None)
     read = remote_href(base, None) if base is not None and is_remote(base) else self_href
     links_to_origin = [("via", read, read), ("canonical", self_href or read, "")]
     return [
