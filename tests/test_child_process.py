@@ -47,7 +47,7 @@ how, module = sys.argv[1:]
 if how == "started":
     process, sock = spawn(module)
 else:
-    with started_early(module, shared="json"):
+    with started_early(module):
         (early,) = child_process._running
         process, sock = spawn(module if how == "forked" else "failing")
         assert (process is early) is (how == "forked")

@@ -64,13 +64,12 @@ _early: dict[str, Started] = {}  # by module, until `spawn` takes it
 
 
 @contextmanager
-def started_early(module: str, *, shared: str) -> Iterator[None]:
+def started_early(module: str) -> Iterator[None]:
     """Fork a process before it is needed, if this process is known to have no other thread (on Linux).
 
     The first call of `spawn` in the block for this module returns the process. It is killed if there is no
-    such call. This process imports the module `shared` before it forks, because both processes need it.
+    such call. Import what both processes need before.
     """
-    import_module(shared)
     if not _has_threads():
         _early[module] = _started(lambda theirs: _forked(module, theirs))
     try:

@@ -207,5 +207,4 @@ def similar(word: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0
 
 def quantity(number: int, singular: str, plural: str | None = None) -> str:
     """Write a number with its noun: 1 item, 7,674,238 files."""
-    noun = singular if number == 1 else plural or f"{singular}s"
-    return f"{number:,} {noun}"
+    return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"

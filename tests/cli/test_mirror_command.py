@@ -12,8 +12,7 @@ from stacpull.errors import WorkerError
 def test_the_process_that_is_started_early_is_the_one_of_the_run(tmp_path, monkeypatch):
     early, later = list[str](), list[str]()
 
-    def started_early(module: str, *, shared: str) -> AbstractContextManager[None]:
-        assert shared
+    def started_early(module: str) -> AbstractContextManager[None]:
         early.append(module)
         return nullcontext()
 

@@ -45,9 +45,9 @@ def mirror(session: CommandSession, source: str, dest: str) -> int:
 
     An unfinished mirror resumes where it stopped; a finished one is brought up to date.
     """  # noqa: D301 -- \b keeps the lines of click
-    with child_process.started_early("stacpull.engine.store_process", shared="stacpull.engine.mirror"):
-        from stacpull.engine import mirror as engine
+    from stacpull.engine import mirror as engine  # before the fork, since both processes need it
 
+    with child_process.started_early("stacpull.engine.store_process"):
         return _finish(session, partial(engine.mirror, source, dest, selection=session.selection))
 
 

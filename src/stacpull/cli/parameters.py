@@ -40,7 +40,7 @@ def declared_in(params: Iterable[click.Parameter]) -> list[Option]:
 
 
 def of_command(command: str) -> list[click.Parameter]:
-    return [*(_parameter(option) for option in options_of(command) if option.flag), config()]
+    return [*of_options(option for option in options_of(command) if option.flag), config()]
 
 
 def config() -> click.Option:
@@ -59,7 +59,7 @@ def config() -> click.Option:
 
 
 def named(*names: str) -> list[click.Parameter]:
-    return [_parameter(BY_NAME[name]) for name in names]
+    return of_options(BY_NAME[name] for name in names)
 
 
 def of_options(options: Iterable[Option]) -> list[click.Parameter]:

@@ -125,16 +125,10 @@ def _comparison(order: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth
 _EQUAL, _AT_LEAST, _AT_MOST = map(_comparison, (operator.eq, operator.ge, operator.le))
 
 
-def _and(*truths: Truth) -> Truth:
-    if False in truths:
-        return False
-    return None if None in truths else True
-
-
-def _or(*truths: Truth) -> Truth:
-    if True in truths:
-        return True
-    return None if None in truths else False
+def _decided_by(decisive: bool, *truths: Truth) -> Truth:
+    if decisive in truths:
+        return decisive
+    return None if None in truths else not decisive
 
 
 def _is_in(value: Any, members: Any) -> Truth:
@@ -205,8 +199,8 @@ _CALCULATED: Final = ("casei", "accenti", "+", "-", "*", "/", "^", "%", "div")
 """The operators that are not predicates. `%` has the sign of the dividend, `div` rounds towards zero."""
 _SPATIAL: Final = ("contains", "crosses", "disjoint", "equals", "intersects", "overlaps", "touches", "within")
 _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
-    "and": _and,
-    "or": _or,
+    "and": partial(_decided_by, False),
+    "or": partial(_decided_by, True),
     "not": lambda truth: None if truth is None else not truth,
     "=": _EQUAL,
     "<>": _comparison(operator.ne),
@@ -216,7 +210,7 @@ _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     ">=": _AT_LEAST,
     "isnull": lambda value: value is None,
     "like": lambda text, like: _pattern(like).fullmatch(text) is not None if isinstance(text, str) else None,
-    "between": lambda value, low, high: _and(_AT_LEAST(value, low), _AT_MOST(value, high)),
+    "between": lambda value, low, high: _decided_by(False, _AT_LEAST(value, low), _AT_MOST(value, high)),
     "in": _is_in,
     "casei": _texts(str.casefold),
     "accenti": _texts(lambda text: "".join(c for c in normalize("NFKD", text) if not combining(c))),

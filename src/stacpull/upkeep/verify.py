@@ -253,17 +253,15 @@ async def verify(
             return await on_ledger(workspace, report_of)
         arguments.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
         spec = replace((await on_ledger(workspace, runs.last)).spec, kind="repair")
-        begin = partial(_begin, check, workspace.store)
-        repaired = await run_from_ledger(arguments, workspace, spec, begin=begin)
-        remaining = repaired.assets_failed + repaired.assets_pending
-        remaining += await on_ledger(workspace, views.damaged_items)
+        run = await run_from_ledger(arguments, workspace, spec, begin=partial(_begin, check, workspace.store))
+        remaining = run.assets_failed + run.assets_pending + await on_ledger(workspace, views.damaged_items)
         catalogs = (file for file in views.expected_files(workspace.db) if file.kind == "catalog")
         states = await on_ledger(workspace, lambda _: check.file_states(workspace.store, catalogs))
         remaining += sum(judge(*state) is not None for state in states)  # items.parquet, without the extra
         report = await on_ledger(workspace, report_of)
-        state = report.state if repaired.state == "complete" else "interrupted"
+        state = report.state if run.state == "complete" else "interrupted"
         remaining += report.remaining - check.damaged_files
-        return replace(report, state=state, remaining=remaining, repair=repaired)
+        return replace(report, state=state, remaining=remaining, repair=run)
 
 
 def _check_mirror(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
