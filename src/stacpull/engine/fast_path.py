@@ -18,7 +18,7 @@ from stacpull.http1.connection import WebConnection, streamed
 from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
 from stacpull.models import Arrival, Job
 from stacpull.net.bodies import DRAINED
-from stacpull.net.client import Client, ClientHost, Exchange, SentRequest
+from stacpull.net.client import Client, ClientHost, Exchange
 from stacpull.net.transport import Receive, Request, TransferError
 from stacpull.transfer.attempt import ACCEPT_OK
 
@@ -121,9 +121,9 @@ class FastAttempt(msgspec.Struct, eq=False):
         self.pool.spawn(AssetTask(self.job, self.pool, self, self.began_at).run())
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
-        shared, receive = self.fast_path.shared, self.receive
-        sent = None if receive is None else SentRequest(self.host.gate, self.sent_at, receive)
-        begun = Exchange(self.fast_path.client, self.request, ACCEPT_OK, count_refusal, self.hops, sent)
+        client, shared = self.fast_path.client, self.fast_path.shared
+        sent = self.hops, self.receive, self.host.gate, self.sent_at
+        begun = Exchange(client, self.request, ACCEPT_OK, count_refusal, *sent)
         fetching = shared.downloader.fetch(job, count_refusal=count_refusal, begun=begun)
         return await shared.complete_after(self.download, fetching)
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 import msgspec
 from msgspec.structs import replace
@@ -93,11 +93,7 @@ class Client(msgspec.Struct, eq=False):
             self.other_base = f"{other_scheme}://{host}:{port}/"
 
     def open(
-        self,
-        request: Request,
-        *,
-        accept: frozenset[int] = SUCCESSFUL,
-        count_refusal: bool = True,
+        self, request: Request, *, accept: frozenset[int] = SUCCESSFUL, count_refusal: bool = True
     ) -> Exchange:
         """Send `request` (without credentials) and follow redirects when the context is entered.
 
@@ -172,14 +168,6 @@ class Client(msgspec.Struct, eq=False):
         return Request(target, method, headers, body, request.decode, redirected=True)
 
 
-class SentRequest(NamedTuple):
-    """A request that was sent with a permit of `gate`, and what receives its response."""
-
-    gate: Gate
-    sent_at: float
-    receive: Receive
-
-
 class Exchange(msgspec.Struct, eq=False):
     """Follows redirects, then gives access to the last response, which has a permit until it is closed."""
 
@@ -188,12 +176,13 @@ class Exchange(msgspec.Struct, eq=False):
     accept: frozenset[int]
     count_refusal: bool
     hops: tuple[str, ...] = ()  # the URLs that have redirected
-    sent_request: SentRequest | None = None
+    receive: Receive | None = None
+    """If the request was already sent, with a permit of `gate` at `sent_at`: what receives its response."""
     gate: Gate | None = None
+    sent_at: float = 0.0
     response: Response = BufferedResponse("", 0, {}, b"")
     response_url: str = ""
     """The URL with its secrets, which `url` leaves out."""
-    sent_at: float = 0.0
     body_bytes: int = 0  # received, before a content coding is undone
 
     async def __aenter__(self) -> Self:
@@ -258,20 +247,21 @@ class Exchange(msgspec.Struct, eq=False):
 
     async def _ask(self, request: Request) -> Request | None:
         client, outgoing = self.client, request
-        sent_request, self.sent_request = self.sent_request, None
-        if sent_request is None:
+        gate, receive = self.gate, self.receive
+        if gate is None or receive is None:
             host = client.host(request.url)
             await host.gate.acquire(of_documents=request.decode)
             outgoing = client.outgoing(request, host)
-            sent_request = SentRequest(host.gate, host.gate.now(), partial(host.transport.send, outgoing))
-        gate, sent_at, receive = sent_request
-        self.response_url, self.sent_at, self.body_bytes = request.url, sent_at, 0
+            gate, receive = host.gate, partial(host.transport.send, outgoing)
+            self.sent_at = gate.now()
+        self.gate = self.receive = None
+        self.response_url, self.body_bytes = request.url, 0
         try:
             response = self.response = await receive()
         except TransferError as error:
             failure = error.failure.masked(client.secrets)
             if failure.kind in {FailureKind.NETWORK, FailureKind.STALLED} and failure.retryable:
-                failure = gate.note_no_answer(sent_at, failure)
+                failure = gate.note_no_answer(self.sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
                 failure = self._note_failure(gate, failure)
             gate.release()
@@ -284,14 +274,14 @@ class Exchange(msgspec.Struct, eq=False):
             self.response_url = response.url
         self.gate, status = gate, response.status
         if status in self.accept:
-            gate.note_response(sent_at)
+            gate.note_response(self.sent_at)
             return None
         try:
             if status in REDIRECTS:
-                gate.note_response(sent_at)
+                gate.note_response(self.sent_at)
                 await beginning(self)
                 return client.following(request, status, response.headers.get("Location", ""), self.hops)
-            raise TransferError(await self._failure(response, gate, sent_at))
+            raise TransferError(await self._failure(response, gate, self.sent_at))
         finally:
             await self.close()
 
