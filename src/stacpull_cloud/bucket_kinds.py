@@ -162,11 +162,11 @@ class Service:
                         f"The endpoint of {location.url} is {host}, which is never connected to: it is "
                         f"{reason}."
                     )
-        made, arguments = self._settings()
+        store_class, arguments = self._settings()
         options, once = self._client(arguments.get("endpoint") or arguments["base_url"]), {"max_retries": 0}
-        given = {name: value for name, value in arguments.items() if value is not None}
+        set_arguments = {name: value for name, value in arguments.items() if value is not None}
         try:
-            return made(location.bucket, **given, client_options=options, retry_config=once)
+            return store_class(location.bucket, **set_arguments, client_options=options, retry_config=once)
         except exceptions.BaseError as error:  # it reads keys
             why = plain_reason(str(error))
             raise CredentialsError(f"The credentials for {location.url} cannot be used: {why}.") from error
@@ -198,8 +198,8 @@ class AmazonS3(Service):
     @cached_property
     def _aws(self) -> AwsCredentials:
         location = self._location
-        given = AwsSettings(location.region, location.endpoint_url, location.profile)
-        return AwsCredentials(given, allow_instance_metadata=location.metadata)
+        settings = AwsSettings(location.region, location.endpoint_url, location.profile)
+        return AwsCredentials(settings, allow_instance_metadata=location.metadata)
 
     @property
     def _region(self) -> str:
@@ -222,13 +222,13 @@ class AmazonS3(Service):
 
     def _keys(self) -> dict[str, str | None]:
         with self._reading:
-            found = awaited_apart(self._aws.frozen())
-        if found is None:
+            keys = awaited_apart(self._aws.frozen())
+        if keys is None:
             raise CredentialsError(
                 f"{self._location.url} needs credentials, and there are none: set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or use --dest-profile."
             )
-        return dict(zip(_SECRET, (found.access_key, found.secret_key, found.token), strict=False))
+        return dict(zip(_SECRET, (keys.access_key, keys.secret_key, keys.token), strict=False))
 
     def abort_uploads(self, key: str) -> None:
         from botocore.config import Config  # noqa: PLC0415 - 0.2 s, only after a failure
@@ -253,19 +253,19 @@ class AmazonS3(Service):
             with closing(s3):
                 listing = s3.get_paginator("list_multipart_uploads")
                 pages = listing.paginate(Bucket=location.bucket, Prefix=key)
-                for one in (upload for page in pages for upload in page.get("Uploads", ())):
-                    if one["Key"] == key or not key or key.endswith("/"):
+                for upload in (upload for page in pages for upload in page.get("Uploads", ())):
+                    if upload["Key"] == key or not key or key.endswith("/"):
                         s3.abort_multipart_upload(
-                            Bucket=location.bucket, Key=one["Key"], UploadId=one["UploadId"]
+                            Bucket=location.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                         )
 
     @classmethod
     def resolved(cls, location: BucketLocation) -> BucketLocation:
         variables = with_active_endpoints(os.environ)
-        named = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
-        wanted = AwsSettings(location.region, location.endpoint_url or named, location.profile)
-        found = awaited_apart(AwsCredentials(wanted).settings())
-        endpoint = (found.endpoint_url or "").rstrip("/")
+        endpoint_url = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
+        given = AwsSettings(location.region, location.endpoint_url or endpoint_url, location.profile)
+        settings = awaited_apart(AwsCredentials(given).settings())
+        endpoint = (settings.endpoint_url or "").rstrip("/")
         if urlsplit(endpoint).username is not None:
             raise UsageError(
                 "The endpoint of the AWS configuration must not contain a user or a password: set "
@@ -273,7 +273,7 @@ class AmazonS3(Service):
             )
         return replace(
             location,
-            region=found.region,
+            region=settings.region,
             endpoint_url=endpoint or None,
             ca_bundle=location.ca_bundle or os.environ.get("AWS_CA_BUNDLE"),
         )
@@ -290,12 +290,13 @@ class GoogleStorage(Service):
 
     def _settings(self) -> tuple[Any, dict[str, Any]]:
         location = self._location
-        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or os.environ.get("GOOGLE_SERVICE_ACCOUNT")
-        usual = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
+        environ = os.environ
+        key_file = environ.get("GOOGLE_APPLICATION_CREDENTIALS") or environ.get("GOOGLE_SERVICE_ACCOUNT")
+        gcloud_file = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
         arguments: dict[str, Any] = {"base_url": self._endpoint or "https://storage.googleapis.com"}
         if not location.is_signed:
             arguments["skip_signature"] = True
-        elif not (named or usual.is_file() or location.metadata):  # else obstore finds them
+        elif not (key_file or gcloud_file.is_file() or location.metadata):  # else obstore finds them
             arguments |= {"skip_signature": True, "credential_provider": _no_google_credentials}
         return GCSStore, arguments
 
@@ -319,8 +320,8 @@ class AzureBlobs(Service):
 
     @classmethod
     def split(cls, url: str) -> tuple[str, str, str | None] | None:
-        scheme, _, rest = url.partition(":")
-        bucket, _, path = rest.lstrip("/").partition("/")
+        scheme, _, address = url.partition(":")
+        bucket, _, path = address.lstrip("/").partition("/")
         account: str | None
         if scheme.lower() == "https":
             account = bucket.lower().removesuffix(_AZURE_HOST)

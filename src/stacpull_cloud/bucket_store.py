@@ -50,34 +50,34 @@ class BucketFiles:
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
         """Return the state. The digest is the stated one; if the object states none, it is read."""
-        found = self.objects.find(path)
-        if found is None:
+        info = self.objects.find(path)
+        if info is None:
             return FileState()
         if algorithm is None:
-            return FileState(found.size)
+            return FileState(info.size)
         with suppress(KeyError, ValueError):
-            return FileState(found.size, bytes.fromhex(found.attributes[DIGEST + algorithm]))
-        with self.objects.open(found) as file:
-            hashed = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
-        return FileState(found.size) if hashed is None else FileState(*hashed)
+            return FileState(info.size, bytes.fromhex(info.attributes[DIGEST + algorithm]))
+        with self.objects.open(info) as file:
+            size_and_digest = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
+        return FileState(info.size) if size_and_digest is None else FileState(*size_and_digest)
 
     def has(self, path: str) -> bool:
         return self.objects.find(path) is not None
 
     def read(self, path: str) -> bytes | None:
-        found = self.objects.read(path, LONGEST_DOCUMENT)
-        return None if found is None else found[1]
+        answer = self.objects.read(path, LONGEST_DOCUMENT)
+        return None if answer is None else answer[1]
 
     def open(self, path: str) -> BinaryIO:
-        there = self.objects.read(path, PIECE)
-        if there is None:
+        answer = self.objects.read(path, PIECE)
+        if answer is None:
             raise FileNotFoundError(errno.ENOENT, "there is no such object", path)
-        found, body = there
-        return self.objects.open(found) if body is None else io.BytesIO(body)
+        info, body = answer
+        return self.objects.open(info) if body is None else io.BytesIO(body)
 
     def modified(self, path: str) -> float | None:
-        found = self.objects.find(path)
-        return None if found is None else found.modified.timestamp()
+        info = self.objects.find(path)
+        return None if info is None else info.modified.timestamp()
 
     def names(self, directory: str) -> list[str]:
         names = self.objects.names(directory)
@@ -87,7 +87,8 @@ class BucketFiles:
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
         for page in self.objects.pages():
-            entries = [Entry(one.path, is_file=True) for one in page if one.path.split("/")[0] not in skipped]
+            paths = (info.path for info in page)
+            entries = [Entry(path, is_file=True) for path in paths if path.split("/")[0] not in skipped]
             if entries:
                 yield entries
 
@@ -123,8 +124,8 @@ class BucketStore(BucketFiles):
             return Failure(FailureKind.NAME, f"{path!r} cannot be the name of an object.")
         algorithm = "sha256" if file.digest is None else as_checksum(file.digest).algorithm
         with destination_errors(self.staged.work):
-            found = self.staged.part_identity_and_size(file.part)
-            attributes = {_PART: str(found[0] if found else 0)}
+            identity_and_size = self.staged.part_identity_and_size(file.part)
+            attributes = {_PART: str(identity_and_size[0] if identity_and_size else 0)}
             if file.digest is not None:
                 attributes[DIGEST + algorithm] = file.digest.hex()
             self._lease.check()
@@ -132,19 +133,20 @@ class BucketStore(BucketFiles):
                 path, self.staged.path / file.part, attributes, create=not file.may_replace
             )
             if not is_stored:
-                there, sent = self.objects.find(path), self.staged.state_of(file.part, algorithm=algorithm)
-                is_own = there is not None and _PART in there.attributes
-                if not is_own or self.state_of(path, algorithm=algorithm) != sent:
+                existing = self.objects.find(path)
+                part_state = self.staged.state_of(file.part, algorithm=algorithm)
+                is_own = existing is not None and _PART in existing.attributes
+                if not is_own or self.state_of(path, algorithm=algorithm) != part_state:
                     return foreign_file(path)
         self.staged.drop_part(file.part)
         return None
 
     def identity_and_size(self, path: str) -> tuple[int, int] | None:
-        found = self.objects.find(path)
-        if found is None:
+        info = self.objects.find(path)
+        if info is None:
             return None
-        stated = found.attributes.get(_PART, "")
-        return (int(stated) if stated.isdecimal() else 0), found.size
+        identity = info.attributes.get(_PART, "")
+        return (int(identity) if identity.isdecimal() else 0), info.size
 
     def remove(self, path: str) -> None:
         self._lease.check()

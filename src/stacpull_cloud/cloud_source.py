@@ -28,14 +28,13 @@ from stacpull.hosts import origin_text
 from stacpull.models import BucketLocation, Failure, FailureKind
 from stacpull.net.client import Client
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
-from stacpull.planning.prefixes import ListedObject
+from stacpull.planning.prefixes import MOST_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 from stacpull_cloud import bucket_kinds
 from stacpull_cloud.bucket_kinds import ACCOUNT, Service
 from stacpull_cloud.obstore_errors import MISSING, STATUS, plain_reason, unreachable
 
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
-_MOST_OBJECTS = 100_000  # the most objects of one prefix, because all of them are planned at once
 _LISTING = 64 << 20
 
 
@@ -47,12 +46,12 @@ class CloudScheme(NamedTuple):
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
         async with client.open(Request(prefix, query="list")) as response:
-            found = orjson.loads(await response.read(_LISTING))
-        if not found or len(found) > _MOST_OBJECTS:
-            why = f"it has more than {_MOST_OBJECTS:,} objects" if found else "nothing is there"
+            objects = orjson.loads(await response.read(_LISTING))
+        if not objects or len(objects) > MOST_OBJECTS:
+            why = f"it has more than {MOST_OBJECTS:,} objects" if objects else "nothing is there"
             message = f"The prefix {prefix} cannot be mirrored: {why}."
             raise TransferError(Failure(FailureKind.PREFIX, message))
-        return tuple(ListedObject(name, size) for name, size in found)
+        return tuple(ListedObject(name, size) for name, size in objects)
 
 
 GOOGLE, AZURE = CloudScheme(bucket_kinds.GOOGLE), CloudScheme(bucket_kinds.AZURE)
@@ -73,7 +72,7 @@ class CloudTransport:
             if request.query:
                 return BufferedResponse(request.url, 200, {}, await asyncio.to_thread(_listed, store, key))
             options: Any = _options(request)
-            found = await asyncio.to_thread(lambda: obstore.get(store, key, options=options))
+            reply = await asyncio.to_thread(lambda: obstore.get(store, key, options=options))
         except (OSError, exceptions.BaseError) as error:
             if (status := STATUS.search(str(error))) is not None:
                 return BufferedResponse(request.url, int(status[1]), {}, b"")
@@ -81,22 +80,22 @@ class CloudTransport:
             message = self._secrets.masked(f"{origin_text(request.url)} {why}.")
             failure = Failure(FailureKind.NETWORK, message, host=location.bucket, retryable=True)
             raise TransferError(failure) from error
-        return _CloudResponse(request, found)
+        return _CloudResponse(request, reply)
 
     async def close(self) -> None:
         """Obstore closes its connections itself."""
 
     def _split(self, request: Request) -> tuple[BucketLocation, str]:
-        bucket, key, named = self._kind.split(request.url) or ("", "", None)
-        own = self._kind.own_account()
-        account, lacking = named or own, ""
+        bucket, key, named_account = self._kind.split(request.url) or ("", "", None)
+        own_account = self._kind.own_account()
+        account, missing = named_account or own_account, ""
         if self._kind.has_accounts and not ACCOUNT.fullmatch(account or ""):
-            lacking = "storage account: set AZURE_STORAGE_ACCOUNT_NAME"
+            missing = "storage account: set AZURE_STORAGE_ACCOUNT_NAME"
         if not bucket or not (key or request.query):
-            lacking = "object"
-        if lacking:
-            raise TransferError(Failure(FailureKind.SCHEME, f"The href {request.url} names no {lacking}."))
-        is_signed, bundle = not request.redirected and account == own, self._options.ca_bundle
+            missing = "object"
+        if missing:
+            raise TransferError(Failure(FailureKind.SCHEME, f"The href {request.url} names no {missing}."))
+        is_signed, bundle = not request.redirected and account == own_account, self._options.ca_bundle
         location = BucketLocation(
             bucket,
             ca_bundle=None if bundle is None else str(bundle),
@@ -121,8 +120,8 @@ def _options(request: Request) -> dict[str, Any]:
         options["if_match"] = condition
     if "if-none-match" in sent:
         options["if_none_match"] = sent["if-none-match"]
-    if wanted := _RANGE.fullmatch(sent.get("range", "")):
-        start, last = wanted.groups()
+    if span := _RANGE.fullmatch(sent.get("range", "")):
+        start, last = span.groups()
         options["range"] = (int(start), int(last) + 1) if last else {"offset": int(start)}
     return options
 
@@ -138,36 +137,36 @@ def _listed(store: Any, prefix: str) -> bytes:
             return bool(obstore.head(store, path))
         return False
 
-    found: list[tuple[str, int]] = []
+    objects: list[tuple[str, int]] = []
     for batch in obstore.list(store, prefix or None, chunk_size=1000):
-        below = [one for one in batch if len(one["path"]) > len(prefix)]
-        files = [one for one in below if one["size"] or is_file(one["path"])]
-        found += [(one["path"].removeprefix(prefix), one["size"]) for one in files]
-        if len(found) > _MOST_OBJECTS:
+        entries = [entry for entry in batch if len(entry["path"]) > len(prefix)]
+        files = [entry for entry in entries if entry["size"] or is_file(entry["path"])]
+        objects += [(entry["path"].removeprefix(prefix), entry["size"]) for entry in files]
+        if len(objects) > MOST_OBJECTS:
             break
-    return orjson.dumps(found)
+    return orjson.dumps(objects)
 
 
 class _CloudResponse:
-    def __init__(self, request: Request, found: Any) -> None:
+    def __init__(self, request: Request, reply: Any) -> None:
         self.url = request.url
-        self._found = found
+        self._reply = reply
         self._has_body = request.method != "HEAD"
-        start, end = found.range
+        start, end = reply.range
         is_whole = "range" not in map(str.lower, request.headers)
         self.status = 200 if is_whole else 206
         fields = {
             "Content-Length": str(end - start),
-            "Content-Range": None if is_whole else f"bytes {start}-{end - 1}/{found.meta['size']}",
+            "Content-Range": None if is_whole else f"bytes {start}-{end - 1}/{reply.meta['size']}",
             "Accept-Ranges": "bytes",
-            "ETag": found.meta["e_tag"],
-            "Last-Modified": format_datetime(found.meta["last_modified"], usegmt=True),
-            **{name: found.attributes.get(name) for name in ("Content-Type", "Content-Encoding")},
+            "ETag": reply.meta["e_tag"],
+            "Last-Modified": format_datetime(reply.meta["last_modified"], usegmt=True),
+            **{name: reply.attributes.get(name) for name in ("Content-Type", "Content-Encoding")},
         }
         self.headers: Mapping[str, str] = CIMultiDict({k: v for k, v in fields.items() if v})
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        pieces = iter(self._found.stream(min_chunk_size=size)) if self._has_body else iter(())
+        pieces = iter(self._reply.stream(min_chunk_size=size)) if self._has_body else iter(())
         while True:
             try:
                 piece = await asyncio.to_thread(next, pieces, None)

@@ -124,19 +124,19 @@ class Lease:
         location, newest = self._objects.location, _newest(self._objects)
         if newest is not None:
             holder = newest.holder
-            other = f"{holder.work} on {holder.host}"
+            place = f"{holder.work} on {holder.host}"
             if location.epoch and holder.mirror != location.mirror:
                 raise DestinationError(
-                    f"{location.url} belongs to the mirror whose ledger is in {other}, and the ledger here "
+                    f"{location.url} belongs to the mirror whose ledger is in {place}, and the ledger here "
                     "is that of another mirror: use an empty directory as --work, which continues from the "
                     "copy in the bucket."
                 )
             if holder.place != self._place and holder.held and not location.break_lock:
-                self._refuse_if_recent(newest, other)
+                self._refuse_if_recent(newest, place)
             self.continues = holder.epoch != location.epoch
             is_elsewhere = (holder.host, holder.work) != self._place[::2]
             if is_elsewhere and (self.continues or holder.held):
-                self.taken_from = other
+                self.taken_from = place
             self.epoch = max(holder.epoch, location.epoch)
             self.mirror, self._next = holder.mirror, newest.number + 1
         elif not location.epoch and self._objects.find("catalog.json") is not None:
@@ -144,21 +144,21 @@ class Lease:
                 f"{location.url} contains a catalog.json that stacpull did not write: choose another prefix."
             )
         copy = self._objects.find(COPY)  # the last run has stored it before it freed the lease
-        stated = "" if copy is None else copy.attributes.get(_EPOCH, "")
-        of_copy = int(stated) if stated.isdecimal() else 0
-        self.epoch = max(self.epoch, of_copy) + 1
+        epoch_text = "" if copy is None else copy.attributes.get(_EPOCH, "")
+        copy_epoch = int(epoch_text) if epoch_text.isdecimal() else 0
+        self.epoch = max(self.epoch, copy_epoch) + 1
         self._objects.remove(_CLOCK_OBJECT)  # keys that may not remove objects fail now, not in the next run
         if not self._write(is_held=True):
             raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
-        return newest is not None and newest.holder.held, copy if of_copy > location.epoch else None
+        return newest is not None and newest.holder.held, copy if copy_epoch > location.epoch else None
 
-    def _refuse_if_recent(self, newest: _Record, other: str) -> None:
+    def _refuse_if_recent(self, newest: _Record, place: str) -> None:
         self._objects.put(_CLOCK_OBJECT, b"", {}, create=False)
         now = self._objects.find(_CLOCK_OBJECT)
         age = 0.0 if now is None else (now.modified - newest.modified).total_seconds()
         if age < _EXPIRY:
             raise DestinationError(
-                f"Another run is writing to {self._objects.location.url}, with its ledger in {other}: wait "
+                f"Another run is writing to {self._objects.location.url}, with its ledger in {place}: wait "
                 f"for it, or stop it first. If it was killed, try again in {_EXPIRY - age:.0f} seconds, or "
                 "use --break-lock."
             )
@@ -175,23 +175,25 @@ class Lease:
         body = msgspec.json.encode(Holder(self.mirror, *self._place, run, self.epoch, is_held))
         path = f"{FOLDER}/{self._next:012}.json"
         if not self._objects.put(path, body, {}, create=True):
-            there = self._objects.read(path, _LONGEST)
-            if there is None or there[1] != body:  # if it is ours, only the response was lost
+            existing = self._objects.read(path, _LONGEST)
+            if existing is None or existing[1] != body:  # if it is ours, only the response was lost
                 return False
         self._next += 1
-        others = [one.path for page in self._objects.pages(FOLDER) for one in page if one.path != path]
-        for older in others:
-            if older < path:
-                self._objects.remove(older)
-        return all(other < path for other in others)
+        other_paths = [
+            info.path for page in self._objects.pages(FOLDER) for info in page if info.path != path
+        ]
+        for other_path in other_paths:
+            if other_path < path:
+                self._objects.remove(other_path)
+        return all(other_path < path for other_path in other_paths)
 
     # --- the copy of the ledger --------------------------------------------------------------------------
 
     def _fetch(self, copy: ObjectInfo) -> None:
         path = ledger_path(self._work)
         with destination_errors(self._work):
-            for left in ("-wal", "-shm", "-journal"):
-                path.with_name(path.name + left).unlink(missing_ok=True)
+            for suffix in ("-wal", "-shm", "-journal"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
             try:
                 with (
                     self._objects.open(copy) as packed,
@@ -199,10 +201,10 @@ class Lease:
                     atomic_file(path) as file,
                 ):
                     os.fchmod(file.fileno(), 0o600)
-                    most = _MOST_UNPACKED * copy.size
-                    while most > 0 and (data := unpacked.read(_PIECE)):
-                        most -= file.write(data)
-                    if most <= 0:
+                    bytes_left = _MOST_UNPACKED * copy.size
+                    while bytes_left > 0 and (data := unpacked.read(_PIECE)):
+                        bytes_left -= file.write(data)
+                    if bytes_left <= 0:
                         raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
             except (zlib.error, gzip.BadGzipFile, EOFError) as error:
                 raise DestinationError(
@@ -220,15 +222,15 @@ class Lease:
             self._check.check()
             if not ledger_path(self._work).exists():
                 return
-            raw, packed = (self._work / ".stacpull" / f"copy.{end}" for end in ("sqlite", "sqlite.gz"))
+            raw, packed = (self._work / ".stacpull" / f"copy.{suffix}" for suffix in ("sqlite", "sqlite.gz"))
             try:
                 copy_ledger(self._work, raw)
                 with raw.open("rb") as file, gzip.open(packed, "wb", compresslevel=1) as into:
                     shutil.copyfileobj(file, into, _PIECE)
                 self._objects.put(COPY, packed, {_EPOCH: str(self.epoch)}, create=False)
             finally:
-                for left in (raw, packed):
-                    left.unlink(missing_ok=True)
+                for path in (raw, packed):
+                    path.unlink(missing_ok=True)
 
 
 class LeaseCheck:
@@ -264,17 +266,17 @@ class LeaseCheck:
 
 def _newest(objects: Objects) -> _Record | None:
     for _ in range(_ATTEMPTS):
-        listed = [one for page in objects.pages(FOLDER) for one in page]
-        if not listed:
+        infos = [info for page in objects.pages(FOLDER) for info in page]
+        if not infos:
             return None
-        read = objects.read(max(listed).path, _LONGEST)
-        if read is None:  # renewed in between
+        info_and_body = objects.read(max(infos).path, _LONGEST)
+        if info_and_body is None:  # renewed in between
             continue
-        found, body = read
+        info, body = info_and_body
         try:
             holder = msgspec.json.decode(body or b"", type=Holder)
-            number = int(found.path.rpartition("/")[2].removesuffix(".json"))
+            number = int(info.path.rpartition("/")[2].removesuffix(".json"))
         except (ValueError, msgspec.DecodeError) as error:
-            raise DestinationError(f"{objects.location.url}/{found.path} is damaged: remove it.") from error
-        return _Record(number, holder, found.modified)
+            raise DestinationError(f"{objects.location.url}/{info.path} is damaged: remove it.") from error
+        return _Record(number, holder, info.modified)
     raise DestinationError(f"The lease in {objects.location.url} keeps changing: try again.")

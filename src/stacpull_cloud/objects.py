@@ -85,8 +85,8 @@ class Objects:
 
     def find(self, path: str) -> ObjectInfo | None:
         def head(store: Any) -> ObjectInfo:
-            found = obstore.get(store, self.key(path), options={"head": True})
-            return self._found(cast("Mapping[str, Any]", found.meta), found.attributes)
+            reply = obstore.get(store, self.key(path), options={"head": True})
+            return self._info(cast("Mapping[str, Any]", reply.meta), reply.attributes)
 
         return self.send("look at", path, head, missing_ok=True)
 
@@ -95,14 +95,14 @@ class Objects:
 
         def get(store: Any) -> tuple[ObjectInfo, bytes | None]:
             reply = obstore.get(store, self.key(path))
-            found = self._found(cast("Mapping[str, Any]", reply.meta), reply.attributes)
-            return found, bytes(reply.bytes()) if found.size <= longest else None
+            info = self._info(cast("Mapping[str, Any]", reply.meta), reply.attributes)
+            return info, bytes(reply.bytes()) if info.size <= longest else None
 
         return self.send("read", path, get, missing_ok=True)
 
-    def open(self, found: ObjectInfo) -> BinaryIO:
+    def open(self, info: ObjectInfo) -> BinaryIO:
         """Open an object, which is read in pieces, and must not be replaced until its end."""
-        return cast("BinaryIO", io.BufferedReader(_ObjectFile(self, found), PIECE))
+        return cast("BinaryIO", io.BufferedReader(_ObjectFile(self, info), PIECE))
 
     def pages(self, directory: str = "") -> Iterator[list[ObjectInfo]]:
         prefix = self.key(directory + "/" if directory else "")
@@ -120,18 +120,18 @@ class Objects:
                 listing.clear()
                 raise
 
-        while listed := self.send("list", directory, page):
-            new = [one for one in listed if one["path"] > after]
-            last = max(last, listed[-1]["path"])
-            if new:
-                yield [self._found(one) for one in new if len(one["path"]) > len(self._prefix)]
+        while entries := self.send("list", directory, page):
+            new_entries = [entry for entry in entries if entry["path"] > after]
+            last = max(last, entries[-1]["path"])
+            if new_entries:
+                yield [self._info(entry) for entry in new_entries if len(entry["path"]) > len(self._prefix)]
 
     def names(self, directory: str) -> list[str]:
         prefix = self.key(directory + "/" if directory else "")
         listed: Any = self.send(
             "list", directory, lambda store: obstore.list_with_delimiter(store, prefix or None)
         )
-        paths = [*(one["path"] for one in listed["objects"]), *listed["common_prefixes"]]
+        paths = [*(entry["path"] for entry in listed["objects"]), *listed["common_prefixes"]]
         return [name for path in paths if (name := path[len(prefix) :].rstrip("/"))]
 
     # --- writing -----------------------------------------------------------------------------------------
@@ -140,7 +140,9 @@ class Objects:
         """Store an object; return False if `create` and there is one already."""
         size = body.stat().st_size if isinstance(body, Path) else len(body)
         is_long = size > _SINGLE_PUT
-        part = max(_SINGLE_PUT, -(-size // _MOST_PARTS >> 20) << 20)  # whole mebibytes, as maps need pages
+        part_size = max(
+            _SINGLE_PUT, -(-size // _MOST_PARTS >> 20) << 20
+        )  # whole mebibytes, as maps need pages
 
         attempts = count()
 
@@ -149,16 +151,16 @@ class Objects:
                 self.service.abort_uploads(self.key(path))  # obstore cannot while the service fails
             if is_long and create and self.find(path) is not None:  # parts have no condition
                 return False
-            sent: Any = _mapped(body, size, part) if isinstance(body, Path) else body
+            sent_body: Any = _mapped(body, size, part_size) if isinstance(body, Path) else body
             try:
                 obstore.put(
                     store,
                     self.key(path),
-                    sent,
+                    sent_body,
                     attributes=cast("Any", dict(attributes)),
                     mode="create" if create and not is_long else "overwrite",
                     use_multipart=is_long,
-                    chunk_size=part,
+                    chunk_size=part_size,
                     max_concurrency=_PARTS_AT_ONCE,
                 )
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
@@ -175,10 +177,10 @@ class Objects:
 
     # --- requests ----------------------------------------------------------------------------------------
 
-    def _found(self, meta: Mapping[str, Any], attributes: Mapping[Any, Any] | None = None) -> ObjectInfo:
+    def _info(self, meta: Mapping[str, Any], attributes: Mapping[Any, Any] | None = None) -> ObjectInfo:
         path = str(meta["path"])[len(self._prefix) :]
-        named = {str(name).lower(): str(value) for name, value in (attributes or {}).items()}
-        return ObjectInfo(path, int(meta["size"]), meta["last_modified"], meta.get("e_tag"), named)
+        lower_attributes = {str(name).lower(): str(value) for name, value in (attributes or {}).items()}
+        return ObjectInfo(path, int(meta["size"]), meta["last_modified"], meta.get("e_tag"), lower_attributes)
 
     def send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
         answer, began = None, time.monotonic()
@@ -227,9 +229,9 @@ class Objects:
 
 
 class _ObjectFile(io.RawIOBase):
-    def __init__(self, objects: Objects, found: ObjectInfo) -> None:
+    def __init__(self, objects: Objects, info: ObjectInfo) -> None:
         super().__init__()
-        self._objects, self._found, self._at = objects, found, 0
+        self._objects, self._info, self._offset = objects, info, 0
 
     def readable(self) -> bool:
         return True
@@ -237,33 +239,33 @@ class _ObjectFile(io.RawIOBase):
     seekable = readable
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._found.size}[whence]
-        self._at = max(0, origin + offset)
-        return self._at
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._offset, os.SEEK_END: self._info.size}[whence]
+        self._offset = max(0, origin + offset)
+        return self._offset
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # any writable buffer
-        found, start, objects = self._found, self._at, self._objects
-        end = min(start + len(buffer), found.size)
+        info, start, objects = self._info, self._offset, self._objects
+        end = min(start + len(buffer), info.size)
         if start >= end:
             return 0
-        unchanged = {} if found.etag is None else {"if_match": found.etag}
-        options: Any = {"range": (start, end), **unchanged}
+        condition = {} if info.etag is None else {"if_match": info.etag}
+        options: Any = {"range": (start, end), **condition}
 
         def get(store: Any) -> Any:
-            return obstore.get(store, objects.key(found.path), options=options).bytes()
+            return obstore.get(store, objects.key(info.path), options=options).bytes()
 
-        data = objects.send("read", found.path, get) or b""
+        data = objects.send("read", info.path, get) or b""
         if len(data) != end - start:
             url = objects.location.url
-            raise DestinationError(f"{url}/{found.path} was replaced or removed while it was read.")
+            raise DestinationError(f"{url}/{info.path} was replaced or removed while it was read.")
         buffer[: end - start] = data
-        self._at = end
+        self._offset = end
         return end - start
 
 
-def _mapped(file: Path, size: int, part: int) -> Iterator[memoryview]:
+def _mapped(file: Path, size: int, part_size: int) -> Iterator[memoryview]:
     """Yield the parts of a long file, which are sent from the page cache: obstore would copy a path twice."""
     with file.open("rb") as opened:
-        for at in range(0, size, part):
-            length = min(part, size - at)
-            yield memoryview(mmap.mmap(opened.fileno(), length, access=mmap.ACCESS_READ, offset=at))
+        for offset in range(0, size, part_size):
+            length = min(part_size, size - offset)
+            yield memoryview(mmap.mmap(opened.fileno(), length, access=mmap.ACCESS_READ, offset=offset))

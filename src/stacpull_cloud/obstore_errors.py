@@ -62,8 +62,8 @@ def as_stacpull_error(
 
 def plain_reason(text: str) -> str:
     """Return what an error of obstore says to a reader."""
-    said = re.sub(r"\s+", " ", text.partition("Debug source:")[0]).strip()
-    return re.sub(r"^Generic \w+ error: ", "", said)[:_FIRST_ERROR].rstrip(".")
+    reason = re.sub(r"\s+", " ", text.partition("Debug source:")[0]).strip()
+    return re.sub(r"^Generic \w+ error: ", "", reason)[:_FIRST_ERROR].rstrip(".")
 
 
 def unreachable(text: str) -> str:
@@ -71,15 +71,15 @@ def unreachable(text: str) -> str:
     address = re.search(r"Error performing \w+ (?:REDACTED|(https?://[^/\s]+))", text)
     if "HTTP error" not in text or address is None:
         return ""
-    at = f" at {address[1]}" if address[1] else ""  # obstore hides URLs with a signature of Azure
+    place = f" at {address[1]}" if address[1] else ""  # obstore hides URLs with a signature of Azure
     if "kind: Connect" not in text:
-        return f"does not answer{at}"
+        return f"does not answer{place}"
     reason = "the name is not known" if "dns error" in text else "no connection"
     if "InvalidContentType" in text:
         reason = "its answer is not TLS (http:// may be right)"
-    if found := re.search(r'kind: \w+,\s+message: "([^"]+)"', text):
-        reason = found[1]
-    return f"cannot be reached{at}: {reason}"
+    if message := re.search(r'kind: \w+,\s+message: "([^"]+)"', text):
+        reason = message[1]
+    return f"cannot be reached{place}: {reason}"
 
 
 def is_passing(error: BaseException) -> bool:

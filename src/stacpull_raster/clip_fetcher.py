@@ -33,7 +33,7 @@ from stacpull.spans import Spans
 from stacpull.store.parts import FileParts
 from stacpull.threads import for_each
 from stacpull.transfer.attempt import AssetFetcher, Downloader
-from stacpull.transfer.checks import change_headers, denies, failed, wrong_size
+from stacpull.transfer.checks import change_headers, denies, host_failure, wrong_size
 from stacpull.urls import filename_of
 from stacpull_raster.clip_area import ClipArea
 from stacpull_raster.clipped_file import ClippedFile, TileRead, clip, parse_tiles, pieces
@@ -121,7 +121,7 @@ class ClipFetcher:
                 self._on_whole(job, str(error))
                 return await self._unclipped.fetch(job, count_refusal=count_refusal)
         what = "sent a file that may have changed between two reads of it"
-        raise TransferError(failed(FailureKind.CHANGED, job.href, what, again=True))
+        raise TransferError(host_failure(FailureKind.CHANGED, job.href, what, again=True))
 
     async def _clipped(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         known, downloader = job.version_in_dest, self._downloader

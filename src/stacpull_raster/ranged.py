@@ -23,7 +23,7 @@ from stacpull.net.bodies import coding_to_undo, decoded
 from stacpull.net.client import Exchange
 from stacpull.net.fields import Version, content_length, content_range, range_headers, stated_version
 from stacpull.net.transport import Request, TransferError, is_framed
-from stacpull.transfer.checks import failed, web_page_instead
+from stacpull.transfer.checks import host_failure, web_page_instead
 from stacpull_raster.tiff import FIRST_READ, MOST_BYTES, Header, Needs, Segments, TiffError, parse
 
 _MOST_READS = 32
@@ -109,10 +109,10 @@ class FileVersion:
                 return found
             if found == wanted:
                 what = f"does not send bytes {wanted.start} to {wanted.stop - 1}, where the header continues"
-                raise TransferError(failed(FailureKind.TRUNCATED, self._href, what, again=True))
+                raise TransferError(host_failure(FailureKind.TRUNCATED, self._href, what, again=True))
             wanted = found
         what = f"sent a file whose header is in more than {_MOST_READS} places"
-        raise TransferError(failed(FailureKind.FORMAT, self._href, what))
+        raise TransferError(host_failure(FailureKind.FORMAT, self._href, what))
 
     @asynccontextmanager
     async def range(self, start: int, stop: int) -> AsyncGenerator[AsyncIterator[bytes]]:
@@ -138,7 +138,7 @@ class FileVersion:
             if not left:
                 return
         what = f"sent {size - left} of {size} bytes"
-        raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
+        raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, again=True))
 
     async def _ask(self, wanted: Needs, parse: Parse[T]) -> T | Needs:
         request = Request(self._href, headers=self._fields(wanted))
@@ -158,13 +158,13 @@ class FileVersion:
                 body = await self._body(response, size, whole=end < wanted.stop)
                 if len(body) < size:
                     what = f"sent {len(body)} of {size} bytes"
-                    raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
+                    raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, again=True))
                 self._add(wanted.start, body, response)
             elif response.status == _OK:
                 return await self._take_prefix(response, wanted, parse)
             elif content_range(response.headers).total is None:
                 what = "does not serve the range of the file where the header continues"
-                raise TransferError(failed(FailureKind.HTTP, response.url, what, status=_UNSATISFIABLE))
+                raise TransferError(host_failure(FailureKind.HTTP, response.url, what, status=_UNSATISFIABLE))
         return parse(self._segments)
 
     @property
@@ -197,12 +197,12 @@ class FileVersion:
         start, end, _ = content_range(response.headers)
         if start != wanted or end is None:
             raise TransferError(
-                failed(FailureKind.HTTP, response.url, "sent another range of the file than requested")
+                host_failure(FailureKind.HTTP, response.url, "sent another range of the file than requested")
             )
         coding = coding_to_undo(response.headers)
         if coding is not None:
             what = f"serves ranges only in the coding {coding}, from which no header can be read"
-            raise TransferError(failed(FailureKind.HTTP, response.url, what))
+            raise TransferError(host_failure(FailureKind.HTTP, response.url, what))
         return end
 
     async def _body(self, response: Exchange, size: int, *, whole: bool) -> bytes:
@@ -241,7 +241,7 @@ class FileVersion:
                 raise self._too_large()
         if not is_framed(response.headers) and isinstance(parse(self._segments), Needs):
             what = f"ended after {size} bytes, before the end of the header, and did not state a length"
-            raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
+            raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, again=True))
         self._segments.total = size
         return parse(self._segments)
 
@@ -255,11 +255,11 @@ class FileVersion:
             self._segments.add(start, data)
         except ValueError as error:
             what = "sent bytes past the end of the file"
-            raise TransferError(failed(FailureKind.OVERLONG, response.url, what, again=True)) from error
+            raise TransferError(host_failure(FailureKind.OVERLONG, response.url, what, again=True)) from error
 
     def _too_large(self) -> TransferError:
         what = f"sent a file whose header continues past the {self._most_bytes:,} bytes that are read"
-        return TransferError(failed(FailureKind.FORMAT, self._href, what))
+        return TransferError(host_failure(FailureKind.FORMAT, self._href, what))
 
 
 class HeaderRead(NamedTuple):
@@ -293,7 +293,7 @@ async def read_header(
             continue
         except TiffError as error:
             what = f"sent a file whose header cannot be read: {str(error).rstrip('.')}"
-            raise TransferError(failed(FailureKind.FORMAT, href, what)) from error
+            raise TransferError(host_failure(FailureKind.FORMAT, href, what)) from error
         return HeaderRead(header, version.total, reads + version.reads, received + version.bytes_read)
     what = "sent a file that may have changed between two reads of its header"
-    raise TransferError(failed(FailureKind.CHANGED, href, what))
+    raise TransferError(host_failure(FailureKind.CHANGED, href, what))

@@ -160,8 +160,8 @@ def test_a_response_decides_how_a_part_continues(point, status, headers, expecte
 
 def test_a_coded_part_resumes_if_the_asset_is_stored_in_that_coding():
     coded = CIMultiDict({"Content-Range": "bytes 40-99/100", "Content-Encoding": "gzip"} | SAME)
-    assert verdict(POINT, 206, coded, stated=100) == "append"
-    assert verdict(POINT, 206, coded, stated=300) == "again"
+    assert verdict(POINT, 206, coded, stated_size=100) == "append"
+    assert verdict(POINT, 206, coded, stated_size=300) == "again"
 
 
 NEWEST = "Mon, 01 Jan 2024 00:00:10 GMT"

@@ -146,7 +146,7 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     most_failures: int | None = None
     stop_run: Callable[[], None] = lambda: None
     fast_path: FastPath[JobT, ResultT] | None = None
-    failed: int = 0
+    failure_count: int = 0
     deferred: dict[str, deque[tuple[JobT, Failure, int]]] = {}
     given_up_hosts: dict[str, Failure] = {}  # by host, why; their assets stay pending
     stable_hosts: BoundedCache[str, None] = msgspec.field(default_factory=BoundedCache)
@@ -191,11 +191,11 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         host = failure.host
         if self.most_deferred and failure.kind is FailureKind.DOWN:
             if dropped := self.deferred.pop(host, None):
-                self.failed -= len(dropped)
+                self.failure_count -= len(dropped)
             if len(self.given_up_hosts) < MOST_HOSTS:
                 self.given_up_hosts[host] = failure
             return
-        self.failed += failure.kind not in NO_FAULT
+        self.failure_count += failure.kind not in NO_FAULT
         if are_too_many := self.has_too_many_failures():
             self.stop_run()
         if are_too_many or (host not in self.deferred and len(self.deferred) >= MOST_HOSTS):
@@ -209,12 +209,13 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
             self.sink.fail(*deferred.popleft())
 
     def has_too_many_failures(self) -> bool:
-        return self.most_failures is not None and self.failed > self.most_failures
+        return self.most_failures is not None and self.failure_count > self.most_failures
 
     def check_failures(self) -> None:
         if self.has_too_many_failures():
+            failures = quantity(self.failure_count, "failure")
             raise StacpullError(
-                f"Stopped after {quantity(self.failed, 'failure')} (--max-failures {self.most_failures}). "
+                f"Stopped after {failures} (--max-failures {self.most_failures}). "
                 "The rest is pending: `stacpull failures` says why, `stacpull resume` continues."
             )
 

@@ -100,10 +100,8 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
 
 
 def _next_links(page: Json) -> list[Json]:
-    planet = {"rel": "next", "href": object_or_empty(page.get("_links")).get("_next")}  # Planet's Data API
-    links = [
-        link for link in (*objects_in(page.get("links")), planet) if str(link.get("rel")).lower() == "next"
-    ]
+    links = [link for link in objects_in(page.get("links")) if str(link.get("rel")).lower() == "next"]
+    links.append({"href": object_or_empty(page.get("_links")).get("_next")})  # Planet's Data API
     return [link for link in links if isinstance(link.get("href"), str) and link["href"].strip()]
 
 

@@ -148,11 +148,7 @@ def in_collections(items: list[Json], collections: frozenset[str]) -> list[Json]
     """Return the items that state no collection, or one of `collections`; all items if there are none."""
     if not collections:
         return items
-    return [
-        item
-        for item in items
-        if not isinstance(item.get("collection"), str) or item["collection"] in collections
-    ]
+    return [item for item in items if item.get("collection") is None or item["collection"] in collections]
 
 
 async def walk_query(

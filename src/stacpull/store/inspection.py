@@ -153,8 +153,8 @@ class DirectoryFiles:
     def state_of(
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
-        if (above := self._obstacle_above(path)) is not None:
-            return FileState(obstacle=above)
+        if (obstacle := self._obstacle_above(path)) is not None:
+            return FileState(obstacle=obstacle)
         try:
             status = os.stat(path, dir_fd=self.fd, follow_symlinks=False)
             if not stat.S_ISREG(status.st_mode):
@@ -162,12 +162,12 @@ class DirectoryFiles:
             if algorithm is None:
                 return FileState(status.st_size)
             with os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb", buffering=0) as file:
-                hashed = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
+                size_and_digest = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
         except (FileNotFoundError, NotADirectoryError):
             return FileState()
         except OSError as error:
             return FileState(obstacle=f"it cannot be read ({error.strerror})", readable=False)
-        return FileState(status.st_size) if hashed is None else FileState(*hashed)
+        return FileState(status.st_size) if size_and_digest is None else FileState(*size_and_digest)
 
     def has(self, path: str) -> bool:
         return os.access(path, os.F_OK, dir_fd=self.fd, follow_symlinks=False)  # faster than a stat
@@ -186,9 +186,9 @@ class DirectoryFiles:
         return OSError(error.errno, error.strerror, str(self.path / path))
 
     def open(self, path: str) -> BinaryIO:
-        above = self._obstacle_above(path)
-        if above is not None:
-            raise OSError(errno.ELOOP, above, str(self.path / path))
+        obstacle = self._obstacle_above(path)
+        if obstacle is not None:
+            raise OSError(errno.ELOOP, obstacle, str(self.path / path))
         try:
             return os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb")
         except OSError as error:
@@ -204,19 +204,19 @@ class DirectoryFiles:
         return [entry.name for entry in (self.path / directory).iterdir()]
 
     def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[Entry]]:
-        with os.scandir(f"{self.path}/{prefix}") as listed:
-            while batch := list(itertools.islice(listed, _BATCH)):
-                files, inner = list[Entry](), list[str]()
+        with os.scandir(f"{self.path}/{prefix}") as entries:
+            while batch := list(itertools.islice(entries, _BATCH)):
+                files, directories = list[Entry](), list[str]()
                 for entry in sorted(batch, key=os.DirEntry.inode):
                     if entry.name in skipped:
                         continue
                     if entry.is_dir(follow_symlinks=False):
-                        inner.append(f"{prefix}{entry.name}/")
+                        directories.append(f"{prefix}{entry.name}/")
                     else:
                         files.append(Entry(prefix + entry.name, entry.is_file(follow_symlinks=False)))
                 if files:
                     yield files
-                for directory in inner:
+                for directory in directories:
                     with suppress(OSError):  # an unreadable directory: `state_of` reports its files
                         yield from self.walk(frozenset(), directory)
 

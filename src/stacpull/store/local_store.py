@@ -52,10 +52,7 @@ _NO_SYNCFS = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 
 
 def open_store(
-    work: Path,
-    location: BucketLocation | None,
-    outages: Outages = UNWATCHED,
-    worker_parts: str = "",
+    work: Path, location: BucketLocation | None, outages: Outages = UNWATCHED, worker_parts: str = ""
 ) -> Store:
     """`worker_parts` is the directory of a worker among the parts."""
     if location is None:
@@ -66,9 +63,7 @@ def open_store(
 
 @contextmanager
 def open_files(
-    work: Path,
-    location: BucketLocation | None,
-    outages: Outages = UNWATCHED,
+    work: Path, location: BucketLocation | None, outages: Outages = UNWATCHED
 ) -> Iterator[StoredFiles]:
     try:
         if location is None:
@@ -169,8 +164,8 @@ class LocalStore(DirectoryFiles):
             if not replace:
                 return False
         with suppress(FileNotFoundError):
-            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if not (replace and stat.S_ISREG(found.st_mode)):
+            existing = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if not (replace and stat.S_ISREG(existing.st_mode)):
                 return False
         os.rename(part, name, src_dir_fd=self.staged.fd, dst_dir_fd=directory)
         return True
@@ -178,13 +173,13 @@ class LocalStore(DirectoryFiles):
     def identity_and_size(self, path: str) -> tuple[int, int] | None:
         directory, _, name = path.rpartition("/")
         try:
-            found = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
+            file_stat = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
         except OSError as error:
             if is_destination_failure(error) and error.errno != errno.ENOENT:
                 raise destination_error(error, self.path) from error
             return None
         self.changed.add(directory)
-        return (found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else None
+        return (file_stat.st_ino, file_stat.st_size) if stat.S_ISREG(file_stat.st_mode) else None
 
     def remove(self, path: str) -> None:
         directory, _, name = path.rpartition("/")
@@ -194,13 +189,17 @@ class LocalStore(DirectoryFiles):
         except OSError as error:
             if is_destination_failure(error) and error.errno != errno.ENOENT:
                 raise destination_error(error, self.path) from error
+        self._remove_empty(directory)
+
+    def _remove_empty(self, directory: str) -> None:
+        """Remove a directory and those above it, up to the first that is not empty."""
         while directory:
-            above, _, name = directory.rpartition("/")
-            held = self._held.pop(directory, None)
-            if held is not None:
-                os.close(held)
+            parent, _, name = directory.rpartition("/")
+            held_fd = self._held.pop(directory, None)
+            if held_fd is not None:
+                os.close(held_fd)
             try:
-                os.rmdir(name, dir_fd=self.directory(above, make=False))
+                os.rmdir(name, dir_fd=self.directory(parent, make=False))
             except FileNotFoundError:
                 pass
             except OSError as error:
@@ -209,7 +208,7 @@ class LocalStore(DirectoryFiles):
                     raise destination_error(error, self.path) from error
                 return
             self.changed.discard(directory)
-            directory = above
+            directory = parent
         self.changed.add("")
 
     def directory(self, path: str, *, make: bool = True) -> int:
@@ -220,11 +219,11 @@ class LocalStore(DirectoryFiles):
         if fd is not None:
             self._held.move_to_end(path)
             return fd
-        parent, _, last = path.rpartition("/")
-        _refuse_odd(last)
-        above = self.directory(parent, make=make)
+        parent, _, name = path.rpartition("/")
+        _refuse_odd(name)
+        parent_fd = self.directory(parent, make=make)
         try:
-            fd = open_or_make(above, last) if make else os.open(last, OPEN_DIRECTORY, dir_fd=above)
+            fd = open_or_make(parent_fd, name) if make else os.open(name, OPEN_DIRECTORY, dir_fd=parent_fd)
         except OSError as error:
             raise self._named(error, path) from error
         self.changed.add(parent)  # even if it existed: a killed run may have made it without a sync

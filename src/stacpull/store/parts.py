@@ -65,10 +65,10 @@ class FileParts:
         def read() -> ResumePoint | None:
             path = part_path(self.directory, row, generation)
             if self._shared is not None:
-                left = part_path(self._shared, row, generation)
+                earlier_part = part_path(self._shared, row, generation)
                 with suppress(FileNotFoundError):
-                    about_path(left).rename(about_path(path))
-                    left.rename(path)
+                    about_path(earlier_part).rename(about_path(path))
+                    earlier_part.rename(path)
             return read_point(path)
 
         return await asyncio.to_thread(read)
@@ -194,23 +194,23 @@ class FilePart(io.FileIO):
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
         """Write each piece at its offset, then record them, and hash the pieces that are in order."""
         with self._lock:
-            new = merged(Span(offset, offset + len(data)) for offset, data in pieces)
+            new_spans = merged(Span(offset, offset + len(data)) for offset, data in pieces)
             for offset, data in pieces:
-                rest, at = memoryview(data), offset
-                while rest:
-                    written = os.pwrite(self.fileno(), rest, at)
-                    rest, at = rest[written:], at + written
+                unwritten, position = memoryview(data), offset
+                while unwritten:
+                    written = os.pwrite(self.fileno(), unwritten, position)
+                    unwritten, position = unwritten[written:], position + written
             if self._log is not None:
-                records = b"".join(RECORD.pack(*span) for span in new)
+                records = b"".join(RECORD.pack(*span) for span in new_spans)
                 if os.pwrite(self._log.fileno(), records, self._log_end) < len(records):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._log_end += len(records)
-            self.received = merged((*self.received, *new))
+            self.received = merged((*self.received, *new_spans))
             for offset, data in pieces:
                 if self.hashers and offset == self.hashed:
                     self._hash(data)
             self._catch_up()
-        return length(new)
+        return length(new_spans)
 
     def _hash(self, data: bytes) -> None:
         for hasher in self.hashers.values():
@@ -237,15 +237,15 @@ class FilePart(io.FileIO):
             if self._log is not None:
                 self._log.close()
 
-    def _end(self, whole: Path | None) -> None:
+    def _end(self, complete_path: Path | None) -> None:
         try:
-            if self._parts.durable and whole is not None:
+            if self._parts.durable and complete_path is not None:
                 with self._lock:
                     os.fsync(self.fileno())
         finally:
             self.close()
-        if whole is None:
+        if complete_path is None:
             self._path.unlink(missing_ok=True)
         else:
-            self._path.replace(whole)
+            self._path.replace(complete_path)
         about_path(self._path).unlink(missing_ok=True)

@@ -93,40 +93,41 @@ def complete_part_name(part: CompletePartName | Arrival) -> str:
 
 
 def parse_complete_part(name: str) -> CompletePartName | None:
-    found = _COMPLETE.fullmatch(name)
-    if found is None:
+    match = _COMPLETE.fullmatch(name)
+    if match is None:
         return None
-    etag_or_date, filename = (None if field is None else unquote(field) for field in found.group(5, 6))
-    row, generation, size = map(int, found.group(1, 2, 3))
-    return CompletePartName(row, generation, size, etag_or_date or None, filename, bool(found[4]))
+    etag_or_date, filename = (None if field is None else unquote(field) for field in match.group(5, 6))
+    row, generation, size = map(int, match.group(1, 2, 3))
+    return CompletePartName(row, generation, size, etag_or_date or None, filename, bool(match[4]))
 
 
 def described_parts(directory: Path) -> set[tuple[int, int]]:
-    found = (_PAIR.fullmatch(path.name) for path in directory.glob("*.about"))
-    return {(int(pair[1]), int(pair[2])) for pair in found if pair}
+    matches = (_PAIR.fullmatch(path.name) for path in directory.glob("*.about"))
+    return {(int(match[1]), int(match[2])) for match in matches if match}
 
 
 def read_about(part: Path) -> tuple[dict[str, Any], Spans, int]:
     data = read_regular(about_path(part), _LONGEST_ABOUT)
     line, _, records = data.partition(b"\n")
     description: dict[str, Any] = orjson.loads(line)
-    whole = len(records) - len(records) % RECORD.size
-    received = merged(Span(*one) for one in RECORD.iter_unpack(records[:whole]))
-    return description, received, len(line) + 1 + whole
+    complete_bytes = len(records) - len(records) % RECORD.size
+    received = merged(Span(*record) for record in RECORD.iter_unpack(records[:complete_bytes]))
+    return description, received, len(line) + 1 + complete_bytes
 
 
 def read_point(part: Path) -> ResumePoint | None:
     """Return where a part can be resumed; None without its first bytes, or with a damaged description."""
     try:
         description, received, _ = read_about(part)
-        stated = (description["etag"], description["last_modified"])
+        validator = (description["etag"], description["last_modified"])
         with os.fdopen(open_regular(part, os.O_RDONLY), "rb") as file:
             size = os.fstat(file.fileno()).st_size
-        found = (leading_length(received), stated, description["total"], description.get("origin"))
-        point = msgspec.convert(found, ResumePoint)
+        fields = (leading_length(received), validator, description["total"], description.get("origin"))
+        point = msgspec.convert(fields, ResumePoint)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return point if point.size and received[-1].end <= size and point.validator.resumable else None
+    has_recorded_bytes = point.size and received[-1].end <= size
+    return point if has_recorded_bytes and point.validator.resumable else None
 
 
 class StagedParts(DirectoryFiles):
@@ -137,25 +138,25 @@ class StagedParts(DirectoryFiles):
         self._are_renamed = are_renamed
         try:
             make_with_parents(work)
-            above = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            directory_fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             for name in (OWN, "parts", worker_parts) if worker_parts else (OWN, "parts"):
                 try:
-                    inner = open_or_make(above, name)
+                    inner_fd = open_or_make(directory_fd, name)
                 finally:
-                    os.close(above)
-                above = inner
+                    os.close(directory_fd)
+                directory_fd = inner_fd
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP) and work.is_dir():
-                named = work / PARTS if (work / OWN).is_dir() else work / OWN
-                raise DestinationError(f"{named} is not a directory that can be written to.") from error
+                blocked = work / PARTS if (work / OWN).is_dir() else work / OWN
+                raise DestinationError(f"{blocked} is not a directory that can be written to.") from error
             raise destination_error(error, work) from error
-        super().__init__(work / PARTS / worker_parts, above)
+        super().__init__(work / PARTS / worker_parts, directory_fd)
 
-    def _identity_of(self, found: os.stat_result) -> int:
+    def _identity_of(self, part_stat: os.stat_result) -> int:
         if self._are_renamed:
-            return found.st_ino
+            return part_stat.st_ino
         # the inode of a part that is sent, and then dropped, is used again
-        return (found.st_mtime_ns ^ found.st_ino << 1) & (1 << 62) - 1
+        return (part_stat.st_mtime_ns ^ part_stat.st_ino << 1) & (1 << 62) - 1
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a part at once and return its identity. A part with the same name is replaced."""
@@ -211,8 +212,8 @@ class StagedParts(DirectoryFiles):
 
             with files.open(path) as source, self.new_part(name) as part:
                 shutil.copyfileobj(source, part, _PIECE)
-        linked, size = self.part_identity_and_size(name) or (0, -1)
-        if size != arrival.size or identity not in {None, linked}:
+        linked_identity, size = self.part_identity_and_size(name) or (0, -1)
+        if size != arrival.size or identity not in {None, linked_identity}:
             self.drop_part(name)
             return None
         arrival.part = complete_part_name(arrival)
@@ -234,10 +235,10 @@ class StagedParts(DirectoryFiles):
 
     def part_identity_and_size(self, name: str) -> tuple[int, int] | None:
         try:
-            found = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            part_stat = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except OSError:
             return None
-        return (self._identity_of(found), found.st_size) if stat.S_ISREG(found.st_mode) else None
+        return (self._identity_of(part_stat), part_stat.st_size) if stat.S_ISREG(part_stat.st_mode) else None
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         """Remove files that cannot be resumed: parts or descriptions without the other, and those of workers.
@@ -255,8 +256,8 @@ class StagedParts(DirectoryFiles):
                 if path.suffix in UNFINISHED and path not in resumable:
                     path.unlink(missing_ok=True)
                 elif is_worker(path.name) and path.is_dir() and not path.is_symlink():
-                    for left in path.iterdir():
-                        left.unlink(missing_ok=True)
+                    for worker_part in path.iterdir():
+                        worker_part.unlink(missing_ok=True)
                     with suppress(OSError):  # a lost worker has just written there: the next run removes it
                         path.rmdir()
 
@@ -285,13 +286,13 @@ class StagedParts(DirectoryFiles):
             os.unlink(_TRUST, dir_fd=self.fd)
 
 
-def open_or_make(above: int, name: str) -> int:
+def open_or_make(parent_fd: int, name: str) -> int:
     """Open or make a directory, but no link. Make `.stacpull` private: it has signed hrefs, and the lock."""
     try:
-        fd = os.open(name, OPEN_DIRECTORY, dir_fd=above)
+        fd = os.open(name, OPEN_DIRECTORY, dir_fd=parent_fd)
     except FileNotFoundError:
-        os.mkdir(name, 0o700 if name == OWN else 0o755, dir_fd=above)
-        return os.open(name, OPEN_DIRECTORY, dir_fd=above)
+        os.mkdir(name, 0o700 if name == OWN else 0o755, dir_fd=parent_fd)
+        return os.open(name, OPEN_DIRECTORY, dir_fd=parent_fd)
     if name == OWN and os.fstat(fd).st_mode & 0o077:
         with suppress(PermissionError):  # of another user
             os.fchmod(fd, 0o700)

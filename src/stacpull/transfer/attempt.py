@@ -95,12 +95,12 @@ class Downloader(msgspec.Struct, eq=False):
             return None
         secrets = self.client.secrets
         has_secrets = bool(secrets)
-        shown = secrets.masked_url(url) if has_secrets else url
+        masked_url = secrets.masked_url(url) if has_secrets else url
         if job.checksum is not None or checks.may_state(fields):
             headers = HeaderFields(fields)
             if coding_of(headers) is not None:
                 return None
-            for check in checks.expected_checks(job, OK, headers, url=shown):
+            for check in checks.expected_checks(job, OK, headers, url=masked_url):
                 if digest_of(check.checksum, content) != check.checksum.digest:
                     return None
         is_text = b"text/plain" in fields.get(b"content-type", b"") or is_markup(content)
@@ -108,17 +108,17 @@ class Downloader(msgspec.Struct, eq=False):
             job.media_type, job.href, url, HeaderFields(fields), content
         ):
             return None
-        name = secrets.masked(filename_of(shown)) if has_secrets else filename_of(shown)
-        sent = fields.get(b"etag")
-        if sent is None or has_secrets or not sent.isascii():
+        name = secrets.masked(filename_of(masked_url)) if has_secrets else filename_of(masked_url)
+        etag = fields.get(b"etag")
+        if etag is None or has_secrets or not etag.isascii():
             etag_or_date = self.validator(HeaderFields(fields)).etag_or_date
         else:
-            etag_or_date = sent.decode().rstrip(" \t")
+            etag_or_date = etag.decode().rstrip(" \t")
         return arrival_of(job, len(content), name, etag_or_date, content)
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
-        found = self.without_secrets(validator_of(headers))
-        return checks.provable(found, headers, self.client.clock.time())
+        validator = self.without_secrets(validator_of(headers))
+        return checks.provable(validator, headers, self.client.clock.time())
 
     def without_secrets(self, validator: Validator) -> Validator:
         secrets = self.client.secrets
@@ -174,22 +174,23 @@ class _Attempt(msgspec.Struct, eq=False):
         """
         job, downloader = self.job, self.downloader
         self.part = part = await downloader.parts.resume(job.row, job.generation)
-        stated = {} if point.validator.etag is None else {"ETag": point.validator.etag}
-        await self._hash_with(part, checks.expected_checks(job, PARTIAL, stated))
+        stated_fields = {} if point.validator.etag is None else {"ETag": point.validator.etag}
+        await self._hash_with(part, checks.expected_checks(job, PARTIAL, stated_fields))
         accept = frozenset({OK, PARTIAL, _FAILED, UNSATISFIABLE})
         body = None
         async with self._open(range_headers(point.size, point.validator), accept) as response:
-            meaning = checks.verdict(point, response.status, response.headers, stated=job.size)
+            meaning = checks.verdict(point, response.status, response.headers, stated_size=job.size)
             if meaning in {"append", "complete"}:
-                headers, total = response.headers, content_range(response.headers).total
+                headers = response.headers
                 expected = checks.expected_checks(job, response.status, headers, url=response.url)
                 if any(check.checksum.algorithm not in part.hashers for check in expected):
                     # the part was started with a date, and this response has an ETag that looks like an MD5
                     await self._hash_with(part, expected)
-                total = point.size if meaning == "complete" else point.total if total is None else total
+                stated_total = content_range(headers).total if meaning == "append" else point.size
+                total = point.total if stated_total is None else stated_total
                 body = Body(response.url, point.validator, expected, total, is_framed(headers))
-                chunks = chained(b"", None if meaning == "complete" else response.chunks(CHUNK))
-                body = await self._fill(part, response, body, chunks)
+                chunks = response.chunks(CHUNK) if meaning == "append" else None
+                body = await self._fill(part, response, body, chained(b"", chunks))
             else:
                 self.part = None
                 await part.discard()
@@ -209,8 +210,8 @@ class _Attempt(msgspec.Struct, eq=False):
         if body is not None:
             return await self._confirm(body)
         if is_current and version.checksum_unverified:
-            stated = self.job.checksum
-            is_current = stated is not None and await self.downloader.has_file(self.job, stated)
+            checksum = self.job.checksum
+            is_current = checksum is not None and await self.downloader.has_file(self.job, checksum)
         return None if is_current else await self._fetch_all()
 
     async def _fetch_all(self) -> Arrival:
@@ -259,27 +260,30 @@ class _Attempt(msgspec.Struct, eq=False):
         body = Body(response.url, validator, expected, length, is_framed(headers))
         if coding is not None and not expected:
             what = f"sent it in the content coding {coding[:50]!r}, which was not requested and cannot be"
-            raise TransferError(checks.failed(FailureKind.HTTP, response.url, f"{what} decoded"))
+            raise TransferError(checks.host_failure(FailureKind.HTTP, response.url, f"{what} decoded"))
         is_small = length is not None and length <= downloader.small_limit
         chunks = response.chunks(downloader.small_limit if is_small else CHUNK)
         self.is_resumable = validator.resumable and coding is None
         return await self._stream(response, body, chunks)
 
     async def _stream(self, response: Exchange, body: Body, chunks: AsyncIterator[bytes]) -> Body:
-        job, parts, limit = self.job, self.downloader.parts, self.downloader.small_limit
-        start, enough, ended = b"", 0 if body.total is not None and body.total > limit else limit, True
+        job, downloader = self.job, self.downloader
+        is_long = body.total is not None and body.total > downloader.small_limit
+        most_in_memory = 0 if is_long else downloader.small_limit
+        start, is_whole = b"", True
         async for chunk in chunks:
             start = start + chunk if start else chunk
-            if len(start) > enough:
-                ended = False
+            if len(start) > most_in_memory:
+                is_whole = False
                 break
         web_page = checks.web_page_instead(job.media_type, job.href, response.url, response.headers, start)
         if web_page is not None:
             raise TransferError(web_page)
-        if ended:
+        if is_whole:
             return body._replace(content=start)
-        kept, url_hash = body.validator if self.is_resumable else Validator(), href_hash(job.href)
-        self.part = part = await parts.create(job.row, job.generation, kept, body.total, url_hash)
+        validator = body.validator if self.is_resumable else Validator()
+        parts, url_hash = downloader.parts, href_hash(job.href)
+        self.part = part = await parts.create(job.row, job.generation, validator, body.total, url_hash)
         await self._hash_with(part, body.checks)
         return await self._fill(part, response, body, chained(start, chunks))
 
@@ -292,11 +296,12 @@ class _Attempt(msgspec.Struct, eq=False):
         if job.size is not None and total not in {None, job.size}:
             raise TransferError(checks.wrong_size(body.url, total or 0, job.size))
         # the server must offer ranges, and a validator that proves them to be of one version
-        ranged = response.status == PARTIAL or "bytes" in response.headers.get("Accept-Ranges", "").lower()
-        is_split = ranged and self.is_resumable and total is not None and body.validator.strong_etag
+        ranges = response.headers.get("Accept-Ranges", "").lower()
+        has_ranges = response.status == PARTIAL or "bytes" in ranges
+        is_split = has_ranges and self.is_resumable and total is not None and body.validator.strong_etag
         version = Version(body.validator, job.size if total is None else total)
-        most = _CONNECTIONS if is_split else 1
-        await LongBody(self.downloader.client, part, job.href, version, most).receive(response, chunks)
+        limit = _CONNECTIONS if is_split else 1
+        await LongBody(self.downloader.client, part, job.href, version, limit).receive(response, chunks)
         await part.caught_up()
         return body._replace(part=part)
 
@@ -317,5 +322,5 @@ class _Attempt(msgspec.Struct, eq=False):
             return False
         if status == PARTIAL and sent_range.start == size:
             what = f"broke off after {size} bytes"
-            raise TransferError(checks.failed(FailureKind.TRUNCATED, body.url, what, again=True))
+            raise TransferError(checks.host_failure(FailureKind.TRUNCATED, body.url, what, again=True))
         return status == UNSATISFIABLE and sent_range.total in {None, size}

@@ -61,24 +61,29 @@ def expected_checks(
     """Return the checks for the content of a response, the most certain first, one for each digest."""
     checks = [] if job.required_digest is None else [Check(as_checksum(job.required_digest), "the ledger")]
     checks += [] if job.checksum is None else [Check(job.checksum, "file:checksum")]
-    if status == OK:
-        values = [(name, algorithm, headers.get(name)) for name, algorithm in _FIELDS.items()]
-        stored = headers.get("x-goog-stored-content-encoding", "identity").strip().lower()
-        if stored in {"", "identity", headers.get("Content-Encoding", "").strip().lower()}:
-            # `crc32c=…,md5=…`, of the object as stored: Google may decode it when sending
-            members = (one.strip().partition("=") for one in headers.get("x-goog-hash", "").split(","))
-            values += [("x-goog-hash", name, text) for name, _, text in members if name in {"crc32c", "md5"}]
-        is_composite = headers.get("x-amz-checksum-type") == "COMPOSITE"  # of parts of unknown size
-        for name, algorithm, value in values:
-            if value and not (is_composite and name.startswith("x-amz-")):
-                with suppress(ValueError):
-                    digest = base64.b64decode(value, validate=True)
-                    if len(digest) == _DIGEST_BYTES[algorithm]:  # a composite of three parts ends in -3
-                        checks.append(Check(Checksum(algorithm, digest), name))
+    checks += _checks_of_fields(headers) if status == OK else []
     is_s3 = url is None or rules_of(url).has_md5_etags or headers.get("Server") == "AmazonS3"
     if is_s3 and (md5 := _md5_of(headers)):
         checks.append(Check(Checksum("md5", md5), "ETag"))
     return tuple({check.checksum: check for check in reversed(checks)}.values())[::-1]
+
+
+def _checks_of_fields(headers: Mapping[str, str]) -> list[Check]:
+    checks = []
+    values = [(name, algorithm, headers.get(name)) for name, algorithm in _FIELDS.items()]
+    stored_coding = headers.get("x-goog-stored-content-encoding", "identity").strip().lower()
+    if stored_coding in {"", "identity", headers.get("Content-Encoding", "").strip().lower()}:
+        # `crc32c=…,md5=…`, of the object as stored: Google may decode it when sending
+        members = (member.strip().partition("=") for member in headers.get("x-goog-hash", "").split(","))
+        values += [("x-goog-hash", name, text) for name, _, text in members if name in {"crc32c", "md5"}]
+    is_composite = headers.get("x-amz-checksum-type") == "COMPOSITE"  # of parts of unknown size
+    for name, algorithm, value in values:
+        if value and not (is_composite and name.startswith("x-amz-")):
+            with suppress(ValueError):
+                digest = base64.b64decode(value, validate=True)
+                if len(digest) == _DIGEST_BYTES[algorithm]:  # a composite of three parts ends in -3
+                    checks.append(Check(Checksum(algorithm, digest), name))
+    return checks
 
 
 def _md5_of(headers: Mapping[str, str]) -> bytes:
@@ -126,15 +131,15 @@ def contradiction(job: Job, body: Body) -> Failure | None:
     url, size = body.url, body.size
     if body.total is not None and size != body.total:
         kind = FailureKind.TRUNCATED if size < body.total else FailureKind.OVERLONG
-        return failed(kind, url, f"sent {size} of {body.total} bytes", again=True)
+        return host_failure(kind, url, f"sent {size} of {body.total} bytes", again=True)
     if job.size is not None and size != job.size:
         if size < job.size and not body.framed:
-            return failed(FailureKind.TRUNCATED, url, f"sent {size} of {job.size} bytes", again=True)
+            return host_failure(FailureKind.TRUNCATED, url, f"sent {size} of {job.size} bytes", again=True)
         return wrong_size(url, size, job.size)
     for checksum, source in body.checks:
         if (actual := body.digest(checksum)) != checksum.digest:
             what = f"sent content whose {checksum.algorithm} is {actual.hex()}, but {source} states "
-            return failed(FailureKind.CHECKSUM, url, what + checksum.digest.hex(), again=True)
+            return host_failure(FailureKind.CHECKSUM, url, what + checksum.digest.hex(), again=True)
     return None
 
 
@@ -144,21 +149,21 @@ Verdict = Literal["append", "complete", "replace", "again", "changed"]
 
 
 def verdict(
-    point: ResumePoint, status: int, headers: Mapping[str, str], *, stated: int | None = None
+    point: ResumePoint, status: int, headers: Mapping[str, str], *, stated_size: int | None = None
 ) -> Verdict:
     """Return what to do with the response to a request for the rest of a part.
 
-    A 206 with a content coding is appended only if its total is the `stated` size: the file itself is coded.
+    A 206 with a content coding is appended only if its total is `stated_size`: the file itself is coded.
     """
     if status == OK:
         return "replace"
-    found = stated_version(status, headers)
-    is_same = Version(point.validator, point.total).compared(found)
-    if status == PARTIAL and (coding_of(headers) is None or stated == found.total):
+    stated = stated_version(status, headers)
+    is_same = Version(point.validator, point.total).compared(stated)
+    if status == PARTIAL and (coding_of(headers) is None or stated_size == stated.total):
         if content_range(headers).start != point.size or is_same is False:
             return "changed"
         return "append" if is_same else "again"
-    is_complete = status == UNSATISFIABLE and found.total == point.size and is_same is not False
+    is_complete = status == UNSATISFIABLE and stated.total == point.size and is_same is not False
     return "complete" if is_complete else "again"
 
 
@@ -170,9 +175,9 @@ def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Va
     """
     if validator.last_modified is None:
         return validator
-    modified, sent = moment_of(validator.last_modified), moment_of(headers.get("Date", ""))
-    latest = now - _LOCAL_CLOCK_MARGIN if sent is None else sent - _SERVER_CLOCK_MARGIN
-    is_strong = modified is not None and modified <= latest
+    modified_at, sent_at = moment_of(validator.last_modified), moment_of(headers.get("Date", ""))
+    latest = now - _LOCAL_CLOCK_MARGIN if sent_at is None else sent_at - _SERVER_CLOCK_MARGIN
+    is_strong = modified_at is not None and modified_at <= latest
     return validator if is_strong else validator._replace(last_modified=None)
 
 
@@ -187,13 +192,13 @@ def denies(etag_or_date: str, headers: Mapping[str, str]) -> bool:
     A 304 repeats the ETag of a 200 (RFC 9110, 15.4.5), compared without `W/` (8.8.3.2). Dates must be equal:
     `If-Modified-Since` also gives 304 if an older file has replaced a newer one.
     """
-    known, found = validator_from(etag_or_date), validator_of(headers)
-    if known.etag is None:
-        return found.last_modified is not None and found.last_modified != known.last_modified
-    return found.etag is not None and found.etag.removeprefix("W/") != known.etag.removeprefix("W/")
+    in_dest, current = validator_from(etag_or_date), validator_of(headers)
+    if in_dest.etag is None:
+        return current.last_modified is not None and current.last_modified != in_dest.last_modified
+    return current.etag is not None and current.etag.removeprefix("W/") != in_dest.etag.removeprefix("W/")
 
 
-def failed(
+def host_failure(
     kind: FailureKind, url: str, what: str, *, again: bool = False, status: int | None = None
 ) -> Failure:
     """Return a failure whose message names the host of `url`, never the URL."""
@@ -203,12 +208,12 @@ def failed(
 
 def wrong_size(url: str, size: int, stated: int) -> Failure:
     what = f"sent {size} bytes, but the item states {stated} (file:size)"
-    return failed(FailureKind.CHECKSUM, url, what, again=True)
+    return host_failure(FailureKind.CHECKSUM, url, what, again=True)
 
 
 def another_range(url: str) -> Failure:
     what = "sent another range than requested, or a range of another object"
-    return failed(FailureKind.CHANGED, url, what, again=True)
+    return host_failure(FailureKind.CHANGED, url, what, again=True)
 
 
 def web_page_instead(
@@ -216,23 +221,29 @@ def web_page_instead(
 ) -> Failure | None:
     """Return the failure if the response is a web page that cannot be the asset, or a document for an image.
 
-    If an item states no media type, as at CMR-STAC, the suffix of the href decides what it is. JSON, XML and
-    plain text are recognised by their media type and by how they begin: no image begins like that.
+        a web page                            is refused, unless text, HTML or (if it is none) XML is wanted
+        JSON or XML, by type and first byte   is refused for an image, unless its suffix is of this kind
+        plain text, by type and first bytes   is refused for an image whose formats are all binary
+
+    If an item states no media type, as at CMR-STAC, the suffix of the href decides what is wanted.
     """
-    is_page, kind = is_web_page(headers, start), _DOCUMENTS.get(bytes(start[:1]), "")
-    stated, suffix = headers.get("Content-Type", "").lower(), suffix_of(href, None).lower()
+    content_type, suffix = headers.get("Content-Type", "").lower(), suffix_of(href, None).lower()
     wanted = media_type.lower() if media_type else suffix
-    is_binary = _BINARY_IMAGE.match(wanted) and _BINARY_IMAGE.match(suffix or wanted)
-    if is_binary and stated.startswith("text/plain") and _TEXT.match(start[:_SNIFFED]):
-        kind = "plain text"
-    elif not is_page and not (kind and kind.lower() in stated):
-        return None
     # XML may be sent as `text/html`: the body decides
-    may_be = _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start))
-    is_named = re.search(f"(?i){kind}|[kg]ml|svg|vrt", suffix)  # with the type of its image
-    if may_be or not (is_page or (_IMAGE.match(wanted) and not is_named)):
+    if _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start)):
         return None
-    sent = "a web page" if is_page else kind
+    if is_web_page(headers, start):
+        sent, advice = "a web page", "; sign in there, or check the credentials"
+    else:
+        sent, advice = _DOCUMENTS.get(bytes(start[:1]), ""), ""
+        is_binary = _BINARY_IMAGE.match(wanted) and _BINARY_IMAGE.match(suffix or wanted)
+        if is_binary and content_type.startswith("text/plain") and _TEXT.match(start[:_SNIFFED]):
+            sent = "plain text"
+        elif not sent or sent.lower() not in content_type:
+            return None
+        is_named = re.search(f"(?i){sent}|[kg]ml|svg|vrt", suffix)  # with the type of its image
+        if is_named or not _IMAGE.match(wanted):
+            return None
     expected = wanted if media_type else f"a {wanted} file"
-    advice = "; sign in there, or check the credentials" if is_page else ""
-    return failed(FailureKind.REFUSED, url, f"answered with {sent} instead of {expected}{advice}", status=OK)
+    what = f"answered with {sent} instead of {expected}{advice}"
+    return host_failure(FailureKind.REFUSED, url, what, status=OK)

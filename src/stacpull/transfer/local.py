@@ -54,100 +54,102 @@ class LocalTransport:
         """There is no connection to close."""
 
     def _opened(self, url: str, opened: ExitStack) -> tuple[Path, BinaryIO, os.stat_result]:
-        shown = _path_of(url)
+        shown_path = _path_of(url)
         try:
             path, descriptor = self._open_allowed(url)
             state = os.fstat(descriptor)
             if not stat.S_ISREG(state.st_mode):
                 os.close(descriptor)
-                raise _failed(FailureKind.HTTP, f"{shown} is not a file that can be read.")
+                raise _disk_error(FailureKind.HTTP, f"{shown_path} is not a file that can be read.")
             return path, opened.enter_context(os.fdopen(descriptor, "rb", buffering=0)), state
         except (FileNotFoundError, NotADirectoryError):
-            raise _failed(FailureKind.GONE, f"There is no file {shown}.") from None
+            raise _disk_error(FailureKind.GONE, f"There is no file {shown_path}.") from None
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             why = getattr(error, "strerror", None) or str(error)
-            raise _failed(FailureKind.HTTP, f"{shown} cannot be read: {why}.") from None
+            raise _disk_error(FailureKind.HTTP, f"{shown_path} cannot be read: {why}.") from None
 
     def _open_allowed(self, url: str) -> tuple[Path, int]:
         source = self._source
         if self._only_source:  # it is in DEST, which someone else may have prepared
             return source, _open_below(source.parents[2], source)
-        directory, above = source.parent, self._url[: self._url.rindex("/") + 1]
+        directory, directory_url = source.parent, self._url[: self._url.rindex("/") + 1]
         if source.is_dir():
-            directory, above = source, f"{self._url.rstrip('/')}/"
+            directory, directory_url = source, f"{self._url.rstrip('/')}/"
         path = _path_of(url)
-        if url.startswith(above):
+        if url.startswith(directory_url):
             # hrefs in files are mostly plain paths, as pystac reads them: they may contain `%`, `?` and `#`
-            plain = directory / url[len(above) :].lstrip("/")
-            path = plain if os.path.exists(plain) else path  # noqa: PTH110 -- never raises
-        real = path.resolve(strict=True)
+            unquoted_path = directory / url[len(directory_url) :].lstrip("/")
+            path = unquoted_path if os.path.exists(unquoted_path) else path  # noqa: PTH110 -- never raises
+        real_path = path.resolve(strict=True)
         if path == source:
-            if real.is_dir():
+            if real_path.is_dir():
                 indexes = filter(Path.is_file, (path / name for name in _INDEX_NAMES))
                 if (index := next(indexes, None)) is None:
                     what = f"The directory {path} does not contain {' or '.join(_INDEX_NAMES)}: name a file."
-                    raise _failed(FailureKind.GONE, what)
+                    raise _disk_error(FailureKind.GONE, what)
                 path = index
             return path, os.open(path, _FLAGS)
-        roots = [directory.resolve(), *(Path(one).expanduser().resolve() for one in self._allowed)]
-        root = next((root for root in roots if real.is_relative_to(root)), None)
+        roots = [directory.resolve(), *(Path(allowed).expanduser().resolve() for allowed in self._allowed)]
+        root = next((root for root in roots if real_path.is_relative_to(root)), None)
         if root is None:
             message = (
                 f"{path} is not below the directory of SOURCE ({roots[0]}), so it is not opened. "
                 "--allow-local DIR allows another directory."
             )
-            raise _failed(FailureKind.SCHEME, message)
-        return path, _open_below(root, real)
+            raise _disk_error(FailureKind.SCHEME, message)
+        return path, _open_below(root, real_path)
 
 
-def _open_below(root: Path, real: Path) -> int:
+def _open_below(root: Path, real_path: Path) -> int:
     """Open the file at a resolved path below `root`. A symlink that has replaced a part of it is refused."""
-    *directories, name = real.relative_to(root).parts or (".",)
-    above = os.open(root, _DIRECTORY)
+    *directories, name = real_path.relative_to(root).parts or (".",)
+    directory_fd = os.open(root, _DIRECTORY)
     try:
         for directory in directories:
-            below = os.open(directory, _DIRECTORY, dir_fd=above)
-            os.close(above)
-            above = below
-        return os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=above)
+            inner_fd = os.open(directory, _DIRECTORY, dir_fd=directory_fd)
+            os.close(directory_fd)
+            directory_fd = inner_fd
+        return os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=directory_fd)
     finally:
-        os.close(above)
+        os.close(directory_fd)
 
 
 class LocalResponse:
     def __init__(self, request: Request, path: Path, stream: BinaryIO, state: os.stat_result) -> None:
-        sent = {name.lower(): value for name, value in request.headers.items()}
+        sent_fields = {name.lower(): value for name, value in request.headers.items()}
         size = state.st_size
         fields = {"etag": f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{size:x}"', "accept-ranges": "bytes"}
         self.status, start, end = 200, 0, size
-        wanted = _RANGE.fullmatch(sent.get("range", ""))
-        if wanted and sent.get("if-range") in {None, fields["etag"]}:
-            start, end = int(wanted[1]), min(size, int(wanted[2]) + 1) if wanted[2] else size
-            self.status, place = 206, f"{start}-{end - 1}"
-            if start >= end:
-                self.status, place, start, end = 416, "*", 0, 0
-            fields["content-range"] = f"bytes {place}/{size}"
+        span = _RANGE.fullmatch(sent_fields.get("range", ""))
+        if span and sent_fields.get("if-range") in {None, fields["etag"]}:
+            start, end = int(span[1]), min(size, int(span[2]) + 1 if span[2] else size)
+            if start < end:
+                self.status = 206
+                fields["content-range"] = f"bytes {start}-{end - 1}/{size}"
+            else:
+                self.status, start, end = 416, 0, 0
+                fields["content-range"] = f"bytes */{size}"
         fields["content-length"] = str(end - start)
         stream.seek(start)
         self._stream = stream
         self._length = 0 if request.method == "HEAD" else end - start
         self.headers = HeaderFields({name.encode(): value.encode() for name, value in fields.items()})
-        self.url, named = request.url, _path_of(request.url)
-        if path != named and (path.parent == named or re.search("[?#]", self.url)):
+        self.url, named_path = request.url, _path_of(request.url)
+        if path != named_path and (path.parent == named_path or re.search("[?#]", self.url)):
             self.url = path.as_uri()  # of the document, for a directory: its links are relative to this URL
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        left = self._length
-        while left:
+        remaining = self._length
+        while remaining:
             try:
-                chunk = await asyncio.to_thread(self._stream.read, min(size, left))
+                chunk = await asyncio.to_thread(self._stream.read, min(size, remaining))
             except OSError as error:
                 message = f"{_path_of(self.url)} cannot be read: {error.strerror}."
-                raise _failed(FailureKind.HTTP, message) from error
+                raise _disk_error(FailureKind.HTTP, message) from error
             if not chunk:
                 message = f"{_path_of(self.url)} became shorter while it was read."
-                raise _failed(FailureKind.TRUNCATED, message, retryable=True)
-            left -= len(chunk)
+                raise _disk_error(FailureKind.TRUNCATED, message, retryable=True)
+            remaining -= len(chunk)
             yield chunk
 
     async def close(self) -> None:
@@ -158,7 +160,7 @@ def _path_of(url: str) -> Path:
     return Path(unquote(re.split("[?#]", url, maxsplit=1)[0].removeprefix("file://")))
 
 
-def _failed(kind: FailureKind, message: str, *, retryable: bool = False) -> TransferError:
+def _disk_error(kind: FailureKind, message: str, *, retryable: bool = False) -> TransferError:
     return TransferError(Failure(kind, message, host="this disk", retryable=retryable))
 
 

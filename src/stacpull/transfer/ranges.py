@@ -20,7 +20,7 @@ from stacpull.net.gate import Gate
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.spans import Span, Spans, missing
 from stacpull.store.parts import FilePart
-from stacpull.transfer.checks import PARTIAL, another_range, failed
+from stacpull.transfer.checks import PARTIAL, another_range, host_failure
 
 SPLIT_ABOVE = 64 << 20  # bytes above which a file gets several connections
 BLOCK = 16 << 20
@@ -32,131 +32,132 @@ _ENDLESS = 1 << 62
 class LongBody:
     """Receives a long body into `part`, whose existing bytes are not requested again. Use it once."""
 
-    def __init__(self, client: Client, part: FilePart, href: str, version: Version, most: int = 1) -> None:
+    def __init__(self, client: Client, part: FilePart, href: str, version: Version, limit: int = 1) -> None:
         self._client = client
         self._part = part
         self._href = href
         self._version = version
         self._total = _ENDLESS if version.total is None else version.total
-        self._most = most if SPLIT_ABOVE < self._total < _ENDLESS else 1
-        self._free = blocks(part.received, self._total)
-        self._active = 0
+        self._most_connections = limit if SPLIT_ABOVE < self._total < _ENDLESS else 1
+        self._free_blocks = blocks(part.received, self._total)
+        self._active_connections = 0
         self._gate: Gate | None = None
         self._failure: Failure | None = None
         self._group = asyncio.TaskGroup()
         self._write: asyncio.Task[None] | None = None
 
     async def receive(self, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
-        self._active, self._gate = 1, response.gate
+        self._active_connections, self._gate = 1, response.gate
         with ungrouped():
             async with self._group:
                 self._open_more()
                 await self._connection((response, chunks))
         failure = self._failure
-        if failure is not None and (self._free or failure.kind is FailureKind.OVERLONG):
+        if failure is not None and (self._free_blocks or failure.kind is FailureKind.OVERLONG):
             raise TransferError(failure)
 
     def _open_more(self) -> None:
-        while self._active < self._most and len(self._free) > 1:
-            self._active += 1
+        while self._active_connections < self._most_connections and len(self._free_blocks) > 1:
+            self._active_connections += 1
             self._group.create_task(self._connection())
 
     async def _connection(self, first: tuple[Exchange, AsyncIterator[bytes]] | None = None) -> None:
         try:
             if first is not None and not await self._read_open(*first):
                 return
-            while self._free and self._active <= self._most:
-                if self._active > 1 and self._gate is not None and self._gate.is_full():
+            while self._free_blocks and self._active_connections <= self._most_connections:
+                if self._active_connections > 1 and self._gate is not None and self._gate.is_full():
                     return
                 await self._request_block()
                 self._open_more()
         except TransferError as error:
-            self._most = max(1, self._active - 1)
-            known, new = self._failure, error.failure
-            if known is None or new.kind is FailureKind.OVERLONG or not known.retryable:
-                self._failure = new
+            self._most_connections = max(1, self._active_connections - 1)
+            earlier, failure = self._failure, error.failure
+            if earlier is None or failure.kind is FailureKind.OVERLONG or not earlier.retryable:
+                self._failure = failure
         finally:
-            self._active -= 1
+            self._active_connections -= 1
 
     async def _read_open(self, response: Exchange, chunks: AsyncIterator[bytes]) -> bool:
-        at, end = self._free.pop(0) if self._free else (self._total, self._total)
+        offset, end = self._free_blocks.pop(0) if self._free_blocks else (self._total, self._total)
         try:
             async for chunk in chunks:
-                rest = chunk
-                while rest:
-                    if at == end:
-                        end = self._following(at)
-                        if end == at:
+                unwritten = chunk
+                while unwritten:
+                    if offset == end:
+                        end = self._following(offset)
+                        if end == offset:
                             await response.close()
                             return True
-                    piece, rest = rest[: end - at], rest[end - at :]
-                    await self._put(at, piece)
-                    at += len(piece)
+                    piece, unwritten = unwritten[: end - offset], unwritten[end - offset :]
+                    await self._put(offset, piece)
+                    offset += len(piece)
         except TransferError as error:
             await response.close(error)
             raise
         finally:
-            self._give_back(at, end)
+            self._give_back(offset, end)
         await response.close()
         return False
 
-    def _following(self, at: int) -> int:
-        """Take the block at offset `at`, and return its end; `at` if the open response must end there."""
-        if at >= self._total:
+    def _following(self, offset: int) -> int:
+        """Take the block at `offset`, and return its end; `offset` if the open response must end there."""
+        if offset >= self._total:
             what = f"sent more than the {self._total} bytes that were announced"
-            raise TransferError(failed(FailureKind.OVERLONG, self._href, what, again=True))
-        if not self._free or self._free[0].start != at:
-            return at
-        following = self._free.pop(0)
+            raise TransferError(host_failure(FailureKind.OVERLONG, self._href, what, again=True))
+        if not self._free_blocks or self._free_blocks[0].start != offset:
+            return offset
+        block = self._free_blocks.pop(0)
         self._open_more()
-        return following.end
+        return block.end
 
     async def _request_block(self) -> None:
-        span = self._free.pop(0)
-        at = span.start
+        span = self._free_blocks.pop(0)
+        offset = span.start
         condition = self._version.validator
-        headers = range_headers(at, condition if condition.strong_etag else Validator(), span.end)
+        headers = range_headers(offset, condition if condition.strong_etag else Validator(), span.end)
         if condition.strong_etag is not None:  # some servers support only If-Match, some only If-Range
             headers["If-Match"] = condition.strong_etag
         request = Request(self._href, headers=headers)
         try:
             async with self._client.open(request, accept=_ANSWERS, count_refusal=False) as response:
                 if not _serves(response, span, self._version):
-                    self._most = 1
-                    if self._active == 1:
+                    self._most_connections = 1
+                    if self._active_connections == 1:
                         raise TransferError(another_range(response.url))
                     return
                 async for chunk in response.chunks(CHUNK):
-                    piece = chunk[: span.end - at] if at < span.end else b""
-                    await self._put(at, piece)
-                    at += len(piece)
-            if at < span.end:
-                what = f"sent {at - span.start} of {span.end - span.start} bytes of a range"
-                raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
+                    piece = chunk[: span.end - offset] if offset < span.end else b""
+                    await self._put(offset, piece)
+                    offset += len(piece)
+            if offset < span.end:
+                what = f"sent {offset - span.start} of {span.end - span.start} bytes of a range"
+                raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, again=True))
         finally:
-            self._give_back(at, span.end)
+            self._give_back(offset, span.end)
 
     def _give_back(self, start: int, end: int) -> None:
         if start < end:
-            insort(self._free, Span(start, end))
+            insort(self._free_blocks, Span(start, end))
 
-    async def _put(self, at: int, piece: bytes) -> None:
+    async def _put(self, offset: int, piece: bytes) -> None:
         """Wait for the piece before, then begin to write this one: meanwhile the next one is received."""
         if piece:
-            before, self._write = self._write, self._group.create_task(self._part.put([(at, piece)]))
-            if before is not None:
-                await before
+            previous_write = self._write
+            self._write = self._group.create_task(self._part.put([(offset, piece)]))
+            if previous_write is not None:
+                await previous_write
 
 
 def blocks(received: Spans, total: int) -> list[Span]:
-    found = []
+    free_blocks = []
     for gap in missing(received, total):
         start = gap.start
         while start < gap.end:
             end = gap.end if total == _ENDLESS else min(gap.end, (start // BLOCK + 1) * BLOCK)
-            found.append(Span(start, end))
+            free_blocks.append(Span(start, end))
             start = end
-    return found
+    return free_blocks
 
 
 def _serves(response: Response, span: Span, version: Version) -> bool:

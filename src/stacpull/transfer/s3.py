@@ -30,7 +30,7 @@ from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
 from stacpull.net.fields import is_unicode, whole_number
 from stacpull.net.transport import Receive, RenamedResponse, Request, Response, TransferError, Transport
-from stacpull.planning.prefixes import ListedObject
+from stacpull.planning.prefixes import MOST_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 
 _FORBIDDEN = 403
@@ -43,9 +43,7 @@ _CORRECTABLE = frozenset({301, 307, 400})
 _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
 """A valid region. A server may name it, and it becomes part of a host name."""
 _HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_MOST_OBJECTS, _MOST_PAGES = 100_000, 2000
-"""The most objects of one prefix, which are all planned at once; and the most pages, of which S3 may leave
-some empty."""
+_MOST_PAGES = 2000  # of one prefix: S3 may leave some empty
 _PAGE_LIMIT: Final = 8 << 20
 """Bytes of one page: a thousand keys of 1,024 bytes, each byte encoded, and their other fields."""
 
@@ -73,12 +71,12 @@ def endpoint_of(bucket: str, region: str, endpoint_url: str | None) -> Endpoint:
     suffix = ".cn" if region.startswith("cn-") else ""
     scheme, host, path, _, _ = urlsplit(endpoint_url or f"https://s3.{region}.amazonaws.com{suffix}")
     host = host.rpartition("@")[2].lower().removesuffix(f":{default_port(scheme)}")
-    base = path.rstrip("/") + "/"
+    key_prefix = path.rstrip("/") + "/"
     if endpoint_url is None and _HOST_LIKE.fullmatch(bucket):
         host = f"{bucket}.{host}"
     else:
-        base += quote(bucket, safe="-_.~") + "/"
-    return Endpoint(f"{scheme}://{host}", host, base, region)
+        key_prefix += quote(bucket, safe="-_.~") + "/"
+    return Endpoint(f"{scheme}://{host}", host, key_prefix, region)
 
 
 def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirected: bool) -> bool:
@@ -91,11 +89,11 @@ def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirect
 def correction_of(status: int, headers: Mapping[str, str], body: bytes, region: str) -> str | None:
     if status not in _CORRECTABLE:
         return None
-    stated = read_xml(body)
-    named = headers.get("x-amz-bucket-region") or text_in(stated, "Region")
-    if named != region and _REGION.fullmatch(named):
-        return named
-    return "expired" if text_in(stated, "Code") == "ExpiredToken" else None
+    answer = read_xml(body)
+    region_in_answer = headers.get("x-amz-bucket-region") or text_in(answer, "Region")
+    if region_in_answer != region and _REGION.fullmatch(region_in_answer):
+        return region_in_answer
+    return "expired" if text_in(answer, "Code") == "ExpiredToken" else None
 
 
 def read_xml(data: bytes) -> Element | None:
@@ -123,7 +121,7 @@ class S3Transport(CallbackTransport, msgspec.Struct, eq=False):
     options: S3Options
     clock: Clock
     endpoints: BoundedCache[str, Endpoint] = msgspec.field(default_factory=BoundedCache)
-    plain: BoundedCache[tuple[Endpoint, Credentials | None, int], tuple[dict[str, str], Authorize]] = (
+    plain_gets: BoundedCache[tuple[Endpoint, Credentials | None, int], tuple[dict[str, str], Authorize]] = (
         msgspec.field(default_factory=lambda: BoundedCache(64))
     )
     """By endpoint and credentials: the fields of GETs sent within a second, and the function to sign them."""
@@ -131,35 +129,32 @@ class S3Transport(CallbackTransport, msgspec.Struct, eq=False):
     def prepared(self, request: Request, _authorization: str = "") -> Prepared | None:
         http, url = self.http, request.url
         bucket, _, key = url[len("s3://") :].partition("/")
-        known = self.credentials.known(signing=False)
-        if not isinstance(http, CallbackTransport) or known is None or request.headers or request.query:
+        signer = self.credentials.known(signing=False)
+        if not isinstance(http, CallbackTransport) or signer is None or request.headers or request.query:
             return None
         if not bucket or not key or not is_unicode(url):
             return None
-        if may_sign(bucket, known[0], self.options, redirected=request.redirected):
-            known = self.credentials.known(signing=True)
-            if known is None:
+        if may_sign(bucket, signer[0], self.options, redirected=request.redirected):
+            signer = self.credentials.known(signing=True)
+            if signer is None:
                 return None
-        settings, credentials = known
+        settings, credentials = signer
         endpoint = self._endpoint_of(bucket, settings)
         place = (endpoint, credentials, int(self.clock.time()))
-        plain = self.plain.get(place)
-        if plain is None:
-            plain = self.plain[place] = self._fields({}, endpoint, credentials)[1:]
-        (fields, authorize), path = plain, endpoint.path + encode_key(key)
-        made = http.prepared(Request(endpoint.origin + path, headers=fields), authorize("GET", path))
-        if made is None:
+        plain_get = self.plain_gets.get(place)
+        if plain_get is None:
+            plain_get = self.plain_gets[place] = self._fields({}, endpoint, credentials)[1:]
+        (fields, authorize), path = plain_get, endpoint.path + encode_key(key)
+        prepared = http.prepared(Request(endpoint.origin + path, headers=fields), authorize("GET", path))
+        if prepared is None:
             return None
-        return Prepared(made.host, made.message, partial(self._send, (endpoint, credentials)))
+        return Prepared(prepared.host, prepared.message, partial(self._send, (endpoint, credentials)))
 
     async def send(self, request: Request) -> Response:
         return await self._send(None, request, None)
 
     async def _send(
-        self,
-        place: tuple[Endpoint, Credentials | None] | None,
-        request: Request,
-        receive: Receive | None,
+        self, place: tuple[Endpoint, Credentials | None] | None, request: Request, receive: Receive | None
     ) -> Response:
         """Send `request`, unless the fast path has sent it (to `place`), and again after a correction."""
         bucket, key = split_s3_url(request.url, bare=bool(request.query))
@@ -193,46 +188,46 @@ class S3Transport(CallbackTransport, msgspec.Struct, eq=False):
         """The owner of the transport underneath closes it."""
 
     def _endpoint_of(self, bucket: str, settings: AwsSettings, region: str = "") -> Endpoint:
-        known = None if region else self.endpoints.get(bucket)
-        if known is None:
+        endpoint = None if region else self.endpoints.get(bucket)
+        if endpoint is None:
             region = region or settings.region or "us-east-1"
-            known = endpoint_of(bucket, region, settings.endpoint_url)
-            self.endpoints[bucket] = known
-        return known
+            endpoint = endpoint_of(bucket, region, settings.endpoint_url)
+            self.endpoints[bucket] = endpoint
+        return endpoint
 
     def _request(
         self, request: Request, endpoint: Endpoint, key: str, credentials: Credentials | None
     ) -> Request:
         path, query = endpoint.path + encode_key(key), request.query
-        rest, fields, authorize = self._fields(request.headers, endpoint, credentials)
+        other_fields, fields, authorize = self._fields(request.headers, endpoint, credentials)
         if authorization := authorize(request.method, path, query):
             fields = {**fields, "Authorization": authorization}
         url = f"{endpoint.origin}{path}?{query}" if query else endpoint.origin + path
-        return replace(request, url=url, headers={**rest, **fields})
+        return replace(request, url=url, headers={**other_fields, **fields})
 
     def _fields(
         self, headers: Mapping[str, str], endpoint: Endpoint, credentials: Credentials | None
     ) -> tuple[dict[str, str], dict[str, str], Authorize]:
         """Translate header fields for S3. Return the others, those to sign, and the function that signs."""
-        rest: dict[str, str] = {}
+        other_fields: dict[str, str] = {}
         fields: dict[str, str] = {"host": endpoint.host}
         for name, value in headers.items():
-            lower = name.lower()
-            if lower == "if-range":
+            lower_name = name.lower()
+            if lower_name == "if-range":
                 # a date has a space, an entity tag does not (RFC 9110, 13.1.5)
                 fields["if-unmodified-since" if " " in value else "if-match"] = value
-            elif lower == "range" or lower.startswith(("if-", "x-amz-")):
-                fields[lower] = value
-            elif lower != "host":
-                rest[name] = value
+            elif lower_name == "range" or lower_name.startswith(("if-", "x-amz-")):
+                fields[lower_name] = value
+            elif lower_name != "host":
+                other_fields[name] = value
         if "range" not in fields:
             fields["x-amz-checksum-mode"] = "ENABLED"
         if credentials is None:
-            return rest, fields, lambda _method, _path, _query="": ""
+            return other_fields, fields, lambda _method, _path, _query="": ""
         if self.options.request_payer:
             fields["x-amz-request-payer"] = "requester"
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self.clock.time()))
-        return rest, *signed_fields(fields, credentials, endpoint.region, now)
+        return other_fields, *signed_fields(fields, credentials, endpoint.region, now)
 
 
 def transport(setup: TransportSetup) -> S3Transport:
@@ -278,8 +273,8 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
                 raise unlistable("its listing has objects that are not under it")
             if name != prefix and (size or not name.endswith("/")):
                 sizes[name[len(prefix) :]] = size
-        if len(sizes) > _MOST_OBJECTS:
-            raise unlistable(f"it has more than {_MOST_OBJECTS:,} objects")
+        if len(sizes) > MOST_OBJECTS:
+            raise unlistable(f"it has more than {MOST_OBJECTS:,} objects")
         if not token:
             break
     else:
