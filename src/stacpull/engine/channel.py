@@ -132,7 +132,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
     def put(self, job: Job, arrival: Arrival | None) -> None:
         """Take an asset that was received. `arrival` is None if the asset has not changed."""
         if arrival is None:
-            self._batch.others.append(AssetOutcome(job.row, job.item_row, job.generation, None))
+            self._batch.outcomes.append(AssetOutcome(job.row, job.item_row, job.generation, None))
         elif arrival.body is None or arrival.size > self._longest:
             # a copy, because `_write` drops the body, which `engine.sharing` may still use
             self._long.append(arrival if arrival.body is None else copy(arrival))
@@ -148,7 +148,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
         masked = failure.masked(self._secrets)
-        self._batch.others.append(AssetOutcome(job.row, job.item_row, job.generation, masked, counted))
+        self._batch.outcomes.append(AssetOutcome(job.row, job.item_row, job.generation, masked, counted))
         self._send_if_due()
 
     async def flush(self) -> None:
@@ -162,7 +162,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._send_batch()
 
     def _send_if_due(self) -> None:
-        waiting = len(self._batch.arrivals) + len(self._batch.others)
+        waiting = len(self._batch.arrivals) + len(self._batch.outcomes)
         if waiting >= _BATCH or self._batch_size >= _BATCH_SIZE:
             self._send_batch()
         elif waiting == 1:
@@ -170,8 +170,8 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
 
     def _send_batch(self) -> None:
         batch, self._batch, self._batch_size = self._batch, Outcomes(), 0
-        if batch.arrivals or batch.others:
-            unchanged = sum(one.failure is None for one in batch.others)  # a failure has no slot
+        if batch.arrivals or batch.outcomes:
+            unchanged = sum(outcome.failure is None for outcome in batch.outcomes)  # a failure has no slot
             self.send(batch, partial(self.release_slots, len(batch.arrivals) + unchanged))
 
     def _write_long(self) -> None:

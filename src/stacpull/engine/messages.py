@@ -53,10 +53,10 @@ class Operation(msgspec.Struct, tag=1, array_like=True):
 
 
 class Outcomes(msgspec.Struct, tag=2, array_like=True):
-    """Publish the received assets, and record what became of the others."""
+    """Publish the received assets, and record those that failed or have not changed."""
 
     arrivals: list[Arrival] = []
-    others: list[AssetOutcome] = []
+    outcomes: list[AssetOutcome] = []
 
 
 class OperationResult(msgspec.Struct, tag=10, array_like=True):

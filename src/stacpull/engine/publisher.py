@@ -73,11 +73,11 @@ class Publisher(msgspec.Struct, eq=False):
         self.area_digest = runs.area_digest(self.db, self.run.id)
         self.adopting = self.run.kept.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
 
-    def add(self, arrivals: Sequence[Arrival], others: Sequence[AssetOutcome]) -> None:
+    def add(self, arrivals: Sequence[Arrival], outcomes: Sequence[AssetOutcome]) -> None:
         """Take complete parts, assets without a part (a worker has uploaded them), and other outcomes."""
         for arrival in arrivals:
             (self.received if arrival.part else self.renamed).append(arrival)
-        self.outcomes.extend(others)
+        self.outcomes.extend(outcomes)
 
     def _waiting(self) -> int:
         return len(self.received) + len(self.outcomes)
@@ -111,31 +111,32 @@ class Publisher(msgspec.Struct, eq=False):
         outcomes, self.outcomes = self.outcomes, []
         renamed, self.renamed = self.renamed, []
         renamed_json, self.renamed_json = self.renamed_json, {}
-        placed = self._write_item_json()
-        reserved, failures = self.reserve(received, list(placed))
-        self._sync([*(arrival.part for arrival in reserved), *(one.part for one in placed.values())])
+        item_json = self._write_item_json()
+        reserved, failures = self.reserve(received, list(item_json))
+        self._sync([*(arrival.part for arrival in reserved), *(file.part for file in item_json.values())])
         self._record(renamed, renamed_json, [*outcomes, *failures])
-        self._rename(reserved, placed)
+        self._rename(reserved, item_json)
         self.publish_if_due()
 
     def _write_item_json(self) -> dict[int, Placement]:
         rows, self.final_items = list(dict.fromkeys(self.final_items)), []
-        written: dict[int, Placement] = {}
+        placements: dict[int, Placement] = {}
         for record in views.item_records(self.db, rows):
-            row, path, part = record.row, record.path, f"{record.row}.item.json"
+            row, path = record.row, record.path
+            part = f"{row}.item.json"
             data = self.item_json(record, path)
             digest = None if data is None else hashlib.sha256(data).digest()
-            placed = self._placement(part, path, digest, is_ours=record.is_ours)
+            placement = self._placement(part, path, digest, is_ours=record.is_ours)
             if data is None and record.is_ours:
                 jobs.mark_item_json(self.db, [row])
                 why = "was changed or cannot be read, so it is outdated: `mirror` or `retry` replaces it."
                 self._fail_item_json(row, Failure(FailureKind.ITEM, f"{path} {why}"), is_ours=True)
-            elif isinstance(placed, Failure):
-                self._fail_item_json(row, placed, is_ours=False)
+            elif isinstance(placement, Failure):
+                self._fail_item_json(row, placement, is_ours=False)
             elif data is not None:
                 self.store.staged.write_part(part, data)
-                written[row] = placed
-        return written
+                placements[row] = placement
+        return placements
 
     def _fail_item_json(self, item: int, failure: Failure, *, is_ours: bool) -> None:
         """Record the failure, and report it once, because the same JSON is tried several times in a run."""
@@ -149,8 +150,9 @@ class Publisher(msgspec.Struct, eq=False):
         """Return the JSON of an item for `path`; None if its document is lost."""
         if (sent := sent_document(self.store, record)) is None:
             return None
-        ready = adapted_item(
-            sent[0],
+        document, base = sent
+        adapted = adapted_item(
+            document,
             collection=record.id.collection,
             mirrored=record.mirrored,
             item_path=path,
@@ -159,9 +161,9 @@ class Publisher(msgspec.Struct, eq=False):
                 path_of_href(href, record.directory)  # relative to its JSON in DEST
                 or views.item_json_path(self.db, item_id_in(href), self.secrets.public_url(href))
             ),
-            base=sent[1],
+            base=base,
         )
-        return encode_item(ready, self.secrets)
+        return encode_item(adapted, self.secrets)
 
     def _placement(self, part: str, path: str, sha256: bytes | None, *, is_ours: bool) -> Placement | Failure:
         """Return where a part goes, or the failure of a file there that the ledger does not know."""
@@ -183,8 +185,10 @@ class Publisher(msgspec.Struct, eq=False):
             # The part may be a hard link of a file of the user. By its identity, a later start would take it
             # for one of the mirror, and might remove it.
             arrivals = [
-                one if one.generation or not self.store.has(one.path) else replace(one, identity=None)
-                for one in arrivals
+                arrival
+                if arrival.generation or not self.store.has(arrival.path)
+                else replace(arrival, identity=None)
+                for arrival in arrivals
             ]
         clips: dict[int, Clip] = {}
         if self.area_digest is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
@@ -193,7 +197,7 @@ class Publisher(msgspec.Struct, eq=False):
                     if (clip := kind.clip_in(file)) is not None:
                         clips[arrival.row] = clip
         reserved, failures = jobs.reserve(self.db, arrivals, items, clips)
-        for part in {a.part for a in arrivals} - {a.part for a in reserved}:
+        for part in {arrival.part for arrival in arrivals} - {arrival.part for arrival in reserved}:
             staged.drop_part(part)
         for arrival in reserved:
             arrival.may_replace = _may_replace(self.store, arrival)
@@ -218,13 +222,13 @@ class Publisher(msgspec.Struct, eq=False):
         if not (renamed or renamed_json or outcomes):
             return
         now = time.time()
-        final, failed = jobs.record(self.db, renamed, outcomes, renamed_json, now, self.area_digest)
+        final_items, failures = jobs.record(self.db, renamed, outcomes, renamed_json, now, self.area_digest)
         if self.adopting:
-            adopted = sum(one.identity is None for one in renamed)  # their files were there
+            adopted = sum(arrival.identity is None for arrival in renamed)  # their files were there
             runs.add_counts(self.db, self.run.id, {"assets_skipped": adopted})
-        self.final_items = final if self.run.metadata == "item" else []
+        self.final_items = final_items if self.run.metadata == "item" else []
         self.refresh_counters()
-        for row, failure in failed:
+        for row, failure in failures:
             _, item, key = views.asset_owner(self.db, row)
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
 
@@ -239,12 +243,12 @@ class Publisher(msgspec.Struct, eq=False):
                 self.renamed.append(arrival)
             else:
                 self.outcomes.append(AssetOutcome(arrival.row, arrival.item_row, arrival.generation, failure))
-        for (row, placed), failure in zip(item_json.items(), results[len(reserved) :], strict=True):
+        for (row, placement), failure in zip(item_json.items(), results[len(reserved) :], strict=True):
             if failure is None:
-                self.renamed_json[row] = placed.digest
+                self.renamed_json[row] = placement.digest
             else:
-                self.store.staged.drop_part(placed.part)
-                self._fail_item_json(row, failure, is_ours=placed.may_replace)
+                self.store.staged.drop_part(placement.part)
+                self._fail_item_json(row, failure, is_ours=placement.may_replace)
 
     def refresh_counters(self) -> None:
         self.counters = runs.counters(self.db, self.run.id)
@@ -267,16 +271,16 @@ class Publisher(msgspec.Struct, eq=False):
 
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
         """Place a file at `path` in DEST. Raise an error if a foreign file, with other content, is there."""
-        placed = self._placement(part, path, sha256, is_ours=meta.owns_file(self.db, path))
-        if isinstance(placed, Failure):
+        placement = self._placement(part, path, sha256, is_ours=meta.owns_file(self.db, path))
+        if isinstance(placement, Failure):
             self.store.staged.drop_part(part)
             raise DestinationError(foreign_file(path, command="resume").message)
         meta.reserve_file(self.db, path)
         self._sync([part])
-        (failure,) = self.store.place([placed])
+        (failure,) = self.store.place([placement])
         if failure is not None:
             self.store.staged.drop_part(part)
-            if not placed.may_replace:
+            if not placement.may_replace:
                 meta.disown_file(self.db, path)
             raise DestinationError(failure.message)
         meta.record_file(self.db, path, sha256)
@@ -306,10 +310,10 @@ def _may_replace(store: Store, arrival: Arrival) -> bool:
     """Return True if a file in its place is an earlier version, or the user's with the same content."""
     if arrival.generation > 0 or arrival.identity is not None:
         return arrival.generation > 0
-    there = store.identity_and_size(arrival.path)
-    if there is None or there[1] != arrival.size:
+    existing = store.identity_and_size(arrival.path)
+    if existing is None or existing[1] != arrival.size:
         return False
-    if there == store.staged.part_identity_and_size(arrival.part):  # a hard link
+    if existing == store.staged.part_identity_and_size(arrival.part):  # a hard link
         return True
     digest = arrival.digest or store.staged.state_of(arrival.part).digest
     return (

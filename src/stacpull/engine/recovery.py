@@ -46,29 +46,29 @@ class Recovery(msgspec.Struct, eq=False):
 
     def run(self) -> list[Arrival]:
         """Return the complete files that are not recorded as done. Those with final names have no `part`."""
-        db, staged, found = self.db, self.store.staged, dict[int, Arrival]()
+        db, staged = self.db, self.store.staged
         if self.sync_failed:
             empty_log(db)  # the log may have holes on the disk that the page cache hides
         parts = staged.list_parts()
-        named = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
-        with_part = {(name.row, name.generation) for name in named.values()}
-        lost, digests = list[int](), dict[int, bytes]()
-        for arrival in jobs.reservations(db):
-            if arrival.digest is not None:
-                digests[arrival.row] = arrival.digest
-            if self._is_in_place(arrival, has_part=(arrival.row, arrival.generation) in with_part):
-                found[arrival.row] = arrival
-            else:
-                lost.append(arrival.row)
-        for part, name in named.items() if not self.sync_failed else ():
-            if name.row not in found:
-                proven = self._complete_part(part, name, digests.get(name.row))
-                if proven is not None:
-                    found[name.row] = proven
-        jobs.release(db, lost)
-        kept = {arrival.part for arrival in found.values()}
+        complete_parts = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
+        with_part = {(name.row, name.generation) for name in complete_parts.values()}
+        reserved = {arrival.row: arrival for arrival in jobs.reservations(db)}
+        proven = {
+            row: arrival
+            for row, arrival in reserved.items()
+            if self._is_in_place(arrival, has_part=(row, arrival.generation) in with_part)
+        }
+        not_in_place = [row for row in reserved if row not in proven]
+        for part, name in complete_parts.items() if not self.sync_failed else ():
+            if name.row not in proven:
+                digest = reserved[name.row].digest if name.row in reserved else None
+                arrival = self._proven_part(part, name, digest)
+                if arrival is not None:
+                    proven[name.row] = arrival
+        jobs.release(db, not_in_place)
+        kept_parts = {arrival.part for arrival in proven.values()}
         for part in parts:
-            if part.endswith(OF_ONE_RUN) and part not in kept:
+            if part.endswith(OF_ONE_RUN) and part not in kept_parts:
                 staged.drop_part(part)
         staged.sweep_parts(
             lambda row, generation: self.is_trusted and jobs.has_job(db, row, generation)  # or by `retry`
@@ -77,13 +77,13 @@ class Recovery(msgspec.Struct, eq=False):
         # before `put`, files are examined as after a reboot
         staged.trust(boot := boot_id())
         put(db, BOOT, boot)
-        return list(found.values())
+        return list(proven.values())
 
     def _digest(self, state_of: Callable[..., FileState], path: str, algorithm: str) -> bytes | None:
-        found = state_of(path, algorithm=algorithm, is_stopped=self.is_stopped)
+        state = state_of(path, algorithm=algorithm, is_stopped=self.is_stopped)
         if self.is_stopped():
             raise InterruptedRunError("Interrupted.")
-        return found.digest
+        return state.digest
 
     def _is_in_place(self, arrival: Arrival, *, has_part: bool) -> bool:
         """Return True if the file is in place and proven. If it is not, remove it if it is the mirror's.
@@ -91,10 +91,10 @@ class Recovery(msgspec.Struct, eq=False):
         With `has_part`, the part was not renamed: a file with the same content is not the mirror's.
         """
         store = self.store
-        found = store.identity_and_size(arrival.path)
-        if found is None or found[1] != arrival.size:
+        identity, size = store.identity_and_size(arrival.path) or (None, -1)
+        if size != arrival.size:
             return False
-        is_ours = found[0] == arrival.identity
+        is_ours = identity == arrival.identity
         if is_ours and self.is_trusted:
             return True
         if (is_ours or not has_part) and not self.sync_failed and arrival.digest is not None:
@@ -108,24 +108,25 @@ class Recovery(msgspec.Struct, eq=False):
             store.remove(arrival.path)
         return False
 
-    def _complete_part(self, part: str, name: CompletePartName, reserved: bytes | None) -> Arrival | None:
-        """Return the arrival for a proven complete part; `reserved` is the digest in its reservation."""
-        staged = self.store.staged
-        row, generation, size, etag_or_date, filename, unproven = name
-        job, there = jobs.job_of(self.db, row, generation), staged.part_identity_and_size(part)
-        if job is None or there is None or there[1] != size or (job.name or filename) is None:
+    def _proven_part(self, part: str, name: CompletePartName, reserved: bytes | None) -> Arrival | None:
+        """Return the arrival of a proven complete part; `reserved` is the digest in its reservation."""
+        staged, job = self.store.staged, jobs.job_of(self.db, name.row, name.generation)
+        identity, size = staged.part_identity_and_size(part) or (None, -1)
+        if job is None or size != name.size or (job.name or name.filename) is None:
             return None
-        known = None
+        expected = None
         if not self.is_trusted:
-            known = job.checksum if reserved is None else as_checksum(reserved)
-            if known is None or (reserved is None and known.algorithm != "sha256"):
+            expected = job.checksum if reserved is None else as_checksum(reserved)
+            if expected is None or (reserved is None and expected.algorithm != "sha256"):
                 return None
-        algorithm = self.checksum if known is None else known.algorithm
+        algorithm = self.checksum if expected is None else expected.algorithm
         digest = None if algorithm is None else self._digest(staged.state_of, part, algorithm)
-        if known is not None and digest != known.digest:
+        if expected is not None and digest != expected.digest:
             return None
-        arrival = arrival_of(job, size, filename or "", etag_or_date, part, digest=digest, unproven=unproven)
-        arrival.identity = there[0]
-        if self.store.is_local and self.store.identity_and_size(arrival.path) == there:
+        arrival = arrival_of(
+            job, size, name.filename or "", name.etag_or_date, part, digest=digest, unproven=name.unproven
+        )
+        arrival.identity = identity
+        if self.store.is_local and self.store.identity_and_size(arrival.path) == (identity, size):
             return None  # a link of a file of the user, which a killed run was about to adopt
         return arrival

@@ -164,8 +164,8 @@ class StoreServer:
                         break
                     case Operation() as operation:
                         self._answer(operation)
-                    case Outcomes(arrivals, others):
-                        publisher.add(arrivals, others)
+                    case Outcomes(arrivals, outcomes):
+                        publisher.add(arrivals, outcomes)
             self._unless_failed(publisher.publish_if_due)
             self._send_counters()
         self._unless_failed(publisher.finish)
