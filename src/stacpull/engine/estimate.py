@@ -24,7 +24,7 @@ from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import open_network, options_and_address
-from stacpull.engine.walk import RunSetup, Walk
+from stacpull.engine.walk import Walk, WalkSetup
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Listener, Stage, masking_listener
 from stacpull.hosts import host_of
@@ -78,7 +78,7 @@ async def plan(
         async with open_network(source_address, options, secrets=secrets, on_event=listener) as network:
             opened = await open_source(source_address.url, network.reader)
             await validate(opened, selection, layout)
-            setup = RunSetup(opened, network, selection, options, listener)
+            setup = WalkSetup(opened, network, selection, options, listener)
             async with in_thread(_opened_records(address)) as records:
                 if address is not None and address.bucket is not None and records.ledger is None:
                     network.warn(f"{address.work} has no ledger of {dest}: all counts as still to do.")
@@ -113,7 +113,7 @@ class _Estimate:
     A cancellation waits for the thread that uses the sets, because closing SQLite beneath it can crash.
     """
 
-    def __init__(self, setup: RunSetup, records: _Records, urls: TextIO | None) -> None:
+    def __init__(self, setup: WalkSetup, records: _Records, urls: TextIO | None) -> None:
         self._setup, self._network, self._emit = setup, setup.network, setup.on_event
         self._seen, self._primary, self._linked, self._ledger, self._is_there = records
         self._urls = urls

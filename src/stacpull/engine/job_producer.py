@@ -9,7 +9,7 @@ from stacpull.catalog.item import public_document
 from stacpull.engine.lookups import FoundItem
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import ITEMS_AT_ONCE, Position, RunSetup, Walk
+from stacpull.engine.walk import ITEMS_AT_ONCE, Position, Walk, WalkSetup
 from stacpull.events import AssetFailed
 from stacpull.ledger.runs import Run
 from stacpull.models import Failure, ItemId, Job, PlanBatch, PlanResult, SourceLink, WalkUpdate
@@ -25,7 +25,7 @@ class JobProducer:
     While the queue is full, the walk waits.
     """
 
-    def __init__(self, setup: RunSetup, run: Run, store_client: StoreClient, queue: JobQueue[Job]) -> None:
+    def __init__(self, setup: WalkSetup, run: Run, store_client: StoreClient, queue: JobQueue[Job]) -> None:
         self._setup, self._run, self._store_client, self._queue = setup, run, store_client, queue
         self._call, self.walk = store_client.call, Walk(setup, self)
 

@@ -35,7 +35,7 @@ from stacpull.engine.network import SourceAddress, open_network, options_and_add
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import RunSetup
+from stacpull.engine.walk import WalkSetup
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
 from stacpull.errors import (
@@ -108,16 +108,15 @@ async def mirror(
         InterruptedRunError: `stop` was set before the source was opened.
     """
     selection = instance("selection", Selection, selection)
-    async with checked_arguments(dest, options, on_event, stop, client, exists=False) as given:
+    async with checked_arguments(dest, options, on_event, stop, client, exists=False) as arguments:
         if (text := source_text(source)) is not None:
-            return await run_from_source(given, text, selection)
-        check_syntax(selection, given.options)
-        async with open_dest(given) as workspace:
-            stored = await store_input(given.dest.work, given.stop, source)
-            names = given.options.credential_names if given.options.filled_profile else ()
-            return await run_from_ledger(
-                given, workspace, RunSpec(stored, selection, given.options.fixed, names)
-            )
+            return await run_from_source(arguments, text, selection)
+        check_syntax(selection, arguments.options)
+        async with open_dest(arguments) as workspace:
+            input_name = await store_input(arguments.dest.work, arguments.stop, source)
+            credential_names = arguments.options.credential_names if arguments.options.filled_profile else ()
+            spec = RunSpec(input_name, selection, arguments.options.fixed, credential_names)
+            return await run_from_ledger(arguments, workspace, spec)
 
 
 async def resume(
@@ -141,20 +140,20 @@ async def resume(
         SourceError, DestinationError, InterruptedRunError: As for `mirror`.
     """
     async with (
-        checked_arguments(dest, options, on_event, stop, client, exists=True) as given,
-        open_dest(given) as workspace,
+        checked_arguments(dest, options, on_event, stop, client, exists=True) as arguments,
+        open_dest(arguments) as workspace,
     ):
         run = await on_ledger(workspace, runs.last_unfinished)
         if run is not None:
-            return await run_from_ledger(given, workspace, run.spec, run.kept)
-    there = await asyncio.to_thread(status, dest, given.options)  # DEST is no longer locked
-    counts = {name: getattr(there, name) for name in Counts.__struct_fields__}
+            return await run_from_ledger(arguments, workspace, run.spec, run.kept)
+    mirror_status = await asyncio.to_thread(status, dest, arguments.options)  # DEST is no longer locked
+    counts = {name: getattr(mirror_status, name) for name in Counts.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
     return MirrorReport(
-        **{**counts, "assets_skipped": there.assets_done},
-        walk_ended=there.walk_ended,
+        **{**counts, "assets_skipped": mirror_status.assets_done},
+        walk_ended=mirror_status.walk_ended,
         nothing_to_resume=True,
-        assets_accepted=there.assets_missing if given.options.missing in {"known", "ok"} else 0,
+        assets_accepted=mirror_status.assets_missing if arguments.options.missing in {"known", "ok"} else 0,
     )
 
 
@@ -180,13 +179,13 @@ async def retry(
         CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
     async with (
-        checked_arguments(dest, options, on_event, stop, client, exists=True) as given,
-        open_dest(given) as workspace,
+        checked_arguments(dest, options, on_event, stop, client, exists=True) as arguments,
+        open_dest(arguments) as workspace,
     ):
         last = await on_ledger(workspace, runs.last)
         kept = {name: value for name, value in last.kept.items() if name == "missing"}
         spec = replace(last.spec, kind="ordered" if ordered else "retry")
-        return await run_from_ledger(given, workspace, spec, kept)
+        return await run_from_ledger(arguments, workspace, spec, kept)
 
 
 # --- from the arguments to a run ----------------------------------------------------------------------------
@@ -227,60 +226,60 @@ async def checked_arguments(
         await asyncio.to_thread(lambda: open_reader(address.work, address.bucket).close())
     async with AsyncExitStack() as opened:
         if options.dashboard is not None:
-            served = await asyncio.to_thread(require, "stacpull.outputs", "dashboard", "--dashboard")
-            serving = served(options.dashboard, options.dashboard_token, address.name, on_event)
+            serve = await asyncio.to_thread(require, "stacpull.outputs", "dashboard", "--dashboard")
+            serving = serve(options.dashboard, options.dashboard_token, address.name, on_event)
             on_event = await opened.enter_async_context(serving)
         stopping = await opened.enter_async_context(timed_stop(stop, options.stop_after, on_event))
         journal = Journal(address.work / ".stacpull" / "log.ndjson", Secrets(), SystemClock(), on_event)
         yield MirrorArguments(address, options, journal, stopping)
 
 
-def open_dest(given: MirrorArguments) -> AbstractAsyncContextManager[Workspace]:
+def open_dest(arguments: MirrorArguments) -> AbstractAsyncContextManager[Workspace]:
     """Open DEST in a thread. If both the run and the closing of DEST fail, the error of the run is raised."""
     loop = asyncio.get_running_loop()
 
     def warn(text: str) -> None:
         with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(given.journal, Notice("warning", text))
+            loop.call_soon_threadsafe(arguments.journal, Notice("warning", text))
 
-    dest = given.dest
-    given.journal(Stage(f"opening {dest.name}"))
-    outages = Outages(warn, given.stop.is_set)
-    return in_thread(open_workspace(dest.work, dest.bucket, outages, adopt=given.options.adopt))
+    dest = arguments.dest
+    arguments.journal(Stage(f"opening {dest.name}"))
+    outages = Outages(warn, arguments.stop.is_set)
+    return in_thread(open_workspace(dest.work, dest.bucket, outages, adopt=arguments.options.adopt))
 
 
 @asynccontextmanager
 async def _open_source(
-    given: MirrorArguments, address: SourceAddress, options: Options, selection: Selection
-) -> AsyncIterator[tuple[Started, RunSetup]]:
+    arguments: MirrorArguments, address: SourceAddress, options: Options, selection: Selection
+) -> AsyncIterator[tuple[Started, WalkSetup]]:
     """Start the store process, whose imports take as long as the first response, and open SOURCE."""
-    journal = given.journal
+    journal = arguments.journal
     async with (
         in_thread(spawned("stacpull.engine.store_process")) as store_process,
         open_network(address, options, secrets=journal.secrets, on_event=journal) as network,
     ):
-        source = await unless_stopped(partial(open_source, address.url, network.reader), given.stop)
-        yield store_process, RunSetup(source, network, selection, options, journal)
+        source = await unless_stopped(partial(open_source, address.url, network.reader), arguments.stop)
+        yield store_process, WalkSetup(source, network, selection, options, journal)
 
 
-async def run_from_source(given: MirrorArguments, source: str, selection: Selection) -> MirrorReport:
+async def run_from_source(arguments: MirrorArguments, source: str, selection: Selection) -> MirrorReport:
     """Open SOURCE, then DEST: a source that cannot be read changes nothing."""
-    layout, work = check_syntax(selection, given.options), given.dest.work
-    options, address = options_and_address(source, given.options)
+    layout, work = check_syntax(selection, arguments.options), arguments.dest.work
+    options, address = options_and_address(source, arguments.options)
     if is_local(address.url):
         await asyncio.to_thread(refuse_own_catalog, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
     try:
-        async with _open_source(given, address, options, selection) as (store_process, setup):
-            await unless_stopped(lambda: validate(setup.source, selection, layout), given.stop)
+        async with _open_source(arguments, address, options, selection) as (store_process, setup):
+            await unless_stopped(lambda: validate(setup.source, selection, layout), arguments.stop)
             if setup.network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
-                await unless_stopped(setup.network.logins.log_in, given.stop)  # before DEST is created
-            async with open_dest(given) as workspace:
+                await unless_stopped(setup.network.logins.log_in, arguments.stop)  # before DEST is created
+            async with open_dest(arguments) as workspace:
                 now = SystemClock().time()
                 run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))
                 if is_local(spec.source):
                     await on_ledger(workspace, lambda db: note_named_source(db, spec.source))
-                return await MirrorRun(given, workspace, run, setup, store_process).execute()
+                return await MirrorRun(arguments, workspace, run, setup, store_process).execute()
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(work).exists):
             raise
@@ -289,7 +288,7 @@ async def run_from_source(given: MirrorArguments, source: str, selection: Select
 
 
 async def run_from_ledger(
-    given: MirrorArguments,
+    arguments: MirrorArguments,
     workspace: Workspace,
     spec: RunSpec,
     kept: Mapping[str, Any] = {},
@@ -300,7 +299,7 @@ async def run_from_ledger(
     `kept` options, of an earlier run, apply where the command has the default; `fixed` ones always apply.
     `begin` starts the run in the ledger. Because it writes, it is called after all checks.
     """
-    work, options = given.dest.work, given.options.of_run({**kept, **given.options.kept})
+    work, options = arguments.dest.work, arguments.options.of_run({**kept, **arguments.options.kept})
     input_file = await asyncio.to_thread(path_of_input, work, spec.source)
     options, address = options_and_address(spec.source, options, input_file, named=False)
     if (
@@ -323,8 +322,8 @@ async def run_from_ledger(
     now = SystemClock().time()
     run = await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
     options = options.of_run({**spec.fixed, **run.kept})
-    async with _open_source(given, address, options, spec.selection) as (store_process, setup):
-        report = await MirrorRun(given, workspace, run, setup, store_process).execute()
+    async with _open_source(arguments, address, options, spec.selection) as (store_process, setup):
+        report = await MirrorRun(arguments, workspace, run, setup, store_process).execute()
     if input_file is not None and report.state == "complete":
         await asyncio.to_thread(remove_signatures, work, spec.source)
     return report
@@ -345,13 +344,13 @@ class MirrorRun:
 
     def __init__(
         self,
-        given: MirrorArguments,
+        arguments: MirrorArguments,
         workspace: Workspace,
         run: Run,
-        setup: RunSetup,
+        setup: WalkSetup,
         store_process: Started,
     ) -> None:
-        self.workspace, self.emit, self._stop = workspace, given.journal, given.stop
+        self.workspace, self.emit, self._stop = workspace, arguments.journal, arguments.stop
         self._run, self.spec = run, run.spec
         self.options, self.network, self._source = setup.options, setup.network, setup.source
         if workspace.lease is not None:
@@ -372,8 +371,8 @@ class MirrorRun:
             run, lease = self._run, self.workspace.lease
             self.emit(RunStarted(run.id, run.spec.source, run.resumed))
             self.emit(Stage("checking what is in DEST"))
-            if lease is not None and (other := lease.taken_from) is not None:
-                self.network.warn(f"This run takes over from {other}, which must not use DEST any more.")
+            if lease is not None and (owner := lease.taken_from) is not None:
+                self.network.warn(f"This run takes over from {owner}, which must not use DEST any more.")
             error: BaseException | None = None
             try:
                 await self._mirror()
@@ -471,72 +470,75 @@ class MirrorRun:
                 await self.store_client.call("runs.add_counts", self._run.id, self._spent())
 
     def _progress(self) -> Progress:
-        now, before = self.store_client.counters, self._run.counters
-        skipped = before["assets_done"] - before["assets_skipped"]  # before this process
-        counts = {name: now[name] for name in now.keys() & {*Counters.__struct_fields__}}
-        counts["assets_planned"] = sum(now[f"assets_{state}"] for state in ("done", "failed", "pending"))
+        counters, at_start = self.store_client.counters, self._run.counters
+        skipped = at_start["assets_done"] - at_start["assets_skipped"]  # before this process
+        counts = {name: counters[name] for name in counters.keys() & {*Counters.__struct_fields__}}
+        counts["assets_planned"] = sum(counters[f"assets_{state}"] for state in ("done", "failed", "pending"))
         counts["assets_skipped"] += skipped
         return self.network.progress(
             **counts,
-            items_announced=now.get("items_announced"),
+            items_announced=counters.get("items_announced"),
             items_wanted=self.spec.selection.most_items,
-            walk_ended=bool(now["walk_ended"]),
+            walk_ended=bool(counters["walk_ended"]),
             seconds=round(self._clock.monotonic() - self._began, 3),
         )
 
     def _spent(self) -> dict[str, float]:
-        network, before = self.network.counters, self._saved
+        network, already_saved = self.network.counters, self._saved
         self._saved = {
             "bytes_fetched": network.bytes_fetched,
             "requests": network.requests,
             "retries": network.retries,
             "seconds": self._clock.monotonic() - self._began,
         }
-        return {name: value - before.get(name, 0) for name, value in self._saved.items()}
+        return {name: value - already_saved.get(name, 0) for name, value in self._saved.items()}
 
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
-        progress, spec = self._progress(), self.spec
+        progress, summary = self._progress(), self._walk.summary
         self.emit(progress)
         is_done = progress.walk_ended and progress.assets_pending == 0 and not self._is_unfinished
         state: EndState = "complete" if is_done and error is None else "interrupted"
         if error is not None and not isinstance(error, asyncio.CancelledError):
             state = "failed"
-        warning = self._walk.summary.nothing_to_fetch(spec.selection, self.store_client.counters)
-        if state == "complete" and spec.kind == "mirror" and warning is not None:
+        is_mirror = self.spec.kind == "mirror"
+        warning = summary.nothing_to_fetch(self.spec.selection, self.store_client.counters)
+        if state == "complete" and is_mirror and warning is not None:
             self.network.warn(warning)
-        stopped = self._stop.reason if state == "interrupted" else None
-        why = str(error) if error is not None else stopped or self._walk.summary.cut_short
-        reason = self.network.secrets.masked(why or "") or None
+        stop_reason = self._stop.reason if state == "interrupted" else None
+        text = stop_reason or summary.cut_short if error is None else str(error)
+        reason = self.network.secrets.masked(text or "") or None
         recorded: EndState = "failed"
         findings, left_out = dict[str, int](), dict[str, int]()
         store = self.workspace.store
-        unless_first = suppress(*([] if error is None else [Exception]))  # the first error counts
+        ignored = () if error is None else (Exception,)  # the first error counts
         try:
-            with unless_first:
+            with suppress(*ignored):
                 await self.store_client.call("StoreOperations.end_run", state, reason, self._spent())
                 recorded = state
-            with unless_first:
+            with suppress(*ignored):
                 findings, left_out = await self.store_client.call(
                     "StoreOperations.findings", returns=tuple[dict[str, int], dict[str, int]]
                 )
             if lost := findings.get("files_lost"):
-                what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-                self.network.warn(f"{what} missing in {store.name} and planned again.")
+                files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
+                self.network.warn(f"{files} missing in {store.name} and planned again.")
         finally:
             fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
-            counts: dict[str, Any] = {n: getattr(progress, n) for n in fields & {*Progress.__struct_fields__}}
+            names = fields & {*Progress.__struct_fields__}
+            counts: dict[str, Any] = {name: getattr(progress, name) for name in names}
             counts |= {name: number for name, number in findings.items() if name in fields}
             self.emit(RunEnded(self._run.id, recorded, counts))
             await asyncio.to_thread(self.emit.flush)
-        new = counts.get("assets_missing_new", 0) if spec.kind == "mirror" else 0
-        accepted = {"fail": 0, "known": progress.assets_missing - new, "ok": progress.assets_missing}
+        newly_missing = counts.get("assets_missing_new", 0) if is_mirror else 0
+        known = progress.assets_missing - newly_missing
+        accepted = {"fail": 0, "known": known, "ok": progress.assets_missing}
         return MirrorReport(
             **counts,
             state=state,
-            items_unseen=self._walk.summary.items_unseen,
+            items_unseen=summary.items_unseen,
             items_left_out=left_out,
             run=self._run.id,
-            source=spec.source,
+            source=self.spec.source,
             dest=store.name,
             work=None if store.is_local else str(store.staged.work),
             reason=reason,

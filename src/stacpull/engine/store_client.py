@@ -23,7 +23,7 @@ from stacpull.engine import messages
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import encoded, error_of
 from stacpull.engine.run_control import beside, raise_when_broken
-from stacpull.engine.walk import RunSetup
+from stacpull.engine.walk import WalkSetup
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
@@ -52,7 +52,7 @@ class StoreClient:
         store_process: Started,
         workspace: Workspace,
         run: Run,
-        setup: RunSetup,
+        setup: WalkSetup,
     ) -> None:
         self.counters: Mapping[str, int] = run.counters
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()

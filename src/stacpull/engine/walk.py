@@ -105,7 +105,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         return replace(position, request=replace(position.request, headers=allowed))
 
 
-class RunSetup(NamedTuple):
+class WalkSetup(NamedTuple):
     """What a run, `plan` and `headers` are made of."""
 
     source: Source
@@ -196,7 +196,7 @@ class Sample:
 class Walk:
     """Reads pages, selects and plans items for its consumer. `keeps` replaces the asset filter."""
 
-    def __init__(self, setup: RunSetup, consumer: PlanConsumer, keeps: AssetPredicate | None = None) -> None:
+    def __init__(self, setup: WalkSetup, consumer: PlanConsumer, keeps: AssetPredicate | None = None) -> None:
         self.setup, self._consumer, self.summary = setup, consumer, WalkSummary()
         source, network, selection = setup.source, setup.network, setup.selection
         self._source, self._selection, self._on_event = source, selection, setup.on_event
