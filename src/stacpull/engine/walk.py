@@ -152,21 +152,21 @@ class WalkSummary(msgspec.Struct):
         planned = counts.get("assets", 0) + counts.get("assets_refused", 0)  # of a plan
         planned += sum(counts.get(f"assets_{state}", 0) for state in ("pending", "done", "failed"))
         is_area = selection.bbox and (seen == 0 or "bbox" in self.left_out)
-        order = " --bbox is W,S,E,N: longitude comes before latitude." if is_area else ""
+        hint = " --bbox is W,S,E,N: longitude comes before latitude." if is_area else ""
         if matched == 0 and seen:
-            return f"Nothing matched: the filters kept none of {quantity(seen, 'item')}.{order}"
+            return f"Nothing matched: the filters kept none of {quantity(seen, 'item')}.{hint}"
         if planned:
             return None
         if seen == 0:
-            return f"Nothing matched: the source listed no items.{order}"
+            return f"Nothing matched: the source listed no items.{hint}"
         if web_pages:
             filters = " or by the filters" if excluded else ""
-            why = f"every asset was left out: as a web page (--include-pages){filters}"
+            reason = f"every asset was left out: as a web page (--include-pages){filters}"
         else:
-            why = "the asset filters dropped every asset" if excluded else "there are no assets"
+            reason = "the asset filters dropped every asset" if excluded else "there are no assets"
         keys = ", ".join(sorted(self.excluded))[:_LONGEST_KEYS]
-        named = f" Keys: {keys} (one per --asset)." if keys else ""
-        return f"{quantity(matched, 'item')} matched, but {why}.{named}"
+        listed_keys = f" Keys: {keys} (one per --asset)." if keys else ""
+        return f"{quantity(matched, 'item')} matched, but {reason}.{listed_keys}"
 
 
 class Sample:
@@ -257,12 +257,12 @@ class Walk:
                 batch = [pickle.loads(entry[-1]) for entry in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
                 await consumer.add_batch(await self._select_and_plan(batch))
         if (unread := summary.first_unread) is not None:
-            where = f"{'the first is ' if summary.unread > 1 else ''}{unread.name}"
-            what = quantity(summary.unread, "entry", "entries")
-            self.warn(f"{what} of SOURCE cannot be read: {where}: {unread.failure.message}")
-        if number := summary.unverifiable:
-            what = quantity(number, "checksum")
-            self._on_event(Notice("info", f"{what} cannot be verified, because the kind is unknown."))
+            entries = quantity(summary.unread, "entry", "entries")
+            first = "the first is " if summary.unread > 1 else ""
+            self.warn(f"{entries} of SOURCE cannot be read: {first}{unread.name}: {unread.failure.message}")
+        if summary.unverifiable:
+            checksums = quantity(summary.unverifiable, "checksum")
+            self._on_event(Notice("info", f"{checksums} cannot be verified, because the kind is unknown."))
         end = WalkUpdate(None, True, total, summary.cut_short, unseen)
         await consumer.add_batch(PlanBatch(update=end))
         is_complete = from_start and self._matches_left() > 0 and summary.cut_short is None
@@ -275,46 +275,50 @@ class Walk:
 
     # --- pages -------------------------------------------------------------------------------------------
 
-    async def _read_pages(self, ahead: Sequence[WalkStart], position: Position) -> int | None:
+    async def _read_pages(self, starts: Sequence[WalkStart], position: Position) -> int | None:
         """Read the pages of all collections from `position` on, and give them to the consumer.
 
-        Each page is saved with the position after it (`here`), which after the last page of a collection is
-        the start of the following one. `before` is how many items the earlier collections announced. Several
-        pages in a row without new items end a collection: the links of a broken service may never end. Return
-        the number of items that all collections announce; None if one does not, or not all are read.
+        Each page is saved with the position after it, which after the last page of a collection is the start
+        of the following one. Several pages in a row without new items end a collection: the links of a broken
+        service may never end. Return the number of items that all collections announce; None if one does not,
+        or not all are read.
         """
-        if position.collection is not None:  # collections are always in the same order: skip the walked ones
-            names = [start.collection for start in ahead]
-            if position.collection not in names:
-                raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
-            ahead = ahead[names.index(position.collection) :]
-        total, announced = None, 0 if position.collection is None else position.announced
-        for number, start in enumerate(ahead, 1):
+        names = [start.collection for start in starts]
+        if position.collection not in {None, *names}:
+            raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
+        # collections are always in the same order: skip the walked ones
+        first = 0 if position.collection is None else names.index(position.collection)
+        announced = 0 if position.collection is None else position.announced
+        total = None
+        for number in range(first, len(starts)):
             if not self._matches_left():
                 return None
-            collection, fruitless = start.collection, 0
-            following = ahead[number].collection if number < len(ahead) else None
-            before, announced = announced, None
-            start = start._replace(cursor=position.request if number == 1 else None)  # noqa: PLW2901
+            collection, fruitless = names[number], 0
+            following = names[number + 1] if number + 1 < len(names) else None
+            announced_before, announced = announced, None  # by the earlier collections, and with this one
+            start = starts[number]._replace(cursor=position.request if number == first else None)
             pages = self._source.pages(start, page_size=self._page_size, on_notice=self._on_event)
             async with prefetch(pages) as read_ahead:
                 async for page in read_ahead:
-                    if page.announced is not None and before is not None:
-                        announced = before + page.announced
+                    if page.announced is not None and announced_before is not None:
+                        announced = announced_before + page.announced
                     total = announced if following is None else None
                     self.summary.cut_short = page.cut_short or self.summary.cut_short
-                    end = Position(following, None, announced)
-                    here = end if page.next is None else Position(collection, page.next, before)
-                    new = await self._take_page(collection, page, self._update(here, total, page.cut_short))
+                    after_page = after_collection = Position(following, None, announced)
+                    if page.next is not None:
+                        after_page = Position(collection, page.next, announced_before)
+                    update = self._update(after_page, total, page.cut_short)
+                    new_items = await self._take_page(collection, page, update)
                     if not self._matches_left():
                         return total
                     has_cursor = page.next != page.request
-                    fruitless = fruitless + 1 if has_cursor and not new else 0
+                    fruitless = fruitless + 1 if has_cursor and not new_items else 0
                     if fruitless > FRUITLESS_PAGES and page.next is not None:
-                        text = f"{fruitless} pages in a row had no new items."
-                        self.summary.cut_short = text = f"The walk ends at {page.request.url}: {text}"
+                        reason = f"{fruitless} pages in a row had no new items."
+                        text = self.summary.cut_short = f"The walk ends at {page.request.url}: {reason}"
                         self.warn(text)
-                        await self._consumer.add_batch(PlanBatch(update=self._update(end, total, text)))
+                        update = self._update(after_collection, total, text)
+                        await self._consumer.add_batch(PlanBatch(update=update))
                         break
         return total
 
@@ -324,24 +328,24 @@ class Walk:
             self._has_checked_selection = True
             for warning in await selection_warnings(self._selection, page.items, self._source, collection):
                 self.warn(warning)
-        new = 0
+        new_items = 0
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
             documents, url = page.items[start : start + ITEMS_AT_ONCE], page.request.url
-            items = [FoundItem(id_of(item, collection), item, url) for item in documents]
+            items = [FoundItem(id_of(document, collection), document, url) for document in documents]
             batch = await self._select_and_plan(items)
             for unread in batch.unread:
-                what = f"The collection {unread.collection} is mirrored without its own assets"
-                self.warn(f"{what}: {unread.failure.message}")
+                mirrored = f"The collection {unread.collection} is mirrored without its own assets"
+                self.warn(f"{mirrored}: {unread.failure.message}")
             batch.update = WalkUpdate(announced=update.announced)
             if start + ITEMS_AT_ONCE >= len(page.items):
                 batch.unread += page.unread
                 batch.update = update
                 self.summary.unread += len(page.unread)
                 self.summary.first_unread = self.summary.first_unread or next(iter(page.unread), None)
-            new += await self._consumer.add_batch(batch)
+            new_items += await self._consumer.add_batch(batch)
             if not self._matches_left():
                 break
-        return new
+        return new_items
 
     def _update(self, position: Position, total: int | None, cut_short: str | None) -> WalkUpdate:
         is_kept = self._keeps_position and position.collection is not None
@@ -356,25 +360,25 @@ class Walk:
     # --- items -------------------------------------------------------------------------------------------
 
     async def _select_and_plan(self, items: Sequence[FoundItem]) -> PlanBatch:
-        batch, links = PlanBatch(), list[SourceLink]()
+        batch, links = PlanBatch(), dict[str, SourceLink]()  # by href: of several parents, the first counts
         judge, thread = self._filter.judge, StoppableThread(None)
         # in a thread, because shapely may need long for a large geometry
         reasons = await thread.run(
             lambda: [judge(item.document) for item in items if not thread.is_stopped()]
         )
         matches = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
-        fresh, planned_before = dict[ItemId, FoundItem](), dict[ItemId, str | None]()
+        to_plan, planned_before = dict[ItemId, FoundItem](), dict[ItemId, str | None]()
         if self._sample is None:
             planned_before = await self._consumer.planned_in_this_run([item.id for item in matches], False)
             versions = dict(planned_before)
             for item in matches:  # of each item, the newest version that was not planned before
                 if item.id not in versions or is_newer(updated_in(item.document), versions[item.id]):
-                    fresh[item.id], versions[item.id] = item, updated_in(item.document)
-        left = self._matches_left()
-        # a newer version of an item that was planned does not count towards `left`
-        await self._lookups.look_up(list(fresh.values())[: left + len(planned_before)])
+                    to_plan[item.id], versions[item.id] = item, updated_in(item.document)
+        remaining = self._matches_left()
+        # a newer version of an item that was planned does not count towards `remaining`
+        await self._lookups.look_up(list(to_plan.values())[: remaining + len(planned_before)])
         for item, reason in zip(items, reasons, strict=True):
-            if left <= 0:
+            if remaining <= 0:
                 break
             if reason is not None:
                 self.summary.left_out[reason] += 1
@@ -384,52 +388,49 @@ class Walk:
             if self._sample is not None:
                 self._sample.offer(item)
                 continue
-            newest = fresh.pop(item.id, None)  # a page may list an item twice
+            newest = to_plan.pop(item.id, None)  # a page may list an item twice
             if newest is None:
                 continue
             planned = self.plan(newest)
-            left -= item.id not in planned_before
+            remaining -= item.id not in planned_before
             batch.has_newer |= item.id in planned_before
             batch.items.append(planned)
             if self._followed:
-                hrefs = source_links(newest.document, planned.href or newest.url, self._followed)
-                links += [SourceLink(href, planned.id, item_id_in(href)) for href in hrefs]
+                for href in source_links(newest.document, planned.href or newest.url, self._followed):
+                    links.setdefault(href, SourceLink(href, planned.id, item_id_in(href)))
         if links:
-            distinct = {link.href: link for link in reversed(links)}  # of several parents, the first counts
-            ids = [link.id for link in distinct.values() if link.id is not None]
-            known = {planned.id for planned in batch.items} | (
-                await self._consumer.planned_in_this_run(ids, True)
-            ).keys()
-            wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
-            await self.plan_sources([link for link in wanted if link.id not in known], batch)
+            ids = [link.id for link in links.values() if link.id is not None]
+            planned_ids = {item.id for item in batch.items}
+            planned_ids |= (await self._consumer.planned_in_this_run(ids, True)).keys()
+            await self.plan_sources([link for link in links.values() if link.id not in planned_ids], batch)
         if self._selection.collection_assets:
             await self._add_collections(batch)
         return batch
 
     async def plan_sources(self, links: Sequence[SourceLink], batch: PlanBatch) -> None:
         documents = await self.reader.read_many([link.href for link in links])
-        read: list[tuple[FoundItem, ItemId]] = []
+        read_items: list[tuple[FoundItem, ItemId]] = []
         for link, document in zip(links, documents, strict=True):
-            name = link.id or ItemId(link.parent.collection, link.href)  # until its own ID is known
+            item_id = link.id or ItemId(link.parent.collection, link.href)  # until its own ID is known
             if not isinstance(document, Failure):
-                item = FoundItem(id_of(document, name.collection), document, link.href)
-                read.append((item, link.parent))
+                item = FoundItem(id_of(document, item_id.collection), document, link.href)
+                read_items.append((item, link.parent))
                 continue
             if link.id is None:  # its URL serves as its ID
-                name = ItemId(name.collection, self._secrets.public_url(link.href))
-            message = f"The source item {name.item} could not be read: {document.message}"
+                item_id = ItemId(item_id.collection, self._secrets.public_url(link.href))
+            message = f"The source item {item_id.item} could not be read: {document.message}"
             failure = replace(document, message=message)
-            batch.failed_items.append(ItemFailure(name, link.href, link.parent, failure))
-        await self._lookups.look_up([item for item, _ in read])
-        batch.items += [self.plan(item, parent) for item, parent in read]
+            batch.failed_items.append(ItemFailure(item_id, link.href, link.parent, failure))
+        await self._lookups.look_up([item for item, _ in read_items])
+        batch.items += [self.plan(item, parent) for item, parent in read_items]
 
     async def _add_collections(self, batch: PlanBatch) -> None:
-        met = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in batch.items)
-        met.pop(ItemId(NO_COLLECTION, OF_COLLECTION), None)
-        new = [item_id for item_id in met if item_id not in self._collections]
-        self._collections.update(dict.fromkeys(new))
-        planned_before = await self._consumer.planned_in_this_run(new, False)
-        for item_id in (item_id for item_id in new if item_id not in planned_before):
+        collection_ids = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in batch.items)
+        collection_ids.pop(ItemId(NO_COLLECTION, OF_COLLECTION), None)
+        new_ids = [item_id for item_id in collection_ids if item_id not in self._collections]
+        self._collections.update(dict.fromkeys(new_ids))
+        planned_before = await self._consumer.planned_in_this_run(new_ids, False)
+        for item_id in (item_id for item_id in new_ids if item_id not in planned_before):
             document = await self._lookups.collection(item_id.collection)
             if isinstance(document, StacpullError):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
@@ -455,8 +456,8 @@ class Walk:
         )
         if len(self.summary.excluded) < _MOST_KEYS:
             self.summary.excluded.update(planned.excluded)
-        stated = object_or_empty(item.document.get("assets"))
+        assets = object_or_empty(item.document.get("assets"))
         for asset in planned.assets:
-            is_unknown = asset.checksum is None and "file:checksum" in stated.get(asset.key, ())
+            is_unknown = asset.checksum is None and "file:checksum" in assets.get(asset.key, ())
             self.summary.unverifiable += is_unknown
         return planned
