@@ -96,15 +96,15 @@ class _Records(NamedTuple):
 @contextmanager
 def _opened_records(dest: DestAddress | None) -> Iterator[_Records]:
     with ExitStack() as opened:
-        ledger, find = None, lambda _path: True  # in a bucket, only a run looks
+        ledger, has_file = None, lambda _path: True  # in a bucket, only a run looks
         if dest is not None:
             opened.enter_context(ledger_errors(ledger_path(dest.work)))
             with suppress(NotAMirrorError):
                 ledger = opened.enter_context(closing(open_reader(dest.work)))
                 if dest.bucket is None:
-                    find = partial(is_there, opened.enter_context(closing(DirectoryFiles(dest.work))))
+                    has_file = partial(is_there, opened.enter_context(closing(DirectoryFiles(dest.work))))
         seen, primary, linked = (opened.enter_context(closing(ItemSet())) for _ in range(3))
-        yield _Records(seen, primary, linked, ledger, find)
+        yield _Records(seen, primary, linked, ledger, has_file)
 
 
 class _Estimate:
@@ -130,7 +130,7 @@ class _Estimate:
 
     async def report(self) -> PlanReport:
         clock, counters = self._network.clock, self._network.counters
-        started, before, options = clock.monotonic(), counters.requests, self._setup.options
+        started, requests_before = clock.monotonic(), counters.requests
         walk = Walk(self._setup, self)
         await walk.run()
         self._emit(Stage("measuring file sizes"))
@@ -146,15 +146,16 @@ class _Estimate:
         if unknown and not total:
             total, basis = None, "unknown"
         requests = walk_requests + round(self._pending * hops)
-        made, at_once = walk_requests - before, options.concurrency or options.per_host
-        seconds = None
-        if made and walk_seconds:
-            batches = max(1, self._sampled / _SIZED_AT_ONCE)
-            each = size_seconds / batches if self._sampled else hops * walk_seconds / made
-            seconds = round(walk_seconds + self._pending * each / max(1, min(at_once, 16)), 1)
+        options, seconds = self._setup.options, None
+        if walk_requests > requests_before and walk_seconds:
+            asset_seconds = hops * walk_seconds / (walk_requests - requests_before)
+            if self._sampled:
+                asset_seconds = size_seconds / max(1, self._sampled / _SIZED_AT_ONCE)
+            at_once = max(1, min(options.concurrency or options.per_host, 16))
+            seconds = round(walk_seconds + self._pending * asset_seconds / at_once, 1)
         if self._unsigned:
-            lacking = "URLs that lack their signature or key, and may be refused"
-            self._network.warn(f"{lacking}: {self._unsigned:,}.")
+            unsigned = "URLs that lack their signature or key, and may be refused"
+            self._network.warn(f"{unsigned}: {self._unsigned:,}.")
         if self._shared:
             self._network.warn(f"--layout gives several items the path {self._shared}: add {{item}} to it.")
         report = PlanReport(
@@ -188,7 +189,9 @@ class _Estimate:
 
     async def planned_in_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         sets = [self._primary, self._linked] if linked else [self._primary]
-        return dict.fromkeys(await to_its_end(lambda: set().union(*(one.intersection(ids) for one in sets))))
+        return dict.fromkeys(
+            await to_its_end(lambda: set().union(*(items.intersection(ids) for items in sets)))
+        )
 
     async def restart(self) -> None:
         """Reset the counters of the walk. Planned items stay counted and are not planned again."""
@@ -197,21 +200,21 @@ class _Estimate:
         self._left_out.clear()
 
     async def add_batch(self, batch: PlanBatch) -> int:
-        new = await to_its_end(partial(self._add_batch, batch))
+        new_items = await to_its_end(partial(self._add_batch, batch))
         most = self._setup.selection.most_items
         progress = self._network.progress(**self.counters, items_announced=self._announced, items_wanted=most)
         self._emit(progress)
-        return new
+        return new_items
 
     def _add_batch(self, batch: PlanBatch) -> int:
         if batch.update.announced is not None:
             self._announced = batch.update.announced
-        new = len(self._seen.add_all(batch.seen))
+        new_items = len(self._seen.add_all(batch.seen))
         for reason, ids in batch.left_out.items():
             left_out = len(self._seen.add_all(ids))
             self._left_out[reason] += left_out
-            new += left_out
-        self.counters["items_seen"] += new
+            new_items += left_out
+        self.counters["items_seen"] += new_items
         items = [item for item in batch.items if self._is_new(item)]
         actions: Mapping[ItemId, Mapping[str, Action]] = {}
         if self._ledger is not None:
@@ -223,7 +226,7 @@ class _Estimate:
             actions = known_actions(self._ledger, cleaned, area, self._is_there)
         for item in items:
             self._count(item, actions.get(item.id, {}))
-        return new
+        return new_items
 
     def _is_new(self, item: PlannedItem) -> bool:
         """Return True if an item was not counted before. One on a page no longer counts as a source item."""
@@ -243,7 +246,7 @@ class _Estimate:
             self._add("excluded", key)
         for key in item.web_pages:
             self._add("page", key)
-        most = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
+        most_samples = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
         for asset in item.assets:
             self._add("host", host_of(asset.href) or "this disk")
             clips = self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
@@ -251,26 +254,26 @@ class _Estimate:
                 self._bytes += asset.size
             else:
                 sample = self._samples[self._add("unstated", asset.key)]
-                if len(sample) < most and self._sampled < _MOST_SIZED:
+                if len(sample) < most_samples and self._sampled < _MOST_SIZED:
                     self._sampled += 1
                     sample.append(asset)
             action = actions.get(asset.key, Action.REQUEST)
             self._pending += action is Action.REQUEST
             self._done += action is Action.KEEP
             if asset.name is not None and not self._shared:
-                names = asset.directory, asset.name
-                if names in self._paths:
-                    self._shared = path_in_dest(*names)
+                place = asset.directory, asset.name
+                if place in self._paths:
+                    self._shared = path_in_dest(*place)
                 elif len(self._paths) < _MOST_PATHS:
-                    self._paths.add(names)
+                    self._paths.add(place)
             if self._urls is not None and action is Action.REQUEST:
                 href = self._network.secrets.public_url(asset.href)
                 path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
                 self._urls.write(f"{wire_url(href)}\t{path}\n")
                 self._unsigned += href != asset.href
 
-    def _add(self, what: str, name: str) -> str:
-        counts = self._counts[what]
+    def _add(self, category: str, name: str) -> str:
+        counts = self._counts[category]
         if name not in counts and (len(counts) >= _MOST_NAMED or len(name) > LONGEST_KEY):
             name = _OTHERS
         counts[name] += 1
@@ -278,19 +281,21 @@ class _Estimate:
 
     async def _sizes(self) -> tuple[dict[str, float], float]:
         """Return mean bytes per key (of all keys for one without a sample), and mean requests per asset."""
-        before, sizes_by_key = self._network.counters.requests, defaultdict[str, list[int]](list)
+        requests_before, sizes_by_key = self._network.counters.requests, defaultdict[str, list[int]](list)
 
         async def measure(sample: tuple[str, Asset]) -> None:
-            if (size := await self._size_of(sample[1])) is not None:
-                sizes_by_key[sample[0]].append(size)
+            key, asset = sample
+            if (size := await self._size_of(asset)) is not None:
+                sizes_by_key[key].append(size)
 
         samples = [(key, asset) for key, assets in self._samples.items() for asset in assets]
         await for_each(samples, measure, most=_SIZED_AT_ONCE)
-        requests = self._network.counters.requests - before + self._tile_requests
+        requests = self._network.counters.requests - requests_before + self._tile_requests
         means = {key: sum(sizes) / len(sizes) for key, sizes in sizes_by_key.items()}
-        if every := [size for sizes in sizes_by_key.values() for size in sizes]:
+        if sizes_by_key:
+            all_sizes = [size for sizes in sizes_by_key.values() for size in sizes]
             unsampled = (key for key, assets in self._samples.items() if not assets)
-            means |= dict.fromkeys(unsampled, sum(every) / len(every))
+            means |= dict.fromkeys(unsampled, sum(all_sizes) / len(all_sizes))
         return means, requests / self._sampled if self._sampled else 1.0
 
     async def _size_of(self, asset: Asset) -> int | None:
@@ -298,8 +303,9 @@ class _Estimate:
             if self._clipping is not None:
                 part = await self._clipping.size(self._network.client, asset.href, asset.media_type)
                 if part is not None:
-                    self._tile_requests += part[1]
-                    return part[0]
+                    size, requests = part
+                    self._tile_requests += requests
+                    return size
                 if asset.size is not None:
                     return asset.size
             request = Request(asset.href, headers={"Range": "bytes=0-0"})

@@ -57,13 +57,13 @@ def make_fetchers(
 ) -> tuple[AssetFetcher[Job, Arrival | None], WebFastPath | None]:
     """Return the first fetcher of the general path, and the fast path if it can take assets."""
 
-    async def has_file(job: Job, stated: Checksum | None) -> bool:
+    async def has_file(job: Job, stated_checksum: Checksum | None) -> bool:
         path, version = path_in_dest(job.directory, job.name or ""), job.version_in_dest
-        algorithm = None if stated is None else stated.algorithm
-        found = await asyncio.to_thread(store.state_of, path, algorithm=algorithm)
-        if stated is not None:
-            return found.digest == stated.digest
-        return version is not None and found.size == version.size
+        algorithm = None if stated_checksum is None else stated_checksum.algorithm
+        state = await asyncio.to_thread(store.state_of, path, algorithm=algorithm)
+        if stated_checksum is not None:
+            return state.digest == stated_checksum.digest
+        return version is not None and state.size == version.size
 
     checksum = options.recorded_checksum
     downloader = Downloader(network.client, parts, has_file, checksum=checksum)
@@ -94,10 +94,10 @@ class AdoptingFetcher(NamedTuple):
     checksum: str | None
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
-        found = await self._found(job) if job.generation == 0 else None
-        return found or await self.fetcher.fetch(job, count_refusal=count_refusal)
+        existing = await self._existing(job) if job.generation == 0 else None
+        return existing or await self.fetcher.fetch(job, count_refusal=count_refusal)
 
-    async def _found(self, job: Job) -> Arrival | None:
+    async def _existing(self, job: Job) -> Arrival | None:
         if job.name is not None:
             if not await asyncio.to_thread(self.store.has, path_in_dest(job.directory, job.name)):
                 return None
@@ -125,7 +125,8 @@ class AdoptingFetcher(NamedTuple):
         for algorithm in {self.checksum, *(check.checksum.algorithm for check in checks)}:
             state = files.state_of(path, algorithm=algorithm)
             if state.obstacle is not None:
-                raise TransferError(foreign_file(path, f"{'it is ' * state.readable}{state.obstacle}"))
+                obstacle = f"it is {state.obstacle}" if state.readable else state.obstacle
+                raise TransferError(foreign_file(path, obstacle))
             digests[algorithm], size = state.digest, state.size
         if size is None:
             return None
@@ -140,8 +141,8 @@ class AdoptingFetcher(NamedTuple):
             if digests[check.checksum.algorithm] == check.checksum.digest:
                 is_proven = True
             elif check.source != "ETag":  # an ETag need not be an MD5 here
-                why = f"its {check.checksum.algorithm} is not what {check.source} states"
-                raise TransferError(foreign_file(path, why))
+                reason = f"its {check.checksum.algorithm} is not what {check.source} states"
+                raise TransferError(foreign_file(path, reason))
         if not is_proven:
             return None
         digest = None if self.checksum is None else digests[self.checksum]

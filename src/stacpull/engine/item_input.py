@@ -91,10 +91,10 @@ def path_of_input(dest: Path, source: str) -> Path | None:
             f"The ledger names {source[:80]!r} as its source, which is not input that stacpull kept: "
             "the ledger was changed. Run `stacpull mirror` with the SOURCE that you want."
         )
-    found = None
+    name = None
     with suppress(OSError), ExitStack() as stack:
-        found = _name_of(_opened_input(stack, dest, source))
-    if found != source:
+        name = _name_of(_opened_input(stack, dest, source))
+    if name != source:
         raise UsageError(
             f"The items that {dest} was started with are not in it, or were changed: give the same items "
             f"again (stacpull mirror - {dest})."
@@ -113,12 +113,12 @@ def _file_name(source: str) -> str:
 
 
 def _directories(stack: ExitStack, dest: Path) -> tuple[int, int]:
-    def held(fd: int) -> int:
+    def opened(fd: int) -> int:
         stack.callback(os.close, fd)
         return fd
 
-    own = held(open_or_make(held(os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)), OWN))
-    return held(open_or_make(own, "parts")), held(open_or_make(own, "input"))
+    own_fd = opened(open_or_make(opened(os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)), OWN))
+    return opened(open_or_make(own_fd, "parts")), opened(open_or_make(own_fd, "input"))
 
 
 def _opened_input(stack: ExitStack, dest: Path, source: str) -> BinaryIO:
@@ -163,24 +163,24 @@ def _name_of(file: BinaryIO) -> str:
 def _unsigned(file: BinaryIO) -> Iterator[bytes]:
     """Yield a file of JSON with its hrefs unsigned. No href has a quote, so each is found whole."""
 
-    def unsigned(found: re.Match[bytes]) -> bytes:
+    def unsigned(match: re.Match[bytes]) -> bytes:
         try:
-            href = orjson.loads(found[0] + b'"')
+            href = orjson.loads(match[0] + b'"')
         except ValueError:
-            return found[0]
-        return orjson.dumps(public_url(href))[:-1] if public_url(href) != href else found[0]
+            return match[0]
+        return orjson.dumps(public_url(href))[:-1] if public_url(href) != href else match[0]
 
-    rest = bytearray()
+    unfinished = bytearray()
     while chunk := file.read(_CHUNK):
         before, quote, after = chunk.rpartition(b'"')
         if quote:
-            yield _HREF.sub(unsigned, rest + before)
-            rest = bytearray(quote + after)
-        elif rest:
-            rest += chunk
+            yield _HREF.sub(unsigned, unfinished + before)
+            unfinished = bytearray(quote + after)
+        elif unfinished:
+            unfinished += chunk
         else:
             yield chunk
-    yield _HREF.sub(unsigned, rest)
+    yield _HREF.sub(unsigned, unfinished)
 
 
 # --- the items ---------------------------------------------------------------------------------------------
@@ -204,9 +204,9 @@ def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
             yield chunk
         return
     line = None
-    for given in _items(source):
+    for item in _items(source):
         try:
-            line = orjson.dumps(_document(given), option=orjson.OPT_APPEND_NEWLINE)
+            line = orjson.dumps(_document(item), option=orjson.OPT_APPEND_NEWLINE)
         except TypeError as error:
             raise UsageError(f"source gives an item that cannot be written as JSON: {error}.") from error
         if is_stopped():

@@ -47,23 +47,23 @@ class JobProducer:
 
     async def _queue_pending(self, *, earlier: bool = False) -> None:
         """Queue the pending jobs of the run; with `earlier`, those that earlier runs have left for it."""
-        call, run_id, after = self._call, self._run.id, 0
-        while jobs := await call("jobs.pending_jobs", run_id, after, _STREAMED, earlier, returns=list[Job]):
+        call, run_id, last = self._call, self._run.id, 0
+        while jobs := await call("jobs.pending_jobs", run_id, last, _STREAMED, earlier, returns=list[Job]):
             await self._queue.put(jobs)
-            after = jobs[-1].row
+            last = jobs[-1].row
 
     async def _read_again(self) -> None:
         """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
-        call, walk, kind, after = self._call, self.walk, self._run.spec.kind, 0
-        failed = await call("views.unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
-        for start in range(0, len(failed), ITEMS_AT_ONCE):
+        call, walk, kind, last = self._call, self.walk, self._run.spec.kind, 0
+        unread = await call("views.unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
+        for start in range(0, len(unread), ITEMS_AT_ONCE):
             batch = PlanBatch()
-            await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], batch)
+            await walk.plan_sources(unread[start : start + ITEMS_AT_ONCE], batch)
             await self.add_batch(batch)
         # an item that cannot be read stays marked in the ledger: the next walk may find it
         while kind != "ordered" and (
             items := await call(
-                "views.damaged_item_json", after, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
+                "views.damaged_item_json", last, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
             )
         ):
             hrefs = [href for _, _, href in items if href is not None]
@@ -75,9 +75,9 @@ class JobProducer:
                     await call("jobs.keep_document", row, cleaned)
                     continue
                 unknown = "Its URL is unknown, or returns another item."
-                why = document.message if isinstance(document, Failure) else unknown
-                walk.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {why}")
-            after = items[-1][0]
+                reason = document.message if isinstance(document, Failure) else unknown
+                walk.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
+            last = items[-1][0]
         await self.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))
 
     async def _restore_hrefs(self) -> None:

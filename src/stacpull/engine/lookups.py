@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
-from itertools import compress
 from typing import Any, NamedTuple
 
 from stacpull.caches import BoundedCache
@@ -96,12 +95,12 @@ async def selection_warnings(
     names = list(dict.fromkeys([collection, *(start.collection for start in await source.starts(selection))]))
     classes = dict[str, tuple[str, ...]]()
     for name in names:
-        shown = items if name == collection else ()
-        if not shown and source.api_root is not None and name != NO_COLLECTION:
+        first = items if name == collection else ()
+        if not first and source.api_root is not None and name != NO_COLLECTION:
             with suppress(SourceError):
-                shown = await first_items(source, name)
-        found = class_list(shown, None) or class_list((), await source.collection(name))
-        classes |= {title: (*classes.get(title, ()), *labels) for title, labels in found.items()}
+                first = await first_items(source, name)
+        lists = class_list(first, None) or class_list((), await source.collection(name))
+        classes |= {title: (*classes.get(title, ()), *labels) for title, labels in lists.items()}
         try:
             return warnings + check_labels(selection, classes)
         except UsageError:
@@ -139,9 +138,11 @@ class Lookups:
         return self._item_assets.get(item.collection, {}), self._listings.get(item, {})
 
     async def look_up(self, items: Sequence[FoundItem]) -> None:
-        network, self._item_assets, self._listings = self._network, {}, {}
+        network = self._network
+        self._item_assets, self._listings = {}, {}
         for name in {item_id.collection for item_id, _, _ in items} if self._chosen.members else ():
-            is_new, document = name not in self._collections, await self.collection(name)
+            is_new = name not in self._collections
+            document = await self.collection(name)
             if not isinstance(document, StacpullError):
                 self._item_assets[name] = object_or_empty(document.get("item_assets"))
             elif is_new and not isinstance(document, UsageError):
@@ -158,8 +159,8 @@ class Lookups:
         async def list_at(href: str) -> None:
             try:
                 scheme, prefix = SCHEMES[scheme_of(href)], as_prefix(href)
-                found = await network.retries.run(lambda: scheme.list_prefix(network.client, prefix))
-                listed[href] = Listing(found)
+                objects = await network.retries.run(lambda: scheme.list_prefix(network.client, prefix))
+                listed[href] = Listing(objects)
             except TransferError as error:
                 listed[href] = error.failure
 
@@ -167,9 +168,10 @@ class Lookups:
         for item_id, key, href in prefixes:
             listing = listed[href]
             if isinstance(listing, Listing):
-                kept = [self._chosen.keeps_object(key, f"{key}/{one.name}") for one in listing.objects]
-                others = (one.name for one, is_kept in zip(listing.objects, kept, strict=True) if not is_kept)
-                listing = Listing(tuple(compress(listing.objects, kept)), tuple(others))
+                keeps, names = self._chosen.keeps_object, [entry.name for entry in listing.objects]
+                left_out = dict.fromkeys(name for name in names if not keeps(key, f"{key}/{name}"))
+                kept = (entry for entry in listing.objects if entry.name not in left_out)
+                listing = Listing(tuple(kept), tuple(left_out))
             self._listings.setdefault(item_id, {})[key] = listing
 
     async def collection(self, name: str) -> Json | StacpullError:

@@ -118,7 +118,7 @@ def error_of(report: ErrorReport, process: str) -> StacpullError:
     kind = getattr(errors, report.kind, None)
     if isinstance(kind, type) and issubclass(kind, StacpullError):
         return kind(report.message)
-    found = WorkerError(f"A {process} failed: this is a bug in stacpull, please report it ({report.kind}).")
+    error = WorkerError(f"A {process} failed: this is a bug in stacpull, please report it ({report.kind}).")
     if report.trace:
-        found.add_note(report.trace)
-    return found
+        error.add_note(report.trace)
+    return error

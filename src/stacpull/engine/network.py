@@ -68,13 +68,13 @@ class Network(msgspec.Struct, frozen=True):
     def counters(self) -> NetworkCounters:
         return self.client.counters
 
-    def progress(self, **others: Any) -> Progress:
+    def progress(self, **counts: Any) -> Progress:
         return Progress(
             hosts=tuple(gate.progress() for gate in self.client.gates),
             requests=self.counters.requests,
             retries=self.counters.retries,
             bytes_fetched=self.counters.bytes_fetched,
-            **others,
+            **counts,
         )
 
 
@@ -171,8 +171,8 @@ def _slots_here() -> int:  # as many as the limit of file descriptors allows
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
-    given, most = (policy, options.stall_timeout, options.min_rate), _CONNECTIONS * _slots_here()
-    return WebTransport(HttpSettings(*given, ca_bundle=options.ca_bundle, most_connections=most))
+    most, pace = _CONNECTIONS * _slots_here(), (options.stall_timeout, options.min_rate)
+    return WebTransport(HttpSettings(policy, *pace, ca_bundle=options.ca_bundle, most_connections=most))
 
 
 def _ip_policy(address: SourceAddress, options: Options) -> AddressPolicy:

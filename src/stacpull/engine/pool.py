@@ -317,43 +317,43 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
 
     async def _reread_after_refusal(self, refusal: Failure) -> bool:
         """Return True if another attempt is worth it."""
-        before = self.job.href
+        href_before = self.job.href
         try:
             await self._reread_item(self.read_at)
-            if self.job.href == before and (self.read_at or 0.0) < self.began_at:
+            if self.job.href == href_before and (self.read_at or 0.0) < self.began_at:
                 await self._reread_item(self.began_at)
         except TransferError as error:
-            reread = error.failure
-            if reread.retryable or reread.kind in {FailureKind.DOWN, FailureKind.GONE}:
+            new_failure = error.failure
+            if new_failure.retryable or new_failure.kind in {FailureKind.DOWN, FailureKind.GONE}:
                 raise
-            message = f"{refusal.message} Its item could not be read again: {reread.message}"
+            message = f"{refusal.message} Its item could not be read again: {new_failure.message}"
             raise TransferError(replace(refusal, message=message)) from error
-        if self.job.href == before:
-            self.pool.stable_hosts[host_of(before)] = None
-        is_counted = refusal.kind is FailureKind.REFUSED and not is_signed(before)  # by the next request
-        return self.job.href != before or is_counted
+        if self.job.href == href_before:
+            self.pool.stable_hosts[host_of(href_before)] = None
+        is_counted = refusal.kind is FailureKind.REFUSED and not is_signed(href_before)  # by the next request
+        return self.job.href != href_before or is_counted
 
     async def _reread_item(self, newer_than: float | None = None) -> Json:
         """Read the item again, and use its hrefs of the asset. Raises GONE if the item has no such asset."""
-        job, href = self.job, self.job.item_href
-        if href is None:
-            why = f"Only SOURCE states where asset {job.key} is now: run `stacpull mirror` with it again."
-            raise TransferError(Failure(FailureKind.REFUSED, why))
+        job, item_href = self.job, self.job.item_href
+        if item_href is None:
+            text = f"Only SOURCE states where asset {job.key} is now: run `stacpull mirror` with it again."
+            raise TransferError(Failure(FailureKind.REFUSED, text))
         try:
-            item = await self.pool.item_reader.read(href, newer_than=newer_than)
+            item = await self.pool.item_reader.read(item_href, newer_than=newer_than)
         except TransferError as error:
             if error.failure.kind is FailureKind.GONE:  # the item is gone; the asset may not be
                 raise TransferError(replace(error.failure, kind=FailureKind.ITEM)) from error
             raise
         except (CredentialsError, SourceError) as error:  # the host of the item refuses, or asks to wait
             status = 401 if isinstance(error, CredentialsError) else None
-            raise TransferError(Failure(FailureKind.DOWN, str(error), status, host_of(href))) from error
+            raise TransferError(Failure(FailureKind.DOWN, str(error), status, host_of(item_href))) from error
         self.read_at = item.read_at
         assets = item.document.get("assets")
         asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
-        found = None if asset is None else asset_hrefs(asset, href, self.pool.prefer)
-        if not isinstance(found, tuple) or len(found) <= len(self.failures):
-            why = f"Asset {job.key} cannot be fetched: its item, read again, does not list it any more."
-            raise TransferError(Failure(FailureKind.GONE, why))
-        self.job = job.at(found[len(self.failures) :])
+        hrefs = None if asset is None else asset_hrefs(asset, item_href, self.pool.prefer)
+        if not isinstance(hrefs, tuple) or len(hrefs) <= len(self.failures):
+            text = f"Asset {job.key} cannot be fetched: its item, read again, does not list it any more."
+            raise TransferError(Failure(FailureKind.GONE, text))
+        self.job = job.at(hrefs[len(self.failures) :])
         return item.document

@@ -55,11 +55,11 @@ class Pruning:
             self._warn(f"Nothing was pruned: {obstacles[0]}.")
             return
         not_judged = await self._call("pruning.not_judged", run_id, returns=int)
-        gone, after, kept_by_reason = 0, 0, Counter({_OTHER_WALK: not_judged})
+        gone, last_row, kept_by_reason = 0, 0, Counter({_OTHER_WALK: not_judged})
         while stretch := await self._call(
-            "pruning.items_not_found", run_id, after, _STRETCH, returns=list[NotFoundItem]
+            "pruning.items_not_found", run_id, last_row, _STRETCH, returns=list[NotFoundItem]
         ):
-            after = stretch[-1].row
+            last_row = stretch[-1].row
             self._on_event(Stage("looking for items that the source no longer has"))
             items = [item for item in stretch if not item.was_on_page]
             answers = await self._read([item.href for item in items if item.href is not None])

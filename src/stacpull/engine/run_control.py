@@ -42,7 +42,7 @@ async def walk_and_transfer(
             unreadable = error  # raised at the end: here, it would cancel the transfers
 
     async with asyncio.TaskGroup() as group:
-        others = [group.create_task(tick()), group.create_task(raise_when_broken(broken))]
+        watchers = [group.create_task(tick()), group.create_task(raise_when_broken(broken))]
         stopped = group.create_task(stop.wait())
         running = group.create_task(pool.run())
         walking = group.create_task(walked())
@@ -56,7 +56,7 @@ async def walk_and_transfer(
             await asyncio.wait([running], timeout=GRACE)
             running.cancel()
         await asyncio.wait([running, walking])
-        for task in (*others, stopped):
+        for task in (*watchers, stopped):
             task.cancel()
     if unreadable is not None:
         raise unreadable

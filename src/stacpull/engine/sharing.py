@@ -44,9 +44,9 @@ class SharedDownloads(msgspec.Struct, eq=False):
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         if "?" in job.href or job.version_in_dest is not None or job.required_digest is not None:
             return await self.downloader.fetch(job, count_refusal=count_refusal)
-        own = job.item_row, job.key  # the same asset, planned again, must not get its bytes from before
+        asset = job.item_row, job.key  # the same asset, planned again, must not get its bytes from before
         shared_by = job.href, job.is_newer
-        while (download := self.recent.get(shared_by)) and own != (download.job.item_row, download.job.key):
+        while (download := self.recent.get(shared_by)) and asset != (download.job.item_row, download.job.key):
             self.recent.move_to_end(shared_by)
             if download.arrival is None:
                 download.ended = download.ended or asyncio.Event()
@@ -102,15 +102,15 @@ class SharedDownloads(msgspec.Struct, eq=False):
             return None  # by the type, one may be a web page and the other may not
         content = "" if arrival.body is None else arrival.body
         described = arrival.size, arrival.filename, arrival.etag_or_date
-        again = arrival_of(job, *described, content, digest=arrival.digest, unproven=arrival.unproven)
-        if again.body is not None:
-            return again
-        return await asyncio.to_thread(self._linked, again, arrival) if self.store.is_local else None
+        reused = arrival_of(job, *described, content, digest=arrival.digest, unproven=arrival.unproven)
+        if reused.body is not None:
+            return reused
+        return await asyncio.to_thread(self._linked, reused, arrival) if self.store.is_local else None
 
-    def _linked(self, again: Arrival, first: Arrival) -> Arrival | None:
+    def _linked(self, reused: Arrival, first: Arrival) -> Arrival | None:
         """Link the complete part, or the file that it became: another file may have its name."""
         for path, identity in ((f"{PARTS}/{first.part}", None), (first.path, first.identity or 0)):
             with suppress(OSError):
-                if self.store.staged.link_part(again, self.store, path, identity) is not None:
-                    return again
+                if self.store.staged.link_part(reused, self.store, path, identity) is not None:
+                    return reused
         return None

@@ -50,31 +50,31 @@ async def classes(
     Counting reads all items of the collection.
     """
     options, address = options_and_address(source, instance("options", Options, options))
-    counts, read = Counter[str](), 0
+    counts, items_read = Counter[str](), 0
     async with open_network(address, options, on_event=on_event) as network:
         opened = await open_source(address.url, network.reader)
         items, document = await first_items(opened, collection), await opened.collection(collection)
         lists = class_list(items, document)
-        spelled = {fold_label(one): one for names in lists.values() for one in names}
+        spelled = {fold_label(label): label for labels in lists.values() for label in labels}
         size = PageSize.requested(options.page_size)
         for start in await opened.starts(Selection(collections=(collection,))) if count else ():
             async with aclosing(opened.pages(start, page_size=size, on_notice=lambda _: None)) as pages:
                 async for page in pages:
                     for item in page.items:
                         labels = item_labels(object_or_empty(item.get("properties")))
-                        counts.update({spelled.setdefault(fold_label(one), one.strip()) for one in labels})
-                    read += len(page.items)
+                        counts.update({spelled.setdefault(fold_label(name), name.strip()) for name in labels})
+                    items_read += len(page.items)
                     if on_event is not None:
-                        on_event(Stage("counting items", read))
+                        on_event(Stage("counting items", items_read))
     if not lists and not counts:
         raise UsageError(f"{collection} states no label classes: try --count.")
     if not count:
         return [ClassInfo(name, names) for name, names in lists.items()]
     infos = [
-        ClassInfo(name, names, {n: counts.get(n, 0) for n in names})
+        ClassInfo(name, names, {label: counts.get(label, 0) for label in names})
         for name, names in lists.items()
-        if any(n in counts for n in names)
+        if any(label in counts for label in names)
     ]
     if unlisted := tuple(name for name in counts if not any(name in names for names in lists.values())):
-        infos.append(ClassInfo("labels not in any list", unlisted, {n: counts[n] for n in unlisted}))
+        infos.append(ClassInfo("labels not in any list", unlisted, {key: counts[key] for key in unlisted}))
     return infos

@@ -47,13 +47,7 @@ _PROCESS = "store process"
 class StoreClient:
     """Within the block of `opened`, calls functions in the store process (`call`), and sends outcomes."""
 
-    def __init__(
-        self,
-        store_process: Started,
-        workspace: Workspace,
-        run: Run,
-        setup: WalkSetup,
-    ) -> None:
+    def __init__(self, store_process: Started, workspace: Workspace, run: Run, setup: WalkSetup) -> None:
         self.counters: Mapping[str, int] = run.counters
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""

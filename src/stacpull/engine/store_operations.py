@@ -43,10 +43,10 @@ class StoreOperations:
 
     def recover(self) -> None:
         jobs.requeue_failures(self.db, self.run.id, self.run.kind)
-        for one in views.failures(self.db) if self.run.kind == "retry" else ():
-            if one.key:  # it has no href or no name: it failed when it was planned, and is not queued
-                item, kind = ItemId(one.collection, one.item), FailureKind(one.kind)
-                self._publisher.on_event(AssetFailed(item, one.key, kind, one.message))
+        for record in views.failures(self.db) if self.run.kind == "retry" else ():
+            if record.key:  # it has no href or no name: it failed when it was planned, and is not queued
+                item, kind = ItemId(record.collection, record.item), FailureKind(record.kind)
+                self._publisher.on_event(AssetFailed(item, record.key, kind, record.message))
         self._publisher.remove_listed()
         recovery = Recovery(self.db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
         self._publisher.add(recovery.run(), [])
@@ -66,11 +66,11 @@ class StoreOperations:
 
     def write_final_items(self) -> None:
         self._publisher.publish_all()
-        after, least = 0, JsonState.ABSENT if self.run.metadata == "item" else JsonState.DUE
-        while rows := views.unwritten_items(self.db, after, 1000, least):
+        last_row, least = 0, JsonState.ABSENT if self.run.metadata == "item" else JsonState.DUE
+        while rows := views.unwritten_items(self.db, last_row, 1000, least):
             self._publisher.final_items.extend(rows)
             self._publisher.publish_all()
-            after = rows[-1]
+            last_row = rows[-1]
 
     def end_transfers(self) -> None:
         """Write the JSON of final items, and remove parts of assets that are done.
@@ -138,12 +138,12 @@ class StoreOperations:
             raise interrupted
 
     def write_lines(self, is_stopped: Callable[[], bool]) -> None:
-        for row in views.collection_rows(self.db):
-            path, digest = f"{safe_segment(row.name)}/{LINES_FILE}", sha256()
+        for collection in views.collection_rows(self.db):
+            path, digest = f"{safe_segment(collection.name)}/{LINES_FILE}", sha256()
             if not (self.run.metadata == "ndjson" or meta.owns_file(self.db, path)):
                 continue
-            records = views.records_in(self.db, row.row)
-            encoded = (self._publisher.item_json(one, path) for one in records)
+            records = views.records_in(self.db, collection.row)
+            encoded = (self._publisher.item_json(record, path) for record in records)
             with self.store.staged.new_part(LINES_FILE) as file:
                 for item_json in until_stopped(is_stopped, encoded):
                     if item_json is not None:
@@ -153,9 +153,9 @@ class StoreOperations:
 
     def _entry(self, row: views.CollectionRow) -> CollectionEntry:
         def items() -> Iterator[tuple[str, str]]:
-            for one in views.item_names(self.db, row.row, "i.id"):
-                if one.is_written:
-                    yield one.name, one.path
+            for item in views.item_names(self.db, row.row, "i.id"):
+                if item.is_written:
+                    yield item.name, item.path
 
         document = None if row.document is None else orjson.loads(row.document)
         base = None if document is None else self_href(document, local=True)

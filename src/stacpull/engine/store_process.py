@@ -50,8 +50,8 @@ all processes wait, so that the number of unpublished parts is limited."""
 _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    ".".join(f"{one.__module__}.{one.__qualname__}".rsplit(".", 2)[1:]): one
-    for one in (
+    ".".join(f"{function.__module__}.{function.__qualname__}".rsplit(".", 2)[1:]): function
+    for function in (
         *(Publisher.remove_listed, Publisher.finish),
         *(StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.write_final_items),
         *(StoreOperations.end_transfers, StoreOperations.write_catalogs, *_AFTER_FAILURE),
@@ -107,8 +107,8 @@ class StoreServer:
         self._publisher = publisher = Publisher(db, store, run, self._secrets, is_stopped, on_event)
         plan_writer = PlanWriter(db, run, partial(is_there, store), self._secrets)
         operations = StoreOperations(publisher, plan_writer, opening.checksum)
-        by_class = {type(one).__name__: one for one in (publisher, operations, plan_writer)}
-        self._receivers = {"": db, **by_class}  # functions get the ledger
+        objects = {type(instance).__name__: instance for instance in (publisher, operations, plan_writer)}
+        self._receivers = {"": db, **objects}  # functions get the ledger
         self._checksum = None if opening.checksum is None else Checksum(opening.checksum, b"")
         self._queue: Queue[messages.ToStore | None] = Queue(_MOST_WAITING)  # None at the end
         self._failed: Exception | None = None
