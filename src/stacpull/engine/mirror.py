@@ -343,19 +343,14 @@ class MirrorRun:
     """One run. With `--dask`, an entry point (`stacpull.workers`) replaces its pool."""
 
     def __init__(
-        self,
-        arguments: MirrorArguments,
-        workspace: Workspace,
-        run: Run,
-        setup: WalkSetup,
-        store_process: Started,
+        self, arguments: MirrorArguments, workspace: Workspace, run: Run, setup: WalkSetup, process: Started
     ) -> None:
         self.workspace, self.emit, self._stop = workspace, arguments.journal, arguments.stop
         self._run, self.spec = run, run.spec
         self.options, self.network, self._source = setup.options, setup.network, setup.source
         if workspace.lease is not None:
             self.network.secrets.add(*workspace.lease.secrets)
-        self.store_client = StoreClient(store_process, workspace, run, setup)
+        self.store_client = StoreClient(process, workspace, run, setup)
         self._clock, self._began = self.network.clock, self.network.clock.monotonic()
         self._saved: dict[str, float] = {}  # the effort of this process that is already in the ledger
         self._is_unfinished = False

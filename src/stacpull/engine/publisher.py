@@ -214,10 +214,7 @@ class Publisher(msgspec.Struct, eq=False):
             raise
 
     def _record(
-        self,
-        renamed: list[Arrival],
-        renamed_json: dict[int, bytes | None],
-        outcomes: list[AssetOutcome],
+        self, renamed: list[Arrival], renamed_json: dict[int, bytes | None], outcomes: list[AssetOutcome]
     ) -> None:
         if not (renamed or renamed_json or outcomes):
             return

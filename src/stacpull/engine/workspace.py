@@ -90,22 +90,20 @@ def open_ledger(store: Store) -> Iterator[Connection]:
     with closing(
         open_writer(staged.work, journal="delete" if is_on_network(staged.fd) else "wal", durable=not covered)
     ) as db:
-        raised: BaseException | None = None
+        has_succeeded = False
         try:
             if not covered:
                 with destination_errors(staged.work):  # SQLite would ignore an error
                     sync_directory(staged.work / OWN)
             yield db
-        except BaseException as error:
-            raised = error
-            raise
+            has_succeeded = True
         finally:
             try:
                 with ledger_errors(ledger_path(staged.work)):
                     copy_log(db)
             except DestinationError:
                 staged.withdraw_trust()
-                if raised is None:
+                if has_succeeded:  # otherwise, the first error counts
                     raise
 
 
