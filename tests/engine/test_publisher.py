@@ -44,7 +44,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         lambda _db, done, docs=(), _clips=(): " ".join([a.name for a in done] + ["doc"] * len(docs)),
     )
     watch(jobs, "record", lambda _db, done, *_: " ".join(a.name for a in done))
-    watch(LocalStore, "_place", lambda _self, _part, _directory, name, **_: name)
+    watch(LocalStore, "_place", lambda _self, file: file.name)
     watch(RecordingStore, "sync", lambda _self, files: " ".join(f.partition(".")[0] for f in files))
     return found
 

@@ -59,7 +59,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("status", "headers", "body", "kind", "wait"), TABLE)
 def test_a_status_becomes_a_kind_of_failure(status, headers, body, kind, wait):
-    failure = classify(status, CIMultiDict(headers), body, "h.example", now=NOW)
+    failure = classify(status, CIMultiDict(headers), body, "h.example", now=NOW, secrets=Secrets())
     assert (failure.kind, failure.retry_after, failure.status) == (kind, wait, status)
     assert failure.host == "h.example"
     assert failure.uncounted is (kind is THROTTLED)
@@ -86,7 +86,7 @@ def test_retry_after_is_parsed(value: str | None, seconds: float | None) -> None
 def test_a_date_is_relative_to_the_clock_of_the_server() -> None:
     theirs = NOW + 5000
     headers = {"Date": formatdate(theirs, usegmt=True), "Retry-After": formatdate(theirs + 30, usegmt=True)}
-    assert classify(503, CIMultiDict(headers), b"", "h", now=NOW).retry_after == 30.0
+    assert classify(503, CIMultiDict(headers), b"", "h", now=NOW, secrets=Secrets()).retry_after == 30.0
 
 
 @pytest.mark.parametrize(
@@ -172,4 +172,7 @@ BINARY = [
 @pytest.mark.parametrize("body", BINARY)
 def test_a_binary_body_is_never_quoted(body: bytes) -> None:
     assert reason_in(body) == ""
-    assert classify(500, {}, body, "h", now=NOW).message == "h answered 500 Internal Server Error."
+    assert (
+        classify(500, {}, body, "h", now=NOW, secrets=Secrets()).message
+        == "h answered 500 Internal Server Error."
+    )

@@ -214,5 +214,4 @@ def _failure_of(error: BaseException, host: str, proxy: Proxy | None = None) -> 
 
 def _refused_by_proxy(proxy: Proxy, host: str, status: int) -> Failure:
     message = f"The proxy {proxy} answered {status} to the request for {host}."
-    is_permanent = status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
-    return network_failure(message, host, retryable=not is_permanent)
+    return network_failure(message, host, retryable=status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)

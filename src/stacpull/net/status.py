@@ -53,13 +53,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 def classify(
-    status: int,
-    headers: Mapping[str, str],
-    body_prefix: bytes,
-    host: str,
-    *,
-    now: float,
-    secrets: Secrets | None = None,
+    status: int, headers: Mapping[str, str], body_prefix: bytes, host: str, *, now: float, secrets: Secrets
 ) -> Failure:
     """Return the failure, without `secrets`. `now` (seconds since 1970) counts if there is no Date field."""
     server_time = moment_of(headers.get("Date", ""))  # Retry-After may be a date by the server's clock

@@ -174,8 +174,7 @@ class FeaturesSource(ItemsFile):
             return None
         if is_local(self.url):
             if documents.has_next(body):
-                text = "The file is a page of an API. Its next page is not followed."
-                on_notice(Notice("warning", text))
+                on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
             return None
         try:
             return next_request(body, PageRequest(self.url))

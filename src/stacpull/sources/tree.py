@@ -235,21 +235,17 @@ class TreeSource(Source):
         At the end, raise `SourceError` if a document could not be read for a reason that may pass.
         """
         top = _Branch.of(self._root or await documents.read_root(self._reader, self.url), items=False)
-        seen_ids = set[str]()
+        seen = set[str]()
         if top.name is not None and top.document is not None:
-            seen_ids.add(top.name)
+            seen.add(top.name)
             yield top.document
         first_failure: Failure | None = None
         async with aclosing(_walk(self._reader, top, self._id, items=False)) as walked:
             async for _, outcome in walked:
                 if isinstance(outcome, Failure) and _may_pass(outcome):
                     first_failure = first_failure or outcome
-                if (
-                    isinstance(outcome, _Branch)
-                    and outcome.document is not None
-                    and outcome.name not in seen_ids
-                ):
-                    seen_ids.add(outcome.name or "")
+                if isinstance(outcome, _Branch) and outcome.document is not None and outcome.name not in seen:
+                    seen.add(outcome.name or "")
                     self._add(outcome)
                     yield outcome.document
         if first_failure is not None:

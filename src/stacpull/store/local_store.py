@@ -134,14 +134,15 @@ class LocalStore(DirectoryFiles):
             _sync_in(self.fd, path or ".")
 
     def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
-        return [self._place(file.part, file.directory, file.name, replace=file.may_replace) for file in files]
+        return list(map(self._place, files))
 
-    def _place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
+    def _place(self, file: Arrival | Placement) -> Failure | None:
+        directory, name = file.directory, file.name
         try:
             _refuse_odd(name)
             fd = self.directory(directory)
             try:
-                is_placed = self._rename(part, fd, name, replace=replace)
+                is_placed = self._rename(file.part, fd, name, may_replace=file.may_replace)
             except OSError as error:
                 raise self._named(error, directory) from error
         except OSError as error:
@@ -156,16 +157,16 @@ class LocalStore(DirectoryFiles):
             return None
         return foreign_file(path_in_dest(directory, name))
 
-    def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
+    def _rename(self, part: str, directory: int, name: str, *, may_replace: bool) -> bool:
         try:
             if rename_new(part, self.staged.fd, name, directory):
                 return True
         except FileExistsError:
-            if not replace:
+            if not may_replace:
                 return False
         with suppress(FileNotFoundError):
             existing = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if not (replace and stat.S_ISREG(existing.st_mode)):
+            if not (may_replace and stat.S_ISREG(existing.st_mode)):
                 return False
         os.rename(part, name, src_dir_fd=self.staged.fd, dst_dir_fd=directory)
         return True

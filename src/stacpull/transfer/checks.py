@@ -145,12 +145,10 @@ def contradiction(job: Job, body: Body) -> Failure | None:
 
 # --- resuming, and unchanged objects ----------------------------------------------------------------------
 
-Verdict = Literal["append", "complete", "replace", "again", "changed"]
-
 
 def verdict(
     point: ResumePoint, status: int, headers: Mapping[str, str], *, stated_size: int | None = None
-) -> Verdict:
+) -> Literal["append", "complete", "replace", "again", "changed"]:
     """Return what to do with the response to a request for the rest of a part.
 
     A 206 with a content coding is appended only if its total is `stated_size`: the file itself is coded.
