@@ -172,11 +172,7 @@ class FailureKind(enum.StrEnum):
     CHANGED = "changed", "changed during the download", "retry"  # 412, or another Content-Range
     CHECKSUM = "checksum", "wrong checksum or size", "the content is not what the source states"
     REDIRECT = "redirect", "redirected to where it must not go", "see the details"  # or in a loop, or nowhere
-    ADDRESS = (
-        "address",
-        "at private addresses",
-        "--allow-private-hosts follows them",
-    )  # or link-local
+    ADDRESS = "address", "at private addresses", "--allow-private-hosts follows them"  # or link-local
     SCHEME = "scheme", "with an href that is not followed", "see the details"
     PREFIX = "prefix", "an S3 prefix instead of a file", "--expand-prefix fetches what is under them"
     NAME = "name", "with a name that is taken or cannot be written", "use another --layout, then retry"
@@ -200,8 +196,10 @@ TOO_MUCH = frozenset({FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNC
 """A page with fewer items may avoid these."""
 NOT_THERE = MAY_BE_OF_HOST | {FailureKind.ADDRESS, FailureKind.GONE}
 """A next link with an internal host leads to these: the page is requested from SOURCE's own host."""
-NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})
-"""These are not called failures, and `--max-failures` does not count them."""
+NOTHING_TO_FETCH = (FailureKind.OUTSIDE,)
+"""These do not cause exit code 1."""
+NO_FAULT = (FailureKind.ORDERED, *NOTHING_TO_FETCH)
+"""These are not called failures, and `--max-failures` does not count them. Reports count each by its name."""
 
 
 class Failure(msgspec.Struct, frozen=True):

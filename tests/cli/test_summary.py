@@ -98,7 +98,7 @@ def test_an_item_that_is_gone_is_not_counted_with_the_assets_that_are_gone_and_a
 
 def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mirror() -> None:
     assert list(resumed_nothing(mirror_report(assets_failed=2, assets_ordered=2))) == [
-        "out dir: finished; 2 files not ready yet; nothing to resume",
+        "out dir: finished; 2 files not ready yet at their host; nothing to resume",
         "to fetch assets that were not ready yet: stacpull retry --ordered 'out dir'",
         "to look for new items, repeat the `stacpull mirror` command with the same filters",
     ]
@@ -109,10 +109,10 @@ def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mi
     [
         ({"assets_failed": 2, "assets_missing": 2}, "out: finished; 2 files gone at the source"),
         ({"assets_failed": 3, "assets_missing": 2}, "out: finished with 1 failure"),
-        ({"assets_failed": 2, "assets_ordered": 2}, "out: finished; 2 files not ready yet"),
+        ({"assets_failed": 2, "assets_ordered": 2}, "out: finished; 2 files not ready yet at their host"),
         (
             {"assets_failed": 3, "assets_missing": 1, "assets_ordered": 2},
-            "out: finished; 1 file gone at the source; 2 files not ready yet",
+            "out: finished; 1 file gone at the source; 2 files not ready yet at their host",
         ),
     ],
 )

@@ -12,7 +12,7 @@ import click
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
-from stacpull.cli.summary import by_reason, failure_line, finished, next_steps, still_to_do, web_pages
+from stacpull.cli.summary import by_reason, failure_line, finished, next_steps, not_done, web_pages
 from stacpull.errors import UsageError, quantity
 from stacpull.json_values import object_or_empty
 from stacpull.models import FailureKind
@@ -219,17 +219,8 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     yield f"  source {report.source}"
     complete = f"{report.items_done:,} complete"
     yield f"  items  {report.items_seen:,} read, {report.items_matched:,} matched, {complete}"
-    failed = report.assets_failed - report.assets_missing - report.assets_ordered - report.assets_outside
-    words = {
-        "failed": failed,
-        "gone at the source": report.assets_missing,
-        "not ready yet": report.assets_ordered,
-        "with nothing in the area of --clip": report.assets_outside,
-    }
-    rest = [f"{number:,} {word}" for word, number in words.items() if number]
-    pending = [still_to_do(report)] if report.assets_pending else []
     done = f"{report.assets_done:,} of {report.assets_planned:,} done"
-    yield f"  files  {', '.join([done, *rest, *pending])}"
+    yield f"  files  {', '.join([done, *not_done(report)])}"
     speed = f" ({size(report.rate)}/s in the last run)" if report.rate and report.bytes_done else ""
     yield f"  bytes  {size(report.bytes_done)} of files{speed}"
     at = f"resumes at {report.checkpoint or report.source}"

@@ -13,8 +13,8 @@ import click
 from stacpull.cli.printing import duration, rate, size
 from stacpull.clock import rfc3339
 from stacpull.errors import quantity
-from stacpull.models import NO_FAULT, FailureKind
-from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
+from stacpull.models import NO_FAULT, NOTHING_TO_FETCH, FailureKind
+from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport, failed_as
 
 _PLACE = ("config", "dest_endpoint_url", "dest_profile", "dest_region")
 """Options of a command without which the next one may not find a bucket."""
@@ -53,22 +53,22 @@ class Failed(Counter[FailureKind]):
         """Return the reasons for the first line, which states the number of `failures`."""
         kinds = [(kind, number) for kind, number in self.most_common() if kind not in NO_FAULT]
         if len(kinds) == 1 and kinds[0][1] >= failures:
-            return f": {self._named(kinds[0][0])}"
-        named = ", ".join(f"{number:,} {self._named(kind)}" for kind, number in kinds)
-        return named and f": {named}"
+            return f": {self._described(kinds[0][0])}"
+        described = ", ".join(f"{number:,} {self._described(kind)}" for kind, number in kinds)
+        return described and f": {described}"
 
     def lines(self, *, missing_ok: bool = False) -> Iterator[str]:
         """Yield a line per kind, most frequent first. `missing_ok`: assets that are gone do not count."""
         for kind, number in self.most_common():
             if missing_ok and kind is FailureKind.GONE:
-                yield f"  missing  {number:,} {self._named(kind)}; accepted (--missing)"
+                yield f"  missing  {number:,} {self._described(kind)}; accepted (--missing)"
                 continue
             label = kind if kind in NO_FAULT else "failed"
-            yield f"  {label:<8} {number:,} {self._named(kind)}; {kind.advice}"
+            yield f"  {label:<8} {number:,} {self._described(kind)}; {kind.advice}"
             if kind not in {FailureKind.GONE, *NO_FAULT} and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
 
-    def _named(self, kind: FailureKind) -> str:
+    def _described(self, kind: FailureKind) -> str:
         """Return what a kind means, with the keys of its assets: `gone at the source (B10)`."""
         keys = self.asset_keys.get(kind, [])
         shown = ", ".join(keys[:_MOST_KEYS]) + (", ..." if len(keys) > _MOST_KEYS else "")
@@ -80,7 +80,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     if report.state == "complete" and not (report.items_seen or report.assets_planned or report.items_failed):
         yield f"{report.dest}: nothing to fetch"
         return
-    trouble = report.assets_failed - report.assets_ordered - report.assets_outside - report.assets_accepted
+    trouble = report.assets_failed - failed_as(report, NO_FAULT) - report.assets_accepted
     accepted, items = 0 if trouble else report.assets_accepted, report.items_failed
     # missing assets of earlier runs, which this run did not try again, count too
     failed |= Counter({FailureKind.GONE: report.assets_missing - report.assets_accepted})
@@ -88,8 +88,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     parts = [
         trouble and f"{trouble:,} failed{reasons}",
         accepted and f"{accepted:,} gone at the source",
-        report.assets_ordered and f"{report.assets_ordered:,} not ready yet at their host",
-        report.assets_outside and f"{report.assets_outside:,} with nothing in the area of --clip",
+        *_without_fault(report),
         items and f"{quantity(items, 'item')} failed{reasons}",
         report.state != "complete" and still_to_do(report),
     ]
@@ -116,7 +115,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
     yield from _changes(report)
     yield from failed.lines(missing_ok=0 < report.assets_missing == report.assets_accepted)
-    settled = report.assets_missing + report.assets_outside + failed[FailureKind.SCHEME]
+    settled = report.assets_missing + failed_as(report, NOTHING_TO_FETCH) + failed[FailureKind.SCHEME]
     steps = {
         "resume": report.state != "complete",
         "failures": report.assets_failed or items,
@@ -128,6 +127,18 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         yield "to read items again that failed, repeat the `stacpull mirror` command with the same filters"
 
 
+def not_done(report: StatusReport) -> list[str]:
+    failed = report.assets_failed - report.assets_missing - failed_as(report, NO_FAULT)
+    numbers = {"failed": failed, FailureKind.GONE.meaning: report.assets_missing}
+    parts = [f"{number:,} {what}" for what, number in numbers.items() if number] + _without_fault(report)
+    return [*parts, still_to_do(report)] if report.assets_pending else parts
+
+
+def _without_fault(report: MirrorReport | StatusReport) -> list[str]:
+    numbers = {kind: failed_as(report, [kind]) for kind in NO_FAULT}
+    return [f"{number:,} {kind.meaning}" for kind, number in numbers.items() if number]
+
+
 def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:
     if report.assets_pending:
         return f"{'' if report.walk_ended else 'at least '}{report.assets_pending:,} still to do"
@@ -136,12 +147,13 @@ def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:
 
 def finished(report: MirrorReport | StatusReport) -> tuple[str, int]:
     """Return the state of a finished mirror, and its failures, without files that are gone or not ready."""
-    others = [(report.assets_missing, "gone at the source"), (report.assets_ordered, "not ready yet")]
-    failures = report.assets_failed + report.items_failed - report.assets_outside
-    if failures := failures - sum(number for number, _ in others):
+    failures = report.assets_failed + report.items_failed - failed_as(report, NO_FAULT)
+    if failures := failures - report.assets_missing:
         return f"finished with {quantity(failures, 'failure')}", failures
-    left = [f"{quantity(number, 'file')} {what}" for number, what in others if number]
-    return "; ".join(["finished", *left]) if left else "complete", 0
+    absent = {FailureKind.GONE: report.assets_missing}
+    absent |= {kind: failed_as(report, [kind]) for kind in NO_FAULT if kind not in NOTHING_TO_FETCH}
+    parts = [f"{quantity(number, 'file')} {kind.meaning}" for kind, number in absent.items() if number]
+    return "; ".join(["finished", *parts]) if parts else "complete", 0
 
 
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:

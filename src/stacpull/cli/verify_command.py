@@ -12,7 +12,8 @@ from stacpull.cli.printing import duration, rate, size
 from stacpull.cli.summary import next_steps, still_to_do
 from stacpull.errors import quantity
 from stacpull.events import Damage, Event
-from stacpull.reports import VerifyReport
+from stacpull.models import NOTHING_TO_FETCH
+from stacpull.reports import VerifyReport, failed_as
 
 
 @command(
@@ -55,41 +56,44 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
 
 
 def verify_lines(report: VerifyReport) -> Iterator[str]:
-    others = report.unknown if report.strict else 0  # unknown files fail the check, but are not damaged
-    damaged, left = report.damaged - others, report.remaining - others
-    is_interrupted, repaired = report.state == "interrupted", report.repair is not None
-    is_unfinished = not repaired and report.mirror_state != "complete"
-    failed = report.assets_failed + report.items_failed - report.assets_missing - report.assets_outside
-    numbers = {"failed": failed, "gone at the source": report.assets_missing}
-    lacking = [f"{number:,} {what}" for what, number in numbers.items() if number and not repaired]
+    unknown = report.unknown if report.strict else 0  # these fail the check, but are not damaged
+    damaged, remaining = report.damaged - unknown, report.remaining - unknown
+    is_interrupted, is_repaired = report.state == "interrupted", report.repair is not None
+    is_unfinished = not is_repaired and report.mirror_state != "complete"
+    failed = report.assets_failed + report.items_failed - failed_as(report, NOTHING_TO_FETCH)
+    absent = {"failed": failed - report.assets_missing, "gone at the source": report.assets_missing}
+    lacking = [] if is_repaired else [f"{number:,} {what}" for what, number in absent.items() if number]
     is_incomplete = is_unfinished or bool(lacking)
     kinds = ("missing", "short", "altered", "obstructed", "unreadable")
-    found = ", ".join(f"{number:,} {kind}" for kind in kinds if (number := getattr(report, kind)))
+    damage = ", ".join(f"{getattr(report, kind):,} {kind}" for kind in kinds if getattr(report, kind))
     verdict = ["interrupted"] if is_interrupted else []
-    if repaired:
-        verdict += [f"repaired {max(0, damaged - left):,} of {quantity(damaged, 'damaged file')} ({found})"]
+    if is_repaired:
+        repaired = max(0, damaged - remaining)
+        verdict.append(f"repaired {repaired:,} of {quantity(damaged, 'damaged file')} ({damage})")
     elif damaged:
-        verdict += [f"{quantity(damaged, 'file')} damaged ({found})"]
+        verdict.append(f"{quantity(damaged, 'file')} damaged ({damage})")
     elif not is_interrupted:
-        verdict += [f"{'' if others or is_incomplete else 'OK, '}{quantity(report.files, 'file')} verified"]
+        ok = "" if unknown or is_incomplete else "OK, "
+        verdict.append(f"{ok}{quantity(report.files, 'file')} verified")
     if report.unknown:
-        what = quantity(report.unknown, "file that does not belong", "files that do not belong")
-        verdict += [f"{what} to the mirror"]
+        files = quantity(report.unknown, "file that does not belong", "files that do not belong")
+        verdict.append(f"{files} to the mirror")
     if is_incomplete:
-        counts = ", ".join(filter(None, [still_to_do(report) if is_unfinished else "", *lacking]))
-        verdict += [f"the mirror is incomplete{counts and f': {counts}'}"]
+        pending = still_to_do(report) if is_unfinished else ""
+        counts = ", ".join(filter(None, [pending, *lacking]))
+        verdict.append(f"the mirror is incomplete: {counts}" if counts else "the mirror is incomplete")
     yield f"{report.dest}: {'; '.join(verdict)}"
+    by_size = f"; {report.unproven:,} checked by size only" if report.unproven else ""
     yield (
         f"  checked {quantity(report.files, 'file')} (assets and metadata), {size(report.bytes)} "
-        f"in {duration(report.seconds)} ({rate(report.bytes, report.seconds)})"
-        + (f"; {report.unproven:,} checked by size only" if report.unproven else "")
+        f"in {duration(report.seconds)} ({rate(report.bytes, report.seconds)}){by_size}"
     )
     if report.leftovers:
         yield f"  {quantity(report.leftovers, 'partial download')} (the next run will finish or remove them)"
     steps = {
-        "verify": is_interrupted and not repaired,
+        "verify": is_interrupted and not is_repaired,
         "resume": is_unfinished and not is_interrupted,
-        "verify --repair": is_interrupted if repaired else damaged,
+        "verify --repair": is_interrupted if is_repaired else damaged,
         "failures": report.repair.assets_failed if report.repair else len(lacking),
     }
     yield from next_steps(report, steps)

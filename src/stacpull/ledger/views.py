@@ -25,7 +25,7 @@ from stacpull.ledger.schema import (
     id_values,
     stored_clip,
 )
-from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile, SourceLink
+from stacpull.models import NO_FAULT, OF_COLLECTION, FailureKind, ItemId, MirroredFile, SourceLink
 from stacpull.planning.item_plan import item_json_name
 from stacpull.planning.names import path_hash
 
@@ -55,8 +55,7 @@ def failed_by_kind(
 def special_assets(db: Connection, run_id: int | None = None) -> dict[str, int]:
     clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {State.DONE}"
     return {
-        "assets_ordered": failed_by_kind(db, FailureKind.ORDERED, run_id),
-        "assets_outside": failed_by_kind(db, FailureKind.OUTSIDE, run_id),
+        **{f"assets_{kind}": failed_by_kind(db, kind, run_id) for kind in NO_FAULT},
         "assets_clipped": scalar(db, f"{clips} AND run = coalesce(?, run)", (run_id,)),
     }
 
