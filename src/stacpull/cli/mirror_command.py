@@ -82,10 +82,7 @@ def retry(session: CommandSession, dest: str, ordered: bool) -> int:
     return _finish(session, partial(engine.retry, dest, ordered=ordered))
 
 
-def _finish(
-    session: CommandSession,
-    work: Callable[..., Coroutine[Any, Any, MirrorReport]],
-) -> int:
+def _finish(session: CommandSession, work: Callable[..., Coroutine[Any, Any, MirrorReport]]) -> int:
     """Print the report of a run. With --json, also that of a run that an error stops."""
     try:
         report = session.run(lambda stop: work(options=session.options, on_event=session.display, stop=stop))

@@ -19,16 +19,7 @@ from stacpull.cli.printing import duration, paint, plain, rate, size
 from stacpull.cli.summary import Failed
 from stacpull.config.options import Output
 from stacpull.errors import quantity
-from stacpull.events import (
-    AssetFailed,
-    Checked,
-    Event,
-    ItemGone,
-    Notice,
-    Progress,
-    RunStarted,
-    Stage,
-)
+from stacpull.events import AssetFailed, Checked, Event, ItemGone, Notice, Progress, RunStarted, Stage
 from stacpull.models import NO_FAULT, FailureKind
 from stacpull.speed import MEASURED, Speed
 
@@ -260,19 +251,9 @@ class Display:
             if left is not None and finished < (expected or 0):
                 waited = max((host.wait for host in now.hosts), default=0.0)
                 figures.append(f"about {duration(left + waited)} left")
-            figures += [f"{size(speed)}/s"] if (speed := self._speed.bytes()) else []
+            if speed := self._speed.bytes():
+                figures.append(f"{size(speed)}/s")
             figures.append(size(now.bytes_fetched))
-        gone = max(now.assets_missing, self.failed[FailureKind.GONE])  # --missing may accept these
-        troubles = [f"{gone:,} gone at the source"] if gone else []
-        others = {FailureKind.GONE, *NO_FAULT}
-        called = [(number, kind) for kind, number in self.failed.most_common() if kind not in others]
-        # failures are events, which come before the counters
-        failed = max(now.assets_failed, self.failed.total()) - gone
-        if (failed := failed - sum(self.failed[kind] for kind in NO_FAULT)) > 0:
-            kinds = ", ".join(f"{number:,} {kind}" for number, kind in called)
-            troubles.insert(0, f"{failed:,} failed" + (f" ({kinds})" if kinds else ""))
-        if now.retries:
-            troubles.append(quantity(now.retries, "retry", "retries"))
         waits = [
             f"waiting {max(1, round(host.wait))} s for {host.host}, which throttles or does not answer"
             for host in now.hosts
@@ -282,7 +263,19 @@ class Display:
             is_over = now.walk_ended and not now.assets_pending
             what = "saving documents, catalogs and the ledger" if is_over else "no data received"
             waits = [f"{what} for {duration(silent)}"]
-        return _Shown(head, figures, _share(finished, expected), troubles, waits)
+        return _Shown(head, figures, _share(finished, expected), self._troubles(now), waits)
+
+    def _troubles(self, now: Progress) -> list[str]:
+        gone = max(now.assets_missing, self.failed[FailureKind.GONE])  # --missing may accept these
+        # failures are events, which come before the counters
+        failed = max(now.assets_failed, self.failed.total()) - gone
+        failed -= sum(self.failed[kind] for kind in NO_FAULT)
+        faults = self.failed.keys() - {FailureKind.GONE, *NO_FAULT}
+        counts = [f"{number:,} {kind}" for kind, number in self.failed.most_common() if kind in faults]
+        kinds = f" ({', '.join(counts)})" if counts else ""
+        troubles = [f"{failed:,} failed{kinds}"] if failed > 0 else []
+        troubles += [f"{gone:,} gone at the source"] if gone else []
+        return troubles + ([quantity(now.retries, "retry", "retries")] if now.retries else [])
 
 
 def _planned(now: Progress) -> str:

@@ -326,14 +326,7 @@ def declared(holder: type, group: str, part: type | None = None) -> Iterator[Opt
         many = plain is hint and get_origin(hint) in (tuple, Mapping) and not members.get("single")
         name = members.pop("name", field.name.replace("_", "-"))
         group = members.pop("group", group)
-        default = field.default
-        shown = default if isinstance(default, str) else ""
-        if isinstance(default, bool):
-            shown = name if default else ""
-        elif isinstance(default, int | float) and not members.get("counted"):
-            shown = f"{default:g}" if default or isinstance(default, int) else "no limit"
-        elif default is None and members["metavar"].endswith("|auto"):
-            shown = "auto"
+        default = members.pop("shown", None) or _shown(field.default, name, members)
         yield Option(
             holder=holder,
             name=name,
@@ -341,14 +334,24 @@ def declared(holder: type, group: str, part: type | None = None) -> Iterator[Opt
             read=arguments.readers(part or holder)[field.name],
             help=(members.pop("help", "") or helps[field.name]) + (" May be repeated." if many else ""),
             group=group,
-            default=members.pop("shown", shown),
+            default=default,
             commands=members.pop("commands", "mirror plan" if members.get("fixed") else usual),
             many=many,
             switch=plain is bool,
-            opposite=plain is bool and default is not False,
+            opposite=plain is bool and field.default is not False,
             choices=get_args(plain) if get_origin(plain) is Literal else (),
             **members,
         )
+
+
+def _shown(default: object, name: str, members: Mapping[str, Any]) -> str:
+    if isinstance(default, bool):
+        return name if default else ""
+    if isinstance(default, int | float) and not members.get("counted"):
+        return f"{default:g}" if default or isinstance(default, int) else "no limit"
+    if default is None and members["metavar"].endswith("|auto"):
+        return "auto"
+    return default if isinstance(default, str) else ""
 
 
 OPTIONS: tuple[Option, ...] = (
