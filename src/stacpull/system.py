@@ -98,11 +98,7 @@ def with_active_endpoints(variables: Mapping[str, str]) -> Mapping[str, str]:
     return {name: value for name, value in variables.items() if name not in ignored}
 
 
-def all_variables() -> dict[str, str]:
-    return dict(os.environ)
-
-
-def variables_of(prefixes: tuple[str, ...]) -> dict[str, str]:
+def variables_of(prefixes: tuple[str, ...] = ("",)) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
 
 

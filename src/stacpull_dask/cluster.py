@@ -32,7 +32,7 @@ from stacpull.errors import CredentialsError, StacpullError, UsageError, WorkerE
 from stacpull.events import Listener, Notice
 from stacpull.schemes import key_variables
 from stacpull.store.protocol import store_kind
-from stacpull.system import all_variables, variables_of
+from stacpull.system import variables_of
 from stacpull_dask import relay
 from stacpull_dask.worker_messages import WorkerSettings
 
@@ -217,7 +217,7 @@ class DaskPlaces:
     def allowed(self, address: str, settings: WorkerSettings) -> WorkerSettings:
         if is_private(address):
             kinds = () if settings.bucket is None else store_kind(settings.bucket).variables
-            return settings._replace(variables={**key_variables(all_variables()), **variables_of(kinds)})
+            return settings._replace(variables={**key_variables(variables_of()), **variables_of(kinds)})
         options, source = settings.options, settings.address
         if options.headers:
             raise CredentialsError(

@@ -159,14 +159,12 @@ class _Update(msgspec.Struct):
 
     def __call__(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
         """Write a document, with `links`, which are already encoded, after its own links."""
-        members = self.encoded({name: value for name, value in document.items() if name != "links"})
-        own_links = self.encoded(document["links"])  # every document has a link to the root
+        without_links = {name: value for name, value in document.items() if name != "links"}
+        members = encode_item(without_links, self.secrets)
+        own_links = encode_item(document["links"], self.secrets)  # every document has a link to the root
         data = b"".join((members[:-1], b',"links":', own_links[:-1], b"," if links else b"", links, b"]}\n"))
         if self.files.read(path) != data or not self.is_recorded(path, data):
             self.write(Path(path), data)
-
-    def encoded(self, value: Any) -> bytes:
-        return encode_item(value, self.secrets)
 
 
 def _write_collection(update: _Update, entry: CollectionEntry, items: Iterator[tuple[str, str]]) -> int:
@@ -208,9 +206,9 @@ def _write_collection(update: _Update, entry: CollectionEntry, items: Iterator[t
 def _links(update: _Update, items: Iterator[tuple[str, str]], directory: str) -> tuple[int, bytearray]:
     count, encoded = 0, bytearray()
     for name, path in itertools.islice(items, ITEMS_PER_CATALOG):
-        link = {"rel": "item", "href": relative_href(path, directory)}
+        link = {**_link("item", path, directory), "type": "application/geo+json", "title": name}
         encoded += b"," if count else b""
-        encoded += update.encoded({**link, "type": "application/geo+json", "title": name})
+        encoded += encode_item(link, update.secrets)
         count += 1
     return count, encoded
 

@@ -29,7 +29,7 @@ from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.sources.source_url import source_url, split_credentials
-from stacpull.system import all_variables
+from stacpull.system import variables_of
 
 SLOTS = 80
 """Transfers at once by default: more than the 64 of a host, because some wait for the store process."""
@@ -115,7 +115,7 @@ async def open_network(
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
     ip_policy = ip_policy or _ip_policy(address, options)
     http, clock, counters = http_transport(options, ip_policy), SystemClock(), NetworkCounters()
-    setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.input_file)
+    setup = TransportSetup(http, address.url, options, clock, variables_of(), secrets, address.input_file)
     warn = partial(_warn, emit)
     policy = policy or RetryPolicy(retries=options.retries)
     profile = options.filled_profile
