@@ -83,19 +83,19 @@ class DaskPlaces:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         distributed: Any = await asyncio.to_thread(_imported)
-        where: dict[str, Any] = {"asynchronous": True, "set_as_default": False, "name": "stacpull"}
-        named, given = self._options.dask or "", self._options.dask_client
-        if given is not None:
-            where |= {"address": given.scheduler.address, "security": given.security}
+        settings: dict[str, Any] = {"asynchronous": True, "set_as_default": False, "name": "stacpull"}
+        scheduler, client_of_user = self._options.dask or "", self._options.dask_client
+        if client_of_user is not None:
+            scheduler = client_of_user.scheduler.address
+            settings |= {"address": scheduler, "security": client_of_user.security}
         else:
-            is_file = "://" not in named and named.endswith(".json")
-            where["scheduler_file" if is_file else "address"] = named
-        client: Any = distributed.Client(**where, timeout=_CONNECT)
+            is_file = "://" not in scheduler and scheduler.endswith(".json")
+            settings["scheduler_file" if is_file else "address"] = scheduler
+        client: Any = distributed.Client(**settings, timeout=_CONNECT)
         try:
             await client
         except (OSError, TimeoutError, ValueError) as error:
-            place = where.get("address") or named
-            raise WorkerError(f"The Dask scheduler {place} cannot be reached: {error}") from error
+            raise WorkerError(f"The Dask scheduler {scheduler} cannot be reached: {error}") from error
         except asyncio.CancelledError:
             await client.close(timeout=_ABANDON)
             raise
@@ -106,14 +106,14 @@ class DaskPlaces:
             yield
 
     async def count(self) -> int:
-        looks: list[int] = []
-        while len(looks) < _STEADY or set(looks[-_STEADY:]) != {looks[-1]} or not looks[-1]:
-            looks.append(len(await self._addresses() or ()))
-            if len(looks) * _LOOK == _PATIENCE and not looks[-1]:
+        counts: list[int] = []
+        while len(counts) < _STEADY or set(counts[-_STEADY:]) != {counts[-1]} or not counts[-1]:
+            counts.append(len(await self._addresses() or ()))
+            if len(counts) * _LOOK == _PATIENCE and not counts[-1]:
                 text = "The Dask scheduler has no workers: the run waits for some."
                 self._emit(Notice("warning", text))
             await self._clock.sleep(_LOOK)
-        return looks[-1]
+        return counts[-1]
 
     async def take(self) -> str:
         since = self._clock.monotonic()
@@ -121,17 +121,18 @@ class DaskPlaces:
             addresses = await self._addresses()
             is_late = self._clock.monotonic() - since > _PATIENCE and not self._taken
             if addresses is None and is_late:
-                address = self._options.dask or "of the client"
+                scheduler = self._options.dask or "of the client"
                 raise WorkerError(
-                    f"The Dask scheduler {address} no longer responds: "
+                    f"The Dask scheduler {scheduler} no longer responds: "
                     "resume when it is back, or without --dask."
                 )
             if addresses is not None:
-                self._refused = {one: why for one, why in self._refused.items() if one in addresses}
+                for address in self._refused.keys() - addresses:
+                    del self._refused[address]
                 if free := addresses - self._refused.keys() - self._taken:
-                    address = min(free)
-                    self._taken.add(address)
-                    return address
+                    chosen = min(free)
+                    self._taken.add(chosen)
+                    return chosen
                 if is_late and addresses and addresses == self._refused.keys():
                     raise self._refused[min(addresses)]
             await self._clock.sleep(_LOOK)
@@ -176,9 +177,9 @@ class DaskPlaces:
         comm, session = await self._connect(address), secrets.token_hex(8)
         try:
             await comm.write({"op": relay.HANDLER, "session": session, "reply": False})
-            how = {"key": f"stacpull-{session}", "allow_other_workers": False, "pure": False}
+            scheduling = {"workers": [address], "allow_other_workers": False, "retries": 0, "pure": False}
             async with self._open_client() as client:
-                busy = client.submit(relay.hold, session, workers=[address], retries=0, **how)
+                holding = client.submit(relay.hold, session, key=f"stacpull-{session}", **scheduling)
             ours, theirs = socket.socketpair()
             theirs.setblocking(False)
             try:
@@ -190,16 +191,16 @@ class DaskPlaces:
                         passing.cancel()
             finally:
                 theirs.close()
-                busy.release()
+                holding.release()
         finally:
             comm.abort()
 
     async def _call(self, address: str, function: Any, *arguments: object) -> Any:
         async with self._open_client() as client:
-            found = await client.run(function, *arguments, workers=[address])
-        if address not in found:
+            results = await client.run(function, *arguments, workers=[address])
+        if address not in results:
             raise OSError(f"{address} is gone")
-        return found[address]
+        return results[address]
 
     async def _connect(self, address: str) -> Any:
         core: Any = import_module("distributed.core")

@@ -73,9 +73,9 @@ class DaskWorkers:
     def __init__(self, run: MirrorRun, pool: Pool[Job, Arrival | None]) -> None:
         self._run, self._pool, self.given_up_hosts = run, pool, pool.given_up_hosts
         self._work, self._bucket = run.workspace.store.staged.work, run.workspace.bucket
-        named = run.options.dask or ""
-        if run.options.dask_client is None and named.isdecimal():
-            self._places: Any = LocalPlaces(int(named))
+        workers = run.options.dask or ""  # a number, or the scheduler of a cluster
+        if run.options.dask_client is None and workers.isdecimal():
+            self._places: Any = LocalPlaces(int(workers))
         else:
             self._places = DaskPlaces(run.options, run.network.clock, run.emit)
         self._workers: set[Worker] = set()
@@ -130,15 +130,26 @@ class DaskWorkers:
             limit_rate=options.limit_rate / count,
             requests_per_second=options.requests_per_second / count,
         )
-        place = self._bucket, share, network.ip_policy, str(self._work.absolute())
-        settings = WorkerSettings(network.address, *place, selection.prefer, selection.clip)
+        settings = WorkerSettings(
+            network.address,
+            self._bucket,
+            share,
+            network.ip_policy,
+            str(self._work.absolute()),
+            selection.prefer,
+            selection.clip,
+        )
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(self._keep(settings)) for _ in range(count)]
             keeping.append(group.create_task(self._reserve()))
             while not self._stopping:
                 if self._give(count):
                     continue
-                if self._no_more and not self._waiting() and not any(w.open_jobs for w in self._workers):
+                if (
+                    self._no_more
+                    and not self._waiting()
+                    and not any(worker.open_jobs for worker in self._workers)
+                ):
                     break
                 await self._news.wait()
                 self._news.clear()
@@ -146,7 +157,8 @@ class DaskWorkers:
             for worker in self._workers:
                 worker.send(messages.Stop(park=False))
             if self._workers:
-                await asyncio.wait([w.channel.lost for w in self._workers], timeout=_GRACE_WITHOUT_JOBS)
+                ends = [worker.channel.lost for worker in self._workers]
+                await asyncio.wait(ends, timeout=_GRACE_WITHOUT_JOBS)
             for task in keeping:
                 task.cancel()
 
@@ -183,9 +195,10 @@ class DaskWorkers:
             try:
                 await worker.end_or(worker.ready)
                 if worker.ready.done():
-                    there = self._work / ".stacpull" / "parts" / worker.parts
-                    has_own = settings.bucket is not None and settings.clip is None
-                    if not worker.ready.result() or not (has_own or await asyncio.to_thread(there.is_dir)):
+                    parts = self._work / ".stacpull" / "parts" / worker.parts
+                    has_own_parts = settings.bucket is not None and settings.clip is None
+                    sees_dest = has_own_parts or await asyncio.to_thread(parts.is_dir)
+                    if not worker.ready.result() or not sees_dest:
                         return DestinationError(
                             f"The Dask worker {place} does not see {self._work.absolute()}: "
                             "it must be a directory that all workers share, under the same path."
@@ -226,20 +239,20 @@ class DaskWorkers:
             waiting = [(worker, worker.received) for worker in self._workers]
             for worker in self._workers:
                 worker.received = []
-            arrivals = [one for _, received in waiting for one in received]
+            arrivals = [arrival for _, received in waiting for arrival in received]
             call = self._run.store_client.call
             reserved = await call("StoreOperations.reserve_uploads", arrivals, returns=list[Arrival])
-            found = {one.part: one for one in reserved}
+            by_part = {arrival.part: arrival for arrival in reserved}
             for worker, received in waiting:
-                allowed = [found[one.part] for one in received if one.part in found]
-                refused = [one.row for one in received if one.part not in found]
+                allowed = [by_part[arrival.part] for arrival in received if arrival.part in by_part]
+                refused = [arrival.row for arrival in received if arrival.part not in by_part]
                 for row in refused:  # the store process records their failures
                     worker.open_jobs.pop(row, None)
-                worker.uploads.update((one.row, one) for one in allowed)
+                worker.uploads.update((arrival.row, arrival) for arrival in allowed)
                 worker.send(messages.Upload(allowed, refused))
             self._news.set()
 
-    def _take_outcomes(self, worker: Worker, arrivals: list[Arrival], others: list[AssetOutcome]) -> None:
+    def _take_outcomes(self, worker: Worker, arrivals: list[Arrival], outcomes: list[AssetOutcome]) -> None:
         for arrival in arrivals:
             if arrival.body is None:
                 arrival.part = f"{worker.parts}/{arrival.part}"
@@ -247,28 +260,28 @@ class DaskWorkers:
             worker.received += arrivals
             self._unreserved.set()
             arrivals = []
-        unchanged = [one for one in others if one.failure is None]
-        for row in (*(one.row for one in arrivals), *(one.row for one in unchanged)):
+        unchanged = [outcome for outcome in outcomes if outcome.failure is None]
+        for row in [arrival.row for arrival in arrivals] + [outcome.row for outcome in unchanged]:
             del worker.open_jobs[row]
-        for one in others:
-            if one.failure is not None:
-                self._pool.fail(worker.open_jobs.pop(one.row), one.failure, one.attempts)
+        for outcome in outcomes:
+            if outcome.failure is not None:
+                self._pool.fail(worker.open_jobs.pop(outcome.row), outcome.failure, outcome.attempts)
         if arrivals or unchanged:
             self._run.store_client.sender.send(Outcomes(arrivals, unchanged), worker.channel.pause())
 
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
         sender = self._run.store_client.sender
         match message:
-            case Outcomes(arrivals, others):
-                self._take_outcomes(worker, arrivals, others)
+            case Outcomes(arrivals, outcomes):
+                self._take_outcomes(worker, arrivals, outcomes)
             case messages.Uploaded(results):
-                for row, failed in results:
+                for row, failure in results:
                     job, arrival = worker.open_jobs.pop(row), worker.uploads.pop(row)
                     arrival.part = ""
-                    if failed is None:
+                    if failure is None:
                         sender.send(Outcomes([arrival]), worker.channel.pause())
                     else:
-                        sender.fail(job, failed, 1)
+                        sender.fail(job, failure, 1)
             case messages.Spent(requests, retries, bytes_fetched):
                 counters = self._run.network.counters
                 counters.requests += requests
@@ -307,9 +320,9 @@ class Worker:
         if not self.channel.lost.done():
             self.channel.lost.set_result(None)
 
-    async def end_or(self, *others: asyncio.Future[Any]) -> None:
-        """Wait for the end of the worker, or for one of `others`. Raise its error if it has failed."""
-        await asyncio.wait([self.channel.lost, *others], return_when=asyncio.FIRST_COMPLETED)
+    async def end_or(self, *futures: asyncio.Future[Any]) -> None:
+        """Wait for the end of the worker, or for one of `futures`. Raise its error if it has failed."""
+        await asyncio.wait([self.channel.lost, *futures], return_when=asyncio.FIRST_COMPLETED)
         if self._error is not None:
             raise self._error
 

@@ -68,15 +68,15 @@ def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
         from stacpull import profile_options  # noqa: PLC0415 - another package, which may be absent
 
         options = profile_options(options, settings.profile)
-    options, found = options_and_address(address.url, options, address.input_file, named=address.named)
-    missing = [name for name in settings.wanted if name not in found.credential_names]
+    options, own_address = options_and_address(address.url, options, address.input_file, named=address.named)
+    missing = [name for name in settings.wanted if name not in own_address.credential_names]
     if missing:
         raise CredentialsError(
             f"A worker on {platform.node()} lacks {' and '.join(missing)}. Credentials are sent to workers "
             "over TLS only: set the same variables in the environment of the Dask workers, or give the "
             "cluster TLS (docs/howto/dask.md)."
         )
-    return settings._replace(options=options, address=found)
+    return settings._replace(options=options, address=own_address)
 
 
 async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) -> None:
@@ -103,8 +103,8 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
                 await _Transfers(settings, channel, inbox, network, store).run()
             finally:
                 if worker_parts:
-                    left = UNFINISHED if bucket is None else UNFINISHED | {".whole"}  # not uploaded
-                    await asyncio.to_thread(_leave_parts, store.staged, left)
+                    suffixes = UNFINISHED if bucket is None else UNFINISHED | {".whole"}  # not uploaded
+                    await asyncio.to_thread(_leave_parts, store.staged, suffixes)
                 await asyncio.to_thread(store.close)
     except OSError as error:
         if (failure := await asyncio.to_thread(as_destination_error, error, work)) is not error:
@@ -165,10 +165,10 @@ class _Transfers:
             with ungrouped():
                 async with asyncio.TaskGroup() as group:
                     self._working = group.create_task(self._work())
-                    others = [*map(group.create_task, (self._tick(), self._take_messages()))]
+                    services = [*map(group.create_task, (self._tick(), self._take_messages()))]
                     self._send(messages.Ready(self._network.slots))
                     await asyncio.wait([self._working])
-                    for task in others:
+                    for task in services:
                         task.cancel()
         finally:
             await self._outcomes.flush()
@@ -191,8 +191,8 @@ class _Transfers:
                         await self._queue.put(jobs)
                     case messages.Upload(arrivals, refused):
                         self._forget(refused)
-                        batches = [[one] for one in arrivals if one.size >= _LONG]
-                        batches.append([one for one in arrivals if one.size < _LONG])
+                        batches = [[arrival] for arrival in arrivals if arrival.size >= _LONG]
+                        batches.append([arrival for arrival in arrivals if arrival.size < _LONG])
                         for batch in batches:
                             uploading.create_task(self._upload(batch))
                     case messages.Stop(park):
@@ -201,16 +201,16 @@ class _Transfers:
                             self._working.cancel()
 
     async def _upload(self, arrivals: list[Arrival]) -> None:
-        rows = [one.row for one in arrivals]
-        for one in arrivals:
-            one.part = one.part.rpartition("/")[2]  # in this worker's directory
+        rows = [arrival.row for arrival in arrivals]
+        for arrival in arrivals:
+            arrival.part = arrival.part.rpartition("/")[2]  # in this worker's directory
         failures = await asyncio.to_thread(self._place, arrivals)
         self._send(messages.Uploaded(list(zip(rows, failures, strict=True))))
         self._forget(rows)
 
     def _report(self, outcomes: Outcomes, on_room: Callable[[], object]) -> None:
         if self._has_bucket:
-            self._uploads.update(one.row for one in outcomes.arrivals)
+            self._uploads.update(arrival.row for arrival in outcomes.arrivals)
         self._send(outcomes, on_room)
 
     def _forget(self, rows: list[int]) -> None:

@@ -22,7 +22,7 @@ from stacpull.ledger.runs import Run
 from stacpull.models import Failure, FailureKind, Json, NotFoundItem
 from stacpull.sources.item_reader import ItemReader
 
-_STRETCH = 500  # items that are requested, and removed, at once
+_ITEMS_AT_ONCE = 500  # items that are requested, and removed, at once
 _UNTRUSTED = "and whose URL returns 404 or 410, but listed items cannot be read there either"
 _LINKED = "and that is gone, but another item links to it"
 _OTHER_WALK = "and that an earlier run with other filters or credentials found: --prune needs the same ones"
@@ -56,12 +56,12 @@ class Pruning:
             return
         not_judged = await self._call("pruning.not_judged", run_id, returns=int)
         gone, last_row, kept_by_reason = 0, 0, Counter({_OTHER_WALK: not_judged})
-        while stretch := await self._call(
-            "pruning.items_not_found", run_id, last_row, _STRETCH, returns=list[NotFoundItem]
+        while batch := await self._call(
+            "pruning.items_not_found", run_id, last_row, _ITEMS_AT_ONCE, returns=list[NotFoundItem]
         ):
-            last_row = stretch[-1].row
+            last_row = batch[-1].row
             self._on_event(Stage("looking for items that the source no longer has"))
-            items = [item for item in stretch if not item.was_on_page]
+            items = [item for item in batch if not item.was_on_page]
             answers = await self._read([item.href for item in items if item.href is not None])
             gone_items = list[NotFoundItem]()
             for item in items:

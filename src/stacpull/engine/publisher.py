@@ -129,8 +129,8 @@ class Publisher(msgspec.Struct, eq=False):
             placement = self._placement(part, path, digest, is_ours=record.is_ours)
             if data is None and record.is_ours:
                 jobs.mark_item_json(self.db, [row])
-                why = "was changed or cannot be read, so it is outdated: `mirror` or `retry` replaces it."
-                self._fail_item_json(row, Failure(FailureKind.ITEM, f"{path} {why}"), is_ours=True)
+                text = "was changed or cannot be read, so it is outdated: `mirror` or `retry` replaces it."
+                self._fail_item_json(row, Failure(FailureKind.ITEM, f"{path} {text}"), is_ours=True)
             elif isinstance(placement, Failure):
                 self._fail_item_json(row, placement, is_ours=False)
             elif data is not None:
