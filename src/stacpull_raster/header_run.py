@@ -164,7 +164,7 @@ class HeaderPlans:
         self._others += is_other
         return is_chosen and not is_other
 
-    async def planned_in_this_run(self, ids: Sequence[ItemId], _linked: bool) -> dict[ItemId, str | None]:
+    async def planned_this_run(self, ids: Sequence[ItemId], _linked: bool) -> dict[ItemId, str | None]:
         return dict.fromkeys(await to_its_end(partial(self._planned.intersection, ids)))
 
     async def add_batch(self, planned: PlanBatch) -> int:

@@ -29,8 +29,8 @@ def having(known: KnownAsset, **columns: Any) -> KnownAsset:
     return known._replace(row=known.row._replace(**columns))
 
 
-STATED, LEFT_OUT = having(DONE, stated=encoded_checksum(MD5)), having(DONE, must_revalidate=1)
-COMPARED_NOT = having(REVALIDATED, stated=encoded_checksum(MD5))
+STATED, LEFT_OUT = having(DONE, stated_checksum=encoded_checksum(MD5)), having(DONE, must_revalidate=1)
+COMPARED_NOT = having(REVALIDATED, stated_checksum=encoded_checksum(MD5))
 KEPT = (Action.KEEP, None, None, None, False, False)
 NOTED = (Action.KEEP, 1, None, None, False, False)
 WAITING = (Action.WAIT, None, None, None, False, False)
@@ -56,7 +56,7 @@ CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, 
         (STATED, {"checksum": MD5, "is_updated": True}, KEPT),
         (DONE, {"checksum": ALTERED}, CHANGED),
         (STATED, {"checksum": OTHER}, CHANGED),
-        (having(DONE, stated=encoded_checksum(ALTERED)), {"checksum": ALTERED}, CHANGED),
+        (having(DONE, stated_checksum=encoded_checksum(ALTERED)), {"checksum": ALTERED}, CHANGED),
         (DONE, {"checksum": MD5}, requested(2, BYTES, UNVERIFIED)),
         (DONE, {"size": 11}, CHANGED),
         (having(DONE, digest=None), {"size": 11}, requested(2, b"", None, has_changed=True)),

@@ -61,7 +61,7 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
 def test_item_directories_are_distinct(db: sqlite3.Connection) -> None:
     _, writer = started(db)
     commit(writer, item("i", [asset("a")]), item("I", [asset("a")]))
-    assert set(writer.planned_in_this_run([id_of("I")], True)) == {id_of("I")}
+    assert set(writer.planned_this_run([id_of("I")], True)) == {id_of("I")}
     first, second = views.item_records(db, [1, 2])
     assert (first.directory, second.directory[:4]) == ("c/i", "c/I~")
     assert db.execute("SELECT directory FROM items").fetchall() == [(None,), (second.directory,)]

@@ -112,13 +112,13 @@ def test_a_source_item_that_a_page_contains_is_a_primary_item(tmp_path: Path) ->
     with ledger(tmp_path) as db:
         run, writer = started(db)
         (job,) = commit(writer, label, source._replace(parent=label.id)).jobs
-        assert set(writer.planned_in_this_run([source.id], True)) == {source.id}
-        assert set(writer.planned_in_this_run([source.id], False)) == set()
+        assert set(writer.planned_this_run([source.id], True)) == {source.id}
+        assert set(writer.planned_this_run([source.id], False)) == set()
     for matched in (1, 0):
         with ledger(tmp_path) as db:
             _, writer = started(db)
             assert commit(writer, source).counted.get("items_matched", 0) == matched
-            assert set(writer.planned_in_this_run([source.id], False)) == {source.id}
+            assert set(writer.planned_this_run([source.id], False)) == {source.id}
             assert commit(writer, source._replace(parent=label.id)).jobs == []
             assert runs.counters(db, run.id)["items_matched"] == 2
             assert (standing(db, "L"), standing(db, "S")) == ((0, 0), (1, 0))

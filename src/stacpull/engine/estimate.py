@@ -187,7 +187,7 @@ class _Estimate:
 
     # --- the consumer of the walk ------------------------------------------------------------------------
 
-    async def planned_in_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
+    async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         sets = [self._primary, self._linked] if linked else [self._primary]
         return dict.fromkeys(
             await to_its_end(lambda: set().union(*(items.intersection(ids) for items in sets)))

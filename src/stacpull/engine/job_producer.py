@@ -105,10 +105,8 @@ class JobProducer:
     def counters(self) -> Mapping[str, int]:
         return self._store_client.counters
 
-    async def planned_in_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        return await self._call(
-            "PlanWriter.planned_in_this_run", ids, linked, returns=dict[ItemId, str | None]
-        )
+    async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
+        return await self._call("PlanWriter.planned_this_run", ids, linked, returns=dict[ItemId, str | None])
 
     async def restart(self) -> None:
         await self._call("runs.restart_walk", self._run.id)

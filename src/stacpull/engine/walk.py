@@ -122,7 +122,7 @@ class PlanConsumer(Protocol):
     def counters(self) -> Mapping[str, int]:
         """The numbers of items so far, `items_seen` and `items_matched`."""
 
-    async def planned_in_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
+    async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the `ids` that are already planned, with their versions if newer ones are planned again.
 
         With `linked`, source items that could not be read are included.
@@ -369,7 +369,7 @@ class Walk:
         matches = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
         to_plan, planned_before = dict[ItemId, FoundItem](), dict[ItemId, str | None]()
         if self._sample is None:
-            planned_before = await self._consumer.planned_in_this_run([item.id for item in matches], False)
+            planned_before = await self._consumer.planned_this_run([item.id for item in matches], False)
             versions = dict(planned_before)
             for item in matches:  # of each item, the newest version that was not planned before
                 if item.id not in versions or is_newer(updated_in(item.document), versions[item.id]):
@@ -401,7 +401,7 @@ class Walk:
         if links:
             ids = [link.id for link in links.values() if link.id is not None]
             planned_ids = {item.id for item in batch.items}
-            planned_ids |= (await self._consumer.planned_in_this_run(ids, True)).keys()
+            planned_ids |= (await self._consumer.planned_this_run(ids, True)).keys()
             await self.plan_sources([link for link in links.values() if link.id not in planned_ids], batch)
         if self._selection.collection_assets:
             await self._add_collections(batch)
@@ -429,7 +429,7 @@ class Walk:
         collection_ids.pop(ItemId(NO_COLLECTION, OF_COLLECTION), None)
         new_ids = [item_id for item_id in collection_ids if item_id not in self._collections]
         self._collections.update(dict.fromkeys(new_ids))
-        planned_before = await self._consumer.planned_in_this_run(new_ids, False)
+        planned_before = await self._consumer.planned_this_run(new_ids, False)
         for item_id in (item_id for item_id in new_ids if item_id not in planned_before):
             document = await self._lookups.collection(item_id.collection)
             if isinstance(document, StacpullError):

@@ -37,7 +37,7 @@ class AssetRow(NamedTuple):
     digest: bytes | None = None
     etag_or_date: str | None = None
     href_hash: int | None = None
-    stated: bytes | None = None
+    stated_checksum: bytes | None = None
     must_revalidate: int = 0
 
 
@@ -48,22 +48,22 @@ class KnownAsset(NamedTuple):
     size: int | None = None
     clip: str | None = None
     digest_in_dest: bytes | None = None  # of the earlier version, b"" if unknown; None if done, or none
-    elsewhere: str | None = None  # its directory, with a slash at the end, if its item has another one
-    is_tried_again: int = 0  # 1: it failed for a passing reason, or only SOURCE states its href
+    other_directory: str | None = None  # with a slash at the end; None: that of its item
+    is_tried_again: int = 0  # 1: it failed temporarily, or only SOURCE states its href
 
     def directory(self, of_item: str) -> str:
-        return of_item if self.elsewhere is None else self.elsewhere.removesuffix("/")
+        return of_item if self.other_directory is None else self.other_directory.removesuffix("/")
 
     def agrees(self, checksum: Checksum | None) -> bool | None:
         """Return whether the bytes in DEST have the checksum that is now stated; None if that is unknown."""
-        held = self.row.digest if self.row.digest is not None else self.digest_in_dest or None
-        if checksum is not None and held is not None and self.clip is None:
-            digest = as_checksum(held)
-            if digest.algorithm == checksum.algorithm:
-                return digest == checksum
-        if checksum is None or self.row.stated is None:
+        digest = self.row.digest if self.row.digest is not None else self.digest_in_dest or None
+        if checksum is not None and digest is not None and self.clip is None:
+            recorded = as_checksum(digest)
+            if recorded.algorithm == checksum.algorithm:
+                return recorded == checksum
+        if checksum is None or self.row.stated_checksum is None:
             return None
-        if encoded_checksum(checksum) != self.row.stated:
+        if encoded_checksum(checksum) != self.row.stated_checksum:
             return False
         return True if self.row.state == State.DONE else None  # only a done asset was compared with it
 
@@ -120,34 +120,37 @@ def decide(
     if old.run == run.id and old.state < State.DONE:
         return _WAIT
     is_done, was_left_out = old.state == State.DONE, bool(old.must_revalidate)
-    clip, is_updated = stored_clip(known.clip), is_updated or was_left_out
-    stated, agrees = encoded_checksum(asset.checksum), known.agrees(asset.checksum)
+    may_have_changed = is_updated or was_left_out
+    agrees = known.agrees(asset.checksum)
+    stated_checksum = encoded_checksum(asset.checksum)
+    clip = stored_clip(known.clip)
     is_of_other_area = clip is not None and clip.area_digest != run.area_digest
-    size = known.size if clip is None else clip.source_size
-    if agrees is False or asset.size not in (None, size) or is_of_other_area:
+    source_size = known.size if clip is None else clip.source_size
+    if agrees is False or asset.size not in (None, source_size) or is_of_other_area:
         freshness = Freshness.OUTDATED
-    elif run.revalidate or (not agrees and (stated or is_updated or is_undated)):
+    elif run.revalidate or (not agrees and (stated_checksum or may_have_changed or is_undated)):
         freshness = Freshness.UNKNOWN
     else:
         freshness = Freshness.CURRENT
     if is_done and freshness is Freshness.CURRENT and not is_lost:
-        if stated in (None, old.stated) and not was_left_out:
+        if stated_checksum in (None, old.stated_checksum) and not was_left_out:
             return _KEEP
-        row = old._replace(run=run.id, stated=stated or old.stated, must_revalidate=0)
+        checksum = stated_checksum or old.stated_checksum
+        row = old._replace(run=run.id, stated_checksum=checksum, must_revalidate=0)
         return Decision(Action.KEEP, row, rewrites_json=was_left_out)
-    if old.state >= State.FAILED and not (is_updated or is_of_other_area or known.is_tried_again):
+    if old.state >= State.FAILED and not (may_have_changed or is_of_other_area or known.is_tried_again):
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.digest_in_dest)
-    has_file, planned_hash, condition = is_done and not is_lost, href_hash(asset.href), None
+    has_file, planned_hash = is_done and not is_lost, href_hash(asset.href)
     may_be_same = freshness is not Freshness.OUTDATED and (has_file or old.state == State.PENDING)
+    condition = None
     etag_or_date = old.etag_or_date if may_be_same and old.href_hash == planned_hash else None
     if etag_or_date is not None and known.size is not None:
-        condition = VersionInDest(etag_or_date, known.size, not (stated is None or agrees))
+        condition = VersionInDest(etag_or_date, known.size, not (stated_checksum is None or agrees))
     generation = 0 if is_lost else old.generation + is_done
-    place = (old.directory, old.name)
-    row = AssetRow(
-        *old[:3], State.PENDING, generation, run.id, *place, None, etag_or_date, planned_hash, stated
-    )
-    previous = (old.digest or b"") if has_file else known.digest_in_dest
+    row = old._replace(state=State.PENDING, generation=generation, run=run.id, must_revalidate=0)
+    row = row._replace(digest=None, etag_or_date=etag_or_date)
+    row = row._replace(href_hash=planned_hash, stated_checksum=stated_checksum)
+    digest_in_dest = (old.digest or b"") if has_file else known.digest_in_dest
     rewrites_json = was_left_out or old.state >= State.DONE
     has_changed = is_done and freshness is Freshness.OUTDATED
-    return Decision(Action.REQUEST, row, previous, condition, rewrites_json, has_changed)
+    return Decision(Action.REQUEST, row, digest_in_dest, condition, rewrites_json, has_changed)

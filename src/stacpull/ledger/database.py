@@ -30,7 +30,7 @@ from stacpull.planning.names import CATALOG_ID
 Connection = sqlite3.Connection
 """An open ledger. Other packages pass it on; only this package runs SQL on it."""
 
-_ROWS = 64
+_ROWS_AT_ONCE = 64
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _FOREIGN = ("no such table", "no such column", "Could not decode")
 """How errors of SQLite and its Python module start if a file has content that a ledger never has."""
@@ -77,20 +77,20 @@ def damaged_sentence(path: Path, what: object) -> str:
 
 def _remedy(work: Path, remove: str = "") -> str:
     copy, ledger = (shlex.quote(str(path)) for path in (backup_path(work), ledger_path(work)))
-    again = f"`stacpull mirror SOURCE {shlex.quote(str(work))} --adopt` with the options of the mirror"
+    adopt = f"`stacpull mirror SOURCE {shlex.quote(str(work))} --adopt` with the options of the mirror"
     try:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(backup_path(work).stat().st_mtime))
     except OSError:
         first = f"Remove it (`{remove}`), then run" if remove else "Run"
-        return f"{first} {again}: it keeps the files that match."
+        return f"{first} {adopt}: it keeps the files that match."
     steps = " && ".join(step for step in (remove, f"cp {copy} {ledger}") if step)
-    return f"There is a copy from {made}: run `{steps}`, then {again}: it keeps newer files that match."
+    return f"There is a copy from {made}: run `{steps}`, then {adopt}: it keeps newer files that match."
 
 
 def is_disk_error(error: BaseException) -> bool:
     """Return True if SQLite could not read, write or sync its files: unsynced data may be lost."""
-    found = error if isinstance(error, sqlite3.Error) else error.__cause__
-    return isinstance(found, sqlite3.Error) and _code(found) == sqlite3.SQLITE_IOERR
+    cause = error if isinstance(error, sqlite3.Error) else error.__cause__
+    return isinstance(cause, sqlite3.Error) and _code(cause) == sqlite3.SQLITE_IOERR
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -138,14 +138,14 @@ def bind_plainly() -> None:
 def reject_irregular(path: Path) -> None:
     """Reject a database or log that is not a regular file: SQLite would wait forever for a pipe."""
     for end in ("", "-wal", "-shm", "-journal"):
-        one = path.with_name(path.name + end)
+        file = path.with_name(path.name + end)
         try:
-            mode = one.lstat().st_mode
+            mode = file.lstat().st_mode
         except OSError:  # missing, or opening it will report the error
             continue
         if not stat.S_ISREG(mode):
             what = "a link" if stat.S_ISLNK(mode) else "not a regular file"
-            raise DestinationError(f"{one} is {what}: it is not read or written. Move it away.")
+            raise DestinationError(f"{file} is {what}: it is not read or written. Move it away.")
 
 
 def empty_log(db: Connection) -> None:
@@ -168,8 +168,8 @@ def copy_log(db: Connection) -> None:
 
 def integrity(db: Connection, *, quick: bool = False) -> str | None:
     """Return the first problem that SQLite finds in the ledger; `quick` does not look at the indexes."""
-    found: str = db.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(1)").fetchone()[0]
-    return None if found == "ok" else " ".join(found.replace("*** in database main ***", "").split())
+    problem: str = db.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(1)").fetchone()[0]
+    return None if problem == "ok" else " ".join(problem.replace("*** in database main ***", "").split())
 
 
 def refuse_lost(work: Path) -> None:
@@ -248,17 +248,17 @@ def backed_up(db: Connection, work: Path) -> Iterator[None]:
         return db.execute("PRAGMA data_version").fetchone()[0], db.total_changes
 
     with destination_errors(work):
-        for left in backup_path(work).parent.glob("ledger.backup.part*"):  # of a copy that was killed
-            left.unlink(missing_ok=True)
-    before = version()
+        for part in backup_path(work).parent.glob("ledger.backup.part*"):  # of a copy that was killed
+            part.unlink(missing_ok=True)
+    version_before = version()
     try:
         yield
     except BaseException:
         with suppress(StacpullError, sqlite3.Error):
-            if version() != before:
+            if version() != version_before:
                 _back_up(work)
         raise
-    if version() != before:
+    if version() != version_before:
         _back_up(work)
 
 
@@ -267,9 +267,9 @@ def _back_up(work: Path) -> None:
     try:
         copy_ledger(work, part)
         with ledger_errors(ledger_path(work)), closing(sqlite3.connect(part)) as copy:
-            complaint = integrity(copy, quick=True)
-        if complaint is not None:
-            raise DestinationError(damaged_sentence(ledger_path(work), complaint))
+            problem = integrity(copy, quick=True)
+        if problem is not None:
+            raise DestinationError(damaged_sentence(ledger_path(work), problem))
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(backup_path(work))
@@ -295,8 +295,8 @@ def copy_ledger(work: Path, to: Path) -> None:
 
 
 def scalar(db: Connection, query: str, values: Sequence[object] = ()) -> int:
-    found: int | None = db.execute(query, values).fetchone()[0]
-    return found or 0
+    number: int | None = db.execute(query, values).fetchone()[0]
+    return number or 0
 
 
 def exists(db: Connection, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> bool:
@@ -317,15 +317,15 @@ def insert_rows(db: Connection, into: str, rows: Sequence[tuple[object, ...]], o
     `executemany` takes two to three times as long for short rows.
     """
     inserted = 0
-    for start in range(0, len(rows), _ROWS):
-        some = rows[start : start + _ROWS]
-        values = list(chain.from_iterable(some))
-        inserted += db.execute(into + _values(len(some), len(some[0])) + on_conflict, values).rowcount
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        chunk = rows[start : start + _ROWS_AT_ONCE]
+        values = list(chain.from_iterable(chunk))
+        inserted += db.execute(into + _placeholders(len(chunk), len(chunk[0])) + on_conflict, values).rowcount
     return inserted
 
 
 @lru_cache
-def _values(count: int, width: int) -> str:
+def _placeholders(count: int, width: int) -> str:
     return ", ".join([f"({', '.join('?' * width)})"] * count)
 
 

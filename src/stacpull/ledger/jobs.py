@@ -53,16 +53,16 @@ from stacpull.redact import href_hash
 _JOBS = "jobs j JOIN assets a ON a.id = j.asset"
 _SELECT_JOB = (
     f"SELECT a.id, a.item, a.generation, a.key, j.href, i.href, {ASSET_DIRECTORY}, a.name, "
-    "j.name_or_template, j.size, a.stated, j.media_type, j.stale, "
+    "j.name_or_template, j.size, a.stated_checksum, j.media_type, j.stale, "
     "iif(j.requires_digest, nullif(j.digest_in_dest, x''), NULL), "
     f"j.alternates, iif(a.state = {State.PENDING}, a.etag_or_date, NULL), a.size, j.digest_in_dest, "
     "j.requires_digest IS NULL OR a.clip IS NOT NULL "
     f"FROM {_JOBS} JOIN items i ON i.id = a.item"
 )
 _EARLIER = (
-    "(SELECT one.id FROM runs one JOIN runs this ON one.id < this.id AND iif(this.kind = 'retry', "
-    "one.kind <> 'mirror', (one.kind, one.source, one.selection) = (this.kind, this.source, this.selection)) "
-    "WHERE this.id = :run)"
+    "(SELECT o.id FROM runs o JOIN runs r ON o.id < r.id AND iif(r.kind = 'retry', "
+    "o.kind <> 'mirror', (o.kind, o.source, o.selection) = (r.kind, r.source, r.selection)) "
+    "WHERE r.id = :run)"
 )
 """SQL: the earlier runs with the same task as a run; for a retry, all earlier retries and repairs."""
 
@@ -76,37 +76,37 @@ def pending_jobs(db: Connection, run_id: int, after: int, most: int, earlier: bo
         taken_over = json_array(row[0] for row in rows)
         db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, taken_over))
     has_area = runs.area_digest(db, run_id) is not None
-    return [_job(row, has_area) for row in rows]
+    return [_job(row, has_area=has_area) for row in rows]
 
 
 def job_of(db: Connection, row: int, generation: int) -> Job | None:
     query = f"{_SELECT_JOB} WHERE j.asset = ? AND a.generation = ? AND a.state < {State.DONE}"
-    found = db.execute(query, (row, generation)).fetchone()
-    return None if found is None else _job(found, False)
+    columns = db.execute(query, (row, generation)).fetchone()
+    return None if columns is None else _job(columns, has_area=False)
 
 
-def _job(row: tuple[Any, ...], has_area: bool) -> Job:
-    asset, item, generation, key, href, item_href, directory, name, name_or_template, size, *rest = row
-    stated, kind, stale, required_digest, alternates, etag_or_date, size_in_dest, digest_in_dest, clip = rest
+def _job(columns: tuple[Any, ...], *, has_area: bool) -> Job:
+    row, item, generation, key, href, item_href, directory, name, name_or_template, size, *others = columns
+    stated, media_type, stale, required_digest, alternates, *in_dest, may_clip = others
+    etag_or_date, size_in_dest, digest_in_dest = in_dest
     is_template = name is None and "{" in name_or_template  # names have no braces
     checksum, version = stored_checksum(stated), None
     if etag_or_date is not None and size_in_dest is not None:
-        is_verified = checksum is None or (
-            digest_in_dest is not None and checksum == as_checksum(digest_in_dest)
-        )
+        is_known = digest_in_dest is not None
+        is_verified = checksum is None or (is_known and checksum == as_checksum(digest_in_dest))
         version = VersionInDest(etag_or_date, size_in_dest, not is_verified)
     return Job(
-        *(asset, item, generation, key, href, item_href, directory.removesuffix("/")),
+        *(row, item, generation, key, href, item_href, directory.removesuffix("/")),
         name if is_template or name is not None else name_or_template,
         name_or_template if is_template else None,
         size,
         checksum,
-        kind,
+        media_type,
         stale=bool(stale),
         required_digest=required_digest,
         alternates=tuple(orjson.loads(alternates)) if alternates is not None else (),
         version_in_dest=version,
-        clip=has_area and bool(clip),
+        clip=has_area and bool(may_clip),
     )
 
 
@@ -129,35 +129,32 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
     """Make failed assets that have an href pending in `run`; return their number.
 
     A retry takes all of them; assets that could not be planned count as failed in it. A mirror or a repair
-    takes its own assets that failed for a reason that may have passed.
+    takes its own assets that failed temporarily.
     """
     conditions = {"retry": "true", "ordered": FAILED_AS(f"'{FailureKind.ORDERED}'")}
-    may_pass = f"a.run = :run AND {FAILED_TEMPORARILY}"
+    may_succeed = f"a.run = :run AND {FAILED_TEMPORARILY}"
     with transaction(db):
         failed = db.execute(
             f"SELECT a.id, a.item FROM {_JOBS} WHERE a.state >= {State.FAILED} "
-            f"AND {conditions.get(kind, may_pass)}",
+            f"AND {conditions.get(kind, may_succeed)}",
             {"run": run_id},
         ).fetchall()
         rows = json_array(row for row, _ in failed)
         db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {IN_LIST}", (run_id, rows))
         if kind != "mirror":  # the walk of a mirror may still list them
-            left = f"UPDATE assets SET run = :run WHERE state = {State.PENDING} AND run IN {_EARLIER}"
-            db.execute(f"{left} AND id IN (SELECT asset FROM jobs)", {"run": run_id})
+            take_over = f"UPDATE assets SET run = :run WHERE state = {State.PENDING} AND run IN {_EARLIER}"
+            db.execute(f"{take_over} AND id IN (SELECT asset FROM jobs)", {"run": run_id})
         if kind == "retry":
-            others = (
-                f"SELECT a.id FROM failures f JOIN assets a ON {IS_OF_ASSET} WHERE a.state >= {State.FAILED}"
-            )
-            db.execute(f"UPDATE assets SET run = ? WHERE id IN ({others})", (run_id,))  # these have no href
+            without_href = f"SELECT a.id FROM failures f JOIN assets a ON {IS_OF_ASSET}"
+            take_over = f"UPDATE assets SET run = ? WHERE state >= {State.FAILED} AND id IN ({without_href})"
+            db.execute(take_over, (run_id,))
         if kind in conditions:
-            db.execute(
-                f"UPDATE jobs SET requires_digest = NULL WHERE asset {IN_LIST} AND requires_digest = 1",
-                (rows,),
-            )
+            accept_any = f"UPDATE jobs SET requires_digest = NULL WHERE requires_digest AND asset {IN_LIST}"
+            db.execute(accept_any, (rows,))
             # a source item that could not be read stays with its run: it is planned once it has been read
             unread = "(SELECT item FROM failures WHERE what = 'item')"
-            its = f"SELECT a.item FROM {_JOBS} WHERE a.run = :run AND a.item NOT IN {unread}"
-            _take_over_items(db, run_id, its)
+            items = f"SELECT a.item FROM {_JOBS} WHERE a.run = :run AND a.item NOT IN {unread}"
+            _take_over_items(db, run_id, items)
             parents = f"parent IS NOT NULL AND (run = :run OR id IN {unread})"
             _take_over_items(db, run_id, f"SELECT parent FROM items WHERE {parents}")
         update_item_states(db, {item for _, item in failed})
@@ -166,26 +163,24 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
 
 def _take_over_items(db: Connection, run_id: int, items: str, rows: Iterable[int] = ()) -> None:
     """Assign items, which a query returns, to `run`; their JSON is written again when they are final."""
-    db.execute(
-        "UPDATE items SET run = :run, json_state = "
-        f"iif(json_state = {JsonState.CURRENT}, {JsonState.DUE}, json_state) WHERE id IN ({items})",
-        {"run": run_id, "rows": json_array(rows)},
-    )
+    json_state = f"iif(json_state = {JsonState.CURRENT}, {JsonState.DUE}, json_state)"
+    query = f"UPDATE items SET run = :run, json_state = {json_state} WHERE id IN ({items})"
+    db.execute(query, {"run": run_id, "rows": json_array(rows)})
 
 
 _NO_URL = f"""SELECT a.id FROM {_JOBS} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
 WHERE a.run = ? AND a.state = {State.PENDING} AND j.stale AND i.href IS NULL"""
 
 
-def restore_hrefs(db: Connection, run_id: int, found: Sequence[tuple[ItemId, str, str]]) -> bool:
-    """Give pending assets (item, key) the hrefs that SOURCE lists.
+def restore_hrefs(db: Connection, run_id: int, listed: Sequence[tuple[ItemId, str, str]]) -> bool:
+    """Give pending assets the hrefs that SOURCE lists: `listed` has item, key and href.
 
     Return True if other assets still lack an href that only SOURCE has, because their items have no URL.
     """
     restore = "UPDATE jobs SET href = ?, stale = 0 "
     restore += f"WHERE asset IN ({_NO_URL} AND {IS_ITEM} AND a.key = ? AND a.href_hash = ?)"
     with transaction(db):
-        values = [(href, run_id, *id_values(item), key, href_hash(href)) for item, key, href in found]
+        values = [(href, run_id, *id_values(item), key, href_hash(href)) for item, key, href in listed]
         db.executemany(restore, values)
         return exists(db, _NO_URL, (run_id,))
 
@@ -205,19 +200,19 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
                 (row,),
             ).fetchone()
             # a raster that was clipped to another area cannot be fetched with its earlier digest
-            held = stored_clip(clip)
-            is_wanted = held is None or held.area_digest == area_digest
+            old_clip = stored_clip(clip)
+            requires_same = old_clip is None or old_clip.area_digest == area_digest
             db.execute(
                 f"UPDATE assets SET state = {State.PENDING}, run = ?, generation = generation + 1, "
                 "digest = NULL, etag_or_date = NULL WHERE id = ?",
                 (run_id, row),
             )
-            stated = None if digest or not is_wanted else size
+            required_size = None if digest or not requires_same else size
             is_stale = href is None or planned_hash not in (None, href_hash(href))  # cut, or outdated
             db.execute(
                 "INSERT OR REPLACE INTO jobs(asset, href, stale, size, digest_in_dest, requires_digest) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (row, href or "", is_stale, stated, digest, 1 if is_wanted else None),
+                (row, href or "", is_stale, required_size, digest, 1 if requires_same else None),
             )
             items.add(item)
         rows = "SELECT value FROM json_each(:rows)"
@@ -227,11 +222,8 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
 
 def mark_item_json(db: Connection, items: Sequence[int]) -> None:
     """Record that the JSON of these items is damaged: it is no longer read, and is written again."""
-    db.execute(
-        f"UPDATE items SET json_state = {JsonState.DAMAGED} "
-        f"WHERE id {IN_LIST} AND json_state <> {JsonState.ABSENT}",
-        (json_array(items),),
-    )
+    mark = f"UPDATE items SET json_state = {JsonState.DAMAGED} WHERE json_state <> {JsonState.ABSENT}"
+    db.execute(f"{mark} AND id {IN_LIST}", (json_array(items),))
 
 
 def keep_document(db: Connection, item: int, document: bytes) -> None:
@@ -252,14 +244,14 @@ def reserve(
     query = f"SELECT id, generation, name FROM assets WHERE id {IN_LIST} AND state < {State.DONE}"
     reserved, failures = list[Arrival](), list[AssetOutcome]()
     with transaction(db):
-        found = db.execute(query, (json_array(arrival.row for arrival in arrivals),))
-        names = {(row, generation): name for row, generation, name in found}
+        rows = db.execute(query, (json_array(arrival.row for arrival in arrivals),))
+        names = {(row, generation): name for row, generation, name in rows}
         current = [a for a in arrivals if (a.row, a.generation) in names]
         unnamed = [a for a in current if names[a.row, a.generation] is None]
         db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(a.name, a.row) for a in unnamed])
-        claimed = claim(db, [(a.row, a.directory, a.name) for a in unnamed])
+        other_names = claim(db, [(a.row, a.directory, a.name) for a in unnamed])
         for arrival in current:
-            name = names[arrival.row, arrival.generation] or claimed.get(arrival.row, arrival.name)
+            name = names[arrival.row, arrival.generation] or other_names.get(arrival.row, arrival.name)
             if isinstance(name, Failure):
                 failures.append(AssetOutcome(arrival.row, arrival.item_row, arrival.generation, name))
             else:  # the name in the ledger counts, which an earlier response may have given
@@ -293,20 +285,20 @@ def release(db: Connection, rows: Iterable[int]) -> None:
         db.executemany(forget, released)  # the earlier versions may be gone too
 
 
-_COMPARED = (
+_COMPARE_VERSIONS = (
     "SELECT a.run, j.digest_in_dest IS a.digest FROM jobs j JOIN assets a ON a.id = j.asset "
     f"WHERE j.asset {IN_LIST} AND j.digest_in_dest IS NOT NULL AND j.requires_digest IS NULL"
 )
-_CONFIRMED = (
+_SET_CONFIRMED = (
     f"UPDATE assets SET state = {State.DONE}, "
     "digest = (SELECT nullif(j.digest_in_dest, x'') FROM jobs j WHERE j.asset = ?) "
     f"WHERE id = ? AND generation = ? AND state = {State.PENDING} AND etag_or_date IS NOT NULL RETURNING run"
 )
-_WRITTEN = (
+_SET_CURRENT = (
     f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? "
     "WHERE id = ? AND pending = 0 AND sha256 IS NULL"
 )
-_FAILED = (
+_SET_FAILED = (
     "UPDATE assets SET state = ?, etag_or_date = NULL, digest = NULL "
     f"WHERE id = ? AND generation = ? AND state < {State.DONE} RETURNING key, run"
 )
@@ -332,39 +324,39 @@ def record(
         generations = {arrival.row: arrival.generation for arrival in done}
         # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
         reserved = f"SELECT id, generation FROM assets WHERE id {IN_LIST} AND state = {State.RESERVED}"
-        found = db.execute(reserved, (json_array(generations),))
-        settled = [row for row, generation in found if generation == generations[row]]
-        for run_id, is_same in db.execute(_COMPARED, (json_array(settled),)):
+        rows = db.execute(reserved, (json_array(generations),))
+        settled = [row for row, generation in rows if generation == generations[row]]
+        for run_id, is_same in db.execute(_COMPARE_VERSIONS, (json_array(settled),)):
             compared[run_id]["assets_revalidated" if is_same else "assets_changed"] += 1
-        done_now = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {IN_LIST}"
-        db.execute(done_now, (json_array(settled),))
+        set_done = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {IN_LIST}"
+        db.execute(set_done, (json_array(settled),))
         for outcome in outcomes:
             row, failure = outcome.row, outcome.failure
             if failure is None:
-                for (run_id,) in db.execute(_CONFIRMED, (row, row, outcome.generation)).fetchall():
+                for (run_id,) in db.execute(_SET_CONFIRMED, (row, row, outcome.generation)).fetchall():
                     compared[run_id]["assets_revalidated"] += 1
                     settled.append(row)
                 continue
-            failing = (failed_state(failure), row, outcome.generation)
-            if (asset := db.execute(_FAILED, failing).fetchone()) is not None:
+            values = (failed_state(failure), row, outcome.generation)
+            if (asset := db.execute(_SET_FAILED, values).fetchone()) is not None:
                 key, run_id = asset
                 failed.append((row, failure))
                 put_failure(db, FailedRow("", outcome.item_row, key, run_id), failure, outcome.attempts, now)
                 if failure.kind is FailureKind.OUTSIDE:
                     clip = encoded_clip((area_digest, 0, None))
                     db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, row))
-        rows = (json_array(settled),)
+        settled_rows, written_rows = json_array(settled), json_array(written_items)
         if exists(db, "SELECT 1 FROM failures"):
-            its = f"(SELECT item, key FROM assets WHERE id {IN_LIST})"
-            db.execute(f"DELETE FROM failures WHERE what = '' AND (item, key) IN {its}", rows)
-        db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", rows)
-        mended = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
-        items = {row[0] for row in db.execute(mended, (json_array(written_items),)).fetchall()}
+            keys = f"(SELECT item, key FROM assets WHERE id {IN_LIST})"
+            db.execute(f"DELETE FROM failures WHERE what = '' AND (item, key) IN {keys}", (settled_rows,))
+        db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", (settled_rows,))
+        forget = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
+        items = {item for (item,) in db.execute(forget, (written_rows,)).fetchall()}
         final = update_item_states(db, {*items, *(a.item_row for a in done), *(o.item_row for o in outcomes)})
-        db.executemany(_WRITTEN, [(sha256, item) for item, sha256 in written_items.items()])
+        db.executemany(_SET_CURRENT, [(sha256, item) for item, sha256 in written_items.items()])
         # not the documents of items that were planned again
-        written = f"SELECT id FROM items WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT}"
-        db.execute(f"DELETE FROM documents WHERE item IN ({written})", (json_array(written_items),))
+        current = f"SELECT id FROM items WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT}"
+        db.execute(f"DELETE FROM documents WHERE item IN ({current})", (written_rows,))
         for run_id, counts in compared.items():
             runs.add_counts(db, run_id, counts)
     return final, failed
@@ -400,7 +392,7 @@ def update_item_states(db: Connection, items: Iterable[int]) -> list[int]:
     final: list[int] = []
     level = sorted(set(items))
     while level:
-        above: set[int] = set()
+        parents: set[int] = set()
         query = f"SELECT id, pending, failed, parent FROM items WHERE id {IN_LIST}"
         before = {row[0]: row[1:] for row in db.execute(query, (json_array(level),))}
         for item, pending, failed in db.execute(_DERIVE_STATES, (json_array(level),)).fetchall():
@@ -409,8 +401,8 @@ def update_item_states(db: Connection, items: Iterable[int]) -> list[int]:
                 final.append(item)
             is_same = (pending_before == 0, failed_before > 0) == (pending == 0, failed > 0)
             if parent is not None and not is_same:
-                above.add(parent)
-        level = sorted(above)
+                parents.add(parent)
+        level = sorted(parents)
     return final
 
 
@@ -453,24 +445,25 @@ def claim(db: Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, s
         for hash_of in [hashes_in(directory)]
         for row, _, name in assets
     ]
-    hashes = [index for index, _ in claims]
+    hashes = [hashed for hashed, _ in claims]
     directories = set[int]()  # those of items and collections: no asset may have their paths
     if any("/" not in directory for _, directory, _ in wanted):
         names = db.execute("SELECT name FROM collections")
         items = db.execute(f"SELECT hash FROM items WHERE hash {IN_LIST}", (json_array(hashes),))
         directories = {row[0] for row in items} | {path_hash(safe_segment(name)) for (name,) in names}
     # in order, so that each page of the index is visited once: they do not all fit into the cache
-    in_order = sorted(one for one in claims if one[0] not in directories)
-    if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", in_order) == len(claims):
+    sorted_claims = sorted(pair for pair in claims if pair[0] not in directories)
+    if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", sorted_claims) == len(claims):
         return {}
     owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {IN_LIST}", (json_array(hashes),)))
-    taken: dict[int, str | Failure] = {}
-    for (index, _), (row, directory, name) in zip(claims, wanted, strict=True):
-        if owners.get(index) != row:
-            taken[row] = other = _claim_other(db, row, directory, name, is_directory=index in directories)
-            stored = None if isinstance(other, Failure) else other
-            db.execute("UPDATE assets SET name = ? WHERE id = ?", (stored, row))
-    return taken
+    other_names: dict[int, str | Failure] = {}
+    for (hashed, _), (row, directory, name) in zip(claims, wanted, strict=True):
+        if owners.get(hashed) != row:
+            other_name = _claim_other(db, row, directory, name, is_directory=hashed in directories)
+            stored_name = None if isinstance(other_name, Failure) else other_name
+            db.execute("UPDATE assets SET name = ? WHERE id = ?", (stored_name, row))
+            other_names[row] = other_name
+    return other_names
 
 
 def _claim_other(db: Connection, row: int, directory: str, name: str, *, is_directory: bool) -> str | Failure:
@@ -488,14 +481,14 @@ def _claim_other(db: Connection, row: int, directory: str, name: str, *, is_dire
     return Failure(kind=FailureKind.NAME, message=f"Another asset is stored as {path}: {remedy}.")
 
 
-def move_asset(db: Connection, row: int, new: int, key: str) -> None:
+def move_asset(db: Connection, row: int, new_row: int, key: str) -> None:
     """Give an asset another row and key."""
     (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
     if path is not None:
-        db.execute("UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?", (new, path_hash(path), row))
+        db.execute("UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?", (new_row, path_hash(path), row))
     db.execute(_FORGET_FAILURE, (row,))
-    db.execute("UPDATE jobs SET asset = ? WHERE asset = ?", (new, row))
-    db.execute("UPDATE assets SET id = ?, key = ? WHERE id = ?", (new, key, row))
+    db.execute("UPDATE jobs SET asset = ? WHERE asset = ?", (new_row, row))
+    db.execute("UPDATE assets SET id = ?, key = ? WHERE id = ?", (new_row, key, row))
 
 
 def delete_asset(db: Connection, row: int) -> None:

@@ -68,7 +68,7 @@ IsThere = Callable[[str], bool]
 
 
 class _ItemRow(NamedTuple):
-    """A row of `items`; the first `_OF_ITEM` fields are the ones that a plan sets."""
+    """The columns of `items` that a plan sets, and, at the end, `is_unread`."""
 
     id: int
     hash: int
@@ -88,9 +88,6 @@ class _ItemRow(NamedTuple):
         return self.directory or f"{item.collection}/{item.item}"
 
 
-_OF_ITEM = 11
-
-
 class _Plan(msgspec.Struct):
     """An item of the batch, with its row before the batch (None if it had none) and after it."""
 
@@ -99,38 +96,36 @@ class _Plan(msgspec.Struct):
     row: _ItemRow
     directory: str  # of its JSON
     was_planned: bool  # True: this run planned an earlier version
-    version: str  # `updated`, or if it states none, a digest of its document
     is_new: bool  # True: it was never read before
     rewrites_json: bool  # True: its JSON must be written again
     has_changed: bool = False  # True: the source has another version of an asset
 
     def is_updated(self) -> bool:
-        return self.before is not None and self.before.version != self.version
+        return self.before is not None and self.before.version != self.row.version
 
 
-def _on_known_id(columns: str) -> str:
-    values = ", ".join(f"{column} = excluded.{column}" for column in columns.split(", "))
+def _on_known_id(columns: Sequence[str]) -> str:
+    values = ", ".join(f"{column} = excluded.{column}" for column in columns)
     return f" ON CONFLICT (id) DO UPDATE SET {values}"
 
 
 _ADD = "INSERT INTO {0}({1}) VALUES (?) ON CONFLICT DO UPDATE SET {1} = {1} RETURNING id".format
-_ITEM_COLUMNS = _ItemRow._fields[:_OF_ITEM]
-_ITEMS = (
+_ITEM_COLUMNS = _ItemRow._fields[:-1]
+_SELECT_ITEMS = (
     f"SELECT c.name, {', '.join(f'i.{name}' for name in _ITEM_COLUMNS)}, "
     "EXISTS (SELECT 1 FROM failures WHERE what = 'item' AND item = i.id) "
     f"FROM {ITEMS} WHERE i.hash {IN_LIST}"
 )
 _INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}, pending) VALUES "
-_KNOWN_ITEM = f"{_on_known_id('parent, run, href, version, walk, json_state')}, pending = 1"
-_OF_ASSET = len(AssetRow._fields)
-_ASSETS = (
+_KNOWN_ITEM = _on_known_id(("parent", "run", "href", "version", "walk", "json_state")) + ", pending = 1"
+_SELECT_ASSETS = (
     f"SELECT {', '.join(f'a.{name}' for name in AssetRow._fields)}, "
     f"a.size, a.clip, j.digest_in_dest, {OTHER_DIRECTORY}, {IS_TRIED_AGAIN} FROM assets a "
     f"LEFT JOIN jobs j ON j.asset = a.id AND a.state <> {State.DONE} WHERE a.item {IN_LIST}"
 )
 _INTO_ASSETS = f"INSERT INTO assets({', '.join(AssetRow._fields)}) VALUES "
-_KNOWN_ASSET = _on_known_id(", ".join(AssetRow._fields[3:]))  # what follows its row, item and key
-_INTO_OPEN = (
+_KNOWN_ASSET = _on_known_id(AssetRow._fields[3:])  # what follows its row, item and key
+_INTO_JOBS = (
     "INSERT OR REPLACE INTO jobs(asset, href, stale, name_or_template, size, media_type, alternates, "
     "digest_in_dest) VALUES "
 )
@@ -144,15 +139,15 @@ class PlanWriter:
         self.source, self.is_walk = run.source, run.kind == "mirror"
         revalidate = run.kept.get("revalidate", False)
         self.planning_run = PlanningRun(run.id, runs.area_digest(db, run.id), revalidate)
-        others = db.execute("SELECT id FROM runs WHERE source <> ?", (self.source,))
-        self.other_walks = {other for (other,) in others}
+        other_runs = db.execute("SELECT id FROM runs WHERE source <> ?", (self.source,))
+        self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
 
-    def planned_in_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
+    def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the items that this run has already planned, with their versions.
 
         With `linked`, source items count, even those that could not be read; otherwise, only items on pages.
         """
-        known = _load(self.db, ids)  # perhaps with other items of the same hash
+        known = _known_items(self.db, ids)  # perhaps with other items of the same hash
         rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run_id]
         return {
             item: row.version for item, row in rows if linked or (row.parent is None and not row.is_unread)
@@ -165,19 +160,22 @@ class PlanWriter:
         """
         db, run_id = self.db, self.run_id
         with transaction(db):
-            done = runs.asset_totals(db, run_id)["assets_done"]
+            done_before = runs.asset_totals(db, run_id)["assets_done"]
             result = PlanResult()
             for reason, ids in [("", batch.seen), *batch.left_out.items()]:
                 hashes = [(runs.seen_hash(item),) for item in ids]
-                new = insert_rows(db, "INSERT OR IGNORE INTO seen VALUES ", hashes)  # to this walk
-                result.count("items_seen", new)
+                newly_seen = insert_rows(db, "INSERT OR IGNORE INTO seen VALUES ", hashes)
+                result.count("items_seen", newly_seen)
                 if reason:
-                    result.count(runs.LEFT_OUT + reason, new)
+                    result.count(runs.LEFT_OUT + reason, newly_seen)
             _BatchRows(self, batch, result).save(now)
-            for one in batch.unread:
-                found = (0, one.href or one.name, run_id, self.source, one.collection)
-                put_failure(db, FailedRow("link" if one.href else "entry", *found), one.failure, 1, now)
-            result.count("assets_skipped", max(0, runs.asset_totals(db, run_id)["assets_done"] - done))
+            for unread in batch.unread:
+                row = FailedRow("entry", 0, unread.name, run_id, self.source, unread.collection)
+                if unread.href:
+                    row = row._replace(what="link", key=unread.href)
+                put_failure(db, row, unread.failure, 1, now)
+            done_now = runs.asset_totals(db, run_id)["assets_done"]
+            result.count("assets_skipped", max(0, done_now - done_before))
             runs.add_counts(db, run_id, result.counted)
             runs.save_walk(db, run_id, batch.update)
             if self.is_walk and batch.update.walk_ended:
@@ -202,13 +200,13 @@ class _BatchRows:
     def __init__(self, writer: PlanWriter, batch: PlanBatch, result: PlanResult) -> None:
         db = self._db = writer.db
         self._writer, self._run_id, self._batch, self._result = writer, writer.run_id, batch, result
-        planned: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]
-        ids = {one.id for one in planned}
-        self._known = _load(db, ids | {one.parent for one in planned if one.parent is not None})
+        items: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]
+        ids = {item.id for item in items}
+        self._known = _known_items(db, ids | {item.parent for item in items if item.parent is not None})
         query, hashes = f"SELECT hash FROM paths WHERE hash {IN_LIST}", json_array(map(item_hash, ids))
-        self._taken = {row.hash for row in self._known.values()}.union(*db.execute(query, (hashes,)))
-        new = dict.fromkeys(one.id.collection for one in planned if one.id not in self._known)
-        self._collections = {name: scalar(db, _ADD("collections", "name"), (name,)) for name in new}
+        self._taken_hashes = {row.hash for row in self._known.values()}.union(*db.execute(query, (hashes,)))
+        collections = dict.fromkeys(item.id.collection for item in items if item.id not in self._known)
+        self._collections = {name: scalar(db, _ADD("collections", "name"), (name,)) for name in collections}
         self._directories: dict[str, tuple[int, str]] = {}
         self._last_item = scalar(db, "SELECT max(id) FROM items")
         self._last_asset = scalar(db, "SELECT max(id) FROM assets")
@@ -218,7 +216,7 @@ class _BatchRows:
         self._documents: list[tuple[int, bytes]] = []
         self._promoted: list[_ItemRow] = []  # source items that are now on a page
         self._assets: list[tuple[object, ...]] = []
-        self._open_assets: list[tuple[object, ...]] = []
+        self._jobs: list[tuple[object, ...]] = []
         self._claims: list[tuple[int, str, str]] = []  # rows of `_assets` with the paths that they need
         self._failures: list[tuple[FailedRow, Failure, ItemId | None]] = []  # with the item if it is news
         self._unchanged: list[int] = []  # assets of which only the run changes
@@ -226,35 +224,37 @@ class _BatchRows:
 
     def save(self, now: float) -> None:
         """Decide about each item and each of its assets, then write the rows."""
-        before = {row.id: row.parent for row in self._known.values()}  # the parent of each item
+        old_parents = {row.id: row.parent for row in self._known.values()}
         plans = [plan for item in self._batch.items if (plan := self._plan_item(item)) is not None]
         rows = [plan.row for plan in plans] + self._plan_failed_items()
-        linking = {  # label items with a new source item, or one that belonged to another label item
+        relinked_parents = {  # label items with a new source item, or one that another label item had
             row.parent
             for row in rows
-            if row.id not in before or (before[row.id] not in (None, row.parent) and not row.is_unread)
+            if row.id not in old_parents
+            or (old_parents[row.id] not in (None, row.parent) and not row.is_unread)
         }
-        known = _known_assets(self._db, (plan.row.id for plan in plans if plan.before))
+        known_assets = _known_assets(self._db, (plan.row.id for plan in plans if plan.before))
         for plan in plans:
             for key in plan.item.expanded_prefixes:
-                one = known[plan.row.id].get(key)
-                if one is not None and one.row.state not in (State.RESERVED, State.DONE):
-                    delete_asset(self._db, known[plan.row.id].pop(key).row.id)  # its objects take its place
+                prefix = known_assets[plan.row.id].get(key)
+                if prefix is not None and prefix.row.state not in (State.RESERVED, State.DONE):
+                    delete_asset(self._db, prefix.row.id)  # its objects take its place
+                    del known_assets[plan.row.id][key]
                     plan.rewrites_json = True
         for plan in plans:
-            assets = known[plan.row.id]
-            if assets:
-                self._continue_renamed(plan, assets)
+            known = known_assets[plan.row.id]
+            if known:
+                self._continue_renamed(plan, known)
             if plan.was_planned:
-                self._renumber_pending(plan.item.assets, assets)
-            self._plan_assets(plan, assets)
-            self._plan_problems(plan, assets)
-            self._plan_item_row(plan, assets, links_more=plan.row.id in linking)
+                self._renumber_pending(plan.item.assets, known)
+            self._plan_assets(plan, known)
+            self._plan_problems(plan, known)
+            self._plan_item_row(plan, known, links_more=plan.row.id in relinked_parents)
         self._write({plan.row.id for plan in plans}, now)
-        above = {parent for row in rows for parent in (row.parent, before.get(row.id))}
-        above |= {row.parent for row in self._promoted}
-        changed = above.union(self._unsettled, (failed.item for failed, *_ in self._failures))
-        update_item_states(self._db, (row for row in changed if row is not None))
+        parents = {parent for row in rows for parent in (row.parent, old_parents.get(row.id))}
+        parents |= {row.parent for row in self._promoted}
+        changed = parents.union(self._unsettled, (failed.item for failed, *_ in self._failures))
+        update_item_states(self._db, (row_id for row_id in changed if row_id is not None))
 
     def _plan_item(self, item: PlannedItem) -> _Plan | None:
         """Return an item with its row; None if this run has planned it, unless this is a newer version."""
@@ -274,57 +274,59 @@ class _BatchRows:
             count("assets_excluded", len(item.excluded))
             count("assets_pages", len(item.web_pages))
         count("items_new", is_new and not item.of_collection)
-        row = self._row_of(item.id, item.parent, item.href)._replace(is_unread=0)
+        row = self._row_of(item.id, item.parent, item.href)._replace(version=_version(item), is_unread=0)
         # without a time, nothing is newer: so a batch plans each item only once
         self._known[item.id] = row._replace(version=None)
-        directory, version = row.directory_of(item.id), _version(item)
-        return _Plan(item, before, row, directory, was_planned, version, is_new, rewrites_json=is_new)
+        directory = row.directory_of(item.id)
+        return _Plan(item, before, row, directory, was_planned, is_new, rewrites_json=is_new)
 
-    def _row_of(self, item: ItemId, parent_id: ItemId | None, href: str | None) -> _ItemRow:
+    def _row_of(self, item: ItemId, parent: ItemId | None, href: str | None) -> _ItemRow:
         before = self._known.get(item)
-        parent = None if parent_id is None else self._known.get(parent_id)
-        above = None if parent is None else parent.id
-        href = None if href is None else self._writer.secrets.repeatable_url(href)
+        parent_row = None if parent is None else self._known.get(parent)
+        parent_id = None if parent_row is None else parent_row.id
+        stored_href = None if href is None else self._writer.secrets.repeatable_url(href)
         if before is not None:
-            return before._replace(run=self._run_id, parent=above, href=href)
+            return before._replace(run=self._run_id, parent=parent_id, href=stored_href)
         self._last_item += 1
-        path, index = item_directory(item), item_hash(item)
-        if index in self._taken:
-            start, _, last = path.rpartition("/")
-            path = f"{start}/{with_salted_hash(last, start)}"  # another item or an asset has that path
-        self._taken.add(index)
-        directory = None if path == f"{item.collection}/{item.item}" else path
-        collection = self._collections[item.collection]
-        return _ItemRow(self._last_item, index, collection, item.item, above, self._run_id, directory, href)
+        path, hashed = item_directory(item), item_hash(item)
+        if hashed in self._taken_hashes:
+            collection_path, _, name = path.rpartition("/")
+            path = f"{collection_path}/{with_salted_hash(name, collection_path)}"
+        self._taken_hashes.add(hashed)
+        return _ItemRow(
+            *(self._last_item, hashed, self._collections[item.collection], item.item, parent_id),
+            *(self._run_id, None if path == f"{item.collection}/{item.item}" else path, stored_href),
+        )
 
     def _plan_failed_items(self) -> list[_ItemRow]:
         rows = []
-        for one in self._batch.failed_items:
-            before = self._known.get(one.id)
+        for failed in self._batch.failed_items:
+            before = self._known.get(failed.id)
             if before is None or before.run != self._run_id:
-                row = self._row_of(one.id, one.parent, one.href if before is None else before.href)
-                self._known[one.id] = row = row._replace(is_unread=1)
+                href = failed.href if before is None else before.href
+                row = self._row_of(failed.id, failed.parent, href)._replace(is_unread=1)
+                self._known[failed.id] = row
                 rows.append(row)
-                self._items.append((*row[:_OF_ITEM], 1))
-                self._failures.append((FailedRow("item", row.id), one.failure, one.id))
+                self._items.append((*row[:-1], 1))
+                self._failures.append((FailedRow("item", row.id), failed.failure, failed.id))
         return rows
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         item, run, is_updated = plan.item, self._writer.planning_run, plan.is_updated()
-        usual = item_directory(item.id)  # `plan.directory` differs from it if its path was taken
+        default_directory = item_directory(item.id)  # not `plan.directory` if its path was taken
         for asset in item.assets:
-            directory = plan.directory if asset.directory == usual else asset.directory
+            directory = plan.directory if asset.directory == default_directory else asset.directory
             if (old := known.get(asset.key)) is None:
                 plan.rewrites_json = True
                 self._last_asset += 1
-                other, directory = self._directory(directory, plan)
-                row = new_row(self._last_asset, plan.row.id, asset, run, other)
+                directory_id, path = self._directory(directory, plan)
+                row = new_row(self._last_asset, plan.row.id, asset, run, directory_id)
                 if asset.name is not None:
-                    self._claims.append((row.id, directory, asset.name))
-                self._add_open(plan, asset, row, directory, REQUEST_NEW)
+                    self._claims.append((row.id, path, asset.name))
+                self._add_job(plan, asset, row, path, REQUEST_NEW)
                 continue
-            before = old.directory(plan.directory)
-            is_lost = _is_lost(old, before, self._writer.is_there)
+            old_path = old.directory(plan.directory)
+            is_lost = _is_lost(old, old_path, self._writer.is_there)
             decision = decide(old, asset, run, is_updated, item.is_undated, is_lost)
             if decision.row is None:
                 is_fetched = decision.action is Action.WAIT
@@ -336,24 +338,25 @@ class _BatchRows:
             if decision.action is Action.KEEP:
                 self._assets.append(decision.row)
             elif decision.row.name is not None:
-                self._add_open(plan, asset, decision.row, before, decision)
+                self._add_job(plan, asset, decision.row, old_path, decision)
             else:
-                other, directory = self._directory(directory, plan)
-                self._add_open(plan, asset, decision.row._replace(directory=other), directory, decision)
+                directory_id, path = self._directory(directory, plan)
+                self._add_job(plan, asset, decision.row._replace(directory=directory_id), path, decision)
 
     def _continue_renamed(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
         """Give an asset with a new key the row of one that is no longer listed, if both have one path."""
         item = plan.item
-        kept = {key for key, one in known.items() if one.row.name is not None or one.row.state < State.FAILED}
-        if not (new := [one for one in item.assets if one.key not in kept]):
+        kept = {key for key, old in known.items() if old.row.name is not None or old.row.state < State.FAILED}
+        if not (new_assets := [asset for asset in item.assets if asset.key not in kept]):
             return
-        listed = {*(one.key for one in item.assets), *item.excluded, *item.web_pages, *dict(item.problems)}
-        left = [one for key, one in known.items() if key not in listed]
-        paths = {(one.directory(plan.directory), one.row.name): one.row for one in left}
-        for asset in new:
-            own = plan.directory if asset.directory == item_directory(item.id) else asset.directory
-            name = final_name(asset.name, asset.name_template, filename_of(asset.href), own)
-            if (row := paths.pop((own, name), None)) is not None:
+        listed_keys = {asset.key for asset in item.assets}
+        listed_keys.update(item.excluded, item.web_pages, dict(item.problems))
+        unlisted = [old for key, old in known.items() if key not in listed_keys]
+        rows_by_path = {(old.directory(plan.directory), old.row.name): old.row for old in unlisted}
+        for asset in new_assets:
+            directory = plan.directory if asset.directory == item_directory(item.id) else asset.directory
+            name = final_name(asset.name, asset.name_template, filename_of(asset.href), directory)
+            if (row := rows_by_path.pop((directory, name), None)) is not None:
                 if asset.key in known:
                     delete_asset(self._db, known[asset.key].row.id)
                 move_asset(self._db, row.id, row.id, asset.key)
@@ -363,10 +366,11 @@ class _BatchRows:
     def _renumber_pending(self, assets: Iterable[Asset], known: dict[str, KnownAsset]) -> None:
         """Give pending assets other rows, so that bytes of the older version are dropped when they arrive."""
         for key in [asset.key for asset in assets]:
-            if (one := known.get(key)) is not None and one.row.state == State.PENDING:
+            old = known.get(key)
+            if old is not None and old.row.state == State.PENDING:
                 self._last_asset += 1
-                move_asset(self._db, one.row.id, self._last_asset, key)
-                known[key] = one._replace(row=one.row._replace(id=self._last_asset, run=0))
+                move_asset(self._db, old.row.id, self._last_asset, key)
+                known[key] = old._replace(row=old.row._replace(id=self._last_asset, run=0))
 
     def _plan_problems(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         """Plan the rows of assets that cannot be planned. Those that are done stay done."""
@@ -395,50 +399,51 @@ class _BatchRows:
         `walk` is the run that listed the item last: `--prune` asks about items that only earlier runs listed.
         """
         item, before, count = plan.item, plan.before, self._result.count
-        walk, json_state = self._run_id if self._writer.is_walk else None, plan.row.json_state
+        walk = self._run_id if self._writer.is_walk else None
+        json_state = plan.row.json_state
         if before is not None:
             is_changed = (plan.is_updated() or plan.has_changed) and not plan.was_planned
             count("items_changed", is_changed and not (plan.is_new or item.of_collection))
             path = f"{plan.directory}/{item_json_name(item.id.item)}"
-            lost = json_state == JsonState.CURRENT and not self._writer.is_there(path)
-            count("files_lost", lost)
-            plan.rewrites_json |= plan.is_updated() or lost or links_more or json_state == JsonState.DAMAGED
+            is_lost = json_state == JsonState.CURRENT and not self._writer.is_there(path)
+            count("files_lost", is_lost)
+            is_damaged = json_state == JsonState.DAMAGED
+            plan.rewrites_json |= plan.is_updated() or is_lost or links_more or is_damaged
             if plan.rewrites_json:
                 # only this run sees that the item has changed: a later run must revalidate assets that this
                 # one leaves out
-                planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-                self._must_revalidate += [one.row.id for key, one in known.items() if key not in planned]
+                planned_keys = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
+                self._must_revalidate += [old.row.id for key, old in known.items() if key not in planned_keys]
             if walk is None or before.walk == SEVERAL_SOURCES:
                 walk = before.walk
-            elif before.walk in self._writer.other_walks and before.href != plan.row.href:
+            elif before.walk in self._writer.runs_of_other_sources and before.href != plan.row.href:
                 walk = SEVERAL_SOURCES  # that one source no longer lists it proves nothing
         if plan.rewrites_json and not item.of_collection:
             self._documents.append((plan.row.id, item.cleaned))
             json_state = JsonState.DUE if json_state == JsonState.CURRENT else json_state
         if before is not None or not item.assets:
             self._unsettled.append(plan.row.id)
-        row = plan.row._replace(version=plan.version, walk=walk, json_state=json_state)
-        self._items.append((*row[:_OF_ITEM], len(item.assets) or 1))
+        row = plan.row._replace(walk=walk, json_state=json_state)
+        self._items.append((*row[:-1], len(item.assets) or 1))
 
-    def _add_open(self, plan: _Plan, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
-        """Add the rows of an open asset, without credentials, and its job unless it stays failed."""
-        href, stale, alternates, name = asset.href, 0, None, row.name or asset.name
+    def _add_job(self, plan: _Plan, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
+        """Add the rows of an asset to fetch, without credentials, and its job unless it stays failed."""
+        name, stored_href, stale, alternates = row.name or asset.name, asset.href, 0, None
         template = None if name is not None else asset.name_template or "{filename}"
-        if "?" in href or "@" in href or asset.alternates or self._writer.secrets:
-            hrefs = [href, *asset.alternates]
-            stored, *spare = public_hrefs = [*map(self._writer.secrets.public_url, hrefs)]
+        if "?" in asset.href or "@" in asset.href or asset.alternates or self._writer.secrets:
+            hrefs = [asset.href, *asset.alternates]
+            public_hrefs = [*map(self._writer.secrets.public_url, hrefs)]
+            stored_href, *public_alternates = public_hrefs
             stale = int(public_hrefs != hrefs)
-            alternates = orjson.dumps(spare).decode() if spare else None
-        else:
-            stored = href
-        unclaimed = None if row.name is not None else name or template
+            alternates = orjson.dumps(public_alternates).decode() if public_alternates else None
+        name_or_template = None if row.name is not None else name or template
         self._assets.append(row)
-        others = (unclaimed, asset.size, asset.media_type, alternates, decision.digest_in_dest)
-        self._open_assets.append((row.id, stored, stale, *others))
+        columns = (name_or_template, asset.size, asset.media_type, alternates, decision.digest_in_dest)
+        self._jobs.append((row.id, stored_href, stale, *columns))
         if decision.action is Action.REQUEST:
             job = Job(  # positions, because keywords are slower
-                *(row.id, row.item, row.generation, row.key, href, plan.item.href, directory, name, template),
-                *(asset.size, asset.checksum, asset.media_type, False, None, asset.alternates),
+                *(row.id, row.item, row.generation, row.key, asset.href, plan.item.href, directory, name),
+                *(template, asset.size, asset.checksum, asset.media_type, False, None, asset.alternates),
                 *(decision.version, False, self._writer.planning_run.area_digest is not None),
                 plan.was_planned,
             )
@@ -449,27 +454,31 @@ class _BatchRows:
         if path == plan.directory:
             return None, path
         if path not in self._directories:
-            db, assets, taken = self._db, plan.item.assets, "SELECT 1 FROM paths WHERE hash = ?"
-            stored = db.execute("SELECT id FROM directories WHERE path = ?", (path_in_dest(path, ""),))
-            row, found = stored.fetchone(), path
-            if row is None:
-                found, files = "", {path_in_dest(one.directory, one.name) for one in assets if one.name}
-                for step in path.split("/") if path else ():
-                    above, found = found, path_in_dest(found, step)
-                    if found in files or exists(db, taken, (path_hash(found),)):
-                        found = path_in_dest(above, with_salted_hash(step, above))
-                row = db.execute(_ADD("directories", "path"), (path_in_dest(found, ""),)).fetchone()
-            self._directories[path] = row[0], found
+            db, stored_path = self._db, path
+            row_id = scalar(db, "SELECT max(id) FROM directories WHERE path = ?", (path_in_dest(path, ""),))
+            if not row_id:
+                stored_path = self._free_directory(path, plan.item.assets)
+                row_id = scalar(db, _ADD("directories", "path"), (path_in_dest(stored_path, ""),))
+            self._directories[path] = row_id, stored_path
         return self._directories[path]
+
+    def _free_directory(self, path: str, assets: Iterable[Asset]) -> str:
+        free_path, is_taken = "", "SELECT 1 FROM paths WHERE hash = ?"
+        new_files = {path_in_dest(asset.directory, asset.name) for asset in assets if asset.name}
+        for name in path.split("/") if path else ():
+            parent, free_path = free_path, path_in_dest(free_path, name)
+            if free_path in new_files or exists(self._db, is_taken, (path_hash(free_path),)):
+                free_path = path_in_dest(parent, with_salted_hash(name, parent))
+        return free_path
 
     def _forget_failures(self, read: set[int]) -> None:
         """Forget that these items could not be read, and the rows for them from before their ID was known."""
-        stood = f"SELECT o.id FROM items i JOIN items o USING (parent, href) WHERE i.id {IN_LIST}"
-        forget = f"DELETE FROM failures WHERE what = 'item' AND (item {IN_LIST} OR item IN ({stood}))"
+        stand_ins = f"SELECT o.id FROM items i JOIN items o USING (parent, href) WHERE i.id {IN_LIST}"
+        forget = f"DELETE FROM failures WHERE what = 'item' AND (item {IN_LIST} OR item IN ({stand_ins}))"
         rows = json_array(read)
-        forgotten = self._db.execute(f"{forget} RETURNING item", (rows, rows)).fetchall()
-        stood_for = {item for (item,) in forgotten} - read - {failed.item for failed, *_ in self._failures}
-        self._db.execute(f"DELETE FROM items WHERE id {IN_LIST}", (json_array(stood_for),))
+        forgotten = {item for (item,) in self._db.execute(f"{forget} RETURNING item", (rows, rows))}
+        replaced = forgotten - read - {failed.item for failed, *_ in self._failures}
+        self._db.execute(f"DELETE FROM items WHERE id {IN_LIST}", (json_array(replaced),))
 
     def _write(self, read: set[int], now: float) -> None:
         """Write the rows. New assets whose path is taken get another name, or fail."""
@@ -478,28 +487,25 @@ class _BatchRows:
         db.executemany(promote, [(row.id,) for row in self._promoted])
         # earlier JSON of these items, which may be about to be recorded, is not current
         supersede = f"UPDATE items SET sha256 = x'' WHERE id {IN_LIST} AND json_state = {JsonState.DUE}"
-        db.execute(supersede, (json_array(row for row, _ in self._documents),))
+        db.execute(supersede, (json_array(row_id for row_id, _ in self._documents),))
         insert_rows(db, _INTO_ITEMS, self._items, _KNOWN_ITEM)
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
         insert_rows(db, _INTO_ASSETS, self._assets, _KNOWN_ASSET)
-        insert_rows(db, _INTO_OPEN, self._open_assets)
-        db.execute(
-            f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (self._run_id, json_array(self._unchanged))
-        )
-        db.execute(
-            f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}", (json_array(self._must_revalidate),)
-        )
-        if taken := claim(db, self._claims):
-            items = {known.id: item for item, known in self._known.items()}
+        insert_rows(db, _INTO_JOBS, self._jobs)
+        unchanged, must_revalidate = json_array(self._unchanged), json_array(self._must_revalidate)
+        db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (self._run_id, unchanged))
+        db.execute(f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}", (must_revalidate,))
+        if other_names := claim(db, self._claims):
+            items = {row.id: item for item, row in self._known.items()}
             jobs, self._result.jobs = self._result.jobs, []
             for job in jobs:
-                other = taken.get(job.row)
-                if isinstance(other, Failure):
+                name = other_names.get(job.row, job.name)
+                if isinstance(name, Failure):
                     db.execute("UPDATE jobs SET name_or_template = ? WHERE asset = ?", (job.name, job.row))
                     db.execute(f"UPDATE assets SET state = {State.FAILED} WHERE id = ?", (job.row,))
-                    self._failures.append((FailedRow("", job.item_row, job.key), other, items[job.item_row]))
+                    self._failures.append((FailedRow("", job.item_row, job.key), name, items[job.item_row]))
                 else:
-                    self._result.jobs.append(job if other is None else replace(job, name=other))
+                    self._result.jobs.append(replace(job, name=name))
         if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
             self._forget_failures(read)
         for failed, failure, item in self._failures:
@@ -512,10 +518,13 @@ def known_actions(
     db: Connection, items: Sequence[PlannedItem], area: str | None, is_there: IsThere
 ) -> Mapping[ItemId, Mapping[str, Action]]:
     """Return what a new run (with `--clip area`) would do with the known assets of `items`, by key."""
-    rows, run = _load(db, [item.id for item in items]), PlanningRun(0, text_digest(area) if area else None)
+    rows = _known_items(db, [item.id for item in items])
+    run = PlanningRun(0, text_digest(area) if area else None)
     known = _known_assets(db, (row.id for row in rows.values()))
     actions: defaultdict[ItemId, dict[str, Action]] = defaultdict(dict)
-    for item, row in [(item, rows[item.id]) for item in items if item.id in rows]:
+    for item in items:
+        if (row := rows.get(item.id)) is None:
+            continue
         is_updated = row.version != _version(item)
         for asset in item.assets:
             if (old := known[row.id].get(asset.key)) is not None:
@@ -535,12 +544,13 @@ def _is_lost(known: KnownAsset, directory: str, is_there: IsThere) -> bool:
 
 def _known_assets(db: Connection, items: Iterable[int]) -> defaultdict[int, dict[str, KnownAsset]]:
     known: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
-    for found in db.execute(_ASSETS, (json_array(items),)):
-        row = AssetRow._make(found[:_OF_ASSET])
-        known[row.item][row.key] = KnownAsset(row, *found[_OF_ASSET:])
+    width = len(AssetRow._fields)
+    for values in db.execute(_SELECT_ASSETS, (json_array(items),)):
+        row = AssetRow._make(values[:width])
+        known[row.item][row.key] = KnownAsset(row, *values[width:])
     return known
 
 
-def _load(db: Connection, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
-    found = db.execute(_ITEMS, (json_array(map(item_hash, set(ids))),))
-    return {ItemId(collection, row[3]): _ItemRow._make(row) for collection, *row in found}
+def _known_items(db: Connection, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
+    rows = db.execute(_SELECT_ITEMS, (json_array(map(item_hash, set(ids))),))
+    return {ItemId(collection, row[3]): _ItemRow._make(row) for collection, *row in rows}

@@ -39,9 +39,9 @@ def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list
         (after, run_id, limit),
     ).fetchall()
     items = []
-    for row, collection, name, *of_item in rows:
+    for row, collection, name, *others in rows:
         item = ItemId(collection, name)
-        items.append(NotFoundItem(row, item, runs.has_seen(db, item), *of_item))
+        items.append(NotFoundItem(row, item, runs.has_seen(db, item), *others))
     return items
 
 
@@ -60,7 +60,7 @@ def _count_unseen(db: Connection, condition: str, *values: int) -> int:
     rows = db.execute(
         f"SELECT c.name, i.name FROM {ITEMS} WHERE i.name <> '{OF_COLLECTION}' AND {condition}", values
     )
-    return sum(not runs.has_seen(db, ItemId(*named)) for named in rows)
+    return sum(not runs.has_seen(db, ItemId(*names)) for names in rows)
 
 
 def seen_examples(
@@ -71,8 +71,8 @@ def seen_examples(
         f"SELECT i.name, i.href FROM {ITEMS} WHERE c.name = ? AND i.walk = ? AND i.name <> '{OF_COLLECTION}'",
         (collection, run_id),
     )
-    found = ((name, href) for name, href in rows if href is not None and host_of(href) == server)
-    return list(islice(found, limit))
+    examples = ((name, href) for name, href in rows if href is not None and host_of(href) == server)
+    return list(islice(examples, limit))
 
 
 def unread(db: Connection, run_id: int) -> int:
@@ -82,23 +82,23 @@ def unread(db: Connection, run_id: int) -> int:
         "SELECT 1 FROM items i WHERE i.id = f.item AND i.name <> i.href "
         "AND f.kind = 'gone' AND (f.status IS NULL OR f.status IN (404, 410))"
     )
-    found = f"what IN ('item', 'link', 'entry') AND run = ? AND NOT EXISTS ({of_one_item})"
-    return scalar(db, f"SELECT count(*) FROM failures f WHERE {found}", (run_id,))
+    is_counted = f"what IN ('item', 'link', 'entry') AND run = ? AND NOT EXISTS ({of_one_item})"
+    return scalar(db, f"SELECT count(*) FROM failures f WHERE {is_counted}", (run_id,))
 
 
 def forget(db: Connection, run_id: int, items: Sequence[int]) -> None:
     """Delete items and list their files for removal, in one transaction."""
     rows = (json_array(items),)
     with transaction(db):
-        parents = {one for (one,) in db.execute(f"SELECT parent FROM items WHERE id {IN_LIST}", rows)}
+        parents = {parent for (parent,) in db.execute(f"SELECT parent FROM items WHERE id {IN_LIST}", rows)}
         assets = db.execute(  # the file in the place of an asset that was never done is not ours
             f"SELECT a.id, {ASSET_PATH}, {IS_OURS} FROM assets a WHERE a.item {IN_LIST}", rows
         ).fetchall()
-        files = [path for _, path, is_own in assets if is_own and path is not None]
-        query = f"SELECT {ITEM_DIRECTORY}, i.name FROM {ITEMS} WHERE i.id {IN_LIST} AND i.json_state > ?"
-        written = db.execute(query, (*rows, JsonState.ABSENT))
-        jsons = [f"{directory}/{item_json_name(name)}" for directory, name in written]
-        meta.add_names(db, meta.REMOVALS, [*files, *jsons])
+        files = [path for _, path, is_ours in assets if is_ours and path is not None]
+        query = f"SELECT {ITEM_DIRECTORY}, i.name FROM {ITEMS} WHERE i.json_state <> {JsonState.ABSENT}"
+        owners = db.execute(f"{query} AND i.id {IN_LIST}", rows)
+        json_files = [f"{directory}/{item_json_name(name)}" for directory, name in owners]
+        meta.add_names(db, meta.REMOVALS, [*files, *json_files])
         for asset, _, _ in assets:
             delete_asset(db, asset)
         db.execute(f"DELETE FROM failures WHERE what IN ('item', 'json') AND item {IN_LIST}", rows)
@@ -109,9 +109,9 @@ def forget(db: Connection, run_id: int, items: Sequence[int]) -> None:
             "DELETE FROM collections WHERE NOT EXISTS "
             "(SELECT 1 FROM items i WHERE i.collection = collections.id) RETURNING name"
         ).fetchall():
-            gone = [path for path in meta.file_digests(db) if path.startswith(f"{safe_segment(name)}/")]
-            meta.add_names(db, meta.REMOVALS, gone)
-            for path in gone:
+            catalogs = [path for path in meta.file_digests(db) if path.startswith(f"{safe_segment(name)}/")]
+            meta.add_names(db, meta.REMOVALS, catalogs)
+            for path in catalogs:
                 meta.disown_file(db, path)
         update_item_states(db, parents - {None, *items})
         runs.add_counts(db, run_id, {"items_pruned": len(items), "assets_pruned": len(files)})

@@ -90,20 +90,20 @@ def area_digest(db: Connection, run_id: int) -> int | None:
 
 def begin(db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = {}) -> Run:
     """Continue the last run if it has the same task and did not complete; otherwise start a new one."""
-    import attrs  # noqa: PLC0415 -- see above
+    import attrs  # noqa: PLC0415 -- seldom needed in the store process
 
     default = type(spec.selection)()
     selected = attrs.asdict(  # without defaults, so that a later version may add fields
         spec.selection, filter=lambda field, value: value != getattr(default, field.name)
     )
-    run_key = (spec.kind, spec.source, as_json(selected), as_json(spec.fixed))
-    others = (as_json(spec.credential_names), as_json(kept))
+    task = (spec.kind, spec.source, as_json(selected), as_json(spec.fixed))
+    replaced = (as_json(spec.credential_names), as_json(kept))
     with transaction(db):
         continued = db.execute(
             "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, kept = ? "
             "WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
             "AND (kind, source, selection, fixed) = (?, ?, ?, ?) RETURNING id",
-            (*others, *run_key),
+            (*replaced, *task),
         ).fetchone()
         if continued is not None:
             return replace(load(db, continued[0]), spec=spec)
@@ -111,12 +111,12 @@ def begin(db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = {
         db.execute(  # earlier unfinished runs with the same task end
             "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
             "AND (kind, source, selection) = (?, ?, ?)",
-            run_key[:3],
+            task[:3],
         )
         row = db.execute(
             "INSERT INTO runs(kind, source, selection, fixed, credential_names, kept, state, started) "
             "VALUES (?, ?, ?, ?, ?, ?, 'running', ?) RETURNING id",
-            (*run_key, *others, now),
+            (*task, *replaced, now),
         ).fetchone()[0]
     return replace(load(db, row), resumed=False)
 
@@ -144,15 +144,15 @@ def stored(db: Connection, run_id: int) -> StoredRun:
 
 
 def last(db: Connection) -> Run:
-    if not (found := scalar(db, "SELECT max(id) FROM runs")):
+    if not (run_id := scalar(db, "SELECT max(id) FROM runs")):
         raise NotAMirrorError(NO_RUN)
-    return load(db, found)
+    return load(db, run_id)
 
 
 def load(db: Connection, run_id: int) -> Run:
-    import attrs  # noqa: PLC0415 -- see above
+    import attrs  # noqa: PLC0415 -- seldom needed in the store process
 
-    from stacpull.selection import Selection  # noqa: PLC0415 -- see above
+    from stacpull.selection import Selection  # noqa: PLC0415 -- seldom needed in the store process
 
     query = "SELECT kind, source, selection, fixed, credential_names, cut_short, kept FROM runs WHERE id = ?"
     kind, source, selection, fixed, names, cut_short, kept = db.execute(query, (run_id,)).fetchone()
@@ -167,8 +167,8 @@ def load(db: Connection, run_id: int) -> Run:
     except (ValueError, TypeError, UsageError) as error:
         raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
     spec = RunSpec(source, selected, decoded_options(fixed), tuple(orjson.loads(names)), kind)
-    position, counted = meta.get(db, f"{meta.POSITION}{run_id}"), counters(db, run_id)
-    return Run(run_id, spec, True, position, counted, decoded_options(kept), cut_short)
+    position = meta.get(db, f"{meta.POSITION}{run_id}")
+    return Run(run_id, spec, True, position, counters(db, run_id), decoded_options(kept), cut_short)
 
 
 def add_counts(db: Connection, run_id: int, numbers: Mapping[str, float]) -> None:
@@ -197,31 +197,31 @@ def counters(db: Connection, run_id: int) -> dict[str, int]:
 
 def items_failed(db: Connection, run_id: int) -> int:
     """Return the number of items and links of `run` that could not be read, used or written."""
-    its_own = "f.run = r.id OR (r.kind = 'retry' AND f.source IN ('', r.source))"
-    of_run = f"SELECT count(*) FROM runs r JOIN failures f ON f.what > '' WHERE r.id = ? AND ({its_own})"
-    return scalar(db, of_run, (run_id,))
+    is_of_run = "(f.run = r.id OR (r.kind = 'retry' AND f.source IN ('', r.source)))"
+    query = f"SELECT count(*) FROM runs r JOIN failures f ON f.what > '' WHERE r.id = ? AND {is_of_run}"
+    return scalar(db, query, (run_id,))
 
 
 def findings(db: Connection, run_id: int) -> tuple[dict[str, int], dict[str, int]]:
     """Return the other counters of the report of `run`, and how many items filters rejected, by reason."""
     rows = db.execute("SELECT name, number FROM counters WHERE run = ? ORDER BY number DESC, name", (run_id,))
     counts, left_out = dict[str, int](), dict[str, int]()
-    for name, counted in rows:
+    for name, number in rows:
         if name.startswith(LEFT_OUT):
-            left_out[name.removeprefix(LEFT_OUT)] = counted
+            left_out[name.removeprefix(LEFT_OUT)] = number
         elif name not in (*_PROGRESS, *EFFORT, "items_announced"):
-            counts[name] = counted
+            counts[name] = number
     return counts, left_out
 
 
 def asset_totals(db: Connection, run_id: int | None = None) -> dict[str, int]:
-    found = db.execute(
+    sums = db.execute(
         "SELECT sum(pending), sum(done), sum(failed), sum(missing), sum(bytes) FROM totals "
         "WHERE run = :run OR :run IS NULL",
         {"run": run_id},
     ).fetchone()
     names = ("assets_pending", "assets_done", "assets_failed", "assets_missing", "bytes_done")
-    return {name: number or 0 for name, number in zip(names, found, strict=True)}
+    return {name: number or 0 for name, number in zip(names, sums, strict=True)}
 
 
 def save_walk(db: Connection, run_id: int, update: WalkUpdate) -> None:

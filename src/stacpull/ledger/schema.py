@@ -122,7 +122,7 @@ CREATE TABLE assets(
                                            --   with it is conditional. NULL: the asset is fetched completely
                                            --   reserved: of the version that will be renamed next
     href_hash INTEGER,                     -- hash of the URL that it was planned to come from
-    stated BLOB,                           -- checksum that the source states: algorithm, NUL, digest. The one
+    stated_checksum BLOB,                  -- that the source states: algorithm, NUL, digest. The one
                                            -- of a done asset was compared with its bytes
     must_revalidate INTEGER NOT NULL DEFAULT 0,  -- 1: its item has changed, but the run that saw it left this
                                            -- asset out. So the next run that plans it asks the source
@@ -135,8 +135,7 @@ CREATE TABLE assets(
 CREATE INDEX assets_item ON assets(item);
 CREATE INDEX assets_unproven ON assets(id) WHERE unproven;
 CREATE INDEX assets_clipped ON assets(id) WHERE clip IS NOT NULL;
-CREATE TABLE jobs(                         -- what the transfer of an asset needs (`models.Job`): one row for
-                                           -- each asset that is not done and has an href
+CREATE TABLE jobs(                         -- for `models.Job`: of assets that are not done and have an href
     asset INTEGER PRIMARY KEY,
     href TEXT NOT NULL,                    -- absolute, credentials and signature removed
     stale INTEGER NOT NULL,                -- 1: something was removed, so the item is read again first
@@ -145,10 +144,9 @@ CREATE TABLE jobs(                         -- what the transfer of an asset need
     size INTEGER,                          -- in bytes, as the source states it
     media_type TEXT,
     alternates TEXT,                       -- JSON list: other hrefs to try, in order, signatures removed
-    digest_in_dest BLOB,                   -- of the version in place (before it was damaged); empty: it is
-                                           -- unknown; NULL: there is no such version
-    requires_digest INTEGER                -- 1: only bytes with `digest_in_dest` are accepted (a repair), or,
-                                           -- if that is empty, any of `size`; NULL: any are
+    digest_in_dest BLOB,                   -- of the version in place; empty: it is unknown; NULL: none is
+    requires_digest INTEGER                -- 1: its file is damaged, and only bytes with `digest_in_dest`
+                                           -- (or of `size`) are accepted; NULL: any are
 );
 CREATE TABLE directories(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);  -- with a slash at the end
 CREATE TABLE paths(                        -- who owns which path in DEST: two assets never have the same one

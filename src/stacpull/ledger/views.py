@@ -36,7 +36,7 @@ _SHA256_BYTES = 32
 _ITEMS_AT_ONCE = 32  # items per query: an item may have thousands of assets
 _IS_STORED = f"(i.json_state <> {JsonState.ABSENT} OR i.id IN (SELECT item FROM documents))"
 """SQL: the JSON of item `i` is in the mirror, or will be."""
-_OF_LAST_WALK = "(SELECT {} FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1)".format
+_LAST_WALK = "(SELECT {} FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1)".format
 
 
 def failed_by_kind(
@@ -75,33 +75,33 @@ def item_totals(db: Connection) -> dict[str, int]:
 def current_run(db: Connection) -> dict[str, Any]:
     """Return the run to resume, or else the last run, with its rate and the effort of all runs."""
     is_pending = "EXISTS (SELECT 1 FROM totals WHERE pending > 0)"
-    is_finished = f"{_OF_LAST_WALK('state')} = 'complete' AND NOT {is_pending}"  # nothing is left to resume
+    is_finished = f"{_LAST_WALK('state')} = 'complete' AND NOT {is_pending}"  # nothing is left to resume
     cursor = db.execute(
         "SELECT *, (SELECT count(*) FROM runs) AS runs, (SELECT max(number) FROM counters c "
         "JOIN runs m ON m.id = c.run AND m.kind = 'mirror' WHERE c.name = 'items_seen' AND c.run >= "
         "(SELECT coalesce(max(run), 0) FROM counters WHERE name = 'items_pruned')) AS most_seen, "
-        f"iif(kind = 'mirror', walk_ended, {_OF_LAST_WALK('walk_ended')}) AS has_listed FROM runs "
+        f"iif(kind = 'mirror', walk_ended, {_LAST_WALK('walk_ended')}) AS has_listed FROM runs "
         f"ORDER BY iif({is_finished}, 0, state NOT IN ('complete', 'superseded')) DESC, id DESC LIMIT 1"
     )
     cursor.row_factory = sqlite3.Row
     if (row := cursor.fetchone()) is None:
         raise NotAMirrorError(NO_RUN)
     run = dict(row)
-    of_all = "SELECT sum(number) FROM counters WHERE name = ?"
+    total = "SELECT sum(number) FROM counters WHERE name = ?"
     for name in ("assets_skipped", *EFFORT):
-        run[name] = scalar(db, f"{of_all} AND run = ?", (name, run["id"]))
+        run[name] = scalar(db, f"{total} AND run = ?", (name, run["id"]))
     run["rate"] = run["bytes_fetched"] / run["seconds"] if run["seconds"] else None
-    run |= {name: round(scalar(db, of_all, (name,)), 3) for name in EFFORT}
+    run |= {name: round(scalar(db, total, (name,)), 3) for name in EFFORT}
     run["position"] = meta.get(db, f"{meta.POSITION}{run['id']}")
     return {**run, "selection": decoded_options(run["selection"])}
 
 
 def run_summaries(db: Connection) -> list[dict[str, Any]]:
     """Return the runs, oldest first, each with the files and bytes that it fetched."""
-    counted = "coalesce((SELECT number FROM counters WHERE run = r.id AND name = '{}'), 0)".format
+    counter = "coalesce((SELECT number FROM counters WHERE run = r.id AND name = '{}'), 0)".format
     cursor = db.execute(
-        f"SELECT source, kind, state, started, max(0, done - {counted('assets_skipped')}) AS files, "
-        f"{counted('bytes_fetched')} AS bytes, {counted('seconds')} AS seconds, {counted('retries')} AS "
+        f"SELECT source, kind, state, started, max(0, done - {counter('assets_skipped')}) AS files, "
+        f"{counter('bytes_fetched')} AS bytes, {counter('seconds')} AS seconds, {counter('retries')} AS "
         "retries FROM runs r JOIN totals t ON t.run = r.id ORDER BY r.id"
     )
     cursor.row_factory = sqlite3.Row
@@ -110,25 +110,26 @@ def run_summaries(db: Connection) -> list[dict[str, Any]]:
 
 def state_now(state: str, *, live: bool) -> RunState:
     """Return the state of the current run. If it is "running" but no process is `live`, it was killed."""
-    ended: RunState = "complete" if state == "complete" else "failed" if state == "failed" else "interrupted"
-    return "running" if live else ended
+    if live:
+        return "running"
+    return "complete" if state == "complete" else "failed" if state == "failed" else "interrupted"
 
 
 def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
     """Yield the failures of items in order, then of links and entries; or the `newest` of the last 1,000."""
     order = "ORDER BY f.at DESC LIMIT ?" if newest is not None else "ORDER BY f.item = 0, f.item, f.key"
-    recorded = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
+    table = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
     rows = db.execute(
         "SELECT coalesce(c.name, f.collection), coalesce(i.name, f.key), iif(f.item = 0, '', f.key), f.kind, "
         "f.message, f.status, f.attempts, f.at, "
         "CASE f.what WHEN 'link' THEN f.key WHEN '' THEN j.href ELSE i.href END "
-        f"FROM {recorded} f "
+        f"FROM {table} f "
         "LEFT JOIN items i ON i.id = f.item LEFT JOIN collections c ON c.id = i.collection "
         f"LEFT JOIN assets a ON {IS_OF_ASSET} LEFT JOIN jobs j ON j.asset = a.id "
         f"WHERE f.what > '' OR a.state >= {State.FAILED} {order}",
         () if newest is None else (newest,),
     )
-    from stacpull.reports import FailureRecord  # noqa: PLC0415 -- see above
+    from stacpull.reports import FailureRecord  # noqa: PLC0415 -- not in the store process
 
     for row in rows:
         yield FailureRecord(*row)
@@ -153,16 +154,16 @@ class ItemRecord(NamedTuple):
 
 def item_records(db: Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:
     query = (
-        f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.href, o.document, i.json_state, i.sha256 "
-        f"FROM {ITEMS} LEFT JOIN documents o ON o.item = i.id WHERE i.id {IN_LIST} ORDER BY i.id"
+        f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.href, d.document, i.json_state, i.sha256 "
+        f"FROM {ITEMS} LEFT JOIN documents d ON d.item = i.id WHERE i.id {IN_LIST} ORDER BY i.id"
     )
     for start in range(0, len(rows), _ITEMS_AT_ONCE):
-        some = db.execute(query, (json_array(rows[start : start + _ITEMS_AT_ONCE]),)).fetchall()
-        files = _files(db, {row[0]: row[3] for row in some})
-        for row, collection, name, directory, href, document, json_state, sha256 in some:
+        records = db.execute(query, (json_array(rows[start : start + _ITEMS_AT_ONCE]),)).fetchall()
+        files = _files(db, {record[0]: record[3] for record in records})
+        for row, collection, name, directory, href, document, json_state, sha256 in records:
             digest = b"" if json_state == JsonState.DAMAGED else sha256  # b"": no file has this digest
-            stored = (directory, href, document, files[row], json_state != JsonState.ABSENT, digest)
-            yield ItemRecord(row, ItemId(collection, name), *stored)
+            is_ours, item = json_state != JsonState.ABSENT, ItemId(collection, name)
+            yield ItemRecord(row, item, directory, href, document, files[row], is_ours, digest)
 
 
 def _files(db: Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
@@ -171,8 +172,8 @@ def _files(db: Connection, directories: Mapping[int, str]) -> dict[int, dict[str
         f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.digest, a.clip FROM assets a "
         f"WHERE a.item {IN_LIST} AND a.state = {State.DONE}"
     )
-    for item, key, elsewhere, name, size, digest, clip in db.execute(query, (json_array(directories),)):
-        path = f"{directories[item]}/{name}" if elsewhere is None else f"{elsewhere}{name}"
+    for item, key, other_directory, name, size, digest, clip in db.execute(query, (json_array(directories),)):
+        path = f"{directories[item]}/{name}" if other_directory is None else f"{other_directory}{name}"
         sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
         files[item][key] = MirroredFile(path, size, sha256, stored_clip(clip))
     return files
@@ -226,14 +227,15 @@ def collection_rows(db: Connection) -> list[CollectionRow]:
 
 
 def assets_of_collection(db: Connection, collection: int) -> dict[str, MirroredFile]:
-    own = f"SELECT i.id, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.collection = ? AND i.name = ?"
-    row = db.execute(own, (collection, OF_COLLECTION)).fetchone()
-    return {} if row is None else _files(db, dict([row]))[row[0]]
+    query = f"SELECT i.id, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.collection = ? AND i.name = ?"
+    row = db.execute(query, (collection, OF_COLLECTION)).fetchone()
+    return {} if row is None else _files(db, {row[0]: row[1]})[row[0]]
 
 
 def collections_to_read(db: Connection, run_id: int) -> list[str]:
-    of_run, rows = "SELECT 1 FROM items WHERE collection = ? AND run = ? LIMIT 1", collection_rows(db)
-    return [row.name for row in rows if row.document is None or exists(db, of_run, (row.row, run_id))]
+    has_items = "SELECT 1 FROM items WHERE collection = ? AND run = ? LIMIT 1"
+    rows = collection_rows(db)
+    return [row.name for row in rows if row.document is None or exists(db, has_items, (row.row, run_id))]
 
 
 class ItemName(NamedTuple):
@@ -258,8 +260,8 @@ def records_in(db: Connection, collection: int) -> Iterator[ItemRecord]:
     """Yield the items of a collection whose JSON is in DEST, or whose document is in the ledger."""
     query = f"SELECT i.id FROM items i WHERE i.collection = ? AND {_IS_STORED} ORDER BY i.id"
     rows = db.execute(query, (collection,))
-    while some := rows.fetchmany(_ITEMS_AT_ONCE):
-        yield from item_records(db, [row for (row,) in some])
+    while items := rows.fetchmany(_ITEMS_AT_ONCE):
+        yield from item_records(db, [row for (row,) in items])
 
 
 def unread_source_items(db: Connection) -> list[SourceLink]:
@@ -323,9 +325,9 @@ class Expected(NamedTuple):
 
 
 def expected_totals(db: Connection) -> tuple[int, int]:
-    assets, written = asset_totals(db), "SELECT count(*) FROM items WHERE json_state <> ?"
-    files = assets["assets_done"] + scalar(db, written, (JsonState.ABSENT,)) + len(meta.file_digests(db))
-    return files, assets["bytes_done"]
+    assets = asset_totals(db)
+    items = scalar(db, f"SELECT count(*) FROM items WHERE json_state <> {JsonState.ABSENT}")
+    return assets["assets_done"] + items + len(meta.file_digests(db)), assets["bytes_done"]
 
 
 def expected_files(db: Connection) -> Iterator[Expected]:
@@ -350,13 +352,13 @@ def expected_files(db: Connection) -> Iterator[Expected]:
             yield Expected("catalog", 0, path, None, sha256)
 
 
-def known_paths(db: Connection, found: Sequence[str]) -> set[str]:
+def known_paths(db: Connection, paths: Sequence[str]) -> set[str]:
     """Return which of these paths (relative to DEST) the mirror has written, or may have."""
-    hashes = json_array(map(path_hash, found))
-    ours = f"paths p JOIN assets a ON a.id = p.asset WHERE p.hash {IN_LIST} AND {IS_OURS}"
-    known = {path for (path,) in db.execute(f"SELECT {ASSET_PATH} FROM {ours}", (hashes,))}
+    hashes = json_array(map(path_hash, paths))
+    assets = f"paths p JOIN assets a ON a.id = p.asset WHERE p.hash {IN_LIST} AND {IS_OURS}"
+    known = {path for (path,) in db.execute(f"SELECT {ASSET_PATH} FROM {assets}", (hashes,))}
     known |= meta.file_digests(db).keys()
-    for path in found:
+    for path in paths:
         if path not in known:
             directory = path.rpartition("/")[0]
             for _, name, json_state in _items_in(db, directory):
