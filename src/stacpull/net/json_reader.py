@@ -48,9 +48,7 @@ _WEIGHT_OF_VALUE = 128
 _LONGEST_INTEGER = 20
 """The most characters of an integer that fits into 64 bits: longer ones are never converted to `int`."""
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
-_CHARSETS = re.compile(
-    r"(iso-?8859|windows|cp|utf-16|utf-32|koi8|big5|gb|shift_jis|euc)[-\w]*", re.IGNORECASE
-)
+_CHARSETS = re.compile(r"(?i)(iso-?8859|windows|cp|utf-16|utf-32|koi8|big5|gb|shift_jis|euc)[-\w]*")
 """Charsets that Python decodes in linear time."""
 _NOT_UTF_8 = re.compile("[\udc80-\udcff]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -203,7 +201,8 @@ class JsonReader(msgspec.Struct, eq=False):
     ) -> Document:
         """Read a document. With `one_of_many`, a refusal ends the walk only after 50 of them in a row."""
         plain = request.url.partition("?")[0]
-        usual_limit = max(SOURCE_LIMIT, self.limit) if request.url == self.source else self.limit
+        is_source = request.url == self.source
+        usual_limit = max(SOURCE_LIMIT, self.limit) if is_source else self.limit
         try:
             document = await self._read(request, limit or usual_limit, one_of_many=one_of_many)
         except _NotJsonError as error:
@@ -216,9 +215,7 @@ class JsonReader(msgspec.Struct, eq=False):
                     text = f"{error.failure.message} {hint} {self.advice}"
                     raise CredentialsError(text) from error
             hint = " If it has one item per line, its name must end with .ndjson."
-            raise SourceError(
-                error.failure.message + hint * (request.url == self.source)
-            ) from error.__cause__
+            raise SourceError(error.failure.message + hint * is_source) from error.__cause__
         except TransferError as error:
             failure = error.failure
             if not one_of_many:

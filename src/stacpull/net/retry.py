@@ -81,8 +81,7 @@ class Retries(msgspec.Struct, frozen=True):
             nonlocal pause
             if not isinstance(error, TransferError):
                 return False
-            draw = random.random()  # noqa: S311 - no cryptography
-            wait = next_wait(self.policy, state, error.failure, draw)
+            wait = next_wait(self.policy, state, error.failure, random.random())  # noqa: S311 - no cryptography
             if wait is None:
                 return False
             pause = wait

@@ -28,9 +28,7 @@ _MOST_TOGETHER: Final = 100
 """The most items that are read with one request. Most services allow at least this limit."""
 _MOST_TASKS: Final = 64
 """The most tasks of one `read_many`. The client's gates limit the requests."""
-_TOO_HEAVY: Final = Failure(
-    FailureKind.OVERLONG, "The item and those read together with it need too much memory."
-)
+_TOO_HEAVY: Final = Failure(FailureKind.OVERLONG, "The item and those read with it need too much memory.")
 
 
 class ReadItem(NamedTuple):

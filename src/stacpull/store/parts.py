@@ -165,8 +165,7 @@ class FilePart(io.FileIO):
         """Write each piece at its offset. A piece after the end leaves a gap."""
         from aiofiles.threadpool import wrap  # noqa: PLC0415 -- small files do without
 
-        writing = wrap(self, loop=asyncio.get_running_loop()).write(pieces)
-        await _translated(writing, self._path.parent)
+        await _translated(wrap(self, loop=asyncio.get_running_loop()).write(pieces), self._path.parent)
 
     async def finish(self, arrival: Arrival, checksum: str | None = None) -> Arrival:
         """Return `arrival`, whose bytes the part has, with the name of the complete part and its digest."""
