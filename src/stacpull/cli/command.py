@@ -74,7 +74,7 @@ class CommandSession:
     def close(self, code: int = 0) -> None:
         if "display" in self.__dict__:
             self.display.close()
-            for warning in self.display.held if code else ():
+            for warning in self.display.hidden_warnings if code else ():
                 self.display.write(f"stacpull: {warning}")
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
@@ -136,14 +136,15 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse `args`, with a hint for an option that does not exist, and for a value without quotes."""
         ctx.allow_extra_args = True  # this method raises the error
-        full = {f"--{one.name}": f"--{one.name}={one.bare}" for one in self._declared if one.bare}
+        bare = [option for option in self._declared if option.bare]
+        full = {f"--{option.name}": f"--{option.name}={option.bare}" for option in bare}
         if "--yes" in args and full.keys() & args:  # how version 0.1 confirms --prune
             args, full = [arg for arg in args if arg != "--yes"], {"--prune": "--prune=remove"}
         try:
             extra = super().parse_args(ctx, [full.get(arg, arg) for arg in args])
         except click.NoSuchOption as problem:
             name = problem.option_name.partition("=")[0]
-            near = (f"; did you mean {one}?" for one in problem.possibilities or () if one not in full)
+            near = (f"; did you mean {flag}?" for flag in problem.possibilities or () if flag not in full)
             hint = self._hint(name)
             text = next(near, ".") if hint is None else f": {hint}."
             raise click.UsageError(f"No such option '{name}'{text}", ctx) from None
@@ -161,7 +162,8 @@ class Command(click.Command):
             options = {name for param in self.params for name in param.opts}
             fits = positional[1:2] == ["dest"] if "argument" in hint else not named or named[0] in options
             return hint if fits else None
-        word = next((one.name for one in OPTIONS if name == f"-{one.short}"), name.removeprefix("--"))
+        short_flags = {f"-{option.short}": option.name for option in OPTIONS}
+        word = short_flags.get(name, name.removeprefix("--"))
         option = BY_NAME.get(word) or BY_NAME.get(word.removeprefix("no-"))
         if option is None:
             return None
@@ -193,9 +195,9 @@ def command(
     The function's docstring is the help text; `examples`, without `stacpull`, are its end. SOURCE and DEST
     may also stand in the config file.
     """
-    own = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
+    arguments = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
     options = [*declared_in(params), *(option for option in options_of(name) if not option.flag)]
-    addresses = [own[name] for name in toml.ADDRESSES if name in own]
+    addresses = [arguments[name] for name in toml.ADDRESSES if name in arguments]
     if any(param.name == "config" for param in params):
         for param in addresses:
             param.required = False
@@ -203,7 +205,7 @@ def command(
     def decorate(function: Callable[..., int | None]) -> Command:
         @click.pass_context
         def callback(context: click.Context, /, **raw: Any) -> int | None:
-            values = {name: raw.pop(name) for name in own}
+            values = {name: raw.pop(name) for name in arguments}
             config = toml.read_config(raw.get("config"), [option.name for option in options])
             for param in addresses:
                 key = str(param.name)

@@ -93,8 +93,8 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
         yield f"  {host.host}: {quantity(host.assets, 'asset')}"
     if dest is not None:
         failed = report.assets - report.assets_done - report.assets_pending
-        rest = f"; {failed:,} failed before, and wait for `stacpull retry`" if failed else ""
-        yield f"to do    {report.assets_pending:,}; {report.assets_done:,} are in {dest} already{rest}"
+        failures = f"; {failed:,} failed before, and wait for `stacpull retry`" if failed else ""
+        yield f"to do    {report.assets_pending:,}; {report.assets_done:,} are in {dest} already{failures}"
 
 
 # --- collections and classes ------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def collections(session: CommandSession, source: str) -> None:
     def first(value: object) -> Any:  # the first extent is that of the whole collection (STAC)
         return value[0] if isinstance(value, list) and value else None
 
-    found, lines = [], []
+    documents, lines = [], []
     work = source_contents.collections(source, options=session.options, on_event=session.display)
     for document in session.run_cancellable(work):
         extent, number = object_or_empty(document.get("extent")), document.get("item_count")
@@ -130,14 +130,14 @@ def collections(session: CommandSession, source: str) -> None:
             "interval": first(object_or_empty(extent.get("temporal")).get("interval")),
             "items": number if isinstance(number, int) else None,
         }
-        found.append(collection)
+        documents.append(collection)
         lines.append(f"{collection['id']}")
         for name, value in collection.items():
             several = value if isinstance(value, list) else [value]
             if name != "id" and value not in (None, ""):  # the open end of an interval is null
-                text = ", ".join(".." if one is None else str(one) for one in several)
+                text = ", ".join(".." if element is None else str(element) for element in several)
                 lines.append(f"  {name:<8} {text}")
-    session.print({"collections": found}, lines)
+    session.print({"collections": documents}, lines)
 
 
 @command(
@@ -164,14 +164,14 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
     work = source_contents.classes(
         source, names[0], count=counts, options=session.options, on_event=session.display
     )
-    found = session.run_cancellable(work)
+    lists = session.run_cancellable(work)
     lines = []
-    for info in found:
+    for info in lists:
         lines.append(f"Classes for {info.name}")
         for name in sorted(info.classes, key=str.casefold):
             counted = "" if info.counts is None else f" ({info.counts.get(name, 0):,})"
             lines.append(f"- {name}{counted}")
-    session.print({"collection": names[0], "classes": [info.to_json() for info in found]}, lines)
+    session.print({"collection": names[0], "classes": [info.to_json() for info in lists]}, lines)
 
 
 # --- status and failures ----------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class _LazyGroup(click.Group):
         """Find the command that `args` begin with; name the nearest ones if it does not exist."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             name = args[0].lower()
-            known = [own for own, others in _OTHER_NAMES.items() if name in others]
+            known = [command for command, synonyms in _OTHER_NAMES.items() if name in synonyms]
             near = " or ".join(map(repr, known or similar(name, COMMANDS, most=3)))
             hint = f"Did you mean {near}?" if near else "See `stacpull --help`."
             raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx)

@@ -27,7 +27,7 @@ _FIRST_LINE, _LINE_EVERY, _DRAW_EVERY = 1.0, 5.0, 0.2
 """Seconds until the first plain line, between plain lines, and between drawings."""
 _SILENT_FROM, _RAREST_LINE = 5.0, 60.0
 """Seconds without data after which the silence is shown, and the longest interval of lines from then on."""
-_MOST_HOSTS, _MOST_HELD = 3, 100
+_MOST_HOSTS, _MOST_HIDDEN = 3, 100
 
 
 class _Shown(NamedTuple):
@@ -48,8 +48,8 @@ class Display:
 
     def __init__(self, output: Output, stream: TextIO | None = None) -> None:
         self.failed = Failed()
-        self.held = deque[str](maxlen=_MOST_HELD)
-        """Warnings that --quiet hides: they are printed if the command fails."""
+        self.hidden_warnings = deque[str](maxlen=_MOST_HIDDEN)
+        """Warnings that --quiet hides. They are printed if the command fails."""
         self._output = output
         self._stream = stream or sys.stderr
         self._now: Progress | Checked | Stage = Stage("starting")
@@ -86,9 +86,9 @@ class Display:
                 self.failed.note(kind, key, message)
                 if is_verbose:
                     self.say(f"failed: {item.collection}/{item.item} {key}: {message}")
-            case ItemGone(item=item, assets=assets, bytes=held, removed=removed):
+            case ItemGone(item=item, assets=assets, bytes=freed, removed=removed):
                 what = "removed" if removed else "gone"
-                self.say(f"{what}: {item.collection}/{item.item} ({quantity(assets, 'file')}, {size(held)})")
+                self.say(f"{what}: {item.collection}/{item.item} ({quantity(assets, 'file')}, {size(freed)})")
             case RunStarted(resumed=True):
                 self.say("resuming the unfinished run")
 
@@ -96,7 +96,7 @@ class Display:
         if not self._output.quiet:
             self.write(f"stacpull: {text}")
         elif text.startswith("warning: "):
-            self.held.append(text)
+            self.hidden_warnings.append(text)
 
     def write(self, line: str) -> None:
         """Print a line above the block, without control characters, which may come from a source."""
@@ -228,9 +228,9 @@ class Display:
                 return _Shown([f"{now.name} ({duration(self._silent())})"], [])
             return _Shown([now.name], [_of(now.done, now.total)], _share(now.done, now.total))
         figures = [f"{_of(now.files, now.files_expected)} files checked"]
-        left = max(0, (now.bytes_expected or 0) - now.bytes)  # files may have become longer
-        if left and now.bytes and now.seconds >= MEASURED:
-            figures.append(f"about {duration(left * now.seconds / now.bytes)} left")
+        remaining = max(0, (now.bytes_expected or 0) - now.bytes)  # files may have become longer
+        if remaining and now.bytes and now.seconds >= MEASURED:
+            figures.append(f"about {duration(remaining * now.seconds / now.bytes)} left")
         figures += [rate(now.bytes, now.seconds), size(now.bytes)]
         damaged = [f"{now.damaged:,} damaged"] if now.damaged else []
         return _Shown(["checking"], figures, _share(now.files, now.files_expected), damaged)
@@ -247,10 +247,10 @@ class Display:
         figures = []
         if now.assets_planned:
             figures.append(f"{now.assets_done:,} of {_planned(now)}")
-            left = self._speed.left(finished, expected)
-            if left is not None and finished < (expected or 0):
-                waited = max((host.wait for host in now.hosts), default=0.0)
-                figures.append(f"about {duration(left + waited)} left")
+            seconds = self._speed.left(finished, expected)
+            if seconds is not None and finished < (expected or 0):
+                pause = max((host.wait for host in now.hosts), default=0.0)
+                figures.append(f"about {duration(seconds + pause)} left")
             if speed := self._speed.bytes():
                 figures.append(f"{size(speed)}/s")
             figures.append(size(now.bytes_fetched))

@@ -212,8 +212,8 @@ def next_steps(
     words = [report.dest]
     if report.work is not None:  # a bucket
         context = click.get_current_context(silent=True)
-        given = {"work": report.work, **{name: context.params.get(name) for name in _PLACE if context}}
-        flags = {f"--{name.replace('_', '-')}": str(value) for name, value in given.items() if value}
+        values = {"work": report.work, **{name: context.params.get(name) for name in _PLACE if context}}
+        flags = {f"--{name.replace('_', '-')}": str(value) for name, value in values.items() if value}
         words += chain.from_iterable(flags.items())
     for command, is_useful in steps.items():
         if is_useful:

@@ -44,8 +44,8 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
             event.what != "unknown" or how["strict"] or session.output.verbose
         ):
             details = {"missing": "", "unknown": ": not part of the mirror"}
-            found = f": expected {event.expected}, found {event.found}"
-            session.display.aside(f"{event.what}: {event.path}{details.get(event.what, found)}")
+            difference = f": expected {event.expected}, found {event.found}"
+            session.display.aside(f"{event.what}: {event.path}{details.get(event.what, difference)}")
 
     report = session.run(
         lambda stop: verification.verify(

@@ -49,22 +49,22 @@ def _filled(text: str, where: str, environ: Mapping[str, str]) -> tuple[str, tup
     return replaced(text, environ), names
 
 
-def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[Credential]:
+def header_fields(settings: Iterable[Setting], environ: Mapping[str, str]) -> list[Credential]:
     """Read `K: V` and `@FILE` (one field per line; empty lines and comments with # are skipped)."""
     credentials = []
-    for setting in given:
+    for setting in settings:
         whole, lines = str(setting.value), [setting]
         if whole.startswith("@"):
             written = setting.read(content).splitlines()
             numbered = [Setting(line.strip(), f"{whole[1:]}, line {n}") for n, line in enumerate(written, 1)]
             lines = [line for line in numbered if line.value and not str(line.value).startswith("#")]
         for line in lines:
-            name, colon, rest = (part.strip() for part in str(line.value).partition(":"))
+            name, colon, template = (part.strip() for part in str(line.value).partition(":"))
             if not colon or not FIELD_NAME.fullmatch(name):  # a message must not quote it: perhaps a secret
                 raise UsageError(f"{line.where}: write a header field as 'Name: value'.")
             name = Setting(name, line.where).read(field_name)
             label = f"header {name}"
-            value, names = _filled(rest, f"the {label}", environ)
+            value, names = _filled(template, f"the {label}", environ)
             if CONTROL.search(value):
                 raise UsageError(
                     f"{line.where}: the value of the {label} contains a line break or control character."
@@ -74,9 +74,9 @@ def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[
     return credentials
 
 
-def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:
+def query_parameters(settings: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:
     credentials = []
-    for name, setting in given.items():
+    for name, setting in settings.items():
         value, names = _filled(setting.read(text), setting.where, environ)
         credentials.append(Credential(name, Secret(value), names or (f"query parameter {name}",)))
     return credentials

@@ -72,7 +72,7 @@ def resolve(
         Selection(**values.pop(Selection)),
         transfer,
         Output(**values.pop(Output)),
-        {holder: holder(**some) for holder, some in values.items()},
+        {holder: holder(**fields) for holder, fields in values.items()},
         tuple(_unknown_variables(variables)),
     )
 
@@ -110,10 +110,10 @@ def _read(option: Option, setting: Setting) -> object:
     def read(value: object) -> object:
         if not option.many:
             return option.read(load(value))
-        loaded = map(load, _elements(value))
-        return option.read(
-            [part for some in loaded for part in (some if isinstance(some, tuple) else (some,))]
-        )
+        loaded: list[object] = []
+        for part in map(load, _elements(value)):  # a file may have several
+            loaded += part if isinstance(part, tuple) else (part,)
+        return option.read(loaded)
 
     return setting.read(read)
 
@@ -131,8 +131,8 @@ def _credentials(
     Parameters in SOURCE, and an Authorization from elsewhere, take precedence over the config file.
     """
     carried = parse_qs(parts_of(source or "").query, keep_blank_values=True)
-    given = [] if header is None else [Setting(value, header.where) for value in _elements(header.value)]
-    headers = credentials.header_fields(given, variables)
+    fields = [] if header is None else [Setting(value, header.where) for value in _elements(header.value)]
+    headers = credentials.header_fields(fields, variables)
     is_replaced = header is not config.options.get("header") and any(
         field.name.lower() == "authorization" for field in headers
     )
@@ -172,9 +172,9 @@ def with_environment(options: Options, source: str, environ: Mapping[str, str] |
             unset[name] = next((setting.read(option.read) for setting in settings), None)
     options = attrs.evolve(options, s3=attrs.evolve(options.s3, **unset))
     parts = parts_of(source)
-    wanted, given = credentials.wanted_variable(parts), parse_qs(parts.query, keep_blank_values=True)
+    wanted, carried = credentials.wanted_variable(parts), parse_qs(parts.query, keep_blank_values=True)
     has_login = any(name.lower() == "authorization" for name in options.headers)
-    if has_login or options.query or "key" in given or wanted is None or not variables.get(wanted):
+    if has_login or options.query or "key" in carried or wanted is None or not variables.get(wanted):
         return options
     names = (*options.credential_names, wanted)
     return attrs.evolve(options, query={"key": Secret(variables[wanted])}, credential_names=names)

@@ -63,7 +63,7 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
     if len(starts) > 1 or not items or not layout.properties:
         return
     documents = list(items)
-    linked = next((href for item in items for href in source_links(item, None)), None)
+    linked = next((href for item in items for href in source_links(item, None, ("source",))), None)
     if linked is not None and selection.source_links:
         try:
             documents.append(await source.item(linked))
