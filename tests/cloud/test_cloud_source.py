@@ -114,7 +114,7 @@ def test_what_a_url_at_azure_lacks_is_named(url, message, monkeypatch, tmp_path)
 def test_keys_that_azure_refuses_are_not_those_of_amazon(container, monkeypatch, tmp_path):
     text = os.environ["AZURE_STORAGE_CONNECTION_STRING"].replace(KEY, "QQ==")
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
-    with pytest.raises(CredentialsError, match=r"Check the credentials of the service\."):
+    with pytest.raises(CredentialsError, match=r"Check the credentials of the service\.$"):
         sync.mirror(f"az://{container[0]}/catalog.json", tmp_path / "m")
 
 

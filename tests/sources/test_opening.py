@@ -8,7 +8,7 @@ import pytest
 from tests.sources.memory import API, MemoryReader, failed, page
 
 from stacpull import entry_points
-from stacpull.errors import SourceError
+from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import FailureKind
 from stacpull.sources.documents import open_source
 from stacpull.sources.files import FeaturesSource, LinesSource
@@ -58,6 +58,7 @@ def test_recorded_apis_are_opened_with_one_request(shared_data: Path, file: str,
         (API, "hello", SourceError, "not a JSON object"),
         (API, failed(FailureKind.GONE, 404), SourceError, "could not be read: api.test answered 404"),
         ("s3://b/c.json", failed(FailureKind.GONE, 404), SourceError, "read: api.test answered 404\\.$"),
+        ("s3://b/c.json", failed(FailureKind.REFUSED, 403), CredentialsError, "403. Check the credentials"),
         (API, SourceError("The response of api.test is not JSON."), SourceError, "is not JSON"),
     ],
 )

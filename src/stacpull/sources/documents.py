@@ -202,8 +202,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
     except TransferError as error:
         kind, hint = error.failure.kind, ""
         if is_in_object_store(url) and kind is FailureKind.REFUSED:
-            hint = "Check the credentials of the service. For a public bucket of S3, use --no-sign-request."
-            raise CredentialsError(f"{error} {hint}") from error
+            raise CredentialsError(f"{error} Check the credentials of the service.") from error
         if kind is FailureKind.GONE and not is_in_object_store(url):
             hint = _GONE_HINT if is_web(url) else " The URL of a server begins with https://."
         elif kind is FailureKind.NETWORK and error.failure.retryable:

@@ -34,7 +34,7 @@ from stacpull.planning.prefixes import MOST_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 
 _FORBIDDEN = 403
-_ADVICE_SIGNED = "it denies access with these credentials; for a requester-pays bucket, use --request-payer"
+_ADVICE_SIGNED = "it denies access with these credentials; --request-payer or --no-sign-request may help"
 _ADVICE_ANONYMOUS = (
     "it refuses anonymous requests; configure AWS credentials, and if a redirect led there, "
     "name the bucket, its --endpoint-url or a profile"
