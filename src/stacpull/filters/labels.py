@@ -102,7 +102,8 @@ class LabelCheck(ItemCheck):
     def __init__(self, selection: Selection) -> None:
         self._wanted = frozenset(map(fold_label, selection.labels))
         self._excluded = frozenset(map(fold_label, selection.exclude_labels))
-        self._needs_all = selection.label_mode == "all"
+        needed = len(self._wanted) if selection.label_mode == "all" else 1
+        self._needed = min(needed, len(self._wanted))  # how many of the wanted labels an item must have
         self._property = selection.label_property
         self._nomenclature = selection.nomenclature
 
@@ -117,11 +118,7 @@ class LabelCheck(ItemCheck):
             labels = {FOLDED_TO_BEN19[label] for label in labels if label in FOLDED_TO_BEN19}
             if not labels:
                 return NO_LABEL_IN_NOMENCLATURE
-        if self._needs_all or not self._wanted:
-            is_satisfied = self._wanted <= labels
-        else:
-            is_satisfied = not self._wanted.isdisjoint(labels)
-        if not is_satisfied:
+        if len(self._wanted & labels) < self._needed:
             return "label"
         return None if labels.isdisjoint(self._excluded) else "excluded label"
 
