@@ -241,11 +241,11 @@ def no_collection(source: str, name: str, names: list[str]) -> str:
     folded = name.casefold()
     near = similar(name, names, most=3)
     near = near or [known for known in names if folded in known.casefold() or known.casefold() in folded][:3]
-    hint = f"did you mean {' or '.join(near)}?" if near else listing(names)
+    hint = f"did you mean {' or '.join(near)}?" if near else available_collections(names)
     return f"{source} has no collection {name}: {hint}"
 
 
-def listing(names: list[str]) -> str:
+def available_collections(names: list[str]) -> str:
     if not names:
         return "the source lists none."
     unnamed = len(names) - _MOST_NAMED

@@ -27,7 +27,7 @@ from stacpull.planning.hrefs import item_id_in, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources import search
-from stacpull.sources.documents import listing, located, no_collection, read_item, valid_item
+from stacpull.sources.documents import available_collections, located, no_collection, read_item, valid_item
 from stacpull.sources.paging import WalkGuard, failure_of, next_request, number_in, read_pages, with_limit
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.sources.source_url import parse_api_url
@@ -142,7 +142,7 @@ class ApiSource(Source):
             names = sorted(await self._names())  # a resumed walk skips the names before its position
             if not selection.all_collections:
                 text = "Name a collection with --collection, or use --all-collections;"
-                raise UsageError(f"{text} {listing(names)}")
+                raise UsageError(f"{text} {available_collections(names)}")
         return {name: f"{self._api.collection_url(name)}/items" for name in names}
 
     def _narrowed(
