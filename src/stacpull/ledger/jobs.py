@@ -59,6 +59,7 @@ _SELECT_JOB = (
     "j.requires_digest IS NULL OR a.clip IS NOT NULL "
     f"FROM {_JOBS} JOIN items i ON i.id = a.item"
 )
+_DUE_IF = f"json_state = iif(json_state = {{}}, {JsonState.DUE}, json_state)".format  # in `items`
 _EARLIER = (
     "(SELECT o.id FROM runs o JOIN runs r ON o.id < r.id AND iif(r.kind = 'retry', "
     "o.kind <> 'mirror', (o.kind, o.source, o.selection) = (r.kind, r.source, r.selection)) "
@@ -163,8 +164,7 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
 
 def _take_over_items(db: Connection, run_id: int, items: str, rows: Iterable[int] = ()) -> None:
     """Assign items, which a query returns, to `run`; their JSON is written again when they are final."""
-    json_state = f"iif(json_state = {JsonState.CURRENT}, {JsonState.DUE}, json_state)"
-    query = f"UPDATE items SET run = :run, json_state = {json_state} WHERE id IN ({items})"
+    query = f"UPDATE items SET run = :run, {_DUE_IF(JsonState.CURRENT)} WHERE id IN ({items})"
     db.execute(query, {"run": run_id, "rows": json_array(rows)})
 
 
@@ -265,11 +265,8 @@ def reserve(
             "unproven = ?, clip = ?, identity = ? WHERE id = ?",
             received,
         )
-        db.executemany(
-            "UPDATE items SET sha256 = NULL, json_state = "
-            f"iif(json_state = {JsonState.ABSENT}, {JsonState.DUE}, json_state) WHERE id = ?",
-            [(item,) for item in items],
-        )
+        set_due = f"UPDATE items SET sha256 = NULL, {_DUE_IF(JsonState.ABSENT)} WHERE id = ?"
+        db.executemany(set_due, [(item,) for item in items])
     return reserved, failures
 
 
@@ -434,32 +431,33 @@ def failed_state(failure: Failure) -> int:
     return State.MISSING if failure.kind is FailureKind.GONE else State.FAILED
 
 
-def claim(db: Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, str | Failure]:
+def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, str | Failure]:
     """Make assets (row, directory, name) the owners of their paths, as far as these are free.
 
     Return, by row, the other name that an asset got, or its failure: then it has no name in the ledger.
     """
     claims = [
         (hash_of(name), row)
-        for directory, assets in groupby(wanted, itemgetter(1))
+        for directory, group in groupby(assets, itemgetter(1))
         for hash_of in [hashes_in(directory)]
-        for row, _, name in assets
+        for row, _, name in group
     ]
     hashes = [hashed for hashed, _ in claims]
-    directories = set[int]()  # those of items and collections: no asset may have their paths
-    if any("/" not in directory for _, directory, _ in wanted):
+    directory_hashes = set[int]()  # of items and collections: no asset may have their paths
+    if any("/" not in directory for _, directory, _ in assets):
         names = db.execute("SELECT name FROM collections")
         items = db.execute(f"SELECT hash FROM items WHERE hash {IN_LIST}", (json_array(hashes),))
-        directories = {row[0] for row in items} | {path_hash(safe_segment(name)) for (name,) in names}
+        directory_hashes = {hashed for (hashed,) in items}
+        directory_hashes.update(path_hash(safe_segment(name)) for (name,) in names)
     # in order, so that each page of the index is visited once: they do not all fit into the cache
-    sorted_claims = sorted(pair for pair in claims if pair[0] not in directories)
+    sorted_claims = sorted(pair for pair in claims if pair[0] not in directory_hashes)
     if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", sorted_claims) == len(claims):
         return {}
     owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {IN_LIST}", (json_array(hashes),)))
     other_names: dict[int, str | Failure] = {}
-    for (hashed, _), (row, directory, name) in zip(claims, wanted, strict=True):
+    for (hashed, _), (row, directory, name) in zip(claims, assets, strict=True):
         if owners.get(hashed) != row:
-            other_name = _claim_other(db, row, directory, name, is_directory=hashed in directories)
+            other_name = _claim_other(db, row, directory, name, is_directory=hashed in directory_hashes)
             stored_name = None if isinstance(other_name, Failure) else other_name
             db.execute("UPDATE assets SET name = ? WHERE id = ?", (stored_name, row))
             other_names[row] = other_name
@@ -469,12 +467,12 @@ def claim(db: Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, s
 def _claim_other(db: Connection, row: int, directory: str, name: str, *, is_directory: bool) -> str | Failure:
     query = f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash = ?"
     salt = path_in_dest(directory, name)  # another salt than for a directory with the same name
-    for spelled in (name, with_salted_hash(name, salt))[is_directory:]:
-        path = path_in_dest(directory, spelled)
+    for candidate in (name, with_salted_hash(name, salt))[is_directory:]:
+        path = path_in_dest(directory, candidate)
         owner = db.execute(query, (path_hash(path),)).fetchone()
         if owner is None:
             db.execute("INSERT INTO paths(hash, asset) VALUES (?, ?)", (path_hash(path), row))
-            return spelled
+            return candidate
         if owner[0] == path:
             break
     remedy = "choose a --layout that keeps them apart for `mirror`, then `retry`"
