@@ -26,8 +26,9 @@ class JobProducer:
     """
 
     def __init__(self, setup: WalkSetup, run: Run, store_client: StoreClient, queue: JobQueue[Job]) -> None:
-        self._setup, self._run, self._store_client, self._queue = setup, run, store_client, queue
-        self._call, self.walk = store_client.call, Walk(setup, self)
+        self._setup, self._run = setup, run
+        self._store_client, self._call = store_client, store_client.call
+        self._queue, self.walk = queue, Walk(setup, self)
 
     async def run(self) -> None:
         run, walk = self._run, self.walk
@@ -54,7 +55,8 @@ class JobProducer:
 
     async def _read_again(self) -> None:
         """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
-        call, walk, kind, last = self._call, self.walk, self._run.spec.kind, 0
+        call, walk = self._call, self.walk
+        kind, last = self._run.spec.kind, 0
         unread = await call("views.unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
         for start in range(0, len(unread), ITEMS_AT_ONCE):
             batch = PlanBatch()
@@ -89,13 +91,12 @@ class JobProducer:
         for start in await setup.source.starts(setup.selection):
             async with aclosing(setup.source.pages(start, page_size=size, on_notice=setup.on_event)) as pages:
                 async for page in pages:
-                    hrefs = [
-                        (item_id, asset.key, asset.href)
-                        for document in page.items
-                        for item_id in [id_of(document, start.collection)]
-                        for asset in self.walk.plan(FoundItem(item_id, document, page.request.url)).assets
-                        if secrets.public_url(asset.href) == asset.href
-                    ]
+                    hrefs = list[tuple[ItemId, str, str]]()
+                    for document in page.items:
+                        item = FoundItem(id_of(document, start.collection), document, page.request.url)
+                        for asset in self.walk.plan(item).assets:
+                            if secrets.public_url(asset.href) == asset.href:
+                                hrefs.append((item.id, asset.key, asset.href))
                     if not await call("jobs.restore_hrefs", run_id, hrefs, returns=bool):
                         return
 

@@ -398,6 +398,7 @@ class MirrorRun:
             await call("StoreOperations.recover")
             try:
                 await self._transfer()
+                await self._look_for_changes()
             finally:
                 await sender.flush()
                 if not broken.done():
@@ -415,7 +416,7 @@ class MirrorRun:
             raise broken.result()
 
     async def _transfer(self) -> None:
-        network, options, stop, call = self.network, self.options, self._stop, self.store_client.call
+        network, options = self.network, self.options
         store, selection = self.workspace.store, self.spec.selection
         parts = await asyncio.to_thread(FileParts, store.staged.path)
         fetcher, fast_path = make_fetchers(network, store, parts, options, selection.clip)
@@ -428,31 +429,35 @@ class MirrorRun:
             selection.prefer,
             most_deferred=(MAX_REFUSALS - 1) * (network.per_host if options.uses_dask else 1),
             most_failures=options.max_failures,
-            stop_run=stop.set,
+            stop_run=self._stop.set,
             fast_path=fast_path,
         )
         if options.uses_dask:
             workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
             runner = workers(self, pool)
         broken = self.store_client.broken
-        await walk_and_transfer(self._producer.run, runner, self._tick, stop=stop, broken=broken)
+        await walk_and_transfer(self._producer.run, runner, self._tick, stop=self._stop, broken=broken)
         await self.store_client.sender.flush()
         pool.check_failures()
-        await call("StoreOperations.write_final_items")
-        if options.prune:
+        await self.store_client.call("StoreOperations.write_final_items")
+
+    async def _look_for_changes(self) -> None:
+        """Prune, read the collections again, and count the items that the source did not list."""
+        call, stop = self.store_client.call, self._stop
+        if self.options.prune:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
             pruning = Pruning(self._walk.setup, self._run, self.store_client, stop)
-            await pruning.run(self._walk.summary, remove=options.prune == "remove")
-        if self.spec.kind == "mirror":
-            # collections may have changed too
-            for name in await call("views.collections_to_read", self._run.id, returns=list[str]):
-                with suppress(SourceError, CredentialsError, UsageError):
-                    document = await unless_stopped(partial(self._source.collection, name), stop)
-                    await call("jobs.keep_collection", name, public_document(document, network.secrets))
-            if not (stop.is_set() or selection.most_items or self._walk.summary.cut_short):
-                not_listed = await call("pruning.not_listed", self._run.id, returns=int)
-                await call("runs.set_counter", self._run.id, "items_not_listed", not_listed)
+            await pruning.run(self._walk.summary, remove=self.options.prune == "remove")
+        if self.spec.kind != "mirror":
+            return
+        for name in await call("views.collections_to_read", self._run.id, returns=list[str]):
+            with suppress(SourceError, CredentialsError, UsageError):
+                document = await unless_stopped(partial(self._source.collection, name), stop)
+                await call("jobs.keep_collection", name, public_document(document, self.network.secrets))
+        if not (stop.is_set() or self.spec.selection.most_items or self._walk.summary.cut_short):
+            not_listed = await call("pruning.not_listed", self._run.id, returns=int)
+            await call("runs.set_counter", self._run.id, "items_not_listed", not_listed)
 
     # --- progress and report -----------------------------------------------------------------------------
 
@@ -524,9 +529,9 @@ class MirrorRun:
             counts |= {name: number for name, number in findings.items() if name in fields}
             self.emit(RunEnded(self._run.id, recorded, counts))
             await asyncio.to_thread(self.emit.flush)
+        missing = progress.assets_missing
         newly_missing = counts.get("assets_missing_new", 0) if is_mirror else 0
-        known = progress.assets_missing - newly_missing
-        accepted = {"fail": 0, "known": known, "ok": progress.assets_missing}
+        accepted = {"fail": 0, "known": missing - newly_missing, "ok": missing}
         return MirrorReport(
             **counts,
             state=state,

@@ -108,8 +108,8 @@ async def open_network(
 ) -> AsyncIterator[Network]:
     """Open the network. `ip_policy` and `policy` override the options; `secrets` gets all credentials."""
     secrets = Secrets() if secrets is None else secrets
-    emit = masking_listener(on_event, secrets)
-    emit(Stage(f"connecting to {host}" if (host := host_of(address.url)) else "reading SOURCE"))
+    emit, host = masking_listener(on_event, secrets), host_of(address.url)
+    emit(Stage(f"connecting to {host}" if host else "reading SOURCE"))
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
     room = _slots_here()
     per_host = options.per_host if options.concurrency else min(options.per_host, room)

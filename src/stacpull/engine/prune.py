@@ -31,7 +31,8 @@ _OTHER_WALK = "and that an earlier run with other filters or credentials found: 
 class Pruning:
     def __init__(self, setup: WalkSetup, run: Run, store_client: StoreClient, stop: asyncio.Event) -> None:
         self._source, self._on_event, self._warn = setup.source, setup.on_event, setup.network.warn
-        self._run, self._store_client, self._call, self._stop = run, store_client, store_client.call, stop
+        self._store_client, self._call = store_client, store_client.call
+        self._run, self._stop = run, stop
         self._reader = ItemReader(setup.source.item, setup.network.clock)  # no searches, which prove nothing
         self._trusted: dict[tuple[str, str], bool] = {}
 

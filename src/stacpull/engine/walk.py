@@ -218,7 +218,8 @@ class Walk:
 
         If the source no longer knows a cursor, the walk starts again, as long as each walk gets further.
         """
-        selection, source, consumer, summary = self._selection, self._source, self._consumer, self.summary
+        selection, source = self._selection, self._source
+        consumer, summary = self._consumer, self.summary
         if selection.sortby is not None and not source.sorts:
             raise unsortable(source.url)
         starts = await source.starts(selection)
@@ -247,6 +248,11 @@ class Walk:
                 await consumer.restart()
                 summary.left_out.clear()
                 summary.unread, summary.first_unread, summary.cut_short = 0, None, None
+        await self._end(total, from_start)
+
+    async def _end(self, total: int | None, from_start: bool) -> None:
+        """Plan the sample, save that the walk has ended, and report what it could not read or check."""
+        consumer, summary = self._consumer, self.summary
         was_limited = not self._matches_left() and summary.cut_short is None  # `--max-items` ended it
         unseen = 0 if total is None or was_limited else max(0, total - consumer.counters["items_seen"])
         if total is not None and unseen:
