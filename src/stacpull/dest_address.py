@@ -125,9 +125,8 @@ def output_path(out: str | PathLike[str]) -> Path:
     return _path("The output", out, "a path on this machine")
 
 
-def _path(what: str, path: str | PathLike[str], use: str, more: str = "") -> Path:
-    given: object = path
-    text = fspath(given) if isinstance(given, str | PathLike) else None
+def _path(what: str, path: object, use: str, more: str = "") -> Path:
+    text = fspath(path) if isinstance(path, str | PathLike) else None
     if not isinstance(text, str):
         raise UsageError(f"{what} must be a path, not {type(path).__name__}.")
     if "\0" in text:

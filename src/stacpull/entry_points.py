@@ -61,18 +61,18 @@ def target_of(group: str, name: str) -> str | None:
 
 def require(group: str, name: str, what: str) -> Any:
     """Return the object of an entry point, or raise UsageError; `what` ("The command 'headers'") needs it."""
-    found = load(group, name)
-    if found is None:
+    entry = load(group, name)
+    if entry is None:
         target = target_of(group, name) or ""
         package = target.partition(".")[0].partition(":")[0] or f"that registers {name!r} in {group}"
         raise UsageError(f"{what} needs the package {package}, which is not installed.")
-    return found
+    return entry
 
 
 def names(group: str, *, everywhere: bool = False) -> list[str]:
     """Return the names of installed packages, ours in the order of `pyproject.toml`, or all `everywhere`."""
-    found = {**(_everywhere(group) if everywhere else {}), **_own().get(group, {})}
-    return [name for name, target in found.items() if _is_installed(target)]
+    targets = {**(_everywhere(group) if everywhere else {}), **_own().get(group, {})}
+    return [name for name, target in targets.items() if _is_installed(target)]
 
 
 def _is_installed(target: str) -> bool:

@@ -91,8 +91,7 @@ def scheme_of(url: str) -> str:
 
 
 def default_port(scheme: str) -> int | None:
-    known = SCHEMES.get(scheme)
-    return None if known is None else known.default_port
+    return SCHEMES[scheme].default_port if scheme in SCHEMES else None
 
 
 def origin_text(url: str) -> str:

@@ -197,14 +197,14 @@ def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
 def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) -> str:
     if "?" not in url and "@" not in url:
         return url  # nearly all URLs
-    head, mark, rest = url.partition("?")
+    head, mark, tail = url.partition("?")
     scheme, separator, after = head.partition("://")
     if separator and "@" in head and not scheme.startswith("abfs"):  # `container@account`
         server, slash, path = after.partition("/")
         head = f"{scheme}://{server.rpartition('@')[2]}{slash}{path}"
     if not mark:
         return head
-    query, fragment_mark, fragment = rest.partition("#")
+    query, fragment_mark, fragment = tail.partition("#")
     pairs = query.split("&")
     names = [unquote_plus(pair.partition("=")[0]).lower() for pair in pairs]
     signed = {n for n in names if n in _SIGNATURES or n.startswith(_SIGNATURE_PREFIXES)} - {"x-oss-process"}

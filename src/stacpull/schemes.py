@@ -59,8 +59,8 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         """Join an `href` without scheme (RFC 3986, 5.2). Raises ValueError if the result is not valid."""
         if self.name in uses_relative:
             return urljoin(base, href)
-        rest = base[len(self.name) :]  # `urljoin` supports only schemes that it knows
-        return self.name + urljoin(f"http{rest}", href)[len("http") :]
+        after_name = base[len(self.name) :]  # `urljoin` supports only schemes that it knows
+        return self.name + urljoin(f"http{after_name}", href)[len("http") :]
 
     def filename(self, url: str) -> str:
         """Return the last segment of the path; percent-decoded, unless the path is a key. Empty if none."""

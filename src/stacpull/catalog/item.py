@@ -224,14 +224,14 @@ def _local_asset(
     A relative `remote` is ignored, so storing twice changes nothing.
     """
     stored: Json = {**asset, "href": relative_href(file.path, directory)}
-    stated: Json = {}
+    of_source: Json = {}
     if not _REPLACED.isdisjoint(asset):  # these members are added at the end, in a fixed order
-        stated = {name: asset[name] for name in FILE_FIELDS if name in asset}
+        of_source = {name: asset[name] for name in FILE_FIELDS if name in asset}
         stored = {name: value for name, value in stored.items() if name not in _REPLACED}
-    of_file = stated
+    of_file = of_source if file.clip is None else {}
     if file.clip is not None:
         described = {**stored, **file.clip.fields}
-        stored, of_file = {name: value for name, value in described.items() if value is not None}, {}
+        stored = {name: value for name, value in described.items() if value is not None}
     if file.size is not None or _SIZE in of_file:
         stored[_SIZE] = of_file[_SIZE] if file.size is None else file.size
     if file.sha256 is not None:
@@ -240,7 +240,7 @@ def _local_asset(
         stored[_CHECKSUM] = of_file[_CHECKSUM]
     alternates = _alternates(asset["alternate"], base) if "alternate" in asset else {}
     if remote is not None and not remote.startswith("."):
-        alternates["origin"] = {"href": remote, **stated}
+        alternates["origin"] = {"href": remote, **of_source}
     if alternates:
         stored["alternate"] = alternates
     return stored

@@ -171,8 +171,8 @@ class MirrorCheck(StoppableThread):
             (record,) = views.item_records(db, [expected.row])
             names = *record.id, ""
         kind, found = fault
-        stated = _described(expected.size, expected.digest)
-        self._send(Damage(_as_text(expected.path), kind, stated, found, *names))
+        recorded = _described(expected.size, expected.digest)
+        self._send(Damage(_as_text(expected.path), kind, recorded, found, *names))
 
     def warn(self, text: str) -> None:
         self._send(Notice("warning", text))
