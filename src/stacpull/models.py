@@ -304,7 +304,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional
     moved: bool = False  # `href` is not the planned one: its response proves nothing about the planned one
     clip: bool = False  # whether the asset is to be clipped to the area of the run's `--clip`
-    is_newer: bool = False  # the run has planned an older version: bytes that it has received may be of that
+    replanned_at: float = 0.0  # when the run planned a newer version: earlier bytes may be of an older one
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with new hrefs, at least one, after its item was read again or an href failed.

@@ -112,12 +112,12 @@ def test_a_page_with_newer_versions_of_the_items_of_an_earlier_one_counts(tmp_pa
 
 
 def test_a_newer_version_does_not_get_the_bytes_that_another_item_is_receiving(tmp_path):
-    """Although both have the same href."""
+    """Although both have the same href, and the other item has a newer version, too."""
 
     class Updated(SmallApi):
         def _listed(self, name: str, number: int) -> tuple[list[str], bool]:
             self.number = number
-            return [["b", "a"], ["a"], [], []][number - 1], number < 4
+            return [["b", "a"], ["b"], ["a"], [], []][number - 1], number < 5
 
         def _item(self, collection: str, name: str) -> dict[str, Any]:
             properties = {"datetime": "2024-01-01T00:00:00Z", "updated": f"2024-01-0{self.number}T00:00:00Z"}
@@ -130,7 +130,7 @@ def test_a_newer_version_does_not_get_the_bytes_that_another_item_is_receiving(t
                 writer.write(wire_of(Answer(body=b"%d" % number)))
             else:
                 writer.write(wire_of(self._turn(request)))
-            if "page=4" in request.target:
+            if "page=5" in request.target:
                 newest_is_planned.set()
             return True
 

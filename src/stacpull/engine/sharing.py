@@ -38,15 +38,14 @@ class SharedDownloads(msgspec.Struct, eq=False):
 
     downloader: Downloader
     store: Store
-    recent: OrderedDict[tuple[str, bool], Download] = msgspec.field(default_factory=OrderedDict)
+    recent: OrderedDict[tuple[str, float], Download] = msgspec.field(default_factory=OrderedDict)
     body_bytes: int = 0
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         if "?" in job.href or job.version_in_dest is not None or job.required_digest is not None:
             return await self.downloader.fetch(job, count_refusal=count_refusal)
-        asset = job.item_row, job.key  # the same asset, planned again, must not get its bytes from before
-        shared_by = job.href, job.is_newer
-        while (download := self.recent.get(shared_by)) and asset != (download.job.item_row, download.job.key):
+        shared_by = job.href, job.replanned_at
+        while (download := self.recent.get(shared_by)) is not None and download.job.row != job.row:
             self.recent.move_to_end(shared_by)
             if download.arrival is None:
                 download.ended = download.ended or asyncio.Event()
@@ -63,7 +62,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
 
     def start(self, job: Job) -> Download | None:
         """Note that the fast path begins an asset; None if it has a part or a shared href: use `fetch`."""
-        shared_by = job.href, job.is_newer
+        shared_by = job.href, job.replanned_at
         if shared_by in self.recent or self.downloader.may_resume(job):
             return None
         download = Download(job)
@@ -76,7 +75,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         download.arrival = arrival
         if download.ended is not None:
             download.ended.set()
-        recent, shared_by = self.recent, (download.job.href, download.job.is_newer)
+        recent, shared_by = self.recent, (download.job.href, download.job.replanned_at)
         if recent.get(shared_by) is download:
             if arrival is None:
                 del recent[shared_by]

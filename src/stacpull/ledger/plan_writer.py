@@ -168,7 +168,7 @@ class PlanWriter:
                 result.count("items_seen", newly_seen)
                 if reason:
                     result.count(runs.LEFT_OUT + reason, newly_seen)
-            _BatchRows(self, batch, result).save(now)
+            _BatchRows(self, batch, result, now).save()
             for unread in batch.unread:
                 row = FailedRow("entry", 0, unread.name, run_id, self.source, unread.collection)
                 if unread.href:
@@ -197,8 +197,8 @@ class PlanWriter:
 class _BatchRows:
     """The rows of one batch: those before it, and those to write."""
 
-    def __init__(self, writer: PlanWriter, batch: PlanBatch, result: PlanResult) -> None:
-        db = self._db = writer.db
+    def __init__(self, writer: PlanWriter, batch: PlanBatch, result: PlanResult, now: float) -> None:
+        db, self._db, self._now = writer.db, writer.db, now
         self._writer, self._run_id, self._batch, self._result = writer, writer.run_id, batch, result
         items: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]
         ids = {item.id for item in items}
@@ -222,7 +222,7 @@ class _BatchRows:
         self._unchanged: list[int] = []  # assets of which only the run changes
         self._must_revalidate: list[int] = []
 
-    def save(self, now: float) -> None:
+    def save(self) -> None:
         """Decide about each item and each of its assets, then write the rows."""
         old_parents = {row.id: row.parent for row in self._known.values()}
         plans = [plan for item in self._batch.items if (plan := self._plan_item(item)) is not None]
@@ -250,7 +250,7 @@ class _BatchRows:
             self._plan_assets(plan, known)
             self._plan_problems(plan, known)
             self._plan_item_row(plan, known, links_more=plan.row.id in relinked_parents)
-        self._write({plan.row.id for plan in plans}, now)
+        self._write({plan.row.id for plan in plans})
         parents = {parent for row in rows for parent in (row.parent, old_parents.get(row.id))}
         parents |= {row.parent for row in self._promoted}
         changed = parents.union(self._unsettled, (failed.item for failed, *_ in self._failures))
@@ -445,7 +445,7 @@ class _BatchRows:
                 *(row.id, row.item, row.generation, row.key, asset.href, plan.item.href, directory, name),
                 *(template, asset.size, asset.checksum, asset.media_type, False, None, asset.alternates),
                 *(decision.version, False, self._writer.planning_run.area_digest is not None),
-                plan.was_planned,
+                self._now if plan.was_planned else 0.0,
             )
             self._result.jobs.append(job)
 
@@ -480,7 +480,7 @@ class _BatchRows:
         replaced = forgotten - read - {failed.item for failed, *_ in self._failures}
         self._db.execute(f"DELETE FROM items WHERE id {IN_LIST}", (json_array(replaced),))
 
-    def _write(self, read: set[int], now: float) -> None:
+    def _write(self, read: set[int]) -> None:
         """Write the rows. New assets whose path is taken get another name, or fail."""
         db = self._db
         promote = "UPDATE items SET parent = NULL WHERE id = ?"
@@ -509,7 +509,8 @@ class _BatchRows:
         if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
             self._forget_failures(read)
         for failed, failure, item in self._failures:
-            put_failure(db, failed._replace(run=self._run_id), failure.masked(self._writer.secrets), 1, now)
+            row = failed._replace(run=self._run_id)
+            put_failure(db, row, failure.masked(self._writer.secrets), 1, self._now)
             if item is not None:
                 self._result.failures.append((item, failed.key, failure))
 
