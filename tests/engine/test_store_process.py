@@ -77,16 +77,14 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
 
 
 async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
-    broken = Unread("c\udcff", "line \udcff", Failure(FailureKind.ITEM, "\udcff"))
+    batch = PlanBatch(unread=[Unread("c\udcff", "line \udcff", Failure(FailureKind.ITEM, "\udcff"))])
 
     def recorded() -> list[tuple[str, str, str]]:
         with closing(open_reader(tmp_path)) as db:
             return [(one.collection, one.item, one.message) for one in views.failures(db)]
 
     async with opened(tmp_path) as store_client:
-        await store_client.call(
-            "StoreOperations.save_batch", PlanBatch(unread=[broken]), 1.0, returns=PlanResult
-        )
+        await store_client.call("StoreOperations.save_batch", batch, 1.0, returns=PlanResult)
     assert await asyncio.to_thread(recorded) == [("c\\udcff", "line \\udcff", "\\udcff")]
 
 

@@ -295,6 +295,10 @@ _SET_CURRENT = (
     f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? "
     "WHERE id = ? AND pending = 0 AND sha256 IS NULL"
 )
+_FORGET_FAILURES = (
+    "DELETE FROM failures WHERE what = '' "
+    f"AND (item, key) IN (SELECT item, key FROM assets WHERE id {IN_LIST})"
+)
 _SET_FAILED = (
     "UPDATE assets SET state = ?, etag_or_date = NULL, digest = NULL "
     f"WHERE id = ? AND generation = ? AND state < {State.DONE} RETURNING key, run"
@@ -344,8 +348,7 @@ def record(
                     db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, row))
         settled_rows, written_rows = json_array(settled), json_array(written_items)
         if exists(db, "SELECT 1 FROM failures"):
-            keys = f"(SELECT item, key FROM assets WHERE id {IN_LIST})"
-            db.execute(f"DELETE FROM failures WHERE what = '' AND (item, key) IN {keys}", (settled_rows,))
+            db.execute(_FORGET_FAILURES, (settled_rows,))
         db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", (settled_rows,))
         forget = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
         items = {item for (item,) in db.execute(forget, (written_rows,)).fetchall()}
@@ -484,7 +487,7 @@ def move_asset(db: Connection, row: int, new_row: int, key: str) -> None:
     (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
     if path is not None:
         db.execute("UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?", (new_row, path_hash(path), row))
-    db.execute(_FORGET_FAILURE, (row,))
+    db.execute(_FORGET_FAILURES, (json_array([row]),))
     db.execute("UPDATE jobs SET asset = ? WHERE asset = ?", (new_row, row))
     db.execute("UPDATE assets SET id = ?, key = ? WHERE id = ?", (new_row, key, row))
 
@@ -493,11 +496,6 @@ def delete_asset(db: Connection, row: int) -> None:
     (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
     if path is not None:
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), row))
-    db.execute(_FORGET_FAILURE, (row,))
+    db.execute(_FORGET_FAILURES, (json_array([row]),))
     db.execute("DELETE FROM jobs WHERE asset = ?", (row,))
     db.execute("DELETE FROM assets WHERE id = ?", (row,))
-
-
-_FORGET_FAILURE = (
-    "DELETE FROM failures WHERE what = '' AND (item, key) IN (SELECT item, key FROM assets WHERE id = ?)"
-)
