@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import threading
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockingError
+from tests.acceptance.command import forker
+from tests.acceptance.forked_command import command_for_shells
 from tests.conftest import OutsideConnectionError
 
 import stacpull
@@ -51,3 +54,11 @@ def test_credentials_of_this_machine_are_hidden_from_tests() -> None:
     assert not Path(os.environ["AWS_CONFIG_FILE"]).exists()
     assert "MLHUB_API_KEY" not in os.environ
     assert "AWS_PROFILE" not in os.environ
+
+
+def test_a_command_ends_with_a_script_that_is_killed_at_once(tmp_path: Path) -> None:
+    asked = {"command": ["python", "-c", "import time; time.sleep(60)"], "environment": {}, "cwd": "/"}
+    script = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with command_for_shells(forker(), tmp_path), script:
+        script.connect(str(tmp_path / "forker"))
+        socket.send_fds(script, [json.dumps(asked).encode()], [0, 1, 2])

@@ -270,7 +270,8 @@ def _fork_for(script: socket.socket, forker: Forker) -> None:
         process = forker.fork(message["command"], message["environment"], message["cwd"], *streams)
         for stream in streams:
             os.close(stream)
-        script.send(str(process.pid).encode())
+        with suppress(OSError):  # the script may have been killed
+            script.send(str(process.pid).encode())
         if process.outlives(script):
             process.kill()
         code = process.wait()
