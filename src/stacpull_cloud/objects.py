@@ -61,18 +61,14 @@ class Objects:
     `UsageError` if its address or `ca_bundle` cannot be used, and `DestinationError` if it fails.
     """
 
-    def __init__(
-        self,
-        location: BucketLocation,
-        outages: Outages = UNWATCHED,
-    ) -> None:
+    def __init__(self, location: BucketLocation, outages: Outages = UNWATCHED) -> None:
         self.location = location
         self._outages = outages
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._has_warned = False
         self._outage: tuple[float, Exception] | None = None
         """When requests began to fail, if none has succeeded since, and the last error."""
-        self._has_answered = False  # if False, the address is probably wrong
+        self._has_answered = outages.has_answered  # if False, the address is probably wrong
         kind: Any = store_kind(location)
         self.service = kind(location)
         self._medium = threading.BoundedSemaphore(_MEDIUM_AT_ONCE)

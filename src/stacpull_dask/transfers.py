@@ -97,7 +97,8 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
             work, worker_parts = Path(mkdtemp()), ""  # in the directory of the relay, which removes it
         address, options = settings.address, settings.options
         async with open_network(address, options, ip_policy=settings.ip_policy, on_event=report) as network:
-            opening = partial(open_store, work, bucket, Outages(network.warn), worker_parts)
+            outages = Outages(network.warn, has_answered=True)
+            opening = partial(open_store, work, bucket, outages, worker_parts)
             store = await asyncio.to_thread(opening)
             try:
                 await _Transfers(settings, channel, inbox, network, store).run()

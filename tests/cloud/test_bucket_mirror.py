@@ -30,6 +30,7 @@ from tests.servers.buckets import Keys, client
 import stacpull
 from stacpull import Options, sync
 from stacpull.errors import DestinationError
+from stacpull.events import Notice, RunStarted
 from stacpull.models import BucketLocation
 from stacpull.system import variables_of
 from stacpull_cloud import lease, objects
@@ -224,7 +225,7 @@ def test_all_files_arrive_although_the_service_goes_away_and_another_run_asks(
 
 
 @pytest.mark.parametrize("location", ["radosgw"], indirect=True)
-def test_a_stop_ends_a_run_although_the_service_is_away(
+def test_a_stop_ends_a_run_during_an_outage_and_another_survives_one_at_its_start(
     location, dest, many, tmp_path, monkeypatch, threaded_store
 ):
     del threaded_store
@@ -243,7 +244,9 @@ def test_a_stop_ends_a_run_although_the_service_is_away(
         with pytest.raises(DestinationError, match="does not answer"):
             asyncio.run(stopped())
         service.away.clear()
-        run("resume", *dest[:-1], service.url)
+        monkeypatch.setattr(objects, "_SHORT_PATIENCE", 0.0)
+        then = {RunStarted: service.away.set, Notice: service.away.clear}  # no store process has asked yet
+        sync.resume(location.url, options=options, on_event=lambda event: then.get(type(event), list)())
     assert len(in_bucket(location)) == MANY_ITEMS * (MANY_ASSETS + 1) + 2
 
 

@@ -100,7 +100,7 @@ class StoreServer:
         def is_stopped() -> bool:
             return bool(select([stops], [], [], 0)[0])
 
-        store = open_store(self._directory, opening.bucket, Outages(warn, is_stopped))
+        store = open_store(self._directory, opening.bucket, Outages(warn, is_stopped, has_answered=True))
         db = opened.enter_context(open_ledger(opened.enter_context(closing(store))))
         run = runs.stored(db, opening.run_id)
 

@@ -41,11 +41,7 @@ class Workspace(msgspec.Struct, frozen=True):
 
 @contextmanager
 def open_workspace(
-    work: Path,
-    bucket: BucketLocation | None = None,
-    outages: Outages = UNWATCHED,
-    *,
-    adopt: bool = False,
+    work: Path, bucket: BucketLocation | None = None, outages: Outages = UNWATCHED, *, adopt: bool = False
 ) -> Iterator[Workspace]:
     """Open DEST for writing, and lock out other runs. If the ledger has changed, copy it at the end."""
     with destination_errors(work):

@@ -40,12 +40,14 @@ def never() -> bool:
 class Outages(NamedTuple):
     """What follows if DEST does not answer for long.
 
-    `warn` is called once, from any thread, with a sentence for the user. Once `is_stopped` returns True, no
-    request is repeated.
+    `warn` is called once, from any thread, with a sentence for the user. Requests are repeated for a short
+    time only once `is_stopped` returns True, or if DEST has never answered: not even another process of this
+    run, for which `has_answered` is True.
     """
 
     warn: Callable[[str], None] = lambda _: None
     is_stopped: IsStopped = never
+    has_answered: bool = False
 
 
 UNWATCHED = Outages()
