@@ -296,7 +296,9 @@ class GoogleStorage(Service):
         arguments: dict[str, Any] = {"base_url": self._endpoint or "https://storage.googleapis.com"}
         if not location.is_signed:
             arguments["skip_signature"] = True
-        elif not (key_file or gcloud_file.is_file() or location.metadata):  # else obstore finds them
+        elif key_file or gcloud_file.is_file():  # obstore would also use an empty variable
+            arguments["application_credentials"] = key_file or str(gcloud_file)
+        elif not location.metadata:
             arguments |= {"skip_signature": True, "credential_provider": _no_google_credentials}
         return GCSStore, arguments
 

@@ -74,13 +74,14 @@ def test_keys_that_cannot_be_read_are_named(monkeypatch, tmp_path, url):
             sync.mirror(str(given[0]), given[1], options=given[2])
 
 
-@pytest.mark.parametrize("is_named", [True, False], ids=["variable", "the file of gcloud"])
+@pytest.mark.parametrize("is_named", [True, False], ids=["variable", "gcloud, empty variable"])
 def test_a_service_account_of_google_signs_with_its_own_key(
     moto_service, google_account, monkeypatch, tmp_path, is_named
 ):
     if is_named:
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(google_account))
     else:
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "")
         (tmp_path / ".config" / "gcloud").mkdir(parents=True)
         usual = tmp_path / ".config" / "gcloud" / "application_default_credentials.json"
         usual.write_bytes(google_account.read_bytes())
