@@ -94,7 +94,8 @@ def _export(
             total = contents.count(chosen, linked=name == "geoparquet")
         else:
             reason = IdsCheck([*chain.from_iterable(options.splits.values())])
-            if all(reason({"id": item}, {}) for item in contents.names(chosen, linked=False)):
+            has_items = any(True for _ in contents.names(chosen, linked=False))
+            if has_items and all(reason({"id": item}, {}) for item in contents.names(chosen, linked=False)):
                 raise UsageError("No item of the mirror is in a split: check the ids in their lists.")
         out.parent.mkdir(parents=True, exist_ok=True)
 

@@ -78,9 +78,12 @@ def test_a_full_disk_under_the_shards_is_named(tmp_path: Path, small_disk: Calla
     assert (ran.code, f"The disk of {out}/samples-000000.tar is full" in ran.err) == (5, True), ran.err
 
 
-def test_splits_without_an_item_leave_no_directory(tmp_path: Path) -> None:
-    mirrored(tmp_path, [item("a")])
+def test_splits_without_an_item_leave_no_directory_unless_the_mirror_has_none(tmp_path: Path) -> None:
+    mirrored(tmp_path, [])
     (tmp_path / "wrong.txt").write_text("nowhere\n")
+    command = ["export", "m", "none", "-f", "webdataset", "--split", "train=@wrong.txt"]
+    assert run(command, environment(), cwd=tmp_path).code == 0
+    mirrored(tmp_path, [item("a")])
     for form in ("webdataset", "torchgeo-v2", "csv"):
         command = ["export", "m", f"out/{form}.csv", "-f", form, "--split", "train=@wrong.txt"]
         ran = run(command, environment(), cwd=tmp_path)
