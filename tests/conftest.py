@@ -358,7 +358,7 @@ def blocking_calls() -> Iterator[None]:
         for function in detector.functions.values():
             function.can_block_in("stacpull/entry_points.py", {"_own"})
             function.can_block_in("stacpull/aws.py", {"<lambda>"})  # botocore's loop in a thread
-            function.can_block_in("distributed/client.py", {"_reconnect"})  # writes to its own log
+            function.can_block_in("logging/__init__.py", {"emit"})  # that of distributed
         # a loop that is closed waits for the threads of its executor, which have nothing left to do
         detector.functions["threading.Lock.acquire"].can_block_in("asyncio/runners.py", {"close"})
         yield

@@ -18,7 +18,7 @@ def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, moment: str
 
     def serve(connection: Connection) -> None:
         while (path := connection.request()) is not None:
-            if path == moment and not killed and wait_until(lambda: running):
+            if path == moment and not killed and wait_until(lambda: running and stores_of(running[0].pid)):
                 killed.extend(stores_of(running[0].pid))
                 os.kill(killed[0], signal.SIGKILL)
             connection.answer(path)
