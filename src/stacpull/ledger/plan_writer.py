@@ -95,6 +95,7 @@ class _Plan(msgspec.Struct):
     before: _ItemRow | None
     row: _ItemRow
     directory: str  # of its JSON
+    usual_directory: str  # the same, unless that path was taken
     was_planned: bool  # True: this run planned an earlier version
     is_new: bool  # True: it was never read before
     rewrites_json: bool  # True: its JSON must be written again
@@ -102,6 +103,10 @@ class _Plan(msgspec.Struct):
 
     def is_updated(self) -> bool:
         return self.before is not None and self.before.version != self.row.version
+
+    def asset_directory(self, asset: Asset) -> str:
+        """Return the directory for an asset; one beside the JSON of its item stays there."""
+        return self.directory if asset.directory == self.usual_directory else asset.directory
 
 
 def _on_known_id(columns: Sequence[str]) -> str:
@@ -277,8 +282,8 @@ class _BatchRows:
         row = self._row_of(item.id, item.parent, item.href)._replace(version=_version(item), is_unread=0)
         # without a time, nothing is newer: so a batch plans each item only once
         self._known[item.id] = row._replace(version=None)
-        directory = row.directory_of(item.id)
-        return _Plan(item, before, row, directory, was_planned, is_new, rewrites_json=is_new)
+        directories = row.directory_of(item.id), item_directory(item.id)
+        return _Plan(item, before, row, *directories, was_planned, is_new, rewrites_json=is_new)
 
     def _row_of(self, item: ItemId, parent: ItemId | None, href: str | None) -> _ItemRow:
         before = self._known.get(item)
@@ -313,9 +318,8 @@ class _BatchRows:
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         item, run, is_updated = plan.item, self._writer.planning_run, plan.is_updated()
-        default_directory = item_directory(item.id)  # not `plan.directory` if its path was taken
         for asset in item.assets:
-            directory = plan.directory if asset.directory == default_directory else asset.directory
+            directory = plan.asset_directory(asset)
             if (old := known.get(asset.key)) is None:
                 plan.rewrites_json = True
                 self._last_asset += 1
@@ -354,7 +358,7 @@ class _BatchRows:
         unlisted = [old for key, old in known.items() if key not in listed_keys]
         rows_by_path = {(old.directory(plan.directory), old.row.name): old.row for old in unlisted}
         for asset in new_assets:
-            directory = plan.directory if asset.directory == item_directory(item.id) else asset.directory
+            directory = plan.asset_directory(asset)
             name = final_name(asset.name, asset.name_template, filename_of(asset.href), directory)
             if (row := rows_by_path.pop((directory, name), None)) is not None:
                 if asset.key in known:
