@@ -215,7 +215,7 @@ class Objects:
     def _is_over(self, since: float, pause: float = 0.0) -> bool:
         """Return True if a request that has failed since `since` is not repeated after the pause."""
         is_short = self._outages.is_stopped() or not self._has_answered
-        return time.monotonic() + pause - since >= min(_PATIENCE, _SHORT_PATIENCE if is_short else _PATIENCE)
+        return time.monotonic() + pause - since >= (_SHORT_PATIENCE if is_short else _PATIENCE)
 
     def _note_silence(self, state: RetryCallState) -> None:
         if state.attempt_number == _SILENT_AFTER and not self._has_warned:

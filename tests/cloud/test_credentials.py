@@ -246,7 +246,7 @@ def test_a_login_of_gcloud_asks_google_for_a_token(recorder, monkeypatch, tmp_pa
     login = {"type": "authorized_user", "client_id": "me", "client_secret": "s", "refresh_token": "r"}
     (tmp_path / "login.json").write_text(json.dumps(login))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "login.json"))
-    monkeypatch.setattr("stacpull_cloud.objects._PATIENCE", 0.0)
+    monkeypatch.setattr("stacpull_cloud.objects._SHORT_PATIENCE", 0.0)
     location = BucketLocation("bucket", "p", recorder.url(""), scheme="gs")
     with pytest.raises(StacpullError):  # the proxy lets nothing out
         Objects(location).put("a", b"data", {}, create=True)
