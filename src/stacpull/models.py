@@ -189,7 +189,7 @@ TEMPORARY = frozenset({FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NE
 MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 """These are recorded once it is known that their host is not given up."""
 WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
-"""If one of these occurs twice, the item is read again, because it may state another content by now."""
+"""If one of these occurs twice, the item is read again, because it may now state other content."""
 NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}
 """The part that was received is removed."""
 TOO_MUCH = frozenset({FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNCATED, FailureKind.OVERLONG})

@@ -1,7 +1,7 @@
 """The objects of one prefix of a bucket, through obstore.
 
-Every request goes through `Objects.send`, which repeats it while the service fails. obstore itself is told to
-repeat nothing, because it would not repeat uploads, and would give up at other times.
+Every request goes through `Objects.send`, which repeats it while the service fails. obstore itself
+repeats nothing, because it would not repeat uploads, and would give up at other times.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ THREADS = 32  # simultaneous requests of a process
 _PATIENCE, _SHORT_PATIENCE = 120.0, 10.0
 """Seconds for which requests are repeated; fewer before the first answer, and after a stop."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds, at most
-_SILENT_AFTER = 4  # attempts after which the user is told
+_SILENT_AFTER = 4  # attempts after which the user is warned
 _SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts, which are at least as long
 _PARTS_AT_ONCE = 4
 _MEDIUM, _MEDIUM_AT_ONCE, _LONG_AT_ONCE = 1 << 20, 8, 2

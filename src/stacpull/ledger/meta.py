@@ -78,7 +78,7 @@ def note_named_source(db: Connection, source: str) -> None:
 
 
 def is_named_source(db: Connection, source: str) -> bool:
-    """Return True if this user did (`note_named_source`): nobody else knows the inode of this ledger."""
+    """Return True if this user named it (`note_named_source`): others do not know the ledger's inode."""
     inode = _inode(db)
     return inode >= 0 and get(db, _NAMED_SOURCE) == f"{inode} {source}"
 

@@ -279,7 +279,7 @@ IS_OF_ASSET = "f.what = '' AND f.item = a.item AND f.key = a.key"
 """SQL: failure `f` is that of asset `a`."""
 FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {IS_OF_ASSET} AND f.kind IN ({{}}))".format
 FAILED_TEMPORARILY = FAILED_AS(", ".join(repr(kind.value) for kind in sorted(TEMPORARY)))
-"""SQL: asset `a` failed for a reason that may be over by now."""
+"""SQL: asset `a` failed for a reason that may be over."""
 IS_TRIED_AGAIN = (
     f"(a.state = {State.FAILED} AND ({FAILED_TEMPORARILY} "
     "OR (j.stale IS 1 AND (SELECT href FROM items WHERE id = a.item) IS NULL)))"

@@ -49,7 +49,7 @@ def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: fl
     if not failure.retryable or (requested or 0.0) > policy.longest_wait:
         return None
     if failure.resumable_bytes - state.resumable_bytes >= _PROGRESS:
-        state.charged = 0  # no progress: an object that changes, because each attempt begins anew
+        state.charged = 0  # an object that changes makes no progress: each attempt starts again
     state.resumable_bytes = max(state.resumable_bytes, failure.resumable_bytes)
     is_within_time = state.throttled_seconds + (requested or 0.0) <= policy.uncounted_throttled_seconds
     is_uncounted = failure.uncounted and is_within_time and state.throttles < policy.uncounted_throttles

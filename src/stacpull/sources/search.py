@@ -2,7 +2,7 @@
 
 `conformsTo` states what an API supports (STAC API 1.0.0; OGC API Features, parts 1 and 3), in any version.
 All items are filtered locally as well. If the first page fails, has only items of other collections, or is
-empty although an item of the source must match, the walk goes on without filters.
+empty although an item of the source must match, the walk continues without filters.
 """
 
 from __future__ import annotations

@@ -291,7 +291,7 @@ class _Attempt(msgspec.Struct, eq=False):
         self, part: FilePart, response: Exchange, body: Body, chunks: AsyncIterator[bytes]
     ) -> Body:
         job, total, self.is_filling = self.job, body.total, True
-        if response.gate is not None:  # the response is no login page, but it may take hours to its end
+        if response.gate is not None:  # the response is not a login page, but it may take hours to its end
             response.gate.reset_refusals()
         if job.size is not None and total not in {None, job.size}:
             raise TransferError(checks.wrong_size(body.url, total or 0, job.size))
