@@ -19,6 +19,10 @@ _REMEMBERED = 512  # hrefs
 _MOST_BYTES = 2 << 20  # bytes of bodies
 
 
+def _shared_by(job: Job) -> tuple[str, float]:
+    return job.href, job.replanned_at
+
+
 class Download(msgspec.Struct, eq=False):
     """The download of an href for its first job. `arrival` is None before the end, or if it failed."""
 
@@ -44,7 +48,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         if "?" in job.href or job.version_in_dest is not None or job.required_digest is not None:
             return await self.downloader.fetch(job, count_refusal=count_refusal)
-        shared_by = job.href, job.replanned_at
+        shared_by = _shared_by(job)
         while (download := self.recent.get(shared_by)) is not None and download.job.row != job.row:
             self.recent.move_to_end(shared_by)
             if download.arrival is None:
@@ -62,7 +66,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
 
     def start(self, job: Job) -> Download | None:
         """Note that the fast path begins an asset; None if it has a part or a shared href: use `fetch`."""
-        shared_by = job.href, job.replanned_at
+        shared_by = _shared_by(job)
         if shared_by in self.recent or self.downloader.may_resume(job):
             return None
         download = Download(job)
@@ -75,7 +79,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         download.arrival = arrival
         if download.ended is not None:
             download.ended.set()
-        recent, shared_by = self.recent, (download.job.href, download.job.replanned_at)
+        recent, shared_by = self.recent, _shared_by(download.job)
         if recent.get(shared_by) is download:
             if arrival is None:
                 del recent[shared_by]
