@@ -58,7 +58,6 @@ class ChangedCopy:
     def publish(self, name: str, module: str) -> None:
         """Make an asynchronous function public, in `stacpull` and as a blocking call in `stacpull.sync`."""
         self.insert("__init__.pyi", f"from {module} import {name} as {name}\n", before="from stacpull.")
-        self.insert("sync.py", f'    "{name}",\n', before='    "classes", "collections"')
         self.insert("sync.py", f"    {name} = _blocking(stacpull.{name})\n", before="    plan = _blocking")
 
     def _path(self, name: str) -> Path:

@@ -35,7 +35,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.add("engine/mirror_size.py", SIZE)
     copy.insert("reports.py", SIZE_REPORT, before="class VerifyReport")
     copy.publish("mirror_size", "stacpull.engine.mirror_size")
-    counted(copy, {"engine/mirror_size.py": None, "reports.py": 7, "__init__.pyi": 1, "sync.py": 2})
+    counted(copy, {"engine/mirror_size.py": None, "reports.py": 7, "__init__.pyi": 1, "sync.py": 1})
     copy.add("cli/size_command.py", SIZE_COMMAND)
     copy.insert("cli/main.py", SIZE_ENTRY, before='    "verify": (')
     counted(copy, {"cli/size_command.py": None, "cli/main.py": 1})

@@ -12,7 +12,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
 from datetime import UTC, date, datetime
 from ipaddress import ip_address
 from os import PathLike, fspath
@@ -82,6 +82,7 @@ def read_fields(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attri
         except ValueError as problem:
             raise UsageError(f"{field.name} {problem}.") from problem
 
+    read.__annotations__.clear()  # or `help` shows that each argument is an `object`
     reading: Any = attrs.Converter(read, takes_self=True, takes_field=True)
     return [
         field.evolve(converter=reading, metadata={"read": field.converter, **field.metadata})
@@ -92,22 +93,21 @@ def read_fields(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attri
 _OTHER_NAMES = {
     "limit": "max_items", "query": "where", "include": "assets", "exclude": "exclude_assets",
     "overwrite": "revalidate", "jobs": "concurrency", "workers": "concurrency", "max_workers": "concurrency",
-    "classes": "labels", "credentials": "stacpull.profile_options(options, name)",
+    "classes": "labels",
 }  # fmt: skip
 """Arguments of similar libraries or of the command line, and what to use here."""
 
 
-_HOLDERS: dict[str, str] = {}
-"""The class of each argument."""
-
-
 def with_suggestions(kind: type[Held]) -> type[Held]:
     """Let a class of options suggest an argument for one that it does not have."""
-    fields: Any = kind
-    _HOLDERS.update(dict.fromkeys((field.name for field in attrs.fields(fields)), kind.__name__))
-    fields.__init__.__annotations__ = {}  # each is `object`, which `help` need not show
-    fields.__init__ = suggesting(fields.__init__)
+    holder: Any = kind
+    _HOLDERS.append(holder)
+    holder.__init__ = suggesting(holder.__init__)
     return kind
+
+
+_HOLDERS: list[type[attrs.AttrsInstance]] = []
+"""The classes of options."""
 
 
 @functools.cache
@@ -118,15 +118,8 @@ def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*positional: Any, **named: Any) -> Any:
         for name in (name for name in named if name not in known):
-            uses = {
-                argument: f"{kind}({argument}=...)"
-                for argument, kind in _HOLDERS.items()
-                if known & {kind.lower().removeprefix("s3"), "self"}
-            } | dict(zip(known, known, strict=True))
-            meant = _OTHER_NAMES.get(name) or "".join(similar(name, uses))
-            use = uses.get(meant, meant if "(" in meant else "")
-            hint = f": use {use}" if use else ""
-            raise TypeError(f"{function.__qualname__.partition('.')[0]}() has no argument {name!r}{hint}.")
+            owner = function.__qualname__.partition(".")[0]
+            raise TypeError(f"{owner}() has no argument {name!r}{_suggestion(name, known)}.")
         return function(*positional, **named)
 
     @functools.wraps(function)
@@ -139,6 +132,18 @@ def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return call_async if inspect.iscoroutinefunction(function) else call
+
+
+def _suggestion(name: str, known: KeysView[str]) -> str:
+    """Return what to use for `name` where the arguments `known`, or classes that they take, exist."""
+    uses = {"credentials": "stacpull.profile_options(options, name)"}
+    for kind in _HOLDERS:
+        if known & {"self", kind.__name__.lower().removeprefix("s3")}:
+            uses |= {field.name: f"{kind.__name__}({field.name}=...)" for field in attrs.fields(kind)}
+    uses |= {argument: argument for argument in known}
+    meant = _OTHER_NAMES.get(name, name)
+    near = [meant] if meant in uses else similar(name, uses)
+    return f": use {uses[near[0]]}" if near else ""
 
 
 @functools.cache

@@ -42,10 +42,8 @@ def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
     return call
 
 
-__all__ = [
-    "classes", "collections", "export", "failures", "headers", "mirror", "plan", "report", "resume", "retry",
-    "status", "trace", "trace_estimate", "verify",
-]  # fmt: skip
+_NEITHER_READS_NOR_WRITES = {"__version__", "profile_options", "progress_bar"}
+__all__ = [n for n in dir(stacpull) if n.islower() and n not in _NEITHER_READS_NOR_WRITES]
 
 if TYPE_CHECKING:
     failures = stacpull.failures
