@@ -98,6 +98,9 @@ class InterruptedRunError(StacpullError):
 
     exit_code = 130
 
+    def __init__(self, message: str = "Interrupted.") -> None:
+        super().__init__(message)
+
 
 @contextmanager
 def temporary_errors() -> Iterator[None]:
@@ -110,14 +113,15 @@ def temporary_errors() -> Iterator[None]:
         ) from error
 
 
-_AGAIN = "free some space, then run the command again"
+REPORT_BUG = "this is a bug in stacpull, please report it"
+RUN_AGAIN = "run the same command again"
 _DISK_ERRORS = {
-    errno.ENOSPC: f"The disk of {{dest}} is full (bytes or inodes): {_AGAIN}.",
-    errno.EDQUOT: f"Your quota on {{dest}} is used up: {_AGAIN}.",
+    errno.ENOSPC: f"The disk of {{dest}} is full (bytes or inodes): free some space, then {RUN_AGAIN}.",
+    errno.EDQUOT: f"Your quota on {{dest}} is used up: free some space, then {RUN_AGAIN}.",
     errno.EROFS: "{dest} is on a read-only file system.",
     errno.EACCES: "No permission to write {place}.",
     errno.EPERM: "No permission to write {place}.",
-    errno.EIO: "The disk of {dest} reports an error: check it, then run the command again.",
+    errno.EIO: f"The disk of {{dest}} reports an error: check it, then {RUN_AGAIN}.",
     errno.EMFILE: "Too many open files: raise `ulimit -n` or lower --concurrency.",
     errno.ENFILE: "The system has too many open files: lower --concurrency.",
     errno.ENOENT: "{dest} cannot be written: no file can be created there, or its directory was removed.",

@@ -14,14 +14,14 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from stacpull.errors import DestinationError
+from stacpull.errors import RUN_AGAIN, DestinationError
 from stacpull.system import GARBAGE_AFTER
 
 T = TypeVar("T")
 
 BUS_ERROR = (
     "The disk of DEST failed: a part of the ledger that is mapped into memory could not be read (SIGBUS). "
-    "What is recorded is safe. Check the disk, then repeat the command."
+    f"What is recorded is safe. Check the disk, then {RUN_AGAIN}."
 )
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 _LARGE = 2 * 1024 * 1024

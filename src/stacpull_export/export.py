@@ -101,7 +101,7 @@ def _export(
 
         def on_progress(items: int, stage: str = "exporting") -> None:
             if is_stopped():
-                raise InterruptedRunError("Interrupted.")
+                raise InterruptedRunError
             if on_event is not None:
                 on_event(Stage(stage, items, total))
 

@@ -86,7 +86,7 @@ def _report(
 ) -> ExportReport:
     def on_progress(items: int) -> None:
         if is_stopped():
-            raise InterruptedRunError("Interrupted.")
+            raise InterruptedRunError
         if on_event is not None:
             on_event(Stage("reading items", items, total))
 

@@ -53,7 +53,7 @@ def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -
 
     def on_progress(items: int, _stage: str = "") -> None:
         if publisher.is_stopped():
-            raise InterruptedRunError("Interrupted.")
+            raise InterruptedRunError
         publisher.on_event(Stage(f"writing {ITEMS_PARQUET}", items, total))
 
     path = store.staged.work / ITEMS_PARQUET

@@ -65,7 +65,7 @@ def test_a_time_limit_that_ends_before_the_source_answers_is_named(tmp_path, sil
     arguments = ["mirror", silent.url, str(tmp_path / "m"), "-C", "x", "--stop-after", "1s", "-q"]
     ran = run(arguments, environment())
     assert ran.code == 130
-    assert "Stopped after 1 s by --stop-after before anything started. Run the command again." in ran.err
+    assert "Stopped after 1 s by --stop-after before anything started. Run the same command again." in ran.err
 
 
 _INTERRUPTED = """

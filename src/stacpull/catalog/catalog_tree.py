@@ -147,7 +147,7 @@ def write_catalogs(
 def until_stopped(is_stopped: Callable[[], bool], values: Iterable[T]) -> Iterator[T]:
     for value in values:
         if is_stopped():
-            raise InterruptedRunError("Interrupted.")
+            raise InterruptedRunError
         yield value
 
 

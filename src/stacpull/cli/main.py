@@ -11,7 +11,7 @@ from click.shell_completion import get_completion_class
 
 from stacpull import __version__, entry_points
 from stacpull.cli.printing import Verbosity, plain
-from stacpull.errors import InterruptedRunError, StacpullError, UsageError, cause, similar
+from stacpull.errors import REPORT_BUG, InterruptedRunError, StacpullError, UsageError, cause, similar
 
 _CLI = "stacpull.cli."
 COMMANDS: dict[str, tuple[str | None, str]] = {
@@ -123,7 +123,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     try:
         code = cli.main(arguments, prog_name="stacpull", standalone_mode=False, obj=verbosity)
     except (KeyboardInterrupt, click.Abort):
-        return _report(InterruptedRunError("Interrupted."), verbosity)
+        return _report(InterruptedRunError(), verbosity)
     except click.exceptions.NoArgsIsHelpError as problem:
         problem.show()
         return problem.exit_code
@@ -147,7 +147,7 @@ def _report(problem: Exception, verbosity: Verbosity) -> int:
         error = UsageError(f"This command needs the package {package}, which is not installed.")
     if not isinstance(error, StacpullError):
         where = "" if verbosity.verbose > 1 else "; -vv shows where"
-        what = "this is a bug in stacpull, please report it"
+        what = REPORT_BUG
         if isinstance(error, MemoryError):
             what = "there is not enough memory"
         elif isinstance(error, OSError) and error.strerror:  # too many open files, for example

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
-from stacpull.errors import InterruptedRunError, SourceError, UsageError, destination_errors, temporary_errors
+from stacpull.errors import (
+    RUN_AGAIN,
+    InterruptedRunError,
+    SourceError,
+    UsageError,
+    destination_errors,
+    temporary_errors,
+)
 from stacpull.redact import public_url
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.inspection import CREATE, IsStopped, open_regular
@@ -210,7 +217,7 @@ def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
         except TypeError as error:
             raise UsageError(f"source gives an item that cannot be written as JSON: {error}.") from error
         if is_stopped():
-            raise InterruptedRunError("Stopped before all items were read. Run the command again.")
+            raise InterruptedRunError(f"Stopped before all items were read: {RUN_AGAIN}.")
         yield line
     if line is None:
         yield b"[]\n"

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from stacpull import errors
-from stacpull.errors import StacpullError, WorkerError
+from stacpull.errors import REPORT_BUG, StacpullError, WorkerError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.models import Arrival, AssetOutcome, BucketLocation
 
@@ -118,7 +118,7 @@ def error_of(report: ErrorReport, process: str) -> StacpullError:
     kind = getattr(errors, report.kind, None)
     if isinstance(kind, type) and issubclass(kind, StacpullError):
         return kind(report.message)
-    error = WorkerError(f"A {process} failed: this is a bug in stacpull, please report it ({report.kind}).")
+    error = WorkerError(f"A {process} failed: {REPORT_BUG} ({report.kind}).")
     if report.trace:
         error.add_note(report.trace)
     return error

@@ -39,6 +39,8 @@ from stacpull.engine.walk import WalkSetup
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
 from stacpull.errors import (
+    REPORT_BUG,
+    RUN_AGAIN,
     CredentialsError,
     InterruptedRunError,
     SourceError,
@@ -283,7 +285,7 @@ async def run_from_source(arguments: MirrorArguments, source: str, selection: Se
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(work).exists):
             raise
-        text = f"{str(error).rstrip('.')} before anything started. Run the command again."
+        text = f"{str(error).rstrip('.')} before anything started. {RUN_AGAIN.capitalize()}."
         raise InterruptedRunError(text) from error
 
 
@@ -382,8 +384,8 @@ class MirrorRun:
             is_left = not counters["walk_ended"] or counters["assets_pending"]
             if is_left and error is None and not (self._is_unfinished or self._stop.is_set()):
                 error = StacpullError(
-                    "The run ended with work left, although nothing stopped it: this is a bug in stacpull, "
-                    "please report it. Finished work is safe; run the same command again to continue."
+                    f"The run ended early for an unknown reason: {REPORT_BUG}. Finished work is safe: "
+                    f"{RUN_AGAIN} to resume."
                 )
             report = await self._conclude(error)
             if isinstance(error, StacpullError):

@@ -82,7 +82,7 @@ class Recovery(msgspec.Struct, eq=False):
     def _digest(self, state_of: Callable[..., FileState], path: str, algorithm: str) -> bytes | None:
         state = state_of(path, algorithm=algorithm, is_stopped=self.is_stopped)
         if self.is_stopped():
-            raise InterruptedRunError("Interrupted.")
+            raise InterruptedRunError
         return state.digest
 
     def _is_in_place(self, arrival: Arrival, *, has_part: bool) -> bool:

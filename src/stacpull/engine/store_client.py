@@ -25,7 +25,7 @@ from stacpull.engine.messages import encoded, error_of
 from stacpull.engine.run_control import beside, raise_when_broken
 from stacpull.engine.walk import WalkSetup
 from stacpull.engine.workspace import Workspace
-from stacpull.errors import DestinationError
+from stacpull.errors import RUN_AGAIN, DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger.runs import Run
 from stacpull.proxies import proxy_variables
@@ -39,7 +39,7 @@ LONGEST_SENT = 32 << 10
 """The most bytes of a body that is sent. It is faster to write a longer body here than to copy it."""
 _ENDED = (
     "The process of stacpull that writes to the destination ended unexpectedly: it was killed, or crashed. "
-    "What it recorded is safe. Repeat the command to continue."
+    f"What it recorded is safe: {RUN_AGAIN} to resume."
 )
 _PROCESS = "store process"
 
