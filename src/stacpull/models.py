@@ -37,6 +37,8 @@ class PublicValue(msgspec.Struct, frozen=True):
         return f"<table>{''.join(cells)}</table>"
 
 
+OWN_DIRECTORY = ".stacpull"
+"""The directory of a mirror for everything but its files: ledger, journal, lock and parts."""
 OF_COLLECTION = ""
 """The item ID of a collection's own assets: no item has an empty ID."""
 

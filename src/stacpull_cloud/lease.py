@@ -29,21 +29,22 @@ import msgspec
 
 from stacpull.errors import DestinationError, StacpullError, destination_errors
 from stacpull.ledger.database import copy_ledger, ledger_path
+from stacpull.models import OWN_DIRECTORY
 from stacpull.redact import Secret
 from stacpull.store.atomic_file import atomic_file
 from stacpull.system import boot_id
 from stacpull_cloud.objects import ObjectInfo, Objects
 
 _EXPIRY = 60.0  # seconds without a renewal, after which a lease has expired
-FOLDER = ".stacpull/lease"
-_CLOCK_OBJECT = ".stacpull/clock"
+FOLDER = f"{OWN_DIRECTORY}/lease"
+_CLOCK_OBJECT = f"{OWN_DIRECTORY}/clock"
 _INTERVAL = _EXPIRY / 4  # seconds between two renewals, and between two looks of `LeaseCheck`
 _LONGEST = 1 << 16
 _ATTEMPTS = 5
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also counts while the machine is suspended."""
 
-COPY = ".stacpull/ledger.sqlite.gz"
+COPY = f"{OWN_DIRECTORY}/ledger.sqlite.gz"
 _COPY_INTERVAL = 300.0  # seconds between two copies
 _PIECE = 1 << 20
 _MOST_UNPACKED = 100
@@ -222,7 +223,8 @@ class Lease:
             self._check.check()
             if not ledger_path(self._work).exists():
                 return
-            raw, packed = (self._work / ".stacpull" / f"copy.{suffix}" for suffix in ("sqlite", "sqlite.gz"))
+            raw = self._work / OWN_DIRECTORY / "copy.sqlite"
+            packed = raw.with_name("copy.sqlite.gz")
             try:
                 copy_ledger(self._work, raw)
                 with raw.open("rb") as file, gzip.open(packed, "wb", compresslevel=1) as into:

@@ -25,6 +25,7 @@ from stacpull.engine.messages import Ended, ErrorReport, Happened, Outcomes, err
 from stacpull.errors import DestinationError, MissingExtraError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
 from stacpull.models import Arrival, AssetOutcome, Job
+from stacpull.store.staging import PARTS
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.cluster import DaskPlaces
 from stacpull_dask.relay import worker_process
@@ -195,7 +196,7 @@ class DaskWorkers:
             try:
                 await worker.end_or(worker.ready)
                 if worker.ready.done():
-                    parts = self._work / ".stacpull" / "parts" / worker.parts
+                    parts = self._work / PARTS / worker.parts
                     has_own_parts = settings.bucket is not None and settings.clip is None
                     sees_dest = has_own_parts or await asyncio.to_thread(parts.is_dir)
                     if not worker.ready.result() or not sees_dest:

@@ -32,7 +32,7 @@ from stacpull.store.inspection import Outages
 from stacpull.store.local_store import open_store
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store
-from stacpull.store.staging import UNFINISHED, StagedParts, is_worker
+from stacpull.store.staging import PARTS, UNFINISHED, StagedParts, is_worker
 from stacpull.system import add_variables
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
@@ -89,7 +89,7 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
 
     try:
         try:
-            await asyncio.to_thread((work / ".stacpull" / "parts" / worker_parts).mkdir)
+            await asyncio.to_thread((work / PARTS / worker_parts).mkdir)
         except FileNotFoundError:  # this machine does not see DEST, or the work directory
             if bucket is None or settings.clip is not None:
                 channel.send(messages.Ready(0))

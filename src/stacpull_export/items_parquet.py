@@ -19,6 +19,7 @@ from stacpull.events import Stage
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.meta import ITEMS_PARQUET
+from stacpull.models import OWN_DIRECTORY
 
 if TYPE_CHECKING:
     from stacpull.catalog.catalog_tree import CollectionEntry
@@ -57,7 +58,7 @@ def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -
         publisher.on_event(Stage(f"writing {ITEMS_PARQUET}", items, total))
 
     path = store.staged.work / ITEMS_PARQUET
-    with ItemIndex(contents, path, store.staged.work / ".stacpull") as index:
+    with ItemIndex(contents, path, store.staged.work / OWN_DIRECTORY) as index:
         index.read(on_progress)
         with store.staged.new_part(_PART) as file:
             index.write(file)

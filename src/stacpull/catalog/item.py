@@ -16,7 +16,7 @@ import orjson
 
 from stacpull.boxes import bounds_of, is_bbox
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
-from stacpull.models import Json, MirroredFile
+from stacpull.models import OWN_DIRECTORY, Json, MirroredFile
 from stacpull.planning.names import fold, is_catalog_id
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import Secrets, public_url
@@ -268,7 +268,7 @@ def path_of_href(href: object, directory: str) -> str | None:
     if not isinstance(href, str) or not href.startswith(("./", "../")) or "\0" in href:
         return None
     path = posixpath.normpath(posixpath.join(directory, href))
-    is_inside = not fold(path).startswith(("../", "/", ".stacpull")) and path not in ("..", ".")
+    is_inside = not fold(path).startswith(("../", "/", OWN_DIRECTORY)) and path not in ("..", ".")
     return path if is_inside else None
 
 

@@ -27,10 +27,11 @@ from stacpull.errors import (
     destination_errors,
     temporary_errors,
 )
+from stacpull.models import OWN_DIRECTORY
 from stacpull.redact import public_url
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.inspection import CREATE, IsStopped, open_regular
-from stacpull.store.staging import OWN, open_or_make
+from stacpull.store.staging import open_or_make
 from stacpull.threads import StoppableThread, in_thread
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ async def temporary_input(
     async with in_thread(await asyncio.to_thread(temporary_directory)) as directory:
         path = await asyncio.to_thread(Path(directory).resolve)
         name = await store_input(path, stop, source)
-        yield name, path / OWN / "input" / _file_name(name)
+        yield name, path / OWN_DIRECTORY / "input" / _file_name(name)
 
 
 def temporary_directory() -> TemporaryDirectory[str]:
@@ -106,7 +107,7 @@ def path_of_input(dest: Path, source: str) -> Path | None:
             f"The items that {dest} was started with are not in it, or were changed: give the same items "
             f"again (stacpull mirror - {dest})."
         )
-    return dest.resolve() / OWN / "input" / _file_name(source)
+    return dest.resolve() / OWN_DIRECTORY / "input" / _file_name(source)
 
 
 def remove_signatures(dest: Path, source: str) -> None:
@@ -124,7 +125,8 @@ def _directories(stack: ExitStack, dest: Path) -> tuple[int, int]:
         stack.callback(os.close, fd)
         return fd
 
-    own_fd = opened(open_or_make(opened(os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)), OWN))
+    dest_fd = opened(os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    own_fd = opened(open_or_make(dest_fd, OWN_DIRECTORY))
     return opened(open_or_make(own_fd, "parts")), opened(open_or_make(own_fd, "input"))
 
 

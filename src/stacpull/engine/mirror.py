@@ -55,7 +55,7 @@ from stacpull.ledger import runs
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import EndState, Run, RunSpec
-from stacpull.models import Job
+from stacpull.models import OWN_DIRECTORY, Job
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport
@@ -232,7 +232,7 @@ async def checked_arguments(
             serving = serve(options.dashboard, options.dashboard_token, address.name, on_event)
             on_event = await opened.enter_async_context(serving)
         stopping = await opened.enter_async_context(timed_stop(stop, options.stop_after, on_event))
-        journal = Journal(address.work / ".stacpull" / "log.ndjson", Secrets(), SystemClock(), on_event)
+        journal = Journal(address.work / OWN_DIRECTORY / "log.ndjson", Secrets(), SystemClock(), on_event)
         yield MirrorArguments(address, options, journal, stopping)
 
 

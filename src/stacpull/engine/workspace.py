@@ -23,12 +23,11 @@ from stacpull.ledger.database import (
     open_writer,
     refuse_lost,
 )
-from stacpull.models import BucketLocation
+from stacpull.models import OWN_DIRECTORY, BucketLocation
 from stacpull.store.inspection import UNWATCHED, Outages, sync_directory
 from stacpull.store.local_store import is_on_network, open_files, open_store
 from stacpull.store.lock import MirrorLock
 from stacpull.store.protocol import BucketLease, Store, store_kind
-from stacpull.store.staging import OWN
 
 
 class Workspace(msgspec.Struct, frozen=True):
@@ -57,7 +56,7 @@ def open_workspace(
     if bucket is not None:
         mirror, run = bucket.mirror or os.urandom(16).hex(), os.urandom(16).hex()
         location = replace(bucket, mirror=mirror, run=run)
-        if not (work / ".stacpull").exists():  # try the keys before anything is created
+        if not (work / OWN_DIRECTORY).exists():  # try the keys before anything is created
             with open_files(work, location, outages) as files:
                 files.names("")
     with ExitStack() as opened:
@@ -90,7 +89,7 @@ def open_ledger(store: Store) -> Iterator[Connection]:
         try:
             if not covered:
                 with destination_errors(staged.work):  # SQLite would ignore an error
-                    sync_directory(staged.work / OWN)
+                    sync_directory(staged.work / OWN_DIRECTORY)
             yield db
             has_succeeded = True
         finally:

@@ -24,7 +24,7 @@ import orjson
 from stacpull.errors import DestinationError, NotAMirrorError, StacpullError, destination_errors
 from stacpull.ledger import meta
 from stacpull.ledger.schema import check_version, create_tables
-from stacpull.models import BucketLocation
+from stacpull.models import OWN_DIRECTORY, BucketLocation
 from stacpull.planning.names import CATALOG_ID
 
 Connection = sqlite3.Connection
@@ -49,11 +49,11 @@ _SENTENCES = {
 
 
 def ledger_path(work: Path) -> Path:
-    return work / ".stacpull" / "ledger.sqlite"
+    return work / OWN_DIRECTORY / "ledger.sqlite"
 
 
 def backup_path(work: Path) -> Path:
-    return work / ".stacpull" / "ledger.backup"
+    return work / OWN_DIRECTORY / "ledger.backup"
 
 
 @contextmanager
@@ -176,8 +176,8 @@ def refuse_lost(work: Path) -> None:
     """Reject a directory with mirrored files and a missing or empty ledger: the files would be unknown."""
     with suppress(OSError):  # missing, or opening it will report the error
         # an empty ledger alone does not make a mirror: a run may have been killed right at its start
-        is_marked = (work / ".stacpull" / "log.ndjson").is_file() or has_own_catalog(work)
-        has_files = is_marked and any(entry.name != ".stacpull" for entry in work.iterdir())
+        is_marked = (work / OWN_DIRECTORY / "log.ndjson").is_file() or has_own_catalog(work)
+        has_files = is_marked and any(entry.name != OWN_DIRECTORY for entry in work.iterdir())
         if has_files and not _has_content(ledger_path(work)):
             what = "is missing, but files that were mirrored with it still exist"
             raise DestinationError(f"The ledger of {work} {what}. {_remedy(work)}")

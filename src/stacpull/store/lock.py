@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stacpull.errors import DestinationError
+from stacpull.models import OWN_DIRECTORY
 
 _PAUSE = 0.01  # seconds between two attempts
 _ATTEMPTS = 100  # to get the lock: `is_held` takes it for a moment
@@ -25,7 +26,7 @@ class MirrorLock:
 
     def __init__(self, work: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(work / ".stacpull" / "lock", flags, 0o600)
+        self._fd = os.open(work / OWN_DIRECTORY / "lock", flags, 0o600)
         try:
             _take(self._fd, work, fcntl.LOCK_EX)
             os.ftruncate(self._fd, 0)
@@ -73,7 +74,7 @@ def is_held(work: Path) -> bool:
 
 def _opened(work: Path) -> BinaryIO:
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    return os.fdopen(os.open(work / ".stacpull" / "lock", flags), "rb")
+    return os.fdopen(os.open(work / OWN_DIRECTORY / "lock", flags), "rb")
 
 
 def _take(fd: int, work: Path, kind: int) -> None:

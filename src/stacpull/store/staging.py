@@ -27,7 +27,7 @@ import msgspec
 import orjson
 
 from stacpull.errors import DestinationError, destination_error, destination_errors
-from stacpull.models import Arrival, ResumePoint
+from stacpull.models import OWN_DIRECTORY, Arrival, ResumePoint
 from stacpull.spans import Span, Spans, leading_length, merged
 from stacpull.store.inspection import (
     CREATE,
@@ -38,8 +38,7 @@ from stacpull.store.inspection import (
     sync_directory,
 )
 
-OWN = ".stacpull"  # the directory of a mirror for everything but its files
-PARTS = f"{OWN}/parts"  # relative to the work directory
+PARTS = f"{OWN_DIRECTORY}/parts"  # relative to the work directory
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 RECORD = struct.Struct("<QQ")
 _PIECE = 1 << 20
@@ -139,7 +138,7 @@ class StagedParts(DirectoryFiles):
         try:
             make_with_parents(work)
             directory_fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            for name in (OWN, "parts", worker_parts) if worker_parts else (OWN, "parts"):
+            for name in filter(None, (OWN_DIRECTORY, "parts", worker_parts)):
                 try:
                     inner_fd = open_or_make(directory_fd, name)
                 finally:
@@ -147,7 +146,7 @@ class StagedParts(DirectoryFiles):
                 directory_fd = inner_fd
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP) and work.is_dir():
-                blocked = work / PARTS if (work / OWN).is_dir() else work / OWN
+                blocked = work / PARTS if (work / OWN_DIRECTORY).is_dir() else work / OWN_DIRECTORY
                 raise DestinationError(f"{blocked} is not a directory that can be written to.") from error
             raise destination_error(error, work) from error
         super().__init__(work / PARTS / worker_parts, directory_fd)
@@ -291,9 +290,9 @@ def open_or_make(parent_fd: int, name: str) -> int:
     try:
         fd = os.open(name, OPEN_DIRECTORY, dir_fd=parent_fd)
     except FileNotFoundError:
-        os.mkdir(name, 0o700 if name == OWN else 0o755, dir_fd=parent_fd)
+        os.mkdir(name, 0o700 if name == OWN_DIRECTORY else 0o755, dir_fd=parent_fd)
         return os.open(name, OPEN_DIRECTORY, dir_fd=parent_fd)
-    if name == OWN and os.fstat(fd).st_mode & 0o077:
+    if name == OWN_DIRECTORY and os.fstat(fd).st_mode & 0o077:
         with suppress(PermissionError):  # of another user
             os.fchmod(fd, 0o700)
     return fd

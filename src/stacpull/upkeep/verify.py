@@ -42,7 +42,7 @@ from stacpull.ledger.database import (
 )
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.ledger.views import Expected
-from stacpull.models import Json
+from stacpull.models import OWN_DIRECTORY, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.reports import VerifyReport
 from stacpull.store.inspection import FileState, Outages, StoredFiles
@@ -129,7 +129,7 @@ class MirrorCheck(StoppableThread):
 
     def _find_unknown(self, files: StoredFiles, db: Connection) -> None:
         leaving = meta.names(db, meta.REMOVALS)
-        for batch in files.walk(frozenset({".stacpull"})):
+        for batch in files.walk(frozenset({OWN_DIRECTORY})):
             if self.is_stopped():
                 return
             known = views.known_paths(db, [entry.path for entry in batch])
