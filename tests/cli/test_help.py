@@ -85,7 +85,7 @@ def test_a_command_that_does_not_exist_gets_the_nearest(stacpull_command, typed,
         (["--retry", "5"], "did you mean --retries?"),
         (["--dashboard-token", "x"], "set STACPULL_DASHBOARD_TOKEN, or dashboard-token in a config file"),
         (["--max-page-size=1G"], "set STACPULL_MAX_PAGE_SIZE, or max-page-size in a config file"),
-        (["--sign-bucket", "b"], "use --credentials NAME: a profile has `buckets`"),
+        (["--sign-bucket", "b"], "use --credentials NAME: a profile lists `buckets`"),
     ],
 )
 def test_an_option_of_another_tool_gets_the_one_to_use(stacpull_command, typed, hint):
@@ -101,9 +101,11 @@ NOT_PLANNED = (
 )
 
 
-@pytest.mark.parametrize("name", NOT_PLANNED.split())
-def test_a_plan_refuses_what_it_cannot_use(stacpull_command: Command, name: str) -> None:
-    ran = stacpull_command("plan", "s", f"--{name}")
+@pytest.mark.parametrize(
+    ("command", "name"), [*(("plan", name) for name in NOT_PLANNED.split()), ("headers", "clip")]
+)
+def test_an_option_without_effect_is_refused(stacpull_command: Command, command: str, name: str) -> None:
+    ran = stacpull_command(command, "s", f"--{name}")
     hint = f"No such option '--{name}': this command does not need it, so leave it out."
     assert (ran.code, hint in ran.err) == (2, True)
 
