@@ -162,7 +162,7 @@ class FailureKind(enum.StrEnum):
         kind.meaning, kind.advice = words
         return kind
 
-    GONE = "gone", "gone at the source", "to accept that: --missing ok, or known from the next run on"
+    GONE = "gone", "gone at the source", "--missing ok accepts them, --missing known in later runs"
     REFUSED = "refused", "refused (credentials, or an expired link)", "check the credentials, then retry"
     THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"
     SERVER = "server", "answered with a server error", "retry later"  # 5xx, unless throttled
@@ -173,7 +173,7 @@ class FailureKind(enum.StrEnum):
     OVERLONG = "overlong", "longer than announced, or than DEST can store", "see the details"
     CHANGED = "changed", "changed during the download", "retry"  # 412, or another Content-Range
     CHECKSUM = "checksum", "wrong checksum or size", "the content is not what the source states"
-    REDIRECT = "redirect", "redirected to where it must not go", "see the details"  # or in a loop, or nowhere
+    REDIRECT = "redirect", "with a redirect that is not allowed", "see the details"  # or is a loop
     ADDRESS = "address", "at private addresses", "--allow-private-hosts follows them"  # or link-local
     SCHEME = "scheme", "with an href that is not followed", "see the details"
     PREFIX = "prefix", "an S3 prefix instead of a file", "--expand-prefix fetches what is under them"

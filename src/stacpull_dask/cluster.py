@@ -110,7 +110,7 @@ class DaskPlaces:
         while len(counts) < _STEADY or set(counts[-_STEADY:]) != {counts[-1]} or not counts[-1]:
             counts.append(len(await self._addresses() or ()))
             if len(counts) * _LOOK == _PATIENCE and not counts[-1]:
-                text = "The Dask scheduler has no workers: the run waits for some."
+                text = "The Dask scheduler has no workers yet: the run waits for one."
                 self._emit(Notice("warning", text))
             await self._clock.sleep(_LOOK)
         return counts[-1]

@@ -92,8 +92,8 @@ def as_link(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (rewritten(lambda data: data[:-1]), "bytes, the source"),
-        (rewritten(lambda data: data + b"\0"), "bytes, the source"),
+        (rewritten(lambda data: data[:-1]), "bytes, but should have"),
+        (rewritten(lambda data: data + b"\0"), "bytes, but should have"),
         (rewritten(lambda _: b""), "it has 0 bytes"),
         (rewritten(flipped), "is not what"),
         (as_link, "a link"),

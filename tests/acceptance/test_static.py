@@ -150,7 +150,7 @@ def test_broken_documents_are_reported_and_the_rest_is_mirrored(tmp_path: Path) 
     assert (ran.report["state"], ran.report["items_done"], ran.report["items_failed"]) == ("complete", 3, 3)
     assert "3 entries of SOURCE cannot be read: the first is" in ran.err
     assert "stacpull retry" not in ran.err  # only `mirror` reads them again
-    assert "to read items again that failed, repeat the `stacpull mirror` command" in ran.err
+    assert "to read the failed items again, repeat the `stacpull mirror` command" in ran.err
     failed = run(["failures", str(tmp_path / "m")], environment())
     for name in ("col0-1.json", "col0-2.json", "col1/collection.json"):
         assert name in failed.out
@@ -341,6 +341,6 @@ def test_a_label_of_a_later_collection_is_not_refused(tmp_path: Path) -> None:
     arguments = ["mirror", str(source), str(tmp_path / "m"), "--label", "Water", "--page-size", "2", "--json"]
     ran = run(arguments, environment())
     assert (ran.code, ran.report["items_matched"]) == (0, 3), ran.err
-    assert "Collections that follow may have it" in ran.err
+    assert "Other collections may have it" in ran.err
     refused = run([*arguments, "-C", "col0"], environment())
     assert refused.code == 2

@@ -101,7 +101,7 @@ MISTAKES = {
     ),
     "east before west": Mistake(
         ("plan", "{api}", "-C", "--bbox", "10,50,5,52"),
-        "warning: --bbox was read as crossing the antimeridian, since W is above E",
+        "warning: --bbox crosses the antimeridian, because W is greater than E",
         0,
     ),
     "a port that is no number": Mistake(

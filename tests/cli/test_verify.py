@@ -56,7 +56,7 @@ def report(**changes: Any) -> VerifyReport:
         ),
         (
             {"mirror_state": "interrupted", "walk_ended": False},
-            ["the mirror is incomplete: the listing had not ended\n", "stacpull resume 'out dir'"],
+            ["the mirror is incomplete: SOURCE was not read to its end\n", "stacpull resume 'out dir'"],
             0,
         ),
         (

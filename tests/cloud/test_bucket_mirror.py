@@ -338,7 +338,7 @@ def test_an_empty_work_directory_continues(location, dest, source, tmp_path):
         hint = f"other is not a mirror: it does not exist. If {location.url} is one, `stacpull mirror` with"
         assert f"{hint} this --work fetches its ledger." in refused.err
     planned = run("plan", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:], "--json")
-    assert f"has no ledger of {location.url}: all counts as still to do" in planned.err
+    assert f"has no ledger of {location.url}: everything counts as still to do" in planned.err
     assert planned.report["assets_done"] == 0
     report = run("mirror", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:], "--json")
     assert report.report["assets_skipped"] == ITEMS + 1

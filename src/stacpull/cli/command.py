@@ -53,7 +53,7 @@ _HINTS: dict[tuple[str, ...], str] = {
     ("--processes",): "use --dask N",
     ("--split-walk",): "use --datetime for each run, or --shard I/N",
     ("--rebuild",): "`stacpull mirror SOURCE DEST --adopt` accepts the files that are there",
-    ("--sign-bucket",): "use --credentials NAME: a profile has `buckets` in its table `s3`",
+    ("--sign-bucket",): "use --credentials NAME: a profile lists `buckets` under [s3]",
 }
 """Options of similar tools and earlier versions, and what to use instead."""
 

@@ -124,7 +124,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     }
     yield from next_steps(report, steps)
     if items:
-        yield "to read items again that failed, repeat the `stacpull mirror` command with the same filters"
+        yield "to read the failed items again, repeat the `stacpull mirror` command with the same filters"
 
 
 def not_done(report: StatusReport) -> list[str]:
@@ -142,7 +142,7 @@ def _without_fault(report: MirrorReport | StatusReport) -> list[str]:
 def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:
     if report.assets_pending:
         return f"{'' if report.walk_ended else 'at least '}{report.assets_pending:,} still to do"
-    return "" if report.walk_ended else "the listing had not ended"
+    return "" if report.walk_ended else "SOURCE was not read to its end"
 
 
 def finished(report: MirrorReport | StatusReport) -> tuple[str, int]:
@@ -173,7 +173,7 @@ def _changes(report: MirrorReport) -> Iterator[str]:
     if changes and report.run > 1:  # in the first run, resumed or not, everything is new
         yield f"  changes  {changes}"
     if report.files_lost:
-        yield f"  lost     {quantity(report.files_lost, 'file')} missing from DEST, planned again"
+        yield f"  lost     {quantity(report.files_lost, 'file')} missing from DEST; fetched or written again"
     if report.items_pruned:
         files = quantity(report.assets_pruned, "file")
         yield f"  pruned   {quantity(report.items_pruned, 'item')} with {files}: gone at the source"

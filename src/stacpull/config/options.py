@@ -71,9 +71,9 @@ class Options:
             all.
         checksum ("sha256", "crc64nvme", "none" or None): Checksum to record for every asset; crc64nvme is
             faster for large files.
-        missing ("fail", "known", "ok" or None): Exit with 1 if the source lists assets that it does not have;
-            known: only for those that are newly gone; ok: never.
-        revalidate (bool): Re-check every local asset with the server, not only those whose item was updated.
+        missing ("fail", "known", "ok" or None): Exit with 1 if assets do not exist at the source (fail),
+            only if they are newly gone (known), or never (ok).
+        revalidate (bool): Check every file with the server, even if its item has not changed.
         items_parquet (bool or None): From this run on, keep items.parquet in DEST: an index of all items
             (stac-geoparquet).
         prune (None, "list" or "remove"): List the items in DEST that the source no longer has; remove:
@@ -93,7 +93,7 @@ class Options:
         min_rate (float or str, "10K"): Abort an attempt that is slower than this during the stall timeout.
         limit_rate (float or str, "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
-        stop_after (float or str): Stop after this time, as Ctrl-C would; the run can be resumed. For example
+        stop_after (float or str): Stop after this time, as with Ctrl-C; the run can be resumed. For example
             3h50m.
         max_failures (int or None): Stop when more assets than this have failed; the rest stays pending.
         page_size (int or None for auto): Items per page to request; auto starts large and shrinks after

@@ -81,7 +81,7 @@ async def plan(
             setup = WalkSetup(opened, network, selection, options, listener)
             async with in_thread(_opened_records(address)) as records:
                 if address is not None and address.bucket is not None and records.ledger is None:
-                    network.warn(f"{address.work} has no ledger of {dest}: all counts as still to do.")
+                    network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")
                 return await _Estimate(setup, records, urls).report()
 
 
@@ -154,7 +154,7 @@ class _Estimate:
             at_once = max(1, min(options.concurrency or options.per_host, 16))
             seconds = round(walk_seconds + self._pending * asset_seconds / at_once, 1)
         if self._unsigned:
-            unsigned = "URLs that lack their signature or key, and may be refused"
+            unsigned = "URLs without their signature or key, which may be refused"
             self._network.warn(f"{unsigned}: {self._unsigned:,}.")
         if self._shared:
             self._network.warn(f"--layout gives several items the path {self._shared}: add {{item}} to it.")

@@ -131,7 +131,7 @@ class AdoptingFetcher(NamedTuple):
         if size is None:
             return None
         if stated_size not in (None, size):
-            raise TransferError(foreign_file(path, f"it has {size} bytes, the source {stated_size}"))
+            raise TransferError(foreign_file(path, f"it has {size} bytes, but should have {stated_size}"))
         is_proven = (
             stated_size == size
             and last_modified is not None

@@ -96,16 +96,16 @@ def path_of_input(dest: Path, source: str) -> Path | None:
         return None
     if _INPUT_NAME.fullmatch(source) is None:
         raise UsageError(
-            f"The ledger names {source[:80]!r} as its source, which is not input that stacpull kept: "
-            "the ledger was changed. Run `stacpull mirror` with the SOURCE that you want."
+            f"The ledger was changed: its source {source[:80]!r} is not input that stacpull stored. "
+            "Run `stacpull mirror` with the SOURCE that you want."
         )
     name = None
     with suppress(OSError), ExitStack() as stack:
         name = _name_of(_opened_input(stack, dest, source))
     if name != source:
         raise UsageError(
-            f"The items that {dest} was started with are not in it, or were changed: give the same items "
-            f"again (stacpull mirror - {dest})."
+            f"The stored items of {dest} are missing or were changed: give the same items again "
+            f"(stacpull mirror - {dest})."
         )
     return dest.resolve() / OWN_DIRECTORY / "input" / _file_name(source)
 
@@ -202,7 +202,7 @@ def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
         while chunk != b"":
             if is_stopped():
                 raise InterruptedRunError(
-                    "Standard input had not ended yet: nothing was kept. Give the items again."
+                    "Stopped while reading standard input. Nothing was stored: start again."
                 )
             try:
                 if not select.select([descriptor], [], [], 0.25)[0]:
@@ -217,7 +217,7 @@ def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
         try:
             line = orjson.dumps(_document(item), option=orjson.OPT_APPEND_NEWLINE)
         except TypeError as error:
-            raise UsageError(f"source gives an item that cannot be written as JSON: {error}.") from error
+            raise UsageError(f"source contains an item that cannot be written as JSON: {error}.") from error
         if is_stopped():
             raise InterruptedRunError(f"Stopped before all items were read: {RUN_AGAIN}.")
         yield line
@@ -245,7 +245,7 @@ def _document(item: Any) -> Mapping[str, Any]:
     if isinstance(item, Mapping):
         return item
     if not (hasattr(item, "to_dict") and hasattr(item, "assets")):
-        raise UsageError(f"source gives {type(item).__name__}, which is not an item.")
+        raise UsageError(f"source contains an object that is not an item ({type(item).__name__}).")
     document: dict[str, Any] = item.to_dict(transform_hrefs=False)
     document["links"] = [
         {**link.to_dict(transform_href=False), "href": link.absolute_href}

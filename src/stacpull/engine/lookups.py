@@ -91,7 +91,7 @@ async def selection_warnings(
         try:
             return warnings + check_labels(selection, class_list(items, None))
         except UsageError as error:
-            return [*warnings, f"{error} Collections that follow may have it, so the walk continues."]
+            return [*warnings, f"{error} Other collections may have it, so the walk continues."]
     names = list(dict.fromkeys([collection, *(start.collection for start in await source.starts(selection))]))
     classes = dict[str, tuple[str, ...]]()
     for name in names:

@@ -523,7 +523,7 @@ class MirrorRun:
                 )
             if lost := findings.get("files_lost"):
                 files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-                self.network.warn(f"{files} missing in {store.name} and planned again.")
+                self.network.warn(f"{files} missing in {store.name}: fetched or written again.")
         finally:
             fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
             names = fields & {*Progress.__struct_fields__}

@@ -337,7 +337,7 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         """Read the item again, and use its hrefs of the asset. Raises GONE if the item has no such asset."""
         job, item_href = self.job, self.job.item_href
         if item_href is None:
-            text = f"Only SOURCE states where asset {job.key} is now: run `stacpull mirror` with it again."
+            text = f"The ledger has no URL for asset {job.key}: run `stacpull mirror` with the same SOURCE."
             raise TransferError(Failure(FailureKind.REFUSED, text))
         try:
             item = await self.pool.item_reader.read(item_href, newer_than=newer_than)

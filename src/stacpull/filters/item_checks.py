@@ -323,7 +323,7 @@ class BboxCheck(AreaCheck):
         self._is_odd = 0 < box.west - box.east < 180  # noqa: PLR2004 - degrees: it covers most of the globe
 
     def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:
-        text = "--bbox was read as crossing the antimeridian, since W is above E: swap them if it does not."
+        text = "--bbox crosses the antimeridian, because W is greater than E. If it should not, swap them."
         return super().notes(counts, complete=complete) + ([text] if self._is_odd else [])
 
     def pushed_down(self) -> Json:

@@ -44,7 +44,7 @@ _SENTENCES = {
     sqlite3.SQLITE_READONLY: "No permission to write the ledger {path}.",
     sqlite3.SQLITE_CANTOPEN: "The ledger {path} cannot be opened: check permissions and free space.",
     sqlite3.SQLITE_IOERR: "The ledger {path} cannot be read or written ({text}): the disk is full or fails.",
-    sqlite3.SQLITE_BUSY: "The ledger {path} is held by another program: stop that program first.",
+    sqlite3.SQLITE_BUSY: "The ledger {path} is locked by another program: stop that program first.",
 }
 
 

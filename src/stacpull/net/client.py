@@ -162,7 +162,7 @@ class Client(msgspec.Struct, eq=False):
         if (headers or body is not None) and not same_site(request.url, target):
             if body is not None:
                 host = host_of(request.url)
-                message = f"{host} redirects a request with a body to another host; not followed."
+                message = f"{host} redirects a request with a body to another host, which is not followed."
                 raise TransferError(Failure(FailureKind.REDIRECT, message, status, host))
             headers = {name: value for name, value in headers.items() if name.lower() in _TRAVELLING}
         return Request(target, method, headers, body, request.decode, redirected=True)

@@ -28,7 +28,7 @@ class BadResponse(enum.Enum):
 
 def no_connection(error: BaseException | None, host: str) -> Failure:
     if isinstance(error, AddressRefusedError):
-        message = f"{host} is at {error.address}, which is {error.reason}; not connected."
+        message = f"No connection to {host}: its address {error.address} is {error.reason}."
         if refused_always(error.address) is None:
             message += " If that is intended, use --allow-private-hosts."
         return Failure(FailureKind.ADDRESS, message, host=host)

@@ -78,7 +78,7 @@ def weight_of_document(document: object) -> int:
 def lenient_warning(name: str) -> str:
     return (
         f"{name} is not strict JSON, so it is read leniently: NaN and Infinity as null, numbers out of range "
-        "as text, invalid Unicode as \\xXX or \\uXXXX. Other documents are not named."
+        "as text, invalid Unicode as \\xXX or \\uXXXX. Only the first such document is named."
     )
 
 

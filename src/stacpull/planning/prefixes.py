@@ -42,7 +42,7 @@ def prefix_failure(href: str) -> Failure:
     if is_in_object_store(href):
         why = "it is a prefix, not a file; --expand-prefix mirrors the objects below it"
     else:
-        why = "it is a directory, not a file, and only those of an object store can be listed"
+        why = "it is a directory, and stacpull lists only the directories of object stores"
     return Failure(FailureKind.PREFIX, f"The asset cannot be fetched: {why}.")
 
 
