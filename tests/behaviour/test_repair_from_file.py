@@ -17,7 +17,7 @@ from stacpull import Event, Options, RunStarted, Selection, mirror, retry, verif
 
 
 def line(number: int, href: str) -> str:
-    item = feature(f"item-{number}", {"x": href})
+    item = feature(f"item-{number}", {"x": href}, links=[{"rel": "collection", "href": "c.json"}])
     return json.dumps(item) + "\n"
 
 
@@ -39,15 +39,28 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-@pytest.mark.parametrize("name", ["items.ndjson", "items.json"])
-def test_files_beside_a_file_of_items_are_copied_again(tmp_path: Path, source: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        (["items.ndjson"], []),
+        (["items.json"], []),
+        (["items.ndjson", "--role", "data"], []),  # only the collection states the roles
+        (["items.ndjson"], ["items.ndjson", "-C", "other"]),
+        (["items.ndjson"], ["items.ndjson", "--asset", "other"]),
+        (["items.ndjson"], ["../moved/items.ndjson"]),
+    ],
+)
+def test_files_beside_a_file_of_items_are_copied_again(tmp_path, source, first, later):
+    (source / "c.json").write_text(json.dumps(collection(item_assets={"x": {"roles": ["data"]}})))
     lines = [line(number, f"data/{number}.bin") for number in range(3)]
-    text = "".join(lines)
-    if name == "items.json":
-        text = f'{{"type": "FeatureCollection", "features": [{",".join(lines)}]}}'
-    (source / name).write_text(text)
+    (source / "items.ndjson").write_text("".join(lines))
+    (source / "items.json").write_text(f'{{"type": "FeatureCollection", "features": [{",".join(lines)}]}}')
     dest = tmp_path / "m"
-    assert stacpull("mirror", source / name, dest).code == 0
+    for name, *options in filter(None, (first, later)):
+        if "moved" in name:
+            source.rename(tmp_path / "moved")
+            source.mkdir()
+        assert stacpull("mirror", source / name, dest, *options).code == 0
     damaged = damage(dest)
     assert len(damaged) == 3
     repaired = stacpull("verify", dest, "--repair")

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 
 from stacpull.catalog.item import public_document
-from stacpull.engine.lookups import FoundItem
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import ITEMS_AT_ONCE, Position, Walk, WalkSetup
 from stacpull.events import AssetFailed
 from stacpull.ledger.runs import Run
 from stacpull.models import Failure, ItemId, Job, PlanBatch, PlanResult, SourceLink, WalkUpdate
-from stacpull.planning.item_plan import id_of
+from stacpull.planning.item_plan import document_digest, id_of, plan_item
+from stacpull.planning.layout import Layout
+from stacpull.selection import Selection
 from stacpull.sources.source import PageSize
 
 _STREAMED = 1000  # pending jobs read from the ledger at a time
@@ -83,22 +84,27 @@ class JobProducer:
         await self.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))
 
     async def _restore_hrefs(self) -> None:
-        """Read, from a file of items, the hrefs that a mirror does not keep, such as paths on this disk."""
-        setup, call, run_id = self._setup, self._call, self._run.id
+        """Read, from a file of items, the hrefs that a mirror does not keep, such as paths on this disk.
+
+        Earlier runs may have planned them with another selection, so none applies here.
+        """
+        setup, call, run_id, secrets = self._setup, self._call, self._run.id, self._setup.network.secrets
         if not setup.source.is_file or not await call("jobs.restore_hrefs", run_id, (), returns=bool):
             return
-        size, secrets = PageSize.requested(setup.options.page_size), setup.network.secrets
-        for start in await setup.source.starts(setup.selection):
-            async with aclosing(setup.source.pages(start, page_size=size, on_notice=setup.on_event)) as pages:
-                async for page in pages:
-                    hrefs = list[tuple[ItemId, str, str]]()
-                    for document in page.items:
-                        item = FoundItem(id_of(document, start.collection), document, page.request.url)
-                        for asset in self.walk.plan(item).assets:
-                            if secrets.public_url(asset.href) == asset.href:
-                                hrefs.append((item.id, asset.key, asset.href))
-                    if not await call("jobs.restore_hrefs", run_id, hrefs, returns=bool):
-                        return
+        layout, everything = Layout.parse("{key}"), Selection(include_pages=True)
+        (start,) = await setup.source.starts(everything)
+        pages = setup.source.pages(start, page_size=PageSize(), on_notice=setup.on_event)
+        async with aclosing(pages):
+            async for page in pages:
+                hrefs = list[tuple[ItemId, str, str, str]]()
+                for document in page.items:
+                    item_id, url = id_of(document, start.collection), page.request.url
+                    item = plan_item(document, item_id, url, layout=layout, selection=everything)
+                    version = item.updated or document_digest(public_document(document, secrets))
+                    public = (asset for asset in item.assets if secrets.public_url(asset.href) == asset.href)
+                    hrefs += [(item_id, version, asset.key, asset.href) for asset in public]
+                if not await call("jobs.restore_hrefs", run_id, hrefs, returns=bool):
+                    return
 
     # --- the consumer of the walk ------------------------------------------------------------------------
 

@@ -122,37 +122,36 @@ async def first_items(source: Source, collection: str) -> list[Json]:
 # --- lookups before items are planned ----------------------------------------------------------------------
 
 
+class LookedUp(NamedTuple):
+    item_assets: Mapping[str, Json]  # by collection
+    listings: Mapping[ItemId, Mapping[str, Listing | Failure]]  # the objects of its prefixes, by key
+
+
 class Lookups:
-    """Requests what plans need besides their items (`look_up`), and returns it for each item (`of`)."""
+    """Requests what plans need besides their items."""
 
     def __init__(self, source: Source, network: Network, selection: Selection) -> None:
         self._source, self._network = source, network
         self._chosen = AssetFilter(selection)
         self._prefer, self._expands = selection.prefer, selection.expand_prefix
         self._collections = BoundedCache[str, Json | StacpullError](most=16)
-        self._item_assets: dict[str, Json] = {}
-        self._listings: dict[ItemId, dict[str, Listing | Failure]] = {}
 
-    def of(self, item: ItemId) -> tuple[Json, Mapping[str, Listing | Failure]]:
-        """Return the `item_assets` of the item's collection, and the objects of its prefixes."""
-        return self._item_assets.get(item.collection, {}), self._listings.get(item, {})
-
-    async def look_up(self, items: Sequence[FoundItem]) -> None:
-        network = self._network
-        self._item_assets, self._listings = {}, {}
+    async def look_up(self, items: Sequence[FoundItem]) -> LookedUp:
+        network, item_assets = self._network, dict[str, Json]()
         for name in {item_id.collection for item_id, _, _ in items} if self._chosen.members else ():
             is_new = name not in self._collections
             document = await self.collection(name)
             if not isinstance(document, StacpullError):
-                self._item_assets[name] = object_or_empty(document.get("item_assets"))
+                item_assets[name] = object_or_empty(document.get("item_assets"))
             elif is_new and not isinstance(document, UsageError):
                 network.warn(f"Assets of {name} without type or roles of their own are left out. {document}")
+        listings: dict[ItemId, dict[str, Listing | Failure]] = {}
         if not self._expands:
-            return
+            return LookedUp(item_assets, listings)
         prefixes = [
             (item_id, key, href)
             for item_id, document, url in items
-            for key, href in self._prefixes(document, url, self._item_assets.get(item_id.collection, {}))
+            for key, href in self._prefixes(document, url, item_assets.get(item_id.collection, {}))
         ]
         listed: dict[str, Listing | Failure] = {}
 
@@ -172,7 +171,8 @@ class Lookups:
                 left_out = dict.fromkeys(name for name in names if not keeps(key, f"{key}/{name}"))
                 kept = (entry for entry in listing.objects if entry.name not in left_out)
                 listing = Listing(tuple(kept), tuple(left_out))
-            self._listings.setdefault(item_id, {})[key] = listing
+            listings.setdefault(item_id, {})[key] = listing
+        return LookedUp(item_assets, listings)
 
     async def collection(self, name: str) -> Json | StacpullError:
         """Return the document of a collection, or the error of reading it. Recent ones are cached."""

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
-from stacpull.engine.lookups import FoundItem, Lookups, selection_warnings
+from stacpull.engine.lookups import FoundItem, LookedUp, Lookups, selection_warnings
 from stacpull.engine.network import Network
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.events import Listener, Notice
@@ -339,9 +339,6 @@ class Walk:
             documents, url = page.items[start : start + ITEMS_AT_ONCE], page.request.url
             items = [FoundItem(id_of(document, collection), document, url) for document in documents]
             batch = await self._select_and_plan(items)
-            for unread in batch.unread:
-                mirrored = f"The collection {unread.collection} is mirrored without its own assets"
-                self.warn(f"{mirrored}: {unread.failure.message}")
             batch.update = WalkUpdate(announced=update.announced)
             if start + ITEMS_AT_ONCE >= len(page.items):
                 batch.unread += page.unread
@@ -382,7 +379,7 @@ class Walk:
                     to_plan[item.id], versions[item.id] = item, updated_in(item.document)
         remaining = self._matches_left()
         # a newer version of an item that was planned does not count towards `remaining`
-        await self._lookups.look_up(list(to_plan.values())[: remaining + len(planned_before)])
+        looked_up = await self._lookups.look_up(list(to_plan.values())[: remaining + len(planned_before)])
         for item, reason in zip(items, reasons, strict=True):
             if remaining <= 0:
                 break
@@ -397,7 +394,7 @@ class Walk:
             newest = to_plan.pop(item.id, None)  # a page may list an item twice
             if newest is None:
                 continue
-            planned = self.plan(newest)
+            planned = self._plan(newest, looked_up)
             remaining -= item.id not in planned_before
             batch.has_newer |= item.id in planned_before
             batch.items.append(planned)
@@ -427,8 +424,8 @@ class Walk:
             message = f"The source item {item_id.item} could not be read: {document.message}"
             failure = replace(document, message=message)
             batch.failed_items.append(ItemFailure(item_id, link.href, link.parent, failure))
-        await self._lookups.look_up([item for item, _ in read_items])
-        batch.items += [self.plan(item, parent) for item, parent in read_items]
+        looked_up = await self._lookups.look_up([item for item, _ in read_items])
+        batch.items += [self._plan(item, looked_up, parent) for item, parent in read_items]
 
     async def _add_collections(self, batch: PlanBatch) -> None:
         collection_ids = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in batch.items)
@@ -441,14 +438,15 @@ class Walk:
             if isinstance(document, StacpullError):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
                 batch.unread.append(Unread(item_id.collection, item_id.item, failure))
+                text = f"The collection {item_id.collection} is mirrored without its own assets"
+                self.warn(f"{text}: {failure.message}")
                 continue
             base = self_href(document, local=True)
             planned = plan_collection(item_id.collection, document, base=base, selection=self._selection)
             if planned.assets or planned.problems:
                 batch.items.append(planned)
 
-    def plan(self, item: FoundItem, parent: ItemId | None = None) -> PlannedItem:
-        item_assets, listings = self._lookups.of(item.id)
+    def _plan(self, item: FoundItem, looked_up: LookedUp, parent: ItemId | None = None) -> PlannedItem:
         planned = plan_item(
             item.document,
             item.id,
@@ -457,8 +455,8 @@ class Walk:
             selection=self._selection,
             keeps=self._keeps,
             parent=parent,
-            item_assets=item_assets,
-            listings=listings,
+            item_assets=looked_up.item_assets.get(item.id.collection, {}),
+            listings=looked_up.listings.get(item.id, {}),
         )
         if len(self.summary.excluded) < _MOST_KEYS:
             self.summary.excluded.update(planned.excluded)

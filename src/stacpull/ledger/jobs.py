@@ -172,16 +172,17 @@ _NO_URL = f"""SELECT a.id FROM {_JOBS} JOIN items i ON i.id = a.item JOIN collec
 WHERE a.run = ? AND a.state = {State.PENDING} AND j.stale AND i.href IS NULL"""
 
 
-def restore_hrefs(db: Connection, run_id: int, listed: Sequence[tuple[ItemId, str, str]]) -> bool:
-    """Give pending assets the hrefs that SOURCE lists: `listed` has item, key and href.
+def restore_hrefs(db: Connection, run_id: int, listed: Sequence[tuple[ItemId, str, str, str]]) -> bool:
+    """Give pending assets the hrefs that SOURCE lists, as `listed` (item, version, key, href).
 
-    Return True if other assets still lack an href that only SOURCE has, because their items have no URL.
+    Version or href must be as planned: a file may also list an older version. Return True
+    if other assets still lack an href that only SOURCE has, because their items have no URL.
     """
-    restore = "UPDATE jobs SET href = ?, stale = 0 "
-    restore += f"WHERE asset IN ({_NO_URL} AND {IS_ITEM} AND a.key = ? AND a.href_hash = ?)"
+    restore = f"UPDATE jobs SET href = ?, stale = 0 WHERE asset IN ({_NO_URL} AND {IS_ITEM} "
+    restore += "AND a.key = ? AND (i.version = ? OR a.href_hash = ?))"
     with transaction(db):
-        values = [(href, run_id, *id_values(item), key, href_hash(href)) for item, key, href in listed]
-        db.executemany(restore, values)
+        for item, version, key, href in listed:
+            db.execute(restore, (href, run_id, *id_values(item), key, version, href_hash(href)))
         return exists(db, _NO_URL, (run_id,))
 
 
