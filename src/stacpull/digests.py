@@ -1,4 +1,4 @@
-"""Running checksums by name: those of `hashlib`, and the CRCs that object stores state.
+"""Running checksums by name: algorithms of `hashlib`, `blake2b_N` with N bits, and CRCs of object stores.
 
 The ledger records a SHA-256 or a CRC-64/NVME of a file (`--checksum`). The length of the digest shows which.
 """
@@ -43,24 +43,24 @@ class _CrcHasher:
         return self._value.to_bytes(self._size, "big")
 
 
-def new_hasher(checksum: Checksum) -> Hasher:
-    name = checksum.algorithm
-    if name in _CRCS:
-        return _CrcHasher(name)
-    if name == "sha256":  # the usual one, and faster than `hashlib.new`
+def new_hasher(algorithm: str) -> Hasher:
+    if algorithm in _CRCS:
+        return _CrcHasher(algorithm)
+    if algorithm == "sha256":  # the usual one, and faster than `hashlib.new`
         return hashlib.sha256(usedforsecurity=False)
-    if name == "blake2b":
-        return hashlib.blake2b(digest_size=len(checksum.digest), usedforsecurity=False)
-    return hashlib.new(name, usedforsecurity=False)
+    if algorithm.startswith("blake2b_"):
+        bits = int(algorithm.removeprefix("blake2b_"))
+        return hashlib.blake2b(digest_size=bits // 8, usedforsecurity=False)
+    return hashlib.new(algorithm, usedforsecurity=False)
 
 
 def as_checksum(digest: bytes) -> Checksum:
     return Checksum("crc64nvme" if len(digest) == _CRCS["crc64nvme"][1] else "sha256", digest)
 
 
-def digest_of(checksum: Checksum, body: bytes | memoryview) -> bytes:
-    if checksum.algorithm == "sha256":
+def digest_of(algorithm: str, body: bytes | memoryview) -> bytes:
+    if algorithm == "sha256":
         return hashlib.sha256(body, usedforsecurity=False).digest()
-    hasher = new_hasher(checksum)
+    hasher = new_hasher(algorithm)
     hasher.update(bytes(body))
     return hasher.digest()

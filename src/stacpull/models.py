@@ -126,7 +126,7 @@ class MirroredFile(msgspec.Struct, frozen=True):
 
 
 class Checksum(NamedTuple):
-    """A digest that the source states for an asset: `algorithm` as `hashlib` names it."""
+    """A digest that the source states for an asset, and the name of its `algorithm` (see `digests`)."""
 
     algorithm: str
     digest: bytes

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from stacpull.digests import as_checksum
 from stacpull.errors import destination_errors
-from stacpull.models import Arrival, Checksum, Failure, FailureKind, path_in_dest
+from stacpull.models import Arrival, Failure, FailureKind, path_in_dest
 from stacpull.store.inspection import (
     LONGEST_DOCUMENT,
     NO_NAMES,
@@ -58,7 +58,7 @@ class BucketFiles:
         with suppress(KeyError, ValueError):
             return FileState(info.size, bytes.fromhex(info.attributes[DIGEST + algorithm]))
         with self.objects.open(info) as file:
-            size_and_digest = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
+            size_and_digest = digest_by(file.read, algorithm, is_stopped)
         return FileState(info.size) if size_and_digest is None else FileState(*size_and_digest)
 
     def has(self, path: str) -> bool:

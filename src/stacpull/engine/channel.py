@@ -20,7 +20,7 @@ import msgspec
 from stacpull.digests import digest_of
 from stacpull.engine.messages import LENGTH, Outcomes, framed
 from stacpull.engine.pool import OutcomeSink
-from stacpull.models import Arrival, AssetOutcome, Checksum, Failure, FailureKind, Job
+from stacpull.models import Arrival, AssetOutcome, Failure, FailureKind, Job
 from stacpull.redact import Secrets
 from stacpull.store.staging import StagedParts, complete_part_name
 from stacpull.threads import to_its_end
@@ -121,7 +121,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._staged = staged
         self._secrets = secrets
         self._longest = longest
-        self._checksum = None if checksum is None else Checksum(checksum, b"")
+        self._checksum = checksum
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
         self._batch, self._batch_size = Outcomes(), 0

@@ -34,7 +34,7 @@ from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, pruning, runs, views
 from stacpull.ledger.database import bind_plainly, ledger_errors, ledger_path
 from stacpull.ledger.plan_writer import PlanWriter
-from stacpull.models import Arrival, Checksum
+from stacpull.models import Arrival
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import tune_memory
 from stacpull.store.inspection import Outages, is_there
@@ -109,7 +109,7 @@ class StoreServer:
         operations = StoreOperations(publisher, plan_writer, opening.checksum)
         objects = {type(instance).__name__: instance for instance in (publisher, operations, plan_writer)}
         self._receivers = {"": db, **objects}  # functions get the ledger
-        self._checksum = None if opening.checksum is None else Checksum(opening.checksum, b"")
+        self._checksum = opening.checksum
         self._queue: Queue[messages.ToStore | None] = Queue(_MOST_WAITING)  # None at the end
         self._failed: Exception | None = None
         self._counters: Mapping[str, int] = {}  # as they were sent last

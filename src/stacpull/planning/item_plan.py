@@ -48,9 +48,9 @@ _DIGESTS: Final = {
     b"\x17\x1c": "sha3_224",
     b"\x20\x30": "sha384",
     b"\xd5\x01\x10": "md5",
-    **{bytes((0x80 | size, 0xE4, 2, size)): "blake2b" for size in range(1, 65)},
+    **{bytes((0x80 | size, 0xE4, 2, size)): f"blake2b_{size * 8}" for size in range(1, 65)},
 }
-"""By the code and length of a multihash, the algorithm as in `hashlib`."""
+"""By the code and length of a multihash, the algorithm (see `digests`)."""
 
 
 def plan_item(

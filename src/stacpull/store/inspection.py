@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from stacpull.digests import new_hasher
-from stacpull.models import Checksum
 
 LONGEST_DOCUMENT = 64 << 20  # bytes of a document, or of a line, in DEST; no page of a source is longer
 NO_NAMES = frozenset({"", ".", ".."})
@@ -164,7 +163,7 @@ class DirectoryFiles:
             if algorithm is None:
                 return FileState(status.st_size)
             with os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb", buffering=0) as file:
-                size_and_digest = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
+                size_and_digest = digest_by(file.read, algorithm, is_stopped)
         except (FileNotFoundError, NotADirectoryError):
             return FileState()
         except OSError as error:
@@ -228,10 +227,10 @@ def _kind(mode: int) -> str:
 
 
 def digest_by(
-    read: Callable[[int], bytes | memoryview], checksum: Checksum, is_stopped: IsStopped
+    read: Callable[[int], bytes | memoryview], algorithm: str, is_stopped: IsStopped
 ) -> tuple[int, bytes] | None:
     """Return the size and digest of the bytes that `read` returns; None if `is_stopped` ended it."""
-    size, hasher = 0, new_hasher(checksum)
+    size, hasher = 0, new_hasher(algorithm)
     while data := read(_READ):
         size += len(data)
         hasher.update(data)

@@ -20,7 +20,7 @@ import orjson
 
 from stacpull.digests import Hasher, new_hasher
 from stacpull.errors import destination_error
-from stacpull.models import Arrival, Checksum, ResumePoint, Validator
+from stacpull.models import Arrival, ResumePoint, Validator
 from stacpull.spans import Span, Spans, leading_length, length, merged
 from stacpull.store.inspection import CREATE, open_regular
 from stacpull.store.staging import (
@@ -147,7 +147,7 @@ class FilePart(io.FileIO):
 
     async def hash_with(self, algorithms: Collection[str | None]) -> None:
         """Hash the bytes of the part, and from now on all written bytes, in order."""
-        self.hashers = {name: new_hasher(Checksum(name, b"")) for name in algorithms if name is not None}
+        self.hashers = {name: new_hasher(name) for name in algorithms if name is not None}
         self.hashed = 0
         await self.caught_up()
 

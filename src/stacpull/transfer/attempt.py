@@ -101,7 +101,7 @@ class Downloader(msgspec.Struct, eq=False):
             if coding_of(headers) is not None:
                 return None
             for check in checks.expected_checks(job, OK, headers, url=masked_url):
-                if digest_of(check.checksum, content) != check.checksum.digest:
+                if digest_of(check.checksum.algorithm, content) != check.checksum.digest:
                     return None
         is_text = b"text/plain" in fields.get(b"content-type", b"") or is_markup(content)
         if (is_text or content[:1] in b"{[") and checks.web_page_instead(
