@@ -286,8 +286,8 @@ class VersionInDest(NamedTuple):
 class Job(msgspec.Struct, frozen=True, array_like=True):
     """One asset to transfer: its row in the ledger and the data for the transfer. Plain values only."""
 
-    row: int
-    item_row: int
+    rowid: int
+    item_rowid: int
     generation: int  # how many versions of the asset were done before this one
     key: str
     href: str
@@ -349,7 +349,7 @@ class PlanResult(msgspec.Struct):
 class NotFoundItem(NamedTuple):
     """An item that a walk did not find. `href` is its own URL, if it has one; `size` is in bytes."""
 
-    row: int
+    item_rowid: int
     id: ItemId
     was_on_page: bool  # of the walk, and a filter rejected it
     parent: int | None
@@ -386,8 +386,8 @@ class BucketLocation(msgspec.Struct, frozen=True):
 class Arrival(msgspec.Struct, array_like=True):
     """A received asset: a small one has its `body`, a longer one is a part."""
 
-    row: int
-    item_row: int
+    rowid: int
+    item_rowid: int
     generation: int
     directory: str
     name: str  # its final name in `directory`
@@ -417,8 +417,8 @@ class AssetOutcome(msgspec.Struct, frozen=True, array_like=True):
     Without a failure, the source has confirmed that the file in DEST is current.
     """
 
-    row: int
-    item_row: int
+    rowid: int
+    item_rowid: int
     generation: int
     failure: Failure | None
     attempts: int = 1

@@ -228,7 +228,7 @@ class DaskWorkers:
             jobs = [self._given_back.popleft() for _ in range(most)]
         else:
             jobs = self._run.queue.take(most)
-        worker.open_jobs.update((job.row, job) for job in jobs)
+        worker.open_jobs.update((job.rowid, job) for job in jobs)
         worker.send(messages.Jobs(jobs))
         return True
 
@@ -246,10 +246,10 @@ class DaskWorkers:
             by_part = {arrival.part: arrival for arrival in reserved}
             for worker, received in waiting:
                 allowed = [by_part[arrival.part] for arrival in received if arrival.part in by_part]
-                refused = [arrival.row for arrival in received if arrival.part not in by_part]
-                for row in refused:  # the store process records their failures
-                    worker.open_jobs.pop(row, None)
-                worker.uploads.update((arrival.row, arrival) for arrival in allowed)
+                refused = [arrival.rowid for arrival in received if arrival.part not in by_part]
+                for rowid in refused:  # the store process records their failures
+                    worker.open_jobs.pop(rowid, None)
+                worker.uploads.update((arrival.rowid, arrival) for arrival in allowed)
                 worker.send(messages.Upload(allowed, refused))
             self._news.set()
 
@@ -262,11 +262,11 @@ class DaskWorkers:
             self._unreserved.set()
             arrivals = []
         unchanged = [outcome for outcome in outcomes if outcome.failure is None]
-        for row in [arrival.row for arrival in arrivals] + [outcome.row for outcome in unchanged]:
-            del worker.open_jobs[row]
+        for rowid in [arrival.rowid for arrival in arrivals] + [outcome.rowid for outcome in unchanged]:
+            del worker.open_jobs[rowid]
         for outcome in outcomes:
             if outcome.failure is not None:
-                self._pool.fail(worker.open_jobs.pop(outcome.row), outcome.failure, outcome.attempts)
+                self._pool.fail(worker.open_jobs.pop(outcome.rowid), outcome.failure, outcome.attempts)
         if arrivals or unchanged:
             self._run.store_client.sender.send(Outcomes(arrivals, unchanged), worker.channel.pause())
 
@@ -276,8 +276,8 @@ class DaskWorkers:
             case Outcomes(arrivals, outcomes):
                 self._take_outcomes(worker, arrivals, outcomes)
             case messages.Uploaded(results):
-                for row, failure in results:
-                    job, arrival = worker.open_jobs.pop(row), worker.uploads.pop(row)
+                for rowid, failure in results:
+                    job, arrival = worker.open_jobs.pop(rowid), worker.uploads.pop(rowid)
                     arrival.part = ""
                     if failure is None:
                         sender.send(Outcomes([arrival]), worker.channel.pause())

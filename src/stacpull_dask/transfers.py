@@ -202,20 +202,20 @@ class _Transfers:
                             self._working.cancel()
 
     async def _upload(self, arrivals: list[Arrival]) -> None:
-        rows = [arrival.row for arrival in arrivals]
+        rowids = [arrival.rowid for arrival in arrivals]
         for arrival in arrivals:
             arrival.part = arrival.part.rpartition("/")[2]  # in this worker's directory
         failures = await asyncio.to_thread(self._place, arrivals)
-        self._send(messages.Uploaded(list(zip(rows, failures, strict=True))))
-        self._forget(rows)
+        self._send(messages.Uploaded(list(zip(rowids, failures, strict=True))))
+        self._forget(rowids)
 
     def _report(self, outcomes: Outcomes, on_room: Callable[[], object]) -> None:
         if self._has_bucket:
-            self._uploads.update(arrival.row for arrival in outcomes.arrivals)
+            self._uploads.update(arrival.rowid for arrival in outcomes.arrivals)
         self._send(outcomes, on_room)
 
-    def _forget(self, rows: list[int]) -> None:
-        self._uploads.difference_update(rows)
+    def _forget(self, rowids: list[int]) -> None:
+        self._uploads.difference_update(rowids)
         self._uploaded.set()
 
     async def _tick(self) -> None:

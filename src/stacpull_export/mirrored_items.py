@@ -62,8 +62,8 @@ class MirrorContents:
         self.collections = {row.name: given.get(row.name) or self._collection(row) for row in self._rows}
 
     def names(self, collections: Container[str] | None = None, *, linked: bool = True) -> Iterator[str]:
-        chosen = [row.row for row in self._rows if collections is None or row.name in collections]
-        listed = (item for row in chosen for item in views.item_names(self.db, row, "i.id"))
+        chosen = [row.rowid for row in self._rows if collections is None or row.name in collections]
+        listed = (item for rowid in chosen for item in views.item_names(self.db, rowid, "i.id"))
         return (item.name for item in listed if linked or not item.is_linked)
 
     def count(self, collections: Container[str] | None = None, *, linked: bool = True) -> int:
@@ -104,7 +104,7 @@ class MirrorContents:
 
     def _in_files(self, row: CollectionRow, *, linked: bool, written: bool) -> Iterator[_Text]:
         """Yield the items with a JSON file; unless `written`, also those whose file does not exist."""
-        for listed in views.item_names(self.db, row.row):
+        for listed in views.item_names(self.db, row.rowid):
             if (listed.is_written or not written) and (linked or not listed.is_linked):
                 yield listed.name, listed.path, self.read(listed.path)
 
@@ -113,7 +113,7 @@ class MirrorContents:
 
         The file remains if a later run stores items in files of their own.
         """
-        names = list(views.item_names(self.db, row.row))
+        names = list(views.item_names(self.db, row.rowid))
         left_out = {item.name for item in names if item.is_written or (item.is_linked and not linked)}
         with readable(self.files, path), self.files.open(path) as file:
             for number, line in enumerate(lines_in(file), 1):

@@ -160,11 +160,11 @@ class ClipFetcher:
             digest = hashlib.sha256(version.validator.strong_etag.encode("utf-8", "surrogateescape"))
             digest.update(f"\0{href_hash(job.href)}\0".encode() + file.head)
             described = Validator(f'"clip-{digest.hexdigest()}"')
-        point = await self._parts.point(job.row, job.generation) if described.etag else None
+        point = await self._parts.point(job.rowid, job.generation) if described.etag else None
         if point is not None and (point.validator, point.total) == (described, file.size):
-            part = await self._parts.resume(job.row, job.generation)
+            part = await self._parts.resume(job.rowid, job.generation)
         else:
-            part = await self._parts.create(job.row, job.generation, described, file.size)
+            part = await self._parts.create(job.rowid, job.generation, described, file.size, None)
         try:
             await part.hash_with([downloader.checksum])
             await part.put([(0, file.head)])

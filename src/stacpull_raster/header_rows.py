@@ -37,7 +37,7 @@ COLUMNS = (*_ASSET, *_HEADER, *_EFFORT)
 
 
 class HeaderJob(Job, frozen=True, kw_only=True):
-    """One header to read, whose `row` is its place in the results. It has no file."""
+    """One header to read, whose `rowid` is its place in the results. It has no file."""
 
     item: ItemId
     header_size: int | None = None

@@ -92,7 +92,7 @@ class HeaderBook(OutcomeSink[HeaderJob, HeaderRead]):
         self._take(job, failed_row(job, failure, self._secrets), ok=False)
 
     def _take(self, job: HeaderJob, row: bytes, *, ok: bool) -> None:
-        self._rows.append(Result(key_of(job.item, job.key), row, ok, job.row))
+        self._rows.append(Result(key_of(job.item, job.key), row, ok, job.rowid))
         self._news.set()
 
     async def record(self) -> None:

@@ -195,7 +195,7 @@ def test_resume_uses_the_options_of_the_run(mirrored_once, downloaded, monkeypat
     fetch, requested = AdoptingFetcher.fetch, []
 
     async def stopping(self: AdoptingFetcher, job: Job, *, count_refusal: bool = True) -> Arrival | None:
-        requested.append(job.row)
+        requested.append(job.rowid)
         if len(requested) == 5:
             stop.set()
         return await fetch(self, job, count_refusal=count_refusal)

@@ -17,8 +17,8 @@ ITEM = "https://api.example/v1/collections/c/items/i"
 BODY = Arrival(1, 1, 0, "c/i", "f.tif", 1, body=memoryview(b"x"))
 
 
-def job(row: int = 1, key: str = "a", *, href: str | None = None, **changes: Any) -> Job:
-    made = Job(row, 1, 0, key, href or f"https://blob.example/{key}?sig=0", ITEM, "c/i", f"{key}.tif")
+def job(rowid: int = 1, key: str = "a", *, href: str | None = None, **changes: Any) -> Job:
+    made = Job(rowid, 1, 0, key, href or f"https://blob.example/{key}?sig=0", ITEM, "c/i", f"{key}.tif")
     return replace(made, **changes)
 
 
@@ -30,11 +30,11 @@ class Outcomes(OutcomeSink[Job, Arrival]):
 
     def put(self, job: Job, received: Arrival) -> None:
         assert received is BODY
-        self.received[job.row] = job
+        self.received[job.rowid] = job
         self.release_slots()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        self.failed[job.row] = (failure, attempts)
+        self.failed[job.rowid] = (failure, attempts)
 
 
 def bare_pool(

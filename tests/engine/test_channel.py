@@ -20,12 +20,12 @@ async def test_slots_stay_taken_while_the_other_end_reads_nothing_and_bodies_kee
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(channel, "_MOST_UNSENT", 10_000)
-    rows, errors = list[int](), list[BaseException]()
+    rowids, errors = list[int](), list[BaseException]()
 
     def on_message(data: bytes) -> None:
         message = decode_to_store(data)
         assert isinstance(message, Outcomes)
-        rows.extend(one.row for one in message.arrivals)
+        rowids.extend(one.rowid for one in message.arrivals)
 
     channels = [Channel(on_message, errors.append) for _ in range(2)]
     for one, sock in zip(channels, socket.socketpair(), strict=True):
@@ -37,16 +37,16 @@ async def test_slots_stay_taken_while_the_other_end_reads_nothing_and_bodies_kee
         store.staged, send, Secrets(), longest=10**6, checksum=None, on_error=broken, slots=64
     )
     assert await sender.take_slots(64) == 64
-    for row in range(64):
-        job = Job(row, 1, 0, "a", "https://b.example/a", None, "c/i", f"{row}.tif")
+    for rowid in range(64):
+        job = Job(rowid, 1, 0, "a", "https://b.example/a", None, "c/i", f"{rowid}.tif")
         sender.put(job, arrival_of(job, 100_000, "f", None, b"x" * 100_000))
     await sender.flush()
     finished = asyncio.create_task(sender.wait_for_all_slots())
     await asyncio.sleep(0)
-    assert (finished.done(), rows) == (False, [])
+    assert (finished.done(), rowids) == (False, [])
     resume()
     await finished
-    await until(lambda: rows == list(range(64)))
+    await until(lambda: rowids == list(range(64)))
     for one in channels:
         await one.close()
     store.close()

@@ -21,7 +21,7 @@ def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) 
     edited = first.replace(b'"id":"i"', b'"id":"j"')
     for found in (first, edited):  # what a user has changed is neither used nor overwritten
         (tmp_path / "c/i/i.json").write_bytes(found)
-        bench.publisher.final_items.extend([assets[0].item_row])
+        bench.publisher.final_items.extend([assets[0].item_rowid])
         bench.publisher.publish_all()
         assert (tmp_path / "c/i/i.json").read_bytes() == found
     bench.close()

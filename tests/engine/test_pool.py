@@ -178,11 +178,11 @@ async def test_refused_assets_stay_pending_after_a_stop() -> None:
 def test_assets_of_a_host_that_is_given_up_do_not_count_as_failures() -> None:
     stop = asyncio.Event()
     pool, _, outcomes = bare_pool(1, 1, lambda _job: _never(), most_failures=3, stop_run=stop.set)
-    for row in range(3):
-        pool.fail(job(row), refused_at("a"), 1)
+    for rowid in range(3):
+        pool.fail(job(rowid), refused_at("a"), 1)
     pool.fail(job(3), Failure(FailureKind.DOWN, "Down.", host="a"), 1)
-    for row in range(4, 7):
-        pool.fail(job(row), refused_at("b"), 1)
+    for rowid in range(4, 7):
+        pool.fail(job(rowid), refused_at("b"), 1)
     assert not stop.is_set()
     pool.check_failures()
     pool.fail(job(7), refused_at("b"), 1)
@@ -199,7 +199,7 @@ PLAIN = {f"a{n}": f"https://plain.example/a{n}.tif" for n in range(1, 6)}
 
 
 def plain_jobs() -> list[Job]:
-    return [job(row, key, href=href) for row, (key, href) in enumerate(PLAIN.items(), 1)]
+    return [job(rowid, key, href=href) for rowid, (key, href) in enumerate(PLAIN.items(), 1)]
 
 
 def run_plain(answer: Answer, monkeypatch: pytest.MonkeyPatch, *jobs: Job) -> Course:
@@ -218,7 +218,9 @@ def never(status: int) -> Answer:
 
 def apart(jobs: list[Job]) -> list[Job]:
     """Give each job an item of its own, so that no document read for another serves it."""
-    return [replace(one, item_row=one.row, item_href=f"https://api.example/items/{one.row}") for one in jobs]
+    return [
+        replace(one, item_rowid=one.rowid, item_href=f"https://api.example/items/{one.rowid}") for one in jobs
+    ]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

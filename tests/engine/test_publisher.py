@@ -78,7 +78,7 @@ def test_an_unknown_item_json_that_appears_meanwhile_is_never_overwritten(bench,
     bench.publisher.publish_all()
     assert mine.read_bytes() == b"mine"  # not even the next time
     assert parts(tmp_path) == []
-    collection = views.collection_rows(bench.db)[0].row
+    collection = views.collection_rows(bench.db)[0].rowid
     assert [one.is_written for one in views.item_names(bench.db, collection)] == [0]
 
 

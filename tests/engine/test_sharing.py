@@ -34,15 +34,15 @@ class Fetching(Downloader):
     fetched: list[int] = msgspec.field(default_factory=list)
 
     async def fetch(self, job: Job, **_: Any) -> Arrival:
-        self.fetched.append(job.row)
+        self.fetched.append(job.rowid)
         await asyncio.sleep(0)
         if len(self.fetched) <= self.failing:
             raise TransferError(Failure(FailureKind.NETWORK, "No.", retryable=True))
         return arrival_of(job, len(BODY), "a.pdf", '"e"', BODY)
 
 
-def job(row: int, href: str = "https://h.example/a.pdf", **more: object) -> Job:
-    return Job(row, row, 0, "a", href, None, f"c/{row}", "a.pdf", **more)
+def job(rowid: int, href: str = "https://h.example/a.pdf", **more: object) -> Job:
+    return Job(rowid, rowid, 0, "a", href, None, f"c/{rowid}", "a.pdf", **more)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ async def test_an_asset_that_may_differ_is_fetched(store: LocalStore, first: Job
 async def test_assets_waiting_for_a_failed_one_share_one_fetch(store: LocalStore) -> None:
     within = Fetching(failing=1)
     sharing = SharedDownloads(within, store)
-    fetching = (sharing.fetch(job(row), count_refusal=True) for row in range(1, 9))
+    fetching = (sharing.fetch(job(rowid), count_refusal=True) for rowid in range(1, 9))
     failed, *others = await asyncio.gather(*fetching, return_exceptions=True)
     assert isinstance(failed, TransferError)
     assert all(isinstance(one, Arrival) for one in others)

@@ -139,7 +139,7 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path
         await until(slow.begun.is_set)
         store_client.sender.put(jobs[1], received(jobs[1], b"second"))
         await until(
-            lambda: [name.split(".")[0] for name in parts(tmp_path)] == [str(j.row) for j in jobs[:2]]
+            lambda: [name.split(".")[0] for name in parts(tmp_path)] == [str(j.rowid) for j in jobs[:2]]
         )
         call = asyncio.create_task(store_client.call("StoreOperations.write_final_items"))
         store_client.sender.put(jobs[2], received(jobs[2], b"third"))
@@ -160,8 +160,8 @@ async def test_parts_that_wait_for_a_slow_sync_are_limited_and_a_stop_is_heard(t
         slow = SlowSync(monkeypatch)
         store_client.sender.put(jobs[0], received(jobs[0], b"first"))
         await until(slow.begun.is_set)
-        for row in range(100, 600):  # assets that nothing knows
-            job = replace(jobs[1], row=row)
+        for rowid in range(100, 600):  # assets that nothing knows
+            job = replace(jobs[1], rowid=rowid)
             store_client.sender.put(job, received(job, bytes(16 << 10)))
         await until(waiting.full)
         assert len(parts(tmp_path)) <= 1 + 4 * 64
@@ -202,7 +202,7 @@ async def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_th
         slow.may_end.set()
     assert str(store_client.broken.result()) == "The disk is full."
     assert tree(tmp_path) == ({} if sync_fails else {"c/i/a.tif": b"first"})
-    assert [name.split(".")[0] for name in parts(tmp_path)] == ([str(jobs[0].row)] if sync_fails else [])
+    assert [name.split(".")[0] for name in parts(tmp_path)] == ([str(jobs[0].rowid)] if sync_fails else [])
 
 
 @pytest.mark.parametrize(

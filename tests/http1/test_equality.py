@@ -71,11 +71,11 @@ class Sink(OutcomeSink[Job, Arrival | None]):
         self.jobs: dict[int, Any] = {}
 
     def put(self, job: Job, arrival: Arrival | None) -> None:
-        self.jobs[job.row] = (arrival, job.href)
+        self.jobs[job.rowid] = (arrival, job.href)
         self.release_slots()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        self.jobs[job.row] = (failure, attempts, job.href)
+        self.jobs[job.rowid] = (failure, attempts, job.href)
 
 
 class CountingPath(WebFastPath):
@@ -174,8 +174,8 @@ def alike(scripts: Scripts, *jobs: Job, loop: Any = uvloop.new_event_loop) -> No
     assert len(general.jobs) == len(jobs)
 
 
-def job(row: int, href: str, **more: Any) -> Job:
-    return Job(row, row, 1, "a", href, None, "c/i", "a.tif", **more)
+def job(rowid: int, href: str, **more: Any) -> Job:
+    return Job(rowid, rowid, 1, "a", href, None, "c/i", "a.tif", **more)
 
 
 def response(body: bytes = b"hello", status: str = "200 OK", **fields: str) -> bytes:

@@ -115,13 +115,13 @@ def commit(writer: PlanWriter, *items: PlannedItem, failed: Sequence[ItemFailure
 
 def arrival(job: Job, *, size: int = 10, name: str | None = None, identity: int | None = None) -> Arrival:
     return Arrival(
-        row=job.row,
-        item_row=job.item_row,
+        rowid=job.rowid,
+        item_rowid=job.item_rowid,
         generation=job.generation,
         directory=job.directory,
         name=name or job.name or "late.tif",
         size=size,
-        identity=identity if identity is not None else 1000 + job.row,
+        identity=identity if identity is not None else 1000 + job.rowid,
         digest=bytes(32),
         etag_or_date='"e"',
     )

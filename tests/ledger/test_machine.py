@@ -193,25 +193,25 @@ class LedgerMachine(RuleBasedStateMachine):
         open_rows = self._rows(PENDING)
         chosen = data.draw(st.lists(st.sampled_from(open_rows), unique=True)) if open_rows else []
         arrivals = [
-            Arrival(row, of, generation, path or "", name or "late.tif", size, 100 + row, bytes(32), etag)
-            for row, of, generation, path, name, _, _ in chosen
+            Arrival(rowid, of, generation, path or "", name or "late.tif", size, 100 + rowid, bytes(32), etag)
+            for rowid, of, generation, path, name, _, _ in chosen
         ]
         reserved, failures = jobs.reserve(self.db, arrivals)
         assert len(reserved) + len(failures) == len(arrivals)
-        by_row = {row[0]: (row[5], row[6]) for row in chosen}
+        by_rowid = {row[0]: (row[5], row[6]) for row in chosen}
         for one in reserved:
-            self.known[by_row[one.row]] = (RESERVED, one.generation)
-            self.etags[by_row[one.row]] = etag
-            self.revalidated.discard(by_row[one.row])
-        assert all(by_row[one.row][1] == "shared" for one in failures)
-        self._record([], failures, by_row)
+            self.known[by_rowid[one.rowid]] = (RESERVED, one.generation)
+            self.etags[by_rowid[one.rowid]] = etag
+            self.revalidated.discard(by_rowid[one.rowid])
+        assert all(by_rowid[one.rowid][1] == "shared" for one in failures)
+        self._record([], failures, by_rowid)
 
     @rule(arrived=st.integers(0, 3))
     def what_arrives_of_an_older_generation_is_no_more(self, arrived: int) -> None:
         renewed = [row for row in self._rows(PENDING) if row[2] > 0]
         old = [
-            Arrival(row, of, generation - 1, path, name, 10, 1)
-            for row, of, generation, path, name, _, _ in renewed
+            Arrival(rowid, of, generation - 1, path, name, 10, 1)
+            for rowid, of, generation, path, name, _, _ in renewed
         ]
         assert jobs.reserve(self.db, old[:arrived]) == ([], [])
 
@@ -219,13 +219,13 @@ class LedgerMachine(RuleBasedStateMachine):
     def record(self, data: st.DataObject) -> None:
         rows = self._rows(RESERVED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
-        by_row = {row[0]: (row[5], row[6]) for row in chosen}
+        by_rowid = {row[0]: (row[5], row[6]) for row in chosen}
         done = [
-            Arrival(row, of, generation, path, name, self._size(row), 100 + row)
-            for row, of, generation, path, name, _, _ in chosen
+            Arrival(rowid, of, generation, path, name, self._size(rowid), 100 + rowid)
+            for rowid, of, generation, path, name, _, _ in chosen
         ]
-        self._record(done, [], by_row)
-        self._record(done, [], by_row)  # a repeated report changes nothing
+        self._record(done, [], by_rowid)
+        self._record(done, [], by_rowid)  # a repeated report changes nothing
 
     @rule(data=st.data(), older=st.booleans())
     def confirm(self, data: st.DataObject, older: bool) -> None:
@@ -245,15 +245,15 @@ class LedgerMachine(RuleBasedStateMachine):
         """Prune items that the run has not planned."""
         rows = self.db.execute("SELECT id, name FROM items WHERE run <> ?", (self.run,)).fetchall()
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
-        pruning.forget(self.db, self.run, [row for row, _ in chosen])
+        pruning.forget(self.db, self.run, [rowid for rowid, _ in chosen])
         names = {name for _, name in chosen}
         self.known = {which: held for which, held in self.known.items() if which[0] not in names}
         self.revalidated = {which for which in self.revalidated if which[0] not in names}
         self.versions = {name: one for name, one in self.versions.items() if name not in names}
         self.must_revalidate = {which for which in self.must_revalidate if which[0] not in names}
 
-    def _size(self, row: int) -> int:
-        size: int = self.db.execute("SELECT size FROM assets WHERE id = ?", (row,)).fetchone()[0]
+    def _size(self, rowid: int) -> int:
+        size: int = self.db.execute("SELECT size FROM assets WHERE id = ?", (rowid,)).fetchone()[0]
         return size
 
     @rule(data=st.data(), failure=st.sampled_from([BROKEN, GONE]))
@@ -268,9 +268,9 @@ class LedgerMachine(RuleBasedStateMachine):
     ) -> None:
         jobs.record(self.db, done, failures, {}, NOW)
         for one in done:
-            self.known[names[one.row]] = (DONE, one.generation)
+            self.known[names[one.rowid]] = (DONE, one.generation)
         for other in failures:
-            name = names[other.row]
+            name = names[other.rowid]
             self.known[name] = (FAILED, self.known[name][1])
             self.revalidated.discard(name)
             self.passing.discard(name)
@@ -348,10 +348,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def what_is_asked_is_what_may_be_confirmed(self) -> None:
         reported = {
             (name, key)
-            for name, key, row, generation in self.db.execute(
+            for name, key, rowid, generation in self.db.execute(
                 "SELECT i.name, a.key, a.id, a.generation FROM assets a JOIN items i ON i.id = a.item"
             ).fetchall()
-            if (job := jobs.job_of(self.db, row, generation)) is not None and job.version_in_dest is not None
+            if (job := jobs.job_of(self.db, rowid, generation)) is not None
+            and job.version_in_dest is not None
         }
         assert reported == self.revalidated
 
@@ -382,12 +383,18 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def items_are_as_whole_as_their_assets(self) -> None:
         rows = self.db.execute("SELECT id, pending, failed FROM items").fetchall()
-        for row, pending, failed in rows:
+        for item_rowid, pending, failed in rows:
             own = dict(
-                self.db.execute("SELECT state, count(*) FROM assets WHERE item = ? GROUP BY state", (row,))
+                self.db.execute(
+                    "SELECT state, count(*) FROM assets WHERE item = ? GROUP BY state", (item_rowid,)
+                )
             )
-            sources = self.db.execute("SELECT pending, failed FROM items WHERE parent = ?", (row,)).fetchall()
-            lost = self.db.execute("SELECT count(*) FROM failures WHERE item = ? AND what <> ''", (row,))
+            sources = self.db.execute(
+                "SELECT pending, failed FROM items WHERE parent = ?", (item_rowid,)
+            ).fetchall()
+            lost = self.db.execute(
+                "SELECT count(*) FROM failures WHERE item = ? AND what <> ''", (item_rowid,)
+            )
             assert pending == own.get(0, 0) + own.get(1, 0) + sum(left > 0 for left, _ in sources)
             assert failed == own.get(3, 0) + own.get(4, 0) + lost.fetchone()[0] + sum(
                 left == 0 and broken > 0 for left, broken in sources

@@ -47,8 +47,8 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
     job = commit(writer, item("j", [late])).jobs[0]
     reserved, _ = jobs.reserve(db, [arrival(job, name="X.tif")])
     for name in ("X.tif", "y.tif"):  # of the response after each stop
-        jobs.release(db, [job.row])
-        assert jobs.pending_jobs(db, run.id, job.row - 1, 9)[0].name == reserved[0].name
+        jobs.release(db, [job.rowid])
+        assert jobs.pending_jobs(db, run.id, job.rowid - 1, 9)[0].name == reserved[0].name
         again, _ = jobs.reserve(db, [arrival(job, name=name)])
     assert again == reserved
     jobs.record(db, again, [], {}, NOW)

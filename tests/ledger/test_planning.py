@@ -53,13 +53,13 @@ def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(tmp_p
     with ledger(tmp_path) as db:
         others = item("o", updated="1"), item("of other", parent="o", updated="1")
         commit(started(db)[1], label, known, *others, failed=[unread("unreadable before", "l")])
-        row = db.execute("SELECT id FROM items WHERE name = 'l'").fetchone()[0]
-        jobs.record(db, [], [], {row: None}, NOW)
+        item_rowid = db.execute("SELECT id FROM items WHERE name = 'l'").fetchone()[0]
+        jobs.record(db, [], [], {item_rowid: None}, NOW)
         if linked.startswith("unreadable"):
             commit(again(db)[1], label, known, failed=[unread(linked, "l")])
         else:
             commit(again(db)[1], label, known, item(linked, parent="l", updated="1"))
-        assert (row in views.unwritten_items(db, 0, 9)) == written
+        assert (item_rowid in views.unwritten_items(db, 0, 9)) == written
 
 
 def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -> None:
@@ -97,13 +97,13 @@ def test_the_json_is_renewed_when_assets_were_changed_or_added(tmp_path, assets,
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a")])).jobs[0]
         publish(db, job)
-        jobs.record(db, [], [], {job.item_row: None}, NOW)
+        jobs.record(db, [], [], {job.item_rowid: None}, NOW)
         for is_first in (True, False):
             opened = commit(again(db)[1], item("i", assets, problems=problems)).jobs
             found = db.execute("SELECT count(*), (SELECT json_state FROM items) FROM documents").fetchone()
             assert found == ((1, JsonState.DUE) if is_first and renewed else (0, JsonState.CURRENT))
             publish(db, *opened, size=max((one.size or 10 for one in assets), default=10))
-            jobs.record(db, [], [], {job.item_row: None}, NOW)
+            jobs.record(db, [], [], {job.item_rowid: None}, NOW)
 
 
 def test_a_source_item_that_a_page_contains_is_a_primary_item(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_p
     nameless = item("i", [asset("", name="a.tif")], href="https://api.example/i")
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], nameless).jobs[0]
-        jobs.record(db, [], [AssetOutcome(job.row, job.item_row, job.generation, GONE, 1)], {}, NOW)
+        jobs.record(db, [], [AssetOutcome(job.rowid, job.item_rowid, job.generation, GONE, 1)], {}, NOW)
         _, writer = again(db)
         for _ in range(2):
             assert "items_failed" not in commit(writer, nameless).counted
@@ -189,12 +189,12 @@ def test_pending_jobs_equal_the_planned_ones(tmp_path: Path) -> None:
         run, writer = started(db)
         live = commit(writer, item("i", planned)).jobs
         assert jobs.pending_jobs(db, run.id, 0, 9) == live
-        assert jobs.pending_jobs(db, run.id, live[0].row, 9) == live[1:]
-        assert jobs.job_of(db, live[1].row, 0) == live[1]
-        assert jobs.job_of(db, live[1].row, 1) is None
+        assert jobs.pending_jobs(db, run.id, live[0].rowid, 9) == live[1:]
+        assert jobs.job_of(db, live[1].rowid, 0) == live[1]
+        assert jobs.job_of(db, live[1].rowid, 1) is None
         later, writer = again(db)  # which does not list the item
         for job in live:  # not all at once, because there may be millions
-            assert jobs.pending_jobs(db, later, job.row - 1, 1, earlier=True) == [job]
+            assert jobs.pending_jobs(db, later, job.rowid - 1, 1, earlier=True) == [job]
         assert jobs.pending_jobs(db, later, 0, 9, earlier=True) == []
         assert jobs.pending_jobs(db, later, 0, 9) == live
         assert commit(writer, item("i", planned)).jobs == []  # they are being fetched

@@ -23,8 +23,8 @@ def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
     for name in names:
         planned = commit(writer, item(name, [asset("a"), asset("b")])).jobs
         done, failed = jobs.reserve(db, [arrival(job) for job in planned])
-        rows = {job.item_row for job in planned}
-        jobs.record(db, done, failed, dict.fromkeys(rows), NOW)
+        item_rowids = {job.item_rowid for job in planned}
+        jobs.record(db, done, failed, dict.fromkeys(item_rowids), NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
 

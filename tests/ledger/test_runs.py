@@ -90,7 +90,7 @@ def test_a_different_task_is_a_new_run_and_is_read_back(tmp_path: Path, other: R
 
 def test_what_is_newly_gone_does_not_depend_on_the_clock(tmp_path: Path) -> None:
     def lose(job: Job, now: float) -> None:
-        jobs.record(db, [], [AssetOutcome(job.row, job.item_row, job.generation, GONE)], {}, now)
+        jobs.record(db, [], [AssetOutcome(job.rowid, job.item_rowid, job.generation, GONE)], {}, now)
 
     with ledger(tmp_path) as db:
         run, writer = started(db)
@@ -145,17 +145,17 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(written, how:
     """A failed sync, or a name in the way, must not make another version welcome."""
     db, planned = written
     run = runs.begin(db, replace(SPEC, kind="repair"), NOW).id
-    jobs.requeue_damaged(db, run, {planned[0].row: None})
+    jobs.requeue_damaged(db, run, {planned[0].rowid: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     if how != "failed before it was reserved":
         jobs.reserve(db, [replace(arrival(job), digest=b"o" * 32)])
     if how == "released":
-        jobs.release(db, [job.row])
+        jobs.release(db, [job.rowid])
     else:
-        jobs.record(db, [], [AssetOutcome(job.row, 1, job.generation, BROKEN)], {}, NOW)
-        jobs.requeue_damaged(db, run, {job.row: None})
+        jobs.record(db, [], [AssetOutcome(job.rowid, 1, job.generation, BROKEN)], {}, NOW)
+        jobs.requeue_damaged(db, run, {job.rowid: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     assert job.required_digest == bytes(32)
     jobs.reserve(db, [arrival(job)])
     jobs.record(db, [arrival(job)], [], {}, NOW)
-    assert db.execute("SELECT count(*) FROM jobs WHERE asset = ?", (job.row,)).fetchone() == (0,)
+    assert db.execute("SELECT count(*) FROM jobs WHERE asset = ?", (job.rowid,)).fetchone() == (0,)

@@ -68,7 +68,7 @@ def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) ->
         run, writer = started(db)
         (job,) = commit(writer, item("i", [asset("a")])).jobs
         for attempts in (2, 3):
-            failed = AssetOutcome(job.row, job.item_row, job.generation, GONE, attempts)
+            failed = AssetOutcome(job.rowid, job.item_rowid, job.generation, GONE, attempts)
             jobs.record(db, [], [failed], {}, NOW)
             runs.end(db, run.id, "complete", None, NOW)
             run, _ = started(db, replace(SPEC, kind="retry"))

@@ -37,9 +37,9 @@ def parts(staged: StagedParts) -> Path:
     return staged.path
 
 
-def park(directory: Path, have: Spans = HAVE, row: int = 1) -> None:
+def park(directory: Path, have: Spans = HAVE, rowid: int = 1) -> None:
     async def write() -> None:
-        part = await (await opened_parts(directory)).create(row, 1, V1, len(DATA))
+        part = await (await opened_parts(directory)).create(rowid, 1, V1, len(DATA), None)
         await part.put([(start, DATA[start:end]) for start, end in have])
         await part.park()
 
@@ -62,7 +62,7 @@ def arrival(size: int) -> Arrival:
 
 
 async def test_every_piece_is_recorded_once_it_is_written(parts: Path) -> None:
-    part = await (await opened_parts(parts)).create(1, 1, V1, len(DATA))
+    part = await (await opened_parts(parts)).create(1, 1, V1, len(DATA), None)
     for start, end in ((0, 10), (10, 30), (50, 90)):
         await part.put([(start, DATA[start:end])])
         assert (await asyncio.to_thread(read_about, parts / "1.1.part"))[1] == part.received
@@ -116,12 +116,12 @@ DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
 
 @pytest.mark.parametrize("damage", [act for _, act in DAMAGE], ids=[name for name, _ in DAMAGE])
 def test_parts_that_can_never_be_resumed_or_are_unwanted_are_removed(staged, parts, damage):
-    for row in (1, 2, 3):
-        park(parts, row=row)
+    for rowid in (1, 2, 3):
+        park(parts, rowid=rowid)
     damage(parts)
     (parts / "4.1.5.whole").write_bytes(b"whole")
     assert point(parts) is None
-    staged.sweep_parts(lambda row, generation: (row, generation) != (3, 1))
+    staged.sweep_parts(lambda rowid, generation: (rowid, generation) != (3, 1))
     assert listed(parts) == ["2.1.about", "2.1.part", "4.1.5.whole"]
 
 
@@ -141,7 +141,7 @@ def test_old_bytes_are_removed_before_the_new_description_is_written(parts: Path
 @pytest.mark.parametrize("full_file", ["part", "description"])
 @pytest.mark.parametrize("end", [FilePart.discard, FilePart.park])
 async def test_a_part_on_a_full_disk_raises_and_can_be_closed(parts, full_file, end):
-    part = await (await opened_parts(parts)).create(1, 1, V1, len(DATA))
+    part = await (await opened_parts(parts)).create(1, 1, V1, len(DATA), None)
     await part.put([(0, DATA[:10])])
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, part.fileno() if full_file == "part" else part._log.fileno())
@@ -206,9 +206,9 @@ def reopen(tmp_path: Path) -> Reopen:
     return lambda: opened_parts(tmp_path / "parts")
 
 
-async def parked(parts: FileParts, data: bytes, *, row: int = 1, generation: int = 1) -> None:
+async def parked(parts: FileParts, data: bytes, *, rowid: int = 1, generation: int = 1) -> None:
     """Leave a part as an attempt that broke off does."""
-    part = await parts.create(row, generation, STRONG, len(DATA))
+    part = await parts.create(rowid, generation, STRONG, len(DATA), None)
     await part.put([(part.size, data)])
     await part.park()
 
@@ -227,9 +227,9 @@ async def test_a_resumable_part_has_its_position_validator_total_and_origin(reop
 
 async def test_rows_and_generations_have_separate_parts(reopen: Reopen) -> None:
     parts = await reopen()
-    await parked(parts, DATA[:10], row=1, generation=1)
-    await parked(parts, DATA[:20], row=1, generation=2)
-    await parked(parts, DATA[:30], row=11, generation=1)
+    await parked(parts, DATA[:10], rowid=1, generation=1)
+    await parked(parts, DATA[:20], rowid=1, generation=2)
+    await parked(parts, DATA[:30], rowid=11, generation=1)
     points = [await parts.point(*pair) for pair in ((1, 1), (1, 2), (11, 1), (11, 2), (2, 1))]
     assert [point and point.size for point in points] == [10, 20, 30, None, None]
 
@@ -237,7 +237,7 @@ async def test_rows_and_generations_have_separate_parts(reopen: Reopen) -> None:
 async def test_creating_a_part_again_removes_the_old_one(reopen: Reopen) -> None:
     await parked(await reopen(), DATA)
     parts, other = await reopen(), Validator('"v2"')
-    part = await parts.create(1, 1, other, None)
+    part = await parts.create(1, 1, other, None, None)
     assert part.size == 0
     await part.put([(part.size, b"new")])
     await part.park()
@@ -256,7 +256,7 @@ def test_pieces_in_any_order_over_any_stops_give_the_whole(reopen, sizes, order,
 
     async def scenario() -> None:
         parts = await reopen()
-        part = await parts.create(1, 1, STRONG, len(whole))
+        part = await parts.create(1, 1, STRONG, len(whole), None)
         await part.hash_with(["sha256", "md5"])
         rest = spans[1:]
         random.Random(order).shuffle(rest)

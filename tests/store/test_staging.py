@@ -18,14 +18,14 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=60)
 
 
 @given(NUMBERS, NUMBERS, NUMBERS, st.none() | TEXTS, TEXTS, st.booleans())
-def test_the_fields_in_a_name_can_be_read_back(row, generation, size, etag, filename, unproven):
-    name = complete_part_name(CompletePartName(row, generation, size, etag, filename, unproven))
+def test_the_fields_in_a_name_can_be_read_back(rowid, generation, size, etag, filename, unproven):
+    name = complete_part_name(CompletePartName(rowid, generation, size, etag, filename, unproven))
     assert len(name.encode()) <= 255
     assert "/" not in name
     assert "\0" not in name
     found = parse_complete_part(name)
-    full = CompletePartName(row, generation, size, etag or None, filename, unproven)
-    assert found in (full, CompletePartName(row, generation, size, None, None, unproven))
+    full = CompletePartName(rowid, generation, size, etag or None, filename, unproven)
+    assert found in (full, CompletePartName(rowid, generation, size, None, None, unproven))
     if len(name) < 200 and ";" in name:
         assert found == full
 

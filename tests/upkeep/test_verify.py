@@ -17,7 +17,7 @@ ONE = b"1" * 32
 
 
 def expected(kind: str = "asset", **known: Any) -> Expected:
-    return Expected(**{"kind": kind, "row": 1, "path": "f", "size": None, "digest": None} | known)
+    return Expected(**{"kind": kind, "rowid": 1, "path": "f", "size": None, "digest": None} | known)
 
 
 @pytest.mark.parametrize(

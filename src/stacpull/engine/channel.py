@@ -132,7 +132,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
     def put(self, job: Job, arrival: Arrival | None) -> None:
         """Take an asset that was received. `arrival` is None if the asset has not changed."""
         if arrival is None:
-            self._batch.outcomes.append(AssetOutcome(job.row, job.item_row, job.generation, None))
+            self._batch.outcomes.append(AssetOutcome(job.rowid, job.item_rowid, job.generation, None))
         elif arrival.body is None or arrival.size > self._longest:
             # a copy, because `_write` drops the body, which `engine.sharing` may still use
             self._long.append(arrival if arrival.body is None else copy(arrival))
@@ -148,7 +148,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
         masked = failure.masked(self._secrets)
-        self._batch.outcomes.append(AssetOutcome(job.row, job.item_row, job.generation, masked, counted))
+        self._batch.outcomes.append(AssetOutcome(job.rowid, job.item_rowid, job.generation, masked, counted))
         self._send_if_due()
 
     async def flush(self) -> None:

@@ -52,7 +52,7 @@ class JobProducer:
         call, run_id, last = self._call, self._run.id, 0
         while jobs := await call("jobs.pending_jobs", run_id, last, _STREAMED, earlier, returns=list[Job]):
             await self._queue.put(jobs)
-            last = jobs[-1].row
+            last = jobs[-1].rowid
 
     async def _read_again(self) -> None:
         """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
@@ -71,11 +71,11 @@ class JobProducer:
         ):
             hrefs = [href for _, _, href in items if href is not None]
             documents = dict(zip(hrefs, await walk.reader.read_many(hrefs), strict=True))
-            for row, item, href in items:
+            for item_rowid, item, href in items:
                 document = documents.get(href or "")
                 if isinstance(document, dict) and document.get("id") == item.item:
                     cleaned = public_document(document, self._setup.network.secrets)
-                    await call("jobs.keep_document", row, cleaned)
+                    await call("jobs.keep_document", item_rowid, cleaned)
                     continue
                 unknown = "Its URL is unknown, or returns another item."
                 reason = document.message if isinstance(document, Failure) else unknown

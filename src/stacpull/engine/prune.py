@@ -56,11 +56,11 @@ class Pruning:
             self._warn(f"Nothing was pruned: {obstacles[0]}.")
             return
         not_judged = await self._call("pruning.not_judged", run_id, returns=int)
-        gone, last_row, kept_by_reason = 0, 0, Counter({_OTHER_WALK: not_judged})
+        gone, last_rowid, kept_by_reason = 0, 0, Counter({_OTHER_WALK: not_judged})
         while batch := await self._call(
-            "pruning.items_not_found", run_id, last_row, _ITEMS_AT_ONCE, returns=list[NotFoundItem]
+            "pruning.items_not_found", run_id, last_rowid, _ITEMS_AT_ONCE, returns=list[NotFoundItem]
         ):
-            last_row = batch[-1].row
+            last_rowid = batch[-1].item_rowid
             self._on_event(Stage("looking for items that the source no longer has"))
             items = [item for item in batch if not item.was_on_page]
             answers = await self._read([item.href for item in items if item.href is not None])
@@ -73,11 +73,12 @@ class Pruning:
                 else:
                     kept_by_reason[_UNTRUSTED] += 1
             gone += len(gone_items)
-            rows = {None, *(item.row for item in gone_items)}
-            removable = [item.row for item in gone_items if item.parent in rows]  # others might come back
+            rowids = {None, *(item.item_rowid for item in gone_items)}
+            # others might come back
+            removable = [item.item_rowid for item in gone_items if item.parent in rowids]
             kept_by_reason[_LINKED] += len(gone_items) - len(removable)
             for item in gone_items:
-                removed = remove and item.row in removable
+                removed = remove and item.item_rowid in removable
                 self._on_event(ItemGone(item.id, item.assets, item.size, removed=removed))
             if removable and remove:
                 await self._call("pruning.forget", run_id, removable)

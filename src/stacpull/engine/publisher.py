@@ -119,23 +119,23 @@ class Publisher(msgspec.Struct, eq=False):
         self.publish_if_due()
 
     def _write_item_json(self) -> dict[int, Placement]:
-        rows, self.final_items = list(dict.fromkeys(self.final_items)), []
+        item_rowids, self.final_items = list(dict.fromkeys(self.final_items)), []
         placements: dict[int, Placement] = {}
-        for record in views.item_records(self.db, rows):
-            row, path = record.row, record.path
-            part = f"{row}.item.json"
+        for record in views.item_records(self.db, item_rowids):
+            item_rowid, path = record.item_rowid, record.path
+            part = f"{item_rowid}.item.json"
             data = self.item_json(record, path)
             digest = None if data is None else hashlib.sha256(data).digest()
             placement = self._placement(part, path, digest, is_ours=record.is_ours)
             if data is None and record.is_ours:
-                jobs.mark_item_json(self.db, [row])
+                jobs.mark_item_json(self.db, [item_rowid])
                 text = "was changed or cannot be read, so it is outdated: `mirror` or `retry` replaces it."
-                self._fail_item_json(row, Failure(FailureKind.ITEM, f"{path} {text}"), is_ours=True)
+                self._fail_item_json(item_rowid, Failure(FailureKind.ITEM, f"{path} {text}"), is_ours=True)
             elif isinstance(placement, Failure):
-                self._fail_item_json(row, placement, is_ours=False)
+                self._fail_item_json(item_rowid, placement, is_ours=False)
             elif data is not None:
                 self.store.staged.write_part(part, data)
-                placements[row] = placement
+                placements[item_rowid] = placement
         return placements
 
     def _fail_item_json(self, item: int, failure: Failure, *, is_ours: bool) -> None:
@@ -195,7 +195,7 @@ class Publisher(msgspec.Struct, eq=False):
             for arrival in arrivals:
                 with suppress(OSError), staged.open(arrival.part) as file:
                     if (clip := kind.clip_in(file)) is not None:
-                        clips[arrival.row] = clip
+                        clips[arrival.rowid] = clip
         reserved, failures = jobs.reserve(self.db, arrivals, items, clips)
         for part in {arrival.part for arrival in arrivals} - {arrival.part for arrival in reserved}:
             staged.drop_part(part)
@@ -225,8 +225,8 @@ class Publisher(msgspec.Struct, eq=False):
             runs.add_counts(self.db, self.run.id, {"assets_skipped": adopted})
         self.final_items = final_items if self.run.metadata == "item" else []
         self.refresh_counters()
-        for row, failure in failures:
-            _, item, key = views.asset_owner(self.db, row)
+        for rowid, failure in failures:
+            _, item, key = views.asset_owner(self.db, rowid)
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
 
     def _rename(self, reserved: list[Arrival], item_json: Mapping[int, Placement]) -> None:
@@ -239,13 +239,14 @@ class Publisher(msgspec.Struct, eq=False):
             if failure is None:
                 self.renamed.append(arrival)
             else:
-                self.outcomes.append(AssetOutcome(arrival.row, arrival.item_row, arrival.generation, failure))
-        for (row, placement), failure in zip(item_json.items(), results[len(reserved) :], strict=True):
+                outcome = AssetOutcome(arrival.rowid, arrival.item_rowid, arrival.generation, failure)
+                self.outcomes.append(outcome)
+        for (item_rowid, placement), failure in zip(item_json.items(), results[len(reserved) :], strict=True):
             if failure is None:
-                self.renamed_json[row] = placement.digest
+                self.renamed_json[item_rowid] = placement.digest
             else:
                 self.store.staged.drop_part(placement.part)
-                self._fail_item_json(row, failure, is_ours=placement.may_replace)
+                self._fail_item_json(item_rowid, failure, is_ours=placement.may_replace)
 
     def refresh_counters(self) -> None:
         self.counters = runs.counters(self.db, self.run.id)

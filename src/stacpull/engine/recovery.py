@@ -51,27 +51,27 @@ class Recovery(msgspec.Struct, eq=False):
             empty_log(db)  # the log may have holes on the disk that the page cache hides
         parts = staged.list_parts()
         complete_parts = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
-        with_part = {(name.row, name.generation) for name in complete_parts.values()}
-        reserved = {arrival.row: arrival for arrival in jobs.reservations(db)}
+        with_part = {(name.rowid, name.generation) for name in complete_parts.values()}
+        reserved = {arrival.rowid: arrival for arrival in jobs.reservations(db)}
         proven = {
-            row: arrival
-            for row, arrival in reserved.items()
-            if self._is_in_place(arrival, has_part=(row, arrival.generation) in with_part)
+            rowid: arrival
+            for rowid, arrival in reserved.items()
+            if self._is_in_place(arrival, has_part=(rowid, arrival.generation) in with_part)
         }
-        not_in_place = [row for row in reserved if row not in proven]
+        not_in_place = [rowid for rowid in reserved if rowid not in proven]
         for part, name in complete_parts.items() if not self.sync_failed else ():
-            if name.row not in proven:
-                digest = reserved[name.row].digest if name.row in reserved else None
+            if name.rowid not in proven:
+                digest = reserved[name.rowid].digest if name.rowid in reserved else None
                 arrival = self._proven_part(part, name, digest)
                 if arrival is not None:
-                    proven[name.row] = arrival
+                    proven[name.rowid] = arrival
         jobs.release(db, not_in_place)
         kept_parts = {arrival.part for arrival in proven.values()}
         for part in parts:
             if part.endswith(OF_ONE_RUN) and part not in kept_parts:
                 staged.drop_part(part)
         staged.sweep_parts(
-            lambda row, generation: self.is_trusted and jobs.has_job(db, row, generation)  # or by `retry`
+            lambda rowid, generation: self.is_trusted and jobs.has_job(db, rowid, generation)  # or by `retry`
         )
         # from now on, files written under this boot can be trusted. The mark is written first: after a kill
         # before `put`, files are examined as after a reboot
@@ -110,7 +110,7 @@ class Recovery(msgspec.Struct, eq=False):
 
     def _proven_part(self, part: str, name: CompletePartName, reserved: bytes | None) -> Arrival | None:
         """Return the arrival of a proven complete part; `reserved` is the digest in its reservation."""
-        staged, job = self.store.staged, jobs.job_of(self.db, name.row, name.generation)
+        staged, job = self.store.staged, jobs.job_of(self.db, name.rowid, name.generation)
         identity, size = staged.part_identity_and_size(part) or (None, -1)
         if job is None or size != name.size or (job.name or name.filename) is None:
             return None

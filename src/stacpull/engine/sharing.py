@@ -49,7 +49,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         if "?" in job.href or job.version_in_dest is not None or job.required_digest is not None:
             return await self.downloader.fetch(job, count_refusal=count_refusal)
         shared_by = _shared_by(job)
-        while (download := self.recent.get(shared_by)) is not None and download.job.row != job.row:
+        while (download := self.recent.get(shared_by)) is not None and download.job.rowid != job.rowid:
             self.recent.move_to_end(shared_by)
             if download.arrival is None:
                 download.ended = download.ended or asyncio.Event()

@@ -66,11 +66,11 @@ class StoreOperations:
 
     def write_final_items(self) -> None:
         self._publisher.publish_all()
-        last_row, least = 0, JsonState.ABSENT if self.run.metadata == "item" else JsonState.DUE
-        while rows := views.unwritten_items(self.db, last_row, 1000, least):
-            self._publisher.final_items.extend(rows)
+        last_rowid, least = 0, JsonState.ABSENT if self.run.metadata == "item" else JsonState.DUE
+        while item_rowids := views.unwritten_items(self.db, last_rowid, 1000, least):
+            self._publisher.final_items.extend(item_rowids)
             self._publisher.publish_all()
-            last_row = rows[-1]
+            last_rowid = item_rowids[-1]
 
     def end_transfers(self) -> None:
         """Write the JSON of final items, and remove parts of assets that are done.
@@ -142,7 +142,7 @@ class StoreOperations:
             path, digest = f"{safe_segment(collection.name)}/{LINES_FILE}", sha256()
             if not (self.run.metadata == "ndjson" or meta.owns_file(self.db, path)):
                 continue
-            records = views.records_in(self.db, collection.row)
+            records = views.records_in(self.db, collection.rowid)
             encoded = (self._publisher.item_json(record, path) for record in records)
             with self.store.staged.new_part(LINES_FILE) as file:
                 for item_json in until_stopped(is_stopped, encoded):
@@ -153,13 +153,13 @@ class StoreOperations:
 
     def _entry(self, row: views.CollectionRow) -> CollectionEntry:
         def items() -> Iterator[tuple[str, str]]:
-            for item in views.item_names(self.db, row.row, "i.id"):
+            for item in views.item_names(self.db, row.rowid, "i.id"):
                 if item.is_written:
                     yield item.name, item.path
 
         document = None if row.document is None else orjson.loads(row.document)
         base = None if document is None else self_href(document, local=True)
-        mirrored = views.assets_of_collection(self.db, row.row)
+        mirrored = views.assets_of_collection(self.db, row.rowid)
         return CollectionEntry(
             row.name, safe_segment(row.name), document, items, base=base, mirrored=mirrored
         )

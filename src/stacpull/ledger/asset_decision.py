@@ -103,11 +103,6 @@ _KEEP: Final = Decision(Action.KEEP)
 REQUEST_NEW: Final = Decision(Action.REQUEST)
 
 
-def new_row(row: int, item: int, asset: Asset, run: PlanningRun, directory: int | None) -> AssetRow:
-    planned = (row, item, asset.key, State.PENDING, 0, run.id, directory, asset.name)
-    return AssetRow(*planned, None, None, href_hash(asset.href), encoded_checksum(asset.checksum))
-
-
 def decide(
     known: KnownAsset, asset: Asset, run: PlanningRun, is_updated: bool, is_undated: bool, is_lost: bool
 ) -> Decision:

@@ -80,14 +80,14 @@ def pending_jobs(db: Connection, run_id: int, after: int, most: int, earlier: bo
     return [_job(row, has_area=has_area) for row in rows]
 
 
-def job_of(db: Connection, row: int, generation: int) -> Job | None:
+def job_of(db: Connection, rowid: int, generation: int) -> Job | None:
     query = f"{_SELECT_JOB} WHERE j.asset = ? AND a.generation = ? AND a.state < {State.DONE}"
-    columns = db.execute(query, (row, generation)).fetchone()
+    columns = db.execute(query, (rowid, generation)).fetchone()
     return None if columns is None else _job(columns, has_area=False)
 
 
 def _job(columns: tuple[Any, ...], *, has_area: bool) -> Job:
-    row, item, generation, key, href, item_href, directory, name, name_or_template, size, *others = columns
+    rowid, item, generation, key, href, item_href, directory, name, name_or_template, size, *others = columns
     stated, media_type, stale, required_digest, alternates, *in_dest, may_clip = others
     etag_or_date, size_in_dest, digest_in_dest = in_dest
     is_template = name is None and "{" in name_or_template  # names have no braces
@@ -97,7 +97,7 @@ def _job(columns: tuple[Any, ...], *, has_area: bool) -> Job:
         is_verified = checksum is None or (is_known and checksum == as_checksum(digest_in_dest))
         version = VersionInDest(etag_or_date, size_in_dest, not is_verified)
     return Job(
-        *(row, item, generation, key, href, item_href, directory.removesuffix("/")),
+        *(rowid, item, generation, key, href, item_href, directory.removesuffix("/")),
         name if is_template or name is not None else name_or_template,
         name_or_template if is_template else None,
         size,
@@ -111,9 +111,9 @@ def _job(columns: tuple[Any, ...], *, has_area: bool) -> Job:
     )
 
 
-def has_job(db: Connection, row: int, generation: int) -> bool:
+def has_job(db: Connection, rowid: int, generation: int) -> bool:
     """Return True if an asset of that generation is not done: pending, or failed until `retry`."""
-    return exists(db, f"SELECT 1 FROM {_JOBS} WHERE j.asset = ? AND a.generation = ?", (row, generation))
+    return exists(db, f"SELECT 1 FROM {_JOBS} WHERE j.asset = ? AND a.generation = ?", (rowid, generation))
 
 
 def reservations(db: Connection) -> Iterator[Arrival]:
@@ -140,8 +140,8 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
             f"AND {conditions.get(kind, may_succeed)}",
             {"run": run_id},
         ).fetchall()
-        rows = json_array(row for row, _ in failed)
-        db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {IN_LIST}", (run_id, rows))
+        rowids = json_array(rowid for rowid, _ in failed)
+        db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {IN_LIST}", (run_id, rowids))
         if kind != "mirror":  # the walk of a mirror may still list them
             take_over = f"UPDATE assets SET run = :run WHERE state = {State.PENDING} AND run IN {_EARLIER}"
             db.execute(f"{take_over} AND id IN (SELECT asset FROM jobs)", {"run": run_id})
@@ -151,7 +151,7 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
             db.execute(take_over, (run_id,))
         if kind in conditions:
             accept_any = f"UPDATE jobs SET requires_digest = NULL WHERE requires_digest AND asset {IN_LIST}"
-            db.execute(accept_any, (rows,))
+            db.execute(accept_any, (rowids,))
             # a source item that could not be read stays with its run: it is planned once it has been read
             unread = "(SELECT item FROM failures WHERE what = 'item')"
             items = f"SELECT a.item FROM {_JOBS} WHERE a.run = :run AND a.item NOT IN {unread}"
@@ -162,10 +162,10 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
     return len(failed)
 
 
-def _take_over_items(db: Connection, run_id: int, items: str, rows: Iterable[int] = ()) -> None:
+def _take_over_items(db: Connection, run_id: int, items: str, item_rowids: Iterable[int] = ()) -> None:
     """Assign items, which a query returns, to `run`; their JSON is written again when they are final."""
     query = f"UPDATE items SET run = :run, {_DUE_IF(JsonState.CURRENT)} WHERE id IN ({items})"
-    db.execute(query, {"run": run_id, "rows": json_array(rows)})
+    db.execute(query, {"run": run_id, "rows": json_array(item_rowids)})
 
 
 _NO_URL = f"""SELECT a.id FROM {_JOBS} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
@@ -194,11 +194,11 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
     with transaction(db):
         area_digest = runs.area_digest(db, run_id)
         items: set[int] = set()
-        for row, href in assets.items():
+        for rowid, href in assets.items():
             item, size, digest, clip, planned_hash = db.execute(
                 "SELECT a.item, coalesce(a.size, 0), coalesce(a.digest, j.digest_in_dest, x''), a.clip, "
                 "a.href_hash FROM assets a LEFT JOIN jobs j ON j.asset = a.id WHERE a.id = ?",
-                (row,),
+                (rowid,),
             ).fetchone()
             # a raster that was clipped to another area cannot be fetched with its earlier digest
             old_clip = stored_clip(clip)
@@ -206,14 +206,14 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
             db.execute(
                 f"UPDATE assets SET state = {State.PENDING}, run = ?, generation = generation + 1, "
                 "digest = NULL, etag_or_date = NULL WHERE id = ?",
-                (run_id, row),
+                (run_id, rowid),
             )
             required_size = None if digest or not requires_same else size
             is_stale = href is None or planned_hash not in (None, href_hash(href))  # cut, or outdated
             db.execute(
                 "INSERT OR REPLACE INTO jobs(asset, href, stale, size, digest_in_dest, requires_digest) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (row, href or "", is_stale, required_size, digest, 1 if requires_same else None),
+                (rowid, href or "", is_stale, required_size, digest, 1 if requires_same else None),
             )
             items.add(item)
         rows = "SELECT value FROM json_each(:rows)"
@@ -245,21 +245,22 @@ def reserve(
     query = f"SELECT id, generation, name FROM assets WHERE id {IN_LIST} AND state < {State.DONE}"
     reserved, failures = list[Arrival](), list[AssetOutcome]()
     with transaction(db):
-        rows = db.execute(query, (json_array(arrival.row for arrival in arrivals),))
-        names = {(row, generation): name for row, generation, name in rows}
-        current = [a for a in arrivals if (a.row, a.generation) in names]
-        unnamed = [a for a in current if names[a.row, a.generation] is None]
-        db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(a.name, a.row) for a in unnamed])
-        other_names = claim(db, [(a.row, a.directory, a.name) for a in unnamed])
+        rows = db.execute(query, (json_array(arrival.rowid for arrival in arrivals),))
+        names = {(rowid, generation): name for rowid, generation, name in rows}
+        current = [a for a in arrivals if (a.rowid, a.generation) in names]
+        unnamed = [a for a in current if names[a.rowid, a.generation] is None]
+        db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(a.name, a.rowid) for a in unnamed])
+        other_names = claim(db, [(a.rowid, a.directory, a.name) for a in unnamed])
         for arrival in current:
-            name = names[arrival.row, arrival.generation] or other_names.get(arrival.row, arrival.name)
+            name = names[arrival.rowid, arrival.generation] or other_names.get(arrival.rowid, arrival.name)
             if isinstance(name, Failure):
-                failures.append(AssetOutcome(arrival.row, arrival.item_row, arrival.generation, name))
+                failures.append(AssetOutcome(arrival.rowid, arrival.item_rowid, arrival.generation, name))
             else:  # the name in the ledger counts, which an earlier response may have given
                 reserved.append(arrival if name == arrival.name else replace(arrival, name=name))
+        stored_clips = [encoded_clip(clips.get(a.rowid)) for a in reserved]
         received = [
-            (a.size, a.digest, a.etag_or_date, a.unproven, encoded_clip(clips.get(a.row)), a.identity, a.row)
-            for a in reserved
+            (a.size, a.digest, a.etag_or_date, a.unproven, clip, a.identity, a.rowid)
+            for a, clip in zip(reserved, stored_clips, strict=True)
         ]
         db.executemany(
             f"UPDATE assets SET state = {State.RESERVED}, size = ?, digest = ?, etag_or_date = ?, "
@@ -271,13 +272,13 @@ def reserve(
     return reserved, failures
 
 
-def release(db: Connection, rows: Iterable[int]) -> None:
+def release(db: Connection, rowids: Iterable[int]) -> None:
     """Cancel reservations: these assets have no file on disk any more, so they are pending again."""
     with transaction(db):
         released = db.execute(
             f"UPDATE assets SET state = {State.PENDING}, digest = NULL, etag_or_date = NULL "
             f"WHERE id {IN_LIST} AND state = {State.RESERVED} RETURNING id",
-            (json_array(rows),),
+            (json_array(rowids),),
         ).fetchall()
         forget = "UPDATE jobs SET digest_in_dest = NULL WHERE asset = ? AND requires_digest IS NULL"
         db.executemany(forget, released)  # the earlier versions may be gone too
@@ -323,41 +324,43 @@ def record(
     compared = defaultdict[int, Counter[str]](Counter)  # by run: assets with an earlier version
     failed = list[tuple[int, Failure]]()
     with transaction(db):
-        generations = {arrival.row: arrival.generation for arrival in done}
+        generations = {arrival.rowid: arrival.generation for arrival in done}
         # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
         reserved = f"SELECT id, generation FROM assets WHERE id {IN_LIST} AND state = {State.RESERVED}"
         rows = db.execute(reserved, (json_array(generations),))
-        settled = [row for row, generation in rows if generation == generations[row]]
+        settled = [rowid for rowid, generation in rows if generation == generations[rowid]]
         for run_id, is_same in db.execute(_COMPARE_VERSIONS, (json_array(settled),)):
             compared[run_id]["assets_revalidated" if is_same else "assets_changed"] += 1
         set_done = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {IN_LIST}"
         db.execute(set_done, (json_array(settled),))
         for outcome in outcomes:
-            row, failure = outcome.row, outcome.failure
+            rowid, failure = outcome.rowid, outcome.failure
             if failure is None:
-                for (run_id,) in db.execute(_SET_CONFIRMED, (row, row, outcome.generation)).fetchall():
+                for (run_id,) in db.execute(_SET_CONFIRMED, (rowid, rowid, outcome.generation)).fetchall():
                     compared[run_id]["assets_revalidated"] += 1
-                    settled.append(row)
+                    settled.append(rowid)
                 continue
-            values = (failed_state(failure), row, outcome.generation)
+            values = (failed_state(failure), rowid, outcome.generation)
             if (asset := db.execute(_SET_FAILED, values).fetchone()) is not None:
                 key, run_id = asset
-                failed.append((row, failure))
-                put_failure(db, FailedRow("", outcome.item_row, key, run_id), failure, outcome.attempts, now)
+                failed.append((rowid, failure))
+                row = FailedRow("", outcome.item_rowid, key, run_id)
+                put_failure(db, row, failure, outcome.attempts, now)
                 if failure.kind is FailureKind.OUTSIDE:
                     clip = encoded_clip((area_digest, 0, None))
-                    db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, row))
-        settled_rows, written_rows = json_array(settled), json_array(written_items)
+                    db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, rowid))
+        settled_rowids, written_rowids = json_array(settled), json_array(written_items)
         if exists(db, "SELECT 1 FROM failures"):
-            db.execute(_FORGET_FAILURES, (settled_rows,))
-        db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", (settled_rows,))
+            db.execute(_FORGET_FAILURES, (settled_rowids,))
+        db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", (settled_rowids,))
         forget = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
-        items = {item for (item,) in db.execute(forget, (written_rows,)).fetchall()}
-        final = update_item_states(db, {*items, *(a.item_row for a in done), *(o.item_row for o in outcomes)})
+        items = {item for (item,) in db.execute(forget, (written_rowids,)).fetchall()}
+        items |= {arrival.item_rowid for arrival in done} | {outcome.item_rowid for outcome in outcomes}
+        final = update_item_states(db, items)
         db.executemany(_SET_CURRENT, [(sha256, item) for item, sha256 in written_items.items()])
         # not the documents of items that were planned again
         current = f"SELECT id FROM items WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT}"
-        db.execute(f"DELETE FROM documents WHERE item IN ({current})", (written_rows,))
+        db.execute(f"DELETE FROM documents WHERE item IN ({current})", (written_rowids,))
         for run_id, counts in compared.items():
             runs.add_counts(db, run_id, counts)
     return final, failed
@@ -441,10 +444,10 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
     Return, by row, the other name that an asset got, or its failure: then it has no name in the ledger.
     """
     claims = [
-        (hash_of(name), row)
+        (hash_of(name), rowid)
         for directory, group in groupby(assets, itemgetter(1))
         for hash_of in [hashes_in(directory)]
-        for row, _, name in group
+        for rowid, _, name in group
     ]
     hashes = [hashed for hashed, _ in claims]
     directory_hashes = set[int]()  # of items and collections: no asset may have their paths
@@ -459,44 +462,48 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
         return {}
     owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {IN_LIST}", (json_array(hashes),)))
     other_names: dict[int, str | Failure] = {}
-    for (hashed, _), (row, directory, name) in zip(claims, assets, strict=True):
-        if owners.get(hashed) != row:
-            other_name = _claim_other(db, row, directory, name, is_directory=hashed in directory_hashes)
+    for (hashed, _), (rowid, directory, name) in zip(claims, assets, strict=True):
+        if owners.get(hashed) != rowid:
+            # another salt than for a directory with the same name
+            salted_name = with_salted_hash(name, path_in_dest(directory, name))
+            candidates = [salted_name] if hashed in directory_hashes else [name, salted_name]
+            other_name = _claim_first(db, rowid, directory, candidates)
             stored_name = None if isinstance(other_name, Failure) else other_name
-            db.execute("UPDATE assets SET name = ? WHERE id = ?", (stored_name, row))
-            other_names[row] = other_name
+            db.execute("UPDATE assets SET name = ? WHERE id = ?", (stored_name, rowid))
+            other_names[rowid] = other_name
     return other_names
 
 
-def _claim_other(db: Connection, row: int, directory: str, name: str, *, is_directory: bool) -> str | Failure:
+def _claim_first(db: Connection, rowid: int, directory: str, names: Sequence[str]) -> str | Failure:
+    """Make an asset the owner of the first free path with one of these names."""
     query = f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash = ?"
-    salt = path_in_dest(directory, name)  # another salt than for a directory with the same name
-    for candidate in (name, with_salted_hash(name, salt))[is_directory:]:
-        path = path_in_dest(directory, candidate)
+    for name in names:
+        path = path_in_dest(directory, name)
         owner = db.execute(query, (path_hash(path),)).fetchone()
         if owner is None:
-            db.execute("INSERT INTO paths(hash, asset) VALUES (?, ?)", (path_hash(path), row))
-            return candidate
+            db.execute("INSERT INTO paths(hash, asset) VALUES (?, ?)", (path_hash(path), rowid))
+            return name
         if owner[0] == path:
             break
     remedy = "choose a --layout that keeps them apart for `mirror`, then `retry`"
     return Failure(kind=FailureKind.NAME, message=f"Another asset is stored as {path}: {remedy}.")
 
 
-def move_asset(db: Connection, row: int, new_row: int, key: str) -> None:
+def move_asset(db: Connection, rowid: int, new_rowid: int, key: str) -> None:
     """Give an asset another row and key."""
-    (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
+    (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (rowid,)).fetchone()
     if path is not None:
-        db.execute("UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?", (new_row, path_hash(path), row))
-    db.execute(_FORGET_FAILURES, (json_array([row]),))
-    db.execute("UPDATE jobs SET asset = ? WHERE asset = ?", (new_row, row))
-    db.execute("UPDATE assets SET id = ?, key = ? WHERE id = ?", (new_row, key, row))
+        move = "UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?"
+        db.execute(move, (new_rowid, path_hash(path), rowid))
+    db.execute(_FORGET_FAILURES, (json_array([rowid]),))
+    db.execute("UPDATE jobs SET asset = ? WHERE asset = ?", (new_rowid, rowid))
+    db.execute("UPDATE assets SET id = ?, key = ? WHERE id = ?", (new_rowid, key, rowid))
 
 
-def delete_asset(db: Connection, row: int) -> None:
-    (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
+def delete_asset(db: Connection, rowid: int) -> None:
+    (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (rowid,)).fetchone()
     if path is not None:
-        db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), row))
-    db.execute(_FORGET_FAILURES, (json_array([row]),))
-    db.execute("DELETE FROM jobs WHERE asset = ?", (row,))
-    db.execute("DELETE FROM assets WHERE id = ?", (row,))
+        db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), rowid))
+    db.execute(_FORGET_FAILURES, (json_array([rowid]),))
+    db.execute("DELETE FROM jobs WHERE asset = ?", (rowid,))
+    db.execute("DELETE FROM assets WHERE id = ?", (rowid,))

@@ -24,7 +24,6 @@ from stacpull.ledger.asset_decision import (
     KnownAsset,
     PlanningRun,
     decide,
-    new_row,
 )
 from stacpull.ledger.database import IN_LIST, Connection, exists, insert_rows, json_array, scalar, transaction
 from stacpull.ledger.jobs import (
@@ -44,6 +43,7 @@ from stacpull.ledger.schema import (
     SEVERAL_SOURCES,
     JsonState,
     State,
+    encoded_checksum,
     item_hash,
 )
 from stacpull.models import (
@@ -61,7 +61,7 @@ from stacpull.models import (
 from stacpull.planning.item_plan import document_digest, is_newer, item_directory, item_json_name
 from stacpull.planning.layout import final_name
 from stacpull.planning.names import path_hash, with_salted_hash
-from stacpull.redact import Secrets
+from stacpull.redact import Secrets, href_hash
 from stacpull.urls import filename_of
 
 IsThere = Callable[[str], bool]
@@ -324,7 +324,10 @@ class _BatchRows:
                 plan.rewrites_json = True
                 self._last_asset += 1
                 directory_id, path = self._directory(directory, plan)
-                row = new_row(self._last_asset, plan.row.id, asset, run, directory_id)
+                row = AssetRow(
+                    *(self._last_asset, plan.row.id, asset.key, State.PENDING, 0, run.id, directory_id),
+                    *(asset.name, None, None, href_hash(asset.href), encoded_checksum(asset.checksum)),
+                )
                 if asset.name is not None:
                     self._claims.append((row.id, path, asset.name))
                 self._add_job(plan, asset, row, path, REQUEST_NEW)
@@ -479,8 +482,8 @@ class _BatchRows:
         """Forget that these items could not be read, and the rows for them from before their ID was known."""
         stand_ins = f"SELECT o.id FROM items i JOIN items o USING (parent, href) WHERE i.id {IN_LIST}"
         forget = f"DELETE FROM failures WHERE what = 'item' AND (item {IN_LIST} OR item IN ({stand_ins}))"
-        rows = json_array(read)
-        forgotten = {item for (item,) in self._db.execute(f"{forget} RETURNING item", (rows, rows))}
+        rowids = json_array(read)
+        forgotten = {item for (item,) in self._db.execute(f"{forget} RETURNING item", (rowids, rowids))}
         replaced = forgotten - read - {failed.item for failed, *_ in self._failures}
         self._db.execute(f"DELETE FROM items WHERE id {IN_LIST}", (json_array(replaced),))
 
@@ -503,11 +506,12 @@ class _BatchRows:
             items = {row.id: item for item, row in self._known.items()}
             jobs, self._result.jobs = self._result.jobs, []
             for job in jobs:
-                name = other_names.get(job.row, job.name)
+                name = other_names.get(job.rowid, job.name)
                 if isinstance(name, Failure):
-                    db.execute("UPDATE jobs SET name_or_template = ? WHERE asset = ?", (job.name, job.row))
-                    db.execute(f"UPDATE assets SET state = {State.FAILED} WHERE id = ?", (job.row,))
-                    self._failures.append((FailedRow("", job.item_row, job.key), name, items[job.item_row]))
+                    db.execute("UPDATE jobs SET name_or_template = ? WHERE asset = ?", (job.name, job.rowid))
+                    db.execute(f"UPDATE assets SET state = {State.FAILED} WHERE id = ?", (job.rowid,))
+                    failed_row = FailedRow("", job.item_rowid, job.key)
+                    self._failures.append((failed_row, name, items[job.item_rowid]))
                 else:
                     self._result.jobs.append(replace(job, name=name))
         if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):

@@ -39,9 +39,9 @@ def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list
         (after, run_id, limit),
     ).fetchall()
     items = []
-    for row, collection, name, *others in rows:
+    for item_rowid, collection, name, *others in rows:
         item = ItemId(collection, name)
-        items.append(NotFoundItem(row, item, runs.has_seen(db, item), *others))
+        items.append(NotFoundItem(item_rowid, item, runs.has_seen(db, item), *others))
     return items
 
 
@@ -88,23 +88,23 @@ def unread(db: Connection, run_id: int) -> int:
 
 def forget(db: Connection, run_id: int, items: Sequence[int]) -> None:
     """Delete items and list their files for removal, in one transaction."""
-    rows = (json_array(items),)
+    rowids = (json_array(items),)
     with transaction(db):
-        parents = {parent for (parent,) in db.execute(f"SELECT parent FROM items WHERE id {IN_LIST}", rows)}
+        parents = {parent for (parent,) in db.execute(f"SELECT parent FROM items WHERE id {IN_LIST}", rowids)}
         assets = db.execute(  # the file in the place of an asset that was never done is not ours
-            f"SELECT a.id, {ASSET_PATH}, {IS_OURS} FROM assets a WHERE a.item {IN_LIST}", rows
+            f"SELECT a.id, {ASSET_PATH}, {IS_OURS} FROM assets a WHERE a.item {IN_LIST}", rowids
         ).fetchall()
         files = [path for _, path, is_ours in assets if is_ours and path is not None]
         query = f"SELECT {ITEM_DIRECTORY}, i.name FROM {ITEMS} WHERE i.json_state <> {JsonState.ABSENT}"
-        owners = db.execute(f"{query} AND i.id {IN_LIST}", rows)
+        owners = db.execute(f"{query} AND i.id {IN_LIST}", rowids)
         json_files = [f"{directory}/{item_json_name(name)}" for directory, name in owners]
         meta.add_names(db, meta.REMOVALS, [*files, *json_files])
         for asset, _, _ in assets:
             delete_asset(db, asset)
-        db.execute(f"DELETE FROM failures WHERE what IN ('item', 'json') AND item {IN_LIST}", rows)
-        db.execute(f"DELETE FROM documents WHERE item {IN_LIST}", rows)
-        db.execute(f"UPDATE items SET parent = NULL WHERE parent {IN_LIST}", rows)
-        db.execute(f"DELETE FROM items WHERE id {IN_LIST}", rows)
+        db.execute(f"DELETE FROM failures WHERE what IN ('item', 'json') AND item {IN_LIST}", rowids)
+        db.execute(f"DELETE FROM documents WHERE item {IN_LIST}", rowids)
+        db.execute(f"UPDATE items SET parent = NULL WHERE parent {IN_LIST}", rowids)
+        db.execute(f"DELETE FROM items WHERE id {IN_LIST}", rowids)
         for (name,) in db.execute(
             "DELETE FROM collections WHERE NOT EXISTS "
             "(SELECT 1 FROM items i WHERE i.collection = collections.id) RETURNING name"

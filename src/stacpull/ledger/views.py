@@ -138,7 +138,7 @@ def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRe
 class ItemRecord(NamedTuple):
     """The data for an item's JSON; `mirrored` maps asset keys to the files in the mirror."""
 
-    row: int
+    item_rowid: int
     id: ItemId
     directory: str
     href: str | None
@@ -152,18 +152,18 @@ class ItemRecord(NamedTuple):
         return f"{self.directory}/{item_json_name(self.id.item)}"
 
 
-def item_records(db: Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:
+def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRecord]:
     query = (
         f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.href, d.document, i.json_state, i.sha256 "
         f"FROM {ITEMS} LEFT JOIN documents d ON d.item = i.id WHERE i.id {IN_LIST} ORDER BY i.id"
     )
-    for start in range(0, len(rows), _ITEMS_AT_ONCE):
-        records = db.execute(query, (json_array(rows[start : start + _ITEMS_AT_ONCE]),)).fetchall()
+    for start in range(0, len(item_rowids), _ITEMS_AT_ONCE):
+        records = db.execute(query, (json_array(item_rowids[start : start + _ITEMS_AT_ONCE]),)).fetchall()
         files = _files(db, {record[0]: record[3] for record in records})
-        for row, collection, name, directory, href, document, json_state, sha256 in records:
+        for item_rowid, collection, name, directory, href, document, json_state, sha256 in records:
             digest = b"" if json_state == JsonState.DAMAGED else sha256  # b"": no file has this digest
             is_ours, item = json_state != JsonState.ABSENT, ItemId(collection, name)
-            yield ItemRecord(row, item, directory, href, document, files[row], is_ours, digest)
+            yield ItemRecord(item_rowid, item, directory, href, document, files[item_rowid], is_ours, digest)
 
 
 def _files(db: Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
@@ -189,15 +189,15 @@ def _items_in(db: Connection, directory: str) -> Iterator[tuple[int, str, int]]:
 
 
 def files_of_item_in(db: Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
-    for row, name, _ in _items_in(db, directory):
-        return name, _files(db, {row: directory})[row]
+    for item_rowid, name, _ in _items_in(db, directory):
+        return name, _files(db, {item_rowid: directory})[item_rowid]
     return None
 
 
 def asset_owner(db: Connection, asset: int) -> tuple[int, ItemId, str]:
     query = f"SELECT i.id, c.name, i.name, a.key FROM {ITEMS} JOIN assets a ON a.item = i.id WHERE a.id = ?"
-    row, collection, name, key = db.execute(query, (asset,)).fetchone()
-    return row, ItemId(collection, name), key
+    item_rowid, collection, name, key = db.execute(query, (asset,)).fetchone()
+    return item_rowid, ItemId(collection, name), key
 
 
 def item_json_path(db: Connection, item: ItemId | None, href: str) -> str | None:
@@ -211,7 +211,7 @@ def item_json_path(db: Connection, item: ItemId | None, href: str) -> str | None
 
 
 class CollectionRow(msgspec.Struct, frozen=True):
-    row: int
+    rowid: int
     name: str
     document: bytes | None
 
@@ -235,7 +235,7 @@ def assets_of_collection(db: Connection, collection: int) -> dict[str, MirroredF
 def collections_to_read(db: Connection, run_id: int) -> list[str]:
     has_items = "SELECT 1 FROM items WHERE collection = ? AND run = ? LIMIT 1"
     rows = collection_rows(db)
-    return [row.name for row in rows if row.document is None or exists(db, has_items, (row.row, run_id))]
+    return [row.name for row in rows if row.document is None or exists(db, has_items, (row.rowid, run_id))]
 
 
 class ItemName(NamedTuple):
@@ -261,7 +261,7 @@ def records_in(db: Connection, collection: int) -> Iterator[ItemRecord]:
     query = f"SELECT i.id FROM items i WHERE i.collection = ? AND {_IS_STORED} ORDER BY i.id"
     rows = db.execute(query, (collection,))
     while items := rows.fetchmany(_ITEMS_AT_ONCE):
-        yield from item_records(db, [row for (row,) in items])
+        yield from item_records(db, [item_rowid for (item_rowid,) in items])
 
 
 def unread_source_items(db: Connection) -> list[SourceLink]:
@@ -285,7 +285,7 @@ def damaged_item_json(db: Connection, after: int, limit: int) -> list[tuple[int,
         "AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) ORDER BY i.id LIMIT ?",
         (after, limit),
     )
-    return [(row, ItemId(collection, name), href) for row, collection, name, href in rows]
+    return [(item_rowid, ItemId(collection, name), href) for item_rowid, collection, name, href in rows]
 
 
 def unwritten_items(db: Connection, after: int, limit: int, least: int = JsonState.ABSENT) -> list[int]:
@@ -318,7 +318,7 @@ class Expected(NamedTuple):
     """A file that must be in DEST. `size` and `digest` are None if the ledger does not have them."""
 
     kind: Literal["asset", "item", "catalog"]
-    row: int  # of the asset or item; 0 for a catalog
+    rowid: int  # of the asset or item; 0 for a catalog
     path: str
     size: int | None
     digest: bytes | None
@@ -335,18 +335,18 @@ def expected_files(db: Connection) -> Iterator[Expected]:
 
     A damaged asset is expected with its earlier digest until it is repaired.
     """
-    for row, path, size, digest in db.execute(
+    for rowid, path, size, digest in db.execute(
         f"SELECT a.id, {ASSET_PATH}, a.size, coalesce(iif(a.state = {State.DONE}, a.digest, NULL), "
         "nullif(j.digest_in_dest, x'')) FROM assets a LEFT JOIN jobs j ON j.asset = a.id "
         f"WHERE a.state = {State.DONE} OR (a.state <> {State.RESERVED} AND j.digest_in_dest IS NOT NULL) "
         "ORDER BY a.id"
     ):
-        yield Expected("asset", row, path, size, digest)
-    for row, name, directory, sha256 in db.execute(
+        yield Expected("asset", rowid, path, size, digest)
+    for rowid, name, directory, sha256 in db.execute(
         f"SELECT i.id, i.name, {ITEM_DIRECTORY}, i.sha256 FROM {ITEMS} "
         f"WHERE i.json_state IN ({JsonState.CURRENT}, {JsonState.DAMAGED}) ORDER BY i.id"
     ):
-        yield Expected("item", row, f"{directory}/{item_json_name(name)}", None, sha256)
+        yield Expected("item", rowid, f"{directory}/{item_json_name(name)}", None, sha256)
     for path, sha256 in meta.file_digests(db).items():
         if sha256 != b"":
             yield Expected("catalog", 0, path, None, sha256)

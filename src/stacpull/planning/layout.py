@@ -242,8 +242,8 @@ def arrival_of(
     name = final_name(job.name, job.name_template, filename, job.directory)
     part, body = (content, None) if isinstance(content, str) else ("", memoryview(content))
     return Arrival(
-        job.row,
-        job.item_row,
+        job.rowid,
+        job.item_rowid,
         job.generation,
         job.directory,
         name,

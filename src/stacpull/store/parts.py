@@ -54,18 +54,18 @@ class FileParts:
         self.durable = durable
         self.known = described_parts(directory) | (described_parts(shared) if shared is not None else set())
 
-    def has_part(self, row: int, generation: int) -> bool:
-        return (row, generation) in self.known
+    def has_part(self, rowid: int, generation: int) -> bool:
+        return (rowid, generation) in self.known
 
-    async def point(self, row: int, generation: int) -> ResumePoint | None:
+    async def point(self, rowid: int, generation: int) -> ResumePoint | None:
         """Return where a part can be resumed. Without one, which is usual, the disk is not read."""
-        if not self.has_part(row, generation):
+        if not self.has_part(rowid, generation):
             return None
 
         def read() -> ResumePoint | None:
-            path = part_path(self.directory, row, generation)
+            path = part_path(self.directory, rowid, generation)
             if self._shared is not None:
-                earlier_part = part_path(self._shared, row, generation)
+                earlier_part = part_path(self._shared, rowid, generation)
                 with suppress(FileNotFoundError):
                     about_path(earlier_part).rename(about_path(path))
                     earlier_part.rename(path)
@@ -74,9 +74,9 @@ class FileParts:
         return await asyncio.to_thread(read)
 
     async def create(
-        self, row: int, generation: int, validator: Validator, total: int | None, href_hash: int | None = None
+        self, rowid: int, generation: int, validator: Validator, total: int | None, href_hash: int | None
     ) -> FilePart:
-        path = part_path(self.directory, row, generation)
+        path = part_path(self.directory, rowid, generation)
 
         def create() -> FilePart:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,12 +86,12 @@ class FileParts:
                 text = {**validator._asdict(), "total": total, "origin": href_hash}
                 with os.fdopen(open_regular(about_path(path), CREATE, mode=0o600), "wb") as file:
                     file.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE))
-            return FilePart(self, row, generation, "wb", resumable=validator.resumable)
+            return FilePart(self, rowid, generation, "wb", resumable=validator.resumable)
 
         return await self._opened(create)
 
-    async def resume(self, row: int, generation: int) -> FilePart:
-        return await self._opened(lambda: FilePart(self, row, generation, "rb+", resumable=True))
+    async def resume(self, rowid: int, generation: int) -> FilePart:
+        return await self._opened(lambda: FilePart(self, rowid, generation, "rb+", resumable=True))
 
     async def _opened(self, work: Callable[[], FilePart]) -> FilePart:
         """Open a file in a thread. Wait for it even if cancelled: the next attempt opens the same part."""
@@ -120,12 +120,12 @@ class FilePart(io.FileIO):
     The write of a cancelled task continues in its thread. The lock makes `close` wait for it.
     """
 
-    def __init__(self, parts: FileParts, row: int, generation: int, mode: str, *, resumable: bool) -> None:
+    def __init__(self, parts: FileParts, rowid: int, generation: int, mode: str, *, resumable: bool) -> None:
         self.received: Spans = ()
         self.hashed = 0  # bytes from the start
         self.hashers: dict[str, Hasher] = {}
-        self._path = path = part_path(parts.directory, row, generation)
-        self._pair = row, generation
+        self._path = path = part_path(parts.directory, rowid, generation)
+        self._pair = rowid, generation
         self._parts = parts
         self._resumable = resumable
         self._lock = threading.RLock()

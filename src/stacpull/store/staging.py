@@ -55,8 +55,8 @@ _TRUST = "../boot"  # relative to the parts directory, whose descriptor is open
 _LONGEST_BOOT = 64
 
 
-def part_path(directory: Path, row: int, generation: int) -> Path:
-    return directory / f"{row}.{generation}.part"
+def part_path(directory: Path, rowid: int, generation: int) -> Path:
+    return directory / f"{rowid}.{generation}.part"
 
 
 def about_path(part: Path) -> Path:
@@ -68,7 +68,7 @@ def is_worker(name: str) -> bool:
 
 
 class CompletePartName(NamedTuple):
-    row: int
+    rowid: int
     generation: int
     size: int
     etag_or_date: str | None
@@ -78,7 +78,7 @@ class CompletePartName(NamedTuple):
 
 def complete_part_name(part: CompletePartName | Arrival) -> str:
     """Return the name of a complete part. Fields that do not fit into 255 bytes are left out."""
-    stem = f"{part.row}.{part.generation}.{part.size}{'~' if part.unproven else ''}"
+    stem = f"{part.rowid}.{part.generation}.{part.size}{'~' if part.unproven else ''}"
     if part.filename is None:
         return f"{stem}.whole"
     etag_or_date = part.etag_or_date or ""
@@ -96,8 +96,8 @@ def parse_complete_part(name: str) -> CompletePartName | None:
     if match is None:
         return None
     etag_or_date, filename = (None if field is None else unquote(field) for field in match.group(5, 6))
-    row, generation, size = map(int, match.group(1, 2, 3))
-    return CompletePartName(row, generation, size, etag_or_date or None, filename, bool(match[4]))
+    rowid, generation, size = map(int, match.group(1, 2, 3))
+    return CompletePartName(rowid, generation, size, etag_or_date or None, filename, bool(match[4]))
 
 
 def described_parts(directory: Path) -> set[tuple[int, int]]:
@@ -200,8 +200,8 @@ class StagedParts(DirectoryFiles):
 
         Return None if the file has another size, or another identity than `identity`.
         """
-        name = f"{arrival.row}.{arrival.generation}.part"
-        self.drop_part(f"{arrival.row}.{arrival.generation}.about")  # what a killed download left
+        name = f"{arrival.rowid}.{arrival.generation}.part"
+        self.drop_part(f"{arrival.rowid}.{arrival.generation}.about")  # what a killed download left
         self.drop_part(name)
         if isinstance(files, DirectoryFiles):
             with suppress(OSError):  # links are not supported, or not between these directories

@@ -82,7 +82,7 @@ class Downloader(msgspec.Struct, eq=False):
 
     def may_resume(self, job: Job) -> bool:
         is_small = job.size is not None and job.size <= self.small_limit
-        return not is_small and self.parts.has_part(job.row, job.generation)
+        return not is_small and self.parts.has_part(job.rowid, job.generation)
 
     def accept(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
@@ -158,7 +158,7 @@ class _Attempt(msgspec.Struct, eq=False):
 
     async def _start(self, *, may_resume: bool) -> Arrival | None:
         job, downloader = self.job, self.downloader
-        point = await downloader.parts.point(job.row, job.generation) if may_resume else None
+        point = await downloader.parts.point(job.rowid, job.generation) if may_resume else None
         # a validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1"
         is_proven = job.checksum is not None or job.required_digest is not None
         if point is not None and (is_proven or point.href_hash == href_hash(job.href)):
@@ -173,7 +173,7 @@ class _Attempt(msgspec.Struct, eq=False):
         Which server answers is not known before: the part is hashed as if its ETag were an MD5 of S3.
         """
         job, downloader = self.job, self.downloader
-        self.part = part = await downloader.parts.resume(job.row, job.generation)
+        self.part = part = await downloader.parts.resume(job.rowid, job.generation)
         stated_fields = {} if point.validator.etag is None else {"ETag": point.validator.etag}
         await self._hash_with(part, checks.expected_checks(job, PARTIAL, stated_fields))
         accept = frozenset({OK, PARTIAL, _FAILED, UNSATISFIABLE})
@@ -283,7 +283,7 @@ class _Attempt(msgspec.Struct, eq=False):
             return body._replace(content=start)
         validator = body.validator if self.is_resumable else Validator()
         parts, url_hash = downloader.parts, href_hash(job.href)
-        self.part = part = await parts.create(job.row, job.generation, validator, body.total, url_hash)
+        self.part = part = await parts.create(job.rowid, job.generation, validator, body.total, url_hash)
         await self._hash_with(part, body.checks)
         return await self._fill(part, response, body, chained(start, chunks))
 

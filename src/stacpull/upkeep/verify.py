@@ -90,7 +90,7 @@ class MirrorCheck(StoppableThread):
         super().__init__(stop)
         self.files = self.bytes = self.without_digest = self.leftovers = 0
         self.damaged: Counter[DamageKind] = Counter()
-        self.rows = {kind: array("q") for kind in ("asset", "item", "catalog")}
+        self.rowids = {kind: array("q") for kind in ("asset", "item", "catalog")}
         """The rows of damaged files, which take 8 bytes each."""
         self.complete = False
         self.quick = quick
@@ -162,13 +162,13 @@ class MirrorCheck(StoppableThread):
         fault = judge(expected, state)
         if fault is None:
             return
-        self.rows[expected.kind].append(expected.row)
+        self.rowids[expected.kind].append(expected.rowid)
         names: tuple[str, ...] = ()
         if expected.kind == "asset":
-            _, item, key = views.asset_owner(db, expected.row)
+            _, item, key = views.asset_owner(db, expected.rowid)
             names = *item, key
         elif expected.kind == "item":
-            (record,) = views.item_records(db, [expected.row])
+            (record,) = views.item_records(db, [expected.rowid])
             names = *record.id, ""
         kind, found = fault
         recorded = _described(expected.size, expected.digest)
@@ -249,7 +249,7 @@ async def verify(
         open_dest(arguments) as workspace,
     ):
         await check.run(lambda: _check_mirror(check, address, workspace.db))
-        if not (check.complete and any(check.rows.values())):
+        if not (check.complete and any(check.rowids.values())):
             return await on_ledger(workspace, report_of)
         arguments.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
         spec = replace((await on_ledger(workspace, runs.last)).spec, kind="repair")
@@ -307,18 +307,18 @@ def _begin(
     check: MirrorCheck, files: StoredFiles, db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any]
 ) -> Run:
     run = runs.begin(db, spec, now, kept)
-    jobs.mark_item_json(db, check.rows["item"])
-    for start in range(0, len(check.rows["asset"]), _UNIT):
-        rows = check.rows["asset"][start : start + _UNIT]
+    jobs.mark_item_json(db, check.rowids["item"])
+    for start in range(0, len(check.rowids["asset"]), _UNIT):
+        rowids = check.rowids["asset"][start : start + _UNIT]
         hrefs: dict[int, str | None] = {}  # without credentials; None if the mirror does not state it
         item, document, base = 0, Json(), None
-        for row in rows:
-            item_of_asset, _, key = views.asset_owner(db, row)
+        for rowid in rowids:
+            item_of_asset, _, key = views.asset_owner(db, rowid)
             if item_of_asset != item:  # the rows of an item are usually adjacent
                 item = item_of_asset
                 document, base = sent_document(files, next(views.item_records(db, [item]))) or ({}, None)
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
             href = asset_href(asset_origin(asset) or asset, base)
-            hrefs[row] = href if isinstance(href, str) else None
+            hrefs[rowid] = href if isinstance(href, str) else None
         jobs.requeue_damaged(db, run.id, hrefs)
     return run
