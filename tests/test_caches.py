@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stacpull.caches import LONGEST_KEY, BoundedCache, cached_if_short
+from stacpull.caches import MAX_KEY_LENGTH, BoundedCache, cached_if_short
 
 
 def test_only_short_texts_are_cached() -> None:
@@ -13,7 +13,7 @@ def test_only_short_texts_are_cached() -> None:
         calls.append(text)
         return len(text)
 
-    short, long = "x" * LONGEST_KEY, "x" * (LONGEST_KEY + 1)
+    short, long = "x" * MAX_KEY_LENGTH, "x" * (MAX_KEY_LENGTH + 1)
     assert [length(text) for text in (short, short, long, long)] == [512, 512, 513, 513]
     assert calls == [short, long, long]
 

@@ -57,8 +57,8 @@ def test_a_cancellation_while_a_context_is_entered_exits_it() -> None:
     assert closed.is_set()
 
 
-@pytest.mark.parametrize(("count", "most", "together"), [(0, 3, 0), (2, 3, 2), (9, 3, 3), (3, 1, 1)])
-def test_values_are_begun_in_order_and_few_at_once(count: int, most: int, together: int) -> None:
+@pytest.mark.parametrize(("count", "limit", "together"), [(0, 3, 0), (2, 3, 2), (9, 3, 3), (3, 1, 1)])
+def test_values_are_begun_in_order_and_few_at_once(count: int, limit: int, together: int) -> None:
     begun: list[int] = []
     ended: list[int] = []
     peak = 0
@@ -70,7 +70,7 @@ def test_values_are_begun_in_order_and_few_at_once(count: int, most: int, togeth
         await asyncio.sleep(0)
         ended.append(value)
 
-    asyncio.run(for_each(range(count), work, most))
+    asyncio.run(for_each(range(count), work, limit))
     assert begun == list(range(count))
     assert sorted(ended) == begun
     assert peak == together

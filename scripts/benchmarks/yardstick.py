@@ -68,7 +68,7 @@ def _run(command: tuple[str, ...], seconds: float) -> dict[str, object]:
 
 def _watch(pid: int, deadline: float) -> int:
     """Wait for `pid` until the deadline; return the peak memory while there were several processes."""
-    most = 0
+    peak = 0
     ending = os.pidfd_open(pid)
     try:
         while (left := deadline - time.monotonic()) > 0:
@@ -76,10 +76,10 @@ def _watch(pid: int, deadline: float) -> int:
                 break
             tree = list(_descendants(os.getpid()))
             if len(tree) > 1:
-                most = max(most, sum(map(_proportional_set, tree)))
+                peak = max(peak, sum(map(_proportional_set, tree)))
     finally:
         os.close(ending)
-    return most
+    return peak
 
 
 def _end_all(patience: float = 0) -> None:

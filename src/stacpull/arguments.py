@@ -33,7 +33,7 @@ from stacpull.urls import is_web
 Held = TypeVar("Held")
 ReadArgument = Callable[[Any], Any]
 
-MOST_AT_ONCE = 4096
+MAX_AT_ONCE = 4096
 """More simultaneous transfers need more open files than systems allow."""
 LARGEST = 2**63 - 1
 """The largest integer that a ledger stores."""
@@ -318,16 +318,16 @@ _DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "dhms"
 _UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 
 
-def integer(least: int = -LARGEST, most: int = LARGEST, *, auto: bool = False) -> ReadArgument:
-    """Return a reader of whole numbers from `least` to `most`; with `auto`, that word is read as None."""
-    upper = "on" if most == LARGEST else f"to {most}"
-    bounds = "" if least == -LARGEST else f" from {least} {upper}"
+def integer(minimum: int = -LARGEST, maximum: int = LARGEST, *, auto: bool = False) -> ReadArgument:
+    """Return a reader of whole numbers within bounds; with `auto`, that word is read as None."""
+    upper = "on" if maximum == LARGEST else f"to {maximum}"
+    bounds = "" if minimum == -LARGEST else f" from {minimum} {upper}"
 
     def read(raw: object) -> int | None:
         if auto and isinstance(raw, str) and raw == "auto":
             return None
         number = _as_integer(raw)
-        if number is None or not least <= number <= most:
+        if number is None or not minimum <= number <= maximum:
             raise _wrong(f"{'auto or ' if auto else ''}a whole number{bounds}", raw)
         return number
 
@@ -368,15 +368,15 @@ def _time_span(raw: object) -> float | None:
 
 def number(
     expected: str,
-    least: float,
-    most: float = math.inf,
+    minimum: float,
+    maximum: float = math.inf,
     convert: Callable[[object], float | None] = finite_number,
 ) -> Callable[[object], float]:
-    """Return a reader of finite numbers from `least` to `most`; `expected` describes them in the error."""
+    """Return a reader of finite numbers within bounds; `expected` describes them in the error."""
 
     def read(raw: object) -> float:
         value = convert(raw)
-        if value is None or not least <= value <= most:
+        if value is None or not minimum <= value <= maximum:
             raise _wrong(expected, raw)
         return value
 
@@ -530,7 +530,7 @@ def cluster(value: str | int | Path) -> str:
     is_plain = isinstance(value, int | Path) and not isinstance(value, bool)
     address = str(value) if is_plain else text(value)
     if address.isascii() and address.isdecimal():
-        return str(integer(1, MOST_AT_ONCE)(address))
+        return str(integer(1, MAX_AT_ONCE)(address))
     if _SCHEDULER.fullmatch(address):
         return address
     if not (path := expanded(address)).is_file():

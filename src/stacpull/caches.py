@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 
-LONGEST_KEY: Final = 512
+MAX_KEY_LENGTH: Final = 512
 """The most characters of a text that is remembered: honest sources do not repeat longer ones."""
 
 
@@ -20,7 +20,7 @@ def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str],
 
         @wraps(function)
         def call(text: str) -> V:
-            return cached(text) if len(text) <= LONGEST_KEY else function(text)
+            return cached(text) if len(text) <= MAX_KEY_LENGTH else function(text)
 
         return call
 
@@ -28,13 +28,13 @@ def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str],
 
 
 class BoundedCache(OrderedDict[K, V]):
-    """A dictionary of at most `most` entries: `self[key] = value` removes the oldest one if it is full."""
+    """A dictionary of limited size: `self[key] = value` removes the oldest entry if it is full."""
 
-    def __init__(self, most: int = 4096) -> None:
+    def __init__(self, max_entries: int = 4096) -> None:
         super().__init__()
-        self._most = most
+        self._max_entries = max_entries
 
     def __setitem__(self, key: K, value: V) -> None:
-        if len(self) >= self._most and key not in self:
+        if len(self) >= self._max_entries and key not in self:
             self.popitem(last=False)
         super().__setitem__(key, value)

@@ -202,11 +202,11 @@ def ungrouped() -> Iterator[None]:
         raise cause(errors) from cause(errors).__cause__
 
 
-def similar(word: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:
+def similar(word: str, known: Iterable[str], *, limit: int = 1, cutoff: float = 0.6) -> list[str]:
     """Return the known words that a misspelled one may stand for."""
     import difflib  # noqa: PLC0415 - needed for mistakes only
 
-    return difflib.get_close_matches(word, list(known), n=most, cutoff=cutoff)
+    return difflib.get_close_matches(word, list(known), n=limit, cutoff=cutoff)
 
 
 def quantity(number: int, singular: str, plural: str | None = None) -> str:

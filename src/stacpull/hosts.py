@@ -27,9 +27,9 @@ V = TypeVar("V")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]@]*\]|[^\[\]:@\\]*)(?::(?P<port>[0-9]{1,5}))?")
 _LOOKED_UP = re.compile(r"[a-z0-9._-]+")
-_LONGEST_NAME = 253  # RFC 1035, 2.3.4
+_MAX_NAME_LENGTH = 253  # RFC 1035, 2.3.4
 HIGHEST_PORT = 65535
-MOST_HOSTS = 256
+MAX_HOSTS = 256
 """The most idle hosts whose state is kept (`forget_hosts`)."""
 
 _REFUSED = {
@@ -67,10 +67,10 @@ _NUMBERS = frozenset("0123456789abcdefx.")
 
 
 def forget_hosts(known: MutableMapping[K, V], is_needed: Callable[[V], object] = lambda _: False) -> None:
-    """Halve `known` before it exceeds `MOST_HOSTS`: a source can name millions. Keep what `is_needed`."""
-    if len(known) < MOST_HOSTS:
+    """Halve `known` before it exceeds `MAX_HOSTS`: a source can name millions. Keep what `is_needed`."""
+    if len(known) < MAX_HOSTS:
         return
-    for key in list(islice(known, MOST_HOSTS // 2)):
+    for key in list(islice(known, MAX_HOSTS // 2)):
         value = known.pop(key)
         if is_needed(value):
             known[key] = value
@@ -118,7 +118,7 @@ def _read_server(server: str) -> tuple[str, Origin]:
     if match is None or not match["host"] or int(match["port"] or 0) > HIGHEST_PORT:
         return "", Origin(scheme, "", None)
     host, port = match["host"], int(match["port"]) if match["port"] else default_port(scheme)
-    if port is not None and not host.isascii() and len(host) <= _LONGEST_NAME:
+    if port is not None and not host.isascii() and len(host) <= _MAX_NAME_LENGTH:
         from yarl import URL  # noqa: PLC0415 -- few hosts have such names
 
         with suppress(ValueError):

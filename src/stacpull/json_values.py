@@ -8,7 +8,7 @@ import orjson
 
 from stacpull.models import Json
 
-MOST_VALUES: Final = 4_000_000
+MAX_VALUES: Final = 4_000_000
 """The most values of a document of usual size. Items of services have one value per 11 to 26 bytes."""
 
 
@@ -35,7 +35,7 @@ def media_type_of(value: object) -> str:
 
 
 def parsed_object(data: bytes) -> Json | None:
-    if len(data) > MOST_VALUES and count_values(data) > MOST_VALUES:
+    if len(data) > MAX_VALUES and count_values(data) > MAX_VALUES:
         return None
     try:
         document = orjson.loads(data)

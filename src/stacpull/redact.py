@@ -41,7 +41,7 @@ _FERNET = re.compile(r"(?<=/)gAAAAA[A-Za-z0-9_-]{90,}(?:=|%3[Dd]){0,2}(?=[/?#]|$
 _PAGING_TOKENS = ("next:", "prev:", "previous:")
 _MIN_SECRET, _MIN_IN_DOCUMENT, _MIN_IN_URL = 4, 6, 8
 """Shorter secrets than these are not replaced: in any text, in a document, and in the path of a URL."""
-_MIN_LEARNED, _MOST_LEARNED = 16, 256
+_MIN_LEARNED, _MAX_LEARNED = 16, 256
 _ORDINARY_FIELDS = frozenset({"from", "host", "origin", "range", "referer", "user-agent"})
 _ORDINARY_PREFIXES = ("accept", "content-", "if-")
 """Fields of RFC 9110 that are never credentials, wherever their value comes from."""
@@ -110,7 +110,7 @@ class Secrets:
             if len(secret.reveal()) >= least:
                 self._learned.pop(secret, None)
                 self._learned[secret] = None
-        while len(self._learned) > _MOST_LEARNED:
+        while len(self._learned) > _MAX_LEARNED:
             del self._learned[next(iter(self._learned))]
         self.add()
 

@@ -157,6 +157,6 @@ class Selection:
             raise UsageError("--sample and --max-items contradict each other: give one of them.")
 
     @property
-    def most_items(self) -> int | None:
+    def item_limit(self) -> int | None:
         """The most matching items that are taken; None without a limit."""
         return min((limit for limit in (self.max_items, self.sample) if limit), default=None)

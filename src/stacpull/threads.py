@@ -13,7 +13,7 @@ from stacpull.errors import ungrouped
 T = TypeVar("T")
 
 
-async def for_each(values: Collection[T], function: Callable[[T], Awaitable[None]], most: int) -> None:
+async def for_each(values: Collection[T], function: Callable[[T], Awaitable[None]], limit: int) -> None:
     waiting = iter(values)
 
     async def work_on_next() -> None:
@@ -22,7 +22,7 @@ async def for_each(values: Collection[T], function: Callable[[T], Awaitable[None
 
     with ungrouped():
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(most, len(values))):
+            for _ in range(min(limit, len(values))):
                 group.create_task(work_on_next())
 
 

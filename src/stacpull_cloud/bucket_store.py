@@ -19,7 +19,7 @@ from stacpull.digests import as_checksum
 from stacpull.errors import destination_errors
 from stacpull.models import Arrival, Failure, FailureKind, path_in_dest
 from stacpull.store.inspection import (
-    LONGEST_DOCUMENT,
+    MAX_DOCUMENT_SIZE,
     NO_NAMES,
     Entry,
     FileState,
@@ -35,7 +35,7 @@ from stacpull_cloud.objects import PIECE, THREADS, Objects
 DIGEST = "stacpull"
 """Followed by an algorithm, the attribute with the digest of the content. Azure allows no `-` in names."""
 _PART = "stacpullpart"
-_LONGEST_KEY = 1024
+_MAX_KEY_SIZE = 1024
 
 
 class BucketFiles:
@@ -65,7 +65,7 @@ class BucketFiles:
         return self.objects.find(path) is not None
 
     def read(self, path: str) -> bytes | None:
-        answer = self.objects.read(path, LONGEST_DOCUMENT)
+        answer = self.objects.read(path, MAX_DOCUMENT_SIZE)
         return None if answer is None else answer[1]
 
     def open(self, path: str) -> BinaryIO:
@@ -120,7 +120,7 @@ class BucketStore(BucketFiles):
         path = path_in_dest(file.directory, file.name)
         key = self.objects.key(path)
         is_odd = not NO_NAMES.isdisjoint([file.name, *path.split("/")]) or "/" in file.name or "\0" in path
-        if is_odd or len(key.encode("utf-8", "surrogatepass")) > _LONGEST_KEY:
+        if is_odd or len(key.encode("utf-8", "surrogatepass")) > _MAX_KEY_SIZE:
             return Failure(FailureKind.NAME, f"{path!r} cannot be the name of an object.")
         algorithm = "sha256" if file.digest is None else as_checksum(file.digest).algorithm
         with destination_errors(self.staged.work):

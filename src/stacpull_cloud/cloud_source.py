@@ -28,7 +28,7 @@ from stacpull.hosts import origin_text
 from stacpull.models import BucketLocation, Failure, FailureKind
 from stacpull.net.client import Client
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
-from stacpull.planning.prefixes import MOST_OBJECTS, ListedObject
+from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 from stacpull_cloud import bucket_kinds
 from stacpull_cloud.bucket_kinds import ACCOUNT, Service
@@ -47,8 +47,8 @@ class CloudScheme(NamedTuple):
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
         async with client.open(Request(prefix, query="list")) as response:
             objects = orjson.loads(await response.read(_LISTING))
-        if not objects or len(objects) > MOST_OBJECTS:
-            why = f"it has more than {MOST_OBJECTS:,} objects" if objects else "nothing is there"
+        if not objects or len(objects) > MAX_OBJECTS:
+            why = f"it has more than {MAX_OBJECTS:,} objects" if objects else "nothing is there"
             message = f"The prefix {prefix} cannot be mirrored: {why}."
             raise TransferError(Failure(FailureKind.PREFIX, message))
         return tuple(ListedObject(name, size) for name, size in objects)
@@ -142,7 +142,7 @@ def _listed(store: Any, prefix: str) -> bytes:
         entries = [entry for entry in batch if len(entry["path"]) > len(prefix)]
         files = [entry for entry in entries if entry["size"] or is_file(entry["path"])]
         objects += [(entry["path"].removeprefix(prefix), entry["size"]) for entry in files]
-        if len(objects) > MOST_OBJECTS:
+        if len(objects) > MAX_OBJECTS:
             break
     return orjson.dumps(objects)
 

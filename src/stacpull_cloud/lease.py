@@ -39,7 +39,7 @@ _EXPIRY = 60.0  # seconds without a renewal, after which a lease has expired
 FOLDER = f"{OWN_DIRECTORY}/lease"
 _CLOCK_OBJECT = f"{OWN_DIRECTORY}/clock"
 _INTERVAL = _EXPIRY / 4  # seconds between two renewals, and between two looks of `LeaseCheck`
-_LONGEST = 1 << 16
+_MAX_SIZE = 1 << 16
 _ATTEMPTS = 5
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also counts while the machine is suspended."""
@@ -47,7 +47,7 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 COPY = f"{OWN_DIRECTORY}/ledger.sqlite.gz"
 _COPY_INTERVAL = 300.0  # seconds between two copies
 _PIECE = 1 << 20
-_MOST_UNPACKED = 100
+_MAX_UNPACKED = 100
 """A copy may unpack to this many times its size. Ledgers shrink to about a sixth."""
 _EPOCH = "stacpullepoch"
 
@@ -176,7 +176,7 @@ class Lease:
         body = msgspec.json.encode(Holder(self.mirror, *self._place, run, self.epoch, is_held))
         path = f"{FOLDER}/{self._next:012}.json"
         if not self._objects.put(path, body, {}, create=True):
-            existing = self._objects.read(path, _LONGEST)
+            existing = self._objects.read(path, _MAX_SIZE)
             if existing is None or existing[1] != body:  # if it is ours, only the response was lost
                 return False
         self._next += 1
@@ -202,7 +202,7 @@ class Lease:
                     atomic_file(path) as file,
                 ):
                     os.fchmod(file.fileno(), 0o600)
-                    bytes_left = _MOST_UNPACKED * copy.size
+                    bytes_left = _MAX_UNPACKED * copy.size
                     while bytes_left > 0 and (data := unpacked.read(_PIECE)):
                         bytes_left -= file.write(data)
                     if bytes_left <= 0:
@@ -271,7 +271,7 @@ def _newest(objects: Objects) -> _Record | None:
         infos = [info for page in objects.pages(FOLDER) for info in page]
         if not infos:
             return None
-        info_and_body = objects.read(max(infos).path, _LONGEST)
+        info_and_body = objects.read(max(infos).path, _MAX_SIZE)
         if info_and_body is None:  # renewed in between
             continue
         info, body = info_and_body

@@ -36,14 +36,14 @@ T = TypeVar("T")
 THREADS = 32  # simultaneous requests of a process
 _PATIENCE, _SHORT_PATIENCE = 120.0, 10.0
 """Seconds for which requests are repeated; fewer before the first answer, and after a stop."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds, at most
+_FIRST_PAUSE, _MAX_PAUSE = 0.2, 10.0  # seconds, at most
 _SILENT_AFTER = 4  # attempts after which the user is warned
 _SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts, which are at least as long
 _PARTS_AT_ONCE = 4
 _MEDIUM, _MEDIUM_AT_ONCE, _LONG_AT_ONCE = 1 << 20, 8, 2
 """Bodies from `_MEDIUM` bytes on take memory: so few of them, and fewer in parts, are sent at once."""
 PIECE = 4 << 20  # bytes that are read at once
-_MOST_PARTS = 9_000  # S3 and GCS allow 10,000
+_MAX_PARTS = 9_000  # S3 and GCS allow 10,000
 
 
 class ObjectInfo(NamedTuple):
@@ -86,13 +86,13 @@ class Objects:
 
         return self.send("look at", path, head, missing_ok=True)
 
-    def read(self, path: str, longest: int) -> tuple[ObjectInfo, bytes | None] | None:
+    def read(self, path: str, max_size: int) -> tuple[ObjectInfo, bytes | None] | None:
         """Return an object, without its content if that is longer than `longest` bytes."""
 
         def get(store: Any) -> tuple[ObjectInfo, bytes | None]:
             reply = obstore.get(store, self.key(path))
             info = self._info(cast("Mapping[str, Any]", reply.meta), reply.attributes)
-            return info, bytes(reply.bytes()) if info.size <= longest else None
+            return info, bytes(reply.bytes()) if info.size <= max_size else None
 
         return self.send("read", path, get, missing_ok=True)
 
@@ -137,7 +137,7 @@ class Objects:
         size = body.stat().st_size if isinstance(body, Path) else len(body)
         is_long = size > _SINGLE_PUT
         part_size = max(
-            _SINGLE_PUT, -(-size // _MOST_PARTS >> 20) << 20
+            _SINGLE_PUT, -(-size // _MAX_PARTS >> 20) << 20
         )  # whole mebibytes, as maps need pages
 
         attempts = count()
@@ -207,7 +207,7 @@ class Objects:
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception(is_passing),
             stop=lambda state: self._is_over(since, state.upcoming_sleep),
-            wait=tenacity.wait_random_exponential(_FIRST_PAUSE, _LONGEST_PAUSE),
+            wait=tenacity.wait_random_exponential(_FIRST_PAUSE, _MAX_PAUSE),
             before_sleep=self._note_silence,
             reraise=True,
         )

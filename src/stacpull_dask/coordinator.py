@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from stacpull.engine.mirror import MirrorRun
     from stacpull.engine.pool import Pool
 
-_MOST_LOST_IN_VAIN = 6  # workers lost in a row without an outcome in between, after which the run ends
+_MAX_LOST_IN_VAIN = 6  # workers lost in a row without an outcome in between, after which the run ends
 _GRACE, _GRACE_WITHOUT_JOBS = 3.0, 10.0  # seconds that a worker has to park its transfers, or to end
 _AHEAD = 16  # jobs that a worker gets beyond its slots, so that it never waits for a message
-_MOST_JOBS_SENT = 64
-_MOST_UPLOADS = 128  # assets that a worker uploads while it gets more jobs
+_MAX_JOBS_SENT = 64
+_MAX_UPLOADS = 128  # assets that a worker uploads while it gets more jobs
 
 
 @attrs.frozen
@@ -180,9 +180,9 @@ class DaskWorkers:
             if refused is not None or self._stopping:
                 continue
             self._lost_in_vain += 1
-            if self._lost_in_vain >= _MOST_LOST_IN_VAIN:
+            if self._lost_in_vain >= _MAX_LOST_IN_VAIN:
                 raise WorkerError(
-                    f"{_MOST_LOST_IN_VAIN} worker processes in a row ended before they transferred anything. "
+                    f"{_MAX_LOST_IN_VAIN} worker processes in a row ended before they transferred anything. "
                     "Make sure that they have enough memory, or mirror without --dask, then resume."
                 )
             self._run.emit(Notice("warning", "A worker process was lost; another one takes its place."))
@@ -223,11 +223,11 @@ class DaskWorkers:
         if not self._waiting() or not any(worker.room() > 0 for worker in self._workers):
             return False
         worker = max(self._workers, key=Worker.room)
-        most = min(worker.room(), _MOST_JOBS_SENT, -(-self._waiting() // count))
+        limit = min(worker.room(), _MAX_JOBS_SENT, -(-self._waiting() // count))
         if self._given_back:
-            jobs = [self._given_back.popleft() for _ in range(most)]
+            jobs = [self._given_back.popleft() for _ in range(limit)]
         else:
-            jobs = self._run.queue.take(most)
+            jobs = self._run.queue.take(limit)
         worker.open_jobs.update((job.rowid, job) for job in jobs)
         worker.send(messages.Jobs(jobs))
         return True
@@ -328,5 +328,5 @@ class Worker:
             raise self._error
 
     def room(self) -> int:
-        uploads = min(len(self.uploads), _MOST_UPLOADS)
+        uploads = min(len(self.uploads), _MAX_UPLOADS)
         return self.ready.result() + _AHEAD + uploads - len(self.open_jobs)

@@ -38,7 +38,7 @@ from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 
 Inbox = asyncio.Queue[messages.ToWorker | BaseException]  # what a worker has to do; an error ends it
-_LONGEST_SENT = 8 << 20  # the most bytes of a body that is sent to the coordinator
+_MAX_SENT_SIZE = 8 << 20  # the most bytes of a body that is sent to the coordinator
 _LONG = 8 << 20  # bytes from which an asset is uploaded by itself, so that others need not wait
 _TICK = 0.25  # seconds between two reports of the effort
 
@@ -136,7 +136,7 @@ class _Transfers:
             staged,
             self._report,
             network.secrets,
-            longest=-1 if self._has_bucket else _LONGEST_SENT,
+            max_size=-1 if self._has_bucket else _MAX_SENT_SIZE,
             checksum=settings.options.recorded_checksum,
             on_error=inbox.put_nowait,
             slots=network.slots,
@@ -157,7 +157,7 @@ class _Transfers:
             ItemReader(self._read_item, network.clock),
             network.retries,
             settings.prefer,
-            most_deferred=0,  # failures are deferred, and counted, in the coordinator
+            max_deferred=0,  # failures are deferred, and counted, in the coordinator
             fast_path=fast_path,
         )
 

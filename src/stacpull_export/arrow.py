@@ -28,28 +28,28 @@ from stacpull.clock import rfc3339
 TIME = pa.timestamp("us", "UTC")
 JSON_TEXT = pa.large_string()
 """Text that holds JSON. In Parquet it is text like any other; here the type distinguishes the two."""
-MOST_MEMBERS = 1_000
+MAX_MEMBERS = 1_000
 """Members of a struct. A source can name any number, and each takes space in every row."""
-MOST_LEAVES = 5_000
+MAX_LEAVES = 5_000
 """Leaf columns of a file in which values with several of them, such as objects, are stored."""
-_MANY = f"objects with more than {MOST_MEMBERS:,} different members"
-_MANY_LEAVES = f"objects that would need more than {MOST_LEAVES:,} columns"
+_MANY = f"objects with more than {MAX_MEMBERS:,} different members"
+_MANY_LEAVES = f"objects that would need more than {MAX_LEAVES:,} columns"
 _REFUSED = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
 
 Mixed = dict[str, set[str]]
 """Places whose values became JSON text (`assets.*` keys included), and the kinds of value they had."""
 
 
-def json_array(values: Sequence[Any], path: str, mixed: Mixed, most_leaves: int = MOST_LEAVES) -> pa.Array:
+def json_array(values: Sequence[Any], path: str, mixed: Mixed, max_leaves: int = MAX_LEAVES) -> pa.Array:
     try:
         if not _has_many_members(values):
             kind = pa.infer_type(values)
-            if leaves(kind) <= max(1, most_leaves) and not _has_wide_struct(kind):
+            if leaves(kind) <= max(1, max_leaves) and not _has_wide_struct(kind):
                 return pa.array(values, kind)
     except _REFUSED:
         pass
     types = (_type_of(value, path, mixed) for value in values)
-    kind = reduce(lambda one, other: merged_type(one, other, path, mixed, most_leaves), types, pa.null())
+    kind = reduce(lambda one, other: merged_type(one, other, path, mixed, max_leaves), types, pa.null())
     return pa.array([_as_type(value, kind) for value in values], kind)
 
 
@@ -58,7 +58,7 @@ def _has_many_members(values: Sequence[Any]) -> bool:
     for value in values:
         if isinstance(value, dict):
             members.update(value)
-            if len(members) > MOST_MEMBERS:
+            if len(members) > MAX_MEMBERS:
                 return True
     return False
 
@@ -68,7 +68,7 @@ def _has_wide_struct(kind: pa.DataType) -> bool:
         return _has_wide_struct(kind.value_type)
     if not pa.types.is_struct(kind):
         return False
-    return kind.num_fields > MOST_MEMBERS or any(_has_wide_struct(field.type) for field in kind)
+    return kind.num_fields > MAX_MEMBERS or any(_has_wide_struct(field.type) for field in kind)
 
 
 def leaves(kind: pa.DataType) -> int:
@@ -80,11 +80,11 @@ def leaves(kind: pa.DataType) -> int:
 
 
 def merged_type(
-    one: pa.DataType, other: pa.DataType, path: str, mixed: Mixed, most_leaves: int = MOST_LEAVES
+    one: pa.DataType, other: pa.DataType, path: str, mixed: Mixed, max_leaves: int = MAX_LEAVES
 ) -> pa.DataType:
     """Return the type that holds the values of both types; the arguments are those of `json_array`."""
     kind = _merged_type(one, other, path, mixed)
-    if leaves(kind) <= max(1, most_leaves):
+    if leaves(kind) <= max(1, max_leaves):
         return kind
     mixed.setdefault(path, set()).add(_MANY_LEAVES)
     return JSON_TEXT
@@ -109,7 +109,7 @@ def _merged_type(one: pa.DataType, other: pa.DataType, path: str, mixed: Mixed) 
                 if known is None
                 else _merged_type(known, field.type, f"{path}.{field.name}", mixed)
             )
-        if len(fields) <= MOST_MEMBERS:
+        if len(fields) <= MAX_MEMBERS:
             return pa.struct(list(fields.items()))
         mixed.setdefault(path, set()).add(_MANY)
         return JSON_TEXT
@@ -152,7 +152,7 @@ def fitted(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _type_of(value: Any, path: str, mixed: Mixed) -> pa.DataType:
-    if isinstance(value, dict) and len(value) > MOST_MEMBERS:
+    if isinstance(value, dict) and len(value) > MAX_MEMBERS:
         mixed.setdefault(path, set()).add(_MANY)
         return JSON_TEXT
     if isinstance(value, dict):

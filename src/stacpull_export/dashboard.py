@@ -39,18 +39,18 @@ from stacpull.redact import Secret
 from stacpull.speed import Speed
 from stacpull_export.html_page import PageTemplate, shown
 
-_MOST_CONNECTIONS = 32
+_MAX_CONNECTIONS = 32
 _EVERY = 1.0
 """Seconds between two states that a browser gets."""
 _INTERVAL = 2.0
 """Seconds of an interval of the chart, until there are too many."""
-_MOST_INTERVALS = 180
-_MOST_HOSTS = 40
-_MOST_COLOURS = 7
+_MAX_INTERVALS = 180
+_MAX_HOSTS = 40
+_MAX_COLOURS = 7
 """Hosts that the chart of rates shows each in a colour of its own."""
-_MOST_SHOWN = 10
+_MAX_SHOWN = 10
 """Failures and warnings that are shown, the latest."""
-_LONGEST_FORM = 4096
+_MAX_FORM_SIZE = 4096
 _PATIENCE = 0.5
 """Seconds that browsers have to read the last state, when the run has ended."""
 _PAUSE = 0.05
@@ -96,7 +96,7 @@ async def served_dashboard(
 
     def accept() -> asyncio.Protocol:
         opened = server.connections
-        _abort([connection.transport for connection in opened[: max(0, len(opened) + 1 - _MOST_CONNECTIONS)]])
+        _abort([connection.transport for connection in opened[: max(0, len(opened) + 1 - _MAX_CONNECTIONS)]])
         return server()
 
     try:
@@ -142,8 +142,8 @@ class Dashboard:
         self._since = Progress()
         """The counters at the end of the last interval."""
         self._failures: Counter[FailureKind] = Counter()
-        self._failed: deque[list[str]] = deque(maxlen=_MOST_SHOWN)
-        self._warnings: deque[list[str]] = deque(maxlen=_MOST_SHOWN)
+        self._failed: deque[list[str]] = deque(maxlen=_MAX_SHOWN)
+        self._warnings: deque[list[str]] = deque(maxlen=_MAX_SHOWN)
         self._made = -_EVERY
         self._text = b""
 
@@ -174,7 +174,7 @@ class Dashboard:
         before = {host.host: host.bytes for host in self._since.hosts}
         hosts = {shown(host.host): max(0, host.bytes - before.get(host.host, 0)) for host in now.hosts}
         self._intervals.append(_RateInterval(time.time() - seconds, seconds, Counter(hosts)))
-        if len(self._intervals) > _MOST_INTERVALS:
+        if len(self._intervals) > _MAX_INTERVALS:
             pairs = zip(self._intervals[::2], self._intervals[1::2], strict=False)
             self._intervals = [
                 _RateInterval(one.started, one.seconds + other.seconds, one.hosts + other.hosts)
@@ -200,7 +200,7 @@ class Dashboard:
         expected = now.assets_expected
         left = self._speed.left(now.assets_done + now.assets_failed, expected)
         waits = max((host.wait for host in now.hosts), default=0.0)
-        busiest = sorted(now.hosts, key=lambda one: (-one.active, -one.queued, -one.bytes))[:_MOST_HOSTS]
+        busiest = sorted(now.hosts, key=lambda one: (-one.active, -one.queued, -one.bytes))[:_MAX_HOSTS]
         hosts = sorted(busiest, key=lambda one: -one.bytes)
         counters = asdict(now)
         del counters["hosts"]
@@ -291,7 +291,7 @@ class _DashboardSite:
         return scheme.lower() == "bearer" and _is_same(given.strip(), self._token.reveal())
 
     async def _login(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await request.content.read(_LONGEST_FORM)
+        body = await request.content.read(_MAX_FORM_SIZE)
         given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
         if self._token is None or not _is_same(given, self._token.reveal()):
             await asyncio.sleep(_WRONG_TOKEN_COSTS)
@@ -338,7 +338,7 @@ def _rate_series(intervals: Sequence[_RateInterval]) -> Json:
     totals: Counter[str] = Counter()
     for one in intervals:
         totals.update(one.hosts)
-    named = [host for host, _ in totals.most_common() if host][:_MOST_COLOURS]
+    named = [host for host, _ in totals.most_common() if host][:_MAX_COLOURS]
     has_others = len(totals) > len(named)
     rows: list[Any] = []
     for interval in intervals:

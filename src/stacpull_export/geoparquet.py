@@ -35,7 +35,7 @@ from stacpull.planning.item_plan import collection_json_path
 from stacpull.store.atomic_file import atomic_file
 from stacpull_export.arrow import (
     JSON_TEXT,
-    MOST_LEAVES,
+    MAX_LEAVES,
     TIME,
     Mixed,
     fitted,
@@ -55,7 +55,7 @@ _FLAT = ("xmin", "ymin", "xmax", "ymax")
 _WITH_HEIGHT = ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
 _BBOX = pa.struct([(name, pa.float64()) for name in _FLAT])
 _BBOX_WITH_HEIGHT = pa.struct([(name, pa.float64()) for name in _WITH_HEIGHT])
-_MOST_BYTES = 2 << 20
+_MAX_BYTES = 2 << 20
 """Bytes of documents that are held in memory, about."""
 _TIMES = (
     "datetime",
@@ -68,9 +68,9 @@ _TIMES = (
     "unpublished",
 )
 """Properties that STAC's common metadata and its timestamps extension define as times."""
-_MOST_PROPERTIES = 1_000
+_MAX_PROPERTIES = 1_000
 """Properties that have a column. A source can name any number, and each takes space in every row group."""
-_MOST_LEFT_OUT = 100
+_MAX_LEFT_OUT = 100
 _KNOWN = frozenset({*_MEMBERS, "type", "properties"})
 _GEOMETRY_NAMES = ("Point", "LineString", "LineString", "Polygon", "MultiPoint", "MultiLineString",
                    "MultiPolygon",
@@ -181,14 +181,14 @@ class ItemIndex:
             for name in sorted(self.left_out)
         ]
         if self.is_too_wide:
-            notes.append(f"Properties are left out: there are more than {_MOST_PROPERTIES:,} different ones.")
+            notes.append(f"Properties are left out: there are more than {_MAX_PROPERTIES:,} different ones.")
         if self.bad_geometries:
             notes.append(f"{self.bad_geometries:,} geometries are not valid GeoJSON: they are null.")
         return (*notes, *(self._contents.notes() if missing else ()))
 
     def _merge(self, schema: pa.Schema) -> None:
         for field in schema:
-            if field.name not in self._types and len(self._types) == _MOST_PROPERTIES + len(_MEMBERS):
+            if field.name not in self._types and len(self._types) == _MAX_PROPERTIES + len(_MEMBERS):
                 self.is_too_wide = True
                 continue
             known = self._types.get(field.name)
@@ -196,7 +196,7 @@ class ItemIndex:
                 continue
             before = pa.null() if known is None else known
             others = self._leaves - (0 if known is None else leaves(known))
-            left = MOST_LEAVES if field.name == "bbox" else MOST_LEAVES - others
+            left = MAX_LEAVES if field.name == "bbox" else MAX_LEAVES - others
             kind = merged_type(before, field.type, field.name, self.mixed, left)
             self._types[field.name] = kind
             self._leaves = others + leaves(kind)
@@ -231,14 +231,14 @@ class ItemIndex:
         for name in _MEMBERS:
             if name not in columns:
                 columns[name] = json_array(values[name], name, self.mixed)
-        left = MOST_LEAVES - sum(leaves(array.type) for array in columns.values())
+        left = MAX_LEAVES - sum(leaves(array.type) for array in columns.values())
         properties = [object_or_empty(item.document.get("properties")) for item in items]
         names = dict.fromkeys(chain.from_iterable(properties))
-        self.is_too_wide = self.is_too_wide or len(names) > _MOST_PROPERTIES
+        self.is_too_wide = self.is_too_wide or len(names) > _MAX_PROPERTIES
         self.renamed.update(names.keys() & {*_MEMBERS})
         others = sorted(set(chain.from_iterable(item.document for item in items)) - _KNOWN - self.left_out)
-        self.left_out.update(others[: _MOST_LEFT_OUT - len(self.left_out)])
-        for name in list(names)[:_MOST_PROPERTIES]:
+        self.left_out.update(others[: _MAX_LEFT_OUT - len(self.left_out)])
+        for name in list(names)[:_MAX_PROPERTIES]:
             column = f"properties:{name}" if name in _MEMBERS else name
             array = json_array([one.get(name) for one in properties], column, self.mixed, left)
             left -= leaves(array.type)
@@ -298,7 +298,7 @@ class ItemIndex:
 
 def _batch_of(items: Iterator[MirroredItem]) -> list[MirroredItem]:
     batch, size = list[MirroredItem](), 0
-    while len(batch) < _BATCH and size < _MOST_BYTES and (item := next(items, None)) is not None:
+    while len(batch) < _BATCH and size < _MAX_BYTES and (item := next(items, None)) is not None:
         batch.append(item)
         size += item.size
     return batch

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import orjson
 
 _FILES = files("stacpull_export")
-_LONGEST = 300
+_MAX_LENGTH = 300
 """Characters of a text that is shown."""
 
 
@@ -59,7 +59,7 @@ class PageTemplate:
 def shown(text: object) -> str:
     """Return a text as a page shows it: cut, and without what is not Unicode."""
     clean = str(text).encode("utf-8", "replace").decode()
-    return clean if len(clean) <= _LONGEST else f"{clean[: _LONGEST - 1]}…"
+    return clean if len(clean) <= _MAX_LENGTH else f"{clean[: _MAX_LENGTH - 1]}…"
 
 
 def _hashed(text: str) -> str:

@@ -42,20 +42,20 @@ from stacpull_export.tables import refuse_directory
 from stacpull_export.training_samples import local_files
 
 _K = TypeVar("_K")
-_MOST_LABELS = 60
+_MAX_LABELS = 60
 """Labels that the charts show, the most frequent ones."""
 _CELLS_ACROSS = 90
 """Cells of the map along its longer side, at most."""
-_MOST_COUNTED = 10_000
+_MAX_COUNTED = 10_000
 """The most names counted per kind; later ones are ignored. A source can have any number."""
-_MOST_PAIRED = 100
+_MAX_PAIRED = 100
 """Labels of an item that are counted in pairs."""
-_MOST_PAIRS = 100_000
-_LONGEST_NAME = 300
+_MAX_PAIRS = 100_000
+_MAX_NAME_LENGTH = 300
 """Characters of a name by which it is counted."""
-_MOST_NAMED = 3
+_MAX_NAMED = 3
 """Collections that the title names."""
-_MOST_ROWS = 200
+_MAX_ROWS = 200
 """Rows of a table: collections, asset keys, hosts, months, runs."""
 _FINEST = 0.01
 """The edge of a cell of the finest grid, in degrees."""
@@ -116,8 +116,8 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> J
         is_live = run["state"] == "running" and number == len(runs) and is_held(contents.dest)
         run["state"] = views.state_now(run["state"], live=is_live)  # one that was killed is still "running"
     latest: Mapping[str, Any] = runs[-1] if runs else {}
-    named, more = [*map(shown, contents.collections)], len(contents.collections) - _MOST_NAMED
-    title = f"Mirror of {', '.join(named[:_MOST_NAMED]) or 'nothing yet'}"
+    named, more = [*map(shown, contents.collections)], len(contents.collections) - _MAX_NAMED
+    title = f"Mirror of {', '.join(named[:_MAX_NAMED]) or 'nothing yet'}"
     title += f" and {more} more" if more > 0 else ""
     return {
         "title": title,
@@ -131,14 +131,14 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> J
         "bytes": totals["bytes_done"],
         **tally.charts(contents.collections),
         "checksum": checksum.hexdigest() if tally.is_proven else "",
-        "runs": runs[-_MOST_ROWS:],
+        "runs": runs[-_MAX_ROWS:],
         "failures": _failures(contents),
         "notes": [*contents.notes(), *tally.notes()],
     }
 
 
 class _NameCounts(msgspec.Struct, Generic[_K]):
-    most: int = _MOST_COUNTED
+    limit: int = _MAX_COUNTED
     numbers: dict[_K, int] = {}
     is_complete: bool = True
 
@@ -147,7 +147,7 @@ class _NameCounts(msgspec.Struct, Generic[_K]):
         before = self.numbers.get(name)
         if before is not None:
             self.numbers[name] = before + number
-        elif len(self.numbers) < self.most:
+        elif len(self.numbers) < self.limit:
             self.numbers[name] = number
         else:
             self.is_complete = False
@@ -160,7 +160,7 @@ class _Tally(msgspec.Struct):
     labels: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
     spelled: dict[str, str] = {}
     """Labels as an item spells them, by what is counted."""
-    pairs: _NameCounts[tuple[str, str]] = msgspec.field(default_factory=lambda: _NameCounts(_MOST_PAIRS))
+    pairs: _NameCounts[tuple[str, str]] = msgspec.field(default_factory=lambda: _NameCounts(_MAX_PAIRS))
     cells: _NameCounts[tuple[int, int]] = msgspec.field(default_factory=lambda: _NameCounts(sys.maxsize))
     months: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
     files: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
@@ -171,16 +171,16 @@ class _Tally(msgspec.Struct):
         """Count one item; return a line with SHA-256 and path for each of its files, as `sha256sum` does."""
         self.items += 1
         properties = object_or_empty(item.document.get("properties"))
-        names = (label[:_LONGEST_NAME].strip() for label in item_labels(properties))
+        names = (label[:_MAX_NAME_LENGTH].strip() for label in item_labels(properties))
         spelled = {fold_label(name): name for name in names}
         labels = sorted(spelled)
         for label in labels:
             self.labels.add(label)
             if label in self.labels.numbers:
                 self.spelled.setdefault(label, spelled[label])
-        for pair in combinations(labels[:_MOST_PAIRED], 2):
+        for pair in combinations(labels[:_MAX_PAIRED], 2):
             self.pairs.add(pair)
-        self.pairs.is_complete = self.pairs.is_complete and len(labels) <= _MOST_PAIRED
+        self.pairs.is_complete = self.pairs.is_complete and len(labels) <= _MAX_PAIRED
         time = properties.get("datetime") or properties.get("start_datetime")
         if isinstance(time, str) and time != ANY_TIME["start_datetime"]:
             self.months.add(time[:7])
@@ -193,11 +193,11 @@ class _Tally(msgspec.Struct):
         for file in sorted(local_files(item.path, item.document)):
             collection[1] += 1
             collection[2] += file.size
-            key = file.key[:_LONGEST_NAME]
+            key = file.key[:_MAX_NAME_LENGTH]
             self.files.add(key)
             self.sizes.add(key, file.size)
             host = parts_of(str(asset_origin(assets[file.key]).get("href"))).netloc or "unknown"
-            self.hosts.add(host[:_LONGEST_NAME], file.size)
+            self.hosts.add(host[:_MAX_NAME_LENGTH], file.size)
             self.is_proven = self.is_proven and bool(file.sha256)
             lines.append(f"{file.sha256}  {file.path}\n")
         return "".join(lines).encode("utf-8", "surrogateescape")
@@ -213,11 +213,11 @@ class _Tally(msgspec.Struct):
         return [f"Too many to count all: {names}. Only the first ones are counted."] if names else []
 
     def charts(self, collections: Mapping[str, Json]) -> Json:
-        most = Counter(self.labels.numbers).most_common(_MOST_LABELS)
-        rank = {name: number for number, (name, _) in enumerate(most)}
-        hosts = Counter(self.hosts.numbers).most_common(_MOST_ROWS)
+        limit = Counter(self.labels.numbers).most_common(_MAX_LABELS)
+        rank = {name: number for number, (name, _) in enumerate(limit)}
+        hosts = Counter(self.hosts.numbers).most_common(_MAX_ROWS)
         pairs = self.pairs.numbers.items()
-        sizes = Counter(self.sizes.numbers).most_common(_MOST_ROWS)
+        sizes = Counter(self.sizes.numbers).most_common(_MAX_ROWS)
         return {
             "collections": [
                 {
@@ -228,13 +228,13 @@ class _Tally(msgspec.Struct):
                     "files": files,
                     "bytes": size,
                 }
-                for name, (items, files, size) in list(self.collections.items())[:_MOST_ROWS]
+                for name, (items, files, size) in list(self.collections.items())[:_MAX_ROWS]
             ],
-            "collections_left_out": max(0, len(self.collections) - _MOST_ROWS),
-            "labels": [(shown(self.spelled[name]), count) for name, count in most],
-            "labels_left_out": len(self.labels.numbers) - len(most),
+            "collections_left_out": max(0, len(self.collections) - _MAX_ROWS),
+            "labels": [(shown(self.spelled[name]), count) for name, count in limit],
+            "labels_left_out": len(self.labels.numbers) - len(limit),
             "pairs": [[rank[a], rank[b], n] for (a, b), n in pairs if a in rank and b in rank],
-            "months": sorted(self.months.numbers.items())[-_MOST_ROWS:],
+            "months": sorted(self.months.numbers.items())[-_MAX_ROWS:],
             "keys": [[shown(key), self.files.numbers[key], size] for key, size in sizes],
             "hosts": [(shown(host), count) for host, count in hosts],
             "map": _map(self.cells.numbers),

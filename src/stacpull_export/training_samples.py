@@ -20,7 +20,7 @@ from stacpull.models import Json
 from stacpull_export.formats import OnProgress
 from stacpull_export.mirrored_items import MirrorContents, MirroredItem
 
-MOST_CLASSES = 10_000
+MAX_CLASSES = 10_000
 """Label names of a mirror. Each has a column, and a number in each sample."""
 _SHA256 = "1220"
 """How the multihash of a SHA-256 begins (`file:checksum`)."""
@@ -104,9 +104,9 @@ class Samples:
         chosen = self._options.collections or None
         for number, item in enumerate(self._contents.items(chosen, linked=False), 1):
             met.update({fold_label(name): name for name in self._label_names(item.document)})
-            if len(met) > MOST_CLASSES:
+            if len(met) > MAX_CLASSES:
                 raise StacpullError(
-                    f"The items have more than {MOST_CLASSES:,} different labels, and each is a class: "
+                    f"The items have more than {MAX_CLASSES:,} different labels, and each is a class: "
                     "--label-property names the property that holds their classes."
                 )
             if number % 500 == 0:

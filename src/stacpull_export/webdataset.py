@@ -98,8 +98,8 @@ class _ShardWriter:
         contents: MirrorContents,
         out: Path,
         samples: Samples,
-        most_bytes: int,
-        most_samples: int | None,
+        max_bytes: int,
+        max_samples: int | None,
         on_progress: OnProgress,
     ) -> None:
         self.done: list[_Shard] = []
@@ -110,15 +110,15 @@ class _ShardWriter:
         self._files = contents.files
         self._out = out
         self._samples = samples
-        self._most_bytes = most_bytes
-        self._most_samples = most_samples
+        self._max_bytes = max_bytes
+        self._max_samples = max_samples
         self._on_progress = on_progress
 
     def write_split(self, split: str) -> None:
         """Write the shards of one split; existing complete ones are kept."""
         waiting = self._from(split, 0)
         number = taken = 0
-        limits = self._most_bytes, self._most_samples, self._tar_size
+        limits = self._max_bytes, self._max_samples, self._tar_size
         while (first := next(waiting, None)) is not None:
             name = f"{split or 'samples'}-{number:06d}.tar"
             group = _ShardSamples(first, waiting, *limits)
@@ -262,21 +262,21 @@ class _ShardSamples:
         self,
         first: TrainingSample,
         waiting: Iterator[TrainingSample],
-        most_bytes: int,
-        most_samples: int | None,
+        max_bytes: int,
+        max_samples: int | None,
         size_of: Callable[[TrainingSample], int],
     ) -> None:
         self._next: TrainingSample | None = first
         self._waiting = waiting
         self._size_of = size_of
-        self._most_bytes = most_bytes
-        self._most_samples = most_samples
+        self._max_bytes = max_bytes
+        self._max_samples = max_samples
 
     def __iter__(self) -> Iterator[TrainingSample]:
         size = count = 0
         while (sample := self._next) is not None:
             more = self._size_of(sample)
-            if count and (_shard_size(size + more) > self._most_bytes or count == self._most_samples):
+            if count and (_shard_size(size + more) > self._max_bytes or count == self._max_samples):
                 return
             size, count = size + more, count + 1
             self._next = next(self._waiting, None)

@@ -45,7 +45,7 @@ PASSING = 60.0
 _LEAST_USE = 10.0
 _UNKNOWN_FOR = 600.0
 """Seconds for which a container that the service does not know counts as unknown."""
-_LONGEST_REPLY = 64 * 1024
+_MAX_REPLY_SIZE = 64 * 1024
 _SIGNED = re.compile("[?&]sig=")
 _OK, _NOT_GRANTED = frozenset({200}), frozenset({400, 401, 403})
 
@@ -135,7 +135,7 @@ def form_request(url: str, form: Mapping[str, str]) -> Request:
 
 async def reply_to(client: Client, request: Request, accept: frozenset[int], secrets: Secrets) -> Reply:
     async with client.open(request, accept=accept, count_refusal=False) as response:
-        body = await response.read(_LONGEST_REPLY)
+        body = await response.read(_MAX_REPLY_SIZE)
         return Reply(response.status, body, reason_in(body, secrets))
 
 

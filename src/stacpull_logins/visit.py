@@ -47,7 +47,7 @@ from stacpull_logins.tokens import FailureMemory
 _SEPARATE = re.compile(r",\s*(?=[^;,=\s]+=)")
 """Separates cookies that were joined to one field. The comma in a date is not followed by `name=`."""
 _DOMAIN = re.compile(r";\s*domain=([^;]*)", re.IGNORECASE)
-_MOST, _LONGEST = 100, 4096
+_MAX_COOKIES, _MAX_LENGTH = 100, 4096
 """The most cookies of a jar, which is emptied before it gets more, and characters of a `Set-Cookie` field."""
 _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _ANSWERS = REDIRECTS | {HTTPStatus.OK}
@@ -96,8 +96,8 @@ class Cookies:
         fields = [value for name, value in headers.items() if name.lower() == "set-cookie"]
         each = [_DOMAIN.sub(_narrow, one) for field in fields for one in _SEPARATE.split(field)]
         jar = self._jar(url)
-        usable = [one for one in each if len(one) <= _LONGEST and one.isascii() and one.isprintable()]
-        if len(jar) + len(usable) > _MOST:
+        usable = [one for one in each if len(one) <= _MAX_LENGTH and one.isascii() and one.isprintable()]
+        if len(jar) + len(usable) > _MAX_COOKIES:
             jar.clear()
         before = {cookie.value for cookie in jar}
         jar.update_cookies_from_headers(usable, URL(url))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _START = 16 * 1024
 _DETAIL = re.compile(r"[0-9]+|b'[^']*'")
 """The file-specific part of the reason why a file cannot be clipped."""
-_MOST_KINDS = 20
+_MAX_KINDS = 20
 """The most kinds of such reasons that are reported."""
 _NOT_OF_THE_PART = dict.fromkeys(("proj:geometry", "proj:centroid"))
 
@@ -69,7 +69,7 @@ class Clipping:
 
         def on_whole(job: Job, why: str) -> None:
             kind = _DETAIL.sub("", why)
-            if kind not in self._reported and len(self._reported) < _MOST_KINDS:
+            if kind not in self._reported and len(self._reported) < _MAX_KINDS:
                 self._reported.add(kind)
                 warn(f"Some assets cannot be clipped and are fetched whole, such as {job.key}: {why}.")
 

@@ -42,7 +42,7 @@ from stacpull_raster.tiff import FIRST_READ, TiffError, may_be_tiff
 
 _CONNECTIONS = 4
 """Simultaneous range requests per file."""
-_MOST_HEADER = 8 << 20
+_MAX_HEADER = 8 << 20
 """The most bytes of a header to read."""
 
 
@@ -76,7 +76,7 @@ async def clip_size(
     """Return the size of the clipped file of an asset (0 if no pixel is in the area), and its requests."""
     if not may_be_tiff(media_type, href):
         return None
-    version = FileVersion(client, href, _MOST_HEADER, media_type, count_refusal=False)
+    version = FileVersion(client, href, _MAX_HEADER, media_type, count_refusal=False)
     try:
         file = await open_clip(version, area)
     except (NotClippableError, ChangedError):
@@ -129,7 +129,7 @@ class ClipFetcher:
             known = None
         condition = {} if known is None else change_headers(known.etag_or_date)
         version = FileVersion(
-            downloader.client, job.href, _MOST_HEADER, job.media_type, count_refusal, condition
+            downloader.client, job.href, _MAX_HEADER, job.media_type, count_refusal, condition
         )
         try:
             file = await open_clip(version, self._area)

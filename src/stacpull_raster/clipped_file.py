@@ -35,7 +35,7 @@ from stacpull_raster.tiff.parser import parse
 from stacpull_raster.tiff.segments import Needs, Reader, Segments, TiffError
 
 _PLANAR_SEPARATE = 2
-_MOST_LISTS = 4 << 20
+_MAX_LISTS = 4 << 20
 """The most bytes of directories with the lists of tiles: some 300,000 tiles."""
 _INTEGERS = {3: "u2", 4: "u4", 16: "u8"}
 """Types of offsets and counts, as numpy writes them."""
@@ -66,7 +66,7 @@ def parse_tiles(segments: Segments) -> TiledFile | Needs:
     if isinstance(header, Needs):
         return header
     layout = ByteLayout(header.byte_order, header.bigtiff)
-    reader = Reader(segments, _MOST_LISTS)
+    reader = Reader(segments, _MAX_LISTS)
     own = header.images if header.tiled and not any(image.sub for image in header.images) else ()
     directories = [read_whole_directory(reader, layout, image.offset) for image in own]
     needs = reader.needs()
@@ -107,7 +107,7 @@ def _list(directory: Directory, tag: Tag) -> TileNumbers:
     return stored.astype(np.uint64)
 
 
-_MOST_GROWTH = 1.5
+_MAX_GROWTH = 1.5
 """How much larger, in each direction, the extent may become for the sake of overviews."""
 _SMALL = 512
 """Pixels up to which an image need not have tiles."""
@@ -122,9 +122,9 @@ _TIEPOINT = 6
 _DOUBLE, _LONG, _LONG8 = 12, 4, 16
 _CLASSIC_END = 1 << 32
 
-_MOST_GAP = 1024
+_MAX_GAP = 1024
 """Bytes between two tiles that are read and dropped: GDAL's COGs repeat a few bytes around each tile."""
-_MOST_READ = 8 << 20
+_MAX_READ = 8 << 20
 """Bytes per request, unless a tile is larger."""
 
 _NOTE = re.compile(rb"STACPULL_CLIP=([0-9a-f]{16}),([0-9]{1,19})\n")
@@ -267,7 +267,7 @@ def _fit(
         unit = math.lcm(unit[0], level.unit[0]), math.lcm(unit[1], level.unit[1])
         wider = _aligned(main.width, main.height, (left, top, right, bottom), unit)
         size = -(-wider.width // level.scale[0]), -(-wider.height // level.scale[1])
-        if max(wider.width / least.width, wider.height / least.height) > _MOST_GROWTH or (
+        if max(wider.width / least.width, wider.height / least.height) > _MAX_GROWTH or (
             _looks_striped(*size, level.images[0].image.block_width)
         ):
             break
@@ -371,7 +371,7 @@ def _reads(tiles: npt.NDArray[np.int64]) -> Iterator[TileRead]:
     for at in range(1, len(tiles) + 1):
         if at < len(tiles):
             gap, size = int(gaps[at - 1]), int(ends[at - 1]) - start
-            if gap <= _MOST_GAP and (gap < 0 or size < _MOST_READ):
+            if gap <= _MAX_GAP and (gap < 0 or size < _MAX_READ):
                 continue
         yield TileRead(start, int(ends[at - 1]), tiles[first:at])
         if at < len(tiles):

@@ -312,7 +312,7 @@ class HeadersRun:
             walk.reader,
             network.retries,
             selection.prefer,
-            most_failures=self._options.max_failures,
+            max_failures=self._options.max_failures,
             stop_run=self._stop.set,
         )
         await walk_and_transfer(walk.run, pool, self._tick, stop=self._stop, broken=self._broken)
@@ -334,7 +334,7 @@ class HeadersRun:
             assets_pending=pending,
             bytes_done=self._network.counters.bytes_fetched,
             items_announced=self._plans.announced,
-            items_wanted=self._selection.most_items,
+            items_wanted=self._selection.item_limit,
             walk_ended=self._plans.ended,
             seconds=round(self._network.clock.monotonic() - self._started, 3),
         )

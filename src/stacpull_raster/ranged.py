@@ -24,9 +24,9 @@ from stacpull.net.client import Exchange
 from stacpull.net.fields import Version, content_length, content_range, range_headers, stated_version
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.transfer.checks import host_failure, web_page_instead
-from stacpull_raster.tiff import FIRST_READ, MOST_BYTES, Header, Needs, Segments, TiffError, parse
+from stacpull_raster.tiff import FIRST_READ, MAX_BYTES, Header, Needs, Segments, TiffError, parse
 
-_MOST_READS = 32
+_MAX_READS = 32
 _CHUNK = 16 * 1024
 _DATA_CHUNK = 256 * 1024
 _ACCEPTED = frozenset({200, 206, 412, 416})
@@ -66,14 +66,14 @@ class FileVersion:
         self,
         client: Opener,
         href: str,
-        most_bytes: int,
+        max_bytes: int,
         media_type: str | None,
         count_refusal: bool,
         condition: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._client = client
         self._href = href
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._media_type = media_type
         self._count_refusal = count_refusal
         self._segments = Segments()
@@ -100,9 +100,9 @@ class FileVersion:
         """Read `first` bytes, then the bytes that `parse` needs, until it returns a result."""
         wanted = Needs(0, first)
         requested = 0
-        for _ in range(_MOST_READS):
+        for _ in range(_MAX_READS):
             requested += wanted.stop - wanted.start
-            if requested > self._most_bytes:
+            if requested > self._max_bytes:
                 raise self._too_large()
             found = await self._ask(wanted, parse)
             if not isinstance(found, Needs):
@@ -111,7 +111,7 @@ class FileVersion:
                 what = f"does not send bytes {wanted.start} to {wanted.stop - 1}, where the header continues"
                 raise TransferError(host_failure(FailureKind.TRUNCATED, self._href, what, again=True))
             wanted = found
-        what = f"sent a file whose header is in more than {_MOST_READS} places"
+        what = f"sent a file whose header is in more than {_MAX_READS} places"
         raise TransferError(host_failure(FailureKind.FORMAT, self._href, what))
 
     @asynccontextmanager
@@ -208,7 +208,7 @@ class FileVersion:
     async def _body(self, response: Exchange, size: int, *, whole: bool) -> bytes:
         """Return the first `size` bytes of the body, which may be longer than requested."""
         if whole and content_length(response.headers) in {None, size}:
-            body = await response.read(self._most_bytes)
+            body = await response.read(self._max_bytes)
             self.bytes_read += len(body)
             return body[:size]
         taken = b""
@@ -237,7 +237,7 @@ class FileVersion:
             if not isinstance(found, Needs):
                 return found
             wanted = found
-            if wanted.stop > self._most_bytes:
+            if wanted.stop > self._max_bytes:
                 raise self._too_large()
         if not is_framed(response.headers) and isinstance(parse(self._segments), Needs):
             what = f"ended after {size} bytes, before the end of the header, and did not state a length"
@@ -258,7 +258,7 @@ class FileVersion:
             raise TransferError(host_failure(FailureKind.OVERLONG, response.url, what, again=True)) from error
 
     def _too_large(self) -> TransferError:
-        what = f"sent a file whose header continues past the {self._most_bytes:,} bytes that are read"
+        what = f"sent a file whose header continues past the {self._max_bytes:,} bytes that are read"
         return TransferError(host_failure(FailureKind.FORMAT, self._href, what))
 
 
@@ -279,15 +279,15 @@ async def read_header(
     header_size: int | None = None,
     media_type: str | None = None,
     count_refusal: bool = True,
-    most_bytes: int = MOST_BYTES,
+    max_bytes: int = MAX_BYTES,
 ) -> HeaderRead:
     """Make one attempt at the header of the file at `href`."""
     stated = header_size if header_size is not None and header_size > 0 else FIRST_READ
     reads = received = 0
     for _ in range(2):
-        version = FileVersion(client, href, most_bytes, media_type, count_refusal)
+        version = FileVersion(client, href, max_bytes, media_type, count_refusal)
         try:
-            header = await version.parsed(min(stated, most_bytes), partial(parse, most_bytes=most_bytes))
+            header = await version.parsed(min(stated, max_bytes), partial(parse, max_bytes=max_bytes))
         except ChangedError:
             reads, received = version.reads, version.bytes_read
             continue

@@ -26,7 +26,7 @@ _PORT = 8801
 """The port of `stacpull serve mlhub` in the commands to try next."""
 _COLLECTION = "bigearthnet_v1_labels"
 _LABELS = ("Coniferous forest", "Rice fields")
-_MOST_ENTRIES = 3
+_MAX_ENTRIES = 3
 """Entries of a directory that the tree shows."""
 
 
@@ -85,7 +85,7 @@ def tree(top: Path, indent: str = "") -> Iterator[str]:
         indent = "  "
     entries = sorted(top.iterdir(), key=lambda path: (path.is_file(), path.name))
     entries = [path for path in entries if path.name != ".stacpull"]
-    shown = entries if len(entries) <= _MOST_ENTRIES else entries[: _MOST_ENTRIES - 1]
+    shown = entries if len(entries) <= _MAX_ENTRIES else entries[: _MAX_ENTRIES - 1]
     for path in shown:
         yield f"{indent}{path.name}{'/' if path.is_dir() else f'  {path.stat().st_size:,} B'}"
         if path.is_dir():

@@ -111,7 +111,7 @@ DATASET_BUCKET = "radiant-mlhub"
 DATASET_PREFIX = "bigearthnet/"
 LARGE_PREFIX = "large_files/"
 ARCHIVE_PREFIX = "archives/"
-_LONGEST_NAME = 255
+_MAX_NAME_LENGTH = 255
 CATALOG_PREFIX = "catalogs/"
 
 
@@ -239,7 +239,7 @@ class DirectoryStore:
         if "" in steps or ".." in steps or "." in steps or "\0" in key or bucket not in self.buckets():
             return None
         path = (self.root / bucket).joinpath(*steps)
-        if any(len(os.fsencode(step)) > _LONGEST_NAME for step in steps):
+        if any(len(os.fsencode(step)) > _MAX_NAME_LENGTH for step in steps):
             return None  # keys can have such long names, files cannot
         if not path.is_file() or not path.resolve().is_relative_to(self.root.resolve()):
             return None

@@ -146,7 +146,7 @@ def sum_of(summaries: Sequence[Summary]) -> Summary:
 
 _TOO_MUCH: Final = frozenset({FailureKind.STALLED, FailureKind.SERVER, FailureKind.OVERLONG})
 """Failures that a shorter period may avoid."""
-_MOST_FAILURES: Final = 16
+_MAX_FAILURES: Final = 16
 """Consecutive failed requests after which the service counts as unavailable. Halving a year down to its
 first day takes nine; the next request then shows whether only that day fails.
 """
@@ -206,7 +206,7 @@ class DayCounts:
                 waiting += [one.on([day]) for day in sorted(repeated, reverse=True)]
                 continue
             failures += 1
-            if failures == _MOST_FAILURES:
+            if failures == _MAX_FAILURES:
                 return counts | _failed([one, *waiting], result.reason)
             if result.divide and len(one.tiles) > 1:
                 waiting += reversed(one.halves())

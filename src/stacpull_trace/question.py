@@ -9,7 +9,7 @@ import shapely
 
 from stacpull.errors import UsageError
 from stacpull.models import Json
-from stacpull_trace.hub.statistics_request import MOST_PIXELS, Size, StatisticsRequest
+from stacpull_trace.hub.statistics_request import MAX_PIXELS, Size, StatisticsRequest
 from stacpull_trace.indices import DEFAULT, EDGES, SCENES, Index
 from stacpull_trace.request_plan import Days, PlannedRequest
 from stacpull_trace.traced_area import TracedArea
@@ -82,9 +82,9 @@ def question(
     if not bare or "/" in bare:
         raise UsageError(f"COLLECTION must be the id of your own collection, not {collection!r}.")
     grid = area.grid
-    if method == "median" and max(grid.width, grid.height) > MOST_PIXELS:
+    if method == "median" and max(grid.width, grid.height) > MAX_PIXELS:
         raise UsageError(
             f"The area is {grid.width:,} by {grid.height:,} pixels; a median cannot be combined from parts, "
-            f"and the service accepts {MOST_PIXELS:,} per side: use --method mode."
+            f"and the service accepts {MAX_PIXELS:,} per side: use --method mode."
         )
     return TraceQuestion(bare, area, period, resolution, index, method, base_url)

@@ -22,7 +22,7 @@ from stacpull.errors import UsageError
 from stacpull.models import Json
 from stacpull_trace.cover import Piece, Tile, split
 from stacpull_trace.hub.replies import TimeRange
-from stacpull_trace.hub.statistics_request import MOST_PIXELS
+from stacpull_trace.hub.statistics_request import MAX_PIXELS
 from stacpull_trace.traced_area import PixelWindow, TracedArea
 
 _DAY = timedelta(days=1)
@@ -180,7 +180,7 @@ def _windows(area: TracedArea, run: _PieceDays) -> Iterator[PlannedRequest]:
     piece = run.piece
     days = Days(min(run.tiles), max(run.tiles))
     around = area.grid.whole if piece.whole else area.grid.around(piece.outline.bounds)
-    blocks = list(area.grid.blocks(around, MOST_PIXELS))
+    blocks = list(area.grid.blocks(around, MAX_PIXELS))
     for block in blocks:
         rectangle = box(*area.grid.box(block))
         if (piece.whole and area.is_box) or piece.outline.contains(rectangle):

@@ -24,7 +24,7 @@ from stacpull.arguments import Geometry
 from stacpull.errors import MissingExtraError, UsageError
 from stacpull.filters.shapes import read_area
 from stacpull.models import Json
-from stacpull_trace.hub.statistics_request import MOST_PIXELS, Size
+from stacpull_trace.hub.statistics_request import MAX_PIXELS, Size
 
 if TYPE_CHECKING:
     from pyproj import Transformer
@@ -33,7 +33,7 @@ _NORTH_ZONES, _SOUTH_ZONES = 32600, 32700
 _ZONES = 60
 _ZONE_WIDTH = 6.0
 _SVALBARD = ((0.0, 9.0, 31), (9.0, 21.0, 33), (21.0, 33.0, 35), (33.0, 42.0, 37))
-_LONGEST_EDGE: Final = 500.0
+_MAX_EDGE: Final = 500.0
 """Metres. A straight edge in UTM is a curve in degrees; divided into such steps, its error is millimetres."""
 
 
@@ -75,7 +75,7 @@ def to_degrees(geometry: BaseGeometry, epsg: int, near: float) -> BaseGeometry:
         return longitude - 360 * np.round((longitude - near) / 360), latitude
 
     moved: BaseGeometry = shapely.transform(
-        shapely.segmentize(geometry, _LONGEST_EDGE), degrees, interleaved=False
+        shapely.segmentize(geometry, _MAX_EDGE), degrees, interleaved=False
     )
     return moved
 
@@ -111,8 +111,8 @@ DegreeBox = tuple[float, float, float, float]
 _WEST, _SOUTH, _EAST, _NORTH = -180.0, -90.0, 180.0, 90.0
 _WIDEST = 90.0
 """Degrees of longitude. Beyond that, corners projected to one UTM zone say nothing about the size."""
-_MOST_REQUESTS: Final = 100_000
-"""The most requests of `MOST_PIXELS` by `MOST_PIXELS` that an area may need."""
+_MAX_REQUESTS: Final = 100_000
+"""The most requests of `MAX_PIXELS` by `MAX_PIXELS` that an area may need."""
 _AREAL: Final = ("Polygon", "MultiPolygon")
 
 
@@ -170,15 +170,15 @@ class PixelGrid:
         bottom = math.ceil((self.bbox[3] - south) / down)
         return PixelWindow(max(left, 0), max(top, 0), min(right, self.width), min(bottom, self.height))
 
-    def blocks(self, window: PixelWindow, most: int = MOST_PIXELS) -> Iterator[PixelWindow]:
-        """Divide a window into windows of nearly equal size, none with a side above `most` pixels."""
-        for top, bottom in _stretches(window.top, window.bottom, most):
-            for left, right in _stretches(window.left, window.right, most):
+    def blocks(self, window: PixelWindow, max_side: int = MAX_PIXELS) -> Iterator[PixelWindow]:
+        """Divide a window into windows of nearly equal size, none with a side above `max_side` pixels."""
+        for top, bottom in _stretches(window.top, window.bottom, max_side):
+            for left, right in _stretches(window.left, window.right, max_side):
                 yield PixelWindow(left, top, right, bottom)
 
 
-def _stretches(start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
-    parts = -(-(stop - start) // most)
+def _stretches(start: int, stop: int, max_side: int) -> Iterator[tuple[int, int]]:
+    parts = -(-(stop - start) // max_side)
     edges = [start + (stop - start) * part // parts for part in range(parts + 1)] if parts else []
     yield from pairwise(edges)
 
@@ -264,7 +264,7 @@ def _grid(bbox: DegreeBox, resolution: float) -> PixelGrid:
     width, height = bbox_size(bbox, resolution)
     if width < 1 or height < 1:
         raise UsageError(f"The area is smaller than a pixel of {resolution:g} m: give a finer --resolution.")
-    if width * height > _MOST_REQUESTS * MOST_PIXELS**2:
+    if width * height > _MAX_REQUESTS * MAX_PIXELS**2:
         raise UsageError(
             f"The area has {width:,} by {height:,} pixels of {resolution:g} m: trace it in parts, or give a "
             "coarser --resolution."

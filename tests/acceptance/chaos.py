@@ -174,7 +174,7 @@ class Chaos:
             if report.mid_transfer == before:
                 report.complaints.append(f"only {before} of {requested} kills landed mid-transfer")
                 break
-        report.largest_group = self._rest.most_reserved
+        report.largest_group = self._rest.max_reserved
         report.seconds = time.monotonic() - started
         for what, names in asdict(report.damage).items():
             if names:

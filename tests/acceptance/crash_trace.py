@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.acceptance.calls import CHANGING, STRACE
 
 _TRACED = (*CHANGING, "fstat", "newfstatat")
-_LONGEST = 8_000_000
+_MAX_LENGTH = 8_000_000
 _LINE = re.compile(r"(\d+) +(?:<\.\.\. (\w+) resumed>|(\w+)\()")
 _UNFINISHED = " <unfinished ...>"
 _FD = re.compile(r"(?:\d+|AT_FDCWD)<((?:\\x..)*)>(\(deleted\))?")
@@ -53,7 +53,7 @@ class Event:
 def recording(log: Path) -> list[str]:
     """The command line of strace that notes all of it in `log`."""
     return [
-        str(STRACE), "-f", "-y", "-qq", "-xx", "-v", "-s", str(_LONGEST),
+        str(STRACE), "-f", "-y", "-qq", "-xx", "-v", "-s", str(_MAX_LENGTH),
         "-e", "signal=none", "-e", f"trace={','.join(_TRACED)}", "-o", str(log),
     ]  # fmt: skip
 

@@ -95,14 +95,14 @@ class InspectedMirror:
     dest: Path
     expected: Mapping[str, ExpectedFile]
     before: Before = field(default_factory=Before)
-    most_reserved: int = 0
+    max_reserved: int = 0
     _seen: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
     def complaints(self) -> Iterator[str]:
         """What is wrong now, a sentence each."""
         await_rest(self.dest)
         known, found = known_files(self.dest), files_in(self.dest)
-        self.most_reserved = max(self.most_reserved, len(known.reserved))
+        self.max_reserved = max(self.max_reserved, len(known.reserved))
         self._metadata = metadata_files(self.expected)
         for name, row in sorted(known.done.items()):
             if name not in found and not self.before.was_missing(name, row):

@@ -244,14 +244,14 @@ class AssetRequests:
     """Counts the requests for assets that a replica answers at once."""
 
     def __init__(self, replica: MlhubReplica) -> None:
-        self.now = self.most = 0
+        self.now = self.max_running = 0
         self._note = replica.note
         replica.note = self._ends  # type: ignore[method-assign]
         replica.inject(self._begins, Status(500))
 
     def _begins(self, request: RequestInfo) -> bool:
         self.now += request.server == "blob"
-        self.most = max(self.most, self.now)
+        self.max_running = max(self.max_running, self.now)
         return False
 
     def _ends(self, record: Any) -> None:
@@ -268,7 +268,7 @@ def test_all_workers_together_keep_to_the_limit_of_a_host(tmp_path, served, clus
     report = mirrored_by(cluster, replica, tmp_path / "m", per_host=4)
     assert report.exit_code == 0
     assert requests.now == 0  # else they were counted wrongly
-    assert 2 <= requests.most <= 4
+    assert 2 <= requests.max_running <= 4
 
 
 # --- workers that are refused -------------------------------------------------------------------------------

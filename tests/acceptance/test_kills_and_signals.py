@@ -151,7 +151,7 @@ def test_max_items_is_the_same_set_over_stops_and_page_sizes(tmp_path):
 
 
 LARGE = 24_000_000
-LONGEST_WRITE = 2 << 20
+MAX_WRITE_SIZE = 2 << 20
 """A kill can fall between a write and its record: these bytes are fetched again."""
 
 
@@ -192,7 +192,7 @@ def test_a_large_file_resumes_where_it_was_killed(tmp_path, changed):
     assert hashlib.sha256(file.read_bytes()).digest() == hashlib.sha256(content).digest()
     assert list((dest / ".stacpull" / "parts").iterdir()) == []
     resumed_at = int(bodies[0].headers["range"].removeprefix("bytes=").removesuffix("-"))
-    assert had - LONGEST_WRITE <= resumed_at <= had
+    assert had - MAX_WRITE_SIZE <= resumed_at <= had
     if changed:
         assert sum(record.sent for record in bodies if record.status == 200) == LARGE
     else:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.behaviour
 ITEMS = int(os.environ.get("TESTS_MEMORY_ITEMS", "12000"))
 PER_ITEM = 500
 """Bytes of own memory that an item of the second half may add. The first half fills the caches of SQLite."""
-MOST = 120e6
+MAX_PEAK = 120e6
 """Bytes of own memory of the network process and the store process together, whatever the number."""
 
 
@@ -74,4 +74,4 @@ def test_memory_does_not_grow_with_the_number_of_items(tmp_path: Path):
     third, last = median(measured[2]), median(measured[3])
     print(f"third quarter: {third / 1e6:.1f} MB, last: {last / 1e6:.1f} MB")  # noqa: T201 - with pytest -s
     assert last - third < PER_ITEM * ITEMS / 4
-    assert 0 < max(map(max, measured.values())) < MOST
+    assert 0 < max(map(max, measured.values())) < MAX_PEAK

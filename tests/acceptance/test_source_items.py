@@ -70,17 +70,17 @@ def test_assets_of_the_mirror_are_not_pending(tmp_path, monkeypatch, kind, mirro
 
 @pytest.mark.parametrize("collections", [("labels", "scenes"), ("scenes", "labels")])
 @pytest.mark.parametrize("at_once", [2, 100])
-@pytest.mark.parametrize(("most", "matched"), [(None, 20), (13, 13)])
+@pytest.mark.parametrize(("max_items", "matched"), [(None, 20), (13, 13)])
 def test_items_on_pages_are_primary_items_whenever_a_link_leads_to_them(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     collections: tuple[str, str],
     at_once: int,
-    most: int | None,
+    max_items: int | None,
     matched: int,
 ) -> None:
     monkeypatch.setattr(walk, "ITEMS_AT_ONCE", at_once)
-    selection = Selection(collections=collections, max_items=most)
+    selection = Selection(collections=collections, max_items=max_items)
 
     with LinkedApi() as api:
         planned = sync.plan(api.url("/"), selection=selection)
@@ -90,5 +90,5 @@ def test_items_on_pages_are_primary_items_whenever_a_link_leads_to_them(
         assert (report.items_matched, report.items_done, report.exit_code) == (matched, matched, 0)
     assert planned.assets == reports[0].assets_done
     assert sync.status(tmp_path / "m").items_matched == matched
-    if most is None:
+    if max_items is None:
         assert planned.source_items == 0

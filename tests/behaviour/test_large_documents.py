@@ -19,7 +19,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platfor
 """
 
 
-def test_an_item_collection_takes_at_most_twice_its_size(tmp_path: Path) -> None:
+def test_an_item_collection_takes_at_max_twice_its_size(tmp_path: Path) -> None:
     source = tmp_path / "items.json"
     properties = {"datetime": "2020-01-01T00:00:00Z", "text": "x" * 2000, **{f"p{n}": n for n in range(40)}}
     with source.open("w") as file:

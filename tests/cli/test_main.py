@@ -27,7 +27,7 @@ def test_help_of_every_command_begins_with_its_line_in_the_list(stacpull_command
 
 
 @pytest.mark.parametrize(
-    ("name", "most", "most_brief"),
+    ("name", "max_all", "max_brief"),
     [
         ("mirror", 74, 30),
         ("plan", 61, 28),
@@ -37,14 +37,14 @@ def test_help_of_every_command_begins_with_its_line_in_the_list(stacpull_command
         ("verify", 30, 14),
     ],
 )
-def test_help_shows_what_most_users_need_and_all_of_it_is_bounded(stacpull_command, name, most, most_brief):
+def test_help_shows_what_max_users_need_and_all_of_it_is_bounded(stacpull_command, name, max_all, max_brief):
     brief, every = stacpull_command(name, "--help").out, stacpull_command(name, "--help", "all").out
     assert "`--help all` shows every option." in " ".join(brief.split())
     if name == "mirror":
         assert {"--sortby", "--clip"} <= {*re.findall(r"--\w+", brief)}
     options = r"^  (?:-\w, )?--(?!help)[\w-]+"
-    assert len(re.findall(options, brief, re.MULTILINE)) <= most_brief
-    assert len(re.findall(options, every, re.MULTILINE)) <= most
+    assert len(re.findall(options, brief, re.MULTILINE)) <= max_brief
+    assert len(re.findall(options, every, re.MULTILINE)) <= max_all
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from stacpull.store.local_store import LocalStore
 async def test_slots_stay_taken_while_the_other_end_reads_nothing_and_bodies_keep_their_order(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(channel, "_MOST_UNSENT", 10_000)
+    monkeypatch.setattr(channel, "_MAX_UNSENT", 10_000)
     rowids, errors = list[int](), list[BaseException]()
 
     def on_message(data: bytes) -> None:
@@ -34,7 +34,7 @@ async def test_slots_stay_taken_while_the_other_end_reads_nothing_and_bodies_kee
     store = await asyncio.to_thread(LocalStore, tmp_path)
     send, broken = channels[0].send, errors.append
     sender = OutcomeSender(
-        store.staged, send, Secrets(), longest=10**6, checksum=None, on_error=broken, slots=64
+        store.staged, send, Secrets(), max_size=10**6, checksum=None, on_error=broken, slots=64
     )
     assert await sender.take_slots(64) == 64
     for rowid in range(64):

@@ -155,7 +155,7 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path
 async def test_parts_that_wait_for_a_slow_sync_are_limited_and_a_stop_is_heard(tmp_path, jobs, monkeypatch):
     waiting, opening, stop = Queue[Any](2), Mock(wraps=store_process.open_store), asyncio.Event()
     monkeypatch.setattr(store_process, "open_store", opening)
-    monkeypatch.setattr(store_process, "Queue", lambda _most: waiting)
+    monkeypatch.setattr(store_process, "Queue", lambda _limit: waiting)
     async with opened(tmp_path, stop=stop) as store_client:
         slow = SlowSync(monkeypatch)
         store_client.sender.put(jobs[0], received(jobs[0], b"first"))

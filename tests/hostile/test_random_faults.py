@@ -36,7 +36,7 @@ pytestmark = pytest.mark.behaviour
 _PATCHES = 30
 """A labels item and a source item each: sixty items; with these assets 120 files, from both hosts."""
 _ASSETS = ("labels", "B01", "B02", "B03")
-_MOST_COMMANDS = 60
+_MAX_COMMANDS = 60
 
 ANYWHERE: list[Fault] = [
     *map(Status, (204, 206, 304, 400, 401, 403, 404, 408, 410, 416, 429, 500)),
@@ -84,8 +84,8 @@ def random_plan(seed: int) -> FaultPlan:
         menu = {"object": TO_OBJECTS, None: [], "download": []}.get(kind, TO_DOCUMENTS)
         fault = chance.choice([*ANYWHERE, *menu, *menu])
         per = chance.choice(["rule", "path"])
-        most = 0.05 if isinstance(fault, Stall | Drip) else 0.25  # each of these costs real time
-        return Rule(fault, kind=kind, per=per, probability=chance.uniform(0.02, most))
+        max_probability = 0.05 if isinstance(fault, Stall | Drip) else 0.25  # each of these costs real time
+        return Rule(fault, kind=kind, per=per, probability=chance.uniform(0.02, max_probability))
 
     return FaultPlan(tuple(rule() for _ in range(chance.randint(2, 5))), seed)
 
@@ -120,7 +120,7 @@ def commands(scene: Scene) -> Iterator[int]:
 def test_random_faults_never_damage_the_tree(stage: Stage, seed: int) -> None:
     scene = stage("", Cast.PATCHES, items=_PATCHES)
     scene.hub._planned = faults = PlannedFaults(random_plan(seed))
-    ended = [code for _, code in zip(range(_MOST_COMMANDS), commands(scene), strict=False)]
+    ended = [code for _, code in zip(range(_MAX_COMMANDS), commands(scene), strict=False)]
     assert ended[-1] == 0, f"{faults.struck.total()} faults, ended {ended}"
     wanted = expected_files(scene.hub.dataset, range(_PATCHES))
     assert not damage(scene.dest, {name: file for name, file in wanted.items() if file.asset in _ASSETS})

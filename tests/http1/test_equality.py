@@ -137,7 +137,7 @@ async def outcome_of(
     sink, queue = Sink(workers), JobQueue[Job]()
     path = CountingPath(client, http, shared) if is_fast else None
     items, retries = cast("Any", None), Retries(RetryPolicy(1, base=0.0), clock, retried.append)
-    pool = Pool(queue, sink, shared, items, retries, most_deferred=0, fast_path=path)
+    pool = Pool(queue, sink, shared, items, retries, max_deferred=0, fast_path=path)
     await queue.put(jobs)
     pool.no_more()
     try:
@@ -166,7 +166,7 @@ def alike(scripts: Scripts, *jobs: Job, loop: Any = uvloop.new_event_loop) -> No
     if any(not any(reply.pieces) for reply in replies):  # a closed idle connection is used again for free
         outcomes = [one._replace(received=[]) for one in outcomes]
     # the end may overtake bytes, and a long body that is refused ends where the network cuts it
-    is_cut = ends != {"keep"} or any(len(piece) > LONGEST_STEADY for one in replies for piece in one.pieces)
+    is_cut = ends != {"keep"} or any(len(piece) > MAX_STEADY_SIZE for one in replies for piece in one.pieces)
     if is_cut:
         outcomes = [one._replace(fetched=0) for one in outcomes]
     general, by_fast_path = outcomes
@@ -189,7 +189,7 @@ MD5 = hashlib.md5(BODY, usedforsecurity=False).digest()
 ZEROS = base64.b64encode(bytes(32)).decode()
 LONG = response(b"0123456789abcdef" * 100_000, ETag='"v1"', Accept_Ranges="bytes")
 """Longer than what is kept in memory."""
-LONGEST_STEADY = 256 * 1024
+MAX_STEADY_SIZE = 256 * 1024
 """Bytes of a response that are always received together."""
 PAGE = b"<!doctype html><html><body>Sign in</body></html>"
 FIELDS: list[dict[str, str]] = [

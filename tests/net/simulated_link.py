@@ -47,8 +47,8 @@ class Host:
     size: int = 10 * KB
     large: int = 0
     """Size of each tenth body."""
-    most_at_once: int = 0
-    most_per_second: int = 0
+    max_at_once: int = 0
+    max_per_second: int = 0
     failing: float = 0.0
     """The fraction of requests whose connection breaks."""
     own_time: float = 0.0
@@ -180,12 +180,12 @@ class Simulation:
 
     def _is_too_much(self) -> bool:
         host = self.host
-        if host.most_at_once and self._at_host >= host.most_at_once:
+        if host.max_at_once and self._at_host >= host.max_at_once:
             return True
         if int(self.now) != self._second:
             self._second, self._in_second = int(self.now), 0
         self._in_second += 1
-        return bool(host.most_per_second) and self._in_second > host.most_per_second
+        return bool(host.max_per_second) and self._in_second > host.max_per_second
 
     def _body(self, size: int) -> Iterator[float]:
         """Send each portion of a body over the line, after those of other bodies."""

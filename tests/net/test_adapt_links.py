@@ -69,11 +69,11 @@ BREAKS_DOWN = [  # the limit falls when answers come later, which is not found t
     Row("50 ms, breaks down past 24", link(50, slots=64, service=0.05, knee=24, collapse=2), 0.5, 0.5),
 ]
 THROTTLING = [  # each trial above the allowed rate costs a pause of one second: only the long run is judged
-    Row("50 ms, 429 past 6 at once", link(50, service=0.05, most_at_once=6), soon=0.9),
-    Row("50 ms, 429 past 20 at once", link(50, service=0.05, most_at_once=20), soon=0.9),
-    Row("10 ms, 429 past 40 at once", link(10, service=0.05, most_at_once=40), soon=0.9),
-    Row("50 ms, 429 past 100/s", link(50, most_per_second=100), soon=0.8, steady=0.8),
-    Row("1 ms, 429 past 50/s", link(1, most_per_second=50, own_time=0.001)),
+    Row("50 ms, 429 past 6 at once", link(50, service=0.05, max_at_once=6), soon=0.9),
+    Row("50 ms, 429 past 20 at once", link(50, service=0.05, max_at_once=20), soon=0.9),
+    Row("10 ms, 429 past 40 at once", link(10, service=0.05, max_at_once=40), soon=0.9),
+    Row("50 ms, 429 past 100/s", link(50, max_per_second=100), soon=0.8, steady=0.8),
+    Row("1 ms, 429 past 50/s", link(1, max_per_second=50, own_time=0.001)),
 ]
 ROWS = [*GRID, *STREAMS, *SERVERS, *BREAKS_DOWN, *THROTTLING]
 

@@ -38,7 +38,7 @@ def ids(reply):
         *(f"/archive/{LABELS}", f"/archive/{LABELS}/info", "/catalog/bigearthnet_v1"),
     ],
 )
-def test_most_paths_need_the_key(client, path):
+def test_max_paths_need_the_key(client, path):
     assert client.get(path, key=False).status_code == 401
     assert client.get(path).status_code in {200, 303}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.ran import Ran
 
 MIB = 1 << 20
-MOST = 450 * MIB
+MAX_PEAK = 450 * MIB
 """What a run may take against a hostile source; without one it takes some 90 MiB."""
 
 _COMMAND = """

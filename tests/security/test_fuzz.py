@@ -300,11 +300,11 @@ async def _mirror(dest: Path, routes: Callable[[str], Routes], path: str, select
             return error
 
 
-def _api(seed: int, most: int, *, pages: bool) -> tuple[Callable[[str], Routes], str]:
+def _api(seed: int, count: int, *, pages: bool) -> tuple[Callable[[str], Routes], str]:
     def routes(base: str) -> Routes:
         chance = random.Random(seed)
         fine = {**_item("fine", base), "links": [], "assets": {"a": {"href": f"{base}/a.tif"}}}
-        items = [fine, *(_item(f"i{number}", base) for number in range(most))]
+        items = [fine, *(_item(f"i{number}", base) for number in range(count))]
         if not pages:
             items[1:] = [_mutated(item, chance, base) for item in items[1:]]
         page = {
@@ -340,11 +340,11 @@ def _api(seed: int, most: int, *, pages: bool) -> tuple[Callable[[str], Routes],
     return routes, "/collections/c"
 
 
-def _tree(seed: int, most: int) -> tuple[Callable[[str], Routes], str]:
+def _tree(seed: int, count: int) -> tuple[Callable[[str], Routes], str]:
     def routes(base: str) -> Routes:
         chance = random.Random(seed)
         fine = {**_item("fine", base), "links": [], "assets": {"a": {"href": f"{base}/a.tif"}}}
-        hrefs = ["fine.json", *(f"d{number}.json" for number in range(most))]
+        hrefs = ["fine.json", *(f"d{number}.json" for number in range(count))]
         links = [{"rel": chance.choice(["item", "child"]), "href": href} for href in hrefs]
         links += [{"rel": "item", "href": _hostile(chance, base)} for _ in range(5)]
         root = {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "description": "", "links": links}
@@ -498,13 +498,13 @@ def _response(chance: random.Random) -> Scripted:
     return Answer(status, body, headers)
 
 
-def fuzzed_responses(seed: int, most: int, dest: Path) -> MirrorReport | StacpullError:
-    """Mirror `most` assets, of which each gets a hostile response; documents get one now and then."""
+def fuzzed_responses(seed: int, count: int, dest: Path) -> MirrorReport | StacpullError:
+    """Mirror `count` assets, of which each gets a hostile response; documents get one now and then."""
 
     def routes(base: str) -> Routes:
         chance = random.Random(seed)
         items = [_item("fine", base) | {"links": [], "assets": {"a": {"href": f"{base}/fine.tif"}}}]
-        for number in range(most):
+        for number in range(count):
             asset = {"href": f"{base}/{number}.tif", "file:size": chance.choice([4, 4, 4_000_000])}
             if chance.random() < 0.7:
                 del asset["file:size"]
@@ -533,16 +533,16 @@ def is_unfiltered(seed: int) -> bool:
     return not _SELECTIONS[seed % len(_SELECTIONS)]
 
 
-def fuzzed_documents(kind: str, seed: int, most: int, dest: Path) -> MirrorReport | StacpullError:
+def fuzzed_documents(kind: str, seed: int, count: int, dest: Path) -> MirrorReport | StacpullError:
     if kind == "tree":
-        routes, path = _tree(seed, most)
+        routes, path = _tree(seed, count)
     else:
-        routes, path = _api(seed, most, pages=kind == "pages")
+        routes, path = _api(seed, count, pages=kind == "pages")
     selection = _SELECTIONS[seed % len(_SELECTIONS)]
     return asyncio.run(_mirror(dest, routes, path, selection))
 
 
-MOST = int(os.environ.get("TESTS_FUZZ", "50"))
+CASES = int(os.environ.get("TESTS_FUZZ", "50"))
 BATCH = 50
 FINE = "c/fine/a.tif"
 """The asset of the item of each batch that is as it should be."""
@@ -567,11 +567,11 @@ def judge(found: MirrorReport | StacpullError, dest: Path, *, fine: str | None) 
         assert str(found).endswith(".")
         assert "\x1b" not in str(found)
     shutil.rmtree(dest, ignore_errors=True)
-    if MOST > BATCH * 10:
+    if CASES > BATCH * 10:
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < _MEMORY
 
 
-@pytest.mark.parametrize("seed", seeds(MOST // BATCH))
+@pytest.mark.parametrize("seed", seeds(CASES // BATCH))
 @pytest.mark.parametrize("kind", ["items", "tree", "responses"])
 def test_a_hostile_source_ends_in_a_report(kind: str, seed: int, tmp_path: Path) -> None:
     make = fuzzed_responses if kind == "responses" else partial(fuzzed_documents, kind)
@@ -580,7 +580,7 @@ def test_a_hostile_source_ends_in_a_report(kind: str, seed: int, tmp_path: Path)
     judge(found, tmp_path / "m", fine=FINE if kind == "responses" or is_unfiltered(seed) else None)
 
 
-@pytest.mark.parametrize("seed", seeds(MOST // BATCH))
+@pytest.mark.parametrize("seed", seeds(CASES // BATCH))
 def test_hostile_pages_and_collections_end_in_a_report_or_a_sentence(seed: int, tmp_path: Path) -> None:
     for number in range(5):
         found = fuzzed_documents("pages", seed * 5 + number, 3, tmp_path / "m")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.security.measured import MIB, MOST, command
+from tests.security.measured import MAX_PEAK, MIB, command
 from tests.security.sources import mirrored_here
 
 from stacpull.catalog.item import is_own_json
-from stacpull.json_values import MOST_VALUES, parsed_object
+from stacpull.json_values import MAX_VALUES, parsed_object
 from stacpull.store.inspection import DirectoryFiles
 
 SPARSE = 1024 * MIB
@@ -40,7 +40,7 @@ def test_a_command_takes_bounded_memory(dest: Path, tmp_path: Path, arguments: t
     for place in ("c/i/i.json", "c/collection.json"):
         make_sparse(dest / place)
     found = command(*arguments, cwd=tmp_path)
-    assert found.peak < MOST, found.err
+    assert found.peak < MAX_PEAK, found.err
     assert "Traceback" not in found.err
 
 
@@ -54,5 +54,5 @@ def test_a_long_file_of_lines_is_not_a_document_of_the_mirror(dest: Path) -> Non
 
 
 def test_a_document_of_too_many_values_is_not_decoded() -> None:
-    assert parsed_object(b'{"a":[' + b"[]," * MOST_VALUES + b"[]]}") is None
-    assert parsed_object(b'{"a":"' + b"." * 2 * MOST_VALUES + b'"}') is not None
+    assert parsed_object(b'{"a":[' + b"[]," * MAX_VALUES + b"[]]}") is None
+    assert parsed_object(b'{"a":"' + b"." * 2 * MAX_VALUES + b'"}') is not None

@@ -14,7 +14,7 @@ from tests.engine.pools import bare_pool, job
 from tests.net.memory import Answer, MemoryTransport
 
 from stacpull.clock import SystemClock
-from stacpull.hosts import MOST_HOSTS
+from stacpull.hosts import MAX_HOSTS
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
@@ -23,8 +23,8 @@ from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 
-FEW, MANY = 2 * MOST_HOSTS, 4 * MOST_HOSTS
-MOST_BYTES = 700  # a host that is remembered takes several thousand
+FEW, MANY = 2 * MAX_HOSTS, 4 * MAX_HOSTS
+MAX_BYTES = 700  # a host that is remembered takes several thousand
 
 
 async def growth(act: Callable[[int], Awaitable[None]]) -> float:
@@ -63,7 +63,7 @@ class Forgetful(MemoryTransport):
 
 async def test_memory_of_gates_and_routes_is_limited() -> None:
     client = client_of(Forgetful({}, SystemClock()))
-    assert (await growth(lambda number: requested(client, f"http://h{number}.example/x"))) < MOST_BYTES
+    assert (await growth(lambda number: requested(client, f"http://h{number}.example/x"))) < MAX_BYTES
 
 
 @pytest.mark.parametrize("kind", ["fast", "aiohttp"])
@@ -80,7 +80,7 @@ async def test_memory_of_lookups_and_connections_is_limited(kind: str) -> None:
         found = await growth(lambda number: requested(client, f"http://h{number}.example/x"))
     finally:
         await client.close()
-    assert found < MOST_BYTES
+    assert found < MAX_BYTES
 
 
 def test_memory_of_deferred_refusals_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_memory_of_deferred_refusals_is_limited(monkeypatch: pytest.MonkeyPatch)
 
     pool, _, outcomes = bare_pool(1, 1, lambda _job: asyncio.sleep(0))
     monkeypatch.setattr(outcomes, "fail", hand_in)
-    assert asyncio.run(growth(fail)) < MOST_BYTES
+    assert asyncio.run(growth(fail)) < MAX_BYTES
     pool._report_deferred()
     assert handed == MANY
 
@@ -104,9 +104,9 @@ async def test_a_gate_that_is_in_use_is_kept() -> None:
     gates = Gates(4, 4, SystemClock())
     held = gates["held.example"]
     await held.acquire()
-    for number in range(3 * MOST_HOSTS):
+    for number in range(3 * MAX_HOSTS):
         gate = gates[f"h{number}.example"]
         await gate.acquire()
         gate.release()
     assert gates["held.example"] is held
-    assert len(list(gates)) <= MOST_HOSTS
+    assert len(list(gates)) <= MAX_HOSTS

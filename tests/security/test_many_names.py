@@ -12,7 +12,7 @@ from tests.security.sources import feature
 from tests.sources.memory import MemoryReader
 
 from stacpull import Selection, UsageError, plan
-from stacpull.caches import LONGEST_KEY
+from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.models import PageRequest
 from stacpull.sources import documents, tree
 from stacpull.sources.files import FeaturesSource
@@ -64,12 +64,12 @@ def test_a_plan_counts_few_keys_and_hosts_one_by_one(tmp_path: Path) -> None:
     assert sum(host.assets for host in found.hosts) == found.assets
     for names in (found.excluded_keys, [host.host for host in found.hosts]):
         assert len(names) <= 10_001
-        assert max(map(len, names)) <= LONGEST_KEY
+        assert max(map(len, names)) <= MAX_KEY_LENGTH
         assert "others" in names
 
 
 def test_of_collections_of_a_tree_few_urls_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "MOST_COLLECTIONS", 100)
+    monkeypatch.setattr(documents, "MAX_COLLECTIONS", 100)
     root = "https://h.example/catalog.json"
 
     def answer(request: PageRequest) -> object:

@@ -43,7 +43,7 @@ SCREENED, CONFIRMED = 10_000, 100_000
 SUSPICIOUS, LIMIT = 0.001, 0.25
 """Seconds of processor time for those, which Linux counts in ticks of a few milliseconds. A quadratic pattern
 takes many seconds for the second."""
-LONGEST_PIECE, LONGEST_EXAMPLE = 12, 40
+MAX_PIECE_LENGTH, MAX_EXAMPLE_LENGTH = 12, 40
 
 Pattern = re.Pattern[str] | re.Pattern[bytes]
 
@@ -96,7 +96,7 @@ def _is_quick(act: Callable[[str], object], text: str, seconds: float) -> bool:
 
 def _pumped(example: str) -> Iterator[tuple[str, str, str]]:
     for start in range(len(example)):
-        for end in range(start + 1, min(start + LONGEST_PIECE, len(example)) + 1):
+        for end in range(start + 1, min(start + MAX_PIECE_LENGTH, len(example)) + 1):
             for tail in ("", "\0", example[end:]):
                 yield example[:start], example[start:end], tail
 
@@ -127,7 +127,7 @@ def _acting(pattern: re.Pattern[str] | re.Pattern[bytes], method: str) -> Callab
 @given(data=st.data())
 def test_no_pattern_backtracks_on_a_pumped_text(pattern: Pattern, method: str, data: st.DataObject) -> None:
     alphabet = st.characters() if isinstance(pattern.pattern, str) else None
-    example = data.draw(st.from_regex(pattern, alphabet=alphabet))[:LONGEST_EXAMPLE]
+    example = data.draw(st.from_regex(pattern, alphabet=alphabet))[:MAX_EXAMPLE_LENGTH]
     text = example if isinstance(example, str) else example.decode("latin-1")
     assert _slow(_acting(pattern, method), text) is None
 

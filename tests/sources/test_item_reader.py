@@ -21,12 +21,12 @@ class Shelf:
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.reads: Counter[str] = Counter()
-        self.running = self.most = 0
+        self.running = self.max_running = 0
 
     async def read(self, href: str) -> Json:
         self.reads[href] += 1
         self.running += 1
-        self.most = max(self.most, self.running)
+        self.max_running = max(self.max_running, self.running)
         try:
             await self.gate.wait()
         finally:
@@ -98,7 +98,7 @@ async def test_many_are_read_at_once_and_returned_in_order() -> None:
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(reader.read_many(hrefs))
         await settle()
-        assert shelf.most == 64
+        assert shelf.max_running == 64
         shelf.gate.set()
     *items, last = reading.result()
     assert [i["id"] for i in items if isinstance(i, dict)] == hrefs[:-1]

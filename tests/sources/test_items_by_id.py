@@ -13,7 +13,7 @@ from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.stac_api import ApiSource
 
-MOST_TOGETHER = 100
+MAX_TOGETHER = 100
 SEARCHES = {"conformsTo": ["https://api.stacspec.org/v1.0.0/item-search"]}
 
 
@@ -68,7 +68,7 @@ def names(items: list[Json | Failure]) -> list[Any]:
     return [one.kind if isinstance(one, Failure) else one["id"] for one in items]
 
 
-@pytest.mark.parametrize(("count", "is_long"), [(30, False), (3 * MOST_TOGETHER // 2, True)])
+@pytest.mark.parametrize(("count", "is_long"), [(30, False), (3 * MAX_TOGETHER // 2, True)])
 def test_items_of_a_collection_are_read_with_one_search_or_several_if_the_list_is_long(count, is_long):
     service = Service()
     wanted = [f"S2A_MSIL2A_20170613T101031_{number:04}" for number in range(count)]
@@ -91,7 +91,7 @@ def test_items_of_a_collection_are_read_with_one_search_or_several_if_the_list_i
 )
 def test_a_service_that_does_not_search_by_id_is_searched_once(found):
     service = Service(found)
-    wanted = [f"i{number}" for number in range(MOST_TOGETHER + 50)]
+    wanted = [f"i{number}" for number in range(MAX_TOGETHER + 50)]
     assert names(service.read(*map(href, wanted))) == wanted
     assert len(service.searches) == 1
     assert sorted(service.single) == sorted(wanted)
@@ -99,10 +99,10 @@ def test_a_service_that_does_not_search_by_id_is_searched_once(found):
 
 def test_a_service_with_smaller_pages_is_asked_for_the_others_one_by_one() -> None:
     service = Service(lambda collection, ids: [stored(name, collection) for name in ids[:10]])
-    wanted = [f"i{number}" for number in range(MOST_TOGETHER + 20)]
+    wanted = [f"i{number}" for number in range(MAX_TOGETHER + 20)]
     assert names(service.read(*map(href, wanted))) == wanted
-    assert [len(ids) for _, ids in service.searches] == [MOST_TOGETHER, 20]
-    assert len(service.single) == MOST_TOGETHER
+    assert [len(ids) for _, ids in service.searches] == [MAX_TOGETHER, 20]
+    assert len(service.single) == MAX_TOGETHER
 
 
 @pytest.mark.parametrize(

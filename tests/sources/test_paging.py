@@ -40,15 +40,15 @@ def walked(
     *,
     start: str = ITEMS,
     size: PageSize = PageSize(10),  # noqa: B008 - a frozen value
-    most: int = 1000,
+    max_pages: int = 1000,
 ) -> tuple[Walked, MemoryReader]:
-    """Walk to the end; fail after more than `most` pages."""
+    """Walk to the end; fail after more than `max_pages` pages."""
     reader, found = MemoryReader(answer), Walked()
 
     async def run() -> None:
         async for one in read_pages(reader, PageRequest(start), size, found.notices.append):
             found.pages.append(one)
-            assert len(found.pages) <= most, "the walk does not end"
+            assert len(found.pages) <= max_pages, "the walk does not end"
 
     try:
         asyncio.run(run())
@@ -64,7 +64,7 @@ def at(token: str | None = None, limit: int = 10) -> str:
 def test_a_walk_of_empty_pages_ends() -> None:
     table = {at(): page(["a"], at("1"))} | {at(str(n)): page([], at(str(n + 1))) for n in range(1, 99)}
     table[at("2")]["features"] = None
-    found, _ = walked(table, most=10)
+    found, _ = walked(table, max_pages=10)
     assert found.names == ["a"]
     assert found.pages[-1].next is None
     (warning,) = found.warnings

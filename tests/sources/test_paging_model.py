@@ -175,9 +175,9 @@ INNER = "http://inner:8080"
 
 
 def pages_of(
-    model: Model, start: PageRequest | None = None, size: int = 10, *, most: int = 2000
+    model: Model, start: PageRequest | None = None, size: int = 10, *, max_pages: int = 2000
 ) -> tuple[list[Page], list[Notice]]:
-    """Walk to the end; fail after more than `most` pages."""
+    """Walk to the end; fail after more than `max_pages` pages."""
     notices: list[Notice] = []
 
     async def run() -> list[Page]:
@@ -186,7 +186,7 @@ def pages_of(
             MemoryReader(model.answer), start or model.start, PageSize(size), notices.append, home=SEARCH
         ):
             found.append(one)
-            assert len(found) <= most, "the walk does not end"
+            assert len(found) <= max_pages, "the walk does not end"
         return found
 
     return asyncio.run(run()), notices

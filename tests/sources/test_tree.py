@@ -71,13 +71,13 @@ class UnevenReader(MemoryReader):
     def __init__(self, answer: Mapping[str, object], seed: int = 0) -> None:
         super().__init__(answer)
         self._draw = random.Random(seed)
-        self.under_way = self.most_under_way = 0
+        self.under_way = self.max_under_way = 0
 
     async def read(
         self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
     ) -> Document:
         self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
+        self.max_under_way = max(self.max_under_way, self.under_way)
         try:
             for _ in range(self._draw.randrange(8)):
                 await asyncio.sleep(0)
@@ -107,7 +107,7 @@ def test_reads_ahead_across_catalogs_within_a_limit() -> None:
     tree = [[1] for _ in range(400)]
     reader = UnevenReader(documents(tree))
     assert ids(walked(reader, 100)) == in_order(tree)
-    assert AT_ONCE / 2 < reader.most_under_way <= AT_ONCE
+    assert AT_ONCE / 2 < reader.max_under_way <= AT_ONCE
 
 
 def link(rel: str, href: str) -> dict[str, str]:

@@ -155,7 +155,7 @@ class StoreContract:
 
     def test_a_file_that_is_too_long_for_a_document_is_not_read(self, store, monkeypatch):
         for module in (inspection, bucket_store):
-            monkeypatch.setattr(module, "LONGEST_DOCUMENT", 1000)
+            monkeypatch.setattr(module, "MAX_DOCUMENT_SIZE", 1000)
         put(store, "c/long", bytes(1001))
         assert store.read("c/long") is None
         put(store, "c/long", bytes(1000), replace=True)

@@ -59,7 +59,7 @@ def test_two_scenes_on_a_day() -> None:
         ([tile({7: 3, 10: 4}, name="a"), tile({7: 3}, name="b")], "SkySatCollect", DayState.UNMAPPED),
     ],
 )
-def test_the_mode_is_the_origin_with_most_pixels(tiles: list[TileDay], mode: str, state: DayState) -> None:
+def test_the_mode_is_the_origin_with_max_pixels(tiles: list[TileDay], mode: str, state: DayState) -> None:
     for order in (tiles, tiles[::-1]):
         row = day(*order)
         assert row.mode is not None

@@ -72,12 +72,12 @@ tiles_of_days = st.lists(
 
 
 @given(tiles_of_days, st.lists(cells, max_size=2), st.sampled_from([4, 7, 2500]))
-def test_every_pixel_of_every_day_is_requested_once(drawn, shape, most):
+def test_every_pixel_of_every_day_is_requested_once(drawn, shape, max_pixels):
     wanted = area(*shape)
     tiles = [tile(f"t{n}", rectangle, day=number) for n, (rectangle, number) in enumerate(drawn)]
     pieces = pieces_by_day(wanted, tiles)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(request_plan, "MOST_PIXELS", most)
+        patch.setattr(request_plan, "MAX_PIXELS", max_pixels)
         found = list(planned_requests(wanted, Days(FIRST_DAY, day(500)), pieces))
     got: dict[date, np.ndarray] = {}
     for request in found:

@@ -90,12 +90,12 @@ def test_other_geometries_are_refused(text: str, words: str) -> None:
 
 
 @given(st.integers(1, 6000), st.integers(1, 6000), st.integers(400, 2500))
-def test_blocks_cover_every_pixel_once(width: int, height: int, most: int) -> None:
+def test_blocks_cover_every_pixel_once(width: int, height: int, max_side: int) -> None:
     grid = PixelGrid((0, 0, 1, 1), width, height)
     rows: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for block in grid.blocks(grid.whole, most):
-        assert 0 < block.width <= most
-        assert 0 < block.height <= most
+    for block in grid.blocks(grid.whole, max_side):
+        assert 0 < block.width <= max_side
+        assert 0 < block.height <= max_side
         rows.setdefault((block.top, block.bottom), []).append((block.left, block.right))
     assert _joined(sorted(rows)) == (0, height)
     assert all(_joined(sorted(columns)) == (0, width) for columns in rows.values())

@@ -78,7 +78,7 @@ MISBEHAVING = [
 
 @pytest.mark.parametrize(("bodies", "words"), MISBEHAVING)
 async def test_invalid_listings_are_failures(bodies, words, monkeypatch):
-    monkeypatch.setattr(s3, "_MOST_PAGES", 50)
+    monkeypatch.setattr(s3, "_MAX_PAGES", 50)
     replies = iter([*bodies, bodies[-1]])
 
     def answer(_request: ReceivedRequest) -> Reply:

@@ -68,7 +68,7 @@ class _LazyGroup(click.Group):
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             name = args[0].lower()
             known = [command for command, synonyms in _OTHER_NAMES.items() if name in synonyms]
-            near = " or ".join(map(repr, known or similar(name, COMMANDS, most=3)))
+            near = " or ".join(map(repr, known or similar(name, COMMANDS, limit=3)))
             hint = f"Did you mean {near}?" if near else "See `stacpull --help`."
             raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx)
         return super().resolve_command(ctx, args)

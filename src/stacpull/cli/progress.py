@@ -27,7 +27,7 @@ _FIRST_LINE, _LINE_EVERY, _DRAW_EVERY = 1.0, 5.0, 0.2
 """Seconds until the first plain line, between plain lines, and between drawings."""
 _SILENT_FROM, _RAREST_LINE = 5.0, 60.0
 """Seconds without data after which the silence is shown, and the longest interval of lines from then on."""
-_MOST_HOSTS, _MOST_HIDDEN = 3, 100
+_MAX_HOSTS, _MAX_HIDDEN = 3, 100
 
 
 class _Shown(NamedTuple):
@@ -48,7 +48,7 @@ class Display:
 
     def __init__(self, output: Output, stream: TextIO | None = None) -> None:
         self.failed = Failed()
-        self.hidden_warnings = deque[str](maxlen=_MOST_HIDDEN)
+        self.hidden_warnings = deque[str](maxlen=_MAX_HIDDEN)
         """Warnings that --quiet hides. They are printed if the command fails."""
         self._output = output
         self._stream = stream or sys.stderr
@@ -258,7 +258,7 @@ class Display:
             f"waiting {max(1, round(host.wait))} s for {host.host}, which throttles or does not answer"
             for host in now.hosts
             if host.wait > 0
-        ][:_MOST_HOSTS]
+        ][:_MAX_HOSTS]
         if (silent := self._silent()) >= _SILENT_FROM and not waits:
             is_over = now.walk_ended and not now.assets_pending
             what = "saving documents, catalogs and the ledger" if is_over else "no data received"

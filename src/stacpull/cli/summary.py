@@ -26,7 +26,7 @@ _PURPOSES = {
     "retry": "to retry:   ",
     "retry --ordered": "to fetch assets that were not ready yet:",
 }
-_MOST_KEYS = 4
+_MAX_KEYS = 4
 """Keys of assets that are named for a kind of failure."""
 
 
@@ -46,7 +46,7 @@ class Failed(Counter[FailureKind]):
         self.of_items += not key
         self.examples.setdefault(kind, message)
         keys = self.asset_keys.setdefault(kind, [])
-        if key and key not in keys and len(keys) <= _MOST_KEYS:
+        if key and key not in keys and len(keys) <= _MAX_KEYS:
             keys.append(key)
 
     def headline(self, failures: int) -> str:
@@ -71,7 +71,7 @@ class Failed(Counter[FailureKind]):
     def _described(self, kind: FailureKind) -> str:
         """Return what a kind means, with the keys of its assets: `gone at the source (B10)`."""
         keys = self.asset_keys.get(kind, [])
-        shown = ", ".join(keys[:_MOST_KEYS]) + (", ..." if len(keys) > _MOST_KEYS else "")
+        shown = ", ".join(keys[:_MAX_KEYS]) + (", ..." if len(keys) > _MAX_KEYS else "")
         return kind.meaning + (f" ({shown})" if keys else "")
 
 

@@ -147,7 +147,7 @@ class Options:
     concurrency: int | None = option(
         None,
         "N|auto",
-        read=arguments.integer(1, arguments.MOST_AT_ONCE, auto=True),
+        read=arguments.integer(1, arguments.MAX_AT_ONCE, auto=True),
         group="Transfer",
         commands=f"{_RUNS} plan headers",
         brief=True,

@@ -25,7 +25,7 @@ from stacpull.redact import Secrets
 from stacpull.store.staging import StagedParts, complete_part_name
 from stacpull.threads import to_its_end
 
-_MOST_UNSENT = 4 << 20
+_MAX_UNSENT = 4 << 20
 """A channel is full if more bytes than this wait for the socket."""
 _BATCH = 64
 _BATCH_SIZE = 1 << 20  # bytes
@@ -53,7 +53,7 @@ class Channel(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
-        self._transport.set_write_buffer_limits(_MOST_UNSENT)
+        self._transport.set_write_buffer_limits(_MAX_UNSENT)
 
     def data_received(self, data: bytes) -> None:
         received, head = self._received, LENGTH.size
@@ -111,7 +111,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         send: Callable[[Outcomes, Callable[[], object]], None],
         secrets: Secrets,
         *,
-        longest: int,
+        max_size: int,
         checksum: str | None,
         on_error: Callable[[BaseException], None],
         slots: int,
@@ -120,7 +120,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self.send = send
         self._staged = staged
         self._secrets = secrets
-        self._longest = longest
+        self._max_size = max_size
         self._checksum = checksum
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
@@ -133,7 +133,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         """Take an asset that was received. `arrival` is None if the asset has not changed."""
         if arrival is None:
             self._batch.outcomes.append(AssetOutcome(job.rowid, job.item_rowid, job.generation, None))
-        elif arrival.body is None or arrival.size > self._longest:
+        elif arrival.body is None or arrival.size > self._max_size:
             # a copy, because `_write` drops the body, which `engine.sharing` may still use
             self._long.append(arrival if arrival.body is None else copy(arrival))
             if len(self._long) == 1:

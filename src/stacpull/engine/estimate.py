@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, TextIO
 from msgspec.structs import asdict
 
 from stacpull.arguments import instance
-from stacpull.caches import LONGEST_KEY
+from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.catalog.item import public_document
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
@@ -47,10 +47,10 @@ _WHOLE = 200
 _SIZED_PER_KEY = 3
 _CLIPPED_PER_KEY = 12  # with `--clip`: more, because different parts of rasters are in the area
 _SIZED_AT_ONCE = 64
-_MOST_SIZED = 1_000  # assets whose size is requested, in case every asset has its own key
-_MOST_NAMED = 10_000  # asset keys and hosts that are counted one by one
+_MAX_SIZED = 1_000  # assets whose size is requested, in case every asset has its own key
+_MAX_NAMED = 10_000  # asset keys and hosts that are counted one by one
 _OTHERS = "others"
-_MOST_PATHS = 100_000
+_MAX_PATHS = 100_000
 """Paths that are remembered. If a layout gives several items one path, the first items usually show it."""
 
 
@@ -201,9 +201,8 @@ class _Estimate:
 
     async def add_batch(self, batch: PlanBatch) -> int:
         new_items = await to_its_end(partial(self._add_batch, batch))
-        most = self._setup.selection.most_items
-        progress = self._network.progress(**self.counters, items_announced=self._announced, items_wanted=most)
-        self._emit(progress)
+        counters, limit = self.counters, self._setup.selection.item_limit
+        self._emit(self._network.progress(**counters, items_announced=self._announced, items_wanted=limit))
         return new_items
 
     def _add_batch(self, batch: PlanBatch) -> int:
@@ -246,7 +245,7 @@ class _Estimate:
             self._add("excluded", key)
         for key in item.web_pages:
             self._add("page", key)
-        most_samples = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
+        max_samples = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
         for asset in item.assets:
             self._add("host", host_of(asset.href) or "this disk")
             clips = self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
@@ -254,7 +253,7 @@ class _Estimate:
                 self._bytes += asset.size
             else:
                 sample = self._samples[self._add("unstated", asset.key)]
-                if len(sample) < most_samples and self._sampled < _MOST_SIZED:
+                if len(sample) < max_samples and self._sampled < _MAX_SIZED:
                     self._sampled += 1
                     sample.append(asset)
             action = actions.get(asset.key, Action.REQUEST)
@@ -264,7 +263,7 @@ class _Estimate:
                 place = asset.directory, asset.name
                 if place in self._paths:
                     self._shared = path_in_dest(*place)
-                elif len(self._paths) < _MOST_PATHS:
+                elif len(self._paths) < _MAX_PATHS:
                     self._paths.add(place)
             if self._urls is not None and action is Action.REQUEST:
                 href = self._network.secrets.public_url(asset.href)
@@ -274,7 +273,7 @@ class _Estimate:
 
     def _add(self, category: str, name: str) -> str:
         counts = self._counts[category]
-        if name not in counts and (len(counts) >= _MOST_NAMED or len(name) > LONGEST_KEY):
+        if name not in counts and (len(counts) >= _MAX_NAMED or len(name) > MAX_KEY_LENGTH):
             name = _OTHERS
         counts[name] += 1
         return name
@@ -289,7 +288,7 @@ class _Estimate:
                 sizes_by_key[key].append(size)
 
         samples = [(key, asset) for key, assets in self._samples.items() for asset in assets]
-        await for_each(samples, measure, most=_SIZED_AT_ONCE)
+        await for_each(samples, measure, limit=_SIZED_AT_ONCE)
         requests = self._network.counters.requests - requests_before + self._tile_requests
         means = {key: sum(sizes) / len(sizes) for key, sizes in sizes_by_key.items()}
         if sizes_by_key:

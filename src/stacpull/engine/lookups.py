@@ -134,7 +134,7 @@ class Lookups:
         self._source, self._network = source, network
         self._chosen = AssetFilter(selection)
         self._prefer, self._expands = selection.prefer, selection.expand_prefix
-        self._collections = BoundedCache[str, Json | StacpullError](most=16)
+        self._collections = BoundedCache[str, Json | StacpullError](max_entries=16)
 
     async def look_up(self, items: Sequence[FoundItem]) -> LookedUp:
         network, item_assets = self._network, dict[str, Json]()
@@ -163,7 +163,7 @@ class Lookups:
             except TransferError as error:
                 listed[href] = error.failure
 
-        await for_each(dict.fromkeys(href for _, _, href in prefixes), list_at, most=16)
+        await for_each(dict.fromkeys(href for _, _, href in prefixes), list_at, limit=16)
         for item_id, key, href in prefixes:
             listing = listed[href]
             if isinstance(listing, Listing):

@@ -429,8 +429,8 @@ class MirrorRun:
             self._walk.reader,
             network.retries,
             selection.prefer,
-            most_deferred=(MAX_REFUSALS - 1) * (network.per_host if options.uses_dask else 1),
-            most_failures=options.max_failures,
+            max_deferred=(MAX_REFUSALS - 1) * (network.per_host if options.uses_dask else 1),
+            max_failures=options.max_failures,
             stop_run=self._stop.set,
             fast_path=fast_path,
         )
@@ -457,7 +457,7 @@ class MirrorRun:
             with suppress(SourceError, CredentialsError, UsageError):
                 document = await unless_stopped(partial(self._source.collection, name), stop)
                 await call("jobs.keep_collection", name, public_document(document, self.network.secrets))
-        if not (stop.is_set() or self.spec.selection.most_items or self._walk.summary.cut_short):
+        if not (stop.is_set() or self.spec.selection.item_limit or self._walk.summary.cut_short):
             not_listed = await call("pruning.not_listed", self._run.id, returns=int)
             await call("runs.set_counter", self._run.id, "items_not_listed", not_listed)
 
@@ -480,7 +480,7 @@ class MirrorRun:
         return self.network.progress(
             **counts,
             items_announced=counters.get("items_announced"),
-            items_wanted=self.spec.selection.most_items,
+            items_wanted=self.spec.selection.item_limit,
             walk_ended=bool(counters["walk_ended"]),
             seconds=round(self._clock.monotonic() - self._began, 3),
         )

@@ -171,8 +171,8 @@ def _slots_here() -> int:  # as many as the limit of file descriptors allows
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
-    most, pace = _CONNECTIONS * _slots_here(), (options.stall_timeout, options.min_rate)
-    return WebTransport(HttpSettings(policy, *pace, ca_bundle=options.ca_bundle, most_connections=most))
+    limit, pace = _CONNECTIONS * _slots_here(), (options.stall_timeout, options.min_rate)
+    return WebTransport(HttpSettings(policy, *pace, ca_bundle=options.ca_bundle, max_connections=limit))
 
 
 def _ip_policy(address: SourceAddress, options: Options) -> AddressPolicy:

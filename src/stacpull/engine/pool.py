@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from stacpull.caches import BoundedCache
 from stacpull.errors import CredentialsError, SourceError, StacpullError, quantity
-from stacpull.hosts import MOST_HOSTS, host_of
+from stacpull.hosts import MAX_HOSTS, host_of
 from stacpull.models import MAY_BE_OF_HOST, NO_FAULT, WRONG_CONTENT, Failure, FailureKind, Job, Json
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.retry import Retries
@@ -79,8 +79,8 @@ class JobQueue(_Changing, Generic[JobT]):
         await self._until(lambda: self._jobs or self._has_ended)
         return bool(self._jobs)
 
-    def take(self, most: int) -> list[JobT]:
-        taken = [self._jobs.popleft() for _ in range(min(most, len(self._jobs)))]
+    def take(self, limit: int) -> list[JobT]:
+        taken = [self._jobs.popleft() for _ in range(min(limit, len(self._jobs)))]
         self._changed.set()
         return taken
 
@@ -105,9 +105,9 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take the failure of an asset after its last attempt. Its slot is already free."""
 
-    async def take_slots(self, most: int) -> int:
+    async def take_slots(self, limit: int) -> int:
         await self._until(lambda: self._free_slots)
-        taken = min(most, self._free_slots)
+        taken = min(limit, self._free_slots)
         self._free_slots -= taken
         return taken
 
@@ -131,9 +131,9 @@ class FastPath(Protocol[JobT, ResultT]):
 class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     """Fetches the jobs of `queue`, and gives their outcomes to `sink`.
 
-    Up to `most_deferred` failures that a host may have caused are held back. If the host is then given up,
+    Up to `max_deferred` failures that a host may have caused are held back. If the host is then given up,
     they are dropped and the assets stay pending, because the failures prove nothing about them. If more than
-    `most_failures` assets fail, the run stops, and no failure is held back.
+    `max_failures` assets fail, the run stops, and no failure is held back.
     """
 
     queue: JobQueue[JobT]
@@ -142,8 +142,8 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     item_reader: ItemReader
     retries: Retries
     prefer: tuple[str, ...] = ()
-    most_deferred: int = MAX_REFUSALS - 1
-    most_failures: int | None = None
+    max_deferred: int = MAX_REFUSALS - 1
+    max_failures: int | None = None
     stop_run: Callable[[], None] = lambda: None
     fast_path: FastPath[JobT, ResultT] | None = None
     failure_count: int = 0
@@ -189,33 +189,33 @@ class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
         host = failure.host
-        if self.most_deferred and failure.kind is FailureKind.DOWN:
+        if self.max_deferred and failure.kind is FailureKind.DOWN:
             if dropped := self.deferred.pop(host, None):
                 self.failure_count -= len(dropped)
-            if len(self.given_up_hosts) < MOST_HOSTS:
+            if len(self.given_up_hosts) < MAX_HOSTS:
                 self.given_up_hosts[host] = failure
             return
         self.failure_count += failure.kind not in NO_FAULT
         if are_too_many := self.has_too_many_failures():
             self.stop_run()
-        if are_too_many or (host not in self.deferred and len(self.deferred) >= MOST_HOSTS):
+        if are_too_many or (host not in self.deferred and len(self.deferred) >= MAX_HOSTS):
             self._report_deferred()
         if are_too_many or failure.kind not in MAY_BE_OF_HOST:
             self.sink.fail(job, failure, attempts)
             return
         deferred = self.deferred.setdefault(host, deque())
         deferred.append((job, failure, attempts))
-        if len(deferred) > self.most_deferred:  # the host is not given up: a request succeeded in between
+        if len(deferred) > self.max_deferred:  # the host is not given up: a request succeeded in between
             self.sink.fail(*deferred.popleft())
 
     def has_too_many_failures(self) -> bool:
-        return self.most_failures is not None and self.failure_count > self.most_failures
+        return self.max_failures is not None and self.failure_count > self.max_failures
 
     def check_failures(self) -> None:
         if self.has_too_many_failures():
             failures = quantity(self.failure_count, "failure")
             raise StacpullError(
-                f"Stopped after {failures} (--max-failures {self.most_failures}). "
+                f"Stopped after {failures} (--max-failures {self.max_failures}). "
                 "The rest is pending: `stacpull failures` says why, `stacpull resume` continues."
             )
 

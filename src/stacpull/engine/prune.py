@@ -45,7 +45,7 @@ class Pruning:
             "only `mirror` looks for items that are gone": self._run.spec.kind != "mirror",
             "the run is not complete": not is_complete,
             "with --max-items or --sample the walk does not show which items are gone": (
-                self._run.spec.selection.most_items
+                self._run.spec.selection.item_limit
             ),
             "the walk was cut short": summary.cut_short,
             "the source announced more items than its pages had": summary.items_unseen,
@@ -74,8 +74,7 @@ class Pruning:
                     kept_by_reason[_UNTRUSTED] += 1
             gone += len(gone_items)
             rowids = {None, *(item.item_rowid for item in gone_items)}
-            # others might come back
-            removable = [item.item_rowid for item in gone_items if item.parent in rowids]
+            removable = [item.item_rowid for item in gone_items if item.parent in rowids]  # others may return
             kept_by_reason[_LINKED] += len(gone_items) - len(removable)
             for item in gone_items:
                 removed = remove and item.item_rowid in removable

@@ -16,7 +16,7 @@ from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import Downloader
 
 _REMEMBERED = 512  # hrefs
-_MOST_BYTES = 2 << 20  # bytes of bodies
+_MAX_BYTES = 2 << 20  # bytes of bodies
 
 
 def _shared_by(job: Job) -> tuple[str, float]:
@@ -86,7 +86,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
             elif arrival.body is not None:
                 download.kept_bytes = arrival.size
                 self.body_bytes += arrival.size
-        while self.body_bytes > _MOST_BYTES or len(recent) > _REMEMBERED:
+        while self.body_bytes > _MAX_BYTES or len(recent) > _REMEMBERED:
             self.body_bytes -= recent.popitem(last=False)[1].kept_bytes
 
     async def complete_after(self, download: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:

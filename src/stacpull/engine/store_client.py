@@ -35,7 +35,7 @@ from stacpull.system import variables_of
 
 T = TypeVar("T")
 
-LONGEST_SENT = 32 << 10
+MAX_SENT_SIZE = 32 << 10
 """The most bytes of a body that is sent. It is faster to write a longer body here than to copy it."""
 _ENDED = (
     "The process of stacpull that writes to the destination ended unexpectedly: it was killed, or crashed. "
@@ -58,7 +58,7 @@ class StoreClient:
             workspace.store.staged,
             self._channel.send,
             secrets,
-            longest=LONGEST_SENT,
+            max_size=MAX_SENT_SIZE,
             checksum=self._checksum,
             on_error=self.break_off,
             slots=setup.network.slots,

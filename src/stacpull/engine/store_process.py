@@ -43,7 +43,7 @@ from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
 
 _NOTHING = msgspec.Raw(encoded(None))
-_MOST_WAITING = 64
+_MAX_WAITING = 64
 """The most messages, with up to 64 parts each, that wait for the working thread. Then no more are read, and
 all processes wait, so that the number of unpublished parts is limited."""
 
@@ -110,7 +110,7 @@ class StoreServer:
         objects = {type(instance).__name__: instance for instance in (publisher, operations, plan_writer)}
         self._receivers = {"": db, **objects}  # functions get the ledger
         self._checksum = opening.checksum
-        self._queue: Queue[messages.ToStore | None] = Queue(_MOST_WAITING)  # None at the end
+        self._queue: Queue[messages.ToStore | None] = Queue(_MAX_WAITING)  # None at the end
         self._failed: Exception | None = None
         self._counters: Mapping[str, int] = {}  # as they were sent last
 

@@ -66,8 +66,8 @@ from stacpull.threads import StoppableThread, prefetch
 
 ITEMS_AT_ONCE = 100
 """Items that are planned at once, so that transfers need not wait for all source items of a page."""
-_MOST_KEYS = 20
-_LONGEST_KEYS = 400  # characters of asset keys in a warning
+_MAX_KEYS = 20
+_MAX_KEYS_LENGTH = 400  # characters of asset keys in a warning
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -164,7 +164,7 @@ class WalkSummary(msgspec.Struct):
             reason = f"every asset was left out: as a web page (--include-pages){filters}"
         else:
             reason = "the asset filters dropped every asset" if excluded else "there are no assets"
-        keys = ", ".join(sorted(self.excluded))[:_LONGEST_KEYS]
+        keys = ", ".join(sorted(self.excluded))[:_MAX_KEYS_LENGTH]
         listed_keys = f" Keys: {keys} (one per --asset)." if keys else ""
         return f"{quantity(matched, 'item')} matched, but {reason}.{listed_keys}"
 
@@ -209,7 +209,7 @@ class Walk:
         self._followed = {*map(str.lower, selection.follow), *(["source"] if selection.source_links else [])}
         self._lookups = Lookups(source, network, selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
-        self._collections = BoundedCache[ItemId, None](most=256)
+        self._collections = BoundedCache[ItemId, None](max_entries=256)
         self._has_checked_selection = False
         self._keeps_position = source.has_cursors and self._sample is None
 
@@ -227,14 +227,14 @@ class Walk:
             position = Position()
             await consumer.restart()
         level: Literal["warning", "info"] = "warning"
-        from_start, most_seen = position == Position(), -1
+        from_start, max_seen = position == Position(), -1
         while True:
             try:
                 total = await self._read_pages(starts, position)
                 break
             except ForgottenCursorError as error:
                 seen = consumer.counters["items_seen"]
-                if seen <= most_seen:
+                if seen <= max_seen:
                     narrower = "narrow the selection, for example with --datetime"
                     advice = narrower if source.api_root else "use a SOURCE with fewer items"
                     raise SourceError(
@@ -243,7 +243,7 @@ class Walk:
                     ) from error.__cause__
                 text = f"The source no longer knows the saved position ({error})"
                 self._on_event(Notice(level, f"{text}: walking again from the start."))
-                most_seen, from_start, level = seen if from_start else -1, True, "info"
+                max_seen, from_start, level = seen if from_start else -1, True, "info"
                 position = Position()
                 await consumer.restart()
                 summary.left_out.clear()
@@ -357,8 +357,8 @@ class Walk:
 
     def _matches_left(self) -> int:
         """Return how many items may still match before `--max-items` ends the walk."""
-        most = self._selection.max_items
-        return sys.maxsize if most is None else max(0, most - self._consumer.counters["items_matched"])
+        limit = self._selection.max_items
+        return sys.maxsize if limit is None else max(0, limit - self._consumer.counters["items_matched"])
 
     # --- items -------------------------------------------------------------------------------------------
 
@@ -458,7 +458,7 @@ class Walk:
             item_assets=looked_up.item_assets.get(item.id.collection, {}),
             listings=looked_up.listings.get(item.id, {}),
         )
-        if len(self.summary.excluded) < _MOST_KEYS:
+        if len(self.summary.excluded) < _MAX_KEYS:
             self.summary.excluded.update(planned.excluded)
         assets = object_or_empty(item.document.get("assets"))
         for asset in planned.assets:

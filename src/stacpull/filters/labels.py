@@ -174,7 +174,7 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
         if (folded := fold_label(label)) in spelled:
             continue
         where = selection.nomenclature or "the collection"
-        near = [repr(spelled[name]) for name in similar(folded, spelled, most=3, cutoff=0.5)]
+        near = [repr(spelled[name]) for name in similar(folded, spelled, limit=3, cutoff=0.5)]
         hint = f"nearest: {', '.join(near)}" if near else "`stacpull classes` lists them"
         others = (name for name in NOMENCLATURES if name != selection.nomenclature)
         known_in = next((name for name in others if folded in map(fold_label, NOMENCLATURES[name])), None)

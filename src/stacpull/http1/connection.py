@@ -31,8 +31,8 @@ _WITHOUT_BODY = frozenset({204, 304})
 _LOWEST_STATUS, _LOWEST_FINAL_STATUS = 100, 200
 _AWAITING, _RECEIVING, _WHOLE = range(3)
 
-_MOST_HELD = 1 << 19
-_MOST_AWAITED = 1 << 18
+_MAX_HELD = 1 << 19
+_MAX_AWAITED = 1 << 18
 _OK = 200
 _TAKEN = frozenset({_OK}) | REDIRECTS
 
@@ -312,7 +312,7 @@ class WebConnection(asyncio.Protocol):
                 self.abort()
             if message.has_enough(self._wanted_bytes):
                 self._wake()
-            is_full = message.held_bytes > _MOST_HELD and not message.is_short and not message.is_ended
+            is_full = message.held_bytes > _MAX_HELD and not message.is_short and not message.is_ended
             if is_full and self.transport is not None:
                 self.transport.pause_reading()
         except Exception as error:
@@ -384,7 +384,7 @@ class WebConnection(asyncio.Protocol):
             if is_last:
                 break
             if not new_pieces:  # otherwise, take what has come meanwhile: reading may have paused
-                self._wanted_bytes = min(size - gathered_bytes, _MOST_AWAITED)
+                self._wanted_bytes = min(size - gathered_bytes, _MAX_AWAITED)
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
         if pieces:

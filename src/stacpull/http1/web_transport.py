@@ -164,7 +164,7 @@ class WebTransport(CallbackTransport):
         return host
 
     async def connect(self, host: WebHost) -> WebConnection:
-        if len(self.connections) >= self._settings.most_connections:
+        if len(self.connections) >= self._settings.max_connections:
             for idle_connection in [c for c in self.connections if c in c.idle]:
                 idle_connection.close()
         try:

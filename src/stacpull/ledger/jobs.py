@@ -68,11 +68,11 @@ _EARLIER = (
 """SQL: the earlier runs with the same task as a run; for a retry, all earlier retries and repairs."""
 
 
-def pending_jobs(db: Connection, run_id: int, after: int, most: int, earlier: bool = False) -> list[Job]:
+def pending_jobs(db: Connection, run_id: int, after: int, limit: int, earlier: bool = False) -> list[Job]:
     """Return the jobs of a run after row `after`, in row order; with `earlier`, jobs that it takes over."""
     query = f"{_SELECT_JOB} WHERE j.asset > :after AND a.state = {State.PENDING} "
-    query += f"AND a.run IN {_EARLIER if earlier else '(:run)'} ORDER BY j.asset LIMIT :most"
-    rows = db.execute(query, {"run": run_id, "after": after, "most": most}).fetchall()
+    query += f"AND a.run IN {_EARLIER if earlier else '(:run)'} ORDER BY j.asset LIMIT :limit"
+    rows = db.execute(query, {"run": run_id, "after": after, "limit": limit}).fetchall()
     if earlier:
         taken_over = json_array(row[0] for row in rows)
         db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, taken_over))
@@ -342,10 +342,8 @@ def record(
                 continue
             values = (failed_state(failure), rowid, outcome.generation)
             if (asset := db.execute(_SET_FAILED, values).fetchone()) is not None:
-                key, run_id = asset
                 failed.append((rowid, failure))
-                row = FailedRow("", outcome.item_rowid, key, run_id)
-                put_failure(db, row, failure, outcome.attempts, now)
+                put_failure(db, FailedRow("", outcome.item_rowid, *asset), failure, outcome.attempts, now)
                 if failure.kind is FailureKind.OUTSIDE:
                     clip = encoded_clip((area_digest, 0, None))
                     db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, rowid))

@@ -79,7 +79,7 @@ def current_run(db: Connection) -> dict[str, Any]:
     cursor = db.execute(
         "SELECT *, (SELECT count(*) FROM runs) AS runs, (SELECT max(number) FROM counters c "
         "JOIN runs m ON m.id = c.run AND m.kind = 'mirror' WHERE c.name = 'items_seen' AND c.run >= "
-        "(SELECT coalesce(max(run), 0) FROM counters WHERE name = 'items_pruned')) AS most_seen, "
+        "(SELECT coalesce(max(run), 0) FROM counters WHERE name = 'items_pruned')) AS max_seen, "
         f"iif(kind = 'mirror', walk_ended, {_LAST_WALK('walk_ended')}) AS has_listed FROM runs "
         f"ORDER BY iif({is_finished}, 0, state NOT IN ('complete', 'superseded')) DESC, id DESC LIMIT 1"
     )

@@ -91,7 +91,7 @@ class AiohttpTransport:
                 settings = self._settings
                 policy = AddressPolicy(allow_private=True) if is_proxied else settings.ip_policy
                 self._sessions[is_proxied] = aiohttp.ClientSession(
-                    connector=_Connector(policy, await settings.tls_context(), settings.most_connections),
+                    connector=_Connector(policy, await settings.tls_context(), settings.max_connections),
                     timeout=aiohttp.ClientTimeout(
                         total=None,
                         connect=settings.connect_timeout,
@@ -158,12 +158,12 @@ class _Resolver(AbstractResolver):
 
 
 class _Connector(aiohttp.TCPConnector):
-    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext, most: int) -> None:
+    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext, max_connections: int) -> None:
         super().__init__(limit=0, ssl=context, resolver=_Resolver(policy), keepalive_timeout=KEEP_ALIVE)
-        self._policy, self._most = policy, most
+        self._policy, self._max_connections = policy, max_connections
 
     async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: Any) -> Connection:  # noqa: ASYNC109 -- aiohttp's own signature
-        if len(self._acquired) + sum(map(len, self._conns.values())) >= self._most:
+        if len(self._acquired) + sum(map(len, self._conns.values())) >= self._max_connections:
             for idle in self._conns.values():
                 for unused, _ in idle:
                     unused.close()

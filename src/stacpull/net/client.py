@@ -19,7 +19,7 @@ from typing import Self
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.caches import LONGEST_KEY
+from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.clock import Clock, rfc3339
 from stacpull.errors import destination_errors
 from stacpull.hosts import default_port, forget_hosts, host_of, origin_of, origin_text, scheme_of
@@ -33,7 +33,7 @@ from stacpull.urls import is_encrypted, is_remote, join, removed_parameters, sam
 
 SUCCESSFUL: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
 MAX_HOPS = 10
-LONGEST_URL = 16 * 1024
+MAX_URL_LENGTH = 16 * 1024
 """The most characters of a URL that is fetched. Servers accept request lines of about 8,000."""
 
 _TRAVELLING = frozenset(
@@ -115,14 +115,14 @@ class Client(msgspec.Struct, eq=False):
 
     def host(self, url: str) -> ClientHost:
         last = self.last
-        if last is not None and url.startswith(last.base) and len(url) <= LONGEST_URL:
+        if last is not None and url.startswith(last.base) and len(url) <= MAX_URL_LENGTH:
             return last  # nearly always
-        if len(url) > LONGEST_URL:
-            text = f"{public_url(url[:200])}… is longer than {LONGEST_URL} characters, and is not fetched."
+        if len(url) > MAX_URL_LENGTH:
+            text = f"{public_url(url[:200])}… is longer than {MAX_URL_LENGTH} characters, and is not fetched."
             raise TransferError(Failure(FailureKind.SCHEME, text).masked(self.secrets))
         start = url.find("://") + 3
         end = url.find("/", start) + 1
-        base = url[:end] if len("://") <= start < end <= LONGEST_KEY else ""
+        base = url[:end] if len("://") <= start < end <= MAX_KEY_LENGTH else ""
         host = self.hosts.get(base)
         if host is not None:
             self.last = host
@@ -233,9 +233,9 @@ class Exchange(msgspec.Struct, eq=False):
         coding = coding_to_undo(self.headers) if self.request.decode else None
         return self._counted(size) if coding is None else decoded(self._counted(size), coding)
 
-    async def _counted(self, most: int) -> AsyncIterator[bytes]:
+    async def _counted(self, limit: int) -> AsyncIterator[bytes]:
         gate, byte_rate = self.gate, self.client.byte_rate
-        async for chunk in self.response.chunks(min(most, byte_rate.piece) if byte_rate.limit else most):
+        async for chunk in self.response.chunks(min(limit, byte_rate.piece) if byte_rate.limit else limit):
             size = len(chunk)
             self.client.counters.bytes_fetched += size
             self.body_bytes += size

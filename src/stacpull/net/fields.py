@@ -17,7 +17,7 @@ from stacpull.net.status import moment_of
 HEAD_LIMIT = 64 * 1024
 """The most bytes of one header field; in `http1` also of all fields, interim responses and trailers."""
 
-_MOST_DIGITS = 18
+_MAX_DIGITS = 18
 """Digits of a size or offset that fit into integers of SQLite and Parquet. Longer ones count as absent."""
 _OK = 200
 
@@ -93,7 +93,7 @@ def content_range(headers: Mapping[str, str]) -> ContentRange:
 
 
 def whole_number(text: str) -> int | None:
-    return int(text) if len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit() else None
+    return int(text) if len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit() else None
 
 
 class Version(NamedTuple):

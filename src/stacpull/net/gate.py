@@ -46,13 +46,13 @@ _FIRST_LIMIT, _FEW = 16, 4
 _ALL_IN_USE = 0.9
 _SLACK = 0.025  # seconds that our own process may add to the time to the first byte
 _CEILING_SECONDS, _CEILING_PAUSES = 60.0, 40.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_FIRST_PAUSE, _MAX_PAUSE = 1.0, 60.0
 _PIECE = 128 * 1024  # bytes of a long body that count as much as an answer
 _RECENT = 30.0  # seconds after an answer in which an unanswered request counts as overload
 _OVERLOADED = 3  # unanswered minus answered requests from which the limit is lowered
 _LONG_PAUSE = 30.0  # seconds of a pause from which a warning says that the run waits for a host
 _SILENCE = 120.0
-_LONGEST_WAIT = RetryPolicy().longest_wait
+_MAX_WAIT = RetryPolicy().max_wait
 
 
 class WaitingRequest(Protocol):
@@ -206,7 +206,7 @@ class Gate:
         if self._unanswered or self._pauses or self._overload or self._given_up:
             self._pauses = self._unanswered = 0
             self._overload = max(0, self._overload - 1)
-            if self._refused_assets < MAX_REFUSALS and self.closed_for() <= _LONGEST_PAUSE:
+            if self._refused_assets < MAX_REFUSALS and self.closed_for() <= _MAX_PAUSE:
                 self._given_up = None
         if sent_at >= self._round_began:  # an earlier request says nothing about the current limit
             self._answers += 1
@@ -252,7 +252,7 @@ class Gate:
         text += "then resume."
         if of_documents:
             raise CredentialsError(text)
-        return self._give_up(replace(failure, message=text), _LONGEST_PAUSE)
+        return self._give_up(replace(failure, message=text), _MAX_PAUSE)
 
     # The limit.
 
@@ -297,7 +297,7 @@ class Gate:
 
     @property
     def _next_pause(self) -> float:
-        return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses, 16))
+        return min(_MAX_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses, 16))
 
     def note_throttling(self, failure: Failure, *, of_documents: bool = False) -> Failure:
         """Close the gate after the host throttled, for as long as it asked or twice as long as before.
@@ -305,7 +305,7 @@ class Gate:
         Return the failure, or DOWN for an asset if the host asks to wait for too long.
         """
         retry_after = failure.retry_after
-        if retry_after is not None and retry_after > _LONGEST_WAIT:
+        if retry_after is not None and retry_after > _MAX_WAIT:
             text = asks_to_wait(self.host, retry_after, self._clock)
             given_up = self._give_up(replace(failure, message=text), retry_after)
             return failure if of_documents else given_up
@@ -359,7 +359,7 @@ class Gate:
                 self._lower(pause)
             return replace(failure, kind=FailureKind.THROTTLED, uncounted=True, retry_after=0.0)
         text = f"{self.host} has not answered for {self._patience:.0f} s. {failure.message}"
-        return self._give_up(replace(failure, message=text), 0.0 if is_closed else _LONGEST_PAUSE)
+        return self._give_up(replace(failure, message=text), 0.0 if is_closed else _MAX_PAUSE)
 
     def _give_up(self, failure: Failure, pause: float) -> Failure:
         """Close the gate for `pause` seconds. Return the failure as DOWN; waiting requests get the same."""

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.json_values import MOST_VALUES, count_values
+from stacpull.json_values import MAX_VALUES, count_values
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.client import Client, Exchange
 from stacpull.net.retry import Retries
@@ -45,14 +45,14 @@ _BYTES_PER_VALUE = 32
 _FEWEST_BYTES_PER_VALUE = 8
 """A document with more values than this is not a collection of items: its features alone take much memory."""
 _WEIGHT_OF_VALUE = 128
-_LONGEST_INTEGER = 20
+_MAX_INTEGER_LENGTH = 20
 """The most characters of an integer that fits into 64 bits: longer ones are never converted to `int`."""
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 _CHARSETS = re.compile(r"(?i)(iso-?8859|windows|cp|utf-16|utf-32|koi8|big5|gb|shift_jis|euc)[-\w]*")
 """Charsets that Python decodes in linear time."""
 _NOT_UTF_8 = re.compile("[\udc80-\udcff]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_MOST_GARBLED, _MOST_STALLED = 2, 3
+_MAX_GARBLED, _MAX_STALLED = 2, 3
 """Requests for one document after which it fails: those that are not JSON, and those that stall."""
 _ACCEPT = "application/geo+json, application/json"
 _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
@@ -89,9 +89,9 @@ def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> 
     `Infinity`, texts for numbers beyond 64-bit floats, and `\xXX` and `\uXXXX` for invalid bytes and
     surrogates: different texts stay different.
     """
-    most_values = max(limit // _BYTES_PER_VALUE, MOST_VALUES)
-    if len(data) > most_values and count_values(data) > most_values:
-        raise TooManyValuesError(f"more than {most_values} values")
+    max_values = max(limit // _BYTES_PER_VALUE, MAX_VALUES)
+    if len(data) > max_values and count_values(data) > max_values:
+        raise TooManyValuesError(f"more than {max_values} values")
     data = data.removeprefix(b"\xef\xbb\xbf")
     try:
         return orjson.loads(data), True
@@ -122,7 +122,7 @@ def _number(text: str) -> float | str:
 
 
 _PARSER = json.JSONDecoder(
-    parse_int=lambda text: int(text) if len(text) <= _LONGEST_INTEGER else _number(text),
+    parse_int=lambda text: int(text) if len(text) <= _MAX_INTEGER_LENGTH else _number(text),
     parse_float=_number,
     parse_constant=lambda _: None,
     strict=False,
@@ -263,7 +263,7 @@ class JsonReader(msgspec.Struct, eq=False):
             except TransferError as error:
                 garbled += isinstance(error, _NotJsonError)
                 stalled += error.failure.kind is FailureKind.STALLED
-                if garbled == _MOST_GARBLED or stalled == _MOST_STALLED:
+                if garbled == _MAX_GARBLED or stalled == _MAX_STALLED:
                     error.failure = replace(error.failure, retryable=False)
                 raise
 

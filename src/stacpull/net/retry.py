@@ -33,7 +33,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     cap: float = 60.0  # the longest wait
     uncounted_throttles: int = 20
     uncounted_throttled_seconds: float = 3600.0
-    longest_wait: float = 900.0  # the longest Retry-After that is obeyed
+    max_wait: float = 900.0  # the longest Retry-After that is obeyed
 
 
 class RetryState(msgspec.Struct):
@@ -46,7 +46,7 @@ class RetryState(msgspec.Struct):
 def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> float | None:
     """Count `failure`; return the seconds to the next attempt, None for no more. `draw` is from 0 to 1."""
     requested = failure.retry_after
-    if not failure.retryable or (requested or 0.0) > policy.longest_wait:
+    if not failure.retryable or (requested or 0.0) > policy.max_wait:
         return None
     if failure.resumable_bytes - state.resumable_bytes >= _PROGRESS:
         state.charged = 0  # an object that changes makes no progress: each attempt starts again
@@ -105,7 +105,7 @@ class Retries(msgspec.Struct, frozen=True):
             return await AsyncRetrying(retry=retried, wait=lambda _call: pause, sleep=clock.sleep)(again)
         except TransferError as error:
             seconds = error.failure.retry_after or 0.0
-            if not error.failure.retryable or seconds <= self.policy.longest_wait:
+            if not error.failure.retryable or seconds <= self.policy.max_wait:
                 raise
             raise SourceError(asks_to_wait(error.failure.host, seconds, clock)) from error
 

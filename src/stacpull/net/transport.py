@@ -61,7 +61,7 @@ class HttpSettings(msgspec.Struct, frozen=True):
     """For name lookup, connection and TLS together."""
     ca_bundle: Path | None = None
     """Certificates to trust instead of the system's (PEM)."""
-    most_connections: int = 256
+    max_connections: int = 256
     """The number of open connections at which those that are idle are closed before another is opened."""
 
     async def tls_context(self) -> ssl.SSLContext:

@@ -36,16 +36,16 @@ _UNSAFE: Final = re.compile(
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.DOTALL)
 _HASHED: Final = re.compile(r".*~[0-9a-f]{12}(\.[A-Za-z0-9.]{1,15})?", re.DOTALL)
 _NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9._]+")
-_LONGEST_SOURCE: Final = 80
+_MAX_SOURCE_LENGTH: Final = 80
 _SUFFIX: Final = re.compile(r"(?<=[^.])(\.tar)?\.[A-Za-z0-9]{1,10}\Z")
-_LONGEST_SUFFIX: Final = 20
+_MAX_SUFFIX_LENGTH: Final = 20
 """The characters at the end of a name in which its suffix is searched."""
 _CUT_ESCAPE: Final = re.compile(r"~[0-9A-F]?\Z")
 
 
 def catalog_id(source: str) -> str:
     name = _NOT_IN_ID.sub("-", source.partition("://")[2] or source).strip("-.")
-    return f"{CATALOG_ID}-{name[:_LONGEST_SOURCE].rstrip('-.')}" if name else CATALOG_ID
+    return f"{CATALOG_ID}-{name[:_MAX_SOURCE_LENGTH].rstrip('-.')}" if name else CATALOG_ID
 
 
 def is_catalog_id(identifier: object) -> bool:
@@ -113,7 +113,7 @@ _OF_PATH: Final = (1 << 50) - 1
 
 def _with_hash(encoded: str, hashed: str) -> str:
     digest = hashlib.sha256(hashed.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    suffix = _SUFFIX.search(encoded, max(0, len(encoded) - _LONGEST_SUFFIX))
+    suffix = _SUFFIX.search(encoded, max(0, len(encoded) - _MAX_SUFFIX_LENGTH))
     stem, ending = (encoded[: suffix.start()], suffix.group()) if suffix else (encoded, "")
     room = MAX_BYTES - len("~") - len(digest) - len(ending) - len("_")
     prefix = _CUT_ESCAPE.sub("", stem.encode()[:room].decode("utf-8", "ignore")) or "_"

@@ -18,7 +18,7 @@ from stacpull.urls import is_in_object_store
 
 _OWN_MEMBERS: Final = frozenset({"href", "type", "file:size", "file:checksum", "alternate"})
 """Members of an asset that describe the directory and not the objects in it."""
-MOST_OBJECTS: Final = 100_000  # of one prefix, because all of them are planned at once
+MAX_OBJECTS: Final = 100_000  # of one prefix, because all of them are planned at once
 
 
 class ListedObject(NamedTuple):

@@ -25,9 +25,9 @@ from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import is_in_object_store, is_web, join, may_lead
 
-MOST_COLLECTIONS: Final = 16_384
+MAX_COLLECTIONS: Final = 16_384
 """The most collections of a file or a tree whose URLs are kept."""
-_MOST_NAMED: Final = 40
+_MAX_NAMED: Final = 40
 _API_LINKS: Final = frozenset({"data", "search", "conformance"})
 """Relations of links that the landing page of an API has and a static catalog does not (STAC API core)."""
 _GROUP: Final = "stacpull.sources"
@@ -239,7 +239,7 @@ def _with_items(document: Document) -> Document:
 
 def no_collection(source: str, name: str, names: list[str]) -> str:
     folded = name.casefold()
-    near = similar(name, names, most=3)
+    near = similar(name, names, limit=3)
     near = near or [known for known in names if folded in known.casefold() or known.casefold() in folded][:3]
     hint = f"did you mean {' or '.join(near)}?" if near else available_collections(names)
     return f"{source} has no collection {name}: {hint}"
@@ -248,6 +248,6 @@ def no_collection(source: str, name: str, names: list[str]) -> str:
 def available_collections(names: list[str]) -> str:
     if not names:
         return "the source lists none."
-    unnamed = len(names) - _MOST_NAMED
-    shown = ", ".join(sorted(names)[:_MOST_NAMED])
+    unnamed = len(names) - _MAX_NAMED
+    shown = ", ".join(sorted(names)[:_MAX_NAMED])
     return f"there are {shown}" + (f" and {unnamed} more (see stacpull collections)." if unnamed > 0 else ".")

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from stacpull.caches import LONGEST_KEY, BoundedCache
+from stacpull.caches import MAX_KEY_LENGTH, BoundedCache
 from stacpull.clock import parse_instant
 from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.events import Notice
@@ -63,7 +63,7 @@ class ItemsFile(Source):
         self._reader = reader
         self._wanted: frozenset[str] = frozenset()
         """The collections whose items are selected; empty for all."""
-        self._links = BoundedCache[str, str](documents.MOST_COLLECTIONS)
+        self._links = BoundedCache[str, str](documents.MAX_COLLECTIONS)
         self._has_items, self._unread = False, 0
         self._first_unread: Unread | None = None
 
@@ -94,7 +94,7 @@ class ItemsFile(Source):
             if self._wanted and name not in self._wanted:
                 continue
             selected.append(item)
-            if isinstance(name, str) and name not in self._links and len(name) <= LONGEST_KEY:
+            if isinstance(name, str) and name not in self._links and len(name) <= MAX_KEY_LENGTH:
                 hrefs = dict(reversed(list(links_of(item))))
                 base = self_href(item, local=is_local(self.url)) or self.url
                 url = documents.absolute(base, hrefs.get("collection", ""))

@@ -23,10 +23,10 @@ from stacpull.threads import for_each
 _RECENT: Final = 256
 """The most cached documents: with 2.4 KB of JSON per item, about 5 MB of memory."""
 _HEAVIEST_CACHED: Final = 256 * 1024
-_MOST_WEIGHT: Final = 256 * 1024 * 1024
-_MOST_TOGETHER: Final = 100
+_MAX_WEIGHT: Final = 256 * 1024 * 1024
+_MAX_TOGETHER: Final = 100
 """The most items that are read with one request. Most services allow at least this limit."""
-_MOST_TASKS: Final = 64
+_MAX_TASKS: Final = 64
 """The most tasks of one `read_many`. The client's gates limit the requests."""
 _TOO_HEAVY: Final = Failure(FailureKind.OVERLONG, "The item and those read with it need too much memory.")
 
@@ -87,13 +87,13 @@ class ItemReader(msgspec.Struct, eq=False):
         def take(href: str, item: Json) -> None:
             nonlocal weight
             weight += weight_of_document(item)
-            results[href] = item if weight <= _MOST_WEIGHT else _TOO_HEAVY
+            results[href] = item if weight <= _MAX_WEIGHT else _TOO_HEAVY
 
         if self.read_batch is not None:
             unknown = [href for href in distinct if href not in self.recent and href not in self.readings]
-            for start in range(0, len(unknown), _MOST_TOGETHER):
+            for start in range(0, len(unknown), _MAX_TOGETHER):
                 sent_at = self.clock.monotonic()
-                batch = await self.read_batch(unknown[start : start + _MOST_TOGETHER])
+                batch = await self.read_batch(unknown[start : start + _MAX_TOGETHER])
                 for href, item in batch.items():
                     self._keep(href, ReadItem(item, sent_at))
                     take(href, item)
@@ -104,7 +104,7 @@ class ItemReader(msgspec.Struct, eq=False):
             except TransferError as error:
                 results[href] = error.failure
 
-        await for_each([href for href in distinct if href not in results], read, _MOST_TASKS)
+        await for_each([href for href in distinct if href not in results], read, _MAX_TASKS)
         return [results[href] for href in hrefs]
 
     def _keep(self, href: str, item: ReadItem) -> None:

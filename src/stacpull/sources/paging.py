@@ -33,7 +33,7 @@ _CARRIED: Final = frozenset(
     | {"limit", "query", "sortby"}
 )
 """Parameters of the selection, equal for all pages of a walk (STAC API: core, filter, query, sort)."""
-_MOST_ITEMS: Final = 1 << 40
+_MAX_ITEMS: Final = 1 << 40
 """Totals from this number on are ignored: the ledger stores their sum over all collections in 63 bits."""
 _TOO_MUCH_STATUS: Final = frozenset({400, 413, 422})
 _FORGOTTEN: Final = frozenset({400, 404, 410, 422})
@@ -127,7 +127,7 @@ def announced_total(page: Json) -> int | None:
     """Return the total number of items that the service announces, in any of three forms, or None."""
     context, metadata = (object_or_empty(page.get(name)) for name in ("context", "search:metadata"))
     for total in (page.get("numberMatched"), context.get("matched"), metadata.get("matched")):
-        if isinstance(total, int) and not isinstance(total, bool) and 0 <= total < _MOST_ITEMS:
+        if isinstance(total, int) and not isinstance(total, bool) and 0 <= total < _MAX_ITEMS:
             return total
     return None
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from stacpull.caches import LONGEST_KEY, BoundedCache
+from stacpull.caches import MAX_KEY_LENGTH, BoundedCache
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.item_filter import Narrowing, narrowing
@@ -35,10 +35,10 @@ from stacpull.urls import parameter, set_parameter
 
 _HEAVIEST_LIST: Final = 4 << 30
 """The most bytes of memory, as estimated, for the documents of all collections. NASA's CMR has 50,000."""
-_MOST_CACHED: Final = 256
+_MAX_CACHED: Final = 256
 _HEAVIEST_CACHED: Final = 1 << 20
 """The most bytes of memory, as estimated, of a document that is kept."""
-_MOST_IDS: Final = 500
+_MAX_IDS: Final = 500
 """The most ids that are searched with one request; for more, all items are walked."""
 
 
@@ -55,7 +55,7 @@ class ApiSource(Source):
         self._capabilities: search.Capabilities | None = None
         self._may_search_ids = True
         """False once a search for ids has found nothing that was requested."""
-        self._recent_collections = BoundedCache[str, Json](_MOST_CACHED)
+        self._recent_collections = BoundedCache[str, Json](_MAX_CACHED)
         ids = (parameter(url, "collections") or "").split(",") if self._api.search else [self._api.collection]
         self._ids = tuple(collection_id for collection_id in ids if collection_id)
 
@@ -182,7 +182,7 @@ class ApiSource(Source):
                 yield page if len(items) == len(page.items) else replace(page, items=items, announced=None)
 
     async def _collections_of(self, ids: tuple[str, ...], endpoint: search.SearchEndpoint) -> set[str] | None:
-        if len(ids) > _MOST_IDS or not endpoint.fits({"ids": list(ids)}):
+        if len(ids) > _MAX_IDS or not endpoint.fits({"ids": list(ids)}):
             return None
         items = await self._search(endpoint, list(ids))
         collections = {item.get("collection") or "" for item in items}
@@ -251,7 +251,7 @@ class ApiSource(Source):
             by_id = {}
             for collection in objects_in(collections):
                 name = collection.get("id")
-                if isinstance(name, str) and len(name) <= LONGEST_KEY:
+                if isinstance(name, str) and len(name) <= MAX_KEY_LENGTH:
                     by_id[name] = collection
             guard.brings_new(tuple(by_id))
             weight += document.weight

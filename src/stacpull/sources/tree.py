@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
-from stacpull.caches import LONGEST_KEY
+from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.errors import SourceError, UsageError
 from stacpull.json_values import list_or_empty
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
@@ -218,7 +218,7 @@ class TreeSource(Source):
 
     def _add(self, branch: _Branch) -> None:
         name = branch.name
-        if name is not None and len(name) <= LONGEST_KEY and len(self._urls) < documents.MOST_COLLECTIONS:
+        if name is not None and len(name) <= MAX_KEY_LENGTH and len(self._urls) < documents.MAX_COLLECTIONS:
             self._urls.setdefault(name, branch.url)
 
     async def _search(self, wanted_ids: set[str]) -> None:

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from stacpull.digests import new_hasher
 
-LONGEST_DOCUMENT = 64 << 20  # bytes of a document, or of a line, in DEST; no page of a source is longer
+MAX_DOCUMENT_SIZE = 64 << 20  # bytes of a document, or of a line, in DEST; no page of a source is longer
 NO_NAMES = frozenset({"", ".", ".."})
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -177,7 +177,7 @@ class DirectoryFiles:
         if self._obstacle_above(path) is not None:
             return None
         try:
-            return read_regular(path, LONGEST_DOCUMENT, dir_fd=self.fd)
+            return read_regular(path, MAX_DOCUMENT_SIZE, dir_fd=self.fd)
         except OSError as error:
             if error.errno in _NO_DOCUMENT:
                 return None
@@ -240,9 +240,9 @@ def digest_by(
 
 
 def lines_in(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file, up to one of more than `LONGEST_DOCUMENT` bytes: no mirror writes that."""
-    while line := file.readline(LONGEST_DOCUMENT + 1):
-        if len(line) > LONGEST_DOCUMENT:
+    """Yield the lines of a file, up to one of more than `MAX_DOCUMENT_SIZE` bytes: no mirror writes that."""
+    while line := file.readline(MAX_DOCUMENT_SIZE + 1):
+        if len(line) > MAX_DOCUMENT_SIZE:
             yield b""  # the caller counts it as an entry that is not JSON
             return
         yield line

@@ -44,15 +44,15 @@ RECORD = struct.Struct("<QQ")
 _PIECE = 1 << 20
 UNFINISHED = frozenset({".part", ".about"})
 OF_ONE_RUN = (".json", ".whole", ".tmp", ".ndjson")  # parts that a run publishes, or the next one removes
-_LONGEST_ABOUT = 1 << 28  # bytes of a description with its records: 16 million, of 256 KiB or more each
-_LONGEST_NAME = 255
+_MAX_ABOUT_SIZE = 1 << 28  # bytes of a description with its records: 16 million, of 256 KiB or more each
+_MAX_NAME_LENGTH = 255
 _NUMBER = "([0-9]{1,18})"  # which SQLite can store
 _PAIR = re.compile(rf"{_NUMBER}\.{_NUMBER}\.about")
 _WORKER = re.compile(r"[0-9a-f]{16}")
 _PLAIN = re.compile(r'[A-Za-z0-9_.~"-]*;[A-Za-z0-9_.~"-]*')
 _COMPLETE = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(~?)(?:;([^;]*);([^;]*))?\.whole", re.DOTALL)
 _TRUST = "../boot"  # relative to the parts directory, whose descriptor is open
-_LONGEST_BOOT = 64
+_MAX_BOOT_SIZE = 64
 
 
 def part_path(directory: Path, rowid: int, generation: int) -> Path:
@@ -88,7 +88,7 @@ def complete_part_name(part: CompletePartName | Arrival) -> str:
     else:
         fields = ";".join(quote(field, safe="", errors="replace") for field in (etag_or_date, part.filename))
     name = f"{stem};{fields}.whole"
-    return name if len(name) <= _LONGEST_NAME else f"{stem}.whole"
+    return name if len(name) <= _MAX_NAME_LENGTH else f"{stem}.whole"
 
 
 def parse_complete_part(name: str) -> CompletePartName | None:
@@ -106,7 +106,7 @@ def described_parts(directory: Path) -> set[tuple[int, int]]:
 
 
 def read_about(part: Path) -> tuple[dict[str, Any], Spans, int]:
-    data = read_regular(about_path(part), _LONGEST_ABOUT)
+    data = read_regular(about_path(part), _MAX_ABOUT_SIZE)
     line, _, records = data.partition(b"\n")
     description: dict[str, Any] = orjson.loads(line)
     complete_bytes = len(records) - len(records) % RECORD.size
@@ -270,7 +270,7 @@ class StagedParts(DirectoryFiles):
 
     def trusted_boot(self) -> str | None:
         try:
-            return read_regular(_TRUST, _LONGEST_BOOT, dir_fd=self.fd).decode("ascii", "replace")
+            return read_regular(_TRUST, _MAX_BOOT_SIZE, dir_fd=self.fd).decode("ascii", "replace")
         except OSError:
             return None
 

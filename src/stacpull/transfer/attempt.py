@@ -269,11 +269,11 @@ class _Attempt(msgspec.Struct, eq=False):
     async def _stream(self, response: Exchange, body: Body, chunks: AsyncIterator[bytes]) -> Body:
         job, downloader = self.job, self.downloader
         is_long = body.total is not None and body.total > downloader.small_limit
-        most_in_memory = 0 if is_long else downloader.small_limit
+        max_in_memory = 0 if is_long else downloader.small_limit
         start, is_whole = b"", True
         async for chunk in chunks:
             start = start + chunk if start else chunk
-            if len(start) > most_in_memory:
+            if len(start) > max_in_memory:
                 is_whole = False
                 break
         web_page = checks.web_page_instead(job.media_type, job.href, response.url, response.headers, start)

@@ -38,7 +38,7 @@ class LongBody:
         self._href = href
         self._version = version
         self._total = _ENDLESS if version.total is None else version.total
-        self._most_connections = limit if SPLIT_ABOVE < self._total < _ENDLESS else 1
+        self._max_connections = limit if SPLIT_ABOVE < self._total < _ENDLESS else 1
         self._free_blocks = blocks(part.received, self._total)
         self._active_connections = 0
         self._gate: Gate | None = None
@@ -57,7 +57,7 @@ class LongBody:
             raise TransferError(failure)
 
     def _open_more(self) -> None:
-        while self._active_connections < self._most_connections and len(self._free_blocks) > 1:
+        while self._active_connections < self._max_connections and len(self._free_blocks) > 1:
             self._active_connections += 1
             self._group.create_task(self._connection())
 
@@ -65,13 +65,13 @@ class LongBody:
         try:
             if first is not None and not await self._read_open(*first):
                 return
-            while self._free_blocks and self._active_connections <= self._most_connections:
+            while self._free_blocks and self._active_connections <= self._max_connections:
                 if self._active_connections > 1 and self._gate is not None and self._gate.is_full():
                     return
                 await self._request_block()
                 self._open_more()
         except TransferError as error:
-            self._most_connections = max(1, self._active_connections - 1)
+            self._max_connections = max(1, self._active_connections - 1)
             earlier, failure = self._failure, error.failure
             if earlier is None or failure.kind is FailureKind.OVERLONG or not earlier.retryable:
                 self._failure = failure
@@ -122,7 +122,7 @@ class LongBody:
         try:
             async with self._client.open(request, accept=_ANSWERS, count_refusal=False) as response:
                 if not _serves(response, span, self._version):
-                    self._most_connections = 1
+                    self._max_connections = 1
                     if self._active_connections == 1:
                         raise TransferError(another_range(response.url))
                     return

@@ -30,7 +30,7 @@ from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
 from stacpull.net.fields import is_unicode, whole_number
 from stacpull.net.transport import Receive, RenamedResponse, Request, Response, TransferError, Transport
-from stacpull.planning.prefixes import MOST_OBJECTS, ListedObject
+from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 
 _FORBIDDEN = 403
@@ -43,7 +43,7 @@ _CORRECTABLE = frozenset({301, 307, 400})
 _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
 """A valid region. A server may name it, and it becomes part of a host name."""
 _HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_MOST_PAGES = 2000  # of one prefix: S3 may leave some empty
+_MAX_PAGES = 2000  # of one prefix: S3 may leave some empty
 _PAGE_LIMIT: Final = 8 << 20
 """Bytes of one page: a thousand keys of 1,024 bytes, each byte encoded, and their other fields."""
 
@@ -258,7 +258,7 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
 
     sizes: dict[str, int] = {}
     token = ""
-    for _ in range(_MOST_PAGES):
+    for _ in range(_MAX_PAGES):
         # keys are requested encoded, because XML 1.0 cannot represent all characters of a key
         query = f"encoding-type=url&list-type=2&prefix={quote(prefix, safe='-_.~')}"
         if token:
@@ -273,12 +273,12 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
                 raise unlistable("its listing has objects that are not under it")
             if name != prefix and (size or not name.endswith("/")):
                 sizes[name[len(prefix) :]] = size
-        if len(sizes) > MOST_OBJECTS:
-            raise unlistable(f"it has more than {MOST_OBJECTS:,} objects")
+        if len(sizes) > MAX_OBJECTS:
+            raise unlistable(f"it has more than {MAX_OBJECTS:,} objects")
         if not token:
             break
     else:
-        raise unlistable(f"its listing has more than {_MOST_PAGES:,} pages")
+        raise unlistable(f"its listing has more than {_MAX_PAGES:,} pages")
     if not sizes:
         raise unlistable("nothing is there")
     return tuple(ListedObject(name, size) for name, size in sizes.items())

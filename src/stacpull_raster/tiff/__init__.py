@@ -16,12 +16,12 @@ from stacpull.json_values import media_type_of
 from stacpull.planning.hrefs import suffix_of
 from stacpull_raster.tiff.directories import FIRST_READ
 from stacpull_raster.tiff.header import Bounds, Header, Image, Transform
-from stacpull_raster.tiff.parser import MOST_BYTES, parse, parse_file
+from stacpull_raster.tiff.parser import MAX_BYTES, parse, parse_file
 from stacpull_raster.tiff.segments import Needs, Segments, TiffError
 
 __all__ = [
     "FIRST_READ",
-    "MOST_BYTES",
+    "MAX_BYTES",
     "Bounds",
     "Header",
     "Image",

@@ -187,7 +187,7 @@ class TagField(NamedTuple):
 
 FIRST_READ = 16 * 1024
 """Bytes to request from an unknown file: most headers are within them (COG: IFDs before data)."""
-MOST_DIRECTORIES = 256
+MAX_DIRECTORIES = 256
 _AHEAD = 4096
 """Values usually follow their directory, and overviews the image, so they are requested together."""
 _MAGIC = {b"II*\0": ByteLayout("<", False), b"MM\0*": ByteLayout(">", False)}
@@ -291,8 +291,8 @@ def _visit(offset: int, seen: set[int]) -> None:
     if offset in seen:
         raise TiffError(f"the directory at byte {offset} is listed twice: the directories form a loop")
     seen.add(offset)
-    if len(seen) > MOST_DIRECTORIES:
-        raise TiffError(f"the file has more than {MOST_DIRECTORIES} directories")
+    if len(seen) > MAX_DIRECTORIES:
+        raise TiffError(f"the file has more than {MAX_DIRECTORIES} directories")
 
 
 def _read_subdirectories(reader: Reader, parent: Directory, seen: set[int]) -> Iterator[Directory]:

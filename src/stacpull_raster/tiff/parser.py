@@ -18,7 +18,7 @@ from stacpull_raster.tiff.segments import Needs, Reader, Segments, TiffError
 
 _LARGEST = 2**31 - 1
 """Pixels per side, as in GDAL."""
-_MOST_BANDS = 2**16 - 1
+_MAX_BANDS = 2**16 - 1
 """SamplesPerPixel is a SHORT (TIFF 6.0, section 8)."""
 _OLD_SUBFILE_TYPES = {2: 1, 3: 2}
 """Tag 255 (TIFF 5.0) in the bits of tag 254: reduced, page."""
@@ -61,7 +61,7 @@ def size_of(directory: Directory, tag: Tag) -> int:
     size = directory.integer(tag)
     if size is None:
         raise TiffError(f"the directory at byte {directory.offset} has no {label(tag)}")
-    if not 0 < size <= (_MOST_BANDS if tag is Tag.SamplesPerPixel else _LARGEST):
+    if not 0 < size <= (_MAX_BANDS if tag is Tag.SamplesPerPixel else _LARGEST):
         raise TiffError(f"{label(tag)} of the directory at byte {directory.offset} is {size}")
     return size
 
@@ -152,16 +152,16 @@ def _for_each_band(directory: Directory, tag: Tag, bands: int) -> tuple[int, ...
     return values[:1] if len(set(values)) == 1 else values
 
 
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 """The largest size of the directories and values of a header, in bytes."""
 
 
-def parse(segments: Segments, *, most_bytes: int = MOST_BYTES) -> Header | Needs:
+def parse(segments: Segments, *, max_bytes: int = MAX_BYTES) -> Header | Needs:
     """Read the header of a file, or report which bytes are missing.
 
     Fetching exactly the bytes of `Needs`, adding them and parsing again always ends.
     """
-    reader = Reader(segments, most_bytes)
+    reader = Reader(segments, max_bytes)
     start = read_start(reader)
     structure = None if start is None else read_ghost(reader, *start)
     directories = [] if start is None else read_directories(reader, *start)

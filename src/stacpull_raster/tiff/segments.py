@@ -80,11 +80,11 @@ _FARTHEST = 2**63 - 1
 
 
 class Reader:
-    def __init__(self, segments: Segments, most_bytes: int) -> None:
+    def __init__(self, segments: Segments, max_bytes: int) -> None:
         self.segments = segments
         self.stop = 0
-        self._most_bytes = most_bytes
-        self._left = most_bytes
+        self._max_bytes = max_bytes
+        self._left = max_bytes
         self._missing: list[Needs] = []
 
     def read(self, start: int, size: int, what: str, *, ahead: int = 0, rest: bool = False) -> bytes | None:
@@ -95,7 +95,7 @@ class Reader:
             raise TiffError(f"{what} at byte {start} reaches past the end of {end}")
         self._left -= size
         if self._left < 0:
-            raise TiffError(f"{what} makes the header larger than {self._most_bytes} bytes")
+            raise TiffError(f"{what} makes the header larger than {self._max_bytes} bytes")
         data = self.segments.read(start, stop) if size else b""
         if data is None:
             reach = stop + ahead

@@ -31,7 +31,7 @@ from stacpull_replicas.sentinelhub.statistics_service import written
 from stacpull_replicas.sentinelhub.tile_grid import EPSG, METRES
 
 ROOT = "/api/v1/byoc"
-_MOST = 100
+_MAX_COUNT = 100
 _WITHOUT_METADATA = 25
 """One of this many tiles has no filesMetadata (but never a tile of the notebook)."""
 
@@ -80,9 +80,13 @@ class Byoc:
 
     def _page(self, request: RequestInfo, members: Sequence[Any]) -> dict[str, Any]:
         numbers = []
-        for name, default in (("count", _MOST), ("viewtoken", 0)):
+        for name, default in (("count", _MAX_COUNT), ("viewtoken", 0)):
             text = request.parameter(name) or str(default)
-            if not text.isascii() or not text.isdigit() or (name == "count" and not 1 <= int(text) <= _MOST):
+            if (
+                not text.isascii()
+                or not text.isdigit()
+                or (name == "count" and not 1 <= int(text) <= _MAX_COUNT)
+            ):
                 raise bad_payload(f"Invalid {name}: {text}", name)
             numbers.append(int(text))
         count, start = numbers

@@ -31,7 +31,7 @@ from stacpull_replicas.sentinelhub.tile_grid import EPSG
 
 ROOT = "/api/v1/catalog/1.0.0"
 BUCKET = "planet-arps-replica"
-_USUAL, _MOST = 10, 100
+_USUAL, _MAX_LIMIT = 10, 100
 _PROJECTION = "https://stac-extensions.github.io/projection/v1.0.0/schema.json"
 _CONFORMS = [
     "https://api.stacspec.org/v1.0.0/core",
@@ -181,7 +181,7 @@ class Catalog:
             first, last = read_interval(given.get("datetime"))
         except QueryError as error:
             raise bad_payload(str(error), error.parameter) from error
-        limit = _number(given.get("limit", _USUAL), "limit", 1, _MOST)
+        limit = _number(given.get("limit", _USUAL), "limit", 1, _MAX_LIMIT)
         start = _number(given.get("next") or 0, "next", 0, 10**9)
         ids = None if given.get("ids") is None else frozenset(map(str, given["ids"]))
         name = str(collections[0])
@@ -210,7 +210,7 @@ class Catalog:
         return json_reply(document, "catalog", GEOJSON)
 
 
-def _number(given: Any, name: str, least: int, most: int) -> int:
-    if isinstance(given, bool) or not isinstance(given, int) or not least <= given <= most:
-        raise bad_payload(f"{name} must be a whole number from {least} to {most}.", name)
+def _number(given: Any, name: str, minimum: int, maximum: int) -> int:
+    if isinstance(given, bool) or not isinstance(given, int) or not minimum <= given <= maximum:
+        raise bad_payload(f"{name} must be a whole number from {minimum} to {maximum}.", name)
     return given

@@ -39,8 +39,8 @@ _TYPES: Mapping[str, type[np.generic]] = {
     "FLOAT32": np.float32,
     "AUTO": np.float32,
 }
-_MOST_BANDS = 1000
-_LONGEST = 100_000
+_MAX_BANDS = 1000
+_MAX_LENGTH = 100_000
 _DEEPEST_CALL = 20
 
 
@@ -446,7 +446,7 @@ class Evalscript:
 @lru_cache(maxsize=64)
 def read_script(text: str, known_bands: tuple[str, ...]) -> Evalscript:
     """Parse an evalscript for a collection with these bands."""
-    if len(text) > _LONGEST:
+    if len(text) > _MAX_LENGTH:
         raise ScriptError("the evalscript is too long")
     if not text.lstrip().startswith("//VERSION=3"):
         raise ScriptError("the evalscript must begin with //VERSION=3")
@@ -498,12 +498,12 @@ def _output(given: Any) -> ScriptOutput:
     if not isinstance(given, dict):
         raise ScriptError("output must be an object or a list of objects")
     bands = given.get("bands")
-    if isinstance(bands, float) and bands.is_integer() and 0 < bands <= _MOST_BANDS:
+    if isinstance(bands, float) and bands.is_integer() and 0 < bands <= _MAX_BANDS:
         names = tuple(f"B{place}" for place in range(int(bands)))
     elif isinstance(bands, list) and bands and all(isinstance(name, str) for name in bands):
         names = tuple(bands)
     else:
-        raise ScriptError(f"bands of an output must be a number up to {_MOST_BANDS} or a list of names")
+        raise ScriptError(f"bands of an output must be a number up to {_MAX_BANDS} or a list of names")
     sample_type = given.get("sampleType", "FLOAT32")
     if sample_type not in _TYPES:
         raise ScriptError(f"sampleType {sample_type} is not supported")

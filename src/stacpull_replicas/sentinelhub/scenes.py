@@ -63,7 +63,7 @@ def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return state ^ (state >> np.uint64(31))
 
 
-MOST_VALUES = 600
+MAX_VALUES = 600
 _SLIVER = 1e8
 """About ten thousand pixels, as an area in squared hundredths of a pixel."""
 NODATA = -999
@@ -133,7 +133,7 @@ def reach(swath: Swath, square: Square, strip: int) -> tuple[int, int]:
 
 
 def cut(seed: int, square: Square, day: int, swath: Swath) -> Cuts:
-    order = Permutation.seeded(MOST_VALUES, seed, square.column, square.row, day)
+    order = Permutation.seeded(MAX_VALUES, seed, square.column, square.row, day)
     reaches = [reach(swath, square, strip) for strip in range(swath.strips)]
     scenes, number = [], 0
     for strip, (first, last) in enumerate(reaches):

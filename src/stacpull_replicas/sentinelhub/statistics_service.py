@@ -40,8 +40,8 @@ from stacpull_replicas.sentinelhub.sentinelhub_service import (
 )
 from stacpull_replicas.sentinelhub.tile_grid import EPSG, METRES, NORTH, SIDE, WEST, epsg_of, to_utm
 
-_MOST_INTERVALS = 10_000
-MOST = 2500
+_MAX_INTERVALS = 10_000
+MAX_SIDE = 2500
 """Greatest width and height of a request."""
 _AT_ONCE = 1 << 18
 _OUTLINE_POINTS = 64
@@ -63,7 +63,7 @@ def document_of(body: bytes) -> dict[str, Any]:
     return document
 
 
-_Side = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
+_Side = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIDE)]
 _Step = Annotated[float, msgspec.Meta(gt=0)]
 _Table = dict[str, Any]
 
@@ -157,8 +157,8 @@ class RequestedArea:
     def outline(self) -> BaseGeometry:
         """Return the box or geometry in metres of the tiles' UTM zone, with curved edges."""
         area = self.geometry if self.geometry is not None else shapely.box(*self.box)
-        longest = max(self.box[2] - self.box[0], self.box[3] - self.box[1]) / _OUTLINE_POINTS
-        points = shapely.segmentize(area, longest)
+        max_edge = max(self.box[2] - self.box[0], self.box[3] - self.box[1]) / _OUTLINE_POINTS
+        points = shapely.segmentize(area, max_edge)
 
         def moved(xy: NDArray[np.float64]) -> NDArray[np.float64]:
             return np.column_stack(to_utm(xy[:, 0], xy[:, 1], self.crs, EPSG))
@@ -191,8 +191,8 @@ class SampleGrid:
             return cls(area, given.width or 256, given.height or 256)
         west, south, east, north = area.box
         sides = [max(1, round((east - west) / given.resx)), max(1, round((north - south) / given.resy))]
-        if max(sides) > MOST or given.width or given.height:
-            message = f"width and height, calculated or given in place of it, must be up to {MOST}."
+        if max(sides) > MAX_SIDE or given.width or given.height:
+            message = f"width and height, calculated or given in place of it, must be up to {MAX_SIDE}."
             raise bad_payload(message, "aggregation")
         return cls(area, *sides)
 
@@ -306,7 +306,7 @@ class StatisticsOrder:
         }
         start, end = aggregation.period.start.astimezone(UTC), aggregation.period.end.astimezone(UTC)
         step = timedelta(days=int(aggregation.interval.of[1:-1]))
-        count = min(_MOST_INTERVALS, (end - start) // step)
+        count = min(_MAX_INTERVALS, (end - start) // step)
         intervals = tuple((start + number * step, start + (number + 1) * step) for number in range(count))
         return cls(data.type[len("byoc-") :], grid, intervals, script, calculations)
 

@@ -69,7 +69,7 @@ class Paths:
 _SPENT_CODE = "INSUFFICIENT_PROCESSING_UNITS"
 _SPENT_WORDS = ("processing units", "quota", "requests available")
 _EXPIRED_CODE = "ACCOUNT_EXPIRED"
-_LONGEST = 400
+_MAX_LENGTH = 400
 
 
 class RequestTarget(NamedTuple):
@@ -143,4 +143,4 @@ def _forbidden(error: ServiceError, host: str, target: RequestTarget, reason: st
 def _one_line(message: str) -> str:
     printable = "".join(c if c.isprintable() else " " for c in message)
     words = " ".join(printable.split())
-    return words[:_LONGEST].rstrip(" .")
+    return words[:_MAX_LENGTH].rstrip(" .")

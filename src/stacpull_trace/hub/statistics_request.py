@@ -12,7 +12,7 @@ from stacpull.clock import rfc3339
 from stacpull.models import Json
 from stacpull_trace.hub.replies import TimeRange
 
-MOST_PIXELS = 2500
+MAX_PIXELS = 2500
 """The longest side of a grid that the service computes."""
 
 _PREFIX = "byoc-"
@@ -22,7 +22,7 @@ _CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 
 
 class Size(NamedTuple):
-    """A grid, given as its number of pixels; each side has at most `MOST_PIXELS`."""
+    """A grid, given as its number of pixels; each side has at most `MAX_PIXELS`."""
 
     width: int
     height: int

@@ -247,9 +247,9 @@ def test_rows_are_in_the_order_of_the_walk(tmp_path: Path) -> None:
     assert (last.assets_planned, last.assets_done, last.assets_pending, last.walk_ended) == (40, 40, 0, True)
 
 
-@pytest.mark.parametrize(("there", "most"), [(9, None), (12, 7)])
-async def test_a_walk_that_failed_is_repeated_without_reading_twice(tmp_path, there, most):
-    out, kept, wanted = tmp_path / "t.ndjson", most or there, Selection(max_items=most)
+@pytest.mark.parametrize(("there", "max_items"), [(9, None), (12, 7)])
+async def test_a_walk_that_failed_is_repeated_without_reading_twice(tmp_path, there, max_items):
+    out, kept, wanted = tmp_path / "t.ndjson", max_items or there, Selection(max_items=max_items)
     async with many(there) as api:
         source = api.url("/collections/c")
         api.refused["c:4"] = 404

@@ -50,21 +50,21 @@ def span(request: ReceivedRequest) -> tuple[int, int]:
 
 
 def read(
-    answer: Answer, *, most_bytes: int = 1 << 20, **known: object
+    answer: Answer, *, max_bytes: int = 1 << 20, **known: object
 ) -> tuple[HeaderRead, list[ReceivedRequest]]:
     """Read the header of the file that `answer` serves; return it and the requests."""
 
     async def live() -> tuple[HeaderRead, list[ReceivedRequest]]:
         async with origin(answer) as served, client() as opened:
-            found = await read_header(opened, f"{served.url}/a.tif", most_bytes=most_bytes, **known)
+            found = await read_header(opened, f"{served.url}/a.tif", max_bytes=max_bytes, **known)
             return found, served.requests
 
     return asyncio.run(live())
 
 
-def failure(answer: Answer, *, most_bytes: int = 1 << 20, **known: object) -> Failure:
+def failure(answer: Answer, *, max_bytes: int = 1 << 20, **known: object) -> Failure:
     with pytest.raises(TransferError) as caught:
-        read(answer, most_bytes=most_bytes, **known)
+        read(answer, max_bytes=max_bytes, **known)
     return caught.value.failure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from stacpull_raster.tiff import MOST_BYTES, Header, Needs, Segments, parse
+from stacpull_raster.tiff import MAX_BYTES, Header, Needs, Segments, parse
 
 
 def parse_bytes(data: bytes) -> Header | Needs:
@@ -24,7 +24,7 @@ def read(data: bytes, *, known: int = 0) -> Read:
     segments = Segments(len(data))
     segments.add(0, data[:known])
     asks: list[Needs] = []
-    while isinstance(found := parse(segments, most_bytes=MOST_BYTES), Needs):
+    while isinstance(found := parse(segments, max_bytes=MAX_BYTES), Needs):
         assert 0 <= found.start < found.stop <= len(data), "asks for bytes of the file"
         assert segments.read(found.start, found.start + 1) is None, "asks for what is not known"
         asks.append(found)

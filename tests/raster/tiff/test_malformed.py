@@ -110,7 +110,7 @@ def test_a_header_larger_than_the_limit_is_refused_before_it_is_requested() -> N
     segments.add(0, data)
     with pytest.raises(TiffError, match=r"tag 270 \(ImageDescription\) makes the header larger than 1048576"):
         parse(segments)
-    assert isinstance(parse(segments, most_bytes=4_000_000), Needs)
+    assert isinstance(parse(segments, max_bytes=4_000_000), Needs)
 
 
 LEGAL = {
