@@ -103,7 +103,7 @@ class Channel(asyncio.Protocol):
 
 
 class OutcomeSender(OutcomeSink[Job, Arrival | None]):
-    """Sends outcomes in batches; writes bodies of more than `longest` bytes itself."""
+    """Sends outcomes in batches; writes bodies of more than `max_size` bytes itself."""
 
     def __init__(
         self,

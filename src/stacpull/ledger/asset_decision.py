@@ -142,9 +142,8 @@ def decide(
     if etag_or_date is not None and known.size is not None:
         condition = VersionInDest(etag_or_date, known.size, not (stated_checksum is None or agrees))
     generation = 0 if is_lost else old.generation + is_done
-    row = old._replace(state=State.PENDING, generation=generation, run=run.id, must_revalidate=0)
-    row = row._replace(digest=None, etag_or_date=etag_or_date)
-    row = row._replace(href_hash=planned_hash, stated_checksum=stated_checksum)
+    row = old._replace(state=State.PENDING, generation=generation, run=run.id, must_revalidate=0, digest=None)
+    row = row._replace(etag_or_date=etag_or_date, href_hash=planned_hash, stated_checksum=stated_checksum)
     digest_in_dest = (old.digest or b"") if has_file else known.digest_in_dest
     rewrites_json = was_left_out or old.state >= State.DONE
     has_changed = is_done and freshness is Freshness.OUTDATED

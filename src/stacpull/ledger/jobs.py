@@ -121,9 +121,9 @@ def reservations(db: Connection) -> Iterator[Arrival]:
         f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, a.identity, a.digest, "
         f"a.etag_or_date, a.unproven FROM {_JOBS} WHERE a.state = {State.RESERVED}"
     ).fetchall()
-    for row, item, generation, directory, name, size, identity, digest, etag_or_date, unproven in rows:
-        values = (directory.removesuffix("/"), name, size, identity, digest, etag_or_date)
-        yield Arrival(row, item, generation, *values, bool(unproven))
+    for rowid, item_rowid, generation, directory, *others, unproven in rows:
+        values = (directory.removesuffix("/"), *others, bool(unproven))
+        yield Arrival(rowid, item_rowid, generation, *values)
 
 
 def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> int:
@@ -165,7 +165,7 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
 def _take_over_items(db: Connection, run_id: int, items: str, item_rowids: Iterable[int] = ()) -> None:
     """Assign items, which a query returns, to `run`; their JSON is written again when they are final."""
     query = f"UPDATE items SET run = :run, {_DUE_IF(JsonState.CURRENT)} WHERE id IN ({items})"
-    db.execute(query, {"run": run_id, "rows": json_array(item_rowids)})
+    db.execute(query, {"run": run_id, "rowids": json_array(item_rowids)})
 
 
 _NO_URL = f"""SELECT a.id FROM {_JOBS} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
@@ -216,8 +216,8 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
                 (rowid, href or "", is_stale, required_size, digest, 1 if requires_same else None),
             )
             items.add(item)
-        rows = "SELECT value FROM json_each(:rows)"
-        _take_over_items(db, run_id, f"{rows} UNION SELECT parent FROM items WHERE id IN ({rows})", items)
+        rowids = "SELECT value FROM json_each(:rowids)"
+        _take_over_items(db, run_id, f"{rowids} UNION SELECT parent FROM items WHERE id IN ({rowids})", items)
         update_item_states(db, items)
 
 
@@ -452,8 +452,7 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
     if any("/" not in directory for _, directory, _ in assets):
         names = db.execute("SELECT name FROM collections")
         items = db.execute(f"SELECT hash FROM items WHERE hash {IN_LIST}", (json_array(hashes),))
-        directory_hashes = {hashed for (hashed,) in items}
-        directory_hashes.update(path_hash(safe_segment(name)) for (name,) in names)
+        directory_hashes.update(*items, (path_hash(safe_segment(name)) for (name,) in names))
     # in order, so that each page of the index is visited once: they do not all fit into the cache
     sorted_claims = sorted(pair for pair in claims if pair[0] not in directory_hashes)
     if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", sorted_claims) == len(claims):

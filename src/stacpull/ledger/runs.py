@@ -113,12 +113,12 @@ def begin(db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = {
             "AND (kind, source, selection) = (?, ?, ?)",
             task[:3],
         )
-        row = db.execute(
+        run_id = db.execute(
             "INSERT INTO runs(kind, source, selection, fixed, credential_names, kept, state, started) "
             "VALUES (?, ?, ?, ?, ?, ?, 'running', ?) RETURNING id",
             (*task, *replaced, now),
         ).fetchone()[0]
-    return replace(load(db, row), resumed=False)
+    return replace(load(db, run_id), resumed=False)
 
 
 def last_unfinished(db: Connection) -> Run | None:
