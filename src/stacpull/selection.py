@@ -133,7 +133,7 @@ class Selection:
     clip: str | None = attrs.field(
         default=None,
         converter=optional(arguments.clip),
-        metadata=about("W,S,E,N|@GEOJSON", load=arguments.area_text, commands="mirror plan", brief=True),
+        metadata=about("W,S,E,N|@GEOJSON", load=arguments.area_text, brief=True),
     )
     collection_assets: bool = option(False)
     source_links: bool = option(True, brief=True)
