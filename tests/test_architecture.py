@@ -94,8 +94,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "arguments", "boxes", "catalog.catalog_tree", "catalog.item", "child_process", "clock",
             "config.options", "dest_address", "engine.publisher", "entry_points", "errors",
             "events", "filters.item_checks", "filters.item_filter", "filters.labels", "json_values",
-            "ledger.database", "ledger.meta", "ledger.runs", "ledger.views", "models", "net.json_reader",
-            "planning.item_plan", "planning.names", "redact",
+            "ledger.database", "ledger.meta", "ledger.runs", "ledger.schema", "ledger.views", "models",
+            "net.json_reader", "planning.item_plan", "planning.names", "redact",
             "selection", "sources.files", "sources.source", "speed", "store.atomic_file",
             "store.staging", "store.inspection", "store.local_store", "store.lock", "threads", "urls",
         }

@@ -37,6 +37,7 @@ from stacpull.threads import StoppableThread
 from stacpull.urls import parts_of
 from stacpull_export.formats import ExportReport
 from stacpull_export.html_page import PageTemplate, shown
+from stacpull_export.ledger_queries import run_summaries
 from stacpull_export.mirrored_items import MirrorContents, MirroredItem, open_contents
 from stacpull_export.tables import refuse_directory
 from stacpull_export.training_samples import local_files
@@ -110,7 +111,7 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> J
         if tally.items % 500 == 0:
             on_progress(tally.items)
     on_progress(tally.items)
-    totals, runs = asset_totals(contents.db), views.run_summaries(contents.db)
+    totals, runs = asset_totals(contents.db), run_summaries(contents.db)
     for number, run in enumerate(runs, 1):
         run["started"] = _moment(run["started"])
         is_live = run["state"] == "running" and number == len(runs) and is_held(contents.dest)

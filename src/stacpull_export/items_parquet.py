@@ -16,10 +16,11 @@ from stacpull.catalog.item import encode_item
 from stacpull.engine.publisher import Publisher
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError, require_pyarrow
 from stacpull.events import Stage
-from stacpull.ledger import meta, views
+from stacpull.ledger import meta
 from stacpull.ledger.database import Connection
 from stacpull.ledger.meta import ITEMS_PARQUET
 from stacpull.models import OWN_DIRECTORY
+from stacpull_export.ledger_queries import written_digests
 
 if TYPE_CHECKING:
     from stacpull.catalog.catalog_tree import CollectionEntry
@@ -75,7 +76,7 @@ def _state(db: Connection, documents: dict[str, bytes]) -> str:
     digest = hashlib.sha256(_FORM)
     for name, document in sorted(documents.items()):
         digest.update(orjson.dumps([name, hashlib.sha256(document).hexdigest()]))
-    for collection, item, sha256 in views.written_digests(db):
+    for collection, item, sha256 in written_digests(db):
         digest.update(orjson.dumps([collection, item, (sha256 or b"").hex()]))
     for path, sha256 in sorted(meta.file_digests(db).items()):
         if path.endswith(".ndjson"):

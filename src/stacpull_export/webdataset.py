@@ -25,9 +25,9 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import orjson
 
 from stacpull.errors import StacpullError, UsageError, destination_errors
-from stacpull.ledger import views
 from stacpull.store.atomic_file import atomic_file
 from stacpull_export.formats import ExportReport, OnProgress
+from stacpull_export.ledger_queries import shared_sample_keys
 from stacpull_export.mirrored_items import MirrorContents, readable
 from stacpull_export.tables import Column, check_table, write_table
 from stacpull_export.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
@@ -105,7 +105,7 @@ class _ShardWriter:
         self.done: list[_Shard] = []
         self.count = 0
         """Samples in `done`."""
-        self._shared_keys = views.shared_sample_keys(contents.db)
+        self._shared_keys = shared_sample_keys(contents.db)
         self._dest = contents.dest
         self._files = contents.files
         self._out = out

@@ -96,18 +96,6 @@ def current_run(db: Connection) -> dict[str, Any]:
     return {**run, "selection": decoded_options(run["selection"])}
 
 
-def run_summaries(db: Connection) -> list[dict[str, Any]]:
-    """Return the runs, oldest first, each with the files and bytes that it fetched."""
-    counter = "coalesce((SELECT number FROM counters WHERE run = r.id AND name = '{}'), 0)".format
-    cursor = db.execute(
-        f"SELECT source, kind, state, started, max(0, done - {counter('assets_skipped')}) AS files, "
-        f"{counter('bytes_fetched')} AS bytes, {counter('seconds')} AS seconds, {counter('retries')} AS "
-        "retries FROM runs r JOIN totals t ON t.run = r.id ORDER BY r.id"
-    )
-    cursor.row_factory = sqlite3.Row
-    return [dict(row) for row in cursor]
-
-
 def state_now(state: str, *, live: bool) -> RunState:
     """Return the state of the current run. If it is "running" but no process is `live`, it was killed."""
     if live:
@@ -297,21 +285,6 @@ def unwritten_items(db: Connection, after: int, limit: int, least: int = JsonSta
         (after, least, limit),
     )
     return [row[0] for row in rows]
-
-
-def written_digests(db: Connection) -> Iterator[tuple[str, str, bytes | None]]:
-    return db.execute(
-        f"SELECT c.name, i.name, i.sha256 FROM {ITEMS} WHERE i.json_state = {JsonState.CURRENT} ORDER BY i.id"
-    )
-
-
-def shared_sample_keys(db: Connection) -> set[str]:
-    """Return the IDs, with `_` for each dot and slash, that several primary items have."""
-    rows = db.execute(
-        "SELECT replace(replace(name, '.', '_'), '/', '_') AS key FROM items "
-        "WHERE parent IS NULL AND name <> '' GROUP BY key HAVING count(*) > 1"
-    )
-    return {row[0] for row in rows}
 
 
 class Expected(NamedTuple):

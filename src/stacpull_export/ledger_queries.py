@@ -1,0 +1,37 @@
+"""Queries of the ledger that only exports and reports make."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from stacpull.ledger.database import Connection
+from stacpull.ledger.schema import ITEMS, JsonState
+
+
+def run_summaries(db: Connection) -> list[dict[str, Any]]:
+    """Return the runs, oldest first, each with the files and bytes that it fetched."""
+    counter = "coalesce((SELECT number FROM counters WHERE run = r.id AND name = '{}'), 0)".format
+    cursor = db.execute(
+        f"SELECT source, kind, state, started, max(0, done - {counter('assets_skipped')}) AS files, "
+        f"{counter('bytes_fetched')} AS bytes, {counter('seconds')} AS seconds, {counter('retries')} AS "
+        "retries FROM runs r JOIN totals t ON t.run = r.id ORDER BY r.id"
+    )
+    cursor.row_factory = sqlite3.Row
+    return [dict(row) for row in cursor]
+
+
+def written_digests(db: Connection) -> Iterator[tuple[str, str, bytes | None]]:
+    return db.execute(
+        f"SELECT c.name, i.name, i.sha256 FROM {ITEMS} WHERE i.json_state = {JsonState.CURRENT} ORDER BY i.id"
+    )
+
+
+def shared_sample_keys(db: Connection) -> set[str]:
+    """Return the IDs, with `_` for each dot and slash, that several primary items have."""
+    rows = db.execute(
+        "SELECT replace(replace(name, '.', '_'), '/', '_') AS key FROM items "
+        "WHERE parent IS NULL AND name <> '' GROUP BY key HAVING count(*) > 1"
+    )
+    return {row[0] for row in rows}
