@@ -163,7 +163,7 @@ class FailureKind(enum.StrEnum):
         return kind
 
     GONE = "gone", "gone at the source", "--missing ok accepts them, --missing known in later runs"
-    REFUSED = "refused", "refused (credentials, or an expired link)", "check the credentials, then retry"
+    REFUSED = "refused", "refused, or with an expired link", "check the credentials, then retry"
     THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"
     SERVER = "server", "answered with a server error", "retry later"  # 5xx, unless throttled
     HTTP = "http", "answered with an HTTP error", "see the details"  # any other status
@@ -178,11 +178,11 @@ class FailureKind(enum.StrEnum):
     SCHEME = "scheme", "with an href that is not followed", "see the details"
     PREFIX = "prefix", "an S3 prefix instead of a file", "--expand-prefix fetches what is under them"
     NAME = "name", "with a name that is taken or cannot be written", "use another --layout, then retry"
-    EXISTS = "exists", "blocked by another file", "move that file, then retry"  # the ledger does not know it
+    EXISTS = "exists", "blocked by another file", "move it away, then retry; or retry --adopt"
     FORMAT = "format", "not a valid file of its type", "see the details"
     ITEM = "item", "in an item that cannot be read or is not valid", "see the details"
     ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
-    OUTSIDE = "outside", "with nothing in the area of --clip", "not an error: there is nothing to fetch"
+    OUTSIDE = "outside", "with nothing in the area of --clip", "not an error, unless the area is wrong"
     DOWN = "down", "at hosts that were given up", "resume"  # not recorded: the asset stays pending
 
 

@@ -111,7 +111,7 @@ def test_a_plan_refuses_what_it_cannot_use(stacpull_command: Command, name: str)
 def test_a_value_without_quotes_gets_a_hint(stacpull_command: Command) -> None:
     ran = stacpull_command("mirror", "s", "d", "--label", "Rice", "fields")
     assert ran.code == 2
-    assert "extra argument: 'fields': a value with spaces needs quotes." in ran.err
+    assert "extra argument: 'fields': a value with spaces needs quotes, and numbers need commas." in ran.err
 
 
 @pytest.mark.parametrize("typed", ["--prunee", "--prun-e", "--prone"])

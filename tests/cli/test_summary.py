@@ -43,6 +43,11 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     assert "complete" not in "\n".join(lines)
 
 
+def test_assets_that_this_run_did_not_try_again_are_said_to_have_failed_before() -> None:
+    lines = mirror_lines(mirror_report(assets_done=39, assets_failed=26), Failed())
+    assert next(lines) == "39 of 65 files in out dir; 26 failed before"
+
+
 def test_a_refresh_names_the_files_that_are_still_gone_and_the_option_that_accepts_them() -> None:
     report = mirror_report(assets_planned=6, assets_done=3, assets_failed=3, assets_missing=3)
     first, *rest = mirror_lines(report, Failed())

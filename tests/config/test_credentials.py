@@ -51,8 +51,8 @@ def test_values_that_are_not_from_a_file_or_variable_are_marked_as_such(tmp_path
             UsageError,
             "--header must not be the header field Content-Length, which controls",
         ),
-        ("X: ${MISSING}", CredentialsError, "the header X needs the environment variable MISSING"),
-        ("X: ${EMPTY}", CredentialsError, "the header X needs the environment variable EMPTY"),
+        ("X: ${MISSING}", CredentialsError, "The header X needs the environment variable MISSING"),
+        ("X: ${EMPTY}", CredentialsError, "The header X needs the environment variable EMPTY"),
         ("X: ${ODD}", UsageError, r"line break.*\.$"),
     ],
 )

@@ -361,7 +361,7 @@ def test_a_shipped_config_is_valid_and_found_by_its_name(path, monkeypatch, tmp_
         ("bigearthnt", "no config of that name; did you mean bigearthnet?"),
         ("xyz", "no config of that name; there are bigearthnet, full-mirror, torchgeo."),
         ("xyz.toml", "--config xyz.toml: there is no such file"),
-        ("configs/bigearthnet", "the config file configs/bigearthnet cannot be read"),
+        ("configs/bigearthnet", "The config file configs/bigearthnet cannot be read"),
     ],
 )
 def test_a_missing_config_is_reported(monkeypatch, tmp_path, name, expected):

@@ -52,6 +52,7 @@ _HINTS: dict[tuple[str, ...], str] = {
     ("--class", "--classes"): "use --label NAME",
     ("--processes",): "use --dask N",
     ("--split-walk",): "use --datetime for each run, or --shard I/N",
+    ("--fix",): "use --repair",
     ("--rebuild",): "`stacpull mirror SOURCE DEST --adopt` accepts the files that are there",
     ("--sign-bucket",): "use --credentials NAME: a profile lists `buckets` under [s3]",
 }
@@ -150,7 +151,9 @@ class Command(click.Command):
             raise click.UsageError(f"No such option '{name}'{text}", ctx) from None
         if extra and not ctx.resilient_parsing:
             named = ", ".join(map(repr, extra))
-            hint = "use --prune=remove" if extra == ["remove"] else "a value with spaces needs quotes"
+            hint = "a value with spaces needs quotes, and numbers need commas"
+            if extra == ["remove"]:
+                hint = "use --prune=remove"
             raise click.UsageError(f"Unexpected extra argument: {named}: {hint}.", ctx)
         return extra
 

@@ -23,10 +23,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "resume": (f"{_CLI}mirror_command:resume", "Resume the unfinished run in DEST."),
     "retry": (f"{_CLI}mirror_command:retry", "Retry the failed assets of DEST."),
     "status": (f"{_CLI}inspect_command:status", "Show the state of DEST; safe while a mirror is running."),
-    "verify": (
-        f"{_CLI}verify_command:verify",
-        "Check the files in DEST against the ledger; optionally repair them.",
-    ),
+    "verify": (f"{_CLI}verify_command:verify", "Check the files in DEST; --repair replaces damaged ones."),
     "failures": (f"{_CLI}inspect_command:failures", "List every asset of DEST that failed, and why."),
     "export": (None, "Turn DEST into an index, training shards, a TorchGeo tree or a table of labels."),
     "report": (None, "Write an HTML page about DEST: contents, sizes, runs, failures."),

@@ -50,12 +50,12 @@ class Failed(Counter[FailureKind]):
             keys.append(key)
 
     def headline(self, failures: int) -> str:
-        """Return the reasons for the first line, which states the number of `failures`."""
+        """Return what follows the number of `failures` on the first line: why, or that it was before."""
         kinds = [(kind, number) for kind, number in self.most_common() if kind not in NO_FAULT]
         if len(kinds) == 1 and kinds[0][1] >= failures:
             return f": {self._described(kinds[0][0])}"
         described = ", ".join(f"{number:,} {self._described(kind)}" for kind, number in kinds)
-        return described and f": {described}"
+        return f": {described}" if described else " before"
 
     def lines(self, *, missing_ok: bool = False) -> Iterator[str]:
         """Yield a line per kind, most frequent first. `missing_ok`: assets that are gone do not count."""

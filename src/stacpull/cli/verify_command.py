@@ -26,7 +26,7 @@ from stacpull.reports import VerifyReport, failed_as
     examples=["verify s2", "verify s2 --repair"],
 )
 def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
-    """Check the files in DEST against the ledger; optionally repair them.
+    """Check the files in DEST; --repair replaces damaged ones.
 
     Prints a line for each file that is missing, truncated or altered, and exits with 1 if there is damage.
     Files that do not belong to the mirror (unknown) are damage only with --strict. Without it, -v lists them.

@@ -64,7 +64,7 @@ def header_fields(settings: Iterable[Setting], environ: Mapping[str, str]) -> li
                 raise UsageError(f"{line.where}: write a header field as 'Name: value'.")
             name = Setting(name, line.where).read(field_name)
             label = f"header {name}"
-            value, names = _filled(template, f"the {label}", environ)
+            value, names = _filled(template, f"The {label}", environ)
             if CONTROL.search(value):
                 raise UsageError(
                     f"{line.where}: the value of the {label} contains a line break or control character."

@@ -156,7 +156,7 @@ def read_entries(path: Path) -> list[TomlEntry]:
     except tomllib.TOMLDecodeError as problem:
         raise UsageError(f"{path} is not valid TOML: {problem}.") from problem
     except (OSError, UnicodeDecodeError) as problem:
-        raise UsageError(f"the config file {path} cannot be read: {why_unreadable(problem)}.") from problem
+        raise UsageError(f"The config file {path} cannot be read: {why_unreadable(problem)}.") from problem
     lines: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     plain = _LONG_TEXT.sub(lambda long: '""' + "\n" * long[0].count("\n"), text)

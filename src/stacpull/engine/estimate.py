@@ -154,8 +154,7 @@ class _Estimate:
             at_once = max(1, min(options.concurrency or options.per_host, 16))
             seconds = round(walk_seconds + self._pending * asset_seconds / at_once, 1)
         if self._unsigned:
-            unsigned = "URLs without their signature or key, which may be refused"
-            self._network.warn(f"{unsigned}: {self._unsigned:,}.")
+            self._network.warn(f"URLs without their signature or key may be refused: {self._unsigned:,}.")
         if self._shared:
             self._network.warn(f"--layout gives several items the path {self._shared}: add {{item}} to it.")
         report = PlanReport(

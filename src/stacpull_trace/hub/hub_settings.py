@@ -68,7 +68,7 @@ def hub_settings(base_url: str | None = None, *, environ: Mapping[str, str] | No
     if not client_id or not client_secret:
         missing = "SH_CLIENT_SECRET" if client_id else "SH_CLIENT_ID"
         raise CredentialsError(
-            f"{missing} is missing: export SH_CLIENT_ID=... and SH_CLIENT_SECRET=..., those of an OAuth "
+            f"{missing} is missing: export SH_CLIENT_ID=... and SH_CLIENT_SECRET=..., from an OAuth "
             f"client of Sentinel Hub, or write sh_client_id and sh_client_secret into {path}."
         )
     return HubSettings(base, _checked(token, "the token URL"), client_id, Secret(client_secret))
