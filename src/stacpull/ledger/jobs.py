@@ -175,14 +175,15 @@ WHERE a.run = ? AND a.state = {State.PENDING} AND j.stale AND i.href IS NULL"""
 def restore_hrefs(db: Connection, run_id: int, listed: Sequence[tuple[ItemId, str, str, str]]) -> bool:
     """Give pending assets the hrefs that SOURCE lists, as `listed` (item, version, key, href).
 
-    Version or href must be as planned: a file may also list an older version. Return True
+    Version or href must be as planned: a file may also list an older version. An href that lacks the
+    same parameters as the one in the ledger is not used: it may name another file. Return True
     if other assets still lack an href that only SOURCE has, because their items have no URL.
     """
     restore = f"UPDATE jobs SET href = ?, stale = 0 WHERE asset IN ({_NO_URL} AND {IS_ITEM} "
-    restore += "AND a.key = ? AND (i.version = ? OR a.href_hash = ?))"
+    restore += "AND a.key = ? AND (a.href_hash = ? OR i.version = ? AND j.href IS NOT ?))"
     with transaction(db):
         for item, version, key, href in listed:
-            db.execute(restore, (href, run_id, *id_values(item), key, version, href_hash(href)))
+            db.execute(restore, (href, run_id, *id_values(item), key, href_hash(href), version, href))
         return exists(db, _NO_URL, (run_id,))
 
 
