@@ -14,6 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 
 import stacpull
+from stacpull.arguments import Form
 from stacpull.cli.command import Command
 from stacpull.cli.main import COMMANDS, cli
 from stacpull.config.options import Option, Options, Output, S3Options, declared
@@ -92,13 +93,14 @@ def options_page() -> str:
 
 
 def _cells(option: Option) -> list[str]:
-    if not option.flag:
+    if option.form is Form.ABSENT:
         return ["", f"`{option.name}`", *_origin(option)]
-    flag = f"--{option.name}" + (f"`, `--no-{option.name}" if option.opposite else "")
+    flag = f"--{option.name}" + (f"`, `--no-{option.name}" if option.form is Form.PAIR else "")
     if option.short:
         flag = f"-{option.short}`, `{flag}"
-    value = "" if option.switch or option.counted else f" {option.metavar or 'TEXT'}"
-    if option.bare:
+    has_value = option.form in (Form.VALUE, Form.REPEATED)
+    value = f" {option.metavar or 'TEXT'}" if has_value else ""
+    if option.alone:
         value = option.metavar
     elif option.choices:
         value = " " + "|".join(option.choices)
@@ -144,11 +146,15 @@ def _fields(holder: type) -> list[str]:
     if holder not in {*TITLES, S3Options}:
         return []
     rows = [
-        f"| `{option.target}` | {f'`--{option.name}`' if option.flag else ''} | {_escaped(option.help)} |"
+        f"| `{option.target}` | {_flag_of(option)} | {_escaped(option.help)} |"
         for option in declared(holder, "")
         if "." not in option.target
     ]
     return ["| field | option | effect |", "|---|---|---|", *rows, ""]
+
+
+def _flag_of(option: Option) -> str:
+    return "" if option.form is Form.ABSENT else f"`--{option.name}`"
 
 
 def _escaped(text: str) -> str:

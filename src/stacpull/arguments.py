@@ -7,6 +7,7 @@ file, because a selection may come from a ledger: only `Option.load` reads files
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
 import json
@@ -52,9 +53,25 @@ class Geometry(Protocol):
 # --- classes whose fields are options ---------------------------------------------------------------------
 
 
-def about(metavar: str = "", **members: Any) -> dict[str, Any]:
-    """Return the metadata of an option field. Its help is `help`, or else in the docstring of the class."""
-    return {"option": {"metavar": metavar, **members}}
+class Form(enum.Enum):
+    """How an option is given on the command line."""
+
+    VALUE = "--name VALUE"
+    REPEATED = "--name VALUE --name VALUE"
+    """The field is a list. A single '' means no value."""
+    SWITCH = "--name"
+    PAIR = "--name or --no-name"
+    COUNT = "-nn"
+    ABSENT = "only in config files, variables and Python"
+
+
+def about(metavar: str = "", *, fixed: bool = False, kept: bool = False, **members: Any) -> dict[str, Any]:
+    """Return the metadata of an option field. Its help is `help`, or else in the docstring of the class.
+
+    The commands that continue a run, or fetch its assets again, use its `fixed` values and refuse others.
+    `resume` uses `kept` values again, unless others are given. JSON can hold both.
+    """
+    return {"option": {"metavar": metavar, **members}, "fixed": fixed, "kept": kept}
 
 
 def option(default: Any, metavar: str = "", *, read: ReadArgument | None = None, **members: Any) -> Any:

@@ -9,6 +9,7 @@ import attrs
 import pytest
 from msgspec.structs import replace
 
+from stacpull.arguments import Form
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, options_of
 from stacpull.config.resolve import Resolved, resolve, with_environment
 from stacpull.errors import CredentialsError, UsageError
@@ -127,7 +128,7 @@ def held(resolved: Resolved, option: Option) -> object:
 def test_every_option_has_the_same_value_as_a_flag_and_in_a_file(option: Option, tmp_path: Path) -> None:
     flag, written, expected = EXAMPLES[option.name]
     assert held(resolve_with(), option) != expected
-    if option.flag:
+    if option.form is not Form.ABSENT:
         assert held(resolve_with({option.name: flag}), option) == expected
     if option.variables and isinstance(flag, str):
         assert held(resolve_with(**{option.variables[0]: flag}), option) == expected

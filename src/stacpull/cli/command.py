@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from stacpull.arguments import Form
 from stacpull.cli import entry, printing
 from stacpull.cli.parameters import OptionParameter, declared_in
 from stacpull.cli.printing import Verbosity
@@ -137,8 +138,8 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse `args`, with a hint for an option that does not exist, and for a value without quotes."""
         ctx.allow_extra_args = True  # this method raises the error
-        bare = [option for option in self._declared if option.bare]
-        full = {f"--{option.name}": f"--{option.name}={option.bare}" for option in bare}
+        may_be_alone = [option for option in self._declared if option.alone]
+        full = {f"--{option.name}": f"--{option.name}={option.alone}" for option in may_be_alone}
         if "--yes" in args and full.keys() & args:  # how version 0.1 confirms --prune
             args, full = [arg for arg in args if arg != "--yes"], {"--prune": "--prune=remove"}
         try:
@@ -170,7 +171,7 @@ class Command(click.Command):
         option = BY_NAME.get(word) or BY_NAME.get(word.removeprefix("no-"))
         if option is None:
             return None
-        if not option.flag:
+        if option.form is Form.ABSENT:
             return f"set {option.variables[0]}, or {option.name} in a config file"
         if positional == ["dest"] and "resume" not in option.commands:
             return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
@@ -199,7 +200,7 @@ def command(
     may also stand in the config file.
     """
     arguments = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
-    options = [*declared_in(params), *(option for option in options_of(name) if not option.flag)]
+    options = [*declared_in(params), *(option for option in options_of(name) if option.form is Form.ABSENT)]
     addresses = [arguments[name] for name in toml.ADDRESSES if name in arguments]
     if any(param.name == "config" for param in params):
         for param in addresses:

@@ -17,7 +17,7 @@ import msgspec
 from attrs.converters import optional
 
 from stacpull import arguments
-from stacpull.arguments import ReadArgument, about, option
+from stacpull.arguments import Form, ReadArgument, about, option
 from stacpull.redact import Secret
 from stacpull.selection import Selection
 
@@ -132,7 +132,7 @@ class Options:
     revalidate: bool = option(False, kept=True, commands="mirror resume")
     items_parquet: bool | None = option(None, kept=True, commands="mirror")
     prune: Literal["list", "remove"] | None = option(
-        None, "[=remove]", read=arguments.prune, bare="list", kept=True, commands="mirror resume", brief=True
+        None, "[=remove]", read=arguments.prune, alone="list", kept=True, commands="mirror resume", brief=True
     )
     adopt: bool = option(False, kept=True, commands=_RUNS)
     work: Path | None = attrs.field(
@@ -174,7 +174,7 @@ class Options:
     page_size: int | None = option(
         None, "N|auto", read=arguments.integer(1, auto=True), commands="mirror plan headers resume classes"
     )
-    max_page_size: int = option(64_000_000, read=arguments.byte_count, shown="64M", flag=False)
+    max_page_size: int = option(64_000_000, read=arguments.byte_count, shown="64M", form=Form.ABSENT)
     headers: Mapping[str, Secret] = attrs.field(
         factory=dict,
         converter=arguments.header_fields,
@@ -207,7 +207,7 @@ class Options:
     dashboard_token: Secret | None = attrs.field(
         default=None,
         converter=optional(arguments.token),
-        metadata=about(load=arguments.content, commands=_RUNS, flag=False),
+        metadata=about(load=arguments.content, commands=_RUNS, form=Form.ABSENT),
     )
     dask_client: Any = attrs.field(default=None, eq=False, repr=False)
     """The `client` of `stacpull.mirror`: a `distributed.Client` whose workers transfer."""
@@ -246,7 +246,7 @@ class Options:
 def _declared_as(what: str) -> Iterator[tuple[str, Any]]:
     """Yield the names and defaults of the fields of `Options` that are declared `fixed` or `kept`."""
     for field in attrs.fields(Options):
-        if field.metadata.get("option", {}).get(what):
+        if field.metadata.get(what):
             yield field.name, field.default
 
 
@@ -264,7 +264,7 @@ class Output:
     json: bool = option(False, brief=True)
     no_progress: bool = option(False)
     quiet: bool = option(False, short="q", brief=True)
-    verbose: int = option(0, short="v", counted=True, brief=True)
+    verbose: int = option(0, short="v", form=Form.COUNT, brief=True)
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,8 +278,8 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     group: str  # the heading on help pages; by default, that of the field before it
     default: str  # as help pages show it
     commands: str  # the commands in which it has an effect, separated by spaces
+    form: Form
     brief: bool = False  # `--help` shows it; `--help all` shows every option
-    flag: bool = True  # False if only config files, variables and Python set it
     short: str = ""
     metavar: str = ""
     choices: tuple[str, ...] = ()
@@ -287,23 +287,14 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     """Returns what text means on this machine: the content of a file, or the task of a job array. `read` gets
     the result. Values of Python are not loaded."""
     environment: tuple[str, ...] = ()  # variables of other programs, used if its own is not set
-    many: bool = False  # it may be repeated: the field is a tuple, and a single '' means no value
-    single: bool = False  # a tuple is given as one value (`s3,https`), not by repeating the flag
-    switch: bool = False  # it takes no value on the command line
-    opposite: bool = False  # there is also a switch --no-NAME
-    counted: bool = False  # how often the flag is given is counted (-vv)
-    bare: str = ""  # the value of the flag alone: another one is given as `--NAME=VALUE`
+    alone: str = ""  # the value of `--NAME` alone; another one is given as `--NAME=VALUE`
     nonempty: bool = False
     """True if `''` is an error, because no value means no filter; unless it overrides a config file."""
-    fixed: bool = False
-    """True if a run keeps the value: the commands that continue it, or fetch its assets again, use the value
-    and refuse another. JSON can hold the value."""
-    kept: bool = False  # `resume` uses the value again, unless another one is given; JSON can hold it
 
     @property
     def variables(self) -> tuple[str, ...]:
         """The variables that set it, by precedence. Only transfer options with a single value have any."""
-        if self.many or self.holder is not Options:
+        if self.form is Form.REPEATED or self.holder is not Options:
             return ()
         return (f"STACPULL_{self.name.replace('-', '_').upper()}", *self.environment)
 
@@ -323,33 +314,39 @@ def declared(holder: type, group: str, part: type | None = None) -> Iterator[Opt
         members = dict(field.metadata["option"])
         hint = arguments.hints(part or holder)[field.name]
         plain = next((member for member in get_args(hint) if NoneType in get_args(hint)), hint)
-        many = plain is hint and get_origin(hint) in (tuple, Mapping) and not members.get("single")
+        form = members.pop("form", None) or _form(plain, field.default, is_optional=plain is not hint)
         name = members.pop("name", field.name.replace("_", "-"))
         group = members.pop("group", group)
-        default = members.pop("shown", None) or _shown(field.default, name, members)
+        default = members.pop("shown", None) or _shown(field.default, name, form, members["metavar"])
+        repeats = " May be repeated." if form is Form.REPEATED else ""
         yield Option(
             holder=holder,
             name=name,
             target=f"s3.{field.name}" if part else field.name,
             read=arguments.readers(part or holder)[field.name],
-            help=(members.pop("help", "") or helps[field.name]) + (" May be repeated." if many else ""),
+            help=(members.pop("help", "") or helps[field.name]) + repeats,
             group=group,
             default=default,
-            commands=members.pop("commands", "mirror plan" if members.get("fixed") else usual),
-            many=many,
-            switch=plain is bool,
-            opposite=plain is bool and field.default is not False,
+            commands=members.pop("commands", "mirror plan" if field.metadata["fixed"] else usual),
+            form=form,
             choices=get_args(plain) if get_origin(plain) is Literal else (),
             **members,
         )
 
 
-def _shown(default: object, name: str, members: Mapping[str, Any]) -> str:
+def _form(kind: object, default: object, *, is_optional: bool) -> Form:
+    if kind is bool:
+        return Form.SWITCH if default is False else Form.PAIR
+    is_list = get_origin(kind) in (tuple, Mapping) and not is_optional
+    return Form.REPEATED if is_list else Form.VALUE
+
+
+def _shown(default: object, name: str, form: Form, metavar: str) -> str:
     if isinstance(default, bool):
         return name if default else ""
-    if isinstance(default, int | float) and not members.get("counted"):
+    if isinstance(default, int | float) and form is not Form.COUNT:
         return f"{default:g}" if default or isinstance(default, int) else "no limit"
-    if default is None and members["metavar"].endswith("|auto"):
+    if default is None and metavar.endswith("|auto"):
         return "auto"
     return default if isinstance(default, str) else ""
 

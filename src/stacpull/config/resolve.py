@@ -16,6 +16,7 @@ import attrs
 import msgspec
 
 from stacpull import entry_points
+from stacpull.arguments import Form
 from stacpull.config import credentials, toml
 from stacpull.config.options import BY_NAME, OPTIONS, Option, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
@@ -108,7 +109,7 @@ def _read(option: Option, setting: Setting) -> object:
         return option.load(value) if option.load is not None and isinstance(value, str) else value
 
     def read(value: object) -> object:
-        if not option.many:
+        if option.form is not Form.REPEATED:
             return option.read(load(value))
         loaded: list[object] = []
         for part in map(load, _elements(value)):  # a file may have several
