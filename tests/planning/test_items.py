@@ -13,10 +13,10 @@ from stacpull.filters.asset_filter import AssetFilter
 from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem
 from stacpull.planning.item_plan import (
     NO_COLLECTION,
+    AssetPlanner,
     id_of,
     item_directory,
     item_json_name,
-    plan_item,
     with_template,
 )
 from stacpull.planning.layout import Layout
@@ -25,16 +25,12 @@ from stacpull.selection import Selection
 PAGE = "https://h/v1/collections/c/items?limit=10"
 
 
+def planner(layout: str, selection: Selection) -> AssetPlanner:
+    return AssetPlanner(Layout.parse(layout), selection, AssetFilter(selection).keeps)
+
+
 def plan(item, *, layout=DEFAULT_LAYOUT, url=PAGE, parent=None, **selection):
-    return plan_item(
-        item,
-        id_of(item, "c"),
-        url,
-        layout=Layout.parse(layout),
-        selection=Selection(**selection),
-        keeps=AssetFilter(Selection(**selection)).keeps,
-        parent=parent,
-    )
+    return planner(layout, Selection(**selection)).plan(item, id_of(item, "c"), url, parent)
 
 
 def test_a_complete_item_is_planned_with_all_its_statements():
@@ -231,14 +227,8 @@ def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:
     """Plan the first item of a recorded document."""
     document = json.loads((data / file).read_text())
     found = document.get("features", [document]) if isinstance(document, dict) else document
-    return plan_item(
-        found[0],
-        id_of(found[0], "c"),
-        "https://api.test/v1/search",
-        layout=Layout.parse(DEFAULT_LAYOUT),
-        keeps=AssetFilter(Selection()).keeps,
-        selection=Selection(prefer=prefer),
-    )
+    item, page_url = found[0], "https://api.test/v1/search"
+    return planner(DEFAULT_LAYOUT, Selection(prefer=prefer)).plan(item, id_of(item, "c"), page_url)
 
 
 def test_urls_with_spaces_quotes_and_values_are_alternates(shared_data: Path) -> None:

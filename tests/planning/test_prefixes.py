@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.models import Failure, FailureKind, ItemId, Json, PlannedItem
-from stacpull.planning.item_plan import plan_item
+from stacpull.planning.item_plan import AssetPlanner
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import ListedObject, Listing, object_asset
 from stacpull.selection import Selection
@@ -27,15 +27,8 @@ LISTING = Listing((ListedObject("B02.jp2", 4), ListedObject("qi/x.gml", 0)))
 def plan(
     listing: Listing | Failure, layout: str = "{collection}/{item}/{key}{ext}", item: Json = ITEM
 ) -> PlannedItem:
-    return plan_item(
-        item,
-        ItemId("c", "i"),
-        None,
-        layout=Layout.parse(layout),
-        selection=Selection(),
-        keeps=AssetFilter(Selection()).keeps,
-        listings={"data": listing},
-    )
+    planner = AssetPlanner(Layout.parse(layout), Selection(), AssetFilter(Selection()).keeps)
+    return planner.plan(item, ItemId("c", "i"), None, listings={"data": listing})
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from stacpull.engine.walk import ITEMS_AT_ONCE, Position, Walk, WalkSetup
 from stacpull.events import AssetFailed
 from stacpull.ledger.runs import Run
 from stacpull.models import Failure, ItemId, Job, PlanBatch, PlanResult, SourceLink, WalkUpdate
-from stacpull.planning.item_plan import document_digest, id_of, plan_item
+from stacpull.planning.item_plan import AssetPlanner, document_digest, id_of
 from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 from stacpull.sources.source import PageSize
@@ -91,7 +91,8 @@ class JobProducer:
         setup, call, run_id, secrets = self._setup, self._call, self._run.id, self._setup.network.secrets
         if not setup.source.is_file or not await call("jobs.restore_hrefs", run_id, (), returns=bool):
             return
-        layout, everything = Layout.parse("{key}"), Selection(include_pages=True)
+        everything = Selection(include_pages=True)
+        planner = AssetPlanner(Layout.parse("{key}"), everything)
         (start,) = await setup.source.starts(everything)
         pages = setup.source.pages(start, page_size=PageSize(), on_notice=setup.on_event)
         async with aclosing(pages):
@@ -99,7 +100,7 @@ class JobProducer:
                 hrefs = list[tuple[ItemId, str, str, str]]()
                 for document in page.items:
                     item_id, url = id_of(document, start.collection), page.request.url
-                    item = plan_item(document, item_id, url, layout=layout, selection=everything)
+                    item = planner.plan(document, item_id, url)
                     version = item.updated or document_digest(public_document(document, secrets))
                     public = (asset for asset in item.assets if secrets.public_url(asset.href) == asset.href)
                     hrefs += [(item_id, version, asset.key, asset.href) for asset in public]

@@ -43,11 +43,11 @@ from stacpull.models import (
 from stacpull.planning.hrefs import item_id_in, self_href, source_links
 from stacpull.planning.item_plan import (
     NO_COLLECTION,
+    AssetPlanner,
     AssetPredicate,
     id_of,
     is_newer,
     plan_collection,
-    plan_item,
     updated_in,
 )
 from stacpull.planning.layout import Layout
@@ -203,9 +203,9 @@ class Walk:
         self.reader = ItemReader(source.item, network.clock, read_batch=source.items)
         self._secrets, self.warn = network.secrets, network.warn
         self._page_size = PageSize.requested(setup.options.page_size)
-        self._layout = Layout.parse(setup.options.layout)
-        self._filter = ItemFilter.of(selection)
-        self._keeps = keeps or AssetFilter(selection).keeps
+        layout = Layout.parse(setup.options.layout)
+        self._planner = AssetPlanner(layout, selection, keeps or AssetFilter(selection).keeps)
+        self._filter = ItemFilter.from_selection(selection)
         self._followed = {*map(str.lower, selection.follow), *(["source"] if selection.source_links else [])}
         self._lookups = Lookups(source, network, selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
@@ -442,19 +442,16 @@ class Walk:
                 self.warn(f"{text}: {failure.message}")
                 continue
             base = self_href(document, local=True)
-            planned = plan_collection(item_id.collection, document, base=base, selection=self._selection)
+            planned = plan_collection(item_id.collection, document, base, self._selection)
             if planned.assets or planned.problems:
                 batch.items.append(planned)
 
     def _plan(self, item: FoundItem, looked_up: LookedUp, parent: ItemId | None = None) -> PlannedItem:
-        planned = plan_item(
+        planned = self._planner.plan(
             item.document,
             item.id,
             item.url,
-            layout=self._layout,
-            selection=self._selection,
-            keeps=self._keeps,
-            parent=parent,
+            parent,
             item_assets=looked_up.item_assets.get(item.id.collection, {}),
             listings=looked_up.listings.get(item.id, {}),
         )

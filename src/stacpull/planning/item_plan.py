@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import orjson
@@ -53,52 +53,54 @@ _DIGESTS: Final = {
 """By the code and length of a multihash, the algorithm (see `digests`)."""
 
 
-def plan_item(
-    item: Json,
-    item_id: ItemId,
-    url: str | None,
-    *,
-    layout: Layout,
-    selection: Selection,
-    keeps: AssetPredicate | None = None,
-    parent: ItemId | None = None,
-    item_assets: Mapping[str, Any] = {},
-    listings: Mapping[str, Listing | Failure] = {},
-) -> PlannedItem:
-    """Return an item with its planned assets.
+class AssetPlanner(NamedTuple):
+    layout: Layout
+    selection: Selection
+    keeps: AssetPredicate | None = None
+    """Returns True if an asset is selected; None to select all."""
 
-    `url` is the URL of the item's page, or of the item itself if a label item, its `parent`, links to it.
-    `item_assets` are those of the collection (STAC 1.1), which describe assets to the filter. `listings` are
-    the objects of prefixes, by key.
-    """
-    href = self_href(item, local=is_local(url)) or (None if parent is None else url)
-    own_layout = layout.for_item(item_id, item, parent)
-    plan = _ItemPlan(own_layout, keeps, href or url, selection, item_assets, listings)
-    plan.add(item)
-    return PlannedItem(
-        item_id,
-        with_objects(item, listings, plan.keys) if plan.prefixes else item,
-        href or (None if item_id.collection == NO_COLLECTION else api_href(item_id, url)),
-        tuple(plan.assets),
-        parent,
-        updated_in(item),
-        tuple(plan.problems),
-        tuple(plan.excluded),
-        tuple(plan.web_pages),
-        tuple(plan.prefixes),
-    )
+    def plan(
+        self,
+        item: Json,
+        item_id: ItemId,
+        url: str | None,
+        parent: ItemId | None = None,
+        item_assets: Mapping[str, Any] = {},
+        listings: Mapping[str, Listing | Failure] = {},
+    ) -> PlannedItem:
+        """Return an item with its planned assets.
+
+        `url` is the URL of the item's page, or of the item itself if a label item, its `parent`, links to it.
+        `item_assets` are those of the collection (STAC 1.1), which describe assets to the filter. `listings`
+        are the objects of prefixes, by key.
+        """
+        href = self_href(item, local=is_local(url)) or (None if parent is None else url)
+        item_layout = self.layout.for_item(item_id, item, parent)
+        plan = _ItemPlan(self, item_layout, href or url, item_assets, listings)
+        plan.add(item)
+        return PlannedItem(
+            item_id,
+            with_objects(item, listings, plan.keys) if plan.prefixes else item,
+            href or (None if item_id.collection == NO_COLLECTION else api_href(item_id, url)),
+            tuple(plan.assets),
+            parent,
+            updated_in(item),
+            tuple(plan.problems),
+            tuple(plan.excluded),
+            tuple(plan.web_pages),
+            tuple(plan.prefixes),
+        )
 
 
-def plan_collection(name: str, document: Json, *, base: str | None, selection: Selection) -> PlannedItem:
+def plan_collection(name: str, document: Json, base: str | None, selection: Selection) -> PlannedItem:
     """Plan a collection's own assets, unfiltered."""
-    return plan_item(document, ItemId(name, OF_COLLECTION), base, layout=_BESIDE_ITEMS, selection=selection)
+    return AssetPlanner(_BESIDE_ITEMS, selection).plan(document, ItemId(name, OF_COLLECTION), base)
 
 
 class _ItemPlan(msgspec.Struct):
+    planner: AssetPlanner
     layout: ItemLayout
-    keeps: AssetPredicate | None
     base: str | None
-    selection: Selection
     item_assets: Mapping[str, Any]
     listings: Mapping[str, Listing | Failure]
     assets: list[Asset] = []
@@ -129,14 +131,14 @@ class _ItemPlan(msgspec.Struct):
         self.assets = list(by_path.values())
 
     def _add_each(self, assets: Json) -> None:
-        keeps, path_of, listings, planned = self.keeps, self.layout.path, self.listings, self.assets
-        prefer, templates = self.selection.prefer, self.item_assets
+        keeps, selection = self.planner.keeps, self.planner.selection
+        path_of, listings, templates = self.layout.path, self.listings, self.item_assets
         for key, asset in assets.items():
             merged = with_template(asset, templates.get(key)) if templates else asset
             if keeps is not None and key not in listings and not keeps(key, merged):
                 self.excluded.append(key)
                 continue
-            hrefs = asset_hrefs(asset, self.base, prefer)
+            hrefs = asset_hrefs(asset, self.base, selection.prefer)
             if isinstance(hrefs, Failure):
                 self.problems.append((key, hrefs))
                 continue
@@ -151,15 +153,16 @@ class _ItemPlan(msgspec.Struct):
                     continue
                 self.prefixes.append(key)
                 self.excluded += [f"{key}/{name}" for name in listing.left_out]
-                planned += assets_in(key, href, listing, self.layout, self.keys.get(key, ()))
+                self.assets += assets_in(key, href, listing, self.layout, self.keys.get(key, ()))
                 continue
-            if kind is AssetKind.WEB_PAGE and not self.selection.include_pages:
+            if kind is AssetKind.WEB_PAGE and not selection.include_pages:
                 self.web_pages.append(key)
                 continue
-            own_href = asset_href(asset, self.base) if prefer else href  # --prefer does not change names
+            # --prefer does not change names
+            own_href = asset_href(asset, self.base) if selection.prefer else href
             suffix = suffix_of(own_href if isinstance(own_href, str) else href, media_type)
-            path = path_of(key, suffix)
-            planned.append(Asset(key, href, *path, *size_and_checksum(asset), media_type, tuple(alternates)))
+            path, statement = path_of(key, suffix), size_and_checksum(asset)
+            self.assets.append(Asset(key, href, *path, *statement, media_type, tuple(alternates)))
 
 
 def id_of(item: Json, collection: str) -> ItemId:
