@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.acceptance.asset_host import AssetHost, Connection, local_items
 from tests.acceptance.command import SOURCE, Running, environment, run, wait_until
 from tests.acceptance.mirrored import SELECTION, asset_requests, options_for
@@ -189,13 +190,14 @@ def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monke
         write_catalogs = store_operations.write_catalogs
 
         def prepare(stop: Stop) -> None:
-            def late(*given: Any, write: Any, is_stopped: Any, **named: Any) -> None:
+            def late(writer: Any, entries: Any, *, is_stopped: Any, **named: Any) -> None:
                 def write_and_stop(path: Path, data: bytes) -> None:
-                    write(path, data)
+                    writer.write(path, data)
                     stop()
                     assert wait_until(is_stopped)
 
-                write_catalogs(*given, write=write_and_stop, is_stopped=is_stopped, **named)
+                writing = replace(writer, write=write_and_stop)
+                write_catalogs(writing, entries, is_stopped=is_stopped, **named)
 
             patch.setattr(store_operations, "write_catalogs", late)
 

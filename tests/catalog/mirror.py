@@ -14,7 +14,7 @@ import orjson
 from pystac.stac_object import STACObjectType
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
-from stacpull.catalog.catalog_tree import CollectionEntry, write_catalogs
+from stacpull.catalog.catalog_tree import CatalogWriter, CollectionEntry, write_catalogs
 from stacpull.catalog.item import adapted_item, encode_item
 from stacpull.models import Json, MirroredFile
 from stacpull.redact import Secrets
@@ -84,7 +84,7 @@ class Writer:
 def written(dest: Path, entries: Sequence[CollectionEntry], **options: Any) -> int:
     """Write the catalogs of a mirror in a directory, which is created. Return the number of written files."""
     dest.mkdir(exist_ok=True)
-    defaults = {"remove": lambda path: (dest / path).unlink(), "secrets": Secrets()}
+    defaults = {"remove": lambda path: (dest / path).unlink()}
     write = options.pop("write", None) or Writer(dest)
     paths: list[Path] = []
 
@@ -93,8 +93,10 @@ def written(dest: Path, entries: Sequence[CollectionEntry], **options: Any) -> i
         paths.append(path)
 
     with closing(DirectoryFiles(dest)) as files:
-        more = {**defaults, **options}
-        write_catalogs(files, entries, source="https://api.test/stac", write=counted, **more)
+        writer = CatalogWriter(files, counted, options.pop("secrets", Secrets()))
+        if "is_recorded" in options:
+            writer.is_recorded = options.pop("is_recorded")
+        write_catalogs(writer, entries, source="https://api.test/stac", **{**defaults, **options})
     return len(paths)
 
 
@@ -132,7 +134,6 @@ class Mirror:
             collection=collection,
             mirrored=mirrored,
             item_path=f"{directory}/{name}.json",
-            collection_path=f"{names(collection)}/collection.json",
             local_items=(local_items or {}).get,
             base=BASE,
         )

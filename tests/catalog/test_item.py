@@ -53,7 +53,6 @@ def stored(document: Json, *, here: dict[str, str] | None = None, **options: Any
             "collection": "c",
             "mirrored": {key: MirroredFile(path) for key, path in (here or {}).items()},
             "item_path": "c/i/i.json",
-            "collection_path": "c/collection.json",
             "local_items": lambda _: None,
             **options,
         },

@@ -100,30 +100,41 @@ class CollectionEntry(msgspec.Struct, frozen=True):
         return stored
 
 
+class CatalogWriter(msgspec.Struct):
+    """Writes the documents that differ from the files of the mirror."""
+
+    files: StoredFiles
+    write: Write
+    secrets: Secrets
+    is_recorded: Callable[[str, bytes], bool] = lambda _path, _data: True
+    """Returns True if the ledger has a file with this content. If not, it is written again."""
+
+    def update(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
+        """Write a document, with `links`, which are already encoded, after its own links."""
+        without_links = {name: value for name, value in document.items() if name != "links"}
+        members = encode_item(without_links, self.secrets)
+        own_links = encode_item(document["links"], self.secrets)  # every document has a link to the root
+        data = b"".join((members[:-1], b',"links":', own_links[:-1], b"," if links else b"", links, b"]}\n"))
+        if self.files.read(path) != data or not self.is_recorded(path, data):
+            self.write(Path(path), data)
+
+
 def write_catalogs(
-    files: StoredFiles,
+    writer: CatalogWriter,
     entries: Iterable[CollectionEntry],
     *,
     source: str,
-    write: Write,
-    secrets: Secrets,
     remove: Callable[[str], None],
-    is_recorded: Callable[[str, bytes], bool] = lambda _path, _data: True,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Update the catalog files of a mirror.
-
-    A file is written even if it has the right content, unless `is_recorded` says that the ledger has it.
-    `is_stopped` is called before each item and each file.
-    """
-    update = _Update(files, write, secrets, is_recorded)
+    """Update the catalog files of a mirror. `is_stopped` is called before each item and each file."""
     try:
         links = [_link("root", "catalog.json", "")]
         for entry in until_stopped(is_stopped, entries):
-            count = _write_collection(update, entry, until_stopped(is_stopped, entry.items()))
+            count = _write_collection(writer, entry, until_stopped(is_stopped, entry.items()))
             for number in itertools.count(count + 1):  # the sub-catalogs of an earlier, larger mirror
                 path, name = _sub_catalog(entry, number)
-                document = parsed_object(files.read(path) or b"") or {}
+                document = parsed_object(writer.files.read(path) or b"") or {}
                 if (document.get("type"), document.get("id")) != ("Catalog", name):
                     break
                 remove(path)
@@ -139,9 +150,9 @@ def write_catalogs(
             "links": links,
             "title": f"Mirror of {few or f'{len(names)} collections'} from {source}",
         }
-        update("catalog.json", catalog)
+        writer.update("catalog.json", catalog)
     except OSError as error:
-        raise destination_error(error, Path(files.name)) from error
+        raise destination_error(error, Path(writer.files.name)) from error
 
 
 def until_stopped(is_stopped: Callable[[], bool], values: Iterable[T]) -> Iterator[T]:
@@ -151,26 +162,10 @@ def until_stopped(is_stopped: Callable[[], bool], values: Iterable[T]) -> Iterat
         yield value
 
 
-class _Update(msgspec.Struct):
-    files: StoredFiles
-    write: Write
-    secrets: Secrets
-    is_recorded: Callable[[str, bytes], bool]
-
-    def __call__(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
-        """Write a document, with `links`, which are already encoded, after its own links."""
-        without_links = {name: value for name, value in document.items() if name != "links"}
-        members = encode_item(without_links, self.secrets)
-        own_links = encode_item(document["links"], self.secrets)  # every document has a link to the root
-        data = b"".join((members[:-1], b',"links":', own_links[:-1], b"," if links else b"", links, b"]}\n"))
-        if self.files.read(path) != data or not self.is_recorded(path, data):
-            self.write(Path(path), data)
-
-
-def _write_collection(update: _Update, entry: CollectionEntry, items: Iterator[tuple[str, str]]) -> int:
+def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iterator[tuple[str, str]]) -> int:
     up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
     children: list[Json] = []
-    count, links = _links(update, items, entry.directory)
+    count, links = _links(writer, items, entry.directory)
     following = next(items, None)
     if following is not None:  # too many for one document
         items = itertools.chain([following], items)
@@ -185,10 +180,10 @@ def _write_collection(update: _Update, entry: CollectionEntry, items: Iterator[t
                 "description": f"A part of the items of {entry.id}.",
                 "links": [up[0], _link("parent", f"{entry.directory}/{COLLECTION_FILE}", entry.directory)],
             }
-            update(path, document, links)
+            writer.update(path, document, links)
             children.append(_link("child", path, entry.directory))
             links.clear()
-            count, links = _links(update, items, entry.directory)
+            count, links = _links(writer, items, entry.directory)
     stored = entry.stored_document()
     if entry.items_parquet is not None:  # stac-geoparquet, "Referencing"
         asset = {
@@ -199,16 +194,16 @@ def _write_collection(update: _Update, entry: CollectionEntry, items: Iterator[t
         }
         stored["assets"] = {**stored.get("assets", {}), COLLECTION_MIRROR: asset}
     path = f"{entry.directory}/{COLLECTION_FILE}"
-    update(path, {**stored, "links": [*up, *stored["links"], *children]}, links)
+    writer.update(path, {**stored, "links": [*up, *stored["links"], *children]}, links)
     return len(children)
 
 
-def _links(update: _Update, items: Iterator[tuple[str, str]], directory: str) -> tuple[int, bytearray]:
+def _links(writer: CatalogWriter, items: Iterator[tuple[str, str]], directory: str) -> tuple[int, bytearray]:
     count, encoded = 0, bytearray()
     for name, path in itertools.islice(items, ITEMS_PER_CATALOG):
         link = {**_link("item", path, directory), "type": "application/geo+json", "title": name}
         encoded += b"," if count else b""
-        encoded += encode_item(link, update.secrets)
+        encoded += encode_item(link, writer.secrets)
         count += 1
     return count, encoded
 

@@ -17,6 +17,7 @@ import orjson
 from stacpull.boxes import bounds_of, is_bbox
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import OWN_DIRECTORY, Json, MirroredFile
+from stacpull.planning.item_plan import collection_json_path
 from stacpull.planning.names import fold, is_catalog_id
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import Secrets, public_url
@@ -53,7 +54,6 @@ def adapted_item(
     collection: str,
     mirrored: Mapping[str, MirroredFile],
     item_path: str,
-    collection_path: str,
     local_items: Callable[[str], str | None],
     base: str | None = None,
 ) -> Json:
@@ -70,7 +70,7 @@ def adapted_item(
         local = None if rel in _OTHER_LINKS else local_items(href)
         return public_url(href) if local is None else relative_href(local, directory)
 
-    parent = relative_href(collection_path, directory)
+    parent = relative_href(collection_json_path(collection), directory)
     tree = {"root": relative_href("catalog.json", directory), "parent": parent, "collection": parent}
     links: list[Json] = [{"rel": rel, "href": href, "type": "application/json"} for rel, href in tree.items()]
     links += stored_links(document.get("links"), base, keep)

@@ -37,7 +37,6 @@ from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import StoredRun
 from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind, Json
 from stacpull.planning.hrefs import item_id_in
-from stacpull.planning.item_plan import collection_json_path
 from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
 from stacpull.store.protocol import Placement, Store, foreign_file
@@ -156,7 +155,6 @@ class Publisher(msgspec.Struct, eq=False):
             collection=record.id.collection,
             mirrored=record.mirrored,
             item_path=path,
-            collection_path=collection_json_path(record.id.collection),
             local_items=lambda href: (
                 path_of_href(href, record.directory)  # relative to its JSON in DEST
                 or views.item_json_path(self.db, item_id_in(href), self.secrets.public_url(href))

@@ -11,7 +11,7 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull import entry_points
-from stacpull.catalog.catalog_tree import CollectionEntry, until_stopped, write_catalogs
+from stacpull.catalog.catalog_tree import CatalogWriter, CollectionEntry, until_stopped, write_catalogs
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import Recovery
 from stacpull.errors import InterruptedRunError, UsageError
@@ -122,16 +122,14 @@ class StoreOperations:
                 if meta.owns_file(self.db, meta.ITEMS_PARQUET):
                     entries = [replace(entry, items_parquet=meta.ITEMS_PARQUET) for entry in entries]
             recorded = meta.file_digests(self.db)
-            write_catalogs(
+            writer = CatalogWriter(
                 self.store,
-                entries,
-                source=self.run.source,
-                write=self._publisher.write_file,
-                secrets=self._publisher.secrets,
-                remove=self._remove,
-                is_recorded=lambda path, data: recorded.get(path) == sha256(data).digest(),
-                is_stopped=is_stopped,
+                self._publisher.write_file,
+                self._publisher.secrets,
+                lambda path, data: recorded.get(path) == sha256(data).digest(),
             )
+            source, remove = self.run.source, self._remove
+            write_catalogs(writer, entries, source=source, remove=remove, is_stopped=is_stopped)
             if not keeps_parquet and meta.owns_file(self.db, meta.ITEMS_PARQUET):
                 self._remove(meta.ITEMS_PARQUET)  # no collection refers to it any more
         if interrupted is not None:
