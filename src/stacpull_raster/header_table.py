@@ -66,7 +66,7 @@ async def headers(
         temporary_input(source, stopping) as (text, input_file),
     ):
         options, address = options_and_address(text, options, input_file)
-        ItemFilter.of(selection)
+        ItemFilter.from_selection(selection)
         default = attrs.asdict(Selection())
         question = {
             "job": "headers",

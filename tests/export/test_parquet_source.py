@@ -252,7 +252,7 @@ SELECTIONS = [
 )
 def test_push_down_never_changes_the_result(writer: str, given: Json) -> None:
     selection = Selection(**given)
-    judge = ItemFilter.of(selection).judge
+    judge = ItemFilter.from_selection(selection).judge
 
     def kept(items: list[Json]) -> list[str]:
         named = [
@@ -288,7 +288,7 @@ def test_boxes_of_single_precision_are_no_tighter_than_the_geometry(bbox):
     file = io.BytesIO()
     pq.write_table(table.set_column(place, "bbox", table["bbox"].cast(kind)), file)
     selection = Selection(bbox=bbox)
-    assert ItemFilter.of(selection).judge(one) is None
+    assert ItemFilter.from_selection(selection).judge(one) is None
     assert len(items_of(FileServer(file.getvalue()), selection)) == 1
 
 

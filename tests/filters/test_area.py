@@ -30,11 +30,11 @@ DIAGONAL = {"type": "LineString", "coordinates": [[0, 0], [10, 10]]}
 
 
 def by_box(item, bbox):
-    return ItemFilter.of(Selection(bbox=bbox)).judge(item)
+    return ItemFilter.from_selection(Selection(bbox=bbox)).judge(item)
 
 
 def by_area(item, area):
-    return ItemFilter.of(Selection(intersects=json.dumps(area))).judge(item)
+    return ItemFilter.from_selection(Selection(intersects=json.dumps(area))).judge(item)
 
 
 @pytest.mark.parametrize(

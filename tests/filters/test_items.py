@@ -43,17 +43,17 @@ ITEM = {
 
 
 def judge(item: Any = ITEM, **selection: Any) -> str | None:
-    return ItemFilter.of(Selection(**selection)).judge(item)
+    return ItemFilter.from_selection(Selection(**selection)).judge(item)
 
 
 def test_a_filter_is_compiled_unless_its_option_is_off() -> None:
     class SwitchCheck(ItemCheck):
         fields = ("include_pages",)
 
-    assert SwitchCheck.of(Selection()) is None
-    assert SwitchCheck.of(Selection(include_pages=True)) is not None
-    assert CloudCoverCheck.of(Selection()) is None
-    assert CloudCoverCheck.of(Selection(max_cloud_cover=0)) is not None
+    assert SwitchCheck.from_selection(Selection()) is None
+    assert SwitchCheck.from_selection(Selection(include_pages=True)) is not None
+    assert CloudCoverCheck.from_selection(Selection()) is None
+    assert CloudCoverCheck.from_selection(Selection(max_cloud_cover=0)) is not None
 
 
 # --- ids and shards ---------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def test_endings_agree_with_a_naive_model(item_id, wanted):
     ],
 )
 def test_unmatched_ids_are_reported_after_a_complete_walk(wanted, seen, note):
-    selected = ItemFilter.of(Selection(ids=wanted, cloud_and_shadow=True))
+    selected = ItemFilter.from_selection(Selection(ids=wanted, cloud_and_shadow=True))
     for name in seen:
         selected.judge({"id": name})
     assert selected.notes({}, complete=True) == ([] if note is None else [note])
@@ -109,7 +109,7 @@ def test_unmatched_ids_are_reported_after_a_complete_walk(wanted, seen, note):
 
 @cache
 def shards(count):
-    return [ItemFilter.of(Selection(shard=(number, count))) for number in range(1, count + 1)]
+    return [ItemFilter.from_selection(Selection(shard=(number, count))) for number in range(1, count + 1)]
 
 
 @given(item_id=st.text(max_size=20), count=st.integers(1, 9))
@@ -195,7 +195,7 @@ def test_only_a_known_cloud_cover_up_to_the_limit_is_kept(cover, reason):
 
 
 def test_notes_name_what_was_left_out():
-    selected = ItemFilter.of(
+    selected = ItemFilter.from_selection(
         Selection(nomenclature="ben19", seasonal_snow=False, max_cloud_cover=2, bbox=(0, 0, 1, 1))
     )
     reasons = ("unreadable flag", "no label in nomenclature", "unknown cloud cover", "no location")
@@ -206,7 +206,7 @@ def test_notes_name_what_was_left_out():
         "3 items left out: neither geometry nor bbox is valid.",
     ]
     assert selected.notes({}) == []
-    selected = ItemFilter.of(Selection(filter='platform = "sentinel-2a" OR gsd > 30'))
+    selected = ItemFilter.from_selection(Selection(filter='platform = "sentinel-2a" OR gsd > 30'))
     assert selected.judge(ITEM) == "unknown to the filter"
     assert selected.notes({"unknown to the filter": 1}) == [
         (
@@ -408,7 +408,7 @@ def is_meant(item: dict[str, Any], selection: Selection) -> bool:
 
 @given(item=items(), selection=selections())
 def test_filters_agree_with_a_model_of_the_documentation(item: dict[str, Any], selection: Selection) -> None:
-    assert (ItemFilter.of(selection).judge(item) is None) == is_meant(item, selection)
+    assert (ItemFilter.from_selection(selection).judge(item) is None) == is_meant(item, selection)
 
 
 MEMBERS = ["labels", "label:overviews", "cloud_and_shadow", "seasonal_snow", "datetime", "start_datetime"]
@@ -439,4 +439,4 @@ GEOMETRY = st.fixed_dictionaries(
     ),
 )
 def test_no_malformed_item_raises(item, selection):
-    assert isinstance(ItemFilter.of(selection).judge(item), str | None)
+    assert isinstance(ItemFilter.from_selection(selection).judge(item), str | None)

@@ -65,7 +65,7 @@ def test_labels_are_read_from_their_properties(properties, label_property, expec
 )
 def test_verdicts_by_labels(labels, selection, reason):
     item = {"id": "a", "properties": {"labels": labels}}
-    assert ItemFilter.of(Selection(**selection)).judge(item) == reason
+    assert ItemFilter.from_selection(Selection(**selection)).judge(item) == reason
 
 
 def test_names_and_mapping_match_the_reference(shared_data: Path):

@@ -212,5 +212,5 @@ def test_pushing_down_loses_no_item(selection: Selection, item: dict[str, Any]) 
         datetime=expected.datetime,
         filter=orjson.dumps(expected.condition).decode() if expected.condition else None,
     )
-    if ItemFilter.of(selection).judge(item) is None:
-        assert ItemFilter.of(question).judge(item) is None
+    if ItemFilter.from_selection(selection).judge(item) is None:
+        assert ItemFilter.from_selection(question).judge(item) is None

@@ -84,7 +84,7 @@ def walked(url: str, selection: Selection, *, push_down: bool = True, page_size:
     async def run() -> Walked:
         found = Walked()
         chosen = attrs.evolve(selection, push_down=push_down)
-        keep = ItemFilter.of(chosen)
+        keep = ItemFilter.from_selection(chosen)
         options, address = options_and_address(url, Options(retries=1))
         async with open_network(address, options) as network:
             source = await open_source(address.url, network.reader)

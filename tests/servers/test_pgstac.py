@@ -68,7 +68,7 @@ def everything(url: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("selection", SELECTIONS, ids=range(len(SELECTIONS)))
 def test_push_down_gives_the_same_items(url, everything, selection):
-    keep = ItemFilter.of(selection)
+    keep = ItemFilter.from_selection(selection)
     pushed = walked(url, attrs.evolve(selection, collections=COLLECTIONS))
     assert sorted(pushed.kept) == sorted(i["id"] for i in everything if keep.judge(i) is None)
     assert pushed.warnings == []

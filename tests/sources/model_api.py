@@ -115,7 +115,7 @@ class ModelApi:
         there = [item(n, name) for name in ("a", "b") if name in collections for n in range(self.count)]
         if self.fault == "ignores":
             return there
-        keep = ItemFilter.of(_selection(query))
+        keep = ItemFilter.from_selection(_selection(query))
         ids = query.get("ids")
         return [one for one in there if keep.judge(one) is None and (not ids or one["id"] in ids)]
 

@@ -44,7 +44,7 @@ class FoundItem(NamedTuple):
 
 def check_syntax(selection: Selection, options: Options) -> Layout:
     """Return the layout, or raise `UsageError` if it, a filter or the area of `--clip` is not valid."""
-    ItemFilter.of(selection)
+    ItemFilter.from_selection(selection)
     clipping(selection.clip)
     return Layout.parse(options.layout)
 

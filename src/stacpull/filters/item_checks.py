@@ -37,7 +37,7 @@ class ItemCheck:
         self._value = value
 
     @classmethod
-    def of(cls, selection: Selection) -> Self | None:
+    def from_selection(cls, selection: Selection) -> Self | None:
         value = getattr(selection, cls.fields[0])
         is_off = value is False or value in (None, ())  # 0 is a value, although it is equal to False
         return None if is_off else cls(value)
@@ -208,7 +208,7 @@ class BooleanCheck(ItemCheck):
     explained = ("unreadable flag", "cloud_and_shadow or seasonal_snow is not a valid flag.")
 
     @classmethod
-    def of(cls, selection: Selection) -> Self | None:
+    def from_selection(cls, selection: Selection) -> Self | None:
         wanted = {name: value for name in cls.fields if (value := getattr(selection, name)) is not None}
         return cls(wanted) if wanted else None
 

@@ -46,8 +46,8 @@ class ItemFilter(msgspec.Struct, frozen=True):
     checks: tuple[ItemCheck, ...]
 
     @classmethod
-    def of(cls, selection: Selection) -> Self:
-        checks = (kind.of(selection) for kind in FILTERS)
+    def from_selection(cls, selection: Selection) -> Self:
+        checks = (kind.from_selection(selection) for kind in FILTERS)
         return cls(tuple(check for check in checks if check is not None))
 
     def judge(self, item: Json) -> str | None:
@@ -93,7 +93,7 @@ def narrowing(selection: Selection) -> Narrowing:
         name = selection.sortby.removeprefix("-")
         field = name if name in {"id", "collection"} else f"properties.{name}"
         order = {"field": field, "direction": "asc" if name == selection.sortby else "desc"}
-    checks = ItemFilter.of(selection).checks if selection.push_down else ()
+    checks = ItemFilter.from_selection(selection).checks if selection.push_down else ()
     parts = [check.pushed_down() for check in checks]
     conditions = [condition for part in parts if (condition := part.pop("condition", None)) is not None]
     members = {name: value for part in parts for name, value in part.items()}

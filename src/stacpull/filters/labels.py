@@ -108,7 +108,7 @@ class LabelCheck(ItemCheck):
         self._nomenclature = selection.nomenclature
 
     @classmethod
-    def of(cls, selection: Selection) -> Self | None:
+    def from_selection(cls, selection: Selection) -> Self | None:
         is_needed = selection.labels or selection.exclude_labels or selection.nomenclature == "ben19"
         return cls(selection) if is_needed else None
 

@@ -43,7 +43,7 @@ class Capabilities(NamedTuple):
     post: bool = False
 
     @classmethod
-    def of(cls, landing: Json) -> Capabilities:
+    def from_landing(cls, landing: Json) -> Capabilities:
         uris = list_or_empty(landing.get("conformsTo"))
         links = objects_in(landing.get("links"))
         searches = [link for link in links if str(link.get("rel")).lower() == "search"]

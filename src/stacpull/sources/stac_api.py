@@ -285,7 +285,7 @@ class ApiSource(Source):
             landing = await self._object(root) if landing is None else landing
             if "conformsTo" not in landing:
                 landing = {**await self._object(f"{root}/conformance"), **landing}
-            self._capabilities = search.Capabilities.of(landing)
+            self._capabilities = search.Capabilities.from_landing(landing)
         return self._capabilities
 
     async def _object(self, url: str) -> Json:

@@ -55,7 +55,7 @@ class _Branch(NamedTuple):
     document: Json | None = None
 
     @classmethod
-    def of(cls, document: Document, *, items: bool = True) -> _Branch:
+    def from_document(cls, document: Document, *, items: bool = True) -> _Branch:
         body, url = document.members, public_url(document.url, keep_keys=True)  # a key may name it
         name, hrefs = body.get("id"), documents.tree_hrefs(body, items=items)
         if documents.kind_of(body) == "Collection" and isinstance(name, str):
@@ -124,7 +124,7 @@ async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool)
         return Failure(FailureKind.ITEM, text)
     if not kind:
         return Failure(FailureKind.ITEM, f"{public_url(url)} is neither an item nor a catalog.")
-    return _Branch.of(document, items=items)
+    return _Branch.from_document(document, items=items)
 
 
 def _items_in(document: Document, collection: str) -> tuple[list[Json], list[Failure]]:
@@ -184,7 +184,7 @@ class TreeSource(Source):
         root, self._root = self._root, None
         if root is None or request.url != self.url:
             root = await documents.read_root(self._reader, request.url)
-        top = _Branch.of(root)
+        top = _Branch.from_document(root)
         self._add(top)
         walk = _walk(self._reader, top, self._id)
         del root, top
@@ -234,7 +234,9 @@ class TreeSource(Source):
 
         At the end, raise `SourceError` if a document could not be read for a reason that may pass.
         """
-        top = _Branch.of(self._root or await documents.read_root(self._reader, self.url), items=False)
+        root = self._root or await documents.read_root(self._reader, self.url)
+        top = _Branch.from_document(root, items=False)
+        del root  # it may have many links
         seen = set[str]()
         if top.name is not None and top.document is not None:
             seen.add(top.name)
