@@ -19,7 +19,7 @@ from stacpull.events import Notice
 from stacpull.filters.cql2 import filter_text, properties_in
 from stacpull.filters.item_filter import Narrowing
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
-from stacpull.models import Json, PageRequest
+from stacpull.models import Json, Page, PageRequest
 from stacpull.net.json_reader import JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.sources.paging import failure_of, read_pages, with_limit
@@ -151,59 +151,64 @@ def in_collections(items: list[Json], collections: frozenset[str]) -> list[Json]
     return [item for item in items if item.get("collection") is None or item["collection"] in collections]
 
 
-async def walk_query(
-    reader: JsonReader,
-    endpoint: SearchEndpoint,
-    members: Json,
-    condition: Json | None,
-    plain: PageRequest,
-    size: PageSize,
-    on_notice: OnNotice,
-) -> Pages:
-    """Yield the pages of a query, or of `plain`, without filters, if the first page shows wrong filtering."""
-    doubt, is_first = "", True
-    async with aclosing(read_pages(reader, endpoint.request(members), size, on_notice)) as pages:
-        try:
-            async for page in pages:
-                if is_first and members.keys() - {"sortby"}:
-                    if page.items and not in_collections(page.items, endpoint.collections):
-                        doubt = "it returns items of other collections"
-                    elif not page.items and page.next is None:
-                        doubt = await _doubt(reader, endpoint, plain, members, condition)
-                    if doubt:
+class FilteredQuery(NamedTuple):
+    endpoint: SearchEndpoint
+    members: Json
+    condition: Json | None
+    """The condition on properties that `members` may have, as CQL2 JSON."""
+    unfiltered: PageRequest
+
+    async def pages(self, reader: JsonReader, size: PageSize, on_notice: OnNotice) -> Pages:
+        """Yield the pages of the query.
+
+        If the first page shows that the service filters wrongly, yield the pages of `unfiltered` instead.
+        """
+        filtered = read_pages(reader, self.endpoint.request(self.members), size, on_notice)
+        is_first, reason = True, ""
+        async with aclosing(filtered) as pages:
+            try:
+                async for page in pages:
+                    if is_first and (reason := await self._reason_to_distrust(page, reader)):
                         break
-                is_first = False
-                yield page
-        except SourceError as error:
-            failure = failure_of(error)
-            has_answered = isinstance(error.__cause__, ValueError) if failure is None else failure.status
-            if not (is_first and has_answered):
-                raise
-            doubt = f"its filter fails ({error})"
-    if doubt:
-        text = f"The source states that it can filter, but {doubt}: walking everything and filtering here."
-        on_notice(Notice("warning", text))
-        async with aclosing(read_pages(reader, plain, size, on_notice)) as pages:
-            async for page in pages:
-                yield page
+                    is_first = False
+                    yield page
+            except SourceError as error:
+                failure = failure_of(error)
+                has_answered = isinstance(error.__cause__, ValueError) if failure is None else failure.status
+                if not (is_first and has_answered):
+                    raise
+                reason = f"its filter fails ({error})"
+        if reason:
+            text = f"The source states that it can filter, but {reason}"
+            on_notice(Notice("warning", f"{text}: walking everything and filtering here."))
+            async with aclosing(read_pages(reader, self.unfiltered, size, on_notice)) as pages:
+                async for page in pages:
+                    yield page
+
+    async def _reason_to_distrust(self, first_page: Page, reader: JsonReader) -> str:
+        """Return why the service seems to filter wrongly, or an empty text."""
+        if not self.members.keys() - {"sortby"}:
+            return ""
+        if first_page.items:
+            is_other = not in_collections(first_page.items, self.endpoint.collections)
+            return "it returns items of other collections" if is_other else ""
+        if first_page.next is not None:
+            return ""
+        unfiltered_items = await _first_items(self.unfiltered, reader)
+        for item in unfiltered_items:
+            if query := _query_for(item, self.members, self.condition, self.endpoint):
+                if await _first_items(self.endpoint.request(query), reader):
+                    return ""
+                return f"its filter does not find the item {item.get('id')}, which it has"
+        return "its first items do not prove it" if unfiltered_items else ""
 
 
-async def _doubt(
-    reader: JsonReader, endpoint: SearchEndpoint, plain: PageRequest, members: Json, condition: Json | None
-) -> str:
-    async def first_items(request: PageRequest) -> list[Json]:
-        try:
-            page = await reader.read(with_limit(request, LEAST_ITEMS))
-        except (SourceError, TransferError):
-            return []  # a walk without filters would fail as well
-        return objects_in(page.members.get("features"))
-
-    plain_items = await first_items(plain)
-    for item in plain_items:
-        if query := _query_for(item, members, condition, endpoint):
-            matching = await first_items(endpoint.request(query))
-            return "" if matching else f"its filter does not find the item {item.get('id')}, which it has"
-    return "its first items do not prove it" if plain_items else ""
+async def _first_items(request: PageRequest, reader: JsonReader) -> list[Json]:
+    try:
+        page = await reader.read(with_limit(request, LEAST_ITEMS))
+    except (SourceError, TransferError):
+        return []  # a walk without filters would fail as well
+    return objects_in(page.members.get("features"))
 
 
 def _query_for(item: Json, members: Json, condition: Json | None, endpoint: SearchEndpoint) -> Json | None:

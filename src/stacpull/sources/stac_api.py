@@ -148,16 +148,17 @@ class ApiSource(Source):
     def _narrowed(
         self, start: WalkStart, endpoint: search.SearchEndpoint, members: Json, narrow: Narrowing
     ) -> WalkStart:
-        plain = start.request
+        unfiltered = start.request
         if narrow.order is not None:
             if "sortby" not in endpoint.supported:
                 raise unsortable(self.url)
             order: Json = {"sortby": [narrow.order]}
-            plain, members = endpoint.request(order), {**members, **order}
+            unfiltered = endpoint.request(order)
+            members = {**members, **order}
         if not members:
             return start
-        walk = partial(search.walk_query, self._reader, endpoint, members, narrow.condition, plain)
-        return start._replace(request=endpoint.request(members), walk=walk)
+        query = search.FilteredQuery(endpoint, members, narrow.condition, unfiltered)
+        return start._replace(request=endpoint.request(members), walk=partial(query.pages, self._reader))
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of one collection. A `limit` in SOURCE's URL is the maximum page size."""
