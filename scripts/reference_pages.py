@@ -14,7 +14,6 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 
 import stacpull
-from stacpull.arguments import Form
 from stacpull.cli.command import Command
 from stacpull.cli.main import COMMANDS, cli
 from stacpull.config.options import Option, Options, Output, S3Options, declared
@@ -93,12 +92,12 @@ def options_page() -> str:
 
 
 def _cells(option: Option) -> list[str]:
-    if option.form is Form.ABSENT:
+    if option.form == "absent":
         return ["", f"`{option.name}`", *_origin(option)]
-    flag = f"--{option.name}" + (f"`, `--no-{option.name}" if option.form is Form.PAIR else "")
+    flag = f"--{option.name}" + (f"`, `--no-{option.name}" if option.form == "pair" else "")
     if option.short:
         flag = f"-{option.short}`, `{flag}"
-    has_value = option.form in (Form.VALUE, Form.REPEATED)
+    has_value = option.form in ("value", "repeated")
     value = f" {option.metavar or 'TEXT'}" if has_value else ""
     if option.alone:
         value = option.metavar
@@ -148,13 +147,13 @@ def _fields(holder: type) -> list[str]:
     rows = [
         f"| `{option.target}` | {_flag_of(option)} | {_escaped(option.help)} |"
         for option in declared(holder, "")
-        if "." not in option.target
+        if option.holder is holder
     ]
     return ["| field | option | effect |", "|---|---|---|", *rows, ""]
 
 
 def _flag_of(option: Option) -> str:
-    return "" if option.form is Form.ABSENT else f"`--{option.name}`"
+    return "" if option.form == "absent" else f"`--{option.name}`"
 
 
 def _escaped(text: str) -> str:

@@ -7,7 +7,6 @@ file, because a selection may come from a ledger: only `Option.load` reads files
 
 from __future__ import annotations
 
-import enum
 import functools
 import inspect
 import json
@@ -32,6 +31,9 @@ from stacpull.system import expanded, job_array_task
 from stacpull.urls import is_web
 
 Held = TypeVar("Held")
+Form = Literal["value", "repeated", "switch", "pair", "count", "absent"]
+"""How an option is given on the command line: `--name VALUE`, once or for each element of a list; `--name`;
+`--name` or `--no-name`; `-nn`; or not at all."""
 ReadArgument = Callable[[Any], Any]
 
 MAX_AT_ONCE = 4096
@@ -51,18 +53,6 @@ class Geometry(Protocol):
 
 
 # --- classes whose fields are options ---------------------------------------------------------------------
-
-
-class Form(enum.Enum):
-    """How an option is given on the command line."""
-
-    VALUE = "--name VALUE"
-    REPEATED = "--name VALUE --name VALUE"
-    """The field is a list. A single '' means no value."""
-    SWITCH = "--name"
-    PAIR = "--name or --no-name"
-    COUNT = "-nn"
-    ABSENT = "only in config files, variables and Python"
 
 
 def about(metavar: str = "", *, fixed: bool = False, kept: bool = False, **members: Any) -> dict[str, Any]:
@@ -113,6 +103,8 @@ _OTHER_NAMES = {
     "classes": "labels",
 }  # fmt: skip
 """Arguments of similar libraries or of the command line, and what to use here."""
+_HOLDERS: list[type[attrs.AttrsInstance]] = []
+"""The classes of options."""
 
 
 def with_suggestions(kind: type[Held]) -> type[Held]:
@@ -121,10 +113,6 @@ def with_suggestions(kind: type[Held]) -> type[Held]:
     _HOLDERS.append(holder)
     holder.__init__ = suggesting(holder.__init__)
     return kind
-
-
-_HOLDERS: list[type[attrs.AttrsInstance]] = []
-"""The classes of options."""
 
 
 @functools.cache

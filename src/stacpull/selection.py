@@ -8,7 +8,7 @@ import attrs
 from attrs.converters import optional
 
 from stacpull import arguments
-from stacpull.arguments import Form, about, option, texts
+from stacpull.arguments import about, option, texts
 from stacpull.errors import UsageError
 
 
@@ -126,7 +126,7 @@ class Selection:
         default=(), converter=texts, metadata=about("TYPE", name="media-type", nonempty=True)
     )
     prefer: tuple[str, ...] = attrs.field(
-        default=(), converter=arguments.schemes, metadata=about("SCHEME[,SCHEME]", form=Form.VALUE)
+        default=(), converter=arguments.schemes, metadata=about("SCHEME[,SCHEME]", form="value")
     )
     include_pages: bool = option(False)
     expand_prefix: bool = option(False)

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stacpull.arguments import Form
 from stacpull.cli import entry, printing
 from stacpull.cli.parameters import OptionParameter, declared_in
 from stacpull.cli.printing import Verbosity
 from stacpull.config import toml
-from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, options_of
+from stacpull.config.options import GROUPS, OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve
 from stacpull.errors import StacpullError, UsageError
 
@@ -126,7 +125,6 @@ class Command(click.Command):
                 expose_value=False, callback=self._show_help, help=text,
             )
         )  # fmt: skip
-        self._declared = declared_in(self.params)
         self.shows_all = False  # every option, not only those that most users need
 
     def _show_help(self, context: click.Context, _: click.Parameter, value: str | None) -> None:
@@ -138,8 +136,7 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse `args`, with a hint for an option that does not exist, and for a value without quotes."""
         ctx.allow_extra_args = True  # this method raises the error
-        may_be_alone = [option for option in self._declared if option.alone]
-        full = {f"--{option.name}": f"--{option.name}={option.alone}" for option in may_be_alone}
+        full = {f"--{o.name}": f"--{o.name}={o.alone}" for o in declared_in(self.params) if o.alone}
         if "--yes" in args and full.keys() & args:  # how version 0.1 confirms --prune
             args, full = [arg for arg in args if arg != "--yes"], {"--prune": "--prune=remove"}
         try:
@@ -166,12 +163,11 @@ class Command(click.Command):
             options = {name for param in self.params for name in param.opts}
             fits = positional[1:2] == ["dest"] if "argument" in hint else not named or named[0] in options
             return hint if fits else None
-        short_flags = {f"-{option.short}": option.name for option in OPTIONS}
-        word = short_flags.get(name, name.removeprefix("--"))
-        option = BY_NAME.get(word) or BY_NAME.get(word.removeprefix("no-"))
+        flags = {name, name.replace("--no-", "--", 1)}
+        option = next((o for o in OPTIONS if flags & {f"--{o.name}", f"-{o.short}"}), None)
         if option is None:
             return None
-        if option.form is Form.ABSENT:
+        if option.form == "absent":
             return f"set {option.variables[0]}, or {option.name} in a config file"
         if positional == ["dest"] and "resume" not in option.commands:
             return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
@@ -200,7 +196,7 @@ def command(
     may also stand in the config file.
     """
     arguments = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
-    options = [*declared_in(params), *(option for option in options_of(name) if option.form is Form.ABSENT)]
+    options = [*declared_in(params), *(option for option in options_of(name) if option.form == "absent")]
     addresses = [arguments[name] for name in toml.ADDRESSES if name in arguments]
     if any(param.name == "config" for param in params):
         for param in addresses:
@@ -210,7 +206,8 @@ def command(
         @click.pass_context
         def callback(context: click.Context, /, **raw: Any) -> int | None:
             values = {name: raw.pop(name) for name in arguments}
-            config = toml.read_config(raw.get("config"), [option.name for option in options])
+            flags = {name.replace("_", "-"): value for name, value in raw.items()}
+            config = toml.read_config(flags.get("config"), [option.name for option in options])
             for param in addresses:
                 key = str(param.name)
                 if values[key] is None:
@@ -218,27 +215,29 @@ def command(
                 if values[key] is None and not str(param.metavar).startswith("["):
                     raise click.MissingParameter(ctx=context, param=param)
             verbosity = context.ensure_object(Verbosity)
-            flags = {name.replace("_", "-"): value for name, value in raw.items()}
             verbosity.verbose = max(verbosity.verbose, int(flags.get("verbose") or 0))
-            flags |= {"quiet": verbosity.quiet or flags.get("quiet"), "verbose": verbosity.verbose or None}
+            flags["verbose"] = verbosity.verbose or None
+            flags["quiet"] = verbosity.quiet or flags.get("quiet")
             resolved = resolve(flags, source=values.get("source"), options=options, config=config)
             verbosity.verbose = resolved.output.verbose
             for warning in () if resolved.output.quiet else resolved.warnings:
                 click.echo(f"stacpull: warning: {warning}", err=True)
-            session, code = CommandSession(resolved), StacpullError.exit_code
+            session = CommandSession(resolved)
+            code = StacpullError.exit_code
             try:
                 code = function(session, **values) or 0
             except UsageError as error:  # a value that is read late, such as a filter: say where it was given
-                text, named = str(error), re.match(r"--([\w-]+)", str(error))
+                named = re.match(r"--([\w-]+)", str(error))
                 if named is None or flags.get(named[1]) or named[1] not in config.options:
                     raise
-                raise UsageError(config.options[named[1]].where + text[named.end() :]) from error
+                raise UsageError(config.options[named[1]].where + str(error)[named.end() :]) from error
             finally:
                 session.close(code)
             return code
 
         help_ = inspect.getdoc(function)
-        shown = "\n".join(["\b\nExamples:", *(f"  stacpull {example}" for example in examples)])
-        return Command(name, callback=callback, params=list(params), help=help_, epilog=examples and shown)
+        shown = "\n".join(f"  stacpull {example}" for example in examples)
+        epilog = shown and f"\b\nExamples:\n{shown}"
+        return Command(name, callback=callback, params=list(params), help=help_, epilog=epilog)
 
     return decorate

@@ -11,7 +11,6 @@ from click.shell_completion import CompletionItem
 from msgspec.structs import replace
 
 from stacpull import entry_points
-from stacpull.arguments import Form
 from stacpull.config.options import BY_NAME, Option, options_of
 
 READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "ca-bundle")
@@ -41,7 +40,7 @@ def declared_in(params: Iterable[click.Parameter]) -> list[Option]:
 
 
 def of_command(command: str) -> list[click.Parameter]:
-    return [*of_options(option for option in options_of(command) if option.form is not Form.ABSENT), config()]
+    return [*of_options(option for option in options_of(command) if option.form != "absent"), config()]
 
 
 def config() -> click.Option:
@@ -74,14 +73,14 @@ def worded(name: str, text: str, **changes: Any) -> click.Option:
 
 def _parameter(option: Option) -> OptionParameter:
     """Return click's option. It does not convert values: `config` does, wherever they come from."""
-    flag = f"--{option.name}/--no-{option.name}" if option.form is Form.PAIR else f"--{option.name}"
+    flag = f"--{option.name}/--no-{option.name}" if option.form == "pair" else f"--{option.name}"
     names = [option.name.replace("-", "_"), flag, *([f"-{option.short}"] if option.short else [])]
-    how: dict[str, Any] = {"multiple": option.form is Form.REPEATED, "metavar": option.metavar or "TEXT"}
+    how: dict[str, Any] = {"multiple": option.form == "repeated", "metavar": option.metavar or "TEXT"}
     if option.choices:
         how = {"type": click.Choice(option.choices), "metavar": option.metavar or None}
-    elif option.form in (Form.SWITCH, Form.PAIR):
+    elif option.form in ("switch", "pair"):
         how = {"is_flag": True, "default": None}
-    elif option.form is Form.COUNT:
+    elif option.form == "count":
         how = {"count": True}
     if option.name == "credentials":
         how["shell_complete"] = _profiles

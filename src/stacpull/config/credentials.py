@@ -41,7 +41,7 @@ def replaced(text: str, environ: Mapping[str, str]) -> str:
     return VARIABLE.sub(lambda match: environ.get(match[1], ""), text)
 
 
-def _filled(text: str, where: str, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+def _substitute(text: str, where: str, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
     names = variables_in(text)
     for name in names:
         if not environ.get(name):
@@ -64,11 +64,10 @@ def header_fields(settings: Iterable[Setting], environ: Mapping[str, str]) -> li
                 raise UsageError(f"{line.where}: write a header field as 'Name: value'.")
             name = Setting(name, line.where).read(field_name)
             label = f"header {name}"
-            value, names = _filled(template, f"The {label}", environ)
+            value, names = _substitute(template, f"The {label}", environ)
             if CONTROL.search(value):
-                raise UsageError(
-                    f"{line.where}: the value of the {label} contains a line break or control character."
-                )
+                problem = "contains a line break or control character"
+                raise UsageError(f"{line.where}: the value of the {label} {problem}.")
             secret = Secret(value, spelled_out=line is setting and not names)
             credentials.append(Credential(name, secret, names or (label,)))
     return credentials
@@ -77,7 +76,7 @@ def header_fields(settings: Iterable[Setting], environ: Mapping[str, str]) -> li
 def query_parameters(settings: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:
     credentials = []
     for name, setting in settings.items():
-        value, names = _filled(setting.read(text), setting.where, environ)
+        value, names = _substitute(setting.read(text), setting.where, environ)
         credentials.append(Credential(name, Secret(value), names or (f"query parameter {name}",)))
     return credentials
 

@@ -174,7 +174,7 @@ class Options:
     page_size: int | None = option(
         None, "N|auto", read=arguments.integer(1, auto=True), commands="mirror plan headers resume classes"
     )
-    max_page_size: int = option(64_000_000, read=arguments.byte_count, shown="64M", form=Form.ABSENT)
+    max_page_size: int = option(64_000_000, read=arguments.byte_count, shown="64M", form="absent")
     headers: Mapping[str, Secret] = attrs.field(
         factory=dict,
         converter=arguments.header_fields,
@@ -192,9 +192,7 @@ class Options:
     )
     allow_private_hosts: bool = option(False)
     allow_local: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=arguments.texts,
-        metadata=about("DIR", commands="mirror plan headers resume retry verify"),
+        default=(), converter=arguments.texts, metadata=about("DIR", commands=f"{_IN_DEST} headers")
     )
     log_file: Path | None = attrs.field(
         default=None, converter=optional(arguments.file_path), metadata=about("FILE", group="Output")
@@ -207,7 +205,7 @@ class Options:
     dashboard_token: Secret | None = attrs.field(
         default=None,
         converter=optional(arguments.token),
-        metadata=about(load=arguments.content, commands=_RUNS, form=Form.ABSENT),
+        metadata=about(load=arguments.content, commands=_RUNS, form="absent"),
     )
     dask_client: Any = attrs.field(default=None, eq=False, repr=False)
     """The `client` of `stacpull.mirror`: a `distributed.Client` whose workers transfer."""
@@ -264,16 +262,16 @@ class Output:
     json: bool = option(False, brief=True)
     no_progress: bool = option(False)
     quiet: bool = option(False, short="q", brief=True)
-    verbose: int = option(0, short="v", form=Form.COUNT, brief=True)
+    verbose: int = option(0, short="v", form="count", brief=True)
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
     """One option, as its field declares it (`arguments.about`), with what follows from the field."""
 
     help: str
-    holder: type  # the class of its value: `Selection`, `Options`, `Output`, or one of a neighbour
+    holder: type  # the class with its field: of this module, `Selection`, or one of a neighbour
     name: str  # in kebab case
-    target: str  # the field that declares it (`s3.region`)
+    target: str  # the field that declares it
     read: ReadArgument
     group: str  # the heading on help pages; by default, that of the field before it
     default: str  # as help pages show it
@@ -294,36 +292,33 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def variables(self) -> tuple[str, ...]:
         """The variables that set it, by precedence. Only transfer options with a single value have any."""
-        if self.form is Form.REPEATED or self.holder is not Options:
+        if self.form == "repeated" or self.holder not in (Options, S3Options):
             return ()
         return (f"STACPULL_{self.name.replace('-', '_').upper()}", *self.environment)
 
 
-def declared(holder: type, group: str, part: type | None = None) -> Iterator[Option]:
-    """Yield the options that the fields of a class declare, or those of `part`, the class of its field `s3`.
-
-    `group` is the heading of the first ones on help pages.
-    """
-    helps = arguments.attributes(part or holder)
+def declared(holder: type, group: str) -> Iterator[Option]:
+    """Yield the options that the fields of a class declare. `group` is the heading of the first ones."""
+    helps = arguments.attributes(holder)
     usual = "mirror plan headers" if holder is Selection else _EVERY
-    for field in attrs.fields(part or holder):
+    for field in attrs.fields(holder):
         if field.name == "s3":
-            yield from declared(holder, group, S3Options)
+            yield from declared(S3Options, group)
         if "option" not in field.metadata:
             continue
         members = dict(field.metadata["option"])
-        hint = arguments.hints(part or holder)[field.name]
+        hint = arguments.hints(holder)[field.name]
         plain = next((member for member in get_args(hint) if NoneType in get_args(hint)), hint)
         form = members.pop("form", None) or _form(plain, field.default, is_optional=plain is not hint)
         name = members.pop("name", field.name.replace("_", "-"))
         group = members.pop("group", group)
         default = members.pop("shown", None) or _shown(field.default, name, form, members["metavar"])
-        repeats = " May be repeated." if form is Form.REPEATED else ""
+        repeats = " May be repeated." if form == "repeated" else ""
         yield Option(
             holder=holder,
             name=name,
-            target=f"s3.{field.name}" if part else field.name,
-            read=arguments.readers(part or holder)[field.name],
+            target=field.name,
+            read=arguments.readers(holder)[field.name],
             help=(members.pop("help", "") or helps[field.name]) + repeats,
             group=group,
             default=default,
@@ -336,15 +331,15 @@ def declared(holder: type, group: str, part: type | None = None) -> Iterator[Opt
 
 def _form(kind: object, default: object, *, is_optional: bool) -> Form:
     if kind is bool:
-        return Form.SWITCH if default is False else Form.PAIR
+        return "switch" if default is False else "pair"
     is_list = get_origin(kind) in (tuple, Mapping) and not is_optional
-    return Form.REPEATED if is_list else Form.VALUE
+    return "repeated" if is_list else "value"
 
 
 def _shown(default: object, name: str, form: Form, metavar: str) -> str:
     if isinstance(default, bool):
         return name if default else ""
-    if isinstance(default, int | float) and form is not Form.COUNT:
+    if isinstance(default, int | float) and form != "count":
         return f"{default:g}" if default or isinstance(default, int) else "no limit"
     if default is None and metavar.endswith("|auto"):
         return "auto"

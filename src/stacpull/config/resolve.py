@@ -16,7 +16,6 @@ import attrs
 import msgspec
 
 from stacpull import entry_points
-from stacpull.arguments import Form
 from stacpull.config import credentials, toml
 from stacpull.config.options import BY_NAME, OPTIONS, Option, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
@@ -53,7 +52,7 @@ def resolve(
     variables = with_active_endpoints(os.environ if environ is None else environ)
     config = toml.read_config(flags.get("config")) if config is None else config
     settings = {}
-    values: dict[type, dict[str, Any]] = {Selection: {}, Options: {}, Output: {}}
+    values: dict[type, dict[str, Any]] = {Selection: {}, Options: {}, S3Options: {}, Output: {}}
     for option in options:
         group = values.setdefault(option.holder, {})
         if (setting := _setting(option, flags, variables, config.options.get(option.name))) is not None:
@@ -61,14 +60,15 @@ def resolve(
             if option.name != "header":  # `_credentials` reads it
                 group[option.target] = _read(option, setting)
     credential_fields = _credentials(settings.get("header"), config, source, variables)
-    s3 = {name.removeprefix("s3."): values[Options].pop(name) for name in [*values[Options]] if "s3." in name}
-    transfer = Options(**values.pop(Options), **credential_fields, s3=S3Options(**s3))
+    s3 = S3Options(**values.pop(S3Options))
+    transfer = Options(**values.pop(Options), **credential_fields, s3=s3)
     profile = settings.get("credentials")
     if profile is not None and profile.where != "AWS_PROFILE":  # this variable always names an AWS profile
-        s3_alone = attrs.evolve(transfer.s3, profile=variables.get("AWS_PROFILE") or None)
-        with_profile = entry_points.load("stacpull.profiles", "options")
-        without = attrs.evolve(transfer, s3=s3_alone)
-        transfer = (with_profile and with_profile(without, str(profile.value), variables)) or transfer
+        read_profile = entry_points.load("stacpull.profiles", "options")
+        if read_profile is not None:
+            s3 = attrs.evolve(s3, profile=variables.get("AWS_PROFILE") or None)
+            without_profile = attrs.evolve(transfer, s3=s3)
+            transfer = read_profile(without_profile, str(profile.value), variables) or transfer
     return Resolved(
         Selection(**values.pop(Selection)),
         transfer,
@@ -109,7 +109,7 @@ def _read(option: Option, setting: Setting) -> object:
         return option.load(value) if option.load is not None and isinstance(value, str) else value
 
     def read(value: object) -> object:
-        if option.form is not Form.REPEATED:
+        if option.form != "repeated":
             return option.read(load(value))
         loaded: list[object] = []
         for part in map(load, _elements(value)):  # a file may have several
@@ -167,10 +167,9 @@ def with_environment(options: Options, source: str, environ: Mapping[str, str] |
     variables = with_active_endpoints(os.environ if environ is None else environ)
     unset: dict[str, Any] = {}
     for option in OPTIONS:
-        part, _, name = option.target.rpartition(".")
-        if part == "s3" and option.environment and getattr(options.s3, name) is None:
+        if option.holder is S3Options and option.environment and getattr(options.s3, option.target) is None:
             settings = (Setting(variables[v], v) for v in option.environment if variables.get(v))
-            unset[name] = next((setting.read(option.read) for setting in settings), None)
+            unset[option.target] = next((setting.read(option.read) for setting in settings), None)
     options = attrs.evolve(options, s3=attrs.evolve(options.s3, **unset))
     parts = parts_of(source)
     wanted, carried = credentials.wanted_variable(parts), parse_qs(parts.query, keep_blank_values=True)
