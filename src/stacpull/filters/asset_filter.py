@@ -27,17 +27,17 @@ class AssetFilter:
         self.members = tuple(name for name, _ in self._conditions)
 
     def keeps(self, key: str, asset: Json) -> bool:
-        """Return whether the asset is selected. If it is not an object, it counts as one without members."""
+        """Return True if the asset is selected. If it is not an object, it counts as one without members."""
         return self.keeps_object(key, key) and (not self._conditions or self._is_of_kind(asset))
 
     def may_hold(self, key: str, asset: Json) -> bool:
-        """Return whether objects below the prefix `key` may be selected, whatever their names are."""
+        """Return True if objects below the prefix `key` may be selected, whatever their names are."""
         below = any(_may_begin(glob, f"{key}/") for glob in self._globs)
         is_dropped = self._drop and self._drop.fullmatch(key)
         return self.keeps(key, asset) or bool(below and not is_dropped and self._is_of_kind(asset))
 
     def keeps_object(self, key: str, name: str) -> bool:
-        """Return whether an object is selected, after `may_hold`. A glob of the prefix selects all."""
+        """Return True if an object is selected, after `may_hold`. A glob of the prefix selects all."""
         if self._drop and self._drop.fullmatch(name):
             return False
         return not self._keep or bool(self._keep.fullmatch(key) or self._keep.fullmatch(name))
@@ -48,7 +48,7 @@ class AssetFilter:
 
 
 Condition = Callable[[Any], bool]
-"""Returns whether the value of a member is selected; the value is None if it is absent. Never raises."""
+"""Returns True if the value of a member is selected; the value is None if it is absent. Never raises."""
 
 
 def _media_types(selection: Selection) -> Condition | None:

@@ -132,7 +132,7 @@ def _decided_by(decisive: bool, *truths: Truth) -> Truth:
 
 
 def _is_in(value: Any, members: Any) -> Truth:
-    """Return whether `value` equals any of `members` (7.9.4); None if none does and any is unknown."""
+    """Return True if `value` equals any of `members` (7.9.4); None if none does and any is unknown."""
     if isinstance(members, list) and len(members) == 1 and isinstance(members[0], list):
         members = members[0]  # `'a' IN labels`: the property is the list
     if not isinstance(members, list):
@@ -275,9 +275,8 @@ def _predicate(node: Any) -> Any:
         case {"op": str(name)} if name.lower() not in _CALCULATED:
             return term
     what = node.get("op", "this") if isinstance(node, dict) else node
-    raise UsageError(
-        f"--filter: a condition is expected (property = value, …), but {what!r} is only a value."
-    )
+    expected = "a condition is expected (property = value, …)"
+    raise UsageError(f"--filter: {expected}, but {what!r} is only a value.")
 
 
 def _term(node: Any) -> Any:

@@ -169,9 +169,8 @@ class WhereCheck(ItemCheck):
         for condition in conditions:
             name, sign, value = (part.strip() for part in condition.partition("="))
             if not sign or not name or name[-1] in "<>!" or value.startswith("="):
-                raise UsageError(
-                    f"--where {condition!r} is not property=value; use --filter for other comparisons."
-                )
+                text = f"--where {condition!r} is not property=value"
+                raise UsageError(f"{text}; use --filter for other comparisons.")
             wanted.setdefault(name, []).append(value)
         self._tests = [(name, Reference(name), _has_any(values)) for name, values in wanted.items()]
 

@@ -82,9 +82,6 @@ class Narrowing(NamedTuple):
     order: Json | None = None
     """`field` and `direction` of `--sortby` (STAC API, sort extension)."""
 
-    def __bool__(self) -> bool:
-        return any(self)
-
 
 def narrowing(selection: Selection) -> Narrowing:
     """Return the filters that can be pushed down, none with `--no-push-down`; and the order."""

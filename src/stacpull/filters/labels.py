@@ -78,7 +78,6 @@ def fold_label(name: str) -> str:
     return name.strip().casefold()
 
 
-_FOLDED_43: Final = frozenset(map(fold_label, CLC43))
 _PARTS_OF_19: Final = {fold_label(old): new for old, new in _CLASSES.items() if new is not None}
 FOLDED_TO_BEN19: Final = {old: fold_label(new) for old, new in _PARTS_OF_19.items()} | {
     fold_label(name): fold_label(name) for name in BEN19
@@ -87,12 +86,21 @@ FOLDED_TO_BEN19: Final = {old: fold_label(new) for old, new in _PARTS_OF_19.item
 
 def item_labels(properties: dict[str, Any], label_property: str | None = None) -> list[str]:
     value = properties.get(label_property or "labels")
-    if value is None and label_property is None:  # the counts of the label extension 1.0
-        views = objects_in(properties.get("label:overviews"))
-        counts = [count for view in views for count in objects_in(view.get("counts"))]
-        value = [c.get("name") for c in counts if isinstance(n := c.get("count"), int | float) and n > 0]
+    if value is None and label_property is None:
+        value = _counted_labels(properties)
     names = value if isinstance(value, list) else [value]
-    return [label if isinstance(label, str) else str(label) for label in names if label is not None]
+    return [str(name) for name in names if name is not None]
+
+
+def _counted_labels(properties: dict[str, Any]) -> list[Any]:
+    """Return the labels of `label:overviews` (label extension 1.0) with a count above 0."""
+    labels = []
+    for overview in objects_in(properties.get("label:overviews")):
+        for entry in objects_in(overview.get("counts")):
+            count = entry.get("count")
+            if isinstance(count, int | float) and count > 0:
+                labels.append(entry.get("name"))
+    return labels
 
 
 class LabelCheck(ItemCheck):
@@ -145,7 +153,8 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
     for member in (member for value in sources for member in _members(value)):
         name, classes = _UNNAMED, [member]
         if isinstance(member, dict):
-            name, classes = str(member.get("name") or _UNNAMED), _members(member.get("classes"))
+            name = str(member.get("name") or _UNNAMED)
+            classes = _members(member.get("classes"))
         names = [str(label) for label in classes if isinstance(label, str | int | float)]
         lists.setdefault(name, {}).update(dict.fromkeys(names))
     return {name: tuple(classes) for name, classes in lists.items() if classes}
@@ -171,16 +180,20 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
         return [f"The collection has no list of label classes: {quoted} could not be checked."]
     spelled = {fold_label(name): name for name in known}
     for label in wanted:
-        if (folded := fold_label(label)) in spelled:
-            continue
-        where = selection.nomenclature or "the collection"
-        near = [repr(spelled[name]) for name in similar(folded, spelled, limit=3, cutoff=0.5)]
-        hint = f"nearest: {', '.join(near)}" if near else "`stacpull classes` lists them"
-        others = (name for name in NOMENCLATURES if name != selection.nomenclature)
-        known_in = next((name for name in others if folded in map(fold_label, NOMENCLATURES[name])), None)
-        if known_in is not None and (selection.nomenclature or not spelled.keys().isdisjoint(_FOLDED_43)):
-            whole = _PARTS_OF_19.get(folded)
-            part = "it is " if whole is None else f"it is part of {whole!r} there, and "
-            hint = f"{part}a class of {known_in}: use --nomenclature {known_in}"
-        raise UsageError(f"{label!r} is not a label class of {where}; {hint}.")
+        if fold_label(label) not in spelled:
+            where = selection.nomenclature or "the collection"
+            hint = _hint(fold_label(label), spelled, selection.nomenclature)
+            raise UsageError(f"{label!r} is not a label class of {where}; {hint}.")
     return []
+
+
+def _hint(label: str, spelled: Mapping[str, str], nomenclature: str | None) -> str:
+    """Return what to use for an unknown label: one of `spelled`, by its folded form, or a nomenclature."""
+    is_corine = nomenclature is not None or not spelled.keys().isdisjoint(map(fold_label, CLC43))
+    for other, names in NOMENCLATURES.items():
+        if is_corine and other != nomenclature and label in map(fold_label, names):
+            whole = _PARTS_OF_19.get(label)
+            part = "it is " if whole is None else f"it is part of {whole!r} there, and "
+            return f"{part}a class of {other}: use --nomenclature {other}"
+    near = [repr(spelled[name]) for name in similar(label, spelled, limit=3, cutoff=0.5)]
+    return f"nearest: {', '.join(near)}" if near else "`stacpull classes` lists them"

@@ -115,7 +115,7 @@ def exceeds_the_globe(geometry: shapely.Geometry) -> bool:
 
 
 def intersects(area: shapely.Geometry, geometry: shapely.Geometry) -> bool:
-    """Return whether both have a common point, on either side of the antimeridian if one crosses it."""
+    """Return True if both have a common point, on either side of the antimeridian if one crosses it."""
     turns = (0.0, -_TURN, _TURN) if exceeds_the_globe(area) or exceeds_the_globe(geometry) else (0.0,)
     return any(area.intersects(translate(geometry, xoff=turn) if turn else geometry) for turn in turns)
 
