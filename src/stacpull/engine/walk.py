@@ -42,12 +42,12 @@ from stacpull.models import (
 )
 from stacpull.planning.hrefs import item_id_in, self_href, source_links
 from stacpull.planning.item_plan import (
+    BESIDE_ITEMS,
     NO_COLLECTION,
     AssetPlanner,
     AssetPredicate,
     id_of,
     is_newer,
-    plan_collection,
     updated_in,
 )
 from stacpull.planning.layout import Layout
@@ -442,7 +442,7 @@ class Walk:
                 self.warn(f"{text}: {failure.message}")
                 continue
             base = self_href(document, local=True)
-            planned = plan_collection(item_id.collection, document, base, self._selection)
+            planned = AssetPlanner(BESIDE_ITEMS, self._selection).plan(document, item_id, base)
             if planned.assets or planned.problems:
                 batch.items.append(planned)
 

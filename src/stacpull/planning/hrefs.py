@@ -11,7 +11,7 @@ import enum
 import re
 from collections.abc import Collection, Iterator
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote
 
 from stacpull.hosts import scheme_of
 from stacpull.json_values import list_or_empty, media_type_of
@@ -114,7 +114,8 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
 def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> tuple[str, ...] | Failure:
     """Return the absolute hrefs of an asset in order of preference, or the failure if there is none.
 
-    With `prefer`, `alternate` hrefs are included: first those of these schemes, in each the own href first.
+    With `prefer`, include `alternate` hrefs. Sort by the preferred schemes; within a scheme, the asset's own
+    href comes first.
     """
     href = asset_href(asset, base)
     if not prefer:
@@ -191,16 +192,15 @@ def asset_kind(href: str, media_type: str | None) -> AssetKind:
         return kind
     if is_in_object_store(href):
         return AssetKind.PREFIX if is_prefix(href) else AssetKind.FILE
-    is_page = "{" in href and _TILE.search(href) is not None
-    if "?" in href and not is_page:
-        try:
-            parts = urlsplit(href)
-            names = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-        except ValueError:
-            return AssetKind.FILE
-        is_page = {"collection", "item"} <= names or {"service", "request"} <= names
-        is_page = is_page or ("url" in names and _RENDERERS.search(parts.path) is not None)
-    return AssetKind.WEB_PAGE if is_page else AssetKind.FILE
+    if "{" in href and _TILE.search(href) is not None:
+        return AssetKind.WEB_PAGE
+    if "?" in href:
+        parts = parts_of(href)
+        names = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+        is_rendered = "url" in names and _RENDERERS.search(parts.path) is not None
+        if is_rendered or {"collection", "item"} <= names or {"service", "request"} <= names:
+            return AssetKind.WEB_PAGE
+    return AssetKind.FILE
 
 
 def suffix_of(href: str, media_type: str | None) -> str:

@@ -15,7 +15,7 @@ import orjson
 
 from stacpull.clock import parse_instant
 from stacpull.json_values import object_or_empty, objects_in, parsed_object
-from stacpull.models import OF_COLLECTION, Asset, Checksum, Failure, FailureKind, ItemId, Json, PlannedItem
+from stacpull.models import Asset, Checksum, Failure, FailureKind, ItemId, Json, PlannedItem
 from stacpull.planning.hrefs import (
     AssetKind,
     api_href,
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 AssetPredicate = Callable[[str, Json], bool]
 NO_COLLECTION: Final = "no-collection"
 """The collection of items for which neither they nor their source state one."""
-_BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")
+BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")
+"""The layout of the assets of collections."""
 _DIGESTS: Final = {
     b"\x11\x14": "sha1",
     b"\x12\x20": "sha256",
@@ -90,11 +91,6 @@ class AssetPlanner(NamedTuple):
             tuple(plan.web_pages),
             tuple(plan.prefixes),
         )
-
-
-def plan_collection(name: str, document: Json, base: str | None, selection: Selection) -> PlannedItem:
-    """Plan a collection's own assets, unfiltered."""
-    return AssetPlanner(_BESIDE_ITEMS, selection).plan(document, ItemId(name, OF_COLLECTION), base)
 
 
 class _ItemPlan(msgspec.Struct):
