@@ -196,17 +196,16 @@ def stored_links(links: object, base: str | None, keep: Callable[[str, str], str
 
 def provenance_links(links: object, base: str | None, stored: Iterable[Json]) -> list[Json]:
     """Return the links `via` (the URL that was read) and `canonical` (`self`), but no local paths."""
-    known = {(link["rel"], link["href"]) for link in stored} | {(link["rel"], "") for link in stored}
     hrefs = [link.get("href") for link in objects_in(links) if str(link.get("rel")).lower() == "self"]
     remote_hrefs = (remote_href(href, None) for href in hrefs if isinstance(href, str) and is_remote(href))
     self_href = next(remote_hrefs, None)
-    read = remote_href(base, None) if base is not None and is_remote(base) else self_href
-    links_to_origin = [("via", read, read), ("canonical", self_href or read, "")]
-    return [
-        {"rel": rel, "href": href, "type": "application/json"}
-        for rel, href, known_by in links_to_origin
-        if href is not None and (rel, known_by) not in known
-    ]
+    read_href = remote_href(base, None) if base is not None and is_remote(base) else self_href
+    origin: dict[str, str | None] = {}
+    if not any(link["rel"] == "via" and link["href"] == read_href for link in stored):
+        origin["via"] = read_href
+    if not any(link["rel"] == "canonical" for link in stored):
+        origin["canonical"] = self_href or read_href
+    return [{"rel": rel, "href": href, "type": "application/json"} for rel, href in origin.items() if href]
 
 
 def remote_href(href: str, base: str | None) -> str:

@@ -52,8 +52,8 @@ def main() -> NoReturn:
             os.open(os.devnull, os.O_RDWR)
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
-    output, sys.stdout = _safe(1, sys.stdout)
-    _, sys.stderr = _safe(2, sys.stderr)
+    output, sys.stdout = _safe_stream(1, sys.stdout)
+    _, sys.stderr = _safe_stream(2, sys.stderr)
     gc.set_threshold(GARBAGE_AFTER)
     from stacpull.cli.main import execute
 
@@ -91,7 +91,7 @@ class _StandardStream(io.FileIO):
             return memoryview(data).nbytes
 
 
-def _safe(descriptor: int, stream: TextIO | None) -> tuple[_StandardStream, TextIO]:
+def _safe_stream(descriptor: int, stream: TextIO | None) -> tuple[_StandardStream, TextIO]:
     raw = _StandardStream(descriptor, "w", closefd=False)
     return raw, io.TextIOWrapper(
         io.BufferedWriter(raw),

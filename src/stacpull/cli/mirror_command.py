@@ -90,6 +90,6 @@ def _finish(session: CommandSession, work: Callable[..., Coroutine[Any, Any, Mir
         if error.report is not None and session.output.json:
             printing.json_line(error.report.to_json())
         raise
-    if report.nothing_to_resume:
-        return session.finish(report, resumed_nothing(report), on_stderr=session.output.json)
-    return session.finish(report, mirror_lines(report, session.display.failed), on_stderr=session.output.json)
+    is_empty, failed = report.nothing_to_resume, session.display.failed
+    lines = resumed_nothing(report) if is_empty else mirror_lines(report, failed)
+    return session.finish(report, lines, on_stderr=session.output.json)

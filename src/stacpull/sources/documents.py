@@ -37,8 +37,6 @@ _NO_ITEM: Final = Failure(FailureKind.ITEM, "not an item with an id.")
 _GONE_HINT: Final = (
     " Check its path: SOURCE is the root of a STAC API, such as https://host/v1, a collection or a catalog."
 )
-
-
 DocumentKind = Literal["Catalog", "Collection", "Feature", "FeatureCollection", ""]
 
 

@@ -72,8 +72,8 @@ def with_limit(request: PageRequest, limit: int) -> PageRequest:
 def next_request(page: Json, current: PageRequest, base: str | None = None) -> PageRequest | None:
     """Return the request for the page after `page`, which answered `current`; None after the last page.
 
-    Relative links refer to `base`, the URL after redirects. A POST is sent only to the host and port of the
-    page itself, even if the link contains another host, like those of services behind a proxy.
+    Relative links refer to `base`, the URL after redirects. A POST always goes to the host and port of the
+    current page. Links of services behind a proxy often name an internal host.
     """
     links = _next_links(page)
     if not links:
@@ -86,7 +86,9 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     page_url = base or current.url
     url = urls.join_web(page_url, link["href"])
     fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
-    headers = allowed_headers({**(current.headers or {}), **fields} if link.get("merge") is True else fields)
+    if link.get("merge") is True:
+        fields = {**(current.headers or {}), **fields}
+    headers = allowed_headers(fields)
     if _method_of(link) == "POST":
         # merged, whatever `merge` states: without a member of the query, the filter would be lost
         body = {**(current.body or {}), **object_or_empty(link.get("body"))}

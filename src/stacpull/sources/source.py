@@ -72,7 +72,8 @@ class Source(Protocol):
     is_file: bool = False
     """True if the items are entries of one file, so that none can be read alone."""
     has_cursors: bool = True
-    """False if a stopped walk begins again. Then `next` of each page but the last is its own request."""
+    """False if the source has no cursors: a stopped walk starts from the beginning. `next` of a page is then
+    its own request, which only says that there is another page."""
     sorts: bool = False
     """True if the walk keeps to `Selection.sortby`; if it cannot, `starts` raises `unsortable`."""
 

@@ -100,7 +100,7 @@ class ApiSource(Source):
         narrow = narrowing(selection)
         if narrow.order is not None and len(urls) != 1:
             raise unsortable(self.url)
-        api = await self._known_capabilities() if narrow else search.Capabilities()
+        api = await self._known_capabilities() if any(narrow) else search.Capabilities()
         chosen = () if selection.all_collections else tuple(urls)
         selected = frozenset(selection.collections if self._api.search else chosen)
         matching: set[str] | None = None
@@ -186,10 +186,10 @@ class ApiSource(Source):
         if len(ids) > _MAX_IDS or not endpoint.fits({"ids": list(ids)}):
             return None
         items = await self._search(endpoint, list(ids))
+        has_all = {item["id"] for item in items} == set(ids)
+        is_filtered = search.in_collections(items, endpoint.collections) == items
         collections = {item.get("collection") or "" for item in items}
-        is_complete = {item["id"] for item in items} == set(ids)
-        is_complete &= search.in_collections(items, endpoint.collections) == items
-        return collections if is_complete and "" not in collections else None
+        return collections if has_all and is_filtered and "" not in collections else None
 
     async def _search(self, endpoint: search.SearchEndpoint, ids: list[str]) -> list[Json]:
         request = with_limit(endpoint.request({"ids": ids}), len(ids))
@@ -216,23 +216,21 @@ class ApiSource(Source):
                 by_collection[item_id.collection][item_id.item] = href
         items_by_href: dict[str, Json] = {}
         for collection, hrefs_by_id in by_collection.items():
-            api = await self._known_capabilities() if len(hrefs_by_id) > 1 else search.Capabilities()
-            endpoint, ids = search.search_endpoint(self._api.root, (collection,), api), list(hrefs_by_id)
+            ids = list(hrefs_by_id)
+            api = await self._known_capabilities() if len(ids) > 1 else search.Capabilities()
+            endpoint = search.search_endpoint(self._api.root, (collection,), api)
             while api.have("/item-search") and self._may_search_ids and len(ids) > 1:
                 batch = ids
                 while len(batch) > 1 and not endpoint.fits({"ids": batch}):
                     batch = batch[: len(batch) // 2]
                 ids = ids[len(batch) :]
-                batch_items = {
-                    hrefs_by_id[item["id"]]: item
-                    for item in await self._search(endpoint, batch)
-                    if item["id"] in hrefs_by_id
-                    and item.get("collection") == collection
+                self._may_search_ids = False
+                for item in await self._search(endpoint, batch):
+                    own_href = hrefs_by_id.get(item["id"])
                     # without a `self` link, it is not known what its relative hrefs refer to
-                    and self_href(item) is not None
-                }
-                self._may_search_ids = bool(batch_items)
-                items_by_href |= batch_items
+                    if own_href and item.get("collection") == collection and self_href(item) is not None:
+                        items_by_href[own_href] = item
+                        self._may_search_ids = True
         return items_by_href
 
     # --- what the API has --------------------------------------------------------------------------------
@@ -243,8 +241,8 @@ class ApiSource(Source):
     async def _pages_of_collections(self) -> AsyncGenerator[dict[str, Json]]:
         """Yield the collections of each page of the list, by id. Ids that fit into no URL are left out."""
         guard, weight = WalkGuard(), 0
-        request: PageRequest | None = PageRequest(f"{self._api.root}/collections")
-        while request is not None:
+        request = PageRequest(f"{self._api.root}/collections")
+        while True:
             document = await self._document(request, "The list of collections")
             collections = document.members.get("collections")
             if not isinstance(collections, list):
@@ -260,8 +258,9 @@ class ApiSource(Source):
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield by_id
             following = next_request(document.members, request, document.url)
-            is_circle = following is None or guard.reason_to_end(request, following) is not None
-            request = None if is_circle else following
+            if following is None or guard.reason_to_end(request, following) is not None:
+                return
+            request = following
 
     async def _document(self, request: PageRequest, what: str) -> Document:
         try:
