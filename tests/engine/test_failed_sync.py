@@ -24,7 +24,7 @@ def left_by_a_failed_sync(dest: Path) -> None:
     with started(dest) as bench:
         jobs = bench.plan(planned("i", ["a", "b", "c"])).jobs
         first, second = (bench.arrive(job, job.key.encode() * 9) for job in jobs[:2])
-        bench.publisher.received.extend([first])
+        bench.publisher.add([first], [])
         bench.publisher.publish()  # renamed: the record waits for the next sync
         (bench.store.staged.path / "3.0.part").write_bytes(b"half")
         (bench.store.staged.path / "3.0.about").write_bytes(
@@ -34,7 +34,7 @@ def left_by_a_failed_sync(dest: Path) -> None:
         stored = bench.db.execute("SELECT digest FROM assets WHERE key = 'a'").fetchone()[0]
         assert stored == hashlib.sha256((dest / "c/i/a.tif").read_bytes()).digest()
         bench.store.fails = True
-        bench.publisher.received.extend([second])
+        bench.publisher.add([second], [])
         with pytest.raises(DestinationError):
             bench.publisher.publish_all()
 
@@ -55,7 +55,7 @@ def test_a_kill_before_trust_is_restored_leaves_it_withdrawn(tmp_path, monkeypat
     left_by_a_failed_sync(tmp_path)
     bench = Bench(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(StagedParts, "trust", lambda *_: (_ for _ in ()).throw(InterruptedError))
+        patch.setattr(StagedParts, "write_boot_mark", lambda *_: (_ for _ in ()).throw(InterruptedError))
         with pytest.raises(InterruptedError):
             bench.take_up()
     bench.arrive(bench.pending()[0], b"new")

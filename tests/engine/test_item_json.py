@@ -14,15 +14,14 @@ from stacpull.models import PlannedItem
 def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     assets = bench.plan(planned("i", "ab")).jobs
-    bench.publisher.received.extend([bench.arrive(job, b"x") for job in assets])
+    bench.publisher.add([bench.arrive(job, b"x") for job in assets], [])
     bench.publisher.publish_all()
     first = (tmp_path / "c/i/i.json").read_bytes()
     assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
     edited = first.replace(b'"id":"i"', b'"id":"j"')
     for found in (first, edited):  # what a user has changed is neither used nor overwritten
         (tmp_path / "c/i/i.json").write_bytes(found)
-        bench.publisher.final_items.extend([assets[0].item_rowid])
-        bench.publisher.publish_all()
+        bench.publisher.publish_items([assets[0].item_rowid])
         assert (tmp_path / "c/i/i.json").read_bytes() == found
     bench.close()
 
@@ -34,7 +33,7 @@ def test_a_newer_document_is_written_although_an_earlier_one_was_being_recorded(
 
     bench = Bench(tmp_path)
     (asset,) = bench.plan(version(2020, "a")).jobs
-    bench.publisher.received.extend([bench.arrive(asset, b"x")])
+    bench.publisher.add([bench.arrive(asset, b"x")], [])
     while not (tmp_path / "c/i/i.json").exists():
         bench.publisher.publish()
     bench.plan(version(2030, ""))  # a later page lists it again
@@ -48,8 +47,7 @@ def test_an_item_without_a_stored_document_is_not_written(tmp_path: Path) -> Non
     bench = Bench(tmp_path)
     bench.plan(planned("i", ""))
     jobs.record(bench.db, [], [], {1: None}, NOW)
-    bench.publisher.final_items.extend([1])
-    bench.publisher.publish_all()
+    bench.publisher.publish_items([1])
     assert documents(tmp_path) == []
     assert next(views.item_records(bench.db, [1])).document is None
     bench.close()

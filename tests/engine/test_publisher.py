@@ -51,9 +51,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(bench, steps):
     arrived = [bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs]
-    bench.publisher.received.extend(arrived[:1])
+    bench.publisher.add(arrived[:1], [])
     bench.publisher.publish()
-    bench.publisher.received.extend(arrived[1:])
+    bench.publisher.add(arrived[1:], [])
     bench.publisher.publish_all()
     assert steps == [
         "reserve a.tif", "sync 1", "_place a.tif",
@@ -69,13 +69,12 @@ def test_an_unknown_item_json_that_appears_meanwhile_is_never_overwritten(bench,
     mine = tmp_path / "c/i/i.json"
     sync = bench.store.sync
     monkeypatch.setattr(bench.store, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
-    bench.publisher.received.extend([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
+    bench.publisher.add([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs], [])
     bench.publisher.publish_all()
     (failed,) = views.failures(bench.db)
     assert failed.message.startswith("c/i/i.json exists and is not part of this mirror: move it away, then ")
     monkeypatch.undo()
-    bench.publisher.final_items.extend(views.unwritten_items(bench.db, 0, 9))
-    bench.publisher.publish_all()
+    bench.publisher.publish_items(views.unwritten_items(bench.db, 0, 9))
     assert mine.read_bytes() == b"mine"  # not even the next time
     assert parts(tmp_path) == []
     collection = views.collection_rows(bench.db)[0].rowid
@@ -123,7 +122,7 @@ def test_a_catalog_file_is_synced_and_belongs_to_the_mirror_before_it_is_renamed
 
 def test_a_file_stays_known_if_a_newer_item_has_no_usable_href_for_it(bench: Bench, tmp_path: Path) -> None:
     (asset,) = bench.plan(planned("i", "a")._replace(updated="2020-01-01")).jobs
-    bench.publisher.received.extend([bench.arrive(asset, b"x")])
+    bench.publisher.add([bench.arrive(asset, b"x")], [])
     bench.publisher.publish()  # renamed, not yet recorded
     clash = Failure(FailureKind.NAME, "Two assets would meet.")
     bench.plan(planned("i", "")._replace(updated="2030-01-01", problems=(("a", clash),)))
@@ -136,7 +135,7 @@ def test_a_file_stays_known_if_a_newer_item_has_no_usable_href_for_it(bench: Ben
 def test_an_asset_whose_late_name_is_taken_leaves_no_part(bench: Bench, tmp_path: Path) -> None:
     assets = [replace(one, name=None, name_template="{filename}") for one in planned("i", "ab").assets]
     opened = bench.plan(planned("i", "")._replace(assets=tuple(assets))).jobs
-    bench.publisher.received.extend([bench.arrive(job, b"x") for job in opened])
+    bench.publisher.add([bench.arrive(job, b"x") for job in opened], [])
     bench.publisher.publish_all()
     assert (tree(tmp_path), parts(tmp_path)) == ({"c/i/f.tif": b"x"}, [])
     assert [one.kind for one in bench.failed] == [FailureKind.NAME]

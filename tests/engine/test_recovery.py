@@ -45,7 +45,7 @@ class Killer:
             (LocalStore, "_place"),
             (StagedParts, "write_part"),
             (RecordingStore, "sync"),
-            (StagedParts, "trust"),
+            (StagedParts, "write_boot_mark"),
             (recovery, "put"),
         ):
             monkeypatch.setattr(owner, name, self._watched(name, getattr(owner, name)))
@@ -75,7 +75,7 @@ def publish_all(dest: Path, monkeypatch: pytest.MonkeyPatch, at: int, *, after: 
         arrived = [bench.arrive(job, BODIES[job.key]) for job in committed.jobs]
         with monkeypatch.context() as patch, suppress(KilledError):
             killer = Killer(patch, at, after=after)
-            bench.publisher.received.extend(arrived)
+            bench.publisher.add(arrived, [])
             bench.publisher.publish_all()
     return killer.landed
 
@@ -152,7 +152,7 @@ def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(tmp_path,
         job = bench.plan(planned("i", ["a"])).jobs[0]
         arrived = bench.arrive(job, b"x")
         unhashed = replace(arrived, digest=None)
-        bench.publisher.received.extend([unhashed])
+        bench.publisher.add([unhashed], [])
         bench.publisher.publish()  # renamed, not recorded
     assert list(tree(tmp_path)) == ["c/i/a.tif"]
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
@@ -165,7 +165,7 @@ def test_a_mirror_copied_after_a_kill_can_be_resumed(tmp_path: Path) -> None:
     """A copy has other inodes: what its sha256 proves is the same file still."""
     with started(tmp_path / "first") as bench:
         committed = bench.plan(planned("i", KEYS)).jobs
-        bench.publisher.received.extend([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
+        bench.publisher.add([bench.arrive(job, BODIES[job.key]) for job in committed[:2]], [])
         bench.publisher.publish()  # renamed, not recorded
         bench.arrive(committed[2], BODIES["c"])
     copied = tmp_path / "second"
@@ -179,10 +179,10 @@ def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_s
     dest = tmp_path / "m"
     with started(dest) as bench:
         committed = bench.plan(planned("i", KEYS)).jobs
-        bench.publisher.received.extend([bench.arrive(job, BODIES[job.key]) for job in committed])
+        bench.publisher.add([bench.arrive(job, BODIES[job.key]) for job in committed], [])
         bench.publisher.publish()  # renamed, not recorded
         copy_ledger(dest, tmp_path / "copy")
-        bench.store.staged.withdraw_trust()
+        bench.store.staged.remove_boot_mark()
     for left in (dest / ".stacpull").glob("ledger.sqlite*"):
         left.unlink()
     (tmp_path / "copy").rename(ledger_path(dest))
@@ -236,9 +236,8 @@ def test_a_file_of_the_user_that_was_about_to_be_adopted_stays(tmp_path: Path) -
 
 def test_a_file_of_an_older_version_is_never_recorded_as_the_new_one(tmp_path: Path) -> None:
     with started(tmp_path) as bench:
-        bench.publisher.received.extend(
-            [bench.arrive(bench.plan(planned("i", ["a"], size=3)).jobs[0], b"old")]
-        )
+        (job,) = bench.plan(planned("i", ["a"], size=3)).jobs
+        bench.publisher.add([bench.arrive(job, b"old")], [])
         bench.publisher.publish_all()
         runs.end(bench.db, bench.run.id, "complete", None, 0)
     with started(tmp_path) as bench:
@@ -254,7 +253,8 @@ def test_a_file_of_an_older_version_is_never_recorded_as_the_new_one(tmp_path: P
 def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path: Path) -> None:
     """Where files are synced one by one: the rename of the killed run may not be on disk yet."""
     with started(tmp_path) as bench:
-        bench.publisher.received.extend([bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"x")])
+        (job,) = bench.plan(planned("i", ["a"])).jobs
+        bench.publisher.add([bench.arrive(job, b"x")], [])
         bench.publisher.publish()
     bench = Bench(tmp_path)
     bench.publisher.add(bench.recover(), [])
@@ -324,7 +324,7 @@ def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> No
             arrived = replace(arrived, identity=mine.stat().st_ino)
         if not checksum:
             arrived = replace(arrived, digest=None)
-        bench.publisher.received.extend([arrived])
+        bench.publisher.add([arrived], [])
         bench.publisher.publish()  # renamed, not recorded
         assert bench.states() == {"a": 1}
 
@@ -338,7 +338,7 @@ def test_a_file_that_was_adopted_is_never_removed(tmp_path, monkeypatch, left_by
     if left_by == "a reboot":
         monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     elif left_by == "a failed sync":
-        bench.store.staged.withdraw_trust()
+        bench.store.staged.remove_boot_mark()
     bench.take_up(checksum=checksum)
     assert tree(tmp_path) == {"c/i/a.tif": b"mine"}
     is_proven = bool(checksum) and left_by != "a failed sync"

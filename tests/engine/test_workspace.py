@@ -66,18 +66,18 @@ def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path: Path
     failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
     monkeypatch.setattr(module, "copy_log", lambda _db: copy_log(failing))
     with pytest.raises(DestinationError, match="the disk is full or fails"), open_workspace(tmp_path) as one:
-        one.store.staged.trust("this boot")
+        one.store.staged.write_boot_mark("this boot")
     monkeypatch.undo()
     with open_workspace(tmp_path) as one:
-        assert one.store.staged.trusted_boot() is None
+        assert one.store.staged.read_boot_mark() is None
 
 
 def test_a_full_disk_at_the_last_checkpoint_is_not_an_error(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(module, "copy_log", lambda _db: copy_log(FailingLog(sqlite3.SQLITE_FULL)))
     with open_workspace(tmp_path) as one:
-        one.store.staged.trust("this boot")
+        one.store.staged.write_boot_mark("this boot")
     with open_workspace(tmp_path) as one:
-        assert one.store.staged.trusted_boot() == "this boot"
+        assert one.store.staged.read_boot_mark() == "this boot"
 
 
 @pytest.mark.parametrize("single", [True, False])

@@ -235,11 +235,11 @@ class StoreContract:
     # --- trust -------------------------------------------------------------------------------------------
 
     def test_trust_is_kept_until_it_is_withdrawn(self, store: Store, reopen: Reopen) -> None:
-        assert store.staged.trusted_boot() is None
-        store.staged.trust("this boot")
-        store.staged.trust("that boot")
-        assert (store.staged.trusted_boot(), reopen().staged.trusted_boot()) == ("that boot", "that boot")
+        assert store.staged.read_boot_mark() is None
+        store.staged.write_boot_mark("this boot")
+        store.staged.write_boot_mark("that boot")
+        assert (store.staged.read_boot_mark(), reopen().staged.read_boot_mark()) == ("that boot", "that boot")
         for _ in range(2):
-            store.staged.withdraw_trust()
-        assert (store.staged.trusted_boot(), reopen().staged.trusted_boot()) == (None, None)
+            store.staged.remove_boot_mark()
+        assert (store.staged.read_boot_mark(), reopen().staged.read_boot_mark()) == (None, None)
         assert store.staged.list_parts() == []

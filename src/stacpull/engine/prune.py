@@ -68,7 +68,7 @@ class Pruning:
             for item in items:
                 if item.href is None or not _is_gone(answers[item.href]):
                     kept_by_reason["and whose URL does not return 404 or 410"] += 1
-                elif await self._is_trusted(item.id.collection, host_of(item.href)):
+                elif await self._still_serves_items(item.id.collection, host_of(item.href)):
                     gone_items.append(item)
                 else:
                     kept_by_reason[_UNTRUSTED] += 1
@@ -90,7 +90,7 @@ class Pruning:
         answers = await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)
         return dict(zip(hrefs, answers, strict=True))
 
-    async def _is_trusted(self, collection: str, host: str) -> bool:
+    async def _still_serves_items(self, collection: str, host: str) -> bool:
         """Return True if a host that returns 404 for items of a collection still returns its other items.
 
         A proxy or a broken index may return 404 for everything. If the walk has found no other item at the

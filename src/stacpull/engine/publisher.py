@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 import orjson
 from msgspec.structs import replace
 
@@ -46,53 +45,62 @@ PACE, _PACE_OF_BUCKET = 0.25, 0.02
 """Seconds after which a smaller group is started. A bucket waits less, because it saves no syncs."""
 
 
-class Publisher(msgspec.Struct, eq=False):
+class Publisher:
     """Publishes parts in groups. Every method runs on the thread of the ledger's connection."""
 
-    db: Connection
-    store: Store
-    run: StoredRun
-    secrets: Secrets
-    is_stopped: Callable[[], bool]
-    on_event: Callable[[AssetFailed | Notice | Stage], None]
-    received: list[Arrival] = []
-    outcomes: list[AssetOutcome] = []
-    final_items: list[int] = []  # their JSON is written with the next group
-    renamed: list[Arrival] = []
-    renamed_json: dict[int, bytes | None] = {}  # the SHA-256 of the JSON, by item
-    failed_json: set[int] = set()  # items
-    failed_sync: DestinationError | None = None
-    due_at: float | None = None
-    counters: Mapping[str, int] = {}
-    area_digest: int | None = None  # of `--clip`
-    adopting: bool = False  # True to adopt an existing file with the name and content of an asset
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        db: Connection,
+        store: Store,
+        run: StoredRun,
+        secrets: Secrets,
+        is_stopped: Callable[[], bool],
+        on_event: Callable[[AssetFailed | Notice | Stage], None],
+    ) -> None:
+        self.db = db
+        self.store = store
+        self.run = run
+        self.secrets = secrets
+        self.is_stopped = is_stopped
+        self.on_event = on_event
+        self._received: list[Arrival] = []
+        self._outcomes: list[AssetOutcome] = []
+        self._final_items: list[int] = []  # their JSON is written with the next group
+        self._renamed: list[Arrival] = []
+        self._renamed_json: dict[int, bytes | None] = {}  # the SHA-256 of the JSON, by item
+        self._failed_json: set[int] = set()  # items
+        self._failed_sync: DestinationError | None = None
+        self._due_at: float | None = None
+        self._area_digest = runs.area_digest(db, run.id)  # of `--clip`
+        self._is_adopting = run.kept.get("adopt", False) or bool(meta.get(db, meta.ADOPTING))
         self.refresh_counters()
-        self.area_digest = runs.area_digest(self.db, self.run.id)
-        self.adopting = self.run.kept.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
 
     def add(self, arrivals: Sequence[Arrival], outcomes: Sequence[AssetOutcome]) -> None:
         """Take complete parts, assets without a part (a worker has uploaded them), and other outcomes."""
         for arrival in arrivals:
-            (self.received if arrival.part else self.renamed).append(arrival)
-        self.outcomes.extend(outcomes)
+            (self._received if arrival.part else self._renamed).append(arrival)
+        self._outcomes.extend(outcomes)
 
     def _waiting(self) -> int:
-        return len(self.received) + len(self.outcomes)
+        return len(self._received) + len(self._outcomes)
 
     def _is_busy(self) -> bool:
-        return bool(self._waiting() or self.renamed or self.renamed_json or self.final_items)
+        return bool(self._waiting() or self._renamed or self._renamed_json or self._final_items)
 
     def seconds_until_due(self) -> float | None:
-        return None if self.due_at is None else max(0.0, self.due_at - time.monotonic())
+        return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
 
     def publish_if_due(self) -> None:
-        is_due = self.due_at is not None and time.monotonic() >= self.due_at
+        is_due = self._due_at is not None and time.monotonic() >= self._due_at
         if is_due or self._waiting() >= GROUP:
             self.publish()
-        elif self.due_at is None and self._is_busy():
-            self.due_at = time.monotonic() + (PACE if self.store.is_local else _PACE_OF_BUCKET)
+        elif self._due_at is None and self._is_busy():
+            self._due_at = time.monotonic() + (PACE if self.store.is_local else _PACE_OF_BUCKET)
+
+    def publish_items(self, items: Sequence[int]) -> None:
+        """Write the JSON of these items, and publish everything."""
+        self._final_items.extend(items)
+        self.publish_all()
 
     def publish_all(self) -> None:
         while self._is_busy():
@@ -105,11 +113,11 @@ class Publisher(msgspec.Struct, eq=False):
 
     def publish(self) -> None:
         """Take one turn: reserve, sync and rename a group, and record the previous one, now synced."""
-        self.due_at = None
-        received, self.received = self.received, []
-        outcomes, self.outcomes = self.outcomes, []
-        renamed, self.renamed = self.renamed, []
-        renamed_json, self.renamed_json = self.renamed_json, {}
+        self._due_at = None
+        received, self._received = self._received, []
+        outcomes, self._outcomes = self._outcomes, []
+        renamed, self._renamed = self._renamed, []
+        renamed_json, self._renamed_json = self._renamed_json, {}
         item_json = self._write_item_json()
         reserved, failures = self.reserve(received, list(item_json))
         self._sync([*(arrival.part for arrival in reserved), *(file.part for file in item_json.values())])
@@ -118,7 +126,7 @@ class Publisher(msgspec.Struct, eq=False):
         self.publish_if_due()
 
     def _write_item_json(self) -> dict[int, Placement]:
-        item_rowids, self.final_items = list(dict.fromkeys(self.final_items)), []
+        item_rowids, self._final_items = list(dict.fromkeys(self._final_items)), []
         placements: dict[int, Placement] = {}
         for record in views.item_records(self.db, item_rowids):
             item_rowid, path = record.item_rowid, record.path
@@ -140,8 +148,8 @@ class Publisher(msgspec.Struct, eq=False):
     def _fail_item_json(self, item: int, failure: Failure, *, is_ours: bool) -> None:
         """Record the failure, and report it once, because the same JSON is tried several times in a run."""
         jobs.fail_item_json(self.db, self.run.id, item, failure, time.time(), is_ours=is_ours)
-        if item not in self.failed_json:
-            self.failed_json.add(item)
+        if item not in self._failed_json:
+            self._failed_json.add(item)
             (record,) = views.item_records(self.db, [item])
             self.on_event(AssetFailed(record.id, "", failure.kind, failure.message))
 
@@ -167,8 +175,8 @@ class Publisher(msgspec.Struct, eq=False):
         """Return where a part goes, or the failure of a file there that the ledger does not know."""
         may_replace = is_ours
         if not is_ours and self.store.has(path):
-            is_same = sha256 is not None and self.store.state_of(path).digest == sha256
-            may_replace = is_same or (self.adopting and is_own_json(self.store, path))
+            is_adopted = self._is_adopting and is_own_json(self.store, path)
+            may_replace = is_adopted or self._has_content(path, sha256)
             if not may_replace:
                 return foreign_file(path)
         directory, _, name = path.rpartition("/")
@@ -179,7 +187,7 @@ class Publisher(msgspec.Struct, eq=False):
         if not (arrivals or items):
             return [], []
         staged = self.store.staged
-        if self.adopting:
+        if self._is_adopting:
             # The part may be a hard link of a file of the user. By its identity, a later start would take it
             # for one of the mirror, and might remove it.
             arrivals = [
@@ -189,7 +197,7 @@ class Publisher(msgspec.Struct, eq=False):
                 for arrival in arrivals
             ]
         clips: dict[int, Clip] = {}
-        if self.area_digest is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
+        if self._area_digest is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
             for arrival in arrivals:
                 with suppress(OSError), staged.open(arrival.part) as file:
                     if (clip := kind.clip_in(file)) is not None:
@@ -198,17 +206,34 @@ class Publisher(msgspec.Struct, eq=False):
         for part in {arrival.part for arrival in arrivals} - {arrival.part for arrival in reserved}:
             staged.drop_part(part)
         for arrival in reserved:
-            arrival.may_replace = _may_replace(self.store, arrival)
+            arrival.may_replace = self._may_replace(arrival)
         return reserved, failures
+
+    def _may_replace(self, arrival: Arrival) -> bool:
+        """Return True if the file there is an earlier version, or the user's file with the same content."""
+        if arrival.generation > 0:
+            return True
+        existing = self.store.identity_and_size(arrival.path) if arrival.identity is None else None
+        if existing is None or existing[1] != arrival.size:
+            return False
+        staged = self.store.staged
+        if existing == staged.part_identity_and_size(arrival.part):  # a hard link
+            return True
+        return self._has_content(arrival.path, arrival.digest or staged.state_of(arrival.part).digest)
+
+    def _has_content(self, path: str, digest: bytes | None) -> bool:
+        if digest is None:
+            return False
+        return self.store.state_of(path, algorithm=as_checksum(digest).algorithm).digest == digest
 
     def _sync(self, parts: Sequence[str]) -> None:
         """Sync these parts, and the renames since the last sync. A failed sync is never repeated."""
-        if self.failed_sync is not None:
-            raise self.failed_sync
+        if self._failed_sync is not None:
+            raise self._failed_sync
         try:
             self.store.sync(parts)
         except DestinationError as error:
-            self._distrust(error)
+            self._note_failed_sync(error)
             raise
 
     def _record(
@@ -217,11 +242,11 @@ class Publisher(msgspec.Struct, eq=False):
         if not (renamed or renamed_json or outcomes):
             return
         now = time.time()
-        final_items, failures = jobs.record(self.db, renamed, outcomes, renamed_json, now, self.area_digest)
-        if self.adopting:
+        final_items, failures = jobs.record(self.db, renamed, outcomes, renamed_json, now, self._area_digest)
+        if self._is_adopting:
             adopted = sum(arrival.identity is None for arrival in renamed)  # their files were there
             runs.add_counts(self.db, self.run.id, {"assets_skipped": adopted})
-        self.final_items = final_items if self.run.metadata == "item" else []
+        self._final_items = final_items if self.run.metadata == "item" else []
         self.refresh_counters()
         for rowid, failure in failures:
             _, item, key = views.asset_owner(self.db, rowid)
@@ -232,32 +257,32 @@ class Publisher(msgspec.Struct, eq=False):
             return
         results = self.store.place([*reserved, *item_json.values()])
         for arrival, failure in zip(reserved, results, strict=False):
-            if failure is not None or self.adopting:  # a rename between links to one file does nothing
+            if failure is not None or self._is_adopting:  # a rename between links to one file does nothing
                 self.store.staged.drop_part(arrival.part)
             if failure is None:
-                self.renamed.append(arrival)
+                self._renamed.append(arrival)
             else:
                 outcome = AssetOutcome(arrival.rowid, arrival.item_rowid, arrival.generation, failure)
-                self.outcomes.append(outcome)
+                self._outcomes.append(outcome)
         for (item_rowid, placement), failure in zip(item_json.items(), results[len(reserved) :], strict=True):
             if failure is None:
-                self.renamed_json[item_rowid] = placement.digest
+                self._renamed_json[item_rowid] = placement.digest
             else:
                 self.store.staged.drop_part(placement.part)
                 self._fail_item_json(item_rowid, failure, is_ours=placement.may_replace)
 
     def refresh_counters(self) -> None:
-        self.counters = runs.counters(self.db, self.run.id)
+        self.counters: Mapping[str, int] = runs.counters(self.db, self.run.id)
 
-    def distrust_ledger(self, error: BaseException) -> None:
+    def note_error(self, error: BaseException) -> None:
         """Treat a disk error of SQLite, which also syncs, as a failed sync."""
         if isinstance(error, DestinationError) and is_disk_error(error):
-            self._distrust(error)
+            self._note_failed_sync(error)
 
-    def _distrust(self, error: DestinationError) -> None:
+    def _note_failed_sync(self, error: DestinationError) -> None:
         """After a failed sync: publish nothing more, and let the next start distrust unrecorded files."""
-        self.failed_sync = error
-        self.store.staged.withdraw_trust()
+        self._failed_sync = error
+        self.store.staged.remove_boot_mark()
 
     def write_file(self, path: Path, data: bytes) -> None:
         """Write a file of the mirror, such as a catalog. It is durable after the next sync."""
@@ -300,19 +325,3 @@ def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, s
         return orjson.loads(record.document), record.href
     stored = unchanged_json(files, record.path, record.sha256)
     return None if stored is None else (as_sent(stored), None)
-
-
-def _may_replace(store: Store, arrival: Arrival) -> bool:
-    """Return True if a file in its place is an earlier version, or the user's with the same content."""
-    if arrival.generation > 0 or arrival.identity is not None:
-        return arrival.generation > 0
-    existing = store.identity_and_size(arrival.path)
-    if existing is None or existing[1] != arrival.size:
-        return False
-    if existing == store.staged.part_identity_and_size(arrival.part):  # a hard link
-        return True
-    digest = arrival.digest or store.staged.state_of(arrival.part).digest
-    return (
-        digest is not None
-        and digest == store.state_of(arrival.path, algorithm=as_checksum(digest).algorithm).digest
-    )

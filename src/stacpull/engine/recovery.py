@@ -41,7 +41,7 @@ class Recovery(msgspec.Struct, eq=False):
 
     def __post_init__(self) -> None:
         boot, last = boot_id(), get(self.db, BOOT)
-        self.sync_failed = last == boot != self.store.staged.trusted_boot()
+        self.sync_failed = last == boot != self.store.staged.read_boot_mark()
         self.is_trusted = boot != "" and last == boot and not self.sync_failed
 
     def run(self) -> list[Arrival]:
@@ -75,7 +75,7 @@ class Recovery(msgspec.Struct, eq=False):
         )
         # from now on, files written under this boot can be trusted. The mark is written first: after a kill
         # before `put`, files are examined as after a reboot
-        staged.trust(boot := boot_id())
+        staged.write_boot_mark(boot := boot_id())
         put(db, BOOT, boot)
         return list(proven.values())
 

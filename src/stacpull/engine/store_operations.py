@@ -34,7 +34,9 @@ class StoreOperations:
     """What the network process calls, with plain values. Errors of disk or ledger are `DestinationError`s."""
 
     def __init__(self, publisher: Publisher, plan_writer: PlanWriter, checksum: str | None) -> None:
-        self._publisher, self._plan_writer, self._checksum = publisher, plan_writer, checksum
+        self._publisher = publisher
+        self._plan_writer = plan_writer
+        self._checksum = checksum
         self._is_stopped = publisher.is_stopped
         self.db, self.store, self.run = publisher.db, publisher.store, publisher.run
 
@@ -61,15 +63,14 @@ class StoreOperations:
     def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
         """Reserve the names of assets that a worker uploads; return what it may upload."""
         reserved, failures = self._publisher.reserve(arrivals, [])
-        self._publisher.outcomes += failures
+        self._publisher.add([], failures)
         return reserved
 
     def write_final_items(self) -> None:
         self._publisher.publish_all()
         last_rowid, least = 0, JsonState.ABSENT if self.run.metadata == "item" else JsonState.DUE
         while item_rowids := views.unwritten_items(self.db, last_rowid, 1000, least):
-            self._publisher.final_items.extend(item_rowids)
-            self._publisher.publish_all()
+            self._publisher.publish_items(item_rowids)
             last_rowid = item_rowids[-1]
 
     def end_transfers(self) -> None:

@@ -14,12 +14,12 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from queue import Empty, Queue
 from select import select
-from typing import Any, BinaryIO, get_type_hints
+from typing import Any, BinaryIO, Self, get_type_hints
 
 import msgspec
 
@@ -72,24 +72,35 @@ def _decoder(operation: Callable[..., Any]) -> msgspec.msgpack.Decoder[Any]:
 
 
 class StoreServer:
-    """Serves a run, until the network process closes its end of the socket. `send` answers it.
-
-    `opened` closes DEST and the ledger. Long operations end early once the other end of `stops` is closed.
-    """
+    """Serves a run, until the network process closes its end of the socket. `send` answers it."""
 
     def __init__(
         self,
-        opening: messages.Open,
-        stops: int,
+        publisher: Publisher,
+        plan_writer: PlanWriter,
+        checksum: str | None,
         send: Callable[[messages.ToNetwork], None],
-        opened: ExitStack,
     ) -> None:
-        if opening.variables:
-            add_variables(opening.variables)
-        self._directory = Path(os.fsdecode(opening.work))
-        self._ledger = ledger_path(self._directory)
-        self._send, self._secrets = send, Secrets()
-        self._learn(opening.secrets)
+        self._publisher = publisher
+        self._send = send
+        self._dest = publisher.store.staged.work
+        operations = StoreOperations(publisher, plan_writer, checksum)
+        objects = {type(instance).__name__: instance for instance in (publisher, operations, plan_writer)}
+        self._receivers = {"": publisher.db, **objects}  # functions get the ledger
+        self._checksum = checksum
+        self._queue: Queue[messages.ToStore | None] = Queue(_MAX_WAITING)  # None at the end
+        self._failed: Exception | None = None
+        self._counters: Mapping[str, int] = {}  # as they were sent last
+
+    @classmethod
+    @contextmanager
+    def opened(
+        cls, opening: messages.Open, stops: int, send: Callable[[messages.ToNetwork], None]
+    ) -> Iterator[Self]:
+        """Open DEST and the ledger. Long operations end early once the other end of `stops` is closed."""
+        add_variables(opening.variables)
+        secrets = Secrets()
+        _learn(secrets, opening.secrets)
 
         def on_event(event: AssetFailed | Notice | Stage) -> None:
             send(Happened(event))
@@ -100,19 +111,12 @@ class StoreServer:
         def is_stopped() -> bool:
             return bool(select([stops], [], [], 0)[0])
 
-        store = open_store(self._directory, opening.bucket, Outages(warn, is_stopped, has_answered=True))
-        db = opened.enter_context(open_ledger(opened.enter_context(closing(store))))
-        run = runs.stored(db, opening.run_id)
-
-        self._publisher = publisher = Publisher(db, store, run, self._secrets, is_stopped, on_event)
-        plan_writer = PlanWriter(db, run, partial(is_there, store), self._secrets)
-        operations = StoreOperations(publisher, plan_writer, opening.checksum)
-        objects = {type(instance).__name__: instance for instance in (publisher, operations, plan_writer)}
-        self._receivers = {"": db, **objects}  # functions get the ledger
-        self._checksum = opening.checksum
-        self._queue: Queue[messages.ToStore | None] = Queue(_MAX_WAITING)  # None at the end
-        self._failed: Exception | None = None
-        self._counters: Mapping[str, int] = {}  # as they were sent last
+        work, outages = Path(os.fsdecode(opening.work)), Outages(warn, is_stopped, has_answered=True)
+        with closing(open_store(work, opening.bucket, outages)) as store, open_ledger(store) as db:
+            run = runs.stored(db, opening.run_id)
+            publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
+            plan_writer = PlanWriter(db, run, partial(is_there, store), secrets)
+            yield cls(publisher, plan_writer, opening.checksum, send)
 
     def run(self, received: Iterator[messages.ToStore]) -> None:
         reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
@@ -121,11 +125,6 @@ class StoreServer:
             self._work()
         finally:
             reader.join()
-
-    def _learn(self, secrets: messages.RevealedSecrets | None) -> None:
-        if secrets is not None:
-            self._secrets.add(*map(Secret, secrets[0]))
-            self._secrets.learn(*map(Secret, secrets[1]), least=0)
 
     # --- the reading thread ------------------------------------------------------------------------------
 
@@ -175,7 +174,7 @@ class StoreServer:
         """Call a function, unless an earlier one has failed: after that, nothing more is published."""
         if self._failed is None:
             try:
-                with ledger_errors(self._ledger):
+                with ledger_errors(ledger_path(self._dest)):
                     function(*arguments)
             except Exception as error:  # noqa: BLE001 -- the network process raises it
                 self._break(error)
@@ -187,28 +186,34 @@ class StoreServer:
 
     def _answer(self, message: Operation) -> None:
         packed, failure = _NOTHING, None
-        self._learn(message.secrets)
+        if message.secrets is not None:
+            _learn(self._publisher.secrets, message.secrets)
         if self._failed is not None and OPERATIONS.get(message.name) not in _AFTER_FAILURE:
             failure = error_report(self._failed)
         else:
             try:
                 operation = OPERATIONS[message.name]
                 receiver = self._receivers[operation.__qualname__.rpartition(".")[0]]
-                with ledger_errors(self._ledger):
+                with ledger_errors(ledger_path(self._dest)):
                     arguments = _decoder(operation).decode(message.arguments)
                     packed = msgspec.Raw(encoded(operation(receiver, *arguments)))
                     self._publisher.refresh_counters()
                 self._send_counters()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
-                self._publisher.distrust_ledger(error)
-                failure = error_report(as_destination_error(error, self._directory))
+                self._publisher.note_error(error)
+                failure = error_report(as_destination_error(error, self._dest))
         self._send(messages.OperationResult(packed, failure))
 
     def _break(self, error: Exception) -> None:
-        self._publisher.distrust_ledger(error)
+        self._publisher.note_error(error)
         if self._failed is None:
-            self._failed = as_destination_error(error, self._directory)
+            self._failed = as_destination_error(error, self._dest)
             self._send(messages.Ended(error_report(self._failed)))
+
+
+def _learn(secrets: Secrets, revealed: messages.RevealedSecrets) -> None:
+    secrets.add(*map(Secret, revealed[0]))
+    secrets.learn(*map(Secret, revealed[1]), least=0)
 
 
 def serve(sock: socket.socket) -> None:
@@ -221,11 +226,13 @@ def serve(sock: socket.socket) -> None:
             sock.sendall(framed(message))
 
     try:
-        with sock.makefile("rb") as file, ExitStack() as opened:
+        with sock.makefile("rb") as file:
             received = _received(file)
-            if isinstance(opening := next(received, None), messages.Open):
+            opening = next(received, None)
+            if isinstance(opening, messages.Open):
                 directory = Path(os.fsdecode(opening.work))
-                StoreServer(opening, descriptors[1], send, opened).run(received)
+                with StoreServer.opened(opening, descriptors[1], send) as server:
+                    server.run(received)
     except Exception as error:  # noqa: BLE001 -- the network process raises it
         failure = error_report(as_destination_error(error, directory))
     send(messages.Ended(failure))

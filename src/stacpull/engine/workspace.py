@@ -24,7 +24,7 @@ from stacpull.ledger.database import (
     refuse_lost,
 )
 from stacpull.models import OWN_DIRECTORY, BucketLocation
-from stacpull.store.inspection import UNWATCHED, Outages, sync_directory
+from stacpull.store.inspection import UNWATCHED, Outages, sync_path
 from stacpull.store.local_store import is_on_network, open_files, open_store
 from stacpull.store.lock import MirrorLock
 from stacpull.store.protocol import BucketLease, Store, store_kind
@@ -89,7 +89,7 @@ def open_ledger(store: Store) -> Iterator[Connection]:
         try:
             if not covered:
                 with destination_errors(staged.work):  # SQLite would ignore an error
-                    sync_directory(staged.work / OWN_DIRECTORY)
+                    sync_path(staged.work / OWN_DIRECTORY)
             yield db
             has_succeeded = True
         finally:
@@ -97,7 +97,7 @@ def open_ledger(store: Store) -> Iterator[Connection]:
                 with ledger_errors(ledger_path(staged.work)):
                     copy_log(db)
             except DestinationError:
-                staged.withdraw_trust()
+                staged.remove_boot_mark()
                 if has_succeeded:  # otherwise, the first error counts
                     raise
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stacpull.errors import DestinationError, destination_errors
-from stacpull.store.inspection import sync_directory
+from stacpull.store.inspection import sync_path
 from stacpull.store.staging import make_with_parents
 
 _BUFFER = 1 << 20  # bytes
@@ -34,4 +34,4 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 raise
         if not is_ours:
             raise DestinationError(f"Another process is writing {path}: wait for it, or stop it first.")
-        sync_directory(path.parent)
+        sync_path(path.parent)

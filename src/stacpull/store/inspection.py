@@ -248,13 +248,14 @@ def lines_in(file: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def sync_directory(directory: Path) -> None:
+def sync_path(path: str | Path, flags: int = 0, *, dir_fd: int | None = None) -> None:
+    """Sync a file or a directory."""
     try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:  # the directory can be written but not read
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=dir_fd)
+    except PermissionError:  # a directory that can be written but not read
         os.sync()
         return
     try:
-        os.fsync(descriptor)
+        os.fsync(fd)
     finally:
-        os.close(descriptor)
+        os.close(fd)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from stacpull.errors import DestinationError, destination_error, is_destination_failure
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, path_in_dest
-from stacpull.store.inspection import NO_NAMES, UNWATCHED, DirectoryFiles, Outages, StoredFiles
+from stacpull.store.inspection import NO_NAMES, UNWATCHED, DirectoryFiles, Outages, StoredFiles, sync_path
 from stacpull.store.protocol import Placement, Store, foreign_file, store_kind
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
 from stacpull.system import is_linux
@@ -124,14 +124,14 @@ class LocalStore(DirectoryFiles):
             if self.covers_ledger:
                 syncfs(self.fd)
                 return
-            list(self._threads.map(partial(_sync_in, self.staged.fd), parts))
+            list(self._threads.map(partial(sync_path, flags=os.O_NOFOLLOW, dir_fd=self.staged.fd), parts))
             list(self._threads.map(self._sync_directory, changed))
         except OSError as error:
             raise _sync_error(error) from error
 
     def _sync_directory(self, path: str) -> None:
         with suppress(FileNotFoundError):  # the directory was removed, with its files
-            _sync_in(self.fd, path or ".")
+            sync_path(path or ".", os.O_NOFOLLOW, dir_fd=self.fd)
 
     def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
         return list(map(self._place, files))
@@ -232,14 +232,6 @@ class LocalStore(DirectoryFiles):
         if len(self._held) > HELD_DIRECTORIES:
             os.close(self._held.popitem(last=False)[1])
         return fd
-
-
-def _sync_in(directory: int, path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _refuse_odd(name: str) -> None:

@@ -35,7 +35,7 @@ from stacpull.store.inspection import (
     StoredFiles,
     open_regular,
     read_regular,
-    sync_directory,
+    sync_path,
 )
 
 PARTS = f"{OWN_DIRECTORY}/parts"  # relative to the work directory
@@ -268,19 +268,19 @@ class StagedParts(DirectoryFiles):
     # the ledger, and no access to the failing part of the disk. Without a mark nothing is trusted. The mark
     # need not survive a loss of power, because the boot is another one after that.
 
-    def trusted_boot(self) -> str | None:
+    def read_boot_mark(self) -> str | None:
         try:
             return read_regular(_TRUST, _MAX_BOOT_SIZE, dir_fd=self.fd).decode("ascii", "replace")
         except OSError:
             return None
 
-    def trust(self, boot: str) -> None:
+    def write_boot_mark(self, boot: str) -> None:
         self.write_part("boot.tmp", boot.encode("ascii"))
         with destination_errors(self.work):
             os.chmod("boot.tmp", 0o600, dir_fd=self.fd)
             os.rename("boot.tmp", _TRUST, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
-    def withdraw_trust(self) -> None:
+    def remove_boot_mark(self) -> None:
         with suppress(OSError):
             os.unlink(_TRUST, dir_fd=self.fd)
 
@@ -304,4 +304,4 @@ def make_with_parents(dest: Path) -> None:
         return
     make_with_parents(dest.parent)
     dest.mkdir(exist_ok=True)
-    sync_directory(dest.parent)
+    sync_path(dest.parent)
