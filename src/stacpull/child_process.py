@@ -23,7 +23,7 @@ import msgspec
 from stacpull.errors import WorkerError
 from stacpull.system import GARBAGE_AFTER
 
-_START = f"import gc; gc.set_threshold({GARBAGE_AFTER}); from {{}} import main; main()"
+_CODE = f"import gc; gc.set_threshold({GARBAGE_AFTER}); from {{}} import main; main()"
 _PATIENCE = 2.0  # seconds that a process has to end by itself once its socket is closed
 _KILL_SECONDS = 1.0
 """Seconds to wait for the end of processes that were killed, which may be waiting for the disk."""
@@ -58,9 +58,9 @@ class ForkedProcess(msgspec.Struct, eq=False):
 
 
 ChildProcess = subprocess.Popen[bytes] | ForkedProcess
-Started = tuple[ChildProcess, socket.socket]
+StartedProcess = tuple[ChildProcess, socket.socket]
 _running: set[ChildProcess] = set()
-_early: dict[str, Started] = {}  # by module, until `spawn` takes it
+_early: dict[str, StartedProcess] = {}  # by module, until `spawn` takes it
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def started_early(module: str) -> Iterator[None]:
     such call. Import what both processes need before.
     """
     if not _has_threads():
-        _early[module] = _started(lambda theirs: _forked(module, theirs))
+        _early[module] = _start(lambda theirs: _fork(module, theirs))
     try:
         yield
     finally:
@@ -80,11 +80,11 @@ def started_early(module: str) -> Iterator[None]:
             reap(unused[0], 0)
 
 
-def spawn(module: str) -> Started:
+def spawn(module: str) -> StartedProcess:
     """Run the `main` of a module, with its socket as argument 1. Any thread may call this."""
-    return _early.pop(module, None) or _started(
+    return _early.pop(module, None) or _start(
         lambda theirs: subprocess.Popen(  # noqa: S603 -- this interpreter with a module of stacpull
-            python_command("-c", _START.format(module), str(theirs.fileno())),
+            python_command("-c", _CODE.format(module), str(theirs.fileno())),
             env=python_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -94,7 +94,7 @@ def spawn(module: str) -> Started:
 
 
 @contextmanager
-def spawned(module: str) -> Iterator[Started]:
+def spawned(module: str) -> Iterator[StartedProcess]:
     """Run the `main` of a module for the block. At its end, the process gets some time, then it is killed."""
     process, sock = spawn(module)
     try:
@@ -104,7 +104,7 @@ def spawned(module: str) -> Iterator[Started]:
         reap(process)
 
 
-def _started(start: Callable[[socket.socket], ChildProcess]) -> Started:
+def _start(start: Callable[[socket.socket], ChildProcess]) -> StartedProcess:
     ours, theirs = socket.socketpair()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
@@ -126,7 +126,7 @@ def _has_threads() -> bool:
         return True
 
 
-def _forked(module: str, theirs: socket.socket) -> ForkedProcess:
+def _fork(module: str, theirs: socket.socket) -> ForkedProcess:
     if (pid := os.fork()) != 0:
         return ForkedProcess(pid)
     try:

@@ -67,10 +67,11 @@ class CloudTransport:
     async def send(self, request: Request) -> Response:
         location, key = self._split(request)
         try:
-            store: Any = self._stores.get(location) or await asyncio.to_thread(self._opened, location)
+            store: Any = self._stores.get(location) or await asyncio.to_thread(self._open_bucket, location)
             self._stores[location] = store
             if request.query:
-                return BufferedResponse(request.url, 200, {}, await asyncio.to_thread(_listed, store, key))
+                listing = await asyncio.to_thread(_list_files, store, key)
+                return BufferedResponse(request.url, 200, {}, listing)
             options: Any = _options(request)
             reply = await asyncio.to_thread(lambda: obstore.get(store, key, options=options))
         except (OSError, exceptions.BaseError) as error:
@@ -106,7 +107,7 @@ class CloudTransport:
         )
         return location, key
 
-    def _opened(self, location: BucketLocation) -> Any:
+    def _open_bucket(self, location: BucketLocation) -> Any:
         service = self._kind(location)
         self._secrets.add(*service.secrets)
         return service.store
@@ -126,7 +127,7 @@ def _options(request: Request) -> dict[str, Any]:
     return options
 
 
-def _listed(store: Any, prefix: str) -> bytes:
+def _list_files(store: Any, prefix: str) -> bytes:
     """Return the objects below a prefix, without placeholders of directories (`sub/`).
 
     obstore lists placeholders as empty objects without the slash: only a request tells them from empty files.

@@ -147,7 +147,7 @@ class Objects:
                 self.service.abort_uploads(self.key(path))  # obstore cannot while the service fails
             if is_long and create and self.find(path) is not None:  # parts have no condition
                 return False
-            sent_body: Any = _mapped(body, size, part_size) if isinstance(body, Path) else body
+            sent_body: Any = _map_parts(body, size, part_size) if isinstance(body, Path) else body
             try:
                 obstore.put(
                     store,
@@ -259,7 +259,7 @@ class _ObjectFile(io.RawIOBase):
         return end - start
 
 
-def _mapped(file: Path, size: int, part_size: int) -> Iterator[memoryview]:
+def _map_parts(file: Path, size: int, part_size: int) -> Iterator[memoryview]:
     """Yield the parts of a long file, which are sent from the page cache: obstore would copy a path twice."""
     with file.open("rb") as opened:
         for offset in range(0, size, part_size):

@@ -21,7 +21,7 @@ import attrs
 
 from stacpull.config.options import Options
 from stacpull.engine.channel import Channel
-from stacpull.engine.messages import Ended, ErrorReport, Happened, Outcomes, error_of
+from stacpull.engine.messages import ErrorReport, EventMessage, Outcomes, ProcessEnded, error_of
 from stacpull.errors import DestinationError, MissingExtraError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
 from stacpull.models import Arrival, AssetOutcome, Job
@@ -288,13 +288,13 @@ class DaskWorkers:
                 counters.requests += requests
                 counters.retries += retries
                 counters.bytes_fetched += bytes_fetched
-            case Happened(Notice(_, text)):
+            case EventMessage(Notice(_, text)):
                 if text not in self._shown:
                     self._shown.add(text)
                     self._run.emit(Notice("warning", text))
             case messages.Ready(slots):
                 worker.ready.set_result(slots)
-            case Ended(ErrorReport() as report):
+            case ProcessEnded(ErrorReport() as report):
                 error = error_of(report, "worker process")
                 self._run.network.secrets.mask_error(error)
                 worker.fail(error)

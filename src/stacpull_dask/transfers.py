@@ -18,7 +18,7 @@ from msgspec.structs import astuple
 
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.fetchers import make_fetchers
-from stacpull.engine.messages import Ended, Happened, Outcomes, error_report
+from stacpull.engine.messages import EventMessage, Outcomes, ProcessEnded, error_report
 from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.errors import CredentialsError, SourceError, as_destination_error, cause, ungrouped
@@ -55,7 +55,7 @@ async def work(sock: socket.socket) -> None:
         add_variables(settings.variables)
         await _transfer(with_own_credentials(settings), channel, inbox)
     except BaseException as error:  # noqa: BLE001 -- the coordinator raises it
-        channel.send(Ended(error_report(cause(error))))
+        channel.send(ProcessEnded(error_report(cause(error))))
     await channel.close()
 
 
@@ -85,7 +85,7 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
 
     def report(event: Event) -> None:  # in any thread
         if isinstance(event, Notice) and event.level == "warning":
-            loop.call_soon_threadsafe(channel.send, Happened(event))
+            loop.call_soon_threadsafe(channel.send, EventMessage(event))
 
     try:
         try:

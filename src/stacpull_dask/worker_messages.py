@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from stacpull.config.options import Options
-from stacpull.engine.messages import Ended, Happened, Outcomes
+from stacpull.engine.messages import EventMessage, Outcomes, ProcessEnded
 from stacpull.engine.network import SourceAddress
 from stacpull.models import Arrival, BucketLocation, Failure, Job
 from stacpull.net.addresses import AddressPolicy
@@ -79,6 +79,6 @@ class Spent(msgspec.Struct, tag=16, array_like=True):
 
 
 ToWorker = Start | Jobs | Upload | Stop | WholeEnvironment
-FromWorker = Ready | Outcomes | Uploaded | Spent | Happened | Ended
+FromWorker = Ready | Outcomes | Uploaded | Spent | EventMessage | ProcessEnded
 decode_to_worker: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode

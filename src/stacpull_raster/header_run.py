@@ -315,7 +315,7 @@ class HeadersRun:
             max_failures=self._options.max_failures,
             stop_run=self._stop.set,
         )
-        await walk_and_transfer(walk.run, pool, self._tick, stop=self._stop, broken=self._broken)
+        await walk_and_transfer(walk.run, pool, self._tick, stop=self._stop, fatal_error=self._broken)
         pool.check_failures()
 
     async def _tick(self) -> None:

@@ -110,7 +110,7 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(tmp_path, monkeypatch, code, is
                 with pytest.raises(DestinationError):
                     await store_client.call("StoreOperations.write_final_items")
             else:
-                await until(store_client.broken.done)
+                await until(store_client.fatal_error.done)
 
     # a call raises its error to its caller only: the end of the run reports that nothing can be synced
     closing = pytest.raises(DestinationError) if is_called and not is_believed else nullcontext()

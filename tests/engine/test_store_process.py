@@ -57,7 +57,7 @@ async def test_groups_are_published_in_time_without_a_request(tmp_path, jobs, pr
         assert await store_client.sender.take_slots(100) == 64
     sizes = {path: len(data) for path, data in tree(tmp_path).items()}
     assert sizes == {"c/i/a.tif": 1, "c/i/b.tif": 16 << 10, "c/i/c.tif": 100_000}
-    assert not store_client.broken.done()
+    assert not store_client.fatal_error.done()
     assert documents(tmp_path) == ["c/i/i.json"]
     assert parts(tmp_path) == []
 
@@ -101,11 +101,11 @@ async def test_after_a_failed_sync_only_the_end_is_recorded(tmp_path, jobs, monk
     async with opened(tmp_path) as store_client:
         monkeypatch.setattr(LocalStore, "sync", fails)
         store_client.sender.put(jobs[0], received(jobs[0], b"x"))
-        await until(store_client.broken.done)
+        await until(store_client.fatal_error.done)
         with pytest.raises(DestinationError, match="failed to store"):
             await store_client.call("runs.set_counter", RUN, "files", 1)
         await store_client.call("StoreOperations.end_run", "failed", "The disk failed.", {})
-    assert isinstance(store_client.broken.result(), DestinationError)
+    assert isinstance(store_client.fatal_error.result(), DestinationError)
     assert tree(tmp_path) == {}
     bench = await asyncio.to_thread(Bench, tmp_path)
     assert (await asyncio.to_thread(bench.states))["a"] == 1
@@ -149,7 +149,7 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path
         await call
         assert {"c/i/a.tif", "c/i/b.tif"} <= set(tree(tmp_path))
     assert tree(tmp_path) == {"c/i/a.tif": b"first", "c/i/b.tif": b"second", "c/i/c.tif": b"third"}
-    assert (store_client.broken.done(), parts(tmp_path)) == (False, [])
+    assert (store_client.fatal_error.done(), parts(tmp_path)) == (False, [])
 
 
 async def test_parts_that_wait_for_a_slow_sync_are_limited_and_a_stop_is_heard(tmp_path, jobs, monkeypatch):
@@ -170,7 +170,7 @@ async def test_parts_that_wait_for_a_slow_sync_are_limited_and_a_stop_is_heard(t
         await until(opening.call_args.args[2].is_stopped)
         slow.may_end.set()
     assert (tree(tmp_path), parts(tmp_path)) == ({"c/i/a.tif": b"first"}, [])
-    assert not store_client.broken.done()
+    assert not store_client.fatal_error.done()
 
 
 async def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(tmp_path, jobs, monkeypatch):
@@ -198,9 +198,9 @@ async def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_th
         await until(slow.begun.is_set)
         monkeypatch.setattr(StagedParts, "write_part", full)
         store_client.sender.put(jobs[1], received(jobs[1], b"second"))
-        await until(store_client.broken.done)
+        await until(store_client.fatal_error.done)
         slow.may_end.set()
-    assert str(store_client.broken.result()) == "The disk is full."
+    assert str(store_client.fatal_error.result()) == "The disk is full."
     assert tree(tmp_path) == ({} if sync_fails else {"c/i/a.tif": b"first"})
     assert [name.split(".")[0] for name in parts(tmp_path)] == ([str(jobs[0].rowid)] if sync_fails else [])
 
@@ -213,7 +213,7 @@ async def test_a_part_outside_or_a_body_of_another_size_is_refused(tmp_path, job
     body = None if "/" in part else memoryview(b"four")
     async with opened(tmp_path) as store_client:
         store_client._channel.send(Outcomes([Arrival(1, 1, 0, "c/i", "a.tif", size, part=part, body=body)]))
-        await until(store_client.broken.done)
+        await until(store_client.fatal_error.done)
     assert (tree(tmp_path), parts(tmp_path)) == ({"mine": b"x"}, [])
 
 
@@ -224,7 +224,7 @@ def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Pat
     one = jobs[0]
     part = received(one, b"x", "f")
     part.part = complete_part_name(part)
-    opening = messages.Open(os.fsencode(tmp_path), None, 1, "sha256", ([], []), {})
+    opening = messages.OpenMirror(os.fsencode(tmp_path), None, 1, "sha256", ([], []), {})
     socket.send_fds(ours, [b"\0", framed(opening)], [lock.fileno()] * 2)
     ours.sendall(framed(Outcomes([part])))
     os.close(lock.fileno())  # as a kill does: the file still names the process

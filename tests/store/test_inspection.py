@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.store import inspection
-from stacpull.store.inspection import DirectoryFiles, Entry, FileState, is_there
+from stacpull.store.inspection import DirectoryFiles, Entry, FileState, may_exist
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_what_cannot_be_reached_counts_as_there(files: DirectoryFiles) -> None:
     (files.path / "a/x").touch()
     (files.path / "a/link").symlink_to("nowhere")
     paths = ["a/x", "a/link", "a/y", "b/x", f"{'n' * 300}/x"]  # no name may be that long
-    assert [is_there(files, path) for path in paths] == [True, True, False, False, True]
+    assert [may_exist(files, path) for path in paths] == [True, True, False, False, True]
 
 
 @pytest.mark.parametrize(

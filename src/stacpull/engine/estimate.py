@@ -39,7 +39,7 @@ from stacpull.redact import Secrets
 from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
-from stacpull.store.inspection import DirectoryFiles, is_there
+from stacpull.store.inspection import DirectoryFiles, may_exist
 from stacpull.threads import for_each, in_thread, to_its_end
 from stacpull.urls import wire_url
 
@@ -102,7 +102,7 @@ def _opened_records(dest: DestAddress | None) -> Iterator[_Records]:
             with suppress(NotAMirrorError):
                 ledger = opened.enter_context(closing(open_reader(dest.work)))
                 if dest.bucket is None:
-                    has_file = partial(is_there, opened.enter_context(closing(DirectoryFiles(dest.work))))
+                    has_file = partial(may_exist, opened.enter_context(closing(DirectoryFiles(dest.work))))
         seen, primary, linked = (opened.enter_context(closing(ItemSet())) for _ in range(3))
         yield _Records(seen, primary, linked, ledger, has_file)
 

@@ -28,7 +28,7 @@ class ErrorReport(msgspec.Struct, array_like=True):
     trace: str = ""
 
 
-class Open(msgspec.Struct, tag=0, array_like=True):
+class OpenMirror(msgspec.Struct, tag=0, array_like=True):
     """Open a mirror for a run. One byte precedes it, with the descriptors of the lock and of a socket.
 
     Closing the other end of that socket ends long operations early. A message would wait behind others.
@@ -70,18 +70,18 @@ class RunCounters(msgspec.Struct, frozen=True, tag=True):
     counters: dict[str, int]
 
 
-class Happened(msgspec.Struct, tag=13, array_like=True):
+class EventMessage(msgspec.Struct, tag=13, array_like=True):
     event: RunCounters | AssetFailed | Notice | Stage
 
 
-class Ended(msgspec.Struct, tag=15, array_like=True):
+class ProcessEnded(msgspec.Struct, tag=15, array_like=True):
     """After an error, nothing more can be published. Without one, the ledger is closed: the last message."""
 
     error: ErrorReport | None
 
 
-ToStore = Open | Operation | Outcomes
-ToNetwork = OperationResult | Happened | Ended
+ToStore = OpenMirror | Operation | Outcomes
+ToNetwork = OperationResult | EventMessage | ProcessEnded
 decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
 decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode
 

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from stacpull.arguments import instance
 from stacpull.catalog.item import public_document
-from stacpull.child_process import Started, spawned
+from stacpull.child_process import StartedProcess, spawned
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
@@ -253,7 +253,7 @@ def open_dest(arguments: MirrorArguments) -> AbstractAsyncContextManager[Workspa
 @asynccontextmanager
 async def _open_source(
     arguments: MirrorArguments, address: SourceAddress, options: Options, selection: Selection
-) -> AsyncIterator[tuple[Started, WalkSetup]]:
+) -> AsyncIterator[tuple[StartedProcess, WalkSetup]]:
     """Start the store process, whose imports take as long as the first response, and open SOURCE."""
     journal = arguments.journal
     async with (
@@ -345,7 +345,12 @@ class MirrorRun:
     """One run. With `--dask`, an entry point (`stacpull.workers`) replaces its pool."""
 
     def __init__(
-        self, arguments: MirrorArguments, workspace: Workspace, run: Run, setup: WalkSetup, process: Started
+        self,
+        arguments: MirrorArguments,
+        workspace: Workspace,
+        run: Run,
+        setup: WalkSetup,
+        process: StartedProcess,
     ) -> None:
         self.workspace, self.emit, self._stop = workspace, arguments.journal, arguments.stop
         self._run, self.spec = run, run.spec
@@ -395,15 +400,16 @@ class MirrorRun:
             return report
 
     async def _mirror(self) -> None:
-        call, sender, broken = self.store_client.call, self.store_client.sender, self.store_client.broken
+        client = self.store_client
+        call, fatal_error = client.call, client.fatal_error
         try:
             await call("StoreOperations.recover")
             try:
                 await self._transfer()
                 await self._look_for_changes()
             finally:
-                await sender.flush()
-                if not broken.done():
+                await client.sender.flush()
+                if not fatal_error.done():
                     await call("StoreOperations.end_transfers")
                     try:
                         await call("StoreOperations.write_catalogs")
@@ -413,9 +419,9 @@ class MirrorRun:
             try:
                 await call("Publisher.finish")
             except Exception as error:  # noqa: BLE001 -- raised below
-                self.store_client.break_off(error)
-        if broken.done():
-            raise broken.result()
+                client.fail_with(error)
+        if fatal_error.done():
+            raise fatal_error.result()
 
     async def _transfer(self) -> None:
         network, options = self.network, self.options
@@ -437,8 +443,13 @@ class MirrorRun:
         if options.uses_dask:
             workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
             runner = workers(self, pool)
-        broken = self.store_client.broken
-        await walk_and_transfer(self._producer.run, runner, self._tick, stop=self._stop, broken=broken)
+        await walk_and_transfer(
+            self._producer.run,
+            runner,
+            self._tick,
+            stop=self._stop,
+            fatal_error=self.store_client.fatal_error,
+        )
         await self.store_client.sender.flush()
         pool.check_failures()
         await self.store_client.call("StoreOperations.write_final_items")

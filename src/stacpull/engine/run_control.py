@@ -29,9 +29,9 @@ async def walk_and_transfer(
     tick: Callable[[], Coroutine[Any, Any, None]],
     *,
     stop: asyncio.Event,
-    broken: asyncio.Future[BaseException],
+    fatal_error: asyncio.Future[BaseException],
 ) -> None:
-    """Run both. A stop cancels the walk, and after `GRACE` the pool. An error in `broken` ends both."""
+    """Run both. A stop cancels the walk, and after `GRACE` the pool. An error in `fatal_error` ends both."""
     unreadable: StacpullError | None = None
 
     async def walked() -> None:
@@ -42,7 +42,7 @@ async def walk_and_transfer(
             unreadable = error  # raised at the end: here, it would cancel the transfers
 
     async with asyncio.TaskGroup() as group:
-        watchers = [group.create_task(tick()), group.create_task(raise_when_broken(broken))]
+        watchers = [group.create_task(tick()), group.create_task(raise_fatal_error(fatal_error))]
         stopped = group.create_task(stop.wait())
         running = group.create_task(pool.run())
         walking = group.create_task(walked())
@@ -68,9 +68,9 @@ async def walk_and_transfer(
         raise CredentialsError(text) if is_refused else SourceError(text)
 
 
-async def raise_when_broken(broken: asyncio.Future[BaseException]) -> NoReturn:
-    await asyncio.wait([broken])  # an `await` would cancel it together with this task
-    raise broken.result()
+async def raise_fatal_error(fatal_error: asyncio.Future[BaseException]) -> NoReturn:
+    await asyncio.wait([fatal_error])  # an `await` would cancel it together with this task
+    raise fatal_error.result()
 
 
 class StopEvent(asyncio.Event):
@@ -96,12 +96,12 @@ async def timed_stop(
                 on_event(Notice("info", f"Stopping after {seconds:,g} s (--stop-after)."))
         stopping.set()
 
-    async with beside(pass_on()):
+    async with background_task(pass_on()):
         yield stopping
 
 
 @asynccontextmanager
-async def beside(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def background_task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     with ungrouped():
         async with asyncio.TaskGroup() as group:
             running = group.create_task(coroutine)

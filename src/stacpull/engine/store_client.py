@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from stacpull.child_process import Started, reap
+from stacpull.child_process import StartedProcess, reap
 from stacpull.engine import messages
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import encoded, error_of
-from stacpull.engine.run_control import beside, raise_when_broken
+from stacpull.engine.run_control import background_task, raise_fatal_error
 from stacpull.engine.walk import WalkSetup
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import RUN_AGAIN, DestinationError
@@ -47,12 +47,14 @@ _PROCESS = "store process"
 class StoreClient:
     """Within the block of `opened`, calls functions in the store process (`call`), and sends outcomes."""
 
-    def __init__(self, store_process: Started, workspace: Workspace, run: Run, setup: WalkSetup) -> None:
+    def __init__(
+        self, store_process: StartedProcess, workspace: Workspace, run: Run, setup: WalkSetup
+    ) -> None:
         self.counters: Mapping[str, int] = run.counters
-        self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""
         secrets, self._checksum = setup.network.secrets, setup.options.recorded_checksum
-        self._channel = Channel(self._take_message, self.break_off)
+        self._channel = Channel(self._take_message, self.fail_with)
         self._channel.lost.add_done_callback(self._take_end)
         self.sender = OutcomeSender(
             workspace.store.staged,
@@ -60,7 +62,7 @@ class StoreClient:
             secrets,
             max_size=MAX_SENT_SIZE,
             checksum=self._checksum,
-            on_error=self.break_off,
+            on_error=self.fail_with,
             slots=setup.network.slots,
         )
         self._process, self._socket = store_process
@@ -93,20 +95,20 @@ class StoreClient:
                 raise await asyncio.to_thread(self._why_ended) from error
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # if the system allows it
             await self._channel.open(self._socket)
-            revealed = self._secrets.revealed()
-            self._channel.send(messages.Open(work, bucket, self._run_id, self._checksum, revealed, variables))
-            async with beside(pass_on_stop()):
+            revealed, run_id = self._secrets.revealed(), self._run_id
+            self._channel.send(messages.OpenMirror(work, bucket, run_id, self._checksum, revealed, variables))
+            async with background_task(pass_on_stop()):
                 try:
                     yield
                 finally:
-                    was_broken = self.broken.done()
+                    had_failed = self.fatal_error.done()
                     stopping.close()
                     await self._channel.close()
                     if not self._all_recorded:
-                        await asyncio.wait([self.broken])
+                        await asyncio.wait([self.fatal_error])
                     await asyncio.to_thread(reap, self._process)
-            if self.broken.done() and not was_broken:
-                raise self.broken.result()
+            if self.fatal_error.done() and not had_failed:
+                raise self.fatal_error.result()
 
     async def call(self, operation: str, *arguments: object, returns: type[T] = NoneType) -> T:  # type: ignore[assignment]
         secrets = None
@@ -121,33 +123,33 @@ class StoreClient:
             ends: list[asyncio.Future[Any]] = [future, self._channel.lost]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not future.done():
-            await raise_when_broken(self.broken)
+            await raise_fatal_error(self.fatal_error)
         if (failure := future.result().error) is not None:
             raise error_of(failure, _PROCESS)
         return msgspec.msgpack.decode(future.result().result, type=returns)
 
-    def break_off(self, error: BaseException) -> None:
+    def fail_with(self, error: BaseException) -> None:
         """Note the error after which nothing more can be written. Only the first one counts."""
-        if not self.broken.done():
-            self.broken.set_result(error)
+        if not self.fatal_error.done():
+            self.fatal_error.set_result(error)
 
     def _take_message(self, data: bytes) -> None:
         match messages.decode_to_network(data):
             case messages.OperationResult() as result:
                 self._calls.popleft().set_result(result)
-            case messages.Happened(messages.RunCounters(counters)):
+            case messages.EventMessage(messages.RunCounters(counters)):
                 self.counters = counters
-            case messages.Happened(AssetFailed() | Notice() | Stage() as event):
+            case messages.EventMessage(AssetFailed() | Notice() | Stage() as event):
                 self._on_event(event)
-            case messages.Ended(messages.ErrorReport() as error):
-                self.break_off(error_of(error, _PROCESS))
-            case messages.Ended():
+            case messages.ProcessEnded(messages.ErrorReport() as error):
+                self.fail_with(error_of(error, _PROCESS))
+            case messages.ProcessEnded():
                 self._all_recorded = True
 
     def _take_end(self, _lost: asyncio.Future[None]) -> None:
         if not self._all_recorded:
             ending = asyncio.get_running_loop().run_in_executor(None, self._why_ended)
-            ending.add_done_callback(lambda ending: self.break_off(ending.result()))
+            ending.add_done_callback(lambda ending: self.fail_with(ending.result()))
 
     def _why_ended(self) -> DestinationError:
         return DestinationError(BUS_ERROR if reap(self._process) == -signal.SIGBUS else _ENDED)

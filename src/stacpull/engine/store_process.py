@@ -25,7 +25,7 @@ import msgspec
 
 from stacpull.digests import digest_of
 from stacpull.engine import messages
-from stacpull.engine.messages import LENGTH, Happened, Operation, Outcomes, encoded, error_report, framed
+from stacpull.engine.messages import LENGTH, EventMessage, Operation, Outcomes, encoded, error_report, framed
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.workspace import open_ledger
@@ -37,7 +37,7 @@ from stacpull.ledger.plan_writer import PlanWriter
 from stacpull.models import Arrival
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import tune_memory
-from stacpull.store.inspection import Outages, is_there
+from stacpull.store.inspection import Outages, may_exist
 from stacpull.store.local_store import open_store
 from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
@@ -95,7 +95,7 @@ class StoreServer:
     @classmethod
     @contextmanager
     def opened(
-        cls, opening: messages.Open, stops: int, send: Callable[[messages.ToNetwork], None]
+        cls, opening: messages.OpenMirror, stops: int, send: Callable[[messages.ToNetwork], None]
     ) -> Iterator[Self]:
         """Open DEST and the ledger. Long operations end early once the other end of `stops` is closed."""
         add_variables(opening.variables)
@@ -103,7 +103,7 @@ class StoreServer:
         _learn(secrets, opening.secrets)
 
         def on_event(event: AssetFailed | Notice | Stage) -> None:
-            send(Happened(event))
+            send(EventMessage(event))
 
         def warn(text: str) -> None:
             on_event(Notice("warning", text))
@@ -115,7 +115,7 @@ class StoreServer:
         with closing(open_store(work, opening.bucket, outages)) as store, open_ledger(store) as db:
             run = runs.stored(db, opening.run_id)
             publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
-            plan_writer = PlanWriter(db, run, partial(is_there, store), secrets)
+            plan_writer = PlanWriter(db, run, partial(may_exist, store), secrets)
             yield cls(publisher, plan_writer, opening.checksum, send)
 
     def run(self, received: Iterator[messages.ToStore]) -> None:
@@ -135,7 +135,7 @@ class StoreServer:
                     self._unless_failed(self._write, message.arrivals)
                 self._queue.put(message)
         except Exception as error:  # noqa: BLE001 -- the network process raises it
-            self._break(error)
+            self._fail_with(error)
         self._queue.put(None)
 
     def _write(self, arrivals: list[Arrival]) -> None:
@@ -177,12 +177,12 @@ class StoreServer:
                 with ledger_errors(ledger_path(self._dest)):
                     function(*arguments)
             except Exception as error:  # noqa: BLE001 -- the network process raises it
-                self._break(error)
+                self._fail_with(error)
 
     def _send_counters(self) -> None:
         if self._counters != self._publisher.counters:
             self._counters = self._publisher.counters
-            self._send(Happened(messages.RunCounters(dict(self._counters))))
+            self._send(EventMessage(messages.RunCounters(dict(self._counters))))
 
     def _answer(self, message: Operation) -> None:
         packed, failure = _NOTHING, None
@@ -204,11 +204,11 @@ class StoreServer:
                 failure = error_report(as_destination_error(error, self._dest))
         self._send(messages.OperationResult(packed, failure))
 
-    def _break(self, error: Exception) -> None:
+    def _fail_with(self, error: Exception) -> None:
         self._publisher.note_error(error)
         if self._failed is None:
             self._failed = as_destination_error(error, self._dest)
-            self._send(messages.Ended(error_report(self._failed)))
+            self._send(messages.ProcessEnded(error_report(self._failed)))
 
 
 def _learn(secrets: Secrets, revealed: messages.RevealedSecrets) -> None:
@@ -229,13 +229,13 @@ def serve(sock: socket.socket) -> None:
         with sock.makefile("rb") as file:
             received = _received(file)
             opening = next(received, None)
-            if isinstance(opening, messages.Open):
+            if isinstance(opening, messages.OpenMirror):
                 directory = Path(os.fsdecode(opening.work))
                 with StoreServer.opened(opening, descriptors[1], send) as server:
                     server.run(received)
     except Exception as error:  # noqa: BLE001 -- the network process raises it
         failure = error_report(as_destination_error(error, directory))
-    send(messages.Ended(failure))
+    send(messages.ProcessEnded(failure))
     for descriptor in descriptors:
         os.close(descriptor)
 

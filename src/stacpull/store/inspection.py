@@ -121,7 +121,7 @@ class StoredFiles(Protocol):
     def close(self) -> None: ...
 
 
-def is_there(files: StoredFiles, path: str) -> bool:
+def may_exist(files: StoredFiles, path: str) -> bool:
     """Return True if there is something at `path`, also if that cannot be determined: then it is not lost."""
     return files.has(path) or not files.state_of(path, algorithm=None).readable
 
@@ -181,9 +181,9 @@ class DirectoryFiles:
         except OSError as error:
             if error.errno in _NO_DOCUMENT:
                 return None
-            raise self._named(error, path) from error
+            raise self._with_path(error, path) from error
 
-    def _named(self, error: OSError, path: str) -> OSError:
+    def _with_path(self, error: OSError, path: str) -> OSError:
         return OSError(error.errno, error.strerror, str(self.path / path))
 
     def open(self, path: str) -> BinaryIO:
@@ -193,7 +193,7 @@ class DirectoryFiles:
         try:
             return os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb")
         except OSError as error:
-            raise self._named(error, path) from error
+            raise self._with_path(error, path) from error
 
     def modified(self, path: str) -> float | None:
         try:

@@ -144,7 +144,7 @@ class LocalStore(DirectoryFiles):
             try:
                 is_placed = self._rename(file.part, fd, name, may_replace=file.may_replace)
             except OSError as error:
-                raise self._named(error, directory) from error
+                raise self._with_path(error, directory) from error
         except OSError as error:
             if is_destination_failure(error):
                 raise destination_error(error, self.path) from error
@@ -226,7 +226,7 @@ class LocalStore(DirectoryFiles):
         try:
             fd = open_or_make(parent_fd, name) if make else os.open(name, OPEN_DIRECTORY, dir_fd=parent_fd)
         except OSError as error:
-            raise self._named(error, path) from error
+            raise self._with_path(error, path) from error
         self.changed.add(parent)  # even if it existed: a killed run may have made it without a sync
         self._held[path] = fd
         if len(self._held) > HELD_DIRECTORIES:

@@ -50,20 +50,20 @@ def runs_excluded(work: Path) -> Iterator[None]:
     """Exclude runs, but not readers. On a copy without lock file, or a read-only disk, exclude nothing."""
     with ExitStack() as stack:
         with suppress(OSError):
-            _take(stack.enter_context(_opened(work)).fileno(), work, fcntl.LOCK_SH)
+            _take(stack.enter_context(_open_lock_file(work)).fileno(), work, fcntl.LOCK_SH)
         yield
 
 
 def holder(work: Path) -> int | None:
-    with suppress(OSError), _opened(work) as file:
-        process, is_alive = _named(file.fileno())
+    with suppress(OSError), _open_lock_file(work) as file:
+        process, is_alive = _read_holder(file.fileno())
         return process if is_alive else None
     return None
 
 
 def is_held(work: Path) -> bool:
     try:
-        with _opened(work) as file:
+        with _open_lock_file(work) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -72,7 +72,7 @@ def is_held(work: Path) -> bool:
     return False
 
 
-def _opened(work: Path) -> BinaryIO:
+def _open_lock_file(work: Path) -> BinaryIO:
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     return os.fdopen(os.open(work / OWN_DIRECTORY / "lock", flags), "rb")
 
@@ -82,7 +82,7 @@ def _take(fd: int, work: Path, kind: int) -> None:
         with suppress(BlockingIOError):
             fcntl.flock(fd, kind | fcntl.LOCK_NB)
             return
-        process, is_alive = _named(fd)
+        process, is_alive = _read_holder(fd)
         if attempt >= _ATTEMPTS and (process is None or is_alive):
             break
         time.sleep(_PAUSE)
@@ -92,7 +92,7 @@ def _take(fd: int, work: Path, kind: int) -> None:
     )
 
 
-def _named(fd: int) -> tuple[int | None, bool]:
+def _read_holder(fd: int) -> tuple[int | None, bool]:
     text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
     if not (text.isascii() and text.isdigit()):
         return None, False

@@ -88,16 +88,16 @@ class FileParts:
                     file.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE))
             return FilePart(self, rowid, generation, "wb", resumable=validator.resumable)
 
-        return await self._opened(create)
+        return await self._open_in_thread(create)
 
     async def resume(self, rowid: int, generation: int) -> FilePart:
-        return await self._opened(lambda: FilePart(self, rowid, generation, "rb+", resumable=True))
+        return await self._open_in_thread(lambda: FilePart(self, rowid, generation, "rb+", resumable=True))
 
-    async def _opened(self, work: Callable[[], FilePart]) -> FilePart:
+    async def _open_in_thread(self, work: Callable[[], FilePart]) -> FilePart:
         """Open a file in a thread. Wait for it even if cancelled: the next attempt opens the same part."""
         opened: list[FilePart] = []
         try:
-            await _translated(to_its_end(lambda: opened.append(work())), self.directory)
+            await _with_destination_errors(to_its_end(lambda: opened.append(work())), self.directory)
         except asyncio.CancelledError:
             for part in opened:
                 part.close()
@@ -105,7 +105,7 @@ class FileParts:
         return opened[0]
 
 
-async def _translated(work: Awaitable[T], directory: Path) -> T:
+async def _with_destination_errors(work: Awaitable[T], directory: Path) -> T:
     try:
         return await work
     except OSError as error:
@@ -145,6 +145,10 @@ class FilePart(io.FileIO):
     def size(self) -> int:
         return length(self.received)
 
+    async def _run(self, function: Callable[..., object], *arguments: object) -> None:
+        """Run a function in a thread."""
+        await _with_destination_errors(asyncio.to_thread(function, *arguments), self._path.parent)
+
     async def hash_with(self, algorithms: Collection[str | None]) -> None:
         """Hash the bytes of the part, and from now on all written bytes, in order."""
         self.hashers = {name: new_hasher(name) for name in algorithms if name is not None}
@@ -159,13 +163,14 @@ class FilePart(io.FileIO):
     async def caught_up(self) -> None:
         """Hash all bytes before the first gap, in steps, so that closing the part waits for only one step."""
         while self.hashers and self.hashed < leading_length(self.received):
-            await _translated(asyncio.to_thread(self._catch_up), self._path.parent)
+            await self._run(self._catch_up)
 
     async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
         """Write each piece at its offset. A piece after the end leaves a gap."""
         from aiofiles.threadpool import wrap  # noqa: PLC0415 -- small files do without
 
-        await _translated(wrap(self, loop=asyncio.get_running_loop()).write(pieces), self._path.parent)
+        file = wrap(self, loop=asyncio.get_running_loop())
+        await _with_destination_errors(file.write(pieces), self._path.parent)
 
     async def finish(self, arrival: Arrival, checksum: str | None = None) -> Arrival:
         """Return `arrival`, whose bytes the part has, with the name of the complete part and its digest."""
@@ -174,7 +179,7 @@ class FilePart(io.FileIO):
         await self.caught_up()
         arrival.digest = None if checksum is None else self.digest(checksum)
         arrival.part = complete_part_name(arrival)
-        await _translated(asyncio.to_thread(self._end, self._path.with_name(arrival.part)), self._path.parent)
+        await self._run(self._end, self._path.with_name(arrival.part))
         self._parts.known.discard(self._pair)
         return arrival
 
@@ -184,11 +189,11 @@ class FilePart(io.FileIO):
             await self.discard()
             return
         self._parts.known.add(self._pair)
-        await _translated(asyncio.to_thread(self.close), self._path.parent)
+        await self._run(self.close)
 
     async def discard(self) -> None:
         self._parts.known.discard(self._pair)
-        await _translated(asyncio.to_thread(self._end, None), self._path.parent)
+        await self._run(self._end, None)
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
         """Write each piece at its offset, then record them, and hash the pieces that are in order."""
