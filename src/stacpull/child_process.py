@@ -58,9 +58,9 @@ class ForkedProcess(msgspec.Struct, eq=False):
 
 
 ChildProcess = subprocess.Popen[bytes] | ForkedProcess
-StartedProcess = tuple[ChildProcess, socket.socket]
+Started = tuple[ChildProcess, socket.socket]
 _running: set[ChildProcess] = set()
-_early: dict[str, StartedProcess] = {}  # by module, until `spawn` takes it
+_early: dict[str, Started] = {}  # by module, until `spawn` takes it
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def started_early(module: str) -> Iterator[None]:
             reap(unused[0], 0)
 
 
-def spawn(module: str) -> StartedProcess:
+def spawn(module: str) -> Started:
     """Run the `main` of a module, with its socket as argument 1. Any thread may call this."""
     return _early.pop(module, None) or _start(
         lambda theirs: subprocess.Popen(  # noqa: S603 -- this interpreter with a module of stacpull
@@ -94,7 +94,7 @@ def spawn(module: str) -> StartedProcess:
 
 
 @contextmanager
-def spawned(module: str) -> Iterator[StartedProcess]:
+def spawned(module: str) -> Iterator[Started]:
     """Run the `main` of a module for the block. At its end, the process gets some time, then it is killed."""
     process, sock = spawn(module)
     try:
@@ -104,7 +104,7 @@ def spawned(module: str) -> Iterator[StartedProcess]:
         reap(process)
 
 
-def _start(start: Callable[[socket.socket], ChildProcess]) -> StartedProcess:
+def _start(start: Callable[[socket.socket], ChildProcess]) -> Started:
     ours, theirs = socket.socketpair()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:

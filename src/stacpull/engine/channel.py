@@ -190,7 +190,8 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
                 arrival.identity = self._staged.write_part(arrival.part, arrival.body)
                 arrival.body = None
             else:
-                arrival.identity = self._staged.part_identity(arrival.part)
+                identity_and_size = self._staged.part_identity_and_size(arrival.part)
+                arrival.identity = identity_and_size[0] if identity_and_size is not None else 0
         return arrivals
 
     def _send_written(self, writing: asyncio.Future[list[Arrival]]) -> None:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from stacpull.arguments import instance
 from stacpull.catalog.item import public_document
-from stacpull.child_process import StartedProcess, spawned
+from stacpull.child_process import Started, spawned
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
@@ -253,7 +253,7 @@ def open_dest(arguments: MirrorArguments) -> AbstractAsyncContextManager[Workspa
 @asynccontextmanager
 async def _open_source(
     arguments: MirrorArguments, address: SourceAddress, options: Options, selection: Selection
-) -> AsyncIterator[tuple[StartedProcess, WalkSetup]]:
+) -> AsyncIterator[tuple[Started, WalkSetup]]:
     """Start the store process, whose imports take as long as the first response, and open SOURCE."""
     journal = arguments.journal
     async with (
@@ -345,12 +345,7 @@ class MirrorRun:
     """One run. With `--dask`, an entry point (`stacpull.workers`) replaces its pool."""
 
     def __init__(
-        self,
-        arguments: MirrorArguments,
-        workspace: Workspace,
-        run: Run,
-        setup: WalkSetup,
-        process: StartedProcess,
+        self, arguments: MirrorArguments, workspace: Workspace, run: Run, setup: WalkSetup, process: Started
     ) -> None:
         self.workspace, self.emit, self._stop = workspace, arguments.journal, arguments.stop
         self._run, self.spec = run, run.spec
@@ -443,13 +438,8 @@ class MirrorRun:
         if options.uses_dask:
             workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
             runner = workers(self, pool)
-        await walk_and_transfer(
-            self._producer.run,
-            runner,
-            self._tick,
-            stop=self._stop,
-            fatal_error=self.store_client.fatal_error,
-        )
+        fatal_error = self.store_client.fatal_error
+        await walk_and_transfer(self._producer.run, runner, self._tick, self._stop, fatal_error)
         await self.store_client.sender.flush()
         pool.check_failures()
         await self.store_client.call("StoreOperations.write_final_items")

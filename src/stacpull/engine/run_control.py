@@ -27,7 +27,6 @@ async def walk_and_transfer(
     walk: Callable[[], Awaitable[None]],
     pool: Pool[Any, Any],
     tick: Callable[[], Coroutine[Any, Any, None]],
-    *,
     stop: asyncio.Event,
     fatal_error: asyncio.Future[BaseException],
 ) -> None:

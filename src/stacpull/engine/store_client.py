@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from stacpull.child_process import StartedProcess, reap
+from stacpull.child_process import Started, reap
 from stacpull.engine import messages
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import encoded, error_of
@@ -47,9 +47,7 @@ _PROCESS = "store process"
 class StoreClient:
     """Within the block of `opened`, calls functions in the store process (`call`), and sends outcomes."""
 
-    def __init__(
-        self, store_process: StartedProcess, workspace: Workspace, run: Run, setup: WalkSetup
-    ) -> None:
+    def __init__(self, store_process: Started, workspace: Workspace, run: Run, setup: WalkSetup) -> None:
         self.counters: Mapping[str, int] = run.counters
         self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""

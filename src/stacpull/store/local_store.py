@@ -23,7 +23,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stacpull.errors import DestinationError, destination_error, is_destination_failure
+from stacpull.errors import DestinationError, destination_error, destination_errors, is_destination_failure
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, path_in_dest
 from stacpull.store.inspection import NO_NAMES, UNWATCHED, DirectoryFiles, Outages, StoredFiles, sync_path
 from stacpull.store.protocol import Placement, Store, foreign_file, store_kind
@@ -184,12 +184,9 @@ class LocalStore(DirectoryFiles):
 
     def remove(self, path: str) -> None:
         directory, _, name = path.rpartition("/")
-        try:
-            if self.identity_and_size(path) is not None:  # a link in its place stays
+        if self.identity_and_size(path) is not None:  # a link in its place stays
+            with destination_errors(self.path), suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self.directory(directory, make=False))
-        except OSError as error:
-            if is_destination_failure(error) and error.errno != errno.ENOENT:
-                raise destination_error(error, self.path) from error
         self._remove_empty(directory)
 
     def _remove_empty(self, directory: str) -> None:

@@ -220,10 +220,6 @@ class StagedParts(DirectoryFiles):
             os.rename(name, arrival.part, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         return arrival
 
-    def part_identity(self, name: str) -> int:
-        with destination_errors(self.work):
-            return self._identity_of(os.stat(name, dir_fd=self.fd, follow_symlinks=False))
-
     def drop_part(self, name: str) -> None:
         with destination_errors(self.work), suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.fd)
