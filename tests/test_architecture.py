@@ -69,93 +69,19 @@ LIBRARIES: dict[str, frozenset[str]] = {
 }
 """Where a library may be imported; those not named here, everywhere."""
 NEIGHBOURS: dict[str, frozenset[str]] = {
-    "stacpull_cloud": frozenset(
-        {
-            "aws", "digests", "errors", "hosts",
-            "ledger.database", "models", "proxies", "redact", "store.inspection",
-            "store.protocol", "store.atomic_file", "store.staging", "system",
-            "caches", "net.client", "net.transport",
-            "planning.prefixes", "schemes",
-        }
-    ),
-    "stacpull_dask": frozenset(
-        {
-            "", "child_process", "clock", "config.options", "schemes", "system",
-            "engine.fetchers", "engine.messages", "engine.mirror", "engine.network",
-            "engine.channel", "engine.pool", "errors", "events",
-            "models", "net.addresses",
-            "net.transport", "runtime", "sources.documents", "sources.item_reader", "sources.source",
-            "store.inspection", "store.local_store", "store.parts", "store.protocol",
-            "store.staging", "threads",
-        }
-    ),
-    "stacpull_export": frozenset(
-        {
-            "arguments", "boxes", "catalog.catalog_tree", "catalog.item", "child_process", "clock",
-            "config.options", "dest_address", "engine.publisher", "entry_points", "errors",
-            "events", "filters.item_checks", "filters.item_filter", "filters.labels", "json_values",
-            "ledger.database", "ledger.meta", "ledger.runs", "ledger.schema", "ledger.views", "models",
-            "net.json_reader", "planning.item_plan", "planning.names", "redact",
-            "selection", "sources.files", "sources.source", "speed", "store.atomic_file",
-            "store.staging", "store.inspection", "store.local_store", "store.lock", "threads", "urls",
-        }
-    ),
-    "stacpull_logins": frozenset(
-        {
-            "arguments", "clock", "config.credentials", "config.options", "config.toml", "engine.network",
-            "errors", "hosts", "json_values", "models", "net.bodies", "net.client",
-            "entry_points", "net.gate", "net.retry", "net.status",
-            "net.transport", "redact", "system", "urls",
-        }
-    ),
-    "stacpull_raster": frozenset(
-        {
-            "arguments", "clock", "config.options", "dest_address", "digests",
-            "engine.item_input", "engine.network", "engine.pool",
-            "engine.run_control", "engine.walk", "errors",
-            "events", "filters.asset_filter", "filters.item_filter", "filters.shapes",
-            "hosts", "json_values", "ledger.database", "ledger.item_set", "ledger.schema", "models",
-            "net.bodies",
-            "net.client", "net.fields", "net.transport",
-            "planning.hrefs", "planning.item_plan", "planning.layout", "redact", "selection",
-            "sources.documents", "sources.source", "spans",
-            "threads", "transfer.attempt", "transfer.checks",
-            "store.parts", "urls",
-        }
-    ),
-    "stacpull_trace": frozenset(
-        {
-            "", "arguments", "clock", "config.options", "dest_address", "engine.network",
-            "engine.run_control", "errors", "events", "filters.shapes", "hosts",
-            "ledger.database", "models", "net.addresses", "net.client", "net.gate", "net.json_reader",
-            "net.retry", "net.status", "net.transport", "redact", "selection",
-            "store.atomic_file", "system", "threads", "urls",
-        }
-    ),
+    "stacpull_cloud": frozenset(),
+    "stacpull_dask": frozenset(),
+    "stacpull_export": frozenset(),
+    "stacpull_logins": frozenset(),
+    "stacpull_raster": frozenset({"stacpull_export"}),
     "stacpull_replicas": frozenset(),
-}  # fmt: skip
-"""The packages beside `stacpull`, and the modules of `stacpull` that each may import ("": its front).
+    "stacpull_trace": frozenset({"stacpull_export", "stacpull_logins", "stacpull_raster"}),
+}
+"""The packages beside `stacpull`, and those of them that each imports.
 
 `stacpull` imports none of them: it finds their commands by entry points, and names their functions as text.
 (`stacpull/__init__.pyi` names them for type checkers.)
 """
-COMMANDS_MAY_IMPORT = frozenset(
-    {
-        "", "arguments", "cli.command", "cli.parameters", "cli.printing", "cli.summary", "config.options",
-        "config.resolve", "config.toml", "engine.mirror", "entry_points", "errors", "reports",
-    }
-)  # fmt: skip
-"""What the commands of these packages (`*_command.py`) may import of `stacpull` instead."""
-NEIGHBOURS_OF_NEIGHBOURS = {
-    "stacpull_raster": frozenset({"stacpull_export.tables"}),
-    "stacpull_trace": frozenset(
-        {
-            "stacpull_export.tables", "stacpull_logins.tokens", "stacpull_raster.ranged",
-            "stacpull_raster.results", "stacpull_raster.tiff",
-        }
-    ),
-}  # fmt: skip
-"""What these packages may import of each other."""
 
 IMPURE = frozenset(
     {"aiofiles", "asyncio", "http", "shutil", "socket", "ssl", "subprocess", "tempfile", "threading"}
@@ -395,44 +321,29 @@ def test_no_function_has_more_than_60_lines() -> None:
     assert long == []
 
 
-# The packages beside `stacpull`.
-
-
-def imports_across(source: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield the package, the file and the module of every import of one package of `source` by another."""
-    packages = (PACKAGE.name, *NEIGHBOURS)
-    trees = {name: read_package(source / name) for name in packages}
-    modules = {dotted(name, module) for name, tree in trees.items() for module in tree}
-    for package in NEIGHBOURS:
-        for module in trees[package]:
-            targets = {
-                name if name in modules else name.rpartition(".")[0] for name in imported(module, package)
-            }
-            for target in sorted(targets):
-                if target.partition(".")[0] in set(packages) - {package}:
-                    yield package, module.place.as_posix(), target
-
-
 def dotted(package: str, module: Module) -> str:
     parts = module.place.with_suffix("").parts
     return ".".join((package, *(parts[:-1] if parts[-1] == "__init__" else parts)))
 
 
-def allowed_imports() -> dict[str, set[str]]:
-    """Return what each package may import of the others, and what their commands may."""
-    own = {**NEIGHBOURS, "commands": COMMANDS_MAY_IMPORT}
-    return {
-        name: {f"stacpull.{module}".rstrip(".") for module in modules}
-        | NEIGHBOURS_OF_NEIGHBOURS.get(name, frozenset())
-        for name, modules in own.items()
-    }
-
-
-def test_neighbour_packages_import_exactly_what_their_tables_list() -> None:
-    found: dict[str, set[str]] = {name: set() for name in allowed_imports()}
-    for package, place, target in imports_across(SOURCE):
-        found["commands" if place.endswith("_command.py") else package].add(target)
-    assert found == allowed_imports()
+def test_neighbours_import_public_names_and_only_the_neighbours_in_the_table() -> None:
+    """Only commands import `cli`. The replicas are other machines: only their commands import the core."""
+    used: dict[str, set[str]] = {package: set() for package in NEIGHBOURS}
+    wrong = []
+    for package in NEIGHBOURS:
+        for module in read_package(SOURCE / package):
+            is_command = module.place.stem.endswith("_command")
+            for name in imported(module, package):
+                top, *rest = name.split(".")
+                is_core = top == PACKAGE.name
+                if not is_core and top in NEIGHBOURS:
+                    used[package] |= {top} - {package}
+                is_private = any(part.startswith("_") and part != "__version__" for part in rest)
+                is_for_commands = rest[:1] == ["cli"] or package == "stacpull_replicas"
+                if is_core and (is_private or (is_for_commands and not is_command)):
+                    wrong.append(f"{package}/{module.place}: {name}")
+    assert wrong == []
+    assert used == NEIGHBOURS
 
 
 TYPE_NAME = re.compile(r"_*[A-Z]\w*[a-z]\w*")
