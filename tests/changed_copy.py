@@ -1,8 +1,7 @@
-"""A copy of the package to which a test adds something: it counts the changed files, and runs the command."""
+"""A copy of the package to which a test adds something: it runs the command of the copy."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import shutil
@@ -22,14 +21,9 @@ _CONFIGS = _ORIGINAL.parents[1] / "configs"
 
 
 class ChangedCopy:
-    """A copy of `stacpull` and its configs in a directory.
-
-    Attributes:
-        changed: How many lines were added, by file. Lines of a new file do not count: it has None.
-    """
+    """A copy of `stacpull` and its configs in a directory."""
 
     def __init__(self, top: Path) -> None:
-        self.changed: dict[str, int | None] = {}
         self._top = top
         self._package = top / "src" / "stacpull"
         unfinished = shutil.ignore_patterns("*.pyc.*")  # compiled modules that another process is writing
@@ -42,18 +36,13 @@ class ChangedCopy:
         assert not path.exists()
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-        self.changed[name] = None
 
     def insert(self, name: str, text: str, *, before: str) -> None:
         """Insert text into a module, before the first line that contains `before`."""
         path = self._path(name)
-        old = path.read_text()
-        lines = old.splitlines(keepends=True)
+        lines = path.read_text().splitlines(keepends=True)
         place = next(number for number, line in enumerate(lines) if before in line)
         path.write_text("".join([*lines[:place], text, *lines[place:]]))
-        diff = difflib.ndiff(lines, path.read_text().splitlines(keepends=True))
-        added = sum(line.startswith("+ ") for line in diff)
-        self.changed[name] = (self.changed.get(name) or 0) + added
 
     def publish(self, name: str, module: str) -> None:
         """Make an asynchronous function public, in `stacpull` and as a blocking call in `stacpull.sync`."""

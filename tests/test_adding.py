@@ -24,27 +24,17 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     imported = "from stacpull.filters.platform import PlatformCheck\n"
     copy.insert("filters/item_filter.py", imported, before="FILTERS = (")
     copy.insert("filters/item_filter.py", "    PlatformCheck,\n", before="    LabelCheck,")
-    counted(copy, {"filters/platform.py": None, "selection.py": 7, "filters/item_filter.py": 2})
     copy.insert("selection.py", TITLE_FIELD, before="    prefer: tuple")
     copy.insert("filters/asset_filter.py", TITLE, before='    "type": _media_types,')
-    counted(copy, {"selection.py": 5, "filters/asset_filter.py": 1})
     copy.insert("config/options.py", GREETING_FIELD.format(more=""), before="    retries: int")
     effect = f"    {GREETING.format(options='session.options')}"
     copy.insert("cli/inspect_command.py", effect, before="    report = session.run_cancellable(work)")
-    counted(copy, {"config/options.py": 1, "cli/inspect_command.py": 1})
     copy.add("engine/mirror_size.py", SIZE)
     copy.insert("reports.py", SIZE_REPORT, before="class VerifyReport")
     copy.publish("mirror_size", "stacpull.engine.mirror_size")
-    counted(copy, {"engine/mirror_size.py": None, "reports.py": 7, "__init__.pyi": 1, "sync.py": 1})
     copy.add("cli/size_command.py", SIZE_COMMAND)
     copy.insert("cli/main.py", SIZE_ENTRY, before='    "verify": (')
-    counted(copy, {"cli/size_command.py": None, "cli/main.py": 1})
     return copy
-
-
-def counted(copy: ChangedCopy, changed: dict[str, int | None]) -> None:
-    assert copy.changed == changed
-    copy.changed.clear()
 
 
 # A filter on items: its class states the reason that reports show, and what is pushed down.
@@ -221,7 +211,6 @@ def unfinished(how: str, folder: Path) -> tuple[ChangedCopy, Path]:
     copy.insert("config/options.py", GREETING_FIELD.format(more=f", {how}=True"), before="    retries: int")
     effect = f"    {GREETING.format(options='options')}"
     copy.insert("engine/mirror.py", effect, before="    journal = arguments.journal")
-    counted(copy, {"config/options.py": 1, "engine/mirror.py": 1})
     (folder / "item.json").write_text(item_with({f"a{n}": {"href": f"{n}.bin"} for n in range(60)}))
     ran = copy.run("mirror", folder / "item.json", folder / "m", "--greeting", "hi", *LIMITS)
     assert "greeting: hi\n" in ran.stdout
@@ -308,7 +297,6 @@ def test_a_kind_of_failure_is_a_line_and_the_place_that_finds_it(tmp_path: Path)
     copy.insert("models.py", kind, before="    SERVER = ")
     found = "    if status == 423:\n        return FailureKind.LOCKED\n"
     copy.insert("net/status.py", found, before="    if status in {404, 410}")
-    counted(copy, {"models.py": 1, "net/status.py": 2})
     with WireServer({"/a.bin": [Answer(423)]}) as server:
         (tmp_path / "item.json").write_text(item_with({"a": {"href": server.url("/a.bin")}}))
         ran = copy.run("mirror", tmp_path / "item.json", dest, "--allow-private-hosts")
