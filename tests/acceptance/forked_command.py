@@ -6,9 +6,8 @@ each command. The child gets the arguments, environment, directory and output th
 and runs `stacpull.cli.entry.main`. In `/proc` it has the command line and environment of the process that
 forked it.
 
-A command that mirrors also forks its store process before it begins: a child that waits for the socket that
-it is to serve. A Dask worker forks its worker processes. In `/proc` they have another name (`STORE_NAME`,
-`WORKER_NAME`) as soon as they do. Further processes are started as always.
+`Forker.spawn` forks the store and worker processes of a run within the process of a test. In `/proc` they
+have names of their own (`STORE_NAME`, `WORKER_NAME`). Other processes are started as always.
 
 A test must not rely on it for what starting a process means: its imports and their time, its memory, what
 `/proc` shows of its arguments and environment, and descriptors that it inherits.
@@ -31,19 +30,17 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from functools import cache, partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
-from unittest import mock
 
 COMMAND = "stacpull.cli.entry"
 """The module whose `main` is the command."""
 WORKER = "stacpull_dask.worker"
 _STORE = "stacpull.engine.store_process"
-_DASK_WORKER = "distributed.cli.dask_worker"
 _MODULES = (
     "aioboto3", "encodings.idna", "stacpull.cli.main", "stacpull.cli.mirror_command",
     "stacpull.cli.inspect_command", "stacpull.cli.progress", "stacpull.cli.verify_command",
@@ -55,8 +52,6 @@ _MODULES = (
 )  # fmt: skip
 """What most commands import."""
 _ROOT = Path(__file__).resolve().parents[2]
-_MIRRORING = {"mirror", "resume", "retry", "verify"}
-"""Commands that start a store process, or may."""
 STORE_NAME = "stacpull-store"
 """What a forked store process is called in `/proc/PID/comm`."""
 WORKER_NAME = "stacpull-worker"
@@ -280,23 +275,10 @@ def _fork_for(script: socket.socket, forker: Forker) -> None:
 
 
 def read_models_once() -> None:
-    """Have botocore parse each of its files once in a process, and list the directories of services once.
+    """Have botocore read its files once in a process, and not for each session, which takes 0.15 s."""
+    from botocore import session  # noqa: PLC0415 - a command that is forked has it
 
-    It would do so again for each session, for 0.15 s; a run makes one or two.
-    """
-    from botocore.loaders import JSONFileLoader, Loader  # noqa: PLC0415 - a command that is forked has it
-
-    read = cache(partial(JSONFileLoader.load_file, JSONFileLoader()))
-    JSONFileLoader.load_file = lambda _, path: read(path)
-    list_services, listed = Loader.list_available_services, dict[tuple[str, ...], list[str]]()
-
-    def list_once(loader: Loader, kind: str) -> list[str]:
-        key = (*loader.search_paths, kind)
-        if key not in listed:
-            listed[key] = list_services(loader, kind)
-        return [*listed[key]]
-
-    Loader.list_available_services = list_once
+    session.create_loader = cache(session.create_loader)
 
 
 def serve(control: socket.socket, modules: Sequence[str]) -> None:
@@ -385,7 +367,6 @@ def _run(
             _await_tracer()
         if session:
             os.setsid()
-        _fork_children(command, module)
         if is_python:
             text = command[2] if command[1] == "-c" else Path(command[1]).read_text(encoding="utf-8")
             sys.argv = command[1:2] + command[3:] if command[1] == "-c" else command[1:]
@@ -410,82 +391,6 @@ def _await_tracer() -> None:
     ctypes.CDLL(None).prctl(_ALLOW_TRACER, _ANY, 0, 0, 0)
     while "TracerPid:\t0\n" in Path("/proc/self/status").read_text():
         time.sleep(0.001)
-
-
-def _fork_children(command: Sequence[str], module: str) -> None:
-    """Fork the processes that a command will start, instead of those that `spawn` would start."""
-    wanted = list[str]()
-    if module == _DASK_WORKER:
-        wanted = [WORKER] * 2
-    elif module == COMMAND and (_MIRRORING & set(command) or command[0].endswith("/python")):
-        wanted = [_STORE]
-    waiting: list[_Waiting] = []
-    for one in wanted:
-        waiting.append(_Waiting(one, waiting))
-    if wanted:
-        child_process = import_module("stacpull.child_process")
-        spawn = partial(_spawn, waiting, child_process.spawn)
-        mock.patch.object(child_process, "spawn", spawn).start()
-        not_early = mock.Mock(return_value=nullcontext())
-        mock.patch.object(child_process, "started_early", not_early).start()
-
-
-class _Waiting:
-    """A child that was forked and waits for what it is to serve.
-
-    Args:
-        module: Whose `main` it will run.
-        others: Those that were forked before: it must not hold their sockets.
-    """
-
-    def __init__(self, module: str, others: Sequence[_Waiting]) -> None:
-        self.module = module
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.pid = os.fork()
-        if self.pid == 0:
-            for one in (self, *others):
-                one.socket.close()
-            _wait(module, theirs)
-        theirs.close()
-
-
-def _spawn(waiting: list[_Waiting], spawn: Callable[..., Any], module: str) -> tuple[Any, socket.socket]:
-    """Do what `child_process.spawn` does, with a child that waits, if there is one."""
-    from stacpull import child_process  # noqa: PLC0415 - they are imported by then
-
-    child = next((one for one in waiting if one.module == module), None)
-    if child is None:
-        return spawn(module)
-    waiting.remove(child)
-    process = _process(child.pid)
-    near, far = socket.socketpair()
-    with child.socket, far:
-        message = json.dumps(child_process.python_environment()).encode()
-        socket.send_fds(child.socket, [message], [far.fileno()])
-    child_process._running.add(process)
-    return process, near
-
-
-def _process(pid: int) -> subprocess.Popen[bytes]:
-    """Return a child that was forked as if it had been started."""
-    with mock.patch.object(subprocess.Popen, "_execute_child"):
-        process = subprocess.Popen[bytes](["forked"])
-    process.pid = pid
-    process._child_created = True
-    return process
-
-
-def _wait(module: str, message: socket.socket) -> NoReturn:
-    """Run a process of stacpull on request, or end with the command."""
-    try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        request, descriptors, _, _ = socket.recv_fds(message, _LONGEST, _MOST_DESCRIPTORS)
-        message.close()
-        if request:
-            _run_child(module, descriptors, json.loads(request))
-    finally:
-        os._exit(1)
 
 
 def _spawn_child(descriptors: list[int], cwd: str, module: str, environment: dict[str, str]) -> NoReturn:
