@@ -7,6 +7,7 @@ import faulthandler
 import gc
 import inspect
 import ipaddress
+import itertools
 import os
 import shutil
 import socket
@@ -68,6 +69,7 @@ def _isolate_environment() -> None:
 _isolate_environment()
 read_models_once()
 
+_tests = itertools.count(1)
 _UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # the machine may be busy
 settings.register_profile("moderate", max_examples=30, **_UNTIMED)
 settings.register_profile("long", max_examples=10_000, **_UNTIMED)
@@ -210,10 +212,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Exclude what stays after a test from the collections of `no_leaks`, which then cost very little."""
     try:
         return (yield)
     finally:
-        _freeze()
+        if next(_tests) % 500 == 0:
+            gc.unfreeze()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -234,25 +240,6 @@ def pytest_unconfigure() -> None:
     A worker of xdist also waits for the last tests of the others.
     """
     faulthandler.dump_traceback_later(300, exit=True)
-
-
-_THAW_AFTER = 500_000
-"""New frozen objects after which those that are garbage by then are collected."""
-_frozen = 0
-"""Objects frozen since the last time. `gc.get_freeze_count` walks all that ever were, for 50 ms."""
-
-
-def _freeze() -> None:
-    """Collect garbage and exclude the rest from later collections, which then cost very little."""
-    global _frozen  # noqa: PLW0603 - the collector is global as well
-    gc.collect()
-    _frozen += len(gc.get_objects())  # without those that are frozen
-    gc.freeze()
-    if _frozen > _THAW_AFTER:
-        gc.unfreeze()
-        gc.collect()
-        gc.freeze()
-        _frozen = 0
 
 
 @pytest.fixture(autouse=True)
