@@ -1,6 +1,6 @@
 """The state of DEST before a run that is struck or loses power, the command, and how it is resumed.
 
-`scene` starts the replica and prepares what is found once; `Scene.lay` leaves a copy of it at any place.
+`scene` starts the replica and prepares what is found once; `Scene.prepare` leaves a copy of it at any place.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from tests.ran import Ran
 from stacpull_replicas.object_store import DATASET_BUCKET
 
 
-def _again(found: Scene, dest: Path) -> Iterator[str]:
-    yield from _unless_fine(found.run(dest))
+def _again(scene: Scene, dest: Path) -> Iterator[str]:
+    yield from _unless_fine(scene.run(dest))
 
 
 def _unless_fine(ran: Ran) -> Iterator[str]:
     if ran.code != 0:
-        yield f"it did not go on: {ran.code}, {ran.out[-300:]} {ran.err[-600:]}"
+        yield f"it was not resumed: {ran.code}, {ran.out[-300:]} {ran.err[-600:]}"
 
 
 @dataclass(frozen=True)
 class Beginning:
-    lay: Callable[[Scene, Path], None]
+    prepare: Callable[[Scene, Path], None]
     """Leaves at a path what a run finds."""
     options: tuple[str, ...] = ()
     verifies: bool = False
@@ -43,9 +43,9 @@ class Beginning:
     """True if existing files are never removed, and correct ones never fetched again."""
     proven: bool = False
     """True if the files need no sync, since they lay there before."""
-    meanwhile: Callable[[SmallMirror], SmallMirror] = lambda mirror: mirror
+    change_source: Callable[[SmallMirror], SmallMirror] = lambda mirror: mirror
     """What happens upstream when the whole mirror is made."""
-    go_on: Callable[[Scene, Path], Iterator[str]] = _again
+    resume: Callable[[Scene, Path], Iterator[str]] = _again
     """Completes it, and returns what is wrong with the result."""
 
 
@@ -57,17 +57,17 @@ class Scene:
     beginning: Beginning
     whole: Path
 
-    def lay(self, dest: Path) -> None:
-        self.beginning.lay(self, dest)
+    def prepare(self, dest: Path) -> None:
+        self.beginning.prepare(self, dest)
 
     def run(self, dest: Path, under: Sequence[str] = ()) -> Ran:
         run = self.mirror.verify if self.beginning.verifies else self.mirror.run
         return run(dest, *self.beginning.options, under=under)
 
-    def go_on(self, dest: Path) -> Iterator[str]:
-        yield from self.beginning.go_on(self, dest)
+    def resume(self, dest: Path) -> Iterator[str]:
+        yield from self.beginning.resume(self, dest)
         if wrong := self.mirror.damage(dest):
-            yield f"after going on: {wrong}"
+            yield f"after resuming: {wrong}"
 
 
 @contextmanager
@@ -83,39 +83,39 @@ def scene(begin: str = "nothing", *, single: bool = False, one_thread: bool = Fa
             ran = mirror.run(whole)
             if ran.code != 0:
                 raise RuntimeError(f"the whole mirror failed: {ran.err}")
-        yield Scene(beginning.meanwhile(mirror), beginning, whole)
+        yield Scene(beginning.change_source(mirror), beginning, whole)
 
 
 # --- what is found ------------------------------------------------------------------------------------------
 
 
 def _killed_at(name: str, number: int) -> Callable[[Scene, Path], None]:
-    def lay(found: Scene, dest: Path) -> None:
-        found.mirror.run(dest, under=killing(name, number, dest.with_name("log")))
+    def prepare(scene: Scene, dest: Path) -> None:
+        scene.mirror.run(dest, under=killing(name, number, dest.with_name("log")))
 
-    return lay
+    return prepare
 
 
-def _all_the_files(found: Scene, dest: Path) -> None:
+def _all_the_files(scene: Scene, dest: Path) -> None:
     """All the files, and nothing of a mirror."""
-    for name in found.mirror.expected:
+    for name in scene.mirror.expected:
         (dest / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(found.whole / name, dest / name)
+        shutil.copy2(scene.whole / name, dest / name)
 
 
-def _the_whole(found: Scene, dest: Path) -> None:
-    shutil.copytree(found.whole, dest)
+def _the_whole(scene: Scene, dest: Path) -> None:
+    shutil.copytree(scene.whole, dest)
 
 
-def _damaged(found: Scene, dest: Path) -> None:
+def _damaged(scene: Scene, dest: Path) -> None:
     """One file altered, the large one short, one lost; an item's JSON empty, the catalog lost."""
-    _the_whole(found, dest)
-    small = sorted(name for name in found.mirror.expected if name.endswith(".tif"))
+    _the_whole(scene, dest)
+    small = sorted(name for name in scene.mirror.expected if name.endswith(".tif"))
     flipped = bytearray((dest / small[0]).read_bytes())
     flipped[0] ^= 1
     (dest / small[0]).write_bytes(flipped)
     (dest / small[1]).unlink()
-    (large,) = (dest / name for name in found.mirror.expected if name.endswith(".bin"))
+    (large,) = (dest / name for name in scene.mirror.expected if name.endswith(".bin"))
     large.write_bytes(large.read_bytes()[:-1])
     min(dest.glob("bigearthnet_v1_source/*/*.json")).write_bytes(b"")
     (dest / "catalog.json").unlink()
@@ -138,9 +138,9 @@ def _other_sizes(mirror: SmallMirror) -> SmallMirror:
 # --- how it is resumed --------------------------------------------------------------------------------------
 
 
-def _repaired(found: Scene, dest: Path) -> Iterator[str]:
-    yield from _again(found, dest)
-    yield from _unless_fine(found.mirror.verify(dest))
+def _repaired(scene: Scene, dest: Path) -> Iterator[str]:
+    yield from _again(scene, dest)
+    yield from _unless_fine(scene.mirror.verify(dest))
 
 
 INITIAL_STATES = {
@@ -148,8 +148,8 @@ INITIAL_STATES = {
     "begun": Beginning(_killed_at("renameat", 1)),
     "leftovers": Beginning(_killed_at("renameat2", 7)),
     "adopt": Beginning(_all_the_files, ("--adopt",), of_whole=True, keeps=True, proven=True),
-    "refresh": Beginning(_the_whole, of_whole=True, keeps=True, meanwhile=_other_sizes),
-    "repair": Beginning(_damaged, ("--repair",), verifies=True, of_whole=True, keeps=True, go_on=_repaired),
+    "refresh": Beginning(_the_whole, of_whole=True, keeps=True, change_source=_other_sizes),
+    "repair": Beginning(_damaged, ("--repair",), verifies=True, of_whole=True, keeps=True, resume=_repaired),
 }
 """No DEST; a mirror killed before anything was planned; one killed in its renames; all the files, which are
 to be adopted; a whole mirror of which three files have changed upstream; a damaged one."""

@@ -75,7 +75,7 @@ def record(scene: Scene, killed: str | None = None) -> Recording:
     """What a run does; `killed` at a call (`renameat2:when=7`), the next one as well."""
     with tempfile.TemporaryDirectory(prefix="stacpull-power-") as temporary:
         dest, log = Path(temporary, "mirror"), Path(temporary, "log")
-        scene.lay(dest)
+        scene.prepare(dest)
         lay_there = before(dest) if scene.beginning.keeps else Before()
         events = events_of_tree(dest) if scene.beginning.keeps else []
         found = len(events)
@@ -115,7 +115,7 @@ def suffer(recorded: Recording, disk: Disk, loss: Loss) -> Aftermath:
         complaints = list(InspectedMirror(dest, scene.mirror.expected, recorded.before).complaints())
         try:
             with _rebooted(scene.mirror, inodes):
-                _go_on(scene, dest)
+                _resume(scene, dest)
         except (stacpull.StacpullError, AssertionError) as error:
             return Aftermath(loss, [*complaints, f"it did not go on: {error}"])
         if wrong := scene.mirror.damage(dest):
@@ -124,7 +124,7 @@ def suffer(recorded: Recording, disk: Disk, loss: Loss) -> Aftermath:
     return Aftermath(loss, complaints)
 
 
-def _go_on(scene: Scene, dest: Path) -> None:
+def _resume(scene: Scene, dest: Path) -> None:
     """Do again what the run was to do; with the library, in this process."""
     options = Options(
         query={"key": Secret(scene.mirror.replica.key)}, layout="bigearthnet/{parent}/{filename}"

@@ -34,8 +34,8 @@ _OF_THE_DATA = frozenset({"fsync", "syncfs"})
 
 
 @dataclass(frozen=True)
-class Struck:
-    """What became of it. `reached` is False if the call never came: the threads raced another way."""
+class StrikeResult:
+    """How a run ended. `reached` is False if the call never came: the threads raced another way."""
 
     call: Call
     what: str
@@ -48,22 +48,22 @@ class Struck:
 def calls_of(scene: Scene) -> list[Call]:
     with tempfile.TemporaryDirectory(prefix="stacpull-calls-") as temporary:
         dest, log = Path(temporary, "mirror"), Path(temporary, "log")
-        scene.lay(dest)
+        scene.prepare(dest)
         ran = scene.run(dest, under=tracing(log))
         if ran.code != 0:
             raise RuntimeError(f"the undisturbed run failed: {ran.err}")
         return changes(log, dest)
 
 
-def strike(scene: Scene, call: Call, what: str) -> Struck:
+def strike(scene: Scene, call: Call, what: str) -> StrikeResult:
     with tempfile.TemporaryDirectory(prefix="stacpull-struck-") as temporary:
         dest, log = Path(temporary, "mirror"), Path(temporary, "log")
-        scene.lay(dest)
+        scene.prepare(dest)
         keeps = scene.beginning.keeps
         found, right = (before(dest), _right_files(scene, dest)) if keeps else (Before(), {})
         ran = scene.run(dest, under=call.under(what, log, dest))
         if not was_injected(log):
-            return Struck(call, what, reached=False, code=ran.code, output="")
+            return StrikeResult(call, what, reached=False, code=ran.code, output="")
         complaints = [
             *_of_the_end(what, ran),
             *InspectedMirror(dest, scene.mirror.expected, found).complaints(),
@@ -71,12 +71,12 @@ def strike(scene: Scene, call: Call, what: str) -> Struck:
         complaints += _of_readers(dest)
         is_lost = call.name in _OF_THE_DATA and what != KILL and not scene.beginning.proven
         unproven = _unrecorded(dest) if is_lost else set()
-        complaints += scene.go_on(dest)
+        complaints += scene.resume(dest)
         if {_file(path) for path in files_in(dest).values()} & unproven:
             complaints.append("files that a failed sync left were believed")
         if right.items() - _inodes(dest).items():
             complaints.append("files that were right were removed and fetched anew")
-        return Struck(
+        return StrikeResult(
             call,
             what,
             reached=True,
@@ -162,16 +162,16 @@ def strike_all(
     what: str,
     *,
     workers: int = 2,
-    say: Callable[[Struck], None] = lambda _: None,
-) -> list[Struck]:
+    say: Callable[[StrikeResult], None] = lambda _: None,
+) -> list[StrikeResult]:
     """Strike at each of the calls, several mirrors side by side; one that was not reached is tried again."""
 
-    def one(call: Call) -> Struck:
-        struck = strike(scene, call, what)
-        if not struck.reached:
-            struck = strike(scene, call, what)
-        say(struck)
-        return struck
+    def strike_twice(call: Call) -> StrikeResult:
+        result = strike(scene, call, what)
+        if not result.reached:
+            result = strike(scene, call, what)
+        say(result)
+        return result
 
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(one, calls))
+        return list(pool.map(strike_twice, calls))

@@ -176,7 +176,7 @@ def test_an_asset_that_fails_at_one_href_is_fetched_from_the_next(world):
     assert set(world.files().values()) == {b"from https"}
 
 
-def test_an_asset_that_is_gone_at_each_address_states_both_reasons_and_retry_begins_with_the_first(world):
+def test_an_asset_gone_at_each_address_states_both_reasons_and_retry_begins_anew(world):
     world.offer(alternate(world, s3="s3://data/gone.tif", https="/missing.tif"))
     report = world.mirror(Selection(prefer=("s3", "http")))
     assert (report.assets_failed, report.assets_missing) == (1, 1)  # gone at both

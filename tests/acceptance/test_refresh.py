@@ -64,7 +64,7 @@ def is_sound(dest: Path) -> bool:
 
 
 @pytest.mark.parametrize("replica", [True, False], indirect=True, ids=["dated", "undated"])
-def test_changed_assets_are_fetched_and_possibly_changed_ones_get_conditional_requests(tmp_path, replica):
+def test_changed_assets_are_fetched_and_uncertain_ones_requested_conditionally(tmp_path, replica):
     first = refreshed(replica, tmp_path)
     assert (first.items_new, first.items_changed, first.assets_changed) == (40, 0, 0)
     before = assets_of(tmp_path)

@@ -317,7 +317,7 @@ def test_an_asset_with_another_key_takes_the_place_of_the_earlier_one(api, layou
     assert (api.again(layout=layout).exit_code, api.version_of_any()) == (0, ["v3"])
 
 
-def test_a_failed_asset_keeps_its_file_although_another_one_with_its_new_name_is_gone(api):
+def test_a_failed_asset_keeps_its_file_although_another_with_its_new_name_is_gone(api):
     layout = "{collection}/{item}/{filename}"
     for key in "ab":
         api.add(key, version(1))

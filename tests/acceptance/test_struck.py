@@ -8,7 +8,7 @@ import pytest
 from tests.acceptance.calls import STRACE, Call, failing, spread
 from tests.acceptance.initial_states import Scene, scene
 from tests.acceptance.small_mirror import SmallMirror, small_mirror
-from tests.acceptance.struck import WHAT, Struck, calls_of, strike_all
+from tests.acceptance.struck import WHAT, StrikeResult, calls_of, strike_all
 from tests.acceptance.trees import Damage
 
 pytestmark = pytest.mark.behaviour
@@ -31,7 +31,7 @@ def calls(nothing: Scene) -> list[Call]:
     return calls_of(nothing)
 
 
-def wrong(found: list[Struck]) -> list[tuple[str, list[str]]]:
+def wrong(found: list[StrikeResult]) -> list[tuple[str, list[str]]]:
     return [(str(one.call), one.complaints) for one in found if one.complaints]
 
 

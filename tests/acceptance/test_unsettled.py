@@ -73,7 +73,7 @@ def test_a_run_with_orphaned_work_ends_as_an_error_and_not_as_stopped(tmp_path: 
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_what_an_earlier_run_left_pending_is_fetched_although_the_source_lists_it_no_more(
+def test_a_pending_asset_of_an_earlier_run_is_fetched_though_no_longer_listed(
     tmp_path, monkeypatch, is_there
 ):
     monkeypatch.setattr("stacpull.engine.run_control.GRACE", 0.1)
@@ -168,7 +168,7 @@ def announced(dest: Path, report: MirrorReport) -> int | None:
         return counters(db, report.run).get("items_announced")
 
 
-def test_the_total_stays_unknown_if_a_collection_that_announced_none_is_gone_before_a_resume(tmp_path):
+def test_the_total_stays_unknown_if_a_collection_without_one_is_gone_at_a_resume(tmp_path):
     with Announcing({"a": list("123"), "b": list("456")}, {"b": 5}) as api:
         api.refused = {"b:2": 403}
         with pytest.raises(CredentialsError):

@@ -48,7 +48,7 @@ def test_assets_that_this_run_did_not_try_again_are_said_to_have_failed_before()
     assert next(lines) == "39 of 65 files in out dir; 26 failed before"
 
 
-def test_a_refresh_names_the_files_that_are_still_gone_and_the_option_that_accepts_them() -> None:
+def test_a_refresh_names_files_that_are_still_gone_and_the_option_to_accept_them() -> None:
     report = mirror_report(assets_planned=6, assets_done=3, assets_failed=3, assets_missing=3)
     first, *rest = mirror_lines(report, Failed())
     assert first == "3 of 6 files in out dir; 3 failed: gone at the source"
@@ -90,7 +90,7 @@ def test_failures_that_are_accepted_are_not_called_failed() -> None:
     )
 
 
-def test_an_item_that_is_gone_is_not_counted_with_the_assets_that_are_gone_and_accepted():
+def test_an_item_that_is_gone_is_not_counted_with_accepted_assets_that_are_gone():
     failed = failures(gone=2)
     failed.note(FailureKind.GONE, "", "The source item http://h/i could not be read.")
     report = mirror_report(assets_failed=2, assets_missing=2, assets_accepted=2, items_failed=1)

@@ -366,9 +366,7 @@ def test_a_foreign_object_is_kept(location: BucketLocation, dest: list[str], sou
 
 
 @pytest.mark.parametrize("location", ["moto"], indirect=True)
-def test_the_placeholder_of_the_prefix_is_not_in_it_and_a_name_that_cannot_be_listed_is_named(
-    location, dest, source
-):
+def test_the_placeholder_of_the_prefix_is_left_out_and_an_unlistable_name_reported(location, dest, source):
     run("mirror", source, *dest)
     with s3_client(location) as s3:
         s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}/", Body=b"")

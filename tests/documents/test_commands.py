@@ -22,7 +22,7 @@ from tests.documents.pages import blocks_of, differs, is_run, run_page, steps_of
 from tests.items import collection
 from tests.raster.tiff.clipping import raster
 from tests.servers.buckets import client
-from tests.servers.process import found
+from tests.servers.process import program_path
 from tests.servers.radosgw import OWNER, radosgw
 from tests.serving import free_ports
 
@@ -156,7 +156,7 @@ def test_a_page_runs_as_it_is_written(page, tmp_path, earth_search, request):
     is_started = page.name in {"README.md", "dask.md"}
     programs = [] if is_started else [request.getfixturevalue("forked_command")]
     if page.name in PYTHON_OF:
-        programs.insert(0, Path(found("python", venv=PYTHON_OF[page.name])).parent)
+        programs.insert(0, Path(program_path("python", venv=PYTHON_OF[page.name])).parent)
     ran = run_page(
         text,
         tmp_path,

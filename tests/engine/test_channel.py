@@ -16,9 +16,7 @@ from stacpull.redact import Secrets
 from stacpull.store.local_store import LocalStore
 
 
-async def test_slots_stay_taken_while_the_other_end_reads_nothing_and_bodies_keep_their_order(
-    tmp_path, monkeypatch
-):
+async def test_slots_stay_taken_while_nothing_is_read_and_bodies_keep_their_order(tmp_path, monkeypatch):
     monkeypatch.setattr(channel, "_MAX_UNSENT", 10_000)
     rowids, errors = list[int](), list[BaseException]()
 

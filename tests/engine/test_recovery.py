@@ -203,7 +203,7 @@ def test_a_foreign_file_at_a_reserved_path_is_kept(tmp_path: Path) -> None:
         assert (tree(tmp_path), len(bench.pending())) == ({"c/i/a.tif": b"mine"}, 1)
 
 
-def test_a_file_of_the_user_with_the_same_content_is_not_taken_while_the_part_is_here(tmp_path: Path) -> None:
+def test_a_file_of_the_user_with_the_same_content_is_not_taken_if_the_part_is_here(tmp_path: Path) -> None:
     """Without the kill, the asset fails: only `--adopt` makes a file of the user part of the mirror."""
     with started(tmp_path) as bench:
         arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"same")

@@ -29,7 +29,7 @@ def files(dest: Path) -> list[str]:
     return sorted(found)
 
 
-def test_rows_are_durable_before_files_are_removed_and_removals_before_the_list_is_cleared(
+def test_rows_are_durable_before_removals_and_removals_before_the_list_is_cleared(
     forgotten: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []

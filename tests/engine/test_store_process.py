@@ -185,7 +185,7 @@ async def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(tmp_
 
 
 @pytest.mark.parametrize("sync_fails", [False, True])
-async def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_the_group_is_finished(
+async def test_a_part_unwritable_during_a_sync_breaks_the_run_and_its_group_is_finished(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch, sync_fails: bool
 ) -> None:
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 from tests.export.conftest import item, source_of
-from tests.servers.process import found
+from tests.servers.process import program_path
 
 import stacpull
 from stacpull.sync import export
@@ -62,7 +62,7 @@ SPLITS = {"train": PATCHES[:1], "val": PATCHES[1:2], "test": PATCHES[2:]}
 
 def by_torchgeo(program: str, root: Path) -> Any:
     """Run a program in the Python that has TorchGeo; return what it prints as JSON."""
-    python = found("python", venv="torchgeo")
+    python = program_path("python", venv="torchgeo")
     ran = subprocess.run([python, "-c", program, str(root)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout.splitlines()[-1])

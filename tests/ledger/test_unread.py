@@ -97,7 +97,7 @@ def test_a_source_item_that_is_read_later_in_the_same_run_does_not_count_as_fail
         assert runs.counters(db, run.id)["assets_pending"] == 1
 
 
-def test_an_item_that_fails_again_keeps_its_row_if_its_former_url_is_now_that_of_another(tmp_path):
+def test_an_item_that_fails_again_keeps_its_row_if_another_has_its_former_url(tmp_path):
     with ledger(tmp_path) as db:
         run, writer = started(db)
         commit(writer, item("L"), failed=[unread("S", "L", href="https://api.example/former")])

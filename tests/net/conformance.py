@@ -178,11 +178,11 @@ class TransportContract:
     async def test_sends_many_requests_at_once(self) -> None:
         async with self.world({"/object": [Answer(body=BODY)]}) as world:
 
-            async def one() -> bytes:
+            async def read_body() -> bytes:
                 async with world.opened() as response:
                     return await read_whole(response, len(BODY))
 
-            assert (await asyncio.gather(*(one() for _ in range(20)))) == [BODY] * 20
+            assert (await asyncio.gather(*(read_body() for _ in range(20)))) == [BODY] * 20
 
 
 LOCAL = AddressPolicy(allow_private=True)

@@ -90,13 +90,13 @@ class TestRedirects:
         """With one permit per host, a hop that kept its permit would wait for ever."""
         setting = Setting({"https://api.example/a": [to("/b")], "https://api.example/b": [OK]}, per_host=1)
 
-        async def one() -> bytes:
+        async def read_body() -> bytes:
             async with setting.client.open(Request("https://api.example/a")) as response:
                 return await response.read(100)
 
         async def main() -> list[bytes]:
             async with asyncio.timeout(60):
-                return await asyncio.gather(*(one() for _ in range(5)))
+                return await asyncio.gather(*(read_body() for _ in range(5)))
 
         assert setting.clock.run(main()) == [b"payload"] * 5
         assert setting.gates["api.example:443"].in_use == 0

@@ -117,7 +117,7 @@ def test_a_rule_matches_by_server_kind_path_and_range(rule: dict[str, Any], matc
 
 
 @pytest.mark.parametrize(
-    ("rule", "struck"),
+    ("rule", "failing"),
     [
         ({}, [1, 2, 3, 4, 5, 6, 7, 8]),
         ({"first": 3, "last": 3}, [3]),
@@ -128,10 +128,10 @@ def test_a_rule_matches_by_server_kind_path_and_range(rule: dict[str, Any], matc
         ({"per": "path", "last": 1}, [1, 2, 3, 4]),
     ],
 )
-def test_a_rule_counts_the_requests_that_it_matches(rule: dict[str, Any], struck: list[int]):
+def test_a_rule_counts_the_requests_that_it_matches(rule: dict[str, Any], failing: list[int]):
     faults = PlannedFaults(FaultPlan((Rule(BANG, **rule),)))
     answers = [faults.before(request(f"/{number % 4}")) for number in range(1, 9)]
-    assert [number for number, fault in enumerate(answers, 1) if fault is not None] == struck
+    assert [number for number, fault in enumerate(answers, 1) if fault is not None] == failing
 
 
 def test_the_first_matching_rule_applies_and_all_count_the_request():
@@ -141,13 +141,13 @@ def test_the_first_matching_rule_applies_and_all_count_the_request():
 
 
 def test_draws_follow_the_probability_and_the_seed_and_not_the_order():
-    def struck(seed: int, order: list[int]) -> list[int]:
+    def failing_requests(seed: int, order: list[int]) -> list[int]:
         faults = PlannedFaults(FaultPlan((Rule(BANG, probability=0.2, per="path"),), seed))
         return sorted(number for number in order if faults.before(request(f"/{number}")))
 
     order = list(range(5000))
-    assert 900 < len(struck(1, order)) < 1100
-    assert struck(1, order) == struck(1, order[::-1]) != struck(2, order)
+    assert 900 < len(failing_requests(1, order)) < 1100
+    assert failing_requests(1, order) == failing_requests(1, order[::-1]) != failing_requests(2, order)
 
 
 BODY = bytes(range(256)) * 8

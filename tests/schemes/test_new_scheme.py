@@ -62,9 +62,7 @@ def test_a_mirror_from_a_new_scheme(mem, tmp_path):
     assert stored["bands/B02.tif"]["alternate"]["origin"]["href"] == "mem://other/bands/B02.tif"
 
 
-def test_a_scheme_reads_its_key_from_the_environment_and_has_it_removed_from_messages(
-    mem, monkeypatch, tmp_path
-):
+def test_a_scheme_reads_its_key_from_the_environment_and_messages_hide_it(mem, monkeypatch, tmp_path):
     monkeypatch.setitem(module.RIGHT, "key", "right-key")
     monkeypatch.setenv("MEM_KEY", "wrong-key")
     with pytest.raises(StacpullError, match="is not the key of") as caught:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.buckets import Keys, client
-from tests.servers.process import found, is_listening, running
+from tests.servers.process import is_listening, program_path, running
 from tests.serving import free_ports
 
 _UNSIGNED_CALLS = 4  # user, policy, attachment, key
@@ -46,7 +46,7 @@ def moto(work: Path, *, checks_keys: bool = True) -> Iterator[Moto]:
         work: Its directory.
         checks_keys: False to accept every signature: moto computes another one than Amazon for some lists.
     """
-    python = Path(found("moto_server", venv="moto")).with_name("python")
+    python = Path(program_path("moto_server", venv="moto")).with_name("python")
     port = free_ports(1)
     env = dict(os.environ)
     if checks_keys:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from tests.servers.process import found, is_listening, running
+from tests.servers.process import is_listening, program_path, running
 from tests.serving import free_ports
 
 SLOW_RATE = 512 * 1024
@@ -83,7 +83,7 @@ class Nginx:
 
 @contextmanager
 def nginx(work: Path) -> Iterator[Nginx]:
-    command = found("nginx")
+    command = program_path("nginx")
     root = work / "root"
     root.mkdir()
     port = free_ports(1)

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.servers.process import found, is_listening, running
+from tests.servers.process import is_listening, program_path, running
 from tests.serving import free_ports
 
 _POSTGRES = Path("/usr/lib/postgresql/15/bin")
@@ -94,7 +94,7 @@ def _postgres(work: Path, port: int) -> Iterator[None]:
 
 
 def _tool(name: str) -> str:
-    return found(name, venv="pgstac")
+    return program_path(name, venv="pgstac")
 
 
 def _run(command: list[str], environment: Mapping[str, str], cwd: Path | None = None) -> None:

@@ -24,7 +24,7 @@ _OUTLIVED_BY_NONE = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv"
 """Takes a server along when the tests are killed, where Linux offers that."""
 
 
-def found(name: str, *, venv: str | None = None) -> str:
+def program_path(name: str, *, venv: str | None = None) -> str:
     """The path of a program, of the system or of a venv of tools; skips the test if it is not installed."""
     path = shutil.which(name, path=None if venv is None else str(TOOLS / venv / "bin"))
     if path is None and venv is None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.buckets import Keys
-from tests.servers.process import found, is_listening, running
+from tests.servers.process import is_listening, program_path, running
 from tests.serving import free_ports
 
 ROLE = "arn:aws:iam:::role/reader"
@@ -111,7 +111,7 @@ def radosgw(work: Path, *, memory: int = 4 << 30) -> Iterator[Radosgw]:
         memory: Bytes that it can store: when it is full, writes wait for ever.
     """
     for program in ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph", "monmaptool"):
-        found(program)
+        program_path(program)
     parts = _Parts(work, memory)
     with parts.monitor(), parts.store(), parts.gateway():
         parts.make_users()
@@ -169,7 +169,7 @@ class _Parts:
 
     def server(self, command: list[str], ready: Callable[[], bool]) -> AbstractContextManager[object]:
         return running(
-            [found(command[0]), *self.conf, "-f", *command[1:]], self.work / command[0], ready=ready
+            [program_path(command[0]), *self.conf, "-f", *command[1:]], self.work / command[0], ready=ready
         )
 
     def ceph(self, *arguments: str) -> str:
@@ -185,7 +185,7 @@ class _Parts:
 
     def call(self, name: str, *arguments: str) -> str:
         """Run a program to its end; its messages become those of a failure."""
-        command = [found(name), *arguments]
+        command = [program_path(name), *arguments]
         done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, check=False)
         if done.returncode:
             raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stderr[-2000:]}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.buckets import Keys
-from tests.servers.process import found, is_listening, running
+from tests.servers.process import is_listening, program_path, running
 from tests.serving import free_ports
 
 KEYS = Keys("AKIARCLONERCLONE0000", "rclone-secret")
@@ -26,7 +26,7 @@ class Rclone:
 @contextmanager
 def rclone(work: Path) -> Iterator[Rclone]:
     """Serve a new directory below `work`, which tests fill directly: it is read again for each request."""
-    command = found("rclone", venv="rclone")
+    command = program_path("rclone", venv="rclone")
     root = work / "buckets"
     root.mkdir()
     port = free_ports(1)

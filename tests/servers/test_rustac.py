@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import orjson
 import pytest
-from tests.servers.process import found, is_listening, running
+from tests.servers.process import is_listening, program_path, running
 from tests.servers.searched import COLLECTIONS, collections, items, walked
 from tests.serving import free_ports
 
@@ -18,7 +18,7 @@ IDS = tuple(item["id"] for item in items(4))
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    command, work = found("rustac", venv="rustac"), tmp_path_factory.mktemp("rustac")
+    command, work = program_path("rustac", venv="rustac"), tmp_path_factory.mktemp("rustac")
     documents = [{"type": "FeatureCollection", "features": list(items(COUNT))}, *collections()]
     files = [work / f"{number}.json" for number in range(len(documents))]
     for file, document in zip(files, documents, strict=True):

@@ -69,7 +69,7 @@ def names(items: list[Json | Failure]) -> list[Any]:
 
 
 @pytest.mark.parametrize(("count", "is_long"), [(30, False), (3 * MAX_TOGETHER // 2, True)])
-def test_items_of_a_collection_are_read_with_one_search_or_several_if_the_list_is_long(count, is_long):
+def test_items_of_a_collection_are_read_with_one_search_or_several_for_long_lists(count, is_long):
     service = Service()
     wanted = [f"S2A_MSIL2A_20170613T101031_{number:04}" for number in range(count)]
     assert names(service.read(*map(href, wanted))) == wanted

@@ -25,11 +25,11 @@ def day(number: int) -> date:
 
 
 def outline(*cells: Cells) -> BaseGeometry:
-    def one(left: int, top: int, right: int, bottom: int) -> BaseGeometry:
+    def rectangle(left: int, top: int, right: int, bottom: int) -> BaseGeometry:
         west, east = WEST + left * PIXEL, WEST + right * PIXEL
         return box(west, NORTH - bottom * PIXEL, east, NORTH - top * PIXEL)
 
-    return shapely.union_all([one(*some) for some in cells])
+    return shapely.union_all([rectangle(*cell) for cell in cells])
 
 
 def area(*cells: Cells) -> TracedArea:
