@@ -117,7 +117,7 @@ function rates(element, shown) {
   rateChart(element, shown);
 }
 function failures(element, [kinds, latest]) {
-  titled(element, "Failures", kinds.length ? "Those of this command; stacpull failures lists all." : "None.");
+  titled(element, "Failures", kinds.length ? "Of this command only; stacpull failures lists all." : "None.");
   if (!kinds.length) return;
   table(element, [["What"], ["Assets", "number"], ["What helps", "wide"]], kinds.map(([what, count, advice]) => [what, whole(count), advice]));
   add(element, "h3", "The latest");

@@ -58,7 +58,7 @@ async def export(
     shards = {"shard_bytes": shard_bytes, "shard_samples": shard_samples}
     given = {name: value for name, value in shards.items() if value is not None}
     if given and format != "webdataset":
-        raise UsageError("shard_bytes and shard_samples are for the format webdataset.")
+        raise UsageError("--shard-size and --shard-samples are for the format webdataset.")
     thread = StoppableThread(stop)
     opened = instance("options", Options, options)
 

@@ -113,7 +113,7 @@ function files() {
   if (data.hosts.length) bars(section("Bytes by host", "The host that each item names for its assets."), data.hosts, size);
 }
 function runs() {
-  const part = section("Runs", "Bytes and time are those of the run itself; the rate is their quotient.");
+  const part = section("Runs", "The rate is the bytes that the run received, divided by its time.");
   table(part, [["Started"], ["Command"], ["State"], ["Files", "number"], ["Bytes", "number"], ["Time", "number"], ["Rate", "number"], ["Retries", "number"]],
     data.runs.map((run) => [run.started, run.kind, run.state, whole(run.files), size(run.bytes), duration(run.seconds),
       run.seconds ? `${size(Math.round(run.bytes / run.seconds))}/s` : "", whole(run.retries)]));

@@ -149,7 +149,7 @@ def test_an_export_that_is_stopped_has_no_list_and_is_continued(dest: Path, tmp_
     [
         ({"splits": {"valid": PATCHES}}, "the splits train, val and test, not valid"),
         ({"nomenclature": "clc43"}, "19 classes"),
-        ({"shard_samples": 5}, "webdataset"),
+        ({"shard_samples": 5}, "--shard-samples are for the format webdataset"),
     ],
 )
 def test_options_that_torchgeo_does_not_know_are_refused(dest, tmp_path, settings, message):
