@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from stacpull.models import Failure, FailureKind
-from stacpull.net.gate import Gate
+from stacpull.net.gate import Gate, GateSettings
 
 KB, MB = 1000, 1_000_000
 WORKERS = 64
@@ -81,7 +81,7 @@ class Simulation:
         self.now = 0.0
         self.host = host
         self.chance = random.Random(7)
-        self.gate = Gate("host", limit or WORKERS, self, is_fixed=limit is not None)
+        self.gate = Gate("host", GateSettings(self, limit or WORKERS, is_fixed=limit is not None))
         self._limit = limit
         self._times: list[float] = []
         self._sums: list[float] = [0.0]

@@ -96,7 +96,7 @@ class CloudTransport:
             missing = "object"
         if missing:
             raise TransferError(Failure(FailureKind.SCHEME, f"The href {request.url} names no {missing}."))
-        is_signed, bundle = not request.redirected and account == own_account, self._options.ca_bundle
+        is_signed, bundle = not request.redirected_from and account == own_account, self._options.ca_bundle
         location = BucketLocation(
             bucket,
             ca_bundle=None if bundle is None else str(bundle),

@@ -26,7 +26,7 @@ from stacpull.config.options import S3Options
 from stacpull.hosts import host_of, origin_of, origin_text
 from stacpull.models import Failure
 from stacpull.net.client import Client, HostCredentials, NetworkCounters
-from stacpull.net.gate import Gates
+from stacpull.net.gate import GateSettings
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import BufferedResponse, RenamedResponse, Request, Response, Transport
@@ -309,9 +309,9 @@ class Logins:
 
     def __attrs_post_init__(self) -> None:
         self.retries = Retries(self._policy, self.clock, self._note_retry)
-        gates = Gates(_AT_ONCE, _AT_ONCE, self.clock)
+        gate_settings = GateSettings(self.clock, _AT_ONCE, is_fixed=True)
         transports = {"http": self.http, "https": self.http}
-        self.client = Client(transports, gates, self.clock, secrets=self.secrets, counters=self.counters)
+        self.client = Client(transports, gate_settings, secrets=self.secrets, counters=self.counters)
         self.secrets.add(*(secret for login in self._profile.logins for secret in login.kind.secrets))
 
     def transport_for(self, url: str) -> Transport | None:

@@ -130,7 +130,7 @@ def printable(value: Any) -> Secret | None:
 
 def form_request(url: str, form: Mapping[str, str]) -> Request:
     headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-    return Request(url, "POST", headers, urlencode(form).encode(), decode=True)
+    return Request(url, "POST", headers, urlencode(form).encode(), purpose="document")
 
 
 async def reply_to(client: Client, request: Request, accept: frozenset[int], secrets: Secrets) -> Reply:
@@ -306,7 +306,8 @@ class SasTokens(TokenKind):
         headers = {"Accept": "application/json"}
         if self.key is not None and self.key_header is not None:
             headers[self.key_header] = self.key.reveal()
-        reply = await login.ask(Request(url, headers=headers, decode=True), _OK | {404}, frozenset({401}))
+        request = Request(url, headers=headers, purpose="document")
+        reply = await login.ask(request, _OK | {404}, frozenset({401}))
         if reply.status == HTTPStatus.NOT_FOUND:
             return TimedToken(None, _UNKNOWN_FOR)
         token = printable(reply.members.get("token"))

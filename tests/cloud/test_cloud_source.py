@@ -98,7 +98,8 @@ def test_a_catalog_at_azure(form: str, container: Any, tmp_path: Path) -> None:
 )
 def test_keys_are_for_the_account_that_the_user_named(url, redirected, signed, monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountName=own1;AccountKey=QQ==")
-    location, _ = CloudTransport(AZURE, SETUP)._split(Request(url, redirected=redirected))
+    redirected_from = ("https://other.example/",) * redirected
+    location, _ = CloudTransport(AZURE, SETUP)._split(Request(url, redirected_from=redirected_from))
     assert location.is_signed is signed
 
 

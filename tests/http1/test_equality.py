@@ -35,7 +35,7 @@ from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.sharing import SharedDownloads
 from stacpull.models import Arrival, Checksum, Failure, Job
 from stacpull.net.client import Client
-from stacpull.net.gate import Gates
+from stacpull.net.gate import GateSettings
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.transfer.attempt import Downloader
 from stacpull.transfer.s3 import S3Transport
@@ -126,11 +126,10 @@ async def outcome_of(
     workers: int = 1, stall_timeout: float = 10.0,
 ) -> Outcome:  # fmt: skip
     clock, http = VirtualClock(), fast(stall_timeout=stall_timeout)
-    gates = Gates(64, None, clock)
     settings = AwsSettings("us-east-1", origin)
     aws = AwsCredentials(settings, keys=Credentials("key", "secret"))
     s3 = S3Transport(http, aws, S3Options(endpoint_url=origin, region="us-east-1"), clock=SystemClock())
-    client = Client({"http": http, "https": http, "s3": s3}, gates, clock, source=origin)
+    client = Client({"http": http, "https": http, "s3": s3}, GateSettings(clock, 64), source=origin)
     no_store = cast("Any", SimpleNamespace(staged=SimpleNamespace(part_identity_and_size=lambda _: None)))
     shared = SharedDownloads(Downloader(client, await opened_parts(directory), has_no_file), no_store)
     retried: list[Failure] = []
@@ -150,7 +149,10 @@ async def outcome_of(
         sink.jobs,
         {file.name: file.read_bytes() for file in directory.glob("*.part")},  # noqa: ASYNC240 - all has ended
         [(str(one.kind), one.message) for one in retried],
-        {(gate.in_use, len(gate._queue), gate._refused_assets, gate.limit) for gate in gates},
+        {
+            (gate.in_use, len(gate._queue), gate._refusals["asset"], gate.limit)
+            for gate in client.gates.values()
+        },
         client.counters.requests,
         clock.now,
         received.copy(),

@@ -13,7 +13,7 @@ from stacpull.clock import Clock
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, NetworkCounters
-from stacpull.net.gate import Gates
+from stacpull.net.gate import GateSettings
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Request
 from stacpull.redact import Secret, Secrets
@@ -39,12 +39,11 @@ async def client_for(
     logins = Logins(profile, http, RetryPolicy(), clock, secrets, counters, on_wait)
     client = Client(
         {"http": http, "https": http},
-        Gates(8, 8, clock),
-        clock,
+        GateSettings(clock, 8, is_fixed=True),
         secrets=secrets,
         counters=counters,
         source="http://source.example",
-        logged_in=logins.transport_for,
+        login_transport=logins.transport_for,
     )
     try:
         yield client

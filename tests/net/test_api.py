@@ -11,7 +11,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind, PageRequest
 from stacpull.net.client import Client, HostCredentials
-from stacpull.net.gate import Gates
+from stacpull.net.gate import GateSettings
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import TransferError, is_framed
@@ -32,8 +32,7 @@ class Desk:
         self.transport = MemoryTransport(routes, self.clock)
         self.client = Client(
             {"https": self.transport},
-            Gates(4, None, self.clock),
-            self.clock,
+            GateSettings(self.clock, 4),
             credentials=HostCredentials(SOURCE, {}, query or {}),
         )
         defaults: dict[str, Any] = {"source": SOURCE}
@@ -57,7 +56,7 @@ def test_a_page_is_read_with_its_size_and_fields() -> None:
     assert document.bytes == len(b'\xef\xbb\xbf{"type": "FeatureCollection"}')
     assert document.url == f"{URL}?limit=10"
     requested = desk.transport.requests[0]
-    assert requested.decode
+    assert requested.purpose == "document"
     assert requested.headers == {"Accept": "application/geo+json, application/json", "Prefer": "x"}
 
 

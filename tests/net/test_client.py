@@ -12,8 +12,8 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.client import Client, Exchange, HostCredentials, NetworkCounters
-from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, Gates
-from stacpull.net.transport import Request, TransferError
+from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, GateSettings
+from stacpull.net.transport import Purpose, Request, TransferError
 from stacpull.redact import Secret, Secrets
 
 KEY = Secret("planted-key-123")
@@ -39,17 +39,16 @@ class Setting:
         self.clock = VirtualClock()
         self.transport = MemoryTransport(self.routes, self.clock)
         self.s3 = MemoryTransport(self.routes, self.clock)
-        self.gates = Gates(self.per_host, self.per_host, self.clock)
         self.counters = NetworkCounters()
         self.client = Client(
             {"http": self.transport, "https": self.transport, "s3": self.s3},
-            self.gates,
-            self.clock,
+            GateSettings(self.clock, self.per_host, is_fixed=True),
             credentials=HostCredentials(self.source, self.headers, self.query),
             secrets=Secrets([*self.headers.values(), *self.query.values()]),
             counters=self.counters,
             source=self.source,
         )
+        self.gates = self.client.gates
 
     @property
     def requests(self) -> list[Request]:
@@ -66,7 +65,7 @@ class Setting:
     def failure(self, request: Request | str, **options: Any) -> Failure:
         with pytest.raises(TransferError) as caught:
             self.fetch(request, **options)
-        assert all(gate.in_use == 0 for gate in self.gates)
+        assert all(gate.in_use == 0 for gate in self.gates.values())
         return caught.value.failure
 
 
@@ -82,7 +81,7 @@ class TestRedirects:
         body, response = setting.fetch("https://api.example/a")
         assert body == b"payload"
         assert (response.url, response.status) == ("https://blob.example/c?sig=x%2By", 200)
-        assert [r.redirected for r in setting.requests] == [False, True, True]
+        assert [len(r.redirected_from) for r in setting.requests] == [0, 1, 2]
         assert setting.counters.requests == 3
         assert setting.counters.bytes_fetched == len(b"moved") + len(b"payload")
 
@@ -173,6 +172,14 @@ def test_a_cancelled_request_releases_its_permit() -> None:
     assert setting.clock.run(main()) == b"payload"
 
 
+def test_each_port_of_a_host_has_one_gate() -> None:
+    client = Setting({}).client
+    gate = client.host("https://h.example/a").gate
+    assert client.host("http://h.example:443/b").gate is gate
+    assert client.host("http://h.example/a").gate is not gate
+    assert list(client.gates) == ["h.example:443", "h.example:80"]
+
+
 async def test_leaving_a_response_releases_its_permit_once() -> None:
     setting = Setting({"https://h.example/x": [OK] * 2}, per_host=1)
     async with setting.client.open(Request("https://h.example/x")) as left:
@@ -181,18 +188,18 @@ async def test_leaving_a_response_releases_its_permit_once() -> None:
         assert not setting.gates["h.example:443"].is_full()
         async with setting.client.open(Request("https://h.example/x")) as response:
             assert await response.read(100) == b"payload"
-    assert all(gate.in_use == 0 for gate in setting.gates)
+    assert all(gate.in_use == 0 for gate in setting.gates.values())
 
 
 async def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
     setting = Setting({"https://h.example/x": [OK]})
     trouble = TransferError(Failure(FailureKind.REFUSED, "a page to log in at", 200, "h.example"))
-    gate = setting.gates["h.example:443"]
-    gate._refused_assets = MAX_REFUSALS - 1
+    gate = setting.client.host("https://h.example/x").gate
+    gate._refusals["asset"] = MAX_REFUSALS - 1
     async with setting.client.open(Request("https://h.example/x")) as left:
         with pytest.raises(TransferError, match="refused 50 requests in a row with a web page"):
             await left.close(trouble)
-    assert all(gate.in_use == 0 for gate in setting.gates)
+    assert all(gate.in_use == 0 for gate in setting.gates.values())
 
 
 @pytest.mark.parametrize(
@@ -201,7 +208,7 @@ async def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
 )
 def test_a_body_that_cannot_be_decoded_is_a_failure(body: bytes, kind: FailureKind) -> None:
     setting = Setting({"https://h.example/x": [Answer(body=body, headers={"Content-Encoding": "gzip"})]})
-    assert setting.failure(Request("https://h.example/x", decode=True)).kind is kind
+    assert setting.failure(Request("https://h.example/x", purpose="document")).kind is kind
 
 
 def test_a_body_that_is_cut_off_counts() -> None:
@@ -211,10 +218,10 @@ def test_a_body_that_is_cut_off_counts() -> None:
     assert setting.gates["h.example:443"].progress().bytes == setting.counters.bytes_fetched
 
 
-@pytest.mark.parametrize("decode", [True, False])
-def test_a_body_is_decoded_only_on_request_and_counts_with_its_size_on_the_wire(decode: bool) -> None:
+@pytest.mark.parametrize("purpose", ["asset", "document"])
+def test_the_coding_of_a_document_is_undone_and_counts_with_its_size_on_the_wire(purpose: Purpose) -> None:
     page = Answer(203, b" " * 900, coded=True)
     setting = Setting({"https://h.example/x": [page]})
-    fetched = setting.fetch(Request("https://h.example/x", decode=decode))[0]
-    assert fetched == (page.body if decode else page.sent)
+    fetched = setting.fetch(Request("https://h.example/x", purpose=purpose))[0]
+    assert fetched == (page.body if purpose == "document" else page.sent)
     assert setting.counters.bytes_fetched == len(page.sent) < 100

@@ -7,7 +7,7 @@ from stacpull.clock import SystemClock
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import FailureKind
 from stacpull.net.client import Client, HostCredentials
-from stacpull.net.gate import Gates
+from stacpull.net.gate import GateSettings
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret
 from stacpull.urls import same_site
@@ -80,7 +80,7 @@ async def test_a_url_with_an_invalid_port_is_not_requested(port: str) -> None:
     away = Answer(302, headers={"Location": f"http://source.example:{port}/hop"})
     clock = SystemClock()
     transport = MemoryTransport({"http://source.example/redirect": [away]}, clock)
-    client = Client({"http": transport}, Gates(4, 4, clock), clock)
+    client = Client({"http": transport}, GateSettings(clock, 4, is_fixed=True))
     found: list[FailureKind] = []
     for url in (f"http://source.example:{port}/x", "http://source.example/redirect"):
         with pytest.raises(TransferError) as caught:
@@ -118,11 +118,15 @@ def test_the_key_is_sent_once_and_only_to_its_own_host(url: str, sent: str) -> N
 
 def test_header_fields_replace_those_of_the_request() -> None:
     request = Request(
-        "https://api.example/x", "POST", {"authorization": "mine", "Range": "bytes=1-"}, b"{}", decode=True
+        "https://api.example/x",
+        "POST",
+        {"authorization": "mine", "Range": "bytes=1-"},
+        b"{}",
+        purpose="document",
     )
     attached = HEADER.attach(request)
     assert attached.headers == {"Range": "bytes=1-", "Authorization": "Bearer planted-token"}
-    assert (attached.method, attached.body, attached.decode) == ("POST", b"{}", True)
+    assert (attached.method, attached.body, attached.purpose) == ("POST", b"{}", "document")
     assert request.headers["authorization"] == "mine"
 
 

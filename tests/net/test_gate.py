@@ -11,8 +11,8 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind
-from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, ByteRate, Gate, Gates
-from stacpull.net.transport import TransferError
+from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, Gate, GateSettings, Rate
+from stacpull.net.transport import Purpose, TransferError
 
 T = TypeVar("T")
 
@@ -27,9 +27,8 @@ class Bench:
     def __init__(self, maximum: int = 64, *, is_fixed: bool = False) -> None:
         self.clock = VirtualClock()
         self.reported: list[str] = []
-        self.gate = Gate(
-            "h", maximum, self.clock, is_fixed=is_fixed, notify=lambda one: self.reported.append(one.text)
-        )
+        notify = lambda notice: self.reported.append(notice.text)  # noqa: E731
+        self.gate = Gate("h", GateSettings(self.clock, maximum, is_fixed, notify=notify))
         self.log: list[tuple[str, float]] = []
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
@@ -206,19 +205,19 @@ def test_a_host_that_refuses_fifty_assets_in_a_row_is_given_up() -> None:
     assert len(bench.reported) == 1
 
 
-@pytest.mark.parametrize("of_documents", [True, False])
-def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_given_up(of_documents: bool) -> None:
+@pytest.mark.parametrize("purpose", ["asset", "document"])
+def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_given_up(purpose: Purpose) -> None:
     bench = Bench(maximum=1)
 
     async def main() -> None:
         await bench.gate.acquire()
         waiting = asyncio.create_task(bench.hold("late", 1))
         await asyncio.sleep(1)
-        answer = bench.gate.note_throttling(busy(1000), of_documents=of_documents)
+        answer = bench.gate.note_throttling(busy(1000), purpose)
         with pytest.raises(TransferError, match="asks to wait for 17 minutes") as caught:
             await waiting
         assert caught.value.failure.kind is FailureKind.DOWN
-        assert answer == (busy(1000) if of_documents else caught.value.failure)
+        assert answer == (busy(1000) if purpose == "document" else caught.value.failure)
         bench.gate.note_response(0.0)  # to a request that was sent before
         with pytest.raises(TransferError, match="asks to wait for 17 minutes"):
             await bench.gate.acquire()
@@ -233,15 +232,12 @@ def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_given_up(of_docu
 
 
 @pytest.mark.parametrize(
-    ("per_host", "concurrency", "first"), [(64, None, 16), (4, None, 4), (64, 40, 40), (8, 40, 8)]
+    ("maximum", "is_fixed", "first"), [(64, False, 16), (4, False, 4), (40, True, 40), (8, True, 8)]
 )
-def test_each_host_has_one_gate(per_host: int, concurrency: int | None, first: int) -> None:
+def test_a_limit_that_the_user_set_is_the_first_one(maximum: int, is_fixed: bool, first: int) -> None:
     reported: list[Notice] = []
-    gates = Gates(per_host, concurrency, VirtualClock(), notify=reported.append)
-    gate, other = gates["h:443"], gates["h:80"]
-    assert gates["h:443"] is gate
+    gate = Gate("h:443", GateSettings(VirtualClock(), maximum, is_fixed, notify=reported.append))
     assert gate.limit == first
-    assert list(gates) == [gate, other]
     gate.note_throttling(busy(1))
     assert [notice.level for notice in reported] == ["debug"]
 
@@ -259,7 +255,7 @@ async def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
         if notice.level == "warning":
             reports.append((number, notice.text))
 
-    gate = Gate("h", 64, clock, notify=hear)
+    gate = Gate("h", GateSettings(clock, 64, notify=hear))
     for number, answer in enumerate((*answers, *answers), 1):  # noqa: B007 - read by the listener
         if isinstance(answer, str):
             gate.note_response(clock.monotonic())
@@ -387,12 +383,13 @@ def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
 
 @pytest.mark.parametrize(
     ("byte_rate", "request_rate", "seconds"),
-    [(1000.0, 0.0, 9.75), (0.0, 2.0, 4.5), (0.0, 0.0, 0.0)],
+    [(1000.0, 0.0, 8.75), (0.0, 2.0, 4.5), (0.0, 0.0, 0.0)],
 )
 async def test_requests_keep_to_the_rates(byte_rate: float, request_rate: float, seconds: float) -> None:
-    """Ten requests of 1000 bytes. A request waits for those before it, bytes also for themselves."""
+    """Ten requests of 1000 bytes. Requests and bytes wait for those before them."""
     clock = VirtualClock()
-    rate, gate = ByteRate(clock, byte_rate), Gate("h", 64, clock, request_rate=request_rate)
+    rate = Rate(clock, byte_rate, saved_seconds=0.25)
+    gate = Gate("h", GateSettings(clock, 64, request_rate=request_rate))
     for _ in range(10):
         await gate.acquire()
         if rate.limit:

@@ -18,7 +18,7 @@ from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind
 from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.bodies import read_whole
-from stacpull.net.transport import Request, TransferError, Transport
+from stacpull.net.transport import Purpose, Request, TransferError, Transport
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 Serve = Callable[[Mapping[str, Any]], AbstractAsyncContextManager[tuple[Transport, WireServer]]]
@@ -139,8 +139,9 @@ async def test_the_fields_and_the_body_of_requests_on_one_connection(served: Ser
     """No cookie that a server set is sent back."""
     answers = {"/": [Answer(body=b"x" * 50_000, headers={"Set-Cookie": "a=b"})]}
     async with served(answers) as (http, server):
-        for decode in (False, True, False):
-            await fetched(http, Request(server.url("/"), decode=decode))
+        purposes: list[Purpose] = ["asset", "document", "asset"]
+        for purpose in purposes:
+            await fetched(http, Request(server.url("/"), purpose=purpose))
         json = {"Content-Type": "application/json"}
         await fetched(http, Request(server.url("/"), "POST", json, b"{}"))
     asset, page, again, search = server.requests

@@ -19,7 +19,7 @@ from stacpull.clock import SystemClock
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.client import Client
-from stacpull.net.gate import Gates
+from stacpull.net.gate import GateSettings
 from stacpull.net.transport import HttpSettings, Request, TransferError
 from stacpull.sync import failures, mirror
 
@@ -39,10 +39,10 @@ async def test_decoding_a_bomb_takes_bounded_memory(coding: str) -> None:
     packed = zlib.compress(b" " * (128 * MIB), 9, 31 if coding == "gzip" else 15)
     async with WireServer({"/": [Answer(body=packed, headers={"Content-Encoding": coding})]}) as server:
         http = AiohttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
-        client = Client({"http": http}, Gates(1, None, SystemClock()), SystemClock())
+        client = Client({"http": http}, GateSettings(SystemClock(), 1))
         tracemalloc.start()
         with pytest.raises(TransferError, match="more than 8388608 bytes"):
-            async with client.open(Request(server.url("/"), decode=True)) as response:
+            async with client.open(Request(server.url("/"), purpose="document")) as response:
                 await response.read(8 * MIB)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()

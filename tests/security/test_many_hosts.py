@@ -20,7 +20,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.client import Client
-from stacpull.net.gate import Gates
+from stacpull.net.gate import GateSettings
 from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 
 FEW, MANY = 2 * MAX_HOSTS, 4 * MAX_HOSTS
@@ -50,8 +50,7 @@ async def requested(client: Client, url: str) -> None:
 
 
 def client_of(transport: Transport) -> Client:
-    clock = SystemClock()
-    return Client({"http": transport}, Gates(4, 4, clock), clock)
+    return Client({"http": transport}, GateSettings(SystemClock(), 4, is_fixed=True))
 
 
 class Forgetful(MemoryTransport):
@@ -101,12 +100,12 @@ def test_memory_of_deferred_refusals_is_limited(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_gate_that_is_in_use_is_kept() -> None:
-    gates = Gates(4, 4, SystemClock())
-    held = gates["held.example"]
+    client = Client({"http": AiohttpTransport(HttpSettings(AddressPolicy()))}, GateSettings(SystemClock(), 4))
+    held = client.host("http://held.example/").gate
     await held.acquire()
     for number in range(3 * MAX_HOSTS):
-        gate = gates[f"h{number}.example"]
+        gate = client.host(f"http://h{number}.example/").gate
         await gate.acquire()
         gate.release()
-    assert gates["held.example"] is held
-    assert len(list(gates)) <= MAX_HOSTS
+    assert client.host("http://held.example/").gate is held
+    assert len(client.gates) <= MAX_HOSTS

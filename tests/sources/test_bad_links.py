@@ -12,7 +12,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull import sync
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
-from stacpull.net.gate import Gates
+from stacpull.net.gate import GateSettings
 from stacpull.net.json_reader import JsonReader
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import TransferError
@@ -38,7 +38,7 @@ HALF = Answer(body=b'{"type": "Feature", "id": ', headers={"Content-Type": "appl
 )
 def test_a_link_to_invalid_json_is_one_failure(href: str, answer: Answer) -> None:
     clock = VirtualClock()
-    client = Client({"https": MemoryTransport({href: [answer]}, clock)}, Gates(4, None, clock), clock)
+    client = Client({"https": MemoryTransport({href: [answer]}, clock)}, GateSettings(clock, 4))
     reader = JsonReader(client, Retries(RetryPolicy(retries=1), clock), source=SOURCE)
     with pytest.raises(TransferError) as caught:
         clock.run(ApiSource(SOURCE, reader).item(href))

@@ -25,7 +25,7 @@ from stacpull.models import Page
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.client import Client
-from stacpull.net.gate import Gates
+from stacpull.net.gate import GateSettings
 from stacpull.net.json_reader import JsonReader
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import HttpSettings
@@ -116,8 +116,7 @@ async def opened(url: str) -> AsyncIterator[Source]:
     clock = SystemClock()
     client = Client(
         {"http": AiohttpTransport(HttpSettings(AddressPolicy(allow_private=True), 5.0))},
-        Gates(64, None, clock),
-        clock,
+        GateSettings(clock, 64),
         source=url,
     )
     policy = RetryPolicy(retries=1, base=0.001, cap=0.001)

@@ -16,7 +16,7 @@ from stacpull.config.options import S3Options
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.client import Client
-from stacpull.net.gate import Gates
+from stacpull.net.gate import GateSettings
 from stacpull.net.transport import HttpSettings
 from stacpull.transfer.s3 import S3Transport
 from stacpull_replicas import S3Access
@@ -155,7 +155,7 @@ async def client(
     transports = {"http": http, "https": http}
     if credentials is not None:
         transports["s3"] = S3Transport(http, credentials, s3 or S3Options(), clock=clock)
-    opened = Client(transports, Gates(8, None, clock), clock)
+    opened = Client(transports, GateSettings(clock, 8))
     try:
         yield opened
     finally:

@@ -63,7 +63,7 @@ async def fetching(parts: PartFiles) -> AsyncIterator[tuple[Downloader, Origin, 
     ):
         parts.href_hash = href_hash(job(served).href)
         yield Downloader(opened, parts, has_no_file), served, opened
-        gates = list(opened.gates)
+        gates = list(opened.gates.values())
     assert [gate.in_use for gate in gates] == [0] * len(gates)
 
 

@@ -15,7 +15,7 @@ from stacpull.models import FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.client import Client
-from stacpull.net.gate import Gates
+from stacpull.net.gate import GateSettings
 from stacpull.net.transport import HttpSettings, Request, Response, TransferError, Transport
 from stacpull.transfer.s3 import S3Transport, correction_of, endpoint_of, may_sign, split_s3_url
 from stacpull_replicas import MemoryStore, S3Replica
@@ -152,11 +152,11 @@ async def test_a_bucket_reached_by_redirect(options: S3Options, signed: bool):
         http = AiohttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
         aws = AwsStandIn(http, served.url)
         transports = {"http": http, "s3": S3Transport(aws, Given(), options, clock=clock)}
-        opened = Client(transports, Gates(8, None, clock), clock)
+        opened = Client(transports, GateSettings(clock, 8))
         served.once(lambda _: Reply(303, {"Location": "s3://data/k"}))
         assert await read(opened, served.url + "/download", final="s3://data/k") == b"x"
         await opened.close()
         request = aws.seen[0]
-    assert request.redirected
+    assert request.redirected_from
     assert request.url == "https://data.s3.us-east-1.amazonaws.com/k"
     assert ("Authorization" in request.headers) is signed

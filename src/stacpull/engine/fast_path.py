@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
@@ -18,13 +18,13 @@ from stacpull.http1.connection import WebConnection, streamed
 from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
 from stacpull.models import Arrival, Job
 from stacpull.net.bodies import DRAINED
-from stacpull.net.client import Client, ClientHost, Exchange
+from stacpull.net.client import Client, ClientHost, Exchange, SentRequest
 from stacpull.net.transport import Receive, Request, TransferError
 from stacpull.transfer.attempt import ACCEPT_OK
 
 
 class FastAttempt(msgspec.Struct, eq=False):
-    """The first attempt at an asset: the steps of `Exchange`, as callbacks. Gates queue it."""
+    """The first attempt at an asset: the steps of `Exchange`, as callbacks of a gate and of a connection."""
 
     fast_path: WebFastPath
     pool: Pool[Job, Arrival | None]
@@ -33,10 +33,8 @@ class FastAttempt(msgspec.Struct, eq=False):
     request: Request
     host: ClientHost
     began_at: float  # when its first request was queued
-    hops: tuple[str, ...] = ()
     sent_at: float = 0.0
     prepared: Prepared | None = None
-    receive: Receive | None = None  # set when a task takes over after the request was sent
 
     # Called by a gate.
 
@@ -44,21 +42,24 @@ class FastAttempt(msgspec.Struct, eq=False):
         return self.fast_path.is_closed
 
     def on_permit(self) -> None:
-        client, host = self.fast_path.client, self.host
-        transport, request = host.transport, client.outgoing(self.request, host)
+        host = self.host
+        transport = host.transport
+        request = self.fast_path.client.count_and_authorize(self.request, host)
         self.sent_at = host.gate.now()
         prepared = transport.prepared(request) if isinstance(transport, CallbackTransport) else None
         self.prepared = prepared
         if prepared is None:
-            self.hand_over(partial(transport.send, request))
-        elif (connection := prepared.host.pop()) is None:
+            self._hand_over(partial(transport.send, request))
+            return
+        connection = prepared.host.pop()
+        if connection is None:
             self.send_again()
         else:
             connection.begin(self, prepared.message)
 
     def on_given_up(self, _given_up: TransferError) -> None:
         """Hand over to the general path, which waits, or reports that the host is given up."""
-        self.hand_over()
+        self._hand_over()
 
     # Called by a connection.
 
@@ -66,41 +67,24 @@ class FastAttempt(msgspec.Struct, eq=False):
         self, connection: WebConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
         """Take a complete 200 (`is_ok`) or redirect. Return False if anything about it is unusual."""
-        fast_path, host, size = self.fast_path, self.host, len(body)
-        client, gate = fast_path.client, host.gate
-        if is_ok:
-            arrival = fast_path.shared.downloader.accept(self.job, self.request.url, fields, body)
-            if arrival is None:
-                return False
-            fast_path.shared.complete(self.download, arrival)
-            client.counters.bytes_fetched += size
-            connection.release()
-            gate.finish(self.sent_at, size)
-            self.pool.sink.put(self.job, arrival)
-            return True
-        if size > DRAINED or self.prepared is None or self.prepared.translate is not None:
+        fast_path, size = self.fast_path, len(body)
+        if not is_ok:
+            return self._follow(connection, fields, size)
+        arrival = fast_path.shared.downloader.accept(self.job, self.request.url, fields, body)
+        if arrival is None:
             return False
-        try:
-            location = fields.get(b"location", b"").decode("utf-8", "surrogateescape")
-            request = client.following(self.request, connection.message.status, location, self.hops)
-            following = client.host(request.url)
-        except TransferError:
-            return False
-        client.counters.bytes_fetched += size
+        fast_path.shared.complete(self.download, arrival)
+        fast_path.client.counters.bytes_fetched += size
         connection.release()
-        self.hops += (self.request.url,)
-        self.request, self.host = request, following
-        if gate.finish(self.sent_at, 0, continues=following is host):
-            self.on_permit()
-        else:
-            following.gate.admit(self)
+        self.host.gate.finish(self.sent_at, size)
+        self.pool.sink.put(self.job, arrival)
         return True
 
     def stream(self, connection: WebConnection, /) -> None:
         receive: Receive = partial(streamed, connection, self.request.url)
         if self.prepared is not None and self.prepared.translate is not None:
             receive = partial(self.prepared.translate, self.request, receive)
-        self.hand_over(receive)
+        self._hand_over(receive)
 
     def send_again(self) -> None:
         """Send the request on a new connection: there is no idle one, or the server has closed it."""
@@ -113,25 +97,38 @@ class FastAttempt(msgspec.Struct, eq=False):
     def on_error(self, error: Exception, /) -> None:
         self.pool.spawn(_fail(error))
 
+    def _follow(self, connection: WebConnection, fields: Mapping[bytes, bytes], size: int) -> bool:
+        client, gate = self.fast_path.client, self.host.gate
+        if size > DRAINED or self.prepared is None or self.prepared.translate is not None:
+            return False
+        try:
+            location = fields.get(b"location", b"").decode("utf-8", "surrogateescape")
+            request = client.redirected_request(self.request, connection.message.status, location)
+            next_host = client.host(request.url)
+        except TransferError:
+            return False
+        client.counters.bytes_fetched += size
+        connection.release()
+        is_same_host = next_host is self.host
+        self.request, self.host = request, next_host
+        if gate.finish(self.sent_at, 0, continues=is_same_host):
+            self.on_permit()
+        else:
+            next_host.gate.admit(self)
+        return True
+
     # The general path.
 
-    def hand_over(self, receive: Receive | None = None) -> None:
+    def _hand_over(self, receive: Receive | None = None) -> None:
         """Continue in a task. If the request was sent, with a permit, `receive` returns its response."""
-        self.receive = receive
-        self.pool.spawn(AssetTask(self.job, self.pool, self, self.began_at).run())
-
-    async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
-        client, shared = self.fast_path.client, self.fast_path.shared
-        sent = self.hops, self.receive, self.host.gate, self.sent_at
-        begun = Exchange(client, self.request, ACCEPT_OK, count_refusal, *sent)
-        fetching = shared.downloader.fetch(job, count_refusal=count_refusal, begun=begun)
-        return await shared.complete_after(self.download, fetching)
+        sent = None if receive is None else SentRequest(self.host.gate, self.sent_at, receive)
+        self.pool.spawn(AssetTask(self.job, self.pool, _Handover(self, sent), self.began_at).run())
 
     async def _connect(self, prepared: Prepared) -> None:
         try:
             connection = await self.fast_path.web.connect(prepared.host)
         except TransferError as error:
-            self.hand_over(partial(_fail, error))
+            self._hand_over(partial(_fail, error))
         except BaseException:
             self.host.gate.release()
             raise
@@ -139,15 +136,30 @@ class FastAttempt(msgspec.Struct, eq=False):
             connection.begin(self, prepared.message)
 
 
+class _Handover(NamedTuple):
+    """Completes an attempt in a task: the first fetcher of its `AssetTask`."""
+
+    attempt: FastAttempt
+    sent: SentRequest | None
+
+    async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
+        client, shared = self.attempt.fast_path.client, self.attempt.fast_path.shared
+        request = self.attempt.request
+        begun = Exchange(client, request, ACCEPT_OK, count_refusal=count_refusal, sent=self.sent)
+        fetching = shared.downloader.fetch(job, count_refusal=count_refusal, begun=begun)
+        return await shared.complete_after(self.attempt.download, fetching)
+
+
 async def _fail(error: Exception) -> NoReturn:
     raise error
 
 
-class WebFastPath(msgspec.Struct, eq=False):
-    client: Client
-    web: WebTransport
-    shared: SharedDownloads
-    is_closed: bool = False
+class WebFastPath:
+    def __init__(self, client: Client, web: WebTransport, shared: SharedDownloads) -> None:
+        self.client = client
+        self.web = web
+        self.shared = shared
+        self.is_closed = False
 
     def begin(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:
         if job.stale or job.version_in_dest is not None or job.required_digest is not None:
@@ -157,7 +169,8 @@ class WebFastPath(msgspec.Struct, eq=False):
             host = self.client.host(url)
         except TransferError:
             return False
-        if (download := self.shared.start(job)) is None:
+        download = self.shared.start(job)
+        if download is None:
             return False
         gate = host.gate
         gate.admit(FastAttempt(self, pool, job, download, Request(url), host, gate.now()))
@@ -165,6 +178,4 @@ class WebFastPath(msgspec.Struct, eq=False):
 
     def close(self) -> None:
         self.is_closed = True
-        for connection in list(self.web.connections):
-            if isinstance(connection.handler, FastAttempt):
-                connection.close()
+        self.web.close_used_by(FastAttempt)

@@ -17,12 +17,12 @@ from stacpull.models import Arrival, Checksum, Job, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
 from stacpull.net.fields import content_length, validator_of
-from stacpull.net.status import moment_of
+from stacpull.net.status import OK, moment_of
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import arrival_of, final_name
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store, foreign_file
-from stacpull.transfer.attempt import AssetFetcher, Downloader
+from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader
 from stacpull.transfer.checks import expected_checks
 from stacpull.urls import filename_of
 
@@ -74,7 +74,7 @@ def make_fetchers(
     if (clips := clipping(clip)) is not None:
         fetcher = clips.fetcher(downloader, fetcher, parts, network.warn)
     client, web = network.client, network.client.transports["https"]
-    is_plain = not (client.byte_rate.limit or client.gates.request_rate or client.log)
+    is_plain = not (client.byte_rate.limit or options.requests_per_second or client.log)
     if fetcher is shared and isinstance(web, WebTransport) and is_plain:
         return fetcher, WebFastPath(client, web, shared)
     return fetcher, None
@@ -105,7 +105,7 @@ class AdoptingFetcher(NamedTuple):
                 return await asyncio.to_thread(self._existing_file, job, "", {})
         try:
             async with self.client.open(
-                Request(job.href, method="HEAD"), accept=frozenset({200}), count_refusal=False
+                Request(job.href, method="HEAD"), accept=ACCEPT_OK, count_refusal=False
             ) as response:
                 url, headers = response.url, response.headers
         except TransferError:  # many servers reject HEAD; the fetch will report any other error
@@ -120,7 +120,7 @@ class AdoptingFetcher(NamedTuple):
         path = path_in_dest(job.directory, final_name(job.name, job.name_template, filename, job.directory))
         stated_size = job.size if job.size is not None else content_length(headers)
         last_modified = moment_of(headers.get("Last-Modified", ""))
-        checks = expected_checks(job, 200, headers)
+        checks = expected_checks(job, OK, headers)
         digests, size = dict[str | None, bytes | None](), None
         for algorithm in {self.checksum, *(check.checksum.algorithm for check in checks)}:
             state = files.state_of(path, algorithm=algorithm)

@@ -22,7 +22,7 @@ from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, HostCredentials, NetworkCounters, RequestLog
-from stacpull.net.gate import ByteRate, Gates
+from stacpull.net.gate import GateSettings, Rate
 from stacpull.net.json_reader import JsonReader
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import HttpSettings, Transport
@@ -36,7 +36,7 @@ SLOTS = 80
 _OWN_DESCRIPTORS = 36
 """For loop, ledger, lock, log, DEST and the current page: about 20. The rest is for lookups."""
 _CONNECTIONS = 4  # of a transfer, which may have connections to several hosts
-_PATIENCE = 4  # stall timeouts after which a silent host counts as down: two minutes by default
+_STALLS_UNTIL_DOWN = 4  # stall timeouts after which a silent host counts as down: two minutes by default
 
 
 class SourceAddress(msgspec.Struct, frozen=True):
@@ -70,7 +70,7 @@ class Network(msgspec.Struct, frozen=True):
 
     def progress(self, **counts: Any) -> Progress:
         return Progress(
-            hosts=tuple(gate.progress() for gate in self.client.gates),
+            hosts=tuple(gate.progress() for gate in self.client.gates.values()),
             requests=self.counters.requests,
             retries=self.counters.retries,
             bytes_fetched=self.counters.bytes_fetched,
@@ -108,13 +108,15 @@ async def open_network(
 ) -> AsyncIterator[Network]:
     """Open the network. `ip_policy` and `policy` override the options; `secrets` gets all credentials."""
     secrets = Secrets() if secrets is None else secrets
-    emit, host = masking_listener(on_event, secrets), host_of(address.url)
-    emit(Stage(f"connecting to {host}" if host else "reading SOURCE"))
+    emit = masking_listener(on_event, secrets)
+    emit(Stage(f"connecting to {host_of(address.url)}" if host_of(address.url) else "reading SOURCE"))
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
     room = _slots_here()
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
     ip_policy = ip_policy or _ip_policy(address, options)
-    http, clock, counters = http_transport(options, ip_policy), SystemClock(), NetworkCounters()
+    http = http_transport(options, ip_policy)
+    clock = SystemClock()
+    counters = NetworkCounters()
     setup = TransportSetup(http, address.url, options, clock, variables_of(), secrets, address.input_file)
     warn = partial(_warn, emit)
     policy = policy or RetryPolicy(retries=options.retries)
@@ -122,18 +124,16 @@ async def open_network(
     logins = None if profile is None else profile.open(http, policy, clock, secrets, counters, warn)
     retries = Retries(policy, clock, counters.note_retry)
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
-    patience, rate = _PATIENCE * options.stall_timeout, options.requests_per_second
     client = Client(
         {name: http for name, scheme in SCHEMES.items() if scheme.is_web},
-        Gates(per_host, options.concurrency, clock, patience, emit, rate),
-        clock,
+        _gate_settings(options, per_host, clock, emit),
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
         counters=counters,
         source=address.url,
-        byte_rate=ByteRate(clock, options.limit_rate),
-        logged_in=(lambda _: None) if logins is None else logins.transport_for,
-        transport_of=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
+        byte_rate=Rate(clock, options.limit_rate, saved_seconds=0.25),
+        login_transport=(lambda _: None) if logins is None else logins.transport_for,
+        make_transport=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
         log=log,
     )
     reader = JsonReader(
@@ -163,6 +163,13 @@ def _warn(emit: Listener, text: str) -> None:
     emit(Notice("warning", text))
 
 
+def _gate_settings(options: Options, per_host: int, clock: Clock, emit: Listener) -> GateSettings:
+    maximum = min(per_host, options.concurrency or per_host)
+    patience = _STALLS_UNTIL_DOWN * options.stall_timeout
+    rate = options.requests_per_second
+    return GateSettings(clock, maximum, bool(options.concurrency), patience, rate, notify=emit)
+
+
 def _slots_here() -> int:  # as many as the limit of file descriptors allows
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
@@ -171,7 +178,8 @@ def _slots_here() -> int:  # as many as the limit of file descriptors allows
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
-    limit, pace = _CONNECTIONS * _slots_here(), (options.stall_timeout, options.min_rate)
+    pace = options.stall_timeout, options.min_rate
+    limit = _CONNECTIONS * _slots_here()
     return WebTransport(HttpSettings(policy, *pace, ca_bundle=options.ca_bundle, max_connections=limit))
 
 

@@ -27,6 +27,7 @@ from stacpull.net.transport import (
     KEEP_ALIVE,
     USER_AGENT,
     HttpSettings,
+    Purpose,
     Receive,
     Request,
     Response,
@@ -119,13 +120,13 @@ class WebTransport(CallbackTransport):
             origin, target = split_url(url)
             if (host := self.host(origin)) is None:
                 return None
-        if headers is not host.headers or request.decode != host.decode:
+        if headers is not host.headers or request.purpose != host.purpose:
             text = "".join((*headers, *headers.values()))
             if "\r" in text or "\n" in text or "\0" in text:
                 return None
-            coding = {"accept-encoding": "gzip"} if request.decode else {}
+            coding = {"accept-encoding": "gzip"} if request.purpose == "document" else {}
             host.tail = b" HTTP/1.1\r\n" + request_tail(headers, host.default_fields | coding)
-            host.headers, host.decode = headers, request.decode  # last: a surrogate cannot be encoded
+            host.headers, host.purpose = headers, request.purpose  # last: a surrogate cannot be encoded
         tail = host.tail
         if authorization:
             if not authorization.isprintable():
@@ -211,6 +212,12 @@ class WebTransport(CallbackTransport):
                 return connection
         raise problem or OSError(f"{host.name} has no address")
 
+    def close_used_by(self, kind: type) -> None:
+        """Close the connections whose handler is of this class."""
+        for connection in list(self.connections):
+            if isinstance(connection.handler, kind):
+                connection.close()
+
     # Called by connections.
 
     def add(self, connection: WebConnection) -> None:
@@ -279,7 +286,7 @@ class WebHost:
         self.idle: list[WebConnection] = []  # the most recently used one is the last
         self.unreachable: set[AddressInfo] = set()  # the addresses at which the last attempt failed
         self.headers: Mapping[str, str] | None = None
-        self.decode = False
+        self.purpose: Purpose = "asset"
         self.tail = b""  # what follows the target in a request with `headers`
         self._addresses: list[AddressInfo] | OSError = []
         self._addresses_until = 0.0

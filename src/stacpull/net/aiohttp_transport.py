@@ -68,12 +68,13 @@ class AiohttpTransport:
                 _refuse_literal(proxy_origin.host, AddressPolicy(allow_private=True))
             _refuse_literal(url.raw_host or "", settings.ip_policy)
             session = await self._session(is_proxied=proxy is not None)
+            coding = {"Accept-Encoding": "gzip"} if request.purpose == "document" else {}
             # single bytes of the head reset the stall timer
             async with asyncio.timeout(settings.connect_timeout + 2 * settings.stall_timeout):
                 response = await session.request(
                     request.method,
                     url,
-                    headers={**({"Accept-Encoding": "gzip"} if request.decode else {}), **request.headers},
+                    headers={**coding, **request.headers},
                     data=request.body,
                     allow_redirects=False,
                     proxy=None if proxy is None else proxy.url,

@@ -14,32 +14,30 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import MAX_KEY_LENGTH
-from stacpull.clock import Clock, rfc3339
+from stacpull.clock import rfc3339
 from stacpull.errors import destination_errors
 from stacpull.hosts import default_port, forget_hosts, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import beginning, coding_to_undo, decoded, read_whole
-from stacpull.net.gate import REFUSALS, ByteRate, Gate, Gates
+from stacpull.net.gate import REFUSALS, Gate, GateSettings, Rate
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
-from stacpull.urls import is_encrypted, is_remote, join, removed_parameters, same_site, set_parameter
+from stacpull.urls import is_local, is_remote, join, removed_parameters, rules_of, same_site, set_parameter
 
 SUCCESSFUL: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
 MAX_HOPS = 10
 MAX_URL_LENGTH = 16 * 1024
 """The most characters of a URL that is fetched. Servers accept request lines of about 8,000."""
 
-_TRAVELLING = frozenset(
-    {"accept", "accept-encoding", "accept-language", "range", "if-range", "if-match", "if-none-match"}
-    | {"if-modified-since", "if-unmodified-since", "user-agent"}
-)
+_TRAVELLING = ("accept", "if-", "range", "user-agent")  # how the fields begin that also another host gets
 
 
 class NetworkCounters(msgspec.Struct):
@@ -60,37 +58,48 @@ class ClientHost(msgspec.Struct, frozen=True):
     gets_credentials: bool
 
 
-class Client(msgspec.Struct, eq=False):
+class Client:
     """Sends requests through the transport of their scheme, by the rules of docs/meaning.md.
 
     If SOURCE is http, https may redirect to http. A port speaks either http or https, so URLs with the host
-    and port of SOURCE get the scheme of SOURCE.
+    and port of SOURCE get the scheme of SOURCE. A URL that needs a login gets its `login_transport`; a scheme
+    that is not in `transports` gets what `make_transport` returns.
     """
 
-    transports: dict[str, Transport]
-    gates: Gates
-    clock: Clock
-    credentials: HostCredentials = msgspec.field(default_factory=lambda: HostCredentials("", {}, {}))
-    secrets: Secrets = msgspec.field(default_factory=Secrets)
-    counters: NetworkCounters = msgspec.field(default_factory=NetworkCounters)
-    source: str = ""
-    byte_rate: ByteRate = msgspec.field(default_factory=ByteRate)
-    logged_in: Callable[[str], Transport | None] = lambda _url: None
-    transport_of: Callable[[str], Transport | None] = lambda _scheme: None
-    log: RequestLog | None = None
-    hosts: dict[str, ClientHost] = {}  # by `base`
-    last: ClientHost | None = None  # the host that was looked up last
-    allow_downgrade: bool = False
-    source_base: str = ""
-    other_base: str = ""
-
-    def __post_init__(self) -> None:
-        self.secrets.add(*self.credentials.values)
-        scheme, host, port = origin_of(self.source)
-        self.allow_downgrade = scheme == "http"
-        if host and (other_scheme := {"http": "https", "https": "http"}.get(scheme)):
-            self.source_base = f"{scheme}://{host}:{port}/"
-            self.other_base = f"{other_scheme}://{host}:{port}/"
+    def __init__(
+        self,
+        transports: dict[str, Transport],
+        gate_settings: GateSettings,
+        *,
+        source: str = "",
+        credentials: HostCredentials | None = None,
+        secrets: Secrets | None = None,
+        counters: NetworkCounters | None = None,
+        byte_rate: Rate | None = None,
+        login_transport: Callable[[str], Transport | None] = lambda _url: None,
+        make_transport: Callable[[str], Transport | None] = lambda _scheme: None,
+        log: RequestLog | None = None,
+    ) -> None:
+        self.transports = transports
+        self.gates: WeakValueDictionary[str, Gate] = WeakValueDictionary()
+        """The gate of each host, kept as long as something refers to it."""
+        self.clock = gate_settings.clock
+        self.secrets = Secrets() if secrets is None else secrets
+        self.counters = NetworkCounters() if counters is None else counters
+        self.byte_rate = Rate(self.clock) if byte_rate is None else byte_rate
+        self.log = log
+        self._gate_settings = gate_settings
+        self._credentials = HostCredentials("", {}, {}) if credentials is None else credentials
+        self._login_transport = login_transport
+        self._make_transport = make_transport
+        self._hosts: dict[str, ClientHost] = {}  # by `ClientHost.base`
+        self._last_host: ClientHost | None = None
+        self.secrets.add(*self._credentials.values)
+        scheme, host, port = origin_of(source)
+        self._allow_downgrade = scheme == "http"
+        other_scheme = {"http": "https", "https": "http"}.get(scheme) if host else None
+        self._source_base = f"{scheme}://{host}:{port}/"
+        self._other_base = f"{other_scheme}://{host}:{port}/" if other_scheme else ""
 
     def open(
         self, request: Request, *, accept: frozenset[int] = SUCCESSFUL, count_refusal: bool = True
@@ -101,7 +110,7 @@ class Client(msgspec.Struct, eq=False):
         a stale href.
         """
         request = replace(request, url=self.with_source_scheme(request.url))
-        return Exchange(self, request, accept, count_refusal)
+        return Exchange(self, request, accept, count_refusal=count_refusal)
 
     async def close(self) -> None:
         for transport in set(self.transports.values()):
@@ -109,12 +118,12 @@ class Client(msgspec.Struct, eq=False):
 
     def with_source_scheme(self, url: str) -> str:
         """Return `url` with the scheme of SOURCE if it names the host and port of SOURCE."""
-        if not self.other_base or not url.startswith(self.other_base):
+        if not self._other_base or not url.startswith(self._other_base):
             return url
-        return self.source_base + url[len(self.other_base) :]
+        return self._source_base + url[len(self._other_base) :]
 
     def host(self, url: str) -> ClientHost:
-        last = self.last
+        last = self._last_host
         if last is not None and url.startswith(last.base) and len(url) <= MAX_URL_LENGTH:
             return last  # nearly always
         if len(url) > MAX_URL_LENGTH:
@@ -123,37 +132,39 @@ class Client(msgspec.Struct, eq=False):
         start = url.find("://") + 3
         end = url.find("/", start) + 1
         base = url[:end] if len("://") <= start < end <= MAX_KEY_LENGTH else ""
-        host = self.hosts.get(base)
+        host = self._hosts.get(base)
         if host is not None:
-            self.last = host
+            self._last_host = host
             return host
         scheme, name, port = origin_of(url)
-        transport = self.logged_in(url) or self.transports.get(scheme)
-        if transport is None and (transport := self.transport_of(scheme)) is not None:
+        transport = self._login_transport(url) or self.transports.get(scheme)
+        if transport is None and (transport := self._make_transport(scheme)) is not None:
             self.transports[scheme] = transport
         if transport is None or not (name or default_port(scheme) is None):  # URLs of files have no host
             message = f"{self.secrets.masked(public_url(url))[:200]} is not an address that can be fetched."
             raise TransferError(Failure(FailureKind.SCHEME, message))
-        gate = self.gates[origin_text(url) if port is None else f"{name}:{port}"]  # no port: bucket or disk
-        host = ClientHost(base, transport, gate, self.credentials.covers(url))
+        gate_name = origin_text(url) if port is None else f"{name}:{port}"  # no port: bucket or disk
+        gate = self.gates.get(gate_name) or Gate(gate_name, self._gate_settings)
+        self.gates[gate_name] = gate
+        host = ClientHost(base, transport, gate, self._credentials.covers(url))
         if base:
-            forget_hosts(self.hosts, lambda known_host: known_host.gate.is_needed)
-            self.hosts[base] = self.last = host
+            forget_hosts(self._hosts, lambda known_host: known_host.gate.is_needed)
+            self._hosts[base] = self._last_host = host
         return host
 
-    def outgoing(self, request: Request, host: ClientHost) -> Request:
+    def count_and_authorize(self, request: Request, host: ClientHost) -> Request:
         """Count a request, and return it as it is sent: only with the credentials of its host."""
         self.counters.requests += 1
         if host.gets_credentials:
-            return self.credentials.attach(request)
-        if not self.credentials.values:
+            return self._credentials.attach(request)
+        if not self._credentials.values:
             return request
-        return replace(request, url=self.credentials.strip(request.url))
+        return replace(request, url=self._credentials.strip(request.url))
 
-    def following(self, request: Request, status: int, location: str, hops: Sequence[str]) -> Request:
+    def redirected_request(self, request: Request, status: int, location: str) -> Request:
         """Return the request to which a response redirects, or raise `TransferError`."""
-        source_location = self.with_source_scheme(location)
-        target = next_hop(request.url, source_location, hops, allow_downgrade=self.allow_downgrade)
+        earlier, source_location = request.redirected_from, self.with_source_scheme(location)
+        target = next_hop(request.url, source_location, earlier, allow_downgrade=self._allow_downgrade)
         if isinstance(target, Failure):
             raise TransferError(replace(target, status=status).masked(self.secrets))
         method, headers, body = request.method, request.headers, request.body
@@ -164,32 +175,59 @@ class Client(msgspec.Struct, eq=False):
                 host = host_of(request.url)
                 message = f"{host} redirects a request with a body to another host, which is not followed."
                 raise TransferError(Failure(FailureKind.REDIRECT, message, status, host))
-            headers = {name: value for name, value in headers.items() if name.lower() in _TRAVELLING}
-        return Request(target, method, headers, body, request.decode, redirected=True)
+            headers = {name: value for name, value in headers.items() if name.lower().startswith(_TRAVELLING)}
+        return Request(target, method, headers, body, request.purpose, (*earlier, request.url))
 
 
-class Exchange(msgspec.Struct, eq=False):
-    """Follows redirects, then gives access to the last response, which has a permit until it is closed."""
+class SentRequest(NamedTuple):
+    """A request with a permit of `gate`, sent at `sent_at` or as soon as `receive` is called."""
 
-    client: Client
-    request: Request
-    accept: frozenset[int]
-    count_refusal: bool
-    hops: tuple[str, ...] = ()  # the URLs that have redirected
-    receive: Receive | None = None
-    """If the request was already sent, with a permit of `gate` at `sent_at`: what receives its response."""
-    gate: Gate | None = None
-    sent_at: float = 0.0
-    response: Response = BufferedResponse("", 0, {}, b"")
-    response_url: str = ""
-    """The URL with its secrets, which `url` leaves out."""
-    body_bytes: int = 0  # received, before a content coding is undone
+    gate: Gate
+    sent_at: float
+    receive: Receive
+
+
+class Exchange:
+    """Follows redirects, then gives access to the last response, which has a permit until it is closed.
+
+    If `request` was already sent, `sent` receives its response.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        request: Request,
+        accept: frozenset[int],
+        *,
+        count_refusal: bool,
+        sent: SentRequest | None = None,
+    ) -> None:
+        self.gate: Gate | None = None  # while the response is open
+        self._client = client
+        self._request = request
+        self._accept = accept
+        self._count_refusal = count_refusal
+        self._sent = sent
+        self._sent_at = 0.0
+        self._response: Response = BufferedResponse("", 0, {}, b"")
+        self._url = ""  # with its secrets, which `url` leaves out
+        self._body_bytes = 0  # received, before a content coding is undone
 
     async def __aenter__(self) -> Self:
-        while (following := await self._ask(self.request)) is not None:
-            self.hops += (self.request.url,)
-            self.request = following
-        return self
+        while True:
+            sent, self._sent = self._sent or await self._prepare(), None
+            await self._receive(sent)
+            status = self.status
+            if status in self._accept:
+                return self
+            try:
+                if status not in REDIRECTS:
+                    raise TransferError(await self._failure(sent))
+                await beginning(self)
+                location = self.headers.get("Location", "")
+                self._request = self._client.redirected_request(self._request, status, location)
+            finally:
+                await self.close()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -202,9 +240,9 @@ class Exchange(msgspec.Struct, eq=False):
         if gate is None:
             return  # the response is already closed
         try:
-            if error is None and (self.status in self.accept or self.status in REDIRECTS):
-                gate.reset_refusals(of_documents=self.request.decode)
-            await self.response.close()
+            if error is None and (self.status in self._accept or self.status in REDIRECTS):
+                gate.reset_refusals(self._request.purpose)
+            await self._response.close()
         finally:
             gate.release()
             self._log(self.status)
@@ -215,53 +253,57 @@ class Exchange(msgspec.Struct, eq=False):
 
     @property
     def url(self) -> str:
-        return self.client.secrets.masked_url(self.response_url)
+        return self._client.secrets.masked_url(self._url)
 
     @property
     def status(self) -> int:
         """HTTP status code, one of those accepted."""
-        return self.response.status
+        return self._response.status
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return self.response.headers
+        return self._response.headers
 
     async def read(self, limit: int, on_growth: Callable[[int], Awaitable[None]] | None = None) -> bytes:
         return await read_whole(self, limit, on_growth)
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
-        coding = coding_to_undo(self.headers) if self.request.decode else None
-        return self._counted(size) if coding is None else decoded(self._counted(size), coding)
+        chunks = self._counted(size)
+        coding = coding_to_undo(self.headers) if self._request.purpose == "document" else None
+        return chunks if coding is None else decoded(chunks, coding)
 
     async def _counted(self, limit: int) -> AsyncIterator[bytes]:
-        gate, byte_rate = self.gate, self.client.byte_rate
-        async for chunk in self.response.chunks(min(limit, byte_rate.piece) if byte_rate.limit else limit):
+        gate, byte_rate = self.gate, self._client.byte_rate
+        if byte_rate.limit:  # larger pieces would turn a slow rate into bursts and long waits
+            limit = int(min(limit, max(byte_rate.limit / 8, 16 * 1024), 1 << 20))
+        async for chunk in self._response.chunks(limit):
             size = len(chunk)
-            self.client.counters.bytes_fetched += size
-            self.body_bytes += size
+            self._client.counters.bytes_fetched += size
+            self._body_bytes += size
             if gate is not None:
                 gate.note_bytes(size)
             if byte_rate.limit:
                 await byte_rate.spend(size)
             yield chunk
 
-    async def _ask(self, request: Request) -> Request | None:
-        client, outgoing = self.client, request
-        gate, receive = self.gate, self.receive
-        if gate is None or receive is None:
-            host = client.host(request.url)
-            await host.gate.acquire(of_documents=request.decode)
-            outgoing = client.outgoing(request, host)
-            gate, receive = host.gate, partial(host.transport.send, outgoing)
-            self.sent_at = gate.now()
-        self.gate = self.receive = None
-        self.response_url, self.body_bytes = request.url, 0
+    async def _prepare(self) -> SentRequest:
+        client, request = self._client, self._request
+        host = client.host(request.url)
+        await host.gate.acquire(request.purpose)
+        outgoing = client.count_and_authorize(request, host)
+        return SentRequest(host.gate, host.gate.now(), partial(host.transport.send, outgoing))
+
+    async def _receive(self, sent: SentRequest) -> None:
+        gate = sent.gate
+        self._sent_at = sent.sent_at
+        self._url = self._request.url
+        self._body_bytes = 0
         try:
-            response = self.response = await receive()
+            response = await sent.receive()
         except TransferError as error:
-            failure = error.failure.masked(client.secrets)
+            failure = error.failure.masked(self._client.secrets)
             if failure.kind in {FailureKind.NETWORK, FailureKind.STALLED} and failure.retryable:
-                failure = gate.note_no_answer(self.sent_at, failure)
+                failure = gate.note_no_answer(sent.sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
                 failure = self._note_failure(gate, failure)
             gate.release()
@@ -270,51 +312,44 @@ class Exchange(msgspec.Struct, eq=False):
         except BaseException:
             gate.release()
             raise
-        if response.url != outgoing.url:  # a document in place of its directory
-            self.response_url = response.url
-        self.gate, status = gate, response.status
-        if status in self.accept:
-            gate.note_response(self.sent_at)
-            return None
-        try:
-            if status in REDIRECTS:
-                gate.note_response(self.sent_at)
-                await beginning(self)
-                return client.following(request, status, response.headers.get("Location", ""), self.hops)
-            raise TransferError(await self._failure(response, gate, self.sent_at))
-        finally:
-            await self.close()
+        if is_local(response.url):  # perhaps a document in place of its directory
+            self._url = response.url
+        self._response = response
+        self.gate = gate
+        if response.status in self._accept or response.status in REDIRECTS:
+            gate.note_response(sent.sent_at)
 
-    async def _failure(self, response: Response, gate: Gate, sent_at: float) -> Failure:
-        client, host, status = self.client, host_of(response.url), response.status
-        url, secrets = self.response_url, client.secrets
+    async def _failure(self, sent: SentRequest) -> Failure:
+        client, host, headers, gate = self._client, host_of(self._response.url), self.headers, sent.gate
+        url, secrets = self._url, client.secrets
         signed = removed_parameters(url, public_url(url))  # the server may quote the URL
         prefix = Secrets(Secret(p.value) for p in signed).masked_bytes(await beginning(self))[:PREFIX_BYTES]
-        failure = classify(status, response.headers, prefix, host, now=client.clock.time(), secrets=secrets)
-        if status in {502, 504} and failure.kind is FailureKind.SERVER:  # the host does not answer a gateway
-            return gate.note_no_answer(sent_at, failure).masked(secrets)
+        failure = classify(self.status, headers, prefix, host, now=client.clock.time(), secrets=secrets)
+        if self.status in {502, 504} and failure.kind is FailureKind.SERVER:  # no answer to a gateway
+            return gate.note_no_answer(sent.sent_at, failure).masked(secrets)
         if failure.kind not in {FailureKind.THROTTLED, FailureKind.SERVER}:
             gate.note_response(-math.inf)  # it has answered; the time of an error says nothing about its load
         return self._note_failure(gate, failure).masked(secrets)
 
     def _note_failure(self, gate: Gate, failure: Failure) -> Failure:
         if failure.kind is FailureKind.THROTTLED:
-            return gate.note_throttling(failure, of_documents=self.request.decode)
-        if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS and self.count_refusal:
-            return gate.note_refusal(failure, of_documents=self.request.decode)
+            return gate.note_throttling(failure, self._request.purpose)
+        if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS and self._count_refusal:
+            return gate.note_refusal(failure, self._request.purpose)
         return failure
 
     def _log(self, status: int | None) -> None:
-        if self.client.log is not None:
-            seconds = self.client.clock.monotonic() - self.sent_at
-            self.client.log.write(self.request.method, self.response_url, status, self.body_bytes, seconds)
+        log = self._client.log
+        if log is not None:
+            seconds = self._client.clock.monotonic() - self._sent_at
+            log.write(self._request.method, self._url, status, self._body_bytes, seconds)
 
 
-def next_hop(current_url: str, field: str, hops: Sequence[str], *, allow_downgrade: bool) -> str | Failure:
+def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_downgrade: bool) -> str | Failure:
     """Return the next URL or a failure. A Location stays as sent, because a signature covers it."""
     location = field.strip()
     end = current_url.find("/", len("https://")) + 1
-    if not hops and end and location.startswith(current_url[:end]) and location != current_url:
+    if not earlier and end and location.startswith(current_url[:end]) and location != current_url:
         return location  # the common case: a first hop to another path on the same host
     kind, reason = FailureKind.REDIRECT, None
     scheme = scheme_of(location)
@@ -324,7 +359,7 @@ def next_hop(current_url: str, field: str, hops: Sequence[str], *, allow_downgra
         target = join(current_url, location) or location
     if not location:
         reason = "answered with a redirect that has no Location"
-    elif len(hops) >= MAX_HOPS:
+    elif len(earlier) >= MAX_HOPS:
         reason = f"was reached after more than {MAX_HOPS} redirects"
     elif not is_remote(target):
         scheme = scheme_of(target)
@@ -332,9 +367,9 @@ def next_hop(current_url: str, field: str, hops: Sequence[str], *, allow_downgra
         kind, reason = FailureKind.SCHEME, f"redirects to {what}, which is not followed"
     elif not host_of(target):
         reason = "redirects to a URL without a host"
-    elif is_encrypted(current_url) and not is_encrypted(target) and not allow_downgrade:
+    elif rules_of(current_url).is_encrypted and not rules_of(target).is_encrypted and not allow_downgrade:
         reason = "redirects from an encrypted connection to plain http, which is not followed"
-    elif target == current_url or target in hops:
+    elif target == current_url or target in earlier:
         reason = "redirects in a loop"
     if reason is None:
         return target
@@ -344,8 +379,8 @@ def next_hop(current_url: str, field: str, hops: Sequence[str], *, allow_downgra
 class HostCredentials:
     """Header fields and query parameters, sent only to the site of `url`, never less encrypted.
 
-    MLHub's API of 2021 added the caller's key to `next` links and redirects once more with every page. So a
-    key in a URL is replaced by ours, and removed from a URL of another host.
+    MLHub's API of 2021 added the caller's key to `next` links and redirects once more with every page.
+    Therefore, a key in a URL is replaced by ours, and removed from a URL of another host.
     """
 
     def __init__(self, url: str, headers: Mapping[str, Secret], query: Mapping[str, Secret]) -> None:
@@ -356,11 +391,8 @@ class HostCredentials:
         self.values = (*credentials_in(headers), *query.values())
         self._secrets = Secrets(self.values)
 
-    def __bool__(self) -> bool:
-        return bool(self._headers or self._query)
-
     def covers(self, url: str) -> bool:
-        return bool(self) and same_site(self._site_url, url)
+        return bool(self._headers or self._query) and same_site(self._site_url, url)
 
     def attach(self, request: Request) -> Request:
         if not self.covers(request.url):

@@ -7,8 +7,8 @@ falls by half if the host throttles or breaks connections.
     state       entered when                        effect                          left when
     throttled   the host throttles                  closed for 1, 2, 4 … 60 s, or   the pause ends; an answer
                                                     as it asked; half the limit     makes the next one short
-    overloaded  3 more requests fail than succeed,  half the limit; these failures  as many were answered as
-                within 30 s of an answer            do not count                    had failed
+    overloaded  3 failures more than successes      half the limit; these failures  as many successes as
+                within 30 s of an answer            do not count                    failures
     silent      20 requests in a row unanswered     as throttled; these failures    an answer
                                                     do not count
     given up    silent for the whole patience;      closed, requests fail as DOWN;  an answer, no refusal, and
@@ -24,35 +24,32 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Protocol
-from weakref import WeakValueDictionary
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
-import msgspec
 from msgspec.structs import replace
 
-from stacpull.clock import Clock, SystemClock
+from stacpull.clock import Clock
 from stacpull.errors import CredentialsError
 from stacpull.events import HostProgress, Notice
 from stacpull.models import Failure, FailureKind
 from stacpull.net.retry import RetryPolicy, asks_to_wait
-from stacpull.net.transport import TransferError
+from stacpull.net.transport import Purpose, TransferError
 
 REFUSALS = frozenset({200, 401, 403})  # statuses; 200 is a web page, perhaps a login
 MAX_REFUSALS = 50  # in a row: the host is given up
 MAX_UNANSWERED = 20  # requests in a row: the host counts as silent
 
-_FIRST_LIMIT, _FEW = 16, 4
+_FIRST_LIMIT, _SMALL_LIMIT = 16, 4
 _ALL_IN_USE = 0.9
-_SLACK = 0.025  # seconds that our own process may add to the time to the first byte
+_OWN_DELAY_SECONDS = 0.025  # that this process may add to the time to the first byte
 _CEILING_SECONDS, _CEILING_PAUSES = 60.0, 40.0
 _FIRST_PAUSE, _MAX_PAUSE = 1.0, 60.0
-_PIECE = 128 * 1024  # bytes of a long body that count as much as an answer
-_RECENT = 30.0  # seconds after an answer in which an unanswered request counts as overload
-_OVERLOADED = 3  # unanswered minus answered requests from which the limit is lowered
+_BYTES_PER_ANSWER = 128 * 1024  # a long body counts as one more answer per this many bytes
+_RECENT_SECONDS = 30.0  # after an answer, in which an unanswered request counts as overload
+_OVERLOAD = 3  # unanswered minus answered requests from which the limit is lowered
 _LONG_PAUSE = 30.0  # seconds of a pause from which a warning says that the run waits for a host
-_SILENCE = 120.0
-_MAX_WAIT = RetryPolicy().max_wait
+_MAX_RETRY_AFTER = RetryPolicy().max_wait
 
 
 class WaitingRequest(Protocol):
@@ -77,39 +74,34 @@ class _WaitingTask(asyncio.Future[None]):
         self.set_exception(given_up)
 
 
+class GateSettings(NamedTuple):
+    """What the gates of all hosts have in common. `notify` gets what the user should know."""
+
+    clock: Clock
+    maximum: int  # requests at once to a host
+    is_fixed: bool = False
+    """True if the user set the maximum: the limit starts there, and only failures of the host lower it."""
+    patience: float = 120.0  # seconds without an answer after which a host is given up
+    request_rate: float = 0.0  # requests that tasks send per second; 0 means no rate
+    notify: Callable[[Notice], None] = lambda _: None
+
+
 class Gate:
-    """Limits the requests at once to one host, for one event loop. `notify` gets what the user should know.
+    """Limits the requests at once to one host, for one event loop."""
 
-    The limit is at most `maximum`. If the user set it (`is_fixed`), it starts there, and only failures of the
-    host lower it. The host is given up after `patience` seconds without an answer. Tasks send at most
-    `request_rate` requests per second; 0 means no rate.
-    """
-
-    def __init__(
-        self,
-        host: str,
-        maximum: int,
-        clock: Clock,
-        patience: float = _SILENCE,
-        notify: Callable[[Notice], None] = lambda _: None,
-        *,
-        is_fixed: bool = False,
-        request_rate: float = 0.0,
-    ) -> None:
+    def __init__(self, host: str, settings: GateSettings) -> None:
         self.host = host
-        self._clock, self.now = clock, clock.monotonic
-        self._maximum = max(1, maximum)
-        self._is_fixed = is_fixed
-        self._patience = patience
-        self._notify = notify
-        self.limit = self._maximum if is_fixed else min(_FIRST_LIMIT, self._maximum)
+        self._settings = settings
+        self._clock, self.now = settings.clock, settings.clock.monotonic
+        self._maximum = max(1, settings.maximum)
+        self.limit = self._maximum if settings.is_fixed else min(_FIRST_LIMIT, self._maximum)
         self.in_use = 0
         self.closed_until = 0.0
         """The time, on the clock `now`, when a closed gate opens; 0 for an open gate (see `closed_for`)."""
-        self._request_rate, self._free_at = request_rate, 0.0
+        self._request_rate = Rate(settings.clock, settings.request_rate)
         self._queue: deque[WaitingRequest] = deque()
         self._bytes = 0
-        self._refused_assets = self._refused_documents = 0  # in a row
+        self._refusals: dict[Purpose, int] = {"asset": 0, "document": 0}  # in a row
         self._is_long_wait_reported = False
         # Failures.
         self._pauses = self._unanswered = self._overload = 0
@@ -117,7 +109,7 @@ class Gate:
         self._answered_at = self._lowered_at = -math.inf
         self._given_up: Failure | None = None
         # The current round, and what is known from earlier ones.
-        self._doubles = not is_fixed
+        self._doubles = not settings.is_fixed
         self._quickest = math.inf
         self._ceiling, self._ceiling_until = 0, 0.0
         self._start_round(self.now())
@@ -126,7 +118,7 @@ class Gate:
     def is_needed(self) -> bool:
         """True if the gate is in use or closed, or the host has failed since its last answer."""
         is_used = self.in_use or self._queue or self._pauses or self._unanswered
-        return bool(is_used or self.closed_for() or self._free_at > self.now())
+        return bool(is_used or self.closed_for() or self._request_rate.free_at > self.now())
 
     def progress(self) -> HostProgress:
         waiting, closed = len(self._queue), self.closed_for()
@@ -156,13 +148,13 @@ class Gate:
             self._queue.append(request)
             self._admit()
 
-    async def acquire(self, *, of_documents: bool = False) -> None:
+    async def acquire(self, purpose: Purpose = "asset") -> None:
         request = _WaitingTask()
         self.admit(request)
         try:
             await request
         except TransferError:
-            if not of_documents or self._refused_assets < MAX_REFUSALS:
+            if purpose == "asset" or self._refusals["asset"] < MAX_REFUSALS:
                 raise
             self.in_use += 1  # only assets are refused
         except BaseException:
@@ -171,11 +163,9 @@ class Gate:
             elif not request.cancelled() and request.exception() is None:
                 self.release()
             raise
-        if self._request_rate:
-            start = max(self._free_at, self.now())
-            self._free_at = start + 1 / self._request_rate
+        if self._request_rate.limit:
             try:
-                await self._clock.sleep(start - self.now())
+                await self._request_rate.spend()
             except BaseException:
                 self.release()
                 raise
@@ -206,7 +196,7 @@ class Gate:
         if self._unanswered or self._pauses or self._overload or self._given_up:
             self._pauses = self._unanswered = 0
             self._overload = max(0, self._overload - 1)
-            if self._refused_assets < MAX_REFUSALS and self.closed_for() <= _MAX_PAUSE:
+            if self._refusals["asset"] < MAX_REFUSALS and self.closed_for() <= _MAX_PAUSE:
                 self._given_up = None
         if sent_at >= self._round_began:  # an earlier request says nothing about the current limit
             self._answers += 1
@@ -227,30 +217,26 @@ class Gate:
 
     def note_bytes(self, size: int) -> None:
         self._bytes += size
-        if size >= _PIECE:
+        if size >= _BYTES_PER_ANSWER:
             self._count_in_round(self.now())
 
-    def reset_refusals(self, *, of_documents: bool = False) -> None:
-        if of_documents:
-            self._refused_documents = 0
-        else:
-            self._refused_assets = 0
+    def reset_refusals(self, purpose: Purpose = "asset") -> None:
+        self._refusals[purpose] = 0
 
-    def note_refusal(self, failure: Failure, *, of_documents: bool = False) -> Failure:
+    def note_refusal(self, failure: Failure, purpose: Purpose = "asset") -> Failure:
         """Count a refusal; return its failure, or DOWN if the host is given up because it refuses assets.
 
         Refused documents count apart, because access to an item says nothing about access to its assets. If
         too many are refused, the walk ends with a `CredentialsError`.
         """
-        self._refused_assets += not of_documents
-        self._refused_documents += of_documents
-        if (self._refused_documents if of_documents else self._refused_assets) < MAX_REFUSALS:
+        self._refusals[purpose] += 1
+        if self._refusals[purpose] < MAX_REFUSALS:
             return failure
         is_page = failure.status not in {401, 403}
         how = "with a web page or an error instead, perhaps a login" if is_page else f"({failure.status})"
         text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials, "
         text += "then resume."
-        if of_documents:
+        if purpose == "document":
             raise CredentialsError(text)
         return self._give_up(replace(failure, message=text), _MAX_PAUSE)
 
@@ -271,10 +257,10 @@ class Gate:
         if self._answers:
             self._quickest = min(self._quickest, mean_wait)
         if self.in_use >= _ALL_IN_USE * self.limit:
-            if mean_wait > 2 * self._quickest + _SLACK and not self._is_fixed:
+            if mean_wait > 2 * self._quickest + _OWN_DELAY_SECONDS and not self._settings.is_fixed:
                 self._doubles = False
                 self._quickest *= 1.02  # the route may have become longer
-                self.limit = max(min(self.limit, _FEW), self.limit * 3 // 4)
+                self.limit = max(min(self.limit, _SMALL_LIMIT), self.limit * 3 // 4)
             else:
                 grown = self.limit * 2 if self._doubles else self.limit + max(1, self.limit // 8)
                 highest = self._maximum if now >= self._ceiling_until else self._ceiling - 1
@@ -299,16 +285,16 @@ class Gate:
     def _next_pause(self) -> float:
         return min(_MAX_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses, 16))
 
-    def note_throttling(self, failure: Failure, *, of_documents: bool = False) -> Failure:
+    def note_throttling(self, failure: Failure, purpose: Purpose = "asset") -> Failure:
         """Close the gate after the host throttled, for as long as it asked or twice as long as before.
 
         Return the failure, or DOWN for an asset if the host asks to wait for too long.
         """
         retry_after = failure.retry_after
-        if retry_after is not None and retry_after > _MAX_WAIT:
+        if retry_after is not None and retry_after > _MAX_RETRY_AFTER:
             text = asks_to_wait(self.host, retry_after, self._clock)
             given_up = self._give_up(replace(failure, message=text), retry_after)
-            return failure if of_documents else given_up
+            return given_up if purpose == "asset" else failure
         if self.closed_for():  # the request was sent before the pause began
             self.closed_until = max(self.closed_until, self.now() + (retry_after or 0.0))
             return failure
@@ -318,7 +304,7 @@ class Gate:
         text = f"{self.host} throttles: at most {self.limit} at once, after a pause of {pause:.0f} s."
         is_first_long = pause >= _LONG_PAUSE and not self._is_long_wait_reported
         self._is_long_wait_reported |= is_first_long
-        self._notify(Notice("warning" if is_first_long else "debug", text))
+        self._settings.notify(Notice("warning" if is_first_long else "debug", text))
         return failure
 
     def note_no_answer(self, sent_at: float, failure: Failure) -> Failure:
@@ -332,40 +318,40 @@ class Gate:
         self._unanswered += 1
         if self._unanswered >= MAX_UNANSWERED:
             return self._note_silence(now, failure)
-        if now - self._answered_at > _RECENT:
+        if now - self._answered_at > _RECENT_SECONDS:
             return failure
         if sent_at >= self._lowered_at:  # an earlier request says nothing against the lower limit
             if self.in_use <= 1:
                 return failure
             self._overload += 1
-            if self._overload >= _OVERLOADED:
+            if self._overload >= _OVERLOAD:
                 self._overload, self._lowered_at = 0, now
                 self._lower()
-            elif now - self._lowered_at > _RECENT:
+            elif now - self._lowered_at > _RECENT_SECONDS:
                 return failure
         return replace(failure, kind=FailureKind.THROTTLED, uncounted=True)
 
     def _note_silence(self, now: float, failure: Failure) -> Failure:
         is_closed = self.closed_for() > 0
-        patience_left = self._silent_since + self._patience - now
+        patience_left = self._silent_since + self._settings.patience - now
         if patience_left > 0:
             if not is_closed:
                 if not self._pauses:
-                    how_long = f"retrying for {self._patience:.0f} s"
+                    how_long = f"retrying for {self._settings.patience:.0f} s"
                     text = f"{self.host} does not answer: {how_long}. {failure.message}"
-                    self._notify(Notice("warning", text))
+                    self._settings.notify(Notice("warning", text))
                 pause = min(self._next_pause, patience_left)
                 self._pauses += 1
                 self._lower(pause)
             return replace(failure, kind=FailureKind.THROTTLED, uncounted=True, retry_after=0.0)
-        text = f"{self.host} has not answered for {self._patience:.0f} s. {failure.message}"
+        text = f"{self.host} has not answered for {self._settings.patience:.0f} s. {failure.message}"
         return self._give_up(replace(failure, message=text), 0.0 if is_closed else _MAX_PAUSE)
 
     def _give_up(self, failure: Failure, pause: float) -> Failure:
         """Close the gate for `pause` seconds. Return the failure as DOWN; waiting requests get the same."""
         if self._given_up is None:
             text = f"{failure.message} Its assets are left for `resume`; everything else is fetched."
-            self._notify(Notice("warning", text))
+            self._settings.notify(Notice("warning", text))
         self._given_up = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
         self.closed_until = max(self.closed_until, self.now() + pause)
         waiting, self._queue = self._queue, deque()
@@ -375,46 +361,21 @@ class Gate:
         return self._given_up
 
 
-class Gates(msgspec.Struct, eq=False):
-    per_host: int
-    concurrency: int | None
-    clock: Clock
-    patience: float = _SILENCE
-    notify: Callable[[Notice], None] = lambda _: None
-    request_rate: float = 0.0
-    gates: WeakValueDictionary[str, Gate] = msgspec.field(default_factory=WeakValueDictionary)
-    """The gate of each host, kept as long as something refers to it."""
+class Rate:
+    """At most `limit` bytes or requests per second; 0 for no limit. They wait for those before them.
 
-    def __getitem__(self, host: str) -> Gate:
-        gate = self.gates.get(host)
-        if gate is None:
-            maximum, is_fixed = min(self.per_host, self.concurrency or self.per_host), bool(self.concurrency)
-            arguments = host, maximum, self.clock, self.patience, self.notify
-            gate = self.gates[host] = Gate(*arguments, is_fixed=is_fixed, request_rate=self.request_rate)
-        return gate
-
-    def __iter__(self) -> Iterator[Gate]:
-        return iter(list(self.gates.values()))
-
-
-class ByteRate(msgspec.Struct, eq=False):
-    """The user's limit of bytes per second for the run; 0 for none.
-
-    A reader of bytes waits as long as they take at the permitted rate, and meanwhile the server waits too.
-    What was not used in the last quarter of a second may be used later, so that late wake-ups do not add up.
+    What was not used in the last `saved_seconds` may be used later, so that late wake-ups do not add up.
     """
 
-    clock: Clock = msgspec.field(default_factory=SystemClock)
-    limit: float = 0.0
-    free_at: float = 0.0
+    def __init__(self, clock: Clock, limit: float = 0.0, saved_seconds: float = 0.0) -> None:
+        self.limit = limit
+        self.free_at = 0.0
+        self._clock = clock
+        self._saved_seconds = saved_seconds
 
-    @property
-    def piece(self) -> int:
-        """Bytes to read at once: larger pieces would turn a slow rate into bursts and long waits."""
-        return int(min(max(self.limit / 8, 16 * 1024), 1 << 20))
-
-    async def spend(self, size: int) -> None:
-        now = self.clock.monotonic()
-        self.free_at = max(self.free_at, now - 0.25) + size / self.limit
-        if self.free_at > now:
-            await self.clock.sleep(self.free_at - now)
+    async def spend(self, units: int = 1) -> None:
+        now = self._clock.monotonic()
+        start = max(self.free_at, now - self._saved_seconds)
+        self.free_at = start + units / self.limit
+        if start > now:
+            await self._clock.sleep(start - now)

@@ -26,7 +26,7 @@ from stacpull.json_values import MAX_VALUES, count_values
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.client import Client, Exchange
 from stacpull.net.retry import Retries
-from stacpull.net.status import is_web_page
+from stacpull.net.status import OK, PARTIAL, UNSATISFIABLE, is_web_page
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import public_url
 from stacpull.urls import same_site
@@ -56,7 +56,7 @@ _MAX_GARBLED, _MAX_STALLED = 2, 3
 """Requests for one document after which it fails: those that are not JSON, and those that stall."""
 _ACCEPT = "application/geo+json, application/json"
 _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
-_STREAMED = frozenset({200, 206, 416})
+_STREAMED = frozenset({OK, PARTIAL, UNSATISFIABLE})
 _SEARCHED = 64 * 1024  # bytes of a web page
 
 
@@ -253,25 +253,23 @@ class JsonReader(msgspec.Struct, eq=False):
         if request.method == "POST":
             headers["Content-Type"] = "application/json"
             body = orjson.dumps(request.body or {})
-        outgoing = Request(request.url, request.method, headers, body, decode=True)
-        garbled = stalled = 0
+        outgoing = Request(request.url, request.method, headers, body, purpose="document")
+        errors: list[TransferError] = []
 
         async def attempt() -> Document:
-            nonlocal garbled, stalled
+            if errors and errors[-1].failure.kind is FailureKind.STALLED and not one_of_many:
+                self.warn(f"{errors[-1]} Requesting it again.")
             try:
                 return await self._attempt(outgoing, limit)
             except TransferError as error:
-                garbled += isinstance(error, _NotJsonError)
-                stalled += error.failure.kind is FailureKind.STALLED
+                errors.append(error)
+                garbled = sum(isinstance(error, _NotJsonError) for error in errors)
+                stalled = sum(error.failure.kind is FailureKind.STALLED for error in errors)
                 if garbled == _MAX_GARBLED or stalled == _MAX_STALLED:
                     error.failure = replace(error.failure, retryable=False)
                 raise
 
-        def warn(failure: Failure) -> None:
-            if failure.kind is FailureKind.STALLED and not one_of_many:
-                self.warn(f"{failure.message} Requesting it again.")
-
-        return await self.retries.run(attempt, warn)
+        return await self.retries.run(attempt)
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
         async with self.client.open(outgoing) as response, AsyncExitStack() as locks:

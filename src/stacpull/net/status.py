@@ -29,6 +29,8 @@ from stacpull.json_values import media_type_of
 from stacpull.models import Failure, FailureKind
 from stacpull.redact import Secrets, public_url
 
+OK, PARTIAL, NOT_MODIFIED, FORBIDDEN, PRECONDITION_FAILED, UNSATISFIABLE = 200, 206, 304, 403, 412, 416
+"""Statuses as plain numbers, which are compared faster than members of `HTTPStatus`."""
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """Statuses that redirect to another URL (RFC 9110, 15.4)."""
 PREFIX_BYTES = 16 * 1024  # of an error's body, in which the reason is searched
@@ -89,7 +91,7 @@ def _kind_of(status: int, body_prefix: bytes, *, has_wait: bool) -> FailureKind:
         return FailureKind.REFUSED
     if status in {408, 421, 425} or is_fault:
         return FailureKind.SERVER
-    return FailureKind.CHANGED if status == HTTPStatus.PRECONDITION_FAILED else FailureKind.HTTP
+    return FailureKind.CHANGED if status == PRECONDITION_FAILED else FailureKind.HTTP
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
@@ -144,7 +146,7 @@ def is_markup(start: bytes | memoryview) -> bool:
 
 
 def is_web_page(headers: Mapping[str, str], start: bytes | memoryview) -> bool:
-    """Return whether a body that begins with `start` is a web page, usually a login.
+    """Return True if a body that begins with `start` is a web page, usually a login.
 
     It must begin with markup, because some servers send images as `text/html`.
     """

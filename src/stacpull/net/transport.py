@@ -12,7 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -34,6 +34,9 @@ class TransferError(Exception):
         self.failure = failure
 
 
+Purpose = Literal["asset", "document"]
+
+
 class Request(msgspec.Struct, frozen=True):
     """A request. `url` is sent unchanged and must be percent-encoded already."""
 
@@ -41,10 +44,10 @@ class Request(msgspec.Struct, frozen=True):
     method: str = "GET"
     headers: Mapping[str, str] = MappingProxyType({})
     body: bytes | None = None
-    decode: bool = False
-    """True for API pages: a content coding is requested, and the client undoes it. Assets need none."""
-    redirected: bool = False
-    """True after a redirect: the S3 transport then signs only for buckets configured for it."""
+    purpose: Purpose = "asset"
+    """A content coding is requested only for documents, and undone. Their refusals are counted apart."""
+    redirected_from: tuple[str, ...] = ()
+    """The URLs that led here. After a redirect, S3 requests are signed only for configured buckets."""
     query: str = ""
     """The percent-encoded query for an `s3://` URL, in which a `?` is a character of the key."""
 
@@ -107,7 +110,7 @@ class Transport(Protocol):
 
 
 def is_framed(headers: Mapping[str, str]) -> bool:
-    """Return whether the framing marks the end of the body: a length, or chunks (RFC 9112, 6.3)."""
+    """Return True if the framing marks the end of the body: a length, or chunks (RFC 9112, 6.3)."""
     return "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
 
 

@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_plus, urlsplit
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
-import msgspec
 from msgspec.structs import replace
 
 from stacpull.aws import Authorize, AwsCredentials, AwsSettings, Credentials, encode_key, signed_fields
@@ -29,11 +28,11 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
 from stacpull.net.fields import is_unicode, whole_number
+from stacpull.net.status import FORBIDDEN
 from stacpull.net.transport import Receive, RenamedResponse, Request, Response, TransferError, Transport
 from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 
-_FORBIDDEN = 403
 _ADVICE_SIGNED = "it denies access with these credentials; --request-payer or --no-sign-request may help"
 _ADVICE_ANONYMOUS = (
     "it refuses anonymous requests; configure AWS credentials, and if a redirect led there, "
@@ -55,6 +54,9 @@ class Endpoint(NamedTuple):
     host: str
     path: str
     region: str
+
+
+SigningContext = tuple[Endpoint, Credentials | None]
 
 
 def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
@@ -115,60 +117,62 @@ def text_in(element: Element | None, name: str) -> str:
     return "" if element is None else element.findtext(f"{{*}}{name}") or ""
 
 
-class S3Transport(CallbackTransport, msgspec.Struct, eq=False):
-    http: Transport
-    credentials: AwsCredentials
-    options: S3Options
-    clock: Clock
-    endpoints: BoundedCache[str, Endpoint] = msgspec.field(default_factory=BoundedCache)
-    plain_gets: BoundedCache[tuple[Endpoint, Credentials | None, int], tuple[dict[str, str], Authorize]] = (
-        msgspec.field(default_factory=lambda: BoundedCache(64))
-    )
-    """By endpoint and credentials: the fields of GETs sent within a second, and the function to sign them."""
+class S3Transport(CallbackTransport):
+    def __init__(
+        self, http: Transport, credentials: AwsCredentials, options: S3Options, clock: Clock
+    ) -> None:
+        self._http = http
+        self._credentials = credentials
+        self._options = options
+        self._clock = clock
+        self._endpoints = BoundedCache[str, Endpoint]()
+        self._signed_gets = BoundedCache[tuple[SigningContext, int], tuple[dict[str, str], Authorize]](64)
+        """The fields of GETs sent within a second, and the function to sign them."""
 
     def prepared(self, request: Request, _authorization: str = "") -> Prepared | None:
-        http, url = self.http, request.url
+        http, url = self._http, request.url
         bucket, _, key = url[len("s3://") :].partition("/")
-        signer = self.credentials.known(signing=False)
+        signer = self._credentials.known(signing=False)
         if not isinstance(http, CallbackTransport) or signer is None or request.headers or request.query:
             return None
         if not bucket or not key or not is_unicode(url):
             return None
-        if may_sign(bucket, signer[0], self.options, redirected=request.redirected):
-            signer = self.credentials.known(signing=True)
+        if may_sign(bucket, signer[0], self._options, redirected=bool(request.redirected_from)):
+            signer = self._credentials.known(signing=True)
             if signer is None:
                 return None
         settings, credentials = signer
         endpoint = self._endpoint_of(bucket, settings)
-        place = (endpoint, credentials, int(self.clock.time()))
-        plain_get = self.plain_gets.get(place)
-        if plain_get is None:
-            plain_get = self.plain_gets[place] = self._fields({}, endpoint, credentials)[1:]
-        (fields, authorize), path = plain_get, endpoint.path + encode_key(key)
+        context, path = (endpoint, credentials), endpoint.path + encode_key(key)
+        key_in_cache = context, int(self._clock.time())
+        signed_get = self._signed_gets.get(key_in_cache)
+        if signed_get is None:
+            signed_get = self._signed_gets[key_in_cache] = self._fields({}, endpoint, credentials)[1:]
+        fields, authorize = signed_get
         prepared = http.prepared(Request(endpoint.origin + path, headers=fields), authorize("GET", path))
         if prepared is None:
             return None
-        return Prepared(prepared.host, prepared.message, partial(self._send, (endpoint, credentials)))
+        return Prepared(prepared.host, prepared.message, partial(self._send, context))
 
     async def send(self, request: Request) -> Response:
         return await self._send(None, request, None)
 
     async def _send(
-        self, place: tuple[Endpoint, Credentials | None] | None, request: Request, receive: Receive | None
+        self, context: SigningContext | None, request: Request, receive: Receive | None
     ) -> Response:
-        """Send `request`, unless the fast path has sent it (to `place`), and again after a correction."""
+        """Send `request`, unless the fast path has sent it (by `context`), and again after a correction."""
         bucket, key = split_s3_url(request.url, bare=bool(request.query))
-        settings = await self.credentials.settings()
-        signing = may_sign(bucket, settings, self.options, redirected=request.redirected)
-        if place is None:
-            credentials = await self.credentials.frozen() if signing else None
-            place = self._endpoint_of(bucket, settings), credentials
-        endpoint, credentials = place
+        settings = await self._credentials.settings()
+        signing = may_sign(bucket, settings, self._options, redirected=bool(request.redirected_from))
+        if context is None:
+            credentials = await self._credentials.frozen() if signing else None
+            context = self._endpoint_of(bucket, settings), credentials
+        endpoint, credentials = context
         for attempt in (1, 2, 3):
             if receive is None:
-                receive = partial(self.http.send, self._request(request, endpoint, key, credentials))
+                receive = partial(self._http.send, self._request(request, endpoint, key, credentials))
             response = await receive()
-            if response.status not in _CORRECTABLE and response.status != _FORBIDDEN:
+            if response.status not in _CORRECTABLE and response.status != FORBIDDEN:
                 return RenamedResponse(request.url, response)
             refusal, receive = await buffered(request.url, response), None
             correction = correction_of(refusal.status, refusal.headers, refusal.body, endpoint.region)
@@ -177,9 +181,9 @@ class S3Transport(CallbackTransport, msgspec.Struct, eq=False):
             if correction != "expired":
                 endpoint = self._endpoint_of(bucket, settings, correction)
             elif credentials is not None:
-                credentials = await self.credentials.renew(credentials)
+                credentials = await self._credentials.renew(credentials)
         is_denial = not refusal.body or text_in(read_xml(refusal.body), "Code") == "AccessDenied"
-        if refusal.status != _FORBIDDEN or not is_denial or (credentials and self.options.request_payer):
+        if refusal.status != FORBIDDEN or not is_denial or (credentials and self._options.request_payer):
             return refusal
         advice = _ADVICE_SIGNED if credentials else _ADVICE_ANONYMOUS
         return replace(refusal, body=advice.encode())
@@ -188,11 +192,11 @@ class S3Transport(CallbackTransport, msgspec.Struct, eq=False):
         """The owner of the transport underneath closes it."""
 
     def _endpoint_of(self, bucket: str, settings: AwsSettings, region: str = "") -> Endpoint:
-        endpoint = None if region else self.endpoints.get(bucket)
+        endpoint = None if region else self._endpoints.get(bucket)
         if endpoint is None:
             region = region or settings.region or "us-east-1"
             endpoint = endpoint_of(bucket, region, settings.endpoint_url)
-            self.endpoints[bucket] = endpoint
+            self._endpoints[bucket] = endpoint
         return endpoint
 
     def _request(
@@ -224,9 +228,9 @@ class S3Transport(CallbackTransport, msgspec.Struct, eq=False):
             fields["x-amz-checksum-mode"] = "ENABLED"
         if credentials is None:
             return other_fields, fields, lambda _method, _path, _query="": ""
-        if self.options.request_payer:
+        if self._options.request_payer:
             fields["x-amz-request-payer"] = "requester"
-        now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self.clock.time()))
+        now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock.time()))
         return other_fields, *signed_fields(fields, credentials, endpoint.region, now)
 
 
@@ -263,7 +267,7 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
         query = f"encoding-type=url&list-type=2&prefix={quote(prefix, safe='-_.~')}"
         if token:
             query = f"continuation-token={quote(token, safe='-_.~')}&{query}"
-        async with client.open(Request(f"s3://{bucket}/", query=query, decode=True)) as response:
+        async with client.open(Request(f"s3://{bucket}/", query=query, purpose="document")) as response:
             page = listed_page(await response.read(_PAGE_LIMIT))
         if page is None:
             raise unlistable("the answer is not a listing")

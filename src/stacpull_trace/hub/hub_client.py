@@ -25,7 +25,7 @@ from stacpull.errors import SourceError
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.client import Client
-from stacpull.net.gate import Gates
+from stacpull.net.gate import GateSettings
 from stacpull.net.json_reader import PAGE_LIMIT, TooManyValuesError, decode
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import RenamedResponse, Request, Response, TransferError, Transport, is_framed
@@ -84,8 +84,8 @@ async def open_hub(
     """Open a client that uses `transport` and closes it at the end."""
     secrets = Secrets((settings.client_secret,))
     transport = _InSeconds(transport, settings)
-    gates = Gates(per_host, per_host, clock)
-    client = Client({"http": transport, "https": transport}, gates, clock, secrets=secrets)
+    gate_settings = GateSettings(clock, per_host, is_fixed=True)
+    client = Client({"http": transport, "https": transport}, gate_settings, secrets=secrets)
     retries = Retries(policy or RetryPolicy(), clock, client.counters.note_retry)
     tokens = CachedToken(ClientGrant(settings, client, retries, secrets).request, clock)
     try:
@@ -214,9 +214,9 @@ class Hub:
         async def fetch(url: str) -> _Answer:
             headers = {"Accept": "application/json"}
             if body is None:
-                return await self._with_retries(Request(url, headers=headers, decode=True), final)
+                return await self._with_retries(Request(url, headers=headers, purpose="document"), final)
             headers["Content-Type"] = "application/json"
-            return await self._with_retries(Request(url, "POST", headers, sent, decode=True), final)
+            return await self._with_retries(Request(url, "POST", headers, sent, purpose="document"), final)
 
         answers = await self._located(target.service, rest, fetch)
         answer = next((reply for reply in answers if _is_of_the_service(reply)), answers[0])
