@@ -162,6 +162,8 @@ def test_a_coded_part_resumes_if_the_asset_is_stored_in_that_coding():
     coded = CIMultiDict({"Content-Range": "bytes 40-99/100", "Content-Encoding": "gzip"} | SAME)
     assert verdict(POINT, 206, coded, stated_size=100) == "append"
     assert verdict(POINT, 206, coded, stated_size=300) == "again"
+    of_unknown_size = CIMultiDict({**coded, "Content-Range": "bytes 40-99/*"})
+    assert verdict(POINT, 206, of_unknown_size) == "again"
 
 
 NEWEST = "Mon, 01 Jan 2024 00:00:10 GMT"

@@ -129,7 +129,7 @@ def test_a_symlink_that_replaces_a_checked_path_is_not_followed(catalog, monkeyp
 async def test_a_file_that_is_opened_after_a_cancellation_is_closed(catalog, monkeypatch):
     """A thread opens it, which a cancellation does not stop."""
     entered, proceed, streams = threading.Event(), threading.Event(), []
-    open_file = LocalTransport._opened
+    open_file = LocalTransport._open
 
     def slow(*given: Any) -> Any:
         entered.set()
@@ -138,7 +138,7 @@ async def test_a_file_that_is_opened_after_a_cancellation_is_closed(catalog, mon
         streams.append(found[1])
         return found
 
-    monkeypatch.setattr(LocalTransport, "_opened", slow)
+    monkeypatch.setattr(LocalTransport, "_open", slow)
     sending = LocalTransport(catalog.as_uri()).send(Request(catalog.as_uri()))
     await cancelled_between(sending, entered, proceed)
     assert [stream.closed for stream in streams] == [True]

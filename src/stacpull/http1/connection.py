@@ -21,20 +21,19 @@ from stacpull.models import Failure
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import BadResponse, closed
 from stacpull.net.fields import HEAD_LIMIT, HeaderFields, joined_fields
-from stacpull.net.status import REDIRECTS
+from stacpull.net.status import NOT_MODIFIED, OK, REDIRECTS
 from stacpull.net.transport import Response, TransferError
 
 MAX_BODY_IN_MEMORY = 1 << 20  # the most bytes of a body that is read into memory
 
 _MAX_PARSED = 1 << 16  # the most bytes of a body of known length that the parser reads
-_WITHOUT_BODY = frozenset({204, 304})
+_WITHOUT_BODY = frozenset({204, NOT_MODIFIED})
 _LOWEST_STATUS, _LOWEST_FINAL_STATUS = 100, 200
 _AWAITING, _RECEIVING, _WHOLE = range(3)
 
 _MAX_HELD = 1 << 19
 _MAX_AWAITED = 1 << 18
-_OK = 200
-_TAKEN = frozenset({_OK}) | REDIRECTS
+_TAKEN = frozenset({OK}) | REDIRECTS
 
 _ConnectionState = enum.Enum("_ConnectionState", ["NEW", "IDLE", "PARSED", "STREAMED"])
 _NEW, _IDLE, _PARSED, _STREAMED = _ConnectionState
@@ -342,7 +341,7 @@ class WebConnection(asyncio.Protocol):
         if handler is None:
             return
         if message.failure is None and message.held_bytes <= MAX_BODY_IN_MEMORY:
-            status, is_ok = message.status, message.status == _OK
+            status, is_ok = message.status, message.status == OK
             if not message.is_ended:
                 if is_ok and message.is_gathering:
                     return  # there may be only a few chunks

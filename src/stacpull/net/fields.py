@@ -12,14 +12,13 @@ from functools import cache
 from typing import NamedTuple
 
 from stacpull.models import Validator
-from stacpull.net.status import moment_of
+from stacpull.net.status import OK, moment_of
 
 HEAD_LIMIT = 64 * 1024
 """The most bytes of one header field; in `http1` also of all fields, interim responses and trailers."""
 
 _MAX_DIGITS = 18
 """Digits of a size or offset that fit into integers of SQLite and Parquet. Longer ones count as absent."""
-_OK = 200
 
 
 class HeaderFields(Mapping[str, str]):
@@ -101,7 +100,7 @@ class Version(NamedTuple):
     total: int | None = None
 
     def compared(self, other: Version) -> bool | None:
-        """Return whether both are the same version; None if neither a validator nor a size decides it.
+        """Return True if both are the same version; None if neither a validator nor a size decides it.
 
         Another size or ETag denies it; equal strong ETags prove it, and then equal dates. Sizes never do.
         """
@@ -122,7 +121,7 @@ class Version(NamedTuple):
 
 
 def stated_version(status: int, headers: Mapping[str, str]) -> Version:
-    total = content_length(headers) if status == _OK else content_range(headers).total
+    total = content_length(headers) if status == OK else content_range(headers).total
     return Version(validator_of(headers), total)
 
 

@@ -15,7 +15,6 @@ from typing import Protocol, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.digests import digest_of
 from stacpull.models import (
     NOT_RESUMED,
     Arrival,
@@ -36,18 +35,17 @@ from stacpull.net.fields import (
     range_headers,
     validator_of,
 )
-from stacpull.net.status import is_markup
+from stacpull.net.status import NOT_MODIFIED, OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import href_hash
 from stacpull.store.parts import FilePart, FileParts
 from stacpull.transfer import checks
-from stacpull.transfer.checks import OK, PARTIAL, UNSATISFIABLE, Body, Check
+from stacpull.transfer.checks import Body, Check
 from stacpull.transfer.ranges import CHUNK, LongBody
 from stacpull.urls import filename_of
 
 _CONNECTIONS = 4
-_NOT_MODIFIED, _FAILED = 304, 412
 ACCEPT_OK = frozenset({OK})
 
 JobT_contra = TypeVar("JobT_contra", bound=Job, contravariant=True)
@@ -63,9 +61,9 @@ class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
 class Downloader(msgspec.Struct, eq=False):
     """Downloads assets into memory (at most `small_limit` bytes) or part files. It has no state of its own.
 
-    `has_file` returns whether the file in DEST has a checksum; for None, whether it has the size of
-    `Job.version_in_dest`, because only then a request is conditional. `checksum` is the digest to record of
-    parts.
+    `has_file(job, checksum)` says whether the file in DEST has this checksum. With None, it says whether the
+    file has the size of `Job.version_in_dest`; a conditional request is only sent then. `checksum` is the
+    digest to record of parts.
     """
 
     client: Client
@@ -78,7 +76,7 @@ class Downloader(msgspec.Struct, eq=False):
         self, job: Job, *, count_refusal: bool = True, begun: Exchange | None = None
     ) -> Arrival | None:
         """Make one attempt; return None if the source says that the asset has not changed."""
-        return await _Attempt(self, job, count_refusal, begun).run()
+        return await _Attempt(self, job, count_refusal=count_refusal, begun=begun).run()
 
     def may_resume(self, job: Job) -> bool:
         is_small = job.size is not None and job.size <= self.small_limit
@@ -91,30 +89,29 @@ class Downloader(msgspec.Struct, eq=False):
 
         `fields` have names in lower case.
         """
-        if job.size is not None and job.size != len(content):
-            return None
-        secrets = self.client.secrets
-        has_secrets = bool(secrets)
-        masked_url = secrets.masked_url(url) if has_secrets else url
+        secrets, headers = self.client.secrets, HeaderFields(fields)
+        url = secrets.masked_url(url)
+        expected: tuple[Check, ...] = ()
         if job.checksum is not None or checks.may_state(fields):
-            headers = HeaderFields(fields)
             if coding_of(headers) is not None:
                 return None
-            for check in checks.expected_checks(job, OK, headers, url=masked_url):
-                if digest_of(check.checksum.algorithm, content) != check.checksum.digest:
-                    return None
-        is_text = b"text/plain" in fields.get(b"content-type", b"") or is_markup(content)
-        if (is_text or content[:1] in b"{[") and checks.web_page_instead(
-            job.media_type, job.href, url, HeaderFields(fields), content
+            expected = checks.expected_checks(job, OK, headers, url=url)
+        etag = fields.get(b"etag")
+        if etag is None or secrets or not etag.isascii():
+            validator = self.validator(headers)
+        else:  # nearly always: a date, which takes long to parse, is not needed
+            validator = Validator(etag.decode().rstrip(" \t"))
+        body = Body(url, validator, expected, content=content)
+        if checks.contradiction(job, body) or checks.web_page_instead(
+            job.media_type, job.href, url, headers, content
         ):
             return None
-        name = secrets.masked(filename_of(masked_url)) if has_secrets else filename_of(masked_url)
-        etag = fields.get(b"etag")
-        if etag is None or has_secrets or not etag.isascii():
-            etag_or_date = self.validator(HeaderFields(fields)).etag_or_date
-        else:
-            etag_or_date = etag.decode().rstrip(" \t")
-        return arrival_of(job, len(content), name, etag_or_date, content)
+        return self.arrival(job, body)
+
+    def arrival(self, job: Job, body: Body, *, unproven: bool = False) -> Arrival:
+        name = self.client.secrets.masked(filename_of(body.url))
+        content = body.content if body.part is None else ""
+        return arrival_of(job, body.size, name, body.validator.etag_or_date, content, unproven=unproven)
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         validator = self.without_secrets(validator_of(headers))
@@ -126,38 +123,41 @@ class Downloader(msgspec.Struct, eq=False):
         return Validator() if has_secret else validator
 
 
-class _Attempt(msgspec.Struct, eq=False):
-    downloader: Downloader
-    job: Job
-    count_refusal: bool
-    begun: Exchange | None
-    part: FilePart | None = None
-    is_resumable: bool = True
-    is_filling: bool = False  # true once a response is being received into the part
+class _Attempt:
+    def __init__(
+        self, downloader: Downloader, job: Job, *, count_refusal: bool, begun: Exchange | None
+    ) -> None:
+        self._downloader = downloader
+        self._job = job
+        self._count_refusal = count_refusal
+        self._begun = begun
+        self._part: FilePart | None = None
+        self._is_resumable = True
+        self._is_filling = False  # true once a response is being received into the part
 
     async def run(self) -> Arrival | None:
-        job = self.job
+        job = self._job
         try:
-            if self.begun is not None:
+            if self._begun is not None:
                 return await self._fetch_all()
-            return await self._start(may_resume=job.size is None or job.size > self.downloader.small_limit)
+            return await self._start(may_resume=job.size is None or job.size > self._downloader.small_limit)
         except BaseException as error:
-            part, self.part = self.part, None
+            part, self._part = self._part, None
             if part is None:
                 raise
             failure = error.failure if isinstance(error, TransferError) else None
             # a part must not be resumed if its content is wrong, or (OSError) larger than DEST can store
             is_wrong = isinstance(error, OSError) or (failure is not None and failure.kind in NOT_RESUMED)
-            if self.is_filling and (is_wrong or not self.is_resumable):
+            if self._is_filling and (is_wrong or not self._is_resumable):
                 await part.discard()
                 raise
             await part.park()
-            if failure is None or not self.is_filling:
+            if failure is None or not self._is_filling:
                 raise
             raise TransferError(replace(failure, resumable_bytes=part.size)) from error.__cause__
 
     async def _start(self, *, may_resume: bool) -> Arrival | None:
-        job, downloader = self.job, self.downloader
+        job, downloader = self._job, self._downloader
         point = await downloader.parts.point(job.rowid, job.generation) if may_resume else None
         # a validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1"
         is_proven = job.checksum is not None or job.required_digest is not None
@@ -170,13 +170,13 @@ class _Attempt(msgspec.Struct, eq=False):
     async def _resume(self, point: ResumePoint) -> Arrival | None:
         """Hash the part, then request the rest: no server would keep a response open meanwhile.
 
-        Which server answers is not known before: the part is hashed as if its ETag were an MD5 of S3.
+        A redirect may lead to S3, whose ETags can be MD5 sums, so an MD5 is computed in advance.
         """
-        job, downloader = self.job, self.downloader
-        self.part = part = await downloader.parts.resume(job.rowid, job.generation)
+        job, downloader = self._job, self._downloader
+        self._part = part = await downloader.parts.resume(job.rowid, job.generation)
         stated_fields = {} if point.validator.etag is None else {"ETag": point.validator.etag}
         await self._hash_with(part, checks.expected_checks(job, PARTIAL, stated_fields))
-        accept = frozenset({OK, PARTIAL, _FAILED, UNSATISFIABLE})
+        accept = frozenset({OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE})
         body = None
         async with self._open(range_headers(point.size, point.validator), accept) as response:
             meaning = checks.verdict(point, response.status, response.headers, stated_size=job.size)
@@ -192,7 +192,7 @@ class _Attempt(msgspec.Struct, eq=False):
                 chunks = response.chunks(CHUNK) if meaning == "append" else None
                 body = await self._fill(part, response, body, chained(b"", chunks))
             else:
-                self.part = None
+                self._part = None
                 await part.discard()
                 if meaning == "changed":
                     raise TransferError(checks.another_range(response.url))
@@ -202,16 +202,16 @@ class _Attempt(msgspec.Struct, eq=False):
 
     async def _revalidate(self, version: VersionInDest) -> Arrival | None:
         body = None
-        accept = frozenset({OK, _NOT_MODIFIED})
+        accept = frozenset({OK, NOT_MODIFIED})
         async with self._open(checks.change_headers(version.etag_or_date), accept) as response:
-            if response.status != _NOT_MODIFIED:
+            if response.status != NOT_MODIFIED:
                 body = await self._receive(response)
             is_current = not checks.denies(version.etag_or_date, response.headers)
         if body is not None:
             return await self._confirm(body)
         if is_current and version.checksum_unverified:
-            checksum = self.job.checksum
-            is_current = checksum is not None and await self.downloader.has_file(self.job, checksum)
+            checksum = self._job.checksum
+            is_current = checksum is not None and await self._downloader.has_file(self._job, checksum)
         return None if is_current else await self._fetch_all()
 
     async def _fetch_all(self) -> Arrival:
@@ -220,33 +220,31 @@ class _Attempt(msgspec.Struct, eq=False):
         return await self._confirm(body)
 
     async def _confirm(self, body: Body) -> Arrival:
-        job, downloader = self.job, self.downloader
+        job, downloader = self._job, self._downloader
         if (failure := checks.contradiction(job, body)) is not None:
             raise TransferError(failure)
         is_stated = body.framed or job.size is not None or bool(body.checks)
         unproven = not (is_stated or await self._ends_here(body))
-        name = downloader.client.secrets.masked(filename_of(body.url))
-        part, self.part = self.part, None
-        content = body.content if part is None else ""
-        arrival = arrival_of(job, body.size, name, body.validator.etag_or_date, content, unproven=unproven)
+        part, self._part = self._part, None
+        arrival = downloader.arrival(job, body, unproven=unproven)
         return arrival if part is None else await part.finish(arrival, downloader.checksum)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
-        exchange, self.begun = self.begun, None
+        exchange, self._begun = self._begun, None
         if exchange is not None:
             return exchange
-        request = Request(self.job.href, headers=headers)
-        return self.downloader.client.open(request, accept=accept, count_refusal=self.count_refusal)
+        request = Request(self._job.href, headers=headers)
+        return self._downloader.client.open(request, accept=accept, count_refusal=self._count_refusal)
 
     async def _receive(self, response: Exchange) -> Body:
         """Receive a body: up to `small_limit` bytes into memory, a longer one into a part.
 
         A content coding belongs to the transfer and is undone, unless the asset itself is a compressed file.
-        The fields describe the encoded bytes. So they prove nothing about decoded ones, which cannot be
+        The fields describe the encoded bytes, so they prove nothing about decoded ones, which cannot be
         resumed either, because ranges count encoded bytes. A coding that cannot be undone is only accepted
         if a checksum proves that the bytes are the asset.
         """
-        job, downloader, headers = self.job, self.downloader, response.headers
+        job, downloader, headers = self._job, self._downloader, response.headers
         length, validator = content_length(headers), downloader.validator(headers)
         coding = coding_of(headers)
         is_file = checks.is_gzip_file(job, response.url, headers) if job.size is None else length == job.size
@@ -254,7 +252,7 @@ class _Attempt(msgspec.Struct, eq=False):
             coding = None
         if coding in DECODABLE:
             body = Body(response.url, validator, checks.expected_checks(job, OK, {}, url=response.url))
-            self.is_resumable = False
+            self._is_resumable = False
             return await self._stream(response, body, decoded(response.chunks(CHUNK), coding))
         expected = checks.expected_checks(job, response.status, headers, url=response.url)
         body = Body(response.url, validator, expected, length, is_framed(headers))
@@ -263,11 +261,11 @@ class _Attempt(msgspec.Struct, eq=False):
             raise TransferError(checks.host_failure(FailureKind.HTTP, response.url, f"{what} decoded"))
         is_small = length is not None and length <= downloader.small_limit
         chunks = response.chunks(downloader.small_limit if is_small else CHUNK)
-        self.is_resumable = validator.resumable and coding is None
+        self._is_resumable = validator.resumable and coding is None
         return await self._stream(response, body, chunks)
 
     async def _stream(self, response: Exchange, body: Body, chunks: AsyncIterator[bytes]) -> Body:
-        job, downloader = self.job, self.downloader
+        job, downloader = self._job, self._downloader
         is_long = body.total is not None and body.total > downloader.small_limit
         max_in_memory = 0 if is_long else downloader.small_limit
         start, is_whole = b"", True
@@ -281,16 +279,16 @@ class _Attempt(msgspec.Struct, eq=False):
             raise TransferError(web_page)
         if is_whole:
             return body._replace(content=start)
-        validator = body.validator if self.is_resumable else Validator()
+        validator = body.validator if self._is_resumable else Validator()
         parts, url_hash = downloader.parts, href_hash(job.href)
-        self.part = part = await parts.create(job.rowid, job.generation, validator, body.total, url_hash)
+        self._part = part = await parts.create(job.rowid, job.generation, validator, body.total, url_hash)
         await self._hash_with(part, body.checks)
         return await self._fill(part, response, body, chained(start, chunks))
 
     async def _fill(
         self, part: FilePart, response: Exchange, body: Body, chunks: AsyncIterator[bytes]
     ) -> Body:
-        job, total, self.is_filling = self.job, body.total, True
+        job, total, self._is_filling = self._job, body.total, True
         if response.gate is not None:  # the response is not a login page, but it may take hours to its end
             response.gate.reset_refusals()
         if job.size is not None and total not in {None, job.size}:
@@ -298,23 +296,23 @@ class _Attempt(msgspec.Struct, eq=False):
         # the server must offer ranges, and a validator that proves them to be of one version
         ranges = response.headers.get("Accept-Ranges", "").lower()
         has_ranges = response.status == PARTIAL or "bytes" in ranges
-        is_split = has_ranges and self.is_resumable and total is not None and body.validator.strong_etag
+        is_split = has_ranges and self._is_resumable and total is not None and body.validator.strong_etag
         version = Version(body.validator, job.size if total is None else total)
         limit = _CONNECTIONS if is_split else 1
-        await LongBody(self.downloader.client, part, job.href, version, limit).receive(response, chunks)
+        await LongBody(self._downloader.client, part, job.href, version, limit).receive(response, chunks)
         await part.caught_up()
         return body._replace(part=part)
 
     async def _hash_with(self, part: FilePart, expected: tuple[Check, ...]) -> None:
-        await part.hash_with({self.downloader.checksum, *(check.checksum.algorithm for check in expected)})
+        await part.hash_with({self._downloader.checksum, *(check.checksum.algorithm for check in expected)})
 
     async def _ends_here(self, body: Body) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
         size = body.size
-        request = Request(self.job.href, headers=range_headers(size, body.validator))
+        request = Request(self._job.href, headers=range_headers(size, body.validator))
         accept = frozenset({OK, PARTIAL, UNSATISFIABLE})
         try:
-            async with self.downloader.client.open(request, accept=accept, count_refusal=False) as response:
+            async with self._downloader.client.open(request, accept=accept, count_refusal=False) as response:
                 status, sent_range = response.status, content_range(response.headers)
         except TransferError as error:
             if error.failure.retryable:

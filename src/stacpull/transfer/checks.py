@@ -19,7 +19,7 @@ from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Job, ResumePoint, Validator
 from stacpull.net.bodies import coding_of
 from stacpull.net.fields import Version, content_range, stated_version, validator_from, validator_of
-from stacpull.net.status import is_web_page, moment_of
+from stacpull.net.status import OK, PARTIAL, UNSATISFIABLE, is_markup, is_web_page, moment_of
 from stacpull.planning.hrefs import suffix_of
 from stacpull.store.parts import FilePart
 from stacpull.urls import rules_of
@@ -31,7 +31,6 @@ _FIELDS = {"Content-MD5": "md5"} | {f"x-amz-checksum-{algorithm}": algorithm for
 _CODINGS = {b"content-encoding", b"transfer-encoding"}
 _STATING = frozenset({b"x-goog-hash"} | _CODINGS | {name.lower().encode() for name in _FIELDS})
 _MD5_HEX = 32
-OK, PARTIAL, UNSATISFIABLE = 200, 206, 416
 _XML = re.compile("[xkg]ml|svg|gpx")  # in a media type or a suffix
 _MAY_BE_PAGE = re.compile(
     r"text/|application/xhtml|\.(x?html?|shtml|php|aspx?|jsp|cgi|do|txt|md|xml)\Z|\Z"  # or neither is known
@@ -101,7 +100,7 @@ def _md5_of(headers: Mapping[str, str]) -> bytes:
 
 
 def is_gzip_file(job: Job, url: str, headers: Mapping[str, str]) -> bool:
-    """Return whether a gzip coding is the asset's own: some servers state it for every file named `.gz`."""
+    """Return True if a gzip coding is the asset's own: some servers state it for every file named `.gz`."""
     is_coded = headers.get("Content-Encoding", "").strip().lower() in {"gzip", "x-gzip"}
     suffix = suffix_of(job.href, job.media_type) or suffix_of(url, None)
     return is_coded and suffix.lower().endswith("gz")  # also .tgz and .svgz
@@ -115,7 +114,7 @@ class Body(NamedTuple):
     checks: tuple[Check, ...]
     total: int | None = None
     framed: bool = True  # whether a length or chunks mark the end of the body
-    content: bytes = b""
+    content: bytes | memoryview = b""
     part: FilePart | None = None
 
     @property
@@ -156,7 +155,8 @@ def verdict(
         return "replace"
     stated = stated_version(status, headers)
     is_same = Version(point.validator, point.total).compared(stated)
-    if status == PARTIAL and (coding_of(headers) is None or stated_size == stated.total):
+    is_file = coding_of(headers) is None or stated_size == stated.total is not None
+    if status == PARTIAL and is_file:
         if content_range(headers).start != point.size or is_same is False:
             return "changed"
         return "append" if is_same else "again"
@@ -224,7 +224,11 @@ def web_page_instead(
 
     If an item states no media type, as at CMR-STAC, the suffix of the href decides what is wanted.
     """
-    content_type, suffix = headers.get("Content-Type", "").lower(), suffix_of(href, None).lower()
+    content_type = headers.get("Content-Type", "").lower()
+    is_plain_text = content_type.startswith("text/plain")
+    if not is_plain_text and start[:1] not in (b"{", b"[") and not is_markup(start):
+        return None  # as in nearly all cases
+    suffix = suffix_of(href, None).lower()
     wanted = media_type.lower() if media_type else suffix
     # XML may be sent as `text/html`: the body decides
     if _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start)):
@@ -234,7 +238,7 @@ def web_page_instead(
     else:
         sent, advice = _DOCUMENTS.get(bytes(start[:1]), ""), ""
         is_binary = _BINARY_IMAGE.match(wanted) and _BINARY_IMAGE.match(suffix or wanted)
-        if is_binary and content_type.startswith("text/plain") and _TEXT.match(start[:_SNIFFED]):
+        if is_binary and is_plain_text and _TEXT.match(start[:_SNIFFED]):
             sent = "plain text"
         elif not sent or sent.lower() not in content_type:
             return None

@@ -46,14 +46,14 @@ class LocalTransport:
         if self._only_source:
             request = replace(request, url=self._url)
         with ExitStack() as opened:  # closes the file of a request that is cancelled
-            path, stream, state = await to_its_end(lambda: self._opened(request.url, opened))
+            path, stream, state = await to_its_end(lambda: self._open(request.url, opened))
             opened.pop_all()
         return LocalResponse(request, path, stream, state)
 
     async def close(self) -> None:
         """There is no connection to close."""
 
-    def _opened(self, url: str, opened: ExitStack) -> tuple[Path, BinaryIO, os.stat_result]:
+    def _open(self, url: str, opened: ExitStack) -> tuple[Path, BinaryIO, os.stat_result]:
         shown_path = _path_of(url)
         try:
             path, descriptor = self._open_allowed(url)

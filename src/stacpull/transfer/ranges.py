@@ -12,20 +12,20 @@ from bisect import insort
 from collections.abc import AsyncIterator
 
 from stacpull.errors import ungrouped
-from stacpull.models import Failure, FailureKind, Validator
-from stacpull.net.bodies import coding_of
+from stacpull.models import Failure, FailureKind, ResumePoint, Validator
 from stacpull.net.client import Client, Exchange
-from stacpull.net.fields import Version, content_range, range_headers, stated_version
+from stacpull.net.fields import Version, content_range, range_headers
 from stacpull.net.gate import Gate
+from stacpull.net.status import OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.spans import Span, Spans, missing
 from stacpull.store.parts import FilePart
-from stacpull.transfer.checks import PARTIAL, another_range, host_failure
+from stacpull.transfer.checks import another_range, host_failure, verdict
 
 SPLIT_ABOVE = 64 << 20  # bytes above which a file gets several connections
 BLOCK = 16 << 20
 CHUNK = 1 << 18  # bytes that are written at once
-_ANSWERS = frozenset({200, 206, 412, 416})
+_ANSWERS = frozenset({OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE})
 _ENDLESS = 1 << 62
 
 
@@ -162,9 +162,7 @@ def blocks(received: Spans, total: int) -> list[Span]:
 
 def _serves(response: Response, span: Span, version: Version) -> bool:
     """Return True if the response is this range of this version, by its strong ETag (RFC 9110, 15.3.7.3)."""
-    if response.status != PARTIAL or coding_of(response.headers) is not None:
-        return False
-    start, end, _ = content_range(response.headers)
-    by_etag = version._replace(validator=Validator(version.validator.strong_etag))
-    is_same = by_etag.compared(stated_version(PARTIAL, response.headers)) is True
-    return is_same and start == span.start and end is not None and end < span.end
+    point = ResumePoint(span.start, Validator(version.validator.strong_etag), version.total)
+    is_same = verdict(point, response.status, response.headers) == "append"
+    end = content_range(response.headers).end
+    return is_same and end is not None and end < span.end
