@@ -38,10 +38,6 @@ def is_web(url: str) -> bool:
     return rules_of(url).is_web
 
 
-def is_encrypted(url: str) -> bool:
-    return rules_of(url).is_encrypted
-
-
 def is_local(url: str | None) -> bool:
     return url is not None and url.startswith("file:///")
 
@@ -49,14 +45,6 @@ def is_local(url: str | None) -> bool:
 def may_lead(base: str | None, url: str) -> bool:
     """Return True if a document at `base` may link to `url`: from a file also to other files."""
     return is_remote(url) or (is_local(base) and is_local(url))
-
-
-def is_in_object_store(url: str) -> bool:
-    return rules_of(url).is_object_store
-
-
-def is_prefix(url: str) -> bool:
-    return rules_of(url).is_prefix(url)
 
 
 def filename_of(url: str) -> str:
@@ -67,7 +55,7 @@ def filename_of(url: str) -> str:
 
 
 def same_site(url: str, other: str) -> bool:
-    """Return whether credentials for `url` may be sent to `other`: same host and port, not less encrypted.
+    """Return True if credentials for `url` may be sent to `other`: same host and port, not less encrypted.
 
     The default ports of http and https count as the same port.
     """

@@ -20,7 +20,7 @@ from stacpull.net.retry import RetryPolicy
 from stacpull.net.status import is_web_page
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import public_url
-from stacpull.urls import is_in_object_store, is_web, rules_of
+from stacpull.urls import is_web, rules_of
 from stacpull_logins.logins import FilledProfile, is_address
 
 _ANSWERS = frozenset({200, 206, 204, 416})
@@ -81,7 +81,7 @@ async def _ask(network: Network, url: str, options: Options) -> None:
             _require_login(url, f"{scheme_of(url)}://{failure.host}/", options)
         if failure.status in _REFUSED or failure.kind is FailureKind.REFUSED:
             raise CredentialsError(f"The credentials are not accepted: {failure.message}") from error
-        if failure.status == _NOT_FOUND and is_in_object_store(url):
+        if failure.status == _NOT_FOUND and rules_of(url).is_object_store:
             return  # without permission the response is 403, whether the object exists or not
         text = f"It is unknown whether the credentials are accepted: {failure.message}"
         raise SourceError(text) from error

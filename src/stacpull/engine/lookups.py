@@ -30,7 +30,7 @@ from stacpull.schemes import SCHEMES
 from stacpull.selection import Selection
 from stacpull.sources.source import LEAST_ITEMS, PageSize, Source
 from stacpull.threads import for_each
-from stacpull.urls import is_in_object_store, is_local
+from stacpull.urls import is_local, rules_of
 
 
 class FoundItem(NamedTuple):
@@ -191,7 +191,7 @@ class Lookups:
             ):
                 continue
             hrefs: Any = asset_hrefs(asset, base, self._prefer)
-            if isinstance(hrefs, Failure) or not is_in_object_store(hrefs[0]):
+            if isinstance(hrefs, Failure) or not rules_of(hrefs[0]).is_object_store:
                 continue
             media_type = asset.get("type")
             if asset_kind(hrefs[0], media_type if isinstance(media_type, str) else None) is AssetKind.PREFIX:

@@ -17,16 +17,7 @@ from stacpull.hosts import scheme_of
 from stacpull.json_values import list_or_empty, media_type_of
 from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.schemes import remote_schemes
-from stacpull.urls import (
-    is_in_object_store,
-    is_local,
-    is_prefix,
-    is_remote,
-    join,
-    may_lead,
-    parts_of,
-    without_blanks,
-)
+from stacpull.urls import is_local, is_remote, join, may_lead, parts_of, rules_of, without_blanks
 
 
 class AssetKind(enum.Enum):
@@ -190,8 +181,9 @@ def asset_kind(href: str, media_type: str | None) -> AssetKind:
     kind = _KIND_OF_TYPE.get(media_type_of(media_type))
     if kind is not None:
         return kind
-    if is_in_object_store(href):
-        return AssetKind.PREFIX if is_prefix(href) else AssetKind.FILE
+    rules = rules_of(href)
+    if rules.is_object_store:
+        return AssetKind.PREFIX if rules.is_prefix(href) else AssetKind.FILE
     if "{" in href and _TILE.search(href) is not None:
         return AssetKind.WEB_PAGE
     if "?" in href:

@@ -23,7 +23,7 @@ from stacpull.planning.hrefs import links_of
 from stacpull.redact import public_url
 from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url
-from stacpull.urls import is_in_object_store, is_web, join, may_lead
+from stacpull.urls import is_web, join, may_lead, rules_of
 
 MAX_COLLECTIONS: Final = 16_384
 """The most collections of a file or a tree whose URLs are kept."""
@@ -199,9 +199,9 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         document = _with_items(await reader.read(PageRequest(url)))
     except TransferError as error:
         kind, hint = error.failure.kind, ""
-        if is_in_object_store(url) and kind is FailureKind.REFUSED:
+        if rules_of(url).is_object_store and kind is FailureKind.REFUSED:
             raise CredentialsError(f"{error} Check the credentials of the service.") from error
-        if kind is FailureKind.GONE and not is_in_object_store(url):
+        if kind is FailureKind.GONE and not rules_of(url).is_object_store:
             hint = _GONE_HINT if is_web(url) else " The URL of a server begins with https://."
         elif kind is FailureKind.NETWORK and error.failure.retryable:
             hint = " Check SOURCE and the network."
