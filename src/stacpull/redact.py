@@ -10,7 +10,7 @@ value. A paging token (`token=next:…`) is not a credential; in URLs of pages, 
 | `Secrets.masked`, `masked_bytes`, `mask_error` | by value: known secrets in any text become `***` |
 | `Secrets.masked_url` | by value: also whole query parameters with a known secret |
 | `Secrets.public_url` | what `masked_url` and `public_url` remove |
-| `Secrets.repeatable_url` | the same, but there is no such URL if it may then name another document |
+| `Secrets.repeatable_url` | the same; None if removing a key could make it the URL of another document |
 
 `catalog.item.public_document` does this for a document, `events.masking_listener` for events.
 """
@@ -51,7 +51,7 @@ _CREDENTIAL_WORDS = ("auth", "cookie", "credential", "key", "pass", "secret", "s
 class Secret:
     """A string that is never shown: `repr`, `str` and `format` give `***`; `reveal()` returns the value.
 
-    It is `spelled_out` if it was written literally on a command line or in a config file. Then it counts as a
+    It is `spelled_out` if it was written literally on a command line or in a config file: it counts as a
     credential only in a header field with the name of a credential (`credentials_in`).
     """
 

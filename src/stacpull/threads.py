@@ -1,4 +1,4 @@
-"""Work on many values at once or one ahead, and in threads, for whose end a cancellation waits."""
+"""Run work concurrently, read one element ahead, and run blocking work that a cancellation waits for."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 Link-local, unspecified, multicast and metadata addresses are always refused. Public addresses are allowed.
 Private addresses are allowed for a host that the user chose (SOURCE, endpoints), if its first lookup gave
-only private addresses. From then on, this host has no other addresses: a public one would belong to another
-owner. Once the run has connected to a private address, every host may have it. All other private addresses
-are refused, also for a host that was public at first. `--allow-private-hosts` allows all of them.
+only private addresses. After that, the host may only use these addresses: a public address would belong to
+someone else. Once the run has connected to a private address, other hosts may resolve to it too. All other
+private addresses are refused, also for a host that was public at first. `--allow-private-hosts` allows all.
 """
 
 from __future__ import annotations
@@ -49,25 +49,23 @@ class AddressPolicy:
     def judge(self, host: str, addresses: Iterable[str]) -> dict[str, str | None]:
         """Return why each address that a lookup of `host` found is refused; None for an allowed one."""
         reasons = {address: refused_always(address) for address in addresses}
-        usable = {address for address in reasons if reasons[address] is None}
-        private_reasons = {address: refused_outside(address) for address in usable}
-        private = {address for address in usable if private_reasons[address] is not None}
-        for address in private:
-            if not (self.allow_private or plain_address(address) in self._open_addresses):
-                reasons[address] = private_reasons[address]
-        name = _host_name(host)
-        if name not in self._chosen:
-            return reasons
-        if usable and name not in self._pinned:
-            self._pinned[name] = frozenset(map(plain_address, private if private == usable else ()))
-        pinned = self._pinned.get(name, frozenset[str]())
+        usable = [address for address, reason in reasons.items() if reason is None]
+        pinned = self._pinned_of(_host_name(host), usable)
         for address in usable:
-            if address in private:
-                if plain_address(address) in pinned:
-                    reasons[address] = None
-            elif pinned and not self.allow_private:
+            plain, reason = plain_address(address), refused_outside(address)
+            if self.allow_private or plain in pinned:
+                continue
+            if reason is None and pinned:
                 reasons[address] = "public, where a private address was expected"
+            elif plain not in self._open_addresses:
+                reasons[address] = reason
         return reasons
+
+    def _pinned_of(self, name: str, usable: list[str]) -> frozenset[str]:
+        if name in self._chosen and name not in self._pinned and usable:
+            is_private = all(refused_outside(address) for address in usable)
+            self._pinned[name] = frozenset(map(plain_address, usable if is_private else ()))
+        return self._pinned.get(name, frozenset())
 
     def connected(self, host: str, address: str) -> None:
         """Record a connection to `host` at `address`. If the user chose the host, the address is now open."""

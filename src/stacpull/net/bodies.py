@@ -1,7 +1,8 @@
 """Response bodies: reading, content codings, and the minimum rate.
 
-Some servers send assets with `Content-Encoding: gzip` unasked. It belongs to the transfer (RFC 9110, 8.4) and
-is decoded, unless size or name show that the file is compressed. Pieces are small, against bombs.
+Some servers send assets with `Content-Encoding: gzip` although it was not requested. It belongs to the
+transfer (RFC 9110, 8.4) and is decoded, unless size or name show that the file is compressed. Pieces are
+small, so that a decompression bomb cannot fill the memory.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from stacpull.net.transport import BufferedResponse, Response, TransferError
 from stacpull.redact import public_url
 
 DRAINED = 1 << 16  # bytes of an error's or redirect's body that are read, for the reason and the connection
-_GROWTH = 128 * 1024
+_GROWTH_BYTES = 128 * 1024
 _GZIP_OR_ZLIB = 47  # zlib: the largest window, and either header
 DECODABLE = frozenset({"gzip", "x-gzip", "deflate"})
 _NO_CODINGS = frozenset({"", "identity", "chunked", "aws-chunked"})
 """`aws-chunked` describes an upload and not the object, but some servers and SDKs store it."""
-_SLACK = 1 << 20
+_MAX_OVERHEAD = 1 << 20
 """Bytes that an encoded body may have beyond twice its content: much more than gzip ever adds."""
-_STEP = 16 << 10  # bytes decoded at once: zlib copies what follows each member, of which there may be many
-_PIECE = 1 << 20
+_ENCODED_BYTES = 16 << 10  # decoded at once: zlib copies what follows each member, of which there may be many
+_DECODED_BYTES = 1 << 20
 
 
 async def read_whole(
@@ -34,7 +35,7 @@ async def read_whole(
 ) -> bytes:
     """Return the whole body. `on_growth` is awaited with the bytes received so far, before more are read."""
     body, size = io.BytesIO(), 0  # the pieces and the body together would take twice the memory
-    chunks = response.chunks(limit + 1 if on_growth is None else _GROWTH)
+    chunks = response.chunks(limit + 1 if on_growth is None else _GROWTH_BYTES)
     async with aclosing(cast("AsyncGenerator[bytes]", chunks)):
         async for piece in chunks:
             size += len(piece)
@@ -94,14 +95,14 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
     received = produced = 0
     async for chunk in chunks:
-        for start in range(0, len(chunk), _STEP):
-            encoded = chunk[start : start + _STEP]
+        for start in range(0, len(chunk), _ENCODED_BYTES):
+            encoded = chunk[start : start + _ENCODED_BYTES]
             received += len(encoded)
             while encoded := encoded.lstrip(b"\0") if inflater.eof else encoded:
                 if inflater.eof:  # another member (RFC 1952, 2.2), perhaps after padding
                     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
                 try:
-                    piece = inflater.decompress(encoded, _PIECE)
+                    piece = inflater.decompress(encoded, _DECODED_BYTES)
                 except zlib.error as error:
                     message = f"The compressed stream is damaged ({error})."
                     raise TransferError(Failure(FailureKind.CHECKSUM, message, retryable=True)) from error
@@ -109,7 +110,7 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
                 if piece:
                     yield piece
                 encoded = inflater.unconsumed_tail or inflater.unused_data
-            if received > _SLACK + 2 * produced:
+            if received > _MAX_OVERHEAD + 2 * produced:
                 message = f"The {coding} stream has {received} bytes for {produced} bytes of content."
                 raise TransferError(Failure(FailureKind.OVERLONG, message))
     if not inflater.eof:
@@ -130,7 +131,7 @@ class Pace:
         self._seconds = 0.0
 
     def is_too_slow(self, seconds: float, size: int) -> bool:
-        """Count `size` bytes received after `seconds` of waiting. Return whether a window ended too slow."""
+        """Count `size` bytes received after `seconds` of waiting. Return True if a window ended too slow."""
         self._bytes += size
         self._seconds += seconds
         if self._seconds < self._window:
