@@ -42,7 +42,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
 PLATFORM_FIELD = """\
     platforms: tuple[str, ...] = attrs.field(
         default=(),
-        converter=arguments.texts,
+        converter=arguments.read_texts,
         metadata=about(
             "NAME", name="platform", nonempty=True, help="Keep items of this platform."
         ),
@@ -114,7 +114,7 @@ def test_a_filter_on_items_is_pushed_down(copy: ChangedCopy) -> None:
 TITLE_FIELD = """\
     titles: tuple[str, ...] = attrs.field(
         default=(),
-        converter=arguments.texts,
+        converter=arguments.read_texts,
         metadata=about("TEXT", name="title", nonempty=True, help="Fetch only assets with this title."),
     )
 """

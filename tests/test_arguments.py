@@ -182,7 +182,7 @@ def test_a_file_without_ids_is_refused(tmp_path: Path, content: bytes, complaint
     file = tmp_path / "ids"
     file.write_bytes(content)
     with pytest.raises(ValueError, match=complaint):
-        arguments.item_ids(f"@{file}")
+        arguments.load_ids(f"@{file}")
 
 
 PATCH = "S2A_MSIL2A_20170613T101031_0_45"
@@ -205,7 +205,7 @@ PATCH = "S2A_MSIL2A_20170613T101031_0_45"
 )
 def test_a_list_of_ids_is_read(tmp_path, text, ids):
     (tmp_path / "ids").write_text(text)
-    assert arguments.item_ids(f"@{tmp_path / 'ids'}") == ids
+    assert arguments.load_ids(f"@{tmp_path / 'ids'}") == ids
 
 
 @pytest.mark.parametrize("kind", [Selection, Options])

@@ -168,7 +168,8 @@ def readers(kind: type) -> Mapping[str, ReadArgument]:
             return choice(*kinds)
         if attrs.has(hint):
             return functools.partial(_instance_of, hint)
-        return {bool: switch, int: integer(), str: text, Secret: secret}.get(hint, lambda value: value)
+        usual = {bool: read_switch, int: integer(), str: read_text, Secret: read_secret}
+        return usual.get(hint, lambda value: value)
 
     return {
         field.name: reader(field.metadata["read"], hints(kind)[field.name]) for field in attrs.fields(kind)
@@ -208,7 +209,7 @@ def _wrong(expected: str, value: object) -> ValueError:
     return ValueError(f"must be {expected}, not {value!r}")
 
 
-def text(raw: object) -> str:
+def read_text(raw: object) -> str:
     if not isinstance(raw, str):
         raise _wrong("text in quotes", raw)
     if not raw.strip():
@@ -218,7 +219,7 @@ def text(raw: object) -> str:
     return raw
 
 
-def switch(raw: object) -> bool:
+def read_switch(raw: object) -> bool:
     """Read a boolean, or true/false, yes/no, on/off, 1/0 in any case."""
     value = _SWITCHES.get(raw.strip().lower()) if isinstance(raw, str) else raw
     if not isinstance(value, bool):
@@ -235,16 +236,16 @@ def choice(*allowed: str) -> ReadArgument:
     return read
 
 
-def prune(raw: object) -> str | None:
+def read_prune(raw: object) -> str | None:
     """Read what `--prune` does; true is `list`."""
     return {True: "list", False: None}[raw] if isinstance(raw, bool) else choice("list", "remove")(raw)
 
 
-def texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
+def read_texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
     several = (value,) if isinstance(value, str) else _listed(() if value is None else value)
     if several is None or not all(isinstance(element, str) and element for element in several):
         raise _wrong("text or a list of texts, none of them empty", value)
-    return tuple(map(text, several))
+    return tuple(map(read_text, several))
 
 
 def _listed(value: object) -> tuple[Any, ...] | None:
@@ -252,10 +253,10 @@ def _listed(value: object) -> tuple[Any, ...] | None:
     return tuple(value) if is_list else None  # type: ignore[arg-type] # it is an Iterable
 
 
-def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str, ...]:
+def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str, ...]:
     """Read conditions as `property=value`; values of a list, or of the same property, are alternatives."""
     if not isinstance(value, Mapping):
-        return texts(value)
+        return read_texts(value)
     conditions = []
     for name, wanted in value.items():
         listed = _listed(wanted)
@@ -266,10 +267,10 @@ def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str
             if not isinstance(element, str | bool) and finite_number(element) is None:
                 raise _wrong("a text, a number or a boolean for each property, or a list of these", element)
             conditions.append(f"{name}={str(element).lower() if isinstance(element, bool) else element}")
-    return texts(conditions)
+    return read_texts(conditions)
 
 
-def schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:
+def read_schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:
     parts = value.split(",") if isinstance(value, str) else _listed(() if value is None else value)
     names = [str(part).strip().lower() for part in parts or ()]
     allowed = sorted(remote_schemes())
@@ -278,8 +279,8 @@ def schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def field_name(raw: object) -> str:
-    name = text(raw)
+def read_field_name(raw: object) -> str:
+    name = read_text(raw)
     if not FIELD_NAME.fullmatch(name):
         raise _wrong("the name of a header field", name)
     if name.lower() in _STEERING:
@@ -287,27 +288,27 @@ def field_name(raw: object) -> str:
     return name
 
 
-def secret(value: str | Secret) -> Secret:
+def read_secret(value: str | Secret) -> Secret:
     return value if isinstance(value, Secret) else Secret(value)
 
 
-def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
+def read_secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
     fields: Any = {} if value is None else value
     is_dict = isinstance(fields, Mapping) and all(isinstance(name, str) for name in fields)
     if not is_dict or not all(isinstance(field, str | Secret) for field in fields.values()):
         raise _wrong("a dict of names and texts", type(fields).__name__)  # a value may be a secret
-    return {name: secret(field) for name, field in fields.items()}
+    return {name: read_secret(field) for name, field in fields.items()}
 
 
-def header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
-    return {field_name(name): field for name, field in secrets(value).items()}
+def read_header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
+    return {read_field_name(name): field for name, field in read_secrets(value).items()}
 
 
-def expression(value: str | Mapping[str, Any]) -> str:
-    return json.dumps(value) if isinstance(value, Mapping) else text(value).strip()
+def read_expression(value: str | Mapping[str, Any]) -> str:
+    return json.dumps(value) if isinstance(value, Mapping) else read_text(value).strip()
 
 
-def token(value: str | Secret) -> Secret:
+def read_token(value: str | Secret) -> Secret:
     if isinstance(value, Secret):
         return value
     plain = str(value).strip()
@@ -363,7 +364,7 @@ def _bytes(raw: object) -> float | None:
     return None if count is None else finite_number(count * (factor or 1.0))
 
 
-def _time_span(raw: object) -> float | None:
+def _seconds(raw: object) -> float | None:
     match = _DURATION.fullmatch(raw.strip().lower()) if isinstance(raw, str) else None
     if match is None or not match[0]:
         return finite_number(raw)
@@ -393,11 +394,11 @@ def above_zero(quantity: str) -> Callable[[object], float]:
     return number(f"a {quantity} above 0", math.nextafter(0, 1))
 
 
-seconds = above_zero("number of seconds")
-rate = number("a number of at least 0 (0: no limit)", 0)
-duration = number("a time like 3h50m or 90m, or a number of seconds (0: no limit)", 0, convert=_time_span)
-byte_rate = number("a number of bytes per second, like 500K or 2M", 0, convert=_bytes)
-percentage = number(
+read_seconds = above_zero("number of seconds")
+read_rate = number("a number of at least 0 (0: no limit)", 0)
+read_duration = number("a time like 3h50m or 90m, or a number of seconds (0: no limit)", 0, convert=_seconds)
+read_byte_rate = number("a number of bytes per second, like 500K or 2M", 0, convert=_bytes)
+read_percentage = number(
     "a number from 0 to 100",
     0,
     100,
@@ -405,12 +406,12 @@ percentage = number(
 )
 
 
-def byte_count(raw: object) -> int:
+def read_byte_count(raw: object) -> int:
     """Read a size in bytes: a number from 1 on, or text with a suffix K (a thousand bytes), M or G."""
     return int(number("a number of bytes, like 500M or 2G", 1, LARGEST / 2, _bytes)(raw))
 
 
-def order(raw: object) -> str:
+def read_order(raw: object) -> str:
     """Read a property to sort by, with `-` in front for the descending order."""
     written = raw.strip().removeprefix("+") if isinstance(raw, str) else ""
     name = written.removeprefix("-").strip()
@@ -419,7 +420,7 @@ def order(raw: object) -> str:
     return ("-" if written.startswith("-") else "") + name.removeprefix("properties.")
 
 
-def shard(value: str | Sequence[int]) -> tuple[int, int]:
+def read_shard(value: str | Sequence[int]) -> tuple[int, int]:
     """Read I/N, the I-th of N parts; `auto` or `auto/N` is the part of this task of a job array."""
     pair = value.partition("/")[::2] if isinstance(value, str) else _listed(value) or ()
     part, parts = pair if len(pair) == 2 else (None, None)  # noqa: PLR2004 - I and N
@@ -438,7 +439,7 @@ _WKT = re.compile(r"(MULTI)?(POINT|LINESTRING|POLYGON)\s*Z?M?\s*\(|GEOMETRYCOLLE
 _BOX = re.compile(r"[-+0-9.,eE\s]+\Z")
 
 
-def box(value: str | Iterable[float]) -> tuple[float, ...]:
+def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
     """Read W,S,E,N in degrees, or with heights W,S,low,E,N,high (RFC 7946, 5: west may exceed east)."""
     parts = value.split(",") if isinstance(value, str) else _listed(value) or ()
     sides = tuple(side for side in map(finite_number, parts) if side is not None)
@@ -452,10 +453,10 @@ def box(value: str | Iterable[float]) -> tuple[float, ...]:
     return sides
 
 
-def geometry(value: str | Mapping[str, Any] | Geometry) -> str:
+def read_geometry(value: str | Mapping[str, Any] | Geometry) -> str:
     document = getattr(value, "__geo_interface__", value)
     if isinstance(document, str):
-        if _WKT.match(text(document).strip()):
+        if _WKT.match(read_text(document).strip()):
             raise ValueError("must be GeoJSON (text, or a file with it), not WKT; --filter takes WKT")
         try:
             document = json.loads(document)
@@ -469,14 +470,14 @@ def geometry(value: str | Mapping[str, Any] | Geometry) -> str:
     raise _wrong("GeoJSON (text or a dict) or a shapely geometry", value)
 
 
-def clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry) -> str:
+def read_clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry) -> str:
     is_box = _BOX.match(value) if isinstance(value, str) else _listed(value) is not None
     if is_box and not hasattr(value, "__geo_interface__"):
-        return ",".join(map(repr, flat(box(value))))  # type: ignore[arg-type] # narrowed
-    return geometry(value)  # type: ignore[arg-type] # narrowed
+        return ",".join(map(repr, flat(read_bbox(value))))  # type: ignore[arg-type] # narrowed
+    return read_geometry(value)  # type: ignore[arg-type] # narrowed
 
 
-def interval(value: TimeOrInterval) -> str:
+def read_interval(value: TimeOrInterval) -> str:
     """Read a time or a (start, end) of times, as STAC writes it; None is an open end."""
     ends = value if isinstance(value, tuple | list) else [value]
     times = [".." if end is None else _time(end) for end in ends]
@@ -489,7 +490,7 @@ def interval(value: TimeOrInterval) -> str:
 
 def _time(value: object) -> str | None:
     if isinstance(value, str):
-        return text(value)
+        return read_text(value)
     if isinstance(value, datetime):
         return rfc3339(in_utc(value if value.tzinfo is not None else value.replace(tzinfo=UTC)))
     return value.isoformat() if isinstance(value, date) else None
@@ -500,15 +501,15 @@ def _time(value: object) -> str | None:
 _SCHEDULER = re.compile(r"(?:[a-z]+://)?[^/\s]+:[0-9]{1,5}")
 
 
-def file_path(value: str | PathLike[str]) -> Path:
-    path = expanded(text(fspath(value) if isinstance(value, PathLike) else value))
+def read_path(value: str | PathLike[str]) -> Path:
+    path = expanded(read_text(fspath(value) if isinstance(value, PathLike) else value))
     if str(path).startswith("~"):
         raise ValueError(f"is {path}, and there is no such home directory")
     return path
 
 
-def web_address(raw: object) -> str:
-    address = text(raw)
+def read_web_address(raw: object) -> str:
+    address = read_text(raw)
     if not is_web(address):
         raise ValueError(f"must begin with http:// or https://, not {raw!r}")
     if not origin_of(address).host:
@@ -516,7 +517,7 @@ def web_address(raw: object) -> str:
     return address
 
 
-def listen_address(value: str | int | tuple[str, int]) -> tuple[str, int]:
+def read_listen_address(value: str | int | tuple[str, int]) -> tuple[str, int]:
     """Read [HOST:]PORT: an IP address (127.0.0.1 if none is given; IPv6 in brackets) and a port."""
     raw = f"[{value[0]}]:{value[1]}" if isinstance(value, tuple) else str(value)
     host, _, port = raw.rpartition(":")
@@ -530,10 +531,10 @@ def listen_address(value: str | int | tuple[str, int]) -> tuple[str, int]:
     return address, port_number
 
 
-def cluster(value: str | int | Path) -> str:
+def read_cluster(value: str | int | Path) -> str:
     """Read where a Dask cluster is: the address or the file of its scheduler, or a number of workers."""
     is_plain = isinstance(value, int | Path) and not isinstance(value, bool)
-    address = str(value) if is_plain else text(value)
+    address = str(value) if is_plain else read_text(value)
     if address.isascii() and address.isdecimal():
         return str(integer(1, MAX_AT_ONCE)(address))
     if _SCHEDULER.fullmatch(address):
@@ -546,21 +547,21 @@ def cluster(value: str | int | Path) -> str:
 # --- what text means on this machine (`Option.load`) ------------------------------------------------------
 
 
-def existing_file(raw: str) -> Path:
-    path = expanded(text(raw))
+def load_file(raw: str) -> Path:
+    path = expanded(read_text(raw))
     if not path.is_file():
         raise ValueError(f"is not a file: {path}")
     return path
 
 
-def directory(raw: str) -> Path:
-    path = file_path(raw)
+def load_directory(raw: str) -> Path:
+    path = read_path(raw)
     if path.exists() and not path.is_dir():
         raise ValueError(f"is not a directory: {path}")
     return path
 
 
-def content(raw: str) -> str:
+def load_content(raw: str) -> str:
     name = raw.strip().removeprefix("@")
     if name == raw.strip():
         return raw
@@ -575,21 +576,21 @@ def content(raw: str) -> str:
     return written
 
 
-def area_text(raw: str) -> str:
+def load_area(raw: str) -> str:
     """Return the content of a file for @FILE or its path alone; other text is GeoJSON, a box or WKT."""
     written = raw.strip()
     is_area = written.startswith(("{", "[")) or _BOX.match(written) or _WKT.match(written)
-    return written if is_area or not written else content(f"@{written.removeprefix('@')}")
+    return written if is_area or not written else load_content(f"@{written.removeprefix('@')}")
 
 
-def item_ids(raw: str) -> tuple[str, ...]:
+def load_ids(raw: str) -> tuple[str, ...]:
     """Return one item id, or those in @FILE: one per line, or the first column of a table.
 
     Lines with `#` are comments.
     """
     if not raw.startswith("@"):
-        return (text(raw),)
-    lines = (line.strip() for line in content(raw).splitlines())
+        return (read_text(raw),)
+    lines = (line.strip() for line in load_content(raw).splitlines())
     cells = (re.split("[\t;,]", line)[0].strip(' "') for line in lines if not line.startswith("#"))
     if not (ids := tuple(dict.fromkeys(filter(None, cells)))):
         raise ValueError(f"finds no id in {raw[1:]}")

@@ -8,7 +8,7 @@ import attrs
 from attrs.converters import optional
 
 from stacpull import arguments
-from stacpull.arguments import about, option, texts
+from stacpull.arguments import about, option, read_texts
 from stacpull.errors import UsageError
 
 
@@ -73,80 +73,82 @@ class Selection:
 
     collections: tuple[str, ...] = attrs.field(
         default=(),
-        converter=texts,
+        converter=read_texts,
         metadata=about("ID", name="collection", short="C", nonempty=True, brief=True),
     )
     all_collections: bool = option(False)
     labels: tuple[str, ...] = attrs.field(
-        default=(), converter=texts, metadata=about("NAME", name="label", nonempty=True, brief=True)
+        default=(), converter=read_texts, metadata=about("NAME", name="label", nonempty=True, brief=True)
     )
     label_mode: Literal["any", "all"] = option("any")
     exclude_labels: tuple[str, ...] = attrs.field(
-        default=(), converter=texts, metadata=about("NAME", name="exclude-label")
+        default=(), converter=read_texts, metadata=about("NAME", name="exclude-label")
     )
     label_property: str | None = option(None, "NAME")
     nomenclature: Literal["clc43", "ben19"] | None = option(None)
     cloud_and_shadow: bool | None = option(None, shown="keep both", brief=True)
     seasonal_snow: bool | None = option(None, shown="keep both", brief=True)
     bbox: tuple[float, ...] | None = attrs.field(
-        default=None, converter=optional(arguments.box), metadata=about("W,S,E,N", brief=True)
+        default=None, converter=optional(arguments.read_bbox), metadata=about("W,S,E,N", brief=True)
     )
     intersects: str | None = attrs.field(
         default=None,
-        converter=optional(arguments.geometry),
-        metadata=about("GEOJSON|@FILE", load=arguments.area_text, brief=True),
+        converter=optional(arguments.read_geometry),
+        metadata=about("GEOJSON|@FILE", load=arguments.load_area, brief=True),
     )
     datetime: str | None = attrs.field(
-        default=None, converter=optional(arguments.interval), metadata=about("INTERVAL", brief=True)
+        default=None, converter=optional(arguments.read_interval), metadata=about("INTERVAL", brief=True)
     )
-    max_cloud_cover: float | None = option(None, "PERCENT", read=arguments.percentage, brief=True)
+    max_cloud_cover: float | None = option(None, "PERCENT", read=arguments.read_percentage, brief=True)
     where: tuple[str, ...] = attrs.field(
-        default=(), converter=arguments.where, metadata=about("PROPERTY=VALUE", nonempty=True, brief=True)
+        default=(),
+        converter=arguments.read_where,
+        metadata=about("PROPERTY=VALUE", nonempty=True, brief=True),
     )
     filter: str | None = attrs.field(
         default=None,
-        converter=optional(arguments.expression),
-        metadata=about("CQL2|@FILE", load=arguments.content, brief=True),
+        converter=optional(arguments.read_expression),
+        metadata=about("CQL2|@FILE", load=arguments.load_content, brief=True),
     )
     ids: tuple[str, ...] = attrs.field(
         default=(),
-        converter=texts,
-        metadata=about("ID|@FILE", load=arguments.item_ids, nonempty=True, brief=True),
+        converter=read_texts,
+        metadata=about("ID|@FILE", load=arguments.load_ids, nonempty=True, brief=True),
     )
     assets: tuple[str, ...] = attrs.field(
-        default=(), converter=texts, metadata=about("GLOB", name="asset", nonempty=True, brief=True)
+        default=(), converter=read_texts, metadata=about("GLOB", name="asset", nonempty=True, brief=True)
     )
     exclude_assets: tuple[str, ...] = attrs.field(
-        default=(), converter=texts, metadata=about("GLOB", name="exclude-asset", brief=True)
+        default=(), converter=read_texts, metadata=about("GLOB", name="exclude-asset", brief=True)
     )
     roles: tuple[str, ...] = attrs.field(
-        default=(), converter=texts, metadata=about("ROLE", name="role", nonempty=True)
+        default=(), converter=read_texts, metadata=about("ROLE", name="role", nonempty=True)
     )
     media_types: tuple[str, ...] = attrs.field(
-        default=(), converter=texts, metadata=about("TYPE", name="media-type", nonempty=True)
+        default=(), converter=read_texts, metadata=about("TYPE", name="media-type", nonempty=True)
     )
     prefer: tuple[str, ...] = attrs.field(
-        default=(), converter=arguments.schemes, metadata=about("SCHEME[,SCHEME]", form="value")
+        default=(), converter=arguments.read_schemes, metadata=about("SCHEME[,SCHEME]", form="value")
     )
     include_pages: bool = option(False)
     expand_prefix: bool = option(False)
     clip: str | None = attrs.field(
         default=None,
-        converter=optional(arguments.clip),
-        metadata=about("W,S,E,N|@GEOJSON", load=arguments.area_text, brief=True),
+        converter=optional(arguments.read_clip),
+        metadata=about("W,S,E,N|@GEOJSON", load=arguments.load_area, brief=True),
     )
     collection_assets: bool = option(False)
     source_links: bool = option(True, brief=True)
-    follow: tuple[str, ...] = attrs.field(default=(), converter=texts, metadata=about("REL"))
+    follow: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=about("REL"))
     push_down: bool = option(True)
-    sortby: str | None = option(None, "[-]PROPERTY", read=arguments.order, brief=True)
+    sortby: str | None = option(None, "[-]PROPERTY", read=arguments.read_order, brief=True)
     max_items: int | None = option(None, "N", read=arguments.integer(1), brief=True)
     sample: int | None = option(None, "N", read=arguments.integer(1))
     seed: int = option(0, "S")
     shard: tuple[int, ...] | None = attrs.field(
         default=None,
-        converter=optional(arguments.shard),
-        metadata=about("I/N|auto[/N]", load=arguments.shard),
+        converter=optional(arguments.read_shard),
+        metadata=about("I/N|auto[/N]", load=arguments.read_shard),
     )
 
     def __attrs_post_init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from stacpull import entry_points
-from stacpull.arguments import byte_count, integer, item_ids
+from stacpull.arguments import integer, load_ids, read_byte_count
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import size
@@ -64,6 +64,7 @@ def export(
     from stacpull_export import export as exporting
 
     chosen = session.selection
+    shard_bytes = None if shard_size is None else Setting(shard_size, "--shard-size").read(read_byte_count)
     samples = None if shard_samples is None else Setting(shard_samples, "--shard-samples").read(integer(1))
     report = session.run(
         lambda stop: exporting.export(
@@ -74,7 +75,7 @@ def export(
             splits=_splits(split),
             nomenclature=chosen.nomenclature,
             label_property=chosen.label_property,
-            shard_bytes=None if shard_size is None else Setting(shard_size, "--shard-size").read(byte_count),
+            shard_bytes=shard_bytes,
             shard_samples=samples,
             options=session.options,
             on_event=session.display,
@@ -94,5 +95,5 @@ def _splits(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
         name, _, file = text.partition("=")
         if not name or not file.startswith("@") or not name.replace("-", "").replace("_", "").isalnum():
             raise UsageError(f"--split must be NAME=@FILE, as in train=@train.txt, not {text!r}.")
-        found[name] = (*found.get(name, ()), *Setting(file, f"--split {name}").read(item_ids))
+        found[name] = (*found.get(name, ()), *Setting(file, f"--split {name}").read(load_ids))
     return found

@@ -20,7 +20,7 @@ import msgspec
 from multidict import CIMultiDict
 
 from stacpull import arguments
-from stacpull.arguments import ReadArgument, field_name, read_fields, text
+from stacpull.arguments import ReadArgument, read_field_name, read_fields, read_text
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.hosts import host_of, origin_of, origin_text
@@ -56,7 +56,7 @@ class HostPattern(msgspec.Struct, frozen=True):
         """Read `data.example.org`, `*.example.org` or `http://host:port`; ValueError for `*.org`."""
         if isinstance(raw, HostPattern):
             return raw
-        given = text(raw)
+        given = read_text(raw)
         url = given if "://" in given else f"https://{given}"
         scheme, name, port = origin_of(url)
         any_below, host = name.startswith("*."), name.removeprefix("*.")
@@ -150,7 +150,7 @@ def keys_of(kind: Any) -> Mapping[str, Key]:
 
 
 def service_address(raw: object) -> str:
-    url = text(raw)
+    url = read_text(raw)
     plain = url.replace("{account}", "x").replace("{container}", "x")
     if not (is_web(plain) and is_address(plain)) or "{" in plain or "}" in plain:
         raise ValueError("must be like https://host/path, with only {account} and {container} in braces")
@@ -203,7 +203,7 @@ class LoginKind:
 class HeaderField(LoginKind):
     """`kind = "header"`: a header field."""
 
-    name: str = login_key(read=field_name)
+    name: str = login_key(read=read_field_name)
     value: Secret = login_key(secret=True, labelled=True)
 
     @property

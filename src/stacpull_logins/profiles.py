@@ -222,7 +222,7 @@ def _checks(raw: object) -> tuple[str, ...]:
 
 
 _PLAIN: Mapping[str, ReadArgument] = {
-    "about": arguments.text,
+    "about": arguments.read_text,
     "per-host": arguments.integer(1),
     "check": _checks,
 }

@@ -24,7 +24,7 @@ import attrs
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.arguments import field_name, finite_number, read_fields
+from stacpull.arguments import finite_number, read_field_name, read_fields
 from stacpull.clock import Clock, parse_instant
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of
@@ -284,7 +284,7 @@ class SasTokens(TokenKind):
 
     refusals: ClassVar[frozenset[int]] = frozenset({401, 403})  # it may have expired or been revoked
     token_url: str = login_key(read=service_address)
-    key_header: str | None = login_key(default=None, read=field_name)
+    key_header: str | None = login_key(default=None, read=read_field_name)
     key: Secret | None = login_key(default=None, secret=True)
 
     def part_of(self, url: str) -> tuple[str, str]:

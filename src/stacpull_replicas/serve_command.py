@@ -118,7 +118,7 @@ def command() -> None:
     epilog='Example: eval "$(stacpull serve mlhub --background)"',
     params=[
         *_shared("The API's port; the blob host and S3 use the next two."),
-        _number("--href-ttl", arguments.seconds, 6 * 3600, "Seconds until download links expire."),
+        _number("--href-ttl", arguments.read_seconds, 6 * 3600, "Seconds until download links expire."),
     ],
 )
 @click.option(
@@ -157,7 +157,7 @@ def s3(faults: Path | None, seed: int, anonymous: bool, requester_pays: bool, **
     short_help="Serve Sentinel Hub with PlanetScope.",
     params=[
         *_shared("The service's port.", port=8802, items=False),
-        _number("--token-ttl", arguments.seconds, 3600, "Seconds until an access token expires."),
+        _number("--token-ttl", arguments.read_seconds, 3600, "Seconds until an access token expires."),
         _number(
             "--rate-limit",
             arguments.above_zero("number of requests per second"),

@@ -30,7 +30,7 @@ class TraceOptions:
     )
     index: str | None = option(None, metavar="NAME", shown="ndwi", brief=True)
     evalscript: str | Path | None = option(
-        None, metavar="FILE", read=arguments.file_path, load=arguments.existing_file, brief=True
+        None, metavar="FILE", read=arguments.read_path, load=arguments.load_file, brief=True
     )
     method: Literal["mode", "median"] = option("mode", brief=True)
-    base_url: str | None = option(None, metavar="URL", read=arguments.web_address)
+    base_url: str | None = option(None, metavar="URL", read=arguments.read_web_address)

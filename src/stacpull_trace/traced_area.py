@@ -235,7 +235,7 @@ def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:
 def area_of_geometry(given: str | Mapping[str, Any] | Geometry, resolution: float) -> TracedArea:
     """Return the area of a GeoJSON geometry, feature or feature collection, in longitude and latitude."""
     try:
-        text = arguments.geometry(arguments.area_text(given) if isinstance(given, str) else given)
+        text = arguments.read_geometry(arguments.load_area(given) if isinstance(given, str) else given)
     except ValueError as problem:
         raise UsageError(f"--geometry {problem}.") from problem
     outline = shapely.union_all([read_area(text, "--geometry")])

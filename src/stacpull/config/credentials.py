@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import SplitResult
 
-from stacpull.arguments import FIELD_NAME, content, field_name, text
+from stacpull.arguments import FIELD_NAME, load_content, read_field_name, read_text
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import literal_address, refused_always, refused_outside
@@ -55,14 +55,14 @@ def header_fields(settings: Iterable[Setting], environ: Mapping[str, str]) -> li
     for setting in settings:
         whole, lines = str(setting.value), [setting]
         if whole.startswith("@"):
-            written = setting.read(content).splitlines()
+            written = setting.read(load_content).splitlines()
             numbered = [Setting(line.strip(), f"{whole[1:]}, line {n}") for n, line in enumerate(written, 1)]
             lines = [line for line in numbered if line.value and not str(line.value).startswith("#")]
         for line in lines:
             name, colon, template = (part.strip() for part in str(line.value).partition(":"))
             if not colon or not FIELD_NAME.fullmatch(name):  # a message must not quote it: perhaps a secret
                 raise UsageError(f"{line.where}: write a header field as 'Name: value'.")
-            name = Setting(name, line.where).read(field_name)
+            name = Setting(name, line.where).read(read_field_name)
             label = f"header {name}"
             value, names = _substitute(template, f"The {label}", environ)
             if CONTROL.search(value):
@@ -76,7 +76,7 @@ def header_fields(settings: Iterable[Setting], environ: Mapping[str, str]) -> li
 def query_parameters(settings: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:
     credentials = []
     for name, setting in settings.items():
-        value, names = _substitute(setting.read(text), setting.where, environ)
+        value, names = _substitute(setting.read(read_text), setting.where, environ)
         credentials.append(Credential(name, Secret(value), names or (f"query parameter {name}",)))
     return credentials
 

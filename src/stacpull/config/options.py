@@ -25,6 +25,8 @@ DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
 
 _EVERY = "mirror plan headers resume retry verify collections classes"
 _RUNS = "mirror resume retry"
+_TRANSFERS = f"{_RUNS} headers"
+_WALKS = "mirror resume"
 _IN_DEST = "mirror plan resume retry verify"
 
 
@@ -46,11 +48,11 @@ class S3Options:
     no_sign_request: bool = option(False, brief=True)
     request_payer: bool = option(False)
     endpoint_url: str | None = option(
-        None, "URL", read=arguments.web_address, environment=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+        None, "URL", read=arguments.read_web_address, environment=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     )
     region: str | None = option(None, "NAME", environment=("AWS_REGION", "AWS_DEFAULT_REGION"))
     profile: str | None = option(None, "NAME", name="credentials", brief=True, environment=("AWS_PROFILE",))
-    buckets: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
+    buckets: tuple[str, ...] = attrs.field(default=(), converter=arguments.read_texts)
     """Buckets of a credential profile: requests for them are signed, also after a redirect."""
     keys: tuple[Secret, Secret] | None = None
     """Access key and secret key of a credential profile; None for the keys that the AWS tools find."""
@@ -127,23 +129,23 @@ class Options:
         None, shown="sha256", kept=True, commands=_RUNS
     )
     missing: Literal["fail", "known", "ok"] | None = option(
-        None, shown="fail", kept=True, commands=f"{_RUNS} headers", brief=True
+        None, shown="fail", kept=True, commands=_TRANSFERS, brief=True
     )
-    revalidate: bool = option(False, kept=True, commands="mirror resume")
+    revalidate: bool = option(False, kept=True, commands=_WALKS)
     items_parquet: bool | None = option(None, kept=True, commands="mirror")
     prune: Literal["list", "remove"] | None = option(
-        None, "[=remove]", read=arguments.prune, alone="list", kept=True, commands="mirror resume", brief=True
+        None, "[=remove]", read=arguments.read_prune, alone="list", kept=True, commands=_WALKS, brief=True
     )
     adopt: bool = option(False, kept=True, commands=_RUNS)
     work: Path | None = attrs.field(
         default=None,
-        converter=optional(arguments.file_path),
-        metadata=about("DIR", load=arguments.directory, commands=_IN_DEST, brief=True),
+        converter=optional(arguments.read_path),
+        metadata=about("DIR", load=arguments.load_directory, commands=_IN_DEST, brief=True),
     )
-    dest_endpoint_url: str | None = option(None, "URL", read=arguments.web_address, commands=_IN_DEST)
+    dest_endpoint_url: str | None = option(None, "URL", read=arguments.read_web_address, commands=_IN_DEST)
     dest_profile: str | None = option(None, "NAME", commands=_IN_DEST)
     dest_region: str | None = option(None, "NAME", commands=_IN_DEST)
-    break_lock: bool = option(False, commands="mirror resume")
+    break_lock: bool = option(False, commands=_WALKS)
     concurrency: int | None = option(
         None,
         "N|auto",
@@ -152,60 +154,60 @@ class Options:
         commands=f"{_RUNS} plan headers",
         brief=True,
     )
-    per_host: int = option(64, "N", read=arguments.integer(1), commands=f"{_RUNS} headers")
+    per_host: int = option(64, "N", read=arguments.integer(1), commands=_TRANSFERS)
     dask: str | None = attrs.field(
         default=None,
-        converter=optional(arguments.cluster),
-        metadata=about("ADDRESS|FILE|N", load=arguments.cluster, commands=_RUNS),
+        converter=optional(arguments.read_cluster),
+        metadata=about("ADDRESS|FILE|N", load=arguments.read_cluster, commands=_RUNS),
     )
     retries: int = option(
         5, "N", read=arguments.integer(0), commands="mirror plan headers resume retry collections classes"
     )
-    stall_timeout: float = option(30.0, "SECONDS", read=arguments.seconds, commands=f"{_RUNS} headers")
+    stall_timeout: float = option(30.0, "SECONDS", read=arguments.read_seconds, commands=_TRANSFERS)
     min_rate: float = option(
-        100.0, "BYTES[K|M|G]", read=arguments.byte_rate, shown="100 bytes per second", commands=_RUNS
+        100.0, "BYTES[K|M|G]", read=arguments.read_byte_rate, shown="100 bytes per second", commands=_RUNS
     )
-    limit_rate: float = option(0.0, "BYTES[K|M|G]", read=arguments.byte_rate, commands=f"{_RUNS} verify")
+    limit_rate: float = option(0.0, "BYTES[K|M|G]", read=arguments.read_byte_rate, commands=f"{_RUNS} verify")
     requests_per_second: float = option(
-        0.0, "N", read=arguments.rate, commands=f"{_RUNS} plan headers classes"
+        0.0, "N", read=arguments.read_rate, commands=f"{_RUNS} plan headers classes"
     )
-    stop_after: float = option(0.0, "TIME", read=arguments.duration, commands=f"{_RUNS} headers", brief=True)
+    stop_after: float = option(0.0, "TIME", read=arguments.read_duration, commands=_TRANSFERS, brief=True)
     max_failures: int | None = option(None, "N", read=arguments.integer(0), commands=_RUNS)
     page_size: int | None = option(
         None, "N|auto", read=arguments.integer(1, auto=True), commands="mirror plan headers resume classes"
     )
-    max_page_size: int = option(64_000_000, read=arguments.byte_count, shown="64M", form="absent")
+    max_page_size: int = option(64_000_000, read=arguments.read_byte_count, shown="64M", form="absent")
     headers: Mapping[str, Secret] = attrs.field(
         factory=dict,
-        converter=arguments.header_fields,
+        converter=arguments.read_header_fields,
         metadata=about("'K: V'|@FILE", name="header", group="Credentials and network", brief=True),
     )
-    query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.secrets)
+    query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.read_secrets)
     credential_names: tuple[str, ...] = ()
     filled_profile: Any = None
     """`stacpull_logins.logins.FilledProfile`: the profile with its name, its `endpoints` and its logins."""
     s3: S3Options = attrs.field(factory=S3Options)
     ca_bundle: Path | None = attrs.field(
         default=None,
-        converter=optional(arguments.file_path),
-        metadata=about("FILE", load=arguments.existing_file),
+        converter=optional(arguments.read_path),
+        metadata=about("FILE", load=arguments.load_file),
     )
     allow_private_hosts: bool = option(False)
     allow_local: tuple[str, ...] = attrs.field(
-        default=(), converter=arguments.texts, metadata=about("DIR", commands=f"{_IN_DEST} headers")
+        default=(), converter=arguments.read_texts, metadata=about("DIR", commands=f"{_IN_DEST} headers")
     )
     log_file: Path | None = attrs.field(
-        default=None, converter=optional(arguments.file_path), metadata=about("FILE", group="Output")
+        default=None, converter=optional(arguments.read_path), metadata=about("FILE", group="Output")
     )
     dashboard: tuple[str, int] | None = attrs.field(
         default=None,
-        converter=optional(arguments.listen_address),
+        converter=optional(arguments.read_listen_address),
         metadata=about("[HOST:]PORT", commands=_RUNS),
     )
     dashboard_token: Secret | None = attrs.field(
         default=None,
-        converter=optional(arguments.token),
-        metadata=about(load=arguments.content, commands=_RUNS, form="absent"),
+        converter=optional(arguments.read_token),
+        metadata=about(load=arguments.load_content, commands=_RUNS, form="absent"),
     )
     dask_client: Any = attrs.field(default=None, eq=False, repr=False)
     """The `client` of `stacpull.mirror`: a `distributed.Client` whose workers transfer."""

@@ -110,7 +110,7 @@ def read_config(name: object, options: Iterable[str] = ()) -> Config:
     """Read what `--config` names, if it is given: a file, or else a shipped config; see `load`."""
     if name is None:
         return Config()
-    path = expanded(Setting(str(name), "--config").read(arguments.text))
+    path = expanded(Setting(str(name), "--config").read(arguments.read_text))
     if path.name == name and path.suffix in {"", ".toml"} and (path.is_dir() or not path.exists()):
         path = shipped_config(f"{path.stem}.toml")
         if not path.exists():
@@ -142,7 +142,7 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
                 raise child.wrong('must be a table: query = { key = "${NAME}" }')
             else:
                 query = {field.key: Setting(field.value, field.where) for field in child.children}
-    addresses = {name: options.pop(name).read(arguments.text) for name in ADDRESSES if name in options}
+    addresses = {name: options.pop(name).read(arguments.read_text) for name in ADDRESSES if name in options}
     return Config(addresses, options, query)
 
 
