@@ -312,7 +312,7 @@ def asset_origin(asset: object) -> Json:
     return object_or_empty(alternates.get("origin"))
 
 
-def as_sent(stored: Json) -> Json:
+def restore_original(stored: Json) -> Json:
     """Return an item with the assets that its source sent, and unchanged links."""
     mirrored = object_or_empty(stored.get("assets"))
     assets = dict(mirrored)

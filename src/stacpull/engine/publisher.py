@@ -21,10 +21,10 @@ from msgspec.structs import replace
 
 from stacpull.catalog.item import (
     adapted_item,
-    as_sent,
     encode_item,
     is_own_json,
     path_of_href,
+    restore_original,
     unchanged_json,
 )
 from stacpull.digests import as_checksum
@@ -155,7 +155,7 @@ class Publisher:
 
     def item_json(self, record: views.ItemRecord, path: str) -> bytes | None:
         """Return the JSON of an item for `path`; None if its document is lost."""
-        if (sent := sent_document(self.store, record)) is None:
+        if (sent := original_item(self.store, record)) is None:
             return None
         document, base = sent
         adapted = adapted_item(
@@ -319,9 +319,9 @@ class Publisher:
                 meta.put(self.db, meta.REMOVALS + path, None)
 
 
-def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, str | None] | None:
+def original_item(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, str | None] | None:
     """Return an item as it was sent, without credentials, and its base URL; None if its JSON is damaged."""
     if record.document is not None:
         return orjson.loads(record.document), record.href
     stored = unchanged_json(files, record.path, record.sha256)
-    return None if stored is None else (as_sent(stored), None)
+    return None if stored is None else (restore_original(stored), None)

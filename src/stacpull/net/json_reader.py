@@ -129,7 +129,7 @@ _PARSER = json.JSONDecoder(
 )
 
 
-def divided(data: bytes) -> Json | None:
+def decode_members_only(data: bytes) -> Json | None:
     """Return a FeatureCollection with undecoded features, which take less memory, or None."""
     try:
         members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
@@ -285,7 +285,7 @@ class JsonReader(msgspec.Struct, eq=False):
             value: object = None
             is_dense = document.values > len(body) // _FEWEST_BYTES_PER_VALUE
             if len(body) > LENIENT_LIMIT and outgoing.url == self.source and not is_dense:
-                value = await asyncio.to_thread(divided, body)
+                value = await asyncio.to_thread(decode_members_only, body)
             if value is None:
                 value = await self._decoded(body, limit, response)
             return document._replace(body=value)

@@ -134,13 +134,15 @@ def announced_total(page: Json) -> int | None:
     return None
 
 
-class WalkGuard:
+class LoopDetector:
+    """Finds out when next links lead nowhere: to known cursors, or to pages without new items."""
+
     def __init__(self) -> None:
         self._cursors: set[int] = set()
         self._pages: set[int] = set()
         self._fruitless = 0
 
-    def brings_new(self, names: tuple[object, ...]) -> bool:
+    def is_new_page(self, names: tuple[object, ...]) -> bool:
         """Record a page by the ids and times of its items. Return True if it has items and is a new page."""
         is_new = bool(names) and hash(names) not in self._pages
         self._pages.add(hash(names))
@@ -214,7 +216,7 @@ class _PageReader:
         self._home = home
         self._source, self._other_host = home, ""
         self._without_pages: set[str] = set()
-        self._guard = WalkGuard()
+        self._loops = LoopDetector()
         self._items = 0
 
     async def read(self, request: PageRequest) -> tuple[PageRequest, Document]:
@@ -269,7 +271,7 @@ class _PageReader:
             fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
             self._size = self._size._replace(items=min(self._size.items, fitting))
         versions = tuple((item.get("collection"), item["id"], updated_in(item)) for item in items)
-        is_new = self._guard.brings_new(versions)
+        is_new = self._loops.is_new_page(versions)
         self._home, self._items = sent.url, self._items + len(items) * is_new
         total = announced_total(document.members)
         following, why = self._following(sent, document, len(features), total)
@@ -300,7 +302,7 @@ class _PageReader:
             text = f"The pages continue at {next_host}, which does not get the credentials of {source_host}."
             self._say("warning", text)
             self._other_host = next_host
-        reason = self._guard.reason_to_end(sent, following)
+        reason = self._loops.reason_to_end(sent, following)
         if reason is not None and total is not None and self._items >= total:
             self._say("info", f"The walk ends at {next_host}: {reason}; all announced items were seen.")
             return None, ""

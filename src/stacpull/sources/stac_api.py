@@ -28,7 +28,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources import search
 from stacpull.sources.documents import available_collections, located, no_collection, read_item, valid_item
-from stacpull.sources.paging import WalkGuard, failure_of, next_request, number_in, read_pages, with_limit
+from stacpull.sources.paging import LoopDetector, failure_of, next_request, number_in, read_pages, with_limit
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
@@ -240,7 +240,7 @@ class ApiSource(Source):
 
     async def _pages_of_collections(self) -> AsyncGenerator[dict[str, Json]]:
         """Yield the collections of each page of the list, by id. Ids that fit into no URL are left out."""
-        guard, weight = WalkGuard(), 0
+        loops, weight = LoopDetector(), 0
         request = PageRequest(f"{self._api.root}/collections")
         while True:
             document = await self._document(request, "The list of collections")
@@ -252,13 +252,13 @@ class ApiSource(Source):
                 name = collection.get("id")
                 if isinstance(name, str) and len(name) <= MAX_KEY_LENGTH:
                     by_id[name] = collection
-            guard.brings_new(tuple(by_id))
+            loops.is_new_page(tuple(by_id))
             weight += document.weight
             if weight > _HEAVIEST_LIST:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield by_id
             following = next_request(document.members, request, document.url)
-            if following is None or guard.reason_to_end(request, following) is not None:
+            if following is None or loops.reason_to_end(request, following) is not None:
                 return
             request = following
 

@@ -73,7 +73,7 @@ _Outcome = _Branch | Document | Failure
 async def _walk(
     reader: JsonReader, top: _Branch, collection: str, *, items: bool = True
 ) -> AsyncGenerator[tuple[_Link, _Outcome]]:
-    """Walk the links below a catalog: with their items depth first, else level by level.
+    """Walk the links below a catalog. With `items`, depth first; without, level by level.
 
     Yields each link with its document, or with the failure of reading it. Links to catalogs that were already
     walked are left out. The order depends only on the documents: links are read in batches of a fixed size.

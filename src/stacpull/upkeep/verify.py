@@ -27,7 +27,7 @@ from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.digests import as_checksum
 from stacpull.engine.mirror import checked_arguments, on_ledger, open_dest, run_from_ledger
-from stacpull.engine.publisher import sent_document
+from stacpull.engine.publisher import original_item
 from stacpull.errors import DestinationError, UsageError, quantity
 from stacpull.events import Checked, Damage, DamageKind, Listener, Notice
 from stacpull.json_values import object_or_empty
@@ -316,7 +316,7 @@ def _begin(
             item_of_asset, _, key = views.asset_owner(db, rowid)
             if item_of_asset != item:  # the rows of an item are usually adjacent
                 item = item_of_asset
-                document, base = sent_document(files, next(views.item_records(db, [item]))) or ({}, None)
+                document, base = original_item(files, next(views.item_records(db, [item]))) or ({}, None)
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
             href = asset_href(asset_origin(asset) or asset, base)
             hrefs[rowid] = href if isinstance(href, str) else None
