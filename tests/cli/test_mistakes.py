@@ -129,15 +129,10 @@ MISTAKES = {
     "a folder in which nothing can be made": Mistake(
         ("mirror", "{api}", "/proc/foo", "-C"), "/proc/foo cannot be written: no file can be created there", 5
     ),
+    "--fix": Mistake(("verify", "d", "--fix"), "No such option '--fix': use --repair."),
     "--yes without --prune": Mistake(
         ("mirror", "{api}", "d", "-C", "--yes"),
         "'--yes': use --prune, which lists what `--prune=remove` removes.",
-    ),
-    "a date of another tool": Mistake(
-        ("mirror", "{api}", "d", "-C", "--start-date", "2017-07-01"), "use --datetime INTERVAL."
-    ),
-    "classes instead of --label": Mistake(
-        ("mirror", "{api}", "d", "-C", "--classes", "Rice fields"), "use --label NAME."
     ),
     "an unknown index": Mistake(
         ("trace", "byoc-x", "-o", "t", "--index", "ndwl", "--bbox", "0,0,1,1", "--datetime", "2024-06-01"),
