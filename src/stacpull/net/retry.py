@@ -105,6 +105,8 @@ class Retries(msgspec.Struct, frozen=True):
         try:
             return await attempt()
         except TransferError as error:
+            if not error.failure.retryable:
+                raise
             first_errors.append(error)
         from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 -- most runs retry nothing
 
