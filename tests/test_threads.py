@@ -9,7 +9,7 @@ import pytest
 from tests.cancelling import cancelled_between, settle
 
 from stacpull.errors import SourceError
-from stacpull.threads import for_each, in_thread, prefetch
+from stacpull.threads import enter_in_thread, for_each, prefetch
 
 
 @pytest.mark.parametrize("error", [None, LookupError("broke"), asyncio.CancelledError()])
@@ -26,7 +26,7 @@ def test_a_context_off_the_loop_receives_the_error_of_its_block(error: BaseExcep
         received.append(None)
 
     async def run() -> None:
-        async with in_thread(context()) as value:
+        async with enter_in_thread(context()) as value:
             assert value == 7
             if error is not None:
                 raise error
@@ -50,7 +50,7 @@ def test_a_cancellation_while_a_context_is_entered_exits_it() -> None:
             closed.set()
 
     async def run() -> None:
-        async with in_thread(context()):
+        async with enter_in_thread(context()):
             pytest.fail("the block is not entered")
 
     asyncio.run(cancelled_between(run(), entered, proceed))

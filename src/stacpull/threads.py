@@ -58,23 +58,23 @@ async def prefetch(upstream: AsyncGenerator[T]) -> AsyncIterator[AsyncGenerator[
 
 
 @asynccontextmanager
-async def in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
+async def enter_in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
     """Enter and exit a blocking context manager in a thread; it is also exited after a cancellation."""
 
     async def leave(*error: Any) -> bool | None:
-        return await to_its_end(lambda: context.__exit__(*error))
+        return await run_to_end(lambda: context.__exit__(*error))
 
     entered: list[T] = []
     async with AsyncExitStack() as stack:
         try:
-            await to_its_end(lambda: entered.append(context.__enter__()))
+            await run_to_end(lambda: entered.append(context.__enter__()))
         finally:
             if entered:
                 stack.push_async_exit(leave)
         yield entered[0]
 
 
-async def to_its_end(function: Callable[[], T], on_cancelled: Callable[[], object] = lambda: None) -> T:
+async def run_to_end(function: Callable[[], T], on_cancelled: Callable[[], object] = lambda: None) -> T:
     """Run blocking work in a thread. If this is cancelled, even several times, it still waits for the end."""
     working = asyncio.get_running_loop().run_in_executor(None, function)
     cancelled: asyncio.CancelledError | None = None
@@ -89,13 +89,13 @@ async def to_its_end(function: Callable[[], T], on_cancelled: Callable[[], objec
     return working.result()
 
 
-class StoppableThread:
+class StoppableCall:
     def __init__(self, stop: asyncio.Event | None) -> None:
         self._stop = stop
         self._given_up = threading.Event()
 
     async def run(self, function: Callable[[], T]) -> T:
-        return await to_its_end(function, self._given_up.set)
+        return await run_to_end(function, self._given_up.set)
 
     def is_stopped(self) -> bool:
         return self._given_up.is_set() or (self._stop is not None and self._stop.is_set())

@@ -34,7 +34,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.source import Source
-from stacpull.threads import to_its_end
+from stacpull.threads import run_to_end
 from stacpull_raster.header_rows import HeaderJob, as_mapping, failed_row, header_row
 from stacpull_raster.headers_report import HeadersReport
 from stacpull_raster.ranged import HeaderRead, Opener, read_header
@@ -165,7 +165,7 @@ class HeaderPlans:
         return is_chosen and not is_other
 
     async def planned_this_run(self, ids: Sequence[ItemId], _linked: bool) -> dict[ItemId, str | None]:
-        return dict.fromkeys(await to_its_end(partial(self._planned.intersection, ids)))
+        return dict.fromkeys(await run_to_end(partial(self._planned.intersection, ids)))
 
     async def add_batch(self, planned: PlanBatch) -> int:
         """Plan a batch and queue the assets without a row. Waits while the queue is full."""
@@ -188,8 +188,8 @@ class HeaderPlans:
         """Count again from the start, when open rows are saved, so that no header is read twice."""
         while self._book.open_rows:
             await self._clock.sleep(_PACE)
-        await to_its_end(self._seen.clear)
-        await to_its_end(self._planned.clear)
+        await run_to_end(self._seen.clear)
+        await run_to_end(self._planned.clear)
         self.tally, self._places, self._others = HeaderCounts(), itertools.count(), 0
 
     def _jobs_of(self, selected: PlanBatch) -> Iterator[tuple[HeaderJob, Failure | None]]:
@@ -227,9 +227,9 @@ class HeaderPlans:
 
     async def _count(self, selected: PlanBatch) -> int:
         """Count a batch of the walk; return the number of its items that were not read before."""
-        await to_its_end(partial(self._planned.add_all, [planned.id for planned in selected.items]))
+        await run_to_end(partial(self._planned.add_all, [planned.id for planned in selected.items]))
         read = [*selected.seen, *itertools.chain.from_iterable(selected.left_out.values())]
-        new = await to_its_end(partial(self._seen.add_all, read))
+        new = await run_to_end(partial(self._seen.add_all, read))
         tally, others, self._others = self.tally, self._others, 0
         tally.items_seen += len(new)
         matched = (planned.parent is None and not planned.of_collection for planned in selected.items)

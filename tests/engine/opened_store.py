@@ -24,7 +24,7 @@ from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.source import Source
 from stacpull.store.lock import MirrorLock
-from stacpull.threads import in_thread
+from stacpull.threads import enter_in_thread
 
 
 @asynccontextmanager
@@ -43,7 +43,7 @@ async def opened(
     options, address = options_and_address(bench.run.spec.source, Options(concurrency=64))
     with nullcontext() if process else store_on_thread():
         async with (
-            in_thread(start("stacpull.engine.store_process")) as started,
+            enter_in_thread(start("stacpull.engine.store_process")) as started,
             open_network(address, options, secrets=secrets) as network,
         ):
             setup = WalkSetup(cast("Source", None), network, Selection(), options, on_event)

@@ -23,7 +23,7 @@ from stacpull.engine.pool import OutcomeSink
 from stacpull.models import Arrival, AssetOutcome, Failure, FailureKind, Job
 from stacpull.redact import Secrets
 from stacpull.store.staging import StagedParts, complete_part_name
-from stacpull.threads import to_its_end
+from stacpull.threads import run_to_end
 
 _MAX_UNSENT = 4 << 20
 """A channel is full if more bytes than this wait for the socket."""
@@ -158,7 +158,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             while self._writing:
                 await asyncio.wait(self._writing)
         finally:
-            await to_its_end(self._writer.shutdown)  # the descriptors of DEST are closed next
+            await run_to_end(self._writer.shutdown)  # the descriptors of DEST are closed next
         self._send_batch()
 
     def _send_if_due(self) -> None:

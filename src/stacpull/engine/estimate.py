@@ -40,7 +40,7 @@ from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.store.inspection import DirectoryFiles, may_exist
-from stacpull.threads import for_each, in_thread, to_its_end
+from stacpull.threads import enter_in_thread, for_each, run_to_end
 from stacpull.urls import wire_url
 
 _WHOLE = 200
@@ -79,7 +79,7 @@ async def plan(
             opened = await open_source(source_address.url, network.reader)
             await validate(opened, selection, layout)
             setup = WalkSetup(opened, network, selection, options, listener)
-            async with in_thread(_opened_records(address)) as records:
+            async with enter_in_thread(_opened_records(address)) as records:
                 if address is not None and address.bucket is not None and records.ledger is None:
                     network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")
                 return await _Estimate(setup, records, urls).report()
@@ -189,17 +189,17 @@ class _Estimate:
     async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         sets = [self._primary, self._linked] if linked else [self._primary]
         return dict.fromkeys(
-            await to_its_end(lambda: set().union(*(items.intersection(ids) for items in sets)))
+            await run_to_end(lambda: set().union(*(items.intersection(ids) for items in sets)))
         )
 
     async def restart(self) -> None:
         """Reset the counters of the walk. Planned items stay counted and are not planned again."""
         self.counters["items_seen"] = 0
-        await to_its_end(self._seen.clear)
+        await run_to_end(self._seen.clear)
         self._left_out.clear()
 
     async def add_batch(self, batch: PlanBatch) -> int:
-        new_items = await to_its_end(partial(self._add_batch, batch))
+        new_items = await run_to_end(partial(self._add_batch, batch))
         counters, limit = self.counters, self._setup.selection.item_limit
         self._emit(self._network.progress(**counters, items_announced=self._announced, items_wanted=limit))
         return new_items

@@ -32,7 +32,7 @@ from stacpull.redact import public_url
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.inspection import CREATE, IsStopped, open_regular
 from stacpull.store.staging import open_or_make
-from stacpull.threads import StoppableThread, in_thread
+from stacpull.threads import StoppableCall, enter_in_thread
 
 if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
@@ -68,7 +68,7 @@ async def temporary_input(
     if (text := source_text(source)) is not None:
         yield text, None
         return
-    async with in_thread(await asyncio.to_thread(temporary_directory)) as directory:
+    async with enter_in_thread(await asyncio.to_thread(temporary_directory)) as directory:
         path = await asyncio.to_thread(Path(directory).resolve)
         name = await store_input(path, stop, source)
         yield name, path / OWN_DIRECTORY / "input" / _file_name(name)
@@ -86,7 +86,7 @@ def temporary_directory() -> TemporaryDirectory[str]:
 
 async def store_input(dest: Path, stop: asyncio.Event | None, source: SourceLike = STANDARD_INPUT) -> str:
     """Store the items of `source` in the mirror at `dest`, which this process has locked."""
-    thread = StoppableThread(stop)
+    thread = StoppableCall(stop)
     return await thread.run(lambda: _stored(dest, _chunks(source, thread.is_stopped)))
 
 

@@ -63,7 +63,7 @@ from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.store.inspection import Outages
 from stacpull.store.parts import FileParts
-from stacpull.threads import in_thread
+from stacpull.threads import enter_in_thread
 from stacpull.urls import is_local
 
 T = TypeVar("T")
@@ -247,7 +247,7 @@ def open_dest(arguments: MirrorArguments) -> AbstractAsyncContextManager[Workspa
     dest = arguments.dest
     arguments.journal(Stage(f"opening {dest.name}"))
     outages = Outages(warn, arguments.stop.is_set)
-    return in_thread(open_workspace(dest.work, dest.bucket, outages, adopt=arguments.options.adopt))
+    return enter_in_thread(open_workspace(dest.work, dest.bucket, outages, adopt=arguments.options.adopt))
 
 
 @asynccontextmanager
@@ -257,7 +257,7 @@ async def _open_source(
     """Start the store process, whose imports take as long as the first response, and open SOURCE."""
     journal = arguments.journal
     async with (
-        in_thread(spawned("stacpull.engine.store_process")) as store_process,
+        enter_in_thread(spawned("stacpull.engine.store_process")) as store_process,
         open_network(address, options, secrets=journal.secrets, on_event=journal) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), arguments.stop)

@@ -62,7 +62,7 @@ from stacpull.sources.source import (
     allowed_headers,
     unsortable,
 )
-from stacpull.threads import StoppableThread, prefetch
+from stacpull.threads import StoppableCall, prefetch
 
 ITEMS_AT_ONCE = 100
 """Items that are planned at once, so that transfers need not wait for all source items of a page."""
@@ -364,7 +364,7 @@ class Walk:
 
     async def _select_and_plan(self, items: Sequence[FoundItem]) -> PlanBatch:
         batch, links = PlanBatch(), dict[str, SourceLink]()  # by href: of several parents, the first counts
-        judge, thread = self._filter.judge, StoppableThread(None)
+        judge, thread = self._filter.judge, StoppableCall(None)
         # in a thread, because shapely may need long for a large geometry
         reasons = await thread.run(
             lambda: [judge(item.document) for item in items if not thread.is_stopped()]

@@ -37,11 +37,11 @@ def never() -> bool:
 
 
 class Outages(NamedTuple):
-    """What follows if DEST does not answer for long.
+    """How long to repeat requests to a DEST that does not answer: usually without end.
 
-    `warn` is called once, from any thread, with a sentence for the user. Requests are repeated for a short
-    time only once `is_stopped` returns True, or if DEST has never answered: not even another process of this
-    run, for which `has_answered` is True.
+    It is only a short time after a stop (`is_stopped`), and if neither this process nor another one of the
+    run (`has_answered`) ever got an answer. `warn` is called once, from any thread, with a sentence for the
+    user.
     """
 
     warn: Callable[[str], None] = lambda _: None

@@ -32,7 +32,7 @@ from stacpull.store.staging import (
     read_about,
     read_point,
 )
-from stacpull.threads import to_its_end
+from stacpull.threads import run_to_end
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ class FileParts:
         """Open a file in a thread. Wait for it even if cancelled: the next attempt opens the same part."""
         opened: list[FilePart] = []
         try:
-            await _with_destination_errors(to_its_end(lambda: opened.append(work())), self.directory)
+            await _with_destination_errors(run_to_end(lambda: opened.append(work())), self.directory)
         except asyncio.CancelledError:
             for part in opened:
                 part.close()

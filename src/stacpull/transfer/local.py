@@ -22,7 +22,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Request, TransferError
 from stacpull.schemes import TransportSetup
-from stacpull.threads import to_its_end
+from stacpull.threads import run_to_end
 
 _INDEX_NAMES: Final = ("catalog.json", "collection.json")
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
@@ -46,7 +46,7 @@ class LocalTransport:
         if self._only_source:
             request = replace(request, url=self._url)
         with ExitStack() as opened:  # closes the file of a request that is cancelled
-            path, stream, state = await to_its_end(lambda: self._open(request.url, opened))
+            path, stream, state = await run_to_end(lambda: self._open(request.url, opened))
             opened.pop_all()
         return LocalResponse(request, path, stream, state)
 

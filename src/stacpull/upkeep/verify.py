@@ -50,7 +50,7 @@ from stacpull.store.local_store import open_files
 from stacpull.store.lock import runs_excluded
 from stacpull.store.staging import OF_ONE_RUN, PARTS, UNFINISHED, is_worker
 from stacpull.system import available_processors
-from stacpull.threads import StoppableThread
+from stacpull.threads import StoppableCall
 
 _UNIT = 256
 """Files per unit of work of a thread."""
@@ -83,7 +83,7 @@ def _described(size: int | None, digest: bytes | None) -> str:
     return ", ".join(parts) or "a file"
 
 
-class MirrorCheck(StoppableThread):
+class MirrorCheck(StoppableCall):
     """Checks a mirror in a thread. Create it on the event loop: `listener` is called there meanwhile."""
 
     def __init__(self, listener: Listener | None, stop: asyncio.Event, *, quick: bool) -> None:
