@@ -148,7 +148,7 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({}, "  list   resumes at http://s"),
+        ({}, "  list   continues at http://s"),
         ({"walk_ended": True}, "  list   read to the end"),
         ({"state": "interrupted"}, "to resume:   stacpull resume out"),
         ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the last run)"),

@@ -223,7 +223,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     yield f"  files  {', '.join([done, *not_done(report)])}"
     speed = f" ({size(report.rate)}/s in the last run)" if report.rate and report.bytes_done else ""
     yield f"  bytes  {size(report.bytes_done)} of files{speed}"
-    at = f"resumes at {report.checkpoint or report.source}"
+    at = f"continues at {report.checkpoint or report.source}"
     yield f"  list   {'read to the end' if report.walk_ended else at}"
     for record in report.last_errors:
         if record.kind != FailureKind.GONE:  # missing assets are counted above, and may be many
