@@ -9,7 +9,6 @@ import asyncio
 import base64
 import gzip
 import hashlib
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -195,23 +194,16 @@ MAX_STEADY_SIZE = 256 * 1024
 """Bytes of a response that are always received together."""
 PAGE = b"<!doctype html><html><body>Sign in</body></html>"
 FIELDS: list[dict[str, str]] = [
-    {"ETag": f'"{MD5.hex()}"'}, {"ETag": f'"{"0" * 32}"'}, {"ETag": 'W/"1"'},
-    {"Content_MD5": base64.b64encode(MD5).decode()}, {"Content_MD5": base64.b64encode(bytes(16)).decode()},
-    {"x_amz_checksum_sha256": ZEROS}, {"Repr_Digest": f"sha-256=:{ZEROS}:"},
-    {"x_amz_checksum_crc32": base64.b64encode(zlib.crc32(BODY).to_bytes(4, "big")).decode()},
-    {"Server": "AmazonS3", "ETag": f'"{"0" * 32}"'},
+    {"ETag": f'"{MD5.hex()}"'}, {"ETag": 'W/"1"'}, {"Server": "AmazonS3", "ETag": f'"{"0" * 32}"'},
+    {"Content_MD5": ZEROS[:22] + "=="}, {"x_amz_checksum_sha256": ZEROS},
     {"Content_Encoding": "gzip"}, {"Content_Encoding": "identity"}, {"Content_Encoding": "br"},
     {"Last_Modified": "Wed, 21 Oct 2015 07:28:00 GMT", "Date": "Wed, 21 Oct 2015 07:29:00 GMT"},
     {"Content_Type": "text/html"}, {"Connection": "close"}, {"Retry_After": "0"}, {"Upgrade": "h2c"},
 ]  # fmt: skip
-STATUSES = [
-    "201 C", "202 A", "203 N", "204 N", "206 P", "304 N", "400 B", "401 U", "403 F", "404 N", "410 G",
-    "412 P", "416 R", "429 T", "451 U", "500 I", "502 B", "503 S", "504 G", "299 X", "999 X", "302 F",
-]  # fmt: skip
+STATUSES = ["202 A", "204 N", "206 P", "304 N", "401 U", "404 N", "429 T", "502 B", "999 X", "302 F"]
 TARGETS = [
-    "/c", "c", "/c#part", "/c d", "/\xfc", "?x", "/a", "", "   ", "ftp://h/c", "http:///c", "//{host}/c",
-    "//x y", "http://{host}/c", "http://u:p@{host}/c", "http://0x7f000001:1/c", "http://127.0.0.1:1/c",
-    "https://127.0.0.1:1/c", "s3://b/key",
+    "/c", "/\xfc", "/a", "", "ftp://h/c", "//x y", "http://{host}/c", "http://u:p@{host}/c",
+    "http://0x7f000001:1/c", "http://127.0.0.1:1/c", "https://127.0.0.1:1/c", "s3://b/key",
 ]  # fmt: skip
 REPLIES = [
     *(Reply((raw,), "close") for raw in [*SOUND, *BROKEN, OK + COOKIES + b"Content-Length: 5\r\n\r\nhello"]),
