@@ -5,6 +5,7 @@ import datetime as dt
 import inspect
 import json
 from pathlib import Path
+from typing import get_type_hints
 
 import attrs
 import numpy as np
@@ -91,7 +92,7 @@ def test_fields_whose_types_hold_secrets_are_removed() -> None:
         "filled_profile": FilledProfile("mine"),
         "dashboard_token": "the-secret-of-the-page",
     }
-    hints = arguments.hints(Options) | arguments.hints(S3Options)
+    hints = get_type_hints(Options) | get_type_hints(S3Options)
     assert {name for name, hint in hints.items() if "Secret" in str(hint)} == {
         *(known.keys() - {"filled_profile"}),
         "keys",

@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from ipaddress import ip_address
 from os import PathLike, fspath
@@ -152,11 +153,6 @@ def _suggestion(name: str, known: KeysView[str]) -> str:
 
 
 @functools.cache
-def hints(kind: type) -> Mapping[str, Any]:
-    return get_type_hints(kind)
-
-
-@functools.cache
 def readers(kind: type) -> Mapping[str, ReadArgument]:
     def reader(read: ReadArgument | None, hint: Any) -> ReadArgument:
         kinds = get_args(hint)
@@ -171,9 +167,8 @@ def readers(kind: type) -> Mapping[str, ReadArgument]:
         usual = {bool: read_switch, int: integer(), str: read_text, Secret: read_secret}
         return usual.get(hint, lambda value: value)
 
-    return {
-        field.name: reader(field.metadata["read"], hints(kind)[field.name]) for field in attrs.fields(kind)
-    }
+    hints = get_type_hints(kind)
+    return {field.name: reader(field.metadata["read"], hints[field.name]) for field in attrs.fields(kind)}
 
 
 def _instance_of(kind: type[Held], value: object) -> Held:
@@ -193,9 +188,7 @@ def instance(name: str, kind: type[Held], value: Held | None) -> Held:
 
 # --- text, switches and choices ---------------------------------------------------------------------------
 
-_SWITCHES = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
-    ("false", "no", "off", "0"), False
-)
+_FLAGS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
 _STEERING = frozenset(
     {"connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
@@ -221,7 +214,7 @@ def read_text(raw: object) -> str:
 
 def read_switch(raw: object) -> bool:
     """Read a boolean, or true/false, yes/no, on/off, 1/0 in any case."""
-    value = _SWITCHES.get(raw.strip().lower()) if isinstance(raw, str) else raw
+    value = _FLAGS.get(raw.strip().lower()) if isinstance(raw, str) else raw
     if not isinstance(value, bool):
         raise _wrong("true or false", raw)
     return value
@@ -462,11 +455,9 @@ def read_geometry(value: str | Mapping[str, Any] | Geometry) -> str:
             document = json.loads(document)
         except (json.JSONDecodeError, RecursionError) as problem:
             raise ValueError(f"is not GeoJSON: {problem}") from problem
-    try:
-        if isinstance(document, Mapping):
+    if isinstance(document, Mapping):
+        with suppress(TypeError, ValueError, RecursionError):
             return json.dumps(document, separators=(",", ":"), default=dict)
-    except (TypeError, ValueError, RecursionError):
-        pass
     raise _wrong("GeoJSON (text or a dict) or a shapely geometry", value)
 
 

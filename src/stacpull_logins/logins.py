@@ -13,7 +13,7 @@ import netrc
 import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, get_type_hints
 
 import attrs
 import msgspec
@@ -138,7 +138,7 @@ def login_key(*, default: Any = attrs.NOTHING, read: ReadArgument | None = None,
 
 
 def keys_of(kind: Any) -> Mapping[str, Key]:
-    hints, readers = arguments.hints(kind), arguments.readers(kind)
+    hints, readers = get_type_hints(kind), arguments.readers(kind)
     return {
         field.name.replace("_", "-"): Key(
             None if hints[field.name] in (Secret, Secret | None) else readers[field.name],

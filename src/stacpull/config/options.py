@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import attrs
 import msgspec
@@ -301,7 +301,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
 
 def declared(holder: type, group: str) -> Iterator[Option]:
     """Yield the options that the fields of a class declare. `group` is the heading of the first ones."""
-    helps = arguments.attributes(holder)
+    helps, hints = arguments.attributes(holder), get_type_hints(holder)
     usual = "mirror plan headers" if holder is Selection else _EVERY
     for field in attrs.fields(holder):
         if field.name == "s3":
@@ -309,7 +309,7 @@ def declared(holder: type, group: str) -> Iterator[Option]:
         if "option" not in field.metadata:
             continue
         members = dict(field.metadata["option"])
-        hint = arguments.hints(holder)[field.name]
+        hint = hints[field.name]
         plain = next((member for member in get_args(hint) if NoneType in get_args(hint)), hint)
         form = members.pop("form", None) or _form(plain, field.default, is_optional=plain is not hint)
         name = members.pop("name", field.name.replace("_", "-"))

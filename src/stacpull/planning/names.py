@@ -96,10 +96,7 @@ def path_hash(path: str) -> int:
 
 @cached_if_short(1024)
 def hashes_in(directory: str) -> Callable[[str], int]:
-    """Return a hash function of names.
-
-    The first 14 bits depend only on the directory, so the rows of an item are close together in the index.
-    """
+    """Return a hash function of names. Its first 14 bits depend only on the directory, to keep rows close."""
     folded = fold(directory)  # as part of `fold(path)`: no character is composed with a slash
     first_bits = text_digest(folded) & ~_OF_PATH
     prefix = f"{folded}/" if folded else ""

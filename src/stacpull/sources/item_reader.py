@@ -45,35 +45,40 @@ class _Reading(msgspec.Struct, eq=False, weakref=True):
     result: ReadItem | Failure | None = None
 
 
-class ItemReader(msgspec.Struct, eq=False):
+class ItemReader:
     """Reads items by `Source.item`, or several with one request by `Source.items` (`read_batch`)."""
 
-    read_one: Callable[[str], Awaitable[Json]]
-    clock: Clock
-    read_batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Json]]] | None = None
-    recent: BoundedCache[str, ReadItem] = msgspec.field(default_factory=lambda: BoundedCache(_RECENT))
-    readings: WeakValueDictionary[str, _Reading] = msgspec.field(default_factory=WeakValueDictionary)
-    """Requests by href. One ends with the caller that made it: if it is cancelled, the next caller reads."""
+    def __init__(
+        self,
+        read_one: Callable[[str], Awaitable[Json]],
+        clock: Clock,
+        read_batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Json]]] | None = None,
+    ) -> None:
+        self._read_one, self._read_batch = read_one, read_batch
+        self._clock = clock
+        self._recent = BoundedCache[str, ReadItem](_RECENT)
+        self._readings = WeakValueDictionary[str, _Reading]()
+        """Requests by href. One ends with the caller that made it: if it is cancelled, the next one reads."""
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
         """Return the item at `href`, requested after `newer_than`, or raise TransferError.
 
         A caller whose asset href was refused passes the `read_at` of its document, so only one of many reads.
         """
-        recent_item = self.recent.get(href)
+        recent_item = self._recent.get(href)
         if recent_item is not None and (newer_than is None or recent_item.read_at > newer_than):
-            self.recent.move_to_end(href)
+            self._recent.move_to_end(href)
             return recent_item
-        reading = self.readings.setdefault(href, _Reading())
+        reading = self._readings.setdefault(href, _Reading())
         async with reading.lock:
             if reading.result is None:
-                sent_at = self.clock.monotonic()
+                sent_at = self._clock.monotonic()
                 try:
-                    reading.result = ReadItem(await self.read_one(href), sent_at)
+                    reading.result = ReadItem(await self._read_one(href), sent_at)
                     self._keep(href, reading.result)
                 except TransferError as error:
                     reading.result = error.failure
-                self.readings.pop(href, None)
+                self._readings.pop(href, None)
         if isinstance(reading.result, Failure):
             raise TransferError(reading.result)
         return reading.result
@@ -89,11 +94,11 @@ class ItemReader(msgspec.Struct, eq=False):
             weight += weight_of_document(item)
             results[href] = item if weight <= _MAX_WEIGHT else _TOO_HEAVY
 
-        if self.read_batch is not None:
-            unknown = [href for href in distinct if href not in self.recent and href not in self.readings]
+        if self._read_batch is not None:
+            unknown = [href for href in distinct if href not in self._recent and href not in self._readings]
             for start in range(0, len(unknown), _MAX_TOGETHER):
-                sent_at = self.clock.monotonic()
-                batch = await self.read_batch(unknown[start : start + _MAX_TOGETHER])
+                sent_at = self._clock.monotonic()
+                batch = await self._read_batch(unknown[start : start + _MAX_TOGETHER])
                 for href, item in batch.items():
                     self._keep(href, ReadItem(item, sent_at))
                     take(href, item)
@@ -108,6 +113,6 @@ class ItemReader(msgspec.Struct, eq=False):
         return [results[href] for href in hrefs]
 
     def _keep(self, href: str, item: ReadItem) -> None:
-        self.recent.pop(href, None)
+        self._recent.pop(href, None)
         if len(href) + weight_of_document(item.document) <= _HEAVIEST_CACHED:
-            self.recent[href] = item
+            self._recent[href] = item

@@ -135,8 +135,6 @@ def announced_total(page: Json) -> int | None:
 
 
 class LoopDetector:
-    """Finds out when next links lead nowhere: to known cursors, or to pages without new items."""
-
     def __init__(self) -> None:
         self._cursors: set[int] = set()
         self._pages: set[int] = set()

@@ -159,10 +159,7 @@ class FilteredQuery(NamedTuple):
     unfiltered: PageRequest
 
     async def pages(self, reader: JsonReader, size: PageSize, on_notice: OnNotice) -> Pages:
-        """Yield the pages of the query.
-
-        If the first page shows that the service filters wrongly, yield the pages of `unfiltered` instead.
-        """
+        """Yield the pages of the query, or of `unfiltered` if the service filters the first page wrongly."""
         filtered = read_pages(reader, self.endpoint.request(self.members), size, on_notice)
         is_first, reason = True, ""
         async with aclosing(filtered) as pages:
