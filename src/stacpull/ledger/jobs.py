@@ -25,6 +25,7 @@ from stacpull.ledger.runs import RunKind
 from stacpull.ledger.schema import (
     ASSET_DIRECTORY,
     ASSET_PATH,
+    DIGEST_IN_DEST,
     FAILED_AS,
     FAILED_TEMPORARILY,
     IS_ITEM,
@@ -53,10 +54,9 @@ from stacpull.redact import href_hash
 _JOBS = "jobs j JOIN assets a ON a.id = j.asset"
 _SELECT_JOB = (
     f"SELECT a.id, a.item, a.generation, a.key, j.href, i.href, {ASSET_DIRECTORY}, a.name, "
-    "j.name_or_template, j.size, a.stated_checksum, j.media_type, j.stale, "
-    "iif(j.requires_digest, nullif(j.digest_in_dest, x''), NULL), "
-    f"j.alternates, iif(a.state = {State.PENDING}, a.etag_or_date, NULL), a.size, j.digest_in_dest, "
-    "j.requires_digest IS NULL OR a.clip IS NOT NULL "
+    "j.name_or_template, j.size, a.stated_checksum, j.media_type, j.stale, j.alternates, "
+    f"iif(j.requires_digest, {DIGEST_IN_DEST}, NULL), iif(a.state = {State.PENDING}, a.etag_or_date, NULL), "
+    "a.size, j.digest_in_dest, NOT j.requires_digest OR a.clip IS NOT NULL "
     f"FROM {_JOBS} JOIN items i ON i.id = a.item"
 )
 _DUE_IF = f"json_state = iif(json_state = {{}}, {JsonState.DUE}, json_state)".format  # in `items`
@@ -69,7 +69,7 @@ _EARLIER = (
 
 
 def pending_jobs(db: Connection, run_id: int, after: int, limit: int, earlier: bool = False) -> list[Job]:
-    """Return the jobs of a run after row `after`, in row order; with `earlier`, jobs that it takes over."""
+    """Return the jobs of a run after rowid `after`, in order; with `earlier`, jobs that it takes over."""
     query = f"{_SELECT_JOB} WHERE j.asset > :after AND a.state = {State.PENDING} "
     query += f"AND a.run IN {_EARLIER if earlier else '(:run)'} ORDER BY j.asset LIMIT :limit"
     rows = db.execute(query, {"run": run_id, "after": after, "limit": limit}).fetchall()
@@ -87,22 +87,21 @@ def job_of(db: Connection, rowid: int, generation: int) -> Job | None:
 
 
 def _job(columns: tuple[Any, ...], *, has_area: bool) -> Job:
-    rowid, item, generation, key, href, item_href, directory, name, name_or_template, size, *others = columns
-    stated, media_type, stale, required_digest, alternates, *in_dest, may_clip = others
-    etag_or_date, size_in_dest, digest_in_dest = in_dest
-    is_template = name is None and "{" in name_or_template  # names have no braces
-    checksum, version = stored_checksum(stated), None
+    rowid, item_rowid, generation, key, href, item_href, directory, name = columns[:8]
+    name_or_template, size, stated, media_type, stale, alternates = columns[8:14]
+    required_digest, etag_or_date, size_in_dest, digest_in_dest, may_clip = columns[14:]
+    template = name_or_template if name is None and "{" in name_or_template else None  # names have no braces
+    if name is None and template is None:
+        name = name_or_template
+    checksum = stored_checksum(stated)
+    version = None
     if etag_or_date is not None and size_in_dest is not None:
         is_known = digest_in_dest is not None
         is_verified = checksum is None or (is_known and checksum == as_checksum(digest_in_dest))
         version = VersionInDest(etag_or_date, size_in_dest, not is_verified)
     return Job(
-        *(rowid, item, generation, key, href, item_href, directory.removesuffix("/")),
-        name if is_template or name is not None else name_or_template,
-        name_or_template if is_template else None,
-        size,
-        checksum,
-        media_type,
+        *(rowid, item_rowid, generation, key, href, item_href, directory.removesuffix("/"), name, template),
+        *(size, checksum, media_type),
         stale=bool(stale),
         required_digest=required_digest,
         alternates=tuple(orjson.loads(alternates)) if alternates is not None else (),
@@ -150,7 +149,7 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> in
             take_over = f"UPDATE assets SET run = ? WHERE state >= {State.FAILED} AND id IN ({without_href})"
             db.execute(take_over, (run_id,))
         if kind in conditions:
-            accept_any = f"UPDATE jobs SET requires_digest = NULL WHERE requires_digest AND asset {IN_LIST}"
+            accept_any = f"UPDATE jobs SET requires_digest = 0 WHERE requires_digest AND asset {IN_LIST}"
             db.execute(accept_any, (rowids,))
             # a source item that could not be read stays with its run: it is planned once it has been read
             unread = "(SELECT item FROM failures WHERE what = 'item')"
@@ -214,7 +213,7 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
             db.execute(
                 "INSERT OR REPLACE INTO jobs(asset, href, stale, size, digest_in_dest, requires_digest) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (rowid, href or "", is_stale, required_size, digest, 1 if requires_same else None),
+                (rowid, href or "", is_stale, required_size, digest, requires_same),
             )
             items.add(item)
         rowids = "SELECT value FROM json_each(:rowids)"
@@ -281,17 +280,17 @@ def release(db: Connection, rowids: Iterable[int]) -> None:
             f"WHERE id {IN_LIST} AND state = {State.RESERVED} RETURNING id",
             (json_array(rowids),),
         ).fetchall()
-        forget = "UPDATE jobs SET digest_in_dest = NULL WHERE asset = ? AND requires_digest IS NULL"
+        forget = "UPDATE jobs SET digest_in_dest = NULL WHERE asset = ? AND NOT requires_digest"
         db.executemany(forget, released)  # the earlier versions may be gone too
 
 
 _COMPARE_VERSIONS = (
     "SELECT a.run, j.digest_in_dest IS a.digest FROM jobs j JOIN assets a ON a.id = j.asset "
-    f"WHERE j.asset {IN_LIST} AND j.digest_in_dest IS NOT NULL AND j.requires_digest IS NULL"
+    f"WHERE j.asset {IN_LIST} AND j.digest_in_dest IS NOT NULL AND NOT j.requires_digest"
 )
 _SET_CONFIRMED = (
     f"UPDATE assets SET state = {State.DONE}, "
-    "digest = (SELECT nullif(j.digest_in_dest, x'') FROM jobs j WHERE j.asset = ?) "
+    f"digest = (SELECT {DIGEST_IN_DEST} FROM jobs j WHERE j.asset = ?) "
     f"WHERE id = ? AND generation = ? AND state = {State.PENDING} AND etag_or_date IS NOT NULL RETURNING run"
 )
 _SET_CURRENT = (
@@ -318,7 +317,7 @@ def record(
 ) -> tuple[list[int], list[tuple[int, Failure]]]:
     """Record durable outcomes in one transaction. Return the items that are final now, and failures by asset.
 
-    Outcomes of assets that were planned again meanwhile are dropped: generation or state no longer match.
+    Ignore an outcome if the asset has been planned again since: its generation or state is then another.
     The order matters: versions are compared before the rows of `jobs` go, and JSON (`written_items`,
     with its SHA-256) is only current if its item is still final. `area_digest` is that of the run's `--clip`.
     """
@@ -344,7 +343,7 @@ def record(
             values = (failed_state(failure), rowid, outcome.generation)
             if (asset := db.execute(_SET_FAILED, values).fetchone()) is not None:
                 failed.append((rowid, failure))
-                put_failure(db, FailedRow("", outcome.item_rowid, *asset), failure, outcome.attempts, now)
+                put_failure(db, FailureKey("", outcome.item_rowid, *asset), failure, outcome.attempts, now)
                 if failure.kind is FailureKind.OUTSIDE:
                     clip = encoded_clip((area_digest, 0, None))
                     db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, rowid))
@@ -370,7 +369,7 @@ def fail_item_json(
 ) -> None:
     """Record that the JSON of an item could not be written. Unless a file there is ours, release its name."""
     with transaction(db):
-        put_failure(db, FailedRow("json", item, run=run_id), failure, 1, now)
+        put_failure(db, FailureKey("json", item, run=run_id), failure, 1, now)
         if not is_ours:
             set_absent = f"UPDATE items SET json_state = {JsonState.ABSENT} "
             db.execute(f"{set_absent} WHERE id = ? AND json_state = {JsonState.DUE}", (item,))
@@ -409,7 +408,7 @@ def update_item_states(db: Connection, items: Iterable[int]) -> list[int]:
     return final
 
 
-class FailedRow(NamedTuple):
+class FailureKey(NamedTuple):
     """What failed, in the columns of the table `failures`."""
 
     what: Literal["", "item", "json", "link", "entry"]
@@ -420,16 +419,16 @@ class FailedRow(NamedTuple):
     collection: str = ""
 
 
-def put_failure(db: Connection, row: FailedRow, failure: Failure, attempts: int, now: float) -> None:
+def put_failure(db: Connection, key: FailureKey, failure: Failure, attempts: int, now: float) -> None:
     """Record a failure: attempts are added up, other values replaced. `now` is in seconds since 1970."""
     message = failure.message.encode("utf-8", "replace").decode()  # a server may have sent any text
     db.execute(
-        f"INSERT INTO failures({', '.join(FailedRow._fields)}, kind, message, status, attempts, at) "
+        f"INSERT INTO failures({', '.join(FailureKey._fields)}, kind, message, status, attempts, at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (what, item, key, source, collection) DO UPDATE SET "
         "kind = excluded.kind, message = excluded.message, status = excluded.status, "
         "attempts = attempts + excluded.attempts, at = excluded.at, run = excluded.run",
-        (*row, failure.kind, message, failure.status, attempts, now),
+        (*key, failure.kind, message, failure.status, attempts, now),
     )
 
 
@@ -438,9 +437,9 @@ def failed_state(failure: Failure) -> int:
 
 
 def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, str | Failure]:
-    """Make assets (row, directory, name) the owners of their paths, as far as these are free.
+    """Make assets (rowid, directory, name) the owners of their paths, as far as these are free.
 
-    Return, by row, the other name that an asset got, or its failure: then it has no name in the ledger.
+    Return, by rowid, the other name that an asset got, or its failure: then it has no name in the ledger.
     """
     claims = [
         (hash_of(name), rowid)

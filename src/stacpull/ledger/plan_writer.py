@@ -27,7 +27,7 @@ from stacpull.ledger.asset_decision import (
 )
 from stacpull.ledger.database import IN_LIST, Connection, exists, insert_rows, json_array, scalar, transaction
 from stacpull.ledger.jobs import (
-    FailedRow,
+    FailureKey,
     claim,
     delete_asset,
     failed_state,
@@ -39,8 +39,8 @@ from stacpull.ledger.runs import StoredRun
 from stacpull.ledger.schema import (
     IS_TRIED_AGAIN,
     ITEMS,
+    LISTED_BY_SEVERAL,
     OTHER_DIRECTORY,
-    SEVERAL_SOURCES,
     JsonState,
     State,
     encoded_checksum,
@@ -79,7 +79,7 @@ class _ItemRow(NamedTuple):
     directory: str | None
     href: str | None = None
     version: str | None = None  # `updated`, or if it states none, a digest of its document
-    walk: int | None = None
+    listed_by: int | None = None
     json_state: int = JsonState.ABSENT
     is_unread: int = 0  # 1: it is a source item that could not be read
 
@@ -122,7 +122,7 @@ _SELECT_ITEMS = (
     f"FROM {ITEMS} WHERE i.hash {IN_LIST}"
 )
 _INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}, pending) VALUES "
-_KNOWN_ITEM = _on_known_id(("parent", "run", "href", "version", "walk", "json_state")) + ", pending = 1"
+_KNOWN_ITEM = _on_known_id(("parent", "run", "href", "version", "listed_by", "json_state")) + ", pending = 1"
 _SELECT_ASSETS = (
     f"SELECT {', '.join(f'a.{name}' for name in AssetRow._fields)}, "
     f"a.size, a.clip, j.digest_in_dest, {OTHER_DIRECTORY}, {IS_TRIED_AGAIN} FROM assets a "
@@ -175,7 +175,7 @@ class PlanWriter:
                     result.count(runs.LEFT_OUT + reason, newly_seen)
             _BatchRows(self, batch, result, now).save()
             for unread in batch.unread:
-                row = FailedRow("entry", 0, unread.name, run_id, self.source, unread.collection)
+                row = FailureKey("entry", 0, unread.name, run_id, self.source, unread.collection)
                 if unread.href:
                     row = row._replace(what="link", key=unread.href)
                 put_failure(db, row, unread.failure, 1, now)
@@ -223,7 +223,7 @@ class _BatchRows:
         self._assets: list[tuple[object, ...]] = []
         self._jobs: list[tuple[object, ...]] = []
         self._claims: list[tuple[int, str, str]] = []  # rows of `_assets` with the paths that they need
-        self._failures: list[tuple[FailedRow, Failure, ItemId | None]] = []  # with the item if it is news
+        self._failures: list[tuple[FailureKey, Failure, ItemId | None]] = []  # with the item if it is news
         self._unchanged: list[int] = []  # assets of which only the run changes
         self._must_revalidate: list[int] = []
 
@@ -313,7 +313,7 @@ class _BatchRows:
                 self._known[failed.id] = row
                 rows.append(row)
                 self._items.append((*row[:-1], 1))
-                self._failures.append((FailedRow("item", row.id), failed.failure, failed.id))
+                self._failures.append((FailureKey("item", row.id), failed.failure, failed.id))
         return rows
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
@@ -396,17 +396,17 @@ class _BatchRows:
             if row.state != State.DONE:
                 row = row._replace(state=state)
                 is_news = old is None or old.row.state < State.FAILED
-                self._failures.append((FailedRow("", row.item, key), failure, item.id if is_news else None))
+                self._failures.append((FailureKey("", row.item, key), failure, item.id if is_news else None))
             self._assets.append(row)
 
     def _plan_item_row(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
         """Plan the row of an item, and its JSON, which is written again if it may be outdated.
 
         So it is if the item or an asset has changed, if it is lost or damaged, or if source items are new.
-        `walk` is the run that listed the item last: `--prune` asks about items that only earlier runs listed.
+        `listed_by` is the run that listed it last: `--prune` asks about items that only earlier runs listed.
         """
         item, before, count = plan.item, plan.before, self._result.count
-        walk = self._run_id if self._writer.is_walk else None
+        listed_by = self._run_id if self._writer.is_walk else None
         json_state = plan.row.json_state
         if before is not None:
             is_changed = (plan.is_updated() or plan.has_changed) and not plan.was_planned
@@ -421,16 +421,16 @@ class _BatchRows:
                 # one leaves out
                 planned_keys = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
                 self._must_revalidate += [old.row.id for key, old in known.items() if key not in planned_keys]
-            if walk is None or before.walk == SEVERAL_SOURCES:
-                walk = before.walk
-            elif before.walk in self._writer.runs_of_other_sources and before.href != plan.row.href:
-                walk = SEVERAL_SOURCES  # that one source no longer lists it proves nothing
+            if listed_by is None or before.listed_by == LISTED_BY_SEVERAL:
+                listed_by = before.listed_by
+            elif before.listed_by in self._writer.runs_of_other_sources and before.href != plan.row.href:
+                listed_by = LISTED_BY_SEVERAL  # that one source no longer lists it proves nothing
         if plan.rewrites_json and not item.of_collection:
             self._documents.append((plan.row.id, item.cleaned))
             json_state = JsonState.DUE if json_state == JsonState.CURRENT else json_state
         if before is not None or not item.assets:
             self._unsettled.append(plan.row.id)
-        row = plan.row._replace(walk=walk, json_state=json_state)
+        row = plan.row._replace(listed_by=listed_by, json_state=json_state)
         self._items.append((*row[:-1], len(item.assets) or 1))
 
     def _add_job(self, plan: _Plan, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
@@ -510,7 +510,7 @@ class _BatchRows:
                 if isinstance(name, Failure):
                     db.execute("UPDATE jobs SET name_or_template = ? WHERE asset = ?", (job.name, job.rowid))
                     db.execute(f"UPDATE assets SET state = {State.FAILED} WHERE id = ?", (job.rowid,))
-                    failed_row = FailedRow("", job.item_rowid, job.key)
+                    failed_row = FailureKey("", job.item_rowid, job.key)
                     self._failures.append((failed_row, name, items[job.item_rowid]))
                 else:
                     self._result.jobs.append(replace(job, name=name))

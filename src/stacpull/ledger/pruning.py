@@ -18,6 +18,7 @@ from stacpull.models import OF_COLLECTION, ItemId, NotFoundItem
 from stacpull.planning.item_plan import item_json_name
 from stacpull.planning.names import safe_segment
 
+_ONLY_ITEMS = f"{ITEMS} AND i.name <> '{OF_COLLECTION}'"
 _SAME_WALKS = (
     "SELECT o.id FROM runs r JOIN runs o USING (source, selection) "
     "WHERE r.id = ? AND o.id <> r.id AND o.kind = 'mirror' AND NOT EXISTS ("
@@ -25,16 +26,17 @@ _SAME_WALKS = (
 )
 """SQL: other walks of the same source and selection, without those whose credentials a run lacks.
 
-Items of a wider selection are not judged. Many services return 404 for items that the user may not see.
+Items found with other filters are not considered. Walks with more credentials are left out, because many
+services return 404 for items that the user may not see.
 """
 
 
 def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list[NotFoundItem]:
-    """Return items after row `after` that only earlier walks of the same source and selection have listed."""
+    """Return items after rowid `after` that only earlier walks of the same source and selection listed."""
     rows = db.execute(
         "SELECT i.id, c.name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0) "
-        f"FROM {ITEMS} LEFT JOIN assets a ON a.item = i.id AND a.state = {State.DONE} "
-        f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk IN ({_SAME_WALKS}) "
+        f"FROM {_ONLY_ITEMS} LEFT JOIN assets a ON a.item = i.id AND a.state = {State.DONE} "
+        f"WHERE i.id > ? AND i.listed_by IN ({_SAME_WALKS}) "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
         (after, run_id, limit),
     ).fetchall()
@@ -47,19 +49,18 @@ def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list
 
 def not_listed(db: Connection, run_id: int) -> int:
     """Count items of earlier walks of the same source and selection that `run` did not list."""
-    return _count_unseen(db, f"i.walk IN ({_SAME_WALKS})", run_id)
+    return _count_unseen(db, f"i.listed_by IN ({_SAME_WALKS})", run_id)
 
 
 def not_judged(db: Connection, run_id: int) -> int:
     """Count items that `run` did not find, and that its source last listed in a walk of another kind."""
     of_source = "SELECT o.id FROM runs r JOIN runs o USING (source) WHERE r.id = ? AND o.id <> r.id"
-    return _count_unseen(db, f"i.walk IN ({of_source}) AND i.walk NOT IN ({_SAME_WALKS})", run_id, run_id)
+    condition = f"i.listed_by IN ({of_source}) AND i.listed_by NOT IN ({_SAME_WALKS})"
+    return _count_unseen(db, condition, run_id, run_id)
 
 
 def _count_unseen(db: Connection, condition: str, *values: int) -> int:
-    rows = db.execute(
-        f"SELECT c.name, i.name FROM {ITEMS} WHERE i.name <> '{OF_COLLECTION}' AND {condition}", values
-    )
+    rows = db.execute(f"SELECT c.name, i.name FROM {_ONLY_ITEMS} WHERE {condition}", values)
     return sum(not runs.has_seen(db, ItemId(*names)) for names in rows)
 
 
@@ -67,10 +68,8 @@ def seen_examples(
     db: Connection, run_id: int, collection: str, server: str, limit: int
 ) -> list[tuple[str, str]]:
     """Return (ID, own URL) of items of a collection that `run` found, with URLs of one server."""
-    rows = db.execute(
-        f"SELECT i.name, i.href FROM {ITEMS} WHERE c.name = ? AND i.walk = ? AND i.name <> '{OF_COLLECTION}'",
-        (collection, run_id),
-    )
+    query = f"SELECT i.name, i.href FROM {_ONLY_ITEMS} WHERE c.name = ? AND i.listed_by = ?"
+    rows = db.execute(query, (collection, run_id))
     examples = ((name, href) for name, href in rows if href is not None and host_of(href) == server)
     return list(islice(examples, limit))
 

@@ -39,8 +39,9 @@ class JsonState:
     DAMAGED: Final = 3  # it is lost or altered: the item is read and written again
 
 
-SEVERAL_SOURCES = 0
-"""In `items.walk`: several sources list the item, each under another URL. So no source alone may prune it."""
+LISTED_BY_SEVERAL = 0
+"""In `items.listed_by`: several sources list it, each under another URL, so no single source may prune it."""
+UNKNOWN_DIGEST = b""  # in `jobs.digest_in_dest`: a version is in place, but its digest is not known
 
 _LEDGER = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;  -- see meta.py
@@ -79,8 +80,8 @@ CREATE TABLE items(                        -- and one row with the name '' for t
     name TEXT NOT NULL,                    -- its STAC id; its URL, if it is unread and the link has no id
     parent INTEGER,                        -- the label item whose link led to it; NULL: it was on a page
     run INTEGER NOT NULL,                  -- the last run that planned it
-    walk INTEGER,                          -- the last run of kind `mirror` that listed it; NULL: none has;
-                                           -- or SEVERAL_SOURCES
+    listed_by INTEGER,                     -- the last run of kind `mirror` that listed it; NULL: none has;
+                                           -- or LISTED_BY_SEVERAL
     directory TEXT,                        -- of its JSON in DEST; NULL: <collection>/<name>
     href TEXT,                             -- its own URL, credentials removed
     version TEXT,                          -- its `updated`; if it states none, a digest of its JSON
@@ -144,9 +145,9 @@ CREATE TABLE jobs(                         -- for `models.Job`: of assets that a
     size INTEGER,                          -- in bytes, as the source states it
     media_type TEXT,
     alternates TEXT,                       -- JSON list: other hrefs to try, in order, signatures removed
-    digest_in_dest BLOB,                   -- of the version in place; empty: it is unknown; NULL: none is
-    requires_digest INTEGER                -- 1: its file is damaged, and only bytes with `digest_in_dest`
-                                           -- (or of `size`) are accepted; NULL: any are
+    digest_in_dest BLOB,                   -- of the version in place, or UNKNOWN_DIGEST; NULL: none is
+    requires_digest INTEGER NOT NULL DEFAULT 0  -- 1: its file is damaged, and only bytes with
+                                           -- `digest_in_dest` (or of `size`) are accepted
 );
 CREATE TABLE directories(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);  -- with a slash at the end
 CREATE TABLE paths(                        -- who owns which path in DEST: two assets never have the same one
@@ -217,7 +218,7 @@ LEDGER: Final = Schema(
         more_items=_COUNT_ITEM.format("+", "new"),
         fewer_items=_COUNT_ITEM.format("-", "old"),
     ),
-    version=36,  # versions up to 35 were never released
+    version=37,  # versions up to 36 were never released
     name="This mirror's ledger",
     remedy=(
         "remove `.stacpull/ledger.sqlite*` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
@@ -275,6 +276,8 @@ ASSET_PATH = f"({ASSET_DIRECTORY} || a.name)"
 """SQL: the path of asset `a` relative to DEST, NULL if it owns none."""
 IS_OURS = f"(a.state IN ({State.RESERVED}, {State.DONE}) OR a.generation > 0)"
 """SQL: a file at the path of asset `a` belongs to the mirror."""
+DIGEST_IN_DEST = "nullif(j.digest_in_dest, x'')"
+"""SQL: the digest of the version of an asset that is in place; NULL if none is, or it is unknown."""
 IS_OF_ASSET = "f.what = '' AND f.item = a.item AND f.key = a.key"
 """SQL: failure `f` is that of asset `a`."""
 FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {IS_OF_ASSET} AND f.kind IN ({{}}))".format

@@ -14,6 +14,7 @@ from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, sc
 from stacpull.ledger.runs import EFFORT, NO_RUN, asset_totals, decoded_options
 from stacpull.ledger.schema import (
     ASSET_PATH,
+    DIGEST_IN_DEST,
     IS_ITEM,
     IS_OF_ASSET,
     IS_OURS,
@@ -267,7 +268,7 @@ def damaged_items(db: Connection) -> int:
 
 
 def damaged_item_json(db: Connection, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]:
-    """Return row, ID and URL of items after row `after` whose JSON is damaged and was not read again yet."""
+    """Return rowid, ID and URL of items after rowid `after` whose JSON is damaged and not read again yet."""
     rows = db.execute(
         f"SELECT i.id, c.name, i.name, i.href FROM {ITEMS} WHERE i.json_state = {JsonState.DAMAGED} "
         "AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) ORDER BY i.id LIMIT ?",
@@ -277,7 +278,7 @@ def damaged_item_json(db: Connection, after: int, limit: int) -> list[tuple[int,
 
 
 def unwritten_items(db: Connection, after: int, limit: int, least: int = JsonState.ABSENT) -> list[int]:
-    """Return final items after row `after` whose JSON is outdated; with `least` NO, also if it is missing."""
+    """Return final items after rowid `after` whose JSON is outdated; with `least` ABSENT, also if missing."""
     rows = db.execute(
         f"SELECT id FROM items WHERE json_state <> {JsonState.CURRENT} AND pending = 0 AND id > ? "
         f"AND json_state >= ? AND (json_state = {JsonState.DUE} OR id IN (SELECT item FROM documents)) "
@@ -310,7 +311,7 @@ def expected_files(db: Connection) -> Iterator[Expected]:
     """
     for rowid, path, size, digest in db.execute(
         f"SELECT a.id, {ASSET_PATH}, a.size, coalesce(iif(a.state = {State.DONE}, a.digest, NULL), "
-        "nullif(j.digest_in_dest, x'')) FROM assets a LEFT JOIN jobs j ON j.asset = a.id "
+        f"{DIGEST_IN_DEST}) FROM assets a LEFT JOIN jobs j ON j.asset = a.id "
         f"WHERE a.state = {State.DONE} OR (a.state <> {State.RESERVED} AND j.digest_in_dest IS NOT NULL) "
         "ORDER BY a.id"
     ):
