@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from tests.ledger.plans import asset
 
 from stacpull.ledger.asset_decision import Action, AssetRow, KnownAsset, PlanningRun, decide
-from stacpull.ledger.schema import State, encoded_checksum, encoded_clip
-from stacpull.models import Asset, Checksum, VersionInDest
+from stacpull.ledger.schema import State, encoded_checksum
+from stacpull.models import Asset, Checksum, Clip, VersionInDest
 from stacpull.redact import href_hash
 
 BYTES, SHA256 = bytes(32), Checksum("sha256", bytes(32))
@@ -18,11 +18,11 @@ MD5, OTHER, ALTERED = Checksum("md5", b"1" * 16), Checksum("md5", b"2" * 16), Ch
 ASSET, IN_DEST = asset("a", size=10), VersionInDest('"e"', 10)
 UNVERIFIED = VersionInDest('"e"', 10, checksum_unverified=True)
 DONE = KnownAsset(
-    AssetRow(1, 1, "a", State.DONE, 1, 1, None, "a.tif", BYTES, '"e"', href_hash(ASSET.href)), size=10
+    AssetRow(1, 1, "a", State.DONE, 1, 1, None, "a.tif", BYTES, '"e"', href_hash(ASSET.href)), "c/i", 10
 )
-REVALIDATED = KnownAsset(DONE.row._replace(state=State.PENDING, digest=None), 10, digest_in_dest=BYTES)
-FAILED = KnownAsset(AssetRow(1, 1, "a", State.FAILED, 0, 1))
-CLIPPED = DONE._replace(size=5, clip=encoded_clip((7, 10, None)))
+REVALIDATED = DONE._replace(row=DONE.row._replace(state=State.PENDING, digest=None), digest_in_dest=BYTES)
+FAILED = KnownAsset(AssetRow(1, 1, "a", State.FAILED, 0, 1), "c/i")
+CLIPPED = DONE._replace(size=5, clip=Clip(7, 10, {}))
 
 
 def having(known: KnownAsset, **columns: Any) -> KnownAsset:

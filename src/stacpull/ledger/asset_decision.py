@@ -15,11 +15,12 @@ A conditional request has the ETag or date of the version in DEST, and is only s
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from stacpull.digests import as_checksum
-from stacpull.ledger.schema import State, encoded_checksum, stored_clip
-from stacpull.models import Asset, Checksum, VersionInDest
+from stacpull.ledger.schema import UNKNOWN_DIGEST, State, encoded_checksum
+from stacpull.models import Asset, Checksum, Clip, VersionInDest, path_in_dest
 from stacpull.redact import href_hash
 
 
@@ -45,17 +46,22 @@ class KnownAsset(NamedTuple):
     """An asset before the batch: its row, and what else a plan needs."""
 
     row: AssetRow
+    directory: str  # of its file
     size: int | None = None
-    clip: str | None = None
-    digest_in_dest: bytes | None = None  # of the earlier version, b"" if unknown; None if done, or none
-    other_directory: str | None = None  # with a slash at the end; None: that of its item
+    clip: Clip | None = None
+    digest_in_dest: bytes | None = None  # of the earlier version, or UNKNOWN_DIGEST; None: done, or none
     is_tried_again: int = 0  # 1: it failed temporarily, or only SOURCE states its href
 
-    def directory(self, of_item: str) -> str:
-        return of_item if self.other_directory is None else self.other_directory.removesuffix("/")
+    def is_lost(self, is_there: Callable[[str], bool]) -> bool:
+        return self.row.state == State.DONE and not is_there(
+            path_in_dest(self.directory, self.row.name or "")
+        )
+
+    def is_of_other_area(self, run: PlanningRun) -> bool:
+        return self.clip is not None and self.clip.area_digest != run.area_digest
 
     def agrees(self, checksum: Checksum | None) -> bool | None:
-        """Return whether the bytes in DEST have the checksum that is now stated; None if that is unknown."""
+        """Return True if the bytes in DEST have the checksum that is now stated; None if that is unknown."""
         digest = self.row.digest if self.row.digest is not None else self.digest_in_dest or None
         if checksum is not None and digest is not None and self.clip is None:
             recorded = as_checksum(digest)
@@ -75,7 +81,7 @@ class PlanningRun(NamedTuple):
 
 
 class Action(enum.Enum):
-    WAIT = enum.auto()  # this run already fetches it, perhaps an older version: the next run checks it
+    WAIT = enum.auto()  # this run is already fetching it. If that is an older version, the next run notices
     KEEP = enum.auto()  # it is done and current
     LEAVE_FAILED = enum.auto()  # it waits for `retry`, with its newest href
     REQUEST = enum.auto()
@@ -92,7 +98,7 @@ class Freshness(enum.Enum):
 class Decision(NamedTuple):
     action: Action
     row: AssetRow | None = None  # None: only its run and `must_revalidate` change
-    digest_in_dest: bytes | None = None  # of the file that a new version replaces, b"" if unknown
+    digest_in_dest: bytes | None = None  # of the file that a new version replaces, or UNKNOWN_DIGEST
     version: VersionInDest | None = None  # to revalidate: the request is conditional
     rewrites_json: bool = False  # the JSON of its item is written again
     has_changed: bool = False  # the source has another version
@@ -100,7 +106,6 @@ class Decision(NamedTuple):
 
 _WAIT: Final = Decision(Action.WAIT)
 _KEEP: Final = Decision(Action.KEEP)
-REQUEST_NEW: Final = Decision(Action.REQUEST)
 
 
 def decide(
@@ -114,37 +119,46 @@ def decide(
     old = known.row
     if old.run == run.id and old.state < State.DONE:
         return _WAIT
-    is_done, was_left_out = old.state == State.DONE, bool(old.must_revalidate)
-    may_have_changed = is_updated or was_left_out
-    agrees = known.agrees(asset.checksum)
-    stated_checksum = encoded_checksum(asset.checksum)
-    clip = stored_clip(known.clip)
-    is_of_other_area = clip is not None and clip.area_digest != run.area_digest
-    source_size = known.size if clip is None else clip.source_size
-    if agrees is False or asset.size not in (None, source_size) or is_of_other_area:
-        freshness = Freshness.OUTDATED
-    elif run.revalidate or (not agrees and (stated_checksum or may_have_changed or is_undated)):
-        freshness = Freshness.UNKNOWN
-    else:
-        freshness = Freshness.CURRENT
-    if is_done and freshness is Freshness.CURRENT and not is_lost:
-        if stated_checksum in (None, old.stated_checksum) and not was_left_out:
+    may_have_changed = is_updated or bool(old.must_revalidate)
+    freshness = _freshness(known, asset, run, must_ask=may_have_changed or is_undated)
+    has_file = old.state == State.DONE and not is_lost
+    if has_file and freshness is Freshness.CURRENT:
+        stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
+        if stated_checksum == old.stated_checksum and not old.must_revalidate:
             return _KEEP
-        checksum = stated_checksum or old.stated_checksum
-        row = old._replace(run=run.id, stated_checksum=checksum, must_revalidate=0)
-        return Decision(Action.KEEP, row, rewrites_json=was_left_out)
-    if old.state >= State.FAILED and not (may_have_changed or is_of_other_area or known.is_tried_again):
+        row = old._replace(run=run.id, stated_checksum=stated_checksum, must_revalidate=0)
+        return Decision(Action.KEEP, row, rewrites_json=bool(old.must_revalidate))
+    is_due = may_have_changed or known.is_of_other_area(run) or known.is_tried_again
+    if old.state >= State.FAILED and not is_due:
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.digest_in_dest)
-    has_file, planned_hash = is_done and not is_lost, href_hash(asset.href)
-    may_be_same = freshness is not Freshness.OUTDATED and (has_file or old.state == State.PENDING)
-    condition = None
+    return _requested(known, asset, run.id, is_outdated=freshness is Freshness.OUTDATED, is_lost=is_lost)
+
+
+def _freshness(known: KnownAsset, asset: Asset, run: PlanningRun, *, must_ask: bool) -> Freshness:
+    agrees = known.agrees(asset.checksum)
+    source_size = known.size if known.clip is None else known.clip.source_size
+    if agrees is False or asset.size not in (None, source_size) or known.is_of_other_area(run):
+        return Freshness.OUTDATED
+    if run.revalidate:
+        return Freshness.UNKNOWN
+    is_proven = agrees or (asset.checksum is None and not must_ask)
+    return Freshness.CURRENT if is_proven else Freshness.UNKNOWN
+
+
+def _requested(known: KnownAsset, asset: Asset, run_id: int, *, is_outdated: bool, is_lost: bool) -> Decision:
+    old, planned_hash = known.row, href_hash(asset.href)
+    is_done = old.state == State.DONE
+    has_file = is_done and not is_lost
+    may_be_same = (has_file or old.state == State.PENDING) and not is_outdated
     etag_or_date = old.etag_or_date if may_be_same and old.href_hash == planned_hash else None
+    version = None
     if etag_or_date is not None and known.size is not None:
-        condition = VersionInDest(etag_or_date, known.size, not (stated_checksum is None or agrees))
+        is_verified = asset.checksum is None or known.agrees(asset.checksum)
+        version = VersionInDest(etag_or_date, known.size, checksum_unverified=not is_verified)
     generation = 0 if is_lost else old.generation + is_done
-    row = old._replace(state=State.PENDING, generation=generation, run=run.id, must_revalidate=0, digest=None)
+    row = old._replace(state=State.PENDING, generation=generation, run=run_id, must_revalidate=0, digest=None)
+    stated_checksum = encoded_checksum(asset.checksum)
     row = row._replace(etag_or_date=etag_or_date, href_hash=planned_hash, stated_checksum=stated_checksum)
-    digest_in_dest = (old.digest or b"") if has_file else known.digest_in_dest
-    rewrites_json = was_left_out or old.state >= State.DONE
-    has_changed = is_done and freshness is Freshness.OUTDATED
-    return Decision(Action.REQUEST, row, digest_in_dest, condition, rewrites_json, has_changed)
+    digest_in_dest = (old.digest or UNKNOWN_DIGEST) if has_file else known.digest_in_dest
+    rewrites_json = bool(old.must_revalidate) or old.state >= State.DONE
+    return Decision(Action.REQUEST, row, digest_in_dest, version, rewrites_json, is_done and is_outdated)

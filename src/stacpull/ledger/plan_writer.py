@@ -15,26 +15,10 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.digests import text_digest
-from stacpull.ledger import runs
-from stacpull.ledger.asset_decision import (
-    REQUEST_NEW,
-    Action,
-    AssetRow,
-    Decision,
-    KnownAsset,
-    PlanningRun,
-    decide,
-)
+from stacpull.ledger import jobs, runs
+from stacpull.ledger.asset_decision import Action, AssetRow, Decision, KnownAsset, PlanningRun, decide
 from stacpull.ledger.database import IN_LIST, Connection, exists, insert_rows, json_array, scalar, transaction
-from stacpull.ledger.jobs import (
-    FailureKey,
-    claim,
-    delete_asset,
-    failed_state,
-    move_asset,
-    put_failure,
-    update_item_states,
-)
+from stacpull.ledger.jobs import FailureKey
 from stacpull.ledger.runs import StoredRun
 from stacpull.ledger.schema import (
     IS_TRIED_AGAIN,
@@ -45,6 +29,7 @@ from stacpull.ledger.schema import (
     State,
     encoded_checksum,
     item_hash,
+    stored_clip,
 )
 from stacpull.models import (
     Asset,
@@ -95,18 +80,11 @@ class _Plan(msgspec.Struct):
     before: _ItemRow | None
     row: _ItemRow
     directory: str  # of its JSON
-    usual_directory: str  # the same, unless that path was taken
     was_planned: bool  # True: this run planned an earlier version
     is_new: bool  # True: it was never read before
+    is_updated: bool  # True: the source has another version of it
     rewrites_json: bool  # True: its JSON must be written again
     has_changed: bool = False  # True: the source has another version of an asset
-
-    def is_updated(self) -> bool:
-        return self.before is not None and self.before.version != self.row.version
-
-    def asset_directory(self, asset: Asset) -> str:
-        """Return the directory for an asset; one beside the JSON of its item stays there."""
-        return self.directory if asset.directory == self.usual_directory else asset.directory
 
 
 def _on_known_id(columns: Sequence[str]) -> str:
@@ -125,11 +103,12 @@ _INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}, pending) VALUES "
 _KNOWN_ITEM = _on_known_id(("parent", "run", "href", "version", "listed_by", "json_state")) + ", pending = 1"
 _SELECT_ASSETS = (
     f"SELECT {', '.join(f'a.{name}' for name in AssetRow._fields)}, "
-    f"a.size, a.clip, j.digest_in_dest, {OTHER_DIRECTORY}, {IS_TRIED_AGAIN} FROM assets a "
+    f"{OTHER_DIRECTORY}, a.size, a.clip, j.digest_in_dest, {IS_TRIED_AGAIN} FROM assets a "
     f"LEFT JOIN jobs j ON j.asset = a.id AND a.state <> {State.DONE} WHERE a.item {IN_LIST}"
 )
 _INTO_ASSETS = f"INSERT INTO assets({', '.join(AssetRow._fields)}) VALUES "
 _KNOWN_ASSET = _on_known_id(AssetRow._fields[3:])  # what follows its row, item and key
+_REQUEST_NEW = Decision(Action.REQUEST)
 _INTO_JOBS = (
     "INSERT OR REPLACE INTO jobs(asset, href, stale, name_or_template, size, media_type, alternates, "
     "digest_in_dest) VALUES "
@@ -178,7 +157,7 @@ class PlanWriter:
                 row = FailureKey("entry", 0, unread.name, run_id, self.source, unread.collection)
                 if unread.href:
                     row = row._replace(what="link", key=unread.href)
-                put_failure(db, row, unread.failure, 1, now)
+                jobs.put_failure(db, row, unread.failure, 1, now)
             done_now = runs.asset_totals(db, run_id)["assets_done"]
             result.count("assets_skipped", max(0, done_now - done_before))
             runs.add_counts(db, run_id, result.counted)
@@ -194,7 +173,7 @@ class PlanWriter:
             "runs o JOIN runs r USING (source, selection) WHERE o.id < r.id AND r.id = ?) RETURNING item"
         )
         items = [item for (item,) in self.db.execute(forget, (self.run_id,))]
-        update_item_states(self.db, items)
+        jobs.update_item_states(self.db, items)
         # source items that were never read, and that no item links to any more
         self.db.execute(f"DELETE FROM items WHERE id {IN_LIST} AND version IS NULL", (json_array(items),))
 
@@ -212,14 +191,14 @@ class _BatchRows:
         self._taken_hashes = {row.hash for row in self._known.values()}.union(*db.execute(query, (hashes,)))
         collections = dict.fromkeys(item.id.collection for item in items if item.id not in self._known)
         self._collections = {name: scalar(db, _ADD("collections", "name"), (name,)) for name in collections}
+        self._relinked = set[int | None]()  # label items with a new source item, or that of another one
         self._directories: dict[str, tuple[int, str]] = {}
         self._last_item = scalar(db, "SELECT max(id) FROM items")
         self._last_asset = scalar(db, "SELECT max(id) FROM assets")
         # rows to write:
         self._items: list[tuple[object, ...]] = []
-        self._unsettled: list[int] = []  # items that may have done or failed assets
+        self._changed = set[int | None]()  # items that may have done or failed assets, or other source items
         self._documents: list[tuple[int, bytes]] = []
-        self._promoted: list[_ItemRow] = []  # source items that are now on a page
         self._assets: list[tuple[object, ...]] = []
         self._jobs: list[tuple[object, ...]] = []
         self._claims: list[tuple[int, str, str]] = []  # rows of `_assets` with the paths that they need
@@ -228,67 +207,56 @@ class _BatchRows:
         self._must_revalidate: list[int] = []
 
     def save(self) -> None:
-        """Decide about each item and each of its assets, then write the rows."""
-        old_parents = {row.id: row.parent for row in self._known.values()}
+        """Plan the items, then the assets of each, and write all rows."""
         plans = [plan for item in self._batch.items if (plan := self._plan_item(item)) is not None]
-        rows = [plan.row for plan in plans] + self._plan_failed_items()
-        relinked_parents = {  # label items with a new source item, or one that another label item had
-            row.parent
-            for row in rows
-            if row.id not in old_parents
-            or (old_parents[row.id] not in (None, row.parent) and not row.is_unread)
-        }
-        known_assets = _known_assets(self._db, (plan.row.id for plan in plans if plan.before))
+        self._plan_failed_items()
+        known_assets = _known_assets(self._db, {plan.row.id: plan.directory for plan in plans if plan.before})
         for plan in plans:
-            for key in plan.item.expanded_prefixes:
-                prefix = known_assets[plan.row.id].get(key)
-                if prefix is not None and prefix.row.state not in (State.RESERVED, State.DONE):
-                    delete_asset(self._db, prefix.row.id)  # its objects take its place
-                    del known_assets[plan.row.id][key]
-                    plan.rewrites_json = True
+            self._delete_expanded_prefixes(plan, known_assets[plan.row.id])
         for plan in plans:
             known = known_assets[plan.row.id]
-            if known:
-                self._continue_renamed(plan, known)
-            if plan.was_planned:
-                self._renumber_pending(plan.item.assets, known)
             self._plan_assets(plan, known)
-            self._plan_problems(plan, known)
-            self._plan_item_row(plan, known, links_more=plan.row.id in relinked_parents)
+            self._plan_item_row(plan, known)
         self._write({plan.row.id for plan in plans})
-        parents = {parent for row in rows for parent in (row.parent, old_parents.get(row.id))}
-        parents |= {row.parent for row in self._promoted}
-        changed = parents.union(self._unsettled, (failed.item for failed, *_ in self._failures))
-        update_item_states(self._db, (row_id for row_id in changed if row_id is not None))
+        changed = self._changed.union(failed.item for failed, *_ in self._failures)
+        jobs.update_item_states(self._db, (rowid for rowid in changed if rowid is not None))
 
     def _plan_item(self, item: PlannedItem) -> _Plan | None:
         """Return an item with its row; None if this run has planned it, unless this is a newer version."""
         before, count = self._known.get(item.id), self._result.count
-        is_new = before is None or (bool(before.is_unread) and before.version is None)
         was_planned = before is not None and before.run == self._run_id and not before.is_unread
         if before is not None and was_planned:
-            if item.parent is None and before.parent is not None:  # it was only known by a link
-                count("items_matched", 1)
-                self._promoted.append(before)
-                self._known[item.id] = before._replace(parent=None)
+            if item.parent is None and before.parent is not None:
+                count("items_matched", 1)  # it was only known by a link
+                self._known[item.id] = row = before._replace(parent=None)
+                self._items.append((*row[:-1], 1))
+                self._changed |= {row.id, before.parent}
                 return None
-            if (item.parent, before.parent) != (None, None) or not is_newer(item.updated, before.version):
+            if item.parent is not None or not is_newer(item.updated, before.version):
                 return None
         else:
             count("items_matched", item.parent is None and not item.of_collection)
             count("assets_excluded", len(item.excluded))
             count("assets_pages", len(item.web_pages))
+        is_new = before is None or (bool(before.is_unread) and before.version is None)
         count("items_new", is_new and not item.of_collection)
         row = self._row_of(item.id, item.parent, item.href)._replace(version=_version(item), is_unread=0)
+        if before is not None and before.parent not in (None, row.parent):
+            self._relinked.add(row.parent)
         # without a time, nothing is newer: so a batch plans each item only once
         self._known[item.id] = row._replace(version=None)
-        directories = row.directory_of(item.id), item_directory(item.id)
-        return _Plan(item, before, row, *directories, was_planned, is_new, rewrites_json=is_new)
+        directory, usual = row.directory_of(item.id), item_directory(item.id)
+        if directory != usual:  # that path was taken: assets beside the JSON stay there
+            assets = [replace(a, directory=directory) if a.directory == usual else a for a in item.assets]
+            item = item._replace(assets=tuple(assets))
+        is_updated = before is not None and before.version != row.version
+        return _Plan(item, before, row, directory, was_planned, is_new, is_updated, rewrites_json=is_new)
 
     def _row_of(self, item: ItemId, parent: ItemId | None, href: str | None) -> _ItemRow:
         before = self._known.get(item)
         parent_row = None if parent is None else self._known.get(parent)
         parent_id = None if parent_row is None else parent_row.id
+        self._changed |= {parent_id, None if before is None else before.parent}
         stored_href = None if href is None else self._writer.secrets.repeatable_url(href)
         if before is not None:
             return before._replace(run=self._run_id, parent=parent_id, href=stored_href)
@@ -298,43 +266,81 @@ class _BatchRows:
             collection_path, _, name = path.rpartition("/")
             path = f"{collection_path}/{with_salted_hash(name, collection_path)}"
         self._taken_hashes.add(hashed)
+        self._relinked.add(parent_id)
         return _ItemRow(
             *(self._last_item, hashed, self._collections[item.collection], item.item, parent_id),
             *(self._run_id, None if path == f"{item.collection}/{item.item}" else path, stored_href),
         )
 
-    def _plan_failed_items(self) -> list[_ItemRow]:
-        rows = []
+    def _plan_failed_items(self) -> None:
         for failed in self._batch.failed_items:
             before = self._known.get(failed.id)
             if before is None or before.run != self._run_id:
                 href = failed.href if before is None else before.href
                 row = self._row_of(failed.id, failed.parent, href)._replace(is_unread=1)
                 self._known[failed.id] = row
-                rows.append(row)
                 self._items.append((*row[:-1], 1))
                 self._failures.append((FailureKey("item", row.id), failed.failure, failed.id))
-        return rows
 
-    def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
-        item, run, is_updated = plan.item, self._writer.planning_run, plan.is_updated()
-        for asset in item.assets:
-            directory = plan.asset_directory(asset)
-            if (old := known.get(asset.key)) is None:
+    def _plan_item_row(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
+        """Plan the row of an item, and its JSON, which is written again if it may be outdated.
+
+        That is so if the item or an asset changed, its JSON is lost or damaged, or it has new source items.
+        """
+        item, json_state = plan.item, plan.row.json_state
+        if plan.before is not None:
+            is_changed = (plan.is_updated or plan.has_changed) and not plan.was_planned
+            self._result.count("items_changed", is_changed and not (plan.is_new or item.of_collection))
+            path = f"{plan.directory}/{item_json_name(item.id.item)}"
+            is_lost = json_state == JsonState.CURRENT and not self._writer.is_there(path)
+            self._result.count("files_lost", is_lost)
+            has_no_json = is_lost or json_state == JsonState.DAMAGED
+            plan.rewrites_json |= plan.is_updated or has_no_json or plan.row.id in self._relinked
+            if plan.rewrites_json:
+                # only this run sees that the item has changed: a later run must revalidate assets that this
+                # one leaves out
+                planned_keys = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
+                self._must_revalidate += [old.row.id for key, old in known.items() if key not in planned_keys]
+        if plan.rewrites_json and not item.of_collection:
+            self._documents.append((plan.row.id, item.cleaned))
+            json_state = JsonState.DUE if json_state == JsonState.CURRENT else json_state
+        if plan.before is not None or not item.assets:
+            self._changed.add(plan.row.id)
+        row = plan.row._replace(listed_by=self._listed_by(plan), json_state=json_state)
+        self._items.append((*row[:-1], len(item.assets) or 1))
+
+    def _listed_by(self, plan: _Plan) -> int | None:
+        """Return the run that listed it last: `--prune` looks for items that only earlier runs listed."""
+        before, listed_by = plan.before, self._run_id if self._writer.is_walk else None
+        if before is None:
+            return listed_by
+        if listed_by is None or before.listed_by == LISTED_BY_SEVERAL:
+            return before.listed_by
+        if before.listed_by in self._writer.runs_of_other_sources and before.href != plan.row.href:
+            return LISTED_BY_SEVERAL  # that one source no longer lists it proves nothing
+        return listed_by
+
+    def _delete_expanded_prefixes(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
+        """Delete the rows of prefixes that were planned as assets before: their objects take their places."""
+        for key in plan.item.expanded_prefixes:
+            prefix = known.get(key)
+            if prefix is not None and prefix.row.state not in (State.RESERVED, State.DONE):
+                jobs.delete_asset(self._db, prefix.row.id)
+                del known[key]
                 plan.rewrites_json = True
-                self._last_asset += 1
-                directory_id, path = self._directory(directory, plan)
-                row = AssetRow(
-                    *(self._last_asset, plan.row.id, asset.key, State.PENDING, 0, run.id, directory_id),
-                    *(asset.name, None, None, href_hash(asset.href), encoded_checksum(asset.checksum)),
-                )
-                if asset.name is not None:
-                    self._claims.append((row.id, path, asset.name))
-                self._add_job(plan, asset, row, path, REQUEST_NEW)
+
+    def _plan_assets(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
+        item, run = plan.item, self._writer.planning_run
+        if known:
+            self._continue_renamed(plan, known)
+        if plan.was_planned:
+            self._renumber_pending(item.assets, known)
+        for asset in item.assets:
+            if (old := known.get(asset.key)) is None:
+                self._plan_new_asset(plan, asset)
                 continue
-            old_path = old.directory(plan.directory)
-            is_lost = _is_lost(old, old_path, self._writer.is_there)
-            decision = decide(old, asset, run, is_updated, item.is_undated, is_lost)
+            is_lost = old.is_lost(self._writer.is_there)
+            decision = decide(old, asset, run, plan.is_updated, item.is_undated, is_lost)
             if decision.row is None:
                 is_fetched = decision.action is Action.WAIT
                 (self._must_revalidate if is_fetched else self._unchanged).append(old.row.id)
@@ -345,10 +351,23 @@ class _BatchRows:
             if decision.action is Action.KEEP:
                 self._assets.append(decision.row)
             elif decision.row.name is not None:
-                self._add_job(plan, asset, decision.row, old_path, decision)
+                self._add_job(plan, asset, decision.row, old.directory, decision)
             else:
-                directory_id, path = self._directory(directory, plan)
+                directory_id, path = self._directory(asset.directory, plan)
                 self._add_job(plan, asset, decision.row._replace(directory=directory_id), path, decision)
+        self._plan_problems(plan, known)
+
+    def _plan_new_asset(self, plan: _Plan, asset: Asset) -> None:
+        plan.rewrites_json = True
+        self._last_asset += 1
+        directory_id, path = self._directory(asset.directory, plan)
+        row = AssetRow(
+            *(self._last_asset, plan.row.id, asset.key, State.PENDING, 0, self._run_id, directory_id),
+            *(asset.name, None, None, href_hash(asset.href), encoded_checksum(asset.checksum)),
+        )
+        if asset.name is not None:
+            self._claims.append((row.id, path, asset.name))
+        self._add_job(plan, asset, row, path, _REQUEST_NEW)
 
     def _continue_renamed(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
         """Give an asset with a new key the row of one that is no longer listed, if both have one path."""
@@ -359,14 +378,13 @@ class _BatchRows:
         listed_keys = {asset.key for asset in item.assets}
         listed_keys.update(item.excluded, item.web_pages, dict(item.problems))
         unlisted = [old for key, old in known.items() if key not in listed_keys]
-        rows_by_path = {(old.directory(plan.directory), old.row.name): old.row for old in unlisted}
+        rows_by_path = {(old.directory, old.row.name): old.row for old in unlisted}
         for asset in new_assets:
-            directory = plan.asset_directory(asset)
-            name = final_name(asset.name, asset.name_template, filename_of(asset.href), directory)
-            if (row := rows_by_path.pop((directory, name), None)) is not None:
+            name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
+            if (row := rows_by_path.pop((asset.directory, name), None)) is not None:
                 if asset.key in known:
-                    delete_asset(self._db, known[asset.key].row.id)
-                move_asset(self._db, row.id, row.id, asset.key)
+                    jobs.delete_asset(self._db, known[asset.key].row.id)
+                jobs.move_asset(self._db, row.id, row.id, asset.key)
                 moved = row._replace(key=asset.key, must_revalidate=1)  # its content may be another one
                 known[asset.key] = known.pop(row.key)._replace(row=moved)
 
@@ -376,14 +394,14 @@ class _BatchRows:
             old = known.get(key)
             if old is not None and old.row.state == State.PENDING:
                 self._last_asset += 1
-                move_asset(self._db, old.row.id, self._last_asset, key)
+                jobs.move_asset(self._db, old.row.id, self._last_asset, key)
                 known[key] = old._replace(row=old.row._replace(id=self._last_asset, run=0))
 
     def _plan_problems(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         """Plan the rows of assets that cannot be planned. Those that are done stay done."""
         item = plan.item
         for key, failure in item.problems:
-            old, state = known.get(key), failed_state(failure)
+            old, state = known.get(key), jobs.failed_state(failure)
             if old is None:
                 self._last_asset += 1
                 row = AssetRow(self._last_asset, plan.row.id, key, state, 0, self._run_id)
@@ -398,40 +416,6 @@ class _BatchRows:
                 is_news = old is None or old.row.state < State.FAILED
                 self._failures.append((FailureKey("", row.item, key), failure, item.id if is_news else None))
             self._assets.append(row)
-
-    def _plan_item_row(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
-        """Plan the row of an item, and its JSON, which is written again if it may be outdated.
-
-        So it is if the item or an asset has changed, if it is lost or damaged, or if source items are new.
-        `listed_by` is the run that listed it last: `--prune` asks about items that only earlier runs listed.
-        """
-        item, before, count = plan.item, plan.before, self._result.count
-        listed_by = self._run_id if self._writer.is_walk else None
-        json_state = plan.row.json_state
-        if before is not None:
-            is_changed = (plan.is_updated() or plan.has_changed) and not plan.was_planned
-            count("items_changed", is_changed and not (plan.is_new or item.of_collection))
-            path = f"{plan.directory}/{item_json_name(item.id.item)}"
-            is_lost = json_state == JsonState.CURRENT and not self._writer.is_there(path)
-            count("files_lost", is_lost)
-            is_damaged = json_state == JsonState.DAMAGED
-            plan.rewrites_json |= plan.is_updated() or is_lost or links_more or is_damaged
-            if plan.rewrites_json:
-                # only this run sees that the item has changed: a later run must revalidate assets that this
-                # one leaves out
-                planned_keys = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-                self._must_revalidate += [old.row.id for key, old in known.items() if key not in planned_keys]
-            if listed_by is None or before.listed_by == LISTED_BY_SEVERAL:
-                listed_by = before.listed_by
-            elif before.listed_by in self._writer.runs_of_other_sources and before.href != plan.row.href:
-                listed_by = LISTED_BY_SEVERAL  # that one source no longer lists it proves nothing
-        if plan.rewrites_json and not item.of_collection:
-            self._documents.append((plan.row.id, item.cleaned))
-            json_state = JsonState.DUE if json_state == JsonState.CURRENT else json_state
-        if before is not None or not item.assets:
-            self._unsettled.append(plan.row.id)
-        row = plan.row._replace(listed_by=listed_by, json_state=json_state)
-        self._items.append((*row[:-1], len(item.assets) or 1))
 
     def _add_job(self, plan: _Plan, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
         """Add the rows of an asset to fetch, without credentials, and its job unless it stays failed."""
@@ -449,10 +433,13 @@ class _BatchRows:
         self._jobs.append((row.id, stored_href, stale, *columns))
         if decision.action is Action.REQUEST:
             job = Job(  # positions, because keywords are slower
-                *(row.id, row.item, row.generation, row.key, asset.href, plan.item.href, directory, name),
-                *(template, asset.size, asset.checksum, asset.media_type, False, None, asset.alternates),
-                *(decision.version, False, self._writer.planning_run.area_digest is not None),
-                self._now if plan.was_planned else 0.0,
+                *(row.id, row.item, row.generation, row.key, asset.href),
+                *(plan.item.href, directory, name, template),
+                *(asset.size, asset.checksum, asset.media_type),
+                alternates=asset.alternates,
+                version_in_dest=decision.version,
+                clip=self._writer.planning_run.area_digest is not None,
+                replanned_at=self._now if plan.was_planned else 0.0,
             )
             self._result.jobs.append(job)
 
@@ -479,7 +466,7 @@ class _BatchRows:
         return free_path
 
     def _forget_failures(self, read: set[int]) -> None:
-        """Forget that these items could not be read, and the rows for them from before their ID was known."""
+        """Delete the failures of these items, and the rows for them from when only their URL was known."""
         stand_ins = f"SELECT o.id FROM items i JOIN items o USING (parent, href) WHERE i.id {IN_LIST}"
         forget = f"DELETE FROM failures WHERE what = 'item' AND (item {IN_LIST} OR item IN ({stand_ins}))"
         rowids = json_array(read)
@@ -490,8 +477,6 @@ class _BatchRows:
     def _write(self, read: set[int]) -> None:
         """Write the rows. New assets whose path is taken get another name, or fail."""
         db = self._db
-        promote = "UPDATE items SET parent = NULL WHERE id = ?"
-        db.executemany(promote, [(row.id,) for row in self._promoted])
         # earlier JSON of these items, which may be about to be recorded, is not current
         supersede = f"UPDATE items SET sha256 = x'' WHERE id {IN_LIST} AND json_state = {JsonState.DUE}"
         db.execute(supersede, (json_array(row_id for row_id, _ in self._documents),))
@@ -502,10 +487,10 @@ class _BatchRows:
         unchanged, must_revalidate = json_array(self._unchanged), json_array(self._must_revalidate)
         db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (self._run_id, unchanged))
         db.execute(f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}", (must_revalidate,))
-        if other_names := claim(db, self._claims):
+        if other_names := jobs.claim(db, self._claims):
             items = {row.id: item for item, row in self._known.items()}
-            jobs, self._result.jobs = self._result.jobs, []
-            for job in jobs:
+            planned_jobs, self._result.jobs = self._result.jobs, []
+            for job in planned_jobs:
                 name = other_names.get(job.rowid, job.name)
                 if isinstance(name, Failure):
                     db.execute("UPDATE jobs SET name_or_template = ? WHERE asset = ?", (job.name, job.rowid))
@@ -518,7 +503,7 @@ class _BatchRows:
             self._forget_failures(read)
         for failed, failure, item in self._failures:
             row = failed._replace(run=self._run_id)
-            put_failure(db, row, failure.masked(self._writer.secrets), 1, self._now)
+            jobs.put_failure(db, row, failure.masked(self._writer.secrets), 1, self._now)
             if item is not None:
                 self._result.failures.append((item, failed.key, failure))
 
@@ -529,7 +514,7 @@ def known_actions(
     """Return what a new run (with `--clip area`) would do with the known assets of `items`, by key."""
     rows = _known_items(db, [item.id for item in items])
     run = PlanningRun(0, text_digest(area) if area else None)
-    known = _known_assets(db, (row.id for row in rows.values()))
+    known = _known_assets(db, {row.id: row.directory_of(item) for item, row in rows.items()})
     actions: defaultdict[ItemId, dict[str, Action]] = defaultdict(dict)
     for item in items:
         if (row := rows.get(item.id)) is None:
@@ -537,8 +522,7 @@ def known_actions(
         is_updated = row.version != _version(item)
         for asset in item.assets:
             if (old := known[row.id].get(asset.key)) is not None:
-                is_lost = _is_lost(old, old.directory(row.directory_of(item.id)), is_there)
-                decision = decide(old, asset, run, is_updated, item.is_undated, is_lost)
+                decision = decide(old, asset, run, is_updated, item.is_undated, old.is_lost(is_there))
                 actions[item.id][asset.key] = decision.action
     return actions
 
@@ -547,16 +531,14 @@ def _version(item: PlannedItem) -> str:
     return item.updated or document_digest(item.cleaned)
 
 
-def _is_lost(known: KnownAsset, directory: str, is_there: IsThere) -> bool:
-    return known.row.state == State.DONE and not is_there(path_in_dest(directory, known.row.name or ""))
-
-
-def _known_assets(db: Connection, items: Iterable[int]) -> defaultdict[int, dict[str, KnownAsset]]:
+def _known_assets(db: Connection, directories: Mapping[int, str]) -> defaultdict[int, dict[str, KnownAsset]]:
+    """Return the assets of items, each by its key; `directories` has those of their JSON."""
     known: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
     width = len(AssetRow._fields)
-    for values in db.execute(_SELECT_ASSETS, (json_array(items),)):
-        row = AssetRow._make(values[:width])
-        known[row.item][row.key] = KnownAsset(row, *values[width:])
+    for values in db.execute(_SELECT_ASSETS, (json_array(directories),)):
+        row, (other_directory, size, clip, *others) = AssetRow._make(values[:width]), values[width:]
+        directory = directories[row.item] if other_directory is None else other_directory.removesuffix("/")
+        known[row.item][row.key] = KnownAsset(row, directory, size, stored_clip(clip), *others)
     return known
 
 
