@@ -158,7 +158,7 @@ class WalkSummary(msgspec.Struct):
         if planned:
             return None
         if seen == 0:
-            return f"Nothing matched: the source listed no items.{hint}"
+            return f"Nothing matched: the source listed no items for this selection.{hint}"
         if web_pages:
             filters = " or by the filters" if excluded else ""
             reason = f"every asset was left out: as a web page (--include-pages){filters}"
