@@ -37,7 +37,7 @@ class _CrcHasher:
         self._value = 0
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
-        self._value = self._crc(data, self._value)
+        self._value = self._crc(bytes(data), self._value)
 
     def digest(self) -> bytes:
         return self._value.to_bytes(self._size, "big")
@@ -49,8 +49,7 @@ def new_hasher(algorithm: str) -> Hasher:
     if algorithm == "sha256":  # the usual one, and faster than `hashlib.new`
         return hashlib.sha256(usedforsecurity=False)
     if algorithm.startswith("blake2b_"):
-        bits = int(algorithm.removeprefix("blake2b_"))
-        return hashlib.blake2b(digest_size=bits // 8, usedforsecurity=False)
+        return hashlib.blake2b(digest_size=int(algorithm.removeprefix("blake2b_")) // 8)
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
@@ -59,8 +58,6 @@ def as_checksum(digest: bytes) -> Checksum:
 
 
 def digest_of(algorithm: str, body: bytes | memoryview) -> bytes:
-    if algorithm == "sha256":
-        return hashlib.sha256(body, usedforsecurity=False).digest()
     hasher = new_hasher(algorithm)
-    hasher.update(bytes(body))
+    hasher.update(body)
     return hasher.digest()

@@ -32,8 +32,10 @@ from stacpull_dask.relay import worker_process
 from stacpull_dask.worker_messages import WorkerSettings
 
 if TYPE_CHECKING:
-    from stacpull.engine.mirror import MirrorRun
-    from stacpull.engine.pool import Pool
+    from stacpull.engine.pool import JobQueue, Pool
+    from stacpull.engine.store_client import StoreClient
+    from stacpull.engine.walk import WalkSetup
+    from stacpull.engine.workspace import Workspace
 
 _MAX_LOST_IN_VAIN = 6  # workers lost in a row without an outcome in between, after which the run ends
 _GRACE, _GRACE_WITHOUT_JOBS = 3.0, 10.0  # seconds that a worker has to park its transfers, or to end
@@ -71,18 +73,27 @@ class LocalPlaces:
 class DaskWorkers:
     """Transfers the assets of a run in worker processes in place of `stacpull.engine.pool.Pool`."""
 
-    def __init__(self, run: MirrorRun, pool: Pool[Job, Arrival | None]) -> None:
-        self._run, self._pool, self.given_up_hosts = run, pool, pool.given_up_hosts
-        self._work, self._bucket = run.workspace.store.staged.work, run.workspace.bucket
-        workers = run.options.dask or ""  # a number, or the scheduler of a cluster
-        if run.options.dask_client is None and workers.isdecimal():
+    def __init__(
+        self,
+        pool: Pool[Job, Arrival | None],
+        setup: WalkSetup,
+        workspace: Workspace,
+        store_client: StoreClient,
+        queue: JobQueue[Job],
+    ) -> None:
+        self._pool, self._store_client, self._queue = pool, store_client, queue
+        self.given_up_hosts = pool.given_up_hosts
+        self._network, self._options, self._selection = setup.network, setup.options, setup.selection
+        self._work, self._bucket = workspace.store.staged.work, workspace.bucket
+        workers = setup.options.dask or ""  # a number, or the scheduler of a cluster
+        if setup.options.dask_client is None and workers.isdecimal():
             self._places: Any = LocalPlaces(int(workers))
         else:
-            self._places = DaskPlaces(run.options, run.network.clock, run.emit)
+            self._places = DaskPlaces(setup.options, setup.network.clock, setup.network.emit)
         self._workers: set[Worker] = set()
         self._given_back: deque[Job] = deque()  # jobs of lost workers
         self._unreserved = asyncio.Event()
-        self._news = run.queue.news
+        self._news = queue.news
         self._no_more = self._stopping = False
         self._lost_in_vain = 0  # workers that were lost since the last outcome
         self._shown: set[str] = set()
@@ -99,10 +110,10 @@ class DaskWorkers:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pool.run())
-            while not (self._no_more or self._stopping or self._run.queue.waiting):
+            while not (self._no_more or self._stopping or self._queue.waiting):
                 await self._news.wait()
                 self._news.clear()
-            if not self._stopping and self._run.queue.waiting:
+            if not self._stopping and self._queue.waiting:
                 async with self._places.opened():
                     await self._run_workers()
             self._pool.no_more()
@@ -119,7 +130,7 @@ class DaskWorkers:
         self._news.set()
 
     async def _run_workers(self) -> None:
-        options, network, selection = self._run.options, self._run.network, self._run.spec.selection
+        options, network = self._options, self._network
         count = min(await self._places.count(), network.per_host)
         share = attrs.evolve(
             options,
@@ -137,8 +148,8 @@ class DaskWorkers:
             share,
             network.ip_policy,
             str(self._work.absolute()),
-            selection.prefer,
-            selection.clip,
+            self._selection.prefer,
+            self._selection.clip,
         )
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(self._keep(settings)) for _ in range(count)]
@@ -185,7 +196,7 @@ class DaskWorkers:
                     f"{_MAX_LOST_IN_VAIN} worker processes in a row ended before they transferred anything. "
                     "Make sure that they have enough memory, or mirror without --dask, then resume."
                 )
-            self._run.emit(Notice("warning", "A worker process was lost; another one takes its place."))
+            self._network.warn("A worker process was lost; another one takes its place.")
 
     async def _serve(self, worker: Worker, place: str, settings: WorkerSettings) -> StacpullError | None:
         """Run a worker until it ends. Return why it cannot be used, if it does not see DEST."""
@@ -216,7 +227,7 @@ class DaskWorkers:
         return None
 
     def _waiting(self) -> int:
-        return len(self._given_back) or self._run.queue.waiting
+        return len(self._given_back) or self._queue.waiting
 
     def _give(self, count: int) -> bool:
         """Send jobs to the worker with the most room; return False if there is no room or no job."""
@@ -227,7 +238,7 @@ class DaskWorkers:
         if self._given_back:
             jobs = [self._given_back.popleft() for _ in range(limit)]
         else:
-            jobs = self._run.queue.take(limit)
+            jobs = self._queue.take(limit)
         worker.open_jobs.update((job.rowid, job) for job in jobs)
         worker.send(messages.Jobs(jobs))
         return True
@@ -241,7 +252,7 @@ class DaskWorkers:
             for worker in self._workers:
                 worker.received = []
             arrivals = [arrival for _, received in waiting for arrival in received]
-            call = self._run.store_client.call
+            call = self._store_client.call
             reserved = await call("StoreOperations.reserve_uploads", arrivals, returns=list[Arrival])
             by_part = {arrival.part: arrival for arrival in reserved}
             for worker, received in waiting:
@@ -268,10 +279,10 @@ class DaskWorkers:
             if outcome.failure is not None:
                 self._pool.fail(worker.open_jobs.pop(outcome.rowid), outcome.failure, outcome.attempts)
         if arrivals or unchanged:
-            self._run.store_client.sender.send(Outcomes(arrivals, unchanged), worker.channel.pause())
+            self._store_client.sender.send(Outcomes(arrivals, unchanged), worker.channel.pause())
 
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
-        sender = self._run.store_client.sender
+        sender = self._store_client.sender
         match message:
             case Outcomes(arrivals, outcomes):
                 self._take_outcomes(worker, arrivals, outcomes)
@@ -284,19 +295,19 @@ class DaskWorkers:
                     else:
                         sender.fail(job, failure, 1)
             case messages.Spent(requests, retries, bytes_fetched):
-                counters = self._run.network.counters
+                counters = self._network.counters
                 counters.requests += requests
                 counters.retries += retries
                 counters.bytes_fetched += bytes_fetched
             case EventMessage(Notice(_, text)):
                 if text not in self._shown:
                     self._shown.add(text)
-                    self._run.emit(Notice("warning", text))
+                    self._network.warn(text)
             case messages.Ready(slots):
                 worker.ready.set_result(slots)
             case ProcessEnded(ErrorReport() as report):
                 error = error_of(report, "worker process")
-                self._run.network.secrets.mask_error(error)
+                self._network.secrets.mask_error(error)
                 worker.fail(error)
         if isinstance(message, Outcomes | messages.Uploaded):
             self._lost_in_vain = 0

@@ -26,7 +26,7 @@ from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.run_control import walk_and_transfer
 from stacpull.engine.walk import Walk, WalkSetup, WalkSummary
 from stacpull.errors import DestinationError, cause, quantity
-from stacpull.events import AssetFailed, Listener, Notice, Progress, RunEnded, RunStarted
+from stacpull.events import AssetFailed, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.ledger.item_set import ItemSet
 from stacpull.models import Failure, FailureKind, ItemId, Json, PlanBatch
@@ -246,7 +246,6 @@ class HeadersRun:
     _network: Network
     _selection: Selection
     _options: Options
-    _emit: Listener
     _stop: asyncio.Event
     _broken: asyncio.Future[BaseException] = attrs.field(init=False)
     _summary: WalkSummary = attrs.field(init=False, factory=WalkSummary)
@@ -267,11 +266,11 @@ class HeadersRun:
             slots=self._slots,
             clock=clock,
             counts=(done, failed),
-            on_failed=self._emit,
+            on_failed=self._network.emit,
         )
         # None until all items were listed: a run that retries the failed rows of a finished one resumes none
         position = await asyncio.to_thread(lambda: self._results.position)
-        self._emit(RunStarted(1, self._source.url, resumed=position is None and bool(done or failed)))
+        self._network.emit(RunStarted(1, self._source.url, resumed=position is None and bool(done or failed)))
         error: BaseException | None = None
         async with asyncio.TaskGroup() as group:
             group.create_task(self._record())
@@ -302,7 +301,7 @@ class HeadersRun:
         queue = JobQueue[HeaderJob](2 * self._slots)
         self._plans = plans = HeaderPlans(self._book, queue, selection, seen, planned, network.clock)
         options = attrs.evolve(self._options, layout=DEFAULT_LAYOUT)
-        setup = WalkSetup(self._source, network, selection, options, self._emit)
+        setup = WalkSetup(self._source, network, selection, options)
         walk = Walk(setup, plans, keeps=plans.keeps)
         self._summary = walk.summary
         pool = Pool(
@@ -321,7 +320,7 @@ class HeadersRun:
     async def _tick(self) -> None:
         while True:
             await self._network.clock.sleep(_TICK)
-            self._emit(self._progress())
+            self._network.emit(self._progress())
 
     def _progress(self) -> Progress:
         book, tally, pending = self._book, self._plans.tally, self._book.open_rows
@@ -343,7 +342,7 @@ class HeadersRun:
         progress, tally = self._progress(), self._plans.tally
         is_complete = self._plans.ended and not progress.assets_pending
         state: Literal["complete", "interrupted"] = "complete" if is_complete else "interrupted"
-        self._emit(progress)
+        self._network.emit(progress)
         failed = (as_mapping(row.value) for row in self._results.rows(failed=True))
         report = HeadersReport(
             state=state,
@@ -381,8 +380,8 @@ class HeadersRun:
                     )
                 text = f"{quantity(report.items_matched, 'item')} matched, but {why}."
             if text is not None and not (report.headers_done or report.headers_failed):
-                self._emit(Notice("warning", text))
-        self._emit(RunEnded(1, state))
+                self._network.emit(Notice("warning", text))
+        self._network.emit(RunEnded(1, state))
         return report
 
 

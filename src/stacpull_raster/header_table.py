@@ -27,10 +27,9 @@ from stacpull.engine.item_input import SourceLike, temporary_directory, temporar
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.errors import UsageError, destination_errors
-from stacpull.events import Listener, masking_listener
+from stacpull.events import Listener
 from stacpull.filters.item_filter import ItemFilter
 from stacpull.models import Json
-from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull_export.tables import check_table, write_table
@@ -80,12 +79,10 @@ async def headers(
             results = await asyncio.to_thread(_opened, stack, table, question, refresh=refresh)
             report = await asyncio.to_thread(_stored_report, results, address.url)
             if report is None:
-                secrets = Secrets()
-                listener = masking_listener(on_event, secrets)
-                async with open_network(address, options, secrets=secrets, on_event=listener) as network:
+                async with open_network(address, options, on_event=on_event) as network:
                     opened = await unless_stopped(partial(open_source, address.url, network.reader), stopping)
                     wanted = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs
-                    run = HeadersRun(results, opened, network, wanted, options, listener, stopping)
+                    run = HeadersRun(results, opened, network, wanted, options, stopping)
                     report = await run.execute()
             return await asyncio.to_thread(_publish, report, results, table, on_row)
         finally:

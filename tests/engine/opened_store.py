@@ -44,9 +44,9 @@ async def opened(
     with nullcontext() if process else store_on_thread():
         async with (
             enter_in_thread(start("stacpull.engine.store_process")) as started,
-            open_network(address, options, secrets=secrets) as network,
+            open_network(address, options, secrets=secrets, on_event=on_event) as network,
         ):
-            setup = WalkSetup(cast("Source", None), network, Selection(), options, on_event)
+            setup = WalkSetup(cast("Source", None), network, Selection(), options)
             workspace = Workspace(bench.store, bench.db, lock.fileno())
             store_client = StoreClient(started, workspace, bench.run, setup)
             async with store_client.opened(stop or asyncio.Event()):

@@ -22,11 +22,11 @@ from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
-from stacpull.engine.lookups import check_syntax, validate
+from stacpull.engine.lookups import check_syntax, checked_starts
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.walk import Walk, WalkSetup
 from stacpull.errors import NotAMirrorError
-from stacpull.events import Listener, Stage, masking_listener
+from stacpull.events import Listener, Stage
 from stacpull.hosts import host_of
 from stacpull.ledger.asset_decision import Action
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
@@ -35,7 +35,6 @@ from stacpull.ledger.plan_writer import IsThere, known_actions
 from stacpull.models import Asset, ItemId, PlanBatch, PlannedItem, path_in_dest
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
-from stacpull.redact import Secrets
 from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
@@ -49,7 +48,6 @@ _CLIPPED_PER_KEY = 12  # with `--clip`: more, because different parts of rasters
 _SIZED_AT_ONCE = 64
 _MAX_SIZED = 1_000  # assets whose size is requested, in case every asset has its own key
 _MAX_NAMED = 10_000  # asset keys and hosts that are counted one by one
-_OTHERS = "others"
 _MAX_PATHS = 100_000
 """Paths that are remembered. If a layout gives several items one path, the first items usually show it."""
 
@@ -73,12 +71,10 @@ async def plan(
     layout = check_syntax(selection, options)
     async with temporary_input(source) as (text, input_file):
         options, source_address = options_and_address(text, options, input_file)
-        secrets = Secrets()
-        listener = masking_listener(on_event, secrets)
-        async with open_network(source_address, options, secrets=secrets, on_event=listener) as network:
+        async with open_network(source_address, options, on_event=on_event) as network:
             opened = await open_source(source_address.url, network.reader)
-            await validate(opened, selection, layout)
-            setup = WalkSetup(opened, network, selection, options, listener)
+            starts = await checked_starts(opened, selection, layout, network.warn)
+            setup = WalkSetup(opened, network, selection, options, starts)
             async with enter_in_thread(_opened_records(address)) as records:
                 if address is not None and address.bucket is not None and records.ledger is None:
                     network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")
@@ -114,7 +110,7 @@ class _Estimate:
     """
 
     def __init__(self, setup: WalkSetup, records: _Records, urls: TextIO | None) -> None:
-        self._setup, self._network, self._emit = setup, setup.network, setup.on_event
+        self._setup, self._network, self._emit = setup, setup.network, setup.network.emit
         self._seen, self._primary, self._linked, self._ledger, self._is_there = records
         self._urls = urls
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -273,7 +269,7 @@ class _Estimate:
     def _add(self, category: str, name: str) -> str:
         counts = self._counts[category]
         if name not in counts and (len(counts) >= _MAX_NAMED or len(name) > MAX_KEY_LENGTH):
-            name = _OTHERS
+            name = "others"
         counts[name] += 1
         return name
 

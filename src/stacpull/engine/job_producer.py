@@ -27,25 +27,25 @@ class JobProducer:
     """
 
     def __init__(self, setup: WalkSetup, run: Run, store_client: StoreClient, queue: JobQueue[Job]) -> None:
-        self._setup, self._run = setup, run
+        self._source, self._network = setup.source, setup.network
         self._store_client, self._call = store_client, store_client.call
-        self._queue, self.walk = queue, Walk(setup, self)
+        self._run, self._queue = run, queue
 
-    async def run(self) -> None:
-        run, walk = self._run, self.walk
+    async def run(self, walk: Walk) -> None:
+        run = self._run
         if run.spec.kind != "mirror":
             await self._restore_hrefs()
             await self._queue_pending()
-            await self._read_again()
+            await self._read_again(walk)
             return
         await self._queue_pending()
         if run.cut_short is not None:
             walk.summary.cut_short = run.cut_short
-            walk.warn(run.cut_short)
+            self._network.warn(run.cut_short)
         if not run.counters["walk_ended"]:
             await walk.run(Position.from_json(run.position))
-        elif unseen := run.counters["items_unseen"]:
-            walk.note_unseen(run.counters["items_seen"] + unseen, unseen)
+        else:
+            walk.note_unseen(run.counters["items_seen"], run.counters["items_unseen"])
 
     async def _queue_pending(self, *, earlier: bool = False) -> None:
         """Queue the pending jobs of the run; with `earlier`, those that earlier runs have left for it."""
@@ -54,10 +54,9 @@ class JobProducer:
             await self._queue.put(jobs)
             last = jobs[-1].rowid
 
-    async def _read_again(self) -> None:
+    async def _read_again(self, walk: Walk) -> None:
         """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
-        call, walk = self._call, self.walk
-        kind, last = self._run.spec.kind, 0
+        call, kind, last = self._call, self._run.spec.kind, 0
         unread = await call("views.unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
         for start in range(0, len(unread), ITEMS_AT_ONCE):
             batch = PlanBatch()
@@ -74,12 +73,12 @@ class JobProducer:
             for item_rowid, item, href in items:
                 document = documents.get(href or "")
                 if isinstance(document, dict) and document.get("id") == item.item:
-                    cleaned = public_document(document, self._setup.network.secrets)
+                    cleaned = public_document(document, self._network.secrets)
                     await call("jobs.keep_document", item_rowid, cleaned)
                     continue
                 unknown = "Its URL is unknown, or returns another item."
                 reason = document.message if isinstance(document, Failure) else unknown
-                walk.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
+                self._network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
             last = items[-1][0]
         await self.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))
 
@@ -88,13 +87,13 @@ class JobProducer:
 
         Earlier runs may have planned them with another selection, so none applies here.
         """
-        setup, call, run_id, secrets = self._setup, self._call, self._run.id, self._setup.network.secrets
-        if not setup.source.is_file or not await call("jobs.restore_hrefs", run_id, (), returns=bool):
+        source, call, run_id, secrets = self._source, self._call, self._run.id, self._network.secrets
+        if not source.is_file or not await call("jobs.restore_hrefs", run_id, (), returns=bool):
             return
         everything = Selection(include_pages=True)
         planner = AssetPlanner(Layout.parse("{key}"), everything)
-        (start,) = await setup.source.starts(everything)
-        pages = setup.source.pages(start, page_size=PageSize(), on_notice=setup.on_event)
+        (start,) = await source.starts(everything)
+        pages = source.pages(start, page_size=PageSize(), on_notice=self._network.emit)
         async with aclosing(pages):
             async for page in pages:
                 hrefs = list[tuple[ItemId, str, str, str]]()
@@ -122,7 +121,7 @@ class JobProducer:
     async def add_batch(self, batch: PlanBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
             await self._queue_pending(earlier=True)
-        secrets, cut_short = self._setup.network.secrets, batch.update.cut_short
+        secrets, cut_short = self._network.secrets, batch.update.cut_short
         batch.items = [
             item._replace(document={}, cleaned=public_document(item.document, secrets))
             for item in batch.items
@@ -137,9 +136,9 @@ class JobProducer:
         ]
         if cut_short is not None:
             batch.update = batch.update._replace(cut_short=secrets.masked(cut_short))
-        now = self._setup.network.clock.time()
+        now = self._network.clock.time()
         saved = await self._call("StoreOperations.save_batch", batch, now, returns=PlanResult)
         for item, key, failure in saved.failures:
-            self._setup.on_event(AssetFailed(item, key, failure.kind, failure.message))
+            self._network.emit(AssetFailed(item, key, failure.kind, failure.message))
         await self._queue.put(saved.jobs)
         return saved.counted.get("items_seen", 0)

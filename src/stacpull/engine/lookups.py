@@ -5,7 +5,7 @@ Names in a selection are checked against an API before anything is created, othe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
@@ -23,12 +23,12 @@ from stacpull.json_values import object_or_empty
 from stacpull.models import Failure, ItemId, Json
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import AssetKind, asset_hrefs, asset_kind, self_href, source_links
-from stacpull.planning.item_plan import NO_COLLECTION, with_template
+from stacpull.planning.item_plan import with_template
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import Listing, as_prefix
 from stacpull.schemes import SCHEMES
 from stacpull.selection import Selection
-from stacpull.sources.source import LEAST_ITEMS, PageSize, Source
+from stacpull.sources.source import LEAST_ITEMS, PageSize, Source, WalkStart
 from stacpull.threads import for_each
 from stacpull.urls import is_local, rules_of
 
@@ -49,71 +49,78 @@ def check_syntax(selection: Selection, options: Options) -> Layout:
     return Layout.parse(options.layout)
 
 
-async def validate(source: Source, selection: Selection, layout: Layout) -> None:
-    """Check, before anything is created, that the names in `selection` and `layout` exist at `source`."""
+async def checked_starts(
+    source: Source, selection: Selection, layout: Layout, warn: Callable[[str], None]
+) -> list[WalkStart]:
+    """Return the starts of a walk. If `source` is an API, labels and the names in `layout` are checked."""
     starts = await source.starts(selection)
     is_needed = bool(selection.labels or selection.exclude_labels or layout.properties)
-    collection = starts[0].collection if starts else NO_COLLECTION
-    if not is_needed or source.api_root is None or collection == NO_COLLECTION:
-        return
+    if not is_needed or not starts or source.api_root is None:
+        return starts
     items = list[Json]()
     with suppress(SourceError):  # the walk reports errors
-        items = await first_items(source, collection)
-    await selection_warnings(selection, items, source, collection)
+        items = await first_items(source, starts[0])
+    for text in await _label_warnings(source, selection, items, starts):
+        warn(text)
     if len(starts) > 1 or not items or not layout.properties:
-        return
-    documents = list(items)
+        return starts
     linked = next((href for item in items for href in source_links(item, None, ("source",))), None)
     if linked is not None and selection.source_links:
         try:
-            documents.append(await source.item(linked))
+            items.append(await source.item(linked))
         except (SourceError, TransferError):
-            return  # the properties of source items are unknown
-    layout.check_properties(documents)
+            return starts  # the properties of source items are unknown
+    layout.check_properties(items)
+    return starts
 
 
-async def selection_warnings(
-    selection: Selection, items: Sequence[Json], source: Source, collection: str
+async def page_warnings(
+    source: Source, selection: Selection, items: Sequence[Json], starts: Sequence[WalkStart]
 ) -> list[str]:
-    """Check `sortby` against the first items, and labels against the classes of the selected collections.
-
-    The classes are those of items, or else of their collection. If no items of a collection are given, its
-    first ones are read. Return warnings; a label that no collection has raises `UsageError`.
-    """
-    warnings = []
+    """Check `sortby` against the items of the first page, and labels if `checked_starts` did not."""
+    warnings = await _label_warnings(source, selection, items, starts) if source.api_root is None else []
     if (name := (selection.sortby or "").removeprefix("-")) and items:
         value = Reference(name).value
         if all(value(item, object_or_empty(item.get("properties"))) is None for item in items):
             warnings.append(f"--sortby {name}: no item on the first page has this property.")
-    if not (selection.labels or selection.exclude_labels):
-        return warnings
-    if any(item.get("collection") not in (None, collection) for item in items):
-        try:
-            return warnings + check_labels(selection, class_list(items, None))
-        except UsageError as error:
-            return [*warnings, f"{error} Other collections may have it, so the walk continues."]
-    names = list(dict.fromkeys([collection, *(start.collection for start in await source.starts(selection))]))
-    classes = dict[str, tuple[str, ...]]()
-    for name in names:
-        first = items if name == collection else ()
-        if not first and source.api_root is not None and name != NO_COLLECTION:
-            with suppress(SourceError):
-                first = await first_items(source, name)
-        lists = class_list(first, None) or class_list((), await source.collection(name))
-        classes |= {title: (*classes.get(title, ()), *labels) for title, labels in lists.items()}
-        try:
-            return warnings + check_labels(selection, classes)
-        except UsageError:
-            if name == names[-1]:
-                raise
     return warnings
 
 
-async def first_items(source: Source, collection: str) -> list[Json]:
-    (start,) = await source.starts(Selection(collections=(collection,)))
-    async with aclosing(
-        source.pages(start, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)
-    ) as pages:
+async def _label_warnings(
+    source: Source, selection: Selection, items: Sequence[Json], starts: Sequence[WalkStart]
+) -> list[str]:
+    """Check labels against the classes of the selected collections. `items` are of the first one.
+
+    The classes are those of items, or else of their collection. If no items of a collection are given, its
+    first ones are read. Return warnings; a label that no collection has raises `UsageError`.
+    """
+    if not (selection.labels or selection.exclude_labels):
+        return []
+    if any(item.get("collection") not in (None, starts[0].collection) for item in items):
+        try:
+            return check_labels(selection, class_list(items, None))
+        except UsageError as error:
+            return [f"{error} Other collections may have it, so the walk continues."]
+    classes = dict[str, tuple[str, ...]]()
+    for start in starts:
+        first = items if start.collection == starts[0].collection else ()
+        if not first and source.api_root is not None:
+            with suppress(SourceError):
+                first = await first_items(source, start)
+        lists = class_list(first, None) or class_list((), await source.collection(start.collection))
+        classes |= {title: (*classes.get(title, ()), *labels) for title, labels in lists.items()}
+        try:
+            return check_labels(selection, classes)
+        except UsageError:
+            if start is starts[-1]:
+                raise
+    return []
+
+
+async def first_items(source: Source, start: WalkStart) -> list[Json]:
+    first = start._replace(walk=None)  # without the requests that compare a filtered walk with another one
+    pages = source.pages(first, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)
+    async with aclosing(pages):
         async for page in pages:
             return page.items
     return []

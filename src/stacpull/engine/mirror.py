@@ -29,13 +29,13 @@ from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike, path_of_input, remove_signatures, source_text, store_input
 from stacpull.engine.job_producer import JobProducer
 from stacpull.engine.journal import Journal
-from stacpull.engine.lookups import check_syntax, validate
+from stacpull.engine.lookups import check_syntax, checked_starts
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import SourceAddress, open_network, options_and_address
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import WalkSetup
+from stacpull.engine.walk import Walk, WalkSetup
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
 from stacpull.errors import (
@@ -261,7 +261,7 @@ async def _open_source(
         open_network(address, options, secrets=journal.secrets, on_event=journal) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), arguments.stop)
-        yield store_process, WalkSetup(source, network, selection, options, journal)
+        yield store_process, WalkSetup(source, network, selection, options)
 
 
 async def run_from_source(arguments: MirrorArguments, source: str, selection: Selection) -> MirrorReport:
@@ -272,8 +272,9 @@ async def run_from_source(arguments: MirrorArguments, source: str, selection: Se
         await asyncio.to_thread(refuse_own_catalog, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
     try:
-        async with _open_source(arguments, address, options, selection) as (store_process, setup):
-            await unless_stopped(lambda: validate(setup.source, selection, layout), arguments.stop)
+        async with _open_source(arguments, address, options, selection) as (store_process, opened):
+            checking = partial(checked_starts, opened.source, selection, layout, opened.network.warn)
+            setup = opened._replace(starts=await unless_stopped(checking, arguments.stop))
             if setup.network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
                 await unless_stopped(setup.network.logins.log_in, arguments.stop)  # before DEST is created
             async with open_dest(arguments) as workspace:
@@ -347,29 +348,29 @@ class MirrorRun:
     def __init__(
         self, arguments: MirrorArguments, workspace: Workspace, run: Run, setup: WalkSetup, process: Started
     ) -> None:
-        self.workspace, self.emit, self._stop = workspace, arguments.journal, arguments.stop
-        self._run, self.spec = run, run.spec
-        self.options, self.network, self._source = setup.options, setup.network, setup.source
+        self._journal, self._stop = arguments.journal, arguments.stop
+        self._workspace, self._run = workspace, run
+        self._setup, self._network = setup, setup.network
         if workspace.lease is not None:
-            self.network.secrets.add(*workspace.lease.secrets)
-        self.store_client = StoreClient(process, workspace, run, setup)
-        self._clock, self._began = self.network.clock, self.network.clock.monotonic()
+            self._network.secrets.add(*workspace.lease.secrets)
+        self._store_client = StoreClient(process, workspace, run, setup)
+        self._began = self._network.clock.monotonic()
         self._saved: dict[str, float] = {}  # the effort of this process that is already in the ledger
         self._is_unfinished = False
         """True if a stop left work that no counter shows, such as writing catalogs: `resume` does it."""
-        for_workers = _QUEUED_FOR_WORKERS if self.options.uses_dask else 0
-        self.queue = JobQueue[Job](2 * self.network.slots + for_workers)
-        self._producer = JobProducer(setup, run, self.store_client, self.queue)
-        self._walk = self._producer.walk
+        for_workers = _QUEUED_FOR_WORKERS if setup.options.uses_dask else 0
+        self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
+        self._producer = JobProducer(setup, run, self._store_client, self._queue)
+        self._walk = Walk(setup, self._producer)
 
     async def execute(self) -> MirrorReport:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
-        async with self.store_client.opened(self._stop):
-            run, lease = self._run, self.workspace.lease
-            self.emit(RunStarted(run.id, run.spec.source, run.resumed))
-            self.emit(Stage("checking what is in DEST"))
+        async with self._store_client.opened(self._stop):
+            run, lease = self._run, self._workspace.lease
+            self._network.emit(RunStarted(run.id, run.spec.source, run.resumed))
+            self._network.emit(Stage("checking what is in DEST"))
             if lease is not None and (owner := lease.taken_from) is not None:
-                self.network.warn(f"This run takes over from {owner}, which must not use DEST any more.")
+                self._network.warn(f"This run takes over from {owner}, which must not use DEST any more.")
             error: BaseException | None = None
             try:
                 await self._mirror()
@@ -378,9 +379,9 @@ class MirrorRun:
             except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
                 error = cause(caught)
                 if isinstance(error, Exception):
-                    work = self.workspace.store.staged.work
+                    work = self._workspace.store.staged.work
                     error = await asyncio.to_thread(as_destination_error, error, work)
-            counters = self.store_client.counters
+            counters = self._store_client.counters
             is_left = not counters["walk_ended"] or counters["assets_pending"]
             if is_left and error is None and not (self._is_unfinished or self._stop.is_set()):
                 error = StacpullError(
@@ -395,7 +396,7 @@ class MirrorRun:
             return report
 
     async def _mirror(self) -> None:
-        client = self.store_client
+        client = self._store_client
         call, fatal_error = client.call, client.fatal_error
         try:
             await call("StoreOperations.recover")
@@ -419,13 +420,13 @@ class MirrorRun:
             raise fatal_error.result()
 
     async def _transfer(self) -> None:
-        network, options = self.network, self.options
-        store, selection = self.workspace.store, self.spec.selection
+        network, options, selection = self._network, self._setup.options, self._setup.selection
+        store, client = self._workspace.store, self._store_client
         parts = await asyncio.to_thread(FileParts, store.staged.path)
         fetcher, fast_path = make_fetchers(network, store, parts, options, selection.clip)
         runner = pool = Pool(
-            JobQueue[Job](2 * network.slots) if options.uses_dask else self.queue,
-            self.store_client.sender,
+            JobQueue[Job](2 * network.slots) if options.uses_dask else self._queue,
+            client.sender,
             fetcher,
             self._walk.reader,
             network.retries,
@@ -437,28 +438,28 @@ class MirrorRun:
         )
         if options.uses_dask:
             workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
-            runner = workers(self, pool)
-        fatal_error = self.store_client.fatal_error
-        await walk_and_transfer(self._producer.run, runner, self._tick, self._stop, fatal_error)
-        await self.store_client.sender.flush()
+            runner = workers(pool, self._setup, self._workspace, client, self._queue)
+        walking = partial(self._producer.run, self._walk)
+        await walk_and_transfer(walking, runner, self._tick, self._stop, client.fatal_error)
+        await client.sender.flush()
         pool.check_failures()
-        await self.store_client.call("StoreOperations.write_final_items")
+        await client.call("StoreOperations.write_final_items")
 
     async def _look_for_changes(self) -> None:
         """Prune, read the collections again, and count the items that the source did not list."""
-        call, stop = self.store_client.call, self._stop
-        if self.options.prune:
+        call, stop = self._store_client.call, self._stop
+        if self._setup.options.prune:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
-            pruning = Pruning(self._walk.setup, self._run, self.store_client, stop)
-            await pruning.run(self._walk.summary, remove=self.options.prune == "remove")
-        if self.spec.kind != "mirror":
+            pruning = Pruning(self._setup, self._run, self._store_client, stop)
+            await pruning.run(self._walk.summary, remove=self._setup.options.prune == "remove")
+        if self._run.spec.kind != "mirror":
             return
         for name in await call("views.collections_to_read", self._run.id, returns=list[str]):
             with suppress(SourceError, CredentialsError, UsageError):
-                document = await unless_stopped(partial(self._source.collection, name), stop)
-                await call("jobs.keep_collection", name, public_document(document, self.network.secrets))
-        if not (stop.is_set() or self.spec.selection.item_limit or self._walk.summary.cut_short):
+                document = await unless_stopped(partial(self._setup.source.collection, name), stop)
+                await call("jobs.keep_collection", name, public_document(document, self._network.secrets))
+        if not (stop.is_set() or self._setup.selection.item_limit or self._walk.summary.cut_short):
             not_listed = await call("pruning.not_listed", self._run.id, returns=int)
             await call("runs.set_counter", self._run.id, "items_not_listed", not_listed)
 
@@ -466,72 +467,72 @@ class MirrorRun:
 
     async def _tick(self) -> None:
         for tick in count(1):
-            await self._clock.sleep(_TICK)
-            self.emit(self._progress())
-            await asyncio.to_thread(self.emit.flush)
+            await self._network.clock.sleep(_TICK)
+            self._network.emit(self._progress())
+            await asyncio.to_thread(self._journal.flush)
             if tick % _SAVED_EVERY == 0:
-                await self.store_client.call("runs.add_counts", self._run.id, self._spent())
+                await self._store_client.call("runs.add_counts", self._run.id, self._spent())
 
     def _progress(self) -> Progress:
-        counters, at_start = self.store_client.counters, self._run.counters
+        counters, at_start = self._store_client.counters, self._run.counters
         skipped = at_start["assets_done"] - at_start["assets_skipped"]  # before this process
         counts = {name: counters[name] for name in counters.keys() & {*Counters.__struct_fields__}}
         counts["assets_planned"] = sum(counters[f"assets_{state}"] for state in ("done", "failed", "pending"))
         counts["assets_skipped"] += skipped
-        return self.network.progress(
+        return self._network.progress(
             **counts,
             items_announced=counters.get("items_announced"),
-            items_wanted=self.spec.selection.item_limit,
+            items_wanted=self._setup.selection.item_limit,
             walk_ended=bool(counters["walk_ended"]),
-            seconds=round(self._clock.monotonic() - self._began, 3),
+            seconds=round(self._network.clock.monotonic() - self._began, 3),
         )
 
     def _spent(self) -> dict[str, float]:
-        network, already_saved = self.network.counters, self._saved
+        network, already_saved = self._network.counters, self._saved
         self._saved = {
             "bytes_fetched": network.bytes_fetched,
             "requests": network.requests,
             "retries": network.retries,
-            "seconds": self._clock.monotonic() - self._began,
+            "seconds": self._network.clock.monotonic() - self._began,
         }
         return {name: value - already_saved.get(name, 0) for name, value in self._saved.items()}
 
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
-        progress, summary = self._progress(), self._walk.summary
-        self.emit(progress)
+        network, progress, summary = self._network, self._progress(), self._walk.summary
+        network.emit(progress)
         is_done = progress.walk_ended and progress.assets_pending == 0 and not self._is_unfinished
         state: EndState = "complete" if is_done and error is None else "interrupted"
         if error is not None and not isinstance(error, asyncio.CancelledError):
             state = "failed"
-        is_mirror = self.spec.kind == "mirror"
-        warning = summary.nothing_to_fetch(self.spec.selection, self.store_client.counters)
+        is_mirror = self._run.spec.kind == "mirror"
+        warning = summary.nothing_to_fetch(self._setup.selection, self._store_client.counters)
         if state == "complete" and is_mirror and warning is not None:
-            self.network.warn(warning)
+            network.warn(warning)
         stop_reason = self._stop.reason if state == "interrupted" else None
         text = stop_reason or summary.cut_short if error is None else str(error)
-        reason = self.network.secrets.masked(text or "") or None
+        reason = network.secrets.masked(text or "") or None
         recorded: EndState = "failed"
         findings, left_out = dict[str, int](), dict[str, int]()
-        store = self.workspace.store
+        store, call = self._workspace.store, self._store_client.call
         ignored = () if error is None else (Exception,)  # the first error counts
         try:
             with suppress(*ignored):
-                await self.store_client.call("StoreOperations.end_run", state, reason, self._spent())
+                await call("StoreOperations.end_run", state, reason, self._spent())
                 recorded = state
             with suppress(*ignored):
-                findings, left_out = await self.store_client.call(
+                findings, left_out = await call(
                     "StoreOperations.findings", returns=tuple[dict[str, int], dict[str, int]]
                 )
             if lost := findings.get("files_lost"):
                 files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-                self.network.warn(f"{files} missing in {store.name}: fetched or written again.")
+                network.warn(f"{files} missing in {store.name}: fetched or written again.")
         finally:
             fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
             names = fields & {*Progress.__struct_fields__}
             counts: dict[str, Any] = {name: getattr(progress, name) for name in names}
             counts |= {name: number for name, number in findings.items() if name in fields}
-            self.emit(RunEnded(self._run.id, recorded, counts))
-            await asyncio.to_thread(self.emit.flush)
+            network.emit(RunEnded(self._run.id, recorded, counts))
+            await asyncio.to_thread(self._journal.flush)
         missing = progress.assets_missing
         newly_missing = counts.get("assets_missing_new", 0) if is_mirror else 0
         accepted = {"fail": 0, "known": missing - newly_missing, "ok": missing}
@@ -541,9 +542,9 @@ class MirrorRun:
             items_unseen=summary.items_unseen,
             items_left_out=left_out,
             run=self._run.id,
-            source=self.spec.source,
+            source=self._run.spec.source,
             dest=store.name,
             work=None if store.is_local else str(store.staged.work),
             reason=reason,
-            assets_accepted=accepted[self.options.missing or "fail"],
+            assets_accepted=accepted[self._setup.options.missing or "fail"],
         )

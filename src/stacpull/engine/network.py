@@ -59,6 +59,7 @@ class Network(msgspec.Struct, frozen=True):
     ip_policy: AddressPolicy  # the allowed addresses; worker processes use the same
     slots: int
     per_host: int
+    emit: Listener  # takes events of the run, and removes secrets from them
     warn: Callable[[str], None]
     clock: Clock
     logins: Any = None
@@ -108,8 +109,9 @@ async def open_network(
 ) -> AsyncIterator[Network]:
     """Open the network. `ip_policy` and `policy` override the options; `secrets` gets all credentials."""
     secrets = Secrets() if secrets is None else secrets
-    emit = masking_listener(on_event, secrets)
-    emit(Stage(f"connecting to {host_of(address.url)}" if host_of(address.url) else "reading SOURCE"))
+    emit, host = masking_listener(on_event, secrets), host_of(address.url)
+    warn = partial(_warn, emit)
+    emit(Stage(f"connecting to {host}" if host else "reading SOURCE"))
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
     room = _slots_here()
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
@@ -118,7 +120,6 @@ async def open_network(
     clock = SystemClock()
     counters = NetworkCounters()
     setup = TransportSetup(http, address.url, options, clock, variables_of(), secrets, address.input_file)
-    warn = partial(_warn, emit)
     policy = policy or RetryPolicy(retries=options.retries)
     profile = options.filled_profile
     logins = None if profile is None else profile.open(http, policy, clock, secrets, counters, warn)
@@ -148,7 +149,7 @@ async def open_network(
     slots = options.concurrency or room
     try:
         yield Network(
-            client, reader, secrets, retries, address, ip_policy, slots, per_host, warn, clock, logins
+            client, reader, secrets, retries, address, ip_policy, slots, per_host, emit, warn, clock, logins
         )
     except BaseException as error:
         secrets.mask_error(error)  # the error may quote secrets, and will be printed

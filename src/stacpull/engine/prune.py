@@ -30,7 +30,7 @@ _OTHER_WALK = "and that an earlier run with other filters or credentials found: 
 
 class Pruning:
     def __init__(self, setup: WalkSetup, run: Run, store_client: StoreClient, stop: asyncio.Event) -> None:
-        self._source, self._on_event, self._warn = setup.source, setup.on_event, setup.network.warn
+        self._source, self._on_event, self._warn = setup.source, setup.network.emit, setup.network.warn
         self._store_client, self._call = store_client, store_client.call
         self._run, self._stop = run, stop
         self._reader = ItemReader(setup.source.item, setup.network.clock)  # no searches, which prove nothing

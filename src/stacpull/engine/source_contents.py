@@ -53,11 +53,12 @@ async def classes(
     counts, items_read = Counter[str](), 0
     async with open_network(address, options, on_event=on_event) as network:
         opened = await open_source(address.url, network.reader)
-        items, document = await first_items(opened, collection), await opened.collection(collection)
+        (start,) = await opened.starts(Selection(collections=(collection,)))
+        items, document = await first_items(opened, start), await opened.collection(collection)
         lists = class_list(items, document)
         spelled = {fold_label(label): label for labels in lists.values() for label in labels}
         size = PageSize.requested(options.page_size)
-        for start in await opened.starts(Selection(collections=(collection,))) if count else ():
+        if count:
             async with aclosing(opened.pages(start, page_size=size, on_notice=lambda _: None)) as pages:
                 async for page in pages:
                     for item in page.items:

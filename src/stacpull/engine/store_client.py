@@ -64,7 +64,7 @@ class StoreClient:
             slots=setup.network.slots,
         )
         self._process, self._socket = store_process
-        self._workspace, self._run_id, self._on_event = workspace, run.id, setup.on_event
+        self._workspace, self._run_id, self._on_event = workspace, run.id, setup.network.emit
         self._secrets, self._secrets_there = secrets, secrets.values
         self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
         self._all_recorded = False

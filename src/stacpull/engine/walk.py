@@ -18,10 +18,10 @@ from msgspec.structs import replace
 
 from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
-from stacpull.engine.lookups import FoundItem, LookedUp, Lookups, selection_warnings
+from stacpull.engine.lookups import FoundItem, LookedUp, Lookups, page_warnings
 from stacpull.engine.network import Network
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
-from stacpull.events import Listener, Notice
+from stacpull.events import Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_checks import rank_of
 from stacpull.filters.item_filter import ItemFilter
@@ -112,11 +112,11 @@ class WalkSetup(NamedTuple):
     network: Network
     selection: Selection
     options: Options
-    on_event: Listener
+    starts: Sequence[WalkStart] = ()  # of the walk, if they are known
 
 
 class PlanConsumer(Protocol):
-    """Takes what a walk has planned: `JobProducer`, and the consumers of `plan` and `headers`."""
+    """Takes what a walk has planned: for `mirror` the `JobProducer`; `plan` and `headers` have others."""
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -197,11 +197,11 @@ class Walk:
     """Reads pages, selects and plans items for its consumer. `keeps` replaces the asset filter."""
 
     def __init__(self, setup: WalkSetup, consumer: PlanConsumer, keeps: AssetPredicate | None = None) -> None:
-        self.setup, self._consumer, self.summary = setup, consumer, WalkSummary()
         source, network, selection = setup.source, setup.network, setup.selection
-        self._source, self._selection, self._on_event = source, selection, setup.on_event
+        self._source, self._network = source, network
+        self._selection, self._starts = selection, setup.starts
+        self._consumer, self.summary = consumer, WalkSummary()
         self.reader = ItemReader(source.item, network.clock, read_batch=source.items)
-        self._secrets, self.warn = network.secrets, network.warn
         self._page_size = PageSize.requested(setup.options.page_size)
         layout = Layout.parse(setup.options.layout)
         self._planner = AssetPlanner(layout, selection, keeps or AssetFilter(selection).keeps)
@@ -222,7 +222,7 @@ class Walk:
         consumer, summary = self._consumer, self.summary
         if selection.sortby is not None and not source.sorts:
             raise unsortable(source.url)
-        starts = await source.starts(selection)
+        starts = self._starts or await source.starts(selection)
         if not self._keeps_position and self._matches_left():
             position = Position()
             await consumer.restart()
@@ -242,7 +242,7 @@ class Walk:
                         f"{seen} items ({error}): {advice}."
                     ) from error.__cause__
                 text = f"The source no longer knows the saved position ({error})"
-                self._on_event(Notice(level, f"{text}: walking again from the start."))
+                self._network.emit(Notice(level, f"{text}: walking again from the start."))
                 max_seen, from_start, level = seen if from_start else -1, True, "info"
                 position = Position()
                 await consumer.restart()
@@ -255,8 +255,7 @@ class Walk:
         consumer, summary = self._consumer, self.summary
         was_limited = not self._matches_left() and summary.cut_short is None  # `--max-items` ended it
         unseen = 0 if total is None or was_limited else max(0, total - consumer.counters["items_seen"])
-        if total is not None and unseen:
-            self.note_unseen(total, unseen)
+        self.note_unseen(consumer.counters["items_seen"], unseen)
         if self._sample is not None:
             drawn, self._sample = self._sample.lowest(), None
             for start in range(0, len(drawn), ITEMS_AT_ONCE):
@@ -265,19 +264,25 @@ class Walk:
         if (unread := summary.first_unread) is not None:
             entries = quantity(summary.unread, "entry", "entries")
             first = "the first is " if summary.unread > 1 else ""
-            self.warn(f"{entries} of SOURCE cannot be read: {first}{unread.name}: {unread.failure.message}")
+            self._network.warn(
+                f"{entries} of SOURCE cannot be read: {first}{unread.name}: {unread.failure.message}"
+            )
         if summary.unverifiable:
             checksums = quantity(summary.unverifiable, "checksum")
-            self._on_event(Notice("info", f"{checksums} cannot be verified, because the kind is unknown."))
+            self._network.emit(
+                Notice("info", f"{checksums} cannot be verified, because the kind is unknown.")
+            )
         end = WalkUpdate(None, True, total, summary.cut_short, unseen)
         await consumer.add_batch(PlanBatch(update=end))
         is_complete = from_start and self._matches_left() > 0 and summary.cut_short is None
         for note in self._filter.notes(summary.left_out, complete=is_complete):
-            self._on_event(Notice("warning", note))
+            self._network.warn(note)
 
-    def note_unseen(self, announced: int, unseen: int) -> None:
+    def note_unseen(self, seen: int, unseen: int) -> None:
         self.summary.items_unseen = unseen
-        self.warn(f"The source announced {quantity(announced, 'item')}, but did not list {unseen} of them.")
+        if unseen:
+            announced = quantity(seen + unseen, "item")
+            self._network.warn(f"The source announced {announced}, but did not list {unseen} of them.")
 
     # --- pages -------------------------------------------------------------------------------------------
 
@@ -289,6 +294,7 @@ class Walk:
         service may never end. Return the number of items that all collections announce; None if one does not,
         or not all are read.
         """
+        source, network = self._source, self._network
         names = [start.collection for start in starts]
         if position.collection not in {None, *names}:
             raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
@@ -303,7 +309,7 @@ class Walk:
             following = names[number + 1] if number + 1 < len(names) else None
             announced_before, announced = announced, None  # by the earlier collections, and with this one
             start = starts[number]._replace(cursor=position.request if number == first else None)
-            pages = self._source.pages(start, page_size=self._page_size, on_notice=self._on_event)
+            pages = source.pages(start, page_size=self._page_size, on_notice=self._network.emit)
             async with prefetch(pages) as read_ahead:
                 async for page in read_ahead:
                     if page.announced is not None and announced_before is not None:
@@ -314,6 +320,12 @@ class Walk:
                     if page.next is not None:
                         after_page = Position(collection, page.next, announced_before)
                     update = self._update(after_page, total, page.cut_short)
+                    if not self._has_checked_selection:  # before anything is planned
+                        self._has_checked_selection = True
+                        for text in await page_warnings(
+                            source, self._selection, page.items, [start, *starts]
+                        ):
+                            network.warn(text)
                     new_items = await self._take_page(collection, page, update)
                     if not self._matches_left():
                         return total
@@ -322,7 +334,7 @@ class Walk:
                     if fruitless > FRUITLESS_PAGES and page.next is not None:
                         reason = f"{fruitless} pages in a row had no new items."
                         text = self.summary.cut_short = f"The walk ends at {page.request.url}: {reason}"
-                        self.warn(text)
+                        self._network.warn(text)
                         update = self._update(after_collection, total, text)
                         await self._consumer.add_batch(PlanBatch(update=update))
                         break
@@ -330,10 +342,6 @@ class Walk:
 
     async def _take_page(self, collection: str, page: Page, update: WalkUpdate) -> int:
         """Plan a page; save the `update` of the walk with its last batch. Return how many items are new."""
-        if not self._has_checked_selection:  # before anything is planned
-            self._has_checked_selection = True
-            for warning in await selection_warnings(self._selection, page.items, self._source, collection):
-                self.warn(warning)
         new_items = 0
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
             documents, url = page.items[start : start + ITEMS_AT_ONCE], page.request.url
@@ -352,7 +360,7 @@ class Walk:
 
     def _update(self, position: Position, total: int | None, cut_short: str | None) -> WalkUpdate:
         is_kept = self._keeps_position and position.collection is not None
-        text = position.to_json(self._secrets) if is_kept else None
+        text = position.to_json(self._network.secrets) if is_kept else None
         return WalkUpdate(text, announced=total, cut_short=cut_short)
 
     def _matches_left(self) -> int:
@@ -420,7 +428,7 @@ class Walk:
                 read_items.append((item, link.parent))
                 continue
             if link.id is None:  # its URL serves as its ID
-                item_id = ItemId(item_id.collection, self._secrets.public_url(link.href))
+                item_id = ItemId(item_id.collection, self._network.secrets.public_url(link.href))
             message = f"The source item {item_id.item} could not be read: {document.message}"
             failure = replace(document, message=message)
             batch.failed_items.append(ItemFailure(item_id, link.href, link.parent, failure))
@@ -439,7 +447,7 @@ class Walk:
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
                 batch.unread.append(Unread(item_id.collection, item_id.item, failure))
                 text = f"The collection {item_id.collection} is mirrored without its own assets"
-                self.warn(f"{text}: {failure.message}")
+                self._network.warn(f"{text}: {failure.message}")
                 continue
             base = self_href(document, local=True)
             planned = AssetPlanner(BESIDE_ITEMS, self._selection).plan(document, item_id, base)
