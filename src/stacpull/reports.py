@@ -25,9 +25,9 @@ class Counts(Counters, frozen=True, kw_only=True):
     assets_outside: int = 0
     """The part of `assets_failed` that has nothing in the area of `--clip`: no reason for exit code 1."""
     items_failed: int = 0
-    """Items, links of a tree and entries of a file that could not be read or planned, also the own assets of
-    collections; and items whose JSON could not be written, because another file has its name or because
-    someone had changed it. `failures` lists them."""
+    """Items, links and entries that could not be read or planned, and items whose JSON could not be written
+    (another file has its name, or somebody changed it). A collection with own assets counts as an item.
+    `failures` lists them."""
     run: int = 0
     source: str = ""
     dest: str = ""
