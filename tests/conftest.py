@@ -218,7 +218,6 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
     finally:
         if next(_tests) % 500 == 0:
             gc.unfreeze()
-        gc.collect()
         gc.freeze()
 
 
