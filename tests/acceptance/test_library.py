@@ -1,4 +1,4 @@
-"""The library, as the README shows it: functions, events, a stop, `stacpull.sync`, and its types."""
+"""The library, as the README shows it: functions, events, a stop, `stacpull.sync`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.acceptance.command import LABELS, ROOT, export_here
+from tests.acceptance.command import LABELS, export_here
 from tests.acceptance.trees import damage, expected_files
 
 import stacpull
@@ -118,46 +118,6 @@ def test_functions_of_stacpull_sync_need_no_event_loop(tmp_path, small_hub, aws)
     assert [c["id"] for c in sync.collections(small_hub.base_url, options=options_for(small_hub))][:1]
     lists = sync.classes(small_hub.base_url, LABELS, options=options_for(small_hub))
     assert "Rice fields" in {name for one in lists for name in one.classes}
-
-
-SNIPPET = """
-import asyncio
-from stacpull import MirrorReport, Progress, Selection, mirror, plan
-from stacpull import sync
-from stacpull.events import Event
-from pathlib import Path
-
-async def work() -> int:
-    selection = Selection(collections=("bigearthnet_v1_labels",), labels=("Rice fields",), max_items=100)
-    planned = await plan("https://api.example.org/mlhub/v1", selection=selection)
-    def listen(event: Event) -> None:
-        if isinstance(event, Progress):
-            print(event.assets_done)
-    report: MirrorReport = await mirror("https://api.example.org/", "m", selection=selection, on_event=listen)
-    reveal_type(report)
-    rice = Selection(labels="Rice fields")
-    done: int = sync.mirror("https://api.example.org/", Path("m"), selection=rice).assets_done
-    await mirror("https://api.example.org/", "m", selecton=selection)
-    sync.mirror("https://api.example.org/", "m", selecton=selection)
-    wrong: str = report.assets_done
-    return report.assets_done + planned.assets
-
-asyncio.run(work())
-"""
-
-
-def test_a_program_that_uses_it_is_typed(tmp_path):
-    """With the settings that `scripts/test` checks the package with, so that both use the same cache."""
-    (tmp_path / "program.py").write_text(SNIPPET)
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", str(tmp_path / "program.py")],
-        capture_output=True, text=True, check=False, cwd=ROOT,
-    )  # fmt: skip
-    errors = [line for line in done.stdout.splitlines() if ": error:" in line]
-    assert len(errors) == 3, done.stdout + done.stderr
-    assert all('Unexpected keyword argument "selecton"' in error for error in errors[:2])
-    assert 'expression has type "int", variable has type "str"' in errors[2]
-    assert 'Revealed type is "Any"' not in done.stdout
 
 
 def test_the_blocking_functions_are_found_without_importing_their_module() -> None:
