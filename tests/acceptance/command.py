@@ -235,7 +235,7 @@ WITHOUT_PRIVILEGE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 @cache
 def unprivileged_forker() -> Forker:
     """Return a process that forks commands of one whom permissions bind."""
-    return Forker(environment(), under=WITHOUT_PRIVILEGE if os.geteuid() == 0 else ())
+    return Forker(environment(), "stacpull.cli.main", under=WITHOUT_PRIVILEGE if os.geteuid() == 0 else ())
 
 
 def unprivileged(*arguments: str) -> Ran:
