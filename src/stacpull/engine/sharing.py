@@ -27,6 +27,7 @@ class Download(msgspec.Struct, eq=False):
     """The download of an href for its first job. `arrival` is None before the end, or if it failed."""
 
     job: Job
+    shared_by: tuple[str, float]
     arrival: Arrival | None = None
     ended: asyncio.Event | None = None
     """Created only if another job waits, because there are millions of these objects."""
@@ -61,7 +62,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         if download is not None:
             self.body_bytes -= download.kept_bytes
             del self.recent[shared_by]
-        download = self.recent[shared_by] = Download(job)
+        download = self.recent[shared_by] = Download(job, shared_by)
         return await self.complete_after(download, self.downloader.fetch(job, count_refusal=count_refusal))
 
     def start(self, job: Job) -> Download | None:
@@ -69,7 +70,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         shared_by = _shared_by(job)
         if shared_by in self.recent or self.downloader.may_resume(job):
             return None
-        download = Download(job)
+        download = Download(job, shared_by)
         if "?" not in job.href:
             self.recent[shared_by] = download
         return download
@@ -79,7 +80,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         download.arrival = arrival
         if download.ended is not None:
             download.ended.set()
-        recent, shared_by = self.recent, _shared_by(download.job)
+        recent, shared_by = self.recent, download.shared_by
         if recent.get(shared_by) is download:
             if arrival is None:
                 del recent[shared_by]

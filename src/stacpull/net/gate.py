@@ -209,7 +209,7 @@ class Gate:
         If it is a redirect that `continues` to this host, the next request may keep the permit: return True.
         """
         self.note_response(sent_at, size)
-        self.reset_refusals()
+        self._refusals["asset"] = 0
         if continues and not self.closed_until and self.in_use <= self.limit:
             return True
         self.release()

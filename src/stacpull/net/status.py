@@ -141,16 +141,12 @@ def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
     return words[:_REASON_LENGTH].rstrip(".")
 
 
-def is_markup(start: bytes | memoryview) -> bool:
-    return _MARKUP.match(start, 0, _SNIFFED) is not None
-
-
 def is_web_page(headers: Mapping[str, str], start: bytes | memoryview) -> bool:
     """Return True if a body that begins with `start` is a web page, usually a login.
 
     It must begin with markup, because some servers send images as `text/html`.
     """
-    if not is_markup(start):
+    if _MARKUP.match(start, 0, _SNIFFED) is None:
         return False  # as in nearly all cases
     is_stated = media_type_of(headers.get("Content-Type")) in _HTML_TYPES
     return is_stated or _HTML.match(start, 0, _SNIFFED) is not None

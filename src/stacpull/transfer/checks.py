@@ -19,7 +19,7 @@ from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Job, ResumePoint, Validator
 from stacpull.net.bodies import coding_of
 from stacpull.net.fields import Version, content_range, stated_version, validator_from, validator_of
-from stacpull.net.status import OK, PARTIAL, UNSATISFIABLE, is_markup, is_web_page, moment_of
+from stacpull.net.status import OK, PARTIAL, UNSATISFIABLE, is_web_page, moment_of
 from stacpull.planning.hrefs import suffix_of
 from stacpull.store.parts import FilePart
 from stacpull.urls import rules_of
@@ -39,6 +39,7 @@ _IMAGE = re.compile(r"image/|\.(tiff?|jp2|jpe?g|png)\Z")
 _BINARY_IMAGE = re.compile(r"(image/\S*|\.)(tiff?|jp2|jpe?g|png)\b")
 _TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f]+\Z")  # each of these images begins with binary bytes
 _DOCUMENTS = {b"{": "JSON", b"[": "JSON", b"<": "XML"}  # by the first byte
+_FIRST_BYTES = frozenset({*_DOCUMENTS, b"\xef", b" ", b"\t", b"\r", b"\n", b"\v", b"\f"})  # or of a web page
 _SNIFFED = 512
 _SERVER_CLOCK_MARGIN, _LOCAL_CLOCK_MARGIN = 1.0, 60.0
 """Seconds that Last-Modified must be in the past, by the server's clock or by the local one."""
@@ -224,11 +225,10 @@ def web_page_instead(
 
     If an item states no media type, as at CMR-STAC, the suffix of the href decides what is wanted.
     """
-    content_type = headers.get("Content-Type", "").lower()
-    is_plain_text = content_type.startswith("text/plain")
-    if not is_plain_text and start[:1] not in (b"{", b"[") and not is_markup(start):
+    is_text = _TEXT.match(start, 0, _SNIFFED) is not None
+    if not is_text and start[:1] not in _FIRST_BYTES:
         return None  # as in nearly all cases
-    suffix = suffix_of(href, None).lower()
+    content_type, suffix = headers.get("Content-Type", "").lower(), suffix_of(href, None).lower()
     wanted = media_type.lower() if media_type else suffix
     # XML may be sent as `text/html`: the body decides
     if _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start)):
@@ -238,7 +238,7 @@ def web_page_instead(
     else:
         sent, advice = _DOCUMENTS.get(bytes(start[:1]), ""), ""
         is_binary = _BINARY_IMAGE.match(wanted) and _BINARY_IMAGE.match(suffix or wanted)
-        if is_binary and is_plain_text and _TEXT.match(start[:_SNIFFED]):
+        if is_binary and is_text and content_type.startswith("text/plain"):
             sent = "plain text"
         elif not sent or sent.lower() not in content_type:
             return None
