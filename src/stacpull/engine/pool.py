@@ -3,7 +3,7 @@
     JobQueue ─▶ Pool ─▶ FastPath, or an AssetTask ─▶ OutcomeSink
 
 An AssetTask makes attempts and retries. If an href is refused, it reads the item again, because the href may
-have expired. It also does so once if the content is not as stated, because a search may lag behind its items.
+have expired. If the content is not as stated, it does so once, because search results can be out of date.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import suppress
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
-import msgspec
+import attrs
 from msgspec.structs import replace
 
 from stacpull.caches import BoundedCache
@@ -41,17 +41,17 @@ _EXPIRED = frozenset({404, 410})
 """Statuses that can mean an expired href, besides those of REFUSED. Planetary Computer sends 404."""
 
 
-class _Changing:
+class _Waitable:
     def __init__(self) -> None:
         self._changed = asyncio.Event()
 
-    async def _until(self, is_so: Callable[[], object]) -> None:
-        while not is_so():
+    async def _wait_until(self, condition: Callable[[], object]) -> None:
+        while not condition():
             self._changed.clear()
             await self._changed.wait()
 
 
-class JobQueue(_Changing, Generic[JobT]):
+class JobQueue(_Waitable, Generic[JobT]):
     """The jobs that wait for a pool or for worker processes. While the queue is full, its producer waits."""
 
     def __init__(self, room: float = inf) -> None:
@@ -68,7 +68,7 @@ class JobQueue(_Changing, Generic[JobT]):
     async def put(self, jobs: Sequence[JobT]) -> None:
         for job in jobs:
             if len(self._jobs) >= self._room:
-                await self._until(lambda: len(self._jobs) < self._room or self._has_ended)
+                await self._wait_until(lambda: len(self._jobs) < self._room or self._has_ended)
             if self._has_ended:
                 return
             self._jobs.append(job)
@@ -76,7 +76,7 @@ class JobQueue(_Changing, Generic[JobT]):
             self._changed.set()
 
     async def wait_for_jobs(self) -> bool:
-        await self._until(lambda: self._jobs or self._has_ended)
+        await self._wait_until(lambda: self._jobs or self._has_ended)
         return bool(self._jobs)
 
     def take(self, limit: int) -> list[JobT]:
@@ -90,7 +90,7 @@ class JobQueue(_Changing, Generic[JobT]):
         self._changed.set()
 
 
-class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
+class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
     """Takes the outcomes of a pool, and limits how many jobs it begins: each takes a slot of the process."""
 
     def __init__(self, slots: int) -> None:
@@ -106,7 +106,7 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
         """Take the failure of an asset after its last attempt. Its slot is already free."""
 
     async def take_slots(self, limit: int) -> int:
-        await self._until(lambda: self._free_slots)
+        await self._wait_until(lambda: self._free_slots)
         taken = min(limit, self._free_slots)
         self._free_slots -= taken
         return taken
@@ -116,7 +116,7 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
         self._changed.set()
 
     async def wait_for_all_slots(self) -> None:
-        await self._until(lambda: self._free_slots >= self._slots)
+        await self._wait_until(lambda: self._free_slots >= self._slots)
 
 
 class FastPath(Protocol[JobT, ResultT]):
@@ -128,156 +128,166 @@ class FastPath(Protocol[JobT, ResultT]):
     def close(self) -> None: ...
 
 
-class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
+@attrs.define(eq=False)
+class Pool(Generic[JobT, ResultT]):
     """Fetches the jobs of `queue`, and gives their outcomes to `sink`.
 
-    Up to `max_deferred` failures that a host may have caused are held back. If the host is then given up,
-    they are dropped and the assets stay pending, because the failures prove nothing about them. If more than
-    `max_failures` assets fail, the run stops, and no failure is held back.
+    Up to `max_deferred` failures that a host may have caused are held back. If the host is then given up, the
+    assets stay pending, because the host, not the asset, caused the failures. If more than `max_failures`
+    assets fail, the run stops, and no failure is held back.
     """
 
-    queue: JobQueue[JobT]
+    _queue: JobQueue[JobT]
     sink: OutcomeSink[JobT, ResultT]
     fetcher: AssetFetcher[JobT, ResultT]
     item_reader: ItemReader
     retries: Retries
     prefer: tuple[str, ...] = ()
-    max_deferred: int = MAX_REFUSALS - 1
-    max_failures: int | None = None
-    stop_run: Callable[[], None] = lambda: None
-    fast_path: FastPath[JobT, ResultT] | None = None
-    failure_count: int = 0
-    deferred: dict[str, deque[tuple[JobT, Failure, int]]] = {}
-    given_up_hosts: dict[str, Failure] = {}  # by host, why; their assets stay pending
-    stable_hosts: BoundedCache[str, None] = msgspec.field(default_factory=BoundedCache)
+    _max_deferred: int = MAX_REFUSALS - 1
+    _max_failures: int | None = None
+    _stop_run: Callable[[], None] = lambda: None
+    _fast_path: FastPath[JobT, ResultT] | None = None
+    _failure_count: int = attrs.field(default=0, init=False)
+    _deferred: dict[str, deque[tuple[JobT, Failure, int]]] = attrs.field(factory=dict, init=False)
+    given_up_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)
+    """By host, why it was given up; its assets stay pending."""
+    stable_hosts: BoundedCache[str, None] = attrs.field(factory=BoundedCache, init=False)
     """Hosts whose hrefs do not change when items are read again: there, a refused href has not expired."""
-    stopping: bool = False
-    group: asyncio.TaskGroup = msgspec.field(default_factory=asyncio.TaskGroup)
+    _is_stopping: bool = attrs.field(default=False, init=False)
+    _group: asyncio.TaskGroup = attrs.field(factory=asyncio.TaskGroup, init=False)
 
     def no_more(self) -> None:
-        self.queue.end()
+        self._queue.end()
 
     async def run(self) -> None:
         try:
-            async with self.group:
-                while await self.queue.wait_for_jobs():
-                    slots = await self.sink.take_slots(self.queue.waiting)
-                    jobs = self.queue.take(slots)  # none after a stop
+            async with self._group:
+                while await self._queue.wait_for_jobs():
+                    slots = await self.sink.take_slots(self._queue.waiting)
+                    jobs = self._queue.take(slots)  # none after a stop
                     self.sink.release_slots(slots - len(jobs))
                     for job in jobs:
-                        if self.fast_path is None or not self.fast_path.begin(job, self):
+                        if self._fast_path is None or not self._fast_path.begin(job, self):
                             self.spawn(AssetTask(job, self).run())
                 await self.sink.wait_for_all_slots()
         finally:
-            if self.fast_path is not None:
-                self.fast_path.close()
-        if not self.stopping:
+            if self._fast_path is not None:
+                self._fast_path.close()
+        if not self._is_stopping:
             self._report_deferred()
 
     def stop(self) -> None:
-        self.stopping = True
-        self.queue.take(self.queue.waiting)
-        self.queue.end()
+        self._is_stopping = True
+        self._queue.take(self._queue.waiting)
+        self._queue.end()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run `coroutine` as a task of this pool, unless the run is ending because of an error."""
         try:
-            self.group.create_task(coroutine)
+            self._group.create_task(coroutine)
         except RuntimeError:  # the group takes no more tasks
             coroutine.close()
 
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
-        host = failure.host
-        if self.max_deferred and failure.kind is FailureKind.DOWN:
-            if dropped := self.deferred.pop(host, None):
-                self.failure_count -= len(dropped)
-            if len(self.given_up_hosts) < MAX_HOSTS:
-                self.given_up_hosts[host] = failure
+        if failure.kind is FailureKind.DOWN and self._max_deferred:
+            self._give_up(failure)
             return
-        self.failure_count += failure.kind not in NO_FAULT
-        if are_too_many := self.has_too_many_failures():
-            self.stop_run()
-        if are_too_many or (host not in self.deferred and len(self.deferred) >= MAX_HOSTS):
+        self._failure_count += failure.kind not in NO_FAULT
+        if self._has_too_many_failures():
+            self._stop_run()
             self._report_deferred()
-        if are_too_many or failure.kind not in MAY_BE_OF_HOST:
-            self.sink.fail(job, failure, attempts)
+        elif failure.kind in MAY_BE_OF_HOST:
+            self._defer(job, failure, attempts)
             return
-        deferred = self.deferred.setdefault(host, deque())
+        self.sink.fail(job, failure, attempts)
+
+    def _give_up(self, failure: Failure) -> None:
+        self._failure_count -= len(self._deferred.pop(failure.host, ()))
+        if len(self.given_up_hosts) < MAX_HOSTS:
+            self.given_up_hosts[failure.host] = failure
+
+    def _defer(self, job: JobT, failure: Failure, attempts: int) -> None:
+        host = failure.host
+        if host not in self._deferred and len(self._deferred) >= MAX_HOSTS:
+            self._report_deferred()
+        deferred = self._deferred.setdefault(host, deque())
         deferred.append((job, failure, attempts))
-        if len(deferred) > self.max_deferred:  # the host is not given up: a request succeeded in between
+        if len(deferred) > self._max_deferred:  # the host is not given up: a request succeeded in between
             self.sink.fail(*deferred.popleft())
 
-    def has_too_many_failures(self) -> bool:
-        return self.max_failures is not None and self.failure_count > self.max_failures
+    def _has_too_many_failures(self) -> bool:
+        return self._max_failures is not None and self._failure_count > self._max_failures
 
     def check_failures(self) -> None:
-        if self.has_too_many_failures():
-            failures = quantity(self.failure_count, "failure")
+        if self._has_too_many_failures():
+            failures = quantity(self._failure_count, "failure")
             raise StacpullError(
-                f"Stopped after {failures} (--max-failures {self.max_failures}). "
+                f"Stopped after {failures} (--max-failures {self._max_failures}). "
                 "The rest is pending: `stacpull failures` says why, `stacpull resume` continues."
             )
 
     def _report_deferred(self) -> None:
-        for deferred in self.deferred.values():
+        for deferred in self._deferred.values():
             for failed in deferred:
                 self.sink.fail(*failed)
-        self.deferred.clear()
+        self._deferred.clear()
 
 
 # --- one asset -------------------------------------------------------------------------------------------
 
 
-class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
-    """Makes attempts at one asset. An href that was read during an attempt is current: its refusal counts.
+@attrs.define(eq=False)
+class AssetTask(Generic[JobT, ResultT]):
+    """Makes attempts at one asset. A refusal is final if the href was read during them: it has not expired.
 
-    `begun` completes the attempt that the fast path began at `began_at`.
+    `handed_over` completes the attempt that the fast path began at `began_at`.
     """
 
-    job: JobT
-    pool: Pool[JobT, ResultT]
-    begun: AssetFetcher[JobT, ResultT] | None = None
-    began_at: float = 0.0
-    attempts: int = 0
-    read_at: float | None = None
-    wrong_content: str = ""  # the message of the last such failure, with the digest or the size
-    was_reread_for_content: bool = False
-    failures: list[Failure] = []
+    _job: JobT
+    _pool: Pool[JobT, ResultT]
+    _handed_over: AssetFetcher[JobT, ResultT] | None = None
+    _began_at: float = 0.0
+    _attempts: int = attrs.field(default=0, init=False)
+    _read_at: float | None = attrs.field(default=None, init=False)
+    _wrong_content: str = attrs.field(default="", init=False)
+    """The message of the last such failure, with the digest or the size."""
+    _was_reread_for_content: bool = attrs.field(default=False, init=False)
+    _failures: list[Failure] = attrs.field(factory=list, init=False)  # of each href that cannot be fetched
 
     async def run(self) -> None:
-        pool = self.pool
+        pool = self._pool
         while True:
             try:
                 result = await pool.retries.run(self._attempt)
             except TransferError as error:
-                self.failures.append(error.failure)
-                if self.job.alternates:
-                    self.job, self.wrong_content = self.job.at(self.job.alternates), ""
+                self._failures.append(error.failure)
+                if self._job.alternates:
+                    self._job, self._wrong_content = self._job.at(self._job.alternates), ""
                     continue
                 # GONE only if all hrefs are gone; pending (DOWN) if the host of any is given up
                 ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
-                telling = min(self.failures, key=lambda failure: ranks.get(failure.kind, 1))
-                message = " Then: ".join(failure.message for failure in self.failures)
+                decisive = min(self._failures, key=lambda failure: ranks.get(failure.kind, 1))
+                message = " Then: ".join(failure.message for failure in self._failures)
                 pool.sink.release_slots()
-                pool.fail(self.job, replace(telling, message=message, retryable=False), self.attempts)
+                pool.fail(self._job, replace(decisive, message=message, retryable=False), self._attempts)
             else:
-                pool.sink.put(self.job, result)
+                pool.sink.put(self._job, result)
             return
 
     async def _attempt(self) -> ResultT:
-        fetcher, self.begun = self.begun, None
+        fetcher, self._handed_over = self._handed_over, None
         if fetcher is None:
-            fetcher, self.began_at = self.pool.fetcher, self.pool.retries.clock.monotonic()
-        if self.job.stale:
+            fetcher, self._began_at = self._pool.fetcher, self._pool.retries.clock.monotonic()
+        if self._job.stale:
             await self._reread_item()
         while True:
-            self.attempts += 1
-            job = self.job
+            self._attempts += 1
+            job = self._job
             may_be_stale = (
                 job.item_href is not None
-                and (self.read_at is None or self.read_at < self.began_at)
-                and (is_signed(job.href) or host_of(job.href) not in self.pool.stable_hosts)
+                and (self._read_at is None or self._read_at < self._began_at)
+                and (is_signed(job.href) or host_of(job.href) not in self._pool.stable_hosts)
             )
             try:
                 # if there is another href, a refusal does not stop the run
@@ -288,59 +298,59 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
                 text = "It is larger than the largest file that the file system of DEST can store."
                 raise TransferError(Failure(FailureKind.OVERLONG, text)) from error
             except TransferError as error:
-                fetcher, failure = self.pool.fetcher, error.failure
+                fetcher, failure = self._pool.fetcher, error.failure
                 is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED
                 if is_refusal and may_be_stale and await self._reread_after_refusal(failure):
                     continue
                 if failure.kind in WRONG_CONTENT:
-                    if failure.message == self.wrong_content:  # the same wrong content again
+                    if failure.message == self._wrong_content:  # the same wrong content again
                         failure = replace(failure, retryable=False)
-                    self.wrong_content = failure.message
+                    self._wrong_content = failure.message
                     if not failure.retryable and await self._reread_after_wrong_content():
                         continue
                 raise TransferError(failure) from error
 
     async def _reread_after_wrong_content(self) -> bool:
         """Return True if another attempt is worth it: the item now states another size or checksum."""
-        if self.was_reread_for_content or self.job.item_href is None:
+        if self._was_reread_for_content or self._job.item_href is None:
             return False
-        self.was_reread_for_content = True
+        self._was_reread_for_content = True
         with suppress(TransferError):  # then nothing shows that the item has changed
-            asset = (await self._reread_item(self.began_at))["assets"].get(self.job.key)
+            asset = (await self._reread_item(self._began_at))["assets"].get(self._job.key)
             if asset is not None:  # the item does not describe objects of a prefix
                 size, checksum = size_and_checksum(asset)
-                if (size, checksum) != (self.job.size, self.job.checksum):
-                    self.job = replace(self.job, size=size, checksum=checksum)
-                    self.wrong_content = ""
+                if (size, checksum) != (self._job.size, self._job.checksum):
+                    self._job = replace(self._job, size=size, checksum=checksum)
+                    self._wrong_content = ""
                     return True
         return False
 
     async def _reread_after_refusal(self, refusal: Failure) -> bool:
         """Return True if another attempt is worth it."""
-        href_before = self.job.href
+        href_before = self._job.href
         try:
-            await self._reread_item(self.read_at)
-            if self.job.href == href_before and (self.read_at or 0.0) < self.began_at:
-                await self._reread_item(self.began_at)
+            await self._reread_item(self._read_at)
+            if self._job.href == href_before and (self._read_at or 0.0) < self._began_at:
+                await self._reread_item(self._began_at)
         except TransferError as error:
             new_failure = error.failure
             if new_failure.retryable or new_failure.kind in {FailureKind.DOWN, FailureKind.GONE}:
                 raise
             message = f"{refusal.message} Its item could not be read again: {new_failure.message}"
             raise TransferError(replace(refusal, message=message)) from error
-        if self.job.href == href_before:
-            self.pool.stable_hosts[host_of(href_before)] = None
+        if self._job.href == href_before:
+            self._pool.stable_hosts[host_of(href_before)] = None
         is_counted = refusal.kind is FailureKind.REFUSED and not is_signed(href_before)  # by the next request
-        return self.job.href != href_before or is_counted
+        return self._job.href != href_before or is_counted
 
     async def _reread_item(self, newer_than: float | None = None) -> Json:
         """Read the item again, and use its hrefs of the asset. Raises GONE if the item has no such asset."""
-        job, item_href = self.job, self.job.item_href
+        job, item_href = self._job, self._job.item_href
         if item_href is None:
             text = f"The ledger has no URL for asset {job.key}: run `stacpull mirror` with the same SOURCE."
             raise TransferError(Failure(FailureKind.REFUSED, text))
         try:
-            item = await self.pool.item_reader.read(item_href, newer_than=newer_than)
+            item = await self._pool.item_reader.read(item_href, newer_than=newer_than)
         except TransferError as error:
             if error.failure.kind is FailureKind.GONE:  # the item is gone; the asset may not be
                 raise TransferError(replace(error.failure, kind=FailureKind.ITEM)) from error
@@ -348,12 +358,12 @@ class AssetTask(msgspec.Struct, Generic[JobT, ResultT], eq=False):
         except (CredentialsError, SourceError) as error:  # the host of the item refuses, or asks to wait
             status = 401 if isinstance(error, CredentialsError) else None
             raise TransferError(Failure(FailureKind.DOWN, str(error), status, host_of(item_href))) from error
-        self.read_at = item.read_at
+        self._read_at = item.read_at
         assets = item.document.get("assets")
         asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
-        hrefs = None if asset is None else asset_hrefs(asset, item_href, self.pool.prefer)
-        if not isinstance(hrefs, tuple) or len(hrefs) <= len(self.failures):
+        hrefs = None if asset is None else asset_hrefs(asset, item_href, self._pool.prefer)
+        if not isinstance(hrefs, tuple) or len(hrefs) <= len(self._failures):
             text = f"Asset {job.key} cannot be fetched: its item, read again, does not list it any more."
             raise TransferError(Failure(FailureKind.GONE, text))
-        self.job = job.at(hrefs[len(self.failures) :])
+        self._job = job.at(hrefs[len(self._failures) :])
         return item.document
