@@ -1,4 +1,4 @@
-"""`verify --repair` of a mirror whose SOURCE is a file of items: their hrefs are only in that file."""
+"""A file of items as SOURCE: its items have no URL of their own, and `verify --repair` needs their hrefs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,6 @@ def source(tmp_path: Path) -> Path:
         (["items.ndjson", "--role", "data"], []),  # only the collection states the roles
         (["items.ndjson"], ["items.ndjson", "-C", "other"]),
         (["items.ndjson"], ["items.ndjson", "--asset", "other"]),
-        (["items.ndjson"], ["../moved/items.ndjson"]),
     ],
 )
 def test_files_beside_a_file_of_items_are_copied_again(tmp_path, source, first, later):
@@ -57,15 +56,24 @@ def test_files_beside_a_file_of_items_are_copied_again(tmp_path, source, first, 
     (source / "items.json").write_text(f'{{"type": "FeatureCollection", "features": [{",".join(lines)}]}}')
     dest = tmp_path / "m"
     for name, *options in filter(None, (first, later)):
-        if "moved" in name:
-            source.rename(tmp_path / "moved")
-            source.mkdir()
         assert stacpull("mirror", source / name, dest, *options).code == 0
     damaged = damage(dest)
     assert len(damaged) == 3
     repaired = stacpull("verify", dest, "--repair")
     assert repaired.code == 0, repaired.out + repaired.err
     assert [file.read_bytes() for file in damaged] == [b"content 0", b"content 1", b"content 2"]
+
+
+@pytest.mark.parametrize("name", ["items.ndjson", "items.json"])
+def test_an_asset_that_is_left_out_keeps_its_href_at_the_source(tmp_path, source, name):
+    item = feature("i", {"x": "data/0.bin", "y": "data/1.bin"}, links=[{"rel": "license", "href": "terms"}])
+    (source / name).write_text(json.dumps(item) + "\n")
+    with serving_files(source) as url:
+        assert stacpull("mirror", f"{url}/{name}", tmp_path / "m", "--asset", "x").code == 0
+    stored = json.loads((tmp_path / "m/c/i/i.json").read_text())
+    assert stored["assets"]["y"]["href"] == f"{url}/data/1.bin"
+    assert stored["assets"]["x"]["alternate"]["origin"]["href"] == f"{url}/data/0.bin"
+    assert {"rel": "license", "href": f"{url}/terms"} in stored["links"]
 
 
 def test_files_of_standard_input_are_fetched_again(tmp_path: Path, source: Path) -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 
 from stacpull.catalog.item import public_document
+from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import ITEMS_AT_ONCE, Position, Walk, WalkSetup
+from stacpull.engine.walk import ITEMS_AT_ONCE, Position, Walk
 from stacpull.events import AssetFailed
 from stacpull.ledger.runs import Run
 from stacpull.models import Failure, ItemId, Job, PlanBatch, PlanResult, SourceLink, WalkUpdate
-from stacpull.planning.item_plan import AssetPlanner, document_digest, id_of
-from stacpull.planning.layout import Layout
-from stacpull.selection import Selection
-from stacpull.sources.source import PageSize
 
 _STREAMED = 1000  # pending jobs read from the ledger at a time
 
@@ -26,15 +22,13 @@ class JobProducer:
     While the queue is full, the walk waits.
     """
 
-    def __init__(self, setup: WalkSetup, run: Run, store_client: StoreClient, queue: JobQueue[Job]) -> None:
-        self._source, self._network = setup.source, setup.network
+    def __init__(self, network: Network, run: Run, store_client: StoreClient, queue: JobQueue[Job]) -> None:
+        self._network, self._run, self._queue = network, run, queue
         self._store_client, self._call = store_client, store_client.call
-        self._run, self._queue = run, queue
 
     async def run(self, walk: Walk) -> None:
         run = self._run
         if run.spec.kind != "mirror":
-            await self._restore_hrefs()
             await self._queue_pending()
             await self._read_again(walk)
             return
@@ -81,30 +75,6 @@ class JobProducer:
                 self._network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
             last = items[-1][0]
         await self.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))
-
-    async def _restore_hrefs(self) -> None:
-        """Read, from a file of items, the hrefs that a mirror does not keep, such as paths on this disk.
-
-        Earlier runs may have planned them with another selection, so none applies here.
-        """
-        source, call, run_id, secrets = self._source, self._call, self._run.id, self._network.secrets
-        if not source.is_file or not await call("jobs.restore_hrefs", run_id, (), returns=bool):
-            return
-        everything = Selection(include_pages=True)
-        planner = AssetPlanner(Layout.parse("{key}"), everything)
-        (start,) = await source.starts(everything)
-        pages = source.pages(start, page_size=PageSize(), on_notice=self._network.emit)
-        async with aclosing(pages):
-            async for page in pages:
-                hrefs = list[tuple[ItemId, str, str, str]]()
-                for document in page.items:
-                    item_id, url = id_of(document, start.collection), page.request.url
-                    item = planner.plan(document, item_id, url)
-                    version = item.updated or document_digest(public_document(document, secrets))
-                    public = (asset for asset in item.assets if secrets.public_url(asset.href) == asset.href)
-                    hrefs += [(item_id, version, asset.key, asset.href) for asset in public]
-                if not await call("jobs.restore_hrefs", run_id, hrefs, returns=bool):
-                    return
 
     # --- the consumer of the walk ------------------------------------------------------------------------
 

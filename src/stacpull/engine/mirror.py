@@ -360,7 +360,7 @@ class MirrorRun:
         """True if a stop left work that no counter shows, such as writing catalogs: `resume` does it."""
         for_workers = _QUEUED_FOR_WORKERS if setup.options.uses_dask else 0
         self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
-        self._producer = JobProducer(setup, run, self._store_client, self._queue)
+        self._producer = JobProducer(setup.network, run, self._store_client, self._queue)
         self._walk = Walk(setup, self._producer)
 
     async def execute(self) -> MirrorReport:

@@ -56,7 +56,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         *(StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.write_final_items),
         *(StoreOperations.end_transfers, StoreOperations.write_catalogs, *_AFTER_FAILURE),
         *(PlanWriter.planned_this_run, StoreOperations.save_batch, runs.restart_walk, runs.add_counts),
-        *(runs.set_counter, jobs.pending_jobs, jobs.restore_hrefs, jobs.keep_document, jobs.keep_collection),
+        *(runs.set_counter, jobs.pending_jobs, jobs.keep_document, jobs.keep_collection),
         *(views.unread_source_items, views.damaged_item_json, views.collections_to_read),
         *(pruning.unread, pruning.items_not_found, pruning.not_listed, pruning.not_judged),
         *(pruning.seen_examples, pruning.forget),

@@ -28,12 +28,10 @@ from stacpull.ledger.schema import (
     DIGEST_IN_DEST,
     FAILED_AS,
     FAILED_TEMPORARILY,
-    IS_ITEM,
     IS_OF_ASSET,
     JsonState,
     State,
     encoded_clip,
-    id_values,
     stored_checksum,
     stored_clip,
 )
@@ -43,7 +41,6 @@ from stacpull.models import (
     Clip,
     Failure,
     FailureKind,
-    ItemId,
     Job,
     VersionInDest,
     path_in_dest,
@@ -167,25 +164,6 @@ def _take_over_items(db: Connection, run_id: int, items: str, item_rowids: Itera
     db.execute(query, {"run": run_id, "rowids": json_array(item_rowids)})
 
 
-_NO_URL = f"""SELECT a.id FROM {_JOBS} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
-WHERE a.run = ? AND a.state = {State.PENDING} AND j.stale AND i.href IS NULL"""
-
-
-def restore_hrefs(db: Connection, run_id: int, listed: Sequence[tuple[ItemId, str, str, str]]) -> bool:
-    """Give pending assets the hrefs that SOURCE lists, as `listed` (item, version, key, href).
-
-    Version or href must be as planned: a file may also list an older version. An href that lacks the
-    same parameters as the one in the ledger is not used: it may name another file. Return True
-    if other assets still lack an href that only SOURCE has, because their items have no URL.
-    """
-    restore = f"UPDATE jobs SET href = ?, stale = 0 WHERE asset IN ({_NO_URL} AND {IS_ITEM} "
-    restore += "AND a.key = ? AND (a.href_hash = ? OR i.version = ? AND j.href IS NOT ?))"
-    with transaction(db):
-        for item, version, key, href in listed:
-            db.execute(restore, (href, run_id, *id_values(item), key, href_hash(href), version, href))
-        return exists(db, _NO_URL, (run_id,))
-
-
 def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None]) -> None:
     """Make damaged assets pending, each with its href at the source, in one transaction.
 
@@ -294,8 +272,7 @@ _SET_CONFIRMED = (
     f"WHERE id = ? AND generation = ? AND state = {State.PENDING} AND etag_or_date IS NOT NULL RETURNING run"
 )
 _SET_CURRENT = (
-    f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? "
-    "WHERE id = ? AND pending = 0 AND sha256 IS NULL"
+    f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? WHERE id = ? AND sha256 IS NULL"
 )
 _FORGET_FAILURES = (
     "DELETE FROM failures WHERE what = '' "

@@ -44,7 +44,7 @@ from stacpull.selection import Selection
 from stacpull.sources import documents
 from stacpull.sources.paging import PAGE_BYTES, next_request, read_pages
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
-from stacpull.urls import is_local
+from stacpull.urls import is_local, join
 
 _GZIP: Final = b"\x1f\x8b"  # RFC 1952, 2.3.1
 _ACCEPT: Final = "application/x-ndjson, application/geo+json-seq, */*"
@@ -56,7 +56,6 @@ _OK, _UNSATISFIABLE = 200, 416
 
 class ItemsFile(Source):
     has_cursors = False
-    is_file = True
 
     def __init__(self, url: str, reader: JsonReader, _document: Document | None = None) -> None:
         self.url = url
@@ -93,11 +92,11 @@ class ItemsFile(Source):
             name = item.get("collection")
             if self._wanted and name not in self._wanted:
                 continue
-            selected.append(item)
+            base = self_href(item, local=is_local(self.url))
+            selected.append(item if base is not None else _with_absolute_hrefs(item, self.url))
             if isinstance(name, str) and name not in self._links and len(name) <= MAX_KEY_LENGTH:
                 hrefs = dict(reversed(list(links_of(item))))
-                base = self_href(item, local=is_local(self.url)) or self.url
-                url = documents.absolute(base, hrefs.get("collection", ""))
+                url = documents.absolute(base or self.url, hrefs.get("collection", ""))
                 if "collection" in hrefs and isinstance(url, str):
                     self._links[name] = url
         return selected
@@ -116,6 +115,21 @@ class ItemsFile(Source):
             start = f"its {self._unread:,} entries cannot be read, the first is " if self._unread > 1 else ""
             raise SourceError(f"SOURCE has no valid item: {start}{first.name}: {first.failure.message}")
         return Page(request, self._selected(items), following, None, size, unread=unread)
+
+
+def _with_absolute_hrefs(item: Json, base: str) -> Json:
+    """Return an item without `self` link whose hrefs do not depend on `base`, which no document states."""
+
+    def absolute(value: Any) -> Any:
+        href = object_or_empty(value).get("href")
+        url = join(base, href) if isinstance(href, str) else None
+        return value if url in (None, href) else {**value, "href": url}
+
+    links = [link for link in list_or_empty(item.get("links")) if object_or_empty(link).get("rel") != "self"]
+    item = {**item, "links": [*map(absolute, links)]}
+    if isinstance(assets := item.get("assets"), dict):
+        item["assets"] = {key: absolute(asset) for key, asset in assets.items()}
+    return item
 
 
 class FeaturesSource(ItemsFile):

@@ -69,8 +69,6 @@ class Source(Protocol):
 
     url: str
     api_root: str | None = None
-    is_file: bool = False
-    """True if the items are entries of one file, so that none can be read alone."""
     has_cursors: bool = True
     """False if the source has no cursors: a stopped walk starts from the beginning. `next` of a page is then
     its own request, which only says that there is another page."""

@@ -318,7 +318,7 @@ def _begin(
                 item = item_of_asset
                 document, base = original_item(files, next(views.item_records(db, [item]))) or ({}, None)
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
-            href = asset_href(asset_origin(asset) or asset, base)
+            href = asset_href(asset_origin(asset) or asset, base or spec.source)
             hrefs[rowid] = href if isinstance(href, str) else None
         jobs.requeue_damaged(db, run.id, hrefs)
     return run
