@@ -103,6 +103,27 @@ def test_a_narrower_selection_leaves_the_failures_and_the_rest_of_a_stopped_run(
     assert sync.verify(tmp_path).exit_code == 0
 
 
+def test_assets_that_a_run_with_another_selection_left_pending_do_not_hide_their_items(tmp_path):
+    lines = [orjson.dumps(feature(f"i{n}", {"a": f"a{n}", "b": "b"})) for n in range(20)]
+    (tmp_path / "items.ndjson").write_bytes(b"\n".join(lines))
+    (tmp_path / "b").write_bytes(b"b")
+    source, dest = str(tmp_path / "items.ndjson"), tmp_path / "m"
+    with pytest.raises(StacpullError, match="max-failures"):
+        sync.mirror(
+            source, dest, selection=Selection(assets="a"), options=Options(max_failures=0, concurrency=1)
+        )
+    assert sync.mirror(source, dest, selection=Selection(assets="b")).state == "complete"
+    assert sync.status(dest).assets_pending > 0
+    links = orjson.loads((dest / "c/collection.json").read_bytes())["links"]
+    assert sum(link["rel"] == "item" for link in links) == 20
+    for n in range(20):
+        (tmp_path / f"a{n}").write_bytes(b"a")
+    assert (sync.resume(dest).state, sync.retry(dest).state) == ("complete", "complete")
+    for n in range(20):
+        assets = orjson.loads((dest / f"c/i{n}/i{n}.json").read_bytes())["assets"]
+        assert [asset["href"] for asset in assets.values()] == ["./a", "./b"]
+
+
 def test_retry_fetches_assets_that_are_available_again(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
 

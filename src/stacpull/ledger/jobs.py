@@ -296,7 +296,7 @@ def record(
 
     Ignore an outcome if the asset has been planned again since: its generation or state is then another.
     The order matters: versions are compared before the rows of `jobs` go, and JSON (`written_items`,
-    with its SHA-256) is only current if its item is still final. `area_digest` is that of the run's `--clip`.
+    with its SHA-256) is only current if its item was not planned again. `area_digest`: of the run's `--clip`.
     """
     compared = defaultdict[int, Counter[str]](Counter)  # by run: assets with an earlier version
     failed = list[tuple[int, Failure]]()

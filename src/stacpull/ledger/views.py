@@ -278,11 +278,16 @@ def damaged_item_json(db: Connection, after: int, limit: int) -> list[tuple[int,
 
 
 def unwritten_items(db: Connection, after: int, limit: int, least: int = JsonState.ABSENT) -> list[int]:
-    """Return final items after rowid `after` whose JSON is outdated; with `least` ABSENT, also if missing."""
+    """Return items after rowid `after` whose JSON is outdated; with `least` ABSENT, also if missing.
+
+    They are final, or the current run has planned them, and only earlier runs left assets of them pending.
+    """
+    of_item = "a.item IN (SELECT items.id UNION ALL SELECT c.id FROM items c WHERE c.parent = items.id)"
     rows = db.execute(
-        f"SELECT id FROM items WHERE json_state <> {JsonState.CURRENT} AND pending = 0 AND id > ? "
-        f"AND json_state >= ? AND (json_state = {JsonState.DUE} OR id IN (SELECT item FROM documents)) "
-        "ORDER BY id LIMIT ?",
+        f"SELECT id FROM items WHERE json_state <> {JsonState.CURRENT} AND id > ? AND json_state >= ? "
+        f"AND (json_state = {JsonState.DUE} OR id IN (SELECT item FROM documents)) "
+        "AND (pending = 0 OR run = (SELECT max(id) FROM runs) AND NOT EXISTS (SELECT 1 FROM assets a "
+        f"WHERE {of_item} AND a.run = items.run AND a.state < {State.DONE})) ORDER BY id LIMIT ?",
         (after, least, limit),
     )
     return [row[0] for row in rows]
