@@ -82,29 +82,30 @@ class AwsCredentials:
             return self._settings or await self._resolve()
 
     async def frozen(self) -> Credentials | None:
-        known = self.known(signing=True)
-        if known is None:
-            await self.settings()
-            async with self._lock:
-                if self._source is _UNREAD:
-                    self._source = await _in_thread(lambda: asyncio.run(self._session.get_credentials()))
-                if (source := self._source) is not None:
-                    now = await _in_thread(lambda: asyncio.run(source.get_frozen_credentials()))
-                    renewed = Credentials(now.access_key, now.secret_key, now.token)
-                    if renewed != self._last:  # so that equal credentials stay one object
-                        self._last = renewed
-        return self._last
+        if self.known(signing=True) is not None:
+            return self._last
+        await self.settings()
+        async with self._lock:
+            if self._source is _UNREAD:
+                self._source = await _in_thread(lambda: asyncio.run(self._session.get_credentials()))
+            if self._source is not None:
+                now = await _in_thread(lambda: asyncio.run(self._source.get_frozen_credentials()))
+                renewed = Credentials(now.access_key, now.secret_key, now.token)
+                if renewed != self._last:  # so that equal credentials stay one object
+                    self._last = renewed
+            return self._last
 
     def known(self, *, signing: bool) -> tuple[AwsSettings, Credentials | None] | None:
         """Return settings and credentials like `settings` and `frozen`; None if those would have to wait."""
-        settings, source = self._settings, self._source
-        if settings is None or not signing:
-            return None if settings is None else (settings, None)
-        if source is not None:
-            is_due = getattr(source, "refresh_needed", bool)  # fixed credentials are never due
-            if source is _UNREAD or self._last is None or is_due():
+        if self._settings is None:
+            return None
+        if not signing:
+            return self._settings, None
+        if self._source is not None:
+            is_due = getattr(self._source, "refresh_needed", bool)  # fixed credentials are never due
+            if self._source is _UNREAD or self._last is None or is_due():
                 return None
-        return settings, self._last
+        return self._settings, self._last
 
     async def renew(self, expired: Credentials) -> Credentials | None:
         async with self._lock:
@@ -115,9 +116,11 @@ class AwsCredentials:
     async def _resolve(self) -> AwsSettings:
         explicit = self._explicit
         settings = AwsSettings(explicit.region, explicit.endpoint_url)
-        if not self._is_fixed and (keys := await asyncio.to_thread(_only_in_environment, explicit)):
+        keys = None if self._is_fixed else await asyncio.to_thread(_only_in_environment, explicit)
+        if keys is not None:
+            self._last = keys
             region = explicit.region or os.environ.get("AWS_DEFAULT_REGION")
-            settings, self._last = AwsSettings(region, explicit.endpoint_url), keys
+            settings = AwsSettings(region, explicit.endpoint_url)
         elif not self._is_fixed or explicit.profile is not None:
             self._session, settings = await _in_thread(self._read)
             if not self._is_fixed:
@@ -131,7 +134,8 @@ class AwsCredentials:
 
         if usual_file("~") is None:
             os.environ["HOME"] = os.devnull  # without it, botocore would read a directory named `~`
-        explicit, core = self._explicit, AioSession(profile=self._explicit.profile)
+        explicit = self._explicit
+        core = AioSession(profile=explicit.profile)
         if not self._allow_instance_metadata:
             # the providers stay in the chain, because assumed roles (`credential_source`) hold the same ones
             for provider in core.get_component("credential_provider").providers:

@@ -48,7 +48,8 @@ class Verbosity:
 # --- numbers ---
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_LARGE = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+"""Seconds and name of a unit, and those of the next smaller one."""
 
 
 def size(amount: float) -> str:
@@ -70,10 +71,7 @@ def duration(seconds: float) -> str:
     if seconds < 10:  # noqa: PLR2004 - below, tenths matter
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    for unit, (name, smaller, smaller_name) in _LARGE.items():
+    for unit, name, smaller, smaller_name in _LARGE:
         if whole >= unit:
             return f"{whole // unit} {name} {whole % unit // smaller} {smaller_name}"
     return f"{whole} s"
-
-
-_LARGE = {_DAY: ("d", _HOUR, "h"), _HOUR: ("h", _MINUTE, "min"), _MINUTE: ("min", 1, "s")}

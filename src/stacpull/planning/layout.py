@@ -194,9 +194,8 @@ def _parsed(template: str, *, separates: bool) -> list[Segment]:
             segments.append([])
             continue
         if token["lone"]:
-            raise _error(
-                template, f"{token['lone']!r} is unmatched (double it for a literal one)", token.start()
-            )
+            what = f"{token['lone']!r} is unmatched (double it for a literal one)"
+            raise _error(template, what, token.start())
         piece: str | Field = token.group()[:1] if token["brace"] else token.group()
         if token["field"] is not None:
             name, *filters = token["field"].split("|")

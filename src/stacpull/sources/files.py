@@ -300,7 +300,8 @@ class FileRanges:
 
         If `start` is negative, the last `-start` bytes are requested; a server without ranges sends them all.
         """
-        position, end, breaks = start, stop, 0
+        position, end = start, stop
+        breaks = 0
         while end is None or position < end:
             headers = {"Accept": _ACCEPT}
             if position < 0:
@@ -316,11 +317,13 @@ class FileRanges:
                     position = offset if position < 0 else position
                     end = self.size if stop is None else stop  # a 206 may end before the end of the file
                     async for chunk in response.chunks(_CHUNK):
-                        piece = chunk[position - offset : None if end is None else end - offset]
+                        end_in_chunk = None if end is None else end - offset
+                        piece = chunk[position - offset : end_in_chunk]
                         offset += len(chunk)
                         if piece:
                             yield piece
-                            position, breaks = position + len(piece), 0
+                            position += len(piece)
+                            breaks = 0
                         if position == end and offset > position:
                             break  # the server sends more than requested
             except TransferError as error:

@@ -301,10 +301,12 @@ class _PageReader:
             self._say("warning", text)
             self._other_host = next_host
         reason = self._loops.reason_to_end(sent, following)
-        if reason is not None and total is not None and self._items >= total:
+        if reason is None:
+            return following, ""
+        if total is not None and self._items >= total:
             self._say("info", f"The walk ends at {next_host}: {reason}; all announced items were seen.")
             return None, ""
-        return (following, "") if reason is None else (None, f": {reason}; later items cannot be reached.")
+        return None, f": {reason}; later items cannot be reached."
 
     def _say(self, level: Literal["info", "warning"], text: str) -> None:
         self._on_notice(Notice(level, text))
