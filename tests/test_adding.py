@@ -43,9 +43,7 @@ PLATFORM_FIELD = """\
     platforms: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.read_texts,
-        metadata=about(
-            "NAME", name="platform", nonempty=True, help="Keep items of this platform."
-        ),
+        metadata=about("NAME", name="platform", help="Keep items of this platform."),
     )
 """
 PLATFORM = '''
@@ -115,7 +113,7 @@ TITLE_FIELD = """\
     titles: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.read_texts,
-        metadata=about("TEXT", name="title", nonempty=True, help="Fetch only assets with this title."),
+        metadata=about("TEXT", name="title", help="Fetch only assets with this title."),
     )
 """
 TITLE = '    "title": lambda selection: selection.titles.__contains__ if selection.titles else None,\n'

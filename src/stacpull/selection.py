@@ -72,13 +72,11 @@ class Selection:
     """
 
     collections: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=read_texts,
-        metadata=about("ID", name="collection", short="C", nonempty=True, brief=True),
+        default=(), converter=read_texts, metadata=about("ID", name="collection", short="C", brief=True)
     )
     all_collections: bool = option(False)
     labels: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("NAME", name="label", nonempty=True, brief=True)
+        default=(), converter=read_texts, metadata=about("NAME", name="label", brief=True)
     )
     label_mode: Literal["any", "all"] = option("any")
     exclude_labels: tuple[str, ...] = attrs.field(
@@ -101,9 +99,7 @@ class Selection:
     )
     max_cloud_cover: float | None = option(None, "PERCENT", read=arguments.read_percentage, brief=True)
     where: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=arguments.read_where,
-        metadata=about("PROPERTY=VALUE", nonempty=True, brief=True),
+        default=(), converter=arguments.read_where, metadata=about("PROPERTY=VALUE", brief=True)
     )
     filter: str | None = attrs.field(
         default=None,
@@ -111,21 +107,19 @@ class Selection:
         metadata=about("CQL2|@FILE", load=arguments.load_content, brief=True),
     )
     ids: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=read_texts,
-        metadata=about("ID|@FILE", load=arguments.load_ids, nonempty=True, brief=True),
+        default=(), converter=read_texts, metadata=about("ID|@FILE", load=arguments.load_ids, brief=True)
     )
     assets: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("GLOB", name="asset", nonempty=True, brief=True)
+        default=(), converter=read_texts, metadata=about("GLOB", name="asset", brief=True)
     )
     exclude_assets: tuple[str, ...] = attrs.field(
         default=(), converter=read_texts, metadata=about("GLOB", name="exclude-asset", brief=True)
     )
     roles: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("ROLE", name="role", nonempty=True)
+        default=(), converter=read_texts, metadata=about("ROLE", name="role")
     )
     media_types: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("TYPE", name="media-type", nonempty=True)
+        default=(), converter=read_texts, metadata=about("TYPE", name="media-type")
     )
     prefer: tuple[str, ...] = attrs.field(
         default=(), converter=arguments.read_schemes, metadata=about("SCHEME[,SCHEME]", form="value")

@@ -288,8 +288,6 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     the result. Values of Python are not loaded."""
     environment: tuple[str, ...] = ()  # variables of other programs, used if its own is not set
     alone: str = ""  # the value of `--NAME` alone; another one is given as `--NAME=VALUE`
-    nonempty: bool = False
-    """True if `''` is an error, because no value means no filter; unless it overrides a config file."""
 
     @property
     def variables(self) -> tuple[str, ...]:

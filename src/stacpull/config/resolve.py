@@ -1,7 +1,7 @@
 """Resolves flags, environment and config file to the options of a run.
 
 Precedence: flag, environment, config file, default. Lists replace each other and are never joined. A single
-'' is the empty list, so `--exclude-asset ''` overrides a config file. For options whose empty list selects
+'' is the empty list, so `--exclude-asset ''` overrides a config file. For filters whose empty list selects
 everything (`--ids`), '' is rejected unless it overrides a config file.
 """
 
@@ -97,7 +97,8 @@ def _setting(
     if is_replaced and in_file is not None and option.load is None:
         _read(option, in_file)
     values = list(first.value) if isinstance(first.value, list | tuple) else [first.value]
-    if option.nonempty and "" in values and not (is_replaced and not any(values)):
+    is_filter = option.holder is Selection and option.form == "repeated" and "exclude" not in option.name
+    if is_filter and "" in values and not (is_replaced and not any(values)):
         raise UsageError(f"{first.where} must not be empty: leave it out to keep everything.")
     return first
 
