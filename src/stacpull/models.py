@@ -227,7 +227,7 @@ class PlannedItem(NamedTuple):
     """A selected item, with its planned assets and those that were not planned.
 
     `href` is its own URL, to read it again when asset hrefs have expired. `parent` is the label item whose
-    link led to a source item. On its way to the ledger `document` is empty, and `cleaned` is set.
+    link led to a source item. In a message to the ledger, `document` is empty and `cleaned` is set.
     """
 
     id: ItemId
@@ -305,8 +305,8 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     alternates: tuple[str, ...] = ()  # other hrefs to try if `href` cannot be fetched, in this order
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional
     moved: bool = False  # `href` is not the planned one: its response proves nothing about the planned one
-    clip: bool = False  # whether the asset is to be clipped to the area of the run's `--clip`
-    replanned_at: float = 0.0  # when the run planned a newer version: earlier bytes may be of an older one
+    clip: bool = False  # true if the asset is clipped to the area of the run's `--clip`
+    replanned_at: float = 0.0  # when the run planned a newer version; downloads are not shared across it
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with new hrefs, at least one, after its item was read again or an href failed.
@@ -412,9 +412,9 @@ class Arrival(msgspec.Struct, array_like=True):
 
 
 class AssetOutcome(msgspec.Struct, frozen=True, array_like=True):
-    """What became of an asset without a part: it failed for good in this run, or is not ready yet.
+    """The outcome of an asset without a part: its failure, or None if the file in DEST is current.
 
-    Without a failure, the source has confirmed that the file in DEST is current.
+    A failure is final in this run. It may say that the asset is not ready yet at its host.
     """
 
     rowid: int

@@ -33,7 +33,7 @@ from stacpull.threads import for_each
 from stacpull.urls import is_local, rules_of
 
 
-class FoundItem(NamedTuple):
+class ListedItem(NamedTuple):
     id: ItemId
     document: Json
     url: str  # of the page with the item, or of the item itself if a link led to it
@@ -143,7 +143,7 @@ class Lookups:
         self._prefer, self._expands = selection.prefer, selection.expand_prefix
         self._collections = BoundedCache[str, Json | StacpullError](max_entries=16)
 
-    async def look_up(self, items: Sequence[FoundItem]) -> LookedUp:
+    async def look_up(self, items: Sequence[ListedItem]) -> LookedUp:
         network, item_assets = self._network, dict[str, Json]()
         for name in {item_id.collection for item_id, _, _ in items} if self._chosen.members else ():
             is_new = name not in self._collections

@@ -110,15 +110,15 @@ async def mirror(
         InterruptedRunError: `stop` was set before the source was opened.
     """
     selection = instance("selection", Selection, selection)
-    async with checked_arguments(dest, options, on_event, stop, client, exists=False) as arguments:
+    async with command_context(dest, options, on_event, stop, client, exists=False) as context:
         if (text := source_text(source)) is not None:
-            return await run_from_source(arguments, text, selection)
-        check_syntax(selection, arguments.options)
-        async with open_dest(arguments) as workspace:
-            input_name = await store_input(arguments.dest.work, arguments.stop, source)
-            credential_names = arguments.options.credential_names if arguments.options.filled_profile else ()
-            spec = RunSpec(input_name, selection, arguments.options.fixed, credential_names)
-            return await run_from_ledger(arguments, workspace, spec)
+            return await run_from_source(context, text, selection)
+        check_syntax(selection, context.options)
+        async with open_dest(context) as workspace:
+            input_name = await store_input(context.dest.work, context.stop, source)
+            credential_names = context.options.credential_names if context.options.filled_profile else ()
+            spec = RunSpec(input_name, selection, context.options.fixed, credential_names)
+            return await run_from_ledger(context, workspace, spec)
 
 
 async def resume(
@@ -142,20 +142,20 @@ async def resume(
         SourceError, DestinationError, InterruptedRunError: As for `mirror`.
     """
     async with (
-        checked_arguments(dest, options, on_event, stop, client, exists=True) as arguments,
-        open_dest(arguments) as workspace,
+        command_context(dest, options, on_event, stop, client, exists=True) as context,
+        open_dest(context) as workspace,
     ):
         run = await on_ledger(workspace, runs.last_unfinished)
         if run is not None:
-            return await run_from_ledger(arguments, workspace, run.spec, run.kept)
-    mirror_status = await asyncio.to_thread(status, dest, arguments.options)  # DEST is no longer locked
+            return await run_from_ledger(context, workspace, run.spec, run.kept)
+    mirror_status = await asyncio.to_thread(status, dest, context.options)  # DEST is no longer locked
     counts = {name: getattr(mirror_status, name) for name in Counts.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
     return MirrorReport(
         **{**counts, "assets_skipped": mirror_status.assets_done},
         walk_ended=mirror_status.walk_ended,
         nothing_to_resume=True,
-        assets_accepted=mirror_status.assets_missing if arguments.options.missing in {"known", "ok"} else 0,
+        assets_accepted=mirror_status.assets_missing if context.options.missing in {"known", "ok"} else 0,
     )
 
 
@@ -181,20 +181,20 @@ async def retry(
         CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
     async with (
-        checked_arguments(dest, options, on_event, stop, client, exists=True) as arguments,
-        open_dest(arguments) as workspace,
+        command_context(dest, options, on_event, stop, client, exists=True) as context,
+        open_dest(context) as workspace,
     ):
         last = await on_ledger(workspace, runs.last)
         kept = {name: value for name, value in last.kept.items() if name == "missing"}
         spec = replace(last.spec, kind="ordered" if ordered else "retry")
-        return await run_from_ledger(arguments, workspace, spec, kept)
+        return await run_from_ledger(context, workspace, spec, kept)
 
 
 # --- from the arguments to a run ----------------------------------------------------------------------------
 
 
-class MirrorArguments(NamedTuple):
-    """The checked arguments of a public function."""
+class CommandContext(NamedTuple):
+    """What a public function that writes to DEST makes of its arguments."""
 
     dest: DestAddress
     options: Options
@@ -203,7 +203,7 @@ class MirrorArguments(NamedTuple):
 
 
 @asynccontextmanager
-async def checked_arguments(
+async def command_context(
     dest: str | Path,
     options: Options | None,
     on_event: Listener | None,
@@ -211,7 +211,7 @@ async def checked_arguments(
     client: Any = None,
     *,
     exists: bool,
-) -> AsyncIterator[MirrorArguments]:
+) -> AsyncIterator[CommandContext]:
     """Check the arguments, serve the dashboard, and limit the time. With `exists`, DEST must be a mirror."""
     options = instance("options", Options, options)
     if client is not None:
@@ -233,56 +233,56 @@ async def checked_arguments(
             on_event = await opened.enter_async_context(serving)
         stopping = await opened.enter_async_context(timed_stop(stop, options.stop_after, on_event))
         journal = Journal(address.work / OWN_DIRECTORY / "log.ndjson", Secrets(), SystemClock(), on_event)
-        yield MirrorArguments(address, options, journal, stopping)
+        yield CommandContext(address, options, journal, stopping)
 
 
-def open_dest(arguments: MirrorArguments) -> AbstractAsyncContextManager[Workspace]:
+def open_dest(context: CommandContext) -> AbstractAsyncContextManager[Workspace]:
     """Open DEST in a thread. If both the run and the closing of DEST fail, the error of the run is raised."""
     loop = asyncio.get_running_loop()
 
     def warn(text: str) -> None:
         with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(arguments.journal, Notice("warning", text))
+            loop.call_soon_threadsafe(context.journal, Notice("warning", text))
 
-    dest = arguments.dest
-    arguments.journal(Stage(f"opening {dest.name}"))
-    outages = Outages(warn, arguments.stop.is_set)
-    return enter_in_thread(open_workspace(dest.work, dest.bucket, outages, adopt=arguments.options.adopt))
+    dest = context.dest
+    context.journal(Stage(f"opening {dest.name}"))
+    outages = Outages(warn, context.stop.is_set)
+    return enter_in_thread(open_workspace(dest.work, dest.bucket, outages, adopt=context.options.adopt))
 
 
 @asynccontextmanager
 async def _open_source(
-    arguments: MirrorArguments, address: SourceAddress, options: Options, selection: Selection
+    context: CommandContext, address: SourceAddress, options: Options, selection: Selection
 ) -> AsyncIterator[tuple[Started, WalkSetup]]:
     """Start the store process, whose imports take as long as the first response, and open SOURCE."""
-    journal = arguments.journal
+    journal = context.journal
     async with (
         enter_in_thread(spawned("stacpull.engine.store_process")) as store_process,
         open_network(address, options, secrets=journal.secrets, on_event=journal) as network,
     ):
-        source = await unless_stopped(partial(open_source, address.url, network.reader), arguments.stop)
+        source = await unless_stopped(partial(open_source, address.url, network.reader), context.stop)
         yield store_process, WalkSetup(source, network, selection, options)
 
 
-async def run_from_source(arguments: MirrorArguments, source: str, selection: Selection) -> MirrorReport:
+async def run_from_source(context: CommandContext, source: str, selection: Selection) -> MirrorReport:
     """Open SOURCE, then DEST: a source that cannot be read changes nothing."""
-    layout, work = check_syntax(selection, arguments.options), arguments.dest.work
-    options, address = options_and_address(source, arguments.options)
+    layout, work = check_syntax(selection, context.options), context.dest.work
+    options, address = options_and_address(source, context.options)
     if is_local(address.url):
         await asyncio.to_thread(refuse_own_catalog, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
     try:
-        async with _open_source(arguments, address, options, selection) as (store_process, opened):
+        async with _open_source(context, address, options, selection) as (store_process, opened):
             checking = partial(checked_starts, opened.source, selection, layout, opened.network.warn)
-            setup = opened._replace(starts=await unless_stopped(checking, arguments.stop))
+            setup = opened._replace(starts=await unless_stopped(checking, context.stop))
             if setup.network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
-                await unless_stopped(setup.network.logins.log_in, arguments.stop)  # before DEST is created
-            async with open_dest(arguments) as workspace:
+                await unless_stopped(setup.network.logins.log_in, context.stop)  # before DEST is created
+            async with open_dest(context) as workspace:
                 now = SystemClock().time()
                 run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))
                 if is_local(spec.source):
                     await on_ledger(workspace, lambda db: note_named_source(db, spec.source))
-                return await MirrorRun(arguments, workspace, run, setup, store_process).execute()
+                return await MirrorRun(context, workspace, run, setup, store_process).execute()
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(work).exists):
             raise
@@ -291,7 +291,7 @@ async def run_from_source(arguments: MirrorArguments, source: str, selection: Se
 
 
 async def run_from_ledger(
-    arguments: MirrorArguments,
+    context: CommandContext,
     workspace: Workspace,
     spec: RunSpec,
     kept: Mapping[str, Any] = {},
@@ -299,10 +299,10 @@ async def run_from_ledger(
 ) -> MirrorReport:
     """Make a run whose SOURCE is in DEST: a resumed run, a retry, or a run on stored items.
 
-    `kept` options, of an earlier run, apply where the command has the default; `fixed` ones always apply.
+    Options that an earlier run stored (`kept`) apply unless the command sets them; `fixed` ones always apply.
     `begin` starts the run in the ledger. Because it writes, it is called after all checks.
     """
-    work, options = arguments.dest.work, arguments.options.of_run({**kept, **arguments.options.kept})
+    work, options = context.dest.work, context.options.of_run({**kept, **context.options.kept})
     input_file = await asyncio.to_thread(path_of_input, work, spec.source)
     options, address = options_and_address(spec.source, options, input_file, named=False)
     if (
@@ -325,8 +325,8 @@ async def run_from_ledger(
     now = SystemClock().time()
     run = await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
     options = options.of_run({**spec.fixed, **run.kept})
-    async with _open_source(arguments, address, options, spec.selection) as (store_process, setup):
-        report = await MirrorRun(arguments, workspace, run, setup, store_process).execute()
+    async with _open_source(context, address, options, spec.selection) as (store_process, setup):
+        report = await MirrorRun(context, workspace, run, setup, store_process).execute()
     if input_file is not None and report.state == "complete":
         await asyncio.to_thread(remove_signatures, work, spec.source)
     return report
@@ -346,9 +346,9 @@ class MirrorRun:
     """One run. With `--dask`, an entry point (`stacpull.workers`) replaces its pool."""
 
     def __init__(
-        self, arguments: MirrorArguments, workspace: Workspace, run: Run, setup: WalkSetup, process: Started
+        self, context: CommandContext, workspace: Workspace, run: Run, setup: WalkSetup, process: Started
     ) -> None:
-        self._journal, self._stop = arguments.journal, arguments.stop
+        self._journal, self._stop = context.journal, context.stop
         self._workspace, self._run = workspace, run
         self._setup, self._network = setup, setup.network
         if workspace.lease is not None:

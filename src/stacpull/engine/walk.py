@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
-from stacpull.engine.lookups import FoundItem, LookedUp, Lookups, page_warnings
+from stacpull.engine.lookups import ListedItem, LookedUp, Lookups, page_warnings
 from stacpull.engine.network import Network
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.events import Notice
@@ -179,7 +179,7 @@ class Sample:
         self._highest = inf
         """The highest rank that may still be in the sample, so that few items of a long walk are pickled."""
 
-    def offer(self, item: FoundItem) -> None:
+    def offer(self, item: ListedItem) -> None:
         """Keep an item if it is in the sample so far. If an item comes again, its newest document is kept."""
         rank, drawn, updated = rank_of(self._seed, item.id.item), self._drawn, updated_in(item.document)
         if rank > self._highest or (item.id in drawn and is_newer(drawn[item.id][2], updated)):
@@ -345,7 +345,7 @@ class Walk:
         new_items = 0
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
             documents, url = page.items[start : start + ITEMS_AT_ONCE], page.request.url
-            items = [FoundItem(id_of(document, collection), document, url) for document in documents]
+            items = [ListedItem(id_of(document, collection), document, url) for document in documents]
             batch = await self._select_and_plan(items)
             batch.update = WalkUpdate(announced=update.announced)
             if start + ITEMS_AT_ONCE >= len(page.items):
@@ -370,7 +370,7 @@ class Walk:
 
     # --- items -------------------------------------------------------------------------------------------
 
-    async def _select_and_plan(self, items: Sequence[FoundItem]) -> PlanBatch:
+    async def _select_and_plan(self, items: Sequence[ListedItem]) -> PlanBatch:
         batch, links = PlanBatch(), dict[str, SourceLink]()  # by href: of several parents, the first counts
         judge, thread = self._filter.judge, StoppableCall(None)
         # in a thread, because shapely may need long for a large geometry
@@ -378,7 +378,7 @@ class Walk:
             lambda: [judge(item.document) for item in items if not thread.is_stopped()]
         )
         matches = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
-        to_plan, planned_before = dict[ItemId, FoundItem](), dict[ItemId, str | None]()
+        to_plan, planned_before = dict[ItemId, ListedItem](), dict[ItemId, str | None]()
         if self._sample is None:
             planned_before = await self._consumer.planned_this_run([item.id for item in matches], False)
             versions = dict(planned_before)
@@ -420,11 +420,11 @@ class Walk:
 
     async def plan_sources(self, links: Sequence[SourceLink], batch: PlanBatch) -> None:
         documents = await self.reader.read_many([link.href for link in links])
-        read_items: list[tuple[FoundItem, ItemId]] = []
+        read_items: list[tuple[ListedItem, ItemId]] = []
         for link, document in zip(links, documents, strict=True):
             item_id = link.id or ItemId(link.parent.collection, link.href)  # until its own ID is known
             if not isinstance(document, Failure):
-                item = FoundItem(id_of(document, item_id.collection), document, link.href)
+                item = ListedItem(id_of(document, item_id.collection), document, link.href)
                 read_items.append((item, link.parent))
                 continue
             if link.id is None:  # its URL serves as its ID
@@ -454,7 +454,7 @@ class Walk:
             if planned.assets or planned.problems:
                 batch.items.append(planned)
 
-    def _plan(self, item: FoundItem, looked_up: LookedUp, parent: ItemId | None = None) -> PlannedItem:
+    def _plan(self, item: ListedItem, looked_up: LookedUp, parent: ItemId | None = None) -> PlannedItem:
         planned = self._planner.plan(
             item.document,
             item.id,

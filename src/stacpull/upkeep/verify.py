@@ -26,7 +26,7 @@ from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.digests import as_checksum
-from stacpull.engine.mirror import checked_arguments, on_ledger, open_dest, run_from_ledger
+from stacpull.engine.mirror import command_context, on_ledger, open_dest, run_from_ledger
 from stacpull.engine.publisher import original_item
 from stacpull.errors import DestinationError, UsageError, quantity
 from stacpull.events import Checked, Damage, DamageKind, Listener, Notice
@@ -245,15 +245,15 @@ async def verify(
     if not repair:
         return await check.run(check_alone)
     async with (
-        checked_arguments(dest, options, on_event, stop, exists=True) as arguments,
-        open_dest(arguments) as workspace,
+        command_context(dest, options, on_event, stop, exists=True) as context,
+        open_dest(context) as workspace,
     ):
         await check.run(lambda: _check_mirror(check, address, workspace.db))
         if not (check.complete and any(check.rowids.values())):
             return await on_ledger(workspace, report_of)
-        arguments.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
+        context.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
         spec = replace((await on_ledger(workspace, runs.last)).spec, kind="repair")
-        run = await run_from_ledger(arguments, workspace, spec, begin=partial(_begin, check, workspace.store))
+        run = await run_from_ledger(context, workspace, spec, begin=partial(_begin, check, workspace.store))
         remaining = run.assets_failed + run.assets_pending + await on_ledger(workspace, views.damaged_items)
         catalogs = (file for file in views.expected_files(workspace.db) if file.kind == "catalog")
         states = await on_ledger(workspace, lambda _: check.file_states(workspace.store, catalogs))
