@@ -33,17 +33,29 @@ def mirrored(top: Path, items: list[dict[str, Any]], *, size: int = 500) -> Path
     return top / "m"
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mirror of one item."""
+    return mirrored(tmp_path_factory.mktemp("small"), [item("a")])
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mirror of 300 items."""
+    return mirrored(tmp_path_factory.mktemp("large"), [item(f"i{number}") for number in range(300)])
+
+
 @pytest.mark.parametrize("form", FORMS)
-def test_the_directory_of_out_is_created(tmp_path: Path, form: str) -> None:
-    dest, out = mirrored(tmp_path, [item("a")]), tmp_path / "new" / "deep" / FORMS[form]
-    ran = run(["export", str(dest), str(out), "-f", form], environment())
+def test_the_directory_of_out_is_created(small: Path, tmp_path: Path, form: str) -> None:
+    out = tmp_path / "new" / "deep" / FORMS[form]
+    ran = run(["export", str(small), str(out), "-f", form], environment())
     assert (ran.code, out.exists()) == (0, True), ran.err
 
 
 @pytest.mark.parametrize("form", [*FORMS, "report"])
-def test_what_is_in_the_way_of_out_is_named(tmp_path: Path, form: str) -> None:
-    dest, name = mirrored(tmp_path, [item("a")]), FORMS.get(form, "report.html")
-    command = ["export", str(dest), "-f", form] if form in FORMS else ["report", str(dest), "-o"]
+def test_what_is_in_the_way_of_out_is_named(small: Path, tmp_path: Path, form: str) -> None:
+    name = FORMS.get(form, "report.html")
+    command = ["export", str(small), "-f", form] if form in FORMS else ["report", str(small), "-o"]
     (tmp_path / "file").write_text("kept")
     ran = run([*command, str(tmp_path / "file" / name)], environment())
     assert (ran.code, f"{tmp_path}/file is a file, but a directory is needed" in ran.err) == (5, True), (
@@ -55,8 +67,8 @@ def test_what_is_in_the_way_of_out_is_named(tmp_path: Path, form: str) -> None:
     assert (ran.code, f"{out} is a {kind} is needed" in ran.err) == (5, True), ran.err
 
 
-def test_a_directory_holds_exports_of_one_format(tmp_path: Path) -> None:
-    dest, out = str(mirrored(tmp_path, [item("a")])), tmp_path / "out"
+def test_a_directory_holds_exports_of_one_format(small: Path, tmp_path: Path) -> None:
+    dest, out = str(small), tmp_path / "out"
     assert run(["export", dest, str(out), "-f", "webdataset"], environment()).code == 0
     ran = run(["export", dest, str(out), "-f", "torchgeo-v1"], environment())
     said = f"{out} holds an export in the format webdataset: choose another directory."
@@ -167,9 +179,10 @@ def test_shards_are_filled_to_their_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_killed_export_leaves_nothing_incomplete_and_can_be_repeated(tmp_path: Path, form: str) -> None:
-    dest = mirrored(tmp_path, [item(f"i{number}") for number in range(300)])
-    command = ["export", str(dest)]
+def test_a_killed_export_is_repeated_and_leaves_nothing_incomplete(
+    large: Path, tmp_path: Path, form: str
+) -> None:
+    command = ["export", str(large)]
     outs = {name: tmp_path / name / FORMS[form] for name in ("undisturbed", "killed")}
     assert run([*command, str(outs["undisturbed"]), "-f", form], environment()).code == 0
     expected = files_of(outs["undisturbed"])

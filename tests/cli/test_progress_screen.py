@@ -133,8 +133,9 @@ def test_what_a_command_waits_for_is_shown_within_a_second(command: str, tmp_pat
     (write_tree(tmp_path, 1, 1).parent / "col0" / "col0-0" / "data.bin").unlink()
     with serving_files(tmp_path) as url:
         host = url.removeprefix("http://")
-        made = [COMMAND, "mirror", f"{url}/catalog.json", "stopped", "--max-failures", "0"]
-        assert subprocess.run(made, check=False).returncode == 1
+        if "stopped" in command:
+            made = [COMMAND, "mirror", f"{url}/catalog.json", "stopped", "--max-failures", "0"]
+            assert subprocess.run(made, check=False).returncode == 1
     with socket.create_server(("127.0.0.1", int(host.partition(":")[2]))):
         bucket = f"s3://bucket/m --work w --dest-endpoint-url http://{host}"
         line = command.replace("SOURCE", f"http://user:secret@{host}/v1").replace("BUCKET", bucket)

@@ -1,6 +1,6 @@
 """Any mixture of faults, from a seed: after enough resumes and retries the tree is the one of the manifest.
 
-Twelve seeds in the suite; `STACPULL_FAULT_SEEDS=2000` (or `3000-3999`) for as many as one likes. A seed that
+Eight seeds in the suite; `STACPULL_FAULT_SEEDS=2000` (or `3000-3999`) for as many as one likes. A seed that
 fails is a test of its own: its id names it.
 """
 
@@ -91,7 +91,7 @@ def random_plan(seed: int) -> FaultPlan:
 
 
 def seeds() -> range:
-    reported = os.environ.get("TESTS_FAULT_SEEDS", "12")
+    reported = os.environ.get("TESTS_FAULT_SEEDS", "8")
     first, dash, last = reported.rpartition("-")
     return range(int(first), int(last) + 1) if dash else range(int(last))
 
