@@ -105,7 +105,7 @@ def test_a_job_array_makes_shards_that_join_to_the_whole(
     assert len(shards) == SHARDS
     done = sum(stacpull.status(shard).assets_done for shard in shards)
     joined, plain = tmp_path / "bigearthnet", tmp_path / "plain"
-    commands = example("clusters.md", "console", "## Several machines without Dask").splitlines()
+    commands = example("clusters.md", "console", "## Shards").splitlines()
     links = "\n".join(line.removeprefix("$ ") for line in commands if line.startswith(("$ mkdir", "$ for")))
     names = " ".join(shard.name for shard in shards)
     linked = shell(links.replace("shard-1 shard-2", names), replica, tmp_path, forked_command)
@@ -122,7 +122,7 @@ def test_a_job_array_makes_shards_that_join_to_the_whole(
     assert files_in(joined).keys() == files_in(plain).keys()
 
 
-def test_dask_jobqueue(tmp_path, replica, monkeypatch):
+def test_dask_jobqueue(tmp_path: Path, replica: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The recipe of docs/howto/dask.md, with workers of this machine in place of jobs of Slurm.
 
     That for Slurm without dask-jobqueue is in test_dask.py.
