@@ -101,12 +101,12 @@ def test_settings_and_credentials_come_from_profiles(options, expected, credenti
 
 @pytest.mark.usefixtures("shared_files")
 @pytest.mark.parametrize("profile", ["nosuch", "broken"])
-def test_unavailable_credentials_are_reported(profile: str):
+def test_unavailable_credentials_are_reported(profile: str) -> None:
     with pytest.raises(CredentialsError, match="profile"):
         asyncio.run(resolved(S3Options(profile=profile)))
 
 
-async def test_credentials_are_frozen_for_each_request_and_refreshed_when_due(shared_files: Path):
+async def test_credentials_are_frozen_for_each_request_and_refreshed_when_due(shared_files: Path) -> None:
     """The program gives other keys each time, each valid for five minutes: botocore renews those at once."""
     soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
     (shared_files / "process.py").write_text(
@@ -125,7 +125,7 @@ print(json.dumps(dict(Version=1, AccessKeyId=f"AKID{{number}}", SecretAccessKey=
     assert len(set(keys)) == 3, keys
 
 
-async def test_renewing_reads_everything_again_once(shared_files: Path):
+async def test_renewing_reads_everything_again_once(shared_files: Path) -> None:
     aws = AwsCredentials(AwsSettings())
     old = await aws.frozen()
     assert old == DEFAULT
@@ -281,11 +281,11 @@ def test_signatures_equal_those_of_botocore(key, host, method, fields, token, re
 
 
 @given(keys)
-def test_a_key_is_encoded_as_botocore_encodes_it(key: str):
+def test_a_key_is_encoded_as_botocore_encodes_it(key: str) -> None:
     assert encode_key(key) == percent_encode(key, safe="/~")
 
 
-def test_credentials_do_not_show_their_secrets():
+def test_credentials_do_not_show_their_secrets() -> None:
     shown = repr(Credentials("AKID", SECRET, "session-token"))
     assert "AKID" in shown
     assert SECRET not in shown

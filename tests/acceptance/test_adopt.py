@@ -152,7 +152,7 @@ def test_files_are_copied_where_hard_links_are_unsupported(mirrored_once, downlo
 
 
 @pytest.mark.parametrize("checksum", ["sha256", "crc64nvme", "none"])
-def test_two_names_of_one_file_are_two_assets(tmp_path, checksum):
+def test_two_names_of_one_file_are_two_assets(tmp_path: Path, checksum: str) -> None:
     """What a tool that finds duplicates leaves: hard links."""
     etag = '"' + hashlib.md5(b"same").hexdigest() + '"'  # noqa: S324 - what servers state
     for name in "12":

@@ -169,14 +169,14 @@ def test_the_first_scheme_preferred_that_exists_is_fetched(world, prefer, expect
     assert world.files() == {f"{PLACE}/data.tif": expected}
 
 
-def test_an_asset_that_fails_at_one_href_is_fetched_from_the_next(world):
+def test_an_asset_that_fails_at_one_href_is_fetched_from_the_next(world: World) -> None:
     world.offer({"a": alternate(world, s3="s3://data/gone.tif")["data"]})
     report = world.mirror(Selection(prefer=("s3", "http")))
     assert (report.assets_done, report.assets_failed, report.exit_code) == (1, 0, 0)
     assert set(world.files().values()) == {b"from https"}
 
 
-def test_an_asset_gone_at_each_address_states_both_reasons_and_retry_begins_anew(world):
+def test_an_asset_gone_at_each_address_states_both_reasons_and_retry_begins_anew(world: World) -> None:
     world.offer(alternate(world, s3="s3://data/gone.tif", https="/missing.tif"))
     report = world.mirror(Selection(prefer=("s3", "http")))
     assert (report.assets_failed, report.assets_missing) == (1, 1)  # gone at both
@@ -189,7 +189,7 @@ def test_an_asset_gone_at_each_address_states_both_reasons_and_retry_begins_anew
     assert world.files() == {f"{PLACE}/data.tif": b"there again"}
 
 
-def test_refusals_at_preferred_hrefs_do_not_stop_a_run_with_alternates(world):
+def test_refusals_at_preferred_hrefs_do_not_stop_a_run_with_alternates(world: World) -> None:
     """Sixty refusals in a row from one host would stop the run, were they all there is."""
     assets = {
         f"a{n}": {"href": world.server.url("/b.tif"), "alternate": {"s3": {"href": f"s3://data/{n}"}}}
@@ -234,7 +234,7 @@ STATED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def test_bodies_are_checked_against_size_and_checksum_of_the_item(world):
+def test_bodies_are_checked_against_size_and_checksum_of_the_item(world: World) -> None:
     href = world.server.url("/b.tif")
     world.offer({key: {"href": href, **stated} for key, (stated, _) in STATED.items()})
     world.mirror()
@@ -257,7 +257,7 @@ def pages(world: World) -> dict[str, Any]:
     }
 
 
-def test_pages_are_left_out_and_counted(world):
+def test_pages_are_left_out_and_counted(world: World) -> None:
     world.offer(pages(world))
     planned = world.plan()
     assert (planned.assets, planned.assets_pages) == (1, 2)
@@ -267,7 +267,7 @@ def test_pages_are_left_out_and_counted(world):
     assert world.stored()["assets"]["index"]["href"] == world.server.url("/index")
 
 
-def test_pages_are_fetched_with_include_pages(world):
+def test_pages_are_fetched_with_include_pages(world: World) -> None:
     world.offer(pages(world))
     page = Answer(body=b"<!doctype html><html></html>", headers={"Content-Type": "text/html"})
     world.routes |= {"/index": [page], "/item/preview.png": [Answer(body=b"png")]}
@@ -285,7 +285,7 @@ def test_pages_are_fetched_with_include_pages(world):
 UNDER_39 = {"data/B02.jp2": b"blue", "data/B03.jp2": b"green", "data/qi/a~20b~2Bc~2525.gml": b"<gml/>"}
 
 
-def test_a_prefix_is_a_reported_failure_and_the_run_continues(world):
+def test_a_prefix_is_a_reported_failure_and_the_run_continues(world: World) -> None:
     world.offer({"data": PREFIX, "other": {"href": world.server.url("/b.tif")}})
     assert world.plan().assets_refused == 1
     report = world.mirror()
@@ -296,7 +296,7 @@ def test_a_prefix_is_a_reported_failure_and_the_run_continues(world):
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["at once", "after it was refused"])
-def test_objects_under_a_prefix_are_mirrored(world, before):
+def test_objects_under_a_prefix_are_mirrored(world: World, before: bool) -> None:
     world.offer({"data": PREFIX})
     if before:
         world.mirror()
@@ -321,7 +321,7 @@ def test_objects_under_a_prefix_are_mirrored(world, before):
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["own first", "prefix first"])
-def test_an_object_does_not_take_the_file_of_an_asset_with_its_key(world, first):
+def test_an_object_does_not_take_the_file_of_an_asset_with_its_key(world: World, first: bool) -> None:
     own = {"href": world.server.url("/b.tif")}
     assets = {"data": PREFIX, "data/B02.jp2": own}
     world.offer(dict([*assets.items()][:: -1 if first else 1]))
@@ -334,7 +334,7 @@ def test_an_object_does_not_take_the_file_of_an_asset_with_its_key(world, first)
     assert world.is_whole()
 
 
-def test_an_object_is_beside_others_that_later_have_its_name_as_their_directory(world):
+def test_an_object_is_beside_others_that_later_have_its_name_as_their_directory(world: World) -> None:
     world.offer({"data": PREFIX})
     report = world.mirror(Selection(expand_prefix=True, exclude_assets=("*.gml",)))
     assert (report.state, report.assets_done) == ("complete", 3)
@@ -351,7 +351,7 @@ def test_an_object_is_beside_others_that_later_have_its_name_as_their_directory(
 
 
 @pytest.mark.parametrize("names", ["aab", "abccc"], ids=["one comes twice", "later ones are not listed"])
-def test_the_prefixes_of_the_first_items_are_listed_once(world, names):
+def test_the_prefixes_of_the_first_items_are_listed_once(world: World, names: str) -> None:
     world.offer({"data": PREFIX})
     page = orjson.loads(world.routes["/items.json"](None).body)
     (item,) = page["features"]
@@ -365,13 +365,13 @@ def test_the_prefixes_of_the_first_items_are_listed_once(world, names):
     assert sum(record.kind == "list" for record in world.s3.requests) == 1
 
 
-def test_unavailable_credentials_for_a_listing_stop_the_run(world):
+def test_unavailable_credentials_for_a_listing_stop_the_run(world: World) -> None:
     world.offer({"data": PREFIX})
     with pytest.raises(CredentialsError, match="nobody"):
         world.mirror(Selection(expand_prefix=True), profile="nobody")
 
 
-def test_an_error_ends_all_requests_for_sizes(world):
+def test_an_error_ends_all_requests_for_sizes(world: World) -> None:
     world.routes["/slow.tif"] = lambda _: Answer(fault=Fault.SILENT)
     slow = {f"slow {number}": {"href": world.server.url("/slow.tif")} for number in range(50)}
     world.offer({**slow, "own": {"href": "s3://EODATA/tiles/39/B02.jp2"}})
@@ -406,7 +406,7 @@ def test_filters_apply_to_objects_under_a_prefix(world, selection, names):
 
 
 @pytest.mark.parametrize("world", [{"latency_ms": 60}], indirect=True)
-def test_a_prefix_resumes_where_it_was_stopped(world):
+def test_a_prefix_resumes_where_it_was_stopped(world: World) -> None:
     """What was planned of it is done without listing again, each object once."""
     world.offer({"data": PREFIX})
     selection, options = Selection(expand_prefix=True), attrs.evolve(world.options(), concurrency=1)
@@ -432,7 +432,7 @@ def test_a_prefix_resumes_where_it_was_stopped(world):
     assert len(world.s3.requests) <= 6  # the one that was under way, at most, comes twice
 
 
-def test_an_empty_prefix_is_a_failure_that_names_it(world):
+def test_an_empty_prefix_is_a_failure_that_names_it(world: World) -> None:
     world.offer({"data": {**PREFIX, "href": "s3://EODATA/none/"}})
     report = world.mirror(Selection(expand_prefix=True))
     assert (report.state, report.assets_failed) == ("complete", 1)
@@ -444,7 +444,7 @@ def test_an_empty_prefix_is_a_failure_that_names_it(world):
 # --- collections ------------------------------------------------------------------------------------------
 
 
-def test_a_collections_own_assets_are_mirrored_once(world):
+def test_a_collections_own_assets_are_mirrored_once(world: World) -> None:
     world.routes["/thumb.png"] = [Answer(body=b"png")]
     own = {
         "thumbnail": {"href": "./thumb.png", "roles": ["thumbnail"]},
@@ -529,7 +529,7 @@ def test_a_collections_own_assets_are_refreshed(world, first, second, revalidate
     assert world.is_whole()
 
 
-def test_items_without_a_collection_have_no_assets_of_one(world):
+def test_items_without_a_collection_have_no_assets_of_one(world: World) -> None:
     world.offer({"data": {"href": world.server.url("/b.tif")}}, links=[])
     page = orjson.loads(world.routes["/items.json"](None).body)
     del page["features"][0]["collection"]
@@ -538,7 +538,7 @@ def test_items_without_a_collection_have_no_assets_of_one(world):
     assert (report.exit_code, report.items_failed, report.assets_done) == (0, 0, 1)
 
 
-def test_a_collection_that_cannot_be_read_is_named(world):
+def test_a_collection_that_cannot_be_read_is_named(world: World) -> None:
     world.offer({"data": {"href": world.server.url("/b.tif")}})
     world.routes["/c.json"] = [Answer(404, b"{}")]
     report = world.mirror(Selection(collection_assets=True))
@@ -546,7 +546,7 @@ def test_a_collection_that_cannot_be_read_is_named(world):
     assert "The collection c is mirrored without its own assets" in world.notices()
 
 
-def test_an_asset_of_a_collection_that_fails_is_named(world):
+def test_an_asset_of_a_collection_that_fails_is_named(world: World) -> None:
     world.offer(
         {"data": {"href": world.server.url("/b.tif")}},
         {"assets": {"thumbnail": {"href": world.server.url("/none.png")}}},
@@ -557,7 +557,7 @@ def test_an_asset_of_a_collection_that_fails_is_named(world):
     assert (failure.collection, failure.item, failure.key) == ("c", "", "thumbnail")
 
 
-def test_item_assets_of_the_collection_apply_if_the_items_state_nothing(world):
+def test_item_assets_of_the_collection_apply_if_the_items_state_nothing(world: World) -> None:
     href = world.server.url("/b.tif")
     described = {
         "silent": {"roles": ["data"], "type": "image/tiff"},
@@ -575,7 +575,7 @@ def test_item_assets_of_the_collection_apply_if_the_items_state_nothing(world):
     assert world.files() == {f"{PLACE}/silent.tif": b"from https"}
 
 
-def test_a_note_names_a_collection_without_whose_item_assets_assets_are_left_out(world):
+def test_a_note_names_a_collection_without_whose_item_assets_assets_are_left_out(world: World) -> None:
     href = world.server.url("/b.tif")
     world.offer({"silent": {"href": href}, "said": {"href": href, "roles": ["data"]}})
     world.routes["/c.json"] = [Answer(500)] * 9
@@ -587,7 +587,7 @@ def test_a_note_names_a_collection_without_whose_item_assets_assets_are_left_out
 # --- odd hrefs, keys and ids ------------------------------------------------------------------------------
 
 
-def test_unusual_hrefs_keys_and_ids_are_mirrored_or_reported(world):
+def test_unusual_hrefs_keys_and_ids_are_mirrored_or_reported(world: World) -> None:
     printed = "/odata/v1/Products(('f6b6584e', 'n/a', -1, 'Sinergise Solutions'))/Nodes(B02.tif)/$value"
 
     quoted = (
@@ -619,7 +619,7 @@ def test_unusual_hrefs_keys_and_ids_are_mirrored_or_reported(world):
 
 @pytest.mark.parametrize("world", [{"requester_pays": True}], indirect=True)
 @pytest.mark.parametrize("agreed", [False, True])
-def test_requester_pays_is_never_accepted_automatically(world, agreed):
+def test_requester_pays_is_never_accepted_automatically(world: World, agreed: bool) -> None:
     world.offer({"data": {"href": "s3://data/one.tif", "storage:requester_pays": True}})
     report = world.mirror(request_payer=agreed)
     assert report.assets_done == int(agreed)

@@ -139,7 +139,7 @@ def test_a_user_without_a_home_directory_has_no_profiles_and_no_netrc_file(sourc
     assert "bug in stacpull" not in ran.err
 
 
-def test_a_mirror_that_cannot_be_listed_has_no_report_but_a_status(dest, tmp_path):
+def test_a_mirror_that_cannot_be_listed_has_no_report_but_a_status(dest: Path, tmp_path: Path) -> None:
     dest.chmod(0o311)
     try:
         ran = unprivileged("report", str(dest), "-o", str(tmp_path / "r.html"))

@@ -33,7 +33,7 @@ def mirror(
     return dest
 
 
-def test_pystac_finds_every_asset(mirror, hub):
+def test_pystac_finds_every_asset(mirror: Path, hub: MlhubReplica) -> None:
     catalog = pystac.Catalog.from_file(str(mirror / "catalog.json"))
     assert {child.id for child in catalog.get_children()} == {LABELS, SOURCE}
     items = list(catalog.get_items(recursive=True))
@@ -59,7 +59,7 @@ def test_pystac_finds_every_asset(mirror, hub):
     }
 
 
-def test_a_mirror_of_a_mirror_does_not_depend_on_its_source(hub, tmp_path):
+def test_a_mirror_of_a_mirror_does_not_depend_on_its_source(hub: MlhubReplica, tmp_path: Path) -> None:
     """No link of a copy leads to the mirror that it was made from: that may be deleted."""
     mirrors = [tmp_path / name for name in ("mirror", "a copy", "copy2")]
     first = run(mirror_of(hub.base_url, mirrors[0], "--max-items", "3"), environment(hub))
@@ -96,7 +96,7 @@ def assets_of(dest: Path) -> dict[tuple[str, str, str], bytes]:
     }
 
 
-def test_every_relative_link_refers_to_a_file_of_the_mirror(mirror):
+def test_every_relative_link_refers_to_a_file_of_the_mirror(mirror: Path) -> None:
     for path in mirror.glob("**/*.json"):
         if path.name.endswith("_labels_metadata.json") or path.name == "labels.json":
             continue
@@ -106,7 +106,7 @@ def test_every_relative_link_refers_to_a_file_of_the_mirror(mirror):
                 assert (path.parent / link["href"]).is_file(), (path, link)
 
 
-def test_source_links_lead_to_the_local_source_items(mirror):
+def test_source_links_lead_to_the_local_source_items(mirror: Path) -> None:
     catalog = pystac.Catalog.from_file(str(mirror / "catalog.json"))
     labels = catalog.get_child(LABELS)
     assert labels is not None
@@ -120,7 +120,7 @@ def test_source_links_lead_to_the_local_source_items(mirror):
 
 
 @pytest.mark.parametrize("why", ["excluded", "failed"])
-def test_an_asset_outside_the_mirror_keeps_its_remote_href(tmp_path, why):
+def test_an_asset_outside_the_mirror_keeps_its_remote_href(tmp_path: Path, why: str) -> None:
     with AssetHost() as host:
         remote = {
             "https": (f"{host.url}/gone/a.tif?v=2", f"{host.url}/gone/a.tif?v=2"),

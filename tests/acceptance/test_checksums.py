@@ -81,7 +81,7 @@ def test_the_selected_digest_is_recorded(tmp_path, checksum, items, same):
 
 @pytest.mark.parametrize("checksum", ["sha256", "crc64nvme"])
 @pytest.mark.parametrize("key", ["small", "long"])
-def test_a_flipped_bit_is_found_named_and_repaired(tmp_path, checksum, key):
+def test_a_flipped_bit_is_found_named_and_repaired(tmp_path: Path, checksum: str, key: str) -> None:
     body, seen = BODIES[f"/{key}"], list[object]()
     with on_mirror(tmp_path, checksum) as (_, options):
         (path,) = (path for path in (tmp_path / "c/i0").iterdir() if path.stem == key)
@@ -97,7 +97,7 @@ def test_a_flipped_bit_is_found_named_and_repaired(tmp_path, checksum, key):
     assert digests(tmp_path) == expected(checksum)
 
 
-def test_a_mirror_may_hold_both_kinds(tmp_path):
+def test_a_mirror_may_hold_both_kinds(tmp_path: Path) -> None:
     with on_mirror(tmp_path, "sha256") as (source, options):
         source.features.append(feature("i1", {path[1:]: source.url(f"/1{path}") for path in BODIES}))
         report = sync.mirror(source.api, tmp_path, options=attrs.evolve(options, checksum="crc64nvme"))
@@ -107,7 +107,7 @@ def test_a_mirror_may_hold_both_kinds(tmp_path):
     assert sync.verify(tmp_path).damaged == 0
 
 
-def test_resume_keeps_the_checksum_of_the_run(tmp_path):
+def test_resume_keeps_the_checksum_of_the_run(tmp_path: Path) -> None:
     stop = asyncio.Event()
     how = {"options": Options(checksum="none"), "stop": stop}
     with Source(others=served) as source:

@@ -47,7 +47,7 @@ def session() -> Iterator[tuple[str, dict[str, str]]]:
         assert server.ended().code in {0, 130}
 
 
-def test_collections_and_classes(session):
+def test_collections_and_classes(session: tuple[str, dict[str, str]]) -> None:
     source, env = session
     listed = run(["collections", source, "--json"], env)
     assert listed.code == 0, listed.err

@@ -91,7 +91,7 @@ def mirror(source: str, dest: Path, **options: object) -> tuple[stacpull.MirrorR
     return report, warnings(events)
 
 
-def test_a_host_that_is_down_leaves_its_assets_pending_and_the_others_are_done(tmp_path):
+def test_a_host_that_is_down_leaves_its_assets_pending_and_the_others_are_done(tmp_path: Path) -> None:
     with AssetHost() as good, refusing_port() as port:
         down = f"http://127.0.0.1:{port}"
         hrefs = [f"{host}/assets/{n}" for n in range(150) for host in (down, good.url)]

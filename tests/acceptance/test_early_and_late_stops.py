@@ -62,7 +62,7 @@ def test_a_source_that_does_not_answer_can_be_stopped(tmp_path, silent, command,
     assert "Traceback" not in ran.err
 
 
-def test_a_time_limit_that_ends_before_the_source_answers_is_named(tmp_path, silent):
+def test_a_time_limit_that_ends_before_the_source_answers_is_named(tmp_path: Path, silent: AssetHost) -> None:
     arguments = ["mirror", silent.url, str(tmp_path / "m"), "-C", "x", "--stop-after", "1s", "-q"]
     ran = run(arguments, environment())
     assert ran.code == 130
@@ -80,7 +80,7 @@ sync.mirror(sys.argv[1], sys.argv[2], options=Options(allow_private_hosts=True),
 """
 
 
-def test_a_blocking_function_ends_with_a_plain_keyboard_interrupt(tmp_path, silent):
+def test_a_blocking_function_ends_with_a_plain_keyboard_interrupt(tmp_path: Path, silent: AssetHost) -> None:
     source, dest = local_items(tmp_path, [f"{silent.url}/a"]), tmp_path / "m"
     command = [sys.executable, "-c", _INTERRUPTED, str(source), str(dest)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)

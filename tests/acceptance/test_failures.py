@@ -60,7 +60,7 @@ def test_a_read_only_destination_is_exit_5(small_disk, small_hub):
 
 
 @pytest.mark.parametrize("below", ["", "deeper"], ids=["a file", "below a file"])
-def test_a_file_in_the_way_of_dest_is_exit_5(tmp_path, small_hub, below):
+def test_a_file_in_the_way_of_dest_is_exit_5(tmp_path: Path, small_hub: MlhubReplica, below: str) -> None:
     (tmp_path / "file").write_text("mine")
     ran = run(mirror_of(small_hub.base_url, tmp_path / "file" / below), environment(small_hub))
     assert ran.code == 5, ran.err
@@ -71,7 +71,7 @@ def test_a_file_in_the_way_of_dest_is_exit_5(tmp_path, small_hub, below):
 
 
 @pytest.mark.parametrize("command", ["status", "failures", "resume", "retry", "verify", "verify --repair"])
-def test_a_dest_that_is_not_a_mirror_is_exit_2(tmp_path, command):
+def test_a_dest_that_is_not_a_mirror_is_exit_2(tmp_path: Path, command: str) -> None:
     ran = run([*command.split(), str(tmp_path)], environment())
     assert ran.code == 2
     assert str(tmp_path) in ran.sentences[-1]
@@ -80,7 +80,7 @@ def test_a_dest_that_is_not_a_mirror_is_exit_2(tmp_path, command):
 # --- what is printed ----------------------------------------------------------------------------------------
 
 
-def test_quiet_prints_nothing_and_json_is_the_last_line(tmp_path, hub):
+def test_quiet_prints_nothing_and_json_is_the_last_line(tmp_path: Path, hub: MlhubReplica) -> None:
     few = ["--max-items", "2"]
     quiet = run(mirror_of(hub.base_url, tmp_path / "quiet", *few, "-q"), environment(hub))
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
@@ -110,7 +110,7 @@ def test_a_resumed_run_that_needs_no_more_items_still_counts_those_it_read(tmp_p
     assert (report.items_seen, report.items_matched, report.assets_failed) == (1, 1, 40)
 
 
-def test_a_source_item_that_could_not_be_read_is_planned_when_the_walk_finds_it(tmp_path):
+def test_a_source_item_that_could_not_be_read_is_planned_when_the_walk_finds_it(tmp_path: Path) -> None:
     """It stayed failed until `retry`. Its label items are listed first, and link to it."""
 
     def is_read_alone(request: RequestInfo) -> bool:

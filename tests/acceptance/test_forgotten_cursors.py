@@ -93,7 +93,7 @@ def test_walks_without_progress_end_with_usable_advice(tmp_path, place, advice, 
     assert sync.status(tmp_path / "m").assets_done == 2 * max(lives)
 
 
-def test_resume_continues_an_abandoned_walk_once_cursors_last(tmp_path):
+def test_resume_continues_an_abandoned_walk_once_cursors_last(tmp_path: Path) -> None:
     with Forgetful([3, 3, 99]) as api:
         with pytest.raises(SourceError):
             sync.mirror(api.url(COLLECTION), tmp_path / "m", options=HASTY)
@@ -111,7 +111,7 @@ def test_the_same_items_are_selected_if_the_walk_restarts(tmp_path: Path, chosen
     assert len(ids_in(tmp_path / "once")) == next(iter(chosen.values()))
 
 
-def test_a_stopped_mirror_resumes_although_its_cursor_has_expired(tmp_path):
+def test_a_stopped_mirror_resumes_although_its_cursor_has_expired(tmp_path: Path) -> None:
     async def work() -> MirrorReport:
         async with Forgetful([99]) as api:
             options = Options(retries=0, concurrency=1, page_size=2)
@@ -135,7 +135,7 @@ def test_plan_restarts_a_walk_as_mirror_does(place, chosen):
     assert (report.items_seen, report.items_matched, report.assets) == (10, matched, matched)
 
 
-def test_a_plan_without_progress_ends():
+def test_a_plan_without_progress_ends() -> None:
     with Forgetful([2, 2]) as api:
         with pytest.raises(SourceError, match="could not be read"):
             sync.plan(api.url(COLLECTION), options=HASTY)

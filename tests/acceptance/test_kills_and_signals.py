@@ -104,7 +104,7 @@ def test_a_second_signal_ends_at_once(tmp_path, small_hub, number):
     assert not damage(dest, expected_files(small_hub.dataset, range(SMALL)))
 
 
-def test_after_a_kill_readers_work_and_the_next_run_waits(tmp_path, small_hub):
+def test_after_a_kill_readers_work_and_the_next_run_waits(tmp_path: Path, small_hub: MlhubReplica) -> None:
     """The store process is stopped, as if the disk were slow, and still holds DEST."""
     dest, env = tmp_path / "mirror", environment(small_hub)
     small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=30), times=10_000)
@@ -132,7 +132,7 @@ def test_after_a_kill_readers_work_and_the_next_run_waits(tmp_path, small_hub):
     assert (run(["status", str(dest), "--json"], env).report["live"], is_held(dest)) == (False, False)
 
 
-def test_max_items_is_the_same_set_over_stops_and_page_sizes(tmp_path):
+def test_max_items_is_the_same_set_over_stops_and_page_sizes(tmp_path: Path) -> None:
     wanted = 40
     with run_in_thread(MlhubReplica(items=200, seed=7, latency_ms=15)) as replica:
         env, bodies = environment(replica), Bodies(replica)
@@ -177,7 +177,7 @@ def large(replica: MlhubReplica, dest: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("changed", [False, True], ids=["same object", "changed in between"])
-def test_a_large_file_resumes_where_it_was_killed(tmp_path, changed):
+def test_a_large_file_resumes_where_it_was_killed(tmp_path: Path, changed: bool) -> None:
     dest = tmp_path / "mirror"
     with run_in_thread(MlhubReplica(items=5, large_items=1, large_size=LARGE, record=True)) as replica:
         had = killed_in_the_middle(replica, dest)
@@ -200,7 +200,7 @@ def test_a_large_file_resumes_where_it_was_killed(tmp_path, changed):
 
 
 @pytest.mark.parametrize("command", ["status", "resume", "retry", "verify", "verify --repair", "failures"])
-def test_a_kill_before_the_ledger_has_content_leaves_no_mirror(tmp_path, command):
+def test_a_kill_before_the_ledger_has_content_leaves_no_mirror(tmp_path: Path, command: str) -> None:
     """The file is there, with 0 bytes, for a few milliseconds before its tables are made."""
     name, *options = command.split()
     (tmp_path / "m/.stacpull/parts").mkdir(parents=True)
@@ -241,7 +241,7 @@ seconds = 60
 """The third of six pages links to itself as the next one; one asset of each item does not come."""
 
 
-def test_resume_still_reports_a_walk_that_ended_early(tmp_path):
+def test_resume_still_reports_a_walk_that_ended_early(tmp_path: Path) -> None:
     """The walk is over when the process is killed, so that only the ledger knows what it did not reach."""
     dest = tmp_path / "mirror"
     faults = PlannedFaults(parse_faults(EARLY_END))

@@ -55,7 +55,7 @@ def own_memory(pid: int) -> int:
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_items(tmp_path: Path):
+def test_memory_does_not_grow_with_the_number_of_items(tmp_path: Path) -> None:
     """The medians of the third and the last quarter: a maximum is that of one moment, as a page is read."""
     measured: dict[int, list[int]] = {quarter: [] for quarter in range(4)}
     with ManyItems(redirected) as host:

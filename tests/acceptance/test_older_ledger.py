@@ -77,7 +77,7 @@ def an_older_ledger(dest: Path, when: str, **options: Any) -> Iterator[Backup]:
 
 
 @pytest.mark.parametrize("metadata", ["item", "ndjson"])
-def test_documents_equal_to_what_would_be_written_are_accepted(tmp_path, metadata):
+def test_documents_equal_to_what_would_be_written_are_accepted(tmp_path: Path, metadata: str) -> None:
     with an_older_ledger(tmp_path / "m", COLLECTION, metadata=metadata):
         report = sync.resume(tmp_path / "m")
         assert (report.state, report.exit_code) == ("complete", 0)
@@ -85,14 +85,14 @@ def test_documents_equal_to_what_would_be_written_are_accepted(tmp_path, metadat
 
 @pytest.mark.parametrize("when", ["1", "5"])
 @pytest.mark.parametrize("metadata", ["item", "ndjson"])
-def test_adopt_takes_the_files_and_the_documents(tmp_path, metadata, when):
+def test_adopt_takes_the_files_and_the_documents(tmp_path: Path, metadata: str, when: str) -> None:
     with an_older_ledger(tmp_path / "m", when, metadata=metadata) as api:
         report = api.mirror(adopt=True, metadata=metadata)
         assert (report.state, report.exit_code, report.items_done) == ("complete", 0, len(ITEMS))
 
 
 @pytest.mark.parametrize("when", ["1", "5"])
-def test_without_adopt_the_message_names_it(tmp_path, when):
+def test_without_adopt_the_message_names_it(tmp_path: Path, when: str) -> None:
     with an_older_ledger(tmp_path / "m", when) as api:
         with pytest.raises(DestinationError, match=r"is not part of this mirror.*--adopt"):
             sync.resume(tmp_path / "m")
@@ -103,7 +103,7 @@ def test_without_adopt_the_message_names_it(tmp_path, when):
         assert sync.retry(tmp_path / "m", options=Options(adopt=True)).exit_code == 0
 
 
-def test_adopt_replaces_catalogs_that_stacpull_wrote_with_other_content(tmp_path):
+def test_adopt_replaces_catalogs_that_stacpull_wrote_with_other_content(tmp_path: Path) -> None:
     """The source has changed since: the catalogs are written again, in place of the old ones."""
     dest = tmp_path / "m"
     with Backup(dest, "3") as api:
@@ -116,7 +116,7 @@ def test_adopt_replaces_catalogs_that_stacpull_wrote_with_other_content(tmp_path
     assert sync.verify(dest).exit_code == 0
 
 
-def test_a_document_of_another_user_is_never_replaced_by_adopt(tmp_path):
+def test_a_document_of_another_user_is_never_replaced_by_adopt(tmp_path: Path) -> None:
     foreign = b'{"type":"Feature","id":"3","collection":"c","links":[]}'
     dest = tmp_path / "m"
     (dest / "c/3").mkdir(parents=True)

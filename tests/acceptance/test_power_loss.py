@@ -31,19 +31,19 @@ def after_some(recorded: Recording, count: int) -> list[tuple[str, list[str]]]:
 
 
 @needs_strace
-def test_nothing_is_recorded_as_done_without_its_bytes_and_the_run_resumes(recorded):
+def test_nothing_is_recorded_as_done_without_its_bytes_and_the_run_resumes(recorded: Recording) -> None:
     assert after_some(recorded, 10) == []
 
 
 @needs_strace
 @pytest.mark.parametrize("begin", ["adopt", "refresh", "repair"])
-def test_a_power_loss_over_an_existing_mirror_loses_nothing(begin):
+def test_a_power_loss_over_an_existing_mirror_loses_nothing(begin: str) -> None:
     with scene(begin) as found:
         assert after_some(record(found), 4) == []
 
 
 @needs_strace
-def test_the_model_detects_a_mirror_that_does_not_sync(recorded):
+def test_the_model_detects_a_mirror_that_does_not_sync(recorded: Recording) -> None:
     spared = [e for e in recorded.events if e.kind is not Kind.SYNC_ALL and _is_of_the_ledger(e)]
     disk = Disk(spared)
     ways = [Loss(disk.length, "all there", damage, 1) for damage in ("none_there", "zeros")]

@@ -83,7 +83,7 @@ def test_items_of_another_source_are_kept_after_retry_and_repair(tmp_path, again
         assert files_in(tmp_path).keys() == before
 
 
-def test_items_of_another_selection_are_kept_after_retry(tmp_path, replica):
+def test_items_of_another_selection_are_kept_after_retry(tmp_path: Path, replica: EvolvingReplica) -> None:
     replica.inject(lambda request: request.path.endswith("item-0002/mask.bin"), Status(404), times=1)
     mirrored(replica.base_url, tmp_path)
     mirrored(replica.base_url, tmp_path, ids=("item-0001",))
@@ -129,7 +129,7 @@ def test_items_behind_an_unreadable_link_are_not_pruned(tmp_path: Path, lost: st
     assert "An item of" not in warned(events)
 
 
-def test_a_run_that_was_stopped_says_so_instead_of_pruning(tmp_path, replica):
+def test_a_run_that_was_stopped_says_so_instead_of_pruning(tmp_path: Path, replica: EvolvingReplica) -> None:
     events, stop = list[Event](), asyncio.Event()
 
     def listen(event: Event) -> None:
@@ -141,7 +141,7 @@ def test_a_run_that_was_stopped_says_so_instead_of_pruning(tmp_path, replica):
     assert "Nothing was pruned: the run is not complete." in warned(events)
 
 
-def test_retry_does_not_prune_and_says_so(tmp_path, replica):
+def test_retry_does_not_prune_and_says_so(tmp_path: Path, replica: EvolvingReplica) -> None:
     events: list[Event] = []
     replica.inject(lambda request: request.path.endswith("item-0002/mask.bin"), Status(404), times=1)
     mirrored(replica.base_url, tmp_path)

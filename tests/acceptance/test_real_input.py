@@ -135,7 +135,7 @@ def test_sixty_real_items(hub, tmp_path, layout, path_of):
     assert opened == expected.keys()
 
 
-def test_written_items_keep_the_recorded_fields(hub, shared_data, tmp_path):
+def test_written_items_keep_the_recorded_fields(hub: RealHub, shared_data: Path, tmp_path: Path) -> None:
     dest = tmp_path / "mirror"
     mirrored(hub, dest, Options())
     page = shared_data / "mlhub" / "prod2021" / f"{COLLECTION}_items_page1.json"

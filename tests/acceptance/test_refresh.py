@@ -86,7 +86,7 @@ def test_changed_assets_are_fetched_and_uncertain_ones_requested_conditionally(t
 
 
 @pytest.mark.parametrize("validators", ["etag", "date", "none"])
-def test_revalidate_requests_every_asset(tmp_path, validators):
+def test_revalidate_requests_every_asset(tmp_path: Path, validators: str) -> None:
     with run_in_thread(EvolvingReplica(items=8, validators=validators)) as replica:
         refreshed(replica, tmp_path)
         name = next(iter(replica.items))
@@ -106,7 +106,7 @@ def test_revalidate_requests_every_asset(tmp_path, validators):
         assert is_sound(tmp_path)
 
 
-def test_a_resumed_run_with_revalidate_still_revalidates(tmp_path):
+def test_a_resumed_run_with_revalidate_still_revalidates(tmp_path: Path) -> None:
     with run_in_thread(EvolvingReplica(latency_ms=15)) as replica:
         refreshed(replica, tmp_path)
 
@@ -129,7 +129,7 @@ def test_a_resumed_run_with_revalidate_still_revalidates(tmp_path):
 # --- what is gone -------------------------------------------------------------------------------------------
 
 
-def test_prune_lists_first_and_removes_with_yes_only(tmp_path, replica):
+def test_prune_lists_first_and_removes_with_yes_only(tmp_path: Path, replica: EvolvingReplica) -> None:
     refreshed(replica, tmp_path)
     step = replica.evolve()
     listed = refreshed(replica, tmp_path, prune=True)
@@ -157,7 +157,7 @@ def test_prune_lists_first_and_removes_with_yes_only(tmp_path, replica):
     assert refreshed(replica, tmp_path, prune="remove").items_gone == 0
 
 
-def test_a_collection_that_is_gone_leaves_nothing_behind(tmp_path, replica):
+def test_a_collection_that_is_gone_leaves_nothing_behind(tmp_path: Path, replica: EvolvingReplica) -> None:
     refreshed(replica, tmp_path, metadata="ndjson")
     replica.items.clear()
     reported = refreshed(replica, tmp_path, metadata="ndjson", prune="remove")
@@ -252,7 +252,7 @@ def test_s3_and_azure_answer_that_nothing_changed(mirrored):
     assert is_same(before, mirrored.files) == []
 
 
-def test_a_tree_on_disk_is_pruned_by_its_files(tmp_path):
+def test_a_tree_on_disk_is_pruned_by_its_files(tmp_path: Path) -> None:
     catalog = write_tree(tmp_path / "tree", 2, 3)
     dest = tmp_path / "m"
 

@@ -44,7 +44,7 @@ def content(dest: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("dated", [True, False])
-def test_a_refresh_killed_repeatedly_ends_with_the_current_versions(tmp_path, dated):
+def test_a_refresh_killed_repeatedly_ends_with_the_current_versions(tmp_path: Path, dated: bool) -> None:
     """At each kill: a file is one complete version, and done files are as recorded."""
     choices = random.Random(KILLS)
     history: defaultdict[str, set[bytes]] = defaultdict(set)

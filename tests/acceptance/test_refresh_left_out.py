@@ -185,7 +185,7 @@ def test_assets_that_a_run_leaves_out_are_requested_by_the_next(api, narrower, b
     assert len(api.conditional("/b.bin")) == requested
 
 
-def test_an_unchanged_asset_that_was_left_out_gets_one_conditional_request(api):
+def test_an_unchanged_asset_that_was_left_out_gets_one_conditional_request(api: Upstream) -> None:
     api.add("a", version(1, etag='"a"'))
     api.add("b", version(1, etag='"b"'))
     api.again()
@@ -242,7 +242,7 @@ def test_another_href_is_fetched_completely(api, before, now, metadata):
     assert api.conditional("/v2.bin") == [False, True]
 
 
-def test_an_asset_from_another_href_is_fetched_completely_from_the_first_one(api):
+def test_an_asset_from_another_href_is_fetched_completely_from_the_first_one(api: Upstream) -> None:
     api.add("a", version(1, etag='"1"'), alternate={"s3": {"href": f"s3://{BUCKET}/a.bin"}})
     api.files[f"/{BUCKET}/a.bin"] = version(1, etag='"1"')
     first = api.files.pop("/a.bin")
@@ -317,7 +317,7 @@ def test_an_asset_with_another_key_takes_the_place_of_the_earlier_one(api, layou
     assert (api.again(layout=layout).exit_code, api.version_of_any()) == (0, ["v3"])
 
 
-def test_a_failed_asset_keeps_its_file_although_another_with_its_new_name_is_gone(api):
+def test_a_failed_asset_keeps_its_file_although_another_with_its_new_name_is_gone(api: Upstream) -> None:
     layout = "{collection}/{item}/{filename}"
     for key in "ab":
         api.add(key, version(1))

@@ -105,7 +105,7 @@ def test_a_page_with_newer_versions_of_the_items_of_an_earlier_one_counts(tmp_pa
         assert written["properties"]["updated"] == "2024-01-02T00:00:00Z"
 
 
-def test_a_newer_version_does_not_get_the_bytes_of_another_item_with_its_href(tmp_path):
+def test_a_newer_version_does_not_get_the_bytes_of_another_item_with_its_href(tmp_path: Path) -> None:
     class Updated(SmallApi):
         def _listed(self, name: str, number: int) -> tuple[list[str], bool]:
             self.number = number

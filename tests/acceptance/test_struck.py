@@ -36,7 +36,7 @@ def wrong(found: list[StrikeResult]) -> list[tuple[str, list[str]]]:
 
 
 @needs_strace
-def test_a_run_killed_before_a_system_call_can_be_resumed(nothing, calls):
+def test_a_run_killed_before_a_system_call_can_be_resumed(nothing: Scene, calls: list[Call]) -> None:
     crucial = [call for call in calls if call.name in {"renameat2", "syncfs", "write", "pwrite64", "mkdirat"}]
     found = strike_all(nothing, spread(crucial, 6), WHAT["KILL"])
     assert sum(one.reached for one in found) >= 4  # threads may race another way
@@ -58,7 +58,7 @@ def test_a_failed_system_call_is_exit_5_and_the_run_can_be_resumed(nothing, call
 
 
 @needs_strace
-def test_a_ledger_sync_that_fails_at_the_end_is_reported():
+def test_a_ledger_sync_that_fails_at_the_end_is_reported() -> None:
     """With one thread, since strace counts by thread: with several, another one may make the last call."""
     with scene(one_thread=True) as there:
         of_the_log = [
@@ -78,7 +78,7 @@ def test_a_ledger_sync_that_fails_at_the_end_is_reported():
         ("repair", "renameat", "syncfs"),
     ],
 )
-def test_existing_files_survive_a_struck_call(begin, killed, failing):
+def test_existing_files_survive_a_struck_call(begin: str, killed: str, failing: str) -> None:
     with scene(begin) as there:
         calls = calls_of(there)
         kills, failures = ([c for c in calls if c.name == name] for name in (killed, failing))
@@ -89,7 +89,7 @@ def test_existing_files_survive_a_struck_call(begin, killed, failing):
 
 
 @needs_strace
-def test_a_run_makes_the_expected_system_calls(calls):
+def test_a_run_makes_the_expected_system_calls(calls: list[Call]) -> None:
     names = {call.name for call in calls}
     assert names >= {
         "mkdir",

@@ -67,7 +67,7 @@ def test_a_destination_that_vanishes_is_exit_5_and_is_made_again(tmp_path, small
     assert is_whole(dest, small_hub)
 
 
-def test_a_lock_left_by_a_kill_does_not_block_the_next_run(tmp_path, small_hub):
+def test_a_lock_left_by_a_kill_does_not_block_the_next_run(tmp_path: Path, small_hub: MlhubReplica) -> None:
     dest, env = tmp_path / "mirror", environment(small_hub)
     with Running(mirror_of(small_hub.base_url, dest), env) as process:
         assert wait_until(lambda: list(dest.glob("bigearthnet/*/*")))

@@ -73,7 +73,7 @@ def test_a_run_tries_again_once_what_failed_in_passing(host: Host, mirror: list[
     assert sorted(host.requested()) == ["/a/1", "/a/2"]
 
 
-def test_an_error_in_json_does_not_become_the_content_of_an_image(host, mirror):
+def test_an_error_in_json_does_not_become_the_content_of_an_image(host: Host, mirror: list[str]) -> None:
     asset = {"href": host.url("/a/error"), "type": "image/tiff"}
     Path(mirror[1]).write_text(json.dumps(feature("i", assets={"data": asset})))
     assert report(host, mirror)["assets_failed"] == 1
@@ -96,7 +96,7 @@ def test_plan_counts_the_assets_that_mirror_requests_again(host, mirror, tmp_pat
     assert (done["assets_pending"], done["requests"]) == (0, plan["requests"] - 3)
 
 
-def test_plan_counts_a_refused_signed_url_that_mirror_requests_again(host, mirror):
+def test_plan_counts_a_refused_signed_url_that_mirror_requests_again(host: Host, mirror: list[str]) -> None:
     host.statuses = {(signed := "/a/9?sig=SIGNATURE"): 403}
     Path(mirror[1]).write_text(json.dumps(feature("i", {"data": host.url(signed)})))
     assert report(host, mirror)["assets_failed"] == 1
@@ -170,7 +170,7 @@ def test_all_commands_agree_that_item_json_could_not_be_written(command, tmp_pat
     assert command("status").report["items_done"] == 1
 
 
-def test_a_retry_says_why_it_cannot_try_an_asset_again(command, tmp_path):
+def test_a_retry_says_why_it_cannot_try_an_asset_again(command: Callable[[str], Ran], tmp_path: Path) -> None:
     run(["mirror", str(tmp_path / "item.json"), f"{tmp_path}/m", "--layout", "{item}"], environment())
     ran = command("retry")
     assert (ran.code, "0 of 1 file" in ran.err, "; 1 failed: with a name that is taken" in ran.err) == (

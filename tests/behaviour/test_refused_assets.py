@@ -41,7 +41,7 @@ def test_items_that_can_be_read_again_do_not_hide_that_all_assets_are_refused(tm
         assert run(["resume", str(tmp_path / "m"), *allowed], environment()).report["assets_done"] == 70
 
 
-def test_a_login_page_for_an_image_is_refused_if_an_untyped_asset_has_its_href(tmp_path):
+def test_a_login_page_for_an_image_is_refused_if_an_untyped_asset_has_its_href(tmp_path: Path) -> None:
     page = Answer(200, b"<!doctype html><title>Log in</title>", {"Content-Type": "text/html"})
     with WireServer({"/get": [page]}) as host:
         item = feature("i", {"a": host.url("/get")})

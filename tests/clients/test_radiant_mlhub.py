@@ -34,7 +34,7 @@ def ids(replica: MlhubReplica, collection: str) -> list[str]:
     return [f"{collection}_{patch.name}" for patch in replica.dataset.patches()]
 
 
-def test_it_lists_and_pages(either_hub):
+def test_it_lists_and_pages(either_hub: MlhubReplica) -> None:
     seen = json.loads(run_script(VENV, "radiant_mlhub_reads", env=environment(either_hub)))
     assert seen.pop("archive_size") > 1000
     assert seen.pop("one_item") == ids(either_hub, SOURCE)[0]
@@ -62,7 +62,7 @@ def test_it_downloads_archives(either_hub, tmp_path, collection):
     assert len(files) == (either_hub.dataset.items * 12 if collection == SOURCE else 0)
 
 
-def test_it_resumes_an_archive(hub, tmp_path):
+def test_it_resumes_an_archive(hub: MlhubReplica, tmp_path: Path) -> None:
     path = Path(run_script(VENV, "radiant_mlhub_archive", LABELS, tmp_path, env=environment(hub)))
     whole = path.read_bytes()
     path.write_bytes(whole[:1000])
@@ -70,7 +70,7 @@ def test_it_resumes_an_archive(hub, tmp_path):
     assert path.read_bytes() == whole
 
 
-def test_the_client_recognises_a_missing_archive(either_hub, tmp_path):
+def test_the_client_recognises_a_missing_archive(either_hub: MlhubReplica, tmp_path: Path) -> None:
     without_retries = {"MLHUB_CI": "1", "PYTEST_CURRENT_TEST": "1"}
     env = environment(either_hub) | without_retries
     message = run_script(VENV, "radiant_mlhub_archive", "no_archive", tmp_path, env=env)
@@ -95,7 +95,7 @@ def expected(replica: MlhubReplica) -> dict[str, str]:
     return files
 
 
-def test_it_downloads_the_whole_dataset_and_resumes(hub, tmp_path):
+def test_it_downloads_the_whole_dataset_and_resumes(hub: MlhubReplica, tmp_path: Path) -> None:
     catalog, assets = tmp_path / "catalog", tmp_path / "assets"
     sizes: dict[str, Any] = json.loads(
         run_script(VENV, "radiant_mlhub_download", catalog, assets, env=environment(hub))
@@ -114,7 +114,7 @@ def test_it_downloads_the_whole_dataset_and_resumes(hub, tmp_path):
     assert hub.bytes_sent - before < 60_000
 
 
-def test_archives_are_the_same_bytes_every_time(hub, tmp_path):
+def test_archives_are_the_same_bytes_every_time(hub: MlhubReplica, tmp_path: Path) -> None:
     for name in ("one", "two"):
         run_script(VENV, "radiant_mlhub_archive", LABELS, tmp_path / name, env=environment(hub))
     one, two = ((tmp_path / name / f"{LABELS}.tar.gz").read_bytes() for name in ("one", "two"))

@@ -84,7 +84,7 @@ def test_an_unsigned_request_is_refused(hub, tool):
     assert "AccessDenied" in tool(hub, *unsigned, check=False)[1]
 
 
-def test_awscli_gets_ranges_and_pages(hub, patch, tmp_path):
+def test_awscli_gets_ranges_and_pages(hub: MlhubReplica, patch: str, tmp_path: Path) -> None:
     key = f"bigearthnet/{patch}/{patch}_B02.tif"
     place = ("--bucket", BUCKET, "--key", key)
     message, _ = aws(hub, "s3api", "get-object", *place, "--range", "bytes=100-199", tmp_path / "part")
@@ -98,7 +98,7 @@ def test_awscli_gets_ranges_and_pages(hub, patch, tmp_path):
     assert "404" in missing[1]
 
 
-def test_s5cmd_gets_parts_of_a_large_file(tmp_path):
+def test_s5cmd_gets_parts_of_a_large_file(tmp_path: Path) -> None:
     with run_in_thread(MlhubReplica(items=1, large_items=1, large_size=12_000_000)) as replica:
         key = "large_files/large_0000.bin"
         s5cmd(

@@ -201,13 +201,13 @@ def test_a_service_is_asked_without_the_proxy_if_no_proxy_names_it(recorder, mon
     assert "proxy_url" not in Objects(location).service.store.client_options
 
 
-def test_an_endpoint_of_amazon_that_the_user_names_is_used(monkeypatch):
+def test_an_endpoint_of_amazon_that_the_user_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", private := "https://b.vpce-1.s3.eu-west-1.vpce.amazonaws.com")
     assert AmazonS3.resolved(BucketLocation("bucket")).endpoint_url == private
 
 
 @pytest.mark.parametrize("content", ["none", "-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----"])
-def test_authorities_that_cannot_be_read_are_named(recorder, content, tmp_path):
+def test_authorities_that_cannot_be_read_are_named(recorder: Recorder, content: str, tmp_path: Path) -> None:
     (tmp_path / "own.pem").write_text(content)
     location = BucketLocation("bucket", "p", recorder.url(""), ca_bundle=str(tmp_path / "own.pem"))
     with pytest.raises(UsageError, match=r"own\.pem cannot be read: "):

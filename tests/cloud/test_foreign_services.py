@@ -59,7 +59,7 @@ def test_a_service_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPat
     assert said == [f"{why}; still trying."]
 
 
-def test_a_copy_of_the_ledger_that_unpacks_to_gigabytes_is_refused(tmp_path, port):
+def test_a_copy_of_the_ledger_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, port: int) -> None:
     bomb = gzip.compress(bytes(64 << 20))
     name = f"{tmp_path.name}/.stacpull/ledger.sqlite.gz"
     with closing(client(f"http://127.0.0.1:{port}", KEYS)) as s3:

@@ -17,7 +17,7 @@ REPLICAS = (ROOT / "docs" / "replicas.md").read_text()
 FAULT_SECTION = REPLICAS.partition("\n## Faults")[2].partition("\n## ")[0]
 
 
-def test_every_fault_and_key_is_documented():
+def test_every_fault_and_key_is_documented() -> None:
     rows = {
         found[1]: found[2]
         for found in re.finditer(r"^\| `([\w-]+)`(?:, `until`)? \|([^|]*)\|", FAULT_SECTION, re.MULTILINE)
@@ -29,6 +29,6 @@ def test_every_fault_and_key_is_documented():
     assert all(f"`{kind}`" in rows["kind"] for kind in KINDS)
 
 
-def test_the_example_is_a_fault_file():
+def test_the_example_is_a_fault_file() -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", FAULT_SECTION, re.DOTALL)
     assert len(parse_faults(example).rules) == 1

@@ -51,7 +51,7 @@ def test_another_name_has_no_index(name):
     assert SMALL.index_of(name) is None
 
 
-def test_flags_are_counted_as_published():
+def test_flags_are_counted_as_published() -> None:
     flags = Counter(FULL.flag(index) for index in range(MAX_ITEMS))
     assert flags == {Flag.SNOW: SNOW, Flag.CLOUD: CLOUD, Flag.ONLY_DROPPED: ONLY_DROPPED, Flag.NONE: 519_284}
     few = Counter(SMALL.flag(index) for index in range(400))
@@ -66,7 +66,7 @@ def test_impossible_sizes_are_refused(items):
         Dataset(items, 7)
 
 
-def test_labels_are_skewed_distinct_and_in_order(shared_data: Path):
+def test_labels_are_skewed_distinct_and_in_order(shared_data: Path) -> None:
     facts = orjson.loads((shared_data.parent / "facts" / "bigearthnet.json").read_bytes())
     assert facts["classes43"] == list(CLASSES)
     assert set(facts["dropped_by_19"]) == DROPPED_BY_19
@@ -86,7 +86,7 @@ def test_labels_are_skewed_distinct_and_in_order(shared_data: Path):
     assert 5 <= listed.count(False) <= 40
 
 
-def test_the_same_seed_makes_the_same_and_another_seed_does_not():
+def test_the_same_seed_makes_the_same_and_another_seed_does_not() -> None:
     assert manifest(SMALL, 5) == manifest(Dataset(400, 7), 5)
     assert SMALL.name(5) != Dataset(400, 8).name(5)
     assert SMALL.band(SMALL.patch(5), "B02") != Dataset(400, 8).band(SMALL.patch(5), "B02")
@@ -94,7 +94,7 @@ def test_the_same_seed_makes_the_same_and_another_seed_does_not():
     assert Dataset(1, 7).index_of(Dataset(1, 7).patch(0).name) == 0
 
 
-def test_metadata_has_the_shape_of_the_real_files(shared_data: Path):
+def test_metadata_has_the_shape_of_the_real_files(shared_data: Path) -> None:
     made = orjson.loads(FULL.patch(3).metadata())
     real_files = sorted((shared_data / "bigearthnet").rglob("S2*_labels_metadata.json"))
     assert real_files
@@ -108,7 +108,7 @@ def test_metadata_has_the_shape_of_the_real_files(shared_data: Path):
             assert len({re.sub(r"-?\d+|[AB]_", "0", shape) for shape in shapes}) == 1
 
 
-def test_projection_tile_name_and_outline_agree_with_real_patches(shared_data: Path):
+def test_projection_tile_name_and_outline_agree_with_real_patches(shared_data: Path) -> None:
     real = orjson.loads((shared_data / f"bigearthnet/s2/{REAL}/{REAL}_labels_metadata.json").read_bytes())
     made = next(p for p in FULL.patches() if p.acquisition.zone == 29)
     assert orjson.loads(made.metadata())["projection"] == real["projection"]
@@ -123,7 +123,7 @@ def test_projection_tile_name_and_outline_agree_with_real_patches(shared_data: P
         assert to_lonlat(34, x, y) == pytest.approx(tuple(recorded), abs=2e-7)
 
 
-def test_outlines_lie_in_the_extent_of_the_collection():
+def test_outlines_lie_in_the_extent_of_the_collection() -> None:
     west, south, east, north = -9.00023345437725, 36.956956702083396, 31.598439091981028, 68.02168200047284
     corners = [corner for index in range(0, MAX_ITEMS, 500) for corner in FULL.patch(index).ring()]
     assert all(west - 1e-5 <= x <= east and south <= y <= north for x, y in corners)
@@ -142,7 +142,7 @@ def tags_of(data: bytes) -> dict[int, tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("band", BAND_METRES)
-def test_band_files_are_structured_as_the_real_ones(shared_data: Path, band: str):
+def test_band_files_are_structured_as_the_real_ones(shared_data: Path, band: str) -> None:
     real = (shared_data / "bigearthnet/s2" / REAL / f"{REAL}_{band}.tif").read_bytes()
     patch, metres = SMALL.patch(3), BAND_METRES[band]
     made = SMALL.band(patch, band)
@@ -157,6 +157,6 @@ def test_band_files_are_structured_as_the_real_ones(shared_data: Path, band: str
     assert pixels.max() < 4096
 
 
-def test_no_two_files_are_equal():
+def test_no_two_files_are_equal() -> None:
     files = [expected for index in range(60) for expected in manifest(SMALL, index)]
     assert len({expected.sha256 for expected in files}) == len(files) == 60 * 13

@@ -53,7 +53,7 @@ body = "<Error/>"
 """
 
 
-def test_every_key_is_read(tmp_path: Path):
+def test_every_key_is_read(tmp_path: Path) -> None:
     rule = Rule(
         Status(503, {"Retry-After": "3"}, b"<Error/>"),
         *("blob", "/mlhub/*.tif", "object", False, 3, 30, 2, 5, "path", 0.25),
@@ -83,7 +83,7 @@ CLOSE = '[[fault]]\nwhat = "close"\n'
         ("[[fault]\n", None, "line 1"),
     ],
 )
-def test_errors_name_the_key_and_the_line_of_the_rule(text: str, line: int | None, message: str):
+def test_errors_name_the_key_and_the_line_of_the_rule(text: str, line: int | None, message: str) -> None:
     with pytest.raises(FaultFileError) as caught:
         parse_faults(text, "x.toml")
     start = "x.toml is not valid: " if line is None else f"x.toml, the rule in line {line}: "
@@ -91,7 +91,7 @@ def test_errors_name_the_key_and_the_line_of_the_rule(text: str, line: int | Non
     assert message in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path):
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(FaultFileError, match=r"faults\.toml cannot be read"):
         read_faults(tmp_path / "faults.toml")
 
@@ -111,7 +111,7 @@ def request(target: str = "/x", **headers: str) -> RequestInfo:
         ({"server": "blob", "kind": "object", "path": "*", "ranged": False}, False),
     ],
 )
-def test_a_rule_matches_by_server_kind_path_and_range(rule: dict[str, Any], matches: bool):
+def test_a_rule_matches_by_server_kind_path_and_range(rule: dict[str, Any], matches: bool) -> None:
     info = request("/mlhub/a%20patch/x_B01.tif?sig=abc", range="bytes=7-")
     assert Rule(BANG, **rule).matches(info) is matches
 
@@ -128,19 +128,19 @@ def test_a_rule_matches_by_server_kind_path_and_range(rule: dict[str, Any], matc
         ({"per": "path", "last": 1}, [1, 2, 3, 4]),
     ],
 )
-def test_a_rule_counts_the_requests_that_it_matches(rule: dict[str, Any], failing: list[int]):
+def test_a_rule_counts_the_requests_that_it_matches(rule: dict[str, Any], failing: list[int]) -> None:
     faults = PlannedFaults(FaultPlan((Rule(BANG, **rule),)))
     answers = [faults.before(request(f"/{number % 4}")) for number in range(1, 9)]
     assert [number for number, fault in enumerate(answers, 1) if fault is not None] == failing
 
 
-def test_the_first_matching_rule_applies_and_all_count_the_request():
+def test_the_first_matching_rule_applies_and_all_count_the_request() -> None:
     for second, answers in ((Rule(BANG, last=2), [BANG, None]), (Rule(BANG, times=1), [BANG, None])):
         faults = PlannedFaults(FaultPlan((Rule(Status(503), last=1), second)))
         assert [faults.before(request()) for _ in range(3)] == [Status(503), *answers]
 
 
-def test_draws_follow_the_probability_and_the_seed_and_not_the_order():
+def test_draws_follow_the_probability_and_the_seed_and_not_the_order() -> None:
     def failing_requests(seed: int, order: list[int]) -> list[int]:
         faults = PlannedFaults(FaultPlan((Rule(BANG, probability=0.2, per="path"),), seed))
         return sorted(number for number in order if faults.before(request(f"/{number}")))
@@ -223,7 +223,7 @@ def test_each_fault_sends_the_described_response(fault, headers, status, fields,
     assert found.body == body
 
 
-def test_a_changed_object_differs_in_etag_content_and_ranges():
+def test_a_changed_object_differs_in_etag_content_and_ranges() -> None:
     new = BODY.translate(bytes(255 - value for value in range(256)))
     with run_in_thread(replica('what = "changed"')) as server:
         url = f"{server.s3_url}/b/x"
@@ -240,7 +240,7 @@ def test_a_changed_object_differs_in_etag_content_and_ranges():
         assert answer(url, Range="bytes=4-7", If_Match=f'"{ETAG}"').status == 412
 
 
-def test_injected_faults_precede_planned_ones_and_all_replies_are_logged():
+def test_injected_faults_precede_planned_ones_and_all_replies_are_logged() -> None:
     with run_in_thread(replica('what = "close"\nafter = 5')) as server:
         server.inject(lambda _: True, Status(418))
         answers = [answer(f"{server.s3_url}/b/x") for _ in range(2)]

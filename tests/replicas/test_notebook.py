@@ -19,7 +19,7 @@ def cells(shared_data: Path) -> list[str]:
     return [code for code, _ in cells_of(shared_data.parent / "seeds" / NOTEBOOK)]
 
 
-def test_the_cells_are_found(cells):
+def test_the_cells_are_found(cells: list[str]) -> None:
     assert len(cells) == 7
     assert cells[0].startswith("# only the requests module")
     assert "def get_items" in cells[3]

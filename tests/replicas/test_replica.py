@@ -14,7 +14,7 @@ from stacpull_replicas import MlhubReplica, run_in_thread
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 
 
-def test_three_consecutive_ports_or_none():
+def test_three_consecutive_ports_or_none() -> None:
     port = free_ports(3)
     with (
         socket.create_server(("127.0.0.1", port + 2)),
@@ -31,7 +31,7 @@ def test_three_consecutive_ports_or_none():
         requests.get(f"http://127.0.0.1:{port}/", timeout=60)
 
 
-def test_keys_are_the_same_in_every_run_and_others_for_another_seed():
+def test_keys_are_the_same_in_every_run_and_others_for_another_seed() -> None:
     keys = {seed: [MlhubReplica(items=3, seed=seed).key for _ in range(2)] for seed in (1, 2)}
     assert keys[1][0] == keys[1][1] != keys[2][0]
     with pytest.raises(ValueError, match="2023"):
@@ -39,7 +39,7 @@ def test_keys_are_the_same_in_every_run_and_others_for_another_seed():
 
 
 @pytest.mark.parametrize("record", [True, False])
-def test_requests_are_delayed_logged_and_counted(record):
+def test_requests_are_delayed_logged_and_counted(record: bool) -> None:
     with run_in_thread(MlhubReplica(items=3, latency_ms=80, record=record)) as replica:
         target = f"/mlhub/v1/collections/{LABELS}/items?limit=2&key={replica.key}"
         started = time.perf_counter()

@@ -72,7 +72,7 @@ def test_a_scheme_reads_its_key_from_the_environment_and_messages_hide_it(mem, m
     assert sync.mirror(SOURCE, tmp_path / "mirror").assets_done == 2
 
 
-def test_dask_workers_get_the_key_of_a_scheme(mem, monkeypatch):
+def test_dask_workers_get_the_key_of_a_scheme(mem: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEM_KEY", "right-key")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-id")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
@@ -109,7 +109,7 @@ def test_without_the_registration_the_scheme_is_unknown(tmp_path):
         sync.mirror(SOURCE, tmp_path / "mirror")
 
 
-def test_the_rules_of_schemes_import_no_transport():
+def test_the_rules_of_schemes_import_no_transport() -> None:
     script = (
         "import sys, stacpull.schemes, stacpull.urls;"
         "print([m for m in sys.modules if m.startswith(('stacpull.net', 'stacpull.transfer', 'aiohttp'))])"

@@ -38,14 +38,14 @@ def test_files_with_any_name_are_fetched_directly_and_by_redirect(web: Nginx, st
     assert result.files == {f"{p}/{k}": body for p in ("files", "moved") for k, body in bodies.items()}
 
 
-def test_hrefs_that_are_not_encoded_are_sent_encoded(web: Nginx, stac: StacApi, tmp_path: Path):
+def test_hrefs_that_are_not_encoded_are_sent_encoded(web: Nginx, stac: StacApi, tmp_path: Path) -> None:
     body = b"spaces and accents as they stand"
     web.put("raw/día one.tif", body)
     stac.put("item", {"raw": f"{web.url}/files/raw/día one.tif"})
     assert mirrored(stac.source, tmp_path / "mirror").files == {"item/raw": body}
 
 
-def test_a_slow_server_is_not_stalled(web: Nginx, stac: StacApi, tmp_path: Path):
+def test_a_slow_server_is_not_stalled(web: Nginx, stac: StacApi, tmp_path: Path) -> None:
     """The whole takes longer than the stall timeout, but no silence does."""
     body = random.Random(2).randbytes(SLOW_RATE * 2)
     stac.put("item", {"data": f"{web.url}/slow/{web.put('slow.bin', body)}"})
@@ -69,7 +69,7 @@ def test_a_request_limit_is_obeyed_and_no_asset_fails(web, stac, tmp_path, place
     assert 0 < web.answers(f"/{place}/limited/").count(status) == result.report.retries
 
 
-def test_headers_are_read_by_ranges(web: Nginx, stac: StacApi, tmp_path: Path):
+def test_headers_are_read_by_ranges(web: Nginx, stac: StacApi, tmp_path: Path) -> None:
     file = io.BytesIO()
     tifffile.imwrite(file, np.zeros((1500, 1500), np.uint8))
     body = moved_to_the_end(file.getvalue())  # as if its size had not been known in advance

@@ -174,7 +174,7 @@ def test_an_expired_presigned_url_is_renewed_through_its_item(gateway, one_objec
     assert gateway.port
 
 
-def test_versions(gateway: Radosgw, bucket: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path):
+def test_versions(gateway: Radosgw, bucket: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path) -> None:
     """`s3://` names the newest version; an older one has a URL with its id; one deleted is gone."""
     versioning = {"Status": "Enabled"}
     bucket.s3.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration=versioning)

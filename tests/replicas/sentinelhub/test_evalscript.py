@@ -102,7 +102,7 @@ def classified(green: int, nir: int) -> int:
         "return out(kindOf(sample.green, sample.nir))",
     ],
 )
-def test_branches_are_evaluated_per_pixel(body):
+def test_branches_are_evaluated_per_pixel(body: str) -> None:
     more = """
     function out(value) { return {default: [value], dataMask: [1]} }
     const kindOf = (g, n) => g > n ? (g > 50 ? 3 : 10) : g == n ? 20 : 4
@@ -110,19 +110,19 @@ def test_branches_are_evaluated_per_pixel(body):
     assert run(body, more) == [classified(g, n) for g, n in zip(PIXELS["green"], PIXELS["nir"], strict=True)]
 
 
-def test_a_pixel_that_returns_nothing_is_a_fault():
+def test_a_pixel_that_returns_nothing_is_a_fault() -> None:
     with pytest.raises(ScriptFault, match="evaluatePixel must return"):
         run("let unused = 1")
 
 
-def test_globals_are_reset_between_evaluations():
+def test_globals_are_reset_between_evaluations() -> None:
     text = script('"green"', "calls += 1; return {default: [calls], dataMask: [1]}") + "\nvar calls = 0"
     found = read_script(text, BANDS)
     for _ in range(2):
         assert found.evaluate({"green": np.zeros(2, np.int16)}).values["default", "B0"].tolist() == [1, 1]
 
 
-def test_masks_and_types():
+def test_masks_and_types() -> None:
     text = script(
         '"green", "nir", "dataMask"',
         """return {one: [sample.green / 2, sample.green * 1000], two: [1 / sample.nir],
@@ -185,7 +185,7 @@ def test_unsupported_scripts_are_refused(text, message):
         ("return {default: [sample[1]], dataMask: [1]}", "elements are taken of arrays"),
     ],
 )
-def test_faults(body, message):
+def test_faults(body: str, message: str) -> None:
     with pytest.raises(ScriptFault) as fault:
         run(body)
     assert message in str(fault.value)

@@ -38,7 +38,7 @@ def test_the_header_is_every_byte_before_the_first_pixel(seed, kind):
             assert set(dataset.dtypes) == {"int16"}
 
 
-def test_a_whole_file_by_rasterio_and_tifffile():
+def test_a_whole_file_by_rasterio_and_tifffile() -> None:
     """Both read the pixels of the statistics; sparse tiles have none."""
     capture = next(c for c in archive_of(7).captures if c.printed)
     file = RasterFile(capture, KINDS[QA_FILE])
@@ -57,7 +57,7 @@ def test_a_whole_file_by_rasterio_and_tifffile():
     assert file.slot(15 * 16 + 15) == 0
 
 
-def test_covers_contain_exactly_the_pixels_with_data():
+def test_covers_contain_exactly_the_pixels_with_data() -> None:
     """The cover has exactly the pixels with data, also along its edges."""
     from shapely import contains_xy  # noqa: PLC0415
 
