@@ -235,13 +235,13 @@ def read_prune(raw: object) -> str | None:
 
 
 def read_texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    several = (value,) if isinstance(value, str) else _listed(() if value is None else value)
+    several = (value,) if isinstance(value, str) else _as_tuple(() if value is None else value)
     if several is None or not all(isinstance(element, str) and element for element in several):
         raise _wrong("text or a list of texts, none of them empty", value)
     return tuple(map(read_text, several))
 
 
-def _listed(value: object) -> tuple[Any, ...] | None:
+def _as_tuple(value: object) -> tuple[Any, ...] | None:
     is_list = isinstance(value, Iterable) and not isinstance(value, Mapping | bytes | str)
     return tuple(value) if is_list else None  # type: ignore[arg-type] # it is an Iterable
 
@@ -252,7 +252,7 @@ def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tupl
         return read_texts(value)
     conditions = []
     for name, wanted in value.items():
-        listed = _listed(wanted)
+        listed = _as_tuple(wanted)
         several = (wanted,) if listed is None else listed
         if not isinstance(name, str) or "=" in name or not several:
             raise _wrong("properties and their values, with names without =, and no empty lists", value)
@@ -264,7 +264,7 @@ def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tupl
 
 
 def read_schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    parts = value.split(",") if isinstance(value, str) else _listed(() if value is None else value)
+    parts = value.split(",") if isinstance(value, str) else _as_tuple(() if value is None else value)
     names = [str(part).strip().lower() for part in parts or ()]
     allowed = sorted(remote_schemes())
     if parts is None or not set(names).issubset(allowed):
@@ -415,7 +415,7 @@ def read_order(raw: object) -> str:
 
 def read_shard(value: str | Sequence[int]) -> tuple[int, int]:
     """Read I/N, the I-th of N parts; `auto` or `auto/N` is the part of this task of a job array."""
-    pair = value.partition("/")[::2] if isinstance(value, str) else _listed(value) or ()
+    pair = value.partition("/")[::2] if isinstance(value, str) else _as_tuple(value) or ()
     part, parts = pair if len(pair) == 2 else (None, None)  # noqa: PLR2004 - I and N
     count = _as_integer(parts)
     if part == "auto" and (not parts or (count is not None and count > 0)):
@@ -434,7 +434,7 @@ _BOX = re.compile(r"[-+0-9.,eE\s]+\Z")
 
 def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
     """Read W,S,E,N in degrees, or with heights W,S,low,E,N,high (RFC 7946, 5: west may exceed east)."""
-    parts = value.split(",") if isinstance(value, str) else _listed(value) or ()
+    parts = value.split(",") if isinstance(value, str) else _as_tuple(value) or ()
     sides = tuple(side for side in map(finite_number, parts) if side is not None)
     if len(parts) not in (4, 6) or len(sides) < len(parts):
         raise _wrong("four numbers W,S,E,N (or six, with heights)", value)
@@ -462,7 +462,7 @@ def read_geometry(value: str | Mapping[str, Any] | Geometry) -> str:
 
 
 def read_clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry) -> str:
-    is_box = _BOX.match(value) if isinstance(value, str) else _listed(value) is not None
+    is_box = _BOX.match(value) if isinstance(value, str) else _as_tuple(value) is not None
     if is_box and not hasattr(value, "__geo_interface__"):
         return ",".join(map(repr, flat(read_bbox(value))))  # type: ignore[arg-type] # narrowed
     return read_geometry(value)  # type: ignore[arg-type] # narrowed

@@ -11,7 +11,7 @@ from stacpull.models import FailureKind, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
-from stacpull.sources.documents import located
+from stacpull.sources.documents import with_self
 from stacpull.sources.source import PageSize
 from stacpull.sources.stac_api import ApiSource
 
@@ -142,7 +142,7 @@ def test_hrefs_of_a_redirected_item_are_relative_to_the_redirected_url() -> None
     url, found = f"{API}/redirects/a", "https://files.test/deep/a.json"
     body = {**item("a"), "assets": {"b": {"href": "./b.tif"}}}
     api, _ = source(table={url: Document(body, 9, found), found: Document(body, 9, found)})
-    assert asyncio.run(api.item(url)) == asyncio.run(api.item(found)) == located(body, found)
+    assert asyncio.run(api.item(url)) == asyncio.run(api.item(found)) == with_self(body, found)
 
 
 @pytest.mark.parametrize(

@@ -343,7 +343,7 @@ def _operation(name: str, arguments: Any) -> Any:
 _MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
 
 
-def _pushed(node: Any, *, negated: bool = False) -> Json | None:
+def _pushable(node: Any, *, negated: bool = False) -> Json | None:
     """Return a condition in the form to push down, or None if it cannot be pushed down.
 
     Only comparisons of a property with a number, and equality with a string or boolean, can be: services
@@ -358,23 +358,23 @@ def _pushed(node: Any, *, negated: bool = False) -> Json | None:
     parts: list[Json | None]
     match name:
         case "and" | "or" | "not":
-            parts = [_pushed(argument, negated=negated or name == "not") for argument in arguments]
+            parts = [_pushable(argument, negated=negated or name == "not") for argument in arguments]
         case "between":
             value, low, high = arguments
-            name, parts = "and", [_plain(">=", value, low), _plain("<=", value, high)]
+            name, parts = "and", [_pushable_test(">=", value, low), _pushable_test("<=", value, high)]
         case "in" if isinstance(arguments[1], list) and not negated:
-            name, parts = "or", [_plain("=", arguments[0], member) for member in arguments[1]]
+            name, parts = "or", [_pushable_test("=", arguments[0], member) for member in arguments[1]]
         case _:
-            return _plain(name, *arguments) if name in _MIRRORED else None
+            return _pushable_test(name, *arguments) if name in _MIRRORED else None
     usable = [part for part in parts if part is not None]
     if len(usable) < len(parts) and (negated or name != "and"):
         return None
     return {"op": "not", "args": usable} if name == "not" else combined(name, usable)
 
 
-def _plain(sign: str, left: Any, right: Any) -> Json | None:
+def _pushable_test(sign: str, left: Any, right: Any) -> Json | None:
     if isinstance(right, dict) and not isinstance(left, dict):
-        return _plain(_MIRRORED[sign], right, left)
+        return _pushable_test(_MIRRORED[sign], right, left)
     reference = left.get("property") if isinstance(left, dict) else None
     if not isinstance(reference, str):
         return None
@@ -414,7 +414,7 @@ class ExpressionCheck(ItemCheck):
         return [f"{note}{names}" for note in super().notes(counts, complete=complete)]
 
     def pushed_down(self) -> Json:
-        return {"condition": _pushed(self._tree)}
+        return {"condition": _pushable(self._tree)}
 
 
 def properties_in(node: Any) -> Iterator[str]:

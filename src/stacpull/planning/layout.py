@@ -59,7 +59,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def parse(cls, template: str) -> Layout:
-        segments = tuple(_parsed(template, separates=True))
+        segments = tuple(_parse(template, separates=True))
         for segment in segments:
             text = segment[0] if len(segment) == 1 else None
             if isinstance(text, str) and safe_segment(text) != text:
@@ -154,7 +154,7 @@ def _fill(segment: str | Segment, key: str, ext: str) -> str:
 
 @cached_if_short(1024)
 def _name_pieces(name_template: str) -> Segment:
-    return _parsed(name_template, separates=False)[0]
+    return _parse(name_template, separates=False)[0]
 
 
 def final_name(name: str | None, name_template: str | None, filename: str, directory: str) -> str:
@@ -184,7 +184,7 @@ def name_in(directory: str, raw: str) -> str:
 # --- parsing ---------------------------------------------------------------------------------------------
 
 
-def _parsed(template: str, *, separates: bool) -> list[Segment]:
+def _parse(template: str, *, separates: bool) -> list[Segment]:
     segments: list[list[str | Field]] = [[]]
     for token in _TOKEN.finditer(template):
         segment = segments[-1]

@@ -109,7 +109,7 @@ def absolute(base: str, href: str) -> str | Failure:
     return Failure(FailureKind.SCHEME, f"The link {href[:200]!r} cannot be followed.")
 
 
-def located(document: Json, url: str, *without: str) -> Json:
+def with_self(document: Json, url: str, *without: str) -> Json:
     """Return a document with the URL that it was read from as its `self` link, and some links left out.
 
     In a catalog that was copied elsewhere, `self` links still contain the old URL (RFC 3986, 5.1.3).
@@ -119,9 +119,9 @@ def located(document: Json, url: str, *without: str) -> Json:
     return {**document, "links": [{"rel": "self", "href": url}, *kept]}
 
 
-def collection_at(document: Json, url: str) -> Json:
+def without_item_links(document: Json, url: str) -> Json:
     """Return a collection without the links to its items, of which there may be 600,000."""
-    return located(document, url, "item", "child")
+    return with_self(document, url, "item", "child")
 
 
 def has_next(body: Json) -> bool:
@@ -142,7 +142,7 @@ async def open_source(url: str, reader: JsonReader) -> Source:
     The kinds come from entry points: "api", "tree", "items", and endings of names such as ".ndjson".
     """
 
-    def opened(kind: str, document: Document | None = None, at: str = url) -> Source:
+    def open_as(kind: str, document: Document | None = None, at: str = url) -> Source:
         source: Source = require(_GROUP, kind, f"SOURCE {url}")(at, reader, document)
         return source
 
@@ -152,29 +152,29 @@ async def open_source(url: str, reader: JsonReader) -> Source:
         ending = ".ndjson"
     api = parse_api_url(url) if is_web(url) else None
     if api is not None and (api.items or api.search):
-        return opened("api")
+        return open_as("api")
     if ending not in _DOCUMENTS and target_of(_GROUP, ending):
-        return opened(ending)
+        return open_as(ending)
     document = await read_root(reader, url)
     body, kind = document.members, kind_of(document.members)
     if is_api_root(body):
         if api is not None:
-            return opened("api", document)
+            return open_as("api", document)
         if not tree_hrefs(body):
             raise UsageError(f"{url} is a saved document of an API and lists no items: use the API itself.")
-        return opened("tree", document)
+        return open_as("tree", document)
     if kind in {"Catalog", "Collection"}:
         links = {href: rel for rel, href in links_of(body) if rel in {"items", "item", "child"}}
         is_named = api is not None and body.get("id") == api.collection and kind == "Collection"
         if is_named and ("items" in links.values() or all(parse_api_url(href).items for href in links)):
-            return opened("api", document)
+            return open_as("api", document)
         # Planetary Computer's collections link to the pages of their items with `item`
         match [absolute(document.url, href) for href in links]:
             case [str(items)] if parse_api_url(items).items:
-                return opened("api", at=items)
-        return opened("tree", document)
+                return open_as("api", at=items)
+        return open_as("tree", document)
     if kind in {"Feature", "FeatureCollection"}:
-        return opened("items", document)
+        return open_as("items", document)
     raise SourceError(f"{url} is not STAC: it is neither an API, a catalog, a collection nor items.")
 
 

@@ -76,7 +76,7 @@ class ItemsFile(Source):
         document = await documents.read_root(self._reader, url)
         if document.members.get("id") != collection_id:
             raise SourceError(f"{url} is not the collection {collection_id}.")
-        return documents.collection_at(document.members, document.url)
+        return documents.without_item_links(document.members, document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the only start. With `-C`, pages contain only items of those collections."""
@@ -84,7 +84,7 @@ class ItemsFile(Source):
         return [WalkStart(NO_COLLECTION, PageRequest(self.url))]
 
     async def item(self, href: str) -> Json:
-        return documents.located(*await documents.read_item(self._reader, href))
+        return documents.with_self(*await documents.read_item(self._reader, href))
 
     def _selected(self, items: Iterable[Json]) -> list[Json]:
         selected = []
@@ -161,7 +161,7 @@ class FeaturesSource(ItemsFile):
         following = self._page_after(on_notice)
         if documents.kind_of(body) == "Feature":
             self_link = self_href(body, local=is_local(self.url))
-            features: list[object] = [body if self_link is not None else documents.located(body, self.url)]
+            features: list[object] = [body if self_link is not None else documents.with_self(body, self.url)]
         else:
             features = _in_order(list_or_empty(body.get("features")), self._order)
         size = page_size.for_file
@@ -222,7 +222,7 @@ class LinesSource(ItemsFile):
         request, size, is_strict = start.request, 0, True
         where = "the input" if self.url.startswith("stdin:") else self.url
         features: list[tuple[str, object]] = []
-        async with aclosing(_split(_plain(FileRanges(self.url, self._reader)))) as lines:
+        async with aclosing(_lines_of(_unzipped(FileRanges(self.url, self._reader)))) as lines:
             number = 0
             async for line in lines:
                 if len(features) >= page_size.for_file or size >= PAGE_BYTES:
@@ -256,7 +256,7 @@ class LinesSource(ItemsFile):
         yield self._page_of(request, features, None, size)
 
 
-async def _plain(ranges: FileRanges) -> AsyncGenerator[bytes]:
+async def _unzipped(ranges: FileRanges) -> AsyncGenerator[bytes]:
     async with aclosing(ranges.chunks()) as chunks:
         head = b""
         async for chunk in chunks:
@@ -271,7 +271,7 @@ async def _plain(ranges: FileRanges) -> AsyncGenerator[bytes]:
             raise SourceError(f"SOURCE cannot be read. {error}") from error
 
 
-async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def _lines_of(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     line_pieces: list[bytes] = []  # the pieces of the current line, joined once at its end
     size = 0
     async with aclosing(chunks):

@@ -43,7 +43,7 @@ _FORGOTTEN: Final = frozenset({400, 404, 410, 422})
 # --- members of a query ----------------------------------------------------------------------------------
 
 
-def _with(request: PageRequest, name: str, value: int | str) -> PageRequest:
+def _with_member(request: PageRequest, name: str, value: int | str) -> PageRequest:
     if request.method == "POST":
         return replace(request, body={**(request.body or {}), name: value})
     return replace(request, url=urls.set_parameter(request.url, name, str(value)))
@@ -62,8 +62,8 @@ def with_limit(request: PageRequest, limit: int) -> PageRequest:
     page, current_limit = number_in(request, "page"), number_in(request, "limit")
     if page and current_limit:
         limit = min(limit, current_limit)
-        request = _with(request, "page", (page - 1) * current_limit // limit + 1)
-    return _with(request, "limit", limit)
+        request = _with_member(request, "page", (page - 1) * current_limit // limit + 1)
+    return _with_member(request, "limit", limit)
 
 
 # --- the next page ---------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
         cursor = object_or_empty(page.get("context")).get("next")  # Sentinel Hub's catalog
         if isinstance(cursor, bool) or not isinstance(cursor, int | str) or cursor == "":
             return None
-        return _with(current, "next", cursor)
+        return _with_member(current, "next", cursor)
     same_method = [link for link in links if _method_of(link) == current.method]
     link = (same_method or links)[0]
     page_url = base or current.url
@@ -162,7 +162,7 @@ class LoopDetector:
 def _signature(request: PageRequest) -> int:
     """Return a hash of a cursor. The limit is part of it only if the position is a page number."""
     if number_in(request, "page") is None:
-        request = _with(request, "limit", 0)
+        request = _with_member(request, "limit", 0)
     body = orjson.dumps(request.body, option=orjson.OPT_SORT_KEYS)
     return hash((request.method, request.url, body, frozenset((request.headers or {}).items())))
 
@@ -294,7 +294,7 @@ class _PageReader:
         limit = number_in(following, "limit")
         is_first_number = number_in(sent, "page") is None and number_in(following, "page") is not None
         if is_first_number and limit and 0 < item_count < limit:
-            following = _with(following, "limit", item_count)  # the service counts pages of this size
+            following = _with_member(following, "limit", item_count)  # the service counts pages of this size
         next_host, source_host = host_of(following.url), host_of(self._source)
         if next_host != self._other_host and not urls.same_site(self._source, following.url):
             text = f"The pages continue at {next_host}, which does not get the credentials of {source_host}."

@@ -81,7 +81,7 @@ class SearchEndpoint(NamedTuple):
             return PageRequest(url)
         return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **members})
 
-    def fits(self, members: Json) -> bool:
+    def can_send(self, members: Json) -> bool:
         return self.body is not None or len(self.request(members).url) <= _LONG_URL
 
 
@@ -120,8 +120,8 @@ def endpoint_at(url: str, api: Capabilities, *, is_search: bool) -> SearchEndpoi
 def members_of(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
     members: Json = {}
     area = {"intersects": narrowing.area}
-    fits = "intersects" in endpoint.supported and len(orjson.dumps(area)) <= _LARGE_AREA
-    if narrowing.area is not None and fits and endpoint.fits(area):
+    is_supported = "intersects" in endpoint.supported and len(orjson.dumps(area)) <= _LARGE_AREA
+    if narrowing.area is not None and is_supported and endpoint.can_send(area):
         members |= area
     elif narrowing.bbox is not None and "bbox" in endpoint.supported:
         west, south, east, north = narrowing.bbox
@@ -133,12 +133,12 @@ def members_of(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
     if narrowing.datetime is not None and "datetime" in endpoint.supported:
         members["datetime"] = narrowing.datetime
     if narrowing.condition is not None and "filter" in endpoint.supported:
-        filtered = {**members, **_filter(narrowing.condition, endpoint)}
-        members = filtered if endpoint.fits(filtered) else members
+        filtered = {**members, **_filter_members(narrowing.condition, endpoint)}
+        members = filtered if endpoint.can_send(filtered) else members
     return members
 
 
-def _filter(condition: Json, endpoint: SearchEndpoint) -> Json:
+def _filter_members(condition: Json, endpoint: SearchEndpoint) -> Json:
     if endpoint.json_filter:
         return {"filter": condition, "filter-lang": "cql2-json"}
     return {"filter": filter_text(condition), "filter-lang": "cql2-text"}
@@ -226,5 +226,5 @@ def _query_for(item: Json, members: Json, condition: Json | None, endpoint: Sear
         names = (key for key in properties_in(condition) if isinstance(properties.get(key), int | float))
         name = next(names, None)
         value = item.get("id") if name is None else properties[name]
-        query |= _filter({"op": "=", "args": [{"property": name or "id"}, value]}, endpoint)
+        query |= _filter_members({"op": "=", "args": [{"property": name or "id"}, value]}, endpoint)
     return None if not query or None in query.values() else query

@@ -27,7 +27,7 @@ from stacpull.planning.hrefs import item_id_in, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources import search
-from stacpull.sources.documents import available_collections, located, no_collection, read_item, valid_item
+from stacpull.sources.documents import available_collections, no_collection, read_item, valid_item, with_self
 from stacpull.sources.paging import LoopDetector, failure_of, next_request, number_in, read_pages, with_limit
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.sources.source_url import parse_api_url
@@ -83,7 +83,7 @@ class ApiSource(Source):
             raise
         if not isinstance(document.body, dict):
             raise SourceError(f"The collection {collection_id} is not a JSON object.")
-        body = located(document.body, document.url) if self_href(document.body) is None else document.body
+        body = with_self(document.body, document.url) if self_href(document.body) is None else document.body
         if document.weight <= _HEAVIEST_CACHED:
             self._recent_collections[collection_id] = body
         return body
@@ -97,17 +97,17 @@ class ApiSource(Source):
         may be endings of ids, which no service can search for.
         """
         urls = await self._urls(selection)
-        narrow = narrowing(selection)
-        if narrow.order is not None and len(urls) != 1:
+        pushed = narrowing(selection)
+        if pushed.order is not None and len(urls) != 1:
             raise unsortable(self.url)
-        api = await self._known_capabilities() if any(narrow) else search.Capabilities()
+        api = await self._known_capabilities() if any(pushed) else search.Capabilities()
         chosen = () if selection.all_collections else tuple(urls)
         selected = frozenset(selection.collections if self._api.search else chosen)
         matching: set[str] | None = None
         may_search = api.have("/item-search") and not (self._api.items or self._api.search)
-        if may_search and narrow.ids:
+        if may_search and pushed.ids:
             endpoint = search.search_endpoint(self._api.root, chosen, api)
-            matching = await self._collections_of(narrow.ids, endpoint)
+            matching = await self._collections_of(pushed.ids, endpoint)
         starts = []
         for name, url in urls.items():
             start = WalkStart(name, PageRequest(url), selected)
@@ -116,9 +116,9 @@ class ApiSource(Source):
             else:
                 endpoint = search.endpoint_at(url, api, is_search=self._api.search)
             if matching is None:
-                starts.append(self._narrowed(start, endpoint, search.members_of(narrow, endpoint), narrow))
+                starts.append(self._with_query(start, endpoint, search.members_of(pushed, endpoint), pushed))
             elif name in matching:
-                starts.append(self._narrowed(start, endpoint, {"ids": list(narrow.ids)}, narrow))
+                starts.append(self._with_query(start, endpoint, {"ids": list(pushed.ids)}, pushed))
         return starts
 
     async def _urls(self, selection: Selection) -> dict[str, str]:
@@ -145,19 +145,19 @@ class ApiSource(Source):
                 raise UsageError(f"{text} {available_collections(names)}")
         return {name: f"{self._api.collection_url(name)}/items" for name in names}
 
-    def _narrowed(
-        self, start: WalkStart, endpoint: search.SearchEndpoint, members: Json, narrow: Narrowing
+    def _with_query(
+        self, start: WalkStart, endpoint: search.SearchEndpoint, members: Json, pushed: Narrowing
     ) -> WalkStart:
         unfiltered = start.request
-        if narrow.order is not None:
+        if pushed.order is not None:
             if "sortby" not in endpoint.supported:
                 raise unsortable(self.url)
-            order: Json = {"sortby": [narrow.order]}
+            order: Json = {"sortby": [pushed.order]}
             unfiltered = endpoint.request(order)
             members = {**members, **order}
         if not members:
             return start
-        query = search.FilteredQuery(endpoint, members, narrow.condition, unfiltered)
+        query = search.FilteredQuery(endpoint, members, pushed.condition, unfiltered)
         return start._replace(request=endpoint.request(members), walk=partial(query.pages, self._reader))
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
@@ -183,7 +183,7 @@ class ApiSource(Source):
                 yield page if len(items) == len(page.items) else replace(page, items=items, announced=None)
 
     async def _collections_of(self, ids: tuple[str, ...], endpoint: search.SearchEndpoint) -> set[str] | None:
-        if len(ids) > _MAX_IDS or not endpoint.fits({"ids": list(ids)}):
+        if len(ids) > _MAX_IDS or not endpoint.can_send({"ids": list(ids)}):
             return None
         items = await self._search(endpoint, list(ids))
         has_all = {item["id"] for item in items} == set(ids)
@@ -204,7 +204,7 @@ class ApiSource(Source):
     async def item(self, href: str) -> Json:
         """Return the item at `href`. If it has no `self` link, it gets one with the URL it was read from."""
         item, url = await read_item(self._reader, href)
-        return item if self_href(item) is not None else located(item, url)
+        return item if self_href(item) is not None else with_self(item, url)
 
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:
         """Return, by href, the items of this API that searches find. Others may exist all the same."""
@@ -221,7 +221,7 @@ class ApiSource(Source):
             endpoint = search.search_endpoint(self._api.root, (collection,), api)
             while api.have("/item-search") and self._may_search_ids and len(ids) > 1:
                 batch = ids
-                while len(batch) > 1 and not endpoint.fits({"ids": batch}):
+                while len(batch) > 1 and not endpoint.can_send({"ids": batch}):
                     batch = batch[: len(batch) // 2]
                 ids = ids[len(batch) :]
                 self._may_search_ids = False

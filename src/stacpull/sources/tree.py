@@ -59,7 +59,7 @@ class _Branch(NamedTuple):
         body, url = document.members, public_url(document.url, keep_keys=True)  # a key may name it
         name, hrefs = body.get("id"), documents.tree_hrefs(body, items=items)
         if documents.kind_of(body) == "Collection" and isinstance(name, str):
-            return cls(url, hrefs, name, documents.collection_at(body, url))
+            return cls(url, hrefs, name, documents.without_item_links(body, url))
         return cls(url, hrefs)
 
     def links(self, collection: str, depth: int = 1) -> Iterator[_Link]:
@@ -131,7 +131,7 @@ def _items_in(document: Document, collection: str) -> tuple[list[Json], list[Fai
     """Return the items of a document, and why others cannot be read. An item may state no collection."""
     body, name = document.members, public_url(document.url)
     is_item = documents.kind_of(body) == "Feature"
-    features = [documents.located(body, document.url)] if is_item else list_or_empty(body.get("features"))
+    features = [documents.with_self(body, document.url)] if is_item else list_or_empty(body.get("features"))
     items, unread = documents.valid_items((name, feature) for feature in features)
     failures = [entry.failure for entry in unread]
     if not is_item and documents.has_next(body):  # an item may link to its neighbour
@@ -140,7 +140,7 @@ def _items_in(document: Document, collection: str) -> tuple[list[Json], list[Fai
     return [{**item, "collection": item.get("collection") or collection} for item in items], failures
 
 
-def _may_pass(failure: Failure) -> bool:
+def _is_temporary(failure: Failure) -> bool:
     return failure.retryable or failure.kind is FailureKind.DOWN
 
 
@@ -168,7 +168,7 @@ class TreeSource(Source):
         if url is None:
             raise UsageError(f"{self.url} has no collection {collection_id}.")
         document = await documents.read_root(self._reader, url)
-        return documents.collection_at(document.members, document.url)
+        return documents.without_item_links(document.members, document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         wanted_ids = list(dict.fromkeys(selection.collections))
@@ -203,7 +203,7 @@ class TreeSource(Source):
                 href = link.url if isinstance(link.url, str) else ""
                 name = public_url(href or link.href)[:_SHOWN]
                 unread += [Unread(link.collection, name, failure, href) for failure in failures]
-                unanswered = unanswered + 1 if failures and _may_pass(failures[0]) else 0
+                unanswered = unanswered + 1 if failures and _is_temporary(failures[0]) else 0
                 if unanswered >= _UNANSWERED:
                     text = f"{unanswered} documents in a row could not be read, the last one {name}:"
                     raise SourceError(f"{text} {failures[0].message}") from TransferError(failures[0])
@@ -214,7 +214,7 @@ class TreeSource(Source):
         yield Page(request, items, None, None, size, unread=tuple(unread))
 
     async def item(self, href: str) -> Json:
-        return documents.located(*await documents.read_item(self._reader, href))
+        return documents.with_self(*await documents.read_item(self._reader, href))
 
     def _add(self, branch: _Branch) -> None:
         name = branch.name
@@ -244,7 +244,7 @@ class TreeSource(Source):
         first_failure: Failure | None = None
         async with aclosing(_walk(self._reader, top, self._id, items=False)) as walked:
             async for _, outcome in walked:
-                if isinstance(outcome, Failure) and _may_pass(outcome):
+                if isinstance(outcome, Failure) and _is_temporary(outcome):
                     first_failure = first_failure or outcome
                 if isinstance(outcome, _Branch) and outcome.document is not None and outcome.name not in seen:
                     seen.add(outcome.name or "")
