@@ -44,7 +44,7 @@ from stacpull.selection import Selection
 from stacpull.sources import documents
 from stacpull.sources.paging import PAGE_BYTES, next_request, read_pages
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
-from stacpull.urls import is_local, join
+from stacpull.urls import is_local, is_remote, join
 
 _GZIP: Final = b"\x1f\x8b"  # RFC 1952, 2.3.1
 _ACCEPT: Final = "application/x-ndjson, application/geo+json-seq, */*"
@@ -122,8 +122,8 @@ def _with_absolute_hrefs(item: Json, base: str) -> Json:
 
     def absolute(value: Any) -> Any:
         href = object_or_empty(value).get("href")
-        url = join(base, href) if isinstance(href, str) else None
-        return value if url in (None, href) else {**value, "href": url}
+        url = join(base, href) if isinstance(href, str) and not is_remote(href) else None
+        return value if url is None else {**value, "href": url}
 
     links = [link for link in list_or_empty(item.get("links")) if object_or_empty(link).get("rel") != "self"]
     item = {**item, "links": [*map(absolute, links)]}
