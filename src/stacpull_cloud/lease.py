@@ -31,7 +31,7 @@ from stacpull.errors import DestinationError, StacpullError, destination_errors
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.models import OWN_DIRECTORY
 from stacpull.redact import Secret
-from stacpull.store.atomic_file import atomic_file
+from stacpull.store.inspection import sync_path
 from stacpull.system import boot_id
 from stacpull_cloud.objects import ObjectInfo, Objects
 
@@ -192,6 +192,7 @@ class Lease:
 
     def _fetch(self, copy: ObjectInfo) -> None:
         path = ledger_path(self._work)
+        copied = path.with_name("copy.sqlite")
         with destination_errors(self._work):
             for suffix in ("-wal", "-shm", "-journal"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
@@ -199,7 +200,7 @@ class Lease:
                 with (
                     self._objects.open(copy) as packed,
                     gzip.GzipFile(fileobj=packed) as unpacked,
-                    atomic_file(path) as file,
+                    copied.open("wb") as file,
                 ):
                     os.fchmod(file.fileno(), 0o600)
                     bytes_left = _MAX_UNPACKED * copy.size
@@ -207,11 +208,17 @@ class Lease:
                         bytes_left -= file.write(data)
                     if bytes_left <= 0:
                         raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
+                    file.flush()
+                    os.fsync(file.fileno())
+                copied.replace(path)
+                sync_path(path.parent)
             except (zlib.error, gzip.BadGzipFile, EOFError) as error:
                 raise DestinationError(
                     f"The copy of the ledger in {self._objects.location.url} ({COPY}) is damaged ({error}): "
                     "move it away to start without it."
                 ) from error
+            finally:
+                copied.unlink(missing_ok=True)
 
     def _keep_copy(self) -> None:
         while not self._ended.wait(_COPY_INTERVAL):

@@ -32,7 +32,6 @@ from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.planning.item_plan import collection_json_path
-from stacpull.store.atomic_file import atomic_file
 from stacpull_export.arrow import (
     JSON_TEXT,
     MAX_LEAVES,
@@ -44,6 +43,7 @@ from stacpull_export.arrow import (
     merged_type,
     storable_type,
 )
+from stacpull_export.atomic_file import atomic_file
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents, MirroredItem
 from stacpull_export.tables import refuse_directory

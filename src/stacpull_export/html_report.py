@@ -30,11 +30,11 @@ from stacpull.json_values import object_or_empty
 from stacpull.ledger import views
 from stacpull.ledger.runs import asset_totals
 from stacpull.models import FailureKind, Json
-from stacpull.store.atomic_file import atomic_file
 from stacpull.store.lock import is_held
 from stacpull.store.staging import make_with_parents
 from stacpull.threads import StoppableCall
 from stacpull.urls import parts_of
+from stacpull_export.atomic_file import atomic_file
 from stacpull_export.formats import ExportReport
 from stacpull_export.html_page import PageTemplate, shown
 from stacpull_export.ledger_queries import run_summaries

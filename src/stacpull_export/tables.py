@@ -1,6 +1,6 @@
 """Writes a table to one file, atomically: Parquet, CSV or NDJSON, by the suffix of its name.
 
-A kill leaves the old file unchanged (`store.atomic_file`). Only one batch of rows is kept in memory.
+A kill leaves the old file unchanged (`atomic_file`). Only one batch of rows is kept in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import orjson
 
 from stacpull.clock import rfc3339
 from stacpull.errors import UsageError, destination_error, require_pyarrow
-from stacpull.store.atomic_file import atomic_file
+from stacpull_export.atomic_file import atomic_file
 
 Kind = Literal["text", "integer", "real", "boolean", "json", "date", "time"]
 

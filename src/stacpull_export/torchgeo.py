@@ -30,7 +30,7 @@ import orjson
 from stacpull.errors import DestinationError, StacpullError, UsageError, destination_error, destination_errors
 from stacpull.filters.item_checks import read_boolean
 from stacpull.planning.names import safe_segment
-from stacpull.store.atomic_file import atomic_file
+from stacpull_export.atomic_file import atomic_file
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents
 from stacpull_export.training_samples import SampleFile, SampleOptions, Samples, TrainingSample

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import orjson
 
 from stacpull.errors import StacpullError, UsageError, destination_errors
-from stacpull.store.atomic_file import atomic_file
+from stacpull_export.atomic_file import atomic_file
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.ledger_queries import shared_sample_keys
 from stacpull_export.mirrored_items import MirrorContents, readable

@@ -25,7 +25,7 @@ import orjson
 
 from stacpull.errors import MissingExtraError, UsageError, destination_errors
 from stacpull.ledger.database import ledger_path
-from stacpull.store.atomic_file import atomic_file
+from stacpull_export.atomic_file import atomic_file
 from stacpull_export.tables import Column, Kind, check_table, write_table
 from stacpull_trace.chart import ChartFormat, chart_bytes
 from stacpull_trace.question import Method

@@ -418,6 +418,7 @@ def test_an_upload_that_fails_leaves_no_parts(location, dest, source, monkeypatc
         monkeypatch.setattr(service, "before", refuse)
         run("mirror", source, *dest[:-1], service.url)
     assert ("DELETE" in refused, leftovers(location)) == (True, [])
+    (tmp_path / ".stacpull").mkdir()  # as a run has made it
     with suppress(ValueError), lease.Lease(Objects(location), tmp_path, 1).held(), s3_client(location) as s3:
         s3.create_multipart_upload(Bucket=location.bucket, Key=f"{location.prefix}/c/i1/long.bin")
         raise ValueError

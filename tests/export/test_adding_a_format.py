@@ -14,7 +14,7 @@ from .conftest import item
 pytestmark = pytest.mark.behaviour
 
 MODULE = '''
-from stacpull.store.atomic_file import atomic_file
+from stacpull_export.atomic_file import atomic_file
 from stacpull_export.formats import ExportReport, Format
 
 IDS = Format("ids:export_ids", "a list of ids")

@@ -19,14 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
-from stacpull.errors import (
-    RUN_AGAIN,
-    InterruptedRunError,
-    SourceError,
-    UsageError,
-    destination_errors,
-    temporary_errors,
-)
+from stacpull.errors import InterruptedRunError, SourceError, UsageError, destination_errors, temporary_errors
 from stacpull.models import OWN_DIRECTORY
 from stacpull.redact import public_url
 from stacpull.sources.source_url import STANDARD_INPUT
@@ -215,7 +208,7 @@ def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
         except TypeError as error:
             raise UsageError(f"source contains an item that cannot be written as JSON: {error}.") from error
         if is_stopped():
-            raise InterruptedRunError(f"Stopped before all items were read: {RUN_AGAIN}.")
+            raise InterruptedRunError("Stopped before all items were read: run the same command again.")
         yield line
     if line is None:
         yield b"[]\n"
