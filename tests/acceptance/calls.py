@@ -46,26 +46,26 @@ class Call:
         """The command line of strace that injects `what` (`signal=KILL`, `error=EIO`) into it at `dest`."""
         inject = f"inject={self.name}:{what}:when={self.number}"
         match = str(dest / self.path) if self.match.startswith("/") else self.match
-        return [*_strace(log), "-P", match, "-e", f"trace={self.name}", "-e", inject]
+        return [*strace_command(log), "-P", match, "-e", f"trace={self.name}", "-e", inject]
 
 
-def _strace(log: Path) -> list[str]:
+def strace_command(log: Path) -> list[str]:
     return [str(STRACE), "-f", "-y", "-qq", "-o", str(log)]
 
 
 def tracing(log: Path) -> list[str]:
     """The command line of strace that notes every changing call in `log`."""
-    return [*_strace(log), "-e", f"trace={','.join(CHANGING)}", "-e", "signal=none"]
+    return [*strace_command(log), "-e", f"trace={','.join(CHANGING)}", "-e", "signal=none"]
 
 
 def killing(name: str, number: int, log: Path) -> list[str]:
     """The command line of strace that kills at the `number`-th call of a name, wherever it goes."""
-    return [*_strace(log), "-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={number}"]
+    return [*strace_command(log), "-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={number}"]
 
 
 def failing(name: str, error: str, log: Path) -> list[str]:
     """The command line of strace that lets every call of a name fail, as containers and sandboxes do."""
-    return [*_strace(log), "-e", f"trace={name}", "-e", f"inject={name}:error={error}"]
+    return [*strace_command(log), "-e", f"trace={name}", "-e", f"inject={name}:error={error}"]
 
 
 def was_injected(log: Path) -> bool:
