@@ -500,40 +500,15 @@ class MirrorRun:
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
         network, progress, summary = self._network, self._progress(), self._walk.summary
         network.emit(progress)
-        is_done = progress.walk_ended and progress.assets_pending == 0 and not self._is_unfinished
-        state: EndState = "complete" if is_done and error is None else "interrupted"
-        if error is not None and not isinstance(error, asyncio.CancelledError):
-            state = "failed"
-        is_mirror = self._run.spec.kind == "mirror"
+        state, is_mirror = self._end_state(progress, error), self._run.spec.kind == "mirror"
         warning = summary.nothing_to_fetch(self._setup.selection, self._store_client.counters)
         if state == "complete" and is_mirror and warning is not None:
             network.warn(warning)
         stop_reason = self._stop.reason if state == "interrupted" else None
         text = stop_reason or summary.cut_short if error is None else str(error)
         reason = network.secrets.masked(text or "") or None
-        recorded: EndState = "failed"
-        findings, left_out = dict[str, int](), dict[str, int]()
-        store, call = self._workspace.store, self._store_client.call
-        ignored = () if error is None else (Exception,)  # the first error counts
-        try:
-            with suppress(*ignored):
-                await call("StoreOperations.end_run", state, reason, self._spent())
-                recorded = state
-            with suppress(*ignored):
-                findings, left_out = await call(
-                    "StoreOperations.findings", returns=tuple[dict[str, int], dict[str, int]]
-                )
-            if lost := findings.get("files_lost"):
-                files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-                network.warn(f"{files} missing in {store.name}: fetched or written again.")
-        finally:
-            fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
-            names = fields & {*Progress.__struct_fields__}
-            counts: dict[str, Any] = {name: getattr(progress, name) for name in names}
-            counts |= {name: number for name, number in findings.items() if name in fields}
-            network.emit(RunEnded(self._run.id, recorded, counts))
-            await asyncio.to_thread(self._journal.flush)
-        missing = progress.assets_missing
+        counts, left_out = await self._record_end(progress, state, reason, has_failed=error is not None)
+        missing, store = progress.assets_missing, self._workspace.store
         newly_missing = counts.get("assets_missing_new", 0) if is_mirror else 0
         accepted = {"fail": 0, "known": missing - newly_missing, "ok": missing}
         return MirrorReport(
@@ -548,3 +523,37 @@ class MirrorRun:
             reason=reason,
             assets_accepted=accepted[self._setup.options.missing or "fail"],
         )
+
+    def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
+        if error is not None:
+            return "interrupted" if isinstance(error, asyncio.CancelledError) else "failed"
+        is_done = progress.walk_ended and progress.assets_pending == 0 and not self._is_unfinished
+        return "complete" if is_done else "interrupted"
+
+    async def _record_end(
+        self, progress: Progress, state: EndState, reason: str | None, *, has_failed: bool
+    ) -> tuple[dict[str, Any], dict[str, int]]:
+        """Record the end of the run. Return its counts, and numbers of items left out by reason."""
+        call, store = self._store_client.call, self._workspace.store
+        recorded: EndState = "failed"
+        findings, left_out = dict[str, int](), dict[str, int]()
+        ignored = (Exception,) if has_failed else ()  # the first error counts
+        try:
+            with suppress(*ignored):
+                await call("StoreOperations.end_run", state, reason, self._spent())
+                recorded = state
+            with suppress(*ignored):
+                findings, left_out = await call(
+                    "StoreOperations.findings", returns=tuple[dict[str, int], dict[str, int]]
+                )
+            if lost := findings.get("files_lost"):
+                files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
+                self._network.warn(f"{files} missing in {store.name}: fetched or written again.")
+        finally:
+            fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
+            names = fields & {*Progress.__struct_fields__}
+            counts: dict[str, Any] = {name: getattr(progress, name) for name in names}
+            counts |= {name: number for name, number in findings.items() if name in fields}
+            self._network.emit(RunEnded(self._run.id, recorded, counts))
+            await asyncio.to_thread(self._journal.flush)
+        return counts, left_out
