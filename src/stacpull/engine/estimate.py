@@ -110,74 +110,69 @@ class _Estimate:
     """
 
     def __init__(self, setup: WalkSetup, records: _Records, urls: TextIO | None) -> None:
-        self._setup, self._network, self._emit = setup, setup.network, setup.network.emit
+        self._setup, self._network = setup, setup.network
         self._seen, self._primary, self._linked, self._ledger, self._is_there = records
         self._urls = urls
+        self._clipping = clipping(setup.selection.clip)
+        self.counters = Counter(items_seen=0, items_matched=0, source_items=0, bytes_sampled=0)
+        """The counters of the report that have the same name there."""
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """Numbers by asset key or host, for "host", "unstated" (size), "excluded" and "page"."""
         self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
-        self._sampled = self._tile_requests = 0
-        self._bytes = self._done = self._pending = self._refused = self._source_items = self._unsigned = 0
-        self._paths, self._shared = set[tuple[str, str]](), ""
-        self.counters = {"items_seen": 0, "items_matched": 0}
+        self._stated_bytes = self._tile_requests = self._unsigned = 0
+        self._paths, self._shared_path = set[str](), ""
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
-        self._clipping = clipping(setup.selection.clip)
 
     async def report(self) -> PlanReport:
-        clock, counters = self._network.clock, self._network.counters
-        started, requests_before = clock.monotonic(), counters.requests
+        network, counters, requests_before = self._network, self.counters, self._network.counters.requests
+        started = network.clock.monotonic()
         walk = Walk(self._setup, self)
         await walk.run()
-        self._emit(Stage("measuring file sizes"))
-        walk_seconds, walk_requests = clock.monotonic() - started, counters.requests
-        sizes, hops = await self._sizes()
-        size_seconds = clock.monotonic() - started - walk_seconds
+        network.emit(Stage("measuring file sizes"))
+        walk_seconds, walk_requests = network.clock.monotonic() - started, network.counters.requests
+        mean_sizes, requests_per_asset = await self._measure()
+        seconds, pending = network.clock.monotonic() - started, counters["assets_pending"]
         excluded, web_pages, hosts = (self._counts[name] for name in ("excluded", "page", "host"))
-        assets, unstated = hosts.total(), self._counts["unstated"]
-        unknown = {name: number for name, number in unstated.items() if name not in sizes}
-        measured = [number * sizes[name] for name, number in unstated.items() if name in sizes]
-        total: int | None = round(self._bytes + sum(measured))
-        basis: Literal["known", "sampled", "unknown"] = "sampled" if any(measured) else "known"
+        unstated = self._counts["unstated"]
+        unknown = {key: number for key, number in unstated.items() if key not in mean_sizes}
+        measured = sum(number * mean_sizes[key] for key, number in unstated.items() if key in mean_sizes)
+        total: int | None = round(self._stated_bytes + measured)
+        basis: Literal["known", "sampled", "unknown"] = "sampled" if measured else "known"
         if unknown and not total:
             total, basis = None, "unknown"
-        requests = walk_requests + round(self._pending * hops)
-        options, seconds = self._setup.options, None
+        seconds_estimated = None
         if walk_requests > requests_before and walk_seconds:
-            asset_seconds = hops * walk_seconds / (walk_requests - requests_before)
-            if self._sampled:
-                asset_seconds = size_seconds / max(1, self._sampled / _SIZED_AT_ONCE)
+            asset_seconds = requests_per_asset * walk_seconds / (walk_requests - requests_before)
+            if counters["bytes_sampled"]:
+                asset_seconds = (seconds - walk_seconds) / max(1, counters["bytes_sampled"] / _SIZED_AT_ONCE)
+            options = self._setup.options
             at_once = max(1, min(options.concurrency or options.per_host, 16))
-            seconds = round(walk_seconds + self._pending * asset_seconds / at_once, 1)
+            seconds_estimated = round(walk_seconds + pending * asset_seconds / at_once, 1)
         if self._unsigned:
-            self._network.warn(f"URLs without their signature or key may be refused: {self._unsigned:,}.")
-        if self._shared:
-            self._network.warn(f"--layout gives several items the path {self._shared}: add {{item}} to it.")
+            network.warn(f"URLs without their signature or key may be refused: {self._unsigned:,}.")
+        if self._shared_path:
+            network.warn(f"--layout gives several items the path {self._shared_path}: add {{item}} to it.")
         report = PlanReport(
-            **self.counters,
-            source_items=self._source_items,
-            assets=assets,
+            assets=hosts.total(),
             assets_excluded=excluded.total(),
             bytes_total=total,
             bytes_basis=basis,
-            bytes_sampled=self._sampled,
             unknown_keys=unknown,
-            requests=requests,
+            requests=walk_requests + round(pending * requests_per_asset),
             hosts=tuple(HostPlan(host, number) for host, number in hosts.most_common()),
             excluded_keys=dict(excluded),
             assets_pages=web_pages.total(),
             page_keys=dict(web_pages),
-            assets_refused=self._refused,
-            seconds_estimated=seconds,
-            assets_done=self._done,
-            assets_pending=self._pending,
+            seconds_estimated=seconds_estimated,
             items_announced=self._announced,
             items_left_out=dict(self._left_out.most_common()),
-            seconds=round(clock.monotonic() - started, 3),
+            seconds=round(seconds, 3),
             source=self._setup.source.url,
+            **counters,
         )
         if warning := walk.summary.nothing_to_fetch(self._setup.selection, asdict(report)):
-            self._network.warn(warning)
+            network.warn(warning)
         return report
 
     # --- the consumer of the walk ------------------------------------------------------------------------
@@ -196,8 +191,11 @@ class _Estimate:
 
     async def add_batch(self, batch: PlanBatch) -> int:
         new_items = await run_to_end(partial(self._add_batch, batch))
-        counters, limit = self.counters, self._setup.selection.item_limit
-        self._emit(self._network.progress(**counters, items_announced=self._announced, items_wanted=limit))
+        counts: dict[str, int | None] = {
+            name: self.counters[name] for name in ("items_seen", "items_matched")
+        }
+        counts |= {"items_wanted": self._setup.selection.item_limit, "items_announced": self._announced}
+        self._network.emit(self._network.progress(**counts))
         return new_items
 
     def _add_batch(self, batch: PlanBatch) -> int:
@@ -226,16 +224,16 @@ class _Estimate:
         """Return True if an item was not counted before. One on a page no longer counts as a source item."""
         if item.parent is not None:
             is_new = not self._primary.intersection([item.id]) and self._linked.add(item.id)
-            self._source_items += is_new
+            self.counters["source_items"] += is_new
             return is_new
         self._primary.add(item.id)
         was_linked = bool(self._linked.intersection([item.id]))
         self.counters["items_matched"] += not item.of_collection
-        self._source_items -= was_linked
+        self.counters["source_items"] -= was_linked
         return not was_linked
 
     def _count(self, item: PlannedItem, actions: Mapping[str, Action]) -> None:
-        self._refused += len(item.problems)
+        self.counters["assets_refused"] += len(item.problems)
         for key in item.excluded:
             self._add("excluded", key)
         for key in item.web_pages:
@@ -245,24 +243,22 @@ class _Estimate:
             self._add("host", host_of(asset.href) or "this disk")
             clips = self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
             if asset.size is not None and not clips:
-                self._bytes += asset.size
+                self._stated_bytes += asset.size
             else:
                 sample = self._samples[self._add("unstated", asset.key)]
-                if len(sample) < max_samples and self._sampled < _MAX_SIZED:
-                    self._sampled += 1
+                if len(sample) < max_samples and self.counters["bytes_sampled"] < _MAX_SIZED:
+                    self.counters["bytes_sampled"] += 1
                     sample.append(asset)
             action = actions.get(asset.key, Action.REQUEST)
-            self._pending += action is Action.REQUEST
-            self._done += action is Action.KEEP
-            if asset.name is not None and not self._shared:
-                place = asset.directory, asset.name
-                if place in self._paths:
-                    self._shared = path_in_dest(*place)
-                elif len(self._paths) < _MAX_PATHS:
-                    self._paths.add(place)
+            self.counters["assets_pending"] += action is Action.REQUEST
+            self.counters["assets_done"] += action is Action.KEEP
+            path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
+            if path in self._paths:
+                self._shared_path = self._shared_path or path
+            elif path and len(self._paths) < _MAX_PATHS:
+                self._paths.add(path)
             if self._urls is not None and action is Action.REQUEST:
                 href = self._network.secrets.public_url(asset.href)
-                path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
                 self._urls.write(f"{wire_url(href)}\t{path}\n")
                 self._unsigned += href != asset.href
 
@@ -273,7 +269,7 @@ class _Estimate:
         counts[name] += 1
         return name
 
-    async def _sizes(self) -> tuple[dict[str, float], float]:
+    async def _measure(self) -> tuple[dict[str, float], float]:
         """Return mean bytes per key (of all keys for one without a sample), and mean requests per asset."""
         requests_before, sizes_by_key = self._network.counters.requests, defaultdict[str, list[int]](list)
 
@@ -290,7 +286,7 @@ class _Estimate:
             all_sizes = [size for sizes in sizes_by_key.values() for size in sizes]
             unsampled = (key for key, assets in self._samples.items() if not assets)
             means |= dict.fromkeys(unsampled, sum(all_sizes) / len(all_sizes))
-        return means, requests / self._sampled if self._sampled else 1.0
+        return means, requests / self.counters["bytes_sampled"] if self.counters["bytes_sampled"] else 1.0
 
     async def _size_of(self, asset: Asset) -> int | None:
         try:
