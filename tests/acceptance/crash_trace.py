@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from tests.acceptance.calls import CHANGING, STRACE
+from tests.acceptance.calls import CHANGING, strace_command
 
 _TRACED = (*CHANGING, "fstat", "newfstatat")
 _MAX_LENGTH = 8_000_000
@@ -52,10 +52,8 @@ class Event:
 
 def recording(log: Path) -> list[str]:
     """The command line of strace that notes all of it in `log`."""
-    return [
-        str(STRACE), "-f", "-y", "-qq", "-xx", "-v", "-s", str(_MAX_LENGTH),
-        "-e", "signal=none", "-e", f"trace={','.join(_TRACED)}", "-o", str(log),
-    ]  # fmt: skip
+    in_full = ("-xx", "-v", "-s", str(_MAX_LENGTH))
+    return [*strace_command(log), *in_full, "-e", "signal=none", "-e", f"trace={','.join(_TRACED)}"]
 
 
 def events_of(log: Path, dest: Path, *, after: int = 0) -> list[Event]:
