@@ -18,6 +18,7 @@ from stacpull.schemes import SCHEMES, Scheme
 _AROUND: Final = "".join(map(chr, range(0x21)))
 _WITHIN: Final = str.maketrans("", "", "\t\n\r")
 _UNSAFE: Final = re.compile(rb"[^\x21-\x7e]")
+_FILE: Final = re.compile("^file:(//localhost)?/(?!/)")  # other forms of `file:///` (RFC 8089, 2)
 _NONE: Final = Scheme(name="", is_remote=False)
 
 
@@ -92,7 +93,8 @@ def join(base: str | None, href: str) -> str | None:
     """Return the absolute href (RFC 3986, 5.2); None if invalid, or relative without a `base` with a path."""
     href = without_blanks(href)
     if scheme := scheme_of(href):
-        return scheme + href[len(scheme) :]
+        url = scheme + href[len(scheme) :]
+        return _FILE.sub("file:///", url) if scheme == "file" else url
     if base is None or not (rules := rules_of(base)).name:
         return None
     try:

@@ -31,6 +31,8 @@ BASE = "https://h/stac/c/items/i.json?key=secret"
         ("../../../a.tif", "s3://b/c/i.json", "s3://b/a.tif"),
         ("./a.tif", "file:///data/c/i.json", "file:///data/c/a.tif"),
         ("file:///data/a.tif", "file:///data/c/i.json", "file:///data/a.tif"),
+        ("file:/data/a.tif", "file:///data/c/i.json", "file:///data/a.tif"),
+        ("FILE://localhost/data/a.tif", "file:///data/c/i.json", "file:///data/a.tif"),
         ("\t ./a.tif \x00", BASE, "https://h/stac/c/items/a.tif"),
         ("https://o/a\n.tif", None, "https://o/a.tif"),
     ],
