@@ -33,11 +33,11 @@ def checked(root: Path, dest: Path, *own: str) -> None:
     check(root, FILES, dest, lambda file: file.path, own)
 
 
-def test_an_exact_copy_passes(root: Path, dest: Path):
+def test_an_exact_copy_passes(root: Path, dest: Path) -> None:
     checked(root, dest)
 
 
-def test_a_tools_own_files_are_ignored(root: Path, dest: Path):
+def test_a_tools_own_files_are_ignored(root: Path, dest: Path) -> None:
     (dest / ".tool").mkdir()
     (dest / ".tool" / "state").write_text("mine")
     checked(root, dest, ".tool/*")

@@ -126,7 +126,7 @@ async def test_a_public_source_that_turns_private(tmp_path: Path, answers: list[
 
 
 @pytest.mark.usefixtures("far")
-async def test_a_source_first_at_a_private_address_is_never_requested_at_a_public_one(tmp_path):
+async def test_a_source_first_at_a_private_address_is_never_requested_at_a_public_one(tmp_path: Path) -> None:
     """Else its owner would be let in by one answer, and speak by the next."""
     async with Source(others=lambda _: Answer(body=b"data"), name="far.example") as source:
         Names(far_example=[[INSIDE], [FAR]])

@@ -86,7 +86,7 @@ async def test_a_sample_whose_planning_was_stopped_is_planned_to_its_end(tmp_pat
     assert items_in(tmp_path) == smallest(IDS, 15)
 
 
-async def test_plan_and_headers_draw_the_same_sample(tmp_path):
+async def test_plan_and_headers_draw_the_same_sample(tmp_path: Path) -> None:
     selection = Selection(all_collections=True, sample=5, assets=("data",))
     async with SmallApi({"a": IDS}) as api:
         planned = await plan(api.url("/"), selection=selection, options=Options(retries=0))
@@ -101,7 +101,7 @@ async def test_plan_and_headers_draw_the_same_sample(tmp_path):
     assert set(rows) == smallest(IDS, 5)
 
 
-def test_filtered_items_are_counted_once_over_stops(tmp_path):
+def test_filtered_items_are_counted_once_over_stops(tmp_path: Path) -> None:
     chosen = {"filter": "id >= 'i10'", "bbox": (0, 0, 1, 1)}
     report = mirrored(SmallApi({"a": IDS}), tmp_path, chosen, refused="a:7")
     assert report.items_left_out == {"no location": 13, "filter": 10}

@@ -35,7 +35,7 @@ def test_members_in_any_pieces(coding: str, code: Callable[[bytes], bytes], memb
     assert b"".join(undo(data, size, coding)) == b"".join(members)
 
 
-def test_a_decompression_bomb_is_decoded_in_small_pieces():
+def test_a_decompression_bomb_is_decoded_in_small_pieces() -> None:
     bomb = gzip.compress(bytes(64 << 20))
     sizes = [len(piece) for piece in undo(bomb, 1 << 20, "gzip")]
     assert sum(sizes) == 64 << 20
@@ -51,7 +51,7 @@ def test_a_decompression_bomb_is_decoded_in_small_pieces():
         ("identity, utf-8", "utf-8"), ("gzip,br", "gzip, br"), ("br", "br"),
     ],
 )  # fmt: skip
-def test_the_coding_of_a_response_is_recognised(field: str, value: str | None, coding: str | None):
+def test_the_coding_of_a_response_is_recognised(field: str, value: str | None, coding: str | None) -> None:
     assert coding_of({} if value is None else {field: value}) == coding
 
 
@@ -63,7 +63,7 @@ def test_the_coding_of_a_response_is_recognised(field: str, value: str | None, c
         "stored",
     ],  # the bytes contain the time, so that workers of pytest-xdist would get different names
 )
-async def test_an_endless_series_of_small_members_fails(member: bytes):
+async def test_an_endless_series_of_small_members_fails(member: bytes) -> None:
     taken = 0
 
     async def endless() -> AsyncIterator[bytes]:

@@ -115,5 +115,5 @@ def test_a_stored_validator_is_read_back(validator: Validator) -> None:
         (Validator(), {"Range": "bytes=7-"}),
     ],
 )
-def test_conditions_of_range_requests(validator: Validator, expected: dict[str, str]):
+def test_conditions_of_range_requests(validator: Validator, expected: dict[str, str]) -> None:
     assert range_headers(7, validator) == expected

@@ -78,7 +78,7 @@ def test_unusable_hrefs_are_reported(asset, base, why):
         (None, None),
     ],
 )
-def test_the_url_of_an_item_at_an_api_is_derived_from_its_page(page, href):
+def test_the_url_of_an_item_at_an_api_is_derived_from_its_page(page: str | None, href: str | None) -> None:
     assert api_href(ItemId("c:1", "a/b"), page) == href
 
 

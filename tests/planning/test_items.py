@@ -33,7 +33,7 @@ def plan(item, *, layout=DEFAULT_LAYOUT, url=PAGE, parent=None, **selection):
     return planner(layout, Selection(**selection)).plan(item, id_of(item, "c"), url, parent)
 
 
-def test_a_complete_item_is_planned_with_all_its_statements():
+def test_a_complete_item_is_planned_with_all_its_statements() -> None:
     item = {
         "id": "i",
         "collection": "c",
@@ -65,7 +65,7 @@ def test_a_complete_item_is_planned_with_all_its_statements():
 
 
 @pytest.mark.parametrize(("collection", "expected"), [("own", "own"), (None, "hint"), ("", "hint")])
-def test_the_collection_of_an_item_is_stated_or_hinted(collection, expected):
+def test_the_collection_of_an_item_is_stated_or_hinted(collection: str | None, expected: str) -> None:
     assert id_of({"id": "i", "collection": collection}, "hint") == ItemId(expected, "i")
 
 
@@ -163,7 +163,7 @@ def test_an_odd_id_has_a_document_with_a_safe_name(name):
     assert f"{asset.directory}/{asset.name}" != path
 
 
-def test_every_recorded_item_is_planned(shared_data: Path):
+def test_every_recorded_item_is_planned(shared_data: Path) -> None:
     found = 0
     for path in sorted((shared_data / "stac").rglob("*.json")):
         document = json.loads(path.read_bytes().decode("utf-8-sig"))

@@ -87,7 +87,7 @@ def test_a_late_name_is_completed(template, name_template, filename, name):
         ("{filename}/{key}", "filename.* only in the file name"),
     ],
 )
-def test_invalid_layouts_are_rejected_with_the_position(template, place_or_word):
+def test_invalid_layouts_are_rejected_with_the_position(template: str, place_or_word: str) -> None:
     with pytest.raises(UsageError, match=place_or_word) as error:
         Layout.parse(template)
     assert repr(template) in str(error.value)
@@ -112,7 +112,7 @@ def test_parent_and_date_of_items_that_lack_them(parent, document, directory):
 
 
 @pytest.mark.parametrize("name", ["S2A.json", "s2a.JSON"])
-def test_an_asset_never_takes_the_name_of_the_items_document(name):
+def test_an_asset_never_takes_the_name_of_the_items_document(name: str) -> None:
     found = filled_in("{collection}/{item}/{key}", item_id=ItemId("c", "S2A"), key=name)
     assert found[1] != name
     assert found[1].startswith(f"{name[:3]}~")

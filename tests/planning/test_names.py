@@ -48,7 +48,7 @@ def assert_safe(name):
         (".npy", "~2Enpy"),
     ],
 )
-def test_names_stay_readable(name, segment):
+def test_names_stay_readable(name: str, segment: str) -> None:
     assert safe_segment(name) == segment
     assert_safe(segment)
 
@@ -75,7 +75,7 @@ def test_reserved_and_long_names_get_a_hash_and_keep_their_suffix(name, pattern)
     assert_safe(segment)
 
 
-def test_hashes_never_change_because_mirrors_use_them():
+def test_hashes_never_change_because_mirrors_use_them() -> None:
     assert safe_segment("") == "_~e3b0c44298fc"
     assert with_salted_hash("b01.tif", "b01") == "b01~3348ab495b65.tif"
 
@@ -106,7 +106,7 @@ def test_different_names_stay_different(one, other):
         ("a", "\u0430", False),
     ],
 )
-def test_paths_that_some_file_system_merges(one, other, meet):
+def test_paths_that_some_file_system_merges(one: str, other: str, meet: bool) -> None:
     assert (fold(one) == fold(other)) is meet
     assert (path_hash(one) == path_hash(other)) is meet
 
@@ -119,11 +119,11 @@ def test_forms_and_cases_of_a_path_have_one_hash_that_fits_sqlite(path):
     assert path_hash(path.casefold()) == path_hash(path)
 
 
-def test_hashes_of_paths_never_change_because_ledgers_store_them():
+def test_hashes_of_paths_never_change_because_ledgers_store_them() -> None:
     assert path_hash("c/i/B01.tif") == path_hash("C/I/b01.TIF") == 189401586287178725
 
 
-def test_files_of_a_directory_are_neighbours_in_an_index():
+def test_files_of_a_directory_are_neighbours_in_an_index() -> None:
     groups = {path_hash(f"c/{item}/B{band:02}.tif") >> 50 for item in range(100) for band in range(13)}
     assert 95 <= len(groups) <= 100
     names = {path_hash(f"c/i/{number}.tif") for number in range(10_000)}

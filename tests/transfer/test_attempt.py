@@ -59,7 +59,7 @@ async def refused(by: Downloader, wanted: Job, kind: FailureKind, *, retryable: 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("body", [b"", SMALL, SMALL + b"1", LARGE], ids=len)
-async def test_complete_bodies_are_stored(framing: str, body: bytes, parts):
+async def test_complete_bodies_are_stored(framing: str, body: bytes, parts: PartFiles) -> None:
     """A body that lasts until the connection closes is proven by a 416."""
     thing = Thing(body)
 
@@ -175,7 +175,7 @@ CODED_SHA = Checksum("sha256", hashlib.sha256(CODED).digest())
 
 
 @pytest.mark.parametrize("body", [b"", SMALL, LARGE, LARGE * 1000], ids=len)
-async def test_gzip_is_decoded_also_of_a_gzip_file_whose_size_shows_it(body: bytes, parts):
+async def test_gzip_is_decoded_also_of_a_gzip_file_whose_size_shows_it(body: bytes, parts: PartFiles) -> None:
     coded = gzip.compress(body[: len(body) // 2], 1) + gzip.compress(body[len(body) // 2 :], 1)
     digest = base64.b64encode(hashlib.md5(coded, usedforsecurity=False).digest())
     headers = {"Content-Encoding": "gzip", "Content-MD5": digest.decode()}

@@ -82,7 +82,7 @@ ON_S3 = [
 
 
 @pytest.mark.parametrize(("headers", "status", "expected"), ON_S3)
-def test_checks_of_s3_responses(headers: dict[str, str], status: int, expected: list[Check]):
+def test_checks_of_s3_responses(headers: dict[str, str], status: int, expected: list[Check]) -> None:
     assert list(expected_checks(Job(*JOB), status, CIMultiDict(headers))) == expected
 
 
@@ -158,7 +158,7 @@ def test_a_response_decides_how_a_part_continues(point, status, headers, expecte
     assert verdict(point, status, CIMultiDict(headers)) is expected
 
 
-def test_a_coded_part_resumes_if_the_asset_is_stored_in_that_coding():
+def test_a_coded_part_resumes_if_the_asset_is_stored_in_that_coding() -> None:
     coded = CIMultiDict({"Content-Range": "bytes 40-99/100", "Content-Encoding": "gzip"} | SAME)
     assert verdict(POINT, 206, coded, stated_size=100) == "append"
     assert verdict(POINT, 206, coded, stated_size=300) == "again"
@@ -238,7 +238,7 @@ NONE = ContentRange(None, None, None)
         ("", NONE),
     ],
 )
-def test_content_range_is_parsed(value: str, expected: ContentRange):
+def test_content_range_is_parsed(value: str, expected: ContentRange) -> None:
     assert content_range({"Content-Range": value}) == expected
 
 

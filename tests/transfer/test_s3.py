@@ -89,7 +89,7 @@ def test_corrections_after_a_rejection(status, headers, body, expected):
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3://bucket", "s3://bucket/", "s3:///key", "s3://b/\udcff"])
-def test_urls_without_an_object(url: str):
+def test_urls_without_an_object(url: str) -> None:
     with pytest.raises(TransferError) as caught:
         split_s3_url(url)
     assert caught.value.failure.kind is FailureKind.SCHEME
@@ -105,7 +105,7 @@ async def read(opened: Client, url: str, *, final: str | None = None) -> bytes:
 
 
 @pytest.mark.parametrize("redirect", [False, True], ids=["400", "301 without Location"])
-async def test_a_region_is_learnt_once_for_a_bucket(redirect: bool):
+async def test_a_region_is_learnt_once_for_a_bucket(redirect: bool) -> None:
     rules = access(region="eu-central-1", region_redirect=redirect)
     async with S3Replica(store=MemoryStore({"data": {"k": b"x"}}), access=rules, record=True) as replica:
         async with client(Given(endpoint_url=replica.s3_url)) as opened:
@@ -118,7 +118,7 @@ EXPIRED = Reply(400, {}, b"<Error><Code>ExpiredToken</Code></Error>")
 OLD = Credentials("AKIDOLD", "old", "old-token")
 
 
-async def test_expired_credentials_are_renewed_once():
+async def test_expired_credentials_are_renewed_once() -> None:
     thing = Thing(b"x")
     async with origin(lambda a: EXPIRED if "AKIDOLD" in a.headers["authorization"] else thing(a)) as served:
         given = Given(OLD, served.url)
@@ -146,7 +146,7 @@ class AwsStandIn:
 
 
 @pytest.mark.parametrize(("options", "signed"), [(S3Options(), False), (S3Options(buckets=("data",)), True)])
-async def test_a_bucket_reached_by_redirect(options: S3Options, signed: bool):
+async def test_a_bucket_reached_by_redirect(options: S3Options, signed: bool) -> None:
     clock = SystemClock()
     async with origin(Thing(b"x")) as served:
         http = AiohttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
