@@ -34,29 +34,19 @@ class Pruning:
         self._store_client, self._call = store_client, store_client.call
         self._run, self._stop = run, stop
         self._reader = ItemReader(setup.source.item, setup.network.clock)  # no searches, which prove nothing
-        self._trusted: dict[tuple[str, str], bool] = {}
+        self._serving: dict[tuple[str, str], bool] = {}
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
         """Report and remove items. A stop raises `InterruptedRunError`, and removed items stay removed."""
-        run_id, counters = self._run.id, self._store_client.counters
+        run_id = self._run.id
         unread = await self._call("pruning.unread", run_id, returns=int)
-        is_complete = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
-        reasons = {
-            "only `mirror` looks for items that are gone": self._run.spec.kind != "mirror",
-            "the run is not complete": not is_complete,
-            "with --max-items or --sample the walk does not show which items are gone": (
-                self._run.spec.selection.item_limit
-            ),
-            "the walk was cut short": summary.cut_short,
-            "the source announced more items than its pages had": summary.items_unseen,
-            f"{quantity(unread, 'link or item', 'links or items')} of this walk could not be read, and may "
-            "lead to the missing items": unread,
-        }
-        if obstacles := [reason for reason, holds in reasons.items() if holds]:
-            self._warn(f"Nothing was pruned: {obstacles[0]}.")
+        obstacle = self._obstacle(summary, unread)
+        if obstacle is not None:
+            self._warn(f"Nothing was pruned: {obstacle}.")
             return
         not_judged = await self._call("pruning.not_judged", run_id, returns=int)
-        gone, last_rowid, kept_by_reason = 0, 0, Counter({_OTHER_WALK: not_judged})
+        kept_by_reason = Counter({_OTHER_WALK: not_judged})
+        gone = last_rowid = 0
         while batch := await self._call(
             "pruning.items_not_found", run_id, last_rowid, _ITEMS_AT_ONCE, returns=list[NotFoundItem]
         ):
@@ -86,6 +76,23 @@ class Pruning:
         for reason, number in (+kept_by_reason).items():  # numbers above 0
             self._warn(f"Kept in DEST: {quantity(number, 'item')} that the source did not list {reason}.")
 
+    def _obstacle(self, summary: WalkSummary, unread: int) -> str | None:
+        """Return why this run does not show which items are gone."""
+        counters = self._store_client.counters
+        if self._run.spec.kind != "mirror":
+            return "only `mirror` looks for items that are gone"
+        if not counters["walk_ended"] or counters["assets_pending"] or self._stop.is_set():
+            return "the run is not complete"
+        if self._run.spec.selection.item_limit:
+            return "with --max-items or --sample the walk does not show which items are gone"
+        if summary.cut_short:
+            return "the walk was cut short"
+        if summary.items_unseen:
+            return "the source announced more items than its pages had"
+        items = quantity(unread, "link or item", "links or items")
+        lead = f"{items} of this walk could not be read, and may lead to the missing items"
+        return lead if unread else None
+
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:
         answers = await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)
         return dict(zip(hrefs, answers, strict=True))
@@ -97,7 +104,7 @@ class Pruning:
         host, the source must still return the collection.
         """
         server = collection, host
-        if server not in self._trusted:
+        if server not in self._serving:
             examples = await self._call(
                 "pruning.seen_examples", self._run.id, collection, host, 3, returns=list[tuple[str, str]]
             )
@@ -107,8 +114,8 @@ class Pruning:
             if not examples and host == host_of(self._source.url):
                 with suppress(CredentialsError, SourceError, UsageError):
                     shown = [_has_id(await self._source.collection(collection), collection)]
-            self._trusted[server] = any(shown) and not denied
-        return self._trusted[server]
+            self._serving[server] = any(shown) and not denied
+        return self._serving[server]
 
 
 def _has_id(answer: Json | Failure, name: str) -> bool:

@@ -1,8 +1,9 @@
 """Recovery: restores a consistent state after a kill, before a run continues.
 
 Within one boot, files and parts of a killed run are trusted. After a reboot, a digest must prove them,
-because unsynced bytes may be missing although the size is right. After a failed sync, which a missing mark
-shows (`store.staging`), nothing proves them, because a digest may be that of cached pages: they are removed.
+because unsynced bytes may be missing although the size is right. If the boot mark is missing
+(`store.staging`), a sync failed. A digest then proves nothing, because it may be computed from cached pages,
+and the files are removed.
 
 No reservation is released before everything was examined. A file that is being adopted belongs to the user
 until it is recorded, so it is never removed. Item JSON and catalogs are reserved without identity, so a file
@@ -53,18 +54,16 @@ class Recovery(msgspec.Struct, eq=False):
         complete_parts = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
         with_part = {(name.rowid, name.generation) for name in complete_parts.values()}
         reserved = {arrival.rowid: arrival for arrival in jobs.reservations(db)}
-        proven = {
-            rowid: arrival
-            for rowid, arrival in reserved.items()
-            if self._is_in_place(arrival, has_part=(rowid, arrival.generation) in with_part)
-        }
-        not_in_place = [rowid for rowid in reserved if rowid not in proven]
-        for part, name in complete_parts.items() if not self.sync_failed else ():
+        proven = dict[int, Arrival]()
+        for rowid, arrival in reserved.items():
+            if self._is_in_place(arrival, has_part=(rowid, arrival.generation) in with_part):
+                proven[rowid] = arrival
+        not_in_place = reserved.keys() - proven.keys()
+        for part, name in complete_parts.items():
             if name.rowid not in proven:
-                digest = reserved[name.rowid].digest if name.rowid in reserved else None
-                arrival = self._proven_part(part, name, digest)
-                if arrival is not None:
-                    proven[name.rowid] = arrival
+                received = self._proven_part(part, name, reserved.get(name.rowid))
+                if received is not None:
+                    proven[name.rowid] = received
         jobs.release(db, not_in_place)
         kept_parts = {arrival.part for arrival in proven.values()}
         for part in parts:
@@ -75,7 +74,8 @@ class Recovery(msgspec.Struct, eq=False):
         )
         # from now on, files written under this boot can be trusted. The mark is written first: after a kill
         # before `put`, files are examined as after a reboot
-        staged.write_boot_mark(boot := boot_id())
+        boot = boot_id()
+        staged.write_boot_mark(boot)
         put(db, BOOT, boot)
         return list(proven.values())
 
@@ -108,16 +108,19 @@ class Recovery(msgspec.Struct, eq=False):
             store.remove(arrival.path)
         return False
 
-    def _proven_part(self, part: str, name: CompletePartName, reserved: bytes | None) -> Arrival | None:
-        """Return the arrival of a proven complete part; `reserved` is the digest in its reservation."""
+    def _proven_part(self, part: str, name: CompletePartName, reserved: Arrival | None) -> Arrival | None:
+        """Return the arrival of a complete part, if that is proven; `reserved` is its reservation."""
         staged, job = self.store.staged, jobs.job_of(self.db, name.rowid, name.generation)
         identity, size = staged.part_identity_and_size(part) or (None, -1)
-        if job is None or size != name.size or (job.name or name.filename) is None:
+        if self.sync_failed or job is None or size != name.size or (job.name or name.filename) is None:
             return None
         expected = None
         if not self.is_trusted:
-            expected = job.checksum if reserved is None else as_checksum(reserved)
-            if expected is None or (reserved is None and expected.algorithm != "sha256"):
+            if reserved is not None and reserved.digest is not None:
+                expected = as_checksum(reserved.digest)
+            elif job.checksum is not None and job.checksum.algorithm == "sha256":
+                expected = job.checksum
+            else:
                 return None
         algorithm = self.checksum if expected is None else expected.algorithm
         digest = None if algorithm is None else self._digest(staged.state_of, part, algorithm)

@@ -78,8 +78,8 @@ def open_workspace(
 def open_ledger(store: Store) -> Iterator[Connection]:
     """Open the ledger for writing. At the end, copy its log into it, so that all of it is on the disk.
 
-    If the copy fails, the next start does not trust unrecorded files: a log that lost a page looks complete,
-    and a loss of power would lose what follows the page.
+    If the copy fails, the next start does not trust files that are not recorded. SQLite cannot see that its
+    log lost a page, and a loss of power would lose everything after that page.
     """
     staged, covered = store.staged, store.covers_ledger
     with closing(

@@ -37,7 +37,7 @@ def never() -> bool:
 
 
 class Outages(NamedTuple):
-    """How long to repeat requests to a DEST that does not answer: usually without end.
+    """How long to repeat requests to a DEST that does not answer: usually for minutes.
 
     It is only a short time after a stop (`is_stopped`), and if neither this process nor another one of the
     run (`has_answered`) ever got an answer. `warn` is called once, from any thread, with a sentence for the
@@ -122,7 +122,7 @@ class StoredFiles(Protocol):
 
 
 def may_exist(files: StoredFiles, path: str) -> bool:
-    """Return True if there is something at `path`, also if that cannot be determined: then it is not lost."""
+    """Return True if there is something at `path`, or if that cannot be determined."""
     return files.has(path) or not files.state_of(path, algorithm=None).readable
 
 
