@@ -200,40 +200,40 @@ class Walk:
         source, network, selection = setup.source, setup.network, setup.selection
         self._source, self._network = source, network
         self._selection, self._starts = selection, setup.starts
-        self._consumer, self.summary = consumer, WalkSummary()
-        self.reader = ItemReader(source.item, network.clock, read_batch=source.items)
+        self._consumer = consumer
         self._page_size = PageSize.requested(setup.options.page_size)
         layout = Layout.parse(setup.options.layout)
         self._planner = AssetPlanner(layout, selection, keeps or AssetFilter(selection).keeps)
         self._filter = ItemFilter.from_selection(selection)
         self._followed = {*map(str.lower, selection.follow), *(["source"] if selection.source_links else [])}
-        self._lookups = Lookups(source, network, selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
+        self._keeps_position = source.has_cursors and self._sample is None
+        self._lookups = Lookups(source, network, selection)
         self._collections = BoundedCache[ItemId, None](max_entries=256)
         self._has_checked_selection = False
-        self._keeps_position = source.has_cursors and self._sample is None
+        self.reader = ItemReader(source.item, network.clock, read_batch=source.items)
+        self.summary = WalkSummary()
 
     async def run(self, position: Position = Position()) -> None:  # noqa: B008 - immutable
         """Walk to the end of the source, or to `--max-items`; then plan the sample.
 
         If the source no longer knows a cursor, the walk starts again, as long as each walk gets further.
         """
-        selection, source = self._selection, self._source
-        consumer, summary = self._consumer, self.summary
-        if selection.sortby is not None and not source.sorts:
+        source, summary = self._source, self.summary
+        if self._selection.sortby is not None and not source.sorts:
             raise unsortable(source.url)
-        starts = self._starts or await source.starts(selection)
+        starts = self._starts or await source.starts(self._selection)
         if not self._keeps_position and self._matches_left():
             position = Position()
-            await consumer.restart()
+            await self._consumer.restart()
         level: Literal["warning", "info"] = "warning"
         from_start, max_seen = position == Position(), -1
         while True:
             try:
-                total = await self._read_pages(starts, position)
+                announced = await self._read_pages(starts, position)
                 break
             except ForgottenCursorError as error:
-                seen = consumer.counters["items_seen"]
+                seen = self._consumer.counters["items_seen"]
                 if seen <= max_seen:
                     narrower = "narrow the selection, for example with --datetime"
                     advice = narrower if source.api_root else "use a SOURCE with fewer items"
@@ -243,40 +243,39 @@ class Walk:
                     ) from error.__cause__
                 text = f"The source no longer knows the saved position ({error})"
                 self._network.emit(Notice(level, f"{text}: walking again from the start."))
-                max_seen, from_start, level = seen if from_start else -1, True, "info"
+                max_seen = seen if from_start else -1
+                from_start, level = True, "info"
                 position = Position()
-                await consumer.restart()
+                await self._consumer.restart()
                 summary.left_out.clear()
                 summary.unread, summary.first_unread, summary.cut_short = 0, None, None
-        await self._end(total, from_start)
+        await self._end(announced, from_start)
 
-    async def _end(self, total: int | None, from_start: bool) -> None:
+    async def _end(self, announced: int | None, from_start: bool) -> None:
         """Plan the sample, save that the walk has ended, and report what it could not read or check."""
-        consumer, summary = self._consumer, self.summary
-        was_limited = not self._matches_left() and summary.cut_short is None  # `--max-items` ended it
-        unseen = 0 if total is None or was_limited else max(0, total - consumer.counters["items_seen"])
-        self.note_unseen(consumer.counters["items_seen"], unseen)
+        network, summary = self._network, self.summary
+        is_whole = self._matches_left() > 0 and summary.cut_short is None
+        was_limited = not is_whole and summary.cut_short is None  # `--max-items` ended it
+        seen = self._consumer.counters["items_seen"]
+        unseen = 0 if announced is None or was_limited else max(0, announced - seen)
+        self.note_unseen(seen, unseen)
         if self._sample is not None:
             drawn, self._sample = self._sample.lowest(), None
             for start in range(0, len(drawn), ITEMS_AT_ONCE):
-                batch = [pickle.loads(entry[-1]) for entry in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
-                await consumer.add_batch(await self._select_and_plan(batch))
+                items = [pickle.loads(entry[-1]) for entry in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
+                await self._consumer.add_batch(await self._select_and_plan(items))
         if (unread := summary.first_unread) is not None:
             entries = quantity(summary.unread, "entry", "entries")
             first = "the first is " if summary.unread > 1 else ""
-            self._network.warn(
-                f"{entries} of SOURCE cannot be read: {first}{unread.name}: {unread.failure.message}"
-            )
+            text = f"{entries} of SOURCE cannot be read: {first}{unread.name}"
+            network.warn(f"{text}: {unread.failure.message}")
         if summary.unverifiable:
             checksums = quantity(summary.unverifiable, "checksum")
-            self._network.emit(
-                Notice("info", f"{checksums} cannot be verified, because the kind is unknown.")
-            )
-        end = WalkUpdate(None, True, total, summary.cut_short, unseen)
-        await consumer.add_batch(PlanBatch(update=end))
-        is_complete = from_start and self._matches_left() > 0 and summary.cut_short is None
-        for note in self._filter.notes(summary.left_out, complete=is_complete):
-            self._network.warn(note)
+            network.emit(Notice("info", f"{checksums} cannot be verified, because the kind is unknown."))
+        end = WalkUpdate(None, True, announced, summary.cut_short, unseen)
+        await self._consumer.add_batch(PlanBatch(update=end))
+        for text in self._filter.notes(summary.left_out, complete=from_start and is_whole):
+            network.warn(text)
 
     def note_unseen(self, seen: int, unseen: int) -> None:
         self.summary.items_unseen = unseen
@@ -287,58 +286,62 @@ class Walk:
     # --- pages -------------------------------------------------------------------------------------------
 
     async def _read_pages(self, starts: Sequence[WalkStart], position: Position) -> int | None:
-        """Read the pages of all collections from `position` on, and give them to the consumer.
-
-        Each page is saved with the position after it, which after the last page of a collection is the start
-        of the following one. Several pages in a row without new items end a collection: the links of a broken
-        service may never end. Return the number of items that all collections announce; None if one does not,
-        or not all are read.
-        """
-        source, network = self._source, self._network
+        """Walk the collections, which are always in the same order. Return how many items all announce."""
         names = [start.collection for start in starts]
         if position.collection not in {None, *names}:
             raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
-        # collections are always in the same order: skip the walked ones
         first = 0 if position.collection is None else names.index(position.collection)
-        announced = 0 if position.collection is None else position.announced
-        total = None
+        if position.collection is None:
+            position = Position(announced=0)
+        announced = None
         for number in range(first, len(starts)):
             if not self._matches_left():
                 return None
-            collection, fruitless = names[number], 0
-            following = names[number + 1] if number + 1 < len(names) else None
-            announced_before, announced = announced, None  # by the earlier collections, and with this one
-            start = starts[number]._replace(cursor=position.request if number == first else None)
-            pages = source.pages(start, page_size=self._page_size, on_notice=self._network.emit)
-            async with prefetch(pages) as read_ahead:
-                async for page in read_ahead:
-                    if page.announced is not None and announced_before is not None:
-                        announced = announced_before + page.announced
-                    total = announced if following is None else None
-                    self.summary.cut_short = page.cut_short or self.summary.cut_short
-                    after_page = after_collection = Position(following, None, announced)
-                    if page.next is not None:
-                        after_page = Position(collection, page.next, announced_before)
-                    update = self._update(after_page, total, page.cut_short)
-                    if not self._has_checked_selection:  # before anything is planned
-                        self._has_checked_selection = True
-                        for text in await page_warnings(
-                            source, self._selection, page.items, [start, *starts]
-                        ):
-                            network.warn(text)
-                    new_items = await self._take_page(collection, page, update)
-                    if not self._matches_left():
-                        return total
-                    has_cursor = page.next != page.request
-                    fruitless = fruitless + 1 if has_cursor and not new_items else 0
-                    if fruitless > FRUITLESS_PAGES and page.next is not None:
-                        reason = f"{fruitless} pages in a row had no new items."
-                        text = self.summary.cut_short = f"The walk ends at {page.request.url}: {reason}"
-                        self._network.warn(text)
-                        update = self._update(after_collection, total, text)
-                        await self._consumer.add_batch(PlanBatch(update=update))
-                        break
-        return total
+            announced = await self._read_collection(starts, number, position)
+            position = Position(announced=announced)
+        return announced
+
+    async def _read_collection(
+        self, starts: Sequence[WalkStart], number: int, position: Position
+    ) -> int | None:
+        """Read a collection from `position` on. Return what it and the earlier ones announce, or None.
+
+        Each page is saved with the position after it, which after the last page is the start of the next
+        collection. Several pages in a row without new items end a collection: the links of a broken service
+        may never end.
+        """
+        source, network, summary = self._source, self._network, self.summary
+        start = starts[number]._replace(cursor=position.request)
+        next_name = starts[number + 1].collection if number + 1 < len(starts) else None
+        announced, fruitless = None, 0
+        pages = source.pages(start, page_size=self._page_size, on_notice=network.emit)
+        async with prefetch(pages) as read_ahead:
+            async for page in read_ahead:
+                if not self._has_checked_selection:  # before anything is planned
+                    self._has_checked_selection = True
+                    for text in await page_warnings(source, self._selection, page.items, [start, *starts]):
+                        network.warn(text)
+                if page.announced is not None and position.announced is not None:
+                    announced = position.announced + page.announced
+                total = announced if next_name is None else None
+                summary.cut_short = page.cut_short or summary.cut_short
+                after_page = after_collection = Position(next_name, None, announced)
+                if page.next is not None:
+                    after_page = Position(start.collection, page.next, position.announced)
+                update = self._update(after_page, total, page.cut_short)
+                new_items = await self._take_page(start.collection, page, update)
+                if not self._matches_left():
+                    break
+                has_cursor = page.next != page.request
+                fruitless = fruitless + 1 if has_cursor and not new_items else 0
+                if fruitless > FRUITLESS_PAGES and page.next is not None:
+                    reason = f"{fruitless} pages in a row had no new items."
+                    text = summary.cut_short = f"The walk ends at {page.request.url}: {reason}"
+                    network.warn(text)
+                    update = self._update(after_collection, total, text)
+                    await self._consumer.add_batch(PlanBatch(update=update))
+                    break
+        return announced
 
     async def _take_page(self, collection: str, page: Page, update: WalkUpdate) -> int:
         """Plan a page; save the `update` of the walk with its last batch. Return how many items are new."""
@@ -377,14 +380,15 @@ class Walk:
         reasons = await thread.run(
             lambda: [judge(item.document) for item in items if not thread.is_stopped()]
         )
-        matches = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
-        to_plan, planned_before = dict[ItemId, ListedItem](), dict[ItemId, str | None]()
+        planned_before, to_plan = dict[ItemId, str | None](), dict[ItemId, ListedItem]()
         if self._sample is None:
+            matches = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
             planned_before = await self._consumer.planned_this_run([item.id for item in matches], False)
             versions = dict(planned_before)
             for item in matches:  # of each item, the newest version that was not planned before
-                if item.id not in versions or is_newer(updated_in(item.document), versions[item.id]):
-                    to_plan[item.id], versions[item.id] = item, updated_in(item.document)
+                updated = updated_in(item.document)
+                if item.id not in versions or is_newer(updated, versions[item.id]):
+                    to_plan[item.id], versions[item.id] = item, updated
         remaining = self._matches_left()
         # a newer version of an item that was planned does not count towards `remaining`
         looked_up = await self._lookups.look_up(list(to_plan.values())[: remaining + len(planned_before)])
@@ -399,13 +403,15 @@ class Walk:
             if self._sample is not None:
                 self._sample.offer(item)
                 continue
-            newest = to_plan.pop(item.id, None)  # a page may list an item twice
-            if newest is None:
+            newest = to_plan.pop(item.id, None)
+            if newest is None:  # it is planned already: a page may list an item twice
                 continue
             planned = self._plan(newest, looked_up)
-            remaining -= item.id not in planned_before
-            batch.has_newer |= item.id in planned_before
             batch.items.append(planned)
+            if item.id in planned_before:
+                batch.has_newer = True
+            else:
+                remaining -= 1
             if self._followed:
                 for href in source_links(newest.document, planned.href or newest.url, self._followed):
                     links.setdefault(href, SourceLink(href, planned.id, item_id_in(href)))
