@@ -67,10 +67,9 @@ _CLASSES: Final[dict[str, str | None]] = {
 
 CLC43: Final = tuple(_CLASSES)
 BEN19: Final = tuple(dict.fromkeys(new for new in _CLASSES.values() if new is not None))
+NOMENCLATURES: Final[dict[str, tuple[str, ...]]] = {"clc43": CLC43, "ben19": BEN19}
 
 NO_LABEL_IN_NOMENCLATURE: Final = "no label in nomenclature"
-
-NOMENCLATURES: Final[dict[str, tuple[str, ...]]] = {"clc43": CLC43, "ben19": BEN19}
 
 
 @cached_if_short(4096)

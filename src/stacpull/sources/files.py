@@ -95,9 +95,9 @@ class ItemsFile(Source):
             base = self_href(item, local=is_local(self.url))
             selected.append(item if base is not None else _with_absolute_hrefs(item, self.url))
             if isinstance(name, str) and name not in self._links and len(name) <= MAX_KEY_LENGTH:
-                hrefs = dict(reversed(list(links_of(item))))
-                url = documents.absolute(base or self.url, hrefs.get("collection", ""))
-                if "collection" in hrefs and isinstance(url, str):
+                href = next((href for rel, href in links_of(item) if rel == "collection"), None)
+                url = None if href is None else documents.absolute(base or self.url, href)
+                if isinstance(url, str):
                     self._links[name] = url
         return selected
 
@@ -109,7 +109,8 @@ class ItemsFile(Source):
         size: int = 0,
     ) -> Page:
         items, unread = documents.valid_items(features)
-        self._has_items, self._unread = self._has_items or bool(items), self._unread + len(unread)
+        self._has_items = self._has_items or bool(items)
+        self._unread += len(unread)
         self._first_unread = first = self._first_unread or next(iter(unread), None)
         if following is None and first is not None and not self._has_items:
             start = f"its {self._unread:,} entries cannot be read, the first is " if self._unread > 1 else ""
@@ -151,12 +152,12 @@ class FeaturesSource(ItemsFile):
         return await super().starts(selection)
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
-        request, was_walked, self._was_walked = start.request, self._was_walked, True
-        if was_walked and not is_local(self.url):  # the link to its next page may have expired
+        if self._was_walked and not is_local(self.url):  # the link to its next page may have expired
             document = await documents.read_root(self._reader, self._requested_url)
             if documents.kind_of(document.body) != documents.kind_of(self._document.body):
                 raise SourceError(f"{self.url} has changed: it no longer contains items.")
             self._document = document
+        self._was_walked = True
         body = self._document.members
         following = self._page_after(on_notice)
         if documents.kind_of(body) == "Feature":
@@ -166,12 +167,11 @@ class FeaturesSource(ItemsFile):
             features = _in_order(list_or_empty(body.get("features")), self._order)
         size = page_size.for_file
         for start_index in range(0, max(len(features), 1), size):
-            named_features = [
-                (f"feature {number} of {self.url}", feature)
-                for number, feature in enumerate(features[start_index : start_index + size], start_index + 1)
-            ]
-            next_page = request if start_index + size < len(features) or following is not None else None
-            yield self._page_of(request, named_features, next_page, self._document.bytes)
+            batch = enumerate(features[start_index : start_index + size], start_index + 1)
+            named_features = [(f"feature {number} of {self.url}", feature) for number, feature in batch]
+            is_last = start_index + size >= len(features) and following is None
+            next_page = None if is_last else start.request
+            yield self._page_of(start.request, named_features, next_page, self._document.bytes)
         del features, body
         if following is None:
             return
@@ -202,7 +202,8 @@ def _in_order(features: list[object], order: str | None) -> list[object]:
     if order is None:
         return features
     reference = Reference(order.removeprefix("-"))
-    keyed, without_value = list[tuple[tuple[bool, bool, Any], object]](), []
+    keyed: list[tuple[tuple[bool, bool, Any], object]] = []
+    without_value = []
     for feature in features:
         item = documents.valid_item(feature) or {}
         value = reference.value(item, object_or_empty(item.get("properties")))
@@ -219,16 +220,17 @@ class LinesSource(ItemsFile):
     """NDJSON, read as it arrives, without a limit on its size. A line may contain several items."""
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
-        request, size, is_strict = start.request, 0, True
+        size, is_strict = 0, True
         where = "the input" if self.url.startswith("stdin:") else self.url
         features: list[tuple[str, object]] = []
         async with aclosing(_lines_of(_unzipped(FileRanges(self.url, self._reader)))) as lines:
             number = 0
             async for line in lines:
                 if len(features) >= page_size.for_file or size >= PAGE_BYTES:
-                    yield self._page_of(request, features, request, size)
+                    yield self._page_of(start.request, features, start.request, size)
                     features, size = [], 0
-                number, size = number + 1, size + len(line)
+                number += 1
+                size += len(line)
                 name = f"line {number} of {where}"
                 text = line.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x1e").strip()  # RFC 8142
                 if not text:
@@ -237,10 +239,9 @@ class LinesSource(ItemsFile):
                     value, is_strict_line = decode(text)
                 except ValueError as error:
                     if number == 1 and text in {b"{", b"["}:
-                        raise SourceError(
-                            f"{self.url} is not NDJSON, which has one item per line. A JSON document needs a "
-                            "file name that ends with .json."
-                        ) from None
+                        problem = f"{self.url} is not NDJSON, which has one item per line."
+                        advice = "A JSON document needs a file name that ends with .json."
+                        raise SourceError(f"{problem} {advice}") from None
                     why = f"{error}." if isinstance(error, TooManyValuesError) else "not valid JSON."
                     features.append((name, Failure(FailureKind.ITEM, why)))
                     continue
@@ -253,7 +254,7 @@ class LinesSource(ItemsFile):
                     (name if len(line_items) == 1 else f"item {count} of {name}", item)
                     for count, item in enumerate(line_items, 1)
                 ]
-        yield self._page_of(request, features, None, size)
+        yield self._page_of(start.request, features, None, size)
 
 
 async def _unzipped(ranges: FileRanges) -> AsyncGenerator[bytes]:
@@ -338,7 +339,8 @@ class FileRanges:
 
     def _offset_of(self, response: Response, requested: int) -> int:
         """Return the offset of the first byte of a response, which must be of the same version."""
-        version, known_version, offset = stated_version(response.status, response.headers), self._version, 0
+        version = stated_version(response.status, response.headers)
+        offset = 0
         changed = ForgottenCursorError(f"{self._url} may have changed while it was read")
         if response.status != _OK:
             first, _, size = content_range(response.headers)
@@ -351,12 +353,11 @@ class FileRanges:
             offset = first
         # only a strong ETag is enough without a size (RFC 9110, 8.8.1); an equal size is enough if the
         # server states nothing else
-        if known_version is not None:
-            has_sizes = None not in (known_version.total, version.total)
-            if not known_version.is_same_as(version) or not (
-                has_sizes or known_version.validator.strong_etag is not None
-            ):
+        known = self._version
+        if known is not None:
+            is_decisive = known.validator.strong_etag is not None or None not in (known.total, version.total)
+            if not (is_decisive and known.is_same_as(version)):
                 raise changed
-        if known_version is None or known_version.total is None:
+        if known is None or known.total is None:
             self._version, self.size = version, version.total
         return offset
