@@ -65,7 +65,7 @@ class StoreClient:
         )
         self._process, self._socket = store_process
         self._workspace, self._run_id, self._on_event = workspace, run.id, setup.network.emit
-        self._secrets, self._secrets_there = secrets, secrets.values
+        self._secrets, self._sent_secrets = secrets, secrets.values
         self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
         self._all_recorded = False
 
@@ -109,9 +109,10 @@ class StoreClient:
                 raise self.fatal_error.result()
 
     async def call(self, operation: str, *arguments: object, returns: type[T] = NoneType) -> T:  # type: ignore[assignment]
+        """Call `store_process.OPERATIONS[operation]`; `returns` is the type of its result."""
         secrets = None
-        if self._secrets.values is not self._secrets_there:
-            self._secrets_there = self._secrets.values
+        if self._secrets.values is not self._sent_secrets:
+            self._sent_secrets = self._secrets.values
             secrets = self._secrets.revealed()
         message = messages.Operation(operation, msgspec.Raw(encoded(arguments)), secrets)
         future: asyncio.Future[messages.OperationResult] = asyncio.get_running_loop().create_future()

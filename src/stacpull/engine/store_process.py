@@ -83,7 +83,7 @@ class StoreServer:
     ) -> None:
         self._publisher = publisher
         self._send = send
-        self._dest = publisher.store.staged.work
+        self._directory = publisher.store.staged.work
         operations = StoreOperations(publisher, plan_writer, checksum)
         objects = {type(instance).__name__: instance for instance in (publisher, operations, plan_writer)}
         self._receivers = {"": publisher.db, **objects}  # functions get the ledger
@@ -174,7 +174,7 @@ class StoreServer:
         """Call a function, unless an earlier one has failed: after that, nothing more is published."""
         if self._failed is None:
             try:
-                with ledger_errors(ledger_path(self._dest)):
+                with ledger_errors(ledger_path(self._directory)):
                     function(*arguments)
             except Exception as error:  # noqa: BLE001 -- the network process raises it
                 self._fail_with(error)
@@ -194,20 +194,20 @@ class StoreServer:
             try:
                 operation = OPERATIONS[message.name]
                 receiver = self._receivers[operation.__qualname__.rpartition(".")[0]]
-                with ledger_errors(ledger_path(self._dest)):
+                with ledger_errors(ledger_path(self._directory)):
                     arguments = _decoder(operation).decode(message.arguments)
                     packed = msgspec.Raw(encoded(operation(receiver, *arguments)))
                     self._publisher.refresh_counters()
                 self._send_counters()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
                 self._publisher.note_error(error)
-                failure = error_report(as_destination_error(error, self._dest))
+                failure = error_report(as_destination_error(error, self._directory))
         self._send(messages.OperationResult(packed, failure))
 
     def _fail_with(self, error: Exception) -> None:
         self._publisher.note_error(error)
         if self._failed is None:
-            self._failed = as_destination_error(error, self._dest)
+            self._failed = as_destination_error(error, self._directory)
             self._send(messages.ProcessEnded(error_report(self._failed)))
 
 
