@@ -30,7 +30,7 @@ from stacpull.net.gate import REFUSALS, Gate, GateSettings, Rate
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
-from stacpull.urls import is_local, is_remote, join, removed_parameters, rules_of, same_site, set_parameter
+from stacpull.urls import is_local, join, removed_parameters, rules_of, same_site, set_parameter
 
 SUCCESSFUL: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
 MAX_HOPS = 10
@@ -355,19 +355,20 @@ def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_down
     scheme = scheme_of(location)
     target = scheme + location[len(scheme) :]
     # An object store's Location is relative to its server, which an `s3://` URL does not contain.
-    if origin_of(current_url).port and not scheme:
+    if not scheme and origin_of(current_url).port:
         target = join(current_url, location) or location
+    rules = rules_of(target)
     if not location:
         reason = "answered with a redirect that has no Location"
     elif len(earlier) >= MAX_HOPS:
         reason = f"was reached after more than {MAX_HOPS} redirects"
-    elif not is_remote(target):
+    elif not rules.is_remote:
         scheme = scheme_of(target)
         what = f"a {scheme}: URL" if scheme else "a URL without a host"
         kind, reason = FailureKind.SCHEME, f"redirects to {what}, which is not followed"
     elif not host_of(target):
         reason = "redirects to a URL without a host"
-    elif rules_of(current_url).is_encrypted and not rules_of(target).is_encrypted and not allow_downgrade:
+    elif not (rules.is_encrypted or allow_downgrade) and rules_of(current_url).is_encrypted:
         reason = "redirects from an encrypted connection to plain http, which is not followed"
     elif target == current_url or target in earlier:
         reason = "redirects in a loop"
