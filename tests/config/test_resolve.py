@@ -172,7 +172,7 @@ def test_lists_replace_each_other_and_an_empty_text_is_an_empty_list(tmp_path, g
     assert resolve_with({"config": file, "exclude-asset": given}).selection.exclude_assets == used
 
 
-NARROWING = ("collection", "label", "where", "ids", "asset", "role", "media-type")
+NARROWING = ("collection", "label", "where", "ids", "asset", "role", "media-type", "follow")
 
 
 @pytest.mark.parametrize("name", NARROWING)

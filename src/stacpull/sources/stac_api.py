@@ -53,7 +53,7 @@ class ApiSource(Source):
         body = landing.members if landing is not None else {}
         self._landing = body if "conformsTo" in body else None
         self._capabilities: search.Capabilities | None = None
-        self._may_search_ids = True
+        self._can_search_ids = True
         """False once a search for ids has found nothing that was requested."""
         self._recent_collections = BoundedCache[str, Json](_MAX_CACHED)
         ids = (parameter(url, "collections") or "").split(",") if self._api.search else [self._api.collection]
@@ -104,14 +104,14 @@ class ApiSource(Source):
         chosen = () if selection.all_collections else tuple(urls)
         selected = frozenset(selection.collections if self._api.search else chosen)
         matching: set[str] | None = None
-        may_search = api.have("/item-search") and not (self._api.items or self._api.search)
-        if may_search and pushed.ids:
+        can_search = api.have("/item-search") and not (self._api.items or self._api.search)
+        if can_search and pushed.ids:
             endpoint = search.search_endpoint(self._api.root, chosen, api)
             matching = await self._collections_of(pushed.ids, endpoint)
         starts = []
         for name, url in urls.items():
             start = WalkStart(name, PageRequest(url), selected)
-            if may_search:
+            if can_search:
                 endpoint = search.search_endpoint(self._api.root, (name,), api)
             else:
                 endpoint = search.endpoint_at(url, api, is_search=self._api.search)
@@ -219,18 +219,18 @@ class ApiSource(Source):
             ids = list(hrefs_by_id)
             api = await self._known_capabilities() if len(ids) > 1 else search.Capabilities()
             endpoint = search.search_endpoint(self._api.root, (collection,), api)
-            while api.have("/item-search") and self._may_search_ids and len(ids) > 1:
+            while api.have("/item-search") and self._can_search_ids and len(ids) > 1:
                 batch = ids
                 while len(batch) > 1 and not endpoint.can_send({"ids": batch}):
                     batch = batch[: len(batch) // 2]
                 ids = ids[len(batch) :]
-                self._may_search_ids = False
+                self._can_search_ids = False
                 for item in await self._search(endpoint, batch):
                     own_href = hrefs_by_id.get(item["id"])
                     # without a `self` link, it is not known what its relative hrefs refer to
                     if own_href and item.get("collection") == collection and self_href(item) is not None:
                         items_by_href[own_href] = item
-                        self._may_search_ids = True
+                        self._can_search_ids = True
         return items_by_href
 
     # --- what the API has --------------------------------------------------------------------------------
