@@ -76,7 +76,7 @@ class PageRequest(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] | None = None
 
 
-class Unread(NamedTuple):
+class UnreadableEntry(NamedTuple):
     """What a walk could not read or plan: a link of a catalog, an entry of a file (a line), or an item."""
 
     collection: str  # empty for an entry, whose collection is not known
@@ -91,7 +91,7 @@ class SourceLink(NamedTuple):
     id: ItemId | None = None
 
 
-class ItemFailure(msgspec.Struct, frozen=True):
+class UnreadableItem(msgspec.Struct, frozen=True):
     id: ItemId
     href: str
     parent: ItemId
@@ -106,7 +106,7 @@ class Page(msgspec.Struct, frozen=True):
     bytes: int = 0  # size of the page's JSON, in bytes, decoded
     cut_short: str | None = None
     """Why the walk ends here although the source names a next page (a cycle): one plain sentence."""
-    unread: tuple[Unread, ...] = ()  # unreadable links and entries
+    unread: tuple[UnreadableEntry, ...] = ()  # unreadable links and entries
 
 
 class Clip(NamedTuple):
@@ -227,7 +227,7 @@ class PlannedItem(NamedTuple):
     """A selected item, with its planned assets and those that were not planned.
 
     `href` is its own URL, to read it again when asset hrefs have expired. `parent` is the label item whose
-    link led to a source item. In a message to the ledger, `document` is empty and `cleaned` is set.
+    link led to a source item. In a message to the ledger, `document` is empty and `public_json` is set.
     """
 
     id: ItemId
@@ -242,7 +242,7 @@ class PlannedItem(NamedTuple):
     web_pages: tuple[str, ...] = ()  # keys of assets that are web pages or endpoints, and therefore left out
     expanded_prefixes: tuple[str, ...] = ()
     """Keys of prefixes that `assets` replaces by the objects below them."""
-    cleaned: bytes = b""
+    public_json: bytes = b""
     """The document without credentials, as the ledger keeps it."""
 
     @property
@@ -325,13 +325,13 @@ class PlanBatch(msgspec.Struct):
     """What a walk selected from up to 100 items: label items come before the source items they link to."""
 
     items: list[PlannedItem] = []
-    failed_items: list[ItemFailure] = []
+    failed_items: list[UnreadableItem] = []
     seen: list[ItemId] = []
     left_out: dict[str, list[ItemId]] = {}
-    unread: list[Unread] = []
+    unread: list[UnreadableEntry] = []
     """Unreadable links and entries, and items of the page that cannot be planned."""
     update: WalkUpdate = WalkUpdate()
-    has_newer: bool = False  # true if an earlier page had older versions of some items
+    replaces_planned_items: bool = False  # true if an earlier page had older versions of some items
 
 
 class PlanResult(msgspec.Struct):

@@ -54,7 +54,7 @@ def planned(
     href = f"https://api.example/v1/collections/c/items/{name}"
     above = ItemId("c", parent) if parent is not None else None
     document = b'{"type":"Feature","id":"%s","properties":{},"links":[],"assets":{}}' % name.encode()
-    return PlannedItem(ItemId("c", name), {}, href, assets, parent=above, cleaned=document)
+    return PlannedItem(ItemId("c", name), {}, href, assets, parent=above, public_json=document)
 
 
 class Bench:

@@ -29,7 +29,8 @@ def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) 
 def test_a_newer_document_is_written_although_an_earlier_one_was_being_recorded(tmp_path: Path) -> None:
     def version(year: int, keys: str) -> PlannedItem:
         one, text = planned("i", keys), b'"properties":{"year":%d}' % year
-        return one._replace(updated=f"{year}-01-01", cleaned=one.cleaned.replace(b'"properties":{}', text))
+        document = one.public_json.replace(b'"properties":{}', text)
+        return one._replace(updated=f"{year}-01-01", public_json=document)
 
     bench = Bench(tmp_path)
     (asset,) = bench.plan(version(2020, "a")).jobs

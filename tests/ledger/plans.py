@@ -19,12 +19,12 @@ from stacpull.models import (
     Checksum,
     Failure,
     FailureKind,
-    ItemFailure,
     ItemId,
     Job,
     PlanBatch,
     PlannedItem,
     PlanResult,
+    UnreadableItem,
 )
 from stacpull.planning.item_plan import item_directory
 from stacpull.redact import Secrets
@@ -82,7 +82,7 @@ def item(
         parent=id_of(parent) if parent is not None else None,
         updated=updated,
         problems=tuple(problems),
-        cleaned=f'{{"id":"{name}","title":"{title}"}}'.encode(),
+        public_json=f'{{"id":"{name}","title":"{title}"}}'.encode(),
     )
 
 
@@ -92,8 +92,8 @@ def _placed(one: Asset, where: str) -> Asset:
     return replace(one, directory=where)
 
 
-def unread(name: str, parent: str, *, href: str | None = None) -> ItemFailure:
-    return ItemFailure(id_of(name), href or f"https://api.example/{name}", id_of(parent), BROKEN)
+def unread(name: str, parent: str, *, href: str | None = None) -> UnreadableItem:
+    return UnreadableItem(id_of(name), href or f"https://api.example/{name}", id_of(parent), BROKEN)
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, PlanWrit
     return run, PlanWriter(db, stored(db, run.id), lambda _path: True, Secrets())
 
 
-def commit(writer: PlanWriter, *items: PlannedItem, failed: Sequence[ItemFailure] = ()) -> PlanResult:
+def commit(writer: PlanWriter, *items: PlannedItem, failed: Sequence[UnreadableItem] = ()) -> PlanResult:
     return writer.save_batch(PlanBatch(items=items, failed_items=failed), NOW)
 
 

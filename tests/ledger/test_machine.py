@@ -138,7 +138,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _model_item(self, row: PlannedItem, *, links_more: bool) -> None:
         name = row.id.item
-        version = row.updated or row.cleaned
+        version = row.updated or row.public_json
         touched = self.versions.get(name, version) != version
         self.versions[name] = version
         beside = {which for which in self.known if which[0] == name}
@@ -184,7 +184,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(batch=batches())
     def plan_and_be_killed_before_the_end(self, batch: PlanBatch) -> None:
-        poison = item("poison", updated="1")._replace(cleaned=object())  # type: ignore[arg-type] # cannot be bound
+        poison = item("poison", updated="1")._replace(public_json=object())  # type: ignore[arg-type] # cannot be bound
         with pytest.raises(sqlite3.Error):
             self.writer.save_batch(replace(batch, items=[*batch.items, poison]), NOW)
 

@@ -211,11 +211,11 @@ class _Estimate:
         actions: Mapping[ItemId, Mapping[str, Action]] = {}
         if self._ledger is not None:
             secrets, area = self._network.secrets, self._setup.selection.clip
-            cleaned = [
-                item if item.updated else item._replace(cleaned=public_document(item.document, secrets))
+            versioned_items = [
+                item if item.updated else item._replace(public_json=public_document(item.document, secrets))
                 for item in items
             ]
-            actions = known_actions(self._ledger, cleaned, area, self._is_there)
+            actions = known_actions(self._ledger, versioned_items, area, self._is_there)
         for item in items:
             self._count(item, actions.get(item.id, {}))
         return new_items

@@ -67,8 +67,8 @@ class JobProducer:
             for item_rowid, item, href in items:
                 document = documents.get(href or "")
                 if isinstance(document, dict) and document.get("id") == item.item:
-                    cleaned = public_document(document, self._network.secrets)
-                    await call("jobs.keep_document", item_rowid, cleaned)
+                    public_json = public_document(document, self._network.secrets)
+                    await call("jobs.keep_document", item_rowid, public_json)
                     continue
                 unknown = "Its URL is unknown, or returns another item."
                 reason = document.message if isinstance(document, Failure) else unknown
@@ -93,7 +93,7 @@ class JobProducer:
             await self._queue_pending(earlier=True)
         secrets, cut_short = self._network.secrets, batch.update.cut_short
         batch.items = [
-            item._replace(document={}, cleaned=public_document(item.document, secrets))
+            item._replace(document={}, public_json=public_document(item.document, secrets))
             for item in batch.items
         ]
         batch.unread = [

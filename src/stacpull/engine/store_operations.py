@@ -56,7 +56,7 @@ class StoreOperations:
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
         """Save what the walk has planned, at `now` (seconds since 1970)."""
-        if batch.has_newer:  # what is reserved is recorded first, as the version that it is
+        if batch.replaces_planned_items:  # what is reserved is recorded first, as the version that it is
             self._publisher.publish_all()
         return self._plan_writer.save_batch(batch, now)
 

@@ -35,12 +35,12 @@ from stacpull.models import (
     Asset,
     Failure,
     FailureKind,
-    ItemFailure,
     ItemId,
     Job,
     PlanBatch,
     PlannedItem,
     PlanResult,
+    UnreadableItem,
     path_in_dest,
 )
 from stacpull.planning.item_plan import document_digest, is_newer, item_directory, item_json_name
@@ -184,7 +184,7 @@ class _BatchRows:
     def __init__(self, writer: PlanWriter, batch: PlanBatch, result: PlanResult, now: float) -> None:
         db, self._db, self._now = writer.db, writer.db, now
         self._writer, self._run_id, self._batch, self._result = writer, writer.run_id, batch, result
-        items: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]
+        items: list[PlannedItem | UnreadableItem] = [*batch.items, *batch.failed_items]
         ids = {item.id for item in items}
         self._known = _known_items(db, ids | {item.parent for item in items if item.parent is not None})
         query, hashes = f"SELECT hash FROM paths WHERE hash {IN_LIST}", json_array(map(item_hash, ids))
@@ -302,7 +302,7 @@ class _BatchRows:
                 planned_keys = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
                 self._must_revalidate += [old.row.id for key, old in known.items() if key not in planned_keys]
         if plan.rewrites_json and not item.of_collection:
-            self._documents.append((plan.row.id, item.cleaned))
+            self._documents.append((plan.row.id, item.public_json))
             json_state = JsonState.DUE if json_state == JsonState.CURRENT else json_state
         if plan.before is not None or not item.assets:
             self._changed.add(plan.row.id)
@@ -528,7 +528,7 @@ def known_actions(
 
 
 def _version(item: PlannedItem) -> str:
-    return item.updated or document_digest(item.cleaned)
+    return item.updated or document_digest(item.public_json)
 
 
 def _known_assets(db: Connection, directories: Mapping[int, str]) -> defaultdict[int, dict[str, KnownAsset]]:

@@ -177,12 +177,12 @@ def is_newer(updated: str | None, before: str | None) -> bool:
     return later is not None and earlier is not None and later > earlier
 
 
-def document_digest(cleaned: bytes) -> str:
+def document_digest(public_json: bytes) -> str:
     """Return the version of an item without `updated`. It is never a time.
 
     Links do not count, and of hrefs only the file name, because the same item may be served elsewhere.
     """
-    document = parsed_object(cleaned) or {}
+    document = parsed_object(public_json) or {}
     for asset in objects_in([*object_or_empty(document.get("assets")).values()]):
         name = unsigned_url(str(asset.get("href"))).partition("?")[0].rpartition("/")[2]
         asset |= {"href": name, "alternate": None}

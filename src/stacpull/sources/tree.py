@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.errors import SourceError, UsageError
 from stacpull.json_values import list_or_empty
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadableEntry
 from stacpull.net.json_reader import SMALL, Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
@@ -188,7 +188,7 @@ class TreeSource(Source):
         self._add(top)
         walk = _walk(self._reader, top, self._id)
         del root, top
-        items, unread = list[Json](), list[Unread]()
+        items, unread = list[Json](), list[UnreadableEntry]()
         size = weight = unanswered = 0
         async with aclosing(walk) as outcomes:
             async for link, outcome in outcomes:
@@ -202,7 +202,7 @@ class TreeSource(Source):
                     weight += outcome.weight
                 href = link.url if isinstance(link.url, str) else ""
                 name = public_url(href or link.href)[:_SHOWN]
-                unread += [Unread(link.collection, name, failure, href) for failure in failures]
+                unread += [UnreadableEntry(link.collection, name, failure, href) for failure in failures]
                 unanswered = unanswered + 1 if failures and _is_temporary(failures[0]) else 0
                 if unanswered >= _UNANSWERED:
                     text = f"{unanswered} documents in a row could not be read, the last one {name}:"
