@@ -346,14 +346,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_asked_is_what_may_be_confirmed(self) -> None:
-        reported = {
-            (name, key)
-            for name, key, rowid, generation in self.db.execute(
-                "SELECT i.name, a.key, a.id, a.generation FROM assets a JOIN items i ON i.id = a.item"
-            ).fetchall()
-            if (job := jobs.job_of(self.db, rowid, generation)) is not None
-            and job.version_in_dest is not None
+        query = "SELECT i.name, a.key, a.id, a.generation FROM assets a JOIN items i ON i.id = a.item"
+        jobs_by_name = {
+            (name, key): jobs.job_of(self.db, rowid, generation)
+            for name, key, rowid, generation in self.db.execute(query).fetchall()
         }
+        reported = {name for name, job in jobs_by_name.items() if job and job.version_in_dest is not None}
         assert reported == self.revalidated
 
     @invariant()
@@ -383,18 +381,12 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def items_are_as_whole_as_their_assets(self) -> None:
         rows = self.db.execute("SELECT id, pending, failed FROM items").fetchall()
-        for item_rowid, pending, failed in rows:
+        for *item, pending, failed in rows:
             own = dict(
-                self.db.execute(
-                    "SELECT state, count(*) FROM assets WHERE item = ? GROUP BY state", (item_rowid,)
-                )
+                self.db.execute("SELECT state, count(*) FROM assets WHERE item = ? GROUP BY state", item)
             )
-            sources = self.db.execute(
-                "SELECT pending, failed FROM items WHERE parent = ?", (item_rowid,)
-            ).fetchall()
-            lost = self.db.execute(
-                "SELECT count(*) FROM failures WHERE item = ? AND what <> ''", (item_rowid,)
-            )
+            sources = self.db.execute("SELECT pending, failed FROM items WHERE parent = ?", item).fetchall()
+            lost = self.db.execute("SELECT count(*) FROM failures WHERE item = ? AND what <> ''", item)
             assert pending == own.get(0, 0) + own.get(1, 0) + sum(left > 0 for left, _ in sources)
             assert failed == own.get(3, 0) + own.get(4, 0) + lost.fetchone()[0] + sum(
                 left == 0 and broken > 0 for left, broken in sources
