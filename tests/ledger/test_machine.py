@@ -381,12 +381,14 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def items_are_as_whole_as_their_assets(self) -> None:
         rows = self.db.execute("SELECT id, pending, failed FROM items").fetchall()
-        for *item, pending, failed in rows:
+        for *item_id, pending, failed in rows:
             own = dict(
-                self.db.execute("SELECT state, count(*) FROM assets WHERE item = ? GROUP BY state", item)
+                self.db.execute("SELECT state, count(*) FROM assets WHERE item = ? GROUP BY state", item_id)
             )
-            sources = self.db.execute("SELECT pending, failed FROM items WHERE parent = ?", item).fetchall()
-            lost = self.db.execute("SELECT count(*) FROM failures WHERE item = ? AND what <> ''", item)
+            sources = self.db.execute(
+                "SELECT pending, failed FROM items WHERE parent = ?", item_id
+            ).fetchall()
+            lost = self.db.execute("SELECT count(*) FROM failures WHERE item = ? AND what <> ''", item_id)
             assert pending == own.get(0, 0) + own.get(1, 0) + sum(left > 0 for left, _ in sources)
             assert failed == own.get(3, 0) + own.get(4, 0) + lost.fetchone()[0] + sum(
                 left == 0 and broken > 0 for left, broken in sources

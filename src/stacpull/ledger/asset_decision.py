@@ -160,7 +160,5 @@ def _requested(known: KnownAsset, asset: Asset, run_id: int, *, is_outdated: boo
     stated_checksum = encoded_checksum(asset.checksum)
     row = row._replace(etag_or_date=etag_or_date, href_hash=planned_hash, stated_checksum=stated_checksum)
     digest_in_dest = (old.digest or UNKNOWN_DIGEST) if has_file else known.digest_in_dest
-    rewrites_json = old.must_revalidate or old.state >= State.DONE or known.digest_in_dest is None
-    return Decision(
-        Action.REQUEST, row, digest_in_dest, version, bool(rewrites_json), is_done and is_outdated
-    )
+    rewrites_json = bool(old.must_revalidate) or old.state >= State.DONE
+    return Decision(Action.REQUEST, row, digest_in_dest, version, rewrites_json, is_done and is_outdated)

@@ -85,6 +85,7 @@ class _Plan(msgspec.Struct):
     is_updated: bool  # True: the source has another version of it
     rewrites_json: bool  # True: its JSON must be written again
     has_changed: bool = False  # True: the source has another version of an asset
+    lacks_file: bool = False  # True: DEST has no version of an asset, so its JSON may say that it is remote
 
 
 def _on_known_id(columns: Sequence[str]) -> str:
@@ -301,7 +302,7 @@ class _BatchRows:
                 # one leaves out
                 planned_keys = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
                 self._must_revalidate += [old.row.id for key, old in known.items() if key not in planned_keys]
-        if plan.rewrites_json and not item.of_collection:
+        if (plan.rewrites_json or plan.lacks_file) and not item.of_collection:
             self._documents.append((plan.row.id, item.public_json))
             json_state = JsonState.DUE if json_state == JsonState.CURRENT else json_state
         if plan.before is not None or not item.assets:
@@ -432,6 +433,7 @@ class _BatchRows:
         columns = (name_or_template, asset.size, asset.media_type, alternates, decision.digest_in_dest)
         self._jobs.append((row.id, stored_href, stale, *columns))
         if decision.action is Action.REQUEST:
+            plan.lacks_file |= decision.digest_in_dest is None
             job = Job(  # positions, because keywords are slower
                 *(row.id, row.item, row.generation, row.key, asset.href),
                 *(plan.item.href, directory, name, template),
