@@ -104,7 +104,6 @@ class Decision(NamedTuple):
     has_changed: bool = False  # the source has another version
 
 
-_WAIT: Final = Decision(Action.WAIT)
 _KEEP: Final = Decision(Action.KEEP)
 
 
@@ -118,7 +117,7 @@ def decide(
     """
     old = known.row
     if old.run == run.id and old.state < State.DONE:
-        return _WAIT
+        return Decision(Action.WAIT)
     may_have_changed = is_updated or bool(old.must_revalidate)
     freshness = _freshness(known, asset, run, must_ask=may_have_changed or is_undated)
     has_file = old.state == State.DONE and not is_lost
