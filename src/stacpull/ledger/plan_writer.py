@@ -518,9 +518,8 @@ def known_actions(
     run = PlanningRun(0, text_digest(area) if area else None)
     known = _known_assets(db, {row.id: row.directory_of(item) for item, row in rows.items()})
     actions: defaultdict[ItemId, dict[str, Action]] = defaultdict(dict)
-    for item in items:
-        if (row := rows.get(item.id)) is None:
-            continue
+    for item in [item for item in items if item.id in rows]:
+        row = rows[item.id]
         is_updated = row.version != _version(item)
         for asset in item.assets:
             if (old := known[row.id].get(asset.key)) is not None:
