@@ -68,6 +68,24 @@ def test_an_asset_that_is_left_out_keeps_its_href_at_the_source(tmp_path, source
     assert {"rel": "license", "href": f"{url}/terms"} in stored["links"]
 
 
+def test_hrefs_of_a_later_page_are_relative_to_it_and_blank_ones_are_none(tmp_path, source):
+    later = feature("later", {"x": "1.bin", "y": " "}, links=[{"rel": "Self", "href": "later.json"}])
+    (source / "data/items.json").write_text(json.dumps({"features": [later]}))
+    with serving_files(source) as url:
+        links = [{"rel": "next", "href": f"{url}/data/items.json"}]
+        items = [feature("first", {"x": "data/0.bin"})]
+        text = json.dumps({"type": "FeatureCollection", "features": items, "links": links})
+        (source / "items.json").write_text(text)
+        assert stacpull("mirror", f"{url}/items.json", tmp_path / "m").code == 1
+    assert (tmp_path / "m/c/later/x.bin").read_bytes() == b"content 1"
+    assert (
+        "later y: item: The asset cannot be fetched: it has no href"
+        in stacpull("failures", tmp_path / "m").out
+    )
+    links = json.loads((tmp_path / "m/c/later/later.json").read_text())["links"]
+    assert {link["rel"] for link in links} == {"root", "parent", "collection"}
+
+
 def test_files_of_standard_input_are_fetched_again(tmp_path: Path, source: Path) -> None:
     dest = tmp_path / "m"
     with serving_files(source) as url:

@@ -24,7 +24,7 @@ from stacpull.clock import parse_instant
 from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.item_checks import Reference
-from stacpull.json_values import list_or_empty, object_or_empty
+from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadableEntry
 from stacpull.net.bodies import chained, decoded
 from stacpull.net.fields import Version, content_range, stated_version
@@ -44,7 +44,7 @@ from stacpull.selection import Selection
 from stacpull.sources import documents
 from stacpull.sources.paging import PAGE_BYTES, next_request, read_pages
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
-from stacpull.urls import is_local, is_remote, join
+from stacpull.urls import is_local, is_remote, join, without_blanks
 
 _GZIP: Final = b"\x1f\x8b"  # RFC 1952, 2.3.1
 _ACCEPT: Final = "application/x-ndjson, application/geo+json-seq, */*"
@@ -86,17 +86,17 @@ class ItemsFile(Source):
     async def item(self, href: str) -> Json:
         return documents.with_self(*await documents.read_item(self._reader, href))
 
-    def _selected(self, items: Iterable[Json]) -> list[Json]:
+    def _selected(self, items: Iterable[Json], page_url: str) -> list[Json]:
         selected = []
         for item in items:
             name = item.get("collection")
             if self._wanted and name not in self._wanted:
                 continue
             base = self_href(item, local=is_local(self.url))
-            selected.append(item if base is not None else _with_absolute_hrefs(item, self.url))
+            selected.append(item if base is not None else _with_absolute_hrefs(item, page_url))
             if isinstance(name, str) and name not in self._links and len(name) <= MAX_KEY_LENGTH:
                 href = next((href for rel, href in links_of(item) if rel == "collection"), None)
-                url = None if href is None else documents.absolute(base or self.url, href)
+                url = None if href is None else documents.absolute(base or page_url, href)
                 if isinstance(url, str):
                     self._links[name] = url
         return selected
@@ -115,7 +115,7 @@ class ItemsFile(Source):
         if following is None and first is not None and not self._has_items:
             start = f"its {self._unread:,} entries cannot be read, the first is " if self._unread > 1 else ""
             raise SourceError(f"SOURCE has no valid item: {start}{first.name}: {first.failure.message}")
-        return Page(request, self._selected(items), following, None, size, unread=unread)
+        return Page(request, self._selected(items, request.url), following, None, size, unread=unread)
 
 
 def _with_absolute_hrefs(item: Json, base: str) -> Json:
@@ -123,10 +123,11 @@ def _with_absolute_hrefs(item: Json, base: str) -> Json:
 
     def absolute(value: Any) -> Any:
         href = object_or_empty(value).get("href")
-        url = join(base, href) if isinstance(href, str) and not is_remote(href) else None
-        return value if url is None else {**value, "href": url}
+        if not isinstance(href, str) or not without_blanks(href) or is_remote(href):
+            return value
+        return {**value, "href": join(base, href) or href}
 
-    links = [link for link in list_or_empty(item.get("links")) if object_or_empty(link).get("rel") != "self"]
+    links = [link for link in objects_in(item.get("links")) if str(link.get("rel")).lower() != "self"]
     item = {**item, "links": [*map(absolute, links)]}
     if isinstance(assets := item.get("assets"), dict):
         item["assets"] = {key: absolute(asset) for key, asset in assets.items()}
@@ -178,7 +179,7 @@ class FeaturesSource(ItemsFile):
         later = read_pages(self._reader, following, page_size, on_notice, home=self.url, resumed=True)
         async with aclosing(later) as pages:
             async for page in pages:
-                items = self._selected(page.items)
+                items = self._selected(page.items, page.request.url)
                 announced = page.announced if len(items) == len(page.items) else None
                 yield replace(page, items=items, next=page.next and page.request, announced=announced)
 
