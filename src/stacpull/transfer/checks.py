@@ -225,10 +225,11 @@ def web_page_instead(
 
     If an item states no media type, as at CMR-STAC, the suffix of the href decides what is wanted.
     """
-    is_text = _TEXT.match(start, 0, _SNIFFED) is not None
-    if not is_text and start[:1] not in _FIRST_BYTES:
+    content_type = headers.get("Content-Type", "").lower()
+    is_plain_text = content_type.startswith("text/plain")
+    if not is_plain_text and start[:1] not in _FIRST_BYTES:
         return None  # as in nearly all cases
-    content_type, suffix = headers.get("Content-Type", "").lower(), suffix_of(href, None).lower()
+    suffix = suffix_of(href, None).lower()
     wanted = media_type.lower() if media_type else suffix
     # XML may be sent as `text/html`: the body decides
     if _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start)):
@@ -238,7 +239,7 @@ def web_page_instead(
     else:
         sent, advice = _DOCUMENTS.get(bytes(start[:1]), ""), ""
         is_binary = _BINARY_IMAGE.match(wanted) and _BINARY_IMAGE.match(suffix or wanted)
-        if is_binary and is_text and content_type.startswith("text/plain"):
+        if is_binary and is_plain_text and _TEXT.match(start, 0, _SNIFFED):
             sent = "plain text"
         elif not sent or sent.lower() not in content_type:
             return None
