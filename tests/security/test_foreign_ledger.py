@@ -103,7 +103,7 @@ def test_a_position_that_cannot_be_read_is_a_damaged_ledger(dest: Path, text: st
 def test_stored_input_names_must_be_digits(dest: Path, name: str, tmp_path: Path) -> None:
     (tmp_path / "outside.ndjson").write_bytes(orjson.dumps(feature("stolen", {})))
     change(dest, "UPDATE runs SET source = ?, state = 'interrupted'", f"stdin:{name}")
-    with pytest.raises(UsageError, match="not input that stacpull stored"):
+    with pytest.raises(UsageError, match=r"stored items of .* are missing or were changed"):
         resume(dest)
     assert not list(dest.rglob("*stolen*"))
 

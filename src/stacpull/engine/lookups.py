@@ -23,7 +23,7 @@ from stacpull.json_values import object_or_empty
 from stacpull.models import Failure, ItemId, Json
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import AssetKind, asset_hrefs, asset_kind, self_href, source_links
-from stacpull.planning.item_plan import with_template
+from stacpull.planning.item_plan import NO_COLLECTION, with_template
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import Listing, as_prefix
 from stacpull.schemes import SCHEMES
@@ -118,8 +118,10 @@ async def _label_warnings(
 
 
 async def first_items(source: Source, start: WalkStart) -> list[Json]:
-    first = start._replace(walk=None)  # without the requests that compare a filtered walk with another one
-    pages = source.pages(first, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)
+    start = start._replace(walk=None)  # without the requests that compare a filtered walk with another one
+    if start.collection != NO_COLLECTION:
+        (start,) = await source.starts(Selection(collections=(start.collection,)))  # without its filters
+    pages = source.pages(start, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)
     async with aclosing(pages):
         async for page in pages:
             return page.items
