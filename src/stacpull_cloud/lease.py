@@ -194,13 +194,13 @@ class Lease:
         path = ledger_path(self._work)
         copied = path.with_name("copy.sqlite")
         with destination_errors(self._work):
-            for suffix in ("-wal", "-shm", "-journal"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            for name in (copied.name, *(path.name + suffix for suffix in ("-wal", "-shm", "-journal"))):
+                path.with_name(name).unlink(missing_ok=True)
             try:
                 with (
                     self._objects.open(copy) as packed,
                     gzip.GzipFile(fileobj=packed) as unpacked,
-                    copied.open("wb") as file,
+                    copied.open("xb") as file,
                 ):
                     os.fchmod(file.fileno(), 0o600)
                     bytes_left = _MAX_UNPACKED * copy.size

@@ -322,9 +322,11 @@ def test_the_newer_ledger_wins(location, dest, source, tmp_path):
     run("mirror", source, *dest, "--max-items", str(ITEMS // 2))
     stale = tmp_path / "stale"
     shutil.copytree(tmp_path / "work", stale)
+    (stale / ".stacpull/copy.sqlite").symlink_to(tmp_path / "elsewhere")
     run("mirror", source, *dest)
     before = in_bucket(location)
     run("mirror", source, dest[0], "--work", str(stale), *dest[3:])
+    assert not (tmp_path / "elsewhere").exists()
     assert in_bucket(location) == before
     status = run("status", dest[0], "--work", str(stale), *dest[3:], "--json").report
     assert (status["assets_done"], status["assets_failed"]) == (ITEMS + 1, 0)
