@@ -111,6 +111,19 @@ def test_a_file_that_the_source_lacks_can_be_retried(tmp_path: Path, source: Pat
     assert (dest / "c/item-0/x.bin").read_bytes() == b"content 0"
 
 
+def test_files_are_not_gone_if_source_was_moved(tmp_path: Path, source: Path) -> None:
+    (source / "items.ndjson").write_text(line(0, "data/0.bin"))
+    dest = tmp_path / "m"
+    assert stacpull("mirror", source / "items.ndjson", dest).code == 0
+    (damaged,) = damage(dest)
+    source.rename(tmp_path / "moved")
+    repaired = stacpull("verify", dest, "--repair")
+    assert repaired.code == 4
+    assert f"There is no file {source / 'items.ndjson'}. The assets of this disk stay pending" in repaired.err
+    assert stacpull("mirror", tmp_path / "moved/items.ndjson", dest).code == 0
+    assert damaged.read_bytes() == b"content 0"
+
+
 async def test_what_a_stopped_repair_left_is_fetched_by_retry(tmp_path: Path, source: Path) -> None:
     (source / "items.ndjson").write_text(line(0, "data/0.bin"))
     dest, stop = tmp_path / "m", asyncio.Event()

@@ -63,7 +63,10 @@ class LocalTransport:
                 raise _disk_error(FailureKind.HTTP, f"{shown_path} is not a file that can be read.")
             return path, opened.enter_context(os.fdopen(descriptor, "rb", buffering=0)), state
         except (FileNotFoundError, NotADirectoryError):
-            raise _disk_error(FailureKind.GONE, f"There is no file {shown_path}.") from None
+            kind = FailureKind.GONE
+            if shown_path != self._source and not os.path.exists(self._source):  # noqa: PTH110 -- never raises
+                kind, shown_path = FailureKind.DOWN, self._source  # moved, or its disk is not mounted
+            raise _disk_error(kind, f"There is no file {shown_path}.") from None
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             why = getattr(error, "strerror", None) or str(error)
             raise _disk_error(FailureKind.HTTP, f"{shown_path} cannot be read: {why}.") from None
