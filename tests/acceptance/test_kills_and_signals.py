@@ -191,12 +191,15 @@ def test_a_large_file_resumes_where_it_was_killed(tmp_path: Path, changed: bool)
     (file,) = [path for name, path in files_in(dest).items() if not name.endswith(".json")]
     assert hashlib.sha256(file.read_bytes()).digest() == hashlib.sha256(content).digest()
     assert list((dest / ".stacpull" / "parts").iterdir()) == []
-    resumed_at = int(bodies[0].headers["range"].removeprefix("bytes=").removesuffix("-"))
+    ranges = [record.headers.get("range", "bytes=0-") for record in bodies]
+    starts = [int(text.removeprefix("bytes=").partition("-")[0]) for text in ranges]
+    resumed_at = starts[0]
     assert had - MAX_WRITE_SIZE <= resumed_at <= had
     if changed:
         assert sum(record.sent for record in bodies if record.status == 200) == LARGE
     else:
-        assert [(record.status, record.sent) for record in bodies] == [(206, LARGE - resumed_at)]
+        assert {record.status for record in bodies} == {206}  # several if the first one is slow
+        assert min(starts) == resumed_at
 
 
 @pytest.mark.parametrize("command", ["status", "resume", "retry", "verify", "verify --repair", "failures"])
