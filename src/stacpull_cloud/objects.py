@@ -87,7 +87,7 @@ class Objects:
         return self.send("look at", path, head, missing_ok=True)
 
     def read(self, path: str, max_size: int) -> tuple[ObjectInfo, bytes | None] | None:
-        """Return an object, without its content if that is longer than `longest` bytes."""
+        """Return an object, without its content if that is longer than `max_size` bytes."""
 
         def get(store: Any) -> tuple[ObjectInfo, bytes | None]:
             reply = obstore.get(store, self.key(path))

@@ -214,8 +214,8 @@ class _Tally(msgspec.Struct):
         return [f"Too many to count all: {names}. Only the first ones are counted."] if names else []
 
     def charts(self, collections: Mapping[str, Json]) -> Json:
-        limit = Counter(self.labels.numbers).most_common(_MAX_LABELS)
-        rank = {name: number for number, (name, _) in enumerate(limit)}
+        labels = Counter(self.labels.numbers).most_common(_MAX_LABELS)
+        rank = {name: number for number, (name, _) in enumerate(labels)}
         hosts = Counter(self.hosts.numbers).most_common(_MAX_ROWS)
         pairs = self.pairs.numbers.items()
         sizes = Counter(self.sizes.numbers).most_common(_MAX_ROWS)
@@ -232,8 +232,8 @@ class _Tally(msgspec.Struct):
                 for name, (items, files, size) in list(self.collections.items())[:_MAX_ROWS]
             ],
             "collections_left_out": max(0, len(self.collections) - _MAX_ROWS),
-            "labels": [(shown(self.spelled[name]), count) for name, count in limit],
-            "labels_left_out": len(self.labels.numbers) - len(limit),
+            "labels": [(shown(self.spelled[name]), count) for name, count in labels],
+            "labels_left_out": len(self.labels.numbers) - len(labels),
             "pairs": [[rank[a], rank[b], n] for (a, b), n in pairs if a in rank and b in rank],
             "months": sorted(self.months.numbers.items())[-_MAX_ROWS:],
             "keys": [[shown(key), self.files.numbers[key], size] for key, size in sizes],

@@ -247,7 +247,7 @@ class HeadersRun:
     _selection: Selection
     _options: Options
     _stop: asyncio.Event
-    _broken: asyncio.Future[BaseException] = attrs.field(init=False)
+    _fatal_error: asyncio.Future[BaseException] = attrs.field(init=False)
     _summary: WalkSummary = attrs.field(init=False, factory=WalkSummary)
     _started: float = attrs.field(init=False)
     _slots: int = attrs.field(init=False)
@@ -257,7 +257,7 @@ class HeadersRun:
     async def execute(self) -> HeadersReport:
         count, clock = self._results.count, self._network.clock
         self._slots = self._options.concurrency or _SLOTS
-        self._started, self._broken = clock.monotonic(), asyncio.get_running_loop().create_future()
+        self._started, self._fatal_error = clock.monotonic(), asyncio.get_running_loop().create_future()
         done = await asyncio.to_thread(count, ok=True)
         failed = await asyncio.to_thread(count, ok=False)
         self._book = HeaderBook(
@@ -284,8 +284,8 @@ class HeadersRun:
             except BaseException as caught:  # noqa: BLE001 -- raised again after the rows are saved
                 error = cause(caught)
             self._book.close()
-        if error is None and self._broken.done():
-            error = self._broken.result()
+        if error is None and self._fatal_error.done():
+            error = self._fatal_error.result()
         if error is not None:
             raise error
         return await asyncio.to_thread(self._conclude, done)
@@ -294,7 +294,7 @@ class HeadersRun:
         try:
             await self._book.record()
         except DestinationError as error:
-            self._broken.set_result(error)
+            self._fatal_error.set_result(error)
 
     async def _read(self, seen: ItemSet, planned: ItemSet) -> None:
         network, selection = self._network, self._selection
@@ -314,7 +314,7 @@ class HeadersRun:
             max_failures=self._options.max_failures,
             stop_run=self._stop.set,
         )
-        await walk_and_transfer(walk.run, pool, self._tick, stop=self._stop, fatal_error=self._broken)
+        await walk_and_transfer(walk.run, pool, self._tick, stop=self._stop, fatal_error=self._fatal_error)
         pool.check_failures()
 
     async def _tick(self) -> None:

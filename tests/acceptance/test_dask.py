@@ -45,7 +45,9 @@ import stacpull
 from stacpull import MirrorReport, sync
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
+from stacpull.engine.network import SLOTS
 from stacpull_dask import cluster as dask_cluster
+from stacpull_dask import coordinator
 from stacpull_dask.cluster import DaskPlaces
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status, run_in_thread
 
@@ -380,28 +382,29 @@ def test_workers_join_leave_and_are_killed(tmp_path, served):
     assert list((dest / ".stacpull" / "parts").iterdir()) == []
 
 
-def test_killing_coordinator_or_scheduler_costs_only_transfers_in_flight(tmp_path, served):
+def test_killing_the_coordinator_costs_only_the_jobs_of_its_worker(tmp_path, served):
     """No worker outlives its coordinator; without a scheduler, the workers that are there do the rest."""
-    replica, dest = served(items=40, latency_ms=SLOW_MS // 2), tmp_path / "m"
+    replica, dest = served(items=60, latency_ms=SLOW_MS // 2), tmp_path / "m"
     bodies, env, requests = Bodies(replica), environment(replica), AssetRequests(replica)
     with DaskProcesses(tmp_path / "dask", workers=1) as processes:
         arguments = mirror_of(replica.base_url, dest, "--dask", processes.address, "--per-host", "8")
         with Running(arguments, env) as process:
-            assert transferring(processes, bodies)
+            assert transferring(processes, bodies, more=250)
             assert process.signal(signal.SIGKILL)
             assert wait_until(lambda: not workers_of(processes.workers[0].pid))
         assert run(["collections", replica.base_url], env).code == 0  # so it has read what was sent before
         assert wait_until(lambda: requests.now == 0)  # those of the processes that are gone
         bodies.begin_life()
         with Running(arguments, env) as process:
-            assert transferring(processes, bodies, more=400)  # Dask ends the worker after 30 s
+            assert transferring(processes, bodies, more=250)  # Dask ends the worker after 30 s
             processes.scheduler.send_signal(signal.SIGKILL)
             ran = process.ended()
         bodies.drain()
         assert ran.code == 0, ran.err
         assert "Traceback" not in ran.err
-        assert is_whole(dest, replica, 40)
-        assert len(bodies.again()[0]) <= 64
+        assert is_whole(dest, replica, 60)
+        # the worker may have completed all its jobs before it saw that the coordinator was gone
+        assert len(bodies.again()[0]) <= SLOTS + coordinator._AHEAD
         assert bodies.again()[1] == []
 
 
