@@ -179,7 +179,8 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
     [
         ("nowhere.json", 4, "There is no file"),
         (".", 4, "does not contain catalog.json"),
-        ("broken.json", 4, "is not JSON. If it has one item per line, its name must end with .ndjson.\n"),
+        ("broken.json", 4, "is not JSON. If it has one item per line, its name must end with .ndjson or "),
+        ("zipped.json.gz", 4, "is compressed (gzip), so it is not JSON."),
         ("empty.json", 4, "empty.json is empty, which is not JSON"),
         ("page.json", 4, "page.json is not JSON"),
         ("landing.json", 2, "use the API itself."),
@@ -192,6 +193,7 @@ def test_an_unreadable_source_is_reported_in_one_sentence(tmp_path, source, code
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "empty.json").touch()
+    (tmp_path / "zipped.json.gz").write_bytes(gzip.compress(b"{}"))
     (tmp_path / "page.json").write_text("<!DOCTYPE html><html><body>Log in</body></html>")
     (tmp_path / "landing.json").write_text(json.dumps({"id": "api", "conformsTo": [], "links": []}))
     ran = run(["mirror", source, str(tmp_path / "m")], environment(), cwd=tmp_path)

@@ -214,7 +214,7 @@ class JsonReader(msgspec.Struct, eq=False):
                     hint = "It may be the URL of a page for people, or require a login."
                     text = f"{error.failure.message} {hint} {self.advice}"
                     raise CredentialsError(text) from error
-            hint = " If it has one item per line, its name must end with .ndjson."
+            hint = " If it has one item per line, its name must end with .ndjson or .ndjson.gz."
             raise SourceError(error.failure.message + hint * is_source) from error.__cause__
         except TransferError as error:
             failure = error.failure
@@ -314,7 +314,8 @@ class JsonReader(msgspec.Struct, eq=False):
                 message = f"{host} sent truncated JSON without stating its length."
                 failure = Failure(FailureKind.TRUNCATED, message, status, host, retryable=True)
                 raise TransferError(failure) from error
-            what = "is not JSON" if body.strip() else "is empty, which is not JSON"
+            odd = {b"": "is empty, which is not JSON", b"\x1f\x8b": "is compressed (gzip), so it is not JSON"}
+            what = odd.get(body.strip()[:2], "is not JSON")
             subject = f"The response of {host} to {url}" if host else url
             failure = Failure(FailureKind.SERVER, f"{subject} {what}.", status, host, retryable=True)
             raise _NotJsonError(failure) from error
