@@ -33,7 +33,7 @@ from stacpull.models import Failure, FailureKind, ItemId, Json, PlanBatch
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
-from stacpull.sources.source import Source
+from stacpull.sources.source import Source, WalkStart
 from stacpull.threads import run_to_end
 from stacpull_raster.header_rows import HeaderJob, as_mapping, failed_row, header_row
 from stacpull_raster.headers_report import HeadersReport
@@ -246,6 +246,7 @@ class HeadersRun:
     _network: Network
     _selection: Selection
     _options: Options
+    _starts: Sequence[WalkStart]
     _stop: asyncio.Event
     _fatal_error: asyncio.Future[BaseException] = attrs.field(init=False)
     _summary: WalkSummary = attrs.field(init=False, factory=WalkSummary)
@@ -301,7 +302,7 @@ class HeadersRun:
         queue = JobQueue[HeaderJob](2 * self._slots)
         self._plans = plans = HeaderPlans(self._book, queue, selection, seen, planned, network.clock)
         options = attrs.evolve(self._options, layout=DEFAULT_LAYOUT)
-        setup = WalkSetup(self._source, network, selection, options)
+        setup = WalkSetup(self._source, network, selection, options, self._starts)
         walk = Walk(setup, plans, keeps=plans.keeps)
         self._summary = walk.summary
         pool = Pool(

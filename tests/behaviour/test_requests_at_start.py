@@ -11,8 +11,8 @@ from tests.items import collection, feature
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer, json_answer
 
-from stacpull import Options, Selection
-from stacpull.sync import mirror, plan
+from stacpull import Selection, UsageError
+from stacpull.sync import headers, mirror, plan
 
 NAMES = ("c0", "c1")
 CLASSES = {"label:classes": [{"name": "labels", "classes": ["water", "forest"]}]}
@@ -64,12 +64,19 @@ IDS = {"collections": ("c0",), "ids": ("i-c0",)}
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
-@pytest.mark.parametrize("command", [mirror, plan])
+@pytest.mark.parametrize("command", [mirror, plan, headers])
 def test_no_url_is_requested_twice(
     tmp_path: Path, command: Any, selection: dict[str, Any], matched: int
 ) -> None:
     with Api() as api:
-        report = command(api.url("/"), tmp_path / "m", selection=Selection(**selection), options=Options())
+        report = command(api.url("/"), tmp_path / "m.csv", selection=Selection(**selection))
     assert report.items_matched == matched
     requests = Counter(request.target for request in api.requests)
     assert {target: number for target, number in requests.items() if number > 1} == {}
+
+
+@pytest.mark.parametrize("command", [mirror, plan, headers])
+def test_a_label_that_no_collection_has_is_refused(tmp_path: Path, command: Any) -> None:
+    selection = Selection(collections=("c0", "c1"), labels=("forset",))
+    with Api() as api, pytest.raises(UsageError, match=r"'forset' is not a label class.*'forest'"):
+        command(api.url("/"), tmp_path / "m.csv", selection=selection)
