@@ -50,12 +50,12 @@ class Failed(Counter[FailureKind]):
             keys.append(key)
 
     def headline(self, failures: int) -> str:
-        """Return what follows the number of `failures` on the first line: why, or that it was before."""
+        """Return the reasons for the first line, which states the number of `failures`."""
         kinds = [(kind, number) for kind, number in self.most_common() if kind not in NO_FAULT]
         if len(kinds) == 1 and kinds[0][1] >= failures:
             return f": {self._described(kinds[0][0])}"
         described = ", ".join(f"{number:,} {self._described(kind)}" for kind, number in kinds)
-        return f": {described}" if described else " before"
+        return f": {described}" if described else ""
 
     def lines(self, *, missing_ok: bool = False) -> Iterator[str]:
         """Yield a line per kind, most frequent first. `missing_ok`: assets that are gone do not count."""
@@ -85,6 +85,8 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     # missing assets of earlier runs, which this run did not try again, count too
     failed |= Counter({FailureKind.GONE: report.assets_missing - report.assets_accepted})
     reasons = "" if items and report.assets_failed else failed.headline(trouble or items)  # of both
+    if not (items or reasons):  # this command notes every asset that fails in it, but not every item
+        reasons = " before"
     parts = [
         trouble and f"{trouble:,} failed{reasons}",
         accepted and f"{accepted:,} gone at the source",
