@@ -11,12 +11,12 @@ from stacpull.ledger.schema import ITEMS, JsonState
 
 
 def run_summaries(db: Connection) -> list[dict[str, Any]]:
-    """Return the runs, oldest first, each with the files and bytes that it fetched."""
+    """Return the runs, oldest first, each with the files that it stored and the bytes that it fetched."""
     counter = "coalesce((SELECT number FROM counters WHERE run = r.id AND name = '{}'), 0)".format
     cursor = db.execute(
-        f"SELECT source, kind, state, started, max(0, done - {counter('assets_skipped')}) AS files, "
+        f"SELECT source, kind, state, started, {counter('assets_stored')} AS files, "
         f"{counter('bytes_fetched')} AS bytes, {counter('seconds')} AS seconds, {counter('retries')} AS "
-        "retries FROM runs r JOIN totals t ON t.run = r.id ORDER BY r.id"
+        "retries FROM runs r ORDER BY r.id"
     )
     cursor.row_factory = sqlite3.Row
     return [dict(row) for row in cursor]

@@ -243,9 +243,10 @@ class Publisher:
             return
         now = time.time()
         final_items, failures = jobs.record(self.db, renamed, outcomes, renamed_json, now, self._area_digest)
-        if self._is_adopting:
-            adopted = sum(arrival.identity is None for arrival in renamed)  # their files were there
-            runs.add_counts(self.db, self.run.id, {"assets_skipped": adopted})
+        # files that were there are skipped
+        adopted = sum(arrival.identity is None for arrival in renamed) if self._is_adopting else 0
+        counts = {"assets_skipped": adopted, "assets_stored": len(renamed) - adopted}
+        runs.add_counts(self.db, self.run.id, counts)
         self._final_items = final_items if self.run.metadata == "item" else []
         self.refresh_counters()
         for rowid, failure in failures:
