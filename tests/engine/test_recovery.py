@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,13 +12,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.engine.bench import Bench, RecordingStore, documents, parts, planned, started, tree
+from tests.items import feature
 
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import asset_totals
-from stacpull.models import FailureKind
+from stacpull.models import AssetOutcome, Failure, FailureKind
 from stacpull.planning.layout import arrival_of
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import RECORD, StagedParts
@@ -97,6 +99,30 @@ def test_a_kill_at_any_step_loses_nothing(tmp_path, monkeypatch, at, after):
         assert runs.counters(bench.db, bench.run.id)["items_done"] == 1
         assert asset_totals(bench.db)["bytes_done"] == 300
     assert landed == (at < STEPS)
+
+
+@pytest.mark.parametrize(("at", "after"), [(at, after) for at in range(10) for after in (False, True)])
+def test_the_json_of_an_item_lists_an_asset_that_was_tried_again_before_a_kill(
+    tmp_path, monkeypatch, at, after
+):
+    document = feature("i", {key: f"https://b.example/{key}" for key in "ab"})
+    item = planned("i", "ab")._replace(public_json=json.dumps(document).encode())
+    with started(tmp_path) as bench:
+        first, second = bench.plan(item).jobs
+        failure = Failure(FailureKind.SERVER, "It answered 503.")
+        failed = AssetOutcome(second.rowid, second.item_rowid, second.generation, failure)
+        bench.publisher.add([bench.arrive(first, b"x")], [failed])
+        bench.publisher.publish_all()
+        jobs.requeue_failures(bench.db, bench.run.id, "mirror")
+        (again,) = bench.pending()
+        arrived = bench.arrive(again, b"y")
+        with monkeypatch.context() as patch, suppress(KilledError):
+            Killer(patch, at, after=after)
+            bench.publisher.add([arrived], [])
+            bench.publisher.publish_all()
+    with started(tmp_path):
+        stored = json.loads((tmp_path / "c/i/i.json").read_text())
+    assert {key: asset["href"] for key, asset in stored["assets"].items()} == {"a": "./a.tif", "b": "./b.tif"}
 
 
 @pytest.mark.parametrize(("at", "after"), MOMENTS)

@@ -274,6 +274,9 @@ _SET_CONFIRMED = (
 _SET_CURRENT = (
     f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? WHERE id = ? AND sha256 IS NULL"
 )
+_SET_DUE = (
+    f"UPDATE items SET json_state = {JsonState.DUE} WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT}"
+)
 _FORGET_FAILURES = (
     "DELETE FROM failures WHERE what = '' "
     f"AND (item, key) IN (SELECT item, key FROM assets WHERE id {IN_LIST})"
@@ -336,6 +339,8 @@ def record(
         # not the documents of items that were planned again
         current = f"SELECT id FROM items WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT}"
         db.execute(f"DELETE FROM documents WHERE item IN ({current})", (written_rowids,))
+        # earlier JSON does not list the files of assets that are done only now: after a kill, it is still due
+        db.execute(_SET_DUE, (json_array({*final, *(arrival.item_rowid for arrival in done)}),))
         for run_id, counts in compared.items():
             runs.add_counts(db, run_id, counts)
     return final, failed
