@@ -12,6 +12,8 @@ from tests.items import feature
 from tests.net.memory import Answer
 from tests.net.wire_server import ReceivedRequest, WireServer
 
+PAGE = b"<!doctype html><title>Log in</title>"
+
 
 class Host(WireServer):
     refuses = True
@@ -41,8 +43,41 @@ def test_items_that_can_be_read_again_do_not_hide_that_all_assets_are_refused(tm
         assert run(["resume", str(tmp_path / "m"), *allowed], environment()).report["assets_done"] == 70
 
 
+@pytest.mark.parametrize(
+    ("status", "how"),
+    [
+        (200, ()),
+        (401, ()),
+        (200, ("--concurrency", "1")),
+        (200, ("--log-file", "log")),
+        (200, ("--dask", "2")),
+    ],
+)
+def test_a_host_that_redirects_assets_to_its_login_is_given_up(tmp_path, status, how):
+    class Login(WireServer):
+        is_open = False
+
+        def _turn(self, request: ReceivedRequest) -> Answer:
+            if request.target.startswith("/a/") and not self.is_open:
+                return Answer(302, b"", {"Location": f"/login?for={request.target}"})
+            return (
+                Answer(200, b"data") if self.is_open else Answer(status, PAGE, {"Content-Type": "text/html"})
+            )
+
+    with Login({}) as host:
+        items = [feature(f"i{number}", {"data": host.url(f"/a/i{number}.tif")}) for number in range(300)]
+        (tmp_path / "items.ndjson").write_text("".join(json.dumps(item) + "\n" for item in items))
+        options = ["--allow-private-hosts", "--json", *how]
+        command = ["mirror", str(tmp_path / "items.ndjson"), str(tmp_path / "m"), *options]
+        ran = run(command, environment(), cwd=tmp_path)
+        assert (ran.code, ran.report["assets_failed"], ran.report["assets_pending"]) == (3, 0, 300), ran.err
+        assert "50 requests in a row" in ran.err
+        host.is_open = True
+        assert run(["resume", str(tmp_path / "m"), *options], environment()).report["assets_done"] == 300
+
+
 def test_a_login_page_for_an_image_is_refused_if_an_untyped_asset_has_its_href(tmp_path: Path) -> None:
-    page = Answer(200, b"<!doctype html><title>Log in</title>", {"Content-Type": "text/html"})
+    page = Answer(200, PAGE, {"Content-Type": "text/html"})
     with WireServer({"/get": [page]}) as host:
         item = feature("i", {"a": host.url("/get")})
         item["assets"]["b"] = {"href": host.url("/get"), "type": "image/tiff"}

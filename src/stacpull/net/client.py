@@ -226,6 +226,8 @@ class Exchange:
                 await beginning(self)
                 location = self.headers.get("Location", "")
                 self._request = self._client.redirected_request(self._request, status, location)
+                if self._client.host(self._request.url).gate is not sent.gate:  # else it may lead to a login
+                    sent.gate.reset_refusals(self._request.purpose)
             finally:
                 await self.close()
 
@@ -240,7 +242,7 @@ class Exchange:
         if gate is None:
             return  # the response is already closed
         try:
-            if error is None and (self.status in self._accept or self.status in REDIRECTS):
+            if error is None and self.status in self._accept:
                 gate.reset_refusals(self._request.purpose)
             await self._response.close()
         finally:
@@ -257,7 +259,7 @@ class Exchange:
 
     @property
     def status(self) -> int:
-        """HTTP status code, one of those accepted."""
+        """HTTP status code. Once the block is entered, it is one of those accepted."""
         return self._response.status
 
     @property

@@ -206,11 +206,13 @@ class Gate:
     def finish(self, sent_at: float, size: int, *, continues: bool = False) -> bool:
         """Record a complete response, and release its permit.
 
-        If it is a redirect that `continues` to this host, the next request may keep the permit: return True.
+        If it is a redirect that `continues` to this host, perhaps to a login, it does not reset the number of
+        refusals, and the next request may keep the permit: return True.
         """
         self.note_response(sent_at, size)
-        self._refusals["asset"] = 0
-        if continues and not self.closed_until and self.in_use <= self.limit:
+        if not continues:
+            self.reset_refusals()
+        elif not self.closed_until and self.in_use <= self.limit:
             return True
         self.release()
         return False
