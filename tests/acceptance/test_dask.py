@@ -23,6 +23,7 @@ from tests.acceptance.chaos import Bodies
 from tests.acceptance.command import (
     COMMAND,
     LABELS,
+    LIMIT,
     ROOT,
     Running,
     environment,
@@ -351,34 +352,38 @@ def test_credentials_are_not_sent_to_remote_workers_without_tls(tmp_path, served
 # --- whatever is lost ---------------------------------------------------------------------------------------
 
 
-def transferring(processes: DaskProcesses, bodies: Bodies, more: int = 30) -> bool:
+MAX_JOBS = SLOTS + coordinator._AHEAD
+"""The most jobs of a worker: it may have completed them all when it or its coordinator is killed."""
+
+
+def transferring(bodies: Bodies, more: int = 30, timeout: float = LIMIT) -> bool:
     bodies.drain()
     since = bodies.in_life
-    return wait_until(lambda: bodies.drain() or bodies.in_life >= since + more)
+    return wait_until(lambda: bodies.drain() or bodies.in_life >= since + more, timeout)
 
 
 def test_workers_join_leave_and_are_killed(tmp_path, served):
-    replica, dest = served(items=40, latency_ms=SLOW_MS // 2), tmp_path / "m"
+    replica, dest = served(items=60, latency_ms=SLOW_MS // 2), tmp_path / "m"
     bodies = Bodies(replica)
     with DaskProcesses(tmp_path / "dask", workers=1) as processes:
         arguments = mirror_of(
             replica.base_url, dest, "--dask", processes.address, "--per-host", "8", "--json"
         )
         with Running(arguments, environment(replica)) as process:
-            assert transferring(processes, bodies)
+            assert transferring(bodies, more=100)
             processes.add_worker()
-            assert transferring(processes, bodies)
+            assert transferring(bodies, more=100)
             processes.workers[0].send_signal(signal.SIGKILL)
             assert wait_until(lambda: workers_of(processes.workers[1].pid))
-            assert transferring(processes, bodies)
+            assert transferring(bodies, more=100)
             os.kill(workers_of(processes.workers[1].pid)[0], signal.SIGKILL)  # not the Dask worker
             ran = process.ended()
         bodies.drain()
     assert ran.code == 0, ran.err
-    assert is_whole(dest, replica, 40)
-    assert ran.report["assets_done"] == 40 * 13
+    assert is_whole(dest, replica, 60)
+    assert ran.report["assets_done"] == 60 * 13
     assert "A worker process was lost; another one takes its place." in ran.err
-    assert len(bodies.again()[0]) <= 2 * 64
+    assert len(bodies.again()[0]) <= 2 * MAX_JOBS
     assert list((dest / ".stacpull" / "parts").iterdir()) == []
 
 
@@ -389,23 +394,40 @@ def test_killing_the_coordinator_costs_only_the_jobs_of_its_worker(tmp_path, ser
     with DaskProcesses(tmp_path / "dask", workers=1) as processes:
         arguments = mirror_of(replica.base_url, dest, "--dask", processes.address, "--per-host", "8")
         with Running(arguments, env) as process:
-            assert transferring(processes, bodies, more=250)
+            assert transferring(bodies, more=250)
             assert process.signal(signal.SIGKILL)
             assert wait_until(lambda: not workers_of(processes.workers[0].pid))
         assert run(["collections", replica.base_url], env).code == 0  # so it has read what was sent before
         assert wait_until(lambda: requests.now == 0)  # those of the processes that are gone
         bodies.begin_life()
         with Running(arguments, env) as process:
-            assert transferring(processes, bodies, more=250)  # Dask ends the worker after 30 s
+            assert transferring(bodies, more=250)  # Dask ends the worker after 30 s
             processes.scheduler.send_signal(signal.SIGKILL)
             ran = process.ended()
         bodies.drain()
         assert ran.code == 0, ran.err
         assert "Traceback" not in ran.err
         assert is_whole(dest, replica, 60)
-        # the worker may have completed all its jobs before it saw that the coordinator was gone
-        assert len(bodies.again()[0]) <= SLOTS + coordinator._AHEAD
+        assert len(bodies.again()[0]) <= MAX_JOBS
         assert bodies.again()[1] == []
+
+
+def test_killing_a_coordinator_that_hangs_costs_the_jobs_of_its_worker(tmp_path, served):
+    """The worst case: the worker completes all of them, and their outcomes are lost."""
+    replica, dest = served(items=60, latency_ms=SLOW_MS // 2), tmp_path / "m"
+    bodies, env = Bodies(replica), environment(replica)
+    arguments = mirror_of(replica.base_url, dest, "--dask", "1", "--per-host", "8")
+    with Running(arguments, env) as process:
+        assert transferring(bodies, more=250)
+        assert process.signal(signal.SIGSTOP)
+        assert wait_until(lambda: not transferring(bodies, more=1, timeout=1.0))
+        assert process.signal(signal.SIGKILL)
+    bodies.begin_life()
+    ran = run(arguments, env)
+    bodies.drain()
+    assert ran.code == 0, ran.err
+    assert is_whole(dest, replica, 60)
+    assert SLOTS < len(bodies.again()[0]) <= MAX_JOBS
 
 
 def test_without_scheduler_and_workers_a_run_ends_and_another_cluster_completes_it(
@@ -416,7 +438,7 @@ def test_without_scheduler_and_workers_a_run_ends_and_another_cluster_completes_
     bodies = Bodies(replica)
     with DaskProcesses(tmp_path / "dask", workers=1) as processes, ThreadPoolExecutor() as threads:
         running = threads.submit(mirrored_by, processes, replica, dest, per_host=8)
-        assert transferring(processes, bodies)
+        assert transferring(bodies)
         processes.scheduler.send_signal(signal.SIGKILL)
         processes.workers[0].send_signal(signal.SIGKILL)
         message = f"The Dask scheduler {processes.address} no longer responds"
@@ -435,7 +457,7 @@ def test_ctrl_c_leaves_a_mirror_that_can_be_resumed(tmp_path, served, cluster):
     bodies = Bodies(replica)
     arguments = mirror_of(replica.base_url, dest, "--dask", cluster.address, "--per-host", "4", "--json")
     with Running(arguments, environment(replica)) as process:
-        assert transferring(cluster, bodies)
+        assert transferring(bodies)
         assert process.signal(signal.SIGINT)
         ran = process.ended()
     assert ran.code == 130, ran.err
