@@ -132,14 +132,12 @@ def _decided_by(decisive: bool, *truths: Truth) -> Truth:
 
 
 def _is_in(value: Any, members: Any) -> Truth:
-    """Return True if `value` equals any of `members` (7.9.4); None if none does and any is unknown."""
+    """Return whether `value` equals one of `members` (7.9.4), as if they were compared with OR."""
     if isinstance(members, list) and len(members) == 1 and isinstance(members[0], list):
         members = members[0]  # `'a' IN labels`: the property is the list
     if not isinstance(members, list):
         return None
-    if any(_EQUAL(value, member) for member in members):
-        return True
-    return None if value is None or None in members else False
+    return _decided_by(True, *(_EQUAL(value, member) for member in members))
 
 
 @lru_cache(maxsize=64)
