@@ -384,7 +384,7 @@ from stacpull.store.local_store import LocalStore
 
 
 class ShelfStore(LocalStore):
-    is_local = covers_ledger = False
+    is_local = sync_covers_ledger = False
 
     def __init__(self, staged, folder):
         super().__init__(folder)

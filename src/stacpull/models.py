@@ -194,10 +194,12 @@ WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
 """If one of these occurs twice, the item is read again, because it may now state other content."""
 NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}
 """The part that was received is removed."""
-TOO_MUCH = frozenset({FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNCATED, FailureKind.OVERLONG})
+MAY_BE_OF_PAGE_SIZE = frozenset(
+    {FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNCATED, FailureKind.OVERLONG}
+)
 """A page with fewer items may avoid these."""
-NOT_THERE = MAY_BE_OF_HOST | {FailureKind.ADDRESS, FailureKind.GONE}
-"""A next link with an internal host leads to these: the page is requested from SOURCE's own host."""
+MAY_BE_OF_LINK = MAY_BE_OF_HOST | {FailureKind.ADDRESS, FailureKind.GONE}
+"""Failures of a next link that may name an internal host: the page is requested from SOURCE's own host."""
 NOTHING_TO_FETCH = (FailureKind.OUTSIDE,)
 """These do not cause exit code 1."""
 NO_FAULT = (FailureKind.ORDERED, *NOTHING_TO_FETCH)

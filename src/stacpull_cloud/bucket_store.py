@@ -95,7 +95,7 @@ class BucketFiles:
 
 class BucketStore(BucketFiles):
     is_local = False
-    covers_ledger = False
+    sync_covers_ledger = False
 
     def __init__(self, staged: StagedParts, objects: Objects) -> None:
         super().__init__(objects)

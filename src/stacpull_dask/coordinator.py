@@ -34,7 +34,7 @@ from stacpull_dask.worker_messages import WorkerSettings
 if TYPE_CHECKING:
     from stacpull.engine.pool import JobQueue, Pool
     from stacpull.engine.store_client import StoreClient
-    from stacpull.engine.walk import WalkSetup
+    from stacpull.engine.walk import RunSetup
     from stacpull.engine.workspace import Workspace
 
 _MAX_LOST_IN_VAIN = 6  # workers lost in a row without an outcome in between, after which the run ends
@@ -76,7 +76,7 @@ class DaskWorkers:
     def __init__(
         self,
         pool: Pool[Job, Arrival | None],
-        setup: WalkSetup,
+        setup: RunSetup,
         workspace: Workspace,
         store_client: StoreClient,
         queue: JobQueue[Job],

@@ -24,7 +24,7 @@ from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.run_control import walk_and_transfer
-from stacpull.engine.walk import Walk, WalkSetup, WalkSummary
+from stacpull.engine.walk import RunSetup, Walk, WalkSummary
 from stacpull.errors import DestinationError, cause, quantity
 from stacpull.events import AssetFailed, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
@@ -302,7 +302,7 @@ class HeadersRun:
         queue = JobQueue[HeaderJob](2 * self._slots)
         self._plans = plans = HeaderPlans(self._book, queue, selection, seen, planned, network.clock)
         options = attrs.evolve(self._options, layout=DEFAULT_LAYOUT)
-        setup = WalkSetup(self._source, network, selection, options, self._starts)
+        setup = RunSetup(self._source, network, selection, options, self._starts)
         walk = Walk(setup, plans, keeps=plans.keeps)
         self._summary = walk.summary
         pool = Pool(

@@ -35,7 +35,7 @@ def portable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_portable_mode_uses_no_linux_features(tmp_path: Path) -> None:
     with closing(LocalStore(tmp_path)) as store:
         (tmp_path / "old").write_bytes(b"x")
-        assert not store.covers_ledger
+        assert not store.sync_covers_ledger
         assert rename_new("old", store.fd, "new", store.fd) is False
         assert boot_id() == ""
         assert {path.name for path in tmp_path.iterdir()} == {"old", ".stacpull"}
@@ -47,7 +47,7 @@ def test_linux_provides_the_features_that_portable_disables() -> None:
         TemporaryDirectory(dir="/dev/shm") as folder,  # tmpfs, which syncfs is trusted on
         closing(LocalStore(Path(folder))) as store,
     ):
-        assert store.covers_ledger
+        assert store.sync_covers_ledger
     assert boot_id()
 
 

@@ -33,7 +33,7 @@ SPEC = RunSpec("https://api.example/v1", Selection(), Options().fixed)
 
 
 class RecordingStore(LocalStore):
-    covers_ledger = True  # type: ignore[assignment] # it syncs nothing
+    sync_covers_ledger = True  # type: ignore[assignment] # it syncs nothing
 
     def __init__(self, dest: Path, *, fails: bool = False) -> None:
         super().__init__(dest)

@@ -15,7 +15,7 @@ from stacpull.child_process import spawned
 from stacpull.config.options import Options
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import WalkSetup
+from stacpull.engine.walk import RunSetup
 from stacpull.engine.workspace import Workspace
 from stacpull.events import Event
 from stacpull.models import Arrival, Job
@@ -46,7 +46,7 @@ async def opened(
             enter_in_thread(start("stacpull.engine.store_process")) as started,
             open_network(address, options, secrets=secrets, on_event=on_event) as network,
         ):
-            setup = WalkSetup(cast("Source", None), network, Selection(), options)
+            setup = RunSetup(cast("Source", None), network, Selection(), options)
             workspace = Workspace(bench.store, bench.db, lock.fileno())
             store_client = StoreClient(started, workspace, bench.run, setup)
             async with store_client.opened(stop or asyncio.Event()):

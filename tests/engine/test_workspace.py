@@ -43,10 +43,10 @@ def test_the_ledger_is_as_durable_as_the_file_system_needs(
 ) -> None:
     monkeypatch.setattr(module, "is_on_network", lambda _fd: is_network)
     if not is_group:
-        monkeypatch.setattr(LocalStore, "covers_ledger", False)
+        monkeypatch.setattr(LocalStore, "sync_covers_ledger", False)
     with open_workspace(tmp_path) as workspace:
         assert workspace.db.execute("PRAGMA journal_mode").fetchone() == (journal,)
-        single = not workspace.store.covers_ledger
+        single = not workspace.store.sync_covers_ledger
         assert workspace.db.execute("PRAGMA synchronous").fetchone() == ((2,) if single else (1,))
         with closing(open_reader(tmp_path)) as reader:
             assert reader.execute("SELECT count(*) FROM runs").fetchone() == (0,)
@@ -84,7 +84,7 @@ def test_a_full_disk_at_the_last_checkpoint_is_not_an_error(tmp_path: Path, monk
 def test_where_files_are_synced_one_by_one_the_name_of_the_log_is_too(tmp_path, monkeypatch, single):
     """SQLite requests it as well, and continues if it fails."""
     if single:
-        monkeypatch.setattr(LocalStore, "covers_ledger", False)
+        monkeypatch.setattr(LocalStore, "sync_covers_ledger", False)
     with open_workspace(tmp_path):
         pass
     own = (tmp_path / ".stacpull").stat().st_ino

@@ -309,12 +309,12 @@ async def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() ->
     await gate.acquire()
     await gate.acquire()
     gate.admit(request)
-    assert gate.finish(0.0, 0, continues=True)
+    assert gate.finish_request(0.0, 0, continues=True)
     assert (request.outcomes, gate.in_use) == ([], 2)
-    assert not gate.finish(0.0, 0)
+    assert not gate.finish_request(0.0, 0)
     assert (request.outcomes, gate.in_use) == (["permit"], 2)
     gate.note_throttling(busy(5.0))
-    assert not gate.finish(0.0, 0, continues=True)
+    assert not gate.finish_request(0.0, 0, continues=True)
     assert gate.in_use == 1
 
 

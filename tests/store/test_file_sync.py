@@ -51,12 +51,12 @@ def test_the_sync_is_chosen_by_file_system_and_kernel(dest, monkeypatch, magic, 
     monkeypatch.setattr(local_store, "_libc", Libc)
     monkeypatch.setattr(sys, "byteorder", "little")
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "h", kernel, "v", "m")))
-    assert dest.covers_ledger == is_group
+    assert dest.sync_covers_ledger == is_group
     assert is_on_network(dest.fd) == is_network
 
 
 def test_a_part_that_cannot_be_synced_fails_the_group(dest, tmp_path, monkeypatch):
-    monkeypatch.setattr(LocalStore, "covers_ledger", False)
+    monkeypatch.setattr(LocalStore, "sync_covers_ledger", False)
     dest.staged.write_part("1.whole", b"x")
     bad = dest.staged.write_part("2.whole", b"x")
     (dest.staged.path / "link.whole").symlink_to(tmp_path)
@@ -76,7 +76,7 @@ def test_a_part_that_cannot_be_synced_fails_the_group(dest, tmp_path, monkeypatc
 
 
 def test_a_failed_group_sync_gives_the_reason(dest: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalStore, "covers_ledger", True)
+    monkeypatch.setattr(LocalStore, "sync_covers_ledger", True)
     dest.sync(["not looked at"])
     fd = dest.fd
     dest.fd = -1

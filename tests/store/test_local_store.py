@@ -125,7 +125,7 @@ def test_placed_files_are_synced_with_the_next_group(tmp_path: Path, monkeypatch
 
     synced: list[set[str]] = [set()]
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(LocalStore, "covers_ledger", False)
+    monkeypatch.setattr(LocalStore, "sync_covers_ledger", False)
     monkeypatch.setattr(module, "HELD_DIRECTORIES", 2)
     with closing(LocalStore(tmp_path)) as store:
         for step in (

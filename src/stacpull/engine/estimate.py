@@ -24,7 +24,7 @@ from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, checked_starts
 from stacpull.engine.network import open_network, options_and_address
-from stacpull.engine.walk import Walk, WalkSetup
+from stacpull.engine.walk import RunSetup, Walk
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Listener, Stage
 from stacpull.hosts import host_of
@@ -74,7 +74,7 @@ async def plan(
         async with open_network(source_address, options, on_event=on_event) as network:
             opened = await open_source(source_address.url, network.reader)
             starts = await checked_starts(opened, selection, layout, network.warn)
-            setup = WalkSetup(opened, network, selection, options, starts)
+            setup = RunSetup(opened, network, selection, options, starts)
             async with enter_in_thread(_opened_records(address)) as records:
                 if address is not None and address.bucket is not None and records.ledger is None:
                     network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")
@@ -109,7 +109,7 @@ class _Estimate:
     A cancellation waits for the thread that uses the sets, because closing SQLite beneath it can crash.
     """
 
-    def __init__(self, setup: WalkSetup, records: _Records, urls: TextIO | None) -> None:
+    def __init__(self, setup: RunSetup, records: _Records, urls: TextIO | None) -> None:
         self._setup, self._network = setup, setup.network
         self._seen, self._primary, self._linked, self._ledger, self._is_there = records
         self._urls = urls

@@ -76,7 +76,7 @@ class FastAttempt(msgspec.Struct, eq=False):
         fast_path.shared.complete(self.download, arrival)
         fast_path.client.counters.bytes_fetched += size
         connection.release()
-        self.host.gate.finish(self.sent_at, size)
+        self.host.gate.finish_request(self.sent_at, size)
         self.pool.sink.put(self.job, arrival)
         return True
 
@@ -111,7 +111,7 @@ class FastAttempt(msgspec.Struct, eq=False):
         connection.release()
         is_same_host = next_host is self.host
         self.request, self.host = request, next_host
-        if gate.finish(self.sent_at, 0, continues=is_same_host):
+        if gate.finish_request(self.sent_at, 0, continues=is_same_host):
             self.on_permit()
         else:
             next_host.gate.admit(self)

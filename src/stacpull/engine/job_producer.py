@@ -16,8 +16,8 @@ from stacpull.models import Failure, ItemId, Job, PlanBatch, PlanResult, SourceL
 _STREAMED = 1000  # pending jobs read from the ledger at a time
 
 
-class JobProducer:
-    """Puts the jobs of a run into its queue: pending ones first, then those of its walk (a `PlanConsumer`).
+class PlanSaver:
+    """Saves in the ledger what a walk has planned (a `PlanConsumer`), and queues the jobs of the run.
 
     While the queue is full, the walk waits.
     """
@@ -26,57 +26,12 @@ class JobProducer:
         self._network, self._run, self._queue = network, run, queue
         self._store_client, self._call = store_client, store_client.call
 
-    async def run(self, walk: Walk) -> None:
-        run = self._run
-        if run.spec.kind != "mirror":
-            await self._queue_pending()
-            await self._read_again(walk)
-            return
-        await self._queue_pending()
-        if run.cut_short is not None:
-            walk.summary.cut_short = run.cut_short
-            self._network.warn(run.cut_short)
-        if not run.counters["walk_ended"]:
-            await walk.run(Position.from_json(run.position))
-        else:
-            walk.note_unseen(run.counters["items_seen"], run.counters["items_unseen"])
-
-    async def _queue_pending(self, *, earlier: bool = False) -> None:
+    async def queue_pending(self, *, earlier: bool = False) -> None:
         """Queue the pending jobs of the run; with `earlier`, those that earlier runs have left for it."""
         call, run_id, last = self._call, self._run.id, 0
         while jobs := await call("jobs.pending_jobs", run_id, last, _STREAMED, earlier, returns=list[Job]):
             await self._queue.put(jobs)
             last = jobs[-1].rowid
-
-    async def _read_again(self, walk: Walk) -> None:
-        """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
-        call, kind, last = self._call, self._run.spec.kind, 0
-        unread = await call("views.unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
-        for start in range(0, len(unread), ITEMS_AT_ONCE):
-            batch = PlanBatch()
-            await walk.plan_sources(unread[start : start + ITEMS_AT_ONCE], batch)
-            await self.add_batch(batch)
-        # an item that cannot be read stays marked in the ledger: the next walk may find it
-        while kind != "ordered" and (
-            items := await call(
-                "views.damaged_item_json", last, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
-            )
-        ):
-            hrefs = [href for _, _, href in items if href is not None]
-            documents = dict(zip(hrefs, await walk.reader.read_many(hrefs), strict=True))
-            for item_rowid, item, href in items:
-                document = documents.get(href or "")
-                if isinstance(document, dict) and document.get("id") == item.item:
-                    public_json = public_document(document, self._network.secrets)
-                    await call("jobs.keep_document", item_rowid, public_json)
-                    continue
-                unknown = "Its URL is unknown, or returns another item."
-                reason = document.message if isinstance(document, Failure) else unknown
-                self._network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
-            last = items[-1][0]
-        await self.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))
-
-    # --- the consumer of the walk ------------------------------------------------------------------------
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -90,7 +45,7 @@ class JobProducer:
 
     async def add_batch(self, batch: PlanBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
-            await self._queue_pending(earlier=True)
+            await self.queue_pending(earlier=True)
         secrets, cut_short = self._network.secrets, batch.update.cut_short
         batch.items = [
             item._replace(document={}, public_json=public_document(item.document, secrets))
@@ -112,3 +67,56 @@ class JobProducer:
             self._network.emit(AssetFailed(item, key, failure.kind, failure.message))
         await self._queue.put(saved.jobs)
         return saved.counted.get("items_seen", 0)
+
+
+class JobProducer:
+    """Produces the jobs of a run: pending ones first, then those of its walk."""
+
+    def __init__(
+        self, network: Network, run: Run, store_client: StoreClient, saver: PlanSaver, walk: Walk
+    ) -> None:
+        self._network, self._run, self._call = network, run, store_client.call
+        self._saver, self._walk = saver, walk
+
+    async def run(self) -> None:
+        run, walk = self._run, self._walk
+        await self._saver.queue_pending()
+        if run.spec.kind != "mirror":
+            await self._read_again()
+            return
+        if run.cut_short is not None:
+            walk.summary.cut_short = run.cut_short
+            self._network.warn(run.cut_short)
+        if not run.counters["walk_ended"]:
+            await walk.run(Position.from_json(run.position))
+        else:
+            walk.note_unseen(run.counters["items_seen"], run.counters["items_unseen"])
+
+    async def _read_again(self) -> None:
+        """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
+        call, walk = self._call, self._walk
+        kind, last = self._run.spec.kind, 0
+        unread = await call("views.unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
+        for start in range(0, len(unread), ITEMS_AT_ONCE):
+            batch = PlanBatch()
+            await walk.plan_sources(unread[start : start + ITEMS_AT_ONCE], batch)
+            await self._saver.add_batch(batch)
+        # an item that cannot be read stays marked in the ledger: the next walk may find it
+        while kind != "ordered" and (
+            items := await call(
+                "views.damaged_item_json", last, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
+            )
+        ):
+            hrefs = [href for _, _, href in items if href is not None]
+            documents = dict(zip(hrefs, await walk.reader.read_many(hrefs), strict=True))
+            for item_rowid, item, href in items:
+                document = documents.get(href or "")
+                if isinstance(document, dict) and document.get("id") == item.item:
+                    public_json = public_document(document, self._network.secrets)
+                    await call("jobs.keep_document", item_rowid, public_json)
+                    continue
+                unknown = "Its URL is unknown, or returns another item."
+                reason = document.message if isinstance(document, Failure) else unknown
+                self._network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
+            last = items[-1][0]
+        await self._saver.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))

@@ -27,7 +27,7 @@ from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike, path_of_input, remove_signatures, source_text, store_input
-from stacpull.engine.job_producer import JobProducer
+from stacpull.engine.job_producer import JobProducer, PlanSaver
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import check_syntax, checked_starts
 from stacpull.engine.mirror_status import status
@@ -35,7 +35,7 @@ from stacpull.engine.network import SourceAddress, open_network, options_and_add
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import Walk, WalkSetup
+from stacpull.engine.walk import RunSetup, Walk
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
 from stacpull.errors import (
@@ -253,7 +253,7 @@ def open_dest(context: CommandContext) -> AbstractAsyncContextManager[Workspace]
 @asynccontextmanager
 async def _open_source(
     context: CommandContext, address: SourceAddress, options: Options, selection: Selection
-) -> AsyncIterator[tuple[Started, WalkSetup]]:
+) -> AsyncIterator[tuple[Started, RunSetup]]:
     """Start the store process, whose imports take as long as the first response, and open SOURCE."""
     journal = context.journal
     async with (
@@ -261,7 +261,7 @@ async def _open_source(
         open_network(address, options, secrets=journal.secrets, on_event=journal) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), context.stop)
-        yield store_process, WalkSetup(source, network, selection, options)
+        yield store_process, RunSetup(source, network, selection, options)
 
 
 async def run_from_source(context: CommandContext, source: str, selection: Selection) -> MirrorReport:
@@ -346,7 +346,7 @@ class MirrorRun:
     """One run. With `--dask`, an entry point (`stacpull.workers`) replaces its pool."""
 
     def __init__(
-        self, context: CommandContext, workspace: Workspace, run: Run, setup: WalkSetup, process: Started
+        self, context: CommandContext, workspace: Workspace, run: Run, setup: RunSetup, process: Started
     ) -> None:
         self._journal, self._stop = context.journal, context.stop
         self._workspace, self._run = workspace, run
@@ -360,8 +360,9 @@ class MirrorRun:
         """True if a stop left work that no counter shows, such as writing catalogs: `resume` does it."""
         for_workers = _QUEUED_FOR_WORKERS if setup.options.uses_dask else 0
         self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
-        self._producer = JobProducer(setup.network, run, self._store_client, self._queue)
-        self._walk = Walk(setup, self._producer)
+        saver = PlanSaver(setup.network, run, self._store_client, self._queue)
+        self._walk = Walk(setup, saver)
+        self._producer = JobProducer(setup.network, run, self._store_client, saver, self._walk)
 
     async def execute(self) -> MirrorReport:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
@@ -439,8 +440,7 @@ class MirrorRun:
         if options.uses_dask:
             workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
             runner = workers(pool, self._setup, self._workspace, client, self._queue)
-        walking = partial(self._producer.run, self._walk)
-        await walk_and_transfer(walking, runner, self._tick, self._stop, client.fatal_error)
+        await walk_and_transfer(self._producer.run, runner, self._tick, self._stop, client.fatal_error)
         await client.sender.flush()
         pool.check_failures()
         await client.call("StoreOperations.write_final_items")

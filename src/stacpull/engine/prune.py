@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import WalkSetup, WalkSummary
+from stacpull.engine.walk import RunSetup, WalkSummary
 from stacpull.errors import CredentialsError, SourceError, UsageError, quantity
 from stacpull.events import ItemGone, Stage
 from stacpull.hosts import host_of
@@ -29,7 +29,7 @@ _OTHER_WALK = "and that an earlier run with other filters or credentials found: 
 
 
 class Pruning:
-    def __init__(self, setup: WalkSetup, run: Run, store_client: StoreClient, stop: asyncio.Event) -> None:
+    def __init__(self, setup: RunSetup, run: Run, store_client: StoreClient, stop: asyncio.Event) -> None:
         self._source, self._on_event, self._warn = setup.source, setup.network.emit, setup.network.warn
         self._store_client, self._call = store_client, store_client.call
         self._run, self._stop = run, stop

@@ -19,7 +19,7 @@ _REMEMBERED = 512  # hrefs
 _MAX_BYTES = 2 << 20  # bytes of bodies
 
 
-def _shared_by(job: Job) -> tuple[str, float]:
+def _key_of(job: Job) -> tuple[str, float]:
     return job.href, job.replanned_at
 
 
@@ -27,7 +27,7 @@ class Download(msgspec.Struct, eq=False):
     """The download of an href for its first job. `arrival` is None before the end, or if it failed."""
 
     job: Job
-    shared_by: tuple[str, float]
+    key: tuple[str, float]
     arrival: Arrival | None = None
     ended: asyncio.Event | None = None
     """Created only if another job waits, because there are millions of these objects."""
@@ -49,30 +49,30 @@ class SharedDownloads(msgspec.Struct, eq=False):
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         if "?" in job.href or job.version_in_dest is not None or job.required_digest is not None:
             return await self.downloader.fetch(job, count_refusal=count_refusal)
-        shared_by = _shared_by(job)
-        while (download := self.recent.get(shared_by)) is not None and download.job.rowid != job.rowid:
-            self.recent.move_to_end(shared_by)
+        key = _key_of(job)
+        while (download := self.recent.get(key)) is not None and download.job.rowid != job.rowid:
+            self.recent.move_to_end(key)
             if download.arrival is None:
                 download.ended = download.ended or asyncio.Event()
                 await download.ended.wait()
             if (arrival := await self._reuse(job, download)) is not None:
                 return arrival
-            if self.recent.get(shared_by) is download:  # it succeeded, but its bytes cannot be used
+            if self.recent.get(key) is download:  # it succeeded, but its bytes cannot be used
                 break
         if download is not None:
             self.body_bytes -= download.kept_bytes
-            del self.recent[shared_by]
-        download = self.recent[shared_by] = Download(job, shared_by)
+            del self.recent[key]
+        download = self.recent[key] = Download(job, key)
         return await self.complete_after(download, self.downloader.fetch(job, count_refusal=count_refusal))
 
     def start(self, job: Job) -> Download | None:
         """Note that the fast path begins an asset; None if it has a part or a shared href: use `fetch`."""
-        shared_by = _shared_by(job)
-        if shared_by in self.recent or self.downloader.may_resume(job):
+        key = _key_of(job)
+        if key in self.recent or self.downloader.may_resume(job):
             return None
-        download = Download(job, shared_by)
+        download = Download(job, key)
         if "?" not in job.href:
-            self.recent[shared_by] = download
+            self.recent[key] = download
         return download
 
     def complete(self, download: Download, arrival: Arrival | None) -> None:
@@ -80,10 +80,10 @@ class SharedDownloads(msgspec.Struct, eq=False):
         download.arrival = arrival
         if download.ended is not None:
             download.ended.set()
-        recent, shared_by = self.recent, download.shared_by
-        if recent.get(shared_by) is download:
+        recent, key = self.recent, download.key
+        if recent.get(key) is download:
             if arrival is None:
-                del recent[shared_by]
+                del recent[key]
             elif arrival.body is not None:
                 download.kept_bytes = arrival.size
                 self.body_bytes += arrival.size

@@ -23,7 +23,7 @@ from stacpull.engine import messages
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import encoded, error_of
 from stacpull.engine.run_control import background_task, raise_fatal_error
-from stacpull.engine.walk import WalkSetup
+from stacpull.engine.walk import RunSetup
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import RUN_AGAIN, DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
@@ -47,7 +47,7 @@ _PROCESS = "store process"
 class StoreClient:
     """Within the block of `opened`, calls functions in the store process (`call`), and sends outcomes."""
 
-    def __init__(self, store_process: Started, workspace: Workspace, run: Run, setup: WalkSetup) -> None:
+    def __init__(self, store_process: Started, workspace: Workspace, run: Run, setup: RunSetup) -> None:
         self.counters: Mapping[str, int] = run.counters
         self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""

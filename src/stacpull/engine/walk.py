@@ -105,7 +105,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         return replace(position, request=replace(position.request, headers=allowed))
 
 
-class WalkSetup(NamedTuple):
+class RunSetup(NamedTuple):
     """What a run, `plan` and `headers` are made of."""
 
     source: Source
@@ -116,7 +116,7 @@ class WalkSetup(NamedTuple):
 
 
 class PlanConsumer(Protocol):
-    """Takes what a walk has planned: for `mirror` the `JobProducer`; `plan` and `headers` have others."""
+    """Takes what a walk has planned: for `mirror` the `PlanSaver`; `plan` and `headers` have others."""
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -196,7 +196,7 @@ class Sample:
 class Walk:
     """Reads pages, selects and plans items for its consumer. `keeps` replaces the asset filter."""
 
-    def __init__(self, setup: WalkSetup, consumer: PlanConsumer, keeps: AssetPredicate | None = None) -> None:
+    def __init__(self, setup: RunSetup, consumer: PlanConsumer, keeps: AssetPredicate | None = None) -> None:
         source, network, selection = setup.source, setup.network, setup.selection
         self._source, self._network = source, network
         self._selection, self._starts = selection, setup.starts

@@ -81,7 +81,7 @@ def open_ledger(store: Store) -> Iterator[Connection]:
     If the copy fails, the next start does not trust files that are not recorded. SQLite cannot see that its
     log lost a page, and a loss of power would lose everything after that page.
     """
-    staged, covered = store.staged, store.covers_ledger
+    staged, covered = store.staged, store.sync_covers_ledger
     with closing(
         open_writer(staged.work, journal="delete" if is_on_network(staged.fd) else "wal", durable=not covered)
     ) as db:

@@ -203,7 +203,7 @@ class Gate:
             self._waited += now - sent_at
             self._count_in_round(now)
 
-    def finish(self, sent_at: float, size: int, *, continues: bool = False) -> bool:
+    def finish_request(self, sent_at: float, size: int, *, continues: bool = False) -> bool:
         """Record a complete response, and release its permit.
 
         If it is a redirect that `continues` to this host, perhaps to a login, it does not reset the number of

@@ -18,7 +18,7 @@ from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
 from stacpull.hosts import host_of, origin_text
 from stacpull.json_values import object_or_empty, objects_in
-from stacpull.models import NOT_THERE, TOO_MUCH, Failure, Json, Page, PageRequest
+from stacpull.models import MAY_BE_OF_LINK, MAY_BE_OF_PAGE_SIZE, Failure, Json, Page, PageRequest
 from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
@@ -223,7 +223,7 @@ class _PageReader:
             return await self._read(request)
         except SourceError as error:
             failure, home_request = failure_of(error), at_home(request, self._home)
-            if home_request is None or failure is None or failure.kind not in NOT_THERE:
+            if home_request is None or failure is None or failure.kind not in MAY_BE_OF_LINK:
                 raise
             try:
                 answer = await self._read(home_request)
@@ -246,7 +246,9 @@ class _PageReader:
                 return sent, await self._reader.read(sent)
             except TransferError as error:
                 cause = cause or error
-                is_too_much = error.failure.status in _TOO_MUCH_STATUS or error.failure.kind in TOO_MUCH
+                is_too_much = (
+                    error.failure.status in _TOO_MUCH_STATUS or error.failure.kind in MAY_BE_OF_PAGE_SIZE
+                )
             except SourceError as error:
                 if not isinstance(error.__cause__, ValueError):
                     raise

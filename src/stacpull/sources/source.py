@@ -57,7 +57,7 @@ class WalkStart(NamedTuple):
     """The collections whose items the pages of a search may have; empty for all."""
     cursor: PageRequest | None = None
     """The `next` of a page of an earlier walk, to resume there; None to begin at the start."""
-    walk: Callable[[PageSize, OnNotice], Pages] | None = None
+    filtered_pages: Callable[[PageSize, OnNotice], Pages] | None = None
     """Yields the pages of a query with filters from the start; None if the next links are followed."""
 
 

@@ -158,18 +158,20 @@ class ApiSource(Source):
         if not members:
             return start
         query = search.FilteredQuery(endpoint, members, pushed.condition, unfiltered)
-        return start._replace(request=endpoint.request(members), walk=partial(query.pages, self._reader))
+        return start._replace(
+            request=endpoint.request(members), filtered_pages=partial(query.pages, self._reader)
+        )
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of one collection. A `limit` in SOURCE's URL is the maximum page size."""
         limit = number_in(PageRequest(self.url), "limit") if self._api.items or self._api.search else None
         if limit is not None and not page_size.fixed:
             page_size = page_size._replace(items=max(1, min(limit, page_size.items)))
-        if start.walk is None or start.cursor is not None:
+        if start.filtered_pages is None or start.cursor is not None:
             first, resumed = start.cursor or start.request, start.cursor is not None
             walked = read_pages(self._reader, first, page_size, on_notice, home=self.url, resumed=resumed)
         else:
-            walked = start.walk(page_size, on_notice)
+            walked = start.filtered_pages(page_size, on_notice)
         has_warned = False
         async with aclosing(walked) as pages:
             async for page in pages:

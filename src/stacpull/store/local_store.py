@@ -98,7 +98,7 @@ class LocalStore(DirectoryFiles):
         DirectoryFiles.close(self)
 
     @cached_property
-    def covers_ledger(self) -> bool:
+    def sync_covers_ledger(self) -> bool:
         """True if one `syncfs` makes everything durable that was written since DEST was opened."""
         kernel = re.match(r"(\d+)\.(\d+)", os.uname().release)
         is_honest = kernel is not None and (int(kernel[1]), int(kernel[2])) >= _SYNCFS_HONEST
@@ -121,7 +121,7 @@ class LocalStore(DirectoryFiles):
     def sync(self, parts: Sequence[str]) -> None:
         changed, self.changed = self.changed, set()
         try:
-            if self.covers_ledger:
+            if self.sync_covers_ledger:
                 syncfs(self.fd)
                 return
             list(self._threads.map(partial(sync_path, flags=os.O_NOFOLLOW, dir_fd=self.staged.fd), parts))

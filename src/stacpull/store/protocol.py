@@ -40,8 +40,8 @@ class Store(StoredFiles, Protocol):
     """The files of a mirror, for a run. One thread publishes. Any thread may write parts.
 
     `staged` are the parts, which are on the local disk for every kind of store. `is_local` is True if nothing
-    is sent over a network, `covers_ledger` if `sync` also syncs the log of the ledger. Methods that write
-    raise `DestinationError` if DEST as a whole fails, because it is full or read-only.
+    is sent over a network, `sync_covers_ledger` if `sync` also syncs the log of the ledger. Methods that
+    write raise `DestinationError` if DEST as a whole fails, because it is full or read-only.
     """
 
     @property
@@ -49,7 +49,7 @@ class Store(StoredFiles, Protocol):
     @property
     def is_local(self) -> bool: ...
     @property
-    def covers_ledger(self) -> bool: ...
+    def sync_covers_ledger(self) -> bool: ...
 
     def sync(self, parts: Sequence[str]) -> None:
         """Make these parts durable, and all changes by `place` and `remove` since the last call.
