@@ -5,7 +5,7 @@
     abfs://container@ACCOUNT.dfs.core.windows.net/key     in that account
 
 Keys are not decoded. Credentials are those of the environment (`bucket_kinds`). They are not used for an
-Azure account that the user did not name, or for a bucket that only a redirect names. Without
+Azure account that the user did not name. Redirects to these URLs are not followed (`net.client`). Without
 `--aws-metadata`, no metadata service is asked.
 """
 
@@ -96,7 +96,7 @@ class CloudTransport:
             missing = "object"
         if missing:
             raise TransferError(Failure(FailureKind.SCHEME, f"The href {request.url} names no {missing}."))
-        is_signed, bundle = not request.redirected_from and account == own_account, self._options.ca_bundle
+        is_signed, bundle = account == own_account, self._options.ca_bundle
         location = BucketLocation(
             bucket,
             ca_bundle=None if bundle is None else str(bundle),

@@ -36,6 +36,10 @@ REFUSED = [
     (HTTPS, "http://other.example/", REDIRECT, "encrypted"),
     ("s3://bucket/key", "http://endpoint.example/key", REDIRECT, "encrypted"),
     (HTTPS, "ipfs://bucket/key", SCHEME, "ipfs"),
+    (HTTPS, "gs://bucket/key", SCHEME, "a URL with gs:, which is not followed"),
+    ("s3://bucket/key", "az://container/key", SCHEME, "az:"),
+    (HTTPS, "abfs://c@account.dfs.core.windows.net/key", SCHEME, "not followed"),
+    (HTTPS, "file:///etc/passwd", SCHEME, "not followed"),
     ("s3://bucket/key", "other", SCHEME, "not followed"),
 ]
 

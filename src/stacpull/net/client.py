@@ -34,6 +34,7 @@ from stacpull.urls import is_local, join, removed_parameters, rules_of, same_sit
 
 SUCCESSFUL: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
 MAX_HOPS = 10
+_REDIRECT_SCHEMES = frozenset({"http", "https", "s3"})
 MAX_URL_LENGTH = 16 * 1024
 """The most characters of a URL that is fetched. Servers accept request lines of about 8,000."""
 
@@ -364,9 +365,8 @@ def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_down
         reason = "answered with a redirect that has no Location"
     elif len(earlier) >= MAX_HOPS:
         reason = f"was reached after more than {MAX_HOPS} redirects"
-    elif not rules.is_remote:
-        scheme = scheme_of(target)
-        what = f"a {scheme}: URL" if scheme else "a URL without a host"
+    elif rules.name not in _REDIRECT_SCHEMES:
+        what = f"a URL with {scheme_of(target)}:" if scheme_of(target) else "a URL without a host"
         kind, reason = FailureKind.SCHEME, f"redirects to {what}, which is not followed"
     elif not host_of(target):
         reason = "redirects to a URL without a host"
