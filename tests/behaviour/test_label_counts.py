@@ -1,12 +1,13 @@
-"""`stacpull classes --count`."""
+"""Labels of items in files: counted by `stacpull classes --count`, and checked before a walk."""
 
 from __future__ import annotations
 
 import json
 
+from tests.events import warnings
 from tests.items import collection, feature
 
-from stacpull import sync
+from stacpull import Selection, sync
 
 
 def test_labels_are_counted_without_regard_to_case_and_space(tmp_path):
@@ -19,3 +20,15 @@ def test_labels_are_counted_without_regard_to_case_and_space(tmp_path):
         (tmp_path / f"{number}.json").write_text(json.dumps(document))
     found = sync.classes(str(tmp_path / "c.json"), "c", count=True)
     assert [dict(one.counts or {}) for one in found] == [{"Pastures": 2, "Airports": 0}, {"Rice": 1}]
+
+
+def test_labels_of_items_that_state_no_collection_are_not_checked():
+    """There is no class list to check them against, and no collection to read."""
+    items = [feature("i", properties={"datetime": None, "labels": ["Rice"]}, collection=None)]
+    received = list[object]()
+    report = sync.plan(items, selection=Selection(labels=("rice",)), on_event=received.append)
+    assert report.items_matched == 1
+    assert warnings(received) == [
+        "The collection has no list of label classes: 'rice' could not be checked.",
+        "1 item matched, but there are no assets.",
+    ]

@@ -107,7 +107,9 @@ async def _label_warnings(
         if not first and source.api_root is not None:
             with suppress(SourceError):
                 first = await first_items(source, start)
-        lists = class_list(first, None) or class_list((), await source.collection(start.collection))
+        lists = class_list(first, None)
+        if not lists and start.collection != NO_COLLECTION:
+            lists = class_list((), await source.collection(start.collection))
         classes |= {title: (*classes.get(title, ()), *labels) for title, labels in lists.items()}
         try:
             return check_labels(selection, classes)
