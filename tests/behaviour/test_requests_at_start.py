@@ -19,7 +19,10 @@ CLASSES = {"label:classes": [{"name": "labels", "classes": ["water", "forest"]}]
 
 
 class Api(WireServer):
-    """Two collections, listed on two pages, with an item each; `/search` finds that of the first."""
+    """Two collections, listed on two pages, with an item each; `/search` finds that of the first.
+
+    A third collection is not listed, and has no items.
+    """
 
     def __init__(self) -> None:
         conformance = ["https://api.stacspec.org/v1.0.0/core", "https://api.stacspec.org/v1.0.0/item-search"]
@@ -29,7 +32,7 @@ class Api(WireServer):
             "/collections": self._listed,
             "/search": lambda _: self._page("c0"),
         }
-        for name in NAMES:
+        for name in (*NAMES, "empty"):
             routes[f"/collections/{name}"] = lambda _, name=name: json_answer(self._collection(name))
             routes[f"/collections/{name}/items"] = lambda _, name=name: self._page(name)
         super().__init__(routes)
@@ -45,7 +48,8 @@ class Api(WireServer):
     def _page(self, name: str) -> Answer:
         properties = {"datetime": "2020-01-01T00:00:00Z", "labels": ["water"]}
         item = feature(f"i-{name}", collection=name, properties=properties)
-        return json_answer({"type": "FeatureCollection", "features": [item], "links": []})
+        items = [item] if name in NAMES else []
+        return json_answer({"type": "FeatureCollection", "features": items, "links": []})
 
 
 LABELS = {"labels": ("water",)}
@@ -61,6 +65,7 @@ IDS = {"collections": ("c0",), "ids": ("i-c0",)}
         ({"collections": ("c0",), **LABELS}, 1),
         (IDS, 1),
         ({**IDS, **LABELS}, 1),
+        ({"collections": ("empty",), **LABELS}, 0),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )

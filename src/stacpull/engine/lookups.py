@@ -104,7 +104,7 @@ async def _label_warnings(
     classes = dict[str, tuple[str, ...]]()
     for start in starts:
         first = items if start.collection == starts[0].collection else ()
-        if not first and source.api_root is not None:
+        if start is not starts[0] and source.api_root is not None:
             with suppress(SourceError):
                 first = await first_items(source, start)
         lists = class_list(first, None)
