@@ -194,8 +194,7 @@ class Lease:
         path = ledger_path(self._work)
         copied = path.with_name("copy.sqlite")
         with destination_errors(self._work):
-            for name in (copied.name, *(path.name + suffix for suffix in ("-wal", "-shm", "-journal"))):
-                path.with_name(name).unlink(missing_ok=True)
+            copied.unlink(missing_ok=True)
             try:
                 with (
                     self._objects.open(copy) as packed,
@@ -210,6 +209,8 @@ class Lease:
                         raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
                     file.flush()
                     os.fsync(file.fileno())
+                for suffix in ("-wal", "-shm", "-journal"):
+                    path.with_name(path.name + suffix).unlink(missing_ok=True)
                 copied.replace(path)
                 sync_path(path.parent)
             except (zlib.error, gzip.BadGzipFile, EOFError) as error:

@@ -332,6 +332,18 @@ def test_the_newer_ledger_wins(location, dest, source, tmp_path):
     assert (status["assets_done"], status["assets_failed"]) == (ITEMS + 1, 0)
 
 
+@pytest.mark.parametrize("location", ["radosgw"], indirect=True)
+def test_a_copy_of_the_ledger_that_cannot_be_fetched_changes_nothing(location, dest, source, tmp_path):
+    """Not even the log of the ledger, of which a killed run may have copied only a part into the ledger."""
+    run("mirror", source, *dest, "--max-items", "2")
+    Objects(location).put(lease.COPY, b"damaged", {lease._EPOCH: "9"}, create=False)
+    log = tmp_path / "work" / ".stacpull" / "ledger.sqlite-wal"
+    log.write_bytes(b"log")
+    refused = run("mirror", source, *dest, code=5)
+    assert f"The copy of the ledger in {location.url} ({lease.COPY}) is damaged" in refused.err
+    assert log.read_bytes() == b"log"
+
+
 @pytest.mark.parametrize("location", ["azurite"], indirect=True)
 def test_an_empty_work_directory_continues(location, dest, source, tmp_path):
     run("mirror", source, *dest)
