@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from stacpull.hosts import host_of
-from stacpull.ledger import meta, runs
+from stacpull.ledger import meta, runs, schema
 from stacpull.ledger.database import IN_LIST, Connection, json_array, scalar, transaction
 from stacpull.ledger.jobs import delete_asset, update_item_states
 from stacpull.ledger.schema import ASSET_PATH, IS_OURS, ITEM_DIRECTORY, ITEMS, JsonState, State
@@ -53,10 +53,10 @@ def not_listed(db: Connection, run_id: int) -> int:
 
 
 def not_judged(db: Connection, run_id: int) -> int:
-    """Count items that `run` did not find, and that its source last listed in a walk of another kind."""
+    """Count items that `run` did not find, and that another kind of walk or several sources listed."""
     of_source = "SELECT o.id FROM runs r JOIN runs o USING (source) WHERE r.id = ? AND o.id <> r.id"
-    condition = f"i.listed_by IN ({of_source}) AND i.listed_by NOT IN ({_SAME_WALKS})"
-    return _count_unseen(db, condition, run_id, run_id)
+    condition = f"(i.listed_by IN ({of_source}) AND i.listed_by NOT IN ({_SAME_WALKS}))"
+    return _count_unseen(db, f"{condition} OR i.listed_by = {schema.LISTED_BY_SEVERAL}", run_id, run_id)
 
 
 def _count_unseen(db: Connection, condition: str, *values: int) -> int:
