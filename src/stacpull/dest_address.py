@@ -50,7 +50,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
                 f"{path} is the work directory of {bucket[0]}: use {bucket[0]} as DEST, with --work {path}."
             )
         return DestAddress(path)
-    if options.work is None:
+    if options.work is None or bucket_url(options.work) is not None:
         raise UsageError(
             f"DEST is the bucket {url.url}: add --work DIR, a directory on this machine for the ledger."
         )

@@ -178,6 +178,7 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
     ("source", "code", "message"),
     [
         ("nowhere.json", 4, "There is no file"),
+        ("nowhere.ndjson", 4, "There is no file"),
         (".", 4, "does not contain catalog.json"),
         ("broken.json", 4, "is not JSON. If it has one item per line, its name must end with .ndjson or "),
         ("zipped.json.gz", 4, "is compressed (gzip), so it is not JSON."),

@@ -126,6 +126,21 @@ MISTAKES = {
         "the asset filters dropped every asset. Keys: B01, B02, B03,",
         0,
     ),
+    "a misspelt --role": Mistake(
+        ("mirror", "{api}", "d", "-C", "--role", "dta", "--max-items", "1"),
+        "(--role is compared with the `roles` of an asset, --media-type with its `type`).",
+        0,
+    ),
+    "two mirrors for a command that takes one": Mistake(
+        ("status", "m", "n"), "Unexpected extra argument: 'n': give DEST only; a value with spaces"
+    ),
+    "an order that the catalog cannot have": Mistake(
+        ("mirror", "{api}", "d", "-C", "--sortby", "id"), "cannot be sorted"
+    ),
+    "a --work that is a bucket": Mistake(
+        ("mirror", "{api}", "s3://bucket/m", "--work", "s3://bucket/w"),
+        "add --work DIR, a directory on this machine",
+    ),
     "a folder in which nothing can be made": Mistake(
         ("mirror", "{api}", "/proc/foo", "-C"), "/proc/foo cannot be written: no file can be created there", 5
     ),
@@ -163,6 +178,17 @@ def test_a_mistake_is_reported_with_advice(hub, stacpull_command, mistake, monke
     assert "Traceback" not in ran.err
     if mistake.code == 2:
         assert list(folder.iterdir()) == []
+
+
+def test_no_mirror_is_made_inside_another(hub, stacpull_command, folder):
+    command = typed(hub, ("mirror", "{api}", "d", "-C", "--exclude-asset", "*"))
+    assert stacpull_command(*command).code == 0
+    for inside in ("d/more", f"d/{LABELS}", "d/.stacpull"):
+        ran = stacpull_command(*[inside if word == "d" else word for word in command])
+        assert (ran.code, f"{inside} is inside the mirror {folder}/d: choose" in ran.err) == (2, True), (
+            ran.err
+        )
+    assert stacpull_command("verify", "d", "--strict").code == 0
 
 
 def test_a_plan_of_a_mirror_counts_each_asset_once(hub, stacpull_command, folder):

@@ -149,7 +149,8 @@ class Command(click.Command):
             raise click.UsageError(f"No such option '{name}'{text}", ctx) from None
         if extra and not ctx.resilient_parsing:
             named = ", ".join(map(repr, extra))
-            hint = "a value with spaces needs quotes, and numbers need commas"
+            names = [param.human_readable_name for param in self.params if isinstance(param, click.Argument)]
+            hint = f"give {' '.join(names)} only; a value with spaces needs quotes, and numbers need commas"
             if extra == ["remove"]:
                 hint = "use --prune=remove"
             raise click.UsageError(f"Unexpected extra argument: {named}: {hint}.", ctx)

@@ -28,7 +28,7 @@ from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import Listing, as_prefix
 from stacpull.schemes import SCHEMES
 from stacpull.selection import Selection
-from stacpull.sources.source import LEAST_ITEMS, PageSize, Source, WalkStart
+from stacpull.sources.source import LEAST_ITEMS, PageSize, Source, WalkStart, unsortable
 from stacpull.threads import for_each
 from stacpull.urls import is_local, rules_of
 
@@ -53,6 +53,8 @@ async def checked_starts(
     source: Source, selection: Selection, layout: Layout, warn: Callable[[str], None]
 ) -> list[WalkStart]:
     """Return the starts of a walk. If `source` is an API, labels and the names in `layout` are checked."""
+    if selection.sortby is not None and not source.sorts:
+        raise unsortable(source.url)
     starts = await source.starts(selection)
     is_needed = bool(selection.labels or selection.exclude_labels or layout.properties)
     if not is_needed or not starts or source.api_root is None:

@@ -36,7 +36,7 @@ from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import RunSetup, Walk
-from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
+from stacpull.engine.workspace import Workspace, check_local_source, open_workspace
 from stacpull.entry_points import require
 from stacpull.errors import (
     REPORT_BUG,
@@ -269,7 +269,7 @@ async def run_from_source(context: CommandContext, source: str, selection: Selec
     layout, work = check_syntax(selection, context.options), context.dest.work
     options, address = options_and_address(source, context.options)
     if is_local(address.url):
-        await asyncio.to_thread(refuse_own_catalog, address.url, work)
+        await asyncio.to_thread(check_local_source, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
     try:
         async with _open_source(context, address, options, selection) as (store_process, opened):
@@ -551,7 +551,7 @@ class MirrorRun:
                 self._network.warn(f"{files} missing in {store.name}: fetched or written again.")
         finally:
             fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
-            names = fields & {*Progress.__struct_fields__}
+            names = filter(fields.__contains__, Progress.__struct_fields__)
             counts: dict[str, Any] = {name: getattr(progress, name) for name in names}
             counts |= {name: number for name, number in findings.items() if name in fields}
             self._network.emit(RunEnded(self._run.id, recorded, counts))

@@ -165,7 +165,9 @@ class WalkSummary(msgspec.Struct):
         else:
             reason = "the asset filters dropped every asset" if excluded else "there are no assets"
         keys = ", ".join(sorted(self.excluded))[:_MAX_KEYS_LENGTH]
-        listed_keys = f" Keys: {keys} (one per --asset)." if keys else ""
+        others = "--role is compared with the `roles` of an asset, --media-type with its `type`"
+        hint = others if selection.roles or selection.media_types else "one per --asset"
+        listed_keys = f" Keys: {keys} ({hint})." if keys else ""
         return f"{quantity(matched, 'item')} matched, but {reason}.{listed_keys}"
 
 

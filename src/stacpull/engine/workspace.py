@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.errors import DestinationError, UsageError, destination_errors
+from stacpull.errors import DestinationError, SourceError, UsageError, destination_errors
 from stacpull.ledger import meta
 from stacpull.ledger.database import (
     Connection,
@@ -47,6 +47,9 @@ def open_workspace(
         if not adopt:
             refuse_lost(work)
         is_own = ledger_path(work).exists() or (adopt and has_own_catalog(work))
+        for outer in () if is_own else work.absolute().parents:
+            if os.path.exists(ledger_path(outer)):  # noqa: PTH110 -- never raises
+                raise UsageError(f"{work} is inside the mirror {outer}: choose another directory.")
         if (work / "catalog.json").exists() and not is_own:
             raise DestinationError(
                 f"{work} contains a catalog.json that stacpull did not write: choose another DEST, "
@@ -102,12 +105,16 @@ def open_ledger(store: Store) -> Iterator[Connection]:
                     raise
 
 
-def refuse_own_catalog(source: str, dest: Path) -> None:
-    """Reject the catalog of DEST as SOURCE: the ledger would lose where its files came from. Blocks."""
+def check_local_source(source: str, dest: Path) -> None:
+    """Reject a file that does not exist, and the catalog of DEST, whose files have another source. Blocks."""
+    path = Path(unquote(urlsplit(source).path))
+    with suppress(OSError):  # the reader names it
+        if not path.exists():
+            raise SourceError(f"There is no file {path}. The URL of a server begins with https://.")
     if not os.path.exists(ledger_path(dest)):  # noqa: PTH110 -- never raises
         return
-    path, directory = Path(unquote(urlsplit(source).path)).resolve(), dest.resolve()
-    if path in {directory, directory / "catalog.json", directory / "items.parquet"}:
+    directory = dest.resolve()
+    if path.resolve() in {directory, directory / "catalog.json", directory / "items.parquet"}:
         raise UsageError(
             f"SOURCE is the catalog of the mirror in {dest}: a mirror cannot be its own source. "
             "Choose another DEST."
