@@ -162,10 +162,12 @@ def test_an_error_about_headers_shows_no_value() -> None:
         (lambda: stacpull.verify("d", options={}), "^options must be stacpull.Options"),
         (lambda: stacpull.headers([], options={}), "^options must be stacpull.Options"),
         (lambda: stacpull.mirror(HERE, None), "^DEST must be a path, not NoneType"),
+        (lambda: stacpull.mirror(HERE, "d", on_event=3), "^on_event must be a function, not int"),
+        (lambda: stacpull.plan(HERE, on_event="print"), "^on_event must be a function, not str"),
     ],
 )
 def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(call, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises((UsageError, TypeError), match=message):
         asyncio.run(call())
 
 

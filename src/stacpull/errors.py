@@ -150,7 +150,7 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
         kinds = ((path, os.path.lexists(path) and not path.is_dir()) for path in (dest, *dest.parents))
         if file := next((path for path, is_in_the_way in kinds if is_in_the_way), None):
-            return DestinationError(f"{file} is a file, but a directory is needed: choose another name.")
+            return DestinationError(f"{file} is not a directory, but one is needed: choose another name.")
     if error.errno == errno.EISDIR:
         return DestinationError(f"{place} is a directory, but a file is needed: choose another name.")
     sentence = _DISK_ERRORS.get(error.errno or 0)

@@ -43,7 +43,10 @@ def as_stacpull_error(
         return DestinationError(f"{url} is in another region: name it with --dest-region.")
     if (status is not None and status[1] in {"401", "403"}) or _REFUSED_KEYS.search(code):
         what = f"to {doing} {path or 'its objects'}"
-        return CredentialsError(f"{url} refuses the credentials {what} ({code or 'access denied'}).")
+        remedy = "check the keys, and whether they may do this"
+        return CredentialsError(
+            f"{url} refuses the credentials {what} ({code or 'access denied'}): {remedy}."
+        )
     if (
         code == "NoSuchBucket"
         or "ContainerNotFound" in text
@@ -56,7 +59,7 @@ def as_stacpull_error(
         return DestinationError(f"{url} {reason}. Check the address and the network.")
     return DestinationError(
         f"{url} failed to {doing} {path or 'its objects'} ({code or plain_reason(text)}): check the "
-        "bucket, then `stacpull resume`."
+        "bucket and its endpoint, then run the same command again."
     )
 
 

@@ -93,7 +93,7 @@ class MirrorContents:
             notes.append("The mirror is not complete: `stacpull status` shows what is still to do.")
         if self.unreadable:
             lost = f"{self.unreadable:,}, for example {self.unreadable_path}"
-            remedy = "`stacpull verify --repair` writes them again"
+            remedy = "`stacpull resume` or `verify --repair` writes them"
             notes.append(f"Item documents that are missing or cannot be read: {lost}; {remedy}.")
         return tuple(notes)
 

@@ -286,7 +286,7 @@ def test_missing_assets_are_not_failures_if_they_are_accepted(tmp_path, small_hu
     [
         ("t.xlsx", 2, "use a name that ends with one of .parquet, .csv, .ndjson"),
         ("t", 2, "use a name that ends with one of"),
-        ("mine.csv/t.csv", 5, "mine.csv is a file, but a directory is needed"),
+        ("mine.csv/t.csv", 5, "mine.csv is not a directory, but one is needed"),
         ("folder.csv", 5, "is a directory"),
         ("mine.csv", 2, "was not written by stacpull"),
     ],

@@ -348,7 +348,7 @@ def test_an_estimate_searches_once_and_is_what_the_service_then_charges(own_repl
         (["--geometry", '{"type": "Point"}'], 2, "contradict"),
         (["-o", "x.txt"], 2, ".parquet"),
         (["-o", "x.png", "--method", "median"], 2, "no chart"),
-        (["-o", "/dev/null/x.csv"], 5, "/dev/null is a file, but a directory"),
+        (["-o", "/dev/null/x.csv"], 5, "/dev/null is not a directory"),
     ],
 )
 def test_bad_input_is_reported_before_any_request(more, code, words, replica, command, tmp_path, monkeypatch):

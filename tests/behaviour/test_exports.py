@@ -58,13 +58,13 @@ def test_what_is_in_the_way_of_out_is_named(small: Path, tmp_path: Path, form: s
     command = ["export", str(small), "-f", form] if form in FORMS else ["report", str(small), "-o"]
     (tmp_path / "file").write_text("kept")
     ran = run([*command, str(tmp_path / "file" / name)], environment())
-    assert (ran.code, f"{tmp_path}/file is a file, but a directory is needed" in ran.err) == (5, True), (
+    assert (ran.code, f"{tmp_path}/file is not a directory, but one is needed" in ran.err) == (5, True), (
         ran.err
     )
-    out, kind = tmp_path / name, "directory, but a file" if "." in name else "file, but a directory"
+    out, kind = tmp_path / name, "a directory, but a file" if "." in name else "not a directory, but one"
     (out.mkdir if "." in name else out.touch)()
     ran = run([*command, str(out)], environment())
-    assert (ran.code, f"{out} is a {kind} is needed" in ran.err) == (5, True), ran.err
+    assert (ran.code, f"{out} is {kind} is needed" in ran.err) == (5, True), ran.err
 
 
 def test_a_directory_holds_exports_of_one_format(small: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_missing_directories_are_created_and_what_is_in_the_way_is_named(tmp_pat
     (tmp_path / "items.ndjson").write_text("")
     for name, code, sentence in (
         ("new/deep/log", 0, ""),
-        ("file/log", 5, f"{tmp_path}/file is a file, but a directory is needed"),
+        ("file/log", 5, f"{tmp_path}/file is not a directory, but one is needed"),
         (".", 5, f"{tmp_path} is a directory, but a file is needed"),
     ):
         ran = stacpull("plan", tmp_path / "items.ndjson", "--log-file", tmp_path / name)

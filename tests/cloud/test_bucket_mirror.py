@@ -407,7 +407,7 @@ def test_keys_that_may_not_remove_are_refused_by_the_first_run(location, dest, s
     with between(Between(dest[-1])) as service:
         monkeypatch.setattr(service, "before", lambda _, path, __: reply if "?delete" in path else None)
         ran = run("mirror", source, *dest[:-1], service.url, code=3)
-    assert "refuses the credentials to remove .stacpull/clock (AccessDenied)." in ran.err
+    assert "refuses the credentials to remove .stacpull/clock (AccessDenied): check the keys" in ran.err
     assert in_bucket(location) == {}
 
 

@@ -77,7 +77,10 @@ def test_many_assets_behind_a_bad_certificate_fail_at_once(tmp_path, authority, 
 @pytest.mark.parametrize("with_bundle", [True, False], ids=["another bundle", "the system's"])
 def test_a_source_behind_a_bad_certificate_ends_the_run(tmp_path, authority, stranger, with_bundle):
     bundle = stranger.bundle if with_bundle else None
-    with pytest.raises(SourceError, match=r"certificate of localhost:[0-9]+ is not trusted"):
+    with pytest.raises(
+        SourceError,
+        match=r"certificate of localhost:[0-9]+ is not trusted: .*[^.]\. A private authority needs",
+    ):
         mirrored(tmp_path / "m", authority.server(), None, "127.0.0.1", ca_bundle=bundle)
 
 

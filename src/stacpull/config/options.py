@@ -68,7 +68,7 @@ class Options:
     is read as on the command line (`"50M"`, `"3h50m"`), but no file is read for it.
 
     Attributes:
-        layout (str, "{collection}/{item}/{key}{ext}"): Path of assets in DEST.
+        layout (str, "{collection}/{item}/{key}{ext}"): Path of new assets in DEST.
         metadata ("item", "ndjson" or "none"): Write item documents as one file each, as NDJSON, or not at
             all.
         checksum ("sha256", "crc64nvme", "none" or None): Checksum to record for every asset; crc64nvme is

@@ -77,7 +77,7 @@ def damaged_sentence(path: Path, what: object) -> str:
 
 def _remedy(work: Path, remove: str = "") -> str:
     copy, ledger = (shlex.quote(str(path)) for path in (backup_path(work), ledger_path(work)))
-    adopt = f"`stacpull mirror SOURCE {shlex.quote(str(work))} --adopt` with the options of the mirror"
+    adopt = "`stacpull mirror SOURCE DEST --adopt` with the options of the mirror"
     try:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(backup_path(work).stat().st_mtime))
     except OSError:

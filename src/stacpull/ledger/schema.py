@@ -221,8 +221,8 @@ LEDGER: Final = Schema(
     version=37,  # versions up to 36 were never released
     name="This mirror's ledger",
     remedy=(
-        "remove `.stacpull/ledger.sqlite*` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
-        "with the options of the mirror: it keeps the files that match."
+        "remove `.stacpull/ledger.sqlite*` from DEST and from --work, then run `stacpull mirror SOURCE DEST "
+        "--adopt` with the options of the mirror: it keeps the files that match."
     ),
 )
 
