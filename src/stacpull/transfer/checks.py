@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Literal, NamedTuple
 
 from stacpull.digests import as_checksum, digest_of
+from stacpull.errors import quantity
 from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Job, ResumePoint, Validator
 from stacpull.net.bodies import coding_of
@@ -200,12 +201,12 @@ def host_failure(
     kind: FailureKind, url: str, what: str, *, again: bool = False, status: int | None = None
 ) -> Failure:
     """Return a failure whose message names the host of `url`, never the URL."""
-    host = host_of(url)
+    host, status = (host_of(url), status) if host_of(url) else ("this disk", None)
     return Failure(kind, f"{host} {what}.", status=status, host=host, retryable=again)
 
 
 def wrong_size(url: str, size: int, stated: int) -> Failure:
-    what = f"sent {size} bytes, but the item states {stated} (file:size)"
+    what = f"sent {quantity(size, 'byte')}, but the item states {stated:,} (file:size)"
     return host_failure(FailureKind.CHECKSUM, url, what, again=True)
 
 
@@ -235,7 +236,7 @@ def web_page_instead(
     if _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start)):
         return None
     if is_web_page(headers, start):
-        sent, advice = "a web page", "; sign in there, or check the credentials"
+        sent, advice = "a web page", "; sign in there, or check the credentials" if host_of(url) else ""
     else:
         sent, advice = _DOCUMENTS.get(bytes(start[:1]), ""), ""
         is_binary = _BINARY_IMAGE.match(wanted) and _BINARY_IMAGE.match(suffix or wanted)
