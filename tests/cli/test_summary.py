@@ -50,7 +50,33 @@ def test_a_refresh_names_files_that_are_still_gone_and_the_option_to_accept_them
     advice = "--missing ok accepts them, --missing known in later runs"
     assert f"  failed   3 gone at the source; {advice}" in rest
     others = mirror_report(assets_planned=6, assets_done=2, assets_failed=4, assets_missing=3)
-    assert next(mirror_lines(others, Failed())).endswith("; 4 failed: 3 gone at the source")
+    assert next(mirror_lines(others, Failed())).endswith("; 4 failed: 3 gone at the source, 1 before")
+
+
+@pytest.mark.parametrize(
+    ("counts", "kinds", "end"),
+    [
+        (
+            {"assets_failed": 9, "assets_missing": 2},
+            {"checksum": 3},
+            "9 failed: 3 {wrong}, 2 {gone}, 4 before",
+        ),
+        ({"assets_failed": 9, "assets_missing": 6}, {"checksum": 3}, "9 failed: 6 {gone}, 3 {wrong}"),
+        (
+            {"assets_failed": 9, "assets_outside": 6},
+            {"checksum": 3, "outside": 1},
+            "3 failed: {wrong}; 6 {out}",
+        ),
+        ({"items_failed": 3}, {"item": 2}, "3 items failed: 2 {item}"),
+    ],
+)
+def test_the_reasons_on_the_first_line_add_up(counts, kinds, end):
+    kinds = failures(**kinds)
+    kinds.asset_keys.clear()
+    names = {"wrong": "checksum", "gone": "gone", "out": "outside", "item": "item"}
+    meanings = {name: FailureKind(kind).meaning for name, kind in names.items()}
+    first = next(mirror_lines(mirror_report(**counts), kinds))
+    assert first.endswith(f"; {end.format(**meanings)}")
 
 
 @pytest.mark.parametrize(

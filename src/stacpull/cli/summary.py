@@ -85,8 +85,9 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     # missing assets of earlier runs, which this run did not try again, count too
     failed |= Counter({FailureKind.GONE: report.assets_missing - report.assets_accepted})
     reasons = "" if items and report.assets_failed else failed.headline(trouble or items)  # of both
-    if not (items or reasons):  # this command notes every asset that fails in it, but not every item
-        reasons = " before"
+    noted = sum(failed[kind] for kind in failed.keys() - NO_FAULT)
+    if not items and noted < trouble:  # this command notes every asset that fails in it, but not every item
+        reasons = f"{reasons}, {trouble - noted:,} before" if reasons else " before"
     parts = [
         trouble and f"{trouble:,} failed{reasons}",
         accepted and f"{accepted:,} gone at the source",
