@@ -154,6 +154,9 @@ def test_a_mirror_is_that_of_a_directory(location, dest, source, tmp_path):
     again = run("mirror", source, *dest, "--json").report
     assert (again["assets_skipped"], again["bytes_done"]) == (ITEMS + 1, again["bytes_done"])
     assert "OK" in run("verify", *dest).out
+    for name in ("7.0.part", "7.0.100.whole"):  # of a killed run
+        (tmp_path / "work" / ".stacpull" / "parts" / name).touch()
+    assert "2 partial downloads" in run("verify", *dest).out
     assert "complete" in run("status", *dest).out
     run("export", dest[0], str(tmp_path / "t.csv"), "-f", "csv", *dest[1:])
     run("report", dest[0], "-o", str(tmp_path / "r.html"), *dest[1:])

@@ -142,9 +142,6 @@ class MirrorCheck(StoppableCall):
                     obstacle = None if entry.is_file else files.state_of(entry.path, algorithm=None).obstacle
                     self._send(Damage(_as_text(entry.path), "unknown", _NOTHING, obstacle or "a file"))
             self._send_progress()
-        with suppress(FileNotFoundError):
-            endings = (*UNFINISHED, *OF_ONE_RUN)
-            self.leftovers += sum(name.endswith(endings) or is_worker(name) for name in files.names(PARTS))
 
     def file_states(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
         states: list[tuple[Expected, FileState]] = []
@@ -273,6 +270,10 @@ def _check_mirror(check: MirrorCheck, address: DestAddress, db: Connection) -> N
         try:
             with open_files(address.work, address.bucket, Outages(check.warn, check.is_stopped)) as files:
                 check.check_files(files, db)
+            with suppress(FileNotFoundError):
+                endings = (*UNFINISHED, *OF_ONE_RUN)
+                names = (part.name for part in (address.work / PARTS).iterdir())
+                check.leftovers += sum(name.endswith(endings) or is_worker(name) for name in names)
         except OSError as error:
             raise DestinationError(f"{address.name} cannot be read: {error.strerror}.") from error
 
