@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.engine.bench import Bench, RecordingStore, documents, parts, planned, started, tree
+from tests.engine.bench import SPEC, Bench, RecordingStore, documents, parts, planned, started, tree
 from tests.items import feature
 
 from stacpull.engine import recovery
@@ -123,6 +123,22 @@ def test_the_json_of_an_item_lists_an_asset_that_was_tried_again_before_a_kill(
     with started(tmp_path):
         stored = json.loads((tmp_path / "c/i/i.json").read_text())
     assert {key: asset["href"] for key, asset in stored["assets"].items()} == {"a": "./a.tif", "b": "./b.tif"}
+
+
+def test_an_item_stays_in_the_catalog_while_assets_of_it_that_several_runs_left_are_fetched(tmp_path):
+    left, other = (replace(SPEC, source=f"https://{name}.example") for name in ("left", "other"))
+    for spec, key in ((left, "a"), (other, "b")):
+        with started(tmp_path, spec=spec) as bench:
+            bench.plan(planned("i", key))
+    with started(tmp_path) as bench:
+        bench.publisher.add([bench.arrive(job, b"x") for job in bench.plan(planned("i", "c")).jobs], [])
+        bench.operations.write_final_items()
+    with started(tmp_path, spec=left) as bench:  # its walk no longer lists the item
+        (job,) = jobs.pending_jobs(bench.db, bench.run.id, 0, 9, earlier=True)
+        bench.publisher.add([bench.arrive(job, b"x")], [])
+        bench.operations.write_final_items()
+        (item,) = views.item_names(bench.db, views.collection_rows(bench.db)[0].rowid)
+    assert item.is_written
 
 
 @pytest.mark.parametrize(("at", "after"), MOMENTS)

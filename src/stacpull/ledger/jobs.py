@@ -274,8 +274,9 @@ _SET_CONFIRMED = (
 _SET_CURRENT = (
     f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? WHERE id = ? AND sha256 IS NULL"
 )
-_SET_DUE = (
-    f"UPDATE items SET json_state = {JsonState.DUE} WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT}"
+_SET_DUE = (  # as far as this run will write it: see `views.unwritten_items`
+    f"UPDATE items SET json_state = {JsonState.DUE} WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT} "
+    "AND (pending = 0 OR run = (SELECT max(id) FROM runs))"
 )
 _FORGET_FAILURES = (
     "DELETE FROM failures WHERE what = '' "
