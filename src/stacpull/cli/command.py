@@ -149,10 +149,9 @@ class Command(click.Command):
             raise click.UsageError(f"No such option '{name}'{text}", ctx) from None
         if extra and not ctx.resilient_parsing:
             named = ", ".join(map(repr, extra))
-            names = [param.human_readable_name for param in self.params if isinstance(param, click.Argument)]
-            hint = f"give {' '.join(names)} only; a value with spaces needs quotes, and numbers need commas"
-            if extra == ["remove"]:
-                hint = "use --prune=remove"
+            names = " ".join(self.collect_usage_pieces(ctx)[1:])
+            hint = f"give {names} only; a value with spaces needs quotes, and numbers need commas"
+            hint = "use --prune=remove" if extra == ["remove"] else hint
             raise click.UsageError(f"Unexpected extra argument: {named}: {hint}.", ctx)
         return extra
 

@@ -38,10 +38,8 @@ def no_connection(error: BaseException | None, host: str) -> Failure:
         return Failure(FailureKind.STALLED, f"Connecting to {host} took too long.", host=host, retryable=True)
     if isinstance(error, ssl.SSLCertVerificationError):
         text = (error.verify_message or "it is not the one that was expected").rstrip(".")
-        message = (
-            f"The TLS certificate of {host} is not trusted: {text}. A private authority needs --ca-bundle."
-        )
-        return network_failure(message, host, retryable=False)
+        text = f"The TLS certificate of {host} is not trusted: {text}. A private authority needs --ca-bundle."
+        return network_failure(text, host, retryable=False)
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or "no reason").lower().replace("_", " ")
         text = f"No TLS connection to {host} ({reason}): a plain HTTP server has http:// URLs."
