@@ -22,6 +22,7 @@ from tests.security.sources import Source, feature, json_answer, mirrored
 
 from stacpull import MirrorReport, Options, S3Options, Secret, mirror
 from stacpull.net.transport import Request
+from stacpull.sync import failures
 
 KEY = "planted-key/with+odd=characters&more"
 ENCODED = quote(KEY, safe="")
@@ -165,6 +166,8 @@ def test_a_secret_in_a_response_is_not_stored(tmp_path: Path) -> None:
     items = [feature("i", {"a": "/x"}, title=f"your key is {KEY}", description=ENCODED)]
     report = mirrored(dest, items, others=lambda _: message, query={"key": Secret(KEY)})
     assert report.assets_failed == 1
+    assert [failed.message.endswith(": no such key: ***.") for failed in failures(dest)] == [True]
+    assert b'"your key is ***"' in (dest / "c/i/i.json").read_bytes()
     assert found_under(dest, [KEY]) == []
 
 
@@ -175,6 +178,7 @@ def test_a_signature_that_an_error_quotes_is_not_stored(tmp_path: Path, quoted: 
     others = lambda request: Answer(400, message) if "?sig=" in request.url else Answer(404)  # noqa: E731
     report = mirrored(tmp_path / "m", items, others=others)
     assert report.assets_failed == 1
+    assert ["refused: " in failed.message for failed in failures(tmp_path / "m")] == [True]
     assert found_under(tmp_path / "m", [KEY]) == []
 
 

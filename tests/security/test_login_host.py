@@ -86,6 +86,7 @@ async def test_no_answer_of_the_login_host_reveals_the_password(answer: Answer |
         w.urs.respond = lambda *_: answer  # type: ignore[assignment, return-value]
         with pytest.raises((StacpullError, TransferError)) as caught:
             await get(w.client, w.centre.url("/a.nc"))
+        assert any("authorization" in one.headers for one in w.urs.requests)
         assert w.urs.secrets[0] not in str(caught.value)
         assert all("authorization" not in one.headers for one in (*w.centre.requests, *stranger.requests))
 

@@ -45,6 +45,7 @@ def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(dest, authorit
         monkeypatch.setenv("HTTPS_PROXY", f"http://{USER}@127.0.0.1:{proxy.port}")
         report = mirror(source.api, dest, options=options(ca_bundle=authority.bundle))
     assert (report.state, report.assets_done) == ("complete", 1)
+    assert proxy.heads
     assert all(head.startswith("CONNECT far.example:") for head in proxy.heads)
     assert not any("secret/path" in head or KEY in head for head in proxy.heads)
     assert KEY.encode() not in b"".join(proxy.passed)
@@ -132,6 +133,7 @@ def test_no_request_for_an_internal_address_goes_to_a_proxy(dest, monkeypatch, h
         report = mirror(source.api, dest, options=options())
     assert report.assets_failed == 1
     assert [failed.kind for failed in failures(dest)] == ["address"]
+    assert proxy.heads
     assert all("far.example" in head for head in proxy.heads)
 
 

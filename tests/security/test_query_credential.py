@@ -75,6 +75,7 @@ def test_a_static_catalog_does_not_store_the_credential(tmp_path: Path, name: st
     with WireServer(routes) as server:
         report = mirror(server.url("/root.json"), tmp_path, options=options(name))
         assert all(f"{name}={SENT}" in request.target for request in server.requests)
+    assert (report.assets_done, report.assets_failed, report.items_failed) == (1, 1, 1)
     assert_clean(tmp_path, report, *failures(tmp_path), status(tmp_path).to_json())
 
 
@@ -108,7 +109,11 @@ def test_a_source_that_echoes_the_credential(tmp_path: Path, name: str, echo: st
         source.features = [feature(one, hrefs, links=links) for one in ("Q7-9", "Q7-8")]
         source.links = [{"rel": "next", "href": source.url(f"/collections/c/items?p=2&q={SENT}")}]
         report = mirror(source.api, tmp_path, options=options(name), on_event=events.append)
-    assert_clean(tmp_path, report, *events, *failures(tmp_path), status(tmp_path).to_json())
+    failed = list(failures(tmp_path))
+    assert (report.assets_failed, report.items_failed, len(failed)) == (6, 1, 7)
+    assert all("for ***" in failure.message for failure in failed if failure.kind == "gone")
+    assert {failure.key for failure in failed if failure.kind == "gone"} >= {"b"}
+    assert_clean(tmp_path, report, *events, *failed, status(tmp_path).to_json())
 
 
 def test_a_plan_of_a_source_that_echoes_the_credential(tmp_path: Path, name: str) -> None:

@@ -41,14 +41,18 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pwd, "getpwuid", unknown)
 
 
-def test_no_netrc_file_is_read() -> None:
+def test_no_netrc_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     netrc = Netrc({})
     assert (netrc.hosts.get("data.example.org"), netrc.problem) == (None, "")
+    monkeypatch.setenv("HOME", str(Path("~").absolute()))
+    assert Netrc({}).hosts.get("data.example.org")
 
 
-def test_no_profile_is_read() -> None:
+def test_no_profile_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_profile("own", {}) is None
     assert "own" not in profile_names({})
+    monkeypatch.setenv("HOME", str(Path("~").absolute()))
+    assert "own" in profile_names({})
 
 
 @pytest.mark.parametrize("variable", ["AWS_RETRY_MODE", "AWS_UNKNOWN_SETTING"])
