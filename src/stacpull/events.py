@@ -40,7 +40,7 @@ class HostProgress(PublicValue, frozen=True):
     queued: int = 0
     """Requests that wait for another one to end."""
     wait: float = 0.0
-    """Seconds of a pause, because the host throttles or does not answer; 0 without a pause."""
+    """Seconds of a pause, because the host throttles or does not answer; 0 if nothing waits for its end."""
 
 
 class Counters(PublicValue, frozen=True):

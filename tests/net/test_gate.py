@@ -196,6 +196,7 @@ def test_a_host_that_refuses_fifty_assets_in_a_row_is_given_up() -> None:
                 await late
             assert caught.value.failure == given_up
         assert bench.gate.note_refusal(refused()) == given_up  # sent before
+        assert (bench.gate.closed_for(), bench.gate.progress().wait) == (60, 0)  # nothing waits
         await asyncio.sleep(61)  # a try per minute
         bench.gate.release()
         await bench.hold("a try", 1)
@@ -351,19 +352,20 @@ def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
         clock.now = 1000.0
         for _ in range(MAX_UNANSWERED - 1):
             assert gate.note_no_answer(clock.now, _RESET) is _RESET
-        pauses = []
+        pauses, waits = [], []
         while (failure := gate.note_no_answer(clock.now, _RESET)).kind is not FailureKind.DOWN:
             assert failure.retryable
             assert failure.uncounted
             again = gate.note_no_answer(clock.now, _RESET)  # the gate is closed already
             assert again.uncounted
             pauses.append(gate.closed_for())
+            waits.append(gate.progress().wait)
             if len(pauses) == 7:
                 gate.admit(request)
                 gate.in_use = gate.limit  # others hold all permits, so that the request waits
             clock.now += pauses[-1]
-        assert pauses == [1, 2, 4, 8, 16, 32, 57]
-        assert gate.closed_for() == 60
+        assert pauses == waits == [1, 2, 4, 8, 16, 32, 57]
+        assert (gate.closed_for(), gate.progress().wait) == (60, 0)
         assert request.outcomes == ["DOWN"]
         assert failure.message == "h has not answered for 120 s. reset"
         gate.admit(request)

@@ -121,8 +121,8 @@ class Gate:
         return bool(is_used or self.closed_for() or self._request_rate.free_at > self.now())
 
     def progress(self) -> HostProgress:
-        waiting, closed = len(self._queue), self.closed_for()
-        return HostProgress(self.host, self._bytes, self.in_use, self.limit, waiting, closed)
+        wait = 0.0 if self._given_up else self.closed_for()
+        return HostProgress(self.host, self._bytes, self.in_use, self.limit, len(self._queue), wait)
 
     # Permits.
 
