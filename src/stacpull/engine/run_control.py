@@ -62,7 +62,7 @@ async def walk_and_transfer(
     if pool.given_up_hosts and not stop.is_set():
         hosts, reasons = " and ".join(pool.given_up_hosts), pool.given_up_hosts.values()
         text = " ".join(reason.message for reason in reasons)
-        text += f" The assets of {hosts} stay pending: resume later."
+        text += f" The assets of {hosts} stay pending for `resume`."
         is_refused = any(reason.status in REFUSALS for reason in reasons)
         raise CredentialsError(text) if is_refused else SourceError(text)
 

@@ -236,8 +236,7 @@ class Gate:
             return failure
         is_page = failure.status not in {401, 403}
         how = "with a web page or an error instead, perhaps a login" if is_page else f"({failure.status})"
-        text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials, "
-        text += "then resume."
+        text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials."
         if purpose == "document":
             raise CredentialsError(text)
         return self._give_up(replace(failure, message=text), _MAX_PAUSE)
