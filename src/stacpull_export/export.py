@@ -46,11 +46,9 @@ async def export(
         known = ", ".join(entry_points.names(GROUP))
         raise UsageError(f"{format!r} is not a format of export: use {known}.")
     path = output_path(out)
-    if format == "geoparquet" and path.suffix.lower() not in {".parquet", ".geoparquet", ""}:
-        raise UsageError(
-            f"{path} is not a name for a Parquet file: use a name that ends with .parquet, or name another "
-            "--format."
-        )
+    if form.suffixes and path.suffix.lower() not in form.suffixes:
+        name = f"use one that ends with {form.suffixes[0]}, or another --format"
+        raise UsageError(f"{path} is not a name for {format}: {name}.")
     if form.needs_pyarrow:
         require_pyarrow(format)
     chosen = (collections,) if isinstance(collections, str) else tuple(collections)

@@ -41,18 +41,23 @@ class Format(NamedTuple):
     needs_pyarrow: bool = False
     needs_directory: bool = False
     """True if it cannot be made from a mirror whose files are in a bucket."""
+    suffixes: tuple[str, ...] = ()
+    """The suffixes that OUT may have; empty for any."""
     counted: str = "item"
     """What `ExportReport.items` counts."""
 
 
 GEOPARQUET: Final = Format(
-    "stacpull_export.geoparquet:export_geoparquet", "an index of the items", needs_pyarrow=True
+    "stacpull_export.geoparquet:export_geoparquet",
+    "an index of the items",
+    needs_pyarrow=True,
+    suffixes=(".parquet", ".geoparquet", ""),
 )
 WEBDATASET: Final = Format(
     "stacpull_export.webdataset:export_webdataset", "tar shards", needs_pyarrow=True, counted="sample"
 )
-CSV: Final = Format("stacpull_export.label_table:export_labels", "a table of labels")
-PARQUET: Final = CSV._replace(needs_pyarrow=True)
+CSV: Final = Format("stacpull_export.label_table:export_labels", "a table of labels", suffixes=(".csv",))
+PARQUET: Final = CSV._replace(needs_pyarrow=True, suffixes=(".parquet",))
 TORCHGEO_V1: Final = Format(
     "stacpull_export.torchgeo:export_torchgeo_v1",
     "the tree of TorchGeo's BigEarthNet",

@@ -34,7 +34,7 @@ _COLUMNS = (
 def export_labels(
     contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress
 ) -> ExportReport:
-    """Write the label table of a mirror to `out`; its suffix decides between `.csv` and `.parquet`."""
+    """Write the label table of a mirror to `out`; its suffix is `.csv` or `.parquet`."""
     check_table(out)
     prefix = contents.url or os.path.relpath(contents.dest.resolve(), out.parent.resolve())
     try:

@@ -17,7 +17,19 @@ def test_the_lists_of_a_split_are_joined(tmp_path: Path) -> None:
     assert _splits(lists) == {"train": ("a", "c"), "test": ("b",)}
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x.ndjson", "x.geojson"])
-def test_parquet_is_not_written_under_the_name_of_another_format(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="is not a name for a Parquet file"):
-        sync.export(tmp_path, tmp_path / name)
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        ("geoparquet", "x.csv"),
+        ("geoparquet", "x.geojson"),
+        ("csv", "x.parquet"),
+        ("csv", "x.ndjson"),
+        ("csv", "x"),
+        ("parquet", "x.csv"),
+    ],
+)
+def test_a_table_is_not_written_under_the_name_of_another_format(
+    tmp_path: Path, form: str, name: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{name} is not a name for {form}: use one that ends with "):
+        sync.export(tmp_path, tmp_path / name, form)
