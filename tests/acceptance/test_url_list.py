@@ -120,12 +120,16 @@ def test_credentials_are_never_written(host: AssetHost) -> None:
     assert "URLs without their signature or key may be refused: 2." in ran.err
 
 
-def test_a_path_that_depends_on_redirects_is_empty(host: AssetHost, tmp_path: Path) -> None:
+def test_filename_in_a_layout_is_that_of_the_href(host: AssetHost, tmp_path: Path) -> None:
     source = tmp_path / "items.json"
-    source.write_text(json.dumps(item(host.url)))
-    layout = ("--layout", "{collection}/{filename}")
-    ran = run("plan", source, "--urls", PRIVATE, "--asset", "plain", *layout)
-    assert listed(ran.out) == [[f"{host.url}/assets/plain", ""]]
+    document = item(host.url)
+    names = ["plain.tif", "a%20b.tif", "d%C3%A9j%C3%A0", "x?y=1", ""]
+    hrefs = {str(number): {"href": f"{host.url}/assets/{name}"} for number, name in enumerate(names)}
+    source.write_text(json.dumps({**document, "assets": hrefs}))
+    options = ("--layout", "{collection}/{key}-{filename|removeprefix:p}", PRIVATE)
+    paths = {path for _, path in listed(run("plan", source, "--urls", *options).out)}
+    assert run("mirror", source, tmp_path / "mirror", *options).code == 0
+    assert paths == files_below(tmp_path / "mirror").keys()
 
 
 def test_a_list_and_json_are_not_printed_together() -> None:

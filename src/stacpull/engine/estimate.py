@@ -35,12 +35,13 @@ from stacpull.ledger.plan_writer import IsThere, known_actions
 from stacpull.models import Asset, ItemId, PlanBatch, PlannedItem, path_in_dest
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
+from stacpull.planning.layout import final_name
 from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.store.inspection import DirectoryFiles, may_exist
 from stacpull.threads import enter_in_thread, for_each, run_to_end
-from stacpull.urls import wire_url
+from stacpull.urls import filename_of, wire_url
 
 _WHOLE = 200
 _SIZED_PER_KEY = 3
@@ -63,7 +64,8 @@ async def plan(
 ) -> PlanReport:
     """Report what `mirror` would do, without downloading; with `dest`, also what is still to be done.
 
-    `urls` gets a line for each asset to fetch: its URL without credentials, a tab, and its path in DEST.
+    `urls` gets a line for each asset to fetch: its URL without credentials, a tab, and its path in DEST
+    (before redirects, which may change `{filename}`).
     """
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)
@@ -252,10 +254,11 @@ class _Estimate:
             action = actions.get(asset.key, Action.REQUEST)
             self.counters["assets_pending"] += action is Action.REQUEST
             self.counters["assets_done"] += action is Action.KEEP
-            path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
+            name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
+            path = path_in_dest(asset.directory, name)
             if path in self._paths:
                 self._shared_path = self._shared_path or path
-            elif path and len(self._paths) < _MAX_PATHS:
+            elif asset.name is not None and len(self._paths) < _MAX_PATHS:
                 self._paths.add(path)
             if self._urls is not None and action is Action.REQUEST:
                 href = self._network.secrets.public_url(asset.href)
