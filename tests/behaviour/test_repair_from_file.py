@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.command import stacpull
+from tests.acceptance.static_tree import asset_of, write_tree
 from tests.items import collection, feature
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer, json_answer
@@ -122,6 +123,19 @@ def test_files_are_not_gone_if_source_was_moved(tmp_path: Path, source: Path) ->
     assert f"There is no file {source / 'items.ndjson'}. The assets of this disk stay pending" in repaired.err
     assert stacpull("mirror", tmp_path / "moved/items.ndjson", dest).code == 0
     assert damaged.read_bytes() == b"content 0"
+
+
+def test_files_of_a_moved_tree_are_copied_from_its_new_place(tmp_path: Path) -> None:
+    """The JSON of its items still has the old one, but the items can be read again."""
+    dest = tmp_path / "m"
+    assert stacpull("mirror", write_tree(tmp_path / "tree", 1, 1), dest).code == 0
+    (tmp_path / "tree").rename(tmp_path / "moved")
+    assert stacpull("mirror", tmp_path / "moved/catalog.json", dest).code == 0
+    damaged = dest / "col0/col0-0/data.bin"
+    damaged.write_bytes(b"damaged")
+    repaired = stacpull("verify", dest, "--repair")
+    assert repaired.code == 0, repaired.out + repaired.err
+    assert damaged.read_bytes() == asset_of("col0-0")
 
 
 async def test_what_a_stopped_repair_left_is_fetched_by_retry(tmp_path: Path, source: Path) -> None:

@@ -317,9 +317,12 @@ def _begin(
             item_of_asset, _, key = views.asset_owner(db, rowid)
             if item_of_asset != item:  # the rows of an item are usually adjacent
                 item = item_of_asset
-                document, base = original_item(files, next(views.item_records(db, [item]))) or ({}, None)
+                record = next(views.item_records(db, [item]))
+                document, base = original_item(files, record) or ({}, None)
+                if record.href is None:  # it cannot be read again, so paths in its JSON count
+                    base = spec.source
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
-            href = asset_href(asset_origin(asset) or asset, base or spec.source)
+            href = asset_href(asset_origin(asset) or asset, base)
             hrefs[rowid] = href if isinstance(href, str) else None
         jobs.requeue_damaged(db, run.id, hrefs)
     return run
