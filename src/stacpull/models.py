@@ -176,7 +176,7 @@ class FailureKind(enum.StrEnum):
     REDIRECT = "redirect", "with a redirect that is not allowed", "see the details"  # or is a loop
     ADDRESS = "address", "at private addresses", "--allow-private-hosts follows them"  # or link-local
     SCHEME = "scheme", "with an href that is not followed", "see the details"
-    PREFIX = "prefix", "an S3 prefix instead of a file", "--expand-prefix fetches what is under them"
+    PREFIX = "prefix", "a prefix of a bucket instead of a file", "--expand-prefix fetches what is under them"
     NAME = "name", "with a name that is taken or cannot be written", "use another --layout, then retry"
     EXISTS = "exists", "blocked by another file", "move it away, then retry; or retry --adopt"
     FORMAT = "format", "not a valid file of its type", "see the details"

@@ -51,7 +51,7 @@ class Selection:
         prefer (str or list, "s3,https"): Prefer hrefs with these schemes, in this order, `alternate` hrefs
             included.
         include_pages (bool): Also fetch assets that are web pages or endpoints.
-        expand_prefix (bool): Fetch every object under assets that are S3 prefixes.
+        expand_prefix (bool): Fetch every object under assets that are prefixes of a bucket.
         clip (four numbers, str, dict or shapely geometry; in degrees): Fetch only the tiles of GeoTIFFs that
             are in this area, in degrees: a box, or GeoJSON.
         collection_assets (bool): Also fetch the assets of collections (thumbnails, documents).

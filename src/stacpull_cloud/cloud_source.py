@@ -95,7 +95,7 @@ class CloudTransport:
         if not bucket or not (key or request.query):
             missing = "object"
         if missing:
-            raise TransferError(Failure(FailureKind.SCHEME, f"The href {request.url} names no {missing}."))
+            raise TransferError(Failure(FailureKind.SCHEME, f"{request.url} names no {missing}."))
         is_signed, bundle = account == own_account, self._options.ca_bundle
         location = BucketLocation(
             bucket,
