@@ -182,7 +182,7 @@ class FailureKind(enum.StrEnum):
     FORMAT = "format", "not a valid file of its type", "see the details"
     ITEM = "item", "in an item that cannot be read or is not valid", "see the details"
     ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
-    OUTSIDE = "outside", "with nothing in the area of --clip", "not an error, unless the area is wrong"
+    OUTSIDE = "outside", "with nothing in the area of --clip", "no error, unless the area is wrong"
     DOWN = "down", "at hosts that were given up", "resume"  # not recorded: the asset stays pending
 
 

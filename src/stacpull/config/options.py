@@ -40,7 +40,7 @@ class S3Options:
         request_payer: Agree to pay for requests to requester-pays buckets.
         endpoint_url: Use this S3 endpoint instead of Amazon's.
         region: S3 region.
-        profile: Log in with this profile of `stacpull credentials list`, or with this AWS profile for S3.
+        profile: Log in with this profile (see `stacpull credentials list`), or for S3 with this AWS profile.
         aws_metadata: Use the credentials of the role (EC2, ECS, EKS) or identity (Google, Azure) of this
             machine.
     """
@@ -78,8 +78,8 @@ class Options:
         revalidate (bool): Check every file with the server, even if its item has not changed.
         items_parquet (bool or None): From this run on, keep items.parquet in DEST: an index of all items
             (stac-geoparquet).
-        prune (None, "list" or "remove"): List the items in DEST that the source no longer has; remove:
-            also remove them.
+        prune (None, "list" or "remove"): List the items in DEST that the source no longer has (list), or
+            also remove them (remove).
         adopt (bool): Reuse existing files if size and checksum (or date) match.
         work (path, "ledger"): With a bucket as DEST: the directory for the ledger and unfinished files.
         dest_endpoint_url (str): With a bucket as DEST: use this endpoint for it.
@@ -111,8 +111,8 @@ class Options:
             milliseconds, URL.
         dashboard (int or str, "127.0.0.1:8080"): Serve a web page that shows the run; port 0 selects a free
             port.
-        dashboard_token (str): Of the dashboard: ask browsers for this token, or the content of @FILE;
-            required if HOST is not a loopback address.
+        dashboard_token (str): Show the dashboard only to browsers that send this token, or the content of
+            @FILE; required if HOST is not a loopback address.
         query (dict, {"key": "..."}): Query parameters (a key) that are sent only to the source's own host.
         credential_names (tuple of str): Where the credentials came from (for example `MLHUB_API_KEY`), to
             name the missing ones when a run is resumed.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RunKind = Literal["mirror", "retry", "ordered", "repair"]
 """"ordered" fetches what was not ready (`retry --ordered`), "repair" what is damaged (`verify --repair`)."""
 EndState = Literal["complete", "interrupted", "failed"]
-NO_RUN = "DEST has no mirror yet: no run has begun. Run `stacpull mirror` again."
+NO_RUN = "DEST has no mirror yet: the first run was stopped before it began. Run `stacpull mirror` again."
 LEFT_OUT = "left out: "  # starts the name of a counter: how many items a filter left out, by reason
 EFFORT = ("bytes_fetched", "requests", "retries", "seconds")
 _PROGRESS = ("items_seen", "items_unseen", "items_matched", "assets_skipped")
