@@ -192,7 +192,6 @@ class _Tree:
         os.sync()
 
     def report(self, lists: tuple[str, ...], more: Mapping[str, int] | None = None) -> ExportReport:
-        """Return what was written."""
         counts = {"Samples with fewer than the 12 bands of Sentinel-2: ": self._incomplete, **(more or {})}
         notes = [f"{text}{number:,}." for text, number in counts.items() if number]
         return ExportReport(self._count, lists, self._bytes, (*self._notes, *notes))

@@ -239,7 +239,7 @@ class Pool(Generic[JobT, ResultT]):
 
 @attrs.define(eq=False)
 class AssetTask(Generic[JobT, ResultT]):
-    """Makes attempts at one asset. A refusal is final if the href was read during them: it has not expired.
+    """Makes attempts at one asset. If the href was read meanwhile, a refusal is final: it has not expired.
 
     `handed_over` completes the attempt that the fast path began at `began_at`.
     """

@@ -46,7 +46,7 @@ PACE, _PACE_OF_BUCKET = 0.25, 0.02
 
 
 class Publisher:
-    """Publishes parts in groups. Every method runs on the thread of the ledger's connection."""
+    """Publishes parts in groups. All methods but `note_error` run on the ledger's thread."""
 
     def __init__(
         self,

@@ -71,7 +71,7 @@ _MAX_KEYS_LENGTH = 400  # characters of asset keys in a warning
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The next page of a walk. At its start all fields are None; at a later collection, only `request`."""
+    """The next page of a walk. At its start, all fields are None; where a collection starts, `request` is."""
 
     collection: str | None = None
     request: PageRequest | None = None

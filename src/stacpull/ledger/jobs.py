@@ -470,7 +470,6 @@ def _claim_first(db: Connection, rowid: int, directory: str, names: Sequence[str
 
 
 def move_asset(db: Connection, rowid: int, new_rowid: int, key: str) -> None:
-    """Give an asset another row and key."""
     (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (rowid,)).fetchone()
     if path is not None:
         move = "UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?"

@@ -208,7 +208,6 @@ class _BatchRows:
         self._must_revalidate: list[int] = []
 
     def save(self) -> None:
-        """Plan the items, then the assets of each, and write all rows."""
         plans = [plan for item in self._batch.items if (plan := self._plan_item(item)) is not None]
         self._plan_failed_items()
         known_assets = _known_assets(self._db, {plan.row.id: plan.directory for plan in plans if plan.before})

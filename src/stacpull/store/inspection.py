@@ -249,7 +249,6 @@ def lines_in(file: BinaryIO) -> Iterator[bytes]:
 
 
 def sync_path(path: str | Path, flags: int = 0, *, dir_fd: int | None = None) -> None:
-    """Sync a file or a directory."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=dir_fd)
     except PermissionError:  # a directory that can be written but not read

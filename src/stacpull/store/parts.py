@@ -146,7 +146,6 @@ class FilePart(io.FileIO):
         return length(self.received)
 
     async def _run(self, function: Callable[..., object], *arguments: object) -> None:
-        """Run a function in a thread."""
         await _with_destination_errors(asyncio.to_thread(function, *arguments), self._path.parent)
 
     async def hash_with(self, algorithms: Collection[str | None]) -> None:
