@@ -150,7 +150,7 @@ class PlanReport(PublicValue, frozen=True):
     bytes_total: int | None
     bytes_basis: Literal["known", "sampled", "unknown"]
     bytes_sampled: int
-    """How many assets were requested (the first byte, or with `--clip` the header) to estimate the size."""
+    """How many assets gave the sizes that others are estimated from."""
     requests: int
     """Requests that the mirror would make, including redirects that were seen."""
     hosts: tuple[HostPlan, ...]

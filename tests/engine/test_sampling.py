@@ -118,3 +118,11 @@ def test_plan_requests_few_sizes_if_every_asset_has_its_own_key(tmp_path, monkey
     report = sync.plan(str(tmp_path / "items.ndjson"))
     assert (report.assets, report.bytes_sampled, report.bytes_basis) == (5, 3, "sampled")
     assert (report.bytes_total, report.unknown_keys) == (1 + 2 + 3 + 2 * 2, {})
+
+
+def test_only_assets_that_gave_a_size_count_as_sampled(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"abc")
+    assets = {name: {"href": f"./{name}.tif"} for name in ("a", "missing")}
+    (tmp_path / "items.ndjson").write_bytes(orjson.dumps(item("i", assets=assets)))
+    report = sync.plan(str(tmp_path / "items.ndjson"))
+    assert (report.bytes_total, report.bytes_sampled, report.unknown_keys) == (3, 1, {"missing": 1})

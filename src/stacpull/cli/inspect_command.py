@@ -30,7 +30,7 @@ from stacpull.sources.source_url import parse_api_url
     click.Option(
         ["--urls", "urls"],
         is_flag=True,
-        help="List what a mirror would fetch: a URL, a tab, and its path in DEST (before redirects) per line.",
+        help="List what a mirror would fetch: on each line a URL, a tab, its path in DEST before redirects.",
     ),
     examples=[
         (

@@ -121,7 +121,7 @@ class _Estimate:
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """Numbers by asset key or host, for "host", "unstated" (size), "excluded" and "page"."""
         self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
-        self._stated_bytes = self._tile_requests = self._unsigned = 0
+        self._stated_bytes = self._sampled = self._tile_requests = self._unsigned = 0
         self._paths, self._shared_path = set[str](), ""
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
@@ -146,8 +146,8 @@ class _Estimate:
         seconds_estimated = None
         if walk_requests > requests_before and walk_seconds:
             asset_seconds = requests_per_asset * walk_seconds / (walk_requests - requests_before)
-            if counters["bytes_sampled"]:
-                asset_seconds = (seconds - walk_seconds) / max(1, counters["bytes_sampled"] / _SIZED_AT_ONCE)
+            if self._sampled:
+                asset_seconds = (seconds - walk_seconds) / max(1, self._sampled / _SIZED_AT_ONCE)
             options = self._setup.options
             at_once = max(1, min(options.concurrency or options.per_host, 16))
             seconds_estimated = round(walk_seconds + pending * asset_seconds / at_once, 1)
@@ -248,8 +248,8 @@ class _Estimate:
                 self._stated_bytes += asset.size
             else:
                 sample = self._samples[self._add("unstated", asset.key)]
-                if len(sample) < max_samples and self.counters["bytes_sampled"] < _MAX_SIZED:
-                    self.counters["bytes_sampled"] += 1
+                if len(sample) < max_samples and self._sampled < _MAX_SIZED:
+                    self._sampled += 1
                     sample.append(asset)
             action = actions.get(asset.key, Action.REQUEST)
             self.counters["assets_pending"] += action is Action.REQUEST
@@ -285,11 +285,12 @@ class _Estimate:
         await for_each(samples, measure, limit=_SIZED_AT_ONCE)
         requests = self._network.counters.requests - requests_before + self._tile_requests
         means = {key: sum(sizes) / len(sizes) for key, sizes in sizes_by_key.items()}
-        if sizes_by_key:
-            all_sizes = [size for sizes in sizes_by_key.values() for size in sizes]
+        all_sizes = [size for sizes in sizes_by_key.values() for size in sizes]
+        self.counters["bytes_sampled"] = len(all_sizes)
+        if all_sizes:
             unsampled = (key for key, assets in self._samples.items() if not assets)
             means |= dict.fromkeys(unsampled, sum(all_sizes) / len(all_sizes))
-        return means, requests / self.counters["bytes_sampled"] if self.counters["bytes_sampled"] else 1.0
+        return means, requests / self._sampled if self._sampled else 1.0
 
     async def _size_of(self, asset: Asset) -> int | None:
         try:
