@@ -14,6 +14,7 @@ from tests.acceptance.command import SMALL, SOURCE, Running, environment, mirror
 from tests.acceptance.mirrored import asset_requests
 from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, digests_in, expected_files, files_in
+from tests.events import warnings
 from tests.items import feature
 from tests.net.memory import Answer
 
@@ -93,13 +94,19 @@ def test_a_narrower_selection_leaves_the_failures_and_the_rest_of_a_stopped_run(
         with pytest.raises(StacpullError, match="max-failures"):
             sync.mirror(source, tmp_path, options=options)
         there = files_in(tmp_path).keys()
-        narrow = sync.mirror(source, tmp_path, selection=Selection(ids="4"), options=Options(retries=0))
+        selection, received = Selection(ids="4"), list[object]()
+        narrow = sync.mirror(
+            source, tmp_path, selection=selection, options=Options(retries=0), on_event=received.append
+        )
+        assert "An earlier run is not complete: `stacpull resume` continues it." in warnings(received)
         assert (narrow.state, narrow.exit_code, narrow.assets_done) == ("complete", 0, 1)
         assert there <= files_in(tmp_path).keys()
         assert [one.item for one in failures(tmp_path)] == ["1"]
         assert status(tmp_path).state == "failed"
-        resumed = sync.resume(tmp_path, options=Options(retries=0))
+        received.clear()
+        resumed = sync.resume(tmp_path, options=Options(retries=0), on_event=received.append)
         assert (resumed.state, resumed.assets_done, resumed.assets_missing) == ("complete", 3, 1)
+        assert not any("not complete" in warning for warning in warnings(received))
     assert sync.verify(tmp_path).exit_code == 0
 
 

@@ -88,6 +88,8 @@ class StoreOperations:
         runs.end(self.db, self.run.id, state, reason, time.time())
         if state == "complete" and self.run.kind == "mirror":
             meta.put(self.db, meta.ADOPTING, None)
+        if state == "complete" and views.current_run(self.db)["state"] != "complete":
+            self._warn("An earlier run is not complete: `stacpull resume` continues it.")
 
     def findings(self) -> tuple[dict[str, int], dict[str, int]]:
         """Return the other numbers of the report, and how many items filters left out, by reason."""
