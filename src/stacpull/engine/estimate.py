@@ -122,7 +122,7 @@ class _Estimate:
         """Numbers by asset key or host, for "host", "unstated" (size), "excluded" and "page"."""
         self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
         self._stated_bytes = self._sampled = self._tile_requests = self._unsigned = 0
-        self._paths, self._shared_path = set[str](), ""
+        self._paths, self._shared_path, self._unmeasured = set[str](), "", ""
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
 
@@ -151,6 +151,8 @@ class _Estimate:
             options = self._setup.options
             at_once = max(1, min(options.concurrency or options.per_host, 16))
             seconds_estimated = round(walk_seconds + pending * asset_seconds / at_once, 1)
+        if unknown and self._unmeasured:
+            network.warn(f"A file size could not be read: {self._unmeasured}")
         if self._unsigned:
             network.warn(f"URLs without their signature or key may be refused: {self._unsigned:,}.")
         if self._shared_path:
@@ -307,5 +309,6 @@ class _Estimate:
                 if response.status == _WHOLE:
                     return content_length(response.headers)
                 return content_range(response.headers).total
-        except TransferError:
+        except TransferError as error:
+            self._unmeasured = self._unmeasured or str(error)
             return None
