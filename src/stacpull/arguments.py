@@ -400,8 +400,8 @@ read_percentage = number(
 
 
 def read_byte_count(raw: object) -> int:
-    """Read a size in bytes: a number from 1 on, or text with a suffix K (a thousand bytes), M or G."""
-    return int(number("a number of bytes, like 500M or 2G", 1, LARGEST / 2, _bytes)(raw))
+    """Read a size in bytes: a number from 10,000 on, or text with a suffix K (a thousand bytes), M or G."""
+    return int(number("a number of bytes from 10K on, like 500M or 2G", 10_000, LARGEST / 2, _bytes)(raw))
 
 
 def read_order(raw: object) -> str:
@@ -440,7 +440,7 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
         raise _wrong("four numbers W,S,E,N (or six, with heights)", value)
     west, south, east, north = flat(sides)
     if not (abs(west) <= 180 and abs(east) <= 180):  # noqa: PLR2004 - degrees
-        raise ValueError("has a longitude outside -180 to 180")
+        raise ValueError("has a longitude outside -180 to 180: use degrees, not metres")
     if not -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
         raise ValueError("must be W,S,E,N, with S below N and both from -90 to 90: longitude comes first")
     return sides

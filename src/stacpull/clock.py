@@ -82,7 +82,7 @@ def parse_interval(text: str) -> tuple[datetime | None, datetime | None]:
     for end in (first, last if slash else first):
         span = None if end.strip() in ("", "..") else time_span(end)
         if span is None and end.strip() not in ("", ".."):
-            forms = "2017, 2017-06, 2017-06-13 or 2017-06-13T10:10:31Z"
+            forms = "2017, 2017-06, 2017-06-13 or 2017-06-13T10:10:31Z, with / between two times"
             raise ValueError(f"{end.strip()!r} is not a valid time; use {forms}")
         spans.append(span)
     start, stop = spans

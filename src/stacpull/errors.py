@@ -54,7 +54,7 @@ class MissingExtraError(UsageError):
 
     def __init__(self, what: str, library: str, extra: str, otherwise: str = "") -> None:
         install = f'pip install "stacpull[{extra}] @ git+https://github.com/stacpull/stacpull"'
-        super().__init__(f"{what} needs {library}, of the extra {extra} ({install}){otherwise}.")
+        super().__init__(f"{what} needs {library} (extra {extra}: {install}){otherwise}.")
 
 
 def require_pyarrow(what: str, *, otherwise: str = "") -> None:

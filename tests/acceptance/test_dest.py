@@ -126,7 +126,7 @@ WRONG = [
     pytest.param(["-C", LABELS, "--exclude-label", "xyz"], "'xyz' is not a label class", id="no label"),
     pytest.param(["-C", "bigearthnet"], "has no collection bigearthnet", id="a collection"),
     pytest.param(
-        [], "Name a collection with --collection, or use --all-collections; there are", id="no collection"
+        [], "a collection with --collection, or use --all-collections; SOURCE has", id="no collection"
     ),
     pytest.param(["-C", LABELS, "--datetime", "soon"], "'soon' is not a valid time", id="a time"),
     pytest.param(["-C", LABELS, "--filter", "gsd <"], "--filter", id="a filter"),

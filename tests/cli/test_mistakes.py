@@ -72,7 +72,23 @@ MISTAKES = {
     ),
     "a size of shards that is not a number": Mistake(
         ("export", "m", "out", "-f", "webdataset", "--shard-size", "abc"),
-        "--shard-size must be a number of bytes, like 500M or 2G, not 'abc'.",
+        "--shard-size must be a number of bytes from 10K on, like 500M or 2G, not 'abc'.",
+    ),
+    "a size of shards in another unit": Mistake(
+        ("export", "m", "out", "-f", "webdataset", "--shard-size", "5"),
+        "--shard-size must be a number of bytes from 10K on, like 500M or 2G, not '5'.",
+    ),
+    "a filter of an export": Mistake(
+        ("export", "m", "out", "--label", "Pastures"),
+        "use `stacpull mirror SOURCE DEST --label ...`.",
+    ),
+    "a comma between two times": Mistake(
+        ("plan", "{api}", "-C", "--datetime", "2018-01,2018-02"),
+        "2017-06-13 or 2017-06-13T10:10:31Z, with / between two times.",
+    ),
+    "a box in metres": Mistake(
+        ("plan", "{api}", "-C", "--bbox", "377000,5208000,380000,5210000"),
+        "--bbox has a longitude outside -180 to 180: use degrees, not metres.",
     ),
     **{
         f"an empty output of {words[0]}": Mistake(words, "The output is empty: use a path on this machine.")

@@ -100,14 +100,14 @@ def test_a_walk_starts_at_the_items_of_each_selected_collection(url, selection, 
 @pytest.mark.parametrize(
     ("url", "selection", "message"),
     [
-        (API, Selection(), "; there are bigearthnet_v1_labels, bigearthnet_v1_source"),
+        (API, Selection(), "; SOURCE has bigearthnet_v1_labels, bigearthnet_v1_source"),
         (API, Selection(collections=("bigearthnet_v1_label",)), "did you mean bigearthnet_v1_labels"),
         (
             API,
             Selection(collections=("BigEarthNet",)),
             "mean bigearthnet_v1_labels or bigearthnet_v1_source?",
         ),
-        (API, Selection(collections=("sen12",)), "no collection sen12: there are bigearthnet_v1_labels,"),
+        (API, Selection(collections=("sen12",)), "sen12: SOURCE has bigearthnet_v1_labels,"),
         (LABELS, Selection(collections=("x",)), "leave -C x out"),
         (LABELS, Selection(all_collections=True), "leave --all-collections out"),
     ],
@@ -129,7 +129,7 @@ def test_selections_without_a_valid_collection(url: str, selection: Selection, m
         ),
         ({f"{API}/collections/x": []}, SourceError, "not a JSON object"),
         ({}, UsageError, "has no collection x."),
-        ({f"{API}/collections": {"collections": []}}, UsageError, "the source lists none"),
+        ({f"{API}/collections": {"collections": []}}, UsageError, "SOURCE has none"),
     ],
 )
 def test_an_unreadable_collection_raises(table, error, message):

@@ -322,7 +322,7 @@ def test_a_collection_is_found_at_any_level(wanted: tuple[str, ...], expected: l
 def test_the_source_is_the_collection_itself() -> None:
     source = tree_of(MemoryReader(TREE), f"{BASE}/a/c.json")
     assert of_collections(source, "a") == [("a-i", "a")]
-    with pytest.raises(UsageError, match="has no collection b: there are a"):
+    with pytest.raises(UsageError, match="has no collection b: SOURCE has a"):
         asyncio.run(source.starts(Selection(collections=("b",))))
 
 

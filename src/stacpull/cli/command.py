@@ -169,7 +169,7 @@ class Command(click.Command):
             return None
         if option.form == "absent":
             return f"set {option.variables[0]}, or {option.name} in a config file"
-        if positional == ["dest"] and "resume" not in option.commands:
+        if positional[:1] == ["dest"] and "resume" not in option.commands:
             return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
         return "this command does not need it, so leave it out"
 

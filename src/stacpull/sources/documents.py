@@ -244,8 +244,6 @@ def no_collection(source: str, name: str, names: list[str]) -> str:
 
 
 def available_collections(names: list[str]) -> str:
-    if not names:
-        return "the source lists none."
-    unnamed = len(names) - _MAX_NAMED
-    shown = ", ".join(sorted(names)[:_MAX_NAMED])
-    return f"there are {shown}" + (f" and {unnamed} more (see stacpull collections)." if unnamed > 0 else ".")
+    others = len(names) - _MAX_NAMED
+    shown = ", ".join(sorted(names)[:_MAX_NAMED]) or "none"
+    return f"SOURCE has {shown}" + (f" and {others} more (see stacpull collections)." if others > 0 else ".")
