@@ -101,7 +101,7 @@ def _next_commands(dest: Path) -> Iterator[str]:
     yield "Look at the mirror:"
     yield f"  {me} status {here}"
     yield f"  {me} verify {here}"
-    yield "Run it yourself, on a replica in the background:"
+    yield "Run it yourself, in a new shell, on a replica in the background:"
     yield f'  eval "$({me} serve mlhub --port {_PORT} --background)"'
     yield f"  {me} collections {source}"
     yield f"  {me} classes {source} -C {_COLLECTION}"
