@@ -76,7 +76,8 @@ def test_a_host_that_redirects_assets_to_its_login_is_given_up(tmp_path, status,
         assert (ran.code, ran.report["assets_failed"], ran.report["assets_pending"]) == (3, 0, 300), ran.err
         assert "50 requests in a row" in ran.err
         host.is_open = True
-        assert run(["resume", str(tmp_path / "m"), *options], environment()).report["assets_done"] == 300
+        resumed = run(["resume", str(tmp_path / "m"), *options], environment(), cwd=tmp_path)
+        assert resumed.report["assets_done"] == 300
 
 
 def test_a_login_page_for_an_image_is_refused_if_an_untyped_asset_has_its_href(tmp_path: Path) -> None:
