@@ -202,7 +202,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         if rules_of(url).is_object_store and kind is FailureKind.REFUSED:
             raise CredentialsError(f"{error} Check the credentials of the service.") from error
         if kind is FailureKind.GONE and not rules_of(url).is_object_store:
-            hint = _GONE_HINT if is_web(url) else " The URL of a server begins with https://."
+            hint = _GONE_HINT if is_web(url) else " If SOURCE is on a server, write https://."
         elif kind is FailureKind.NETWORK and error.failure.retryable:
             hint = " Check SOURCE and the network."
         raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
