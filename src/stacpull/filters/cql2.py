@@ -338,6 +338,7 @@ def _operation(name: str, arguments: Any) -> Any:
 
 # --- pushing down -----------------------------------------------------------------------------------------
 
+_NOT_PUSHED: Final = {"datetime", "geometry", "bbox", "properties.id", "properties.collection"}
 _MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
 
 
@@ -379,7 +380,7 @@ def _pushable_test(sign: str, left: Any, right: Any) -> Json | None:
     name = reference.removeprefix("properties.")
     is_number = _is_number(right)
     is_plain = isinstance(right, bool) or (isinstance(right, str) and parse_instant(right) is None)
-    if "." in name or name in {"datetime", "geometry", "bbox"} or not (is_number or is_plain):
+    if "." in name or {name, reference} & _NOT_PUSHED or not (is_number or is_plain):
         return None
     return {"op": sign, "args": [{"property": name}, right]} if is_number or sign in ("=", "<>") else None
 

@@ -133,17 +133,17 @@ class Reference:
     """A name in a filter: `eo:cloud_cover`, `proj.code`, `collection`.
 
     It refers to the first of these that exists: `id`, `collection`, `geometry` or `bbox` of the item; a
-    property with exactly this name; a member of a property (`view.sun.azimuth`, `bands.0.name`). The prefix
-    `properties.` is optional. The value is None if it is null, or if there is none.
+    property with exactly this name; a member of a property (`view.sun.azimuth`, `bands.0.name`). With the
+    prefix `properties.`, it refers to a property. The value is None if it is null, or if there is none.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name.removeprefix("properties.")
+        self._is_of_the_item = name in {"id", "collection", "geometry", "bbox"}
         self._path = tuple(self._name.split(".")) if "." in self._name else ()
 
     def value(self, item: Json, properties: dict[str, Any]) -> Any:
-        is_of_the_item = self._name in {"id", "collection", "geometry", "bbox"}
-        value = (item if is_of_the_item else properties).get(self._name)
+        value = (item if self._is_of_the_item else properties).get(self._name)
         if value is None and self._path:
             value = properties
             for name in self._path:

@@ -57,6 +57,8 @@ NAMES = [
     ("id = 'S2A_1'", True),
     ("collection IN ('sentinel-2', 'other')", True),
     ("type = 'of the item'", True),
+    ("properties.type = 'of the item'", True),
+    ("properties.id = 'S2A_1'", None),
     ('"eo:cloud_cover" < 20', True),
     ("properties.eo:cloud_cover < 20", True),
     ("proj.code = 'EPSG:32633'", True),
