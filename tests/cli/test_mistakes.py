@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 from tests.ran import Ran
 
-from stacpull_replicas import MlhubReplica, run_in_thread
+from stacpull_replicas import MlhubReplica, Status, run_in_thread
 
 pytestmark = pytest.mark.behaviour
 
@@ -223,6 +223,16 @@ def test_a_missing_key_and_a_refused_key_have_different_messages(hub, stacpull_c
     assert (refused.code, absent.code) == (3, 3)
     assert "Check MLHUB_API_KEY." in refused.err
     assert "MLHUB_API_KEY is not set: export MLHUB_API_KEY=..." in absent.err
+
+
+def test_a_source_that_is_down_is_to_be_tried_later(hub, stacpull_command, folder):
+    with run_in_thread(MlhubReplica(items=1)) as down:
+        down.inject(lambda request: True, Status(500), times=99)
+        arguments = ["mirror", down.exports()["MLHUB_ROOT_URL"], "d", "-C", LABELS, "--retries", "0"]
+        ran = stacpull_command(*arguments)
+    assert (ran.code, "500 Internal Server Error" in ran.err) == (4, True), ran.err
+    assert ran.err.rstrip().endswith("Try again later.")
+    assert list(folder.iterdir()) == []
 
 
 def test_a_proxy_that_refuses_is_named_without_a_python_tuple(hub, stacpull_command, monkeypatch):

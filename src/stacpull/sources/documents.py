@@ -203,8 +203,8 @@ async def read_root(reader: JsonReader, url: str) -> Document:
             raise CredentialsError(f"{error} Check the credentials of the service.") from error
         if kind is FailureKind.GONE and not rules_of(url).is_object_store:
             hint = _GONE_HINT if is_web(url) else " If SOURCE is on a server, write https://."
-        elif kind is FailureKind.NETWORK and error.failure.retryable:
-            hint = " Check SOURCE and the network."
+        elif error.failure.retryable:
+            hint = " Check SOURCE and the network." if kind is FailureKind.NETWORK else " Try again later."
         raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
     if not isinstance(document.body, dict):
         what = "is a JSON list without items" if isinstance(document.body, list) else "is not a JSON object"
