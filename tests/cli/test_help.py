@@ -76,7 +76,7 @@ def test_a_command_that_does_not_exist_gets_the_nearest(stacpull_command, typed,
         (["--query", "a=b"], "use --where PROPERTY=VALUE"),
         (["--overwrite"], "--revalidate checks all files"),
         (["--api-key", "k"], "use --header"),
-        (["-o", "x"], "give DEST as the second argument"),
+        (["-o", "x"], "give it as the second argument"),
         (["--include", "x"], "use --asset GLOB"),
         (["--missing-ok"], "use --missing ok"),
         (["--processes", "2"], "use --dask N"),
@@ -99,6 +99,19 @@ def test_an_option_of_another_tool_gets_the_one_to_use(stacpull_command, typed, 
     assert ran.code == 2
     assert hint in ran.err
     assert "--prune" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        (["report", "d", "r.html"], "'r.html': give DEST -o FILE only;"),
+        (["export", "d", "x.parquet", "-o", "y"], "No such option '-o': give it as the second argument."),
+        (["verify", "d", "-o", "y"], "No such option '-o'."),
+    ],
+)
+def test_a_file_to_write_gets_the_place_where_the_command_takes_it(stacpull_command, typed, hint):
+    ran = stacpull_command(*typed)
+    assert (ran.code, hint in ran.err) == (2, True), ran.err
 
 
 NOT_PLANNED = (

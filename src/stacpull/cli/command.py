@@ -36,7 +36,7 @@ _HINTS: dict[tuple[str, ...], str] = {
     ("--query",): "use --where PROPERTY=VALUE, or --filter with CQL2",
     ("--overwrite", "--force", "-f"): "changed files are fetched again; --revalidate checks all files",
     ("--api-key", "--key", "--token"): "use --header 'NAME: ${VARIABLE}', or --credentials NAME",
-    ("-o", "-O", "-d", "--output", "--output-dir", "--out", "--dest"): "give DEST as the second argument",
+    ("-o", "-O", "-d", "--output", "--output-dir", "--out", "--dest"): "give it as the second argument",
     ("--include", "--assets"): "use --asset GLOB",
     ("--exclude", "--exclude-assets"): "use --exclude-asset GLOB",
     ("--collections", "-c"): "use -C ID",
@@ -148,11 +148,11 @@ class Command(click.Command):
             text = next(near, ".") if hint is None else f": {hint}."
             raise click.UsageError(f"No such option '{name}'{text}", ctx) from None
         if extra and not ctx.resilient_parsing:
-            named = ", ".join(map(repr, extra))
-            names = " ".join(self.collect_usage_pieces(ctx)[1:])
+            out = ["-o FILE" for param in self.params if "-o" in param.opts]
+            names = " ".join([*self.collect_usage_pieces(ctx)[1:], *out])
             hint = f"give {names} only; a value with spaces needs quotes, and numbers need commas"
             hint = "use --prune=remove" if extra == ["remove"] else hint
-            raise click.UsageError(f"Unexpected extra argument: {named}: {hint}.", ctx)
+            raise click.UsageError(f"Unexpected extra argument: {', '.join(map(repr, extra))}: {hint}.", ctx)
         return extra
 
     def _hint(self, name: str) -> str | None:
@@ -161,7 +161,8 @@ class Command(click.Command):
         if hint is not None:
             named = re.findall(r"(?<!\w)--?[\w-]+", re.sub("`.*?`", "", hint))
             options = {name for param in self.params for name in param.opts}
-            fits = positional[1:2] == ["dest"] if "argument" in hint else not named or named[0] in options
+            is_second = positional[1:2] in (["dest"], ["out"])
+            fits = is_second if "argument" in hint else not named or named[0] in options
             return hint if fits else None
         flags = {name, name.replace("--no-", "--", 1)}
         option = next((o for o in OPTIONS if flags & {f"--{o.name}", f"-{o.short}"}), None)
