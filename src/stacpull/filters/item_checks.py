@@ -26,7 +26,7 @@ _DECIMAL: Final = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})", 
 
 
 class ItemCheck:
-    """A filter on items. `fields` are those of `Selection` that it reads."""
+    """A filter on items: a function of the item alone. `fields` are those of `Selection` that it reads."""
 
     fields: ClassVar[tuple[str, ...]]
     explained: tuple[str, str] = ("", "")
