@@ -195,11 +195,10 @@ class _Estimate:
 
     async def add_batch(self, batch: PlanBatch) -> int:
         new_items = await run_to_end(partial(self._add_batch, batch))
-        counts: dict[str, int | None] = {
-            name: self.counters[name] for name in ("items_seen", "items_matched")
-        }
-        counts |= {"items_wanted": self._setup.selection.item_limit, "items_announced": self._announced}
-        self._network.emit(self._network.progress(**counts))
+        counts = {name: self.counters[name] for name in ("items_seen", "items_matched")}
+        limit = self._setup.selection.item_limit
+        progress = self._network.progress(**counts, items_wanted=limit, items_announced=self._announced)
+        self._network.emit(progress)
         return new_items
 
     def _add_batch(self, batch: PlanBatch) -> int:
