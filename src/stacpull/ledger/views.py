@@ -286,9 +286,9 @@ def unwritten_items(db: Connection, after: int, limit: int, least: int = JsonSta
     of_item = "a.item IN (SELECT items.id UNION ALL SELECT c.id FROM items c WHERE c.parent = items.id)"
     rows = db.execute(
         f"SELECT id FROM items WHERE json_state <> {JsonState.CURRENT} AND id > ? AND json_state >= ? "
-        f"AND (json_state = {JsonState.DUE} OR id IN (SELECT item FROM documents)) "
-        f"AND (pending = 0 OR {are_left} AND run = (SELECT max(id) FROM runs) AND NOT EXISTS (SELECT 1 "
-        f"FROM assets a WHERE {of_item} AND a.run = items.run AND a.state < {State.DONE})) ORDER BY id LIMIT ?",
+        f"AND (json_state = {JsonState.DUE} OR id IN (SELECT item FROM documents)) AND (pending = 0 OR "
+        f"{are_left} AND run = (SELECT max(id) FROM runs) AND NOT EXISTS (SELECT 1 FROM assets a WHERE "
+        f"{of_item} AND a.run = items.run AND a.state < {State.DONE})) ORDER BY id LIMIT ?",
         (after, least, limit),
     )
     return [row[0] for row in rows]
