@@ -23,12 +23,12 @@ class PlanSaver:
     """
 
     def __init__(self, network: Network, run: Run, store_client: StoreClient, queue: JobQueue[Job]) -> None:
-        self._network, self._run, self._queue = network, run, queue
-        self._store_client, self._call = store_client, store_client.call
+        self.network, self.run, self._queue = network, run, queue
+        self._store_client, self.call = store_client, store_client.call
 
     async def queue_pending(self, *, earlier: bool = False) -> None:
         """Queue the pending jobs of the run; with `earlier`, those that earlier runs have left for it."""
-        call, run_id, last = self._call, self._run.id, 0
+        call, run_id, last = self.call, self.run.id, 0
         while jobs := await call("jobs.pending_jobs", run_id, last, _STREAMED, earlier, returns=list[Job]):
             await self._queue.put(jobs)
             last = jobs[-1].rowid
@@ -38,15 +38,15 @@ class PlanSaver:
         return self._store_client.counters
 
     async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        return await self._call("PlanWriter.planned_this_run", ids, linked, returns=dict[ItemId, str | None])
+        return await self.call("PlanWriter.planned_this_run", ids, linked, returns=dict[ItemId, str | None])
 
     async def restart(self) -> None:
-        await self._call("runs.restart_walk", self._run.id)
+        await self.call("runs.restart_walk", self.run.id)
 
     async def add_batch(self, batch: PlanBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
             await self.queue_pending(earlier=True)
-        secrets, cut_short = self._network.secrets, batch.update.cut_short
+        secrets, cut_short = self.network.secrets, batch.update.cut_short
         batch.items = [
             item._replace(document={}, public_json=public_document(item.document, secrets))
             for item in batch.items
@@ -61,10 +61,10 @@ class PlanSaver:
         ]
         if cut_short is not None:
             batch.update = batch.update._replace(cut_short=secrets.masked(cut_short))
-        now = self._network.clock.time()
-        saved = await self._call("StoreOperations.save_batch", batch, now, returns=PlanResult)
+        now = self.network.clock.time()
+        saved = await self.call("StoreOperations.save_batch", batch, now, returns=PlanResult)
         for item, key, failure in saved.failures:
-            self._network.emit(AssetFailed(item, key, failure.kind, failure.message))
+            self.network.emit(AssetFailed(item, key, failure.kind, failure.message))
         await self._queue.put(saved.jobs)
         return saved.counted.get("items_seen", 0)
 
@@ -72,21 +72,18 @@ class PlanSaver:
 class JobProducer:
     """Produces the jobs of a run: pending ones first, then those of its walk."""
 
-    def __init__(
-        self, network: Network, run: Run, store_client: StoreClient, saver: PlanSaver, walk: Walk
-    ) -> None:
-        self._network, self._run, self._call = network, run, store_client.call
+    def __init__(self, saver: PlanSaver, walk: Walk) -> None:
         self._saver, self._walk = saver, walk
 
     async def run(self) -> None:
-        run, walk = self._run, self._walk
+        run, walk = self._saver.run, self._walk
         await self._saver.queue_pending()
         if run.spec.kind != "mirror":
             await self._read_again()
             return
         if run.cut_short is not None:
             walk.summary.cut_short = run.cut_short
-            self._network.warn(run.cut_short)
+            self._saver.network.warn(run.cut_short)
         if not run.counters["walk_ended"]:
             await walk.run(Position.from_json(run.position))
         else:
@@ -94,8 +91,8 @@ class JobProducer:
 
     async def _read_again(self) -> None:
         """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
-        call, walk = self._call, self._walk
-        kind, last = self._run.spec.kind, 0
+        network, call, walk = self._saver.network, self._saver.call, self._walk
+        kind, last = self._saver.run.spec.kind, 0
         unread = await call("views.unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
         for start in range(0, len(unread), ITEMS_AT_ONCE):
             batch = PlanBatch()
@@ -112,11 +109,11 @@ class JobProducer:
             for item_rowid, item, href in items:
                 document = documents.get(href or "")
                 if isinstance(document, dict) and document.get("id") == item.item:
-                    public_json = public_document(document, self._network.secrets)
+                    public_json = public_document(document, network.secrets)
                     await call("jobs.keep_document", item_rowid, public_json)
                     continue
                 unknown = "Its URL is unknown, or returns another item."
                 reason = document.message if isinstance(document, Failure) else unknown
-                self._network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
+                network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
             last = items[-1][0]
         await self._saver.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))

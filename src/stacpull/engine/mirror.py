@@ -362,7 +362,7 @@ class MirrorRun:
         self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
         saver = PlanSaver(setup.network, run, self._store_client, self._queue)
         self._walk = Walk(setup, saver)
-        self._producer = JobProducer(setup.network, run, self._store_client, saver, self._walk)
+        self._producer = JobProducer(saver, self._walk)
 
     async def execute(self) -> MirrorReport:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
