@@ -348,8 +348,7 @@ def _pushable(node: Any, *, negated: bool = False) -> Json | None:
     Only comparisons of a property with a number, and equality with a string or boolean, can be: services
     differ in the order of strings (collations), and in times (ranges, whole days, zones).
 
-    Parts of an AND are left out, but not inside NOT. Inside NOT, IN does not become equality either: of an
-    item without the property, one of them may be false and the other unknown.
+    Parts of an AND are left out, but not inside NOT.
     """
     if not isinstance(node, dict) or not isinstance(node.get("args"), list):
         return None
@@ -361,7 +360,7 @@ def _pushable(node: Any, *, negated: bool = False) -> Json | None:
         case "between":
             value, low, high = arguments
             name, parts = "and", [_pushable_test(">=", value, low), _pushable_test("<=", value, high)]
-        case "in" if isinstance(arguments[1], list) and not negated:
+        case "in" if isinstance(arguments[1], list):
             name, parts = "or", [_pushable_test("=", arguments[0], member) for member in arguments[1]]
         case _:
             return _pushable_test(name, *arguments) if name in _MIRRORED else None
