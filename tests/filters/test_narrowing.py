@@ -115,6 +115,7 @@ def test_an_area_beyond_180_degrees_is_not_pushed_down() -> None:
         ),
         ("a = 1 OR b LIKE 'x%'", None),
         ("a IN (1, DATE('2020-01-01'))", None),
+        ("'x' IN labels", None),  # the list contains the text, but does not equal it
         (
             "a NOT IN (1, 2)",
             {"op": "not", "args": [{"op": "or", "args": [property_is("a", 1), property_is("a", 2)]}]},
@@ -150,6 +151,7 @@ comparisons = st.builds(
 leaves = st.one_of(
     comparisons,
     st.builds(lambda n, x, y: f'"{n}" IN ({x}, {y})', names, literals, literals),
+    st.builds(lambda n, x: f'{x} IN "{n}"', names, literals),
     st.builds(lambda n: f'"{n}" BETWEEN 0 AND 2', names),
     st.builds(lambda n: f'"{n}" IS NULL', names),
     st.builds(lambda n: f"\"{n}\" LIKE 'x%'", names),

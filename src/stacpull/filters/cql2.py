@@ -360,7 +360,7 @@ def _pushable(node: Any, *, negated: bool = False) -> Json | None:
         case "between":
             value, low, high = arguments
             name, parts = "and", [_pushable_test(">=", value, low), _pushable_test("<=", value, high)]
-        case "in" if isinstance(arguments[1], list):
+        case "in" if isinstance(arguments[0], dict) and isinstance(arguments[1], list):
             name, parts = "or", [_pushable_test("=", arguments[0], member) for member in arguments[1]]
         case _:
             return _pushable_test(name, *arguments) if name in _MIRRORED else None
