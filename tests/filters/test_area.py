@@ -42,14 +42,22 @@ def by_area(item, area):
     [
         ({"geometry": NULL_ISLAND}, (-1, -1, -100, 1, 1, 100), None),
         ({"geometry": NULL_ISLAND}, (1, 1, 2, 2), "bbox"),
-        ({"geometry": None, "bbox": [1, 1, 2, 2]}, (2, 2, 3, 3), "no location"),
-        ({"bbox": [1, 1, 2, 2]}, (2, 2, 3, 3), "no location"),
-        ({"geometry": json_of(box(178, -20, 185, -10))}, (-177, -15, -176, -14), None),
+        ({"geometry": None, "bbox": [1, 1, 2, 2]}, (2, 2, 3, 3), None),
+        ({"bbox": [1, 1, 2, 2]}, (2.1, 2, 3, 3), "bbox"),
+        ({"bbox": [170, -20, -170, -10]}, (-175, -15, -174, -14), None),
+        ({"bbox": [170, -20, -170, -10]}, (0, -15, 1, -14), "bbox"),
         ({"geometry": EAST_OF_FIJI}, (179, -18, -179, -16), None),
         ({"geometry": NULL_ISLAND}, (179, -18, -179, 18), "bbox"),
-        ({"geometry": {"type": "Polygon", "coordinates": []}}, (1, 1, 2, 2), "no location"),
-        ({"geometry": {"type": "Polygon", "coordinates": [[["a", 1]]]}}, (1, 1, 2, 2), "no location"),
+        ({"geometry": {"type": "Polygon", "coordinates": []}, "bbox": [1, 1, 2, 2]}, (1, 1, 2, 2), None),
+        (
+            {"geometry": {"type": "Polygon", "coordinates": [[["a", 1]]]}, "bbox": [1, 1, 2, 2]},
+            (1, 1, 2, 2),
+            None,
+        ),
         ({"geometry": {"type": "Point", "coordinates": [10**400, 0]}}, (1, 1, 2, 2), "no location"),
+        ({"geometry": None, "bbox": None}, (1, 1, 2, 2), "no location"),
+        ({"geometry": None, "bbox": ["a", 1, 2, 2]}, (1, 1, 2, 2), "no location"),
+        ({"geometry": None, "bbox": {}}, (1, 1, 2, 2), "no location"),
         ({"geometry": PIERCED}, (4.5, 4.5, 5.5, 5.5), "bbox"),
         ({"geometry": PIERCED}, (4.5, 4.5, 6, 5), None),
         ({"geometry": PIERCED}, (5, 5, 5, 5), "bbox"),
@@ -83,6 +91,7 @@ def test_a_stray_vertex_is_compared_by_geometry_and_not_by_bbox(shared_data: Pat
     assert item["bbox"][2] - item["bbox"][0] > 40  # a patch of 1.2 km
     south_east = (60.0, 30.0, 73.0, 60.0)  # inside the bbox, but outside the sliver of the stray vertex
     assert by_box(item, south_east) == "bbox"
+    assert by_box({**item, "geometry": None}, south_east) is None
     assert by_box(item, (24.9, 65.9, 25.0, 66.1)) is None
 
 
@@ -100,7 +109,10 @@ def collection(*geometries):
         (UNIT, {"geometry": {"type": "Point", "coordinates": [1, 1]}}, None),
         (UNIT, {"geometry": {"type": "Point", "coordinates": [1.01, 1]}}, "intersects"),
         (UNIT, {"geometry": {"type": "Point", "coordinates": [5, 5]}, "bbox": [0, 0, 1, 1]}, "intersects"),
-        (UNIT, {"geometry": None, "bbox": [0, 0, 1, 1]}, "no location"),
+        (UNIT, {"geometry": None, "bbox": [0, 0, -5, 1, 1, 5]}, None),
+        (UNIT, {"geometry": None}, "no location"),
+        (UNIT, {"geometry": {"type": "Polygon", "coordinates": []}, "bbox": [0, 0, 1, 1]}, None),
+        (UNIT, {"geometry": {"type": "Polygon", "coordinates": [[["a", 0]]]}, "bbox": ["a"]}, "no location"),
         (feature(UNIT), {"geometry": UNIT}, None),
         (collection(UNIT, None, json_of(box(5, 5, 6, 6))), {"geometry": json_of(box(5, 5, 9, 9))}, None),
         (json_of(box(2.9, 1.9, 3.1, 2.1)), {"geometry": BOW_TIE}, None),
@@ -109,6 +121,8 @@ def collection(*geometries):
         (ACROSS, {"geometry": EAST_OF_FIJI}, None),
         (ACROSS, {"geometry": {"type": "Point", "coordinates": [0, -17]}}, "intersects"),
         (json_of(box(-180, -18, -179, -16)), {"geometry": json_of(box(179.5, -18, 180.5, -16))}, None),
+        (json_of(box(179, -18, 180, -16)), {"geometry": None, "bbox": [178, -18, -178, -16]}, None),
+        (json_of(box(0, -18, 1, -16)), {"geometry": None, "bbox": [178, -18, -178, -16]}, "intersects"),
         (
             {**UNIT, "crs": {"properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}},
             {"geometry": UNIT},

@@ -2,7 +2,7 @@
 
 Shards and samples depend only on a hash of the id (and the seed), so they are the same everywhere. Ends of
 time intervals are inclusive, and a day, month or year counts completely. Geometry is planar on longitude and
-latitude, and touching counts.
+latitude, and touching counts. If the geometry of an item is not readable, its `bbox` is used.
 """
 
 from __future__ import annotations
@@ -231,8 +231,7 @@ class CloudCoverCheck(ItemCheck):
     explained = ("unknown cloud cover", "eo:cloud_cover is absent or not a number.")
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
-        value = properties.get("eo:cloud_cover")
-        cover = None if isinstance(value, str) else finite_number(value)  # APIs compare only numbers with it
+        cover = finite_number(properties.get("eo:cloud_cover"))
         if cover is None:
             return "unknown cloud cover"
         return None if cover <= self._value else "cloud cover"
@@ -282,7 +281,7 @@ class DatetimeCheck(ItemCheck):
 
 class AreaCheck(ItemCheck):
     fields = ("intersects",)
-    explained = ("no location", "geometry is null or cannot be read.")
+    explained = ("no location", "neither geometry nor bbox is valid.")
 
     def __init__(self, value: Any) -> None:
         from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
@@ -295,7 +294,9 @@ class AreaCheck(ItemCheck):
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
         shape = self._shapes.read_shape(item.get("geometry"))
-        if shape is None:  # such an item is in no area, also for APIs, even if it has a bbox
+        if shape is None:
+            shape = self._shapes.read_box(item.get("bbox"))
+        if shape is None:
             return "no location"
         return None if self._shapes.intersects(self._area, shape) else self.fields[0]
 
