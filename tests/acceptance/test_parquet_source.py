@@ -106,7 +106,7 @@ def test_killed_three_times_and_resumed(published: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(b"", "it is empty"), (b"no Parquet at all", "it is not a Parquet file"), (None, "could not be read")],
+    [(b"", "it is empty"), (b"no Parquet at all", "it is not a Parquet file"), (None, "There is no file")],
 )
 def test_an_unreadable_parquet_file_exits_4(tmp_path: Path, content: bytes | None, why: str) -> None:
     source = tmp_path / "items.parquet"

@@ -226,6 +226,7 @@ def test_notices_if_there_is_nothing_to_fetch(tmp_path, assets, selection, messa
 def test_plan_names_a_path_that_a_layout_gives_to_several_items(tmp_path: Path) -> None:
     source = tmp_path / "items.ndjson"
     source.write_text("\n".join(json.dumps(ITEM | {"id": i, "assets": {"a": {"href": "./a"}}}) for i in "ij"))
+    (tmp_path / "a").touch()
     warnings: list[str] = []
     for layout in ("{key}.bin", "{item}/{key}.bin", "{filename}"):
         options = Options(layout=layout)

@@ -102,6 +102,7 @@ def test_the_core_works_without_a_neighbour(tmp_path: Path, neighbour: str) -> N
         assert not (tmp_path / "c").exists()
 
     if neighbour == "stacpull_export":
+        (tmp_path / "items.parquet").touch()
         read = stacpull.run("mirror", tmp_path / "items.parquet", tmp_path / "p")
         assert read.returncode == 2
         assert "needs the package stacpull_export, which is not installed." in read.stderr
