@@ -34,6 +34,7 @@ from stacpull.ledger.item_set import ItemSet
 from stacpull.ledger.plan_writer import IsThere, known_actions
 from stacpull.models import Asset, ItemId, PlanBatch, PlannedItem, path_in_dest
 from stacpull.net.fields import content_length, content_range
+from stacpull.net.status import OK, PARTIAL, UNSATISFIABLE
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import final_name
 from stacpull.reports import HostPlan, PlanReport
@@ -43,7 +44,7 @@ from stacpull.store.inspection import DirectoryFiles, may_exist
 from stacpull.threads import enter_in_thread, for_each, run_to_end
 from stacpull.urls import filename_of, wire_url
 
-_WHOLE = 200
+_SIZED = frozenset({OK, PARTIAL, UNSATISFIABLE})  # an empty file has no byte 0
 _SIZED_PER_KEY = 3
 _CLIPPED_PER_KEY = 12  # with `--clip`: more, because different parts of rasters are in the area
 _SIZED_AT_ONCE = 64
@@ -304,8 +305,8 @@ class _Estimate:
                 if asset.size is not None:
                     return asset.size
             request = Request(asset.href, headers={"Range": "bytes=0-0"})
-            async with self._network.client.open(request, count_refusal=False) as response:
-                if response.status == _WHOLE:
+            async with self._network.client.open(request, accept=_SIZED, count_refusal=False) as response:
+                if response.status == OK:
                     return content_length(response.headers)
                 return content_range(response.headers).total
         except TransferError as error:
