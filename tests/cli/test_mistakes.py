@@ -204,6 +204,8 @@ def test_no_mirror_is_made_inside_another(hub, stacpull_command, folder):
         assert (ran.code, f"{inside} is inside the mirror {folder}/d: choose" in ran.err) == (2, True), (
             ran.err
         )
+    beside = ["d/../e" if word == "d" else word for word in command]
+    assert stacpull_command(*beside).code == 0
     assert stacpull_command("verify", "d", "--strict").code == 0
 
 

@@ -47,7 +47,7 @@ def open_workspace(
         if not adopt:
             refuse_lost(work)
         is_own = ledger_path(work).exists() or (adopt and has_own_catalog(work))
-        for outer in () if is_own else work.absolute().parents:
+        for outer in () if is_own else Path(os.path.realpath(work)).parents:
             if os.path.exists(ledger_path(outer)):  # noqa: PTH110 -- never raises
                 raise UsageError(f"{work} is inside the mirror {outer}: choose another directory.")
         if (work / "catalog.json").exists() and not is_own:
