@@ -35,6 +35,10 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
     [
         ("destination = 'd'", "some.toml, line 1, destination: there is no such option; did you mean dest?"),
         ("AWS-Region = 'r'", "some.toml, line 1, AWS-Region: there is no such option; did you mean region?"),
+        (
+            "dest-profle = 'p'",
+            "some.toml, line 1, dest-profle: there is no such option; did you mean dest-profile?",
+        ),
         ("max-itms = 3", "some.toml, line 1, max-itms: there is no such option; did you mean max-items?"),
         ("# a\n\nzzzz = 3", "some.toml, line 3, zzzz: there is no such option"),
         ("config = 'x'", "some.toml, line 1, config: there is no such option"),

@@ -102,7 +102,8 @@ def shipped_config(name: str) -> Path:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of a question with the nearest known name, or an empty string if none is similar."""
-    close = [part for part in sorted(known, key=len)[::-1] if part in name.lower()] or similar(name, known)
+    parts = [part for part in sorted(known, key=len)[::-1] if part in name.lower()]
+    close = similar(name, known, cutoff=0.8) or parts or similar(name, known)
     return f"; did you mean {close[0]}?" if close else ""
 
 

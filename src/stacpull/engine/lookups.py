@@ -122,9 +122,7 @@ async def _label_warnings(
 
 
 async def first_items(source: Source, start: WalkStart) -> list[Json]:
-    start = start._replace(
-        filtered_pages=None
-    )  # without the requests that compare a filtered walk with another one
+    start = start._replace(filtered_pages=None)  # without the requests that compare it with another walk
     if start.collection != NO_COLLECTION:
         (start,) = await source.starts(Selection(collections=(start.collection,)))  # without its filters
     pages = source.pages(start, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)
