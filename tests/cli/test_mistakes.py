@@ -147,6 +147,9 @@ MISTAKES = {
         "(--role is compared with the `roles` of an asset, --media-type with its `type`).",
         0,
     ),
+    "an argument for a command that takes none": Mistake(
+        ("credentials", "list", "n"), "Unexpected extra argument: 'n': give options only; a value with spaces"
+    ),
     "two mirrors for a command that takes one": Mistake(
         ("status", "m", "n"), "Unexpected extra argument: 'n': give DEST only; a value with spaces"
     ),

@@ -149,7 +149,7 @@ class Command(click.Command):
             raise click.UsageError(f"No such option '{name}'{text}", ctx) from None
         if extra and not ctx.resilient_parsing:
             out = ["-o FILE" for param in self.params if "-o" in param.opts]
-            names = " ".join([*self.collect_usage_pieces(ctx)[1:], *out])
+            names = " ".join([*self.collect_usage_pieces(ctx)[1:], *out]) or "options"
             hint = f"give {names} only; a value with spaces needs quotes, and numbers need commas"
             hint = "use --prune=remove" if extra == ["remove"] else hint
             raise click.UsageError(f"Unexpected extra argument: {', '.join(map(repr, extra))}: {hint}.", ctx)
