@@ -64,6 +64,18 @@ def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(ben
     ]  # fmt: skip
 
 
+def test_what_is_recorded_is_counted_in_the_same_transaction(bench):
+    bench.publisher.add([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs], [])
+    statements: list[str] = []
+    bench.db.set_trace_callback(statements.append)
+    bench.publisher.publish_all()
+    bench.db.set_trace_callback(None)
+    counted = [number for number, text in enumerate(statements) if text.startswith("INSERT INTO counters")]
+    assert counted
+    for number in counted:
+        assert [text for text in statements[:number] if text.startswith(("BEGIN", "COMMIT"))][-1] != "COMMIT"
+
+
 def test_an_unknown_item_json_that_appears_meanwhile_is_never_overwritten(bench, tmp_path, monkeypatch):
     (tmp_path / "c" / "i").mkdir(parents=True)
     mine = tmp_path / "c/i/i.json"

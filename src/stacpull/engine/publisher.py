@@ -241,12 +241,12 @@ class Publisher:
     ) -> None:
         if not (renamed or renamed_json or outcomes):
             return
-        now = time.time()
-        final_items, failures = jobs.record(self.db, renamed, outcomes, renamed_json, now, self._area_digest)
         # files that were there are skipped
         adopted = sum(arrival.identity is None for arrival in renamed) if self._is_adopting else 0
-        counts = {"assets_skipped": adopted, "assets_stored": len(renamed) - adopted}
-        runs.add_counts(self.db, self.run.id, counts)
+        counts = {self.run.id: {"assets_skipped": adopted, "assets_stored": len(renamed) - adopted}}
+        final_items, failures = jobs.record(
+            self.db, renamed, outcomes, renamed_json, time.time(), self._area_digest, counts
+        )
         self._final_items = final_items if self.run.metadata == "item" else []
         self.refresh_counters()
         for rowid, failure in failures:

@@ -295,12 +295,14 @@ def record(
     written_items: Mapping[int, bytes | None],
     now: float,
     area_digest: int | None = None,
+    run_counts: Mapping[int, Mapping[str, int]] = {},
 ) -> tuple[list[int], list[tuple[int, Failure]]]:
     """Record durable outcomes in one transaction. Return the items that are final now, and failures by asset.
 
     Ignore an outcome if the asset has been planned again since: its generation or state is then another.
     The order matters: versions are compared before the rows of `jobs` go, and JSON (`written_items`,
-    with its SHA-256) is only current if its item was not planned again. `area_digest`: of the run's `--clip`.
+    with its SHA-256) is only current if its item was not planned again. `area_digest`: of the run's `--clip`;
+    `run_counts`: what to add to the counters of runs.
     """
     compared = defaultdict[int, Counter[str]](Counter)  # by run: assets with an earlier version
     failed = list[tuple[int, Failure]]()
@@ -342,7 +344,7 @@ def record(
         db.execute(f"DELETE FROM documents WHERE item IN ({current})", (written_rowids,))
         # earlier JSON does not list the files of assets that are done only now: after a kill, it is still due
         db.execute(_SET_DUE, (json_array({*final, *(arrival.item_rowid for arrival in done)}),))
-        for run_id, counts in compared.items():
+        for run_id, counts in (*compared.items(), *run_counts.items()):
             runs.add_counts(db, run_id, counts)
     return final, failed
 
