@@ -400,8 +400,8 @@ read_percentage = number(
 
 
 def read_byte_count(raw: object) -> int:
-    """Read a size in bytes: a number from 10,000 on, or text with a suffix K (a thousand bytes), M or G."""
-    return int(number("a number of bytes from 10K on, like 500M or 2G", 10_000, LARGEST / 2, _bytes)(raw))
+    """Read a size in bytes: a number from 1 on, or text with a suffix K (a thousand bytes), M or G."""
+    return int(number("a number of bytes, like 500M or 2G", 1, LARGEST / 2, _bytes)(raw))
 
 
 def read_order(raw: object) -> str:

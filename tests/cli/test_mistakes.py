@@ -72,11 +72,7 @@ MISTAKES = {
     ),
     "a size of shards that is not a number": Mistake(
         ("export", "m", "out", "-f", "webdataset", "--shard-size", "abc"),
-        "--shard-size must be a number of bytes from 10K on, like 500M or 2G, not 'abc'.",
-    ),
-    "a size of shards in another unit": Mistake(
-        ("export", "m", "out", "-f", "webdataset", "--shard-size", "5"),
-        "--shard-size must be a number of bytes from 10K on, like 500M or 2G, not '5'.",
+        "--shard-size must be a number of bytes, like 500M or 2G, not 'abc'.",
     ),
     "a filter of an export": Mistake(
         ("export", "m", "out", "--label", "Pastures"),
