@@ -152,8 +152,8 @@ class _Estimate:
             options = self._setup.options
             at_once = max(1, min(options.concurrency or options.per_host, 16))
             seconds_estimated = round(walk_seconds + pending * asset_seconds / at_once, 1)
-        if unknown and self._unmeasured:
-            network.warn(f"A file size could not be read: {self._unmeasured}")
+        if basis == "unknown" and self._unmeasured:
+            network.warn(f"No size could be read: {self._unmeasured}")
         if self._unsigned:
             network.warn(f"URLs without their signature or key may be refused: {self._unsigned:,}.")
         if self._shared_path:
