@@ -49,13 +49,18 @@ def check_syntax(selection: Selection, options: Options) -> Layout:
     return Layout.parse(options.layout)
 
 
+async def walk_starts(source: Source, selection: Selection) -> list[WalkStart]:
+    """Return the starts of a walk, or raise `UsageError` if `source` cannot keep to the order of `sortby`."""
+    if selection.sortby is not None and not source.sorts:
+        raise unsortable(source.url)
+    return await source.starts(selection)
+
+
 async def checked_starts(
     source: Source, selection: Selection, layout: Layout, warn: Callable[[str], None]
 ) -> list[WalkStart]:
     """Return the starts of a walk. If `source` is an API, labels and the names in `layout` are checked."""
-    if selection.sortby is not None and not source.sorts:
-        raise unsortable(source.url)
-    starts = await source.starts(selection)
+    starts = await walk_starts(source, selection)
     is_needed = bool(selection.labels or selection.exclude_labels or layout.properties)
     if not is_needed or not starts or source.api_root is None:
         return starts

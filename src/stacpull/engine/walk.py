@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
-from stacpull.engine.lookups import ListedItem, LookedUp, Lookups, page_warnings
+from stacpull.engine.lookups import ListedItem, LookedUp, Lookups, page_warnings, walk_starts
 from stacpull.engine.network import Network
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.events import Notice
@@ -60,7 +60,6 @@ from stacpull.sources.source import (
     Source,
     WalkStart,
     allowed_headers,
-    unsortable,
 )
 from stacpull.threads import StoppableCall, prefetch
 
@@ -222,9 +221,7 @@ class Walk:
         If the source no longer knows a cursor, the walk starts again, as long as each walk gets further.
         """
         source, summary = self._source, self.summary
-        if self._selection.sortby is not None and not source.sorts:
-            raise unsortable(source.url)
-        starts = self._starts or await source.starts(self._selection)
+        starts = self._starts or await walk_starts(source, self._selection)
         if not self._keeps_position and self._matches_left():
             position = Position()
             await self._consumer.restart()

@@ -246,9 +246,8 @@ class _PageReader:
                 return sent, await self._reader.read(sent)
             except TransferError as error:
                 cause = cause or error
-                is_too_much = (
-                    error.failure.status in _TOO_MUCH_STATUS or error.failure.kind in MAY_BE_OF_PAGE_SIZE
-                )
+                status, kind = error.failure.status, error.failure.kind
+                is_too_much = status in _TOO_MUCH_STATUS or kind in MAY_BE_OF_PAGE_SIZE
             except SourceError as error:
                 if not isinstance(error.__cause__, ValueError):
                     raise

@@ -158,9 +158,8 @@ class ApiSource(Source):
         if not members:
             return start
         query = search.FilteredQuery(endpoint, members, pushed.condition, unfiltered)
-        return start._replace(
-            request=endpoint.request(members), filtered_pages=partial(query.pages, self._reader)
-        )
+        request = endpoint.request(members)
+        return start._replace(request=request, filtered_pages=partial(query.pages, self._reader))
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of one collection. A `limit` in SOURCE's URL is the maximum page size."""
