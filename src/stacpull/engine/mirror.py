@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import attrs
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from stacpull.arguments import instance
 from stacpull.catalog.item import public_document
@@ -551,9 +551,8 @@ class MirrorRun:
                 self._network.warn(f"{files} missing in {store.name}: fetched or written again.")
         finally:
             fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
-            names = filter(fields.__contains__, Progress.__struct_fields__)
-            counts: dict[str, Any] = {name: getattr(progress, name) for name in names}
-            counts |= {name: number for name, number in findings.items() if name in fields}
+            numbers = asdict(progress) | findings
+            counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
             self._network.emit(RunEnded(self._run.id, recorded, counts))
             await asyncio.to_thread(self._journal.flush)
         return counts, left_out
