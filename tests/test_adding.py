@@ -407,10 +407,10 @@ class Shelves:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def open_store(self, staged, location, outages):
+    def open_store(self, staged, location, patience):
         return ShelfStore(staged, self._folder(location))
 
-    def open_files(self, location, outages):
+    def open_files(self, location, patience):
         return DirectoryFiles(self._folder(location))
 
     def lease(self, store):

@@ -77,7 +77,7 @@ def test_a_new_mirror_in_a_bucket_is_found_without_writing(tmp_path: Path) -> No
     options = Options(work=tmp_path / "w", dest_region="r", dest_endpoint_url="http://one:1/")
     dest_address = parse_dest(URL, options)
     assert dest_address == DestAddress(tmp_path / "w", BucketLocation("bucket", "a/b", "http://one:1", "r"))
-    assert dest_address.name == URL
+    assert dest_address.shown == URL
     assert list(tmp_path.iterdir()) == []
 
 

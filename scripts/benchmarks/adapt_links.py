@@ -163,7 +163,7 @@ class Simulation:
         host = self.host
         if self._is_too_much():
             yield self.now + host.rtt / 2
-            self.gate.note_throttling(_BUSY)
+            self.gate.judge_throttling(_BUSY)
             self.gate.limit = self._limit or self.gate.limit
             return
         if host.failing and self.chance.random() < host.failing:
@@ -197,11 +197,11 @@ class Simulation:
 
     def _body(self, size: int) -> Iterator[float]:
         """Send each portion of a body over the line, after those of other bodies."""
-        left, uncounted = size, 0
+        left, costs_no_retry = size, 0
         while left:
             host, portion = self.host, min(left, _PORTION)
             left -= portion
-            uncounted += portion
+            costs_no_retry += portion
             arrival = self.now
             if host.bandwidth:
                 arrival = self._line_free = max(self._line_free, self.now) + portion / host.bandwidth
@@ -210,9 +210,9 @@ class Simulation:
             if arrival > self.now:
                 yield arrival
             self._count(portion / 65536)
-            if uncounted >= _PIECE or not left:
-                self.gate.note_bytes(uncounted)
-                uncounted = 0
+            if costs_no_retry >= _PIECE or not left:
+                self.gate.note_bytes(costs_no_retry)
+                costs_no_retry = 0
 
 
 FIXED = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 56, 64)

@@ -29,7 +29,7 @@ class DestAddress(msgspec.Struct, frozen=True):
     bucket: BucketLocation | None = None
 
     @property
-    def name(self) -> str:
+    def shown(self) -> str:
         return str(self.work) if self.bucket is None else self.bucket.url
 
 

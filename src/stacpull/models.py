@@ -216,7 +216,7 @@ class Failure(msgspec.Struct, frozen=True):
     retry_after: float | None = None  # seconds that the host requested to wait, if it did
     retryable: bool = False
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
-    uncounted: bool = False
+    costs_no_retry: bool = False
     """True if the attempt is not counted, because the host throttles or is overloaded."""
     resumable_bytes: int = 0  # the size of the part that the next attempt resumes
 
@@ -394,9 +394,7 @@ class Arrival(msgspec.Struct, array_like=True):
     directory: str
     name: str  # its final name in `directory`
     size: int
-    identity: int | None = 0
-    """The identity of the part; 0 until it is written. None if a file of the user is adopted, which may be a
-    hard link of the part."""
+    identity: int = 0  # of its part (`StagedParts.write_part`); 0 until the part is written
     digest: bytes | None = None
     etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
     unproven: bool = False  # nothing proved its length (no Content-Length, no known size, no checksum)
@@ -405,6 +403,9 @@ class Arrival(msgspec.Struct, array_like=True):
     """The bytes until they are written: a view of the received message, to avoid a copy."""
     may_replace: bool = False
     """True if a file in its place may be replaced. The publisher sets it; a received value is ignored."""
+    adopts: bool = False
+    """True if it may adopt a file of the user, which can be a hard link of the part: after a kill, `identity`
+    does not prove that this file is the mirror's. The publisher sets it."""
     filename: str = ""
     """The last segment of the resolved URL, percent-decoded but unsafe. The name of the part states it."""
 

@@ -31,7 +31,7 @@ from stacpull.hosts import refused_always
 from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
 from stacpull.redact import Secret
-from stacpull.store.inspection import NO_NAMES, Outages, StoredFiles
+from stacpull.store.inspection import NO_NAMES, Patience, StoredFiles
 from stacpull.store.protocol import BucketLease, Store
 from stacpull.store.staging import StagedParts
 from stacpull.system import with_active_endpoints
@@ -118,12 +118,12 @@ class Service:
         return location
 
     @classmethod
-    def open_store(cls, staged: StagedParts, location: BucketLocation, outages: Outages) -> Store:
-        return BucketStore(staged, Objects(location, outages))
+    def open_store(cls, staged: StagedParts, location: BucketLocation, patience: Patience) -> Store:
+        return BucketStore(staged, Objects(location, patience))
 
     @classmethod
-    def open_files(cls, location: BucketLocation, outages: Outages) -> StoredFiles:
-        return BucketFiles(Objects(location, outages))
+    def open_files(cls, location: BucketLocation, patience: Patience) -> StoredFiles:
+        return BucketFiles(Objects(location, patience))
 
     @classmethod
     def lease(cls, store: Store) -> AbstractContextManager[BucketLease]:

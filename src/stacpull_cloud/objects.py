@@ -23,7 +23,7 @@ from obstore import exceptions
 
 from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
-from stacpull.store.inspection import UNWATCHED, Outages
+from stacpull.store.inspection import UNWATCHED, Patience
 from stacpull.store.protocol import store_kind
 from stacpull_cloud.obstore_errors import MISSING, STATUS, as_stacpull_error, is_passing, unreachable
 
@@ -61,14 +61,14 @@ class Objects:
     `UsageError` if its address or `ca_bundle` cannot be used, and `DestinationError` if it fails.
     """
 
-    def __init__(self, location: BucketLocation, outages: Outages = UNWATCHED) -> None:
+    def __init__(self, location: BucketLocation, patience: Patience = UNWATCHED) -> None:
         self.location = location
-        self._outages = outages
+        self._patience = patience
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._has_warned = False
         self._outage: tuple[float, Exception] | None = None
         """When requests began to fail, if none has succeeded since, and the last error."""
-        self._has_answered = outages.has_answered  # if False, the address is probably wrong
+        self._has_answered = patience.has_answered  # if False, the address is probably wrong
         kind: Any = store_kind(location)
         self.service = kind(location)
         self._medium = threading.BoundedSemaphore(_MEDIUM_AT_ONCE)
@@ -182,7 +182,7 @@ class Objects:
         answer, began = None, time.monotonic()
         try:
             outage = self._outage
-            if outage is not None and self._outages.is_stopped() and self._is_over(outage[0]):
+            if outage is not None and self._patience.is_stopped() and self._is_over(outage[0]):
                 raise outage[1]  # without another attempt, which might take a minute
             try:
                 answer = call(self.service.store)
@@ -214,14 +214,14 @@ class Objects:
 
     def _is_over(self, since: float, pause: float = 0.0) -> bool:
         """Return True if a request that has failed since `since` is not repeated after the pause."""
-        is_short = self._outages.is_stopped() or not self._has_answered
+        is_short = self._patience.is_stopped() or not self._has_answered
         return time.monotonic() + pause - since >= (_SHORT_PATIENCE if is_short else _PATIENCE)
 
     def _note_silence(self, state: RetryCallState) -> None:
         if state.attempt_number == _SILENT_AFTER and not self._has_warned:
             self._has_warned = True
             why = unreachable(str(state.outcome and state.outcome.exception())) or "does not answer"
-            self._outages.warn(f"{self.location.url} {why}; still trying.")
+            self._patience.warn(f"{self.location.url} {why}; still trying.")
 
 
 class _ObjectFile(io.RawIOBase):

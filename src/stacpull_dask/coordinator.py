@@ -32,10 +32,10 @@ from stacpull_dask.relay import worker_process
 from stacpull_dask.worker_messages import WorkerSettings
 
 if TYPE_CHECKING:
+    from stacpull.engine.open_mirror import OpenMirror
     from stacpull.engine.pool import JobQueue, Pool
     from stacpull.engine.store_client import StoreClient
     from stacpull.engine.walk import RunSetup
-    from stacpull.engine.workspace import Workspace
 
 _MAX_LOST_IN_VAIN = 6  # workers lost in a row without an outcome in between, after which the run ends
 _GRACE, _GRACE_WITHOUT_JOBS = 3.0, 10.0  # seconds that a worker has to park its transfers, or to end
@@ -77,14 +77,14 @@ class DaskWorkers:
         self,
         pool: Pool[Job, Arrival | None],
         setup: RunSetup,
-        workspace: Workspace,
+        opened: OpenMirror,
         store_client: StoreClient,
         queue: JobQueue[Job],
     ) -> None:
         self._pool, self._store_client, self._queue = pool, store_client, queue
         self.given_up_hosts = pool.given_up_hosts
         self._network, self._options, self._selection = setup.network, setup.options, setup.selection
-        self._work, self._bucket = workspace.store.staged.work, workspace.bucket
+        self._work, self._bucket = opened.store.staged.work, opened.bucket
         workers = setup.options.dask or ""  # a number, or the scheduler of a cluster
         if setup.options.dask_client is None and workers.isdecimal():
             self._places: Any = LocalPlaces(int(workers))

@@ -28,9 +28,9 @@ from stacpull.net.transport import TransferError
 from stacpull.sources.documents import open_source
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
-from stacpull.store.inspection import Outages
+from stacpull.store.inspection import Patience
 from stacpull.store.local_store import open_store
-from stacpull.store.parts import FileParts
+from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS, UNFINISHED, StagedParts, is_worker
 from stacpull.system import add_variables
@@ -97,8 +97,8 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
             work, worker_parts = Path(mkdtemp()), ""  # in the directory of the relay, which removes it
         address, options = settings.address, settings.options
         async with open_network(address, options, ip_policy=settings.ip_policy, on_event=report) as network:
-            outages = Outages(network.warn, has_answered=True)
-            opening = partial(open_store, work, bucket, outages, worker_parts)
+            patience = Patience(network.warn, has_answered=True)
+            opening = partial(open_store, work, bucket, patience, worker_parts)
             store = await asyncio.to_thread(opening)
             try:
                 await _Transfers(settings, channel, inbox, network, store).run()
@@ -144,7 +144,7 @@ class _Transfers:
         self._queue: JobQueue[Job] = JobQueue()
         self._uploads = set[int]()  # assets, by row, that were received and are not in the bucket yet
         self._uploaded = asyncio.Event()
-        parts = FileParts(
+        parts = PartialDownloads(
             staged.path,
             shared=staged.path.parent if is_worker(staged.path.name) else None,
             durable=not self._has_bucket,

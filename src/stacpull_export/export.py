@@ -78,7 +78,9 @@ def _export(
     is_stopped: Callable[[], bool],
 ) -> ExportReport:
     if form.needs_directory and dest.bucket is not None:
-        raise UsageError(f"The files of this mirror are in {dest.name}: it cannot be exported as {name} yet.")
+        raise UsageError(
+            f"The files of this mirror are in {dest.shown}: it cannot be exported as {name} yet."
+        )
     with destination_errors(out), open_contents(dest, on_event) as contents:
         contents.refuse_inside(out)
         unknown = set(options.collections) - contents.collections.keys()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from stacpull.digests import text_digest
 from stacpull.errors import MissingExtraError
 from stacpull.models import Arrival, Clip, Job
-from stacpull.store.parts import FileParts
+from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.transfer.attempt import AssetFetcher, Downloader
 from stacpull_raster.ranged import Opener
 from stacpull_raster.tiff import TiffError, may_be_tiff, parse_file
@@ -30,7 +30,7 @@ _NOT_OF_THE_PART = dict.fromkeys(("proj:geometry", "proj:centroid"))
 
 
 class Clipping:
-    """Fetches the tiles of rasters that are in an area (`engine.fetchers.PartialFetching`).
+    """Fetches the tiles of rasters that are in an area (`engine.fetchers.ClipFetching`).
 
     Args:
         area: `Selection.clip`.
@@ -61,7 +61,7 @@ class Clipping:
         self,
         downloader: Downloader,
         unclipped: AssetFetcher[Job, Arrival | None],
-        parts: FileParts,
+        parts: PartialDownloads,
         warn: Callable[[str], None],
     ) -> ClipFetcher:
         """Return the fetcher. It reports once for each kind of reason that assets are fetched whole."""

@@ -30,7 +30,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import href_hash
 from stacpull.spans import Spans
-from stacpull.store.parts import FileParts
+from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.threads import for_each
 from stacpull.transfer.attempt import AssetFetcher, Downloader
 from stacpull.transfer.checks import change_headers, denies, host_failure, wrong_size
@@ -97,7 +97,7 @@ class ClipFetcher:
         unclipped: AssetFetcher[Job, Arrival | None],
         area: ClipArea,
         *,
-        parts: FileParts,
+        parts: PartialDownloads,
         on_whole: Callable[[Job, str], None],
     ) -> None:
         self._downloader = downloader

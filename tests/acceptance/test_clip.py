@@ -21,7 +21,7 @@ from tests.raster.tiff.clipping import clipped, degrees, raster
 import stacpull
 from stacpull import FailureKind, MirrorReport, Options, S3Options, Selection, sync
 from stacpull.errors import DestinationError
-from stacpull.store.parts import FilePart
+from stacpull.store.partial_downloads import PartialDownload
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
 pytestmark = [
@@ -152,17 +152,17 @@ def test_a_clip_too_large_for_memory_is_written_to_a_part(tmp_path, host, large)
 
 def test_a_part_that_could_not_be_finished_is_not_ended_again(tmp_path, host, large, monkeypatch):
     host.files["/scene.tif"] = large
-    parked: list[FilePart] = []
+    parked: list[PartialDownload] = []
 
-    async def finish(part: FilePart, *_: object, **__: object) -> str:
+    async def finish(part: PartialDownload, *_: object, **__: object) -> str:
         await part.discard()
         raise DestinationError("The disk is full.")
 
-    async def park(part: FilePart) -> None:
+    async def park(part: PartialDownload) -> None:
         parked.append(part)
 
-    monkeypatch.setattr(FilePart, "finish", finish)
-    monkeypatch.setattr(FilePart, "park", park)
+    monkeypatch.setattr(PartialDownload, "finish", finish)
+    monkeypatch.setattr(PartialDownload, "park", park)
     host.stated = {}
     with pytest.raises(DestinationError, match="The disk is full"):
         mirrored(listed(host), tmp_path / "m", BOX)

@@ -16,7 +16,7 @@ from tests.servers.valve import Valve
 
 from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
-from stacpull.store.inspection import Outages
+from stacpull.store.inspection import Patience
 from stacpull_cloud.objects import Objects
 
 KEYS = Keys("AKIDEXAMPLE", "example-secret")
@@ -55,7 +55,7 @@ def test_a_service_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPat
     location = BucketLocation("bucket", "p", endpoint_url="http://127.0.0.1:1", region=REGION)
     why = "s3://bucket/p cannot be reached at http://127.0.0.1:1: Connection refused"
     with pytest.raises(DestinationError, match=f"^{why}. Check the address and the network.$"):
-        Objects(location, Outages(said.append)).names("")
+        Objects(location, Patience(said.append)).names("")
     assert said == [f"{why}; still trying."]
 
 

@@ -14,9 +14,9 @@ from tests.store_in_thread import served_on_thread, store_on_thread
 from stacpull.child_process import spawned
 from stacpull.config.options import Options
 from stacpull.engine.network import open_network, options_and_address
+from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import RunSetup
-from stacpull.engine.workspace import Workspace
 from stacpull.events import Event
 from stacpull.models import Arrival, Job
 from stacpull.planning.layout import arrival_of
@@ -47,8 +47,8 @@ async def opened(
             open_network(address, options, secrets=secrets, on_event=on_event) as network,
         ):
             setup = RunSetup(cast("Source", None), network, Selection(), options)
-            workspace = Workspace(bench.store, bench.db, lock.fileno())
-            store_client = StoreClient(started, workspace, bench.run, setup)
+            opened = OpenMirror(bench.store, bench.db, lock.fileno())
+            store_client = StoreClient(started, opened, bench.run, setup)
             async with store_client.opened(stop or asyncio.Event()):
                 await store_client.call("StoreOperations.recover")
                 yield store_client

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.http1.responses import BROKEN, CHUNKED, HOSTILE, OK, SOUND
 
-from stacpull.http1.connection import ParsedMessage
+from stacpull.http1.connection import ResponseParser
 from stacpull.models import FailureKind
 
 Seen = tuple[int, dict[bytes, bytes], bytes, FailureKind | None, bool]
@@ -17,9 +17,9 @@ Seen = tuple[int, dict[bytes, bytes], bytes, FailureKind | None, bool]
 SHORT = [raw for raw in (*SOUND, *BROKEN) if len(raw) < 1500]
 
 
-def received(pieces: list[bytes], message: ParsedMessage | None = None) -> Seen:
+def received(pieces: list[bytes], message: ResponseParser | None = None) -> Seen:
     """Return what is seen of a response that comes in `pieces`, after which the server closes."""
-    message = message or ParsedMessage("h")
+    message = message or ResponseParser("h")
     message.reset()
     for piece in pieces:
         if not message.is_ended:
@@ -82,7 +82,7 @@ def test_any_bytes_end_in_a_response_or_a_failure(pieces: list[bytes]) -> None:
     ],
 )
 def test_endless_bytes_without_a_body_are_a_failure(start: bytes, again: bytes) -> None:
-    message = ParsedMessage("h")
+    message = ResponseParser("h")
     message.feed(start)
     for _ in range(300_000 // len(again) + 2):
         if message.is_ended:

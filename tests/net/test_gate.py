@@ -75,7 +75,7 @@ def test_no_permit_is_lost_or_granted_twice(data: st.DataObject) -> None:
 
     async def one(start: int, seconds: int, cancel: int | None, throttle: int) -> None:
         if throttle == 1:
-            bench.gate.note_throttling(busy(3))
+            bench.gate.judge_throttling(busy(3))
         try:
             async with asyncio.timeout(cancel):
                 await worker(start, seconds)
@@ -99,7 +99,7 @@ def test_throttling_closes_the_gate_and_halves_the_limit_once() -> None:
             for _ in range(16):
                 await bench.gate.acquire()
             for _ in range(16):  # all were in flight, all are throttled
-                bench.gate.note_throttling(busy(60))
+                bench.gate.judge_throttling(busy(60))
                 bench.gate.release()
             for number in range(10):
                 group.create_task(bench.hold(str(number), 1))
@@ -113,12 +113,12 @@ def test_without_retry_after_the_pause_doubles_until_a_success() -> None:
     bench = Bench()
     pauses = []
     for _ in range(8):
-        bench.gate.note_throttling(busy(None))
+        bench.gate.judge_throttling(busy(None))
         pauses.append(bench.gate.closed_for())
         bench.clock.now += pauses[-1]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
     bench.gate.note_response(bench.clock.now)
-    bench.gate.note_throttling(busy(None))
+    bench.gate.judge_throttling(busy(None))
     assert bench.gate.closed_for() == 1
 
 
@@ -154,7 +154,7 @@ def test_a_user_limit_is_not_adapted() -> None:
 
 def test_throttling_halves_a_user_limit_which_recovers_below_what_was_refused() -> None:
     bench = Bench(maximum=8, is_fixed=True)
-    bench.gate.note_throttling(busy(0))
+    bench.gate.judge_throttling(busy(0))
     assert bench.gate.limit == 4
     assert served(bench, 8)[-1] == 7
 
@@ -164,7 +164,7 @@ def test_counts_during_a_pause_are_discarded() -> None:
     bench = Bench()
 
     async def throttle() -> None:
-        bench.gate.note_throttling(busy(30))
+        bench.gate.judge_throttling(busy(30))
 
     bench.run(throttle())
     limits = served(bench, 40)
@@ -179,23 +179,23 @@ def refused(status: int = 403) -> Failure:
 def test_a_host_that_refuses_fifty_assets_in_a_row_is_given_up() -> None:
     bench = Bench(maximum=1)
     for _ in range(2):
-        assert all(bench.gate.note_refusal(refused()) == refused() for _ in range(MAX_REFUSALS - 1))
+        assert all(bench.gate.judge_refusal(refused()) == refused() for _ in range(MAX_REFUSALS - 1))
         bench.gate.reset_refusals()
     for _ in range(MAX_REFUSALS - 1):
-        bench.gate.note_refusal(refused())
+        bench.gate.judge_refusal(refused())
 
     async def main() -> None:
         await bench.gate.acquire()
         waiting = asyncio.create_task(bench.hold("late", 1))
         await asyncio.sleep(1)
-        given_up = bench.gate.note_refusal(refused())
+        given_up = bench.gate.judge_refusal(refused())
         assert (given_up.kind, given_up.status, given_up.retryable) == (FailureKind.DOWN, 403, False)
         assert "h refused 50 requests in a row (403): check the credentials" in given_up.message
         for late in (waiting, bench.hold("later", 1)):
             with pytest.raises(TransferError) as caught:
                 await late
             assert caught.value.failure == given_up
-        assert bench.gate.note_refusal(refused()) == given_up  # sent before
+        assert bench.gate.judge_refusal(refused()) == given_up  # sent before
         assert (bench.gate.closed_for(), bench.gate.progress().wait) == (60, 0)  # nothing waits
         await asyncio.sleep(61)  # a try per minute
         bench.gate.release()
@@ -214,7 +214,7 @@ def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_given_up(purpose
         await bench.gate.acquire()
         waiting = asyncio.create_task(bench.hold("late", 1))
         await asyncio.sleep(1)
-        answer = bench.gate.note_throttling(busy(1000), purpose)
+        answer = bench.gate.judge_throttling(busy(1000), purpose)
         with pytest.raises(TransferError, match="asks to wait for 17 minutes") as caught:
             await waiting
         assert caught.value.failure.kind is FailureKind.DOWN
@@ -225,7 +225,7 @@ def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_given_up(purpose
         bench.gate.release()
         await asyncio.sleep(1001)
         await bench.hold("then", 1)
-        bench.gate.note_throttling(busy(5))  # a host that was given up before, and is not any more
+        bench.gate.judge_throttling(busy(5))  # a host that was given up before, and is not any more
         await bench.hold("later", 1)
 
     bench.run(main())
@@ -239,7 +239,7 @@ def test_a_limit_that_the_user_set_is_the_first_one(maximum: int, is_fixed: bool
     reported: list[Notice] = []
     gate = Gate("h:443", GateSettings(VirtualClock(), maximum, is_fixed, notify=reported.append))
     assert gate.limit == first
-    gate.note_throttling(busy(1))
+    gate.judge_throttling(busy(1))
     assert [notice.level for notice in reported] == ["debug"]
 
 
@@ -261,7 +261,7 @@ async def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
         if isinstance(answer, str):
             gate.note_response(clock.monotonic())
         else:
-            gate.note_throttling(busy(answer))
+            gate.judge_throttling(busy(answer))
             await clock.sleep(gate.closed_for())
     assert [when for when, _ in reports] == ([] if reported_after is None else [reported_after])
     assert all(text.startswith("h throttles: ") for _, text in reports)
@@ -294,7 +294,7 @@ def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
         assert (first.outcomes, second.outcomes, bench.gate.progress().queued) == ([], [], 2)
         bench.gate.release()
         assert (first.outcomes, second.outcomes, bench.gate.in_use) == (["permit"], [], 1)
-        bench.gate.note_throttling(busy(5.0))
+        bench.gate.judge_throttling(busy(5.0))
         bench.gate.release()
         await bench.clock.sleep(4.9)
         assert second.outcomes == []
@@ -314,7 +314,7 @@ async def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() ->
     assert (request.outcomes, gate.in_use) == ([], 2)
     assert not gate.finish_request(0.0, 0)
     assert (request.outcomes, gate.in_use) == (["permit"], 2)
-    gate.note_throttling(busy(5.0))
+    gate.judge_throttling(busy(5.0))
     assert not gate.finish_request(0.0, 0, continues=True)
     assert gate.in_use == 1
 
@@ -323,7 +323,7 @@ _RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
 
 
 @pytest.mark.parametrize(
-    ("requests", "uncounted", "limit"),
+    ("requests", "costs_no_retry", "limit"),
     [  # (seconds, sent at, permits in use); the host answered another request at second 0.5
         ([(1, 0, 2), (2, 0, 2)], [False, False], 16),
         ([(1, 0, 2), (2, 0, 2), (3, 0, 2)], [False, False, True], 8),
@@ -334,14 +334,14 @@ _RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
     ],
     ids=["two", "three halve the limit", "alone", "long after an answer", "sent before", "again"],
 )
-def test_some_unanswered_requests(requests, uncounted, limit):
+def test_some_unanswered_requests(requests, costs_no_retry, limit):
     bench, found = Bench(), []
     bench.clock.now = 0.5
     bench.gate.note_response(-40.0)  # it was sent long before
     for now, sent_at, in_use in requests:
         bench.clock.now, bench.gate.in_use = now, in_use
-        found.append(bench.gate.note_no_answer(sent_at, _RESET).uncounted)
-    assert (found, bench.gate.limit) == (uncounted, limit)
+        found.append(bench.gate.judge_no_answer(sent_at, _RESET).costs_no_retry)
+    assert (found, bench.gate.limit) == (costs_no_retry, limit)
 
 
 def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
@@ -351,13 +351,13 @@ def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
     async def course() -> None:
         clock.now = 1000.0
         for _ in range(MAX_UNANSWERED - 1):
-            assert gate.note_no_answer(clock.now, _RESET) is _RESET
+            assert gate.judge_no_answer(clock.now, _RESET) is _RESET
         pauses, waits = [], []
-        while (failure := gate.note_no_answer(clock.now, _RESET)).kind is not FailureKind.DOWN:
+        while (failure := gate.judge_no_answer(clock.now, _RESET)).kind is not FailureKind.DOWN:
             assert failure.retryable
-            assert failure.uncounted
-            again = gate.note_no_answer(clock.now, _RESET)  # the gate is closed already
-            assert again.uncounted
+            assert failure.costs_no_retry
+            again = gate.judge_no_answer(clock.now, _RESET)  # the gate is closed already
+            assert again.costs_no_retry
             pauses.append(gate.closed_for())
             waits.append(gate.progress().wait)
             if len(pauses) == 7:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from stacpull.store.parts import FileParts
+from stacpull.store.partial_downloads import PartialDownloads
 
 
-async def opened_parts(directory: Path) -> FileParts:
-    return await asyncio.to_thread(FileParts, directory)
+async def opened_parts(directory: Path) -> PartialDownloads:
+    return await asyncio.to_thread(PartialDownloads, directory)

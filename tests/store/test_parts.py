@@ -19,7 +19,7 @@ from tests.store.open_parts import opened_parts
 from stacpull.errors import DestinationError
 from stacpull.models import Arrival, ResumePoint, Validator
 from stacpull.spans import Span, Spans
-from stacpull.store.parts import FilePart, FileParts
+from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.store.staging import RECORD, StagedParts, about_path, read_about
 
 V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
@@ -47,7 +47,7 @@ def park(directory: Path, have: Spans = HAVE, rowid: int = 1) -> None:
 
 
 def point(directory: Path) -> ResumePoint | None:
-    return asyncio.run(FileParts(directory).point(1, 1))
+    return asyncio.run(PartialDownloads(directory).point(1, 1))
 
 
 def listed(directory: Path) -> list[str]:
@@ -139,7 +139,7 @@ def test_old_bytes_are_removed_before_the_new_description_is_written(parts: Path
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("full_file", ["part", "description"])
-@pytest.mark.parametrize("end", [FilePart.discard, FilePart.park])
+@pytest.mark.parametrize("end", [PartialDownload.discard, PartialDownload.park])
 async def test_a_part_on_a_full_disk_raises_and_can_be_closed(parts, full_file, end):
     part = await (await opened_parts(parts)).create(1, 1, V1, len(DATA), None)
     await part.put([(0, DATA[:10])])
@@ -150,7 +150,7 @@ async def test_a_part_on_a_full_disk_raises_and_can_be_closed(parts, full_file, 
         await part.put([(10, DATA[10:50])])
     assert part.received == (Span(0, 10),)
     await end(part)
-    assert listed(parts) == ([] if end is FilePart.discard else ["1.1.about", "1.1.part"])
+    assert listed(parts) == ([] if end is PartialDownload.discard else ["1.1.about", "1.1.part"])
 
 
 # --- entries of others: never followed, never waited for -------------------------------------------------
@@ -176,7 +176,7 @@ def test_an_odd_part_cannot_be_resumed_and_is_replaced_or_swept(staged, tmp_path
     odd(parts / name, victim)
     assert point(parts) is None
     with pytest.raises(DestinationError):  # replaced after it was looked at
-        asyncio.run(FileParts(parts).resume(1, 1))
+        asyncio.run(PartialDownloads(parts).resume(1, 1))
     park(parts, (Span(0, len(DATA)),))
     assert (parts / "1.1.part").read_bytes() == DATA
     (parts / name).unlink()
@@ -197,7 +197,7 @@ UNQUOTED = Validator("0x8D9", "Mon, 01 Jan 2024 00:00:00 GMT")
 WEAK = Validator('W/"v1"')
 NONE = Validator()
 
-Reopen = Callable[[], Awaitable[FileParts]]
+Reopen = Callable[[], Awaitable[PartialDownloads]]
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def reopen(tmp_path: Path) -> Reopen:
     return lambda: opened_parts(tmp_path / "parts")
 
 
-async def parked(parts: FileParts, data: bytes, *, rowid: int = 1, generation: int = 1) -> None:
+async def parked(parts: PartialDownloads, data: bytes, *, rowid: int = 1, generation: int = 1) -> None:
     """Leave a part as an attempt that broke off does."""
     part = await parts.create(rowid, generation, STRONG, len(DATA), None)
     await part.put([(part.size, data)])

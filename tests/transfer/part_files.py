@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stacpull.models import Arrival, Validator
-from stacpull.store.parts import FileParts
+from stacpull.store.partial_downloads import PartialDownloads
 
 PART = "1.1.part"
 
@@ -17,7 +17,7 @@ async def has_no_file(*_: object) -> bool:
     return False
 
 
-class PartFiles(FileParts):
+class PartFiles(PartialDownloads):
     """The parts of an asset with row and generation 1, which `origin` is the hash of the URL of."""
 
     def __init__(self, directory: Path) -> None:

@@ -12,7 +12,7 @@ import click
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
-from stacpull.cli.summary import by_reason, failure_line, finished, next_steps, not_done, web_pages
+from stacpull.cli.summary import by_reason, failure_line, finished_state, next_steps, not_done, web_pages
 from stacpull.errors import UsageError, quantity
 from stacpull.json_values import object_or_empty
 from stacpull.models import FailureKind
@@ -212,7 +212,7 @@ def failures(session: CommandSession, dest: str) -> None:
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:
-    state = finished(report)[0] if report.state == "complete" else str(report.state)
+    state = finished_state(report)[0] if report.state == "complete" else str(report.state)
     working = " (a process is working on it)" if report.live else ""
     alive = working if report.pid is None else f" (pid {report.pid})"
     yield f"{report.dest}: {state}{alive}{f' ({report.reason})' if report.reason else ''}"

@@ -148,7 +148,7 @@ def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:
     return "" if report.walk_ended else "SOURCE was not read to its end"
 
 
-def finished(report: MirrorReport | StatusReport) -> tuple[str, int]:
+def finished_state(report: MirrorReport | StatusReport) -> tuple[str, int]:
     """Return the state of a finished mirror, and its failures, without files that are gone or not ready."""
     failures = report.assets_failed + report.items_failed - failed_as(report, NO_FAULT)
     if failures := failures - report.assets_missing:
@@ -160,7 +160,7 @@ def finished(report: MirrorReport | StatusReport) -> tuple[str, int]:
 
 
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:
-    state, failures = finished(report)
+    state, failures = finished_state(report)
     yield f"{report.dest}: {state}; nothing to resume"
     yield from next_steps(report, {"retry": failures, "retry --ordered": report.assets_ordered})
     yield "to look for new items, repeat the `stacpull mirror` command with the same filters"

@@ -20,14 +20,14 @@ from stacpull.net.fields import content_length, validator_of
 from stacpull.net.status import OK, moment_of
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import arrival_of, final_name
-from stacpull.store.parts import FileParts
+from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store, foreign_file
 from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader
 from stacpull.transfer.checks import expected_checks
 from stacpull.urls import filename_of
 
 
-class PartialFetching(Protocol):
+class ClipFetching(Protocol):
     """Fetches the part of an asset that is in an area (`clip` in the entry points `stacpull.fetchers`)."""
 
     def may_clip(self, media_type: str | None, href: str) -> bool: ...
@@ -39,21 +39,21 @@ class PartialFetching(Protocol):
         self,
         downloader: Downloader,
         unclipped: AssetFetcher[Job, Arrival | None],
-        parts: FileParts,
+        parts: PartialDownloads,
         warn: Callable[[str], None],
     ) -> AssetFetcher[Job, Arrival | None]:
         """Return the fetcher of parts; `unclipped` fetches the assets that it does not clip."""
 
 
-def clipping(area: str | None) -> PartialFetching | None:
+def clipping(area: str | None) -> ClipFetching | None:
     if area is None:
         return None
-    made: PartialFetching = require("stacpull.fetchers", "clip", "--clip")(area)
+    made: ClipFetching = require("stacpull.fetchers", "clip", "--clip")(area)
     return made
 
 
 def make_fetchers(
-    network: Network, store: Store, parts: FileParts, options: Options, clip: str | None
+    network: Network, store: Store, parts: PartialDownloads, options: Options, clip: str | None
 ) -> tuple[AssetFetcher[Job, Arrival | None], WebFastPath | None]:
     """Return the first fetcher of the general path, and the fast path if it can take assets."""
 

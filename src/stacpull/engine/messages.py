@@ -28,7 +28,7 @@ class ErrorReport(msgspec.Struct, array_like=True):
     trace: str = ""
 
 
-class OpenMirror(msgspec.Struct, tag=0, array_like=True):
+class OpeningRequest(msgspec.Struct, tag=0, array_like=True):
     """Open a mirror for a run. One byte precedes it, with the descriptors of the lock and of a socket.
 
     Closing the other end of that socket ends long operations early. A message would wait behind others.
@@ -80,7 +80,7 @@ class ProcessEnded(msgspec.Struct, tag=15, array_like=True):
     error: ErrorReport | None
 
 
-ToStore = OpenMirror | Operation | Outcomes
+ToStore = OpeningRequest | Operation | Outcomes
 ToNetwork = OperationResult | EventMessage | ProcessEnded
 decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
 decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode

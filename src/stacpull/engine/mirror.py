@@ -32,11 +32,11 @@ from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import check_syntax, checked_starts
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import SourceAddress, open_network, options_and_address
+from stacpull.engine.open_mirror import OpenMirror, check_local_source, lock_mirror
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import RunSetup, Walk
-from stacpull.engine.workspace import Workspace, check_local_source, open_workspace
 from stacpull.entry_points import require
 from stacpull.errors import (
     REPORT_BUG,
@@ -61,8 +61,8 @@ from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
-from stacpull.store.inspection import Outages
-from stacpull.store.parts import FileParts
+from stacpull.store.inspection import Patience
+from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.threads import enter_in_thread
 from stacpull.urls import is_local
 
@@ -110,15 +110,15 @@ async def mirror(
         InterruptedRunError: `stop` was set before the source was opened.
     """
     selection = instance("selection", Selection, selection)
-    async with command_context(dest, options, on_event, stop, client, exists=False) as context:
+    async with run_context(dest, options, on_event, stop, client, exists=False) as context:
         if (text := source_text(source)) is not None:
             return await run_from_source(context, text, selection)
         check_syntax(selection, context.options)
-        async with open_dest(context) as workspace:
+        async with open_dest(context) as opened:
             input_name = await store_input(context.dest.work, context.stop, source)
             credential_names = context.options.credential_names if context.options.filled_profile else ()
             spec = RunSpec(input_name, selection, context.options.fixed, credential_names)
-            return await run_from_ledger(context, workspace, spec)
+            return await run_from_ledger(context, opened, spec)
 
 
 async def resume(
@@ -142,12 +142,12 @@ async def resume(
         SourceError, DestinationError, InterruptedRunError: As for `mirror`.
     """
     async with (
-        command_context(dest, options, on_event, stop, client, exists=True) as context,
-        open_dest(context) as workspace,
+        run_context(dest, options, on_event, stop, client, exists=True) as context,
+        open_dest(context) as opened,
     ):
-        run = await on_ledger(workspace, runs.last_unfinished)
+        run = await on_ledger(opened, runs.last_unfinished)
         if run is not None:
-            return await run_from_ledger(context, workspace, run.spec, run.kept)
+            return await run_from_ledger(context, opened, run.spec, run.kept)
     mirror_status = await asyncio.to_thread(status, dest, context.options)  # DEST is no longer locked
     counts = {name: getattr(mirror_status, name) for name in Counts.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
@@ -181,19 +181,19 @@ async def retry(
         CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
     async with (
-        command_context(dest, options, on_event, stop, client, exists=True) as context,
-        open_dest(context) as workspace,
+        run_context(dest, options, on_event, stop, client, exists=True) as context,
+        open_dest(context) as opened,
     ):
-        last = await on_ledger(workspace, runs.last)
+        last = await on_ledger(opened, runs.last)
         kept = {name: value for name, value in last.kept.items() if name == "missing"}
         spec = replace(last.spec, kind="ordered" if ordered else "retry")
-        return await run_from_ledger(context, workspace, spec, kept)
+        return await run_from_ledger(context, opened, spec, kept)
 
 
 # --- from the arguments to a run ----------------------------------------------------------------------------
 
 
-class CommandContext(NamedTuple):
+class RunContext(NamedTuple):
     """What a public function that writes to DEST makes of its arguments."""
 
     dest: DestAddress
@@ -203,7 +203,7 @@ class CommandContext(NamedTuple):
 
 
 @asynccontextmanager
-async def command_context(
+async def run_context(
     dest: str | Path,
     options: Options | None,
     on_event: Listener | None,
@@ -211,7 +211,7 @@ async def command_context(
     client: Any = None,
     *,
     exists: bool,
-) -> AsyncIterator[CommandContext]:
+) -> AsyncIterator[RunContext]:
     """Check the arguments, serve the dashboard, and limit the time. With `exists`, DEST must be a mirror."""
     options = instance("options", Options, options)
     if client is not None:
@@ -226,17 +226,17 @@ async def command_context(
         await asyncio.to_thread(require, "stacpull.outputs", "items-parquet", "--items-parquet")
     if exists:
         await asyncio.to_thread(lambda: open_reader(address.work, address.bucket).close())
-    async with AsyncExitStack() as opened:
+    async with AsyncExitStack() as stack:
         if options.dashboard is not None:
             serve = await asyncio.to_thread(require, "stacpull.outputs", "dashboard", "--dashboard")
-            serving = serve(options.dashboard, options.dashboard_token, address.name, on_event)
-            on_event = await opened.enter_async_context(serving)
-        stopping = await opened.enter_async_context(timed_stop(stop, options.stop_after, on_event))
+            serving = serve(options.dashboard, options.dashboard_token, address.shown, on_event)
+            on_event = await stack.enter_async_context(serving)
+        stopping = await stack.enter_async_context(timed_stop(stop, options.stop_after, on_event))
         journal = Journal(address.work / OWN_DIRECTORY / "log.ndjson", Secrets(), SystemClock(), on_event)
-        yield CommandContext(address, options, journal, stopping)
+        yield RunContext(address, options, journal, stopping)
 
 
-def open_dest(context: CommandContext) -> AbstractAsyncContextManager[Workspace]:
+def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
     """Open DEST in a thread. If both the run and the closing of DEST fail, the error of the run is raised."""
     loop = asyncio.get_running_loop()
 
@@ -245,14 +245,14 @@ def open_dest(context: CommandContext) -> AbstractAsyncContextManager[Workspace]
             loop.call_soon_threadsafe(context.journal, Notice("warning", text))
 
     dest = context.dest
-    context.journal(Stage(f"opening {dest.name}"))
-    outages = Outages(warn, context.stop.is_set)
-    return enter_in_thread(open_workspace(dest.work, dest.bucket, outages, adopt=context.options.adopt))
+    context.journal(Stage(f"opening {dest.shown}"))
+    patience = Patience(warn, context.stop.is_set)
+    return enter_in_thread(lock_mirror(dest.work, dest.bucket, patience, adopt=context.options.adopt))
 
 
 @asynccontextmanager
 async def _open_source(
-    context: CommandContext, address: SourceAddress, options: Options, selection: Selection
+    context: RunContext, address: SourceAddress, options: Options, selection: Selection
 ) -> AsyncIterator[tuple[Started, RunSetup]]:
     """Start the store process, whose imports take as long as the first response, and open SOURCE."""
     journal = context.journal
@@ -264,7 +264,7 @@ async def _open_source(
         yield store_process, RunSetup(source, network, selection, options)
 
 
-async def run_from_source(context: CommandContext, source: str, selection: Selection) -> MirrorReport:
+async def run_from_source(context: RunContext, source: str, selection: Selection) -> MirrorReport:
     """Open SOURCE, then DEST: a source that cannot be read changes nothing."""
     layout, work = check_syntax(selection, context.options), context.dest.work
     options, address = options_and_address(source, context.options)
@@ -272,17 +272,17 @@ async def run_from_source(context: CommandContext, source: str, selection: Selec
         await asyncio.to_thread(check_local_source, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
     try:
-        async with _open_source(context, address, options, selection) as (store_process, opened):
-            checking = partial(checked_starts, opened.source, selection, layout, opened.network.warn)
-            setup = opened._replace(starts=await unless_stopped(checking, context.stop))
+        async with _open_source(context, address, options, selection) as (store_process, unchecked):
+            checking = partial(checked_starts, unchecked.source, selection, layout, unchecked.network.warn)
+            setup = unchecked._replace(starts=await unless_stopped(checking, context.stop))
             if setup.network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
                 await unless_stopped(setup.network.logins.log_in, context.stop)  # before DEST is created
-            async with open_dest(context) as workspace:
+            async with open_dest(context) as opened:
                 now = SystemClock().time()
-                run = await on_ledger(workspace, lambda db: runs.begin(db, spec, now, options.kept))
+                run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.kept))
                 if is_local(spec.source):
-                    await on_ledger(workspace, lambda db: note_named_source(db, spec.source))
-                return await MirrorRun(context, workspace, run, setup, store_process).execute()
+                    await on_ledger(opened, lambda db: note_named_source(db, spec.source))
+                return await MirrorRun(context, opened, run, setup, store_process).execute()
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(work).exists):
             raise
@@ -291,8 +291,8 @@ async def run_from_source(context: CommandContext, source: str, selection: Selec
 
 
 async def run_from_ledger(
-    context: CommandContext,
-    workspace: Workspace,
+    context: RunContext,
+    opened: OpenMirror,
     spec: RunSpec,
     kept: Mapping[str, Any] = {},
     begin: Callable[[Connection, RunSpec, float, Mapping[str, Any]], Run] = runs.begin,
@@ -308,7 +308,7 @@ async def run_from_ledger(
     if (
         input_file is None
         and is_local(address.url)
-        and not await on_ledger(workspace, lambda db: is_named_source(db, spec.source))
+        and not await on_ledger(opened, lambda db: is_named_source(db, spec.source))
     ):
         path = unquote(urlsplit(address.url).path)
         raise UsageError(
@@ -323,21 +323,21 @@ async def run_from_ledger(
             "others with --header or --credentials."
         )
     now = SystemClock().time()
-    run = await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
+    run = await on_ledger(opened, lambda db: begin(db, spec, now, options.kept))
     options = options.of_run({**spec.fixed, **run.kept})
     async with _open_source(context, address, options, spec.selection) as (store_process, setup):
-        report = await MirrorRun(context, workspace, run, setup, store_process).execute()
+        report = await MirrorRun(context, opened, run, setup, store_process).execute()
     if input_file is not None and report.state == "complete":
         await asyncio.to_thread(remove_signatures, work, spec.source)
     return report
 
 
-async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -> T:
+async def on_ledger(opened: OpenMirror, function: Callable[[Connection], T]) -> T:
     """Call a function of the ledger in a thread, before the store process opens the ledger."""
 
     def call() -> T:
-        with ledger_errors(ledger_path(workspace.store.staged.work)):
-            return function(workspace.db)
+        with ledger_errors(ledger_path(opened.store.staged.work)):
+            return function(opened.db)
 
     return await asyncio.to_thread(call)
 
@@ -346,14 +346,14 @@ class MirrorRun:
     """One run. With `--dask`, an entry point (`stacpull.workers`) replaces its pool."""
 
     def __init__(
-        self, context: CommandContext, workspace: Workspace, run: Run, setup: RunSetup, process: Started
+        self, context: RunContext, opened: OpenMirror, run: Run, setup: RunSetup, process: Started
     ) -> None:
         self._journal, self._stop = context.journal, context.stop
-        self._workspace, self._run = workspace, run
+        self._opened, self._run = opened, run
         self._setup, self._network = setup, setup.network
-        if workspace.lease is not None:
-            self._network.secrets.add(*workspace.lease.secrets)
-        self._store_client = StoreClient(process, workspace, run, setup)
+        if opened.lease is not None:
+            self._network.secrets.add(*opened.lease.secrets)
+        self._store_client = StoreClient(process, opened, run, setup)
         self._began = self._network.clock.monotonic()
         self._saved: dict[str, float] = {}  # the effort of this process that is already in the ledger
         self._is_unfinished = False
@@ -367,7 +367,7 @@ class MirrorRun:
     async def execute(self) -> MirrorReport:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
         async with self._store_client.opened(self._stop):
-            run, lease = self._run, self._workspace.lease
+            run, lease = self._run, self._opened.lease
             self._network.emit(RunStarted(run.id, run.spec.source, run.resumed))
             self._network.emit(Stage("checking what is in DEST"))
             if lease is not None and (owner := lease.taken_from) is not None:
@@ -380,7 +380,7 @@ class MirrorRun:
             except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
                 error = cause(caught)
                 if isinstance(error, Exception):
-                    work = self._workspace.store.staged.work
+                    work = self._opened.store.staged.work
                     error = await asyncio.to_thread(as_destination_error, error, work)
             counters = self._store_client.counters
             is_left = not counters["walk_ended"] or counters["assets_pending"]
@@ -422,8 +422,8 @@ class MirrorRun:
 
     async def _transfer(self) -> None:
         network, options, selection = self._network, self._setup.options, self._setup.selection
-        store, client = self._workspace.store, self._store_client
-        parts = await asyncio.to_thread(FileParts, store.staged.path)
+        store, client = self._opened.store, self._store_client
+        parts = await asyncio.to_thread(PartialDownloads, store.staged.path)
         fetcher, fast_path = make_fetchers(network, store, parts, options, selection.clip)
         runner = pool = Pool(
             JobQueue[Job](2 * network.slots) if options.uses_dask else self._queue,
@@ -439,7 +439,7 @@ class MirrorRun:
         )
         if options.uses_dask:
             workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
-            runner = workers(pool, self._setup, self._workspace, client, self._queue)
+            runner = workers(pool, self._setup, self._opened, client, self._queue)
         await walk_and_transfer(self._producer.run, runner, self._tick, self._stop, client.fatal_error)
         await client.sender.flush()
         pool.check_failures()
@@ -508,7 +508,7 @@ class MirrorRun:
         text = stop_reason or summary.cut_short if error is None else str(error)
         reason = network.secrets.masked(text or "") or None
         counts, left_out = await self._record_end(progress, state, reason, has_failed=error is not None)
-        missing, store = progress.assets_missing, self._workspace.store
+        missing, store = progress.assets_missing, self._opened.store
         newly_missing = counts.get("assets_missing_new", 0) if is_mirror else 0
         accepted = {"fail": 0, "known": missing - newly_missing, "ok": missing}
         return MirrorReport(
@@ -534,7 +534,7 @@ class MirrorRun:
         self, progress: Progress, state: EndState, reason: str | None, *, has_failed: bool
     ) -> tuple[dict[str, Any], dict[str, int]]:
         """Record the end of the run. Return its counts, and numbers of items left out by reason."""
-        call, store = self._store_client.call, self._workspace.store
+        call, store = self._store_client.call, self._opened.store
         recorded: EndState = "failed"
         findings, left_out = dict[str, int](), dict[str, int]()
         ignored = (Exception,) if has_failed else ()  # the first error counts

@@ -148,7 +148,7 @@ class Pool(Generic[JobT, ResultT]):
     _stop_run: Callable[[], None] = lambda: None
     _fast_path: FastPath[JobT, ResultT] | None = None
     _failure_count: int = attrs.field(default=0, init=False)
-    _deferred: dict[str, deque[tuple[JobT, Failure, int]]] = attrs.field(factory=dict, init=False)
+    _held_back: dict[str, deque[tuple[JobT, Failure, int]]] = attrs.field(factory=dict, init=False)
     given_up_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)
     """By host, why it was given up; its assets stay pending."""
     stable_hosts: BoundedCache[str, None] = attrs.field(factory=BoundedCache, init=False)
@@ -203,15 +203,15 @@ class Pool(Generic[JobT, ResultT]):
         self.sink.fail(job, failure, attempts)
 
     def _give_up(self, failure: Failure) -> None:
-        self._failure_count -= len(self._deferred.pop(failure.host, ()))
+        self._failure_count -= len(self._held_back.pop(failure.host, ()))
         if len(self.given_up_hosts) < MAX_HOSTS:
             self.given_up_hosts[failure.host] = failure
 
     def _defer(self, job: JobT, failure: Failure, attempts: int) -> None:
         host = failure.host
-        if host not in self._deferred and len(self._deferred) >= MAX_HOSTS:
+        if host not in self._held_back and len(self._held_back) >= MAX_HOSTS:
             self._report_deferred()
-        deferred = self._deferred.setdefault(host, deque())
+        deferred = self._held_back.setdefault(host, deque())
         deferred.append((job, failure, attempts))
         if len(deferred) > self._max_deferred:  # the host is not given up: a request succeeded in between
             self.sink.fail(*deferred.popleft())
@@ -228,10 +228,10 @@ class Pool(Generic[JobT, ResultT]):
             )
 
     def _report_deferred(self) -> None:
-        for deferred in self._deferred.values():
+        for deferred in self._held_back.values():
             for failed in deferred:
                 self.sink.fail(*failed)
-        self._deferred.clear()
+        self._held_back.clear()
 
 
 # --- one asset -------------------------------------------------------------------------------------------

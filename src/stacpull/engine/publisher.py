@@ -17,7 +17,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import orjson
-from msgspec.structs import replace
 
 from stacpull.catalog.item import (
     adapted_item,
@@ -187,15 +186,9 @@ class Publisher:
         if not (arrivals or items):
             return [], []
         staged = self.store.staged
-        if self._is_adopting:
-            # The part may be a hard link of a file of the user. By its identity, a later start would take it
-            # for one of the mirror, and might remove it.
-            arrivals = [
-                arrival
-                if arrival.generation or not self.store.has(arrival.path)
-                else replace(arrival, identity=None)
-                for arrival in arrivals
-            ]
+        for arrival in arrivals:
+            is_first = arrival.generation == 0
+            arrival.adopts = self._is_adopting and is_first and self.store.has(arrival.path)
         clips: dict[int, Clip] = {}
         if self._area_digest is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
             for arrival in arrivals:
@@ -213,7 +206,7 @@ class Publisher:
         """Return True if the file there is an earlier version, or the user's file with the same content."""
         if arrival.generation > 0:
             return True
-        existing = self.store.identity_and_size(arrival.path) if arrival.identity is None else None
+        existing = self.store.identity_and_size(arrival.path) if arrival.adopts else None
         if existing is None or existing[1] != arrival.size:
             return False
         staged = self.store.staged
@@ -242,7 +235,7 @@ class Publisher:
         if not (renamed or renamed_json or outcomes):
             return
         # files that were there are skipped
-        adopted = sum(arrival.identity is None for arrival in renamed) if self._is_adopting else 0
+        adopted = sum(arrival.adopts for arrival in renamed)
         counts = {self.run.id: {"assets_skipped": adopted, "assets_stored": len(renamed) - adopted}}
         final_items, failures = jobs.record(
             self.db, renamed, outcomes, renamed_json, time.time(), self._area_digest, counts

@@ -94,7 +94,7 @@ class Recovery(msgspec.Struct, eq=False):
         identity, size = store.identity_and_size(arrival.path) or (None, -1)
         if size != arrival.size:
             return False
-        is_ours = identity == arrival.identity
+        is_ours = identity == arrival.identity and not arrival.adopts
         if is_ours and self.is_trusted:
             return True
         if (is_ours or not has_part) and not self.sync_failed and arrival.digest is not None:
@@ -111,7 +111,7 @@ class Recovery(msgspec.Struct, eq=False):
     def _proven_part(self, part: str, name: CompletePartName, reserved: Arrival | None) -> Arrival | None:
         """Return the arrival of a complete part, if that is proven; `reserved` is its reservation."""
         staged, job = self.store.staged, jobs.job_of(self.db, name.rowid, name.generation)
-        identity, size = staged.part_identity_and_size(part) or (None, -1)
+        identity, size = staged.part_identity_and_size(part) or (0, -1)
         if self.sync_failed or job is None or size != name.size or (job.name or name.filename) is None:
             return None
         expected = None

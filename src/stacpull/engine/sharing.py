@@ -113,7 +113,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
 
     def _linked(self, reused: Arrival, first: Arrival) -> Arrival | None:
         """Link the complete part, or the file that it became: another file may have its name."""
-        for path, identity in ((f"{PARTS}/{first.part}", None), (first.path, first.identity or 0)):
+        for path, identity in ((f"{PARTS}/{first.part}", None), (first.path, first.identity)):
             with suppress(OSError):
                 if self.store.staged.link_part(reused, self.store, path, identity) is not None:
                     return reused

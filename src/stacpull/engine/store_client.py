@@ -22,9 +22,9 @@ from stacpull.child_process import Started, reap
 from stacpull.engine import messages
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import encoded, error_of
+from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.run_control import background_task, raise_fatal_error
 from stacpull.engine.walk import RunSetup
-from stacpull.engine.workspace import Workspace
 from stacpull.errors import RUN_AGAIN, DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger.runs import Run
@@ -47,7 +47,7 @@ _PROCESS = "store process"
 class StoreClient:
     """Within the block of `opened`, calls functions in the store process (`call`), and sends outcomes."""
 
-    def __init__(self, store_process: Started, workspace: Workspace, run: Run, setup: RunSetup) -> None:
+    def __init__(self, store_process: Started, opened: OpenMirror, run: Run, setup: RunSetup) -> None:
         self.counters: Mapping[str, int] = run.counters
         self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""
@@ -55,7 +55,7 @@ class StoreClient:
         self._channel = Channel(self._take_message, self.fail_with)
         self._channel.lost.add_done_callback(self._take_end)
         self.sender = OutcomeSender(
-            workspace.store.staged,
+            opened.store.staged,
             self._channel.send,
             secrets,
             max_size=MAX_SENT_SIZE,
@@ -64,7 +64,7 @@ class StoreClient:
             slots=setup.network.slots,
         )
         self._process, self._socket = store_process
-        self._workspace, self._run_id, self._on_event = workspace, run.id, setup.network.emit
+        self._opened, self._run_id, self._on_event = opened, run.id, setup.network.emit
         self._secrets, self._sent_secrets = secrets, secrets.values
         self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
         self._all_recorded = False
@@ -76,8 +76,8 @@ class StoreClient:
         At the end of the block, everything that was sent is published. If that fails, an error is raised,
         unless the block has raised one. `stop` ends long operations early.
         """
-        work, variables = os.fsencode(self._workspace.store.staged.work), dict[str, str]()
-        if (bucket := self._workspace.bucket) is not None:
+        work, variables = os.fsencode(self._opened.store.staged.work), dict[str, str]()
+        if (bucket := self._opened.bucket) is not None:
             variables = {**variables_of(store_kind(bucket).variables), **proxy_variables()}
         stopping, stops = socket.socketpair()
 
@@ -88,13 +88,13 @@ class StoreClient:
         with stopping:
             try:
                 with stops:
-                    socket.send_fds(self._socket, [b"\0"], [self._workspace.lock, stops.fileno()])
+                    socket.send_fds(self._socket, [b"\0"], [self._opened.lock, stops.fileno()])
             except OSError as error:
                 raise await asyncio.to_thread(self._why_ended) from error
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # if the system allows it
             await self._channel.open(self._socket)
-            revealed, run_id = self._secrets.revealed(), self._run_id
-            self._channel.send(messages.OpenMirror(work, bucket, run_id, self._checksum, revealed, variables))
+            shared = self._checksum, self._secrets.revealed(), variables
+            self._channel.send(messages.OpeningRequest(work, bucket, self._run_id, *shared))
             async with background_task(pass_on_stop()):
                 try:
                     yield

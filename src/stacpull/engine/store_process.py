@@ -26,9 +26,9 @@ import msgspec
 from stacpull.digests import digest_of
 from stacpull.engine import messages
 from stacpull.engine.messages import LENGTH, EventMessage, Operation, Outcomes, encoded, error_report, framed
+from stacpull.engine.open_mirror import open_ledger
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.store_operations import StoreOperations
-from stacpull.engine.workspace import open_ledger
 from stacpull.errors import as_destination_error
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, pruning, runs, views
@@ -37,7 +37,7 @@ from stacpull.ledger.plan_writer import PlanWriter
 from stacpull.models import Arrival
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import tune_memory
-from stacpull.store.inspection import Outages, may_exist
+from stacpull.store.inspection import Patience, may_exist
 from stacpull.store.local_store import open_store
 from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
@@ -95,7 +95,7 @@ class StoreServer:
     @classmethod
     @contextmanager
     def opened(
-        cls, opening: messages.OpenMirror, stops: int, send: Callable[[messages.ToNetwork], None]
+        cls, opening: messages.OpeningRequest, stops: int, send: Callable[[messages.ToNetwork], None]
     ) -> Iterator[Self]:
         """Open DEST and the ledger. Long operations end early once the other end of `stops` is closed."""
         add_variables(opening.variables)
@@ -111,8 +111,8 @@ class StoreServer:
         def is_stopped() -> bool:
             return bool(select([stops], [], [], 0)[0])
 
-        work, outages = Path(os.fsdecode(opening.work)), Outages(warn, is_stopped, has_answered=True)
-        with closing(open_store(work, opening.bucket, outages)) as store, open_ledger(store) as db:
+        work, patience = Path(os.fsdecode(opening.work)), Patience(warn, is_stopped, has_answered=True)
+        with closing(open_store(work, opening.bucket, patience)) as store, open_ledger(store) as db:
             run = runs.stored(db, opening.run_id)
             publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
             plan_writer = PlanWriter(db, run, partial(may_exist, store), secrets)
@@ -229,7 +229,7 @@ def serve(sock: socket.socket) -> None:
         with sock.makefile("rb") as file:
             received = _received(file)
             opening = next(received, None)
-            if isinstance(opening, messages.OpenMirror):
+            if isinstance(opening, messages.OpeningRequest):
                 directory = Path(os.fsdecode(opening.work))
                 with StoreServer.opened(opening, descriptors[1], send) as server:
                     server.run(received)

@@ -39,7 +39,7 @@ _ConnectionState = enum.Enum("_ConnectionState", ["NEW", "IDLE", "PARSED", "STRE
 _NEW, _IDLE, _PARSED, _STREAMED = _ConnectionState
 
 
-class ParsedMessage:
+class ResponseParser:
     """A response, parsed from bytes. One object parses all responses of a connection in turn (`reset`).
 
     llhttp (through httptools) parses as leniently as in aiohttp. This class handles limits, bytes after the
@@ -223,7 +223,7 @@ class WebConnection(asyncio.Protocol):
 
     def __init__(self, owner: ConnectionOwner, name: str, idle: list[WebConnection]) -> None:
         self._owner, self.idle = owner, idle
-        self.message = ParsedMessage(name)
+        self.message = ResponseParser(name)
         self.handler: ResponseHandler | None = None
         self.transport: asyncio.Transport | None = None
         self._lost_error: Exception | None = None

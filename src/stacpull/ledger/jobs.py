@@ -114,12 +114,14 @@ def has_job(db: Connection, rowid: int, generation: int) -> bool:
 
 def reservations(db: Connection) -> Iterator[Arrival]:
     rows = db.execute(
-        f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, a.identity, a.digest, "
-        f"a.etag_or_date, a.unproven FROM {_JOBS} WHERE a.state = {State.RESERVED}"
+        f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, "
+        "coalesce(a.identity, 0), a.digest, a.etag_or_date, a.unproven, a.identity IS NULL "
+        f"FROM {_JOBS} WHERE a.state = {State.RESERVED}"
     ).fetchall()
-    for rowid, item_rowid, generation, directory, *others, unproven in rows:
-        values = (directory.removesuffix("/"), *others, bool(unproven))
-        yield Arrival(rowid, item_rowid, generation, *values)
+    for rowid, item_rowid, generation, directory, *others, unproven, adopts in rows:
+        arrival = Arrival(rowid, item_rowid, generation, directory.removesuffix("/"), *others)
+        arrival.unproven, arrival.adopts = bool(unproven), bool(adopts)
+        yield arrival
 
 
 def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> int:
@@ -237,7 +239,7 @@ def reserve(
                 reserved.append(arrival if name == arrival.name else replace(arrival, name=name))
         stored_clips = [encoded_clip(clips.get(a.rowid)) for a in reserved]
         received = [
-            (a.size, a.digest, a.etag_or_date, a.unproven, clip, a.identity, a.rowid)
+            (a.size, a.digest, a.etag_or_date, a.unproven, clip, None if a.adopts else a.identity, a.rowid)
             for a, clip in zip(reserved, stored_clips, strict=True)
         ]
         db.executemany(

@@ -225,7 +225,7 @@ class Gate:
     def reset_refusals(self, purpose: Purpose = "asset") -> None:
         self._refusals[purpose] = 0
 
-    def note_refusal(self, failure: Failure, purpose: Purpose = "asset") -> Failure:
+    def judge_refusal(self, failure: Failure, purpose: Purpose = "asset") -> Failure:
         """Count a refusal; return its failure, or DOWN if the host is given up because it refuses assets.
 
         Refused documents count apart, because access to an item says nothing about access to its assets. If
@@ -286,7 +286,7 @@ class Gate:
     def _next_pause(self) -> float:
         return min(_MAX_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses, 16))
 
-    def note_throttling(self, failure: Failure, purpose: Purpose = "asset") -> Failure:
+    def judge_throttling(self, failure: Failure, purpose: Purpose = "asset") -> Failure:
         """Close the gate after the host throttled, for as long as it asked or twice as long as before.
 
         Return the failure, or DOWN for an asset if the host asks to wait for too long.
@@ -308,10 +308,10 @@ class Gate:
         self._settings.notify(Notice("warning" if is_first_long else "debug", text))
         return failure
 
-    def note_no_answer(self, sent_at: float, failure: Failure) -> Failure:
+    def judge_no_answer(self, sent_at: float, failure: Failure) -> Failure:
         """Record that a request, which still holds its permit, got no answer.
 
-        Return its failure: uncounted if the cause is the host, not the object; DOWN if the host is given up.
+        Return its failure: DOWN if the host is given up; it costs no retry if the cause is the host.
         """
         now = self.now()
         if not self._unanswered:
@@ -330,7 +330,7 @@ class Gate:
                 self._lower()
             elif now - self._lowered_at > _RECENT_SECONDS:
                 return failure
-        return replace(failure, kind=FailureKind.THROTTLED, uncounted=True)
+        return replace(failure, kind=FailureKind.THROTTLED, costs_no_retry=True)
 
     def _note_silence(self, now: float, failure: Failure) -> Failure:
         is_closed = self.closed_for() > 0
@@ -344,7 +344,7 @@ class Gate:
                 pause = min(self._next_pause, patience_left)
                 self._pauses += 1
                 self._lower(pause)
-            return replace(failure, kind=FailureKind.THROTTLED, uncounted=True, retry_after=0.0)
+            return replace(failure, kind=FailureKind.THROTTLED, costs_no_retry=True, retry_after=0.0)
         text = f"{self.host} has not answered for {self._settings.patience:.0f} s. {failure.message}"
         return self._give_up(replace(failure, message=text), 0.0 if is_closed else _MAX_PAUSE)
 

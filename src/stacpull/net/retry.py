@@ -54,7 +54,7 @@ def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: fl
     state.resumable_bytes = max(state.resumable_bytes, failure.resumable_bytes)
     requested = failure.retry_after
     is_within_time = state.throttled_seconds + (requested or 0.0) <= policy.uncounted_throttled_seconds
-    is_uncounted = failure.uncounted and is_within_time and state.throttles < policy.uncounted_throttles
+    is_uncounted = failure.costs_no_retry and is_within_time and state.throttles < policy.uncounted_throttles
     if is_uncounted:
         repeats = state.throttles
     elif state.charged < policy.retries:

@@ -5,7 +5,7 @@
 | 404, 410 | GONE | no |
 | 202; 403 and 409 whose body states that the object is archived | ORDERED | no: later, by the user |
 | 400, 401, 403 | REFUSED | no; but the item may be read again first |
-| 429, 503; 400, 403, 5xx with a throttling body; others with Retry-After, not GONE | THROTTLED | uncounted |
+| 429, 503; 400, 403, 5xx with a throttling body; others with Retry-After, not GONE | THROTTLED | yes, free |
 | 408, 421, 425, other 5xx | SERVER | yes |
 | 412 | CHANGED | yes, from the start |
 | everything else | HTTP | no |
@@ -73,7 +73,7 @@ def classify(
         host=host,
         retry_after=wait if is_throttled and (wait or 0) >= 1 else None,  # shorter waits use up the retries
         retryable=kind in {FailureKind.THROTTLED, FailureKind.SERVER, FailureKind.CHANGED},
-        uncounted=is_throttled,
+        costs_no_retry=is_throttled,
     )
 
 

@@ -36,7 +36,7 @@ def never() -> bool:
     return False
 
 
-class Outages(NamedTuple):
+class Patience(NamedTuple):
     """How long to repeat requests to a DEST that does not answer: usually for minutes.
 
     It is only a short time after a stop (`is_stopped`), and if neither this process nor another one of the
@@ -49,7 +49,7 @@ class Outages(NamedTuple):
     has_answered: bool = False
 
 
-UNWATCHED = Outages()
+UNWATCHED = Patience()
 
 
 class Entry(NamedTuple):

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from stacpull import entry_points
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind
 from stacpull.redact import Secret
-from stacpull.store.inspection import Outages, StoredFiles
+from stacpull.store.inspection import Patience, StoredFiles
 from stacpull.store.staging import StagedParts
 
 
@@ -92,10 +92,10 @@ class StoreKind(Protocol):
     def resolved(self, location: BucketLocation) -> BucketLocation:
         """Add the user's endpoint and region. Raises `CredentialsError`, or `UsageError` for an option."""
 
-    def open_store(self, staged: StagedParts, location: BucketLocation, outages: Outages) -> Store:
+    def open_store(self, staged: StagedParts, location: BucketLocation, patience: Patience) -> Store:
         """Open DEST for a run. The store closes `staged`."""
 
-    def open_files(self, location: BucketLocation, outages: Outages) -> StoredFiles:
+    def open_files(self, location: BucketLocation, patience: Patience) -> StoredFiles:
         """Open DEST for reading."""
 
     def lease(self, store: Store) -> AbstractContextManager[BucketLease]:

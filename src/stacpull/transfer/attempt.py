@@ -39,7 +39,7 @@ from stacpull.net.status import NOT_MODIFIED, OK, PARTIAL, PRECONDITION_FAILED, 
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import href_hash
-from stacpull.store.parts import FilePart, FileParts
+from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.transfer import checks
 from stacpull.transfer.checks import Body, Check
 from stacpull.transfer.ranges import CHUNK, LongBody
@@ -67,7 +67,7 @@ class Downloader(msgspec.Struct, eq=False):
     """
 
     client: Client
-    parts: FileParts
+    parts: PartialDownloads
     has_file: Callable[[Job, Checksum | None], Awaitable[bool]]
     small_limit: int = 1 << 20
     checksum: str | None = "sha256"
@@ -131,7 +131,7 @@ class _Attempt:
         self._job = job
         self._count_refusal = count_refusal
         self._begun = begun
-        self._part: FilePart | None = None
+        self._part: PartialDownload | None = None
         self._is_resumable = True
         self._is_filling = False  # true once a response is being received into the part
 
@@ -286,7 +286,7 @@ class _Attempt:
         return await self._fill(part, response, body, chained(start, chunks))
 
     async def _fill(
-        self, part: FilePart, response: Exchange, body: Body, chunks: AsyncIterator[bytes]
+        self, part: PartialDownload, response: Exchange, body: Body, chunks: AsyncIterator[bytes]
     ) -> Body:
         job, total, self._is_filling = self._job, body.total, True
         if response.gate is not None:  # the response is not a login page, but it may take hours to its end
@@ -303,7 +303,7 @@ class _Attempt:
         await part.caught_up()
         return body._replace(part=part)
 
-    async def _hash_with(self, part: FilePart, expected: tuple[Check, ...]) -> None:
+    async def _hash_with(self, part: PartialDownload, expected: tuple[Check, ...]) -> None:
         await part.hash_with({self._downloader.checksum, *(check.checksum.algorithm for check in expected)})
 
     async def _ends_here(self, body: Body) -> bool:

@@ -22,7 +22,7 @@ from stacpull.net.bodies import coding_of
 from stacpull.net.fields import Version, content_range, stated_version, validator_from, validator_of
 from stacpull.net.status import OK, PARTIAL, UNSATISFIABLE, is_web_page, moment_of
 from stacpull.planning.hrefs import suffix_of
-from stacpull.store.parts import FilePart
+from stacpull.store.partial_downloads import PartialDownload
 from stacpull.urls import rules_of
 
 _DIGEST_BYTES = {
@@ -117,7 +117,7 @@ class Body(NamedTuple):
     total: int | None = None
     framed: bool = True  # whether a length or chunks mark the end of the body
     content: bytes | memoryview = b""
-    part: FilePart | None = None
+    part: PartialDownload | None = None
 
     @property
     def size(self) -> int:

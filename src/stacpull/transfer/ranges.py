@@ -19,7 +19,7 @@ from stacpull.net.gate import Gate
 from stacpull.net.status import OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.spans import Span, Spans, missing
-from stacpull.store.parts import FilePart
+from stacpull.store.partial_downloads import PartialDownload
 from stacpull.transfer.checks import another_range, host_failure, verdict
 
 SPLIT_ABOVE = 64 << 20  # bytes above which a file gets several connections
@@ -32,7 +32,9 @@ _ENDLESS = 1 << 62
 class LongBody:
     """Receives a long body into `part`, whose existing bytes are not requested again. Use it once."""
 
-    def __init__(self, client: Client, part: FilePart, href: str, version: Version, limit: int = 1) -> None:
+    def __init__(
+        self, client: Client, part: PartialDownload, href: str, version: Version, limit: int = 1
+    ) -> None:
         self._client = client
         self._part = part
         self._href = href

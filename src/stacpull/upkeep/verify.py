@@ -26,7 +26,7 @@ from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.digests import as_checksum
-from stacpull.engine.mirror import command_context, on_ledger, open_dest, run_from_ledger
+from stacpull.engine.mirror import on_ledger, open_dest, run_context, run_from_ledger
 from stacpull.engine.publisher import original_item
 from stacpull.errors import DestinationError, UsageError, quantity
 from stacpull.events import Checked, Damage, DamageKind, Listener, Notice
@@ -45,7 +45,7 @@ from stacpull.ledger.views import Expected
 from stacpull.models import OWN_DIRECTORY, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.reports import VerifyReport
-from stacpull.store.inspection import FileState, Outages, StoredFiles
+from stacpull.store.inspection import FileState, Patience, StoredFiles
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import runs_excluded
 from stacpull.store.staging import OF_ONE_RUN, PARTS, UNFINISHED, is_worker
@@ -242,20 +242,20 @@ async def verify(
     if not repair:
         return await check.run(check_alone)
     async with (
-        command_context(dest, options, on_event, stop, exists=True) as context,
-        open_dest(context) as workspace,
+        run_context(dest, options, on_event, stop, exists=True) as context,
+        open_dest(context) as opened,
     ):
-        await check.run(lambda: _check_mirror(check, address, workspace.db))
+        await check.run(lambda: _check_mirror(check, address, opened.db))
         if not (check.complete and any(check.rowids.values())):
-            return await on_ledger(workspace, report_of)
+            return await on_ledger(opened, report_of)
         context.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
-        spec = replace((await on_ledger(workspace, runs.last)).spec, kind="repair")
-        run = await run_from_ledger(context, workspace, spec, begin=partial(_begin, check, workspace.store))
-        remaining = run.assets_failed + run.assets_pending + await on_ledger(workspace, views.damaged_items)
-        catalogs = (file for file in views.expected_files(workspace.db) if file.kind == "catalog")
-        states = await on_ledger(workspace, lambda _: check.file_states(workspace.store, catalogs))
+        spec = replace((await on_ledger(opened, runs.last)).spec, kind="repair")
+        run = await run_from_ledger(context, opened, spec, begin=partial(_begin, check, opened.store))
+        remaining = run.assets_failed + run.assets_pending + await on_ledger(opened, views.damaged_items)
+        catalogs = (file for file in views.expected_files(opened.db) if file.kind == "catalog")
+        states = await on_ledger(opened, lambda _: check.file_states(opened.store, catalogs))
         remaining += sum(judge(*state) is not None for state in states)  # items.parquet, without the extra
-        report = await on_ledger(workspace, report_of)
+        report = await on_ledger(opened, report_of)
         state = report.state if run.state == "complete" else "interrupted"
         remaining += report.remaining - check.damaged_files
         return replace(report, state=state, remaining=remaining, repair=run)
@@ -268,14 +268,14 @@ def _check_mirror(check: MirrorCheck, address: DestAddress, db: Connection) -> N
         if complaint is not None:
             raise DestinationError(damaged_sentence(path, complaint))
         try:
-            with open_files(address.work, address.bucket, Outages(check.warn, check.is_stopped)) as files:
+            with open_files(address.work, address.bucket, Patience(check.warn, check.is_stopped)) as files:
                 check.check_files(files, db)
             with suppress(FileNotFoundError):
                 endings = (*UNFINISHED, *OF_ONE_RUN)
                 names = (part.name for part in (address.work / PARTS).iterdir())
                 check.leftovers += sum(name.endswith(endings) or is_worker(name) for name in names)
         except OSError as error:
-            raise DestinationError(f"{address.name} cannot be read: {error.strerror}.") from error
+            raise DestinationError(f"{address.shown} cannot be read: {error.strerror}.") from error
 
 
 def _report_of(check: MirrorCheck, address: DestAddress, strict: bool, db: Connection) -> VerifyReport:
@@ -284,7 +284,7 @@ def _report_of(check: MirrorCheck, address: DestAddress, strict: bool, db: Conne
     counts: dict[str, Any] = {what: damaged[what] for what in get_args(DamageKind)}
     counts |= {name: totals[name] for name in totals.keys() & set(VerifyReport.__struct_fields__)}
     return VerifyReport(
-        dest=address.name,
+        dest=address.shown,
         work=None if address.bucket is None else str(address.work),
         state="complete" if check.complete else "interrupted",
         files=check.files,

@@ -40,7 +40,7 @@ _READ = 1 << 20
 _CAUGHT_UP = 8 << 20  # bytes that one call of a thread reads and hashes: other parts and a stop wait for it
 
 
-class FileParts:
+class PartialDownloads:
     """The parts of one mirror, in a directory that nothing else writes to.
 
     A part belongs to one row and generation, so bytes of two versions of an asset are never merged.
@@ -75,10 +75,10 @@ class FileParts:
 
     async def create(
         self, rowid: int, generation: int, validator: Validator, total: int | None, href_hash: int | None
-    ) -> FilePart:
+    ) -> PartialDownload:
         path = part_path(self.directory, rowid, generation)
 
-        def create() -> FilePart:
+        def create() -> PartialDownload:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)  # first: the new description must never describe old bytes
             about_path(path).unlink(missing_ok=True)
@@ -86,16 +86,18 @@ class FileParts:
                 text = {**validator._asdict(), "total": total, "origin": href_hash}
                 with os.fdopen(open_regular(about_path(path), CREATE, mode=0o600), "wb") as file:
                     file.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE))
-            return FilePart(self, rowid, generation, "wb", resumable=validator.resumable)
+            return PartialDownload(self, rowid, generation, "wb", resumable=validator.resumable)
 
         return await self._open_in_thread(create)
 
-    async def resume(self, rowid: int, generation: int) -> FilePart:
-        return await self._open_in_thread(lambda: FilePart(self, rowid, generation, "rb+", resumable=True))
+    async def resume(self, rowid: int, generation: int) -> PartialDownload:
+        return await self._open_in_thread(
+            lambda: PartialDownload(self, rowid, generation, "rb+", resumable=True)
+        )
 
-    async def _open_in_thread(self, work: Callable[[], FilePart]) -> FilePart:
+    async def _open_in_thread(self, work: Callable[[], PartialDownload]) -> PartialDownload:
         """Open a file in a thread. Wait for it even if cancelled: the next attempt opens the same part."""
-        opened: list[FilePart] = []
+        opened: list[PartialDownload] = []
         try:
             await _with_destination_errors(run_to_end(lambda: opened.append(work())), self.directory)
         except asyncio.CancelledError:
@@ -114,19 +116,21 @@ async def _with_destination_errors(work: Awaitable[T], directory: Path) -> T:
         raise await asyncio.to_thread(destination_error, error, directory) from error
 
 
-class FilePart(io.FileIO):
+class PartialDownload(io.FileIO):
     """One part, open for writing. Exactly one call of `finish`, `park` or `discard` ends it.
 
     The write of a cancelled task continues in its thread. The lock makes `close` wait for it.
     """
 
-    def __init__(self, parts: FileParts, rowid: int, generation: int, mode: str, *, resumable: bool) -> None:
+    def __init__(
+        self, downloads: PartialDownloads, rowid: int, generation: int, mode: str, *, resumable: bool
+    ) -> None:
         self.received: Spans = ()
         self.hashed = 0  # bytes from the start
         self.hashers: dict[str, Hasher] = {}
-        self._path = path = part_path(parts.directory, rowid, generation)
+        self._path = path = part_path(downloads.directory, rowid, generation)
         self._pair = rowid, generation
-        self._parts = parts
+        self._downloads = downloads
         self._resumable = resumable
         self._lock = threading.RLock()
         self._log: io.FileIO | None = None
@@ -179,7 +183,7 @@ class FilePart(io.FileIO):
         arrival.digest = None if checksum is None else self.digest(checksum)
         arrival.part = complete_part_name(arrival)
         await self._run(self._end, self._path.with_name(arrival.part))
-        self._parts.known.discard(self._pair)
+        self._downloads.known.discard(self._pair)
         return arrival
 
     async def park(self) -> None:
@@ -187,11 +191,11 @@ class FilePart(io.FileIO):
         if not self._resumable:
             await self.discard()
             return
-        self._parts.known.add(self._pair)
+        self._downloads.known.add(self._pair)
         await self._run(self.close)
 
     async def discard(self) -> None:
-        self._parts.known.discard(self._pair)
+        self._downloads.known.discard(self._pair)
         await self._run(self._end, None)
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
@@ -242,7 +246,7 @@ class FilePart(io.FileIO):
 
     def _end(self, complete_path: Path | None) -> None:
         try:
-            if self._parts.durable and complete_path is not None:
+            if self._downloads.durable and complete_path is not None:
                 with self._lock:
                     os.fsync(self.fileno())
         finally:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.engine import workspace as module
-from stacpull.engine.workspace import open_workspace
+from stacpull.engine import open_mirror as module
+from stacpull.engine.open_mirror import lock_mirror
 from stacpull.errors import DestinationError
 from stacpull.ledger.database import copy_log, ledger_path, open_reader
 from stacpull.store.local_store import LocalStore
@@ -20,16 +20,16 @@ from stacpull.store.lock import is_held
 
 def test_a_directory_with_a_foreign_catalog_is_refused(tmp_path: Path) -> None:
     (tmp_path / "catalog.json").write_bytes(b"{}")
-    with pytest.raises(DestinationError, match="that stacpull did not write"), open_workspace(tmp_path):
+    with pytest.raises(DestinationError, match="that stacpull did not write"), lock_mirror(tmp_path):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.json"]
 
 
 def test_a_damaged_ledger_leaves_no_lock_behind(tmp_path: Path) -> None:
-    with open_workspace(tmp_path):
+    with lock_mirror(tmp_path):
         pass
     ledger_path(tmp_path).write_bytes(b"x" * 5000)
-    with pytest.raises(DestinationError, match="damaged"), open_workspace(tmp_path):
+    with pytest.raises(DestinationError, match="damaged"), lock_mirror(tmp_path):
         pass
     assert not is_held(tmp_path)
 
@@ -44,10 +44,10 @@ def test_the_ledger_is_as_durable_as_the_file_system_needs(
     monkeypatch.setattr(module, "is_on_network", lambda _fd: is_network)
     if not is_group:
         monkeypatch.setattr(LocalStore, "sync_covers_ledger", False)
-    with open_workspace(tmp_path) as workspace:
-        assert workspace.db.execute("PRAGMA journal_mode").fetchone() == (journal,)
-        single = not workspace.store.sync_covers_ledger
-        assert workspace.db.execute("PRAGMA synchronous").fetchone() == ((2,) if single else (1,))
+    with lock_mirror(tmp_path) as opened:
+        assert opened.db.execute("PRAGMA journal_mode").fetchone() == (journal,)
+        single = not opened.store.sync_covers_ledger
+        assert opened.db.execute("PRAGMA synchronous").fetchone() == ((2,) if single else (1,))
         with closing(open_reader(tmp_path)) as reader:
             assert reader.execute("SELECT count(*) FROM runs").fetchone() == (0,)
 
@@ -65,18 +65,18 @@ def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path: Path
     """SQLite closes without an error: the log may then have a hole that only shows after a power loss."""
     failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
     monkeypatch.setattr(module, "copy_log", lambda _db: copy_log(failing))
-    with pytest.raises(DestinationError, match="the disk is full or fails"), open_workspace(tmp_path) as one:
+    with pytest.raises(DestinationError, match="the disk is full or fails"), lock_mirror(tmp_path) as one:
         one.store.staged.write_boot_mark("this boot")
     monkeypatch.undo()
-    with open_workspace(tmp_path) as one:
+    with lock_mirror(tmp_path) as one:
         assert one.store.staged.read_boot_mark() is None
 
 
 def test_a_full_disk_at_the_last_checkpoint_is_not_an_error(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(module, "copy_log", lambda _db: copy_log(FailingLog(sqlite3.SQLITE_FULL)))
-    with open_workspace(tmp_path) as one:
+    with lock_mirror(tmp_path) as one:
         one.store.staged.write_boot_mark("this boot")
-    with open_workspace(tmp_path) as one:
+    with lock_mirror(tmp_path) as one:
         assert one.store.staged.read_boot_mark() == "this boot"
 
 
@@ -85,7 +85,7 @@ def test_where_files_are_synced_one_by_one_the_name_of_the_log_is_too(tmp_path, 
     """SQLite requests it as well, and continues if it fails."""
     if single:
         monkeypatch.setattr(LocalStore, "sync_covers_ledger", False)
-    with open_workspace(tmp_path):
+    with lock_mirror(tmp_path):
         pass
     own = (tmp_path / ".stacpull").stat().st_ino
     fsync = os.fsync
@@ -97,6 +97,6 @@ def test_where_files_are_synced_one_by_one_the_name_of_the_log_is_too(tmp_path, 
 
     monkeypatch.setattr(os, "fsync", failing)
     expected = pytest.raises(DestinationError, match="reports an error") if single else nullcontext()
-    with expected, open_workspace(tmp_path):
+    with expected, lock_mirror(tmp_path):
         pass
     assert not is_held(tmp_path)

@@ -24,13 +24,13 @@ from stacpull.ledger.database import (
     refuse_lost,
 )
 from stacpull.models import OWN_DIRECTORY, BucketLocation
-from stacpull.store.inspection import UNWATCHED, Outages, sync_path
+from stacpull.store.inspection import UNWATCHED, Patience, sync_path
 from stacpull.store.local_store import is_on_network, open_files, open_store
 from stacpull.store.lock import MirrorLock
 from stacpull.store.protocol import BucketLease, Store, store_kind
 
 
-class Workspace(msgspec.Struct, frozen=True):
+class OpenMirror(msgspec.Struct, frozen=True):
     store: Store
     db: Connection
     lock: int = -1  # the descriptor of the lock, which the store process inherits
@@ -39,9 +39,9 @@ class Workspace(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def open_workspace(
-    work: Path, bucket: BucketLocation | None = None, outages: Outages = UNWATCHED, *, adopt: bool = False
-) -> Iterator[Workspace]:
+def lock_mirror(
+    work: Path, bucket: BucketLocation | None = None, patience: Patience = UNWATCHED, *, adopt: bool = False
+) -> Iterator[OpenMirror]:
     """Open DEST for writing, and lock out other runs. If the ledger has changed, copy it at the end."""
     with destination_errors(work):
         if not adopt:
@@ -60,10 +60,10 @@ def open_workspace(
         mirror, run = bucket.mirror or os.urandom(16).hex(), os.urandom(16).hex()
         location = replace(bucket, mirror=mirror, run=run)
         if not (work / OWN_DIRECTORY).exists():  # try the keys before anything is created
-            with open_files(work, location, outages) as files:
+            with open_files(work, location, patience) as files:
                 files.names("")
     with ExitStack() as opened:
-        store = opened.enter_context(closing(open_store(work, location, outages)))
+        store = opened.enter_context(closing(open_store(work, location, patience)))
         with destination_errors(work):
             lock = opened.enter_context(closing(MirrorLock(work)))
         lease = None if location is None else opened.enter_context(store_kind(location).lease(store))
@@ -74,7 +74,7 @@ def open_workspace(
                 if lease.continues:
                     meta.put(db, meta.ADOPTING, "1")
         with backed_up(db, work):
-            yield Workspace(store, db, lock.fileno(), lease, location)
+            yield OpenMirror(store, db, lock.fileno(), lease, location)
 
 
 @contextmanager
