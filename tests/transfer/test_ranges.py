@@ -75,6 +75,10 @@ def is_whole(received: Arrival, parts: PartFiles) -> bool:
     return received.digest == SHA256 and parts.content(received) == DATA
 
 
+def test_a_false_size_does_not_fill_the_memory_with_blocks() -> None:
+    assert len(ranges.blocks((), 1 << 44)) == 1
+
+
 # Parts with gaps.
 
 

@@ -22,7 +22,7 @@ from stacpull.spans import Span, Spans, missing
 from stacpull.store.partial_downloads import PartialDownload
 from stacpull.transfer.checks import another_range, host_failure, verdict
 
-SPLIT_ABOVE = 64 << 20  # bytes above which a file gets several connections
+SPLIT_ABOVE, SPLIT_UP_TO = 64 << 20, 1 << 40  # bytes of a file that gets several connections, in blocks
 BLOCK = 16 << 20
 CHUNK = 1 << 18  # bytes that are written at once
 _ANSWERS = frozenset({OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE})
@@ -40,7 +40,7 @@ class LongBody:
         self._href = href
         self._version = version
         self._total = _ENDLESS if version.total is None else version.total
-        self._max_connections = limit if SPLIT_ABOVE < self._total < _ENDLESS else 1
+        self._max_connections = limit if SPLIT_ABOVE < self._total <= SPLIT_UP_TO else 1
         self._free_blocks = blocks(part.received, self._total)
         self._active_connections = 0
         self._gate: Gate | None = None
@@ -156,7 +156,7 @@ def blocks(received: Spans, total: int) -> list[Span]:
     for gap in missing(received, total):
         start = gap.start
         while start < gap.end:
-            end = gap.end if total == _ENDLESS else min(gap.end, (start // BLOCK + 1) * BLOCK)
+            end = gap.end if total > SPLIT_UP_TO else min(gap.end, (start // BLOCK + 1) * BLOCK)
             free_blocks.append(Span(start, end))
             start = end
     return free_blocks
