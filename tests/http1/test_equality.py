@@ -198,6 +198,7 @@ FIELDS: list[dict[str, str]] = [
     {"Content_MD5": ZEROS[:22] + "=="}, {"x_amz_checksum_sha256": ZEROS},
     {"Content_Encoding": "gzip"}, {"Content_Encoding": "identity"}, {"Content_Encoding": "br"},
     {"Last_Modified": "Wed, 21 Oct 2015 07:28:00 GMT", "Date": "Wed, 21 Oct 2015 07:29:00 GMT"},
+    {"ETag": "", "Last_Modified": "Wed, 21 Oct 2015 07:28:00 GMT"},
     {"Content_Type": "text/html"}, {"Connection": "close"}, {"Retry_After": "0"}, {"Upgrade": "h2c"},
 ]  # fmt: skip
 STATUSES = ["202 A", "204 N", "206 P", "304 N", "401 U", "404 N", "429 T", "502 B", "999 X", "302 F"]

@@ -97,7 +97,7 @@ class Downloader(msgspec.Struct, eq=False):
                 return None
             expected = checks.expected_checks(job, OK, headers, url=url)
         etag = fields.get(b"etag")
-        if etag is None or secrets or not etag.isascii():
+        if not etag or secrets or not etag.isascii():
             validator = self.validator(headers)
         else:  # nearly always: a date, which takes long to parse, is not needed
             validator = Validator(etag.decode().rstrip(" \t"))
