@@ -22,8 +22,8 @@ import attrs
 import msgspec
 
 from stacpull import arguments, entry_points
-from stacpull.arguments import ReadArgument
-from stacpull.config.credentials import CONTROL, VARIABLE, replaced, variables_in
+from stacpull.arguments import CONTROL, ReadArgument
+from stacpull.config.credentials import VARIABLE, replaced, variables_in
 from stacpull.config.options import Options, S3Options
 from stacpull.config.toml import TomlEntry, nearest, read_entries, shipped_config
 from stacpull.errors import CredentialsError, UsageError

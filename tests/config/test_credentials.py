@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from stacpull.config.credentials import header_fields, query_parameters, wanted_variable
+from stacpull.config.options import Options
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
@@ -59,6 +60,12 @@ def test_values_that_are_not_from_a_file_or_variable_are_marked_as_such(tmp_path
 def test_a_header_field_that_cannot_be_sent(text: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         fields(text)
+
+
+def test_a_line_break_in_a_header_field_of_python_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(UsageError, match=r"headers has a line break .* in the value of X") as caught:
+        Options(headers={"X": "planted\nHost: evil"})
+    assert "planted" not in str(caught.value)
 
 
 def test_an_invalid_line_of_a_file_is_reported_without_its_text(tmp_path: Path) -> None:

@@ -11,14 +11,13 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import SplitResult
 
-from stacpull.arguments import FIELD_NAME, load_content, read_field_name, read_text
+from stacpull.arguments import FIELD_NAME, load_content, read_header_fields, read_text
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import literal_address, refused_always, refused_outside
 from stacpull.redact import Secret
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a field value
 
 MLHUB_KEY = "MLHUB_API_KEY"
 _MLHUB_HOST = "api.radiant.earth"
@@ -62,13 +61,10 @@ def header_fields(settings: Iterable[Setting], environ: Mapping[str, str]) -> li
             name, colon, template = (part.strip() for part in str(line.value).partition(":"))
             if not colon or not FIELD_NAME.fullmatch(name):  # a message must not quote it: perhaps a secret
                 raise UsageError(f"{line.where}: write a header field as 'Name: value'.")
-            name = Setting(name, line.where).read(read_field_name)
             label = f"header {name}"
             value, names = _substitute(template, f"The {label}", environ)
-            if CONTROL.search(value):
-                problem = "contains a line break or control character"
-                raise UsageError(f"{line.where}: the value of the {label} {problem}.")
             secret = Secret(value, spelled_out=line is setting and not names)
+            Setting({name: secret}, line.where).read(read_header_fields)
             credentials.append(Credential(name, secret, names or (label,)))
     return credentials
 
