@@ -106,6 +106,8 @@ class DaskWorkers:
         is_cluster = options.dask_client is not None or not (options.dask or "").isdecimal()
         if is_cluster and find_spec("distributed") is None:
             raise MissingExtraError("--dask", "distributed", "dask")
+        if (client := options.dask_client) is not None and not hasattr(client, "scheduler"):
+            raise UsageError(f"client must be a distributed.Client, not {type(client).__name__}.")
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:

@@ -9,8 +9,9 @@ from itertools import chain
 from pathlib import Path
 
 from stacpull import entry_points
-from stacpull.arguments import instance
+from stacpull.arguments import instance, integer, read_byte_count, read_texts
 from stacpull.config.options import Options
+from stacpull.config.toml import Setting
 from stacpull.dest_address import DestAddress, output_path, parse_dest
 from stacpull.errors import InterruptedRunError, UsageError, destination_errors, require_pyarrow
 from stacpull.events import Listener, Stage
@@ -51,10 +52,17 @@ async def export(
         raise UsageError(f"{path} is not a name for {format}: {name}.")
     if form.needs_pyarrow:
         require_pyarrow(format)
-    chosen = (collections,) if isinstance(collections, str) else tuple(collections)
-    samples = SampleOptions(chosen, splits or {}, nomenclature, label_property)
-    shards = {"shard_bytes": shard_bytes, "shard_samples": shard_samples}
-    given = {name: value for name, value in shards.items() if value is not None}
+    if not isinstance(splits, Mapping | None):
+        raise UsageError(f"splits must be a dict of names and lists of ids, not {type(splits).__name__}.")
+    chosen = Setting(collections, "collections").read(read_texts)
+    lists = {name: Setting(ids, f"splits[{name!r}]").read(read_texts) for name, ids in (splits or {}).items()}
+    samples = SampleOptions(chosen, lists, nomenclature, label_property)
+    shards = {"shard_bytes": (shard_bytes, read_byte_count), "shard_samples": (shard_samples, integer(1))}
+    given = {
+        name: Setting(value, name).read(reader)
+        for name, (value, reader) in shards.items()
+        if value is not None
+    }
     if given and format != "webdataset":
         raise UsageError("--shard-size and --shard-samples are for the format webdataset.")
     thread = StoppableCall(stop)

@@ -523,6 +523,12 @@ def test_a_cluster_with_tls_is_used_with_the_settings_of_its_client(tmp_path, se
     assert (report.exit_code, report.assets_done) == (0, 78)
 
 
+def test_a_client_of_another_type_is_refused_before_dest_is_created(tmp_path: Path) -> None:
+    with pytest.raises(stacpull.UsageError, match=r"client must be a distributed\.Client, not int"):
+        sync.mirror(str(tmp_path), tmp_path / "m", client=5)
+    assert not (tmp_path / "m").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

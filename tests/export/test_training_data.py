@@ -135,6 +135,21 @@ def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
         export(dest, tmp_path / "outside", "webdataset", splits={"../a": ["0"]})
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"shard_samples": 0}, "shard_samples must be a whole number from 1 on, not 0"),
+        ({"shard_bytes": "x"}, "shard_bytes must be a number of bytes"),
+        ({"collections": 5}, "collections must be text or a list of texts"),
+        ({"splits": ["x"]}, "splits must be a dict of names and lists of ids, not list"),
+        ({"splits": {"t": 5}}, r"splits\['t'\] must be text or a list of texts"),
+    ],
+)
+def test_a_wrong_argument_is_named(dest: Path, tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(stacpull.UsageError, match=message):
+        export(dest, tmp_path / "out", "webdataset", **wrong)
+
+
 def test_an_interrupted_export_keeps_complete_shards(dest, tmp_path, monkeypatch):
     out = tmp_path / "out"
     stop = asyncio.Event()
