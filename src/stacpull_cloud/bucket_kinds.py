@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, cast
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -31,7 +31,7 @@ from stacpull.hosts import refused_always
 from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
 from stacpull.redact import Secret
-from stacpull.store.inspection import Patience, StoredFiles
+from stacpull.store.inspection import NO_NAMES, Patience, StoredFiles
 from stacpull.store.protocol import BucketLease, Store
 from stacpull.store.staging import StagedParts
 from stacpull.system import with_active_endpoints
@@ -40,7 +40,8 @@ from stacpull_cloud.lease import Lease
 from stacpull_cloud.objects import Objects
 from stacpull_cloud.obstore_errors import NO_KEYS, plain_reason
 
-_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
+T = TypeVar("T")
+ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _AZURE_HOST, _LAKE_HOST = ".blob.core.windows.net", ".dfs.core.windows.net"
 _AZURE_VARIABLES = {
     "AccountName": "AZURE_STORAGE_ACCOUNT_NAME",
@@ -48,12 +49,13 @@ _AZURE_VARIABLES = {
     "SharedAccessSignature": "AZURE_STORAGE_SAS_TOKEN",
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
-_ODD = re.compile(r"[\x00-\x1f\x7f?#]|(^|/)\.{0,2}(/|$)")
+_ODD = re.compile(r"[\x00-\x1f\x7f?#]")
 _REQUEST = timedelta(hours=1)  # the longest time of a request; after `_SILENT`, a silent one ends
 _SILENT = timedelta(seconds=60)
+_CONNECT = timedelta(seconds=20)
 _RENEWED = timedelta(minutes=5)
-_AWS_KEYS = ("access_key_id", "secret_access_key", "token")
-_SECRET = (*_AWS_KEYS, "account_key", "sas_token", "client_secret")
+_DEFAULT_REGION = "us-east-1"
+_SECRET = ("access_key_id", "secret_access_key", "token", "account_key", "sas_token", "client_secret")
 """Names of secrets among the arguments of obstore's stores."""
 
 
@@ -64,10 +66,11 @@ def azure_setting(name: str) -> str | None:
     return fields.get(name) or os.environ.get(_AZURE_VARIABLES.get(name, ""))
 
 
-def _awaited_apart(work: Coroutine[Any, Any, Any]) -> Any:
+def awaited_apart(work: Coroutine[Any, Any, T]) -> T:
     """Await `work` in another thread, because this one may run an event loop."""
     with ThreadPoolExecutor(1, "stacpull-aws") as thread:
-        return thread.submit(asyncio.run, work).result()
+        result: T = thread.submit(asyncio.run, work).result()
+        return result
 
 
 class Service:
@@ -78,13 +81,11 @@ class Service:
 
     scheme: ClassVar[str]
     variables: ClassVar[tuple[str, ...]]
+    has_accounts: ClassVar[bool] = False
 
     @classmethod
     def split(cls, url: str) -> tuple[str, str, str | None] | None:
-        """Return bucket, path and account of a URL; None if it is not of this service.
-
-        The account is None if the service has none, and empty if neither URL nor environment name one.
-        """
+        """Return bucket, path and account of a URL; None if it is not of this service."""
         bucket, _, path = url.partition(":")[2].lstrip("/").partition("/")
         return bucket, path, None
 
@@ -99,11 +100,14 @@ class Service:
             return None
         bucket, path, account = parts
         prefix = path.strip("/")
-        if not _NAME.fullmatch(bucket) or (prefix and _ODD.search(prefix)):
+        names = prefix.split("/") if prefix else []
+        if not _NAME.fullmatch(bucket) or (account is not None and not ACCOUNT.fullmatch(account)):
+            form = f"{cls.scheme}://bucket/prefix, with at least 3 characters in the bucket's name"
+            raise UsageError(f"DEST is not the URL of a bucket: use {form}.")
+        if not NO_NAMES.isdisjoint(names) or _ODD.search(prefix):
             raise UsageError(
-                f"DEST is not the URL of a bucket: use {cls.scheme}://bucket/prefix, with at least 3 "
-                "characters in the bucket's name, and a prefix without '?', '#', control characters, and "
-                "parts that are empty, '.' or '..'."
+                f"DEST is in {cls.scheme}://{bucket}: a prefix must not contain '?', '#' or control "
+                "characters, and no part of it may be empty, '.' or '..'."
             )
         return BucketLocation(bucket, prefix, scheme=cls.scheme, account=account)
 
@@ -123,10 +127,16 @@ class Service:
 
     @classmethod
     def lease(cls, store: Store) -> AbstractContextManager[BucketLease]:
-        return Lease(cast("BucketStore", store).objects, store.staged).held()
+        objects = cast("BucketStore", store).objects
+        return Lease(objects, store.staged.work, store.staged.path.stat().st_ino).held()
 
     def __init__(self, location: BucketLocation) -> None:
         self._location = location
+
+    @property
+    def _endpoint(self) -> str | None:
+        """The address of the service, if the user gives one."""
+        return self._location.endpoint_url
 
     def _settings(self) -> tuple[Any, dict[str, Any]]:
         """Return obstore's class of stores and its arguments, besides the bucket and those of `_client`."""
@@ -138,15 +148,23 @@ class Service:
         arguments = self._settings()[1]
         return tuple(Secret(arguments[name]) for name in _SECRET if arguments.get(name))
 
-    def abort_uploads(self, prefix: str) -> None:
-        """If the service keeps the parts of broken uploads, remove them."""
+    def abort_uploads(self, key: str) -> None:
+        """If the service keeps the parts of broken uploads, abort those of `key`, or below `key/`."""
 
     @cached_property
     def store(self) -> Any:
         location = self._location
+        host = urlsplit(self._endpoint or "").hostname
+        with suppress(OSError):  # the request says so
+            for *_, address in socket.getaddrinfo(host, None) if host else ():
+                if (reason := refused_always(str(address[0]))) is not None:
+                    raise UsageError(
+                        f"The endpoint of {location.url} is {host}, which is never connected to: it is "
+                        f"{reason}."
+                    )
         store_class, arguments = self._settings()
-        set_arguments = {name: value for name, value in arguments.items() if value is not None}
         options, once = self._client(arguments.get("endpoint") or arguments["base_url"]), {"max_retries": 0}
+        set_arguments = {name: value for name, value in arguments.items() if value is not None}
         try:
             return store_class(location.bucket, **set_arguments, client_options=options, retry_config=once)
         except exceptions.BaseError as error:  # it reads keys
@@ -158,6 +176,7 @@ class Service:
             "allow_http": url.startswith("http:"),
             "timeout": _REQUEST,
             "read_timeout": _SILENT,
+            "connect_timeout": _CONNECT,
         }
         if bundle := self._location.ca_bundle:
             try:
@@ -166,13 +185,7 @@ class Service:
             except OSError as error:
                 raise UsageError(f"{bundle} cannot be read: {error.strerror}.") from error
         if proxy := proxy_of(url):
-            return {**options, "proxy_url": proxy.url}
-        host = urlsplit(url).hostname
-        with suppress(OSError):  # the request says so
-            for *_, address in socket.getaddrinfo(host, None):
-                if (reason := refused_always(str(address[0]))) is not None:
-                    where = f"The endpoint of {self._location.url} is {host}"
-                    raise UsageError(f"{where}, which is never connected to: it is {reason}.")
+            options["proxy_url"] = proxy.url
         return options
 
 
@@ -182,14 +195,18 @@ class AmazonS3(Service):
     scheme, variables = "s3", ("AWS_",)
     _reading = threading.Lock()  # `AwsCredentials` expects one loop, and each thread runs its own
 
-    def __init__(self, location: BucketLocation) -> None:
-        super().__init__(location)
+    @cached_property
+    def _aws(self) -> AwsCredentials:
+        location = self._location
         settings = AwsSettings(location.region, location.endpoint_url, location.profile)
-        self._aws = AwsCredentials(settings, allow_instance_metadata=location.metadata)
+        return AwsCredentials(settings, allow_instance_metadata=location.metadata)
+
+    @property
+    def _region(self) -> str:
+        return self._location.region or _DEFAULT_REGION
 
     def _settings(self) -> tuple[Any, dict[str, Any]]:
-        keys = self._keys()  # an error now, not in a thread of obstore
-        region = self._location.region or "us-east-1"
+        keys, region = self._keys(), self._region  # an error now, not in a thread of obstore
         top = "com.cn" if region.startswith("cn-") else "com"
         endpoint = self._location.endpoint_url or f"https://s3.{region}.amazonaws.{top}"
         return S3Store, {  # what is not given here would come from the environment
@@ -205,50 +222,59 @@ class AmazonS3(Service):
 
     def _keys(self) -> dict[str, str | None]:
         with self._reading:
-            keys = _awaited_apart(self._aws.frozen())
+            keys = awaited_apart(self._aws.frozen())
         if keys is None:
             raise CredentialsError(
                 f"{self._location.url} needs credentials, and there are none: set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or use --dest-profile."
             )
-        return dict(zip(_AWS_KEYS, (keys.access_key, keys.secret_key, keys.token), strict=True))
+        return dict(zip(_SECRET, (keys.access_key, keys.secret_key, keys.token), strict=False))
 
-    def abort_uploads(self, prefix: str) -> None:
-        from botocore.config import Config  # noqa: PLC0415 - 0.2 s, only at the end of a run
+    def abort_uploads(self, key: str) -> None:
+        from botocore.config import Config  # noqa: PLC0415 - 0.2 s, only after a failure
         from botocore.session import Session  # noqa: PLC0415 - see above
 
+        location = self._location
         with suppress(Exception):  # if the keys do not allow it, a rule of the bucket may remove them later
-            arguments, bucket = self._settings()[1], self._location.bucket
             session = Session()
-            session.set_credentials(*map(arguments.get, _AWS_KEYS))
+            session.set_credentials(*self._keys().values())
             s3 = session.create_client(
                 "s3",
-                arguments["region"],
-                endpoint_url=arguments["endpoint"],
-                verify=self._location.ca_bundle,
+                self._region,
+                endpoint_url=location.endpoint_url,
+                verify=location.ca_bundle,
                 config=Config(
                     s3={"addressing_style": "path"},
                     defaults_mode="legacy",  # "auto" would ask the metadata service for the region
+                    read_timeout=_SILENT.total_seconds(),
                     retries={"total_max_attempts": 1},
                 ),
             )
             with closing(s3):
                 listing = s3.get_paginator("list_multipart_uploads")
-                for page in listing.paginate(Bucket=bucket, Prefix=prefix):
-                    for upload in page.get("Uploads", ()):
-                        names = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
-                        s3.abort_multipart_upload(Bucket=bucket, **names)
+                pages = listing.paginate(Bucket=location.bucket, Prefix=key)
+                for upload in (upload for page in pages for upload in page.get("Uploads", ())):
+                    if upload["Key"] == key or not key or key.endswith("/"):
+                        s3.abort_multipart_upload(
+                            Bucket=location.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                        )
 
     @classmethod
     def resolved(cls, location: BucketLocation) -> BucketLocation:
         variables = with_active_endpoints(os.environ)
         endpoint_url = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
         given = AwsSettings(location.region, location.endpoint_url or endpoint_url, location.profile)
-        settings = _awaited_apart(AwsCredentials(given).settings())
+        settings = awaited_apart(AwsCredentials(given).settings())
+        endpoint = (settings.endpoint_url or "").rstrip("/")
+        if urlsplit(endpoint).username is not None:
+            raise UsageError(
+                "The endpoint of the AWS configuration must not contain a user or a password: set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --dest-profile."
+            )
         return replace(
             location,
             region=settings.region,
-            endpoint_url=(settings.endpoint_url or "").rstrip("/") or None,
+            endpoint_url=endpoint or None,
             ca_bundle=location.ca_bundle or os.environ.get("AWS_CA_BUNDLE"),
         )
 
@@ -258,12 +284,19 @@ class GoogleStorage(Service):
 
     scheme, variables = "gs", ("GOOGLE_", "STORAGE_EMULATOR_HOST")
 
+    @property
+    def _endpoint(self) -> str | None:
+        return super()._endpoint or os.environ.get("STORAGE_EMULATOR_HOST") or None
+
     def _settings(self) -> tuple[Any, dict[str, Any]]:
-        location, key_file = self._location, os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+        location = self._location
+        environ = os.environ
+        key_file = environ.get("GOOGLE_APPLICATION_CREDENTIALS") or environ.get("GOOGLE_SERVICE_ACCOUNT")
         gcloud_file = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
-        endpoint = location.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST")
-        arguments: dict[str, Any] = {"base_url": endpoint or "https://storage.googleapis.com"}
-        if key_file or gcloud_file.is_file():  # obstore would also use an empty variable
+        arguments: dict[str, Any] = {"base_url": self._endpoint or "https://storage.googleapis.com"}
+        if not location.is_signed:
+            arguments["skip_signature"] = True
+        elif key_file or gcloud_file.is_file():  # obstore would also use an empty variable
             arguments["application_credentials"] = key_file or str(gcloud_file)
         elif not location.metadata:
             arguments |= {"skip_signature": True, "credential_provider": _no_google_credentials}
@@ -281,7 +314,7 @@ class AzureBlobs(Service):
     Also `abfs://container@account…`, and `https://account.blob.core.windows.net/container`.
     """
 
-    scheme, variables = "az", ("AZURE_",)
+    scheme, variables, has_accounts = "az", ("AZURE_",), True
 
     @classmethod
     def own_account(cls) -> str | None:
@@ -290,27 +323,31 @@ class AzureBlobs(Service):
     @classmethod
     def split(cls, url: str) -> tuple[str, str, str | None] | None:
         scheme, _, address = url.partition(":")
-        server, _, path = address.lstrip("/").partition("/")
-        bucket, _, host = server.partition("@")
+        bucket, _, path = address.lstrip("/").partition("/")
+        account: str | None
         if scheme.lower() == "https":
-            host, (bucket, _, path) = server, path.partition("/")
-            if not host.lower().endswith(_AZURE_HOST):
+            account = bucket.lower().removesuffix(_AZURE_HOST)
+            if account == bucket.lower():
                 return None
-        named = host.lower().removesuffix(_LAKE_HOST).removesuffix(_AZURE_HOST)
-        account = named or cls.own_account() or ""
-        return bucket, path, account if _ACCOUNT.fullmatch(account) else ""
+            bucket, _, path = path.partition("/")
+        else:
+            bucket, _, server = bucket.partition("@")
+            account = server.lower().removesuffix(_LAKE_HOST).removesuffix(_AZURE_HOST) or None
+        return bucket, path, account
+
+    @property
+    def _endpoint(self) -> str | None:
+        return super()._endpoint or (azure_setting("BlobEndpoint") if self._location.is_signed else None)
 
     def _settings(self) -> tuple[Any, dict[str, Any]]:
         location = self._location
-        account, endpoint = location.account, location.endpoint_url
+        account = location.account or azure_setting("AccountName")
         if not account:
             raise CredentialsError(
                 f"{location.url} needs the name of its storage account: set AZURE_STORAGE_ACCOUNT_NAME, or "
                 "use DEST as https://ACCOUNT.blob.core.windows.net/container/prefix."
             )
-        if location.is_signed:
-            endpoint = endpoint or azure_setting("BlobEndpoint")
-        endpoint = endpoint or f"https://{account}.blob.core.windows.net"
+        endpoint = self._endpoint or f"https://{account}.blob.core.windows.net"
         arguments: dict[str, Any] = {"account_name": account, "endpoint": endpoint}
         client, tenant = map(os.environ.get, ("AZURE_CLIENT_ID", "AZURE_TENANT_ID"))
         secret, token = map(os.environ.get, ("AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"))

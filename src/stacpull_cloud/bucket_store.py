@@ -79,6 +79,12 @@ class BucketFiles:
         info = self.objects.find(path)
         return None if info is None else info.modified.timestamp()
 
+    def names(self, directory: str) -> list[str]:
+        names = self.objects.names(directory)
+        if directory and not names:
+            raise FileNotFoundError(errno.ENOENT, "there are no such objects", directory)
+        return names
+
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
         for page in self.objects.pages():
             paths = (info.path for info in page)

@@ -31,7 +31,7 @@ from stacpull.net.transport import BufferedResponse, Request, Response, Transfer
 from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 from stacpull_cloud import bucket_kinds
-from stacpull_cloud.bucket_kinds import Service
+from stacpull_cloud.bucket_kinds import ACCOUNT, Service
 from stacpull_cloud.obstore_errors import MISSING, STATUS, plain_reason, unreachable
 
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
@@ -87,13 +87,16 @@ class CloudTransport:
         """Obstore closes its connections itself."""
 
     def _split(self, request: Request) -> tuple[BucketLocation, str]:
-        bucket, key, account = self._kind.split(request.url) or ("", "", None)
-        missing = "storage account: set AZURE_STORAGE_ACCOUNT_NAME" if account == "" else ""
+        bucket, key, named_account = self._kind.split(request.url) or ("", "", None)
+        own_account = self._kind.own_account()
+        account, missing = named_account or own_account, ""
+        if self._kind.has_accounts and not ACCOUNT.fullmatch(account or ""):
+            missing = "storage account: set AZURE_STORAGE_ACCOUNT_NAME"
         if not bucket or not (key or request.query):
             missing = "object"
         if missing:
             raise TransferError(Failure(FailureKind.SCHEME, f"{request.url} names no {missing}."))
-        is_signed, bundle = account == self._kind.own_account(), self._options.ca_bundle
+        is_signed, bundle = account == own_account, self._options.ca_bundle
         location = BucketLocation(
             bucket,
             ca_bundle=None if bundle is None else str(bundle),
@@ -149,6 +152,7 @@ class _CloudResponse:
     def __init__(self, request: Request, reply: Any) -> None:
         self.url = request.url
         self._reply = reply
+        self._has_body = request.method != "HEAD"
         start, end = reply.range
         is_whole = "range" not in map(str.lower, request.headers)
         self.status = 200 if is_whole else 206
@@ -163,7 +167,7 @@ class _CloudResponse:
         self.headers: Mapping[str, str] = CIMultiDict({k: v for k, v in fields.items() if v})
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        pieces = iter(self._reply.stream(min_chunk_size=size))
+        pieces = iter(self._reply.stream(min_chunk_size=size)) if self._has_body else iter(())
         while True:
             try:
                 piece = await asyncio.to_thread(next, pieces, None)

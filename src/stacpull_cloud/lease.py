@@ -18,19 +18,20 @@ import shutil
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
-from typing import Self
+from pathlib import Path
+from typing import NamedTuple, Self
 
 import msgspec
 
 from stacpull.errors import DestinationError, StacpullError, destination_errors
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.models import OWN_DIRECTORY
+from stacpull.redact import Secret
 from stacpull.store.inspection import sync_path
-from stacpull.store.staging import StagedParts
 from stacpull.system import boot_id
 from stacpull_cloud.objects import ObjectInfo, Objects
 
@@ -68,18 +69,24 @@ class Holder(msgspec.Struct, frozen=True):
         return self.host, self.boot, self.work, self.inode
 
 
+class _Record(NamedTuple):
+    number: int
+    holder: Holder
+    modified: datetime  # by the service's clock
+
+
 class Lease:
     """Holds the lease, and keeps the copy of the ledger (`BucketLease`). Threads renew both."""
 
-    def __init__(self, objects: Objects, staged: StagedParts) -> None:
+    def __init__(self, objects: Objects, work: Path, inode: int) -> None:
         location = objects.location
         self.mirror, self.epoch = location.mirror, location.epoch
         self.continues = False
         self.taken_from: str | None = None
-        self.secrets = objects.service.secrets
-        self._objects, self._staged, self._work = objects, staged, staged.work
-        inode = os.fstat(staged.fd).st_ino
-        self._place = platform.node(), boot_id(), str(staged.work.absolute()), str(inode)
+        self.secrets: tuple[Secret, ...] = ()
+        self._objects = objects
+        self._work = work
+        self._place = platform.node(), boot_id(), str(work.absolute()), str(inode)
         self._next = 0  # the number of the next object
         self._check = LeaseCheck(objects)
         self._ended, self._copying = threading.Event(), threading.Lock()
@@ -87,41 +94,37 @@ class Lease:
     @contextmanager
     def held(self) -> Iterator[Self]:
         """Take the lease, and the ledger if that in the bucket is newer; free the lease at the end."""
-        copy = self._take()
+        service, all_objects = self._objects.service, self._objects.key("")
+        self.secrets = service.secrets
+        was_held, copy = self._take()
         with ExitStack() as ending:
             ending.callback(self._free)
             threads = ending.enter_context(ThreadPoolExecutor(2, "stacpull-lease"))
             ending.callback(self._ended.set)
-            threads.submit(self._repeat, _INTERVAL, lambda: self._write(is_held=True))
+            threads.submit(self._keep)
+            if was_held:
+                service.abort_uploads(all_objects)
             if copy is not None:
                 self._fetch(copy)
-            threads.submit(self._repeat, _COPY_INTERVAL, self._store_copy)
+            threads.submit(self._keep_copy)
             try:
                 yield self
             except BaseException:
                 with suppress(StacpullError):  # the first error counts
-                    self._finish()
+                    self._store_copy()
+                    service.abort_uploads(all_objects)
                 raise
-            self._finish()
-
-    def _finish(self) -> None:
-        self._store_copy()  # if the lease is still ours
-        self._objects.service.abort_uploads(self._objects.key(""))
+            self._store_copy()  # if the lease is still ours
 
     def _free(self) -> None:
         with suppress(StacpullError):  # the lease expires by itself
             self._write(is_held=False)
 
-    def _repeat(self, interval: float, work: Callable[[], object]) -> None:
-        while not self._ended.wait(interval):
-            with suppress(StacpullError):  # the next attempt may succeed; `LeaseCheck` ends the run
-                work()
-
-    def _take(self) -> ObjectInfo | None:
-        """Return the copy of the ledger if it is newer than ours."""
+    def _take(self) -> tuple[bool, ObjectInfo | None]:
+        """Return True if a killed run held the lease, and the copy of the ledger if it is newer than ours."""
         location, newest = self._objects.location, _newest(self._objects)
         if newest is not None:
-            number, holder, modified = newest
+            holder = newest.holder
             place = f"{holder.work} on {holder.host}"
             if location.epoch and holder.mirror != location.mirror:
                 raise DestinationError(
@@ -130,12 +133,13 @@ class Lease:
                     "copy in the bucket."
                 )
             if holder.place != self._place and holder.held and not location.break_lock:
-                self._refuse_if_recent(modified, place)
+                self._refuse_if_recent(newest, place)
             self.continues = holder.epoch != location.epoch
-            if self.continues and (holder.host, holder.work) != self._place[::2]:
+            is_elsewhere = (holder.host, holder.work) != self._place[::2]
+            if is_elsewhere and (self.continues or holder.held):
                 self.taken_from = place
             self.epoch = max(holder.epoch, location.epoch)
-            self.mirror, self._next = holder.mirror, number + 1
+            self.mirror, self._next = holder.mirror, newest.number + 1
         elif not location.epoch and self._objects.find("catalog.json") is not None:
             raise DestinationError(
                 f"{location.url} contains a catalog.json that stacpull did not write: choose another prefix."
@@ -147,18 +151,24 @@ class Lease:
         self._objects.remove(_CLOCK_OBJECT)  # keys that may not remove objects fail now, not in the next run
         if not self._write(is_held=True):
             raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
-        return copy if copy_epoch > location.epoch else None
+        return newest is not None and newest.holder.held, copy if copy_epoch > location.epoch else None
 
-    def _refuse_if_recent(self, modified: datetime, place: str) -> None:
+    def _refuse_if_recent(self, newest: _Record, place: str) -> None:
         self._objects.put(_CLOCK_OBJECT, b"", {}, create=False)
         now = self._objects.find(_CLOCK_OBJECT)
-        age = 0.0 if now is None else (now.modified - modified).total_seconds()
+        age = 0.0 if now is None else (now.modified - newest.modified).total_seconds()
         if age < _EXPIRY:
             raise DestinationError(
                 f"Another run is writing to {self._objects.location.url}, with its ledger in {place}: wait "
                 f"for it, or stop it first. If it was killed, try again in {_EXPIRY - age:.0f} seconds, or "
                 "use --break-lock."
             )
+
+    def _keep(self) -> None:
+        while not self._ended.wait(_INTERVAL):
+            with suppress(StacpullError):  # the next attempt may succeed
+                if not self._write(is_held=True):
+                    return  # `LeaseCheck` ends the run
 
     def _write(self, *, is_held: bool) -> bool:
         """Create the next object and remove older ones; return False if another run has the lease."""
@@ -170,34 +180,51 @@ class Lease:
             if existing is None or existing[1] != body:  # if it is ours, only the response was lost
                 return False
         self._next += 1
-        paths = _paths(self._objects)
-        for older_path in (other_path for other_path in paths if other_path < path):
-            self._objects.remove(older_path)
-        return max(paths, default=path) == path
+        other_paths = [
+            info.path for page in self._objects.pages(FOLDER) for info in page if info.path != path
+        ]
+        for other_path in other_paths:
+            if other_path < path:
+                self._objects.remove(other_path)
+        return all(other_path < path for other_path in other_paths)
 
     # --- the copy of the ledger --------------------------------------------------------------------------
 
     def _fetch(self, copy: ObjectInfo) -> None:
-        path, staged = ledger_path(self._work), self._staged
-        with staged.new_part("copy.tmp") as file:
-            os.fchmod(file.fileno(), 0o600)
+        path = ledger_path(self._work)
+        copied = path.with_name("copy.sqlite")
+        with destination_errors(self._work):
+            copied.unlink(missing_ok=True)
             try:
-                with self._objects.open(copy) as packed, gzip.GzipFile(fileobj=packed) as unpacked:
-                    while data := unpacked.read(_PIECE):
-                        if file.tell() > _MAX_UNPACKED * copy.size:
-                            raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
-                        file.write(data)
+                with (
+                    self._objects.open(copy) as packed,
+                    gzip.GzipFile(fileobj=packed) as unpacked,
+                    copied.open("xb") as file,
+                ):
+                    os.fchmod(file.fileno(), 0o600)
+                    bytes_left = _MAX_UNPACKED * copy.size
+                    while bytes_left > 0 and (data := unpacked.read(_PIECE)):
+                        bytes_left -= file.write(data)
+                    if bytes_left <= 0:
+                        raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
+                    file.flush()
+                    os.fsync(file.fileno())
+                for suffix in ("-wal", "-shm", "-journal"):
+                    path.with_name(path.name + suffix).unlink(missing_ok=True)
+                copied.replace(path)
+                sync_path(path.parent)
             except (zlib.error, gzip.BadGzipFile, EOFError) as error:
                 raise DestinationError(
                     f"The copy of the ledger in {self._objects.location.url} ({COPY}) is damaged ({error}): "
                     "move it away to start without it."
                 ) from error
-            file.flush()
-            os.fsync(file.fileno())
-            for suffix in ("-wal", "-shm", "-journal"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-            (staged.path / "copy.tmp").replace(path)
-            sync_path(path.parent)
+            finally:
+                copied.unlink(missing_ok=True)
+
+    def _keep_copy(self) -> None:
+        while not self._ended.wait(_COPY_INTERVAL):
+            with suppress(StacpullError):  # the next attempt may succeed; errors of the last one are reported
+                self._store_copy()
 
     def _store_copy(self) -> None:
         with self._copying, destination_errors(self._work):
@@ -227,35 +254,32 @@ class LeaseCheck:
         self._objects = objects
         self._lock = threading.Lock()
         self._valid_until = 0.0
+        self._is_lost = False
 
     def check(self) -> None:
         run = self._objects.location.run
         if not run:
             return
         with self._lock:
-            now = time.clock_gettime(_CLOCK)
-            if now < self._valid_until:
-                return
-            newest = _newest(self._objects)
-            if newest is None or newest[1].run != run:
+            if not self._is_lost and time.clock_gettime(_CLOCK) >= self._valid_until:
+                asked_at = time.clock_gettime(_CLOCK)
+                newest = _newest(self._objects)
+                self._is_lost = newest is None or newest.holder.run != run
+                self._valid_until = asked_at + _INTERVAL
+            if self._is_lost:
                 raise DestinationError(
                     f"Another mirror has taken over {self._objects.location.url}, because this one did not "
                     f"renew its lease for {_EXPIRY:.0f} seconds; or the run has ended, or {FOLDER} was "
                     "deleted. If another mirror is active, continue there."
                 )
-            self._valid_until = now + _INTERVAL
 
 
-def _paths(objects: Objects) -> list[str]:
-    return [info.path for page in objects.pages(FOLDER) for info in page]
-
-
-def _newest(objects: Objects) -> tuple[int, Holder, datetime] | None:
-    """Return the newest object: its number, its content, and its time by the service's clock."""
+def _newest(objects: Objects) -> _Record | None:
     for _ in range(_ATTEMPTS):
-        if not (paths := _paths(objects)):
+        infos = [info for page in objects.pages(FOLDER) for info in page]
+        if not infos:
             return None
-        info_and_body = objects.read(max(paths), _MAX_SIZE)
+        info_and_body = objects.read(max(infos).path, _MAX_SIZE)
         if info_and_body is None:  # renewed in between
             continue
         info, body = info_and_body
@@ -264,5 +288,5 @@ def _newest(objects: Objects) -> tuple[int, Holder, datetime] | None:
             number = int(info.path.rpartition("/")[2].removesuffix(".json"))
         except (ValueError, msgspec.DecodeError) as error:
             raise DestinationError(f"{objects.location.url}/{info.path} is damaged: remove it.") from error
-        return number, holder, info.modified
+        return _Record(number, holder, info.modified)
     raise DestinationError(f"The lease in {objects.location.url} keeps changing: try again.")

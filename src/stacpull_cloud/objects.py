@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import mmap
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,15 +16,19 @@ from contextlib import nullcontext
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 import obstore
 from obstore import exceptions
 
+from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
 from stacpull.store.inspection import UNWATCHED, Patience
 from stacpull.store.protocol import store_kind
 from stacpull_cloud.obstore_errors import MISSING, STATUS, as_stacpull_error, is_passing, unreachable
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState, Retrying
 
 T = TypeVar("T")
 
@@ -119,6 +122,14 @@ class Objects:
             if new_entries:
                 yield [self._info(entry) for entry in new_entries if len(entry["path"]) > len(self._prefix)]
 
+    def names(self, directory: str) -> list[str]:
+        prefix = self.key(directory + "/" if directory else "")
+        listed: Any = self.send(
+            "list", directory, lambda store: obstore.list_with_delimiter(store, prefix or None)
+        )
+        paths = [*(entry["path"] for entry in listed["objects"]), *listed["common_prefixes"]]
+        return [name for path in paths if (name := path[len(prefix) :].rstrip("/"))]
+
     # --- writing -----------------------------------------------------------------------------------------
 
     def put(self, path: str, body: bytes | Path, attributes: Mapping[str, str], *, create: bool) -> bool:
@@ -129,7 +140,11 @@ class Objects:
             _SINGLE_PUT, -(-size // _MAX_PARTS >> 20) << 20
         )  # whole mebibytes, as maps need pages
 
+        attempts = count()
+
         def upload(store: Any) -> bool:
+            if next(attempts) and is_long:
+                self.service.abort_uploads(self.key(path))  # obstore cannot while the service fails
             if is_long and create and self.find(path) is not None:  # parts have no condition
                 return False
             sent_body: Any = _map_parts(body, size, part_size) if isinstance(body, Path) else body
@@ -164,37 +179,49 @@ class Objects:
         return ObjectInfo(path, int(meta["size"]), meta["last_modified"], meta.get("e_tag"), lower_attributes)
 
     def send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
-        began, pause = time.monotonic(), _FIRST_PAUSE
-        for attempt in count(1):
-            since, last_error = self._outage or (began, None)
+        answer, began = None, time.monotonic()
+        try:
+            outage = self._outage
+            if outage is not None and self._patience.is_stopped() and self._is_over(outage[0]):
+                raise outage[1]  # without another attempt, which might take a minute
             try:
-                if last_error is not None and self._patience.is_stopped() and self._is_over(since):
-                    raise last_error  # without another attempt, which might take a minute
                 answer = call(self.service.store)
-                break
             except (exceptions.BaseError, OSError) as error:
-                passes = is_passing(error)
-                if missing_ok and isinstance(error, MISSING) and not passes:
-                    answer = None
-                    break
                 self._has_answered |= STATUS.search(str(error)) is not None
-                if passes:
-                    self._outage = since, error  # all requests give up at the same time
-                if not passes or self._is_over(since, pause):
-                    raise as_stacpull_error(self.location, doing, path, error) from error
-                if attempt == _SILENT_AFTER and not self._has_warned:
-                    self._has_warned = True
-                    why = unreachable(str(error)) or "does not answer"
-                    self._patience.warn(f"{self.location.url} {why}; still trying.")
-            time.sleep(random.uniform(0, pause))  # noqa: S311 - no cryptography
-            pause = min(2 * pause, _MAX_PAUSE)
+                if not is_passing(error):
+                    raise
+                since = began if self._outage is None else self._outage[0]
+                self._outage = since, error  # all requests give up at the same time
+                if self._is_over(since):
+                    raise
+                answer = self._repeated(since)(lambda: call(self.service.store))
+        except (exceptions.BaseError, OSError) as error:
+            if not missing_ok or not isinstance(error, MISSING):
+                raise as_stacpull_error(self.location, doing, path, error) from error
         self._outage, self._has_answered = None, True
         return answer
+
+    def _repeated(self, since: float) -> Retrying:
+        import tenacity  # noqa: PLC0415 - most runs repeat nothing
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(is_passing),
+            stop=lambda state: self._is_over(since, state.upcoming_sleep),
+            wait=tenacity.wait_random_exponential(_FIRST_PAUSE, _MAX_PAUSE),
+            before_sleep=self._note_silence,
+            reraise=True,
+        )
 
     def _is_over(self, since: float, pause: float = 0.0) -> bool:
         """Return True if a request that has failed since `since` is not repeated after the pause."""
         is_short = self._patience.is_stopped() or not self._has_answered
         return time.monotonic() + pause - since >= (_SHORT_PATIENCE if is_short else _PATIENCE)
+
+    def _note_silence(self, state: RetryCallState) -> None:
+        if state.attempt_number == _SILENT_AFTER and not self._has_warned:
+            self._has_warned = True
+            why = unreachable(str(state.outcome and state.outcome.exception())) or "does not answer"
+            self._patience.warn(f"{self.location.url} {why}; still trying.")
 
 
 class _ObjectFile(io.RawIOBase):
@@ -217,17 +244,19 @@ class _ObjectFile(io.RawIOBase):
         end = min(start + len(buffer), info.size)
         if start >= end:
             return 0
-        options: Any = {"range": (start, end)}
-        if info.etag is not None:
-            options["if_match"] = info.etag
+        condition = {} if info.etag is None else {"if_match": info.etag}
+        options: Any = {"range": (start, end), **condition}
 
-        def get(store: Any) -> bytes:
-            return bytes(obstore.get(store, objects.key(info.path), options=options).bytes())
+        def get(store: Any) -> Any:
+            return obstore.get(store, objects.key(info.path), options=options).bytes()
 
         data = objects.send("read", info.path, get) or b""
-        buffer[: len(data)] = data
-        self._offset += len(data)
-        return len(data)
+        if len(data) != end - start:
+            url = objects.location.url
+            raise DestinationError(f"{url}/{info.path} was replaced or removed while it was read.")
+        buffer[: end - start] = data
+        self._offset = end
+        return end - start
 
 
 def _map_parts(file: Path, size: int, part_size: int) -> Iterator[memoryview]:

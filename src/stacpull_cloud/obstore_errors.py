@@ -22,8 +22,9 @@ _UNTRUSTED = "InvalidCertificate"
 """What obstore's errors say of a TLS certificate that no authority here has issued."""
 _ANOTHER_REGION = re.compile("redirect without LOCATION|the region '")
 """In obstore's error for a 301 of S3, and in the message of its 400: malformed keys have the same code."""
-_PASSING = re.compile(
-    r"\bstatus code: (408|409|429|50[0234])\b|<Code>(NoSuchUpload|InvalidUploadId|RequestTimeout)<"
+_REPEATED = frozenset({"408", "409", "429", "500", "502", "503", "504"})
+_REPEATED_CODES = frozenset(
+    {"NoSuchUpload", "OperationAborted", "ConditionalRequestConflict", "InvalidUploadId", "RequestTimeout"}
 )
 
 
@@ -46,7 +47,11 @@ def as_stacpull_error(
         return CredentialsError(
             f"{url} refuses the credentials {what} ({code or 'access denied'}): {remedy}."
         )
-    if "NoSuchBucket" in text or "ContainerNotFound" in text:
+    if (
+        code == "NoSuchBucket"
+        or "ContainerNotFound" in text
+        or (isinstance(error, MISSING) and doing in {"list", "write"})
+    ):
         return DestinationError(f"There is no bucket {location.bucket}: create it first ({url}).")
     if "invalid path" in text:  # obstore lists no names with empty parts, `.` or `..`
         return DestinationError(f"{url} cannot be listed ({plain_reason(text)}): move that object away.")
@@ -72,13 +77,20 @@ def unreachable(text: str) -> str:
     place = f" at {address[1]}" if address[1] else ""  # obstore hides URLs with a signature of Azure
     if "kind: Connect" not in text:
         return f"does not answer{place}"
-    reason = re.search(r'kind: \w+,\s+(?:message|error): "([^"]+)"', text)
-    kind = "its answer is not TLS (http:// may be right)" if "InvalidContentType" in text else "no connection"
-    return f"cannot be reached{place}: {reason[1] if reason else kind}"
+    reason = "the name is not known" if "dns error" in text else "no connection"
+    if "InvalidContentType" in text:
+        reason = "its answer is not TLS (http:// may be right)"
+    if message := re.search(r'kind: \w+,\s+message: "([^"]+)"', text):
+        reason = message[1]
+    return f"cannot be reached{place}: {reason}"
 
 
-def is_passing(error: Exception) -> bool:
+def is_passing(error: BaseException) -> bool:
     text = str(error)
-    has_no_answer = isinstance(error, exceptions.GenericError) and "HTTP error" in text
-    is_silent = has_no_answer and STATUS.search(text) is None and _UNTRUSTED not in text
-    return is_silent or _PASSING.search(text) is not None
+    if not isinstance(error, exceptions.BaseError | OSError):
+        return False
+    if not _REPEATED_CODES.isdisjoint(_CODE.findall(text)):
+        return True
+    if (status := STATUS.search(text)) is not None:
+        return status[1] in _REPEATED
+    return isinstance(error, exceptions.GenericError) and "HTTP error" in text and _UNTRUSTED not in text
