@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,8 +18,9 @@ from tests.net.wire_server import ReceivedRequest
 from tests.transfer.origin import Origin, Reply, Thing, client, origin
 from tests.transfer.part_files import PART, PartFiles, has_no_file, part_files
 
-from stacpull.models import Arrival, Job, Validator
+from stacpull.models import Arrival, FailureKind, Job, Validator
 from stacpull.net.client import Client
+from stacpull.net.transport import TransferError
 from stacpull.redact import href_hash
 from stacpull.spans import Span
 from stacpull.store.staging import read_about
@@ -75,8 +77,19 @@ def is_whole(received: Arrival, parts: PartFiles) -> bool:
     return received.digest == SHA256 and parts.content(received) == DATA
 
 
-def test_a_false_size_does_not_fill_the_memory_with_blocks() -> None:
-    assert len(ranges.blocks((), 1 << 44)) == 1
+async def test_a_false_size_does_not_fill_the_memory_with_blocks(parts: PartFiles) -> None:
+    stated = {"ETag": '"v1"', "Accept-Ranges": "bytes", "Content-Length": str(1 << 44)}
+    async with fetching(parts) as (fetcher, served, _):
+        served.answer = lambda _: Reply(200, stated, DATA[: 2 * MIB])
+        tracemalloc.start()
+        try:
+            with pytest.raises(TransferError) as caught:
+                await fetcher.fetch(job(served))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert caught.value.failure.kind is FailureKind.TRUNCATED
+    assert peak < 64 * MIB
 
 
 # Parts with gaps.

@@ -18,11 +18,11 @@ from stacpull.net.fields import Version, content_range, range_headers
 from stacpull.net.gate import Gate
 from stacpull.net.status import OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE
 from stacpull.net.transport import Request, Response, TransferError
-from stacpull.spans import Span, Spans, missing
+from stacpull.spans import Span, missing
 from stacpull.store.partial_downloads import PartialDownload
 from stacpull.transfer.checks import another_range, host_failure, verdict
 
-SPLIT_ABOVE, SPLIT_UP_TO = 64 << 20, 1 << 40  # bytes of a file that gets several connections, in blocks
+SPLIT_ABOVE = 64 << 20  # bytes above which a file gets several connections
 BLOCK = 16 << 20
 CHUNK = 1 << 18  # bytes that are written at once
 _ANSWERS = frozenset({OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE})
@@ -40,8 +40,9 @@ class LongBody:
         self._href = href
         self._version = version
         self._total = _ENDLESS if version.total is None else version.total
-        self._max_connections = limit if SPLIT_ABOVE < self._total <= SPLIT_UP_TO else 1
-        self._free_blocks = blocks(part.received, self._total)
+        self._max_connections = limit if SPLIT_ABOVE < self._total < _ENDLESS else 1
+        self._free = list(missing(part.received, self._total))
+        """What no connection has taken. It is divided when it is taken: a stated size may be false."""
         self._active_connections = 0
         self._gate: Gate | None = None
         self._failure: Failure | None = None
@@ -55,11 +56,21 @@ class LongBody:
                 self._open_more()
                 await self._connection((response, chunks))
         failure = self._failure
-        if failure is not None and (self._free_blocks or failure.kind is FailureKind.OVERLONG):
+        if failure is not None and (self._free or failure.kind is FailureKind.OVERLONG):
             raise TransferError(failure)
 
+    def _block_end(self, gap: Span) -> int:
+        return gap.end if self._total == _ENDLESS else min(gap.end, (gap.start // BLOCK + 1) * BLOCK)
+
+    def _take_block(self) -> Span:
+        gap = self._free.pop(0)
+        end = self._block_end(gap)
+        self._give_back(end, gap.end)
+        return Span(gap.start, end)
+
     def _open_more(self) -> None:
-        while self._active_connections < self._max_connections and len(self._free_blocks) > 1:
+        has_several = len(self._free) > 1 or any(self._block_end(gap) < gap.end for gap in self._free)
+        while self._active_connections < self._max_connections and has_several:
             self._active_connections += 1
             self._group.create_task(self._connection())
 
@@ -67,7 +78,7 @@ class LongBody:
         try:
             if first is not None and not await self._read_open(*first):
                 return
-            while self._free_blocks and self._active_connections <= self._max_connections:
+            while self._free and self._active_connections <= self._max_connections:
                 if self._active_connections > 1 and self._gate is not None and self._gate.is_full():
                     return
                 await self._request_block()
@@ -81,7 +92,7 @@ class LongBody:
             self._active_connections -= 1
 
     async def _read_open(self, response: Exchange, chunks: AsyncIterator[bytes]) -> bool:
-        offset, end = self._free_blocks.pop(0) if self._free_blocks else (self._total, self._total)
+        offset, end = self._take_block() if self._free else (self._total, self._total)
         try:
             async for chunk in chunks:
                 unwritten = chunk
@@ -107,14 +118,14 @@ class LongBody:
         if offset >= self._total:
             what = f"sent more than the {self._total} bytes that were announced"
             raise TransferError(host_failure(FailureKind.OVERLONG, self._href, what, again=True))
-        if not self._free_blocks or self._free_blocks[0].start != offset:
+        if not self._free or self._free[0].start != offset:
             return offset
-        block = self._free_blocks.pop(0)
+        end = self._take_block().end
         self._open_more()
-        return block.end
+        return end
 
     async def _request_block(self) -> None:
-        span = self._free_blocks.pop(0)
+        span = self._take_block()
         offset = span.start
         condition = self._version.validator
         headers = range_headers(offset, condition if condition.strong_etag else Validator(), span.end)
@@ -140,7 +151,7 @@ class LongBody:
 
     def _give_back(self, start: int, end: int) -> None:
         if start < end:
-            insort(self._free_blocks, Span(start, end))
+            insort(self._free, Span(start, end))
 
     async def _put(self, offset: int, piece: bytes) -> None:
         """Wait for the piece before, then begin to write this one: meanwhile the next one is received."""
@@ -149,17 +160,6 @@ class LongBody:
             self._write = self._group.create_task(self._part.put([(offset, piece)]))
             if previous_write is not None:
                 await previous_write
-
-
-def blocks(received: Spans, total: int) -> list[Span]:
-    free_blocks = []
-    for gap in missing(received, total):
-        start = gap.start
-        while start < gap.end:
-            end = gap.end if total > SPLIT_UP_TO else min(gap.end, (start // BLOCK + 1) * BLOCK)
-            free_blocks.append(Span(start, end))
-            start = end
-    return free_blocks
 
 
 def _serves(response: Response, span: Span, version: Version) -> bool:
