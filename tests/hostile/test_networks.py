@@ -89,13 +89,13 @@ LONG = bytes(range(256)) * 12_000
 HALF = 2_000_000
 
 
-def served(request: Request, *, fields: str, cut_at: int | None = None) -> bytes:
+def served(request: Request, *, fields: str, cut_at: int | None = None, body: bytes = LONG) -> bytes:
     start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
-    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(LONG)}\r\n"
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n"
     if start:
-        span = f"Content-Range: bytes {start}-{len(LONG) - 1}/{len(LONG)}\r\n"
-        head = f"HTTP/1.1 206 Partial\r\nContent-Length: {len(LONG) - start}\r\n{span}"
-    return f"{head}{fields}\r\n".encode() + LONG[start:cut_at]
+        span = f"Content-Range: bytes {start}-{len(body) - 1}/{len(body)}\r\n"
+        head = f"HTTP/1.1 206 Partial\r\nContent-Length: {len(body) - start}\r\n{span}"
+    return f"{head}{fields}\r\n".encode() + body[start:cut_at]
 
 
 class CutsOnce:
@@ -133,6 +133,22 @@ def test_a_part_resumes_only_if_the_object_is_proven_to_be_the_same(tmp_path, fi
     first, second = done.ranges()
     assert first is None
     assert (second is not None) is resumed
+
+
+def test_a_206_without_the_strong_etag_of_the_part_is_not_appended(tmp_path: Path) -> None:
+    """Two versions have one date and one size, and the server ignores If-Range."""
+    date, is_first = "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n", True
+
+    def changed(request: Request) -> bytes:
+        nonlocal is_first
+        was_first, is_first = is_first, False
+        if was_first:
+            return served(request, fields=f'ETag: "v1"\r\n{date}', cut_at=HALF)
+        return served(request, fields=date, body=LONG[::-1])
+
+    done = mirrored(tmp_path / "m", changed)
+    assert done.files == [LONG[::-1]]
+    assert done.ranges()[0] is done.ranges()[-1] is None
 
 
 def test_a_long_file_that_breaks_off_with_progress_costs_no_attempt(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ WEAK = Validator('W/"v1"', MONDAY)
         (Version(V), Version(Validator('"v1"')), True),
         (Version(V), Version(Validator('"v1"', TUESDAY)), True),
         (Version(V), Version(Validator('"v2"', MONDAY)), False),
-        (Version(V), Version(Validator(None, MONDAY)), True),
+        (Version(V), Version(Validator(None, MONDAY)), None),
         (Version(V), Version(Validator(None, TUESDAY)), False),
         (Version(WEAK), Version(WEAK), True),
         (Version(WEAK), Version(Validator('W/"v1"', TUESDAY)), False),

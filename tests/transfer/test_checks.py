@@ -121,7 +121,7 @@ SAME = {"ETag": '"v1"'}
 TABLE = [
     (POINT, 200, {}, "replace"),
     (POINT, 206, GOES_ON, "again"),
-    (POINT, 206, GOES_ON | {"Last-Modified": V.last_modified}, "append"),
+    (POINT, 206, GOES_ON | {"Last-Modified": V.last_modified}, "again"),
     (DATED, 206, GOES_ON, "again"),
     (DATED, 206, GOES_ON | {"ETag": '"v1"'}, "again"),
     (DATED, 206, GOES_ON | {"Last-Modified": V.last_modified}, "append"),

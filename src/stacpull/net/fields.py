@@ -1,8 +1,7 @@
 """Header fields of responses: a mapping, sizes and ranges, limits on their size, and the version they state.
 
 Fields are decoded when looked up; an invalid field counts as absent. Ranges of a file can only be joined if
-they are of one version of it. Some servers ignore `If-Range` (all of S3), so the fields of the responses are
-compared (RFC 9110, 15.3.7).
+they are of one version of it. Some servers ignore `If-Range` (all of S3), so responses are compared.
 """
 
 from __future__ import annotations
@@ -102,13 +101,14 @@ class Version(NamedTuple):
     def compared(self, other: Version) -> bool | None:
         """Return True if both are the same version; None if neither a validator nor a size decides it.
 
-        Another size or ETag denies it; equal strong ETags prove it, and then equal dates. Sizes never do.
+        Another size or ETag denies it, an equal strong ETag proves it. Then dates decide, but an equal date
+        does not replace a strong ETag, which each response must repeat (RFC 9110, 15.3.7).
         """
         if None not in (self.total, other.total) and self.total != other.total:
             return False
         (etag, date), (other_etag, other_date) = self.validator, other.validator
         is_same_etag = None if etag is None or other_etag is None else etag == other_etag
-        if is_same_etag is False or (is_same_etag and self.validator.strong_etag is not None):
+        if is_same_etag is False or (self.validator.strong_etag and (is_same_etag or date == other_date)):
             return is_same_etag
         if date is not None and other_date is not None:
             return date == other_date
