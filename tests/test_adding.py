@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,14 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.publish("mirror_size", "stacpull.engine.mirror_size")
     copy.add("cli/size_command.py", SIZE_COMMAND)
     copy.insert("cli/main.py", SIZE_ENTRY, before='    "verify": (')
+    copy.insert("planning/item_plan.py", SHA224, before='"sha1"')
+    copy.insert("config/options.py", BUDGET_FIELD, before="    retries: int")
+    copy.insert("engine/network.py", BUDGET_SETTING, before="    return GateSettings(")
+    copy.insert("net/gate.py", "    budget: int = 0\n", before="class Gate:")
+    copy.insert("net/gate.py", BUDGET, before="        if self._given_up is not None and self.closed")
+    copy.insert("selection.py", "    daily: bool = option(False, help='?')\n", before="    seed: int")
+    copy.insert("engine/walk.py", DAILY, before="class Walk:")
+    copy.insert("engine/walk.py", DAILY_EFFECT, before="        self._keeps_position =")
     return copy
 
 
@@ -300,6 +309,36 @@ def test_a_kind_of_failure_is_a_line_and_the_place_that_finds_it(tmp_path: Path)
         ran = copy.run("mirror", tmp_path / "item.json", dest, "--allow-private-hosts")
     assert "  failed   1 locked by its owner (a); ask the owner, then retry\n" in ran.stderr + ran.stdout
     assert "locked" in copy.output("failures", dest)
+
+
+# A checksum of items, a limit per host, and a filter that compares items.
+
+SHA224 = '    b"\\x93\\x20\\x1c": "sha224",\n'
+BUDGET_FIELD = '    budget: int = option(0, "N", help="Requests to each host.")\n'
+BUDGET_SETTING = "    return GateSettings(clock, maximum, False, patience, rate, emit, options.budget)\n"
+BUDGET = """\
+        self._sent = getattr(self, "_sent", 0) + 1
+        if self._sent == self._settings.budget + 1 > 1:
+            self._give_up(Failure(FailureKind.DOWN, "Its budget is spent.", host=self.host), 3600.0)
+"""
+DAILY = """\
+class Daily(Sample):
+    def offer(self, item):
+        day = item.document["properties"]["datetime"][:10]
+        self._drawn.setdefault(day, (0, item.id, None, pickle.dumps(item)))
+"""
+DAILY_EFFECT = "        self._sample = Daily(sys.maxsize, 0) if selection.daily else self._sample\n"
+
+
+def test_a_checksum_a_limit_per_host_and_a_filter_with_state(copy: ChangedCopy, tmp_path: Path) -> None:
+    right, wrong = ("93201c" + hashlib.sha224(content).hexdigest() for content in (b"x", b"y"))
+    with WireServer({f"/{key}": [Answer(body=b"x")] for key in "abcde"}) as server:
+        files = {key: {"href": server.url(f"/{key}"), "file:checksum": right} for key in "abcde"}
+        files["a"]["file:checksum"] = wrong
+        path, limits = tmp_path / "items.ndjson", ("--budget", "3", "--retries", "0", "--allow-private-hosts")
+        path.write_text(item_with(files) + "\n" + item_with(files, "of the same day"))
+        report = json.loads(copy.run("mirror", path, tmp_path / "m", "--daily", *limits, "--json").stdout)
+    assert [report[f"assets_{state}"] for state in ("done", "failed", "pending")] == [2, 1, 2]
 
 
 # A new kind of login is a module and an entry point; a provider of a known kind is one file.
