@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections.abc import Callable, Container, Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -29,9 +29,6 @@ EXTENSION = f"{_SCHEMAS}/alternate-assets/v1.2.0/schema.json"
 FILE_EXTENSION = f"{_SCHEMAS}/file/v2.1.0/schema.json"
 FILE_FIELDS = _SIZE, _CHECKSUM = "file:size", "file:checksum"
 _REPLACED = frozenset({*FILE_FIELDS, "alternate"})
-_SHA256_MULTIHASH = b"\x12\x20"
-"""Code and length in bytes (https://github.com/multiformats/multihash)."""
-_WEB: Final = ("http://", "https://")
 
 COLLECTION_MIRROR = "collection-mirror"
 
@@ -210,7 +207,7 @@ def provenance_links(links: object, base: str | None, stored: Iterable[Json]) ->
 
 def remote_href(href: str, base: str | None) -> str:
     is_plain = href.isascii() and href.isprintable() and not (" " in href or "?" in href or "@" in href)
-    if is_plain and href.startswith(_WEB):
+    if is_plain and href.startswith(("http://", "https://")):
         return href  # the common case: absolute, with nothing to remove
     return public_url(join(base, href) or without_blanks(href))
 
@@ -234,7 +231,7 @@ def _local_asset(
     if file.size is not None or _SIZE in of_file:
         stored[_SIZE] = of_file[_SIZE] if file.size is None else file.size
     if file.sha256 is not None:
-        stored[_CHECKSUM] = (_SHA256_MULTIHASH + file.sha256).hex()
+        stored[_CHECKSUM] = f"1220{file.sha256.hex()}"  # a multihash (`planning.item_plan`)
     elif _CHECKSUM in of_file:
         stored[_CHECKSUM] = of_file[_CHECKSUM]
     alternates = _alternates(asset["alternate"], base) if "alternate" in asset else {}

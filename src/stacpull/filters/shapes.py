@@ -43,7 +43,8 @@ def box_shape(bbox: Sequence[float]) -> shapely.Geometry:
     """Return the rectangle of a bbox, which may be a line or a point; two if it crosses the antimeridian."""
     if len(bbox) not in (4, 6):
         raise ValueError("a box has four numbers, or six with heights")
-    boxes = [shapely.MultiPoint([box[:2], box[2:]]).envelope for box in split(bbox)]
+    # valid, because a union leaves out a polygon without area
+    boxes = [shapely.make_valid(shapely.MultiPoint([box[:2], box[2:]]).envelope) for box in split(bbox)]
     return shapely.union_all(boxes)
 
 
