@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -110,6 +111,15 @@ def test_ids_are_searched_in_all_collections_and_only_matching_ones_are_walked()
     assert found.names == ["b_3"]
     assert [start.collection for start in found.starts] == ["b"]
     assert len(api.searched) == 2
+
+
+def test_an_id_is_found_in_every_collection_that_has_it() -> None:
+    class SharedIds(ModelApi):
+        def _found(self, query: Mapping[str, Any]) -> list[dict[str, Any]]:
+            items = [{**one, "id": one["id"][2:]} for one in super()._found({**query, "ids": None})]
+            return [one for one in items if one["id"] in query.get("ids", [one["id"]])]
+
+    assert Walked(SharedIds(), Selection(collections=("a", "b"), ids=("3", "5"))).names == ["3", "5"] * 2
 
 
 places = st.sampled_from([None, (2, 0, 8, 1), (5, 0.5, 5, 0.5), (170, -1, -170, 1), (50, 0, 60, 1)])

@@ -187,13 +187,13 @@ class ApiSource(Source):
         if len(ids) > _MAX_IDS or not endpoint.can_send({"ids": list(ids)}):
             return None
         items = await self._search(endpoint, list(ids))
-        has_all = {item["id"] for item in items} == set(ids)
+        has_all = sorted(item["id"] for item in items) == sorted(ids)  # each in one collection
         is_filtered = search.in_collections(items, endpoint.collections) == items
         collections = {item.get("collection") or "" for item in items}
         return collections if has_all and is_filtered and "" not in collections else None
 
     async def _search(self, endpoint: search.SearchEndpoint, ids: list[str]) -> list[Json]:
-        request = with_limit(endpoint.request({"ids": ids}), len(ids))
+        request = with_limit(endpoint.request({"ids": ids}), len(ids) + 1)
         try:
             features = (await self._reader.read(request, one_of_many=True)).members.get("features")
         except (TransferError, SourceError, CredentialsError):
