@@ -304,8 +304,11 @@ def test_an_invalid_value_is_reported_with_its_place(given, message):
     ],
 )
 def test_a_value_in_a_file_is_checked_even_if_a_flag_replaces_it(tmp_path, name, text, given):
-    with pytest.raises(UsageError, match=rf"c\.toml, line 1, {name} must be "):
-        resolve_with({"config": config(tmp_path, f"{name} = {text}\n"), name: given})
+    file, message = config(tmp_path, f"{name} = {text}\n"), rf"c\.toml, line 1, {name} must be "
+    with pytest.raises(UsageError, match=message):
+        resolve_with({"config": file, name: given})
+    with pytest.raises(UsageError, match=message):
+        resolve({"config": file}, environ={}, options=())  # a command without it
 
 
 def test_a_flag_replaces_a_value_that_is_only_valid_on_another_machine(tmp_path: Path) -> None:

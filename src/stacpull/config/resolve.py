@@ -19,7 +19,7 @@ from stacpull import entry_points
 from stacpull.config import credentials, toml
 from stacpull.config.options import BY_NAME, OPTIONS, Option, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
-from stacpull.errors import UsageError, similar
+from stacpull.errors import similar
 from stacpull.redact import Secret
 from stacpull.selection import Selection
 from stacpull.system import PORTABLE, with_active_endpoints
@@ -51,6 +51,12 @@ def resolve(
     """Combine the flags with the environment, the config file and the defaults."""
     variables = with_active_endpoints(os.environ if environ is None else environ)
     config = toml.read_config(flags.get("config")) if config is None else config
+    options = tuple(options)
+    known = {**BY_NAME, **{option.name: option for option in options}}
+    for name, written in config.options.items():  # also those that this command does not have
+        is_text = isinstance(written.value, str | list)  # which may mean something else on another machine
+        if name != "header" and (known[name].load is None or not is_text):
+            _read(known[name], written)
     settings = {}
     values: dict[type, dict[str, Any]] = {Selection: {}, Options: {}, S3Options: {}, Output: {}}
     for option in options:
@@ -81,25 +87,15 @@ def resolve(
 def _setting(
     option: Option, flags: Mapping[str, object], variables: Mapping[str, str], in_file: Setting | None
 ) -> Setting | None:
-    """Return the raw value of an option with the highest precedence; None if it is not set.
-
-    The value of the config file is checked even if another value replaces it.
-    """
+    """Return the raw value of an option with the highest precedence; None if it is not set."""
     candidates = (
         Setting(flags.get(option.name), f"--{option.name}"),
         *(Setting(variables.get(name) or None, name) for name in option.variables),
         in_file,
     )
     first = next((s for s in candidates if s is not None and s.value not in (None, ())), None)
-    if first is None:
-        return None
-    is_replaced = in_file not in (None, first)
-    if is_replaced and in_file is not None and option.load is None:
-        _read(option, in_file)
-    values = list(first.value) if isinstance(first.value, list | tuple) else [first.value]
-    is_filter = option.holder is Selection and option.form == "repeated" and "exclude" not in option.name
-    if is_filter and "" in values and not (is_replaced and not any(values)):
-        raise UsageError(f"{first.where} must not be empty: leave it out to keep everything.")
+    if first is not None and first.value == ("",) and in_file is not None:  # '' overrides its list
+        return first._replace(value=())
     return first
 
 
@@ -112,6 +108,9 @@ def _read(option: Option, setting: Setting) -> object:
     def read(value: object) -> object:
         if option.form != "repeated":
             return option.read(load(value))
+        is_empty = value == "" or (isinstance(value, list | tuple) and "" in value)
+        if is_empty and option.holder is Selection and "exclude" not in option.name:
+            raise ValueError("must not be empty: leave it out to keep everything")
         loaded: list[object] = []
         for part in map(load, _elements(value)):  # a file may have several
             loaded += part if isinstance(part, tuple) else (part,)

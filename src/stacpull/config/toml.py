@@ -1,7 +1,7 @@
 """Reads TOML files with the line of each key, and config files.
 
 The keys of a config file are `source`, `dest` and the names of options, in kebab or snake case. A command
-ignores the options of others. `[credentials]` contains `query = { key = "${NAME}" }`, which is sent to the
+checks the options of others, too. `[credentials]` contains `query = { key = "${NAME}" }`, which is sent to the
 source, and `profile`. Anything else is an error with the key, its line, and the nearest known key.
 """
 
