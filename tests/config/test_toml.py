@@ -55,8 +55,9 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
             "credentials = { queri = 'x' }",
             "some.toml, line 1, queri: there is no such key; did you mean query?",
         ),
-        ("retries = ", "some.toml is not valid TOML: Invalid value (at end"),
-        ("a = 1\nb = = 2", "some.toml is not valid TOML: Invalid value (at line 2, column 5)"),
+        ("retries = ", "some.toml, retries is not valid TOML: Invalid value (at line 1"),
+        ("a = 1\nb = = 2", "some.toml, b is not valid TOML: Invalid value (at line 2, column 5)"),
+        ("a = 1\na = 2", "some.toml, a is not valid TOML: Cannot overwrite a value (at line 2"),
     ],
 )
 def test_mistakes_are_reported_with_their_line(tmp_path: Path, text: str, message: str) -> None:

@@ -1,8 +1,8 @@
 """Reads TOML files with the line of each key, and config files.
 
 The keys of a config file are `source`, `dest` and the names of options, in kebab or snake case. A command
-checks the options of others, too. `[credentials]` contains `query = { key = "${NAME}" }`, which is sent to the
-source, and `profile`. Anything else is an error with the key, its line, and the nearest known key.
+also checks the options of others. `[credentials]` contains `query = { key = "${NAME}" }`, which is sent to
+the source, and `profile`. Anything else is an error with the key, its line, and the nearest known key.
 """
 
 from __future__ import annotations
@@ -76,7 +76,6 @@ class TomlEntry(NamedTuple):
 
     @property
     def where(self) -> str:
-        """File, line and key, for messages."""
         numbers = (self.lines.get(self.keys[:depth]) for depth in range(len(self.keys), 0, -1))
         return f"{self.path}, line {next((line for line in numbers if line), 1)}, {self.key}"
 
@@ -152,10 +151,13 @@ def read_entries(path: Path) -> list[TomlEntry]:
     import tomllib  # noqa: PLC0415 - only needed where there is a TOML file
 
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig") + "\n"  # or an error in the last line does not name it
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
-        raise UsageError(f"{path} is not valid TOML: {problem}.") from problem
+        at = re.search(r"at line (\d+)", str(problem))
+        key = at and _KEYS.match(text.split("\n")[int(at[1]) - 1])
+        named = f", {key['keys']}" if key else ""
+        raise UsageError(f"{path}{named} is not valid TOML: {problem}.") from problem
     except (OSError, UnicodeDecodeError) as problem:
         raise UsageError(f"The config file {path} cannot be read: {why_unreadable(problem)}.") from problem
     lines: dict[tuple[str, ...], int] = {}
