@@ -88,10 +88,11 @@ def test_a_search_of_pystac_client_is_a_source(tmp_path: Path, small_hub, monkey
     assert (report.items_matched, report.state) == (3, "complete")
 
 
-@pytest.mark.parametrize("source", [5, [5], b"http://127.0.0.1", [None]])
+@pytest.mark.parametrize("source", [5, [5], b"http://127.0.0.1", [None], [{}, 5], iter([5]), object()])
 def test_an_invalid_source_is_a_usage_error(tmp_path: Path, source: object) -> None:
     with pytest.raises(UsageError, match=r"^source (must be|contains)"):
         sync.mirror(source, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
 
 
 def test_a_blocking_call_names_the_one_for_notebooks() -> None:

@@ -12,8 +12,9 @@ import os
 import re
 import select
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -61,9 +62,10 @@ async def temporary_input(
     if (text := source_text(source)) is not None:
         yield text, None
         return
+    thread = StoppableCall(stop)
     async with enter_in_thread(await asyncio.to_thread(temporary_directory)) as directory:
         path = await asyncio.to_thread(Path(directory).resolve)
-        name = await store_input(path, stop, source)
+        name = await thread.run(lambda: store_input(path, read_input(source, thread.is_stopped)))
         yield name, path / OWN_DIRECTORY / "input" / _file_name(name)
 
 
@@ -77,13 +79,7 @@ def temporary_directory() -> TemporaryDirectory[str]:
 # --- the file ----------------------------------------------------------------------------------------------
 
 
-async def store_input(dest: Path, stop: asyncio.Event | None, source: SourceLike = STANDARD_INPUT) -> str:
-    """Store the items of `source` in the mirror at `dest`, which this process has locked."""
-    thread = StoppableCall(stop)
-    return await thread.run(lambda: _stored(dest, _chunks(source, thread.is_stopped)))
-
-
-def path_of_input(dest: Path, source: str) -> Path | None:
+def input_path(dest: Path, source: str) -> Path | None:
     """Return the path of stored input after checking it, None for any other source. Blocks."""
     if not source.startswith(_SCHEME):
         return None
@@ -99,10 +95,10 @@ def path_of_input(dest: Path, source: str) -> Path | None:
     return dest.resolve() / OWN_DIRECTORY / "input" / _file_name(source)
 
 
-def remove_signatures(dest: Path, source: str) -> None:
+def unsign_input(dest: Path, source: str) -> None:
     """Remove credentials and signatures from the hrefs of stored input, in a locked mirror."""
     with destination_errors(dest), ExitStack() as stack:
-        _stored(dest, _unsigned(_opened_input(stack, dest, source)))
+        store_input(dest, _unsigned(_opened_input(stack, dest, source)))
 
 
 def _file_name(source: str) -> str:
@@ -124,7 +120,8 @@ def _opened_input(stack: ExitStack, dest: Path, source: str) -> BinaryIO:
     return stack.enter_context(os.fdopen(fd, "rb"))
 
 
-def _stored(dest: Path, chunks: Iterable[bytes]) -> str:
+def store_input(dest: Path, chunks: Iterable[bytes]) -> str:
+    """Store items in the mirror at `dest`, which this process has locked, and return their name. Blocks."""
     with ExitStack() as stack:
         with destination_errors(dest):
             parts, inputs = _directories(stack, dest)
@@ -139,8 +136,6 @@ def _stored(dest: Path, chunks: Iterable[bytes]) -> str:
             with destination_errors(dest):
                 file.flush()
                 os.fsync(file.fileno())
-                if not file.tell():
-                    raise UsageError("Standard input is empty: give items, one per line, or name a SOURCE.")
                 file.seek(0)
                 name = _name_of(file)
                 os.rename(_PART, _file_name(name), src_dir_fd=parts, dst_dir_fd=inputs)
@@ -184,8 +179,18 @@ def _unsigned(file: BinaryIO) -> Iterator[bytes]:
 # --- the items ---------------------------------------------------------------------------------------------
 
 
+def read_input(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
+    """Return NDJSON with absolute hrefs, read lazily; `is_stopped` is called at least every quarter second.
+
+    The first chunk, and the types in a list, are checked here, so that a wrong source changes nothing.
+    """
+    chunks = _chunks(source, is_stopped)
+    if not (first := next(chunks)):
+        raise UsageError("Standard input is empty: give items, one per line, or name a SOURCE.")
+    return chain([first], chunks)
+
+
 def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
-    """Yield NDJSON with absolute hrefs, read lazily; `is_stopped` is called at least every quarter second."""
     if source == STANDARD_INPUT:
         descriptor, chunk = sys.stdin.fileno(), None
         while chunk != b"":
@@ -227,14 +232,19 @@ def _items(source: Any) -> Iterable[Any]:
         items = [source]
     elif isinstance(source, bytes) or not isinstance(source, Iterable):
         raise UsageError(f"source must be a URL, a path or items, not {type(source).__name__}.")
-    return items
+    checked = map(_require_item, items)
+    return list(checked) if isinstance(items, Sequence) else checked
+
+
+def _require_item(item: Any) -> Any:
+    if not isinstance(item, Mapping) and not (hasattr(item, "to_dict") and hasattr(item, "assets")):
+        raise UsageError(f"source contains an object that is not an item ({type(item).__name__}).")
+    return item
 
 
 def _document(item: Any) -> Mapping[str, Any]:
     if isinstance(item, Mapping):
         return item
-    if not (hasattr(item, "to_dict") and hasattr(item, "assets")):
-        raise UsageError(f"source contains an object that is not an item ({type(item).__name__}).")
     document: dict[str, Any] = item.to_dict(transform_hrefs=False)
     document["links"] = [
         {**link.to_dict(transform_href=False), "href": link.absolute_href}

@@ -26,7 +26,14 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetchers import make_fetchers
-from stacpull.engine.item_input import SourceLike, path_of_input, remove_signatures, source_text, store_input
+from stacpull.engine.item_input import (
+    SourceLike,
+    input_path,
+    read_input,
+    source_text,
+    store_input,
+    unsign_input,
+)
 from stacpull.engine.job_producer import JobProducer, PlanSaver
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import check_syntax, checked_starts
@@ -63,7 +70,7 @@ from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.store.inspection import Patience
 from stacpull.store.partial_downloads import PartialDownloads
-from stacpull.threads import enter_in_thread
+from stacpull.threads import StoppableCall, enter_in_thread
 from stacpull.urls import is_local
 
 T = TypeVar("T")
@@ -114,8 +121,10 @@ async def mirror(
         if (text := source_text(source)) is not None:
             return await run_from_source(context, text, selection)
         check_syntax(selection, context.options)
+        thread = StoppableCall(context.stop)
+        chunks = await thread.run(partial(read_input, source, thread.is_stopped))
         async with open_dest(context) as opened:
-            input_name = await store_input(context.dest.work, context.stop, source)
+            input_name = await thread.run(partial(store_input, context.dest.work, chunks))
             credential_names = context.options.credential_names if context.options.filled_profile else ()
             spec = RunSpec(input_name, selection, context.options.fixed, credential_names)
             return await run_from_ledger(context, opened, spec)
@@ -303,13 +312,10 @@ async def run_from_ledger(
     `begin` starts the run in the ledger. Because it writes, it is called after all checks.
     """
     work, options = context.dest.work, context.options.of_run({**kept, **context.options.kept})
-    input_file = await asyncio.to_thread(path_of_input, work, spec.source)
+    input_file = await asyncio.to_thread(input_path, work, spec.source)
     options, address = options_and_address(spec.source, options, input_file, named=False)
-    if (
-        input_file is None
-        and is_local(address.url)
-        and not await on_ledger(opened, lambda db: is_named_source(db, spec.source))
-    ):
+    is_file = input_file is None and is_local(address.url)
+    if is_file and not await on_ledger(opened, lambda db: is_named_source(db, spec.source)):
         path = unquote(urlsplit(address.url).path)
         raise UsageError(
             f"The ledger of {work} names local files as its source ({path}), but it is a copy, or was "
@@ -328,7 +334,7 @@ async def run_from_ledger(
     async with _open_source(context, address, options, spec.selection) as (store_process, setup):
         report = await MirrorRun(context, opened, run, setup, store_process).execute()
     if input_file is not None and report.state == "complete":
-        await asyncio.to_thread(remove_signatures, work, spec.source)
+        await asyncio.to_thread(unsign_input, work, spec.source)
     return report
 
 
