@@ -8,8 +8,7 @@
         selection=Selection(collections="bigearthnet_v1_labels", labels="Rice fields", max_items=100),
     )
 
-Every name is loaded when it is first used, so that `import stacpull` stays quick. `__init__.pyi` lists the
-modules that define them.
+Every name is loaded when it is first used, so that `import stacpull` is quick. `__init__.pyi` has them all.
 """
 
 from __future__ import annotations

@@ -109,7 +109,6 @@ _HOLDERS: list[type[attrs.AttrsInstance]] = []
 
 
 def with_suggestions(kind: type[Held]) -> type[Held]:
-    """Let a class of options suggest an argument for one that it does not have."""
     holder: Any = kind
     _HOLDERS.append(holder)
     holder.__init__ = suggesting(holder.__init__)

@@ -1,8 +1,7 @@
 """The proxies of the environment, each with the variable that sets it, for messages.
 
 As in curl, lower case takes precedence. `HTTP_PROXY` is ignored in a CGI script, where a client can set it
-(CVE-2016-5386). `no_proxy` names hosts with all below them, addresses (both also with a port), networks, or
-`*`.
+(CVE-2016-5386). `no_proxy` has hosts with all below them, addresses (both also with a port), networks or `*`.
 """
 
 from __future__ import annotations

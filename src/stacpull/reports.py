@@ -59,8 +59,7 @@ class MirrorReport(Counts, frozen=True):
     assets_revalidated: int = 0
     """Assets that were checked with the source and are unchanged (304, or the same bytes)."""
     files_lost: int = 0
-    """Files of the mirror (assets and item JSON) that were recorded but are missing in DEST. They are fetched
-    or written again."""
+    """Recorded files (assets and item JSON) that are missing in DEST. They are fetched or written again."""
     items_not_listed: int = 0
     """Items of earlier runs with this selection that the source did not list in this run. They are kept, and
     may be gone: `prune` finds out. 0 with `max_items` or `sample`."""
@@ -197,8 +196,7 @@ class VerifyReport(PublicValue, frozen=True):
     """Files whose digest was not computed: none is known, or `quick` was given. Their size is checked, or
     (JSON) that they exist. `StatusReport.assets_unproven` counts something else."""
     leftovers: int
-    """Partial downloads, and files that a killed `--prune` did not remove. The next run finishes or removes
-    them."""
+    """Partial downloads, and what a killed `--prune` left. The next run finishes or removes them."""
     assets_pending: int
     assets_failed: int
     assets_missing: int

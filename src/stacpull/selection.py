@@ -146,7 +146,6 @@ class Selection:
     )
 
     def __attrs_post_init__(self) -> None:
-        """Refuse options that contradict each other."""
         if self.collections and self.all_collections:
             raise UsageError("--collection and --all-collections contradict each other: give one of them.")
         if self.sample is not None and self.max_items is not None:

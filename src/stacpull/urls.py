@@ -62,10 +62,8 @@ def same_site(url: str, other: str) -> bool:
     """
     mine, theirs = origin_of(url), origin_of(other)
     rules, other_rules = SCHEMES.get(mine.scheme, _NONE), SCHEMES.get(theirs.scheme, _NONE)
-    if (
-        not (rules.is_web and other_rules.is_web and mine.host)
-        or rules.is_encrypted > other_rules.is_encrypted
-    ):
+    are_web = rules.is_web and other_rules.is_web and mine.host
+    if not are_web or rules.is_encrypted > other_rules.is_encrypted:
         return False
     ports, defaults = (mine.port, theirs.port), (rules.default_port, other_rules.default_port)
     return mine.host == theirs.host and (mine.port == theirs.port or ports == defaults)

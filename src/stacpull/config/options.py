@@ -41,8 +41,7 @@ class S3Options:
         endpoint_url: Use this S3 endpoint instead of Amazon's.
         region: S3 region.
         profile: Log in with this profile (see `stacpull credentials list`), or for S3 with this AWS profile.
-        aws_metadata: Use the credentials of the role (EC2, ECS, EKS) or identity (Google, Azure) of this
-            machine.
+        aws_metadata: Use the credentials of this machine's role (EC2, ECS, EKS) or identity (Google, Azure).
     """
 
     no_sign_request: bool = option(False, brief=True)

@@ -29,8 +29,6 @@ _PREFIX = "STACPULL_"
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """All options of a command."""
-
     selection: Selection = msgspec.field(default_factory=Selection)
     options: Options = msgspec.field(default_factory=Options)
     output: Output = msgspec.field(default_factory=Output)

@@ -191,7 +191,9 @@ class Pool(Generic[JobT, ResultT]):
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
         if failure.kind is FailureKind.DOWN and self._max_deferred:
-            self._give_up(failure)
+            self._failure_count -= len(self._held_back.pop(failure.host, ()))
+            if len(self.given_up_hosts) < MAX_HOSTS:
+                self.given_up_hosts[failure.host] = failure
             return
         self._failure_count += failure.kind not in NO_FAULT
         if self._has_too_many_failures():
@@ -201,11 +203,6 @@ class Pool(Generic[JobT, ResultT]):
             self._defer(job, failure, attempts)
             return
         self.sink.fail(job, failure, attempts)
-
-    def _give_up(self, failure: Failure) -> None:
-        self._failure_count -= len(self._held_back.pop(failure.host, ()))
-        if len(self.given_up_hosts) < MAX_HOSTS:
-            self.given_up_hosts[failure.host] = failure
 
     def _defer(self, job: JobT, failure: Failure, attempts: int) -> None:
         host = failure.host

@@ -2,8 +2,7 @@
 
 One thread takes messages, and writes the bodies in them as parts; the other one publishes parts. When the
 other end of the socket is closed, everything that was sent is published and recorded; until then, DEST stays
-locked. SIGINT and SIGTERM are ignored: a terminal sends them to both processes, and the network process
-handles them.
+locked. SIGINT and SIGTERM, which a terminal sends to both processes, are left to the network process.
 """
 
 from __future__ import annotations

@@ -306,8 +306,7 @@ class Walk:
         """Read a collection from `position` on. Return what it and the earlier ones announce, or None.
 
         Each page is saved with the position after it, which after the last page is the start of the next
-        collection. Several pages in a row without new items end a collection: the links of a broken service
-        may never end.
+        collection. Several pages in a row without new items end a collection: broken links may never end.
         """
         source, network, summary = self._source, self._network, self.summary
         start = starts[number]._replace(cursor=position.request)

@@ -297,8 +297,7 @@ class _BatchRows:
             has_no_json = is_lost or json_state == JsonState.DAMAGED
             plan.rewrites_json |= plan.is_updated or has_no_json or plan.row.id in self._relinked
             if plan.rewrites_json:
-                # only this run sees that the item has changed: a later run must revalidate assets that this
-                # one leaves out
+                # later runs do not see the change: they must revalidate the assets that this one leaves out
                 planned_keys = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
                 self._must_revalidate += [old.row.id for key, old in known.items() if key not in planned_keys]
         if (plan.rewrites_json or plan.lacks_file) and not item.of_collection:

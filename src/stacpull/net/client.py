@@ -107,8 +107,7 @@ class Client:
     ) -> Exchange:
         """Send `request` (without credentials) and follow redirects when the context is entered.
 
-        Statuses that are not in `accept` are failures. `count_refusal` is False if a 401 or 403 may be due to
-        a stale href.
+        Statuses not in `accept` are failures. `count_refusal` is False if the href may be stale (401, 403).
         """
         request = replace(request, url=self.with_source_scheme(request.url))
         return Exchange(self, request, accept, count_refusal=count_refusal)

@@ -171,8 +171,7 @@ class _NotJsonError(TransferError):
 class JsonReader(msgspec.Struct, eq=False):
     """Reads documents. If the host of `source` refuses, messages name the credentials that were used.
 
-    Without any, they name the `wanted_variable`. `warn` reports repeated requests, and the first document
-    that is not strict JSON.
+    Without any, they name the `wanted_variable`. `warn` reports repeated requests, and lenient JSON once.
     """
 
     client: Client

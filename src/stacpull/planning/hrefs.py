@@ -1,8 +1,7 @@
 """The hrefs of links and assets: their absolute URLs, what is behind them, and the suffix of a file.
 
-Only remote schemes are fetched: a `file:` URL from a service is a path on the disk of the service. Web pages,
-computed previews (`tilejson` at Planetary Computer, `index` at USGS) and directories (`data` at Sentinel Hub)
-are not files.
+Only remote schemes are fetched: a `file:` URL of a service is a path on its disk. No files are web pages,
+computed previews (`tilejson` at Planetary Computer, `index` at USGS), directories (`data` at Sentinel Hub).
 """
 
 from __future__ import annotations
@@ -105,8 +104,7 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
 def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> tuple[str, ...] | Failure:
     """Return the absolute hrefs of an asset in order of preference, or the failure if there is none.
 
-    With `prefer`, include `alternate` hrefs. Sort by the preferred schemes; within a scheme, the asset's own
-    href comes first.
+    With `prefer`, include `alternate` hrefs, and sort by scheme; in each, the asset's own href comes first.
     """
     href = asset_href(asset, base)
     if not prefer:

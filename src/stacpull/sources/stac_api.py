@@ -1,8 +1,7 @@
 """STAC APIs as sources: the root of an API, a collection, its items, or a `/search` URL.
 
 Paths are those of OGC API Features (part 1, 7.13-7.16). A query in SOURCE is kept on every page. What an API
-supports is only read if there are filters to push down, or items to read together; if it cannot be read,
-nothing is pushed down.
+supports is only read for filters, or items to read together; if it cannot be, nothing is pushed down.
 """
 
 from __future__ import annotations

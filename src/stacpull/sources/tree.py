@@ -1,8 +1,7 @@
 """Static catalogs as sources: the tree below a catalog or collection, on a server, in a bucket or on disk.
 
 A stopped walk begins again; the ledger knows which items are planned. Every walk ends: each catalog is walked
-once, and 32 levels at most. Documents that cannot be read are skipped, but ten temporary failures in a row
-end the walk.
+once, and 32 levels at most. Unreadable documents are skipped; ten temporary failures in a row end the walk.
 """
 
 from __future__ import annotations

@@ -61,9 +61,8 @@ class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
 class Downloader(msgspec.Struct, eq=False):
     """Downloads assets into memory (at most `small_limit` bytes) or part files. It has no state of its own.
 
-    `has_file(job, checksum)` says whether the file in DEST has this checksum. With None, it says whether the
-    file has the size of `Job.version_in_dest`; a conditional request is only sent then. `checksum` is the
-    digest to record of parts.
+    `has_file(job, checksum)` says whether the file in DEST has this checksum; with None, whether it has the
+    size of `Job.version_in_dest`, without which no request is conditional. `checksum` is recorded of parts.
     """
 
     client: Client

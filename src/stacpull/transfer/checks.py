@@ -1,9 +1,8 @@
 """What the fields of a response prove: the content, that a part can be resumed, that nothing changed. Pure.
 
 On S3, an ETag of 32 hex digits is the MD5 of the object, unless the object is encrypted or was uploaded in
-parts; elsewhere it proves nothing. Other fields are used only from a 200, because in a 206 they may describe
-the range. A part is resumed only if the response states its strong ETag, or without one its strong date (RFC
-9110, 13.1.5).
+parts; elsewhere it proves nothing. Others are used only from a 200: in a 206 they may describe the range. A
+part is resumed only if the response has its strong ETag, or without one its strong date (RFC 9110, 13.1.5).
 """
 
 from __future__ import annotations
