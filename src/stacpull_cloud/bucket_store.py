@@ -79,16 +79,9 @@ class BucketFiles:
         info = self.objects.find(path)
         return None if info is None else info.modified.timestamp()
 
-    def names(self, directory: str) -> list[str]:
-        names = self.objects.names(directory)
-        if directory and not names:
-            raise FileNotFoundError(errno.ENOENT, "there are no such objects", directory)
-        return names
-
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
         for page in self.objects.pages():
-            paths = (info.path for info in page)
-            entries = [Entry(path, is_file=True) for path in paths if path.split("/")[0] not in skipped]
+            entries = [Entry(path, is_file=True) for path in page if path.split("/")[0] not in skipped]
             if entries:
                 yield entries
 

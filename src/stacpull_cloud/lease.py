@@ -180,13 +180,10 @@ class Lease:
             if existing is None or existing[1] != body:  # if it is ours, only the response was lost
                 return False
         self._next += 1
-        other_paths = [
-            info.path for page in self._objects.pages(FOLDER) for info in page if info.path != path
-        ]
-        for other_path in other_paths:
-            if other_path < path:
-                self._objects.remove(other_path)
-        return all(other_path < path for other_path in other_paths)
+        paths = _paths(self._objects)
+        for older_path in (other_path for other_path in paths if other_path < path):
+            self._objects.remove(older_path)
+        return max(paths, default=path) == path
 
     # --- the copy of the ledger --------------------------------------------------------------------------
 
@@ -274,12 +271,15 @@ class LeaseCheck:
                 )
 
 
+def _paths(objects: Objects) -> list[str]:
+    return [path for page in objects.pages(FOLDER) for path in page]
+
+
 def _newest(objects: Objects) -> _Record | None:
     for _ in range(_ATTEMPTS):
-        infos = [info for page in objects.pages(FOLDER) for info in page]
-        if not infos:
+        if not (paths := _paths(objects)):
             return None
-        info_and_body = objects.read(max(infos).path, _MAX_SIZE)
+        info_and_body = objects.read(max(paths), _MAX_SIZE)
         if info_and_body is None:  # renewed in between
             continue
         info, body = info_and_body

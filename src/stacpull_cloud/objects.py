@@ -100,7 +100,8 @@ class Objects:
         """Open an object, which is read in pieces, and must not be replaced until its end."""
         return cast("BinaryIO", io.BufferedReader(_ObjectFile(self, info), PIECE))
 
-    def pages(self, directory: str = "") -> Iterator[list[ObjectInfo]]:
+    def pages(self, directory: str = "") -> Iterator[list[str]]:
+        """Yield the paths of the objects below a directory."""
         prefix = self.key(directory + "/" if directory else "")
         listing: list[Iterator[Any]] = []
         last = after = ""
@@ -117,18 +118,9 @@ class Objects:
                 raise
 
         while entries := self.send("list", directory, page):
-            new_entries = [entry for entry in entries if entry["path"] > after]
-            last = max(last, entries[-1]["path"])
-            if new_entries:
-                yield [self._info(entry) for entry in new_entries if len(entry["path"]) > len(self._prefix)]
-
-    def names(self, directory: str) -> list[str]:
-        prefix = self.key(directory + "/" if directory else "")
-        listed: Any = self.send(
-            "list", directory, lambda store: obstore.list_with_delimiter(store, prefix or None)
-        )
-        paths = [*(entry["path"] for entry in listed["objects"]), *listed["common_prefixes"]]
-        return [name for path in paths if (name := path[len(prefix) :].rstrip("/"))]
+            keys = [str(entry["path"]) for entry in entries]
+            last = max(last, keys[-1])
+            yield [key[len(self._prefix) :] for key in keys if key > after and len(key) > len(self._prefix)]
 
     # --- writing -----------------------------------------------------------------------------------------
 

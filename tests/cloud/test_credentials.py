@@ -187,7 +187,7 @@ def test_no_request_to_the_account_of_others_is_signed(recorder, monkeypatch, gi
 def test_a_refusal_is_a_matter_of_the_region_or_of_the_keys(recorder, status, body, error, message):
     recorder.refusal = Answer(status, f"<Error>{body}</Error>".encode())
     with pytest.raises(error, match=message):
-        Objects(BucketLocation("bucket", "p", recorder.url(""))).names("")
+        list(Objects(BucketLocation("bucket", "p", recorder.url(""))).pages())
 
 
 @pytest.mark.parametrize(

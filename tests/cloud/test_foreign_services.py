@@ -55,7 +55,7 @@ def test_a_service_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPat
     location = BucketLocation("bucket", "p", endpoint_url="http://127.0.0.1:1", region=REGION)
     why = "s3://bucket/p cannot be reached at http://127.0.0.1:1: Connection refused"
     with pytest.raises(DestinationError, match=f"^{why}. Check the address and the network.$"):
-        Objects(location, Patience(said.append)).names("")
+        list(Objects(location, Patience(said.append)).pages())
     assert said == [f"{why}; still trying."]
 
 

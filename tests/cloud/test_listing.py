@@ -28,9 +28,9 @@ def test_a_listing_that_fails_in_between_is_continued(location, monkeypatch):
 
     first, last = whole(objects.service.store, chunk_size=3)
     monkeypatch.setattr(obstore, "list", lambda *_, **__: [last, first])
-    assert sorted(one.path for page in objects.pages("d") for one in page) == [f"d/{n}" for n in range(5)]
+    assert sorted(path for page in objects.pages("d") for path in page) == [f"d/{n}" for n in range(5)]
     monkeypatch.setattr(obstore, "list", failing)
-    found = [one.path for page in objects.pages("d") for one in page]
+    found = [path for page in objects.pages("d") for path in page]
     assert (found, len(begun)) == ([f"d/{number}" for number in range(5)], 2)
 
 

@@ -136,7 +136,6 @@ class StoreContract:
             store.remove("c/i/a")
         store.sync(())
         assert paths(store) == ["c/j/a"]
-        assert store.names("c") == ["j"]
         assert store.identity_and_size("c/i/a") is None
         store.remove("never/there")
 
@@ -148,9 +147,8 @@ class StoreContract:
         assert store.modified("c/a") is None
         assert store.identity_and_size("c/a") is None
         assert store.state_of("c/a") == FileState()
-        for fails in (store.open, store.names):
-            with pytest.raises(OSError):
-                fails("c/a")
+        with pytest.raises(OSError):
+            store.open("c/a")
 
     def test_a_file_that_is_too_long_for_a_document_is_not_read(self, store, monkeypatch):
         for module in (inspection, bucket_store):
@@ -186,8 +184,6 @@ class StoreContract:
     def test_directories_are_listed(self, store: Store) -> None:
         for path in ("a", "c/i/a", "c/i/b", "c/x", "d/a"):
             put(store, path, b"x")
-        assert sorted(store.names("c")) == ["i", "x"]
-        assert sorted(name for name in store.names("") if name != ".stacpull") == ["a", "c", "d"]
         assert paths(store, "d") == ["a", "c/i/a", "c/i/b", "c/x"]
         assert all(entry.is_file for entries in store.walk(frozenset({".stacpull"})) for entry in entries)
         assert Entry("c/x", is_file=True) in [e for entries in store.walk(frozenset()) for e in entries]

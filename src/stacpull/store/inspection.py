@@ -108,9 +108,6 @@ class StoredFiles(Protocol):
     def modified(self, path: str) -> float | None:
         """Return the time of the last write of a file, in seconds since 1970; None if there is no file."""
 
-    def names(self, directory: str) -> list[str]:
-        """Return the names of all entries. Raises `OSError` if there is no such directory."""
-
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
         """Yield all entries but directories, in batches, without the top-level names `skipped`.
 
@@ -199,9 +196,6 @@ class DirectoryFiles:
             return os.stat(path, dir_fd=self.fd, follow_symlinks=False).st_mtime
         except OSError:
             return None
-
-    def names(self, directory: str) -> list[str]:
-        return [entry.name for entry in (self.path / directory).iterdir()]
 
     def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[Entry]]:
         with os.scandir(f"{self.path}/{prefix}") as entries:
