@@ -127,8 +127,7 @@ class Service:
 
     @classmethod
     def lease(cls, store: Store) -> AbstractContextManager[BucketLease]:
-        objects = cast("BucketStore", store).objects
-        return Lease(objects, store.staged.work, store.staged.path.stat().st_ino).held()
+        return Lease(cast("BucketStore", store).objects, store.staged).held()
 
     def __init__(self, location: BucketLocation) -> None:
         self._location = location

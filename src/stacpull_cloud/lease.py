@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
-from pathlib import Path
 from typing import NamedTuple, Self
 
 import msgspec
@@ -32,6 +31,7 @@ from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.models import OWN_DIRECTORY
 from stacpull.redact import Secret
 from stacpull.store.inspection import sync_path
+from stacpull.store.staging import StagedParts
 from stacpull.system import boot_id
 from stacpull_cloud.objects import ObjectInfo, Objects
 
@@ -78,15 +78,15 @@ class _Record(NamedTuple):
 class Lease:
     """Holds the lease, and keeps the copy of the ledger (`BucketLease`). Threads renew both."""
 
-    def __init__(self, objects: Objects, work: Path, inode: int) -> None:
+    def __init__(self, objects: Objects, staged: StagedParts) -> None:
         location = objects.location
         self.mirror, self.epoch = location.mirror, location.epoch
         self.continues = False
         self.taken_from: str | None = None
         self.secrets: tuple[Secret, ...] = ()
-        self._objects = objects
-        self._work = work
-        self._place = platform.node(), boot_id(), str(work.absolute()), str(inode)
+        self._objects, self._staged, self._work = objects, staged, staged.work
+        inode = os.fstat(staged.fd).st_ino
+        self._place = platform.node(), boot_id(), str(self._work.absolute()), str(inode)
         self._next = 0  # the number of the next object
         self._check = LeaseCheck(objects)
         self._ended, self._copying = threading.Event(), threading.Lock()
@@ -188,35 +188,26 @@ class Lease:
     # --- the copy of the ledger --------------------------------------------------------------------------
 
     def _fetch(self, copy: ObjectInfo) -> None:
-        path = ledger_path(self._work)
-        copied = path.with_name("copy.sqlite")
-        with destination_errors(self._work):
-            copied.unlink(missing_ok=True)
+        path, bytes_left = ledger_path(self._work), _MAX_UNPACKED * copy.size
+        with self._staged.new_part("copy.tmp") as file:
+            os.fchmod(file.fileno(), 0o600)
             try:
-                with (
-                    self._objects.open(copy) as packed,
-                    gzip.GzipFile(fileobj=packed) as unpacked,
-                    copied.open("xb") as file,
-                ):
-                    os.fchmod(file.fileno(), 0o600)
-                    bytes_left = _MAX_UNPACKED * copy.size
+                with self._objects.open(copy) as packed, gzip.GzipFile(fileobj=packed) as unpacked:
                     while bytes_left > 0 and (data := unpacked.read(_PIECE)):
                         bytes_left -= file.write(data)
-                    if bytes_left <= 0:
-                        raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
-                    file.flush()
-                    os.fsync(file.fileno())
-                for suffix in ("-wal", "-shm", "-journal"):
-                    path.with_name(path.name + suffix).unlink(missing_ok=True)
-                copied.replace(path)
-                sync_path(path.parent)
+                if bytes_left <= 0:
+                    raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
             except (zlib.error, gzip.BadGzipFile, EOFError) as error:
                 raise DestinationError(
                     f"The copy of the ledger in {self._objects.location.url} ({COPY}) is damaged ({error}): "
                     "move it away to start without it."
                 ) from error
-            finally:
-                copied.unlink(missing_ok=True)
+            file.flush()
+            os.fsync(file.fileno())
+            for suffix in ("-wal", "-shm", "-journal"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            (self._staged.path / "copy.tmp").replace(path)
+            sync_path(path.parent)
 
     def _keep_copy(self) -> None:
         while not self._ended.wait(_COPY_INTERVAL):

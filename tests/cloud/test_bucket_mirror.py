@@ -32,6 +32,7 @@ from stacpull import Options, sync
 from stacpull.errors import DestinationError
 from stacpull.events import Notice, RunStarted
 from stacpull.models import BucketLocation
+from stacpull.store.staging import StagedParts
 from stacpull.system import variables_of
 from stacpull_cloud import lease, objects
 from stacpull_cloud.bucket_store import BucketFiles
@@ -303,7 +304,7 @@ def test_a_run_ends_after_another_one_has_taken_its_lease(
 def test_a_run_whose_lease_was_taken_writes_no_more(location: BucketLocation, tmp_path: Path) -> None:
     def held(run: str) -> AbstractContextManager[lease.Lease]:
         objects = Objects(replace(location, run=run, break_lock=True))
-        return lease.Lease(objects, tmp_path / run, 1).held()
+        return lease.Lease(objects, StagedParts(tmp_path / run)).held()
 
     holding = held("first")
     first = holding.__enter__()
@@ -435,8 +436,8 @@ def test_an_upload_that_fails_leaves_no_parts(location, dest, source, monkeypatc
         monkeypatch.setattr(service, "before", refuse)
         run("mirror", source, *dest[:-1], service.url)
     assert ("DELETE" in refused, leftovers(location)) == (True, [])
-    (tmp_path / ".stacpull").mkdir()  # as a run has made it
-    with suppress(ValueError), lease.Lease(Objects(location), tmp_path, 1).held(), s3_client(location) as s3:
+    holding = lease.Lease(Objects(location), StagedParts(tmp_path)).held()
+    with suppress(ValueError), holding, s3_client(location) as s3:
         s3.create_multipart_upload(Bucket=location.bucket, Key=f"{location.prefix}/c/i1/long.bin")
         raise ValueError
     assert leftovers(location) == []
