@@ -116,3 +116,10 @@ def test_contradictory_options_are_refused(work, dest, options, message):
         parse_dest(places.get(dest, dest), Options(**given))  # type: ignore[arg-type] # text for all
     assert message in str(caught.value)
     assert "planted" not in str(caught.value)
+
+
+def test_an_endpoint_of_the_environment_has_no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://key:planted@host")
+    with pytest.raises(UsageError, match="must be a scheme") as caught:
+        parse_dest(URL, Options(work=tmp_path / "w"))
+    assert "planted" not in str(caught.value)

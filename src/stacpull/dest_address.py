@@ -86,12 +86,7 @@ def _recorded_bucket(work: Path) -> tuple[str, str, str, int] | tuple[()] | None
 
 
 def _location(url: BucketLocation, options: Options) -> BucketLocation:
-    parts = urlsplit(options.dest_endpoint_url or "")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise UsageError(
-            "--dest-endpoint-url must be a scheme, a host and a port: keys go to --dest-profile."
-        )
-    return store_kind(url).resolved(
+    location = store_kind(url).resolved(
         replace(
             url,
             endpoint_url=options.dest_endpoint_url and options.dest_endpoint_url.rstrip("/"),
@@ -102,6 +97,13 @@ def _location(url: BucketLocation, options: Options) -> BucketLocation:
             break_lock=options.break_lock,
         )
     )
+    parts = urlsplit(location.endpoint_url or "")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise UsageError(
+            "The endpoint of DEST must be a scheme, a host and a port: keys go to the environment, or to the "
+            "profile of --dest-profile."
+        )
+    return location
 
 
 # --- texts that are paths or URLs -------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, TypeVar, cast
+from typing import Any, ClassVar, NoReturn, cast
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -40,7 +40,6 @@ from stacpull_cloud.lease import Lease
 from stacpull_cloud.objects import Objects
 from stacpull_cloud.obstore_errors import NO_KEYS, plain_reason
 
-T = TypeVar("T")
 ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _AZURE_HOST, _LAKE_HOST = ".blob.core.windows.net", ".dfs.core.windows.net"
 _AZURE_VARIABLES = {
@@ -54,8 +53,8 @@ _REQUEST = timedelta(hours=1)  # the longest time of a request; after `_SILENT`,
 _SILENT = timedelta(seconds=60)
 _CONNECT = timedelta(seconds=20)
 _RENEWED = timedelta(minutes=5)
-_DEFAULT_REGION = "us-east-1"
-_SECRET = ("access_key_id", "secret_access_key", "token", "account_key", "sas_token", "client_secret")
+_AWS_KEYS = ("access_key_id", "secret_access_key", "token")
+_SECRET = (*_AWS_KEYS, "account_key", "sas_token", "client_secret")
 """Names of secrets among the arguments of obstore's stores."""
 
 
@@ -66,11 +65,10 @@ def azure_setting(name: str) -> str | None:
     return fields.get(name) or os.environ.get(_AZURE_VARIABLES.get(name, ""))
 
 
-def awaited_apart(work: Coroutine[Any, Any, T]) -> T:
+def _awaited_apart(work: Coroutine[Any, Any, Any]) -> Any:
     """Await `work` in another thread, because this one may run an event loop."""
     with ThreadPoolExecutor(1, "stacpull-aws") as thread:
-        result: T = thread.submit(asyncio.run, work).result()
-        return result
+        return thread.submit(asyncio.run, work).result()
 
 
 class Service:
@@ -81,17 +79,19 @@ class Service:
 
     scheme: ClassVar[str]
     variables: ClassVar[tuple[str, ...]]
-    has_accounts: ClassVar[bool] = False
 
     @classmethod
     def split(cls, url: str) -> tuple[str, str, str | None] | None:
-        """Return bucket, path and account of a URL; None if it is not of this service."""
+        """Return bucket, path and account of a URL; None if it is not of this service.
+
+        The account is None if the service has none, and empty if the URL names none.
+        """
         bucket, _, path = url.partition(":")[2].lstrip("/").partition("/")
         return bucket, path, None
 
     @classmethod
     def own_account(cls) -> str | None:
-        """Return the account that the environment names, if it names one."""
+        """Return the account that the environment names."""
         return None
 
     @classmethod
@@ -101,7 +101,7 @@ class Service:
         bucket, path, account = parts
         prefix = path.strip("/")
         names = prefix.split("/") if prefix else []
-        if not _NAME.fullmatch(bucket) or (account is not None and not ACCOUNT.fullmatch(account)):
+        if not _NAME.fullmatch(bucket) or (account and not ACCOUNT.fullmatch(account)):
             form = f"{cls.scheme}://bucket/prefix, with at least 3 characters in the bucket's name"
             raise UsageError(f"DEST is not the URL of a bucket: use {form}.")
         if not NO_NAMES.isdisjoint(names) or _ODD.search(prefix):
@@ -109,7 +109,7 @@ class Service:
                 f"DEST is in {cls.scheme}://{bucket}: a prefix must not contain '?', '#' or control "
                 "characters, and no part of it may be empty, '.' or '..'."
             )
-        return BucketLocation(bucket, prefix, scheme=cls.scheme, account=account)
+        return BucketLocation(bucket, prefix, scheme=cls.scheme, account=account or None)
 
     @classmethod
     def resolved(cls, location: BucketLocation) -> BucketLocation:
@@ -189,8 +189,6 @@ class Service:
 
 
 class AmazonS3(Service):
-    """Amazon S3 and compatible services."""
-
     scheme, variables = "s3", ("AWS_",)
     _reading = threading.Lock()  # `AwsCredentials` expects one loop, and each thread runs its own
 
@@ -200,12 +198,9 @@ class AmazonS3(Service):
         settings = AwsSettings(location.region, location.endpoint_url, location.profile)
         return AwsCredentials(settings, allow_instance_metadata=location.metadata)
 
-    @property
-    def _region(self) -> str:
-        return self._location.region or _DEFAULT_REGION
-
     def _settings(self) -> tuple[Any, dict[str, Any]]:
-        keys, region = self._keys(), self._region  # an error now, not in a thread of obstore
+        keys = self._keys()  # an error now, not in a thread of obstore
+        region = self._location.region or "us-east-1"
         top = "com.cn" if region.startswith("cn-") else "com"
         endpoint = self._location.endpoint_url or f"https://s3.{region}.amazonaws.{top}"
         return S3Store, {  # what is not given here would come from the environment
@@ -221,27 +216,27 @@ class AmazonS3(Service):
 
     def _keys(self) -> dict[str, str | None]:
         with self._reading:
-            keys = awaited_apart(self._aws.frozen())
+            keys = _awaited_apart(self._aws.frozen())
         if keys is None:
             raise CredentialsError(
                 f"{self._location.url} needs credentials, and there are none: set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or use --dest-profile."
             )
-        return dict(zip(_SECRET, (keys.access_key, keys.secret_key, keys.token), strict=False))
+        return dict(zip(_AWS_KEYS, (keys.access_key, keys.secret_key, keys.token), strict=True))
 
     def abort_uploads(self, key: str) -> None:
         from botocore.config import Config  # noqa: PLC0415 - 0.2 s, only after a failure
         from botocore.session import Session  # noqa: PLC0415 - see above
 
-        location = self._location
         with suppress(Exception):  # if the keys do not allow it, a rule of the bucket may remove them later
+            arguments, bucket = self._settings()[1], self._location.bucket
             session = Session()
-            session.set_credentials(*self._keys().values())
+            session.set_credentials(*map(arguments.get, _AWS_KEYS))
             s3 = session.create_client(
                 "s3",
-                self._region,
-                endpoint_url=location.endpoint_url,
-                verify=location.ca_bundle,
+                arguments["region"],
+                endpoint_url=arguments["endpoint"],
+                verify=self._location.ca_bundle,
                 config=Config(
                     s3={"addressing_style": "path"},
                     defaults_mode="legacy",  # "auto" would ask the metadata service for the region
@@ -251,36 +246,27 @@ class AmazonS3(Service):
             )
             with closing(s3):
                 listing = s3.get_paginator("list_multipart_uploads")
-                pages = listing.paginate(Bucket=location.bucket, Prefix=key)
-                for upload in (upload for page in pages for upload in page.get("Uploads", ())):
-                    if upload["Key"] == key or not key or key.endswith("/"):
-                        s3.abort_multipart_upload(
-                            Bucket=location.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                        )
+                for page in listing.paginate(Bucket=bucket, Prefix=key):
+                    for upload in page.get("Uploads", ()):
+                        names = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
+                        if names["Key"] == key or not key or key.endswith("/"):
+                            s3.abort_multipart_upload(Bucket=bucket, **names)
 
     @classmethod
     def resolved(cls, location: BucketLocation) -> BucketLocation:
         variables = with_active_endpoints(os.environ)
         endpoint_url = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
         given = AwsSettings(location.region, location.endpoint_url or endpoint_url, location.profile)
-        settings = awaited_apart(AwsCredentials(given).settings())
-        endpoint = (settings.endpoint_url or "").rstrip("/")
-        if urlsplit(endpoint).username is not None:
-            raise UsageError(
-                "The endpoint of the AWS configuration must not contain a user or a password: set "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --dest-profile."
-            )
+        settings = _awaited_apart(AwsCredentials(given).settings())
         return replace(
             location,
             region=settings.region,
-            endpoint_url=endpoint or None,
+            endpoint_url=(settings.endpoint_url or "").rstrip("/") or None,
             ca_bundle=location.ca_bundle or os.environ.get("AWS_CA_BUNDLE"),
         )
 
 
 class GoogleStorage(Service):
-    """Google Cloud Storage."""
-
     scheme, variables = "gs", ("GOOGLE_", "STORAGE_EMULATOR_HOST")
 
     @property
@@ -308,12 +294,9 @@ def _no_google_credentials() -> NoReturn:
 
 
 class AzureBlobs(Service):
-    """Azure Blob Storage.
+    """Also `abfs://container@account…`, and `https://account.blob.core.windows.net/container`."""
 
-    Also `abfs://container@account…`, and `https://account.blob.core.windows.net/container`.
-    """
-
-    scheme, variables, has_accounts = "az", ("AZURE_",), True
+    scheme, variables = "az", ("AZURE_",)
 
     @classmethod
     def own_account(cls) -> str | None:
@@ -323,15 +306,14 @@ class AzureBlobs(Service):
     def split(cls, url: str) -> tuple[str, str, str | None] | None:
         scheme, _, address = url.partition(":")
         bucket, _, path = address.lstrip("/").partition("/")
-        account: str | None
         if scheme.lower() == "https":
             account = bucket.lower().removesuffix(_AZURE_HOST)
-            if account == bucket.lower():
+            if account in {"", bucket.lower()}:
                 return None
             bucket, _, path = path.partition("/")
         else:
             bucket, _, server = bucket.partition("@")
-            account = server.lower().removesuffix(_LAKE_HOST).removesuffix(_AZURE_HOST) or None
+            account = server.lower().removesuffix(_LAKE_HOST).removesuffix(_AZURE_HOST)
         return bucket, path, account
 
     @property

@@ -90,7 +90,7 @@ class CloudTransport:
         bucket, key, named_account = self._kind.split(request.url) or ("", "", None)
         own_account = self._kind.own_account()
         account, missing = named_account or own_account, ""
-        if self._kind.has_accounts and not ACCOUNT.fullmatch(account or ""):
+        if named_account is not None and not ACCOUNT.fullmatch(account or ""):
             missing = "storage account: set AZURE_STORAGE_ACCOUNT_NAME"
         if not bucket or not (key or request.query):
             missing = "object"
