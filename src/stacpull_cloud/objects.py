@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import mmap
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +50,7 @@ class ObjectInfo(NamedTuple):
     size: int
     modified: datetime
     etag: str | None
-    attributes: Mapping[str, str] = {}  # metadata, by name without the service's prefix
+    attributes: Mapping[str, str]  # metadata, by name in lower case, without the service's prefix
 
 
 class Objects:
@@ -80,21 +79,21 @@ class Objects:
     # --- reading -----------------------------------------------------------------------------------------
 
     def find(self, path: str) -> ObjectInfo | None:
-        def head(store: Any) -> ObjectInfo:
-            reply = obstore.get(store, self.key(path), options={"head": True})
-            return self._info(cast("Mapping[str, Any]", reply.meta), reply.attributes)
-
-        return self.send("look at", path, head, missing_ok=True)
+        answer = self.read(path, -1)
+        return answer and answer[0]
 
     def read(self, path: str, max_size: int) -> tuple[ObjectInfo, bytes | None] | None:
         """Return an object, without its content if that is longer than `max_size` bytes."""
+        is_head = max_size < 0
 
         def get(store: Any) -> tuple[ObjectInfo, bytes | None]:
-            reply = obstore.get(store, self.key(path))
-            info = self._info(cast("Mapping[str, Any]", reply.meta), reply.attributes)
-            return info, bytes(reply.bytes()) if info.size <= max_size else None
+            reply: Any = obstore.get(store, self.key(path), options={"head": is_head})
+            meta, size = reply.meta, reply.meta["size"]
+            attributes = {str(name).lower(): str(value) for name, value in reply.attributes.items()}
+            info = ObjectInfo(path, size, meta["last_modified"], meta.get("e_tag"), attributes)
+            return info, bytes(reply.bytes()) if size <= max_size else None
 
-        return self.send("read", path, get, missing_ok=True)
+        return self.send("look at" if is_head else "read", path, get, missing_ok=True)
 
     def open(self, info: ObjectInfo) -> BinaryIO:
         """Open an object, which is read in pieces, and must not be replaced until its end."""
@@ -165,11 +164,6 @@ class Objects:
 
     # --- requests ----------------------------------------------------------------------------------------
 
-    def _info(self, meta: Mapping[str, Any], attributes: Mapping[Any, Any] | None = None) -> ObjectInfo:
-        path = str(meta["path"])[len(self._prefix) :]
-        lower_attributes = {str(name).lower(): str(value) for name, value in (attributes or {}).items()}
-        return ObjectInfo(path, int(meta["size"]), meta["last_modified"], meta.get("e_tag"), lower_attributes)
-
     def send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
         answer, began = None, time.monotonic()
         try:
@@ -223,13 +217,6 @@ class _ObjectFile(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
-
-    seekable = readable
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._offset, os.SEEK_END: self._info.size}[whence]
-        self._offset = max(0, origin + offset)
-        return self._offset
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # any writable buffer
         info, start, objects = self._info, self._offset, self._objects
