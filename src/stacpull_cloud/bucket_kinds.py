@@ -12,7 +12,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -147,8 +147,8 @@ class Service:
         arguments = self._settings()[1]
         return tuple(Secret(arguments[name]) for name in _SECRET if arguments.get(name))
 
-    def abort_uploads(self, key: str) -> None:
-        """If the service keeps the parts of broken uploads, abort those of `key`, or below `key/`."""
+    def abort_uploads(self, prefix: str, is_own: Callable[[str], bool]) -> None:
+        """If the service keeps the parts of broken uploads, abort those whose key is our own."""
 
     @cached_property
     def store(self) -> Any:
@@ -224,7 +224,7 @@ class AmazonS3(Service):
             )
         return dict(zip(_AWS_KEYS, (keys.access_key, keys.secret_key, keys.token), strict=True))
 
-    def abort_uploads(self, key: str) -> None:
+    def abort_uploads(self, prefix: str, is_own: Callable[[str], bool]) -> None:
         from botocore.config import Config  # noqa: PLC0415 - 0.2 s, only after a failure
         from botocore.session import Session  # noqa: PLC0415 - see above
 
@@ -246,11 +246,10 @@ class AmazonS3(Service):
             )
             with closing(s3):
                 listing = s3.get_paginator("list_multipart_uploads")
-                for page in listing.paginate(Bucket=bucket, Prefix=key):
+                for page in listing.paginate(Bucket=bucket, Prefix=prefix):
                     for upload in page.get("Uploads", ()):
-                        names = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
-                        if names["Key"] == key or not key or key.endswith("/"):
-                            s3.abort_multipart_upload(Bucket=bucket, **names)
+                        if is_own(key := upload["Key"]):
+                            s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
 
     @classmethod
     def resolved(cls, location: BucketLocation) -> BucketLocation:

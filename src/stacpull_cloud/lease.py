@@ -20,14 +20,15 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
 from typing import NamedTuple, Self
 
 import msgspec
 
 from stacpull.errors import DestinationError, StacpullError, destination_errors
-from stacpull.ledger.database import copy_ledger, ledger_path
+from stacpull.ledger import views
+from stacpull.ledger.database import copy_ledger, ledger_path, open_reader
 from stacpull.models import OWN_DIRECTORY
 from stacpull.redact import Secret
 from stacpull.store.inspection import sync_path
@@ -94,31 +95,41 @@ class Lease:
     @contextmanager
     def held(self) -> Iterator[Self]:
         """Take the lease, and the ledger if that in the bucket is newer; free the lease at the end."""
-        service, all_objects = self._objects.service, self._objects.key("")
-        self.secrets = service.secrets
+        self.secrets = self._objects.service.secrets
         was_held, copy = self._take()
         with ExitStack() as ending:
             ending.callback(self._free)
             threads = ending.enter_context(ThreadPoolExecutor(2, "stacpull-lease"))
             ending.callback(self._ended.set)
             threads.submit(self._keep)
-            if was_held:
-                service.abort_uploads(all_objects)
             if copy is not None:
                 self._fetch(copy)
+            if was_held:
+                self._abort_uploads()
             threads.submit(self._keep_copy)
             try:
                 yield self
             except BaseException:
                 with suppress(StacpullError):  # the first error counts
                     self._store_copy()
-                    service.abort_uploads(all_objects)
+                    self._abort_uploads()
                 raise
             self._store_copy()  # if the lease is still ours
 
     def _free(self) -> None:
         with suppress(StacpullError):  # the lease expires by itself
             self._write(is_held=False)
+
+    def _abort_uploads(self) -> None:
+        """Abort the uploads of a run that failed or was killed. Those of other programs go on."""
+        prefix = self._objects.key("")
+        with suppress(StacpullError), closing(open_reader(self._work)) as db:  # there may be no ledger yet
+
+            def is_own(key: str) -> bool:
+                path = key[len(prefix) :]
+                return path.startswith(f"{OWN_DIRECTORY}/") or path in views.known_paths(db, [path])
+
+            self._objects.service.abort_uploads(prefix, is_own)
 
     def _take(self) -> tuple[bool, ObjectInfo | None]:
         """Return True if a killed run held the lease, and the copy of the ledger if it is newer than ours."""

@@ -131,18 +131,18 @@ class Objects:
             _SINGLE_PUT, -(-size // _MAX_PARTS >> 20) << 20
         )  # whole mebibytes, as maps need pages
 
-        attempts = count()
+        attempts, key = count(), self.key(path)
 
         def upload(store: Any) -> bool:
-            if next(attempts) and is_long:
-                self.service.abort_uploads(self.key(path))  # obstore cannot while the service fails
+            if next(attempts) and is_long:  # obstore cannot while the service fails
+                self.service.abort_uploads(key, key.__eq__)
             if is_long and create and self.find(path) is not None:  # parts have no condition
                 return False
             sent_body: Any = _map_parts(body, size, part_size) if isinstance(body, Path) else body
             try:
                 obstore.put(
                     store,
-                    self.key(path),
+                    key,
                     sent_body,
                     attributes=cast("Any", dict(attributes)),
                     mode="create" if create and not is_long else "overwrite",

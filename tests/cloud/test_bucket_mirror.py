@@ -198,15 +198,16 @@ def test_a_start_after_a_kill_aborts_its_uploads(location, dest, source, monkeyp
     run("mirror", source, *dest)
     take(location, held=True)
     with s3_client(location) as s3:
-        s3.create_multipart_upload(Bucket=location.bucket, Key=f"{location.prefix}/c/i1/long.bin")
-        s3.create_multipart_upload(Bucket=location.bucket, Key="others/long.bin")
+        for key in (f"{location.prefix}/c/i0/long.bin", f"{location.prefix}/others.bin", "others/long.bin"):
+            s3.create_multipart_upload(Bucket=location.bucket, Key=key)
     monkeypatch.setenv("AWS_DEFAULTS_MODE", "auto")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
     with WireServer({}) as metadata:
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url(""))
         run("mirror", source, *dest)
     assert metadata.connections == 0
-    assert [one["Key"] for one in leftovers(location)] == ["others/long.bin"]
+    kept = [f"{location.prefix}/others.bin", "others/long.bin"]
+    assert [one["Key"] for one in leftovers(location)] == kept
 
 
 @pytest.mark.parametrize("location", ["radosgw"], indirect=True)
@@ -436,9 +437,9 @@ def test_an_upload_that_fails_leaves_no_parts(location, dest, source, monkeypatc
         monkeypatch.setattr(service, "before", refuse)
         run("mirror", source, *dest[:-1], service.url)
     assert ("DELETE" in refused, leftovers(location)) == (True, [])
-    holding = lease.Lease(Objects(location), StagedParts(tmp_path)).held()
+    holding = lease.Lease(Objects(location), StagedParts(tmp_path / "work")).held()
     with suppress(ValueError), holding, s3_client(location) as s3:
-        s3.create_multipart_upload(Bucket=location.bucket, Key=f"{location.prefix}/c/i1/long.bin")
+        s3.create_multipart_upload(Bucket=location.bucket, Key=f"{location.prefix}/c/i0/long.bin")
         raise ValueError
     assert leftovers(location) == []
 
