@@ -513,15 +513,14 @@ class MirrorRun:
         stop_reason = self._stop.reason if state == "interrupted" else None
         text = stop_reason or summary.cut_short if error is None else str(error)
         reason = network.secrets.masked(text or "") or None
-        counts, left_out = await self._record_end(progress, state, reason, has_failed=error is not None)
+        counts = await self._record_end(progress, state, reason, has_failed=error is not None)
         missing, store = progress.assets_missing, self._opened.store
         newly_missing = counts.get("assets_missing_new", 0) if is_mirror else 0
         accepted = {"fail": 0, "known": missing - newly_missing, "ok": missing}
         return MirrorReport(
             **counts,
             state=state,
-            items_unseen=summary.items_unseen,
-            items_left_out=left_out,
+            items_left_out=runs.left_out(self._store_client.counters),
             run=self._run.id,
             source=self._run.spec.source,
             dest=store.name,
@@ -538,27 +537,25 @@ class MirrorRun:
 
     async def _record_end(
         self, progress: Progress, state: EndState, reason: str | None, *, has_failed: bool
-    ) -> tuple[dict[str, Any], dict[str, int]]:
-        """Record the end of the run. Return its counts, and numbers of items left out by reason."""
+    ) -> dict[str, Any]:
+        """Record the end of the run, and return its counts."""
         call, store = self._store_client.call, self._opened.store
         recorded: EndState = "failed"
-        findings, left_out = dict[str, int](), dict[str, int]()
+        findings = dict[str, int]()
         ignored = (Exception,) if has_failed else ()  # the first error counts
         try:
             with suppress(*ignored):
                 await call("StoreOperations.end_run", state, reason, self._spent())
                 recorded = state
             with suppress(*ignored):
-                findings, left_out = await call(
-                    "StoreOperations.findings", returns=tuple[dict[str, int], dict[str, int]]
-                )
-            if lost := findings.get("files_lost"):
+                findings = await call("StoreOperations.findings", returns=dict[str, int])
+            if lost := self._store_client.counters.get("files_lost"):
                 files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._network.warn(f"{files} missing in {store.name}: fetched or written again.")
         finally:
             fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
-            numbers = asdict(progress) | findings
+            numbers = {**self._store_client.counters, **asdict(progress), **findings}
             counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
             self._network.emit(RunEnded(self._run.id, recorded, counts))
             await asyncio.to_thread(self._journal.flush)
-        return counts, left_out
+        return counts

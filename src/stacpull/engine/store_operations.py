@@ -91,13 +91,12 @@ class StoreOperations:
         if state == "complete" and views.current_run(self.db)["state"] != "complete":
             self._warn("An earlier run is not complete: `stacpull resume` continues it.")
 
-    def findings(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Return the other numbers of the report, and how many items filters left out, by reason."""
+    def findings(self) -> dict[str, int]:
+        """Return the numbers of the report that are only counted at the end."""
         db, run = self.db, self.run.id
-        counts, left_out = runs.findings(db, run)
-        counts |= {**views.special_assets(db, run), "items_failed": runs.items_failed(db, run)}
-        counts["assets_missing_new"] = views.failed_by_kind(db, FailureKind.GONE, run, newly=True)
-        return counts, left_out
+        missing_new = views.failed_by_kind(db, FailureKind.GONE, run, newly=True)
+        counts = {"items_failed": runs.items_failed(db, run), "assets_missing_new": missing_new}
+        return counts | views.special_assets(db, run)
 
     def write_catalogs(self) -> None:
         """Write the catalogs and `items.parquet`. After a stop, give up when `_CATALOG_PATIENCE` is over."""

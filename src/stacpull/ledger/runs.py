@@ -30,7 +30,6 @@ EndState = Literal["complete", "interrupted", "failed"]
 NO_RUN = "DEST has no mirror yet: the first run was stopped before it began. Run `stacpull mirror` again."
 LEFT_OUT = "left out: "  # starts the name of a counter: how many items a filter left out, by reason
 EFFORT = ("bytes_fetched", "requests", "retries", "seconds")
-_PROGRESS = ("items_seen", "items_unseen", "items_matched", "assets_skipped")
 
 
 class RunSpec(msgspec.Struct, frozen=True):
@@ -187,7 +186,7 @@ def counters(db: Connection, run_id: int) -> dict[str, int]:
     """Return what a run has counted, by name. `items_announced` is missing if it is not known."""
     counted = db.execute("SELECT name, number FROM counters WHERE run = ?", (run_id,))
     return {
-        **dict.fromkeys(_PROGRESS, 0),
+        **dict.fromkeys(("items_seen", "items_unseen", "items_matched", "assets_skipped"), 0),
         **{name: counter for name, counter in counted if name not in EFFORT},
         "walk_ended": scalar(db, "SELECT walk_ended FROM runs WHERE id = ?", (run_id,)),
         "items_done": scalar(db, "SELECT items_done FROM totals WHERE run = ?", (run_id,)),
@@ -202,16 +201,10 @@ def items_failed(db: Connection, run_id: int) -> int:
     return scalar(db, query, (run_id,))
 
 
-def findings(db: Connection, run_id: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the other counters of the report of `run`, and how many items filters rejected, by reason."""
-    rows = db.execute("SELECT name, number FROM counters WHERE run = ? ORDER BY number DESC, name", (run_id,))
-    counts, left_out = dict[str, int](), dict[str, int]()
-    for name, number in rows:
-        if name.startswith(LEFT_OUT):
-            left_out[name.removeprefix(LEFT_OUT)] = number
-        elif name not in (*_PROGRESS, *EFFORT, "items_announced"):
-            counts[name] = number
-    return counts, left_out
+def left_out(counted: Mapping[str, int]) -> dict[str, int]:
+    """Return how many items filters left out, by reason, the most frequent reason first."""
+    numbers = sorted((-number, name) for name, number in counted.items() if name.startswith(LEFT_OUT))
+    return {name.removeprefix(LEFT_OUT): -number for number, name in numbers}
 
 
 def asset_totals(db: Connection, run_id: int | None = None) -> dict[str, int]:
