@@ -101,7 +101,7 @@ def read_fields(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attri
 _OTHER_NAMES = {
     "limit": "max_items", "query": "where", "include": "assets", "exclude": "exclude_assets",
     "overwrite": "revalidate", "jobs": "concurrency", "workers": "concurrency", "max_workers": "concurrency",
-    "classes": "labels",
+    "classes": "labels", "progress": "on_event", "callback": "on_event",
 }  # fmt: skip
 """Arguments of similar libraries or of the command line, and what to use here."""
 _HOLDERS: list[type[attrs.AttrsInstance]] = []
@@ -117,11 +117,15 @@ def with_suggestions(kind: type[Held]) -> type[Held]:
 
 @functools.cache
 def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that suggests an argument for one that it does not have."""
-    known = inspect.signature(function).parameters.keys()
+    """Return a function that suggests an argument for one that it does not have, and checks its switches."""
+    parameters = inspect.signature(function).parameters
+    known, switches = parameters.keys(), {n for n, it in parameters.items() if it.annotation == "bool"}
 
     @functools.wraps(function)
     def call(*positional: Any, **named: Any) -> Any:
+        for name in switches & named.keys():
+            if not isinstance(named[name], bool):
+                raise UsageError(f"{name} {_wrong('True or False', named[name])}.")
         for name in (name for name in named if name not in known):
             owner = function.__qualname__.partition(".")[0]
             raise TypeError(f"{owner}() has no argument {name!r}{_suggestion(name, known)}.")
@@ -147,7 +151,7 @@ def _suggestion(name: str, known: KeysView[str]) -> str:
             uses |= {field.name: f"{kind.__name__}({field.name}=...)" for field in attrs.fields(kind)}
     uses |= {argument: argument for argument in known}
     meant = _OTHER_NAMES.get(name, name)
-    near = [meant] if meant in uses else similar(name, uses)
+    near = [meant] if meant in uses else similar(name, uses, cutoff=0.7)
     return f": use {uses[near[0]]}" if near else ""
 
 
@@ -323,7 +327,7 @@ _UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 def integer(minimum: int = -LARGEST, maximum: int = LARGEST, *, auto: bool = False) -> ReadArgument:
     """Return a reader of whole numbers within bounds; with `auto`, that word is read as None."""
     upper = "on" if maximum == LARGEST else f"to {maximum}"
-    bounds = "" if minimum == -LARGEST else f" from {minimum} {upper}"
+    bounds = " between -2**63 and 2**63" if minimum == -LARGEST else f" from {minimum} {upper}"
 
     def read(raw: object) -> int | None:
         if auto and isinstance(raw, str) and raw == "auto":

@@ -37,7 +37,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
     """Parse DEST. The bucket that a ledger names is not used: it only serves to refuse another place."""
     url = bucket_url(dest)
     if url is None:
-        order = " The order is: stacpull mirror SOURCE DEST."
+        order = " In `stacpull mirror`, the order is SOURCE DEST."
         if _HOST.match(str(dest)):
             raise UsageError(f"DEST is a URL ({public_url(str(dest))[:200]}): use a directory.{order}")
         path = _path("DEST", dest, "a directory", order)
@@ -135,7 +135,7 @@ def _path(what: str, path: object, use: str, more: str = "") -> Path:
         raise UsageError(f"{what} must be a path, and no path has a NUL character.")
     if text.strip() in {"", "-"}:
         problem = "-, which is a standard stream" if text.strip() else "empty"
-        raise UsageError(f"{what} is {problem}: use {use}.{more}")
+        raise UsageError(f"{what} is {problem}: use {use}.")
     shown = public_url(text)[:200]
     if _URL.match(text):
         raise UsageError(f"{what} is a URL ({shown}): use {use}.{more}")

@@ -34,7 +34,7 @@ class Counts(Counters, frozen=True, kw_only=True):
     work: str | None = None
     """The work directory, if DEST is a bucket. Other commands accept it as DEST."""
     reason: str | None = None
-    """Why the run (in `status`: the last one) stopped early, if it did: one plain sentence."""
+    """Why the run (in `status`: the last one) ended early without a request for it: one plain sentence."""
 
 
 class MirrorReport(Counts, frozen=True):

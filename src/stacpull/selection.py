@@ -68,7 +68,8 @@ class Selection:
             job array, use auto.
 
     Raises:
-        UsageError: An argument cannot be read, which the message names; or two contradict each other.
+        UsageError: An argument cannot be read, which the message names; or two contradict each other. What is
+            in `where`, `filter` and `intersects` is checked when they are used.
     """
 
     collections: tuple[str, ...] = attrs.field(

@@ -240,7 +240,7 @@ class FileVersion:
             if wanted.stop > self._max_bytes:
                 raise self._too_large()
         if not is_framed(response.headers) and isinstance(parse(self._segments), Needs):
-            what = f"ended after {size} bytes, before the end of the header, and did not state a length"
+            what = f"ended at byte {size:,}, before the end of the header, and did not state a length"
             raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, again=True))
         self._segments.total = size
         return parse(self._segments)

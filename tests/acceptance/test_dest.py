@@ -22,7 +22,7 @@ REFUSED = [
     ("s3://mybucket/a?key=planted", "DEST is in s3://mybucket: a prefix must"),
     ("http://127.0.0.1:8801/mlhub/v1", "DEST is a URL (http://127.0.0.1:8801/mlhub/v1): use a directory"),
     ("HTTPS://u:p@h/v1?key=planted", "DEST is a URL (HTTPS://h/v1): use a directory"),
-    ("127.0.0.1:8801/mlhub/v1", "The order is: stacpull mirror SOURCE DEST"),
+    ("127.0.0.1:8801/mlhub/v1", "In `stacpull mirror`, the order is SOURCE DEST."),
     ("gs://bucket", "DEST is the bucket gs://bucket: add --work DIR"),
     ("", "DEST is empty"),
     (" ", "DEST is empty"),

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.behaviour
         (stacpull.Options, "region", "S3Options(region=...)"),
         (stacpull.sync.mirror, "endpoint_url", "S3Options(endpoint_url=...)"),
         (stacpull.sync.verify, "repare", "repair"),
+        (stacpull.sync.mirror, "progress", "on_event"),
     ],
 )
 def test_an_unknown_argument_is_answered_with_the_one_to_use(kind: Any, name: str, use: str) -> None:
@@ -49,3 +50,15 @@ def test_an_unknown_argument_is_answered_with_the_one_to_use(kind: Any, name: st
 def test_a_wrong_argument_of_trace_is_refused_by_name(name: str, value: Any, words: str) -> None:
     with pytest.raises(stacpull.UsageError, match=words):
         stacpull.sync.trace("mine", **{"datetime": "2024", "bbox": (1, 2, 3, 4), name: value})
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: stacpull.sync.verify("m", quick="x"), "quick must be True or False, not 'x'"),
+        (lambda: stacpull.sync.plan("c.json", urls=5), "urls must be an open text file, not int"),
+    ],
+)
+def test_a_wrong_switch_or_file_is_refused_by_name(call: Any, words: str) -> None:
+    with pytest.raises(stacpull.UsageError, match=words):
+        call()

@@ -133,6 +133,8 @@ def test_collections_prints_what_each_states(stacpull_command: Command, library:
     assert "  license  CDLA-Permissive-1.0\n" in text
     assert "  interval 2017-06-13T00:00:00Z, ..\n" in text
     assert text.endswith("bare\n")
+    library.answers["collections"] = []
+    assert stacpull_command("collections", "s") == Ran(0, "", "stacpull: SOURCE has no collections\n")
 
 
 def test_classes_prints_those_of_one_collection(stacpull_command: Command, library: Library) -> None:

@@ -122,6 +122,7 @@ MISTAKES = {
     "a shard without samples": Mistake(
         ("export", "d", "o", "--shard-samples", "0"), "--shard-samples must be a whole number from 1 on"
     ),
+    "an empty DEST": Mistake(("status", ""), "stacpull: DEST is empty: use a directory.\n"),
     "two config files": Mistake(
         ("plan", "--config", "bigearthnet", "--config", "torchgeo"), "--config can be given only once."
     ),

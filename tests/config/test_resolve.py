@@ -266,7 +266,7 @@ def test_the_key_of_a_known_service(source: str, options: Options, key: str | No
     ("given", "message"),
     [
         ({"max-items": "0"}, "--max-items must be a whole number from 1 on, not '0'"),
-        ({"seed": str(2**63)}, "--seed must be a whole number, not '9223"),
+        ({"seed": str(2**63)}, "--seed must be a whole number between -2**63 and 2**63, not '9223"),
         ({"shard": f"1/{2**63}"}, "--shard must be I/N with I from 1 to N"),
         ({"dask": "5000"}, "--dask must be a whole number from 1 to 4096, not '5000'"),
         ({"endpoint-url": "http://"}, "--endpoint-url must be a URL with a valid host, not 'http://'"),

@@ -138,6 +138,8 @@ def collections(session: CommandSession, source: str) -> None:
                 text = ", ".join(".." if element is None else str(element) for element in several)
                 lines.append(f"  {name:<8} {text}")
     session.print({"collections": documents}, lines)
+    if not documents:
+        session.display.say("SOURCE has no collections")
 
 
 @command(

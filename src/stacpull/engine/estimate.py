@@ -25,7 +25,7 @@ from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, checked_starts
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.walk import RunSetup, Walk
-from stacpull.errors import NotAMirrorError
+from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener, Stage
 from stacpull.hosts import host_of
 from stacpull.ledger.asset_decision import Action
@@ -70,6 +70,8 @@ async def plan(
     """
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)
+    if urls is not None and not hasattr(urls, "write"):
+        raise UsageError(f"urls must be an open text file, not {type(urls).__name__}.")
     address = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)
     layout = check_syntax(selection, options)
     async with temporary_input(source) as (text, input_file):

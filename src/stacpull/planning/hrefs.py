@@ -97,7 +97,7 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
     if not name:
         return _unusable("its href is a local path")
     if not may_lead(base, absolute):
-        return _unusable(f"its href is a {name}: URL, and only {', '.join(remote_schemes())} are fetched")
+        return _unusable(f"its href begins with {name}:, and only {', '.join(remote_schemes())} are fetched")
     return absolute
 
 

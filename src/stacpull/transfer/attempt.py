@@ -318,6 +318,6 @@ class _Attempt:
                 raise
             return False
         if status == PARTIAL and sent_range.start == size:
-            what = f"broke off after {size} bytes"
+            what = f"broke off at byte {size:,}"
             raise TransferError(checks.host_failure(FailureKind.TRUNCATED, body.url, what, again=True))
         return status == UNSATISFIABLE and sent_range.total in {None, size}
