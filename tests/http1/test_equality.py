@@ -36,6 +36,7 @@ from stacpull.models import Arrival, Checksum, Failure, Job
 from stacpull.net.client import Client
 from stacpull.net.gate import GateSettings
 from stacpull.net.retry import Retries, RetryPolicy
+from stacpull.sources.item_reader import ItemReader
 from stacpull.transfer.attempt import Downloader
 from stacpull.transfer.s3 import S3Transport
 
@@ -86,7 +87,7 @@ class CountingPath(WebFastPath):
         return is_taken
 
 
-async def both(scripts: Scripts, jobs: Sequence[Job], **how: Any) -> list[Outcome]:
+async def both(scripts: Scripts, jobs: Sequence[Job], is_listed: bool, **how: Any) -> list[Outcome]:
     """Return the outcomes of the general path and of the fast path."""
     received: list[str] = []
     host = ""
@@ -113,6 +114,7 @@ async def both(scripts: Scripts, jobs: Sequence[Job], **how: Any) -> list[Outcom
     async with serving(answer) as origin:
         host = origin.removeprefix("http://")
         jobs = [replace(one, href=origin + one.href if one.href[0] == "/" else one.href) for one in jobs]
+        jobs = [replace(one, item_href=f"{one.href}/item") for one in jobs] if is_listed else jobs
         for is_fast in (False, True):
             received.clear()
             with TemporaryDirectory() as directory:
@@ -134,7 +136,12 @@ async def outcome_of(
     retried: list[Failure] = []
     sink, queue = Sink(workers), JobQueue[Job]()
     path = CountingPath(client, http, shared) if is_fast else None
-    items, retries = cast("Any", None), Retries(RetryPolicy(1, base=0.0), clock, retried.append)
+
+    async def read_item(href: str) -> Any:
+        clock.now += 1.0
+        return {"assets": {"a": {"href": href.removesuffix("/item")}}}
+
+    items, retries = ItemReader(read_item, clock), Retries(RetryPolicy(1, base=0.0), clock, retried.append)
     pool = Pool(queue, sink, shared, items, retries, max_deferred=0, fast_path=path)
     await queue.put(jobs)
     pool.no_more()
@@ -159,11 +166,12 @@ async def outcome_of(
     )
 
 
-def alike(scripts: Scripts, *jobs: Job, loop: Any = uvloop.new_event_loop) -> None:
+def alike(scripts: Scripts, *jobs: Job, is_listed: bool = False, **how: Any) -> Outcome:
     replies = [reply for some in scripts.values() for reply in some]
     ends = {reply.then for reply in replies}
-    with asyncio.Runner(loop_factory=loop) as runner:
-        outcomes = runner.run(both(scripts, jobs, stall_timeout=0.3 if "stall" in ends else 10.0))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        seconds = 0.3 if "stall" in ends else 10.0
+        outcomes = runner.run(both(scripts, jobs, is_listed, stall_timeout=seconds, **how))
     if any(not any(reply.pieces) for reply in replies):  # a closed idle connection is used again for free
         outcomes = [one._replace(received=[]) for one in outcomes]
     # the end may overtake bytes, and a long body that is refused ends where the network cuts it
@@ -173,6 +181,7 @@ def alike(scripts: Scripts, *jobs: Job, loop: Any = uvloop.new_event_loop) -> No
     general, by_fast_path = outcomes
     assert by_fast_path == general
     assert len(general.jobs) == len(jobs)
+    return general
 
 
 def job(rowid: int, href: str, **more: Any) -> Job:
@@ -248,6 +257,15 @@ def test_an_error_of_s3_has_the_same_result_on_both_paths(status: str, code: str
     alike(
         scripts, *(job(n, f"s3://b/{key}") for n, key in enumerate(["a", "odd", "z%2F ?#", "odd?2", "a/b"]))
     )
+
+
+@pytest.mark.parametrize("status", ["400 B", "401 U", "403 F", "200 OK"])
+def test_a_refusal_of_each_of_several_requests_at_once_is_no_failure(status: str) -> None:
+    page = Reply((response(PAGE, status, Content_Type="text/html"),))
+    scripts = {f"/{n}": [page, Reply((HELLO,))] for n in range(5)}
+    jobs = [job(n, f"/{n}", media_type="image/tiff") for n in range(5)]
+    general = alike(scripts, *jobs, is_listed=True, workers=5)
+    assert [arrival.size for arrival, _ in general.jobs.values()] == [5] * 5
 
 
 @st.composite

@@ -151,8 +151,8 @@ class Pool(Generic[JobT, ResultT]):
     _held_back: dict[str, deque[tuple[JobT, Failure, int]]] = attrs.field(factory=dict, init=False)
     given_up_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)
     """By host, why it was given up; its assets stay pending."""
-    stable_hosts: BoundedCache[str, None] = attrs.field(factory=BoundedCache, init=False)
-    """Hosts whose hrefs do not change when items are read again: there, a refused href has not expired."""
+    stable_since: BoundedCache[str, float] = attrs.field(factory=BoundedCache, init=False)
+    """By host, when its hrefs were first the same in an item read again: what is refused has not expired."""
     _is_stopping: bool = attrs.field(default=False, init=False)
     _group: asyncio.TaskGroup = attrs.field(factory=asyncio.TaskGroup, init=False)
 
@@ -280,11 +280,11 @@ class AssetTask(Generic[JobT, ResultT]):
             await self._reread_item()
         while True:
             self._attempts += 1
-            job = self._job
+            job, stable_since = self._job, self._pool.stable_since
             may_be_stale = (
                 job.item_href is not None
                 and (self._read_at is None or self._read_at < self._began_at)
-                and (is_signed(job.href) or host_of(job.href) not in self._pool.stable_hosts)
+                and (is_signed(job.href) or stable_since.get(host_of(job.href), inf) > self._began_at)
             )
             try:
                 # if there is another href, a refusal does not stop the run
@@ -336,7 +336,7 @@ class AssetTask(Generic[JobT, ResultT]):
             message = f"{refusal.message} Its item could not be read again: {new_failure.message}"
             raise TransferError(replace(refusal, message=message)) from error
         if self._job.href == href_before:
-            self._pool.stable_hosts[host_of(href_before)] = None
+            self._pool.stable_since.setdefault(host_of(href_before), self._pool.retries.clock.monotonic())
         is_counted = refusal.kind is FailureKind.REFUSED and not is_signed(href_before)  # by the next request
         return self._job.href != href_before or is_counted
 
