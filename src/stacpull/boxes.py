@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeGuard
 from stacpull.models import Json
 
 _EDGE = 180.0
+_WIDENED = 1e-4
 
 
 class Box(NamedTuple):
@@ -38,6 +39,13 @@ def split(bbox: Sequence[float]) -> tuple[Box, ...]:
     if box.west <= box.east:
         return (box,)
     return box._replace(east=_EDGE), box._replace(west=-_EDGE)
+
+
+def with_area(box: Box) -> Box:
+    """Return a box with width and height, because services convert boxes to polygons."""
+    dx, dy = _WIDENED * (box.west == box.east), _WIDENED * (box.south == box.north)
+    west, south = max(-_EDGE, box.west - dx), max(-_EDGE / 2, box.south - dy)
+    return Box(west, south, min(_EDGE, box.east + dx), min(_EDGE / 2, box.north + dy))
 
 
 def bounds_of(geometry: Json) -> Box | None:

@@ -50,8 +50,7 @@ def by_area(item, area):
         ({"geometry": NULL_ISLAND}, (179, -18, -179, 18), "bbox"),
         ({"bbox": [178, 0, 180, 1]}, (180, -20, -170, -10), "bbox"),
         ({"bbox": [178, 0, 180, 1]}, (180, -20, -170, 20), None),
-        ({"bbox": [178, 0, 180, 1]}, (170, 1, -180, 1), None),
-        ({"bbox": [-180, 0, -179, 1]}, (180, 0, -180, 0), None),
+        ({"bbox": [-180, 0, -179, 1]}, (180, 0, -180, 1), None),
         ({"geometry": {"type": "Polygon", "coordinates": []}, "bbox": [1, 1, 2, 2]}, (1, 1, 2, 2), None),
         (
             {"geometry": {"type": "Polygon", "coordinates": [[["a", 1]]]}, "bbox": [1, 1, 2, 2]},

@@ -53,13 +53,14 @@ def test_times_are_rounded_outwards_to_whole_seconds(interval: str, expected: st
     assert narrowing(Selection(datetime=interval)).datetime == expected
 
 
-def test_a_box_across_the_antimeridian_becomes_an_area() -> None:
-    found = narrowing(Selection(bbox=(170, -10, -170, 10)))
+@pytest.mark.parametrize(("west", "sent"), [(170, 170), (180, 179.9999)])
+def test_a_box_across_the_antimeridian_becomes_an_area(west: float, sent: float) -> None:
+    found = narrowing(Selection(bbox=(west, -10, -170, 10)))
     assert found.bbox is None
     assert found.area == {
         "type": "MultiPolygon",
         "coordinates": [
-            [[[170, -10], [180, -10], [180, 10], [170, 10], [170, -10]]],
+            [[[sent, -10], [180, -10], [180, 10], [sent, 10], [sent, -10]]],
             [[[-180, -10], [-170, -10], [-170, 10], [-180, 10], [-180, -10]]],
         ],
     }

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, ClassVar, Final, Self
 
 from stacpull.arguments import finite_number
-from stacpull.boxes import flat, split
+from stacpull.boxes import Box, flat, split, with_area
 from stacpull.clock import in_utc, parse_instant, parse_interval
 from stacpull.errors import UsageError, quantity
 from stacpull.models import Json
@@ -309,7 +309,7 @@ class AreaCheck(ItemCheck):
         if self._shapes.exceeds_the_globe(area):
             return {}
         is_one = area.geom_type != "GeometryCollection"
-        return {"bbox": area.bounds, "area": self._shapes.geojson(area) if is_one else None}
+        return {"bbox": Box(*area.bounds), "area": self._shapes.geojson(area) if is_one else None}
 
 
 class BboxCheck(AreaCheck):
@@ -329,5 +329,5 @@ class BboxCheck(AreaCheck):
         boxes = split(self._box)
         if len(boxes) == 1:
             return {"bbox": boxes[0]}
-        rings = [[[w, s], [e, s], [e, n], [w, n], [w, s]] for w, s, e, n in boxes]
+        rings = [[[w, s], [e, s], [e, n], [w, n], [w, s]] for w, s, e, n in map(with_area, boxes)]
         return {"area": {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}}

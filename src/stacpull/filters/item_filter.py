@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 
+from stacpull.boxes import Box
 from stacpull.filters.cql2 import ExpressionCheck, combined
 from stacpull.filters.item_checks import (
     AreaCheck,
@@ -70,8 +71,8 @@ class ItemFilter(msgspec.Struct, frozen=True):
 class Narrowing(NamedTuple):
     """The part of a selection to push down: a service may return too many items, never too few."""
 
-    bbox: tuple[float, float, float, float] | None = None
-    """W, S, E, N in degrees, W not above E; the bounding box of `area` if there is one."""
+    bbox: Box | None = None
+    """W not above E; the bounding box of `area` if there is one."""
     area: Json | None = None
     datetime: str | None = None
     """An instant or interval of RFC 3339, in UTC."""

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import orjson
 
-from stacpull.boxes import bounds_of
+from stacpull.boxes import bounds_of, with_area
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.filters.cql2 import filter_text, properties_in
@@ -31,9 +31,6 @@ _LONG_URL: Final = 2000
 _LARGE_AREA: Final = 100_000
 """The most bytes of GeoJSON of an area; for a larger one its bounding box is sent."""
 _PLACES: Final = frozenset({"bbox", "intersects"})
-_WIDENED: Final = 1e-4
-"""Degrees by which a box without width or height is widened, because services convert boxes to polygons."""
-_NORTH, _EAST = 90.0, 180.0
 _PLAIN: Final = "/:,.-_~'()*"
 """Characters of a value that are not encoded, because they are not separators in a query (RFC 3986, 3.4)."""
 
@@ -124,12 +121,7 @@ def members_of(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
     if narrowing.area is not None and is_supported and endpoint.can_send(area):
         members |= area
     elif narrowing.bbox is not None and "bbox" in endpoint.supported:
-        west, south, east, north = narrowing.bbox
-        if west == east:
-            west, east = max(-_EAST, west - _WIDENED), min(_EAST, east + _WIDENED)
-        if south == north:
-            south, north = max(-_NORTH, south - _WIDENED), min(_NORTH, north + _WIDENED)
-        members["bbox"] = [west, south, east, north]
+        members["bbox"] = list(with_area(narrowing.bbox))
     if narrowing.datetime is not None and "datetime" in endpoint.supported:
         members["datetime"] = narrowing.datetime
     if narrowing.condition is not None and "filter" in endpoint.supported:
@@ -218,8 +210,7 @@ def _query_for(item: Json, members: Json, condition: Json | None, endpoint: Sear
     if "intersects" in members:
         query["intersects"] = geometry if bounds is not None else None
     if "bbox" in members and bounds is not None:
-        west, south, east, north = bounds
-        query["bbox"] = [west - _WIDENED, south - _WIDENED, east + _WIDENED, north + _WIDENED]
+        query["bbox"] = list(with_area(bounds))
     if "datetime" in members:
         query["datetime"] = interval.replace(" ", "T")
     if "filter" in members:
