@@ -21,7 +21,7 @@ def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) 
     edited = first.replace(b'"id":"i"', b'"id":"j"')
     for found in (first, edited):  # what a user has changed is neither used nor overwritten
         (tmp_path / "c/i/i.json").write_bytes(found)
-        bench.publisher.publish_items([assets[0].item_rowid])
+        bench.publisher.publish_all([assets[0].item_rowid])
         assert (tmp_path / "c/i/i.json").read_bytes() == found
     bench.close()
 
@@ -48,7 +48,7 @@ def test_an_item_without_a_stored_document_is_not_written(tmp_path: Path) -> Non
     bench = Bench(tmp_path)
     bench.plan(planned("i", ""))
     jobs.record(bench.db, [], [], {1: None}, NOW)
-    bench.publisher.publish_items([1])
+    bench.publisher.publish_all([1])
     assert documents(tmp_path) == []
     assert next(views.item_records(bench.db, [1])).document is None
     bench.close()

@@ -96,12 +96,9 @@ class Publisher:
         elif self._due_at is None and self._is_busy():
             self._due_at = time.monotonic() + (PACE if self.store.is_local else _PACE_OF_BUCKET)
 
-    def publish_items(self, items: Sequence[int]) -> None:
-        """Write the JSON of these items, and publish everything."""
+    def publish_all(self, items: Sequence[int] = ()) -> None:
+        """Publish everything, and the JSON of `items`."""
         self._final_items.extend(items)
-        self.publish_all()
-
-    def publish_all(self) -> None:
         while self._is_busy():
             self.publish()
 
@@ -234,11 +231,8 @@ class Publisher:
     ) -> None:
         if not (renamed or renamed_json or outcomes):
             return
-        # files that were there are skipped
-        adopted = sum(arrival.adopts for arrival in renamed)
-        counts = {self.run.id: {"assets_skipped": adopted, "assets_stored": len(renamed) - adopted}}
         final_items, failures = jobs.record(
-            self.db, renamed, outcomes, renamed_json, time.time(), self._area_digest, counts
+            self.db, renamed, outcomes, renamed_json, time.time(), self._area_digest, self.run.id
         )
         self._final_items = final_items if self.run.metadata == "item" else []
         self.refresh_counters()

@@ -70,7 +70,7 @@ class StoreOperations:
         self._publisher.publish_all()
         last_rowid, least = 0, JsonState.ABSENT if self.run.metadata == "item" else JsonState.DUE
         while item_rowids := views.unwritten_items(self.db, last_rowid, 1000, least):
-            self._publisher.publish_items(item_rowids)
+            self._publisher.publish_all(item_rowids)
             last_rowid = item_rowids[-1]
 
     def end_transfers(self) -> None:

@@ -9,7 +9,7 @@ replaced, but only by bytes with its earlier digest (`models.Job.required_digest
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -265,13 +265,13 @@ def release(db: Connection, rowids: Iterable[int]) -> None:
 
 
 _COMPARE_VERSIONS = (
-    "SELECT a.run, j.digest_in_dest IS a.digest FROM jobs j JOIN assets a ON a.id = j.asset "
+    "SELECT j.digest_in_dest IS a.digest FROM jobs j JOIN assets a ON a.id = j.asset "
     f"WHERE j.asset {IN_LIST} AND j.digest_in_dest IS NOT NULL AND NOT j.requires_digest"
 )
 _SET_CONFIRMED = (
     f"UPDATE assets SET state = {State.DONE}, "
     f"digest = (SELECT {DIGEST_IN_DEST} FROM jobs j WHERE j.asset = ?) "
-    f"WHERE id = ? AND generation = ? AND state = {State.PENDING} AND etag_or_date IS NOT NULL RETURNING run"
+    f"WHERE id = ? AND generation = ? AND state = {State.PENDING} AND etag_or_date IS NOT NULL"
 )
 _SET_CURRENT = (
     f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? WHERE id = ? AND sha256 IS NULL"
@@ -297,16 +297,16 @@ def record(
     written_items: Mapping[int, bytes | None],
     now: float,
     area_digest: int | None = None,
-    run_counts: Mapping[int, Mapping[str, int]] = {},
+    run_id: int = 0,
 ) -> tuple[list[int], list[tuple[int, Failure]]]:
     """Record durable outcomes in one transaction. Return the items that are final now, and failures by asset.
 
     Ignore an outcome if the asset has been planned again since: its generation or state is then another.
     The order matters: versions are compared before the rows of `jobs` go, and JSON (`written_items`,
-    with its SHA-256) is only current if its item was not planned again. `area_digest`: of the run's `--clip`;
-    `run_counts`: what to add to the counters of runs.
+    with its SHA-256) is only current if its item was not planned again. `area_digest`: of the run's `--clip`.
     """
-    compared = defaultdict[int, Counter[str]](Counter)  # by run: assets with an earlier version
+    adopted = sum(arrival.adopts for arrival in done)  # files that were there are skipped
+    counted = Counter(assets_skipped=adopted, assets_stored=len(done) - adopted)
     failed = list[tuple[int, Failure]]()
     with transaction(db):
         generations = {arrival.rowid: arrival.generation for arrival in done}
@@ -314,15 +314,15 @@ def record(
         reserved = f"SELECT id, generation FROM assets WHERE id {IN_LIST} AND state = {State.RESERVED}"
         rows = db.execute(reserved, (json_array(generations),))
         settled = [rowid for rowid, generation in rows if generation == generations[rowid]]
-        for run_id, is_same in db.execute(_COMPARE_VERSIONS, (json_array(settled),)):
-            compared[run_id]["assets_revalidated" if is_same else "assets_changed"] += 1
+        for (is_same,) in db.execute(_COMPARE_VERSIONS, (json_array(settled),)):
+            counted["assets_revalidated" if is_same else "assets_changed"] += 1
         set_done = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {IN_LIST}"
         db.execute(set_done, (json_array(settled),))
         for outcome in outcomes:
             rowid, failure = outcome.rowid, outcome.failure
             if failure is None:
-                for (run_id,) in db.execute(_SET_CONFIRMED, (rowid, rowid, outcome.generation)).fetchall():
-                    compared[run_id]["assets_revalidated"] += 1
+                if db.execute(_SET_CONFIRMED, (rowid, rowid, outcome.generation)).rowcount:
+                    counted["assets_revalidated"] += 1
                     settled.append(rowid)
                 continue
             values = (failed_state(failure), rowid, outcome.generation)
@@ -346,8 +346,7 @@ def record(
         db.execute(f"DELETE FROM documents WHERE item IN ({current})", (written_rowids,))
         # earlier JSON does not list the files of assets that are done only now: after a kill, it is still due
         db.execute(_SET_DUE, (json_array({*final, *(arrival.item_rowid for arrival in done)}),))
-        for run_id, counts in (*compared.items(), *run_counts.items()):
-            runs.add_counts(db, run_id, counts)
+        runs.add_counts(db, run_id, counted)
     return final, failed
 
 
