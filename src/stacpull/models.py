@@ -386,7 +386,10 @@ class BucketLocation(msgspec.Struct, frozen=True):
 
 
 class Arrival(msgspec.Struct, array_like=True):
-    """A received asset: a small one has its `body`, a longer one is a part."""
+    """A received asset: a small one has its `body`, a longer one is a part.
+
+    Or a file that the publisher has written: item JSON or a catalog, whose `rowid` and `size` are 0.
+    """
 
     rowid: int
     item_rowid: int

@@ -27,7 +27,7 @@ from stacpull.store.inspection import (
     digest_by,
     never,
 )
-from stacpull.store.protocol import Placement, foreign_file
+from stacpull.store.protocol import foreign_file
 from stacpull.store.staging import StagedParts
 from stacpull_cloud.lease import LeaseCheck
 from stacpull_cloud.objects import PIECE, THREADS, Objects
@@ -106,10 +106,10 @@ class BucketStore(BucketFiles):
     def sync(self, parts: Sequence[str]) -> None:
         """Do nothing: parts in the work directory can be fetched again, and `place` is durable."""
 
-    def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
+    def place(self, files: Sequence[Arrival]) -> list[Failure | None]:
         return list(self._threads.map(self._place, files))
 
-    def _place(self, file: Arrival | Placement) -> Failure | None:
+    def _place(self, file: Arrival) -> Failure | None:
         path = path_in_dest(file.directory, file.name)
         key = self.objects.key(path)
         is_odd = not NO_NAMES.isdisjoint([file.name, *path.split("/")]) or "/" in file.name or "\0" in path

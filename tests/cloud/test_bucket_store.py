@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tests.store.store_contract import Reopen, StoreContract
 
-from stacpull.models import BucketLocation
-from stacpull.store.protocol import Placement, Store
+from stacpull.models import Arrival, BucketLocation
+from stacpull.store.protocol import Store
 from stacpull.store.staging import StagedParts
 from stacpull_cloud.bucket_store import BucketStore
 from stacpull_cloud.objects import Objects
@@ -39,7 +39,7 @@ class TestBucketStore(StoreContract):
 
         def fails(name: str, body: bytes) -> bool:
             store.staged.write_part("1.0.3.whole", body)
-            part = Placement("1.0.3.whole", "c", name, may_replace=False, digest=digest)
+            part = Arrival(0, 0, 0, "c", name, 0, part="1.0.3.whole", digest=digest)
             return store.place([part])[0] is not None
 
         assert [fails("a", b"abc"), fails("a", b"abc")] == [False, False]

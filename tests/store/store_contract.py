@@ -19,10 +19,14 @@ import pytest
 from stacpull.models import Arrival, Failure, FailureKind
 from stacpull.store import inspection
 from stacpull.store.inspection import Entry, FileState
-from stacpull.store.protocol import Placement, Store
+from stacpull.store.protocol import Store
 from stacpull_cloud import bucket_store
 
 Reopen = Callable[[], Store]
+
+
+def own_file(part: str, directory: str, name: str, *, may_replace: bool) -> Arrival:
+    return Arrival(0, 0, 0, directory, name, 0, part=part, may_replace=may_replace)
 
 
 def put(store: Store, path: str, data: bytes, *, replace: bool = False) -> Failure | None:
@@ -30,7 +34,7 @@ def put(store: Store, path: str, data: bytes, *, replace: bool = False) -> Failu
     directory, _, name = path.rpartition("/")
     store.staged.write_part("1.0.1.whole", data)
     store.sync(["1.0.1.whole"])
-    return store.place([Placement("1.0.1.whole", directory, name, may_replace=replace)])[0]
+    return store.place([own_file("1.0.1.whole", directory, name, may_replace=replace)])[0]
 
 
 def paths(store: Store, *skipped: str) -> list[str]:
@@ -72,7 +76,7 @@ class StoreContract:
         identity = store.staged.write_part("1.0.3.whole", b"abc")
         assert not store.has(path)
         store.sync(["1.0.3.whole"])
-        assert store.place([Placement("1.0.3.whole", directory, name, may_replace=False)])[0] is None
+        assert store.place([own_file("1.0.3.whole", directory, name, may_replace=False)])[0] is None
         store.sync(())
         for one in (store, reopen()):
             assert one.has(path)
@@ -100,7 +104,7 @@ class StoreContract:
         for directory, last in (("c", name), (f"c/{name}/d", "a")):
             if name == "a/b" and last == "a":
                 continue  # two directories
-            failure = store.place([Placement("1", directory, last, may_replace=True)])[0]
+            failure = store.place([own_file("1", directory, last, may_replace=True)])[0]
             assert failure is not None
             assert failure.kind is FailureKind.NAME
         assert paths(store) == []
@@ -123,7 +127,7 @@ class StoreContract:
         for number in range(40):
             store.staged.write_part(f"{number}", b"%d" % number)
         failures = store.place(
-            [Placement(f"{number}", "c", f"{number}", may_replace=False) for number in range(40)]
+            [own_file(f"{number}", "c", f"{number}", may_replace=False) for number in range(40)]
         )
         assert [number for number, one in enumerate(failures) if one is not None] == [1]
         assert [store.read(f"c/{number}") for number in (0, 1, 39)] == [b"0", b"foreign", b"39"]

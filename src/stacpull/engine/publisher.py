@@ -37,7 +37,7 @@ from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind, J
 from stacpull.planning.hrefs import item_id_in
 from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
-from stacpull.store.protocol import Placement, Store, foreign_file
+from stacpull.store.protocol import Store, foreign_file
 
 GROUP = 512  # waiting files with which a group is started; it takes all waiting files
 PACE, _PACE_OF_BUCKET = 0.25, 0.02
@@ -65,8 +65,7 @@ class Publisher:
         self._received: list[Arrival] = []
         self._outcomes: list[AssetOutcome] = []
         self._final_items: list[int] = []  # their JSON is written with the next group
-        self._renamed: list[Arrival] = []
-        self._renamed_json: dict[int, bytes | None] = {}  # the SHA-256 of the JSON, by item
+        self._renamed: list[Arrival] = []  # assets, and the JSON of items
         self._failed_json: set[int] = set()  # items
         self._failed_sync: DestinationError | None = None
         self._due_at: float | None = None
@@ -84,7 +83,7 @@ class Publisher:
         return len(self._received) + len(self._outcomes)
 
     def _is_busy(self) -> bool:
-        return bool(self._waiting() or self._renamed or self._renamed_json or self._final_items)
+        return bool(self._waiting() or self._renamed or self._final_items)
 
     def seconds_until_due(self) -> float | None:
         return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
@@ -113,33 +112,33 @@ class Publisher:
         received, self._received = self._received, []
         outcomes, self._outcomes = self._outcomes, []
         renamed, self._renamed = self._renamed, []
-        renamed_json, self._renamed_json = self._renamed_json, {}
         item_json = self._write_item_json()
-        reserved, failures = self.reserve(received, list(item_json))
-        self._sync([*(arrival.part for arrival in reserved), *(file.part for file in item_json.values())])
-        self._record(renamed, renamed_json, [*outcomes, *failures])
-        self._rename(reserved, item_json)
+        reserved, failures = self.reserve(received, [file.item_rowid for file in item_json])
+        reserved += item_json
+        self._sync([arrival.part for arrival in reserved])
+        self._record(renamed, [*outcomes, *failures])
+        self._rename(reserved)
         self.publish_if_due()
 
-    def _write_item_json(self) -> dict[int, Placement]:
+    def _write_item_json(self) -> list[Arrival]:
         item_rowids, self._final_items = list(dict.fromkeys(self._final_items)), []
-        placements: dict[int, Placement] = {}
+        written: list[Arrival] = []
         for record in views.item_records(self.db, item_rowids):
             item_rowid, path = record.item_rowid, record.path
             part = f"{item_rowid}.item.json"
             data = self.item_json(record, path)
             digest = None if data is None else hashlib.sha256(data).digest()
-            placement = self._placement(part, path, digest, is_ours=record.is_ours)
+            file = self._own_file(part, path, digest, is_ours=record.is_ours, item_rowid=item_rowid)
             if data is None and record.is_ours:
                 jobs.mark_item_json(self.db, [item_rowid])
                 text = "was changed or cannot be read, so it is outdated: `mirror` or `retry` replaces it."
                 self._fail_item_json(item_rowid, Failure(FailureKind.ITEM, f"{path} {text}"), is_ours=True)
-            elif isinstance(placement, Failure):
-                self._fail_item_json(item_rowid, placement, is_ours=False)
+            elif isinstance(file, Failure):
+                self._fail_item_json(item_rowid, file, is_ours=False)
             elif data is not None:
                 self.store.staged.write_part(part, data)
-                placements[item_rowid] = placement
-        return placements
+                written.append(file)
+        return written
 
     def _fail_item_json(self, item: int, failure: Failure, *, is_ours: bool) -> None:
         """Record the failure, and report it once, because the same JSON is tried several times in a run."""
@@ -167,8 +166,10 @@ class Publisher:
         )
         return encode_item(adapted, self.secrets)
 
-    def _placement(self, part: str, path: str, sha256: bytes | None, *, is_ours: bool) -> Placement | Failure:
-        """Return where a part goes, or the failure of a file there that the ledger does not know."""
+    def _own_file(
+        self, part: str, path: str, sha256: bytes | None, *, is_ours: bool, item_rowid: int = 0
+    ) -> Arrival | Failure:
+        """Return the JSON of an item, or a catalog, or the failure of a file there that is not ours."""
         may_replace = is_ours
         if not is_ours and self.store.has(path):
             is_adopted = self._is_adopting and is_own_json(self.store, path)
@@ -176,7 +177,9 @@ class Publisher:
             if not may_replace:
                 return foreign_file(path)
         directory, _, name = path.rpartition("/")
-        return Placement(part, directory, name, may_replace, sha256)
+        file = Arrival(0, item_rowid, 0, directory, name, 0, digest=sha256, part=part)
+        file.may_replace = may_replace
+        return file
 
     def reserve(self, arrivals: list[Arrival], items: list[int]) -> tuple[list[Arrival], list[AssetOutcome]]:
         """Reserve the names of assets and of the JSON of items; return what is reserved, and failures."""
@@ -226,13 +229,13 @@ class Publisher:
             self._note_failed_sync(error)
             raise
 
-    def _record(
-        self, renamed: list[Arrival], renamed_json: dict[int, bytes | None], outcomes: list[AssetOutcome]
-    ) -> None:
-        if not (renamed or renamed_json or outcomes):
+    def _record(self, renamed: list[Arrival], outcomes: list[AssetOutcome]) -> None:
+        if not (renamed or outcomes):
             return
+        assets = [arrival for arrival in renamed if arrival.rowid]
+        item_json = {file.item_rowid: file.digest for file in renamed if not file.rowid}
         final_items, failures = jobs.record(
-            self.db, renamed, outcomes, renamed_json, time.time(), self._area_digest, self.run.id
+            self.db, assets, outcomes, item_json, time.time(), self._area_digest, self.run.id
         )
         self._final_items = final_items if self.run.metadata == "item" else []
         self.refresh_counters()
@@ -240,24 +243,17 @@ class Publisher:
             _, item, key = views.asset_owner(self.db, rowid)
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
 
-    def _rename(self, reserved: list[Arrival], item_json: Mapping[int, Placement]) -> None:
-        if not (reserved or item_json):
-            return
-        results = self.store.place([*reserved, *item_json.values()])
-        for arrival, failure in zip(reserved, results, strict=False):
+    def _rename(self, reserved: list[Arrival]) -> None:
+        for arrival, failure in zip(reserved, self.store.place(reserved), strict=True):
             if failure is not None or self._is_adopting:  # a rename between links to one file does nothing
                 self.store.staged.drop_part(arrival.part)
             if failure is None:
                 self._renamed.append(arrival)
-            else:
+            elif arrival.rowid:
                 outcome = AssetOutcome(arrival.rowid, arrival.item_rowid, arrival.generation, failure)
                 self._outcomes.append(outcome)
-        for (item_rowid, placement), failure in zip(item_json.items(), results[len(reserved) :], strict=True):
-            if failure is None:
-                self._renamed_json[item_rowid] = placement.digest
             else:
-                self.store.staged.drop_part(placement.part)
-                self._fail_item_json(item_rowid, failure, is_ours=placement.may_replace)
+                self._fail_item_json(arrival.item_rowid, failure, is_ours=arrival.may_replace)
 
     def refresh_counters(self) -> None:
         self.counters: Mapping[str, int] = runs.counters(self.db, self.run.id)
@@ -280,16 +276,16 @@ class Publisher:
 
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
         """Place a file at `path` in DEST. Raise an error if a foreign file, with other content, is there."""
-        placement = self._placement(part, path, sha256, is_ours=meta.owns_file(self.db, path))
-        if isinstance(placement, Failure):
+        file = self._own_file(part, path, sha256, is_ours=meta.owns_file(self.db, path))
+        if isinstance(file, Failure):
             self.store.staged.drop_part(part)
             raise DestinationError(foreign_file(path, command="resume").message)
         meta.reserve_file(self.db, path)
         self._sync([part])
-        (failure,) = self.store.place([placement])
+        (failure,) = self.store.place([file])
         if failure is not None:
             self.store.staged.drop_part(part)
-            if not placement.may_replace:
+            if not file.may_replace:
                 meta.disown_file(self.db, path)
             raise DestinationError(failure.message)
         meta.record_file(self.db, path, sha256)

@@ -8,24 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from stacpull import entry_points
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind
 from stacpull.redact import Secret
 from stacpull.store.inspection import Patience, StoredFiles
 from stacpull.store.staging import StagedParts
-
-
-class Placement(NamedTuple):
-    """A part and its final path; an `Arrival` has the same fields."""
-
-    part: str
-    directory: str
-    name: str
-    may_replace: bool
-    """True if a regular file with that name belongs to this mirror and may be replaced."""
-    digest: bytes | None = None
 
 
 def foreign_file(path: str, why: str = "", command: str = "retry") -> Failure:
@@ -57,7 +46,7 @@ class Store(StoredFiles, Protocol):
         After a `DestinationError`, none of these files may be trusted. For a bucket, `place` does all of it.
         """
 
-    def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
+    def place(self, files: Sequence[Arrival]) -> list[Failure | None]:
         """Give parts their final names, which all differ. Return a failure for each impossible name."""
 
     def identity_and_size(self, path: str) -> tuple[int, int] | None:
