@@ -24,10 +24,8 @@ ROLE = "arn:aws:iam:::role/reader"
 """A role that OWNER may take on; it may read every object."""
 
 _STS_KEY = "0123456789abcdef"
-_PATIENCE, _PAUSE = (
-    60.0,
-    0.2,
-)  # seconds: a monitor under load loses its leases, and refuses commands meanwhile
+# seconds: a monitor under load loses its leases, and refuses commands meanwhile
+_PATIENCE, _PAUSE = 60.0, 0.2
 
 _CONFIGURATION = """
 [global]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -23,6 +23,7 @@ from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
 from stacpull.redact import href_hash
 from stacpull.spans import Span
+from stacpull.store.partial_downloads import PartialDownload
 from stacpull.store.staging import read_about
 from stacpull.transfer import attempt, ranges
 from stacpull.transfer.attempt import Downloader
@@ -31,7 +32,6 @@ from stacpull.transfer.ranges import CHUNK
 MIB = 1 << 20
 DATA = np.random.default_rng(3).bytes(24 * MIB)
 SHA256 = hashlib.sha256(DATA).digest()
-PACE = 0.003
 V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 
 
@@ -48,7 +48,7 @@ class Served(Thing):
         wanted = request.headers.get("if-match")
         if wanted is not None and wanted != self.etag:
             return Reply(412)
-        return replace(super().__call__(request), pace=PACE)
+        return replace(super().__call__(request), pace=0.003)
 
 
 @pytest.fixture
@@ -65,8 +65,7 @@ async def fetching(parts: PartFiles) -> AsyncIterator[tuple[Downloader, Origin, 
     ):
         parts.href_hash = href_hash(job(served).href)
         yield Downloader(opened, parts, has_no_file), served, opened
-        gates = list(opened.gates.values())
-    assert [gate.in_use for gate in gates] == [0] * len(gates)
+        assert {gate.in_use for gate in opened.gates.values()} == {0}
 
 
 def job(served: Origin) -> Job:
@@ -90,6 +89,21 @@ async def test_a_false_size_does_not_fill_the_memory_with_blocks(parts: PartFile
             tracemalloc.stop()
     assert caught.value.failure.kind is FailureKind.TRUNCATED
     assert peak < 64 * MIB
+
+
+async def test_a_connection_writes_in_order(parts, monkeypatch):
+    """Else a kill between two writes leaves a gap, and all bytes after it are requested again."""
+    monkeypatch.setattr(attempt, "_CONNECTIONS", 1)
+    put, writing = PartialDownload.put, asyncio.Lock()
+
+    async def put_alone(part: PartialDownload, pieces: Sequence[tuple[int, bytes]]) -> None:
+        assert not writing.locked()
+        async with writing:
+            await put(part, pieces)
+
+    monkeypatch.setattr(PartialDownload, "put", put_alone)
+    async with fetching(parts) as (fetcher, served, _):
+        assert is_whole(await fetcher.fetch(job(served)), parts)
 
 
 # Parts with gaps.

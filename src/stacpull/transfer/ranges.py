@@ -156,10 +156,9 @@ class LongBody:
     async def _put(self, offset: int, piece: bytes) -> None:
         """Wait for the piece before, then begin to write this one: meanwhile the next one is received."""
         if piece:
-            previous_write = self._write
+            if self._write is not None:
+                await self._write
             self._write = self._group.create_task(self._part.put([(offset, piece)]))
-            if previous_write is not None:
-                await previous_write
 
 
 def _serves(response: Response, span: Span, version: Version) -> bool:
