@@ -19,8 +19,7 @@ CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BATCH = 1024  # entries of a directory that are sorted together: by inode, the order on many disks
 _READ = 1 << 20
-# errors of `read_regular` if there is no file, something else, or a file that is too long
-_NO_DOCUMENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EFBIG}
+_NO_DOCUMENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO}  # no file, or another
 _KINDS = {
     stat.S_IFREG: "a file",
     stat.S_IFDIR: "a directory",
@@ -170,14 +169,13 @@ class DirectoryFiles:
         return os.access(path, os.F_OK, dir_fd=self.fd, follow_symlinks=False)  # faster than a stat
 
     def read(self, path: str) -> bytes | None:
-        if self._obstacle_above(path) is not None:
-            return None
         try:
-            return read_regular(path, MAX_DOCUMENT_SIZE, dir_fd=self.fd)
+            with self.open(path) as file:
+                return file.read() if os.fstat(file.fileno()).st_size <= MAX_DOCUMENT_SIZE else None
         except OSError as error:
             if error.errno in _NO_DOCUMENT:
                 return None
-            raise self._with_path(error, path) from error
+            raise
 
     def _with_path(self, error: OSError, path: str) -> OSError:
         return OSError(error.errno, error.strerror, str(self.path / path))
