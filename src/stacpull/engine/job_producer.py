@@ -69,51 +69,46 @@ class PlanSaver:
         return saved.counted.get("items_seen", 0)
 
 
-class JobProducer:
-    """Produces the jobs of a run: pending ones first, then those of its walk."""
+async def produce_jobs(saver: PlanSaver, walk: Walk) -> None:
+    """Queue the jobs of a run: pending ones first, then those of its walk."""
+    run = saver.run
+    await saver.queue_pending()
+    if run.spec.kind != "mirror":
+        await _read_again(saver, walk)
+        return
+    if run.cut_short is not None:
+        walk.summary.cut_short = run.cut_short
+        saver.network.warn(run.cut_short)
+    if not run.counters["walk_ended"]:
+        await walk.run(Position.from_json(run.position))
+    else:
+        walk.note_unseen(run.counters["items_seen"], run.counters["items_unseen"])
 
-    def __init__(self, saver: PlanSaver, walk: Walk) -> None:
-        self._saver, self._walk = saver, walk
 
-    async def run(self) -> None:
-        run, walk = self._saver.run, self._walk
-        await self._saver.queue_pending()
-        if run.spec.kind != "mirror":
-            await self._read_again()
-            return
-        if run.cut_short is not None:
-            walk.summary.cut_short = run.cut_short
-            self._saver.network.warn(run.cut_short)
-        if not run.counters["walk_ended"]:
-            await walk.run(Position.from_json(run.position))
-        else:
-            walk.note_unseen(run.counters["items_seen"], run.counters["items_unseen"])
-
-    async def _read_again(self) -> None:
-        """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
-        network, call, walk = self._saver.network, self._saver.call, self._walk
-        kind, last = self._saver.run.spec.kind, 0
-        unread = await call("views.unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
-        for start in range(0, len(unread), ITEMS_AT_ONCE):
-            batch = PlanBatch()
-            await walk.plan_sources(unread[start : start + ITEMS_AT_ONCE], batch)
-            await self._saver.add_batch(batch)
-        # an item that cannot be read stays marked in the ledger: the next walk may find it
-        while kind != "ordered" and (
-            items := await call(
-                "views.damaged_item_json", last, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
-            )
-        ):
-            hrefs = [href for _, _, href in items if href is not None]
-            documents = dict(zip(hrefs, await walk.reader.read_many(hrefs), strict=True))
-            for item_rowid, item, href in items:
-                document = documents.get(href or "")
-                if isinstance(document, dict) and document.get("id") == item.item:
-                    public_json = public_document(document, network.secrets)
-                    await call("jobs.keep_document", item_rowid, public_json)
-                    continue
-                unknown = "Its URL is unknown, or returns another item."
-                reason = document.message if isinstance(document, Failure) else unknown
-                network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
-            last = items[-1][0]
-        await self._saver.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))
+async def _read_again(saver: PlanSaver, walk: Walk) -> None:
+    """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
+    network, call, kind, last = saver.network, saver.call, saver.run.spec.kind, 0
+    unread = await call("views.unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
+    for start in range(0, len(unread), ITEMS_AT_ONCE):
+        batch = PlanBatch()
+        await walk.plan_sources(unread[start : start + ITEMS_AT_ONCE], batch)
+        await saver.add_batch(batch)
+    # an item that cannot be read stays marked in the ledger: the next walk may find it
+    while kind != "ordered" and (
+        items := await call(
+            "views.damaged_item_json", last, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
+        )
+    ):
+        hrefs = [href for _, _, href in items if href is not None]
+        documents = dict(zip(hrefs, await walk.reader.read_many(hrefs), strict=True))
+        for item_rowid, item, href in items:
+            document = documents.get(href or "")
+            if isinstance(document, dict) and document.get("id") == item.item:
+                public_json = public_document(document, network.secrets)
+                await call("jobs.keep_document", item_rowid, public_json)
+                continue
+            unknown = "Its URL is unknown, or returns another item."
+            reason = document.message if isinstance(document, Failure) else unknown
+            network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
+        last = items[-1][0]
+    await saver.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))

@@ -34,7 +34,7 @@ from stacpull.engine.item_input import (
     store_input,
     unsign_input,
 )
-from stacpull.engine.job_producer import JobProducer, PlanSaver
+from stacpull.engine.job_producer import PlanSaver, produce_jobs
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import check_syntax, checked_starts
 from stacpull.engine.mirror_status import status
@@ -366,9 +366,8 @@ class MirrorRun:
         """True if a stop left work that no counter shows, such as writing catalogs: `resume` does it."""
         for_workers = _QUEUED_FOR_WORKERS if setup.options.uses_dask else 0
         self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
-        saver = PlanSaver(setup.network, run, self._store_client, self._queue)
-        self._walk = Walk(setup, saver)
-        self._producer = JobProducer(saver, self._walk)
+        self._saver = PlanSaver(setup.network, run, self._store_client, self._queue)
+        self._walk = Walk(setup, self._saver)
 
     async def execute(self) -> MirrorReport:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
@@ -446,7 +445,8 @@ class MirrorRun:
         if options.uses_dask:
             workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
             runner = workers(pool, self._setup, self._opened, client, self._queue)
-        await walk_and_transfer(self._producer.run, runner, self._tick, self._stop, client.fatal_error)
+        producing = partial(produce_jobs, self._saver, self._walk)
+        await walk_and_transfer(producing, runner, self._tick, self._stop, client.fatal_error)
         await client.sender.flush()
         pool.check_failures()
         await client.call("StoreOperations.write_final_items")
