@@ -1,7 +1,7 @@
 """Training samples: an item of the mirror with its labels and files, those of its source imagery included.
 
-A sample is a primary item. The files of a label item are its own and those of the items that its `source`
-links lead to within the mirror, so that a BigEarthNet sample has its label file and its twelve bands.
+A sample is a primary item. The files of a label item are its own, and those of the items in the mirror to
+which its `source` links lead. So a BigEarthNet sample has its label file and its twelve bands.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """WebDataset shards: plain tar files of samples, the same bytes for the same mirror.
 
-`OUT/<split>-000000.tar` (`samples-000000.tar` without splits) holds whole samples: their files share a key,
-the name up to the first dot, as https://github.com/webdataset/webdataset reads them, and a `.json` comes
-first with id, labels, label vector and checksums. No two samples have the same key. Times, owners and modes
-are fixed. Beside each shard is a Parquet table of its samples, written last: a shard with its table is
-complete, and is kept when an interrupted export is started again. `OUT/shards.json` lists the shards with
-their SHA-256, and the classes.
+`OUT/<split>-000000.tar` (`samples-000000.tar` without splits) holds whole samples. Their files share a key,
+the name up to the first dot (https://github.com/webdataset/webdataset). The first file of each is a `.json`
+with id, labels, label vector and checksums. No two samples have the same key. Times, owners and modes are
+fixed. Beside each shard is a Parquet table of its samples, written last: a shard with its table is complete,
+and is kept when an interrupted export is started again. `OUT/shards.json` lists the shards with their
+SHA-256, and the classes.
 """
 
 from __future__ import annotations

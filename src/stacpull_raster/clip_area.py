@@ -1,7 +1,7 @@
 """The area of `--clip` in the pixels of a raster. Imported when needed: shapely and pyproj are heavy.
 
-The area is in longitude and latitude (WGS 84). It is cut to the surroundings of the raster first, since most
-reference systems are of use only near the place they are made for; then its edges get points in between,
+The area is in longitude and latitude (WGS 84). It is first cut to the surroundings of the raster, because
+most reference systems are of use only near the place they are made for. Then its edges get points in between,
 because a straight line in one system is a curve in another.
 """
 

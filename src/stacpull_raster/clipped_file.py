@@ -7,10 +7,9 @@ bit. The clipped file is laid out as a COG:
 
 Its extent is a rectangle of whole tiles around the area. Tiles in the rectangle that the area does not touch
 are left out: they are sparse (offset and size 0), and read as nodata. Overviews and masks have the same
-extent, so an overview is kept only if its tiles fit: where the extent would have to grow by more than half in
-a direction to begin and end with one of its tiles, the overview is left out. So is every one after an
-overview that fits into one tile. A large extent has two columns of tiles at least: rio-cogeo takes one column
-for strips.
+extent. An overview is left out if the extent would have to grow by more than half in a direction, to begin
+and end with one of its tiles. So is every one after an overview that fits into one tile. A large extent has
+two columns of tiles at least: rio-cogeo takes one column for strips.
 
 The ghost area (GDAL, COG driver) notes what was clipped; readers ignore it.
 """

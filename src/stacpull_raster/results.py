@@ -1,8 +1,8 @@
 """Results of a job that is not a mirror (`headers`, `trace`): one SQLite file, so that a kill loses little.
 
-The file has the job's query, one row per key that succeeded or failed, and the position to continue from,
-which is saved in the same transaction as the rows before it. The file is not used for another query, because
-its rows would be wrong for that query.
+The file has the job's query, one row per key that succeeded or failed, and the position to continue from.
+The position is saved in one transaction with the rows before it. The file is not used for another query,
+because its rows would be wrong for that query.
 
 One process at a time may use it. SQLite's own lock is held from opening to closing, and ends with the
 process. Commits are as durable as those of a mirror's ledger (`ledger.database`): all of them survive kill

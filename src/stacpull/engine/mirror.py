@@ -263,7 +263,7 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 async def _open_source(
     context: RunContext, address: SourceAddress, options: Options, selection: Selection
 ) -> AsyncIterator[tuple[Started, RunSetup]]:
-    """Start the store process, whose imports take as long as the first response, and open SOURCE."""
+    """Start the store process, unless the command has forked it, and open SOURCE while it imports."""
     journal = context.journal
     async with (
         enter_in_thread(spawned("stacpull.engine.store_process")) as store_process,

@@ -8,7 +8,7 @@
 | DONE, its file in place; PENDING | UNKNOWN or CURRENT | REQUEST, conditional |
 | any other | any | REQUEST |
 
-A conditional request has the ETag or date of the version in DEST, and is only sent to the URL that gave it
+A conditional request has the ETag or date of the version in DEST. It is only sent to the URL that gave them
 (`assets.href_hash`), because an ETag belongs to one URL (RFC 9110, 8.8).
 """
 

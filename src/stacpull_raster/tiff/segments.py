@@ -2,7 +2,7 @@
 
 A header is read with range requests, so only pieces of the file are known. `Segments` holds them, in whatever
 order they arrive. The parser takes pieces through `Reader`, which continues past a missing piece as far as it
-can and then reports with `Needs` which bytes to fetch, so that one request brings as much as possible.
+can. Then it reports with `Needs` which bytes to fetch, so that one request brings as much as possible.
 """
 
 from __future__ import annotations
