@@ -59,6 +59,8 @@ BROKEN = [
     OK + b"Content-Length: 99999999999999999999999\r\n\r\nhello",
     OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     OK + b"X : a\r\n\r\n",
+    OK + b"Content-Length : 5\r\n\r\nhello",
+    OK + b"Transfer-Encoding  : chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     OK + b": a\r\n\r\n",
     OK + b"no value\r\n\r\n",
     OK + b"X: a\x00b\r\n\r\n",

@@ -171,6 +171,9 @@ class ResponseParser:
             return
         self.status = status
         self.fields = joined_fields(raw)
+        if b"content-length" not in self.fields and any(name.endswith(b" ") for name in self.fields):
+            self._bad(BadResponse.MALFORMED)  # the parser obeys `Content-Length : 5`, unlike RFC 9112, 5.1
+            return
         self._keeps_alive = parser.should_keep_alive()
         self._phase = _RECEIVING
         if status in _WITHOUT_BODY:
