@@ -164,7 +164,7 @@ class FailureKind(enum.StrEnum):
 
     GONE = "gone", "gone at the source", "--missing ok accepts them, --missing known in later runs"
     REFUSED = "refused", "refused, or with an expired link", "check the credentials, then retry"
-    THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"
+    THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"  # or overloaded
     SERVER = "server", "answered with a server error", "retry later"  # 5xx, unless throttled
     HTTP = "http", "answered with an HTTP error", "see the details"  # any other status
     NETWORK = "network", "with a network error", "retry"  # refused, reset, DNS, TLS
@@ -216,8 +216,6 @@ class Failure(msgspec.Struct, frozen=True):
     retry_after: float | None = None  # seconds that the host requested to wait, if it did
     retryable: bool = False
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
-    costs_no_retry: bool = False
-    """True if the attempt is not counted, because the host throttles or is overloaded."""
     resumable_bytes: int = 0  # the size of the part that the next attempt resumes
 
     def masked(self, secrets: Secrets) -> Failure:

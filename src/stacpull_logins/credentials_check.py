@@ -26,7 +26,7 @@ from stacpull_logins.logins import FilledProfile, is_address
 _ANSWERS = frozenset({200, 206, 204, 416})
 _REFUSED = frozenset({401, 403})
 _NOT_FOUND = 404
-_POLICY = RetryPolicy(retries=1, uncounted_throttles=0, max_wait=5.0)
+_POLICY = RetryPolicy(retries=1, max_free_throttles=0, max_wait=5.0)
 
 
 class CredentialsCheck(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ItemReader
 
 RESET = Failure(FailureKind.NETWORK, "Reset.", retryable=True)
-THROTTLED = Failure(FailureKind.THROTTLED, "429.", status=429, retryable=True, costs_no_retry=True)
+THROTTLED = Failure(FailureKind.THROTTLED, "429.", status=429, retryable=True)
 SLOW_DOWN = replace(THROTTLED, status=403)
 
 

@@ -59,5 +59,5 @@ def test_broken_responses_fail(raw: bytes) -> None:
 def test_failures_have_their_kind(raw: bytes, kind: FailureKind, words: str) -> None:
     result = read(raw, asyncio.new_event_loop)
     assert isinstance(result, Failure)
-    assert (result.kind, result.status, result.retryable, result.costs_no_retry) == (kind, None, True, False)
+    assert (result.kind, result.status, result.retryable) == (kind, None, True)
     assert words in result.message

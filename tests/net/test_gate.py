@@ -323,7 +323,7 @@ _RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
 
 
 @pytest.mark.parametrize(
-    ("requests", "costs_no_retry", "limit"),
+    ("requests", "is_throttled", "limit"),
     [  # (seconds, sent at, permits in use); the host answered another request at second 0.5
         ([(1, 0, 2), (2, 0, 2)], [False, False], 16),
         ([(1, 0, 2), (2, 0, 2), (3, 0, 2)], [False, False, True], 8),
@@ -334,14 +334,14 @@ _RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
     ],
     ids=["two", "three halve the limit", "alone", "long after an answer", "sent before", "again"],
 )
-def test_some_unanswered_requests(requests, costs_no_retry, limit):
+def test_some_unanswered_requests(requests, is_throttled, limit):
     bench, found = Bench(), []
     bench.clock.now = 0.5
     bench.gate.note_response(-40.0)  # it was sent long before
     for now, sent_at, in_use in requests:
         bench.clock.now, bench.gate.in_use = now, in_use
-        found.append(bench.gate.judge_no_answer(sent_at, _RESET).costs_no_retry)
-    assert (found, bench.gate.limit) == (costs_no_retry, limit)
+        found.append(bench.gate.judge_no_answer(sent_at, _RESET).kind is FailureKind.THROTTLED)
+    assert (found, bench.gate.limit) == (is_throttled, limit)
 
 
 def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
@@ -354,10 +354,9 @@ def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
             assert gate.judge_no_answer(clock.now, _RESET) is _RESET
         pauses, waits = [], []
         while (failure := gate.judge_no_answer(clock.now, _RESET)).kind is not FailureKind.DOWN:
-            assert failure.retryable
-            assert failure.costs_no_retry
+            assert (failure.kind, failure.retryable) == (FailureKind.THROTTLED, True)
             again = gate.judge_no_answer(clock.now, _RESET)  # the gate is closed already
-            assert again.costs_no_retry
+            assert again.kind is FailureKind.THROTTLED
             pauses.append(gate.closed_for())
             waits.append(gate.progress().wait)
             if len(pauses) == 7:

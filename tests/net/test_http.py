@@ -74,12 +74,7 @@ async def failure_at(http: Transport, request: Request) -> Failure:
 async def test_invalid_responses_are_failures(served, raw, kind, words):
     async with served({"/": [raw]}) as (http, server):
         failure = await failure_at(http, Request(server.url("/")))
-    assert (failure.kind, failure.status, failure.retryable, failure.costs_no_retry) == (
-        kind,
-        None,
-        True,
-        False,
-    )
+    assert (failure.kind, failure.status, failure.retryable) == (kind, None, True)
     assert words in failure.message
 
 
@@ -97,7 +92,7 @@ async def test_what_only_our_connections_name_is_temporary_too(served: Serve, ra
     async with served({"/": [raw]}) as (http, server):
         failure = await failure_at(http, Request(server.url("/")))
     assert failure.kind in {FailureKind.OVERLONG, FailureKind.SERVER}
-    assert (failure.status, failure.retryable, failure.costs_no_retry) == (None, True, False)
+    assert (failure.status, failure.retryable) == (None, True)
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b""])

@@ -22,15 +22,7 @@ def broke_off(resumable: int = 5 << 20) -> Failure:
 
 
 def throttle(retry_after: float | None = None) -> Failure:
-    return Failure(
-        FailureKind.THROTTLED,
-        "slow down.",
-        429,
-        "h",
-        retry_after=retry_after,
-        retryable=True,
-        costs_no_retry=True,
-    )
+    return Failure(FailureKind.THROTTLED, "slow down.", 429, "h", retry_after=retry_after, retryable=True)
 
 
 def gone() -> Failure:

@@ -62,7 +62,6 @@ def test_a_status_becomes_a_kind_of_failure(status, headers, body, kind, wait):
     failure = classify(status, CIMultiDict(headers), body, "h.example", now=NOW, secrets=Secrets())
     assert (failure.kind, failure.retry_after, failure.status) == (kind, wait, status)
     assert failure.host == "h.example"
-    assert failure.costs_no_retry is (kind is THROTTLED)
     assert failure.retryable is (kind in {THROTTLED, SERVER, CHANGED})
     assert failure.message.startswith(f"h.example answered {status}")
     assert failure.message.endswith(".")

@@ -311,7 +311,7 @@ class Gate:
     def judge_no_answer(self, sent_at: float, failure: Failure) -> Failure:
         """Record that a request, which still holds its permit, got no answer.
 
-        Return its failure: DOWN if the host is given up; it costs no retry if the cause is the host.
+        Return its failure: DOWN if the host is given up, THROTTLED if it caused the failure.
         """
         now = self.now()
         if not self._unanswered:
@@ -330,7 +330,7 @@ class Gate:
                 self._lower()
             elif now - self._lowered_at > _RECENT_SECONDS:
                 return failure
-        return replace(failure, kind=FailureKind.THROTTLED, costs_no_retry=True)
+        return replace(failure, kind=FailureKind.THROTTLED)
 
     def _note_silence(self, now: float, failure: Failure) -> Failure:
         is_closed = self.closed_for() > 0
@@ -344,7 +344,7 @@ class Gate:
                 pause = min(self._next_pause, patience_left)
                 self._pauses += 1
                 self._lower(pause)
-            return replace(failure, kind=FailureKind.THROTTLED, costs_no_retry=True, retry_after=0.0)
+            return replace(failure, kind=FailureKind.THROTTLED, retry_after=0.0)
         text = f"{self.host} has not answered for {self._settings.patience:.0f} s. {failure.message}"
         return self._give_up(replace(failure, message=text), 0.0 if is_closed else _MAX_PAUSE)
 

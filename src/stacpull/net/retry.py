@@ -31,8 +31,8 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     retries: int = 5
     base: float = 0.5  # the longest first wait
     cap: float = 60.0  # the longest wait
-    uncounted_throttles: int = 20
-    uncounted_throttled_seconds: float = 3600.0
+    max_free_throttles: int = 20  # that are not counted
+    max_free_seconds: float = 3600.0  # of their waits
     max_wait: float = 900.0  # the longest Retry-After that is obeyed
 
 
@@ -52,9 +52,9 @@ def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: fl
         state.charged = 0  # an object that changes makes no progress: each attempt starts again
     state.resumable_bytes = max(state.resumable_bytes, failure.resumable_bytes)
     requested = failure.retry_after
-    is_within_time = state.throttled_seconds + (requested or 0.0) <= policy.uncounted_throttled_seconds
-    is_uncounted = failure.costs_no_retry and is_within_time and state.throttles < policy.uncounted_throttles
-    if is_uncounted:
+    is_throttled = failure.kind is FailureKind.THROTTLED
+    is_within_time = state.throttled_seconds + (requested or 0.0) <= policy.max_free_seconds
+    if is_throttled and is_within_time and state.throttles < policy.max_free_throttles:
         repeats = state.throttles
     elif state.charged < policy.retries:
         repeats = state.charged
@@ -64,7 +64,7 @@ def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: fl
     wait = requested
     if wait is None:
         wait = draw * min(policy.cap, policy.base * 2.0 ** min(repeats, 60))
-    if failure.kind is FailureKind.THROTTLED:
+    if is_throttled:
         state.throttles += 1
         state.throttled_seconds += wait
     return wait

@@ -73,7 +73,6 @@ def classify(
         host=host,
         retry_after=wait if is_throttled and (wait or 0) >= 1 else None,  # shorter waits use up the retries
         retryable=kind in {FailureKind.THROTTLED, FailureKind.SERVER, FailureKind.CHANGED},
-        costs_no_retry=is_throttled,
     )
 
 
