@@ -8,18 +8,16 @@ import sys
 
 import pytest
 from tests.acceptance.command import LABELS, export_here
+from tests.acceptance.mirrored import options_for
 from tests.acceptance.trees import damage, expected_files
 
 import stacpull
 from stacpull import (
     AssetFailed,
     MirrorReport,
-    Options,
     Progress,
     RunEnded,
     RunStarted,
-    S3Options,
-    Secret,
     Selection,
     Stage,
     mirror,
@@ -29,16 +27,6 @@ from stacpull import (
 pytestmark = pytest.mark.behaviour
 
 FEW = Selection(collections=(LABELS,), exclude_assets=("B10",), max_items=4)
-NOTEBOOK_LAYOUT = "bigearthnet/{parent}/{filename}"
-
-
-def options_for(replica, **more) -> Options:
-    return Options(
-        query={"key": Secret(replica.key)},
-        s3=S3Options(endpoint_url=replica.s3_url),
-        layout=NOTEBOOK_LAYOUT,
-        **more,
-    )
 
 
 def test_mirror_and_plan(tmp_path, small_hub, aws):

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import pytest
 from tests.acceptance.asset_host import AssetHost
 from tests.acceptance.command import stacpull
+from tests.acceptance.trees import files_in
 from tests.items import feature
 from tests.ran import Ran
 
@@ -61,11 +62,8 @@ def run(*arguments: object) -> Ran:
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and ".stacpull" not in path.parts and path.suffix != ".json"
-    }
+    files = files_in(folder).items()
+    return {name: path.read_bytes() for name, path in files if path.suffix != ".json"}
 
 
 def listed(text: str) -> list[list[str]]:
