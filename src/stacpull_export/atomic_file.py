@@ -17,9 +17,16 @@ _BUFFER = 1 << 20  # bytes
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a hidden file that is synced and then replaces `path`. A kill leaves the old file unchanged."""
+    """Yield a hidden file that is synced and then replaces `path`. A kill leaves the old file unchanged.
+
+    A device is never replaced, which root could do, nor is a link in /dev, such as /dev/stdout.
+    """
     part = path.with_name(f".{path.name}.part")
     with destination_errors(path):
+        if path.parent == Path("/dev") or (path.exists() and not (path.is_file() or path.is_dir())):
+            raise DestinationError(
+                f"{path} is a device or a pipe: choose the name of a file."
+            )
         make_with_parents(path.parent)
         part.unlink(missing_ok=True)  # left by a kill, or a link
         with part.open("xb", buffering=_BUFFER) as file:

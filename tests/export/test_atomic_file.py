@@ -36,6 +36,15 @@ def test_a_file_that_two_processes_write_is_of_one_of_them(tmp_path: Path) -> No
     assert (tmp_path / "a").read_bytes() == b"second"
 
 
+def test_a_pipe_or_device_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/stdout")):
+        before = path.lstat()
+        with pytest.raises(DestinationError, match="is a device or a pipe"), atomic_file(path):
+            pass
+        assert path.lstat() == before
+
+
 @pytest.mark.parametrize("full", [False, True])
 def test_an_error_while_writing_keeps_the_old_file(tmp_path, monkeypatch, full):
     def fsync(_: int) -> None:
