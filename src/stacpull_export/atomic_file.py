@@ -24,9 +24,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     part = path.with_name(f".{path.name}.part")
     with destination_errors(path):
         if path.parent == Path("/dev") or (path.exists() and not (path.is_file() or path.is_dir())):
-            raise DestinationError(
-                f"{path} is a device or a pipe: choose the name of a file."
-            )
+            raise DestinationError(f"{path} is a device or a pipe: choose the name of a file.")
         make_with_parents(path.parent)
         part.unlink(missing_ok=True)  # left by a kill, or a link
         with part.open("xb", buffering=_BUFFER) as file:
