@@ -99,14 +99,6 @@ def test_a_file_that_looks_like_a_host_is_a_file(here: Path, name: str) -> None:
     assert (ran.code, ran.report["assets"]) == (0, 1)
 
 
-@pytest.mark.parametrize("name", ["catalog.json", "data/v1.0/catalog.json", "no/such.json"])
-def test_a_file_that_is_missing_gets_no_hint(here: Path, name: str) -> None:
-    ran = run(["plan", name], environment(), here)
-    assert ran.code == 4
-    assert "did you mean" not in ran.err
-    assert list(here.iterdir()) == []
-
-
 def test_resume_of_a_finished_mirror_exits_with_0(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source, began = str(write_tree(here.parent / "tree", 1, 2)), time.time()
     sync.mirror(source, "m")
