@@ -210,6 +210,9 @@ STATED: dict[str, tuple[dict[str, Any], str]] = {
     "negative-size": ({"file:size": -1}, "unverifiable"),
     "size-true": ({"file:size": True}, "unverifiable"),
     "size-as-text": ({"file:size": "12"}, "unverifiable"),
+    "size-as-object": ({"file:size": {}}, "unverifiable"),
+    "size-of-64-bits": ({"file:size": 2**63}, "unverifiable"),
+    "size-of-65-bits": ({"file:size": 2**64}, "unverifiable"),
     "no-type": ({"type": 5}, "fetched"),
     "sha3-in-capitals": ({"file:checksum": SHA3.upper()}, "fetched"),
     "md5-of-32-bytes": ({"file:checksum": "d50120" + "00" * 32}, "unverifiable"),
@@ -243,6 +246,7 @@ def test_bodies_are_checked_against_size_and_checksum_of_the_item(world: World) 
     expected = {key for key, (_, words) in STATED.items() if words not in {"fetched", "unverifiable"}}
     assert (failed.keys(), fetched) == (expected, STATED.keys() - expected)
     assert all(STATED[key][1] in message for key, message in failed.items())
+    assert "12 checksums cannot be verified, because the kind is unknown." in world.notices()
 
 
 # --- pages and endpoints ----------------------------------------------------------------------------------

@@ -36,14 +36,6 @@ def test_a_source_link_that_is_not_a_url_is_a_failure_of_that_link(tmp_path: Pat
     assert failed.kind == "scheme"
 
 
-@pytest.mark.parametrize("size", [2**63, 2**64, -1, "4", {}])
-def test_an_invalid_size_is_ignored(tmp_path: Path, size: Any) -> None:
-    odd = item("odd")
-    odd["assets"]["a"]["file:size"] = size
-    report = mirrored(tmp_path / "m", [odd, FINE])
-    assert (report.state, report.assets_done, report.assets_failed) == ("complete", 2, 0)
-
-
 @pytest.mark.parametrize("total", [2**63 - 1, 2**63, 2**70, -1, {}])
 def test_an_invalid_total_is_ignored(tmp_path: Path, total: Any) -> None:
     page = {"type": "FeatureCollection", "features": [FINE], "links": [], "numberMatched": total}
