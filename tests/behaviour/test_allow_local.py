@@ -39,6 +39,7 @@ def test_another_directory_is_refused_and_the_option_named(tmp_path, catalog, al
     assert (report.assets_done, report.assets_failed) == (0, 1)
     (failure,) = sync.failures(tmp_path / "m")
     assert failure.kind == "scheme"
+    assert "is not below the directory of SOURCE" in failure.message
     assert "--allow-local DIR" in failure.message
 
 
