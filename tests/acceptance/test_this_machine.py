@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import sqlite3
 import sys
 from pathlib import Path
@@ -63,18 +62,6 @@ def test_a_destination_that_vanishes_is_exit_5_and_is_made_again(tmp_path, small
     assert ran.code == 5, ran.err
     assert "Traceback" not in ran.err
     assert str(dest) in ran.sentences[-1]
-    assert run(mirror_of(small_hub.base_url, dest), env).code == 0
-    assert is_whole(dest, small_hub)
-
-
-def test_a_lock_left_by_a_kill_does_not_block_the_next_run(tmp_path: Path, small_hub: MlhubReplica) -> None:
-    dest, env = tmp_path / "mirror", environment(small_hub)
-    with Running(mirror_of(small_hub.base_url, dest), env) as process:
-        assert wait_until(lambda: list(dest.glob("bigearthnet/*/*")))
-        assert process.signal(signal.SIGKILL)
-    lock = dest / ".stacpull" / "lock"
-    assert lock.read_text() == str(process.pid)
-    lock.write_text("1")  # of a process that lives, and is another program
     assert run(mirror_of(small_hub.base_url, dest), env).code == 0
     assert is_whole(dest, small_hub)
 

@@ -53,3 +53,5 @@ def test_the_lock_names_its_holder_while_it_is_held(dest: Path) -> None:
     assert holder(dest) is None, "it was killed"
     (dest / ".stacpull" / "lock").write_bytes(b"\xff\xb2;rm")
     assert holder(dest) is None, "what is no number names nobody"
+    (dest / ".stacpull" / "lock").write_text("1")  # of a process that lives, and is another program
+    MirrorLock(dest).close()
