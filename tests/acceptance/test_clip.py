@@ -139,17 +139,6 @@ def test_an_upstream_checksum_is_never_stated_of_a_part(tmp_path, host, checksum
     assert is_sound(tmp_path)
 
 
-def test_a_clip_too_large_for_memory_is_written_to_a_part(tmp_path, host, large):
-    host.files["/large.tif"] = large
-    host.stated = {}
-    report = mirrored(listed(host, data="/large.tif"), tmp_path, BOX)
-    assert report.assets_clipped == 1
-    assert len(bytes_of(tmp_path)) > 1 << 20
-    assert same_tiles(bytes_of(tmp_path), large)
-    assert is_sound(tmp_path)
-    assert not list((tmp_path / ".stacpull/parts").iterdir())
-
-
 def test_a_part_that_could_not_be_finished_is_not_ended_again(tmp_path, host, large, monkeypatch):
     host.files["/scene.tif"] = large
     parked: list[PartialDownload] = []

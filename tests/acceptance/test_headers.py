@@ -362,12 +362,3 @@ def clean(directory: Path, *printed: str) -> None:
     for data in [path.read_bytes() for path in files] + [text.encode() for text in printed]:
         assert not found_in(data, PLANTED)
         assert b"sig=" not in data
-
-
-@pytest.mark.usefixtures("aws")
-def test_headers_behind_a_redirect_to_s3(tmp_path: Path, small_hub: MlhubReplica) -> None:
-    report = read(small_hub, tmp_path / "t.csv", max_items=5)
-    requested = Counter(record.kind for record in small_hub.requests)
-    assert (report.exit_code, report.headers_done) == (0, 60)
-    assert requested["object"] > 10
-    assert requested["object"] + requested["blob"] == 60

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import orjson
 import pytest
-from tests.acceptance.command import LABELS, SOURCE, environment, mirror_of, run
+from tests.acceptance.command import environment, mirror_of, run
 from tests.acceptance.trees import digests_in, expected_files, metadata_files
 from tests.notebooks import NOTEBOOK, cells_of, run_notebook, selection
 
@@ -44,27 +43,3 @@ def test_the_command_of_the_issue_makes_the_tree_of_the_notebook(hub, of_the_not
     assert digests_in(dest / "bigearthnet") == without_b10
     others = {name for name in digests_in(dest) if not name.startswith("bigearthnet/")}
     assert others == metadata_files(expected_files(hub.dataset, selection(hub.dataset, 5)))
-
-
-def test_with_b10_each_of_the_five_is_a_named_failure(hub, of_the_notebook, tmp_path):
-    dest = tmp_path / "OUT"
-    ran = run(mirror_of(hub.base_url, dest, *SELECTION, "--exclude-asset", "", "--json"), environment(hub))
-    assert ran.code == 1, ran.err
-    assert (ran.report["state"], ran.report["assets_failed"], ran.report["assets_missing"]) == (
-        "complete",
-        5,
-        5,
-    )
-    listed = run(["failures", str(dest), "--json"], environment())
-    assert listed.code == 0
-    records = [orjson.loads(line) for line in listed.out.splitlines()]
-    names = {f"{SOURCE}_{hub.dataset.name(index)}" for index in selection(hub.dataset, 5)}
-    assert {(r["collection"], r["item"], r["key"]) for r in records} == {
-        (SOURCE, name, "B10") for name in names
-    }
-    assert all((r["kind"], r["status"]) == ("gone", 404) and r["when"] and r["message"] for r in records)
-    assert not list(dest.rglob("*_B10.tif"))
-    for name in names:  # what did not come keeps its remote href
-        item = orjson.loads((dest / SOURCE / name / f"{name}.json").read_bytes())
-        assert item["assets"]["B10"]["href"].startswith(hub.base_url)
-        assert item["assets"]["B01"]["href"].startswith("../../bigearthnet/" + LABELS)

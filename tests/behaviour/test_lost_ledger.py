@@ -64,22 +64,6 @@ def test_the_copy_that_the_message_names_continues_the_mirror(hub, mirror, tmp_p
     assert run(["verify", str(dest), "--strict"], env).code == 0
 
 
-def test_a_copy_that_is_older_than_the_files_keeps_newer_files_that_match(hub, tmp_path):
-    dest, env = tmp_path / "m", environment(hub)
-    command = ["mirror", hub.base_url, str(dest), "-C", LABELS, "--exclude-asset", "B10", "--json"]
-    assert run([*command, "--max-items", "1"], env).code == 0
-    kept = (dest / ".stacpull/ledger.backup").read_bytes()
-    assert run(command, env).code == 0
-    assert (dest / ".stacpull/ledger.backup").read_bytes() != kept
-    for path in dest.glob(".stacpull/ledger.sqlite*"):
-        path.unlink()
-    (dest / ".stacpull/ledger.sqlite").write_bytes(kept)
-    report = run([*command, "--adopt"], env).report
-    assert (report["state"], report["assets_failed"]) == ("complete", 0)
-    assert report["bytes_fetched"] < 200_000  # pages
-    assert run(["verify", str(dest), "--strict"], env).code == 0
-
-
 def test_without_a_copy_adopt_fills_a_new_one(hub: MlhubReplica, mirror: list[str], tmp_path: Path) -> None:
     dest, env = tmp_path / "m", environment(hub)
     (dest / ".stacpull/ledger.backup").unlink()
