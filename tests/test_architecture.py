@@ -406,7 +406,7 @@ def test_files_and_symbols_named_in_the_docs_exist(page: str) -> None:
 def test_the_way_of_an_asset_has_as_many_stations_and_names_as_it_says() -> None:
     page = (PACKAGE.parents[1] / "docs" / "ARCHITECTURE.md").read_text()
     stations, names, files = map(
-        int, re.findall(r"passes (\d+) stations\. .* they have (\d+) names in (\d+) files", page)[0]
+        int, re.findall(r"passes (\d+) stations\. Their rows have (\d+) names, from (\d+) files", page)[0]
     )
     rows = re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, stations + 1))
