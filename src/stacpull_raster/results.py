@@ -80,6 +80,7 @@ class Results:
     def __init__(self, path: Path, question: Mapping[str, Any], *, start_over: bool = False) -> None:
         """Open or create the file at `path` for a job with the query `question`."""
         self.path = path
+        self._is_open = True
         self._lock = threading.Lock()
         reject_irregular(path)
         with ledger_errors(path, _SENTENCES):
@@ -106,8 +107,16 @@ class Results:
         self.close()
 
     def close(self) -> None:
+        """Close the file. One without results is removed: its query may have been a mistake."""
         with self._alone():
+            if not self._is_open:
+                return
+            self._is_open = False
+            has_rows = scalar(self._db, "SELECT EXISTS(SELECT 1 FROM results)")
+            has_position = scalar(self._db, "SELECT count(*) FROM meta WHERE key = 'position'")
             self._db.close()
+            if not (has_rows or has_position):
+                self.path.unlink(missing_ok=True)
 
     @property
     def position(self) -> Json | None:

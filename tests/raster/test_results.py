@@ -36,6 +36,12 @@ def row(key: str, *, ok: bool = True, place: int | None = None) -> Result:
     return Result(key, b"{}", ok, place)
 
 
+def test_a_file_without_results_is_removed(path: Path) -> None:
+    """Or the right command would be refused after a wrong one, as another query."""
+    Results(path, {"job": "wrong"}).close()
+    assert list(path.parent.iterdir()) == []
+
+
 def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path: Path) -> None:
     results.put([row("a")], position={"page": 1})
 
@@ -56,8 +62,11 @@ def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path:
     ("question", "of"),
     [({**QUESTION, "source": "x"}, r"query \(different: source\)"), ({"a": 1}, "command: ")],
 )
-def test_results_of_another_question_are_refused(path: Path, question: dict[str, object], of: str) -> None:
-    Results(path, QUESTION).close()
+def test_results_of_another_question_are_refused(
+    results: Results, path: Path, question: dict[str, object], of: str
+) -> None:
+    results.put([row("a")])
+    results.close()
     with pytest.raises(UsageError, match=f"has results of another {of}"):
         Results(path, question)
 
@@ -78,6 +87,7 @@ def test_a_pipe_instead_of_the_file_is_refused(path: Path, end: str) -> None:
 
 
 def test_a_file_of_a_newer_stacpull_is_refused(results: Results, path: Path) -> None:
+    results.put([row("a")])
     results.close()
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
