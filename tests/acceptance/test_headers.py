@@ -155,19 +155,6 @@ def as_csv(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def test_without_output_a_table_is_printed(small_hub: MlhubReplica, tmp_path: Path) -> None:
-    options = ["--max-items", "2", "--asset", "B0[12]", "--asset", "B10", "--exclude-asset", ""]
-    ran = run(headers_of(small_hub, None, *options), environment(small_hub), cwd=tmp_path)
-    assert ran.code == 1
-    lines = ran.out.splitlines()
-    assert lines[0].split() == ["item", "asset", "size", "type", "layout", "crs", "overviews", "nodata"]
-    assert len(lines) == 7
-    assert "20 x 20" in lines[1]
-    assert "1 x uint16" in lines[1]
-    assert "gone: " in lines[3]
-    assert list(tmp_path.iterdir()) == []
-
-
 # Resumed.
 
 

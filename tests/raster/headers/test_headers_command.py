@@ -32,6 +32,7 @@ def test_the_table_of_the_terminal(stacpull_command: Callable[..., Ran], tmp_pat
     hrefs = {key: f"./{key}.tif" for key in (*kinds, "B10")}
     (tmp_path / "item.json").write_text(json.dumps(feature("i\x1b[2J", hrefs)))
     ran = stacpull_command("headers", str(tmp_path / "item.json"), "--no-progress")
+    assert ran.code == 1
     lines = [re.split(r"\s{2,}", line) for line in ran.out.splitlines()]
     assert lines[:3] == [
         ["item", "asset", "size", "type", "layout", "crs", "overviews", "nodata"],
