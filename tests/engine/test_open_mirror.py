@@ -13,6 +13,7 @@ import pytest
 from stacpull.engine import open_mirror as module
 from stacpull.engine.open_mirror import lock_mirror
 from stacpull.errors import DestinationError
+from stacpull.ledger import database, meta
 from stacpull.ledger.database import copy_log, ledger_path, open_reader
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import is_held
@@ -78,6 +79,16 @@ def test_a_full_disk_at_the_last_checkpoint_is_not_an_error(tmp_path: Path, monk
         one.store.staged.write_boot_mark("this boot")
     with lock_mirror(tmp_path) as one:
         assert one.store.staged.read_boot_mark() == "this boot"
+
+
+def test_a_copy_that_cannot_be_made_is_told_from_the_run(tmp_path: Path, monkeypatch) -> None:
+    def full(_work: Path, _to: Path) -> None:
+        raise DestinationError("The disk is full.")
+
+    monkeypatch.setattr(database, "copy_ledger", full)
+    expected = "^The run is recorded, but its ledger cannot be copied: The disk is full.$"
+    with pytest.raises(DestinationError, match=expected), lock_mirror(tmp_path) as one:
+        meta.put(one.db, meta.ADOPTING, "1")
 
 
 @pytest.mark.parametrize("single", [True, False])

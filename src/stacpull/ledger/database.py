@@ -269,12 +269,13 @@ def _back_up(work: Path) -> None:
         with ledger_errors(ledger_path(work)), closing(sqlite3.connect(part)) as copy:
             problem = integrity(copy, quick=True)
         if problem is not None:
-            raise DestinationError(damaged_sentence(ledger_path(work), problem))
+            raise DestinationError(damaged_sentence(ledger_path(work), problem))  # noqa: TRY301 -- joins the others
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(backup_path(work))
-    except OSError as error:
-        raise DestinationError(f"No copy of the ledger can be made: {error.strerror}.") from error
+    except (OSError, DestinationError) as error:
+        text = f"{error.strerror}." if isinstance(error, OSError) else str(error)
+        raise DestinationError(f"The run is recorded, but its ledger cannot be copied: {text}") from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
