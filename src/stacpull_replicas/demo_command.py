@@ -18,6 +18,7 @@ from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines
 from stacpull.config.resolve import resolve
 from stacpull.config.toml import shipped_config
+from stacpull.dest_address import parse_dest
 from stacpull.reports import MirrorReport
 
 _SEED = 7
@@ -36,14 +37,14 @@ _MAX_ENTRIES = 3
     *parameters.named("json", "no-progress", "quiet", "verbose"),
     examples=["demo"],
 )
-def demo_command(session: CommandSession, dest: str | Path | None) -> int:
+def demo_command(session: CommandSession, dest: str | None) -> int:
     """Try stacpull on a replica of a real service, without an account.
 
     Starts a replica of Radiant MLHub with its blob host and S3 on free local ports, mirrors the selection of
     the BigEarthNet notebook into DEST (default: stacpull-demo), prints commands to try next, and writes a
     report of the mirror to DEST.html.
     """
-    dest = Path(dest or "stacpull-demo").expanduser()
+    top = parse_dest("stacpull-demo" if dest is None else dest, session.options).work
     flags: dict[str, object] = {
         "config": shipped_config("bigearthnet.toml"),
         "collection": (_COLLECTION,),
@@ -52,13 +53,13 @@ def demo_command(session: CommandSession, dest: str | Path | None) -> int:
         "seasonal-snow": False,
         "max-items": "5",
     }
-    report = session.run(lambda stop: _mirror_replica(dest, session, flags, stop))
+    report = session.run(lambda stop: _mirror_replica(top, session, flags, stop))
     code = session.finish(report, mirror_lines(report, session.display.failed), on_stderr=session.output.json)
     if not (session.output.quiet or session.output.json):
-        printing.lines(["", *tree(dest), "", *_next_commands(dest)])
+        printing.lines(["", *tree(top), "", *_next_commands(top)])
         if report.state == "complete" and "report" in entry_points.names("stacpull.commands"):
-            page = dest.with_name(f"{dest.name}.html")
-            session.run(lambda stop: stacpull.report(dest, page, stop=stop))
+            page = top.with_name(f"{top.name}.html")
+            session.run(lambda stop: stacpull.report(top, page, stop=stop))
             printing.lines(["", f"Open the report of this mirror in a browser: {page}"])
     return code
 

@@ -122,7 +122,10 @@ MISTAKES = {
     "a shard without samples": Mistake(
         ("export", "d", "o", "--shard-samples", "0"), "--shard-samples must be a whole number from 1 on"
     ),
-    "an empty DEST": Mistake(("status", ""), "stacpull: DEST is empty: use a directory.\n"),
+    **{
+        f"an empty DEST of {name}": Mistake((name, ""), "stacpull: DEST is empty: use a directory.\n")
+        for name in ("status", "demo")
+    },
     "two config files": Mistake(
         ("plan", "--config", "bigearthnet", "--config", "torchgeo"), "--config can be given only once."
     ),
