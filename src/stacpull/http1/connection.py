@@ -163,17 +163,15 @@ class ResponseParser:
         if len(text) > HEAD_LIMIT:
             self._bad(BadResponse.ENDLESS_FIELDS)
             return
-        if status < _LOWEST_STATUS or b"\0" in text:
+        self.fields = joined_fields(raw)
+        has_space = b"content-length" not in self.fields and any(name.endswith(b" ") for name in self.fields)
+        if status < _LOWEST_STATUS or b"\0" in text or has_space:  # the parser obeys `Content-Length : 5`
             self._bad(BadResponse.MALFORMED)
             return
         if status < _LOWEST_FINAL_STATUS:
             self._raw = []  # interim (RFC 9110, 15.2): ignored, and there may be any number of them
             return
         self.status = status
-        self.fields = joined_fields(raw)
-        if b"content-length" not in self.fields and any(name.endswith(b" ") for name in self.fields):
-            self._bad(BadResponse.MALFORMED)  # the parser obeys `Content-Length : 5`, unlike RFC 9112, 5.1
-            return
         self._keeps_alive = parser.should_keep_alive()
         self._phase = _RECEIVING
         if status in _WITHOUT_BODY:
