@@ -189,6 +189,22 @@ def test_a_file_that_arrives_in_tiny_pieces_costs_attempts(tmp_path: Path) -> No
     assert (done.report.assets_failed, len(done.ranges())) == (1, 4)
 
 
+def test_a_206_of_unknown_total_may_be_followed_by_more(tmp_path: Path) -> None:
+    chunk = b"%x\r\n" % HALF + LONG[:HALF] + b"\r\n"
+
+    def answer(request: Request) -> bytes:
+        start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        if not start:
+            return b'HTTP/1.1 200 OK\r\nETag: "v1"\r\nTransfer-Encoding: chunked\r\n\r\n' + chunk
+        if start >= len(LONG):
+            return b"HTTP/1.1 416 No\r\nContent-Range: bytes */%d\r\n\r\n" % len(LONG)
+        end = min(start + 500_000, len(LONG))
+        head = f"HTTP/1.1 206 P\r\nContent-Range: bytes {start}-{end - 1}/*\r\nContent-Length: {end - start}"
+        return f'{head}\r\nETag: "v1"\r\n\r\n'.encode() + LONG[start:end]
+
+    assert mirrored(tmp_path / "m", answer).files == [LONG]
+
+
 @pytest.mark.parametrize("known", [True, False], ids=["416 says the end", "nothing says the end"])
 def test_a_response_without_a_length(tmp_path: Path, known: bool) -> None:
     """The first answer is cut short unnoticed: 206 to the question for more gives it away, 416 proves it."""
