@@ -160,7 +160,8 @@ def verdict(
     if status == PARTIAL and is_file:
         if content_range(headers).start != point.size or is_same is False:
             return "changed"
-        return "append" if is_same else "again"
+        is_proven = is_same and (point.validator.strong_etag or stated.validator.last_modified)
+        return "append" if is_proven else "again"
     is_complete = status == UNSATISFIABLE and stated.total == point.size and is_same is not False
     return "complete" if is_complete else "again"
 
