@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from msgspec.structs import asdict
 
-from stacpull.cli import parameters, printing
+from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 
 if TYPE_CHECKING:
@@ -54,10 +54,8 @@ def check(session: CommandSession, name: str, url: str | None) -> None:
     from stacpull_logins.profiles import profile_options
 
     found = session.run_cancellable(check_credentials(profile_options(session.options, name), url))
-    if session.output.json:
-        printing.json_line(asdict(found))
-    elif not session.output.quiet:
-        printing.lines([f"{found.name}: accepted ({', '.join(found.accepted)})"])
+    accepted = f"{found.name}: accepted ({', '.join(found.accepted)})"
+    session.print(asdict(found), () if session.output.quiet else [accepted])
 
 
 credentials = click.Group(
