@@ -121,10 +121,8 @@ class BucketStore(BucketFiles):
             attributes = {_PART: str(identity_and_size[0] if identity_and_size else 0)}
             if file.digest is not None:
                 attributes[DIGEST + algorithm] = file.digest.hex()
-            self._lease.check()
-            is_stored = self.objects.put(
-                path, self.staged.path / file.part, attributes, create=not file.may_replace
-            )
+            part, check = self.staged.path / file.part, self._lease.check
+            is_stored = self.objects.put(path, part, attributes, check, create=not file.may_replace)
             if not is_stored:
                 existing = self.objects.find(path)
                 part_state = self.staged.state_of(file.part, algorithm=algorithm)
@@ -142,5 +140,4 @@ class BucketStore(BucketFiles):
         return (int(identity) if identity.isdecimal() else 0), info.size
 
     def remove(self, path: str) -> None:
-        self._lease.check()
-        self.objects.remove(path)
+        self.objects.remove(path, self._lease.check)

@@ -236,7 +236,7 @@ class Lease:
                 copy_ledger(self._work, raw)
                 with raw.open("rb") as file, gzip.open(packed, "wb", compresslevel=1) as into:
                     shutil.copyfileobj(file, into, _PIECE)
-                self._objects.put(COPY, packed, {_EPOCH: str(self.epoch)}, create=False)
+                self._objects.put(COPY, packed, {_EPOCH: str(self.epoch)}, self._check.check, create=False)
             finally:
                 for path in (raw, packed):
                     path.unlink(missing_ok=True)
@@ -246,7 +246,7 @@ class LeaseCheck:
     """Prevents writing objects once another run has the lease, unless the location names no run.
 
     The process that renews the lease may be suspended or killed, so the store process looks for itself:
-    before a write, if its last look is 15 seconds old.
+    before each attempt to write, if its last look is 15 seconds old.
     """
 
     def __init__(self, objects: Objects) -> None:

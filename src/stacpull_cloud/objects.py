@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
 
 T = TypeVar("T")
-
+Body = bytes | Path
+Check = Callable[[], object]
 
 THREADS = 32  # simultaneous requests of a process
 _PATIENCE, _SHORT_PATIENCE = 120.0, 10.0
@@ -123,8 +124,13 @@ class Objects:
 
     # --- writing -----------------------------------------------------------------------------------------
 
-    def put(self, path: str, body: bytes | Path, attributes: Mapping[str, str], *, create: bool) -> bool:
-        """Store an object; return False if `create` and there is one already."""
+    def put(
+        self, path: str, body: Body, attributes: Mapping[str, str], check: Check = bool, *, create: bool
+    ) -> bool:
+        """Store an object; return False if `create` and there is one already.
+
+        `check` is called before each attempt.
+        """
         size = body.stat().st_size if isinstance(body, Path) else len(body)
         is_long = size > _SINGLE_PUT
         part_size = max(
@@ -134,6 +140,7 @@ class Objects:
         attempts, key = count(), self.key(path)
 
         def upload(store: Any) -> bool:
+            check()
             if next(attempts) and is_long:  # obstore cannot while the service fails
                 self.service.abort_uploads(key, key.__eq__)
             if is_long and create and self.find(path) is not None:  # parts have no condition
@@ -159,8 +166,12 @@ class Objects:
         with self._long if is_long else self._medium if size > _MEDIUM else nullcontext():
             return bool(self.send("write", path, upload))
 
-    def remove(self, path: str) -> None:
-        self.send("remove", path, lambda store: obstore.delete(store, self.key(path)), missing_ok=True)
+    def remove(self, path: str, check: Check = bool) -> None:
+        def delete(store: Any) -> None:
+            check()
+            obstore.delete(store, self.key(path))
+
+        self.send("remove", path, delete, missing_ok=True)
 
     # --- requests ----------------------------------------------------------------------------------------
 

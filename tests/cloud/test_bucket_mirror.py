@@ -32,10 +32,11 @@ from stacpull import Options, sync
 from stacpull.errors import DestinationError
 from stacpull.events import Notice, RunStarted
 from stacpull.models import BucketLocation
+from stacpull.store.protocol import Placement
 from stacpull.store.staging import StagedParts
 from stacpull.system import variables_of
 from stacpull_cloud import lease, objects
-from stacpull_cloud.bucket_store import BucketFiles
+from stacpull_cloud.bucket_store import BucketFiles, BucketStore
 from stacpull_cloud.objects import Objects
 
 ITEMS = 30
@@ -319,6 +320,33 @@ def test_a_run_whose_lease_was_taken_writes_no_more(location: BucketLocation, tm
     newest = lease._newest(second._objects)
     assert newest is not None
     assert (newest.holder.run, newest.holder.held) == ("second", False)
+
+
+@pytest.mark.parametrize("location", ["moto"], indirect=True)
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_request_is_not_repeated_after_the_lease_was_taken(location, tmp_path, monkeypatch, writes):
+    """The service was away, and the other run was the first to reach it again."""
+    monkeypatch.setattr(lease, "_INTERVAL", 0.0)
+    monkeypatch.setattr(lease.Lease, "_keep", lambda _: None)
+    Objects(location).put("c/a", b"new", {}, create=True)
+    with between(Between(location.endpoint_url)) as service:
+        objects = Objects(replace(location, endpoint_url=service.url, run="first"))
+        store = BucketStore(StagedParts(tmp_path), objects)
+        store.staged.write_part("1.0.3.whole", b"old")
+        part, refused = Placement("1.0.3.whole", "c", "a", may_replace=True), list[str]()
+
+        def refuse(method: str, *_: object) -> tuple[int, bytes] | None:
+            if method not in {"PUT", "POST"} or refused:
+                return None
+            take(location, run="second")
+            refused.append(method)
+            return 503, b""
+
+        with closing(store), suppress(DestinationError), lease.Lease(objects, store.staged).held():
+            monkeypatch.setattr(service, "before", refuse)
+            with pytest.raises(DestinationError, match="Another mirror has taken over"):
+                _ = store.place([part]) if writes else store.remove("c/a")
+    assert in_bucket(location)["c/a"] == b"new"
 
 
 @pytest.mark.parametrize("location", ["radosgw"], indirect=True)
