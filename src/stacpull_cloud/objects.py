@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
 
 T = TypeVar("T")
-Body = bytes | Path
-Check = Callable[[], object]
+LeaseLook = Callable[[], object]
 
 THREADS = 32  # simultaneous requests of a process
 _PATIENCE, _SHORT_PATIENCE = 120.0, 10.0
@@ -125,7 +124,13 @@ class Objects:
     # --- writing -----------------------------------------------------------------------------------------
 
     def put(
-        self, path: str, body: Body, attributes: Mapping[str, str], check: Check = bool, *, create: bool
+        self,
+        path: str,
+        body: bytes | Path,
+        attributes: Mapping[str, str],
+        check: LeaseLook = bool,
+        *,
+        create: bool,
     ) -> bool:
         """Store an object; return False if `create` and there is one already.
 
@@ -166,7 +171,7 @@ class Objects:
         with self._long if is_long else self._medium if size > _MEDIUM else nullcontext():
             return bool(self.send("write", path, upload))
 
-    def remove(self, path: str, check: Check = bool) -> None:
+    def remove(self, path: str, check: LeaseLook = bool) -> None:
         def delete(store: Any) -> None:
             check()
             obstore.delete(store, self.key(path))

@@ -212,7 +212,7 @@ class DaskWorkers:
                     parts = self._work / PARTS / worker.parts
                     has_own_parts = settings.bucket is not None and settings.clip is None
                     sees_dest = has_own_parts or await asyncio.to_thread(parts.is_dir)
-                    if not worker.ready.result() or not sees_dest:
+                    if not sees_dest:
                         return DestinationError(
                             f"The Dask worker {place} does not see {self._work.absolute()}: "
                             "it must be a directory that all workers share, under the same path."

@@ -91,9 +91,6 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
         try:
             await asyncio.to_thread((work / PARTS / worker_parts).mkdir)
         except FileNotFoundError:  # this machine does not see DEST, or the work directory
-            if bucket is None or settings.clip is not None:
-                channel.send(messages.Ready(0))
-                return
             work, worker_parts = Path(mkdtemp()), ""  # in the directory of the relay, which removes it
         address, options = settings.address, settings.options
         async with open_network(address, options, ip_policy=settings.ip_policy, on_event=report) as network:

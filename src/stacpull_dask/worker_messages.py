@@ -65,9 +65,7 @@ class Uploaded(msgspec.Struct, tag=12, array_like=True):
 
 
 class Ready(msgspec.Struct, tag=10, array_like=True):
-    """The worker can make `slots` transfers at once. With 0, it does not see DEST, and ends."""
-
-    slots: int
+    slots: int  # for transfers at once
 
 
 class Spent(msgspec.Struct, tag=16, array_like=True):
