@@ -293,7 +293,7 @@ def read_secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secre
     fields: Any = {} if value is None else value
     is_dict = isinstance(fields, Mapping) and all(isinstance(name, str) for name in fields)
     if not is_dict or not all(isinstance(field, str | Secret) for field in fields.values()):
-        raise _wrong("a dict of names and texts", type(fields).__name__)  # a value may be a secret
+        raise ValueError("must be a dict of names and texts")  # without the values, which may be secrets
     return {name: read_secret(field) for name, field in fields.items()}
 
 

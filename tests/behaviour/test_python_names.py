@@ -57,8 +57,11 @@ def test_a_wrong_argument_of_trace_is_refused_by_name(name: str, value: Any, wor
     [
         (lambda: stacpull.sync.verify("m", quick="x"), "quick must be True or False, not 'x'"),
         (lambda: stacpull.sync.plan("c.json", urls=5), "urls must be an open text file, not int"),
+        (lambda: stacpull.sync.collections(5), "SOURCE must be a URL or a path as text, not int"),
+        (lambda: stacpull.sync.classes(None, "c"), "SOURCE must be a URL or a path as text, not NoneType"),
+        (lambda: stacpull.Options(headers={"K": 5}), r"headers must be a dict of names and texts\."),
     ],
 )
-def test_a_wrong_switch_or_file_is_refused_by_name(call: Any, words: str) -> None:
+def test_a_value_of_a_wrong_type_is_refused_by_name(call: Any, words: str) -> None:
     with pytest.raises(stacpull.UsageError, match=words):
         call()

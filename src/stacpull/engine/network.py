@@ -82,8 +82,8 @@ class Network(msgspec.Struct, frozen=True):
 def options_and_address(
     source: str, options: Options, input_file: Path | None = None, *, named: bool = True
 ) -> tuple[Options, SourceAddress]:
-    options = with_environment(options, source)
     split = split_credentials(source_url(source))
+    options = with_environment(options, source)
     headers = dict(options.headers)
     names = list(options.credential_names) or [
         *(f"the header {name}" for name in options.headers),

@@ -24,6 +24,8 @@ STANDARD_INPUT: Final = "-"
 
 def source_url(source: str) -> str:
     """Return the URL of SOURCE. A path is made absolute, so that a run can be resumed from any directory."""
+    if not isinstance(source, str):
+        raise UsageError(f"SOURCE must be a URL or a path as text, not {type(source).__name__}.")
     if not source.strip():
         raise UsageError("SOURCE is empty: use a URL, a file, or - for standard input.")
     if source == STANDARD_INPUT:
