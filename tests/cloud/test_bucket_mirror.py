@@ -31,8 +31,7 @@ import stacpull
 from stacpull import Options, sync
 from stacpull.errors import DestinationError
 from stacpull.events import Notice, RunStarted
-from stacpull.models import BucketLocation
-from stacpull.store.protocol import Placement
+from stacpull.models import Arrival, BucketLocation
 from stacpull.store.staging import StagedParts
 from stacpull.system import variables_of
 from stacpull_cloud import lease, objects
@@ -333,7 +332,8 @@ def test_a_request_is_not_repeated_after_the_lease_was_taken(location, tmp_path,
         objects = Objects(replace(location, endpoint_url=service.url, run="first"))
         store = BucketStore(StagedParts(tmp_path), objects)
         store.staged.write_part("1.0.3.whole", b"old")
-        part, refused = Placement("1.0.3.whole", "c", "a", may_replace=True), list[str]()
+        part = Arrival(0, 0, 0, "c", "a", 0, part="1.0.3.whole", may_replace=True)
+        refused = list[str]()
 
         def refuse(method: str, *_: object) -> tuple[int, bytes] | None:
             if method not in {"PUT", "POST"} or refused:
