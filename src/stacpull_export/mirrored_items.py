@@ -16,7 +16,7 @@ from stacpull.dest_address import DestAddress
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.json_values import parsed_object
-from stacpull.ledger import views
+from stacpull.ledger import runs, views
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import Json
@@ -94,6 +94,8 @@ class MirrorContents:
         if self.unreadable:
             lost = f"{self.unreadable:,}, for example {self.unreadable_path}"
             remedy = "`stacpull resume` or `verify --repair` writes them"
+            if runs.last(self.db).spec.fixed.get("metadata") == "none":
+                remedy = "repeat the `stacpull mirror` command without --metadata none"
             notes.append(f"Item documents that are missing or cannot be read: {lost}; {remedy}.")
         return tuple(notes)
 

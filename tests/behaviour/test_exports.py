@@ -203,3 +203,11 @@ def files_of(out: Path) -> dict[str, bytes]:
 
 def is_part(name: str) -> bool:
     return any(part.startswith(".") for part in Path(name).parts)
+
+
+def test_an_export_of_a_mirror_without_documents_says_how_to_get_them(tmp_path: Path) -> None:
+    mirrored(tmp_path, [item("a")])
+    made = ["mirror", str(tmp_path / "items.ndjson"), str(tmp_path / "bare"), "--metadata", "none"]
+    assert run(made, environment()).code == 0
+    ran = run(["export", str(tmp_path / "bare"), str(tmp_path / "t.csv"), "-f", "csv"], environment())
+    assert "repeat the `stacpull mirror` command without --metadata none" in ran.out, ran.out

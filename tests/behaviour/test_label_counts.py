@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from tests.events import warnings
 from tests.items import collection, feature
 
-from stacpull import Selection, sync
+from stacpull import Selection, UsageError, sync
 
 
 def test_labels_are_counted_without_regard_to_case_and_space(tmp_path):
@@ -20,6 +21,13 @@ def test_labels_are_counted_without_regard_to_case_and_space(tmp_path):
         (tmp_path / f"{number}.json").write_text(json.dumps(document))
     found = sync.classes(str(tmp_path / "c.json"), "c", count=True)
     assert [dict(one.counts or {}) for one in found] == [{"Pastures": 2, "Airports": 0}, {"Rice": 1}]
+
+
+@pytest.mark.parametrize(("count", "hint"), [(False, "try --count"), (True, "its items have no labels")])
+def test_a_collection_without_labels_is_named(tmp_path, count, hint):
+    (tmp_path / "c.json").write_text(json.dumps(collection(links=[])))
+    with pytest.raises(UsageError, match=f"c states no label classes: {hint}"):
+        sync.classes(str(tmp_path / "c.json"), "c", count=count)
 
 
 def test_labels_of_items_that_state_no_collection_are_not_checked():

@@ -68,7 +68,8 @@ async def classes(
                     if on_event is not None:
                         on_event(Stage("counting items", items_read))
     if not lists and not counts:
-        raise UsageError(f"{collection} states no label classes: try --count.")
+        hint = "its items have no labels" if count else "try --count"
+        raise UsageError(f"{collection} states no label classes: {hint}.")
     if not count:
         return [ClassInfo(name, names) for name, names in lists.items()]
     infos = [
