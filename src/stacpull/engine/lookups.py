@@ -164,11 +164,9 @@ class Lookups:
             elif is_new and not isinstance(document, UsageError):
                 network.warn(f"Assets of {name} without type or roles of their own are left out. {document}")
         listings: dict[ItemId, dict[str, Listing | Failure]] = {}
-        if not self._expands:
-            return LookedUp(item_assets, listings)
         prefixes = [
             (item_id, key, href)
-            for item_id, document, url in items
+            for item_id, document, url in (items if self._expands else ())
             for key, href in self._prefixes(document, url, item_assets.get(item_id.collection, {}))
         ]
         listed: dict[str, Listing | Failure] = {}

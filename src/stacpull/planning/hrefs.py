@@ -155,10 +155,10 @@ def item_id_in(href: str) -> ItemId | None:
     return None
 
 
-def source_links(item: Json, base_url: str | None, relations: Collection[str] | None) -> tuple[str, ...]:
+def source_links(item: Json, base_url: str | None, relations: Collection[str]) -> tuple[str, ...]:
     """Return the hrefs of an item's links with these relations (lower case). An invalid href fails later."""
     base = self_href(item, local=is_local(base_url)) or base_url
-    hrefs = [href for rel, href in links_of(item) if relations is None or rel in relations]
+    hrefs = [href for rel, href in links_of(item) if rel in relations]
     absolute = (join(base, href) or (href if base else None) for href in hrefs)
     return tuple(dict.fromkeys(href for href in absolute if href is not None))
 

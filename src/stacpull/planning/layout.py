@@ -49,8 +49,6 @@ Segment = tuple[str | Field, ...]
 
 
 class Layout(msgspec.Struct, frozen=True, eq=False):
-    """A parsed `--layout`."""
-
     template: str
     segments: tuple[Segment, ...]
     """The last one is the file name."""

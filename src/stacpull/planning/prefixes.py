@@ -79,11 +79,8 @@ def assets_in(key: str, href: str, listing: Listing, layout: ItemLayout, keys: S
 def with_objects(
     item: Json, listings: Mapping[str, Listing | Failure], keys: Mapping[str, Sequence[str]]
 ) -> Json:
-    assets = item.get("assets")
-    if not isinstance(assets, dict) or not any(isinstance(listing, Listing) for listing in listings.values()):
-        return item
     spread: Json = {}
-    for key, asset in assets.items():
+    for key, asset in item["assets"].items():
         listing = listings.get(key)
         if not isinstance(listing, Listing) or listing.left_out:
             spread[key] = asset

@@ -205,8 +205,6 @@ async def read_pages(
 
 
 class _PageReader:
-    """The state of one walk of pages."""
-
     def __init__(self, reader: JsonReader, size: PageSize, on_notice: OnNotice, home: str) -> None:
         self._reader = reader
         self._size = size
