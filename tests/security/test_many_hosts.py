@@ -82,7 +82,7 @@ async def test_memory_of_lookups_and_connections_is_limited(kind: str) -> None:
     assert found < MAX_BYTES
 
 
-def test_memory_of_deferred_refusals_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_refusals_that_are_held_back_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     handed = 0
 
     def hand_in(*_given: object) -> None:
@@ -95,7 +95,7 @@ def test_memory_of_deferred_refusals_is_limited(monkeypatch: pytest.MonkeyPatch)
     pool, _, outcomes = bare_pool(1, 1, lambda _job: asyncio.sleep(0))
     monkeypatch.setattr(outcomes, "fail", hand_in)
     assert asyncio.run(growth(fail)) < MAX_BYTES
-    pool._report_deferred()
+    pool._report_held_back()
     assert handed == MANY
 
 

@@ -437,7 +437,7 @@ class MirrorRun:
             self._walk.reader,
             network.retries,
             selection.prefer,
-            max_deferred=(MAX_REFUSALS - 1) * (network.per_host if options.uses_dask else 1),
+            max_held_back=(MAX_REFUSALS - 1) * (network.per_host if options.uses_dask else 1),
             max_failures=options.max_failures,
             stop_run=self._stop.set,
             fast_path=fast_path,

@@ -132,8 +132,8 @@ class FastPath(Protocol[JobT, ResultT]):
 class Pool(Generic[JobT, ResultT]):
     """Fetches the jobs of `queue`, and gives their outcomes to `sink`.
 
-    Up to `max_deferred` failures that a host may have caused are held back. If the host is then given up, the
-    assets stay pending, because the host, not the asset, caused the failures. If more than `max_failures`
+    Up to `max_held_back` failures that a host may have caused are held back. If the host is then given up,
+    the assets stay pending, because the host, not the asset, caused the failures. If more than `max_failures`
     assets fail, the run stops, and no failure is held back.
     """
 
@@ -143,7 +143,7 @@ class Pool(Generic[JobT, ResultT]):
     item_reader: ItemReader
     retries: Retries
     prefer: tuple[str, ...] = ()
-    _max_deferred: int = MAX_REFUSALS - 1
+    _max_held_back: int = MAX_REFUSALS - 1
     _max_failures: int | None = None
     _stop_run: Callable[[], None] = lambda: None
     _fast_path: FastPath[JobT, ResultT] | None = None
@@ -174,7 +174,7 @@ class Pool(Generic[JobT, ResultT]):
             if self._fast_path is not None:
                 self._fast_path.close()
         if not self._is_stopping:
-            self._report_deferred()
+            self._report_held_back()
 
     def stop(self) -> None:
         self._is_stopping = True
@@ -190,7 +190,7 @@ class Pool(Generic[JobT, ResultT]):
 
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
-        if failure.kind is FailureKind.DOWN and self._max_deferred:
+        if failure.kind is FailureKind.DOWN and self._max_held_back:
             self._failure_count -= len(self._held_back.pop(failure.host, ()))
             if len(self.given_up_hosts) < MAX_HOSTS:
                 self.given_up_hosts[failure.host] = failure
@@ -198,20 +198,20 @@ class Pool(Generic[JobT, ResultT]):
         self._failure_count += failure.kind not in NO_FAULT
         if self._has_too_many_failures():
             self._stop_run()
-            self._report_deferred()
+            self._report_held_back()
         elif failure.kind in MAY_BE_OF_HOST:
-            self._defer(job, failure, attempts)
+            self._hold_back(job, failure, attempts)
             return
         self.sink.fail(job, failure, attempts)
 
-    def _defer(self, job: JobT, failure: Failure, attempts: int) -> None:
+    def _hold_back(self, job: JobT, failure: Failure, attempts: int) -> None:
         host = failure.host
         if host not in self._held_back and len(self._held_back) >= MAX_HOSTS:
-            self._report_deferred()
-        deferred = self._held_back.setdefault(host, deque())
-        deferred.append((job, failure, attempts))
-        if len(deferred) > self._max_deferred:  # the host is not given up: a request succeeded in between
-            self.sink.fail(*deferred.popleft())
+            self._report_held_back()
+        held_back = self._held_back.setdefault(host, deque())
+        held_back.append((job, failure, attempts))
+        if len(held_back) > self._max_held_back:  # the host is not given up: a request succeeded in between
+            self.sink.fail(*held_back.popleft())
 
     def _has_too_many_failures(self) -> bool:
         return self._max_failures is not None and self._failure_count > self._max_failures
@@ -224,9 +224,9 @@ class Pool(Generic[JobT, ResultT]):
                 "The rest is pending: `stacpull failures` says why, `stacpull resume` continues."
             )
 
-    def _report_deferred(self) -> None:
-        for deferred in self._held_back.values():
-            for failed in deferred:
+    def _report_held_back(self) -> None:
+        for held_back in self._held_back.values():
+            for failed in held_back:
                 self.sink.fail(*failed)
         self._held_back.clear()
 
