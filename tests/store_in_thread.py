@@ -20,21 +20,21 @@ from stacpull.engine.store_process import serve
 def store_on_thread() -> Iterator[None]:
     """Run the store on a thread where a run would start a process: the same code at the same socket."""
     with (
-        mock.patch.object(mirror, "spawned", served_on_thread),
+        mock.patch.object(mirror, "run_process", served_on_thread),
         mock.patch.object(store_client, "reap", threading.Thread.join),
-        none_started_early(),
+        none_forked_early(),
     ):
         yield
 
 
-def none_started_early() -> AbstractContextManager[object]:
+def none_forked_early() -> AbstractContextManager[object]:
     """Have `stacpull mirror` start no process before it is needed, where another takes its place."""
-    return mock.patch.object(child_process, "started_early", return_value=nullcontext())
+    return mock.patch.object(child_process, "fork_early", return_value=nullcontext())
 
 
 @contextmanager
 def served_on_thread(_module: str) -> Iterator[tuple[threading.Thread, socket.socket]]:
-    """Start the store on a thread, as `child_process.spawned` starts it in a process."""
+    """Start the store on a thread, as `child_process.run_process` starts it in a process."""
     ours, theirs = socket.socketpair()
 
     def served() -> None:

@@ -40,14 +40,14 @@ def main():
 _STARTER = """
 import os, sys
 from stacpull import child_process
-from stacpull.child_process import reap, spawn, started_early
+from stacpull.child_process import fork_early, reap, spawn
 
 held = open(__file__)
 how, module = sys.argv[1:]
 if how == "started":
     process, sock = spawn(module)
 else:
-    with started_early(module):
+    with fork_early(module):
         (early,) = child_process._running
         process, sock = spawn(module if how == "forked" else "failing")
         assert (process is early) is (how == "forked")

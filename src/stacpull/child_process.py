@@ -64,7 +64,7 @@ _early: dict[str, Started] = {}  # by module, until `spawn` takes it
 
 
 @contextmanager
-def started_early(module: str) -> Iterator[None]:
+def fork_early(module: str) -> Iterator[None]:
     """Fork a process before it is needed, if this process is known to have no other thread (on Linux).
 
     The first call of `spawn` in the block for this module returns the process. It is killed if there is no
@@ -94,7 +94,7 @@ def spawn(module: str) -> Started:
 
 
 @contextmanager
-def spawned(module: str) -> Iterator[Started]:
+def run_process(module: str) -> Iterator[Started]:
     """Run the `main` of a module for the block. At its end, the process gets some time, then it is killed."""
     process, sock = spawn(module)
     try:

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stacpull.child_process import spawned
+from stacpull.child_process import run_process
 from stacpull.engine.messages import framed
 from stacpull.threads import enter_in_thread
 from stacpull_dask.worker_messages import WholeEnvironment
@@ -51,7 +51,7 @@ async def relay(comm: Any, session: str = "") -> str:
 @asynccontextmanager
 async def worker_process(variables: Mapping[bytes, bytes]) -> AsyncIterator[socket.socket]:
     """Start a worker process with the variables of this process and `variables`; yield its socket."""
-    async with enter_in_thread(spawned("stacpull_dask.worker")) as (_, sock):
+    async with enter_in_thread(run_process("stacpull_dask.worker")) as (_, sock):
         environment = framed(WholeEnvironment({**os.environb, **variables}))
         await asyncio.to_thread(sock.sendall, environment)
         yield sock

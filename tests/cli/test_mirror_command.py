@@ -12,7 +12,7 @@ from stacpull.errors import WorkerError
 def test_the_process_that_is_started_early_is_the_one_of_the_run(tmp_path, monkeypatch):
     early, later = list[str](), list[str]()
 
-    def started_early(module: str) -> AbstractContextManager[None]:
+    def fork_early(module: str) -> AbstractContextManager[None]:
         early.append(module)
         return nullcontext()
 
@@ -20,7 +20,7 @@ def test_the_process_that_is_started_early_is_the_one_of_the_run(tmp_path, monke
         later.append(module)
         raise WorkerError("No process.")
 
-    monkeypatch.setattr(child_process, "started_early", started_early)
+    monkeypatch.setattr(child_process, "fork_early", fork_early)
     monkeypatch.setattr(child_process, "spawn", spawn)
     (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
     assert execute(["mirror", str(tmp_path / "items.json"), str(tmp_path / "m")]) == WorkerError.exit_code

@@ -11,7 +11,7 @@ from typing import cast
 from tests.engine.bench import Bench
 from tests.store_in_thread import served_on_thread, store_on_thread
 
-from stacpull.child_process import spawned
+from stacpull.child_process import run_process
 from stacpull.config.options import Options
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.open_mirror import OpenMirror
@@ -39,7 +39,7 @@ async def opened(
     """Open the store of the run in DEST, on a thread or in a process of its own."""
     bench = await asyncio.to_thread(Bench, dest)
     lock = await asyncio.to_thread(MirrorLock, dest)
-    start = spawned if process else served_on_thread
+    start = run_process if process else served_on_thread
     options, address = options_and_address(bench.run.spec.source, Options(concurrency=64))
     with nullcontext() if process else store_on_thread():
         async with (

@@ -47,7 +47,7 @@ def mirror(session: CommandSession, source: str, dest: str) -> int:
     """  # noqa: D301 -- \b keeps the lines of click
     from stacpull.engine import mirror as engine  # before the fork, since both processes need it
 
-    with child_process.started_early("stacpull.engine.store_process"):
+    with child_process.fork_early("stacpull.engine.store_process"):
         return _finish(session, partial(engine.mirror, source, dest, selection=session.selection))
 
 

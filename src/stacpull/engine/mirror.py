@@ -21,7 +21,7 @@ from msgspec.structs import asdict, replace
 
 from stacpull.arguments import instance
 from stacpull.catalog.item import public_document
-from stacpull.child_process import Started, spawned
+from stacpull.child_process import Started, run_process
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
@@ -266,7 +266,7 @@ async def _open_source(
     """Start the store process, unless the command has forked it, and open SOURCE while it imports."""
     journal = context.journal
     async with (
-        enter_in_thread(spawned("stacpull.engine.store_process")) as store_process,
+        enter_in_thread(run_process("stacpull.engine.store_process")) as store_process,
         open_network(address, options, secrets=journal.secrets, on_event=journal) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), context.stop)
