@@ -21,7 +21,7 @@ from tests.engine.opened_store import opened, received, until
 from stacpull.child_process import reap, spawn
 from stacpull.engine import messages, store_process
 from stacpull.engine.messages import Outcomes, framed
-from stacpull.engine.publisher import PACE
+from stacpull.engine.publisher import GROUP_SECONDS
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.events import AssetFailed, Event
 from stacpull.ledger import views
@@ -53,7 +53,7 @@ async def test_groups_are_published_in_time_without_a_request(tmp_path, jobs, pr
         for job, size in zip(jobs, (1, 16 << 10, 100_000), strict=True):
             store_client.sender.put(job, received(job, job.key.encode() * size))
         await until(lambda: store_client.counters["items_done"] == 1)
-        await asyncio.sleep(2 * PACE)
+        await asyncio.sleep(2 * GROUP_SECONDS)
         assert await store_client.sender.take_slots(100) == 64
     sizes = {path: len(data) for path, data in tree(tmp_path).items()}
     assert sizes == {"c/i/a.tif": 1, "c/i/b.tif": 16 << 10, "c/i/c.tif": 100_000}

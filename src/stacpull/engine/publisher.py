@@ -39,8 +39,8 @@ from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
 from stacpull.store.protocol import Store, foreign_file
 
-GROUP = 512  # waiting files with which a group is started; it takes all waiting files
-PACE, _PACE_OF_BUCKET = 0.25, 0.02
+GROUP_SIZE = 512  # waiting files with which a group is started; it takes all waiting files
+GROUP_SECONDS, _BUCKET_SECONDS = 0.25, 0.02
 """Seconds after which a smaller group is started. A bucket waits less, because it saves no syncs."""
 
 
@@ -90,10 +90,10 @@ class Publisher:
 
     def publish_if_due(self) -> None:
         is_due = self._due_at is not None and time.monotonic() >= self._due_at
-        if is_due or self._waiting() >= GROUP:
+        if is_due or self._waiting() >= GROUP_SIZE:
             self.publish()
         elif self._due_at is None and self._is_busy():
-            self._due_at = time.monotonic() + (PACE if self.store.is_local else _PACE_OF_BUCKET)
+            self._due_at = time.monotonic() + (GROUP_SECONDS if self.store.is_local else _BUCKET_SECONDS)
 
     def publish_all(self, items: Sequence[int] = ()) -> None:
         """Publish everything, and the JSON of `items`."""
