@@ -95,7 +95,7 @@ class FastAttempt(msgspec.Struct, eq=False):
         self.host.gate.release()
 
     def on_error(self, error: Exception, /) -> None:
-        self.pool.spawn(_fail(error))
+        self.pool.spawn(_raise(error))
 
     def _follow(self, connection: WebConnection, fields: Mapping[bytes, bytes], size: int) -> bool:
         client, gate = self.fast_path.client, self.host.gate
@@ -128,7 +128,7 @@ class FastAttempt(msgspec.Struct, eq=False):
         try:
             connection = await self.fast_path.web.connect(prepared.host)
         except TransferError as error:
-            self._hand_over(partial(_fail, error))
+            self._hand_over(partial(_raise, error))
         except BaseException:
             self.host.gate.release()
             raise
@@ -150,7 +150,7 @@ class _Handover(NamedTuple):
         return await shared.complete_after(self.attempt.download, fetching)
 
 
-async def _fail(error: Exception) -> NoReturn:
+async def _raise(error: Exception) -> NoReturn:
     raise error
 
 
