@@ -95,7 +95,7 @@ def test_a_page_with_newer_versions_of_the_items_of_an_earlier_one_counts(tmp_pa
 
     newest: dict[str, asyncio.Event] = {}
     with Updated({"c": ["a", "b"]}) as api:
-        options = stacpull.Options(retries=0, stall_timeout=5)
+        options = stacpull.Options(retries=0, stall_timeout=60)
         report = mirror(api.url("/collections/c"), tmp_path, options=options)
     assert (report.exit_code, report.items_seen, report.items_matched) == (0, 2, 2)
     assert (report.assets_done, report.assets_failed) == (2, 0)

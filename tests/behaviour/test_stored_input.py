@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import stat
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import stacpull
+from tests.acceptance.command import Running, environment, stacpull, wait_until
 from tests.items import feature
 from tests.serving import serving_files
 
@@ -54,19 +55,12 @@ def unfinished(tmp_path: Path) -> tuple[Path, Path]:
     with serving_files(tmp_path) as url:
         (tmp_path / "x").write_bytes(b"x")
         lines = "".join(item(f"{url}/x?{number}", id=str(number)) for number in range(3000))
-        ran = stacpull(
-            "mirror",
-            "-",
-            dest,
-            "--allow-private-hosts",
-            "--stop-after",
-            "1s",
-            "--requests-per-second",
-            "1",
-            "--concurrency",
-            "1",
-            given=lines,
-        )
+        slow = ["--requests-per-second", "1", "--concurrency", "1"]
+        command = ["mirror", "-", str(dest), "--allow-private-hosts", *slow]
+        with Running(command, environment(), given=lines.encode()) as process:
+            assert wait_until(lambda: [*dest.glob("c/*/x")])
+            assert process.signal(signal.SIGINT)
+            ran = process.ended()
     assert ran.code == 130, ran.err
     (stored,) = (dest / ".stacpull/input").iterdir()
     return dest, stored
