@@ -24,8 +24,8 @@ Behaviour = Callable[["Connection"], None]
 
 
 def quick(**more: object) -> stacpull.Options:
-    """Options of a run that connects to loopback and has little patience."""
-    reported: dict[str, object] = {"allow_private_hosts": True, "stall_timeout": 2.0, "metadata": "none"}
+    """Options of a run that connects to loopback and stores no documents."""
+    reported: dict[str, object] = {"allow_private_hosts": True, "stall_timeout": 30.0, "metadata": "none"}
     return stacpull.Options(**(reported | more))  # type: ignore[arg-type]
 
 

@@ -116,7 +116,7 @@ def test_a_host_that_recovers_within_the_stall_timeout_costs_no_attempt(tmp_path
     host: list[AssetHost] = []
     starting = threading.Timer(1.0, lambda: host.append(AssetHost(port=port).__enter__()))
     starting.start()
-    report, _ = mirror(source, tmp_path / "mirror", stall_timeout=6.0, retries=1)
+    report, _ = mirror(source, tmp_path / "mirror", stall_timeout=60.0, retries=1)
     host[0].close()
     assert isinstance(report, stacpull.MirrorReport)
     assert (report.assets_done, report.assets_failed) == (60, 0)
