@@ -79,8 +79,14 @@ def test_a_pending_asset_of_an_earlier_run_is_fetched_though_no_longer_listed(
     monkeypatch.setattr("stacpull.engine.run_control.GRACE", 0.1)
     answers = {"2": Answer(503, headers={"Retry-After": "60"})}
     listed = {"a": ["1", "2", "3"]}
+    stop = asyncio.Event()
+
+    def listen(_: object) -> None:
+        if any(one.target == "/assets/a/2" for one in api.requests):
+            stop.set()
+
     with SmallApi(listed, asset=lambda one: answers.get(one.url[-1], Answer(body=b"data"))) as api:
-        stopped = sync.mirror(api.url("/collections/a"), tmp_path, options=Options(stop_after=2.0))
+        stopped = sync.mirror(api.url("/collections/a"), tmp_path, on_event=listen, stop=stop)
         assert (stopped.state, sync.status(tmp_path).assets_pending > 0) == ("interrupted", True)
         sync.retry(tmp_path)  # another run: the next one does not continue the first
         listed["a"] = ["1", "3"]
