@@ -34,6 +34,7 @@ from stacpull.models import Json
 from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
+from stacpull.threads import enter_in_thread
 from stacpull_export.tables import check_table, write_table
 from stacpull_raster.header_rows import COLUMNS, as_mapping
 from stacpull_raster.header_run import HeaderCounts, HeadersRun
@@ -76,8 +77,7 @@ async def headers(
             "selection": {k: v for k, v in attrs.asdict(selection).items() if v != default[k]},
             "columns": [column.name for column in COLUMNS],
         }
-        stack = ExitStack()
-        try:
+        async with enter_in_thread(ExitStack()) as stack:
             results = await asyncio.to_thread(_opened, stack, table, question, refresh=refresh)
             report = await asyncio.to_thread(_stored_report, results, address.url)
             if report is None:
@@ -90,8 +90,6 @@ async def headers(
                     run = HeadersRun(results, opened, network, wanted, options, starts, stopping)
                     report = await run.execute()
             return await asyncio.to_thread(_publish, report, results, table, on_row)
-        finally:
-            await asyncio.to_thread(stack.close)
 
 
 def _opened(stack: ExitStack, out: Path | None, question: Mapping[str, Any], *, refresh: bool) -> Results:

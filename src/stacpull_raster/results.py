@@ -80,7 +80,7 @@ class Results:
     def __init__(self, path: Path, question: Mapping[str, Any], *, start_over: bool = False) -> None:
         """Open or create the file at `path` for a job with the query `question`."""
         self.path = path
-        self._is_open = True
+        self._is_new = not path.exists()
         self._lock = threading.Lock()
         reject_irregular(path)
         with ledger_errors(path, _SENTENCES):
@@ -104,19 +104,16 @@ class Results:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close the file. After an error, a new one without results is removed: the query may be wrong."""
+        is_useless = error is not None and self._is_new and self.position is None
+        is_useless = is_useless and not (self.count(ok=True) or self.count(ok=False))
         self.close()
+        if is_useless:
+            self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file. One without results is removed: its query may have been a mistake."""
         with self._alone():
-            if not self._is_open:
-                return
-            self._is_open = False
-            has_rows = scalar(self._db, "SELECT EXISTS(SELECT 1 FROM results)")
-            has_position = scalar(self._db, "SELECT count(*) FROM meta WHERE key = 'position'")
             self._db.close()
-            if not (has_rows or has_position):
-                self.path.unlink(missing_ok=True)
 
     @property
     def position(self) -> Json | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,7 @@ from stacpull.hosts import origin_of
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.retry import RetryPolicy
 from stacpull.selection import Selection
+from stacpull.threads import enter_in_thread
 from stacpull_raster.results import Results
 from stacpull_trace.answer_store import AnswerStore
 from stacpull_trace.hub.hub_client import Hub, open_hub
@@ -217,9 +218,7 @@ async def _answers(output: TraceOutput | None, question: TraceQuestion) -> Async
     if output is None:
         yield AnswerStore()
         return
-    async with AsyncExitStack() as stack:
-        results = await asyncio.to_thread(_results, output, question)
-        stack.push_async_callback(asyncio.to_thread, results.close)
+    async with enter_in_thread(await asyncio.to_thread(_results, output, question)) as results:
         yield AnswerStore(results)
 
 

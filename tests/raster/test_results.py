@@ -36,10 +36,15 @@ def row(key: str, *, ok: bool = True, place: int | None = None) -> Result:
     return Result(key, b"{}", ok, place)
 
 
-def test_a_file_without_results_is_removed(path: Path) -> None:
+def test_a_new_file_without_results_is_removed_after_an_error(path: Path) -> None:
     """Or the right command would be refused after a wrong one, as another query."""
-    Results(path, {"job": "wrong"}).close()
+    with pytest.raises(UsageError), Results(path, {"job": "wrong"}):
+        raise UsageError("wrong")
     assert list(path.parent.iterdir()) == []
+    Results(path, QUESTION).close()
+    with pytest.raises(UsageError), Results(path, QUESTION):
+        raise UsageError("wrong")
+    assert path.exists()
 
 
 def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path: Path) -> None:
