@@ -260,8 +260,6 @@ def check_version(db: Connection, schema: Schema = LEDGER) -> int:
 
 _hash = cached_if_short(4096)(path_hash)
 
-IS_ITEM = "i.hash = ? AND i.name = ? AND +c.name = ?"  # "+": without the index of collection names
-"""SQL: item `i` of collection `c` has this ID; binds `id_values`."""
 ITEMS = "items i JOIN collections c ON c.id = i.collection"
 ITEM_DIRECTORY = "coalesce(i.directory, c.name || '/' || i.name)"
 """SQL: the directory of item `i` of collection `c`."""
@@ -293,10 +291,6 @@ IS_TRIED_AGAIN = (
 def item_hash(item: ItemId) -> int:
     """Return the hash of an item's folded directory, which it is looked up by. A few items share one."""
     return _hash(item_directory(item))
-
-
-def id_values(item: ItemId) -> tuple[int, str, str]:
-    return item_hash(item), item.item, item.collection
 
 
 def encoded_clip(clip: Clip | tuple[int | None, int, None] | None) -> str | None:

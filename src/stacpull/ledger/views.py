@@ -15,7 +15,6 @@ from stacpull.ledger.runs import EFFORT, NO_RUN, asset_totals, decoded_options
 from stacpull.ledger.schema import (
     ASSET_PATH,
     DIGEST_IN_DEST,
-    IS_ITEM,
     IS_OF_ASSET,
     IS_OURS,
     ITEM_DIRECTORY,
@@ -23,7 +22,7 @@ from stacpull.ledger.schema import (
     OTHER_DIRECTORY,
     JsonState,
     State,
-    id_values,
+    item_hash,
     stored_clip,
 )
 from stacpull.models import NO_FAULT, OF_COLLECTION, FailureKind, ItemId, MirroredFile, SourceLink
@@ -192,7 +191,10 @@ def asset_owner(db: Connection, asset: int) -> tuple[int, ItemId, str]:
 def item_json_path(db: Connection, item: ItemId | None, href: str) -> str | None:
     """Return the path of an item's JSON, by ID or else URL; None if the mirror has and will have none."""
     select = f"SELECT i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {_IS_STORED}"
-    row = None if item is None else db.execute(f"{select} AND {IS_ITEM}", id_values(item)).fetchone()
+    row = None
+    if item is not None:
+        is_item = "i.hash = ? AND i.name = ? AND +c.name = ?"  # "+": without the index of collection names
+        row = db.execute(f"{select} AND {is_item}", (item_hash(item), item.item, item.collection)).fetchone()
     if row is None:  # the URL has no ID, as in a static tree
         has_href = "substr(i.href, -16) = substr(:href, -16) AND i.href = :href"
         row = db.execute(f"{select} AND {has_href} LIMIT 1", {"href": href}).fetchone()
