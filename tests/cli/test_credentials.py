@@ -56,7 +56,7 @@ def test_list_shows_ready_profiles_and_missing_variables(stacpull_command, home,
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: path.write_text("x = = 1"), ", x is not valid TOML: Invalid value (at line 1"),
+        (lambda path: path.write_text("x = ="), ", x is not valid TOML: Invalid value (at line 1, column 5)"),
         (lambda path: path.write_text("login = 1\n"), ", line 1, login: must be a table"),
         (lambda path: path.write_bytes(b"\xff\xfe\x00"), " cannot be read: it is not UTF-8 text"),
         (lambda path: path.mkdir(), " cannot be read: Is a directory"),
