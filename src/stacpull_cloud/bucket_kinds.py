@@ -138,7 +138,7 @@ class Service:
         return self._location.endpoint_url
 
     def _settings(self) -> tuple[Any, dict[str, Any]]:
-        """Return obstore's class of stores and its arguments, besides the bucket and those of `_client`."""
+        """Return obstore's class of stores and its arguments, besides the bucket and its client."""
         raise NotImplementedError
 
     @property
@@ -162,22 +162,14 @@ class Service:
                         f"{reason}."
                     )
         store_class, arguments = self._settings()
-        options, once = self._client(arguments.get("endpoint") or arguments["base_url"]), {"max_retries": 0}
-        set_arguments = {name: value for name, value in arguments.items() if value is not None}
-        try:
-            return store_class(location.bucket, **set_arguments, client_options=options, retry_config=once)
-        except exceptions.BaseError as error:  # it reads keys
-            why = plain_reason(str(error))
-            raise CredentialsError(f"The credentials for {location.url} cannot be used: {why}.") from error
-
-    def _client(self, url: str) -> Any:
+        url = arguments.get("endpoint") or arguments["base_url"]
         options: dict[str, Any] = {
             "allow_http": url.startswith("http:"),
             "timeout": _REQUEST,
             "read_timeout": _SILENT,
             "connect_timeout": _CONNECT,
         }
-        if bundle := self._location.ca_bundle:
+        if bundle := location.ca_bundle:
             try:
                 ssl.create_default_context(cafile=bundle)  # obstore does not say what is wrong
                 options["root_certificate"] = Path(bundle).read_text(encoding="ascii", errors="replace")
@@ -185,7 +177,14 @@ class Service:
                 raise UsageError(f"{bundle} cannot be read: {error.strerror}.") from error
         if proxy := proxy_of(url):
             options["proxy_url"] = proxy.url
-        return options
+        set_arguments = {name: value for name, value in arguments.items() if value is not None}
+        try:
+            return store_class(
+                location.bucket, **set_arguments, client_options=options, retry_config={"max_retries": 0}
+            )
+        except exceptions.BaseError as error:  # it reads keys
+            why = plain_reason(str(error))
+            raise CredentialsError(f"The credentials for {location.url} cannot be used: {why}.") from error
 
 
 class AmazonS3(Service):

@@ -152,7 +152,6 @@ class _CloudResponse:
     def __init__(self, request: Request, reply: Any) -> None:
         self.url = request.url
         self._reply = reply
-        self._has_body = request.method != "HEAD"
         start, end = reply.range
         is_whole = "range" not in map(str.lower, request.headers)
         self.status = 200 if is_whole else 206
@@ -167,7 +166,7 @@ class _CloudResponse:
         self.headers: Mapping[str, str] = CIMultiDict({k: v for k, v in fields.items() if v})
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        pieces = iter(self._reply.stream(min_chunk_size=size)) if self._has_body else iter(())
+        pieces = iter(self._reply.stream(min_chunk_size=size))
         while True:
             try:
                 piece = await asyncio.to_thread(next, pieces, None)
