@@ -120,6 +120,8 @@ def test_an_id_is_found_in_every_collection_that_has_it() -> None:
             return [one for one in items if one["id"] in query.get("ids", [one["id"]])]
 
     assert Walked(SharedIds(), Selection(collections=("a", "b"), ids=("3", "5"))).names == ["3", "5"] * 2
+    assert Walked(api := SharedIds(), Selection(collections=ONE, ids=("3", "5"))).names == ["3", "5"]
+    assert "limit=2" in api.searched[0].url  # some services refuse a limit above 100
 
 
 places = st.sampled_from([None, (2, 0, 8, 1), (5, 0.5, 5, 0.5), (170, -1, -170, 1), (50, 0, 60, 1)])

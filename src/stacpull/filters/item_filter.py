@@ -61,7 +61,6 @@ class ItemFilter(msgspec.Struct, frozen=True):
         return None
 
     def notes(self, counts: LeftOut, *, complete: bool = False) -> list[str]:
-        """Return messages after a walk that left out `counts`. If `complete`, it has judged all items."""
         return [note for check in self.checks for note in check.notes(counts, complete=complete)]
 
 

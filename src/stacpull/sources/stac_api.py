@@ -192,7 +192,8 @@ class ApiSource(Source):
         return collections if has_all and is_filtered and "" not in collections else None
 
     async def _search(self, endpoint: search.SearchEndpoint, ids: list[str]) -> list[Json]:
-        request = with_limit(endpoint.request({"ids": ids}), len(ids) + 1)
+        may_repeat = len(endpoint.collections) != 1
+        request = with_limit(endpoint.request({"ids": ids}), len(ids) + may_repeat)
         try:
             features = (await self._reader.read(request, one_of_many=True)).members.get("features")
         except (TransferError, SourceError, CredentialsError):
