@@ -33,7 +33,7 @@ def test_source_and_dest_stand_in_a_config_file(tmp_path: Path) -> None:
     "line",
     [
         *("filter = 'a <'", "layout = '{nope'", "where = ['nope']", "retries = 'x'", "source = 3"),
-        "credentials.query.key = 3",
+        *("credentials.query.key = 3", "sample = 3"),
     ],
 )
 def test_a_bad_value_is_named_with_its_line(tmp_path: Path, line: str) -> None:

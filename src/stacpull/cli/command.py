@@ -219,21 +219,22 @@ def command(
             verbosity.verbose = max(verbosity.verbose, int(flags.get("verbose") or 0))
             flags["verbose"] = verbosity.verbose or None
             flags["quiet"] = verbosity.quiet or flags.get("quiet")
-            resolved = resolve(flags, source=values.get("source"), options=options, config=config)
-            verbosity.verbose = resolved.output.verbose
-            for warning in () if resolved.output.quiet else resolved.warnings:
-                click.echo(f"stacpull: warning: {warning}", err=True)
-            session = CommandSession(resolved)
-            code = StacpullError.exit_code
+            session, code = None, StacpullError.exit_code
             try:
+                resolved = resolve(flags, source=values.get("source"), options=options, config=config)
+                verbosity.verbose = resolved.output.verbose
+                for warning in () if resolved.output.quiet else resolved.warnings:
+                    click.echo(f"stacpull: warning: {warning}", err=True)
+                session = CommandSession(resolved)
                 code = function(session, **values) or 0
-            except UsageError as error:  # a value that is read late, such as a filter: say where it was given
+            except UsageError as error:  # about a filter, or two options: say where they were given
                 named = re.match(r"--([\w-]+)", str(error))
                 if named is None or flags.get(named[1]) or named[1] not in config.options:
                     raise
                 raise UsageError(config.options[named[1]].where + str(error)[named.end() :]) from error
             finally:
-                session.close(code)
+                if session is not None:
+                    session.close(code)
             return code
 
         help_ = inspect.getdoc(function)
