@@ -209,7 +209,6 @@ class Lookups:
             hrefs: Any = asset_hrefs(asset, base, self._prefer)
             if isinstance(hrefs, Failure) or not rules_of(hrefs[0]).is_object_store:
                 continue
-            media_type = asset.get("type")
-            if asset_kind(hrefs[0], media_type if isinstance(media_type, str) else None) is AssetKind.PREFIX:
+            if asset_kind(hrefs[0], asset.get("type")) is AssetKind.PREFIX:
                 prefixes.append((key, hrefs[0]))
         return prefixes

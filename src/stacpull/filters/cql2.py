@@ -298,7 +298,7 @@ def _term(node: Any) -> Any:
 
             geometry = shapes.read_box(node["bbox"]) if "bbox" in node else shapes.read_shape(node)
             if geometry is not None:
-                return shapes.prepare(geometry)
+                return geometry
             raise UsageError(f"--filter: this {node.get('type', 'BBOX')} cannot be read.")
     raise UsageError(f"--filter: an object with {', '.join(node) or 'no members'} is not part of CQL2.")
 

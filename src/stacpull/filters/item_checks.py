@@ -288,9 +288,7 @@ class AreaCheck(ItemCheck):
 
         self._shapes = shapes
         is_geojson = isinstance(value, str)
-        self._area = shapes.prepare(
-            shapes.read_area(value, "--intersects") if is_geojson else shapes.box_shape(value)
-        )
+        self._area = shapes.read_area(value, "--intersects") if is_geojson else shapes.box_shape(value)
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
         shape = self._shapes.read_shape(item.get("geometry"))

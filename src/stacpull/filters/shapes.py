@@ -101,11 +101,6 @@ def _geometries(document: Any, option: str) -> Iterator[Any]:
             raise UsageError(f"{option} is not GeoJSON: it is not an object with a type.")
 
 
-def prepare(geometry: shapely.Geometry) -> shapely.Geometry:
-    shapely.prepare(geometry)
-    return geometry
-
-
 def geojson(geometry: shapely.Geometry) -> Json:
     document: Json = orjson.loads(shapely.to_geojson(geometry))
     return document
@@ -117,12 +112,13 @@ def exceeds_the_globe(geometry: shapely.Geometry) -> bool:
 
 def intersects(area: shapely.Geometry, geometry: shapely.Geometry) -> bool:
     """Return True if both have a common point, on either side of the antimeridian if one crosses it."""
+    shapely.prepare(area)  # once: later calls do nothing
     turns = (0.0, -_TURN, _TURN) if exceeds_the_globe(area) or exceeds_the_globe(geometry) else (0.0,)
     return any(area.intersects(translate(geometry, xoff=turn) if turn else geometry) for turn in turns)
 
 
 _SWAPPED: Final = {"contains": "within", "within": "contains"}
-"""Predicates for swapped arguments: the second argument comes first, because it is usually prepared."""
+"""Predicates for swapped arguments: the second argument comes first, because it is usually constant."""
 
 
 def related(name: str, left: Any, right: Any) -> bool | None:
@@ -130,6 +126,7 @@ def related(name: str, left: Any, right: Any) -> bool | None:
     shapes = [value if isinstance(value, shapely.Geometry) else read_shape(value) for value in (right, left)]
     if None in shapes:
         return None
+    shapely.prepare(shapes[0])
     try:
         return bool(getattr(shapely, _SWAPPED.get(name, name))(*shapes))
     except shapely.errors.ShapelyError:  # the operator does not support geometry collections
