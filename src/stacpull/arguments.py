@@ -559,6 +559,13 @@ def load_directory(raw: str) -> Path:
     return path
 
 
+def load_existing_directory(raw: str) -> str:
+    path = read_path(raw)
+    if not path.is_dir():
+        raise ValueError(f"is not a directory: {path}")
+    return str(path)
+
+
 def load_content(raw: str) -> str:
     name = raw.strip().removeprefix("@")
     if name == raw.strip():

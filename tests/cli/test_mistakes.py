@@ -126,6 +126,9 @@ MISTAKES = {
         f"an empty DEST of {name}": Mistake((name, ""), "stacpull: DEST is empty: use a directory.\n")
         for name in ("status", "demo")
     },
+    "a directory to copy from that does not exist": Mistake(
+        ("mirror", "{api}", "d", "--allow-local", "nowhere"), "--allow-local is not a directory: nowhere."
+    ),
     "two config files": Mistake(
         ("plan", "--config", "bigearthnet", "--config", "torchgeo"), "--config can be given only once."
     ),

@@ -104,7 +104,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "items-parquet": (True, "true", True),
     "prune": ("list", "true", "list"),
     "allow-private-hosts": (True, "true", True),
-    "allow-local": ("imagery", '["imagery"]', ("imagery",)),
+    "allow-local": ("/", '["/"]', ("/",)),
     "log-file": ("~/requests.log", '"~/requests.log"', Path("~/requests.log").expanduser()),
     "dashboard": ("[::1]:8080", '"[::1]:8080"', ("::1", 8080)),
     "dashboard-token": ("0123456789abcdef", '"0123456789abcdef"', Secret("0123456789abcdef")),

@@ -193,7 +193,9 @@ class Options:
     )
     allow_private_hosts: bool = option(False)
     allow_local: tuple[str, ...] = attrs.field(
-        default=(), converter=arguments.read_texts, metadata=about("DIR", commands=f"{_IN_DEST} headers")
+        default=(),
+        converter=arguments.read_texts,
+        metadata=about("DIR", load=arguments.load_existing_directory, commands=f"{_IN_DEST} headers"),
     )
     log_file: Path | None = attrs.field(
         default=None, converter=optional(arguments.read_path), metadata=about("FILE", group="Output")

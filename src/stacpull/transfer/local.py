@@ -22,6 +22,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Request, TransferError
 from stacpull.schemes import TransportSetup
+from stacpull.system import expanded
 from stacpull.threads import run_to_end
 
 _INDEX_NAMES: Final = ("catalog.json", "collection.json")
@@ -92,7 +93,7 @@ class LocalTransport:
                     raise _disk_error(FailureKind.GONE, what)
                 path = index
             return path, os.open(path, _FLAGS)
-        roots = [directory.resolve(), *(Path(allowed).expanduser().resolve() for allowed in self._allowed)]
+        roots = [directory.resolve(), *(expanded(allowed).resolve() for allowed in self._allowed)]
         root = next((root for root in roots if real_path.is_relative_to(root)), None)
         if root is None:
             message = (
