@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,14 +92,6 @@ def test_an_invalid_source_is_a_usage_error(tmp_path: Path, source: object) -> N
     with pytest.raises(UsageError, match=r"^source (must be|contains)"):
         sync.mirror(source, tmp_path / "m")
     assert not (tmp_path / "m").exists()
-
-
-def test_a_blocking_call_names_the_one_for_notebooks() -> None:
-    async def work() -> None:
-        sync.mirror("http://127.0.0.1:1/", "m")
-
-    with pytest.raises(UsageError, match=r"Use: await stacpull.mirror"):
-        asyncio.run(work())
 
 
 def test_a_notebook_runs_a_mirror(tree: str, tmp_path: Path) -> None:
