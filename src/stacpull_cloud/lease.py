@@ -104,8 +104,6 @@ class Lease:
             threads.submit(self._keep)
             if copy is not None:
                 self._fetch(copy)
-            if was_held:
-                self._abort_uploads()
             threads.submit(self._keep_copy)
             try:
                 yield self
@@ -115,6 +113,8 @@ class Lease:
                     self._abort_uploads()
                 raise
             self._store_copy()  # if the lease is still ours
+            if was_held:  # now the ledger has their keys, even if it was on another machine
+                self._abort_uploads()
 
     def _free(self) -> None:
         with suppress(StacpullError):  # the lease expires by itself

@@ -193,10 +193,14 @@ def test_kills_lose_nothing(location: BucketLocation, dest: list[str], source: s
 
 
 @pytest.mark.parametrize("location", ["radosgw"], indirect=True)
-def test_a_start_after_a_kill_aborts_its_uploads(location, dest, source, monkeypatch):
+@pytest.mark.parametrize("has_ledger", [True, False])
+def test_the_run_after_a_kill_aborts_its_uploads(location, dest, source, tmp_path, monkeypatch, has_ledger):
     """It asks no metadata service for the region, as botocore would in its mode "auto"."""
     run("mirror", source, *dest)
     take(location, held=True)
+    if not has_ledger:
+        Objects(location).remove(lease.COPY)
+        shutil.rmtree(tmp_path / "work")
     with s3_client(location) as s3:
         for key in (f"{location.prefix}/c/i0/long.bin", f"{location.prefix}/others.bin", "others/long.bin"):
             s3.create_multipart_upload(Bucket=location.bucket, Key=key)
@@ -204,7 +208,7 @@ def test_a_start_after_a_kill_aborts_its_uploads(location, dest, source, monkeyp
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
     with WireServer({}) as metadata:
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url(""))
-        run("mirror", source, *dest)
+        run("mirror", source, *dest, "--break-lock")
     assert metadata.connections == 0
     kept = [f"{location.prefix}/others.bin", "others/long.bin"]
     assert [one["Key"] for one in leftovers(location)] == kept
