@@ -17,7 +17,6 @@ from typing import cast
 
 import msgspec
 
-from stacpull.digests import digest_of
 from stacpull.engine.messages import LENGTH, Outcomes, framed
 from stacpull.engine.pool import OutcomeSink
 from stacpull.models import Arrival, AssetOutcome, Failure, FailureKind, Job
@@ -185,10 +184,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         for arrival in arrivals:
             if arrival.body is not None:
                 arrival.part = complete_part_name(arrival)
-                if self._checksum is not None:
-                    arrival.digest = digest_of(self._checksum, arrival.body)
-                arrival.identity = self._staged.write_part(arrival.part, arrival.body)
-                arrival.body = None
+                self._staged.write_body(arrival, self._checksum)
             else:
                 identity_and_size = self._staged.part_identity_and_size(arrival.part)
                 arrival.identity = identity_and_size[0] if identity_and_size is not None else 0

@@ -22,7 +22,6 @@ from typing import Any, BinaryIO, Self, get_type_hints
 
 import msgspec
 
-from stacpull.digests import digest_of
 from stacpull.engine import messages
 from stacpull.engine.messages import LENGTH, EventMessage, Operation, Outcomes, encoded, error_report, framed
 from stacpull.engine.open_mirror import open_ledger
@@ -142,14 +141,9 @@ class StoreServer:
             worker, slash, name = arrival.part.rpartition("/")
             if slash and not is_worker(worker):
                 raise ValueError(f"{arrival.part!r} is not the name of a part")
-            if arrival.body is None:
-                continue
-            if len(arrival.body) != arrival.size:  # it must not change between the processes
+            if arrival.body is not None and len(arrival.body) != arrival.size:  # changed on its way
                 raise ValueError(f"{name} has {arrival.size} bytes, but {len(arrival.body)} were sent")
-            if arrival.digest is None and self._checksum is not None:
-                arrival.digest = digest_of(self._checksum, arrival.body)
-            arrival.identity = self._publisher.store.staged.write_part(arrival.part, arrival.body)
-            arrival.body = None
+            self._publisher.store.staged.write_body(arrival, self._checksum)
 
     # --- the working thread ------------------------------------------------------------------------------
 

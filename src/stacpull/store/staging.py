@@ -26,6 +26,7 @@ from urllib.parse import quote, unquote
 import msgspec
 import orjson
 
+from stacpull.digests import digest_of
 from stacpull.errors import DestinationError, destination_error, destination_errors
 from stacpull.models import OWN_DIRECTORY, Arrival, ResumePoint
 from stacpull.spans import Span, Spans, leading_length, merged
@@ -173,6 +174,14 @@ class StagedParts(DirectoryFiles):
                 os.close(fd)
         except OSError as error:  # faster than `destination_errors`
             raise destination_error(error, self.work) from error
+
+    def write_body(self, arrival: Arrival, checksum: str | None) -> None:
+        """Write the body of an asset, if it has one, as its part, which gets an identity and a digest."""
+        if arrival.body is not None:
+            if arrival.digest is None and checksum is not None:
+                arrival.digest = digest_of(checksum, arrival.body)
+            arrival.identity = self.write_part(arrival.part, arrival.body)
+            arrival.body = None
 
     def _create_part(self, name: str) -> int:
         try:
