@@ -14,7 +14,6 @@ from __future__ import annotations
 import gzip
 import os
 import platform
-import shutil
 import threading
 import time
 import zlib
@@ -235,7 +234,8 @@ class Lease:
             try:
                 copy_ledger(self._work, raw)
                 with raw.open("rb") as file, gzip.open(packed, "wb", compresslevel=1) as into:
-                    shutil.copyfileobj(file, into, _PIECE)
+                    while data := file.read(_PIECE):  # `shutil` would import two more compressors
+                        into.write(data)
                 self._objects.put(COPY, packed, {_EPOCH: str(self.epoch)}, self._check.check, create=False)
             finally:
                 for path in (raw, packed):
