@@ -32,6 +32,12 @@ def test_a_header_field(text: str, field: tuple[str, str, tuple[str, ...]]) -> N
     assert fields(text) == [field]
 
 
+def test_a_field_that_is_given_twice_is_refused() -> None:
+    """Otherwise one of its values would be lost."""
+    with pytest.raises(UsageError, match="--header: x-a is given twice; separate its values with commas"):
+        fields("X-A: 1", "X-B: 2", "x-a: 3")
+
+
 def test_values_that_are_not_from_a_file_or_variable_are_marked_as_such(tmp_path: Path) -> None:
     file = tmp_path / "headers"
     file.write_text("# mine\n\nX-A: 1\nAuthorization: ${TOKEN}\n")

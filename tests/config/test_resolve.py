@@ -311,6 +311,15 @@ def test_a_value_in_a_file_is_checked_even_if_a_flag_replaces_it(tmp_path, name,
         resolve({"config": file}, environ={}, options=())  # a command without it
 
 
+def test_a_path_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_file(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    with pytest.raises(UsageError, match=r"^--ca-bundle cannot read /root/x: Permission denied\.$"):
+        resolve_with({"ca-bundle": "/root/x"})
+
+
 def test_a_flag_replaces_a_value_that_is_only_valid_on_another_machine(tmp_path: Path) -> None:
     file = config(tmp_path, 'ca-bundle = "/nowhere.pem"\nshard = "auto"\nids = ["@/nowhere.txt"]\n')
     resolved = resolve_with({"config": file, "ca-bundle": str(BIGEARTHNET), "shard": "1/2", "ids": ("a",)})

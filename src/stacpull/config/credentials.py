@@ -50,7 +50,7 @@ def _substitute(text: str, where: str, environ: Mapping[str, str]) -> tuple[str,
 
 def header_fields(settings: Iterable[Setting], environ: Mapping[str, str]) -> list[Credential]:
     """Read `K: V` and `@FILE` (one field per line; empty lines and comments with # are skipped)."""
-    credentials = []
+    credentials: list[Credential] = []
     for setting in settings:
         whole, lines = str(setting.value), [setting]
         if whole.startswith("@"):
@@ -61,6 +61,8 @@ def header_fields(settings: Iterable[Setting], environ: Mapping[str, str]) -> li
             name, colon, template = (part.strip() for part in str(line.value).partition(":"))
             if not colon or not FIELD_NAME.fullmatch(name):  # a message must not quote it: perhaps a secret
                 raise UsageError(f"{line.where}: write a header field as 'Name: value'.")
+            if any(name.lower() == other.name.lower() for other in credentials):
+                raise UsageError(f"{line.where}: {name} is given twice; separate its values with commas.")
             label = f"header {name}"
             value, names = _substitute(template, f"The {label}", environ)
             secret = Secret(value, spelled_out=line is setting and not names)

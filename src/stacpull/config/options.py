@@ -265,7 +265,7 @@ class Output:
     json: bool = option(False, brief=True)
     no_progress: bool = option(False)
     quiet: bool = option(False, short="q", brief=True)
-    verbose: int = option(0, short="v", form="count", brief=True)
+    verbose: int = option(0, short="v", read=arguments.integer(0), form="count", brief=True)
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):

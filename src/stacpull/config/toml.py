@@ -40,9 +40,10 @@ class Setting(NamedTuple):
     def read(self, reader: Callable[[Any], T]) -> T:
         try:
             return reader(self.value)
-        except (OSError, ValueError) as problem:
-            why = f"cannot be read: {problem.strerror}" if isinstance(problem, OSError) else problem
-            raise UsageError(f"{self.where} {why}.") from problem
+        except OSError as problem:
+            raise UsageError(f"{self.where} cannot read {problem.filename}: {problem.strerror}.") from problem
+        except ValueError as problem:
+            raise UsageError(f"{self.where} {problem}.") from problem
 
 
 class Config(msgspec.Struct, frozen=True):
