@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - scripts are not a package
 """A mirror on a Dask cluster whose scheduler, workers and coordinator are killed at random moments.
 
 The moments are random in what the replica has sent. A killed worker is replaced, and the run continues.
@@ -53,7 +52,7 @@ class _DaskChaos(Chaos):
         with self._cluster():
             return super()._complete()
 
-    def _one_life(self, bodies: Bodies, left: int, turn: int) -> list[Kill]:  # noqa: ARG002
+    def _one_life(self, bodies: Bodies, left: int, turn: int) -> list[Kill]:
         """Run until the coordinator or the scheduler is killed; no kills if it came to its own end."""
         bodies.begin_life()
         kills: list[Kill] = []
@@ -99,7 +98,7 @@ def dask_chaos(
     latency_ms: float = 20,
     say: Callable[[str], None] = lambda _text: None,
 ) -> ChaosReport:
-    draw = random.Random(seed)  # noqa: S311 - a seeded experiment
+    draw = random.Random(seed)
     with (
         tempfile.TemporaryDirectory(prefix="stacpull-dask-") as place,
         run_in_thread(MlhubReplica(items=items, seed=seed, latency_ms=latency_ms)) as replica,

@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - the scripts beside it import it; they are not a package
 """Lets a script run with the Python of the checkout's `.venv`, which is made if it does not exist.
 
     import own_venv
@@ -25,8 +24,8 @@ _MADE = _VENV / ".stacpull-dev"
 def enter() -> None:
     """Continue if this is the Python of `.venv`, with the checkout importable; otherwise restart with it."""
     if not _MADE.exists():
-        made = subprocess.run(  # noqa: S603 - our own script
-            ["bash", str(ROOT / "scripts" / "make-venv"), "dev"],  # noqa: S607 - the user's bash
+        made = subprocess.run(
+            ["bash", str(ROOT / "scripts" / "make-venv"), "dev"],
             stdout=sys.stderr,
             check=False,
         )

@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - scripts are not a package
 """Record the progress display at 80 columns: see `scripts/record-progress`."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - mkdocs loads it by its path
 """Write the reference pages of the docs site from the code: a hook of mkdocs (`mkdocs.yml`).
 
     mkdocs build --strict
@@ -28,7 +27,7 @@ TITLES = {
 }
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:  # noqa: ARG001 - mkdocs names it
+def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Replace the pages of `docs/reference`, which tell readers of the repository how to see these."""
     pages = {
         "reference/commands.md": commands_page(),

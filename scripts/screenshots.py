@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - `scripts/take-screenshots` runs it by its name
 """Take pictures of the report and the dashboard: see `scripts/take-screenshots`."""
 
 from __future__ import annotations

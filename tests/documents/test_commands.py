@@ -210,3 +210,13 @@ def test_shell_scripts_of_the_pages_parse() -> None:
                     ["bash", "-n"], input=block.text, text=True, capture_output=True, check=False
                 )
                 assert done.returncode == 0, f"{page.name}:{block.line}: {done.stderr}"
+
+
+PYTHON = b"#!/usr/bin/env python3"
+SCRIPTS = sorted(path for path in Path("scripts").iterdir() if path.is_file() and PYTHON in path.read_bytes())
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_the_names_that_a_script_imports_exist(script: Path) -> None:
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: ")
