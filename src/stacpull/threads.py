@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -74,9 +75,13 @@ async def enter_in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T
         yield entered[0]
 
 
-async def run_to_end(function: Callable[[], T], on_cancelled: Callable[[], object] = lambda: None) -> T:
+async def run_to_end(
+    function: Callable[[], T],
+    on_cancelled: Callable[[], object] = lambda: None,
+    threads: ThreadPoolExecutor | None = None,
+) -> T:
     """Run blocking work in a thread. If this is cancelled, even several times, it still waits for the end."""
-    working = asyncio.get_running_loop().run_in_executor(None, function)
+    working = asyncio.get_running_loop().run_in_executor(threads, function)
     cancelled: asyncio.CancelledError | None = None
     while not working.done():
         try:
@@ -90,12 +95,15 @@ async def run_to_end(function: Callable[[], T], on_cancelled: Callable[[], objec
 
 
 class StoppableCall:
+    """Its calls share one thread: an iterator of a program may use a library that is bound to its thread."""
+
     def __init__(self, stop: asyncio.Event | None) -> None:
         self._stop = stop
         self._given_up = threading.Event()
+        self._thread = ThreadPoolExecutor(1)
 
     async def run(self, function: Callable[[], T]) -> T:
-        return await run_to_end(function, self._given_up.set)
+        return await run_to_end(function, self._given_up.set, self._thread)
 
     def is_stopped(self) -> bool:
         return self._given_up.is_set() or (self._stop is not None and self._stop.is_set())

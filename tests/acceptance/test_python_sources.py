@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from tests.acceptance.command import LABELS
 from tests.acceptance.static_tree import asset_of, write_tree
 from tests.serving import serving_files
 
+import stacpull
 from stacpull import Options, S3Options, Secret, Selection, UsageError, sync
 
 pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
@@ -57,6 +62,20 @@ def test_items_are_a_source(tree: str, tmp_path: Path, make, count: int) -> None
     files = sorted((tmp_path / "m").rglob("data.bin"))
     assert [file.read_bytes() for file in files] == [asset_of(file.parent.name) for file in files]
     assert len(files) == count
+
+
+def test_an_iterator_may_be_bound_to_its_thread(tree: str, tmp_path: Path) -> None:
+    def items():
+        with closing(sqlite3.connect(":memory:")) as db:
+            for item in items_of(tree):
+                db.execute("SELECT 1")
+                yield item
+
+    async def mirror() -> stacpull.MirrorReport:
+        await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.05) for _ in range(4)))  # starts four threads
+        return await stacpull.mirror(items(), tmp_path / "m", options=OPEN)
+
+    assert asyncio.run(mirror()).items_matched == 4
 
 
 def test_the_same_items_resume_and_refresh_the_same_mirror(tree: str, tmp_path: Path) -> None:

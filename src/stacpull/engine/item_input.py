@@ -12,7 +12,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -233,7 +233,7 @@ def _items(source: Any) -> Iterable[Any]:
     elif isinstance(source, bytes) or not isinstance(source, Iterable):
         raise UsageError(f"source must be a URL, a path or items, not {type(source).__name__}.")
     checked = map(_require_item, items)
-    return list(checked) if isinstance(items, Sequence) else checked
+    return list(checked) if isinstance(items, list | tuple) else checked
 
 
 def _require_item(item: Any) -> Any:
