@@ -111,6 +111,7 @@ def test_ids_are_searched_in_all_collections_and_only_matching_ones_are_walked()
     assert found.names == ["b_3"]
     assert [start.collection for start in found.starts] == ["b"]
     assert len(api.searched) == 2
+    assert len(Walked(ModelApi(), Selection(all_collections=True, ids=("b_3", "b_3"))).starts) == 1
 
 
 def test_an_id_is_found_in_every_collection_that_has_it() -> None:

@@ -186,7 +186,7 @@ class ApiSource(Source):
         if len(ids) > _MAX_IDS or not endpoint.can_send({"ids": list(ids)}):
             return None
         items = await self._search(endpoint, list(ids))
-        has_all = sorted(item["id"] for item in items) == sorted(ids)  # each in one collection
+        has_all = sorted(item["id"] for item in items) == sorted(set(ids))  # each in one collection
         is_filtered = search.in_collections(items, endpoint.collections) == items
         collections = {item.get("collection") or "" for item in items}
         return collections if has_all and is_filtered and "" not in collections else None
