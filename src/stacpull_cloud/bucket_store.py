@@ -79,8 +79,8 @@ class BucketFiles:
         info = self.objects.find(path)
         return None if info is None else info.modified.timestamp()
 
-    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
-        for page in self.objects.pages():
+    def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[Entry]]:
+        for page in self.objects.pages(prefix.rstrip("/")):
             entries = [Entry(path, is_file=True) for path in page if path.split("/")[0] not in skipped]
             if entries:
                 yield entries

@@ -417,7 +417,9 @@ def test_a_foreign_object_is_kept(location: BucketLocation, dest: list[str], sou
 
 
 @pytest.mark.parametrize("location", ["moto"], indirect=True)
-def test_the_placeholder_of_the_prefix_is_left_out_and_an_unlistable_name_reported(location, dest, source):
+def test_the_placeholder_of_the_prefix_is_left_out_and_an_unlistable_name_reported(
+    location, dest, source, tmp_path
+):
     run("mirror", source, *dest)
     with s3_client(location) as s3:
         s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}/", Body=b"")
@@ -425,6 +427,7 @@ def test_the_placeholder_of_the_prefix_is_left_out_and_an_unlistable_name_report
         s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}//b", Body=b"")
     ran = run("verify", *dest, code=5)
     assert f'"{location.prefix}//b" contained empty path segment): move that object away.' in ran.err
+    run("mirror", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:])
 
 
 @REAL

@@ -61,7 +61,7 @@ def lock_mirror(
         location = replace(bucket, mirror=mirror, run=run)
         if not (work / OWN_DIRECTORY).exists():  # try the keys before anything is created
             with open_files(work, location, patience) as files:
-                next(iter(files.walk(frozenset())), None)
+                next(iter(files.walk(frozenset(), f"{OWN_DIRECTORY}/")), None)
     with ExitStack() as opened:
         store = opened.enter_context(closing(open_store(work, location, patience)))
         with destination_errors(work):

@@ -107,10 +107,11 @@ class StoredFiles(Protocol):
     def modified(self, path: str) -> float | None:
         """Return the time of the last write of a file, in seconds since 1970; None if there is no file."""
 
-    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
+    def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[Entry]]:
         """Yield all entries but directories, in batches, without the top-level names `skipped`.
 
-        Directories that cannot be read are left out. Raises `OSError` if DEST itself cannot be read.
+        With a `prefix`, which ends with a slash: those below it. Directories that cannot be read are left
+        out. Raises `OSError` if DEST itself cannot be read.
         """
 
     def close(self) -> None: ...
