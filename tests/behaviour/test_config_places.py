@@ -41,3 +41,9 @@ def test_a_bad_value_is_named_with_its_line(tmp_path: Path, line: str) -> None:
     ran = stacpull("mirror", "item.json", "m", "--config", "c.toml", cwd=tmp_path)
     assert (ran.code, f"c.toml, line 2, {line.partition(' ')[0].rpartition('.')[2]}" in ran.err) == (2, True)
     assert not (tmp_path / "m").exists()
+
+
+def test_a_trace_has_keys_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("method = 'mode'\nresolution = 'x'\n")
+    ran = stacpull("trace", "c", "-o", "t", "--config", "c.toml", cwd=tmp_path)
+    assert (ran.code, "c.toml, line 2, resolution must be " in ran.err) == (2, True)
