@@ -121,6 +121,7 @@ def test_an_id_is_found_in_every_collection_that_has_it() -> None:
             return [one for one in items if one["id"] in query.get("ids", [one["id"]])]
 
     assert Walked(SharedIds(), Selection(collections=("a", "b"), ids=("3", "5"))).names == ["3", "5"] * 2
+    assert Walked(SharedIds(), Selection(all_collections=True, ids=("3", "5"))).names == ["3", "5"] * 2
     assert Walked(api := SharedIds(), Selection(collections=ONE, ids=("3", "5"))).names == ["3", "5"]
     assert "limit=2" in api.searched[0].url  # some services refuse a limit above 100
 
@@ -209,6 +210,11 @@ def test_a_filter_that_fails_is_not_used(fault: str, selection: Selection, warne
     matching = [text for text in found.warnings if "walking everything" in text]
     assert len(matching) == (warned is not None)
     assert warned is None or warned in matching[0]
+
+
+def test_the_probe_for_an_item_at_a_point_has_an_area() -> None:
+    Walked(api := ModelApi(), NOWHERE)
+    assert "bbox=-0.0001,0.4999,0.0001,0.5001" in api.searched[-1].url
 
 
 @pytest.mark.parametrize(
