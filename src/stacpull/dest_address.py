@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from contextlib import closing
 from os import PathLike, fspath
-from os.path import isfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,8 +41,6 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
         if _HOST.match(str(dest)):
             raise UsageError(f"DEST is a URL ({public_url(str(dest))[:200]}): use a directory.{order}")
         path = _path("DEST", dest, "a directory", order)
-        if isfile(path):  # noqa: PTH113 -- it never raises
-            raise UsageError(f"DEST is a file ({path}): use a directory.{order}")
         for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region"):
             if getattr(options, name) is not None:
                 flag = f"--{name.replace('_', '-')}"

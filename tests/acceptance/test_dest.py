@@ -28,7 +28,6 @@ REFUSED = [
     (" ", "DEST is empty"),
     ("-", "DEST is -"),
     ("~nobody-of-this-name/x", "no such home directory"),
-    (__file__, "use a directory. In `stacpull mirror`, the order is SOURCE DEST."),
 ]
 _REFUSALS = r"use a directory|add --work DIR|use the work directory"
 COMMANDS = ["mirror", "plan", "resume", "retry", "status", "failures", "verify"]
