@@ -74,7 +74,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     if report.assets_pages:
         yield f"left out {web_pages(report)} ({by_key(report.page_keys)}); --include-pages fetches them"
     if report.assets_refused:
-        causes = "unusable hrefs, prefixes without --expand-prefix, or several assets with one name"
+        causes = "unusable hrefs, prefixes not listed by --expand-prefix, or several assets with one name"
         yield f"refused  {quantity(report.assets_refused, 'asset')} that cannot be fetched ({causes})"
     if report.bytes_total is None:
         yield "bytes    unknown: the source states no sizes, and the servers gave none"
