@@ -268,6 +268,12 @@ def test_a_refusal_of_each_of_several_requests_at_once_is_no_failure(status: str
     assert [arrival.size for arrival, _ in general.jobs.values()] == [5] * 5
 
 
+def test_requests_that_begin_once_a_host_is_stable_cause_no_reading_of_items() -> None:
+    scripts = {f"/{n}": [Reply((response(b"", "404 N"),))] for n in range(20)}
+    general = alike(scripts, *(job(n, f"/{n}") for n in range(20)), is_listed=True, workers=5)
+    assert general.waited == 5.0  # a second for each time that an item is read
+
+
 @st.composite
 def replies(draw: st.DrawFn) -> Reply:
     """A response, more or less well-formed, cut into pieces, perhaps cut off; never without a byte.
