@@ -74,8 +74,7 @@ class MirrorReport(Counts, frozen=True):
     assets_accepted: int = 0
     """The part of `assets_missing` that does not cause exit code 1 (`--missing`)."""
     nothing_to_resume: bool = False
-    """True if `resume` found no unfinished run. The counters are then those of the mirror; requests, bytes
-    fetched and seconds are 0."""
+    """True if `resume` found no unfinished run: except requests and bytes, counters are the mirror's."""
 
     @property
     def exit_code(self) -> int:
@@ -173,8 +172,7 @@ class PlanReport(PublicValue, frozen=True):
     seconds: float = 0.0
     source: str = ""
     unknown_keys: Mapping[str, int] = msgspec.field(default_factory=dict)
-    """How many assets of each key have an unknown size: neither the item nor the server states it. They are
-    not part of `bytes_total`."""
+    """How many assets of each key are not in `bytes_total`, as neither item nor server states a size."""
 
 
 class VerifyReport(PublicValue, frozen=True):

@@ -53,6 +53,11 @@ MISTAKES = {
         ("mirror", "{api}", "d", "--max-itmes", "3"),
         "stacpull: No such option '--max-itmes'; did you mean --max-items?\nUsage: stacpull",
     ),
+    "an option for snow": Mistake(
+        ("mirror", "{api}", "d", "--no-snow"),
+        "use --max-cloud-cover N, --no-seasonal-snow or --no-cloud-and-shadow.",
+    ),
+    "an option for bands": Mistake(("plan", "{api}", "--band", "B04"), "'--band': use --asset GLOB."),
     "a misspelt profile": Mistake(
         ("mirror", "{api}", "d", "-C", "--credentials", "nosuchthing"),
         "stacpull: There is no credential profile nosuchthing. Profiles: cdse, earth-search,",

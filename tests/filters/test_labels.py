@@ -164,6 +164,7 @@ def test_known_labels_pass(selection, classes):
             "part of 'Arable land' there, and a class of clc43: use --nomenclature clc43",
         ),
         ({"labels": "rice fields", "nomenclature": "ben19"}, {}, "part of 'Arable land' there"),
+        ({"labels": "zzzz", "nomenclature": "ben19"}, {}, "ben19; it has 'Urban fabric', .*'Marine waters'"),
         ({"labels": "Pastures"}, {"labels": ("Forest",)}, "'Pastures' is not a label class .*; `stacpull"),
     ],
 )

@@ -194,5 +194,6 @@ def _hint(label: str, spelled: Mapping[str, str], nomenclature: str | None) -> s
             whole = _PARTS_OF_19.get(label)
             part = "it is " if whole is None else f"it is part of {whole!r} there, and "
             return f"{part}a class of {other}: use --nomenclature {other}"
-    near = [repr(spelled[name]) for name in similar(label, spelled, limit=3, cutoff=0.5)]
-    return f"nearest: {', '.join(near)}" if near else "`stacpull classes` lists them"
+    near = [spelled[name] for name in similar(label, spelled, limit=3, cutoff=0.5)]
+    listed = ", ".join(map(repr, near or NOMENCLATURES.get(nomenclature or "", ())))
+    return f"{'nearest:' if near else 'it has'} {listed}" if listed else "`stacpull classes` lists them"
