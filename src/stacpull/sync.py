@@ -4,9 +4,8 @@
 
     report = mirror("https://api.example.org/v1", "mirror")
 
-Each function takes the arguments of the function of the same name in `stacpull`, waits for its end, and
-returns its result. If an event loop is already running, as in a notebook, it raises `UsageError`: use
-`await stacpull.mirror(...)` there.
+Each function calls the one of the same name in `stacpull`, and returns its result. If an event loop is
+already running, as in a notebook, it raises `UsageError`: use `await stacpull.mirror(...)` there.
 """
 
 from __future__ import annotations
@@ -44,6 +43,7 @@ def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
 
 _NEITHER_READS_NOR_WRITES = {"__version__", "profile_options", "progress_bar"}
 __all__ = [n for n in dir(stacpull) if n.islower() and n not in _NEITHER_READS_NOR_WRITES]
+__dir__ = __all__.copy  # what a notebook completes
 
 if TYPE_CHECKING:
     failures = stacpull.failures

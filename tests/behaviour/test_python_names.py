@@ -36,6 +36,11 @@ def test_an_unknown_argument_is_answered_with_the_one_to_use(kind: Any, name: st
         kind(**{name: 1})
 
 
+def test_a_notebook_completes_the_blocking_functions() -> None:
+    assert {"mirror", "plan", "verify", "status"} <= set(dir(stacpull.sync))
+    assert "asyncio" not in dir(stacpull.sync)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
