@@ -23,7 +23,7 @@ from stacpull_trace.run import TraceResult
 
 NOTHING: Final = (
     "Nothing matched: the collection has no tile in this area and period. "
-    "Check --datetime, and --bbox (W,S,E,N: longitude comes first)."
+    "Check --datetime and the area (longitude comes first)."
 )
 _PAGE: Final = 100
 """Tiles per page of the catalog."""

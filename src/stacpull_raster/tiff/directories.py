@@ -259,7 +259,7 @@ def read_start(reader: Reader) -> tuple[ByteLayout, int] | None:
         return layout, layout.unsigned(head[4:])
     layout = _MAGIC_BIG.get(head)
     if layout is None:
-        raise TiffError(f"the file is not a TIFF: it begins with {head[:4]!r}")
+        raise TiffError(f"the file is not a TIFF: it begins with {head[:4].decode('latin-1')!r}")
     first = reader.read(8, 8, "the BigTIFF header", ahead=FIRST_READ - 16)
     return None if first is None else (layout, layout.unsigned(first))
 
