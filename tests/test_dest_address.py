@@ -104,7 +104,7 @@ def test_a_bucket_is_named_by_its_url(work: Path) -> None:
         ),
         (URL, {"work": "WORK"}, "at the usual endpoint: add --dest-endpoint-url http://one:1."),
         (URL, {"work": "MIRROR"}, "is a mirror with its files in it"),
-        (URL, {"work": "w", "dest_endpoint_url": "http://key:planted@h"}, "must be a scheme"),
+        (URL, {"work": "w", "dest_endpoint_url": "http://key:planted@h"}, "--dest-endpoint-url must be"),
         (URL, {"work": "w", "dest_endpoint_url": "http://h/?key=planted"}, "must be a scheme"),
     ],
 )
@@ -120,6 +120,6 @@ def test_contradictory_options_are_refused(work, dest, options, message):
 
 def test_an_endpoint_of_the_environment_has_no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://key:planted@host")
-    with pytest.raises(UsageError, match="must be a scheme") as caught:
+    with pytest.raises(UsageError, match="AWS configuration must be a scheme") as caught:
         parse_dest(URL, Options(work=tmp_path / "w"))
     assert "planted" not in str(caught.value)

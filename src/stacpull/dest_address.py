@@ -99,10 +99,8 @@ def _location(url: BucketLocation, options: Options) -> BucketLocation:
     )
     parts = urlsplit(location.endpoint_url or "")
     if parts.username is not None or parts.query or parts.fragment:
-        raise UsageError(
-            "The endpoint of DEST must be a scheme, a host and a port: keys go to the environment, or to the "
-            "profile of --dest-profile."
-        )
+        what = "--dest-endpoint-url" if options.dest_endpoint_url else "The endpoint of the AWS configuration"
+        raise UsageError(f"{what} must be a scheme, a host and a port: keys go to --dest-profile.")
     return location
 
 
