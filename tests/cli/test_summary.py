@@ -200,7 +200,7 @@ def test_status_says_how_far_the_source_was_read_and_what_to_do(changes: dict[st
         ({"seconds_estimated": 0.04}, "requests 140; about 1.0 s"),
         (
             {"assets_refused": 2},
-            "refused  2 assets that cannot be fetched (unusable hrefs, prefixes without --expand",
+            "refused  2 assets that cannot be fetched (unusable hrefs, prefixes not listed by --exp",
         ),
         ({"hosts": (HostPlan("h", 65),)}, "  h: 65 assets"),
         ({"assets_done": 60, "assets_pending": 5}, "to do    5; 60 are in out already"),
