@@ -30,7 +30,12 @@ _FORMATS: Mapping[str, Format] = {
         default="geoparquet",
         help="; ".join(f"{name}: {form.help}" for name, form in _FORMATS.items()) + ". [default: geoparquet]",
     ),
-    *parameters.named("collection", "nomenclature", "label-property"),
+    *parameters.named("collection", "label-property"),
+    parameters.worded(
+        "nomenclature",
+        "Use the 43 classes of CORINE (clc43) or the 19 of BigEarthNet (ben19) instead of those in DEST.",
+        brief=True,
+    ),
     click.Option(
         ["--split", "split"],
         metavar="NAME=@FILE",

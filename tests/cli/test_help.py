@@ -149,3 +149,7 @@ def test_profiles_and_directories_are_completed(tmp_path: Path) -> None:
     assert completed("stacpull mirror s ", tmp_path) == [("dir", "")]
     assert ("plain", "cdse") in completed("stacpull mirror s d --credentials cd", tmp_path)
     assert completed("stacpull mirror --label-mo", tmp_path) == [("plain", "--label-mode")]
+
+
+def test_help_of_export_shows_which_classes_it_can_write(stacpull_command: Command) -> None:
+    assert "\n  --nomenclature [clc43|ben19]" in stacpull_command("export", "--help").out
