@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import os
 import re
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import cached_property
@@ -231,6 +232,8 @@ def command(
             except UsageError as error:  # about a filter, or two options: say where they were given
                 named = re.match(r"--([\w-]+)", str(error))
                 if named is None or flags.get(named[1]) or named[1] not in config.options:
+                    raise
+                if any(os.environ.get(v) for it in options if it.name == named[1] for v in it.variables):
                     raise
                 raise UsageError(config.options[named[1]].where + str(error)[named.end() :]) from error
             finally:
