@@ -62,12 +62,13 @@ class Samples:
         self._contents = contents
         self._options = options
         self._splits = {name: IdsCheck(ids) for name, ids in options.splits.items()}
-        self.left_out = 0
+        self.left_out = self.without_label = self.count = 0
         self.classes = self._classes(on_progress)
         self._order = {fold_label(name): (rank, name) for rank, name in enumerate(self.classes)}
 
     def __iter__(self) -> Iterator[TrainingSample]:
-        self._contents.unreadable = self.left_out = 0  # the search for classes has counted them
+        self._contents.unreadable = 0  # the search for classes has counted them
+        self.left_out = self.without_label = self.count = 0
         for item in self._contents.items(self._options.collections or None, linked=False):
             split = self._split(item)
             if split is None:
@@ -77,6 +78,8 @@ class Samples:
                 if self._options.nomenclature == "ben19":
                     folded = [FOLDED_TO_BEN19[name] for name in folded if name in FOLDED_TO_BEN19]
                 known = sorted({self._order[name] for name in folded if name in self._order})
+                self.count += 1
+                self.without_label += not known
                 yield TrainingSample(item, tuple(name for _, name in known), self._files(item), split)
 
     def notes(self) -> tuple[str, ...]:
@@ -87,6 +90,10 @@ class Samples:
             if missing := len(check.missing()):
                 verb = "matches" if missing == 1 else "match"
                 notes.append(f"{quantity(missing, 'ID')} of the split {name} {verb} no item of the mirror.")
+        if not self.count:
+            notes.append("There is no sample: the images that items link to are files of these items.")
+        elif self.count == self.without_label:
+            notes.append("No sample has a label: --label-property names the property that holds labels.")
         return (*notes, *self._contents.notes())
 
     def vector(self, sample: TrainingSample) -> list[int]:

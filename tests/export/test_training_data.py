@@ -135,6 +135,16 @@ def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
         export(dest, tmp_path / "outside", "webdataset", splits={"../a": ["0"]})
 
 
+def test_notes_say_that_no_sample_has_a_label_and_that_there_is_none(mirrored: Any, tmp_path: Path) -> None:
+    links = source_of(tmp_path, item("b", collection="images"))
+    dest = mirrored([item("a", properties={"labels": "Pastures"}, links=links)])
+    notes = export(dest, tmp_path / "a.csv", "csv", label_property="classes").notes
+    assert notes == ("No sample has a label: --label-property names the property that holds labels.",)
+    notes = export(dest, tmp_path / "shards", "webdataset", collections="images").notes
+    assert notes[0].startswith("There is no sample: ")
+    assert export(dest, tmp_path / "b.csv", "csv").notes == ()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
