@@ -457,7 +457,9 @@ def read_geometry(value: str | Mapping[str, Any] | Geometry) -> str:
     document = getattr(value, "__geo_interface__", value)
     if isinstance(document, str):
         if _WKT.match(read_text(document).strip()):
-            raise ValueError("must be GeoJSON (text, or a file with it), not WKT; --filter takes WKT")
+            raise ValueError(
+                "must be GeoJSON (text, or a file with it), not WKT, which is for `mirror --filter`"
+            )
         try:
             document = json.loads(document)
         except (json.JSONDecodeError, RecursionError) as problem:

@@ -57,6 +57,10 @@ MISTAKES = {
         ("mirror", "{api}", "d", "--no-snow"),
         "use --max-cloud-cover N, --no-seasonal-snow or --no-cloud-and-shadow.",
     ),
+    "WKT as an area": Mistake(
+        ("mirror", "{api}", "d", "-C", "--intersects", "POINT(7 46)"),
+        "not WKT, which is for `mirror --filter`.",
+    ),
     "an option for bands": Mistake(("plan", "{api}", "--band", "B04"), "'--band': use --asset GLOB."),
     "a misspelt profile": Mistake(
         ("mirror", "{api}", "d", "-C", "--credentials", "nosuchthing"),
