@@ -196,7 +196,11 @@ class Objects:
                 self._outage = since, error  # all requests give up at the same time
                 if self._is_over(since):
                     raise
-                answer = self._repeated(since)(lambda: call(self.service.store))
+                try:
+                    answer = self._repeated(since)(lambda: call(self.service.store))
+                except (exceptions.BaseError, OSError) as last:
+                    self._outage = since, last  # looks at the lease may have succeeded meanwhile
+                    raise
         except (exceptions.BaseError, OSError) as error:
             if not missing_ok or not isinstance(error, MISSING):
                 raise as_stacpull_error(self.location, doing, path, error) from error

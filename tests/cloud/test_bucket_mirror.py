@@ -326,8 +326,8 @@ def test_a_run_whose_lease_was_taken_writes_no_more(location: BucketLocation, tm
 
 
 @pytest.mark.parametrize("location", ["moto"], indirect=True)
-@pytest.mark.parametrize("writes", [True, False])
-def test_a_request_is_not_repeated_after_the_lease_was_taken(location, tmp_path, monkeypatch, writes):
+@pytest.mark.parametrize("write", ["place", "remove", "copy"])
+def test_a_request_is_not_repeated_after_the_lease_was_taken(location, tmp_path, monkeypatch, write):
     """The service was away, and the other run was the first to reach it again."""
     monkeypatch.setattr(lease, "_INTERVAL", 0.0)
     monkeypatch.setattr(lease.Lease, "_keep", lambda _: None)
@@ -346,11 +346,37 @@ def test_a_request_is_not_repeated_after_the_lease_was_taken(location, tmp_path,
             refused.append(method)
             return 503, b""
 
-        with closing(store), suppress(DestinationError), lease.Lease(objects, store.staged).held():
+        monkeypatch.setattr(lease, "copy_ledger", lambda _, to: to.write_bytes(b"old"))
+        (tmp_path / ".stacpull" / "ledger.sqlite").touch()
+        with closing(store), suppress(DestinationError), lease.Lease(objects, store.staged).held() as held:
+            calls = {"place": lambda: store.place([part]), "remove": lambda: store.remove("c/a")}
             monkeypatch.setattr(service, "before", refuse)
             with pytest.raises(DestinationError, match="Another mirror has taken over"):
-                _ = store.place([part]) if writes else store.remove("c/a")
-    assert in_bucket(location)["c/a"] == b"new"
+                calls.get(write, held._store_copy)()
+    assert (in_bucket(location)["c/a"], Objects(location).find(lease.COPY)) == (b"new", None)
+
+
+@pytest.mark.parametrize("location", ["moto"], indirect=True)
+def test_after_an_outage_of_writes_the_next_write_is_not_repeated(location, monkeypatch):
+    """Although looks at the lease succeed meanwhile."""
+    monkeypatch.setattr(objects, "_PATIENCE", 1.0)
+    monkeypatch.setattr(objects, "_MAX_PAUSE", 0.1)
+    refused = list[str]()
+    with between(Between(location.endpoint_url)) as service:
+        bucket = Objects(replace(location, endpoint_url=service.url))
+        refusal = 503, b""
+        monkeypatch.setattr(
+            service,
+            "before",
+            lambda method, *_: refused.append(method) or refusal if method == "PUT" else None,
+        )
+        with pytest.raises(DestinationError, match="failed to write"):
+            bucket.put("a", b"", {}, lambda: bucket.find("b"), create=False)
+        before = len(refused)
+        time.sleep(0.1)
+        with pytest.raises(DestinationError, match="failed to write"):
+            bucket.put("a", b"", {}, create=False)
+    assert len(refused) == before + 1
 
 
 @pytest.mark.parametrize("location", ["radosgw"], indirect=True)
@@ -468,10 +494,15 @@ def test_an_upload_that_fails_leaves_no_parts(location, dest, source, monkeypatc
         refused.append(method)
         return 503, b""
 
-    with between(Between(dest[-1])) as service:
+    with between(Between(dest[-1])) as service, s3_client(location) as s3:
+        other = s3.create_multipart_upload(Bucket=location.bucket, Key=f"{location.prefix}/c/i0/long.bin2")
         monkeypatch.setattr(service, "before", refuse)
         run("mirror", source, *dest[:-1], service.url)
-    assert ("DELETE" in refused, leftovers(location)) == (True, [])
+        assert ("DELETE" in refused, [one["UploadId"] for one in leftovers(location)]) == (
+            True,
+            [other["UploadId"]],
+        )
+        s3.abort_multipart_upload(**{name: other[name] for name in ("Bucket", "Key", "UploadId")})
     holding = lease.Lease(Objects(location), StagedParts(tmp_path / "work")).held()
     with suppress(ValueError), holding, s3_client(location) as s3:
         s3.create_multipart_upload(Bucket=location.bucket, Key=f"{location.prefix}/c/i0/long.bin")
