@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -90,3 +91,9 @@ def test_a_walk_lists_everything_once_and_follows_no_link(tmp_path, monkeypatch)
         met = [entry for batch in opened.walk(frozenset({"own"})) for entry in batch]
     assert len(met) == len(set(met))
     assert set(met) == expected
+
+
+def test_the_error_of_a_disk_names_the_document() -> None:
+    with closing(DirectoryFiles(Path(f"/proc/{os.getpid()}"))) as files, pytest.raises(OSError) as caught:
+        files.read("mem")  # a regular file, without a first byte
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, f"/proc/{os.getpid()}/mem")

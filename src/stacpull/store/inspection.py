@@ -176,7 +176,7 @@ class DirectoryFiles:
         except OSError as error:
             if error.errno in _NO_DOCUMENT:
                 return None
-            raise
+            raise self._with_path(error, path) from error
 
     def _with_path(self, error: OSError, path: str) -> OSError:
         return OSError(error.errno, error.strerror, str(self.path / path))
