@@ -2,10 +2,9 @@
 
 The moments are random in what the replica has sent, not in time: so kills land mid-transfer on slow machines
 and fast ones alike. Every fourth life is an early one: it ends within its first half second wherever it is,
-in its start, in its recovery. Every other fourth ends at a chosen point: when a certain file is first seen
-(`SIGHTS`). Those are additional to the requested kills. After each end the mirror is inspected as it
-is (`inspected_mirror`); when so many kills have landed that it nears its end, it is completed, judged as a
-whole, and a new one is begun.
+in its start, in its recovery. Every other fourth ends when a certain file is first seen (`SIGHTS`). Those are
+additional to the requested kills. After each end the mirror is inspected as it is (`inspected_mirror`); when
+it nears its end, it is completed, judged as a whole, and a new one is begun.
 
 What was fetched again is taken from the log of the replica: all that was sent for a file but its last body.
 A body that was on its way when its receiver died counts as sent.

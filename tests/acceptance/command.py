@@ -86,14 +86,9 @@ class Running:
     what was received: `ended` and the end of the block wait for that.
 
     Args:
-        arguments: Its arguments.
-        env: Its environment.
-        cwd: Its directory, if it is another one.
         program: Another program than the command.
         under: The command line of strace, which follows the command from its first line on.
         forked: False for tests of what starting it means: it is started and not forked (`forked_command`).
-        by: Returns the process that forks it.
-        given: What it reads on standard input.
     """
 
     def __init__(

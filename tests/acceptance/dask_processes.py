@@ -42,8 +42,6 @@ class DaskProcesses:
 
     Args:
         place: A directory for the scheduler file, the logs and the workers.
-        workers: How many workers to start.
-        env: Their environment.
         forked: False for a test that searches the memory of the scheduler: it is started. A process that was
             forked has the memory of the one that forked it.
     """

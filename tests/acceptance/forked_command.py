@@ -50,12 +50,9 @@ _MODULES = (
     "stacpull_raster.headers_command", "stacpull_replicas.serve_command", "stacpull_trace.run",
     "stacpull_trace.trace_command", "stacpull_trace.trace_output", "tomllib", "uvloop",
 )  # fmt: skip
-"""What most commands import."""
 _ROOT = Path(__file__).resolve().parents[2]
-STORE_NAME = "stacpull-store"
-"""What a forked store process is called in `/proc/PID/comm`."""
-WORKER_NAME = "stacpull-worker"
-"""What a forked worker process is called there."""
+STORE_NAME, WORKER_NAME = "stacpull-store", "stacpull-worker"
+"""What a forked store or worker process is called in `/proc/PID/comm`."""
 _NAMES = {_STORE: STORE_NAME, WORKER: WORKER_NAME}
 _READ_AT_START = ("DASK_", "LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON", "SSL_", "TZ")
 """How the names of variables begin that `read_at_start` returns."""
@@ -105,10 +102,7 @@ class ForkedProcess:
 class Forker:
     """The process that forks. It ends with this one.
 
-    Args:
-        environment: The environment it is started with.
-        modules: What it imports besides what most commands do.
-        under: A command line that starts it, as setpriv does.
+    It also imports `modules`. `under`: a command line that starts it, as setpriv does.
     """
 
     def __init__(self, environment: Mapping[str, str], *modules: str, under: Sequence[str] = ()) -> None:
@@ -144,14 +138,10 @@ class Forker:
         traced: bool = False,
         session: bool = False,
     ) -> ForkedProcess:
-        """Fork a command with these standard streams.
+        """Fork a command with these standard streams, in `cwd` or else the directory of this process.
 
         Args:
-            command: Its arguments, beginning with that of the program. If that is Python, it takes a file, or
-                code with `-c`.
-            environment: Its environment.
-            cwd: Its directory; None: that of this process.
-            streams: Its standard streams.
+            command: The program and its arguments. If it is Python, it takes a file, or code with `-c`.
             module: Whose `main` it runs otherwise.
             traced: True to have it wait until another process traces it.
             session: True to give it a session of its own (setsid(2)).
@@ -218,13 +208,7 @@ sys.exit(code if code >= 0 else 128 - code)
 
 @contextmanager
 def command_for_shells(forker: Forker, folder: Path) -> Iterator[Path]:
-    """Make a program `stacpull` for shells to run, which has the command forked, and also a `python`.
-
-    The latter takes a file.
-
-    Args:
-        forker: What forks it.
-        folder: An empty directory.
+    """Make programs in an empty folder for shells: `stacpull`, which is forked, and a `python` for a file.
 
     Yields:
         The directory of the programs.

@@ -109,10 +109,8 @@ def run_page(
     """Run the steps of a page in one shell in `folder`, and return their results.
 
     Args:
-        text: The page, as Markdown.
         folder: An empty directory.
         replace: Texts and their replacements, such as hosts.
-        environment: Environment variables of the shell.
         programs: Directories that precede those of this interpreter on PATH.
     """
     steps = [step for step in steps_of(text) if is_run(step)]

@@ -43,7 +43,6 @@ def moto(work: Path, *, checks_keys: bool = True) -> Iterator[Moto]:
     """Start moto and make a user with a key.
 
     Args:
-        work: Its directory.
         checks_keys: False to accept every signature: moto computes another one than Amazon for some lists.
     """
     python = Path(program_path("moto_server", venv="moto")).with_name("python")

@@ -105,7 +105,6 @@ def radosgw(work: Path, *, memory: int = 4 << 30) -> Iterator[Radosgw]:
     """Start the cluster in `work`; its parts end in the order that lets each take its leave.
 
     Args:
-        work: Its directory.
         memory: Bytes that it can store: when it is full, writes wait for ever.
     """
     for program in ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph", "monmaptool"):
