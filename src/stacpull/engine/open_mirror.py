@@ -60,7 +60,7 @@ def lock_mirror(
         mirror, run = bucket.mirror or os.urandom(16).hex(), os.urandom(16).hex()
         location = replace(bucket, mirror=mirror, run=run)
         if not (work / OWN_DIRECTORY).exists():  # try the keys before anything is created
-            with open_files(work, location, patience) as files:
+            with open_files(work, location, patience) as files, suppress(FileNotFoundError):
                 next(iter(files.walk(frozenset(), f"{OWN_DIRECTORY}/")), None)
     with ExitStack() as opened:
         store = opened.enter_context(closing(open_store(work, location, patience)))
