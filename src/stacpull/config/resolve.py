@@ -8,7 +8,7 @@ everything (`--ids`), '' is rejected unless it overrides a config file.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -43,13 +43,12 @@ def resolve(
     *,
     source: str | None = None,
     environ: Mapping[str, str] | None = None,
-    options: Iterable[Option] = OPTIONS,
+    options: Sequence[Option] = OPTIONS,
     config: Config | None = None,
 ) -> Resolved:
     """Combine the flags with the environment, the config file and the defaults."""
     variables = with_active_endpoints(os.environ if environ is None else environ)
     config = toml.read_config(flags.get("config")) if config is None else config
-    options = tuple(options)
     known = {**BY_NAME, **{option.name: option for option in options}}
     for name, written in config.options.items():  # also those that this command does not have
         is_text = isinstance(written.value, str | list)  # which may mean something else on another machine
