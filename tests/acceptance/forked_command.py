@@ -56,8 +56,7 @@ STORE_NAME, WORKER_NAME = "stacpull-store", "stacpull-worker"
 _NAMES = {_STORE: STORE_NAME, WORKER: WORKER_NAME}
 _READ_AT_START = ("DASK_", "LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON", "SSL_", "TZ")
 """How the names of variables begin that `read_at_start` returns."""
-_LONGEST = 1 << 17
-"""Bytes of a request, which is one packet."""
+_LONGEST = 1 << 17  # bytes of a request, which is one packet
 _MOST_DESCRIPTORS = 8
 """Descriptors that come with a request."""
 _ALLOW_TRACER, _ANY = 0x59616D61, -1

@@ -201,8 +201,9 @@ def test_the_run_after_a_kill_aborts_its_uploads(location, dest, source, tmp_pat
     if not has_ledger:
         Objects(location).remove(lease.COPY)
         shutil.rmtree(tmp_path / "work")
+    kept = [f"{location.prefix}/others.bin", "others/long.bin"]
     with s3_client(location) as s3:
-        for key in (f"{location.prefix}/c/i0/long.bin", f"{location.prefix}/others.bin", "others/long.bin"):
+        for key in (f"{location.prefix}/c/i0/long.bin", f"{location.prefix}/{lease.COPY}", *kept):
             s3.create_multipart_upload(Bucket=location.bucket, Key=key)
     monkeypatch.setenv("AWS_DEFAULTS_MODE", "auto")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
@@ -210,7 +211,6 @@ def test_the_run_after_a_kill_aborts_its_uploads(location, dest, source, tmp_pat
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url(""))
         run("mirror", source, *dest, "--break-lock")
     assert metadata.connections == 0
-    kept = [f"{location.prefix}/others.bin", "others/long.bin"]
     assert [one["Key"] for one in leftovers(location)] == kept
 
 
@@ -413,7 +413,8 @@ def test_an_empty_work_directory_continues(location, dest, source, tmp_path):
     assert f"has no ledger of {location.url}: everything counts as still to do" in planned.err
     assert planned.report["assets_done"] == 0
     report = run("mirror", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:], "--json")
-    assert report.report["assets_skipped"] == ITEMS + 1
+    mode = (tmp_path / "other/.stacpull/ledger.sqlite").stat().st_mode & 0o777
+    assert (report.report["assets_skipped"], mode) == (ITEMS + 1, 0o600)
 
 
 @pytest.mark.parametrize("location", ["moto"], indirect=True)
