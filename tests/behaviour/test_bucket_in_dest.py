@@ -38,7 +38,6 @@ def stacpull(*arguments: str) -> Ran:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A catalog of one item with one file."""
     home = tmp_path / "source"
     home.mkdir()
     (home / "a.txt").write_text("data")

@@ -37,13 +37,11 @@ def mirrored(top: Path, items: list[dict[str, Any]], *, size: int = 500) -> Path
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mirror of one item."""
     return mirrored(tmp_path_factory.mktemp("small"), [item("a")])
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mirror of 300 items."""
     return mirrored(tmp_path_factory.mktemp("large"), [item(f"i{number}") for number in range(300)])
 
 
@@ -194,7 +192,6 @@ def test_a_killed_export_is_repeated_and_leaves_nothing_incomplete(
 
 
 def files_of(out: Path) -> dict[str, bytes]:
-    """Return the files of an output by path."""
     found = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
     return {str(path.relative_to(out.parent)): path.read_bytes() for path in found}
 

@@ -44,7 +44,6 @@ def host() -> Iterator[Host]:
 
 @pytest.fixture
 def mirror(host: Host, tmp_path: Path) -> list[str]:
-    """The command."""
     items = [feature(f"i{number}", {"data": host.url(f"/a/{number}")}) for number in range(COUNT)]
     (tmp_path / "items.ndjson").write_text("".join(json.dumps(item) + "\n" for item in items))
     patience = ["--retries", "0", "--allow-private-hosts", "--json"]

@@ -28,7 +28,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.fixture
 def item(tmp_path: Path) -> Path:
-    """A local item with one asset."""
     (tmp_path / "a.tif").write_bytes(b"data")
     item = feature("i", {"a": "a.tif"})
     (tmp_path / "item.json").write_bytes(orjson.dumps(item))

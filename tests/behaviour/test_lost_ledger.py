@@ -25,7 +25,6 @@ def hub() -> Iterator[MlhubReplica]:
 
 @pytest.fixture
 def mirror(hub: MlhubReplica, tmp_path: Path) -> list[str]:
-    """The command that made a mirror."""
     command = ["mirror", hub.base_url, str(tmp_path / "m"), "-C", LABELS, "--exclude-asset", "B10", "--json"]
     assert run(command, environment(hub)).code == 0
     return command

@@ -32,7 +32,6 @@ def damage(dest: Path) -> list[Path]:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A directory with three files."""
     data = tmp_path / "source/data"
     data.mkdir(parents=True)
     for number in range(3):

@@ -38,7 +38,6 @@ class ReceivedRequest:
 
     @property
     def start(self) -> int | None:
-        """The start of the requested range."""
         value = self.headers.get("range")
         return None if value is None else int(value.removeprefix("bytes=").partition("-")[0])
 

@@ -224,7 +224,6 @@ def test_the_assets_own_members_take_precedence(selection, key, asset, kept):
 
 
 def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:
-    """Plan the first item of a recorded document."""
     document = json.loads((data / file).read_text())
     found = document.get("features", [document]) if isinstance(document, dict) else document
     item, page_url = found[0], "https://api.test/v1/search"

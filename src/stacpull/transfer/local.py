@@ -6,12 +6,12 @@ a local file. Files have a strong ETag (inode, time, size) and ranges, so they a
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 from urllib.parse import unquote
@@ -146,7 +146,7 @@ class LocalResponse:
         remaining = self._length
         while remaining:
             try:
-                chunk = await asyncio.to_thread(self._stream.read, min(size, remaining))
+                chunk = await run_to_end(partial(self._stream.read, min(size, remaining)))
             except OSError as error:
                 message = f"{_path_of(self.url)} cannot be read: {error.strerror}."
                 raise _disk_error(FailureKind.HTTP, message) from error
@@ -157,7 +157,7 @@ class LocalResponse:
             yield chunk
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._stream.close)
+        await run_to_end(self._stream.close)
 
 
 def _path_of(url: str) -> Path:
