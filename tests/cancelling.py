@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -22,6 +23,18 @@ async def cancelled_between(
     proceed.set()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def cancelled_before_its_thread(make_work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Cancel work that waits for a thread, while the only one is busy."""
+    asyncio.get_running_loop().set_default_executor(thread := ThreadPoolExecutor(1))
+    thread.submit((is_free := threading.Event()).wait)
+    working = asyncio.create_task(make_work())
+    await settle()
+    working.cancel()
+    is_free.set()
+    with pytest.raises(asyncio.CancelledError):
+        await working
 
 
 async def settle() -> None:

@@ -52,7 +52,6 @@ class VirtualClock:
             loop.call_soon(callback)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Run `main` to its end in an event loop of this clock's time."""
         with asyncio.Runner(loop_factory=lambda: _VirtualLoop(self)) as runner:
             return runner.run(main)
 

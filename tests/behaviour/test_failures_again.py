@@ -139,7 +139,6 @@ def test_a_run_that_stops_while_it_lists_says_at_least(host: Host, mirror: list[
 
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[[str], Ran]:
-    """Commands on a mirror of one item with two files."""
     for key in ("x", "y"):
         (tmp_path / key).write_text(key)
     (tmp_path / "item.json").write_text(json.dumps(feature("i", {"x": "./x", "y": "./y"})))

@@ -23,7 +23,6 @@ def line(number: int, href: str) -> str:
 
 
 def damage(dest: Path) -> list[Path]:
-    """Damage the files of the mirror, and return them."""
     files = sorted((dest / "c").rglob("*.bin"))
     for file in files:
         file.write_bytes(b"damaged")

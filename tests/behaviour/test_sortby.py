@@ -67,7 +67,6 @@ class Api:
 
 
 def mirrored(source: str, dest: Path, **selection: Any) -> list[str]:
-    """Mirror, and return the ids in the order of the walk."""
     options = quick(retries=0)
     asyncio.run(stacpull.mirror(source, str(dest), selection=Selection(**selection), options=options))
     return sorted(path.parent.name for path in dest.glob("c/*/data.tif"))

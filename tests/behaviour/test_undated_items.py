@@ -16,7 +16,6 @@ from stacpull import MirrorReport, Options, sync
 
 
 def offer(path: Path, *items: dict[str, Any], **properties: object) -> None:
-    """Write items to a file of any kind, with these properties."""
     path.parent.mkdir(exist_ok=True)
     for item in items:
         item["properties"] = {"datetime": "2020-01-01T00:00:00Z", **properties}

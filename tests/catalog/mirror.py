@@ -142,7 +142,6 @@ class Mirror:
         return stored
 
     def catalogs(self, names: Callable[[str], str] = safe) -> int:
-        """Write the catalogs. Return the number of written files."""
         entries = [
             CollectionEntry(
                 id=collection,

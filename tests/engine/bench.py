@@ -133,7 +133,6 @@ def started(
 
 
 def tree(dest: Path) -> dict[str, bytes]:
-    """The files in DEST under final names, without item JSON."""
     return {
         str(path.relative_to(dest)): path.read_bytes()
         for path in sorted(dest.rglob("*"))

@@ -43,7 +43,6 @@ async def serving(answer: Serving, address: str = "127.0.0.1") -> AsyncIterator[
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition without an event."""
     async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - it is the inside of the transport that is looked at
             await asyncio.sleep(0.005)

@@ -54,7 +54,6 @@ _COMPILED = tuple((name, re.compile(pattern)) for name, pattern in _FORMATS)
 
 
 def format_of(value: Any) -> str:
-    """Return the type of a value, and for strings their format."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -171,7 +171,6 @@ class Answer:
 
 
 def answer(url: str, **headers: str) -> Answer:
-    """Send a request and read until the server closes."""
     parts = urlsplit(url)
     fields = {"Host": parts.netloc, "Connection": "close", **headers}
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())

@@ -32,7 +32,6 @@ class HubClient:
         )
 
     def other(self, url: str, method: str = "GET", **headers: str) -> requests.Response:
-        """Send a request without a key, to the blob host or S3."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.session.request(method, url, headers=ACCEPTED | named, allow_redirects=False, timeout=60)
 
@@ -50,7 +49,6 @@ class HubClient:
         return self.api(f"/collections/{collection}/items/{collection}_{self.replica.dataset.name(0)}")
 
     def blob(self, index: int, **headers: str) -> requests.Response:
-        """Return a file of the dataset from the URL in the catalogs."""
         name = self.replica.dataset.name(index)
         account = f"{self.replica.blob_url}/radiantearth.blob.core.windows.net/mlhub"
         return self.other(f"{account}/bigearthnet-v1/source/{name}_B02.tif", **headers)

@@ -6,12 +6,11 @@ import asyncio
 import os
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from tests.cancelling import cancelled_between, settle
+from tests.cancelling import cancelled_before_its_thread, cancelled_between
 from tests.net.conformance import opened
 
 from stacpull.models import Failure, FailureKind
@@ -146,15 +145,8 @@ async def test_a_file_that_is_opened_after_a_cancellation_is_closed(catalog, mon
 
 
 async def test_a_file_is_closed_although_its_end_is_cancelled(catalog: Path) -> None:
-    asyncio.get_running_loop().set_default_executor(thread := ThreadPoolExecutor(1))
     response = await LocalTransport(catalog.as_uri()).send(Request(catalog.as_uri()))
-    thread.submit((is_free := threading.Event()).wait)
-    closing = asyncio.create_task(response.close())
-    await settle()
-    closing.cancel()
-    is_free.set()
-    with pytest.raises(asyncio.CancelledError):
-        await closing
+    await cancelled_before_its_thread(response.close)
     assert response._stream.closed
 
 

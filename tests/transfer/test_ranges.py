@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.cancelling import cancelled_before_its_thread
 from tests.net.wire_server import ReceivedRequest
 from tests.transfer.origin import Origin, Reply, Thing, client, origin
 from tests.transfer.part_files import PART, PartFiles, has_no_file, part_files
@@ -104,6 +105,12 @@ async def test_a_connection_writes_in_order(parts, monkeypatch):
     monkeypatch.setattr(PartialDownload, "put", put_alone)
     async with fetching(parts) as (fetcher, served, _):
         assert is_whole(await fetcher.fetch(job(served)), parts)
+
+
+async def test_a_part_is_closed_although_its_end_is_cancelled(parts: PartFiles) -> None:
+    part = await parts.create(1, 1, V1, len(DATA), None)
+    await cancelled_before_its_thread(part.park)
+    assert part.closed
 
 
 # Parts with gaps.

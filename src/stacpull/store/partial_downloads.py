@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -150,7 +151,7 @@ class PartialDownload(io.FileIO):
         return length(self.received)
 
     async def _run(self, function: Callable[..., object], *arguments: object) -> None:
-        await _with_destination_errors(asyncio.to_thread(function, *arguments), self._path.parent)
+        await _with_destination_errors(run_to_end(partial(function, *arguments)), self._path.parent)
 
     async def hash_with(self, algorithms: Collection[str | None]) -> None:
         """Hash the bytes of the part, and from now on all written bytes, in order."""

@@ -210,7 +210,6 @@ class TestHeader:
 
     @pytest.fixture
     def file(self, shared_data: Path) -> bytes:
-        """Return a PlanetScope file with the directory at its end."""
         return (shared_data / "tiff" / "planet_psscene_all_nodata.tif").read_bytes()
 
     @pytest.mark.parametrize(("size", "reads"), [(None, 2), (27_768, 1), (8, 3)])
