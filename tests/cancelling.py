@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,11 +25,11 @@ async def cancelled_between(
         await running
 
 
-async def cancelled_before_its_thread(make_work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+async def cancelled_before_its_thread(work: Coroutine[Any, Any, object]) -> None:
     """Cancel work that waits for a thread, while the only one is busy."""
     asyncio.get_running_loop().set_default_executor(thread := ThreadPoolExecutor(1))
     thread.submit((is_free := threading.Event()).wait)
-    working = asyncio.create_task(make_work())
+    working = asyncio.create_task(work)
     await settle()
     working.cancel()
     is_free.set()

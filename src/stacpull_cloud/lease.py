@@ -120,7 +120,7 @@ class Lease:
             self._write(is_held=False)
 
     def _abort_uploads(self) -> None:
-        """Abort the uploads of a run that failed or was killed. Those of other programs go on."""
+        """Abort the uploads of a run that failed or was killed. Other programs keep theirs."""
         prefix = self._objects.key("")
         with suppress(StacpullError), closing(open_reader(self._work)) as db:  # there may be no ledger yet
 

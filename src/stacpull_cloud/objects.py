@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
 
 T = TypeVar("T")
-LeaseLook = Callable[[], object]
 
 THREADS = 32  # simultaneous requests of a process
 _PATIENCE, _SHORT_PATIENCE = 120.0, 10.0
@@ -83,7 +82,7 @@ class Objects:
         return answer and answer[0]
 
     def read(self, path: str, max_size: int) -> tuple[ObjectInfo, bytes | None] | None:
-        """Return an object, without its content if that is longer than `max_size` bytes."""
+        """Return an object, without its content if that is longer than `max_size` bytes; -1 requests none."""
         is_head = max_size < 0
 
         def get(store: Any) -> tuple[ObjectInfo, bytes | None]:
@@ -128,7 +127,7 @@ class Objects:
         path: str,
         body: bytes | Path,
         attributes: Mapping[str, str],
-        check: LeaseLook = bool,
+        check: Callable[[], object] = lambda: None,
         *,
         create: bool,
     ) -> bool:
@@ -171,7 +170,7 @@ class Objects:
         with self._long if is_long else self._medium if size > _MEDIUM else nullcontext():
             return bool(self.send("write", path, upload))
 
-    def remove(self, path: str, check: LeaseLook = bool) -> None:
+    def remove(self, path: str, check: Callable[[], object] = lambda: None) -> None:
         def delete(store: Any) -> None:
             check()
             obstore.delete(store, self.key(path))

@@ -146,7 +146,7 @@ async def test_a_file_that_is_opened_after_a_cancellation_is_closed(catalog, mon
 
 async def test_a_file_is_closed_although_its_end_is_cancelled(catalog: Path) -> None:
     response = await LocalTransport(catalog.as_uri()).send(Request(catalog.as_uri()))
-    await cancelled_before_its_thread(response.close)
+    await cancelled_before_its_thread(response.close())
     assert response._stream.closed
 
 

@@ -177,9 +177,9 @@ class Publisher:
             if not may_replace:
                 return foreign_file(path)
         directory, _, name = path.rpartition("/")
-        file = Arrival(0, item_rowid, 0, directory, name, 0, digest=sha256, part=part)
-        file.may_replace = may_replace
-        return file
+        return Arrival(
+            0, item_rowid, 0, directory, name, 0, digest=sha256, part=part, may_replace=may_replace
+        )
 
     def reserve(self, arrivals: list[Arrival], items: list[int]) -> tuple[list[Arrival], list[AssetOutcome]]:
         """Reserve the names of assets and of the JSON of items; return what is reserved, and failures."""
