@@ -34,6 +34,7 @@ from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS, UNFINISHED, StagedParts, is_worker
 from stacpull.system import add_variables
+from stacpull.threads import run_to_end
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 
@@ -103,7 +104,7 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
                 if worker_parts:
                     suffixes = UNFINISHED if bucket is None else UNFINISHED | {".whole"}  # not uploaded
                     await asyncio.to_thread(_leave_parts, store.staged, suffixes)
-                await asyncio.to_thread(store.close)
+                await run_to_end(store.close)
     except OSError as error:
         if (failure := await asyncio.to_thread(as_destination_error, error, work)) is not error:
             raise failure from error

@@ -30,6 +30,7 @@ from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.sources.source_url import source_url, split_credentials
 from stacpull.system import variables_of
+from stacpull.threads import run_to_end
 
 SLOTS = 80
 """Transfers at once by default: more than the 64 of a host, because some wait for the store process."""
@@ -157,7 +158,7 @@ async def open_network(
     finally:
         await client.close()
         if log is not None:
-            await asyncio.to_thread(log.close)
+            await run_to_end(log.close)
 
 
 def _warn(emit: Listener, text: str) -> None:
