@@ -43,10 +43,10 @@ def test_a_bad_value_is_named_with_its_line(tmp_path: Path, line: str) -> None:
     assert not (tmp_path / "m").exists()
 
 
-def test_a_bad_value_of_the_environment_is_not_named_with_a_line_of_the_file(tmp_path: Path) -> None:
+def test_a_bad_value_of_the_environment_is_named_with_its_variable(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("layout = '{item}'\n")
     ran = stacpull("plan", "item.json", "--config", "c.toml", cwd=tmp_path, STACPULL_LAYOUT="{nope")
-    assert ran.err.startswith("stacpull: --layout '{nope'"), ran.err
+    assert ran.err.startswith("stacpull: STACPULL_LAYOUT '{nope'"), ran.err
 
 
 def test_a_trace_has_keys_of_its_own(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from stacpull.cli.parameters import OptionParameter, declared_in
 from stacpull.cli.printing import Verbosity
 from stacpull.config import toml
 from stacpull.config.options import GROUPS, OPTIONS, options_of
-from stacpull.config.resolve import Resolved, resolve
+from stacpull.config.resolve import Resolved, resolve, setting_of
 from stacpull.errors import StacpullError, UsageError
 
 if TYPE_CHECKING:
@@ -230,12 +230,11 @@ def command(
                 session = CommandSession(resolved)
                 code = function(session, **values) or 0
             except UsageError as error:  # about a filter, or two options: say where they were given
-                named = re.match(r"--([\w-]+)", str(error))
-                if named is None or flags.get(named[1]) or named[1] not in config.options:
-                    raise
-                if any(os.environ.get(v) for it in options if it.name == named[1] for v in it.variables):
-                    raise
-                raise UsageError(config.options[named[1]].where + str(error)[named.end() :]) from error
+                for option in options:
+                    setting = setting_of(option, flags, os.environ, config)
+                    if setting and (named := re.match(rf"--{option.name}(?![\w-])", str(error))):
+                        error.args = (setting.where + str(error)[named.end() :],)
+                raise
             finally:
                 if session is not None:
                     session.close(code)

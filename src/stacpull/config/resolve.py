@@ -49,19 +49,20 @@ def resolve(
     """Combine the flags with the environment, the config file and the defaults."""
     variables = with_active_endpoints(os.environ if environ is None else environ)
     config = toml.read_config(flags.get("config")) if config is None else config
-    known = {**BY_NAME, **{option.name: option for option in options}}
-    for name, written in config.options.items():  # also those that this command does not have
-        is_text = isinstance(written.value, str | list)  # which may mean something else on another machine
-        if name != "header" and (known[name].load is None or not is_text):
-            _read(known[name], written)
     settings = {}
     values: dict[type, dict[str, Any]] = {Selection: {}, Options: {}, S3Options: {}, Output: {}}
     for option in options:
         group = values.setdefault(option.holder, {})
-        if (setting := _setting(option, flags, variables, config.options.get(option.name))) is not None:
+        if (setting := setting_of(option, flags, variables, config)) is not None:
             settings[option.name] = setting
             if option.name != "header":  # `_credentials` reads it
                 group[option.target] = _read(option, setting)
+    known = {**BY_NAME, **{option.name: option for option in options}}
+    for name, written in config.options.items():
+        # the text of others may mean something else on another machine
+        is_fixed = known[name].load is None or not isinstance(written.value, str | list)
+        if is_fixed and written is not settings.get(name) and name != "header":
+            _read(known[name], written)
     credential_fields = _credentials(settings.get("header"), config, source, variables)
     s3 = S3Options(**values.pop(S3Options))
     transfer = Options(**values.pop(Options), **credential_fields, s3=s3)
@@ -81,17 +82,17 @@ def resolve(
     )
 
 
-def _setting(
-    option: Option, flags: Mapping[str, object], variables: Mapping[str, str], in_file: Setting | None
+def setting_of(
+    option: Option, flags: Mapping[str, object], variables: Mapping[str, str], config: Config
 ) -> Setting | None:
     """Return the raw value of an option with the highest precedence; None if it is not set."""
     candidates = (
         Setting(flags.get(option.name), f"--{option.name}"),
         *(Setting(variables.get(name) or None, name) for name in option.variables),
-        in_file,
+        config.options.get(option.name),
     )
     first = next((s for s in candidates if s is not None and s.value not in (None, ())), None)
-    if first is not None and first.value == ("",) and in_file is not None:  # '' overrides its list
+    if first is not None and first.value == ("",) and option.name in config.options:  # '' overrides its list
         return first._replace(value=())
     return first
 
