@@ -25,9 +25,9 @@ def test_printed_lines_contain_no_control_characters(capsys: pytest.CaptureFixtu
 
 
 def test_json_is_one_line_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    printing.json_line({HOSTILE: [HOSTILE, "Ærø 😀"]})
+    printing.json_line({HOSTILE: [HOSTILE, "Ærø 😀", "d\udcff"]})
     out = capsys.readouterr().out
-    assert json.loads(out) == {HOSTILE: [HOSTILE, "Ærø 😀"]}
+    assert json.loads(out) == {HOSTILE: [HOSTILE, "Ærø 😀", "d\ufffd"]}
     assert not OBEYED & set(out)
     assert "Ærø 😀" in out
     assert out.count("\n") == 1

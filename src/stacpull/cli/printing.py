@@ -12,7 +12,9 @@ import click
 _C1 = range(0x7F, 0xA0)  # DEL, and characters that some terminals treat like escape sequences
 _TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # change the direction of text (UAX 9, 2)
 _CONTROLS = dict.fromkeys((*range(0x20), *_C1, 0x2028, 0x2029, *_TURNS), "\N{REPLACEMENT CHARACTER}")
-_ESCAPED = {code: f"\\u{code:04x}" for code in (*_C1, 0x2028, 0x2029, *_TURNS)}
+_HALVES = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
+"""Surrogates, which stand for bytes of a path that are not UTF-8: many parsers of JSON refuse them."""
+_ESCAPED = _HALVES | {code: f"\\u{code:04x}" for code in (*_C1, 0x2028, 0x2029, *_TURNS)}
 
 
 def plain(text: str) -> str:
@@ -36,8 +38,9 @@ def json_line(value: Any) -> None:
     """Print a JSON document on one line; characters that a terminal obeys or cannot show are escaped."""
     import json
 
-    ascii_only = (sys.stdout.encoding or "ascii").lower() not in {"utf-8", "utf8"}
-    click.echo(json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":")).translate(_ESCAPED))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPED)
+    is_utf8 = (sys.stdout.encoding or "ascii").lower() in {"utf-8", "utf8"}
+    click.echo(text if is_utf8 else json.dumps(json.loads(text), separators=(",", ":")))
 
 
 class Verbosity:
