@@ -163,6 +163,8 @@ def test_an_error_about_headers_shows_no_value() -> None:
         (lambda: stacpull.verify("d", options={}), "^options must be stacpull.Options"),
         (lambda: stacpull.headers([], options={}), "^options must be stacpull.Options"),
         (lambda: stacpull.mirror(HERE, None), "^DEST must be a path, not NoneType"),
+        (lambda: stacpull.profile_options(5, "planet"), "^options must be stacpull.Options"),
+        (lambda: stacpull.profile_options(Options(), 5), "^name must be text in quotes, not 5"),
     ],
 )
 def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(call, message):
@@ -170,10 +172,12 @@ def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(call, messag
         asyncio.run(call())
 
 
-@pytest.mark.parametrize("call", [partial(stacpull.mirror, HERE, "d"), partial(stacpull.plan, HERE)])
-def test_a_listener_that_is_not_a_function_is_named(call):
-    with pytest.raises(TypeError, match=r"^on_event must be a function, not str"):
-        asyncio.run(call(on_event="print"))
+@pytest.mark.parametrize(
+    ("call", "name"), [(partial(stacpull.mirror, HERE, "d"), "on_event"), (stacpull.headers, "on_row")]
+)
+def test_a_listener_that_is_not_a_function_is_named(call, name):
+    with pytest.raises(TypeError, match=rf"^{name} must be a function, not str"):
+        asyncio.run(call(**{name: "print"}))
 
 
 def test_a_ca_bundle_that_does_not_exist_is_named() -> None:

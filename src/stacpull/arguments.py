@@ -117,18 +117,20 @@ def with_suggestions(kind: type[Held]) -> type[Held]:
 
 @functools.cache
 def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that suggests an argument for one that it does not have, and checks its switches."""
+    """Return a function that suggests an argument for one that it does not have, and checks some types."""
     parameters = inspect.signature(function).parameters
     known, switches = parameters.keys(), {n for n, it in parameters.items() if it.annotation == "bool"}
 
     @functools.wraps(function)
     def call(*positional: Any, **named: Any) -> Any:
-        for name in switches & named.keys():
-            if not isinstance(named[name], bool):
-                raise UsageError(f"{name} {_wrong('True or False', named[name])}.")
-        for name in (name for name in named if name not in known):
-            owner = function.__qualname__.partition(".")[0]
-            raise TypeError(f"{owner}() has no argument {name!r}{_suggestion(name, known)}.")
+        for name, value in named.items():
+            if name not in known:
+                owner = function.__qualname__.partition(".")[0]
+                raise TypeError(f"{owner}() has no argument {name!r}{_suggestion(name, known)}.")
+            if name in switches and not isinstance(value, bool):
+                raise UsageError(f"{name} {_wrong('True or False', value)}.")
+            if name.startswith("on_") and not (value is None or callable(value)):
+                raise TypeError(f"{name} must be a function, not {type(value).__name__}.")
         return function(*positional, **named)
 
     @functools.wraps(function)

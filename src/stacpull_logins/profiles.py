@@ -25,7 +25,7 @@ from stacpull import arguments, entry_points
 from stacpull.arguments import CONTROL, ReadArgument
 from stacpull.config.credentials import VARIABLE, replaced, variables_in
 from stacpull.config.options import Options, S3Options
-from stacpull.config.toml import TomlEntry, nearest, read_entries, shipped_config
+from stacpull.config.toml import Setting, TomlEntry, nearest, read_entries, shipped_config
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import host_of
 from stacpull.redact import Secret
@@ -258,8 +258,9 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
         UsageError: There is no such profile, or it is not valid.
         CredentialsError: Variables that it needs are not set.
     """
+    options = arguments.instance("options", Options, options)
     variables = os.environ if environ is None else environ
-    profile = find_profile(name, variables)
+    profile = find_profile(Setting(name, "name").read(arguments.read_text), variables)
     if profile is None:
         known, aws = profile_names(variables), list(dict.fromkeys(_aws_profiles(variables)))
         raise UsageError(

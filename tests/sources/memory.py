@@ -116,6 +116,10 @@ def missing(url: str) -> TransferError:
     return TransferError(Failure(FailureKind.GONE, f"api.test has no {url}.", status=404))
 
 
+def collection(name: object) -> dict[str, Any]:
+    return {"type": "Collection", "id": name, "license": "CC0", "extent": {}}
+
+
 def item(name: object, **properties: Any) -> dict[str, Any]:
     return {"type": "Feature", "id": name, "properties": properties}
 

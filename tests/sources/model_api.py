@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from tests.sources.memory import failed
+from tests.sources.memory import collection, failed
 
 from stacpull.filters.item_filter import ItemFilter
 from stacpull.models import FailureKind, PageRequest
@@ -69,9 +69,9 @@ class ModelApi:
             case ["conformance"]:
                 return {"conformsTo": list(self.classes)}
             case ["collections"]:
-                return {"collections": [self._collection(name) for name in ("a", "b")], "links": []}
+                return {"collections": [collection(name) for name in ("a", "b")], "links": []}
             case ["collections", "a" | "b" as name]:
-                return self._collection(name)
+                return collection(name)
             case ["collections", "a" | "b" as name, "items"]:
                 return self._page(request, {**_query(request), "collections": [name]})
             case ["search"]:
@@ -84,10 +84,6 @@ class ModelApi:
         methods = ["GET", "POST"] if self.post else ["GET"]
         links = [{"rel": "search", "href": f"{API}/search", "method": method} for method in methods]
         return {"type": "Catalog", "conformsTo": list(self.classes), "links": links}
-
-    @staticmethod
-    def _collection(name: str) -> dict[str, Any]:
-        return {"type": "Collection", "id": name, "license": "CC0", "extent": {}}
 
     def _page(self, request: PageRequest, query: Mapping[str, Any]) -> object:
         filters = FILTERS & query.keys()

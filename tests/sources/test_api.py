@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
-from tests.sources.memory import API, MemoryReader, failed, item, page
+from tests.sources.memory import API, MemoryReader, collection, failed, item, page
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind, PageRequest
@@ -17,10 +16,6 @@ from stacpull.sources.stac_api import ApiSource
 
 LABELS = f"{API}/collections/bigearthnet_v1_labels"
 NAMES = ["bigearthnet_v1_labels", "bigearthnet_v1_source", "ref_kenya/02"]
-
-
-def collection(name: object) -> dict[str, Any]:
-    return {"type": "Collection", "id": name, "license": "CC0", "extent": {}}
 
 
 TABLE: dict[str, object] = {
