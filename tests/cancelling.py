@@ -1,10 +1,10 @@
-"""A cancellation while a thread works."""
+"""Waiting in an event loop, and cancellations while a thread works."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -35,6 +35,13 @@ async def cancelled_before_its_thread(work: Coroutine[Any, Any, object]) -> None
     is_free.set()
     with pytest.raises(asyncio.CancelledError):
         await working
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that sets no event."""
+    async with asyncio.timeout(300):
+        while not condition():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.005)
 
 
 async def settle() -> None:

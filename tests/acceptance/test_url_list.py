@@ -13,9 +13,9 @@ from urllib.parse import unquote
 import pytest
 from tests.acceptance.asset_host import AssetHost
 from tests.acceptance.command import stacpull
-from tests.acceptance.trees import files_in
 from tests.items import feature
 from tests.ran import Ran
+from tests.servers.mirroring import files_in
 
 pytestmark = pytest.mark.behaviour
 
@@ -61,11 +61,6 @@ def run(*arguments: object) -> Ran:
     return stacpull(*arguments, "--no-progress")
 
 
-def files_below(folder: Path) -> dict[str, bytes]:
-    files = files_in(folder).items()
-    return {name: path.read_bytes() for name, path in files if path.suffix != ".json"}
-
-
 def listed(text: str) -> list[list[str]]:
     return [line.split("\t") for line in text.splitlines()]
 
@@ -78,7 +73,7 @@ def test_each_line_has_a_url_and_the_path_where_mirror_puts_the_file(host: Asset
     assert f"assets   {len(NAMES) + 1}\n" in ran.err
     lines = listed(ran.out)
     assert run("mirror", source, tmp_path / "mirror", PRIVATE).code == 0
-    files = files_below(tmp_path / "mirror")
+    files = files_in(tmp_path / "mirror")
     assert len(lines) == len(NAMES) + 1
     assert {path for _, path in lines} == files.keys()
     for url, path in lines:
@@ -86,10 +81,10 @@ def test_each_line_has_a_url_and_the_path_where_mirror_puts_the_file(host: Asset
         target.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310 -- of the test host
             target.write_bytes(response.read())
-    assert files_below(tmp_path / "fetched") == files
+    assert files_in(tmp_path / "fetched") == files
     adopted = run("mirror", source, tmp_path / "fetched", PRIVATE, "--adopt", "--json")
     assert adopted.code == 0, adopted.err
-    assert files_below(tmp_path / "fetched") == files
+    assert files_in(tmp_path / "fetched") == files
 
 
 def test_with_dest_only_what_is_missing_is_listed(host: AssetHost, tmp_path: Path) -> None:
@@ -98,7 +93,7 @@ def test_with_dest_only_what_is_missing_is_listed(host: AssetHost, tmp_path: Pat
     assert run("mirror", source, dest, PRIVATE, "--asset", "plain").code == 0
     ran = run("plan", source, dest, "--urls", PRIVATE)
     assert run("mirror", source, tmp_path / "whole", PRIVATE).code == 0
-    missing = files_below(tmp_path / "whole").keys() - files_below(dest).keys()
+    missing = files_in(tmp_path / "whole").keys() - files_in(dest).keys()
     assert {path for _, path in listed(ran.out)} == missing
 
 
@@ -127,7 +122,7 @@ def test_filename_in_a_layout_is_that_of_the_href(host: AssetHost, tmp_path: Pat
     options = ("--layout", "{collection}/{key}-{filename|removeprefix:p}", PRIVATE)
     paths = {path for _, path in listed(run("plan", source, "--urls", *options).out)}
     assert run("mirror", source, tmp_path / "mirror", *options).code == 0
-    assert paths == files_below(tmp_path / "mirror").keys()
+    assert paths == files_in(tmp_path / "mirror").keys()
 
 
 def test_a_list_and_json_are_not_printed_together() -> None:

@@ -59,8 +59,3 @@ async def opened(
 
 def received(job: Job, body: bytes, filename: str = "f.tif", etag: str = '"e"') -> Arrival:
     return arrival_of(job, len(body), filename, etag, body)
-
-
-async def until(is_so: Callable[[], object]) -> None:
-    while not is_so():  # noqa: ASYNC110 - several things may change
-        await asyncio.sleep(0.01)

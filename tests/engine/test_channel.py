@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from tests.engine.opened_store import until
+from tests.cancelling import until
 
 from stacpull.engine import channel
 from stacpull.engine.channel import Channel, OutcomeSender

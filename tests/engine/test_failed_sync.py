@@ -9,8 +9,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from tests.cancelling import until
 from tests.engine.bench import Bench, parts, planned, started, tree
-from tests.engine.opened_store import opened, received, until
+from tests.engine.opened_store import opened, received
 
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError

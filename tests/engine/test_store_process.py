@@ -15,8 +15,9 @@ from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
+from tests.cancelling import until
 from tests.engine.bench import Bench, documents, parts, planned, tree
-from tests.engine.opened_store import opened, received, until
+from tests.engine.opened_store import opened, received
 
 from stacpull.child_process import reap, spawn
 from stacpull.engine import messages, store_process

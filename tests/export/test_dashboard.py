@@ -7,7 +7,7 @@ import itertools
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 import pytest
+from tests.cancelling import until
 from tests.export.browser import CHROMIUM, SCHEMES, WIDTHS, opened_page
 from tests.export.conftest import item
 
@@ -206,12 +207,6 @@ async def test_a_browser_that_knows_the_token_gets_a_cookie(monkeypatch: pytest.
 def opened(url: str) -> socket.socket:
     host, port = url.removeprefix("http://").rstrip("/").split(":")
     return socket.create_connection((host, int(port)))
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what is looked at sets no event
-            await asyncio.sleep(0.01)
 
 
 async def test_a_thousand_connections_take_thirty_two_descriptors() -> None:

@@ -72,13 +72,6 @@ def test_every_kind_of_redirect_is_followed(stage: Stage, code: int) -> None:
     assert scene.statuses("api", "fault") == [code] * 2
 
 
-@pytest.mark.parametrize("code", [300, 304, 305, 306])
-def test_an_invalid_redirect_is_a_failure(stage: Stage, code: int) -> None:
-    scene = stage(DOWNLOADS + f'what = "status"\ncode = {code}\nheaders = {{Location = "/elsewhere"}}')
-    assert scene.mirror().code == 1
-    assert {(f.kind, f.status) for f in scene.failures()} == {("http", code)}
-
-
 @pytest.mark.parametrize(
     ("location", "kind"),
     [

@@ -131,9 +131,9 @@ def test_missing_assets_fail_and_the_run_continues(stage: Stage, code: int) -> N
     assert len(scene.assets()) == 36 - 3  # and the labels, which are JSON
 
 
-@pytest.mark.parametrize("code", [402, 405, 418, 431, 451])
-def test_other_refusals_are_final_at_once(stage: Stage, code: int) -> None:
-    scene = stage(status(code))
+@pytest.mark.parametrize("code", [300, 304, 305, 306, 402, 405, 418, 431, 451])
+def test_other_refusals_and_invalid_redirects_are_final_at_once(stage: Stage, code: int) -> None:
+    scene = stage(status(code, 'headers = {Location = "/elsewhere"}'))
     assert scene.mirror().code == 1
     assert (scene.statuses("blob"), scene.statuses("s3")) == ([code], [code])
     assert {(f.kind, f.status) for f in scene.failures()} == {("http", code)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -40,9 +40,3 @@ async def serving(answer: Serving, address: str = "127.0.0.1") -> AsyncIterator[
     """Give the origin of a server that handles each connection with `answer`."""
     async with StreamServer(answer, address=address) as server:
         yield server.url("", f"[{address}]" if ":" in address else address)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - it is the inside of the transport that is looked at
-            await asyncio.sleep(0.005)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.http1.fast_transport import LOOPS, fast, serving, until
+from tests.cancelling import until
+from tests.http1.fast_transport import LOOPS, fast, serving
 from tests.net.conformance import opened
 from tests.net.wire_server import Serving
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.http1.fast_transport import LOOPS, fast, fetch, serving, until
+from tests.cancelling import until
+from tests.http1.fast_transport import LOOPS, fast, fetch, serving
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.security.authority import Authority

@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.http1.fast_transport import HELLO, LOOPS, fast, fetch, serving, until
+from tests.cancelling import until
+from tests.http1.fast_transport import HELLO, LOOPS, fast, fetch, serving
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 

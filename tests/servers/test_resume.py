@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.command import Running, environment, run
-from tests.net.conformance_objects import Blobs
 from tests.servers.buckets import Bucket, Keys, client
 from tests.servers.mirroring import LAYOUT, files_in, part_bytes
 from tests.servers.moto_server import Moto
@@ -26,9 +25,6 @@ from tests.servers.rclone import KEYS as RCLONE_KEYS
 from tests.servers.rclone import Rclone
 from tests.servers.stac_api import StacApi
 from tests.servers.valve import Valve
-
-from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION
-from stacpull_replicas.replica_server import run_in_thread
 
 pytestmark = pytest.mark.behaviour
 
@@ -112,28 +108,6 @@ def nginx_origin(web: Nginx, tmp_path: Path) -> Origin:
     )
 
 
-def blob_origin(version: str) -> Iterator[Origin]:
-    contents: dict[str, bytes] = {}
-    with run_in_thread(Blobs(contents, version)) as blobs:
-        port = int(blobs.url("blob").rpartition(":")[2])
-        yield Origin(
-            port,
-            lambda body: contents.update({"large.bin": body}),
-            lambda gate: gate.url(blobs.host.signed_path("large.bin")),
-            answers=lambda: [record.status for record in blobs.requests],
-        )
-
-
-@pytest.fixture
-def azure_origin() -> Iterator[Origin]:
-    yield from blob_origin(NEW_VERSION)
-
-
-@pytest.fixture
-def old_azure_origin() -> Iterator[Origin]:
-    yield from blob_origin(OLD_VERSION)
-
-
 def killed_midway(origin: Origin, stac: StacApi, dest: Path, gate: Valve) -> None:
     origin.put(FIRST)
     stac.put("item", {"data": lambda: origin.href(gate)})
@@ -149,8 +123,6 @@ CASES = {
     "moto": ([], []),
     "rclone": ([], []),
     "nginx": ([206], [200]),
-    "azure": ([206], [200]),
-    "old_azure": ([206], [200]),
 }
 """What each answers to the request for the rest, as far as its log says: of the same object, of another."""
 
