@@ -35,6 +35,9 @@ _SHORTS = {Tag.MinSampleValue: "TIFFTAG_MINSAMPLEVALUE", Tag.MaxSampleValue: "TI
 _UNITS = {1: "1 (unitless)", 2: "2 (pixels/inch)", 3: "3 (pixels/cm)"}
 _ENTITY = re.compile(r"&(?:(lt|gt|amp|apos|quot)|#(?:[xX]([0-9A-Fa-f]{1,6})|([0-9]{1,7})));")
 _NAMED = {"lt": "<", "gt": ">", "amp": "&", "apos": "'", "quot": '"'}
+_TEXT = re.compile(r">[^<>]*</Item>")
+"""XML makes a carriage return a line feed, but GDAL keeps it."""
+_WHITE_SPACE = " \t\n\v\f\r"
 _LAST_CHARACTER = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
 """Halves of a pair in UTF-16, not characters: UTF-8 cannot hold them (RFC 3629, section 3)."""
@@ -75,7 +78,8 @@ def read_metadata(directory: Directory, bands: int, raster_type: object) -> Meta
     by_band: dict[int, BandMetadata] = {}
     for item in items:
         if item.sample is None and item.domain:
-            domains.setdefault(item.domain, {})[item.name] = item.value
+            name = item.domain if item.domain.startswith("xml:") else item.name  # as rasterio
+            domains.setdefault(item.domain, {})[name] = item.value
         elif item.sample is not None and item.sample < bands:
             _apply(by_band.setdefault(item.sample, BandMetadata()), item)
     tags = _dataset_tags(directory, items, raster_type)
@@ -86,13 +90,13 @@ def _items_in(written: str) -> list[Item]:
     """Read the items of an XML document `<GDALMetadata><Item name=… sample=… role=… domain=…>`."""
     parser = ET.XMLParser(target=_TreeWithoutDoctype())  # noqa: S314 - nothing can be declared
     try:
-        parser.feed(written.lstrip())
+        parser.feed(_TEXT.sub(lambda text: text[0].replace("\r", "&#13;"), written.lstrip()))
         root = parser.close()
     except ET.ParseError as error:
         raise TiffError(f"{label(Tag.GDAL_METADATA)} is not valid XML: {error}") from None
     listed = root.findall("Item") if root.tag == "GDALMetadata" else []
     # GDAL skips white space before a text, and items without one; one that holds elements is not an item
-    texts = [(item.attrib, (item.text or "").lstrip()) for item in listed if not len(item)]
+    texts = [(item.attrib, (item.text or "").lstrip(_WHITE_SPACE)) for item in listed if not len(item)]
     items = []
     for attributes, text in texts:
         if text and "name" in attributes:

@@ -14,7 +14,6 @@ import pytest
 import tifffile
 from tests.net.wire_server import ReceivedRequest
 from tests.raster.tiff.made import moved_to_the_end
-from tests.raster.tiff.reads import parse_bytes
 from tests.transfer.origin import Answer, Given, Reply, Thing, client, origin
 
 from stacpull.aws import Credentials
@@ -22,7 +21,7 @@ from stacpull.config.options import S3Options
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
 from stacpull_raster.ranged import HeaderRead, read_header
-from stacpull_raster.tiff import FIRST_READ, Header
+from stacpull_raster.tiff import FIRST_READ, Header, parse_file
 
 
 def made(*, side: int = 256) -> bytes:
@@ -38,9 +37,7 @@ LATE = moved_to_the_end(EARLY)
 
 
 def header_of(data: bytes) -> Header:
-    header = parse_bytes(data)
-    assert isinstance(header, Header)
-    return header
+    return parse_file(io.BytesIO(data), data)
 
 
 def span(request: ReceivedRequest) -> tuple[int, int]:

@@ -121,8 +121,8 @@ TEXTS = [
     "it's",
     "&lt;",
     "&amp;amp;",
-    "a\nb\n[10]",
-    "é 水 🛰",
+    "a\nb\r\n[10]",
+    "\u3000é 水 🛰\xa0",
     "a=b",
     "x  ",
 ]
@@ -145,6 +145,7 @@ def test_metadata_of_bands() -> None:
             dataset.units = ("sr-1", "K", "")
             dataset.set_band_description(2, "temperature <air> & more")
             dataset.update_tags(ns="TILING_SCHEME", NAME="ours", ZOOM_LEVEL="3")
+            dataset.update_tags(ns="xml:IMD", A="<a/>")
             dataset.update_tags(1, STATISTICS_MEAN="4.5")
             dataset.update_tags(1, ns="OTHER", NAME="of another domain")
         file.seek(0)
@@ -155,5 +156,6 @@ def test_metadata_of_bands() -> None:
     assert header.offsets == (0.0, -273.15, 0.0)
     assert header.units == ("sr-1", "K", None)
     assert header.descriptions == (None, "temperature <air> & more", None)
-    assert header.domains == {"TILING_SCHEME": {"NAME": "ours", "ZOOM_LEVEL": "3"}}
+    tiling = {"NAME": "ours", "ZOOM_LEVEL": "3"}
+    assert header.domains == {"TILING_SCHEME": tiling, "xml:IMD": {"xml:IMD": "A=<a/>"}}
     assert all_differences(data) == {}
