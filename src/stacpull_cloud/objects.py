@@ -99,26 +99,25 @@ class Objects:
         return cast("BinaryIO", io.BufferedReader(_ObjectFile(self, info), PIECE))
 
     def pages(self, directory: str = "") -> Iterator[list[str]]:
-        """Yield the paths of the objects below a directory."""
+        """Yield the paths of the objects below a directory, in any order."""
         prefix = self.key(directory + "/" if directory else "")
-        listing: list[Iterator[Any]] = []
-        last = after = ""
+        listing: Any = None
+        listed = set[int]()  # the hashes of pages: Azure cannot continue after a key, nor are keys in order
 
         def page(store: Any) -> Any:
-            nonlocal after
-            if not listing:  # after a failure, list from the start: Azure cannot begin after a key
-                after = last  # only then: an account of Azure with directories lists them first
-                listing.append(iter(obstore.list(store, prefix or None, chunk_size=1000)))
+            nonlocal listing
+            listing = listing or obstore.list(store, prefix or None, chunk_size=1000)
             try:
-                return next(listing[0], ())
+                return next(listing, ())
             except BaseException:
-                listing.clear()
+                listing = None  # begin again
                 raise
 
         while entries := self.send("list", directory, page):
-            keys = [str(entry["path"]) for entry in entries]
-            last = max(last, keys[-1])
-            yield [key[len(self._prefix) :] for key in keys if key > after and len(key) > len(self._prefix)]
+            keys = tuple(str(entry["path"]) for entry in entries)
+            if hash(keys) not in listed:
+                listed.add(hash(keys))
+                yield [key[len(self._prefix) :] for key in keys if len(key) > len(self._prefix)]
 
     # --- writing -----------------------------------------------------------------------------------------
 

@@ -18,20 +18,18 @@ def test_a_listing_that_fails_in_between_is_continued(location, monkeypatch):
     for number in range(5):
         objects.put(f"d/{number}", b"x", {}, create=True)
 
-    def failing(*given: Any, **options: Any) -> Iterator[Any]:
+    first, last = whole(objects.service.store, chunk_size=3)
+
+    def failing(*_: Any, **options: Any) -> Iterator[Any]:
         begun.append(options)
-        pages = iter(whole(*given, **{**options, "chunk_size": 2}))
-        yield next(pages)
+        yield last  # as an account of Azure with directories, which lists those first
         if len(begun) == 1:
             raise obstore.exceptions.GenericError("HTTP error")
-        yield from pages
+        yield first
 
-    first, last = whole(objects.service.store, chunk_size=3)
-    monkeypatch.setattr(obstore, "list", lambda *_, **__: [last, first])
-    assert sorted(path for page in objects.pages("d") for path in page) == [f"d/{n}" for n in range(5)]
     monkeypatch.setattr(obstore, "list", failing)
     found = [path for page in objects.pages("d") for path in page]
-    assert (found, len(begun)) == ([f"d/{number}" for number in range(5)], 2)
+    assert (sorted(found), len(begun)) == ([f"d/{number}" for number in range(5)], 2)
 
 
 def test_a_short_object_is_read_in_one_request(location, monkeypatch):
