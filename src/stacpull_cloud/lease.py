@@ -102,6 +102,7 @@ class Lease:
             ending.callback(self._ended.set)
             threads.submit(self._keep)
             if copy is not None:
+                self._abort_uploads()  # the newer ledger may not have their keys
                 self._fetch(copy)
             threads.submit(self._keep_copy)
             try:
@@ -126,7 +127,8 @@ class Lease:
 
             def is_own(key: str) -> bool:
                 path = key[len(prefix) :]
-                return path.startswith(f"{OWN_DIRECTORY}/") or path in views.known_paths(db, [path])
+                is_planned = path in views.known_paths(db, [path], planned=True)
+                return is_planned or path.startswith(f"{OWN_DIRECTORY}/")
 
             self._objects.service.abort_uploads(prefix, is_own)
 

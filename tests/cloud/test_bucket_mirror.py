@@ -196,7 +196,9 @@ def test_kills_lose_nothing(location: BucketLocation, dest: list[str], source: s
 @pytest.mark.parametrize("has_ledger", [True, False])
 def test_the_run_after_a_kill_aborts_its_uploads(location, dest, source, tmp_path, monkeypatch, has_ledger):
     """It asks no metadata service for the region, as botocore would in its mode "auto"."""
-    run("mirror", source, *dest)
+    if has_ledger:  # then also those of an asset that is only planned, as after a reboot
+        (Path(source).parent / "long.bin").unlink()
+    run("mirror", source, *dest, code=int(has_ledger))
     take(location, held=True)
     if not has_ledger:
         Objects(location).remove(lease.COPY)
@@ -209,9 +211,22 @@ def test_the_run_after_a_kill_aborts_its_uploads(location, dest, source, tmp_pat
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
     with WireServer({}) as metadata:
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url(""))
-        run("mirror", source, *dest, "--break-lock")
+        run("mirror", source, *dest, "--break-lock", code=int(has_ledger))
     assert metadata.connections == 0
     assert [one["Key"] for one in leftovers(location)] == kept
+
+
+@pytest.mark.parametrize("location", ["radosgw"], indirect=True)
+def test_the_uploads_of_a_ledger_that_is_replaced_are_aborted(location, dest, source):
+    """The run of another machine, which has the ledger now, may not know their keys."""
+    run("mirror", source, *dest, "--max-items", "2")
+    _, copy = Objects(location).read(lease.COPY, 1 << 20)  # type: ignore[misc] # it is there
+    run("mirror", source, *dest)
+    Objects(location).put(lease.COPY, copy or b"", {lease._EPOCH: "9"}, create=False)
+    with s3_client(location) as s3:
+        s3.create_multipart_upload(Bucket=location.bucket, Key=f"{location.prefix}/c/i9/a.bin")
+    run("mirror", source, *dest, "--max-items", "1")
+    assert leftovers(location) == []
 
 
 @pytest.mark.parametrize("location", ["radosgw"], indirect=True)

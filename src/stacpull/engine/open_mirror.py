@@ -57,8 +57,7 @@ def lock_mirror(
             )
     location = None
     if bucket is not None:
-        mirror, run = bucket.mirror or os.urandom(16).hex(), os.urandom(16).hex()
-        location = replace(bucket, mirror=mirror, run=run)
+        location = replace(bucket, mirror=bucket.mirror or os.urandom(16).hex(), run=os.urandom(16).hex())
         if not (work / OWN_DIRECTORY).exists():  # try the keys before anything is created
             with open_files(work, location, patience) as files, suppress(FileNotFoundError):
                 next(iter(files.walk(frozenset(), f"{OWN_DIRECTORY}/")), None)
