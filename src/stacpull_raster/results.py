@@ -185,6 +185,7 @@ class Results:
         before = orjson.loads(stored)
         if now != before:
             what = ", ".join(sorted(name for name in now if now[name] != before.get(name)))
+            what = what.replace("evalscript", "index or evalscript")  # an index is stored as its evalscript
             of = f"query (different: {what})" if now.keys() == before.keys() else "command"
             raise UsageError(
                 f"{self.path} has results of another {of}: "

@@ -180,11 +180,11 @@ def _trace_target(
         area = area_of_geometry(geometry, given.resolution)
     else:
         raise UsageError("Name the area to trace: --bbox W,S,E,N or --geometry FILE.")
+    computed, period = _index(given.index, given.evalscript), days_between(*interval)
     settings = hub_settings(given.base_url)
     how: dict[str, Any] = {
         "resolution": given.resolution, "method": given.method, "base_url": settings.base_url,
     }  # fmt: skip
-    computed, period = _index(given.index, given.evalscript), days_between(*interval)
     return question(collection, area, period, computed, **how), settings
 
 

@@ -39,7 +39,7 @@ _TRANSFER = ("stall-timeout", "ca-bundle", "allow-private-hosts")
     parameters.worded("concurrency", "Simultaneous requests.", default="8"),
     parameters.worded("retries", "Retries of each request before it fails."),
     *parameters.named(*_TRANSFER, "json", "no-progress", "quiet", "verbose"),
-    parameters.config(),
+    parameters.config("options"),
     examples=[
         (
             "trace COLLECTION -o trace --bbox 7.4,46.9,7.5,47 \\\n"

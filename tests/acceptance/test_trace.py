@@ -355,7 +355,7 @@ def test_an_estimate_searches_once_and_is_what_the_service_then_charges(own_repl
 def test_bad_input_is_reported_before_any_request(more, code, words, replica, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = len(replica.requests)
-    ran = command(replica, *more)
+    ran = command(replica, *more, changes={"SH_CLIENT_ID": ""} if code == 2 else {})
     assert ran.code == code
     assert words in ran.err
     assert len(replica.requests) == before
@@ -513,7 +513,7 @@ def test_another_query_for_the_same_output_is_refused(replica, command, tmp_path
     before = out.read_bytes()
     ran = command(replica, "-o", str(out), "--index", "ndvi")
     assert ran.code == 2
-    assert "another query" in ran.err
+    assert "another query (different: index or evalscript)" in ran.err
     assert out.read_bytes() == before
     longer = command(replica, "-o", str(out), "--datetime", "2023-11-02/2023-11-07")
     assert longer.code == 0  # another period is no other question

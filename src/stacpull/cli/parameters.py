@@ -43,7 +43,7 @@ def of_command(command: str) -> list[click.Parameter]:
     return [*of_options(option for option in options_of(command) if option.form != "absent"), config()]
 
 
-def config() -> click.Option:
+def config(read: str = "options, and SOURCE and DEST,") -> click.Option:
     """Return the option --config: the only one that no config file can set."""
 
     def the_only_one(context: click.Context, _: click.Parameter, values: tuple[str, ...]) -> str | None:
@@ -51,10 +51,10 @@ def config() -> click.Option:
             raise click.UsageError("--config can be given only once.", context)
         return next(iter(values), None)
 
-    text = "Read options, and SOURCE and DEST, from a TOML file or a shipped config: "
+    shipped = "a shipped config: bigearthnet, full-mirror, torchgeo."
     return OptionParameter(
         ["--config"], metavar="FILE|NAME", multiple=True, callback=the_only_one,
-        help=f"{text}bigearthnet, full-mirror, torchgeo.",
+        help=f"Read {read} from a TOML file or {shipped}",
     )  # fmt: skip
 
 
