@@ -36,7 +36,6 @@ from stacpull.store.protocol import BucketLease, Store
 from stacpull.store.staging import StagedParts
 from stacpull.system import with_active_endpoints
 from stacpull_cloud.bucket_store import BucketFiles, BucketStore
-from stacpull_cloud.lease import Lease
 from stacpull_cloud.objects import Objects
 from stacpull_cloud.obstore_errors import NO_KEYS, plain_reason
 
@@ -90,11 +89,6 @@ class Service:
         return bucket, path, None
 
     @classmethod
-    def own_account(cls) -> str | None:
-        """Return the account that the environment names."""
-        return None
-
-    @classmethod
     def parse(cls, url: str) -> BucketLocation | None:
         if (parts := cls.split(url)) is None:
             return None
@@ -127,7 +121,7 @@ class Service:
 
     @classmethod
     def lease(cls, store: Store) -> AbstractContextManager[BucketLease]:
-        return Lease(cast("BucketStore", store).objects, store.staged).held()
+        return cast("BucketStore", store).lease.held()
 
     def __init__(self, location: BucketLocation) -> None:
         self._location = location
@@ -239,7 +233,6 @@ class AmazonS3(Service):
                 config=Config(
                     s3={"addressing_style": "path"},
                     defaults_mode="legacy",  # "auto" would ask the metadata service for the region
-                    read_timeout=_SILENT.total_seconds(),
                     retries={"total_max_attempts": 1},
                 ),
             )
@@ -295,10 +288,6 @@ class AzureBlobs(Service):
     """Also `abfs://container@account…`, and `https://account.blob.core.windows.net/container`."""
 
     scheme, variables = "az", ("AZURE_",)
-
-    @classmethod
-    def own_account(cls) -> str | None:
-        return azure_setting("AccountName")
 
     @classmethod
     def split(cls, url: str) -> tuple[str, str, str | None] | None:

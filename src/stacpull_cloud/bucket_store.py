@@ -29,7 +29,7 @@ from stacpull.store.inspection import (
 )
 from stacpull.store.protocol import foreign_file
 from stacpull.store.staging import StagedParts
-from stacpull_cloud.lease import LeaseCheck
+from stacpull_cloud.lease import Lease
 from stacpull_cloud.objects import PIECE, THREADS, Objects
 
 DIGEST = "stacpull"
@@ -93,7 +93,7 @@ class BucketStore(BucketFiles):
     def __init__(self, staged: StagedParts, objects: Objects) -> None:
         super().__init__(objects)
         self.staged = staged
-        self._lease = LeaseCheck(objects)
+        self.lease = Lease(objects, staged)
         self._threads = ThreadPoolExecutor(THREADS, "stacpull-bucket")
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class BucketStore(BucketFiles):
             attributes = {_PART: str(identity_and_size[0] if identity_and_size else 0)}
             if file.digest is not None:
                 attributes[DIGEST + algorithm] = file.digest.hex()
-            part, check = self.staged.path / file.part, self._lease.check
+            part, check = self.staged.path / file.part, self.lease.check
             is_stored = self.objects.put(path, part, attributes, check, create=not file.may_replace)
             if not is_stored:
                 existing = self.objects.find(path)
@@ -136,8 +136,7 @@ class BucketStore(BucketFiles):
         info = self.objects.find(path)
         if info is None:
             return None
-        identity = info.attributes.get(_PART, "")
-        return (int(identity) if identity.isdecimal() else 0), info.size
+        return int(info.attributes.get(_PART, 0)), info.size
 
     def remove(self, path: str) -> None:
-        self.objects.remove(path, self._lease.check)
+        self.objects.remove(path, self.lease.check)

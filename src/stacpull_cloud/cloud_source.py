@@ -31,7 +31,7 @@ from stacpull.net.transport import BufferedResponse, Request, Response, Transfer
 from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 from stacpull_cloud import bucket_kinds
-from stacpull_cloud.bucket_kinds import ACCOUNT, Service
+from stacpull_cloud.bucket_kinds import ACCOUNT, Service, azure_setting
 from stacpull_cloud.obstore_errors import MISSING, STATUS, plain_reason, unreachable
 
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
@@ -88,15 +88,15 @@ class CloudTransport:
 
     def _split(self, request: Request) -> tuple[BucketLocation, str]:
         bucket, key, named_account = self._kind.split(request.url) or ("", "", None)
-        own_account = self._kind.own_account()
-        account, missing = named_account or own_account, ""
+        own_account, missing = azure_setting("AccountName"), ""
+        account = own_account if named_account == "" else named_account
         if named_account is not None and not ACCOUNT.fullmatch(account or ""):
             missing = "storage account: set AZURE_STORAGE_ACCOUNT_NAME"
         if not bucket or not (key or request.query):
             missing = "object"
         if missing:
             raise TransferError(Failure(FailureKind.SCHEME, f"{request.url} names no {missing}."))
-        is_signed, bundle = account == own_account, self._options.ca_bundle
+        is_signed, bundle = account in {None, own_account}, self._options.ca_bundle
         location = BucketLocation(
             bucket,
             ca_bundle=None if bundle is None else str(bundle),

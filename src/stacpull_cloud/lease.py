@@ -17,7 +17,7 @@ import platform
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
@@ -38,7 +38,7 @@ from stacpull_cloud.objects import ObjectInfo, Objects
 _EXPIRY = 60.0  # seconds without a renewal, after which a lease has expired
 FOLDER = f"{OWN_DIRECTORY}/lease"
 _CLOCK_OBJECT = f"{OWN_DIRECTORY}/clock"
-_INTERVAL = _EXPIRY / 4  # seconds between two renewals, and between two looks of `LeaseCheck`
+_INTERVAL = _EXPIRY / 4  # seconds between two renewals, and between two looks of `Lease.check`
 _MAX_SIZE = 1 << 16
 _ATTEMPTS = 5
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -76,7 +76,10 @@ class _Record(NamedTuple):
 
 
 class Lease:
-    """Holds the lease, and keeps the copy of the ledger (`BucketLease`). Threads renew both."""
+    """Holds the lease, and keeps the copy of the ledger (`BucketLease`): threads renew both (`held`).
+
+    The process that does so may be suspended or killed, so each process looks at the lease itself (`check`).
+    """
 
     def __init__(self, objects: Objects, staged: StagedParts) -> None:
         location = objects.location
@@ -88,8 +91,9 @@ class Lease:
         inode = os.fstat(staged.fd).st_ino
         self._place = platform.node(), boot_id(), str(self._work.absolute()), str(inode)
         self._next = 0  # the number of the next object
-        self._check = LeaseCheck(objects)
-        self._ended, self._copying = threading.Event(), threading.Lock()
+        self._ended, self._copying, self._looking = threading.Event(), threading.Lock(), threading.Lock()
+        self._valid_until = 0.0
+        self._is_lost = False
 
     @contextmanager
     def held(self) -> Iterator[Self]:
@@ -100,11 +104,11 @@ class Lease:
             ending.callback(self._free)
             threads = ending.enter_context(ThreadPoolExecutor(2, "stacpull-lease"))
             ending.callback(self._ended.set)
-            threads.submit(self._keep)
+            threads.submit(self._repeat, self._write, _INTERVAL)  # if it fails, `check` ends the run
             if copy is not None:
                 self._abort_uploads()  # the newer ledger may not have their keys
                 self._fetch(copy)
-            threads.submit(self._keep_copy)
+            threads.submit(self._repeat, self._store_copy, _COPY_INTERVAL)
             try:
                 yield self
             except BaseException:
@@ -115,6 +119,11 @@ class Lease:
             self._store_copy()  # if the lease is still ours
             if was_held:  # now the ledger has their keys, even if it was on another machine
                 self._abort_uploads()
+
+    def _repeat(self, work: Callable[[], object], seconds: float) -> None:
+        while not self._ended.wait(seconds):
+            with suppress(StacpullError):  # the next attempt may succeed
+                work()
 
     def _free(self) -> None:
         with suppress(StacpullError):  # the lease expires by itself
@@ -157,11 +166,10 @@ class Lease:
                 f"{location.url} contains a catalog.json that stacpull did not write: choose another prefix."
             )
         copy = self._objects.find(COPY)  # the last run has stored it before it freed the lease
-        epoch_text = "" if copy is None else copy.attributes.get(_EPOCH, "")
-        copy_epoch = int(epoch_text) if epoch_text.isdecimal() else 0
+        copy_epoch = 0 if copy is None else int(copy.attributes.get(_EPOCH, 0))
         self.epoch = max(self.epoch, copy_epoch) + 1
         self._objects.remove(_CLOCK_OBJECT)  # keys that may not remove objects fail now, not in the next run
-        if not self._write(is_held=True):
+        if not self._write():
             raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
         return newest is not None and newest.holder.held, copy if copy_epoch > location.epoch else None
 
@@ -176,13 +184,7 @@ class Lease:
                 "use --break-lock."
             )
 
-    def _keep(self) -> None:
-        while not self._ended.wait(_INTERVAL):
-            with suppress(StacpullError):  # the next attempt may succeed
-                if not self._write(is_held=True):
-                    return  # `LeaseCheck` ends the run
-
-    def _write(self, *, is_held: bool) -> bool:
+    def _write(self, *, is_held: bool = True) -> bool:
         """Create the next object and remove older ones; return False if another run has the lease."""
         run = self._objects.location.run
         body = msgspec.json.encode(Holder(self.mirror, *self._place, run, self.epoch, is_held))
@@ -196,6 +198,26 @@ class Lease:
         for older_path in (other_path for other_path in paths if other_path < path):
             self._objects.remove(older_path)
         return max(paths, default=path) == path
+
+    def check(self) -> None:
+        """Raise `DestinationError` once another run has the lease, unless the location names no run.
+
+        It is called before each attempt to write, and looks again after 15 seconds.
+        """
+        run, now = self._objects.location.run, time.clock_gettime(_CLOCK)
+        if not run:
+            return
+        with self._looking:
+            if not self._is_lost and now >= self._valid_until:
+                newest = _newest(self._objects)
+                self._is_lost = newest is None or newest.holder.run != run
+                self._valid_until = now + _INTERVAL
+            if self._is_lost:
+                raise DestinationError(
+                    f"Another mirror has taken over {self._objects.location.url}, because this one did not "
+                    f"renew its lease for {_EXPIRY:.0f} seconds; or the run has ended, or {FOLDER} was "
+                    "deleted. If another mirror is active, continue there."
+                )
 
     # --- the copy of the ledger --------------------------------------------------------------------------
 
@@ -221,14 +243,9 @@ class Lease:
             (self._staged.path / "copy.tmp").replace(path)
             sync_path(path.parent)
 
-    def _keep_copy(self) -> None:
-        while not self._ended.wait(_COPY_INTERVAL):
-            with suppress(StacpullError):  # the next attempt may succeed; errors of the last one are reported
-                self._store_copy()
-
     def _store_copy(self) -> None:
         with self._copying, destination_errors(self._work):
-            self._check.check()
+            self.check()
             if not ledger_path(self._work).exists():
                 return
             raw = self._work / OWN_DIRECTORY / "copy.sqlite"
@@ -238,41 +255,10 @@ class Lease:
                 with raw.open("rb") as file, gzip.open(packed, "wb", compresslevel=1) as into:
                     while data := file.read(_PIECE):  # `shutil` would import two more compressors
                         into.write(data)
-                self._objects.put(COPY, packed, {_EPOCH: str(self.epoch)}, self._check.check, create=False)
+                self._objects.put(COPY, packed, {_EPOCH: str(self.epoch)}, self.check, create=False)
             finally:
                 for path in (raw, packed):
                     path.unlink(missing_ok=True)
-
-
-class LeaseCheck:
-    """Prevents writing objects once another run has the lease, unless the location names no run.
-
-    The process that renews the lease may be suspended or killed, so the store process looks for itself:
-    before each attempt to write, if its last look is 15 seconds old.
-    """
-
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
-        self._lock = threading.Lock()
-        self._valid_until = 0.0
-        self._is_lost = False
-
-    def check(self) -> None:
-        run = self._objects.location.run
-        if not run:
-            return
-        with self._lock:
-            if not self._is_lost and time.clock_gettime(_CLOCK) >= self._valid_until:
-                asked_at = time.clock_gettime(_CLOCK)
-                newest = _newest(self._objects)
-                self._is_lost = newest is None or newest.holder.run != run
-                self._valid_until = asked_at + _INTERVAL
-            if self._is_lost:
-                raise DestinationError(
-                    f"Another mirror has taken over {self._objects.location.url}, because this one did not "
-                    f"renew its lease for {_EXPIRY:.0f} seconds; or the run has ended, or {FOLDER} was "
-                    "deleted. If another mirror is active, continue there."
-                )
 
 
 def _paths(objects: Objects) -> list[str]:

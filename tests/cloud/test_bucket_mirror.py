@@ -307,7 +307,7 @@ def test_a_run_ends_after_another_one_has_taken_its_lease(
     """Its process was suspended, and did not renew the lease."""
     del threaded_store
     monkeypatch.setattr(lease, "_INTERVAL", 1.0)
-    monkeypatch.setattr(lease.Lease, "_keep", lambda _: None)
+    monkeypatch.setattr(lease.Lease, "_repeat", lambda *_: None)
     other = [dest[0], "--work", str(tmp_path / "other"), *dest[3:]]
     slow = Options(work=tmp_path / "work", dest_endpoint_url=location.endpoint_url, limit_rate=10_000)
     with ThreadPoolExecutor(1) as thread:
@@ -345,7 +345,7 @@ def test_a_run_whose_lease_was_taken_writes_no_more(location: BucketLocation, tm
 def test_a_request_is_not_repeated_after_the_lease_was_taken(location, tmp_path, monkeypatch, write):
     """The service was away, and the other run was the first to reach it again."""
     monkeypatch.setattr(lease, "_INTERVAL", 0.0)
-    monkeypatch.setattr(lease.Lease, "_keep", lambda _: None)
+    monkeypatch.setattr(lease.Lease, "_repeat", lambda *_: None)
     Objects(location).put("c/a", b"new", {}, create=True)
     with between(Between(location.endpoint_url)) as service:
         objects = Objects(replace(location, endpoint_url=service.url, run="first"))
