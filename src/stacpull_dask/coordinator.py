@@ -11,7 +11,6 @@ import asyncio
 import pickle
 import secrets
 import socket
-from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib.util import find_spec
@@ -91,9 +90,8 @@ class DaskWorkers:
         else:
             self._places = DaskPlaces(setup.options, setup.network.clock, setup.network.emit)
         self._workers: set[Worker] = set()
-        self._given_back: deque[Job] = deque()  # jobs of lost workers
         self._unreserved = asyncio.Event()
-        self._news = queue.news
+        self._news = queue.changed
         self._no_more = self._stopping = False
         self._lost_in_vain = 0  # workers that were lost since the last outcome
         self._shown: set[str] = set()
@@ -112,9 +110,7 @@ class DaskWorkers:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pool.run())
-            while not (self._no_more or self._stopping or self._queue.waiting):
-                await self._news.wait()
-                self._news.clear()
+            await self._queue.wait_until(lambda: self._no_more or self._stopping or self._queue.waiting)
             if not self._stopping and self._queue.waiting:
                 async with self._places.opened():
                     await self._run_workers()
@@ -127,8 +123,6 @@ class DaskWorkers:
     def stop(self) -> None:
         self._stopping = True
         self._pool.stop()
-        for worker in self._workers:
-            worker.send(messages.Stop(park=False))
         self._news.set()
 
     async def _run_workers(self) -> None:
@@ -156,17 +150,7 @@ class DaskWorkers:
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(self._keep(settings)) for _ in range(count)]
             keeping.append(group.create_task(self._reserve()))
-            while not self._stopping:
-                if self._give(count):
-                    continue
-                if (
-                    self._no_more
-                    and not self._waiting()
-                    and not any(worker.open_jobs for worker in self._workers)
-                ):
-                    break
-                await self._news.wait()
-                self._news.clear()
+            await self._queue.wait_until(lambda: self._has_given_all(count))
             self._stopping = True
             for worker in self._workers:
                 worker.send(messages.Stop(park=False))
@@ -188,8 +172,7 @@ class DaskWorkers:
             except OSError as error:
                 refused = UsageError(f"The Dask worker {place} cannot be reached from here: {error}.")
             self._places.give_back(place, refused)
-            self._given_back.extend(worker.open_jobs.values())
-            self._news.set()
+            self._queue.give_back(worker.open_jobs.values())
             if refused is not None or self._stopping:
                 continue
             self._lost_in_vain += 1
@@ -228,22 +211,16 @@ class DaskWorkers:
                 self._workers.discard(worker)
         return None
 
-    def _waiting(self) -> int:
-        return len(self._given_back) or self._queue.waiting
-
-    def _give(self, count: int) -> bool:
-        """Send jobs to the worker with the most room; return False if there is no room or no job."""
-        if not self._waiting() or not any(worker.room() > 0 for worker in self._workers):
-            return False
-        worker = max(self._workers, key=Worker.room)
-        limit = min(worker.room(), _MAX_JOBS_SENT, -(-self._waiting() // count))
-        if self._given_back:
-            jobs = [self._given_back.popleft() for _ in range(limit)]
-        else:
-            jobs = self._queue.take(limit)
-        worker.open_jobs.update((job.rowid, job) for job in jobs)
-        worker.send(messages.Jobs(jobs))
-        return True
+    def _has_given_all(self, count: int) -> bool:
+        """Send jobs to the workers with the most room; return True after a stop, or once all are done."""
+        while not self._stopping and (waiting := self._queue.waiting):
+            worker = max(self._workers, key=Worker.room, default=None)
+            if worker is None or worker.room() <= 0:
+                return False
+            jobs = self._queue.take(min(worker.room(), _MAX_JOBS_SENT, -(-waiting // count)))
+            worker.open_jobs.update((job.rowid, job) for job in jobs)
+            worker.send(messages.Jobs(jobs))
+        return self._stopping or (self._no_more and not any(worker.open_jobs for worker in self._workers))
 
     async def _reserve(self) -> None:
         """Reserve the names of what the workers have received for the bucket, all that wait at once."""

@@ -21,7 +21,8 @@ from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.messages import EventMessage, Outcomes, ProcessEnded, error_report
 from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.pool import JobQueue, Pool
-from stacpull.errors import CredentialsError, SourceError, as_destination_error, cause, ungrouped
+from stacpull.engine.run_control import background_task
+from stacpull.errors import CredentialsError, SourceError, as_destination_error, cause
 from stacpull.events import Event, Notice
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
 from stacpull.net.transport import TransferError
@@ -161,14 +162,13 @@ class _Transfers:
 
     async def run(self) -> None:
         try:
-            with ungrouped():
-                async with asyncio.TaskGroup() as group:
-                    self._working = group.create_task(self._work())
-                    services = [*map(group.create_task, (self._tick(), self._take_messages()))]
-                    self._send(messages.Ready(self._network.slots))
-                    await asyncio.wait([self._working])
-                    for task in services:
-                        task.cancel()
+            async with (
+                background_task(self._tick()),
+                background_task(self._take_messages()),
+                asyncio.TaskGroup() as group,
+            ):
+                self._working = group.create_task(self._work())
+                self._send(messages.Ready(self._network.slots))
         finally:
             await self._outcomes.flush()
             self._report_spent()

@@ -12,7 +12,7 @@ import asyncio
 import errno
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
@@ -43,12 +43,12 @@ _EXPIRED = frozenset({404, 410})
 
 class _Waitable:
     def __init__(self) -> None:
-        self._changed = asyncio.Event()
+        self.changed = asyncio.Event()
 
-    async def _wait_until(self, condition: Callable[[], object]) -> None:
+    async def wait_until(self, condition: Callable[[], object]) -> None:
         while not condition():
-            self._changed.clear()
-            await self._changed.wait()
+            self.changed.clear()
+            await self.changed.wait()
 
 
 class JobQueue(_Waitable, Generic[JobT]):
@@ -59,7 +59,6 @@ class JobQueue(_Waitable, Generic[JobT]):
         self._room = room
         self._jobs: deque[JobT] = deque()
         self._has_ended = False
-        self.news = asyncio.Event()  # set when jobs are added; who waits for it clears it
 
     @property
     def waiting(self) -> int:
@@ -67,27 +66,29 @@ class JobQueue(_Waitable, Generic[JobT]):
 
     async def put(self, jobs: Sequence[JobT]) -> None:
         for job in jobs:
-            if len(self._jobs) >= self._room:
-                await self._wait_until(lambda: len(self._jobs) < self._room or self._has_ended)
+            await self.wait_until(lambda: len(self._jobs) < self._room or self._has_ended)
             if self._has_ended:
                 return
             self._jobs.append(job)
-            self.news.set()
-            self._changed.set()
+            self.changed.set()
 
     async def wait_for_jobs(self) -> bool:
-        await self._wait_until(lambda: self._jobs or self._has_ended)
+        await self.wait_until(lambda: self._jobs or self._has_ended)
         return bool(self._jobs)
 
     def take(self, limit: int) -> list[JobT]:
         taken = [self._jobs.popleft() for _ in range(min(limit, len(self._jobs)))]
-        self._changed.set()
+        self.changed.set()
         return taken
+
+    def give_back(self, jobs: Iterable[JobT]) -> None:
+        self._jobs.extendleft(jobs)
+        self.changed.set()
 
     def end(self) -> None:
         """End the queue: jobs that are put later are dropped."""
         self._has_ended = True
-        self._changed.set()
+        self.changed.set()
 
 
 class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
@@ -106,17 +107,17 @@ class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
         """Take the failure of an asset after its last attempt. Its slot is already free."""
 
     async def take_slots(self, limit: int) -> int:
-        await self._wait_until(lambda: self._free_slots)
+        await self.wait_until(lambda: self._free_slots)
         taken = min(limit, self._free_slots)
         self._free_slots -= taken
         return taken
 
     def release_slots(self, count: int = 1) -> None:
         self._free_slots += count
-        self._changed.set()
+        self.changed.set()
 
     async def wait_for_all_slots(self) -> None:
-        await self._wait_until(lambda: self._free_slots >= self._slots)
+        await self.wait_until(lambda: self._free_slots >= self._slots)
 
 
 class FastPath(Protocol[JobT, ResultT]):

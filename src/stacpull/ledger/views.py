@@ -336,11 +336,10 @@ def expected_files(db: Connection) -> Iterator[Expected]:
 
 def known_paths(db: Connection, paths: Sequence[str], *, planned: bool = False) -> set[str]:
     """Return which of these paths (relative to DEST) the mirror has written, or may have, or has planned."""
-    hashes = json_array(map(path_hash, paths))
     condition = "true" if planned else IS_OURS
     assets = f"paths p JOIN assets a ON a.id = p.asset WHERE p.hash {IN_LIST} AND {condition}"
-    known = {path for (path,) in db.execute(f"SELECT {ASSET_PATH} FROM {assets}", (hashes,))}
-    known |= meta.file_digests(db).keys()
+    rows = db.execute(f"SELECT {ASSET_PATH} FROM {assets}", (json_array(map(path_hash, paths)),))
+    known = {path for (path,) in rows} | meta.file_digests(db).keys()
     for path in paths:
         if path not in known:
             directory = path.rpartition("/")[0]
