@@ -265,9 +265,9 @@ class Walk:
                 await self._consumer.add_batch(await self._select_and_plan(items))
         if (unread := summary.first_unread) is not None:
             entries = quantity(summary.unread, "entry", "entries")
-            first = "the first is " if summary.unread > 1 else ""
-            text = f"{entries} of SOURCE cannot be read: {first}{unread.name}"
-            network.warn(f"{text}: {unread.failure.message}")
+            first = "; the first" if summary.unread > 1 else ""
+            name = "" if unread.name in unread.failure.message else f"{unread.name}: "
+            network.warn(f"{entries} of SOURCE cannot be read{first}: {name}{unread.failure.message}")
         if summary.unverifiable:
             checksums = quantity(summary.unverifiable, "checksum")
             network.emit(Notice("info", f"{checksums} cannot be verified, because the kind is unknown."))
