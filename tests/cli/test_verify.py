@@ -99,7 +99,7 @@ def report(**changes: Any) -> VerifyReport:
 )
 def test_report_lines_and_exit_codes(changes: dict[str, Any], expected: list[str], code: int) -> None:
     made = report(**changes)
-    text = "\n".join(verify_lines(made))
+    text = "\n".join(verify_lines(made, are_listed=False))
     assert [part for part in expected if part not in text] == [], text
     assert made.exit_code == code
 
@@ -115,5 +115,6 @@ def test_unknown_files_are_printed_on_request(stacpull_command, monkeypatch, fla
     monkeypatch.setattr("stacpull.upkeep.verify.verify", verified)
     printed = stacpull_command("verify", "d", *flags).out
     assert (printed.count(".txt"), printed.count(".tif")) == (unknown, 25)
+    assert ("(-v lists them)" in printed) is (not flags)
     if unknown and "--json" not in flags:
         assert "unknown: 0.txt: not part of the mirror\n" in printed

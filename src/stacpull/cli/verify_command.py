@@ -35,14 +35,14 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
     """
     from stacpull.upkeep import verify as verification
 
+    are_listed = how["strict"] or session.output.verbose > 0
+
     def listen(event: Event) -> None:
         if not isinstance(event, Damage):
             session.display(event)
         elif session.output.json:
             printing.json_line(event.to_json())
-        elif not session.output.quiet and (
-            event.what != "unknown" or how["strict"] or session.output.verbose
-        ):
+        elif not session.output.quiet and (event.what != "unknown" or are_listed):
             details = {"missing": "", "unknown": ": not part of the mirror"}
             difference = f": expected {event.expected}, found {event.found}"
             session.display.aside(f"{event.what}: {event.path}{details.get(event.what, difference)}")
@@ -52,10 +52,10 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
             dest, quick=quick, options=session.options, on_event=listen, stop=stop, **how
         )
     )
-    return session.finish(report, verify_lines(report))
+    return session.finish(report, verify_lines(report, are_listed=are_listed))
 
 
-def verify_lines(report: VerifyReport) -> Iterator[str]:
+def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     unknown = report.unknown if report.strict else 0  # these fail the check, but are not damaged
     damaged, remaining = report.damaged - unknown, report.remaining - unknown
     is_interrupted, is_repaired = report.state == "interrupted", report.repair is not None
@@ -98,4 +98,5 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     }
     yield from next_steps(report, steps)
     if report.unknown:
-        yield "unknown files (-v lists them) are never touched: move or keep them"
+        hint = "" if are_listed else " (-v lists them)"
+        yield f"unknown files{hint} are never touched: move or keep them"
