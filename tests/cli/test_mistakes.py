@@ -180,6 +180,12 @@ MISTAKES = {
         ("mirror", "{api}", "d", "-C", "--yes"),
         "'--yes': use --prune, which lists what `--prune=remove` removes.",
     ),
+    "a value of a filter with two forms": Mistake(
+        ("plan", "{api}", "--seasonal-snow", "false"), "use --seasonal-snow or --no-seasonal-snow."
+    ),
+    "a value of --prune in a word of its own": Mistake(
+        ("mirror", "--config", "full-mirror", "--prune", "remove"), "use --prune or --prune=remove."
+    ),
     "an unknown index": Mistake(
         ("trace", "byoc-x", "-o", "t", "--index", "ndwl", "--bbox", "0,0,1,1", "--datetime", "2024-06-01"),
         "--index 'ndwl' is not known: use one of ndwi, ndvi, gndvi, evi, savi",

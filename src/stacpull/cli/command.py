@@ -141,6 +141,11 @@ class Command(click.Command):
         full = {f"--{o.name}": f"--{o.name}={o.alone}" for o in declared_in(self.params) if o.alone}
         if "--yes" in args and full.keys() & args:  # how version 0.1 confirms --prune
             args, full = [arg for arg in args if arg != "--yes"], {"--prune": "--prune=remove"}
+        uses = {f"--{o.name}": f"--no-{o.name}" for o in declared_in(self.params) if o.form == "pair"}
+        for flag, value in itertools.pairwise(args):  # which would become SOURCE or DEST
+            use = f"{flag}=remove" if flag in full else uses.get(flag)
+            if use is not None and value in {"true", "false", "list", "remove"}:
+                raise click.UsageError(f"Unexpected {value!r} after {flag}: use {flag} or {use}.", ctx)
         try:
             extra = super().parse_args(ctx, [full.get(arg, arg) for arg in args])
         except click.NoSuchOption as problem:
@@ -153,7 +158,6 @@ class Command(click.Command):
             out = ["-o FILE" for param in self.params if "-o" in param.opts]
             names = " ".join([*self.collect_usage_pieces(ctx)[1:], *out]) or "options"
             hint = f"give {names} only; a value with spaces needs quotes, and numbers need commas"
-            hint = "use --prune=remove" if extra == ["remove"] else hint
             raise click.UsageError(f"Unexpected extra argument: {', '.join(map(repr, extra))}: {hint}.", ctx)
         return extra
 
