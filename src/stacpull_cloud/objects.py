@@ -11,6 +11,7 @@ import mmap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import datetime
 from itertools import count
@@ -71,6 +72,7 @@ class Objects:
         self.service = kind(location)
         self._medium = threading.BoundedSemaphore(_MEDIUM_AT_ONCE)
         self._long = threading.BoundedSemaphore(_LONG_AT_ONCE)
+        self._checks = ThreadPoolExecutor(1, "stacpull-lease")
 
     def key(self, path: str) -> str:
         return self._prefix + path
@@ -132,7 +134,7 @@ class Objects:
     ) -> bool:
         """Store an object; return False if `create` and there is one already.
 
-        `check` is called before each attempt.
+        `check` is called before each attempt, and each part of a long file.
         """
         size = body.stat().st_size if isinstance(body, Path) else len(body)
         is_long = size > _SINGLE_PUT
@@ -148,7 +150,7 @@ class Objects:
                 self.service.abort_uploads(key, key.__eq__)
             if is_long and create and self.find(path) is not None:  # parts have no condition
                 return False
-            sent_body: Any = _map_parts(body, size, part_size) if isinstance(body, Path) else body
+            sent_body: Any = self._parts(body, part_size, check) if isinstance(body, Path) else body
             try:
                 obstore.put(
                     store,
@@ -168,6 +170,16 @@ class Objects:
 
         with self._long if is_long else self._medium if size > _MEDIUM else nullcontext():
             return bool(self.send("write", path, upload))
+
+    def _parts(self, file: Path, part_size: int, check: Callable[[], object]) -> Iterator[memoryview]:
+        """Yield the parts of a file, which are sent from the page cache: obstore would copy a path twice."""
+        size = file.stat().st_size
+        with file.open("rb") as opened:
+            for offset in range(0, size, part_size):
+                if offset:
+                    self._checks.submit(check).result()  # obstore, which reads the parts, takes no calls here
+                length = min(part_size, size - offset)
+                yield memoryview(mmap.mmap(opened.fileno(), length, access=mmap.ACCESS_READ, offset=offset))
 
     def remove(self, path: str, check: Callable[[], object] = lambda: None) -> None:
         def delete(store: Any) -> None:
@@ -254,11 +266,3 @@ class _ObjectFile(io.RawIOBase):
         buffer[: end - start] = data
         self._offset = end
         return end - start
-
-
-def _map_parts(file: Path, size: int, part_size: int) -> Iterator[memoryview]:
-    """Yield the parts of a long file, which are sent from the page cache: obstore would copy a path twice."""
-    with file.open("rb") as opened:
-        for offset in range(0, size, part_size):
-            length = min(part_size, size - offset)
-            yield memoryview(mmap.mmap(opened.fileno(), length, access=mmap.ACCESS_READ, offset=offset))

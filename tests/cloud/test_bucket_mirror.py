@@ -341,33 +341,33 @@ def test_a_run_whose_lease_was_taken_writes_no_more(location: BucketLocation, tm
 
 
 @pytest.mark.parametrize("location", ["moto"], indirect=True)
-@pytest.mark.parametrize("write", ["place", "remove", "copy"])
+@pytest.mark.parametrize("write", ["place", "remove", "copy", "parts"])
 def test_a_request_is_not_repeated_after_the_lease_was_taken(location, tmp_path, monkeypatch, write):
-    """The service was away, and the other run was the first to reach it again."""
+    """The service was away, and the other run was the first to reach it again. Nor does an upload go on."""
     monkeypatch.setattr(lease, "_INTERVAL", 0.0)
     monkeypatch.setattr(lease.Lease, "_repeat", lambda *_: None)
     Objects(location).put("c/a", b"new", {}, create=True)
     with between(Between(location.endpoint_url)) as service:
         objects = Objects(replace(location, endpoint_url=service.url, run="first"))
         store = BucketStore(StagedParts(tmp_path), objects)
-        store.staged.write_part("1.0.3.whole", b"old")
+        store.staged.write_part("1.0.3.whole", bytes(80 << 20) if write == "parts" else b"old")
         part = Arrival(0, 0, 0, "c", "a", 0, part="1.0.3.whole", may_replace=True)
         refused = list[str]()
 
-        def refuse(method: str, *_: object) -> tuple[int, bytes] | None:
-            if method not in {"PUT", "POST"} or refused:
+        def refuse(method: str, path: str, _: object) -> tuple[int, bytes] | None:
+            if method not in {"PUT", "POST"} or refused or (write == "parts" and "Number=1&" not in path):
                 return None
             take(location, run="second")
             refused.append(method)
-            return 503, b""
+            return None if write == "parts" else (503, b"")
 
         monkeypatch.setattr(lease, "copy_ledger", lambda _, to: to.write_bytes(b"old"))
         (tmp_path / ".stacpull" / "ledger.sqlite").touch()
         with closing(store), suppress(DestinationError), lease.Lease(objects, store.staged).held() as held:
-            calls = {"place": lambda: store.place([part]), "remove": lambda: store.remove("c/a")}
+            calls = {"copy": held._store_copy, "remove": lambda: store.remove("c/a")}
             monkeypatch.setattr(service, "before", refuse)
             with pytest.raises(DestinationError, match="Another mirror has taken over"):
-                calls.get(write, held._store_copy)()
+                calls.get(write, lambda: store.place([part]))()
     assert (in_bucket(location)["c/a"], Objects(location).find(lease.COPY)) == (b"new", None)
 
 
