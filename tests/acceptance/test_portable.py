@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -51,23 +51,26 @@ def test_linux_provides_the_features_that_portable_disables() -> None:
     assert boot_id()
 
 
-def slowly(connection: Connection) -> None:
-    while (path := connection.request()) is not None:
-        time.sleep(0.01)
-        connection.answer(path)
-
-
 def test_a_portable_mirror_survives_kills(tmp_path: Path) -> None:
     env = environment(STACPULL_PORTABLE="1")
-    dest = tmp_path / "mirror"
+    dest, released = tmp_path / "mirror", threading.Event()
     more = ["--allow-private-hosts", "--no-progress", "--concurrency", "8"]
-    with AssetHost(slowly) as host:
+
+    def serve(connection: Connection) -> None:
+        """Answer requests for the last assets only after the kills."""
+        while (path := connection.request()) is not None:
+            if int(path.rpartition("/")[2]) >= COUNT - 10:
+                released.wait()
+            connection.answer(path)
+
+    with AssetHost(serve) as host:
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(COUNT)])
         for done in (10, 70):
             with Running(["mirror", source, str(dest), *more], env) as process:
                 assert wait_until(lambda done=done: len(set(dest.glob("c/*/data*"))) >= done)
                 assert process.signal(signal.SIGKILL)
                 process.ended()
+        released.set()
         ended = run(["resume", str(dest), *more, "--json"], env)
         assert ended.code == 0, ended.err
         assert "STACPULL_PORTABLE" not in ended.err
