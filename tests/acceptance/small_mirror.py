@@ -59,13 +59,13 @@ class SmallMirror:
     def verify(self, dest: Path, *options: str, under: Sequence[str] = ()) -> Ran:
         return self._run(["verify", str(dest), "--no-progress", *options], under)
 
-    def _run(self, arguments: list[str], under: Sequence[str], timeout: float = 60) -> Ran:
+    def _run(self, arguments: list[str], under: Sequence[str]) -> Ran:
         code = SINGLE if self.single else ONE_THREAD if self.one_thread else None
         program = COMMAND if code is None else sys.executable
         given = arguments if code is None else ["-c", code, *arguments]
         with Running(given, self.env, None, program, under=under) as running:
             try:
-                return running.ended(timeout)
+                return running.ended()
             except AssertionError:
                 return Ran(HUNG, running.printed(), running.error_output())
 

@@ -45,10 +45,10 @@ def damage(dest: Path) -> list[str]:
 
 
 def killed_and_resumed(source: str, dest: Path, *options: str) -> dict[str, int]:
-    """Kill a mirror once 60 % of the items were seen, check what is there, resume; return the last report."""
+    """Kill a mirror once 30 % of the items were seen, check what is there, resume; return the last report."""
     env = environment()
     with Running(["mirror", source, str(dest), *options], env) as process:
-        done = lambda: sum(1 for _ in dest.glob("col*/*/*.bin")) > ITEMS * 0.6 or not process.is_alive()  # noqa: E731
+        done = lambda: sum(1 for _ in dest.glob("col*/*/*.bin")) > ITEMS * 0.3 or not process.is_alive()  # noqa: E731
         assert wait_until(done, pause=0.05)
         assert process.signal(signal.SIGKILL)
         process.ended()

@@ -36,7 +36,7 @@ def middle_half(host: AssetHost) -> float:
     ("count", "size", "rate", "options"),
     [
         (400, 2_000, 400_000, {}),
-        (2, 3_000_000, 1_500_000, {"min_rate": 100_000, "stall_timeout": 1.5}),
+        (2, 3_000_000, 1_500_000, {"min_rate": 100_000, "stall_timeout": 3.0}),
     ],
     ids=["small", "large"],
 )

@@ -268,6 +268,6 @@ class Dripping(SmallApi):
 
 def test_header_fields_sent_byte_by_byte_are_a_stall(tmp_path: Path) -> None:
     """By the fast path; aiohttp, which a retry uses, takes half a minute longer (tests/net/test_http.py)."""
-    done = mirrored(tmp_path / "m", make=Dripping, retries=0, stall_timeout=1.0, min_rate=1000)
+    done = mirrored(tmp_path / "m", make=Dripping, retries=0, stall_timeout=2.0, min_rate=1000)
     assert [(f.kind, f.attempts) for f in done.failed] == [("stalled", 1)]
     assert "too few bytes per second" in done.failed[0].message

@@ -1,7 +1,7 @@
 """nginx, the HTTP that most origins speak: ranges and conditions by RFC 9110, limits as operators set them.
 
 /files/…      as they are                /slow/…      512 KB/s
-/few/…        40 requests/s, else 429    /busy/…      the same, else 503 with Retry-After
+/few/…        10 requests/s, else 429    /busy/…      the same, else 503 with Retry-After
 /moved/…      redirects to /files/…      /to/URL      redirects to URL, to the letter
 """
 
@@ -30,8 +30,8 @@ http {{
   default_type application/octet-stream; sendfile on; gzip_static off; merge_slashes off;
   map $request_uri $moved {{ ~^/moved(?<rest>.*)$ $rest; }}
   map $request_uri $target {{ ~^/to/(?<url>.*)$ $url; }}
-  limit_req_zone $server_name zone=few:1m rate=40r/s;
-  limit_req_zone $server_name zone=busy:1m rate=40r/s;
+  limit_req_zone $server_name zone=few:1m rate=10r/s;
+  limit_req_zone $server_name zone=busy:1m rate=10r/s;
   server {{
     listen 127.0.0.1:{port}; server_name origin;
     location /files/ {{ alias {root}/; }}
