@@ -6,13 +6,13 @@ import io
 import re
 import sys
 import threading
-import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.acceptance.command import wait_until
 
 from stacpull.cli import progress
 from stacpull.cli.progress import Display
@@ -94,10 +94,7 @@ def test_a_line_from_time_to_time_and_none_at_the_end(monkeypatch: pytest.Monkey
     show = Display(Output(), stream)
     for seen in (1, 2, 2, 3):
         show(Progress(items_seen=seen))
-        end = time.monotonic() + 20
-        while f"({seen} read)" not in stream.getvalue():
-            assert time.monotonic() < end
-            time.sleep(0.005)
+        assert wait_until(lambda: f"({seen} read)" in stream.getvalue())  # noqa: B023 - at once
     show(Progress(items_seen=4))
     show.close()  # the summary says it
     assert re.findall(r"(\d) read", stream.getvalue()) == ["1", "2", "3"]
@@ -177,6 +174,6 @@ def _abandoned_at(step: int, work: Callable[[Display], object]) -> bool:
 
     thread = threading.Thread(target=traced, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive(), f"abandon waits for ever at step {step}"
     return left <= 0

@@ -9,10 +9,10 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
+from tests.acceptance.command import wait_until
 from tests.acceptance.static_tree import write_tree
 from tests.cli.terminal import Terminal
 from tests.serving import serving_files
@@ -69,7 +69,7 @@ def running(steps: int = 60, after: str = "await stop.wait()") -> list[str]:
 
 def test_the_screen_at_80_columns() -> None:
     with Terminal(running()) as terminal:
-        terminal.wait_for("759 of 1,560")
+        terminal.wait_for(lambda one: "759 of 1,560" in one.text and len(one.lines) == 5)
         first, second, third, fourth, fifth = terminal.lines
         assert first == "stacpull: warning: one \ufffd[2J page was empty"
         assert second[2:] == "listing and fetching · 2 of 3 items matched (100 of 400 read)"
@@ -108,14 +108,18 @@ def test_a_second_ctrl_c_leaves_the_prompt_on_an_empty_line() -> None:
     [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)],
 )
 def test_colours_can_be_switched_off(env: dict[str, str], coloured: bool) -> None:
-    with Terminal(running(30, "pass"), env=env) as terminal:
+    with Terminal(running(30), env=env) as terminal:
+        terminal.wait_for("729 of 1,560")
+        terminal.press_ctrl_c()
         assert terminal.ended() == 0
         assert (b"\x1b[31m" in terminal.raw) is coloured
         assert (b"\x1b[33m" in terminal.raw) is coloured
 
 
 def test_a_terminal_without_cursor_movement_gets_plain_lines() -> None:
-    with Terminal(script("await asyncio.sleep(1.6)"), env={"TERM": "dumb"}) as terminal:
+    with Terminal(script("await stop.wait()"), env={"TERM": "dumb"}) as terminal:
+        terminal.wait_for("stacpull: starting (")
+        terminal.press_ctrl_c()
         assert terminal.ended() == 0
         assert b"\x1b" not in terminal.raw
         assert re.match(r"stacpull: starting \([1-9]", terminal.lines[0])
@@ -176,9 +180,6 @@ def test_resizing_a_terminal_that_wraps_lines_again_leaves_no_line_behind(tmp_pa
     try:
         for columns in (120, 80, 60, 40, 120, 50, 100):
             subprocess.run([*tmux, "resize-window", "-x", str(columns), "-y", "20"], check=True)
-            end = time.monotonic() + 15
-            while not has_settled():
-                assert time.monotonic() < end, "\n".join(screen())
-                time.sleep(0.05)
+            assert wait_until(has_settled, pause=0.05), "\n".join(screen())
     finally:
         subprocess.run([*tmux, "kill-server"], check=False)
