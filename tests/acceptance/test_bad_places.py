@@ -93,12 +93,12 @@ def test_a_dest_in_a_directory_that_cannot_be_entered_is_exit_5(source: str, tmp
 
 
 @pytest.mark.parametrize(
-    "name", [".stacpull", ".stacpull/parts", ".stacpull/lock", ".stacpull/ledger.backup.part"]
+    "name", [".stacpull", *(f".stacpull/{name}" for name in ("parts", "boot", "lock", "ledger.backup.part"))]
 )
 def test_a_file_or_directory_in_the_way_of_a_run_is_named(source: str, tmp_path: Path, name: str) -> None:
     place = tmp_path / "m" / name
     place.parent.mkdir(parents=True)
-    if place.name in {"lock", "ledger.backup.part"}:
+    if place.name in {"boot", "lock", "ledger.backup.part"}:
         place.mkdir()
     else:
         place.touch()

@@ -281,7 +281,7 @@ class StagedParts(DirectoryFiles):
 
     def write_boot_mark(self, boot: str) -> None:
         self.write_part("boot.tmp", boot.encode("ascii"))
-        with destination_errors(self.work):
+        with destination_errors(self.work / OWN_DIRECTORY / "boot"):
             os.chmod("boot.tmp", 0o600, dir_fd=self.fd)
             os.rename("boot.tmp", _TRUST, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
