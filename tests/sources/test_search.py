@@ -112,6 +112,10 @@ def test_ids_are_searched_in_all_collections_and_only_matching_ones_are_walked()
     assert [start.collection for start in found.starts] == ["b"]
     assert len(api.searched) == 2
     assert len(Walked(ModelApi(), Selection(all_collections=True, ids=("b_3", "b_3"))).starts) == 1
+    ids = tuple(f"a_{number}" for number in range(100))
+    found = Walked(api := ModelApi(count=100), Selection(all_collections=True, ids=ids))
+    assert ([start.collection for start in found.starts], found.names) == (["a"], list(ids))
+    assert not any("limit=101" in request.url for request in api.searched)
 
 
 def test_an_id_is_found_in_every_collection_that_has_it() -> None:

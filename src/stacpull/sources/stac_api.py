@@ -38,7 +38,9 @@ _MAX_CACHED: Final = 256
 _HEAVIEST_CACHED: Final = 1 << 20
 """The most bytes of memory, as estimated, of a document that is kept."""
 _MAX_IDS: Final = 500
-"""The most ids that are searched with one request; for more, all items are walked."""
+"""The most ids that are searched; for more, all items are walked."""
+_IDS_AT_ONCE: Final = 99
+"""Many services give at most 100 items, and one more shows that an id is in several collections."""
 
 
 class ApiSource(Source):
@@ -185,8 +187,13 @@ class ApiSource(Source):
     async def _collections_of(self, ids: tuple[str, ...], endpoint: search.SearchEndpoint) -> set[str] | None:
         if len(ids) > _MAX_IDS or not endpoint.can_send({"ids": list(ids)}):
             return None
-        items = await self._search(endpoint, list(ids))
-        has_all = sorted(item["id"] for item in items) == sorted(set(ids))  # each in one collection
+        waiting, items = sorted(set(ids)), list[Json]()
+        has_all = True
+        while waiting and has_all:
+            batch, waiting = waiting[:_IDS_AT_ONCE], waiting[_IDS_AT_ONCE:]
+            found = await self._search(endpoint, batch)
+            has_all = sorted(item["id"] for item in found) == batch  # each in one collection
+            items += found
         is_filtered = search.in_collections(items, endpoint.collections) == items
         collections = {item.get("collection") or "" for item in items}
         return collections if has_all and is_filtered and "" not in collections else None
