@@ -64,10 +64,6 @@ class Holder(msgspec.Struct, frozen=True):
     epoch: int = 0
     held: bool = False
 
-    @property
-    def place(self) -> tuple[str, str, str, str]:
-        return self.host, self.boot, self.work, self.inode
-
 
 class _Record(NamedTuple):
     number: int
@@ -153,7 +149,8 @@ class Lease:
                     "is that of another mirror: use an empty directory as --work, which continues from the "
                     "copy in the bucket."
                 )
-            if holder.place != self._place and holder.held and not location.break_lock:
+            is_own = (holder.host, holder.boot, holder.work, holder.inode) == self._place
+            if holder.held and not is_own and not location.break_lock:
                 self._refuse_if_recent(newest, place)
             self.continues = holder.epoch != location.epoch
             is_elsewhere = (holder.host, holder.work) != self._place[::2]
@@ -204,10 +201,11 @@ class Lease:
 
         It is called before each attempt to write, and looks again after 15 seconds.
         """
-        run, now = self._objects.location.run, time.clock_gettime(_CLOCK)
+        run = self._objects.location.run
         if not run:
             return
         with self._looking:
+            now = time.clock_gettime(_CLOCK)
             if not self._is_lost and now >= self._valid_until:
                 newest = _newest(self._objects)
                 self._is_lost = newest is None or newest.holder.run != run

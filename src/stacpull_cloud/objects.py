@@ -138,10 +138,7 @@ class Objects:
         """
         size = body.stat().st_size if isinstance(body, Path) else len(body)
         is_long = size > _SINGLE_PUT
-        part_size = max(
-            _SINGLE_PUT, -(-size // _MAX_PARTS >> 20) << 20
-        )  # whole mebibytes, as maps need pages
-
+        part_size = max(_SINGLE_PUT, -(-size // _MAX_PARTS >> 20) << 20)  # whole mebibytes: maps need pages
         attempts, key = count(), self.key(path)
 
         def upload(store: Any) -> bool:

@@ -24,8 +24,9 @@ _ANOTHER_REGION = re.compile("redirect without LOCATION|the region '")
 """In obstore's error for a 301 of S3, and in the message of its 400: malformed keys have the same code."""
 _REPEATED = frozenset({"408", "409", "429", "500", "502", "503", "504"})
 _REPEATED_CODES = frozenset(
-    {"NoSuchUpload", "OperationAborted", "ConditionalRequestConflict", "InvalidUploadId", "RequestTimeout"}
+    {"InternalError", "SlowDown", "NoSuchUpload", "InvalidUploadId", "RequestTimeout"}
 )
+"""Codes that come with another status than those, such as 200 at the end of an upload in parts."""
 
 
 def as_stacpull_error(
