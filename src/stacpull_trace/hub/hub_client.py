@@ -152,7 +152,7 @@ class Hub:
             found = parse_page(page)
             new = [tile for tile in found if tile.id not in known]
             following = next_search(body, page) if found else None
-            if found and not new:
+            if not new and following is not None:
                 raise SourceError(f"The catalog of {self._host} returns the same page again and again.")
             known.update(tile.id for tile in new)
             for tile in new:

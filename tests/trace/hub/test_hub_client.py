@@ -68,12 +68,13 @@ class TestSearch:
         pages = [
             answer(features("a", "b", context={"next": 2, "limit": 100, "returned": 2})),
             answer(features("b", "c", context={"next": 4})),
-            answer(features("d", context={"returned": 1})),
+            answer(features("d", context={"next": 5})),
+            answer(features("d", context={"returned": 1})),  # a new tile has moved it here
         ]
         memory = MemoryHub({SEARCH: pages})
         assert memory.run(search) == ["a", "b", "c", "d"]
         bodies = [orjson.loads(request.body or b"") for request in memory.requests[1:]]
-        assert [body.get("next") for body in bodies] == [None, 2, 4]
+        assert [body.get("next") for body in bodies] == [None, 2, 4, 5]
         assert all(body["limit"] == 100 and body["bbox"] == list(BOX) for body in bodies)
         assert {request.method for request in memory.requests[1:]} == {"POST"}
 
