@@ -281,12 +281,15 @@ def _column(array: pa.Array, name: str, *, is_json: bool) -> list[Any]:
     """Return the values of a column as JSON values, or as values of `_plain`."""
     if isinstance(array.type, pa.BaseExtensionType):
         array = array.storage
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()  # its values are slow to read
     if pa.types.is_timestamp(array.type):
         array = array.cast(pa.timestamp("us", "UTC"), safe=False)
     if name == "geometry":
         shapes = shapely.from_wkb(array.to_pylist(), on_invalid="ignore")
         return [None if text is None else orjson.loads(text) for text in shapely.to_geojson(shapes)]
-    values = array.to_pylist(maps_as_pydicts="lossy")
+    # with this argument, pyarrow takes ten times as long
+    values = array.to_pylist(maps_as_pydicts="lossy" if "map<" in str(array.type) else None)
     if name == "bbox":
         return [_bbox(value) for value in values]
     if _is_text(array.type) and (is_json or name in ("assets", "links", "stac_extensions")):
