@@ -205,7 +205,7 @@ class Walk:
         self._page_size = PageSize.requested(setup.options.page_size)
         layout = Layout.parse(setup.options.layout)
         self._planner = AssetPlanner(layout, selection, keeps or AssetFilter(selection).keeps)
-        self._filter = ItemFilter.from_selection(selection)
+        self._filter, self._thread = ItemFilter.from_selection(selection), StoppableCall(None)
         self._followed = {*map(str.lower, selection.follow), *(["source"] if selection.source_links else [])}
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
         self._keeps_position = source.has_cursors and self._sample is None
@@ -373,7 +373,7 @@ class Walk:
 
     async def _select_and_plan(self, items: Sequence[ListedItem]) -> PlanBatch:
         batch, links = PlanBatch(), dict[str, SourceLink]()  # by href: of several parents, the first counts
-        judge, thread = self._filter.judge, StoppableCall(None)
+        judge, thread = self._filter.judge, self._thread
         # in a thread, because shapely may need long for a large geometry
         reasons = await thread.run(
             lambda: [judge(item.document) for item in items if not thread.is_stopped()]

@@ -14,7 +14,6 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -107,10 +106,11 @@ def _comparison(order: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth
 
     def compare(left: Any, right: Any) -> Truth:
         if _is_number(left) and _is_number(right):
-            with suppress(OverflowError):  # CQL2 text has no numbers but floats
-                if isinstance(left, float) or isinstance(right, float):
-                    left, right = float(left), float(right)
-            return order(left, right)
+            is_float = isinstance(left, float) or isinstance(right, float)  # CQL2 text has no other numbers
+            try:
+                return order(float(left), float(right)) if is_float else order(left, right)
+            except OverflowError:
+                return order(left, right)
         left_span = _span(left)
         right_span = None if left_span is None else _span(right)
         if left_span is not None and right_span is not None:

@@ -122,8 +122,8 @@ def _with_absolute_hrefs(item: Json, base: str) -> Json:
     """Return an item without `self` link whose hrefs do not depend on `base`, which no document states."""
 
     def absolute(value: Any) -> Any:
-        href = object_or_empty(value).get("href")
-        if not isinstance(href, str) or not without_blanks(href) or is_remote(href):
+        href = value.get("href") if isinstance(value, dict) else None
+        if not isinstance(href, str) or is_remote(href) or not without_blanks(href):
             return value
         return {**value, "href": join(base, href) or href}
 
