@@ -33,7 +33,7 @@ from stacpull_replicas import MlhubReplica, RequestRecord, run_in_thread
 Kind = Literal["KILL", "TERM", "INT", "mix"]
 SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
 
-GRACEFUL_SECONDS = 10.0
+GRACEFUL_SECONDS = 30.0
 """How long a stop may take after SIGINT or SIGTERM."""
 
 _EARLY_EVERY = 4

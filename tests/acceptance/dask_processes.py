@@ -89,7 +89,7 @@ class DaskProcesses:
     def add_worker(self, host: str = "127.0.0.1", env: Mapping[str, str | None] | None = None) -> Process:
         """Start one more worker; it joins when it is up."""
         arguments = [self.address, "--no-nanny", "--nthreads", "1", "--memory-limit", "0", "--no-dashboard"]
-        arguments += ["--local-directory", str(self.place), "--host", host, "--death-timeout", "3"]
+        arguments += ["--local-directory", str(self.place), "--host", host, "--death-timeout", "60"]
         whole = {name: value for name, value in {**self.env, **(env or {})}.items() if value is not None}
         worker = self._start("worker", _WORKER, arguments, whole)
         self.workers.append(worker)

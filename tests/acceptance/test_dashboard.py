@@ -7,6 +7,7 @@ import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +37,21 @@ def data_at(port: int, token: str | None = None) -> dict[str, Any]:
         return dict(json.loads(answer.read()))
 
 
-def is_under_way(port: int) -> bool:
-    try:
-        return int(data_at(port)["progress"]["assets_done"]) > 0
-    except urllib.error.URLError:
-        return False
+def is_under_way(port: int, seen: list[dict[str, Any]]) -> bool:
+    with suppress(urllib.error.URLError):
+        seen.append(data_at(port))
+    return bool(seen and seen[-1]["progress"]["assets_done"])
 
 
 def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica) -> None:
-    port, env = free_ports(1), environment(hub)
+    port, env, seen = free_ports(1), environment(hub), list[dict[str, Any]]()
     arguments = mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port), "--json")
     with Running(arguments, env) as process:
-        assert wait_until(lambda: is_under_way(port))
+        assert wait_until(lambda: is_under_way(port, seen))
         assert f"stacpull: dashboard: http://127.0.0.1:{port}/\n" in process.error_output()
-        data = data_at(port)
         ran = process.ended()
     assert ran.code == 0
+    data = seen[-1]
     assert data["state"] == "running"
     assert data["source"] == hub.base_url
     assert data["progress"]["bytes_fetched"] >= sum(one["bytes"] for one in data["hosts"]) > 0
@@ -63,10 +63,10 @@ def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica) -> N
 def test_a_killed_run_frees_the_port_and_resumes_with_another_dashboard(tmp_path, hub):
     port, env = free_ports(1), environment(hub)
     with Running(mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port)), env) as process:
-        assert wait_until(lambda: is_under_way(port))
+        assert wait_until(lambda: is_under_way(port, []))
         process.signal(signal.SIGKILL)
     with Running(["resume", str(tmp_path / "m"), "--dashboard", str(port), "--json"], env) as process:
-        assert wait_until(lambda: is_under_way(port))
+        assert wait_until(lambda: is_under_way(port, []))
         ran = process.ended()
     assert (ran.code, ran.report["assets_pending"]) == (0, 0)
     again = run(["retry", str(tmp_path / "m"), "--dashboard", "0", "--json"], env)

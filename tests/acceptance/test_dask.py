@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -114,13 +115,18 @@ def test_a_cluster_makes_the_mirror_that_one_process_makes(tmp_path, served, clu
     """It is found by its scheduler file; nothing of the credentials reaches the scheduler, or a log."""
     replica, dest, plain = served(items=ITEMS, latency_ms=SLOW_MS), tmp_path / "m", tmp_path / "plain"
     sync.mirror(replica.base_url, plain, selection=SELECTION, options=options_for(replica))
+    states, listed = list[str](), threading.Event()
+    replica.inject(lambda request: request.server != "api" and not listed.wait(LIMIT), Status(500))
+
+    def is_listed() -> object:  # some time after the process of the worker has begun
+        states.append(asyncio.run(state_of(cluster)))
+        return re.search(TASK, states[-1])
+
     arguments = mirror_of(replica.base_url, dest, "--dask", str(cluster.file), "--json")
     with Running(arguments, environment(replica)) as process:
         assert wait_until(lambda: any(workers_of(one.pid) for one in cluster.workers))
-        states = [asyncio.run(state_of(cluster))]
-        while process.process.poll() is None and not re.search(TASK, states[-1]):
-            # the scheduler lists the task some time after the process has begun
-            states.append(asyncio.run(state_of(cluster)))
+        assert wait_until(is_listed)  # the task that keeps Dask from taking the worker for idle
+        listed.set()
         ran = process.ended()
     assert ran.code == 0, ran.err
     assert is_whole(dest, replica, ITEMS)
@@ -133,7 +139,6 @@ def test_a_cluster_makes_the_mirror_that_one_process_makes(tmp_path, served, clu
         "boot", "ledger.backup", "ledger.sqlite", "lock", "log.ndjson", "parts",
     ]  # fmt: skip
     secrets = [replica.key, replica.access.secret_key, replica.access.access_key]
-    assert re.search(TASK, states[-1])  # the task that keeps Dask from taking the worker for idle
     assert found_in("".join(states).encode(), secrets) == []
     assert found_in(asyncio.run(state_of(cluster)).encode(), secrets) == []
     assert found_in(cluster.log().encode(), secrets) == []
@@ -420,7 +425,7 @@ def test_killing_a_coordinator_that_hangs_costs_the_jobs_of_its_worker(tmp_path,
     with Running(arguments, env) as process:
         assert transferring(bodies, more=250)
         assert process.signal(signal.SIGSTOP)
-        assert wait_until(lambda: not transferring(bodies, more=1, timeout=1.0))
+        assert wait_until(lambda: not transferring(bodies, more=1, timeout=3.0))
         assert process.signal(signal.SIGKILL)
     bodies.begin_life()
     ran = run(arguments, env)
@@ -467,7 +472,7 @@ def test_ctrl_c_leaves_a_mirror_that_can_be_resumed(tmp_path, served, cluster):
     assert again.code == 0, again.err
     bodies.drain()
     # on a busy machine, a transfer in flight may not end within the seconds that Ctrl-C gives it
-    assert len(bodies.again()[0]) <= 4
+    assert len(bodies.again()[0]) <= 2 * 4  # of two hosts
     assert is_whole(dest, replica, ITEMS)
 
 

@@ -41,7 +41,7 @@ def test_a_mirror_succeeds_with_few_file_descriptors(tmp_path, small_hub, descri
 
 def test_too_few_descriptors_for_the_concurrency_are_exit_5_and_fewer_transfers_work(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
-    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=1), times=200)
+    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=5), times=200)
     ran = limited(60, mirror_of(small_hub.base_url, dest, "--concurrency", "64"), env)
     assert ran.code == 5, ran.err
     assert ran.sentences[-1].endswith("raise `ulimit -n` or lower --concurrency.")
@@ -53,12 +53,13 @@ def test_too_few_descriptors_for_the_concurrency_are_exit_5_and_fewer_transfers_
 
 def test_a_destination_that_vanishes_is_exit_5_and_is_made_again(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
-    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=0.5), times=60)
+    small_hub.inject(lambda request: request.path.endswith("_B12.tif"), Stall(after=10, seconds=60), 10_000)
     with Running(mirror_of(small_hub.base_url, dest), env) as process:
         assert wait_until(lambda: len(list(dest.glob("bigearthnet/*/*"))) > 20)
         dest.rename(tmp_path / "gone")
         shutil.rmtree(tmp_path / "gone", ignore_errors=True)
         ran = process.ended()
+    small_hub.clear_faults()
     assert ran.code == 5, ran.err
     assert "Traceback" not in ran.err
     assert str(dest) in ran.sentences[-1]
