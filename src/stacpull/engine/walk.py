@@ -375,9 +375,7 @@ class Walk:
         batch, links = PlanBatch(), dict[str, SourceLink]()  # by href: of several parents, the first counts
         judge, thread = self._filter.judge, self._thread
         # in a thread, because shapely may need long for a large geometry
-        reasons = await thread.run(
-            lambda: [judge(item.document) for item in items if not thread.is_stopped()]
-        )
+        reasons = await thread.run(lambda: [judge(i.document) for i in items if not thread.is_stopped()])
         planned_before, to_plan = dict[ItemId, str | None](), dict[ItemId, ListedItem]()
         if self._sample is None:
             matches = [item for item, reason in zip(items, reasons, strict=True) if reason is None]

@@ -136,15 +136,13 @@ def links_of(document: Json) -> Iterator[tuple[str, str]]:
 
 def api_href(item_id: ItemId, page_url: str | None) -> str | None:
     """Return the URL that an item without `self` link has at its API (OGC API Features, part 1, 7.16)."""
-    page, name = parts_of(page_url or ""), quote(item_id.item, safe="")
-    path = page.path.rstrip("/")
-    if not page.scheme or not path.endswith(("/items", "/search")):
-        return None
-    if path.endswith("/items"):
-        path += f"/{name}"
-    else:
-        path = f"{path.removesuffix('search')}collections/{quote(item_id.collection, safe='')}/items/{name}"
-    return page._replace(path=path, query="", fragment="").geturl()
+    page = (page_url or "").partition("#")[0].partition("?")[0].rstrip("/")
+    parts, name = parts_of(page), quote(item_id.item, safe="")
+    if parts.scheme and parts.path.endswith("/items"):
+        return f"{page}/{name}"
+    if parts.scheme and parts.path.endswith("/search"):
+        return f"{page.removesuffix('search')}collections/{quote(item_id.collection, safe='')}/items/{name}"
+    return None
 
 
 def item_id_in(href: str) -> ItemId | None:

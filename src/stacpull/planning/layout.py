@@ -8,7 +8,7 @@ another asset has (`ledger.jobs.claim`), and to a directory with the path of a f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -45,7 +45,7 @@ class Field(NamedTuple):
         return "{" + "|".join([self.name, *(_REMOVE_PREFIX + prefix for prefix in self.prefixes)]) + "}"
 
 
-Segment = tuple[str | Field, ...]
+Segment = Sequence[str | Field]
 
 
 class Layout(msgspec.Struct, frozen=True, eq=False):
@@ -83,16 +83,16 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
 
     def for_item(self, item_id: ItemId, document: Json, parent: ItemId | None = None) -> ItemLayout:
         properties = object_or_empty(document.get("properties"))
-        bound = []
+        bound: list[str | Segment] = []
         for segment in self.segments:
-            pieces = tuple(
+            pieces = [
                 piece
                 if isinstance(piece, str) or piece.name in _ASSET_FIELDS
                 else piece.apply(_value(piece.name, item_id, properties, parent))
                 for piece in segment
-            )
-            is_whole = not any(isinstance(piece, Field) for piece in pieces)
-            bound.append("".join(map(str, pieces)) if is_whole else pieces)
+            ]
+            texts = [piece for piece in pieces if isinstance(piece, str)]
+            bound.append("".join(texts) if len(texts) == len(pieces) else pieces)
         name = bound.pop()
         fixed = [segment for segment in bound if isinstance(segment, str)]
         directory = below("", fixed) if len(fixed) == len(bound) else None
@@ -210,7 +210,7 @@ def _parse(template: str, *, separates: bool) -> list[Segment]:
             segment.append(piece)
     if separates and not segments[-1]:
         raise _error(template, "the last segment, which is the file name, is empty", len(template))
-    return list(map(tuple, segments))
+    return list(segments)
 
 
 def _error(template: str, what: str, index: int | None = None) -> UsageError:
