@@ -84,8 +84,8 @@ class MirrorReport(Counts, frozen=True):
         if self.state == "interrupted":
             return 130
         failed = self.assets_failed - failed_as(self, NOTHING_TO_FETCH) - self.assets_accepted
-        is_cut_short = self.reason is not None
-        return 1 if failed or self.items_failed or is_cut_short or self.state == "failed" else 0
+        unreached = self.items_unseen and self.reason is not None
+        return 1 if failed or self.items_failed or unreached or self.state == "failed" else 0
 
 
 class StatusReport(Counts, frozen=True):

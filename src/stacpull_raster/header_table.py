@@ -130,7 +130,7 @@ def _publish(
     position = results.position or _UNFINISHED
     if out is not None and report.state == "complete" and not (position.get("written") and out.exists()):
         write_table(out, COLUMNS, (orjson.loads(row.value) for row in results.rows()))
-        is_short = report.reason is not None  # the next run walks again
+        is_short = report.items_unseen and report.reason is not None  # the next run walks again
         results.put((), position=_UNFINISHED if is_short else {**position, "written": True})
     if on_row is not None and (out is None or report.state == "complete"):
         for row in results.rows():

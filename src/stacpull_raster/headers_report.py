@@ -40,4 +40,4 @@ class HeadersReport(PublicValue, frozen=True):
         if self.state == "interrupted":
             return 130
         failed = self.headers_failed - (self.headers_missing if self.missing_ok else 0)
-        return 1 if failed or self.reason is not None else 0
+        return 1 if failed or (self.items_unseen and self.reason is not None) else 0

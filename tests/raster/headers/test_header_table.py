@@ -271,14 +271,13 @@ async def test_a_walk_that_was_cut_short_is_repeated(tmp_path: Path) -> None:
         def circling(request: Request) -> Answer:
             page = orjson.loads(usual(request).body)
             links = [{"rel": "next", "href": request.url}]
-            total = {} if reports else {"numberMatched": 5}
-            return Answer(body=orjson.dumps({**page, "links": links, **total}))
+            return Answer(body=orjson.dumps({**page, "links": links, "numberMatched": 5}))
 
         reports = []
         for answer in (circling, circling, usual):
             api._routes["/collections/c/items"] = answer
             reports.append(await headers(api.url("/collections/c"), tmp_path / "t.ndjson"))
         *cut, whole = reports
-    assert [(one.exit_code, one.items_unseen, one.headers_done) for one in cut] == [(1, 3, 2), (1, 0, 2)]
+    assert [(one.exit_code, one.items_unseen, one.headers_done) for one in cut] == [(1, 3, 2)] * 2
     assert (whole.exit_code, whole.headers_done, whole.headers_skipped) == (0, 5, 2)
     assert len((tmp_path / "t.ndjson").read_text().splitlines()) == 5
