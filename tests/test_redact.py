@@ -155,6 +155,11 @@ BEARER, BASIC = "Bearer abc.def/ghi", f"Basic {base64.b64encode(b'me:planted wor
         ([BASIC], "a me:planted word b planted word c", "a *** b *** c"),
         ([BASIC], "planted%20word planted+word bWU6cGxhbnRlZCB3b3Jk", "*** *** ***"),
         (["Basic of no kind"], "of no kind", "***"),
+        (
+            ["z=America/New_York; s=0123456789abcdef"],
+            "America/New_York;j=0123456789abcdef",
+            "America/New_York;j=***",
+        ),
         (["abc", ""], "abc", "abc"),  # they are too short
     ],
 )

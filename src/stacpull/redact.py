@@ -42,6 +42,7 @@ _PAGING_TOKENS = ("next:", "prev:", "previous:")
 _MIN_SECRET, _MIN_IN_DOCUMENT, _MIN_IN_URL = 4, 6, 8
 """Shorter secrets than these are not replaced: in any text, in a document, and in the path of a URL."""
 _MIN_LEARNED, _MAX_LEARNED = 16, 256
+_IN_PAIR = re.compile(r'="?((?=[^\s;,"]*\d)[^\s;,"]{16,})')  # shorter ones, and words, may be in any text
 _ORDINARY_FIELDS = frozenset({"from", "host", "origin", "range", "referer", "user-agent"})
 _ORDINARY_PREFIXES = ("accept", "content-", "if-")
 """Fields of RFC 9110 that are never credentials, wherever their value comes from."""
@@ -81,8 +82,8 @@ class Secrets:
     """The secrets that this process knows, which are removed by value from any text before it is written.
 
     Each secret is searched literally, percent-encoded and JSON-escaped; of `Bearer abc` also `abc`, of
-    `Basic …` also its content (RFC 7617, 2). Values under 4 characters, in documents under 6, are ignored,
-    because they would damage every text.
+    `Basic …` also its content (RFC 7617, 2), of a cookie `s=abc` also a long `abc`. Values under 4
+    characters, in documents under 6, are ignored, because they would damage every text.
     """
 
     __slots__ = ("_forms", "_known", "_learned", "values")
@@ -247,7 +248,7 @@ def href_hash(href: str) -> int:
 
 def _forms_of(value: str) -> set[str]:
     scheme, _, credentials = value.partition(" ")
-    plain = {value, credentials}
+    plain = {value, credentials, *_IN_PAIR.findall(value)}
     if scheme.lower() == "basic":
         with suppress(ValueError):
             name_and_password = base64.b64decode(credentials, validate=True).decode()
