@@ -20,8 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
-from datetime import datetime
-from typing import NamedTuple, Self
+from typing import Self
 
 import msgspec
 
@@ -63,12 +62,6 @@ class Holder(msgspec.Struct, frozen=True):
     run: str
     epoch: int = 0
     held: bool = False
-
-
-class _Record(NamedTuple):
-    number: int
-    holder: Holder
-    modified: datetime  # by the service's clock
 
 
 class Lease:
@@ -141,7 +134,7 @@ class Lease:
         """Return True if a killed run held the lease, and the copy of the ledger if it is newer than ours."""
         location, newest = self._objects.location, _newest(self._objects)
         if newest is not None:
-            holder = newest.holder
+            info, holder = newest
             place = f"{holder.work} on {holder.host}"
             if location.epoch and holder.mirror != location.mirror:
                 raise DestinationError(
@@ -151,13 +144,14 @@ class Lease:
                 )
             is_own = (holder.host, holder.boot, holder.work, holder.inode) == self._place
             if holder.held and not is_own and not location.break_lock:
-                self._refuse_if_recent(newest, place)
+                self._refuse_if_recent(info, place)
             self.continues = holder.epoch != location.epoch
             is_elsewhere = (holder.host, holder.work) != self._place[::2]
             if is_elsewhere and (self.continues or holder.held):
                 self.taken_from = place
             self.epoch = max(holder.epoch, location.epoch)
-            self.mirror, self._next = holder.mirror, newest.number + 1
+            number = info.path.rpartition("/")[2].removesuffix(".json")
+            self.mirror, self._next = holder.mirror, int(number) + 1
         elif not location.epoch and self._objects.find("catalog.json") is not None:
             raise DestinationError(
                 f"{location.url} contains a catalog.json that stacpull did not write: choose another prefix."
@@ -168,9 +162,9 @@ class Lease:
         self._objects.remove(_CLOCK_OBJECT)  # keys that may not remove objects fail now, not in the next run
         if not self._write():
             raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
-        return newest is not None and newest.holder.held, copy if copy_epoch > location.epoch else None
+        return newest is not None and newest[1].held, copy if copy_epoch > location.epoch else None
 
-    def _refuse_if_recent(self, newest: _Record, place: str) -> None:
+    def _refuse_if_recent(self, newest: ObjectInfo, place: str) -> None:
         self._objects.put(_CLOCK_OBJECT, b"", {}, create=False)
         now = self._objects.find(_CLOCK_OBJECT)
         age = 0.0 if now is None else (now.modified - newest.modified).total_seconds()
@@ -208,7 +202,7 @@ class Lease:
             now = time.clock_gettime(_CLOCK)
             if not self._is_lost and now >= self._valid_until:
                 newest = _newest(self._objects)
-                self._is_lost = newest is None or newest.holder.run != run
+                self._is_lost = newest is None or newest[1].run != run
                 self._valid_until = now + _INTERVAL
             if self._is_lost:
                 raise DestinationError(
@@ -263,18 +257,15 @@ def _paths(objects: Objects) -> list[str]:
     return [path for page in objects.pages(FOLDER) for path in page]
 
 
-def _newest(objects: Objects) -> _Record | None:
+def _newest(objects: Objects) -> tuple[ObjectInfo, Holder] | None:
     for _ in range(_ATTEMPTS):
         if not (paths := _paths(objects)):
             return None
-        info_and_body = objects.read(max(paths), _MAX_SIZE)
-        if info_and_body is None:  # renewed in between
-            continue
-        info, body = info_and_body
-        try:
-            holder = msgspec.json.decode(body or b"", type=Holder)
-            number = int(info.path.rpartition("/")[2].removesuffix(".json"))
-        except (ValueError, msgspec.DecodeError) as error:
-            raise DestinationError(f"{objects.location.url}/{info.path} is damaged: remove it.") from error
-        return _Record(number, holder, info.modified)
+        if (info_and_body := objects.read(max(paths), _MAX_SIZE)) is not None:  # else renewed in between
+            info, body = info_and_body
+            try:
+                return info, msgspec.json.decode(body or b"", type=Holder)
+            except ValueError as error:  # those of msgspec too
+                url = f"{objects.location.url}/{info.path}"
+                raise DestinationError(f"{url} is damaged: remove it.") from error
     raise DestinationError(f"The lease in {objects.location.url} keeps changing: try again.")
