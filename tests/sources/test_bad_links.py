@@ -61,4 +61,4 @@ def test_a_link_with_an_unusable_href_is_named_as_a_link(tmp_path: Path) -> None
     assert report.items_failed == 1
     warned = [text for text in notices if "ftp:" in text]
     assert len(warned) == 1
-    assert warned[0].startswith("1 entry of SOURCE cannot be read: ftp://x.test/y.json: The link ")
+    assert warned[0].startswith("1 entry of SOURCE cannot be read: The link 'ftp://x.test/y.json' ")
