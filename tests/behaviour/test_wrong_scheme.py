@@ -85,7 +85,7 @@ def test_a_port_that_swallows_tls_does_not_hold_up_the_walk(tmp_path: Path) -> N
         wrong = internal.url.replace("http:", "https:")
         host.contents["/items"] = page(host.url, 0, following=f"{wrong}/items2")
         host.contents["/items2"] = page(host.url, 1, following=None)
-        options = quick(retries=1, stall_timeout=0.2)
+        options = quick(retries=1, stall_timeout=0.5)
         began = time.monotonic()
         report = asyncio.run(stacpull.mirror(f"{host.url}/items", str(tmp_path / "m"), options=options))
     assert (report.state, report.items_seen, report.assets_done) == ("complete", 2, 2)

@@ -308,7 +308,7 @@ def test_a_run_ends_after_another_one_has_taken_its_lease(
     monkeypatch.setattr(lease, "_INTERVAL", 1.0)
     monkeypatch.setattr(lease.Lease, "_repeat", lambda *_: None)
     other = [dest[0], "--work", str(tmp_path / "other"), *dest[3:]]
-    slow = Options(work=tmp_path / "work", dest_endpoint_url=location.endpoint_url, limit_rate=10_000)
+    slow = Options(work=tmp_path / "work", dest_endpoint_url=location.endpoint_url, limit_rate=4_000)
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(sync.mirror, many, location.url, options=slow)
         assert wait_until(lambda: Objects(location).find("c/i0/a1.bin"))

@@ -60,7 +60,7 @@ class Page:
         return found["result"].get("value")
 
     async def wait_for(self, script: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(300):
             while not await self.run(script):  # noqa: ASYNC110 - the browser sets no event
                 await asyncio.sleep(0.05)
 
@@ -125,7 +125,7 @@ async def opened_page() -> AsyncIterator[Page]:
 
 
 async def _port(file: Path) -> int:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while True:
             with suppress(OSError, ValueError, IndexError):
                 return int((await asyncio.to_thread(file.read_text)).splitlines()[0])

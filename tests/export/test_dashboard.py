@@ -248,7 +248,7 @@ def test_odd_requests_end_with_an_answer_or_the_connection(request_, capfd):
             answer = b""
             try:
                 writer.write(request_)
-                answer = await asyncio.wait_for(reader.read(12), 10)
+                answer = await asyncio.wait_for(reader.read(12), 60)
             except ConnectionError:
                 pass
             finally:

@@ -28,7 +28,7 @@ class HubClient:
         url = path if path.startswith("http") else self.replica.base_url + path
         parameters = {"key": self.replica.key} if key else {}
         return self.session.request(
-            method, url, params=parameters, headers=ACCEPTED | headers, allow_redirects=False, timeout=20
+            method, url, params=parameters, headers=ACCEPTED | headers, allow_redirects=False, timeout=60
         )
 
     def other(self, url: str, method: str = "GET", **headers: str) -> requests.Response:
