@@ -269,7 +269,6 @@ class Validator(NamedTuple):
 
     @property
     def resumable(self) -> bool:
-        """True if a part with this validator may be resumed."""
         return self.strong_etag is not None or self.last_modified is not None
 
     @property

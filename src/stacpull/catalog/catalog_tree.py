@@ -241,7 +241,6 @@ def _migrated(document: Json) -> Json:
 
 
 def _core_members(identifier: str, document: Json) -> Json:
-    """Return the members that pystac reads."""
     title, licence = document.get("title"), document.get("license")
     text = licence.strip() if isinstance(licence, str) else ""
     is_name = bool(_LICENSE.fullmatch(text)) and text not in _LEGACY

@@ -245,7 +245,6 @@ class Options:
 
 
 def _declared_as(what: str) -> Iterator[tuple[str, Any]]:
-    """Yield the names and defaults of the fields of `Options` that are declared `fixed` or `kept`."""
     for field in attrs.fields(Options):
         if field.metadata.get(what):
             yield field.name, field.default

@@ -118,7 +118,6 @@ def _read(option: Option, setting: Setting) -> object:
 
 
 def _elements(value: object) -> list[object]:
-    """Return the elements of a list or a single value, without empty ones."""
     return [element for element in (value if isinstance(value, list | tuple) else [value]) if element != ""]
 
 

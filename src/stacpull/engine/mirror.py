@@ -506,7 +506,11 @@ class MirrorRun:
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
         network, progress, summary = self._network, self._progress(), self._walk.summary
         network.emit(progress)
-        state, is_mirror = self._end_state(progress, error), self._run.spec.kind == "mirror"
+        is_mirror = self._run.spec.kind == "mirror"
+        is_done = progress.walk_ended and progress.assets_pending == 0 and not self._is_unfinished
+        state: EndState = "complete" if is_done and error is None else "interrupted"
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            state = "failed"
         warning = summary.nothing_to_fetch(self._setup.selection, self._store_client.counters)
         if state == "complete" and is_mirror and warning is not None:
             network.warn(warning)
@@ -529,16 +533,9 @@ class MirrorRun:
             assets_accepted=accepted[self._setup.options.missing or "fail"],
         )
 
-    def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
-        if error is not None:
-            return "interrupted" if isinstance(error, asyncio.CancelledError) else "failed"
-        is_done = progress.walk_ended and progress.assets_pending == 0 and not self._is_unfinished
-        return "complete" if is_done else "interrupted"
-
     async def _record_end(
         self, progress: Progress, state: EndState, reason: str | None, *, has_failed: bool
     ) -> dict[str, Any]:
-        """Record the end of the run, and return its counts."""
         call, store = self._store_client.call, self._opened.store
         recorded: EndState = "failed"
         findings = dict[str, int]()

@@ -324,7 +324,6 @@ class AssetTask(Generic[JobT, ResultT]):
         return False
 
     async def _reread_after_refusal(self, refusal: Failure) -> bool:
-        """Return True if another attempt is worth it."""
         href_before = self._job.href
         try:
             await self._reread_item(self._read_at)

@@ -96,7 +96,6 @@ class Publisher:
             self._due_at = time.monotonic() + (GROUP_SECONDS if self.store.is_local else _BUCKET_SECONDS)
 
     def publish_all(self, items: Sequence[int] = ()) -> None:
-        """Publish everything, and the JSON of `items`."""
         self._final_items.extend(items)
         while self._is_busy():
             self.publish()

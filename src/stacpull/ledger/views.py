@@ -168,7 +168,6 @@ def _files(db: Connection, directories: Mapping[int, str]) -> dict[int, dict[str
 
 
 def _items_in(db: Connection, directory: str) -> Iterator[tuple[int, str, int]]:
-    """Yield row, name and `json_state` of each item whose JSON is in a directory."""
     columns = f"i.id, i.name, i.json_state, {ITEM_DIRECTORY}"
     query = f"SELECT {columns} FROM {ITEMS} WHERE i.hash = ? OR i.directory = ?"
     for *item, path in db.execute(query, (path_hash(directory), directory)).fetchall():

@@ -75,7 +75,9 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     Relative links refer to `base`, the URL after redirects. A POST always goes to the host and port of the
     current page. Links of services behind a proxy often name an internal host.
     """
-    links = _next_links(page)
+    links = [link for link in objects_in(page.get("links")) if str(link.get("rel")).lower() == "next"]
+    links.append({"href": object_or_empty(page.get("_links")).get("_next")})  # Planet's Data API
+    links = [link for link in links if isinstance(link.get("href"), str) and link["href"].strip()]
     if not links:
         cursor = object_or_empty(page.get("context")).get("next")  # Sentinel Hub's catalog
         if isinstance(cursor, bool) or not isinstance(cursor, int | str) or cursor == "":
@@ -99,12 +101,6 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
         carried = [p for p in urls.parameters(current.url) if p.name in _CARRIED and p.name not in present]
         url = urls.add_parameters(url, carried)
     return PageRequest(url, headers=headers)
-
-
-def _next_links(page: Json) -> list[Json]:
-    links = [link for link in objects_in(page.get("links")) if str(link.get("rel")).lower() == "next"]
-    links.append({"href": object_or_empty(page.get("_links")).get("_next")})  # Planet's Data API
-    return [link for link in links if isinstance(link.get("href"), str) and link["href"].strip()]
 
 
 def _method_of(link: Json) -> str:

@@ -175,7 +175,6 @@ class FilteredQuery(NamedTuple):
                     yield page
 
     async def _reason_to_distrust(self, first_page: Page, reader: JsonReader) -> str:
-        """Return why the service seems to filter wrongly, or an empty text."""
         if not self.members.keys() - {"sortby"}:
             return ""
         if first_page.items:

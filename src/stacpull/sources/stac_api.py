@@ -187,16 +187,15 @@ class ApiSource(Source):
     async def _collections_of(self, ids: tuple[str, ...], endpoint: search.SearchEndpoint) -> set[str] | None:
         if len(ids) > _MAX_IDS or not endpoint.can_send({"ids": list(ids)}):
             return None
-        waiting, items = sorted(set(ids)), list[Json]()
-        has_all = True
-        while waiting and has_all:
-            batch, waiting = waiting[:_IDS_AT_ONCE], waiting[_IDS_AT_ONCE:]
-            found = await self._search(endpoint, batch)
-            has_all = sorted(item["id"] for item in found) == batch  # each in one collection
-            items += found
+        unique, items = sorted(set(ids)), list[Json]()
+        for start in range(0, len(unique), _IDS_AT_ONCE):
+            end = start + _IDS_AT_ONCE
+            items += await self._search(endpoint, unique[start:end])
+            if sorted(item["id"] for item in items) != unique[:end]:  # each in one collection
+                return None
         is_filtered = search.in_collections(items, endpoint.collections) == items
         collections = {item.get("collection") or "" for item in items}
-        return collections if has_all and is_filtered and "" not in collections else None
+        return collections if is_filtered and "" not in collections else None
 
     async def _search(self, endpoint: search.SearchEndpoint, ids: list[str]) -> list[Json]:
         may_repeat = len(endpoint.collections) != 1
