@@ -86,7 +86,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, small_hub, jump):
         ran = process.ended()
     assert ran.code == 0, ran.err
     assert (ran.report["state"], ran.report["assets_done"]) == ("complete", SMALL)
-    assert 0 < ran.report["seconds"] < 60  # of the clock that never jumps
+    assert 0 < ran.report["seconds"] < 500  # of the clock that never jumps
     assert run([*arguments, "--json"], env).report["assets_skipped"] == SMALL
     assert run(["status", str(dest), "--json"], env).report["state"] == "complete"
 

@@ -33,7 +33,7 @@ async def test_the_event_of_the_caller_stops_the_run_and_is_never_set_by_it() ->
     async with timed_stop(stop, 0, None) as stopping:
         stopping.set()
     assert (stopping.is_set(), stop.is_set()) == (True, False)
-    async with asyncio.timeout(5), timed_stop(stop, 0, None) as stopping:
+    async with asyncio.timeout(60), timed_stop(stop, 0, None) as stopping:
         assert not stopping.is_set()
         stop.set()
         await stopping.wait()

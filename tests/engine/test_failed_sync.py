@@ -103,7 +103,7 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(tmp_path, monkeypatch, code, is
         assert (tmp_path / ".stacpull/boot").exists()
 
     async def broken_off() -> None:
-        async with asyncio.timeout(20), opened(tmp_path) as store_client:
+        async with asyncio.timeout(60), opened(tmp_path) as store_client:
             monkeypatch.setattr(jobs, "record", fail)
             store_client.sender.put(job, received(job, b"a"))
             if is_called:

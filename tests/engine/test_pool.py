@@ -169,7 +169,7 @@ async def test_refused_assets_stay_pending_after_a_stop() -> None:
 
     pool, queue, outcomes = bare_pool(2, 4, fetch)
     await queue.put([job(1, item_href=None)])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await pool.run()
     assert outcomes.failed == {}
     assert await outcomes.take_slots(2) == 2

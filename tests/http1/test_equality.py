@@ -146,7 +146,7 @@ async def outcome_of(
     await queue.put(jobs)
     pool.no_more()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await pool.run()
     finally:
         await client.close()

@@ -64,7 +64,7 @@ async def test_a_hanging_address_delays_only_the_first_connection() -> None:
                 filler.setblocking(False)
                 filler.connect_ex(full.getsockname())
             Names(name_example=[["127.0.0.2", "127.0.0.1"]])
-            http = fast(connect_timeout=0.4)
+            http = fast(connect_timeout=1.0)
             with watched_connections() as tried:
                 answers = [await fetch(http, f"http://name.example:{port}/") for _ in range(4)]
             await http.close()

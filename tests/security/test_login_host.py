@@ -82,7 +82,7 @@ async def test_the_number_of_cookies_kept_is_limited() -> None:
     ids=str,
 )
 async def test_no_answer_of_the_login_host_reveals_the_password(answer: Answer | bytes) -> None:
-    async with asyncio.timeout(20), world() as w, Urs() as stranger:
+    async with asyncio.timeout(60), world() as w, Urs() as stranger:
         w.urs.respond = lambda *_: answer  # type: ignore[assignment, return-value]
         with pytest.raises((StacpullError, TransferError)) as caught:
             await get(w.client, w.centre.url("/a.nc"))
@@ -92,7 +92,7 @@ async def test_no_answer_of_the_login_host_reveals_the_password(answer: Answer |
 
 
 async def test_an_endless_login_redirect_of_a_data_host_ends() -> None:
-    async with asyncio.timeout(20), world() as w:
+    async with asyncio.timeout(60), world() as w:
         away = w.urs.url("/oauth/authorize?redirect_uri=x&state=y")
         w.centre.respond = lambda *_: Answer(302, headers={"Location": away})
         with pytest.raises((StacpullError, TransferError)):

@@ -142,7 +142,7 @@ async def test_a_response_that_breaks_off_is_continued_only_of_the_same_file(ser
     new = server_of(LONGER if is_changed else OLD, int(is_changed))
     is_refused = is_changed or served in UNSIZED
     refusal = pytest.raises(ForgottenCursorError, match="may have changed") if is_refused else nullcontext()
-    async with asyncio.timeout(20), origin(new) as server:
+    async with asyncio.timeout(60), origin(new) as server:
         whole = server_of(OLD, 0)
         server.once(lambda request: replace(whole(request), sent=len(OLD) * 3 // 4))
         with refusal:
@@ -158,7 +158,7 @@ async def test_short_ranges_and_interruptions_are_no_failure_while_bytes_arrive(
         found = whole(replace(request, headers={"range": f"bytes={start}-{start + 40}"}))
         return found if request.start else replace(whole(request), sent=40)
 
-    async with asyncio.timeout(20), origin(short) as server:
+    async with asyncio.timeout(60), origin(short) as server:
         found, requests = ids(await walked(server)), len(server.requests)
     assert found == ids_of(LONGER)
     assert requests > 6
@@ -167,7 +167,7 @@ async def test_short_ranges_and_interruptions_are_no_failure_while_bytes_arrive(
 async def test_an_entry_that_a_changed_file_no_longer_has_is_not_reported(tmp_path: Path) -> None:
     events: list[object] = []
     old = states(TAGS, DATES)(b"no item\n" + OLD, 0)
-    async with asyncio.timeout(20), origin(states(TAGS, DATES)(LONGER, 1)) as server:
+    async with asyncio.timeout(60), origin(states(TAGS, DATES)(LONGER, 1)) as server:
         server.once(lambda request: replace(old(request), sent=len(OLD) * 3 // 4))
         options = Options(page_size=2)
         report = await mirror(f"{server.url}/items.ndjson", tmp_path, options=options, on_event=events.append)
