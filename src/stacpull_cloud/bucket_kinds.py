@@ -48,9 +48,6 @@ _AZURE_VARIABLES = {
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _ODD = re.compile(r"[\x00-\x1f\x7f?#]")
-_REQUEST = timedelta(hours=1)  # the longest time of a request; after `_SILENT`, a silent one ends
-_SILENT = timedelta(seconds=60)
-_CONNECT = timedelta(seconds=20)
 _RENEWED = timedelta(minutes=5)
 _AWS_KEYS = ("access_key_id", "secret_access_key", "token")
 _SECRET = (*_AWS_KEYS, "account_key", "sas_token", "client_secret")
@@ -159,9 +156,9 @@ class Service:
         url = arguments.get("endpoint") or arguments["base_url"]
         options: dict[str, Any] = {
             "allow_http": url.startswith("http:"),
-            "timeout": _REQUEST,
-            "read_timeout": _SILENT,
-            "connect_timeout": _CONNECT,
+            "timeout": timedelta(hours=1),
+            "read_timeout": timedelta(seconds=60),  # of silence
+            "connect_timeout": timedelta(seconds=20),
         }
         if bundle := location.ca_bundle:
             try:
@@ -265,16 +262,15 @@ class GoogleStorage(Service):
         return super()._endpoint or os.environ.get("STORAGE_EMULATOR_HOST") or None
 
     def _settings(self) -> tuple[Any, dict[str, Any]]:
-        location = self._location
         environ = os.environ
         key_file = environ.get("GOOGLE_APPLICATION_CREDENTIALS") or environ.get("GOOGLE_SERVICE_ACCOUNT")
         gcloud_file = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
         arguments: dict[str, Any] = {"base_url": self._endpoint or "https://storage.googleapis.com"}
-        if not location.is_signed:
+        if not self._location.is_signed:
             arguments["skip_signature"] = True
         elif key_file or gcloud_file.is_file():  # obstore would also use an empty variable
             arguments["application_credentials"] = key_file or str(gcloud_file)
-        elif not location.metadata:
+        elif not self._location.metadata:
             arguments |= {"skip_signature": True, "credential_provider": _no_google_credentials}
         return GCSStore, arguments
 

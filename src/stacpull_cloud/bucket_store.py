@@ -81,9 +81,7 @@ class BucketFiles:
 
     def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[Entry]]:
         for page in self.objects.pages(prefix.rstrip("/")):
-            entries = [Entry(path, is_file=True) for path in page if path.split("/")[0] not in skipped]
-            if entries:
-                yield entries
+            yield [Entry(path, is_file=True) for path in page if path.split("/")[0] not in skipped]
 
 
 class BucketStore(BucketFiles):

@@ -10,7 +10,6 @@ from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import BucketLocation
 
 MISSING = (exceptions.NotFoundError, FileNotFoundError)
-_FIRST_ERROR = 300
 STATUS = re.compile(r"\bstatus code: (304|[45][0-9]{2})\b")
 """What obstore's errors say about a response that is not a success."""
 _CODE = re.compile(r"(?:<Code>|\(code: )([A-Za-z0-9]+)[<)]")
@@ -67,7 +66,7 @@ def as_stacpull_error(
 def plain_reason(text: str) -> str:
     """Return what an error of obstore says to a reader."""
     reason = re.sub(r"\s+", " ", text.partition("Debug source:")[0]).strip()
-    return re.sub(r"^Generic \w+ error: ", "", reason)[:_FIRST_ERROR].rstrip(".")
+    return re.sub(r"^Generic \w+ error: ", "", reason)[:300].rstrip(".")
 
 
 def unreachable(text: str) -> str:
