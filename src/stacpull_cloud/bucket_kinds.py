@@ -34,7 +34,7 @@ from stacpull.redact import Secret
 from stacpull.store.inspection import NO_NAMES, Patience, StoredFiles
 from stacpull.store.protocol import BucketLease, Store
 from stacpull.store.staging import StagedParts
-from stacpull.system import with_active_endpoints
+from stacpull.system import usual_file, with_active_endpoints
 from stacpull_cloud.bucket_store import BucketFiles, BucketStore
 from stacpull_cloud.objects import Objects
 from stacpull_cloud.obstore_errors import NO_KEYS, plain_reason
@@ -264,11 +264,11 @@ class GoogleStorage(Service):
     def _settings(self) -> tuple[Any, dict[str, Any]]:
         environ = os.environ
         key_file = environ.get("GOOGLE_APPLICATION_CREDENTIALS") or environ.get("GOOGLE_SERVICE_ACCOUNT")
-        gcloud_file = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
+        gcloud_file = usual_file("~/.config/gcloud/application_default_credentials.json")
         arguments: dict[str, Any] = {"base_url": self._endpoint or "https://storage.googleapis.com"}
         if not self._location.is_signed:
             arguments["skip_signature"] = True
-        elif key_file or gcloud_file.is_file():  # obstore would also use an empty variable
+        elif key_file or (gcloud_file and gcloud_file.is_file()):  # obstore would also use an empty variable
             arguments["application_credentials"] = key_file or str(gcloud_file)
         elif not self._location.metadata:
             arguments |= {"skip_signature": True, "credential_provider": _no_google_credentials}

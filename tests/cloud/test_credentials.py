@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import pwd
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -138,6 +139,13 @@ def test_metadata_services_are_asked_only_with_the_option(recorder: Recorder, sc
     asked, *others = written(recorder, scheme, metadata=True)
     assert asked[0].startswith(("http://169.254.169.254/", "http://metadata.google.internal/"))
     assert [sent for _, sent in others] == ["Bearer given"]
+
+
+def test_a_user_without_a_home_directory_has_no_login_of_gcloud(recorder, monkeypatch):
+    """As in a container whose user has no entry in the password file."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert {sent for _, sent in written(recorder, "gs")} <= {None}
 
 
 @pytest.mark.parametrize(
