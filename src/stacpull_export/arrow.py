@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -44,7 +45,8 @@ def json_array(values: Sequence[Any], path: str, mixed: Mixed, max_leaves: int =
     try:
         if not _has_many_members(values):
             kind = pa.infer_type(values)
-            if leaves(kind) <= max(1, max_leaves) and not _has_wide_struct(kind):
+            is_narrow = leaves(kind) <= max(1, max_leaves) and not _has_wide_struct(kind)
+            if is_narrow and not _has_flag_as_float(values, kind):
                 return pa.array(values, kind)
     except _REFUSED:
         pass
@@ -69,6 +71,18 @@ def _has_wide_struct(kind: pa.DataType) -> bool:
     if not pa.types.is_struct(kind):
         return False
     return kind.num_fields > MAX_MEMBERS or any(_has_wide_struct(field.type) for field in kind)
+
+
+def _has_flag_as_float(values: Sequence[Any], kind: pa.DataType) -> bool:
+    """Return True if pyarrow would store true as 1.0, which it does with what follows a float."""
+    if pa.types.is_floating(kind):
+        return any(isinstance(value, bool) for value in values)
+    there = [value for value in values if value is not None]
+    if pa.types.is_list(kind):
+        return _has_flag_as_float([*chain.from_iterable(there)], kind.value_type)
+    return pa.types.is_struct(kind) and any(
+        _has_flag_as_float([value.get(field.name) for value in there], field.type) for field in kind
+    )
 
 
 def leaves(kind: pa.DataType) -> int:

@@ -46,6 +46,7 @@ UNUSUAL: dict[str, dict[str, Any]] = {
     "empty-object": {"properties": {"processing": {}}},
     "empty-list": {"properties": {"instruments": []}},
     "mixed-list": {"properties": {"mixed": [1, "a", {"b": None}]}},
+    "flag-after-float": {"properties": {"flags": [{"f": 0.5}, {"f": True}]}},
     "reserved-name": {"properties": {"id": "not the id"}},
     "late-asset": {
         "assets": {"quicklook": {"href": "https://example.com/q.png", "roles": ["thumbnail"], "gsd": 2}}
@@ -85,6 +86,7 @@ def test_every_value_of_unusual_items_is_in_the_file(mirrored: Mirror, tmp_path:
     assert rows["empty-object"]["processing"] == "{}"
     assert rows["empty-list"]["instruments"] == []
     assert [json.loads(one) for one in rows["mixed-list"]["mixed"]] == [1, "a", {}]
+    assert rows["flag-after-float"]["flags"] == [{"f": "0.5"}, {"f": "true"}]
     assert rows["reserved-name"]["properties:id"] == "not the id"
     assert rows["late-asset"]["assets"]["quicklook"]["gsd"] == 2
     assert "platform" not in rows["null-property"]
