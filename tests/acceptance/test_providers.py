@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.logins.services import DATA, Blobs, DataCentre, Downloads, Identity, PlanetApi, Signing, Urs, basic
 from tests.net.memory import Answer
-from tests.net.wire_server import ReceivedRequest
+from tests.net.wire_server import text_of
 from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature
 
@@ -73,10 +73,6 @@ class World:
     def files(self) -> dict[str, bytes]:
         found = self.dest.glob("c/item/*")
         return {path.name: path.read_bytes() for path in found if path.name != "item.json"}
-
-
-def text_of(requests: list[ReceivedRequest]) -> bytes:
-    return "\n".join(f"{one.method} {one.target} {one.headers} {one.body!r}" for one in requests).encode()
 
 
 @pytest.fixture

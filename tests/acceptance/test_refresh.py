@@ -17,7 +17,7 @@ import pystac
 import pytest
 from tests.acceptance.mirrored import is_same
 from tests.acceptance.static_tree import write_tree
-from tests.acceptance.trees import files_in
+from tests.acceptance.trees import assets_of, files_in
 
 import stacpull
 from stacpull import MirrorReport, Options, Selection, mirror, resume, sync
@@ -37,10 +37,6 @@ def replica(request: pytest.FixtureRequest) -> Iterator[EvolvingReplica]:
 
 def refreshed(replica: EvolvingReplica, dest: Path, **options: Any) -> MirrorReport:
     return sync.mirror(replica.base_url, dest, options=Options(**options))
-
-
-def assets_of(dest: Path) -> dict[str, bytes]:
-    return {name: path.read_bytes() for name, path in files_in(dest).items() if name.endswith(".bin")}
 
 
 def requests_of(replica: EvolvingReplica, *kinds: str) -> Callable[[], int]:

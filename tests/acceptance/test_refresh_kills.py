@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.command import Running, environment, run, wait_until
-from tests.acceptance.trees import files_in
+from tests.acceptance.trees import assets_of
 
 from stacpull.ledger.schema import ASSET_PATH
 from stacpull_replicas import EvolvingReplica, RequestInfo, Stall, run_in_thread
@@ -37,10 +37,6 @@ def recorded(dest: Path) -> dict[str, str | None]:
             (DONE,),
         ).fetchall()
     return {path: sha256.lower() for path, sha256 in rows}
-
-
-def content(dest: Path) -> dict[str, bytes]:
-    return {name: path.read_bytes() for name, path in files_in(dest).items() if name.endswith(".bin")}
 
 
 @pytest.mark.parametrize("dated", [True, False])
@@ -65,7 +61,7 @@ def test_a_refresh_killed_repeatedly_ends_with_the_current_versions(tmp_path: Pa
             more = ["--revalidate"] if number % 2 else []
             with Running([*arguments, *more], env) as process:
                 kill(process, replica, choices)
-            there, done = content(tmp_path), recorded(tmp_path)
+            there, done = assets_of(tmp_path), recorded(tmp_path)
             assert [name for name, data in there.items() if data not in history[name]] == []
             assert [
                 name
@@ -81,7 +77,7 @@ def test_a_refresh_killed_repeatedly_ends_with_the_current_versions(tmp_path: Pa
         assert ended.code == 0, ended.err
         assert ended.report["state"] == "complete"
         wanted = replica.files()
-        there = content(tmp_path)
+        there = assets_of(tmp_path)
         assert {name: there.get(name) for name in wanted} == wanted
         assert {name for name in there if name not in wanted} <= unlisted
         assert run(["verify", str(tmp_path)], env).code == 0

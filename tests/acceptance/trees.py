@@ -39,6 +39,10 @@ def files_in(top: Path) -> dict[str, Path]:
     return {name: path for name, path in found.items() if not name.startswith(".stacpull/")}
 
 
+def assets_of(dest: Path) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in files_in(dest).items() if name.endswith(".bin")}
+
+
 def digests_in(top: Path) -> dict[str, str]:
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files_in(top).items()}
 

@@ -48,6 +48,10 @@ class ReceivedRequest:
         return int(last) + 1 if last else None
 
 
+def text_of(requests: list[ReceivedRequest]) -> bytes:
+    return "\n".join(f"{one.method} {one.target} {one.headers} {one.body!r}" for one in requests).encode()
+
+
 Serving = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[object]]
 """Handles a connection, which is closed afterwards. The number counts connections from 1."""
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 from tests.net.memory import Answer
-from tests.net.wire_server import ReceivedRequest, WireServer
+from tests.net.wire_server import ReceivedRequest, WireServer, text_of
 from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature, json_answer, mirrored
 
@@ -124,10 +124,6 @@ async def run(form: Form, dest: Path) -> World:
         options = Options(retries=0, s3=S3Options(endpoint_url=s3.url("")), **form.options)
         report = await mirror(form.source(source.api), dest, options=options)
         return World(report, source.requests, other.requests, s3.requests)
-
-
-def text_of(requests: list[ReceivedRequest]) -> bytes:
-    return "\n".join(f"{one.method} {one.target} {one.headers} {one.body!r}" for one in requests).encode()
 
 
 @pytest.mark.parametrize("form", FORMS)
