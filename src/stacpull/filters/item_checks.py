@@ -289,11 +289,10 @@ class AreaCheck(ItemCheck):
         self._shapes = shapes
         is_geojson = isinstance(value, str)
         self._area = shapes.read_area(value, "--intersects") if is_geojson else shapes.box_shape(value)
+        shapes.prepare(self._area)
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
-        shape = self._shapes.read_shape(item.get("geometry"))
-        if shape is None:
-            shape = self._shapes.read_box(item.get("bbox"))
+        shape = self._shapes.read_shape(item.get("geometry")) or self._shapes.read_box(item.get("bbox"))
         if shape is None:
             return "no location"
         return None if self._shapes.intersects(self._area, shape) else self.fields[0]

@@ -25,18 +25,21 @@ _UNREADABLE: Final = (
     shapely.errors.ShapelyError,
 )  # fmt: skip
 _TURN, _EDGE, _LATITUDE = 360.0, 180.0, 90.0
+prepare: Final = shapely.prepare
 _WGS84: Final = ("CRS84", "EPSG::4326", "EPSG:4326")
 
 
 @np.errstate(all="ignore")  # coordinates of 1e308 may overflow
 def read_shape(geojson: Any) -> shapely.Geometry | None:
     try:
-        # `shape` takes twice as long, but it closes rings
-        geometry = shapely.from_geojson(orjson.dumps(geojson), on_invalid="ignore") or shape(geojson)
-        is_valid = not geometry.is_empty and np.isfinite(shapely.get_coordinates(geometry)).all()
+        geometry = shapely.from_geojson(orjson.dumps(geojson), on_invalid="ignore")
+        if geometry is None or geometry.has_z:  # `shape` takes longer, but closes rings, and checks heights
+            geometry = shape(geojson)
+            if not np.isfinite(shapely.get_coordinates(geometry)).all():
+                return None
     except _UNREADABLE:
         return None
-    return geometry if is_valid else None
+    return None if geometry.is_empty else geometry
 
 
 @np.errstate(all="ignore")
@@ -114,11 +117,8 @@ def exceeds_the_globe(geometry: shapely.Geometry) -> bool:
 
 def intersects(area: shapely.Geometry, geometry: shapely.Geometry) -> bool:
     """Return True if both have a common point, on either side of the antimeridian if one crosses it."""
-    shapely.prepare(area)  # once: later calls do nothing
-    if area.intersects(geometry):
-        return True
-    is_odd = exceeds_the_globe(geometry) or exceeds_the_globe(area)
-    return is_odd and any(area.intersects(translate(geometry, turn)) for turn in (-_TURN, _TURN))
+    turns = (-_TURN, _TURN) if exceeds_the_globe(geometry) or exceeds_the_globe(area) else ()
+    return area.intersects(geometry) or any(area.intersects(translate(geometry, turn)) for turn in turns)
 
 
 _SWAPPED: Final = {"contains": "within", "within": "contains"}
@@ -130,7 +130,7 @@ def related(name: str, left: Any, right: Any) -> bool | None:
     shapes = [value if isinstance(value, shapely.Geometry) else read_shape(value) for value in (right, left)]
     if None in shapes:
         return None
-    shapely.prepare(shapes[0])
+    prepare(shapes[0])
     try:
         return bool(getattr(shapely, _SWAPPED.get(name, name))(*shapes))
     except shapely.errors.ShapelyError:  # the operator does not support geometry collections
