@@ -103,7 +103,7 @@ def test_a_bucket_is_named_by_its_url(work: Path) -> None:
             "at http://two:2: add --dest-endpoint-url http://one:1.",
         ),
         (URL, {"work": "WORK"}, "at the usual endpoint: add --dest-endpoint-url http://one:1."),
-        (URL, {"work": "MIRROR"}, "is a mirror with its files in it"),
+        (URL, {"work": "MIRROR"}, "contains a mirror of its own"),
         (URL, {"work": "w", "dest_endpoint_url": "http://key:planted@h"}, "--dest-endpoint-url must be"),
         (URL, {"work": "w", "dest_endpoint_url": "http://h/?key=planted"}, "must be a scheme"),
     ],

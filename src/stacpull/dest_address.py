@@ -58,8 +58,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
     bucket = _recorded_bucket(options.work)
     if bucket is not None and not bucket:
         raise UsageError(
-            f"{options.work} is a mirror with its files in it: name another directory with --work for "
-            f"{url.url}."
+            f"{options.work} contains a mirror of its own: name another directory with --work for {url.url}."
         )
     if bucket:
         its_url, endpoint, mirror, epoch = bucket

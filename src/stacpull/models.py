@@ -182,14 +182,14 @@ class FailureKind(enum.StrEnum):
     FORMAT = "format", "not a valid file of its type", "see the details"
     ITEM = "item", "in an item that cannot be read or is not valid", "see the details"
     ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
-    OUTSIDE = "outside", "with nothing in the area of --clip", "no error, unless the area is wrong"
-    DOWN = "down", "at hosts that were given up", "resume"  # not recorded: the asset stays pending
+    OUTSIDE = "outside", "with nothing in the area of --clip", "normal if the area is right"
+    DOWN = "down", "at hosts that were abandoned", "resume"  # not recorded: the asset stays pending
 
 
 TEMPORARY = frozenset({FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED})
 """`mirror` and `resume` try these again, once per run. Other failures wait for `retry`."""
 MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
-"""These are recorded once it is known that their host is not given up."""
+"""These are recorded once it is known that their host is not abandoned."""
 WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
 """If one of these occurs twice, the item is read again, because it may now state other content."""
 NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}

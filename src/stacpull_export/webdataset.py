@@ -306,7 +306,7 @@ def _encoded(name: str) -> str:
 def _suffixes(files: Sequence[SampleFile]) -> Iterator[str]:
     """Yield the name of each file of a sample behind the key, such as `B01.tif`.
 
-    Readers ignore case, so that a name which another file has gets a number: `B01.2.tif`.
+    Readers ignore case, so the second file of a name gets a number: `B01.2.tif`.
     """
     taken: Counter[str] = Counter()
     for file in files:

@@ -127,7 +127,7 @@ def _counts(report: TraceReport) -> str:
 def estimate_lines(estimate: TraceEstimate) -> Iterator[str]:
     """Yield the lines that `--dry-run` prints."""
     tiles = quantity(estimate.tiles, "tile")
-    yield f"days      {estimate.days_with_tiles:,} of {estimate.days:,} have {tiles}"
+    yield f"days      {estimate.days_with_tiles:,} of {estimate.days:,} have tiles: {tiles} in all"
     yield f"area      {estimate.width:,} by {estimate.height:,} pixels"
     yield f"requests  about {estimate.requests:,}, {estimate.statistics_requests:,} of them for statistics"
     yield f"cost      about {estimate.processing_units:,.2f} processing units"

@@ -87,7 +87,7 @@ def test_a_tilde_is_the_home_directory(here: Path, make: type[str | Path]) -> No
 def test_a_source_without_a_scheme_gets_a_hint(here: Path, source: str) -> None:
     ran = run(["mirror", source, "m"], environment(), here)
     assert ran.code == 4
-    assert "If SOURCE is on a server, write https://." in ran.err
+    assert "If SOURCE is a URL, start it with https://." in ran.err
     assert list(here.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""Nothing in a directory names a bucket: DEST may come from other hands."""
+"""Nothing in a directory names a bucket: someone else may have prepared DEST."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from tests.items import feature
 
 from stacpull.sync import failures, mirror
 
-PAGES = 60  # more than the refused requests after which a host is given up
+PAGES = 60  # more than the refused requests after which a host is abandoned
 
 
 def test_failures_of_local_files_name_this_disk_and_no_login(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_command_that_does_not_exist_gets_the_nearest(stacpull_command, typed,
         (["--classes", "Rice fields"], "use --label NAME."),
         (
             ["--label", "Rice", "fields"],
-            "'fields': give SOURCE DEST only; a value with spaces needs quotes, and numbers need commas.",
+            "'fields': give SOURCE DEST only; quote values that contain spaces, and separate numbers",
         ),
     ],
 )

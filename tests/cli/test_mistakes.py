@@ -160,10 +160,12 @@ MISTAKES = {
         0,
     ),
     "an argument for a command that takes none": Mistake(
-        ("credentials", "list", "n"), "Unexpected extra argument: 'n': give options only; a value with spaces"
+        ("credentials", "list", "n"),
+        "Unexpected extra argument: 'n': give options only; quote values that contain spaces",
     ),
     "two mirrors for a command that takes one": Mistake(
-        ("status", "m", "n"), "Unexpected extra argument: 'n': give DEST only; a value with spaces"
+        ("status", "m", "n"),
+        "Unexpected extra argument: 'n': give DEST only; quote values that contain spaces",
     ),
     "an order that the catalog cannot have": Mistake(
         ("mirror", "{api}", "d", "-C", "--sortby", "id"), "cannot be sorted"

@@ -175,7 +175,7 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
     ("changes", "line"),
     [
         ({}, "  list   continues at http://s"),
-        ({"walk_ended": True}, "  list   read to the end"),
+        ({"walk_ended": True}, "  list   read to its end"),
         ({"state": "interrupted"}, "to resume:   stacpull resume out"),
         ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the last run)"),
         (
@@ -204,7 +204,10 @@ def test_status_says_how_far_the_source_was_read_and_what_to_do(changes: dict[st
         ),
         ({"hosts": (HostPlan("h", 65),)}, "  h: 65 assets"),
         ({"assets_done": 60, "assets_pending": 5}, "to do    5; 60 are in out already"),
-        ({"assets_done": 60, "assets_pending": 1}, "already; 4 failed before, and wait for `stacpull retry`"),
+        (
+            {"assets_done": 60, "assets_pending": 1},
+            "already; 4 failed earlier: `stacpull retry` fetches them",
+        ),
     ],
 )
 def test_plan_says_what_its_estimate_is_based_on(changes: dict[str, Any], line: str) -> None:

@@ -147,7 +147,7 @@ def test_invalid_urls_are_scheme_failures(url: str) -> None:
 
 @pytest.mark.parametrize("status", [403, 404, 416])
 def test_a_host_that_answers_with_errors_is_not_silent(status: int) -> None:
-    """The unanswered requests between are retried like any others, and the host is never given up."""
+    """The unanswered requests between are retried like any others, and the host is never abandoned."""
     answers = [Answer(fault=Fault.CLOSED), Answer(status)] * MAX_UNANSWERED
     setting = Setting({"https://h.example/x": answers})
     kinds = [setting.failure("https://h.example/x", count_refusal=False).kind for _ in answers]

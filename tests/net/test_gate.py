@@ -225,7 +225,7 @@ def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_given_up(purpose
         bench.gate.release()
         await asyncio.sleep(1001)
         await bench.hold("then", 1)
-        bench.gate.judge_throttling(busy(5))  # a host that was given up before, and is not any more
+        bench.gate.judge_throttling(busy(5))  # a host that was abandoned before, and is not any more
         await bench.hold("later", 1)
 
     bench.run(main())

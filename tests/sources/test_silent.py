@@ -1,4 +1,4 @@
-"""A host that accepts connections but never answers is reported, and given up in a bounded time."""
+"""A host that accepts connections but never answers is reported, and abandoned in a bounded time."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class Command(click.Command):
         if extra and not ctx.resilient_parsing:
             out = ["-o FILE" for param in self.params if "-o" in param.opts]
             names = " ".join([*self.collect_usage_pieces(ctx)[1:], *out]) or "options"
-            hint = f"give {names} only; a value with spaces needs quotes, and numbers need commas"
+            hint = f"give {names} only; quote values that contain spaces, and separate numbers with commas"
             raise click.UsageError(f"Unexpected extra argument: {', '.join(map(repr, extra))}: {hint}.", ctx)
         return extra
 

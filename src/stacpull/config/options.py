@@ -75,21 +75,21 @@ class Options:
         missing ("fail", "known", "ok" or None): Exit with 1 if assets do not exist at the source (fail),
             only if they are newly gone (known), or never (ok).
         revalidate (bool): Check every file with the server, even if its item has not changed.
-        items_parquet (bool or None): From this run on, keep items.parquet in DEST: an index of all items
-            (stac-geoparquet).
+        items_parquet (bool or None): Keep an index of all items in DEST (items.parquet,
+            stac-geoparquet), in this run and later ones.
         prune (None, "list" or "remove"): List the items in DEST that the source no longer has (list), or
             also remove them (remove).
         adopt (bool): Reuse existing files if size and checksum (or date) match.
-        work (path, "ledger"): With a bucket as DEST: the directory for the ledger and unfinished files.
-        dest_endpoint_url (str): With a bucket as DEST: use this endpoint for it.
-        dest_profile (str): With a bucket as DEST: use the credentials of this AWS profile for it.
-        dest_region (str): With a bucket as DEST: its region.
+        work (path, "ledger"): The directory for the ledger and unfinished files of a bucket DEST.
+        dest_endpoint_url (str): The endpoint of a bucket DEST.
+        dest_profile (str): The AWS profile whose credentials are used for a bucket DEST.
+        dest_region (str): The region of a bucket DEST.
         break_lock (bool): Take over a bucket from a killed run. Make sure that no other run is active.
         concurrency (int or None for auto): Simultaneous transfers.
         per_host (int): Simultaneous requests per host.
         dask (str or int, "tcp://host:8786"): Transfer on the workers of a Dask cluster: a scheduler's address
             or file, or N workers here.
-        retries (int): Retries of each asset, and of each request for a document, before it fails.
+        retries (int): How often an asset or a document is tried again before it fails.
         stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
         min_rate (float or str, "10K"): Abort an attempt that is slower than this during the stall timeout.
         limit_rate (float or str, "50M"): Fetch at most this many bytes per second, over all hosts.

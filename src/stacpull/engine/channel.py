@@ -2,7 +2,7 @@
 
 Each asset in flight has a slot. The slot becomes free when the asset has failed, or when its bytes are on the
 disk or were sent. If too much waits to be published, the store process reads no more, and no slots become
-free. So memory and unpublished files are limited, and all processes wait for a slow disk or bucket.
+free. So memory and unpublished files are bounded, and a slow disk or bucket slows both processes.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class FastAttempt(msgspec.Struct, eq=False):
             connection.begin(self, prepared.message)
 
     def on_given_up(self, _given_up: TransferError) -> None:
-        """Hand over to the general path, which waits, or reports that the host is given up."""
+        """Hand over to the general path, which waits, or reports that the host is abandoned."""
         self._hand_over()
 
     # Called by a connection.

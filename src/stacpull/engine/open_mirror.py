@@ -109,7 +109,7 @@ def check_local_source(source: str, dest: Path) -> None:
     path = Path(unquote(urlsplit(source).path))
     with suppress(OSError):  # the reader names it
         if not path.exists():
-            raise SourceError(f"There is no file {path}. If SOURCE is on a server, write https://.")
+            raise SourceError(f"There is no file {path}. If SOURCE is a URL, start it with https://.")
     if not os.path.exists(ledger_path(dest)):  # noqa: PTH110 -- never raises
         return
     directory = dest.resolve()

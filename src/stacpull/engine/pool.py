@@ -133,7 +133,7 @@ class FastPath(Protocol[JobT, ResultT]):
 class Pool(Generic[JobT, ResultT]):
     """Fetches the jobs of `queue`, and gives their outcomes to `sink`.
 
-    Up to `max_held_back` failures that a host may have caused are held back. If the host is then given up,
+    Up to `max_held_back` failures that a host may have caused are held back. If the host is then abandoned,
     the assets stay pending, because the host, not the asset, caused the failures. If more than `max_failures`
     assets fail, the run stops, and no failure is held back.
     """
@@ -151,7 +151,7 @@ class Pool(Generic[JobT, ResultT]):
     _failure_count: int = attrs.field(default=0, init=False)
     _held_back: dict[str, deque[tuple[JobT, Failure, int]]] = attrs.field(factory=dict, init=False)
     given_up_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)
-    """By host, why it was given up; its assets stay pending."""
+    """By host, why it was abandoned; its assets stay pending."""
     stable_since: BoundedCache[str, float] = attrs.field(factory=BoundedCache, init=False)
     """By host, when its hrefs were first the same in an item read again: what is refused has not expired."""
     _is_stopping: bool = attrs.field(default=False, init=False)
@@ -211,7 +211,7 @@ class Pool(Generic[JobT, ResultT]):
             self._report_held_back()
         held_back = self._held_back.setdefault(host, deque())
         held_back.append((job, failure, attempts))
-        if len(held_back) > self._max_held_back:  # the host is not given up: a request succeeded in between
+        if len(held_back) > self._max_held_back:  # the host is not abandoned: a request succeeded in between
             self.sink.fail(*held_back.popleft())
 
     def _has_too_many_failures(self) -> bool:
@@ -263,7 +263,7 @@ class AssetTask(Generic[JobT, ResultT]):
                 if self._job.alternates:
                     self._job, self._wrong_content = self._job.at(self._job.alternates), ""
                     continue
-                # GONE only if all hrefs are gone; pending (DOWN) if the host of any is given up
+                # GONE only if all hrefs are gone; pending (DOWN) if the host of any is abandoned
                 ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
                 decisive = min(self._failures, key=lambda failure: ranks.get(failure.kind, 1))
                 message = " Then: ".join(failure.message for failure in self._failures)

@@ -5,9 +5,9 @@ because unsynced bytes may be missing although the size is right. If the boot ma
 (`store.staging`), a sync failed. A digest then proves nothing, because it may be computed from cached pages,
 and the files are removed.
 
-No reservation is released before everything was examined. A file that is being adopted belongs to the user
-until it is recorded, so it is never removed. Item JSON and catalogs are reserved without identity, so a file
-that the user puts in their place after a kill is replaced.
+Reservations are released only after everything has been examined. A file that is being adopted belongs to
+the user until it is recorded, so it is never removed. Item JSON and catalogs are reserved without identity,
+so a file that the user puts in their place after a kill is replaced.
 """
 
 from __future__ import annotations

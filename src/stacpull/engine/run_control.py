@@ -1,6 +1,6 @@
 """Runs walk and pool side by side, until everything is done, a stop is requested, or DEST is lost.
 
-If the source cannot be read, or a host is given up, the other transfers are completed first.
+If the source cannot be read, or a host is abandoned, the other transfers are completed first.
 """
 
 from __future__ import annotations

@@ -274,7 +274,7 @@ def _predicate(node: Any) -> Any:
             return term
     what = node.get("op", "this") if isinstance(node, dict) else node
     expected = "a condition is expected (property = value, …)"
-    raise UsageError(f"--filter: {expected}, but {what!r} is only a value.")
+    raise UsageError(f"--filter: {expected}, but {what!r} is a value.")
 
 
 def _term(node: Any) -> Any:

@@ -11,7 +11,7 @@ falls by half if the host throttles or breaks connections.
                 within 30 s of an answer            do not count                    failures
     silent      20 requests in a row unanswered     as throttled; these failures    an answer
                                                     do not count
-    given up    silent for the whole patience;      closed, requests fail as DOWN;  an answer, no refusal, and
+    abandoned   silent for the whole patience;      closed, requests fail as DOWN;  an answer, no refusal, and
                 50 assets in a row refused; or a    a try per minute                after the Retry-After
                 Retry-After of over 15 minutes
 
@@ -37,7 +37,7 @@ from stacpull.net.retry import RetryPolicy, asks_to_wait
 from stacpull.net.transport import Purpose, TransferError
 
 REFUSALS = frozenset({200, 401, 403})  # statuses; 200 is a web page, perhaps a login
-MAX_REFUSALS = 50  # in a row: the host is given up
+MAX_REFUSALS = 50  # in a row: the host is abandoned
 MAX_UNANSWERED = 20  # requests in a row: the host counts as silent
 
 _FIRST_LIMIT, _SMALL_LIMIT = 16, 4
@@ -60,7 +60,7 @@ class WaitingRequest(Protocol):
     def on_permit(self) -> None: ...
 
     def on_given_up(self, given_up: TransferError) -> None:
-        """Called instead of `on_permit` when the host is given up."""
+        """Called instead of `on_permit` when the host is abandoned."""
 
 
 class _WaitingTask(asyncio.Future[None]):
@@ -81,7 +81,7 @@ class GateSettings(NamedTuple):
     maximum: int  # requests at once to a host
     is_fixed: bool = False
     """True if the user set the maximum: the limit starts there, and only failures of the host lower it."""
-    patience: float = 120.0  # seconds without an answer after which a host is given up
+    patience: float = 120.0  # seconds without an answer after which a host is abandoned
     request_rate: float = 0.0  # requests that tasks send per second; 0 means no rate
     notify: Callable[[Notice], None] = lambda _: None
 
@@ -141,7 +141,7 @@ class Gate:
         return bool(self._queue) or self.in_use >= self.limit or self.closed_for() > 0
 
     def admit(self, request: WaitingRequest) -> None:
-        """Give a request a permit now or when one is free, or tell it that the host is given up."""
+        """Give a request a permit now or when one is free, or tell it that the host is abandoned."""
         if self._given_up is not None and self.closed_for():
             request.on_given_up(TransferError(self._given_up))
         else:
@@ -226,7 +226,7 @@ class Gate:
         self._refusals[purpose] = 0
 
     def judge_refusal(self, failure: Failure, purpose: Purpose = "asset") -> Failure:
-        """Count a refusal; return its failure, or DOWN if the host is given up because it refuses assets.
+        """Count a refusal; return its failure, or DOWN if the host is abandoned because it refuses assets.
 
         Refused documents count apart, because access to an item says nothing about access to its assets. If
         too many are refused, the walk ends with a `CredentialsError`.
@@ -311,7 +311,7 @@ class Gate:
     def judge_no_answer(self, sent_at: float, failure: Failure) -> Failure:
         """Record that a request, which still holds its permit, got no answer.
 
-        Return its failure: DOWN if the host is given up, THROTTLED if it caused the failure.
+        Return its failure: DOWN if the host is abandoned, THROTTLED if it caused the failure.
         """
         now = self.now()
         if not self._unanswered:

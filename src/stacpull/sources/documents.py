@@ -202,7 +202,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         if rules_of(url).is_object_store and kind is FailureKind.REFUSED:
             raise CredentialsError(f"{error} Check the credentials of the service.") from error
         if kind is FailureKind.GONE and not rules_of(url).is_object_store:
-            hint = _GONE_HINT if is_web(url) else " If SOURCE is on a server, write https://."
+            hint = _GONE_HINT if is_web(url) else " If SOURCE is a URL, start it with https://."
         elif error.failure.retryable:
             hint = " Check SOURCE and the network." if kind is FailureKind.NETWORK else " Try again later."
         raise SourceError(f"The source {url} could not be read: {error}{hint}") from error

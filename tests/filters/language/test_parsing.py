@@ -32,7 +32,7 @@ def message(text):
         ("a = TIMESTAMP('noon')", "'noon' is not a valid time for TIMESTAMP('…')"),
         ("a = DATE('2020-13-01')", "'2020-13-01' is not a valid time"),
         ("T_INTERSECTS(a, INTERVAL('x', '..'))", "'x' is not a valid time for INTERVAL"),
-        *((text, "is only a value") for text in ("a = 1 AND 5", "a + 1", "'text'", "5", "null")),
+        *((text, "is a value.") for text in ("a = 1 AND 5", "a + 1", "'text'", "5", "null")),
         ("a LIKE b", "LIKE needs a pattern in single quotes"),
         ("S_INTERSECTS(geometry, POLYGON((0 0, 5 5)))", "this Polygon cannot be read"),
         ("S_INTERSECTS(geometry, BBOX(1, 2, 3))", "this BBOX cannot be read"),
