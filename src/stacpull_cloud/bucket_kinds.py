@@ -210,7 +210,7 @@ class AmazonS3(Service):
         if keys is None:
             raise CredentialsError(
                 f"{self._location.url} needs credentials, and there are none: set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or use --dest-profile."
+                "AWS_SECRET_ACCESS_KEY, or use --dest-profile or --aws-metadata (the role of this machine)."
             )
         return dict(zip(_AWS_KEYS, (keys.access_key, keys.secret_key, keys.token), strict=True))
 

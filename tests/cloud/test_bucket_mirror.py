@@ -23,7 +23,7 @@ from tests.acceptance.trees import files_in
 from tests.cloud.azurite import uncommitted
 from tests.cloud.between import Between, Conflicts, between
 from tests.items import feature
-from tests.net.wire_server import WireServer
+from tests.net.wire_server import WireServer, json_answer
 from tests.ran import Ran
 from tests.servers.buckets import Keys, client
 
@@ -125,11 +125,27 @@ def take(location: BucketLocation, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("location", ["moto", "azurite"], indirect=True)
-def test_the_commands_that_a_summary_names_find_the_bucket(location, dest, source):
-    (Path(source).parent / "7.bin").unlink()
-    first = run("mirror", source, *dest, code=1)
-    (line,) = (line for line in first.out.splitlines() if line.startswith("for details:"))
-    assert "i7 a" in run(*shlex.split(line)[3:]).out
+def test_the_commands_that_a_summary_names_find_the_bucket(location, dest, source, monkeypatch, authority):
+    """They have the options for it, which also serve for `export` and `report`."""
+    absent = Path(source).with_name("7.bin").rename(Path(source).with_name("away"))
+    absent.with_name("7.bin").mkdir()
+    keys = {"AccessKeyId": "a", "SecretAccessKey": "s", "Token": "t", "Expiration": "2100-01-01T00:00:00Z"}
+    given = [*dest, "--aws-metadata", "--ca-bundle", str(authority.bundle)]
+    with WireServer({"/role": [json_answer(keys)]}) as role:
+        if location.scheme == "s3":
+            monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", role.url("/role"))
+            assert "--aws-metadata" in run("mirror", source, *dest, code=3).err
+        first = run("mirror", source, *given, code=1)
+        named = [line.partition(" stacpull ")[2] for line in first.out.splitlines()]
+        details, retry = (shlex.split(words) for words in named if words)
+        assert details[1:] == retry[1:] == given
+        assert "i7 a" in run(*details).out
+        absent.with_name("7.bin").rmdir()
+        absent.rename(absent.with_name("7.bin"))
+        run(*retry)
+        for name, *out in (["verify"], ["export", source + ".parquet"], ["report", "-o", source + ".html"]):
+            run(name, dest[0], *out, *given[1:])
     elsewhere = [*dest, "--dest-endpoint-url", "http://127.0.0.1:9"]
     if location.scheme == "s3":
         assert f"add --dest-endpoint-url {location.endpoint_url}." in run("status", *elsewhere, code=2).err

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from stacpull import entry_points
 from stacpull.config.options import BY_NAME, Option, options_of
 
-READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "ca-bundle")
+READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "aws-metadata", "ca-bundle")
 """The options of a command that only reads DEST."""
 
 

@@ -6,7 +6,6 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import chain
 
 import click
 
@@ -16,7 +15,7 @@ from stacpull.errors import quantity
 from stacpull.models import NO_FAULT, NOTHING_TO_FETCH, FailureKind
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport, failed_as
 
-_PLACE = ("config", "dest_endpoint_url", "dest_profile", "dest_region")
+_PLACE = ("config", "dest_endpoint_url", "dest_profile", "dest_region", "aws_metadata", "ca_bundle")
 """Options of a command without which the next one may not find a bucket."""
 _PURPOSES = {
     "verify": "to continue:",
@@ -216,8 +215,9 @@ def next_steps(
     if report.work is not None:  # a bucket
         context = click.get_current_context(silent=True)
         values = {"work": report.work, **{name: context.params.get(name) for name in _PLACE if context}}
-        flags = {f"--{name.replace('_', '-')}": str(value) for name, value in values.items() if value}
-        words += chain.from_iterable(flags.items())
+        for name, value in values.items():
+            if value:
+                words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     for command, is_useful in steps.items():
         if is_useful:
             yield f"{_PURPOSES[command]} stacpull {command} {shlex.join(words)}"
