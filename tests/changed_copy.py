@@ -53,11 +53,9 @@ class ChangedCopy:
         return (self._top if name.startswith("configs/") else self._package) / name
 
     def run(self, *arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run the command of the copy."""
         return self._python("-m", "stacpull", *map(str, arguments), environ=environ)
 
     def output(self, *arguments: str | Path, **environ: str) -> str:
-        """Run the command of the copy, and return what it prints."""
         ran = self.run(*arguments, **environ)
         return ran.stdout + ran.stderr
 

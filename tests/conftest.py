@@ -150,8 +150,6 @@ def threaded_store(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def stacpull_command(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Runs the command in this process."""
-
     def run(*arguments: object) -> Ran:
         from stacpull.cli.main import execute  # noqa: PLC0415 - most tests do not need it
 

@@ -75,7 +75,6 @@ def mirror_of(source: str, dest: Path, *options: str) -> list[str]:
 
 @cache
 def forker() -> Forker:
-    """Return the process that forks the commands of this one."""
     return Forker(environment())
 
 

@@ -76,6 +76,5 @@ def mirrored_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored
 
 @pytest.fixture
 def mirrored(mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirrored:
-    """A copy of it for one test."""
     export_here(mirrored_once.replica, monkeypatch.setenv)
     return mirrored_once.copy_to(tmp_path / "m")

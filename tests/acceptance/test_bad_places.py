@@ -26,13 +26,11 @@ ITEM = feature("a")
 
 @pytest.fixture
 def source(tmp_path: Path) -> str:
-    """A catalog of one item."""
     return str(write_tree(tmp_path / "tree", 1, 1))
 
 
 @pytest.fixture
 def dest(source: str, tmp_path: Path) -> Path:
-    """A complete mirror of it."""
     dest = tmp_path / "m"
     assert run(["mirror", source, str(dest), "--all-collections"], environment()).code == 0
     return dest

@@ -14,7 +14,6 @@ pytestmark = pytest.mark.usefixtures("threaded_store")
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Two collections of six items."""
     write_tree(tmp_path / "tree", 2, 6)
     return tmp_path / "tree"
 

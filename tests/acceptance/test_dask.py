@@ -79,7 +79,6 @@ def bucket_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """Starts a replica for runs within this process."""
     with ExitStack() as running:
 
         def serve(**settings: Any) -> MlhubReplica:

@@ -32,7 +32,6 @@ PRUNE = Options(prune="remove", retries=0)
 
 @contextmanager
 def two_sources() -> Iterator[tuple[EvolvingReplica, EvolvingReplica]]:
-    """Two services of the same items."""
     with run_in_thread(EvolvingReplica(items=3)) as one, run_in_thread(EvolvingReplica(items=3)) as other:
         yield one, other
 

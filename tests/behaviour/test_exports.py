@@ -175,9 +175,7 @@ def test_shards_are_filled_to_their_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_killed_export_is_repeated_and_leaves_nothing_incomplete(
-    large: Path, tmp_path: Path, form: str
-) -> None:
+def test_a_killed_export_is_repeated_and_leaves_nothing_incomplete(large, tmp_path, form):
     command = ["export", str(large)]
     outs = {name: tmp_path / name / FORMS[form] for name in ("undisturbed", "killed")}
     assert run([*command, str(outs["undisturbed"]), "-f", form], environment()).code == 0

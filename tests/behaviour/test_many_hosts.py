@@ -86,9 +86,7 @@ def test_several_hosts_that_are_given_up_are_named(tmp_path: Path) -> None:
         ("secret", stacpull.CredentialsError, r"refused 50 requests in a row \(403\): check the credentials"),
     ],
 )
-def test_a_host_that_is_given_up_does_not_stop_the_transfers_from_others(
-    tmp_path: Path, path: str, error: type[Exception], message: str
-) -> None:
+def test_a_host_that_is_given_up_does_not_stop_the_transfers_from_others(tmp_path, path, error, message):
     """Also not if its assets come first, and there are more of them than the queue has room for."""
     with _Server() as server:
         given_up = [f"http://127.0.0.1:{server.port}/{path}/{n}.tif" for n in range(300)]

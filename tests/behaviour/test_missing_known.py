@@ -55,9 +55,7 @@ def test_only_what_is_newly_gone_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "accepted"), [({}, 1), ({"missing": "fail"}, 0)], ids=["as before", "fail"]
 )
-def test_resume_takes_what_it_is_given_also_if_that_is_the_default(
-    tmp_path: Path, given: dict[str, Any], accepted: int
-) -> None:
+def test_resume_takes_what_it_is_given_also_if_that_is_the_default(tmp_path, given, accepted):
     with WireServer({"/broken": [Answer(500)]}) as host:
         item = item_with({name: {"href": host.url(f"/{name}")} for name in ("lost", "broken")})
         (tmp_path / "item.json").write_text(item)

@@ -70,9 +70,7 @@ IDS = {"collections": ("c0",), "ids": ("i-c0",)}
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
 @pytest.mark.parametrize("command", [mirror, plan, headers])
-def test_no_url_is_requested_twice(
-    tmp_path: Path, command: Any, selection: dict[str, Any], matched: int
-) -> None:
+def test_no_url_is_requested_twice(tmp_path, command, selection, matched):
     with Api() as api:
         report = command(api.url("/"), tmp_path / "m.csv", selection=Selection(**selection))
     assert report.items_matched == matched

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 from tests.ran import Ran
 
+from stacpull import dest_address
 from stacpull.cli import main
 from stacpull.cli.command import Command as GroupedCommand
+from stacpull.config.options import OPTIONS
 
 Command = Callable[..., Ran]
 COMMAND = Path(sys.executable).with_name("stacpull")
@@ -75,11 +78,9 @@ def test_a_command_that_does_not_exist_gets_the_nearest(stacpull_command, typed,
         (["--overwrite"], "--revalidate checks all files"),
         (["--api-key", "k"], "use --header"),
         (["-o", "x"], "give it as the second argument"),
-        (["--include", "x"], "use --asset GLOB"),
         (["--missing-ok"], "use --missing ok"),
         (["--processes", "2"], "use --dask N"),
         (["--rebuild"], "`stacpull mirror SOURCE DEST --adopt` accepts"),
-        (["--consurrency", "5"], "did you mean --concurrency?"),
         (["--dashboard-token", "x"], "set STACPULL_DASHBOARD_TOKEN, or dashboard-token in a config file"),
         (["--max-page-size=1G"], "set STACPULL_MAX_PAGE_SIZE, or max-page-size in a config file"),
         (["--sign-bucket", "b"], "use --credentials NAME: a profile lists `buckets`"),
@@ -113,15 +114,29 @@ def test_a_file_to_write_gets_the_place_where_the_command_takes_it(stacpull_comm
 
 NOT_PLANNED = (
     "checksum metadata missing revalidate items-parquet adopt break-lock dask dashboard stop-after "
-    "max-failures min-rate stall-timeout prune"
+    "max-failures min-rate prune"
 )
 
 
 @pytest.mark.parametrize("name", NOT_PLANNED.split())
 def test_a_plan_refuses_what_it_cannot_use(stacpull_command: Command, name: str) -> None:
     ran = stacpull_command("plan", "s", f"--{name}")
-    hint = f"No such option '--{name}': this command does not need it, so leave it out."
+    hint = f"No such option '--{name}': other commands have it, but `stacpull plan` does not."
     assert (ran.code, hint in ran.err) == (2, True)
+
+
+def test_a_command_has_each_option_that_its_arguments_need() -> None:
+    read = set(re.findall(r"\boptions\.(?:s3\.)?(\w+)", Path(dest_address.__file__).read_text()))
+    needed = {
+        "dest": (read & {option.target for option in OPTIONS}) - {"break_lock"},
+        "source": {"header", "credentials", "retries", "stall_timeout", "ca_bundle", "config"},
+    }
+    assert len(needed["dest"]) == 6
+    for name in main.COMMANDS.keys() - {"demo"}:  # its DEST is a directory
+        command = main.cli.get_command(main.click.Context(main.cli), name)
+        names = {str(param.name) for param in command.params} if command else set()
+        for argument in needed.keys() & names:
+            assert needed[argument] <= names, name
 
 
 @pytest.mark.parametrize("typed", ["--prunee", "--prun-e", "--prone"])

@@ -19,7 +19,6 @@ COMMAND = Path(sys.executable).with_name("stacpull")
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """An item with three assets, all of them local files."""
     there = tmp_path / "source"
     there.mkdir()
     for key in "abc":

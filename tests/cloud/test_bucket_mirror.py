@@ -110,7 +110,6 @@ def leftovers(location: BucketLocation) -> list[Any]:
 
 
 def in_directory(source: str, path: Path) -> dict[str, bytes]:
-    """Mirror into a directory; return its files."""
     run("mirror", source, str(path))
     return {name: file.read_bytes() for name, file in files_in(path).items()}
 
@@ -245,9 +244,7 @@ def test_the_uploads_of_a_ledger_that_is_replaced_are_aborted(location, dest, so
 
 
 @pytest.mark.parametrize("location", ["radosgw"], indirect=True)
-def test_all_files_arrive_although_the_service_goes_away_and_another_run_asks(
-    location: BucketLocation, dest: list[str], many: str, tmp_path: Path
-) -> None:
+def test_all_files_arrive_although_the_service_goes_away_and_another_run_asks(location, dest, many, tmp_path):
     with between(Between(dest[-1])) as service:
         through = [*dest[:-1], service.url]
         with command.Running(["mirror", many, *through], variables()) as first:

@@ -95,7 +95,6 @@ def _commands(block: Block) -> Iterator[Step]:
 
 
 def is_run(step: Step) -> bool:
-    """Return whether the test runs a step."""
     return not (step.kind == "shell" and _NOT_RUN.match(step.text))
 
 

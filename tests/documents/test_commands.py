@@ -123,7 +123,6 @@ PYTHON_OF = {"open.md": "open", "torchgeo.md": "torchgeo"}
 
 @pytest.fixture(scope="module")
 def earth_search(shared_data: Path) -> Iterator[str]:
-    """The URL of its replica."""
     with earth_search_replica(shared_data) as url:
         yield url
 

@@ -29,9 +29,7 @@ def files(dest: Path) -> list[str]:
     return sorted(found)
 
 
-def test_rows_are_durable_before_removals_and_removals_before_the_list_is_cleared(
-    forgotten: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_are_durable_before_removals_and_removals_before_the_list_is_cleared(forgotten, monkeypatch):
     steps: list[str] = []
     for owner, name in ((RecordingStore, "sync"), (LocalStore, "remove"), (meta, "put")):
         monkeypatch.setattr(owner, name, noting(steps, name, getattr(owner, name)))

@@ -28,8 +28,6 @@ def test_the_lists_of_a_split_are_joined(tmp_path: Path) -> None:
         ("parquet", "x.csv"),
     ],
 )
-def test_a_table_is_not_written_under_the_name_of_another_format(
-    tmp_path: Path, form: str, name: str
-) -> None:
+def test_a_table_is_not_written_under_the_name_of_another_format(tmp_path, form, name):
     with pytest.raises(UsageError, match=f"{name} is not a name for {form}: use one that ends with "):
         sync.export(tmp_path, tmp_path / name, form)

@@ -76,9 +76,7 @@ def test_the_page_has_the_numbers_of_the_mirror(dest: Path, tmp_path: Path) -> N
     assert data["runs"][0]["files"] == 2
 
 
-def test_each_run_keeps_the_number_of_its_files_when_later_runs_find_them_unchanged(
-    mirrored: Any, tmp_path: Path
-) -> None:
+def test_each_run_keeps_the_number_of_its_files_when_later_runs_find_them_unchanged(mirrored, tmp_path):
     items = [item(name, assets={"data": {"href": f"./{name}.bin"}}) for name in ("one", "two")]
     for known in (items[:1], items, items):
         dest = mirrored(known, {"one.bin": b"1", "two.bin": b"22"})

@@ -171,7 +171,6 @@ class ObjectContract:
 
 @asynccontextmanager
 async def opened_http() -> AsyncIterator[AiohttpTransport]:
-    """An HTTP transport that may connect to loopback."""
     http = transport(stall_timeout=10)
     try:
         yield http

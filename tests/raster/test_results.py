@@ -21,13 +21,11 @@ QUESTION = {"source": "http://api.test/", "selection": {"labels": ["a", "b"]}}
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the file goes."""
     return tmp_path / "out.csv.stacpull"
 
 
 @pytest.fixture
 def results(path: Path) -> Iterator[Results]:
-    """A new file of results."""
     with Results(path, QUESTION) as opened:
         yield opened
 
@@ -67,9 +65,7 @@ def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path:
     ("question", "of"),
     [({**QUESTION, "source": "x"}, r"query \(different: source\)"), ({"a": 1}, "command: ")],
 )
-def test_results_of_another_question_are_refused(
-    results: Results, path: Path, question: dict[str, object], of: str
-) -> None:
+def test_results_of_another_question_are_refused(results, path, question, of):
     results.put([row("a")])
     results.close()
     with pytest.raises(UsageError, match=f"has results of another {of}"):

@@ -35,7 +35,6 @@ HOSTILE: dict[str, Scripted] = {
 
 @pytest.fixture
 def attempted_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the keys of assets that this process tried itself."""
     attempt, keys = AssetTask._attempt, list[str]()
 
     async def noted(course: AssetTask[Any, Any]) -> object:

@@ -27,13 +27,11 @@ class Keys:
     token: str | None = None
 
     def environment(self) -> dict[str, str]:
-        """The variables that give them to any AWS client."""
         reported = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
         return reported | ({"AWS_SESSION_TOKEN": self.token} if self.token else {})
 
 
 def client(url: str, keys: Keys, service: str = "s3") -> Any:
-    """A boto3 client; path style, no second tries."""
     return boto3.client(
         service,
         endpoint_url=url,

@@ -32,7 +32,6 @@ class Mirrored:
 
 
 def mirrored(source: str, dest: Path, options: Options = OPTIONS, **more: Any) -> Mirrored:
-    """Mirror `source` into `dest`, here and now."""
     report = mirror(source, str(dest), options=evolve(options, **more))
     return Mirrored(report, files_in(dest), {f"{f.item}/{f.key}": f for f in failures(str(dest))})
 

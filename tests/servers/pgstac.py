@@ -36,7 +36,6 @@ class Pgstac:
     work: Path
 
     def load(self, collections: Iterable[Mapping[str, Any]], items: Iterable[Mapping[str, Any]]) -> None:
-        """Put collections and items into it, through pypgstac."""
         for kind, documents in (("collections", collections), ("items", items)):
             file = self.work / f"{kind}.ndjson"
             file.write_bytes(b"\n".join(orjson.dumps(one) for one in documents))

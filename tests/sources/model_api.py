@@ -57,11 +57,9 @@ class ModelApi:
 
     @property
     def searched(self) -> list[PageRequest]:
-        """The requests to `/search`."""
         return [request for request in self.requests if urlsplit(request.url).path == "/v1/search"]
 
     def answer(self, request: PageRequest) -> object:
-        """Return the answer of the API."""
         self.requests.append(request)
         match urlsplit(request.url).path.split("/")[2:]:
             case []:

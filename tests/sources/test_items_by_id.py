@@ -27,7 +27,6 @@ def stored(name: str, collection: str = "c") -> Json:
 
 
 def requested(request: PageRequest) -> tuple[str, list[str]]:
-    """Return the collection and the ids of a search."""
     if request.body is not None:
         return request.body["collections"][0], list(request.body["ids"])
     query = parse_qs(urlsplit(request.url).query)

@@ -69,7 +69,6 @@ class Model:
         return PageRequest(f"{SEARCH}?collections=x&bbox=1,2,3,4")
 
     def answer(self, request: PageRequest) -> object:
-        """Return the answer of the service."""
         self.requests.append(request)
         if host_of(request.url) != host_of(HOST):
             return failed(FailureKind.ADDRESS)

@@ -54,7 +54,6 @@ def item_document(url: str) -> dict[str, Any]:
 
 
 def in_order(tree: Tree, url: str = ROOT) -> list[str]:
-    """Return the URLs of the items in document order."""
     base = url.rpartition("/")[0]
     found = []
     for number, entry in enumerate(tree):

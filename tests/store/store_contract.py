@@ -30,7 +30,6 @@ def own_file(part: str, directory: str, name: str, *, may_replace: bool) -> Arri
 
 
 def put(store: Store, path: str, data: bytes, *, replace: bool = False) -> Failure | None:
-    """Publish a file as a run does."""
     directory, _, name = path.rpartition("/")
     store.staged.write_part("1.0.1.whole", data)
     store.sync(["1.0.1.whole"])
@@ -38,7 +37,6 @@ def put(store: Store, path: str, data: bytes, *, replace: bool = False) -> Failu
 
 
 def paths(store: Store, *skipped: str) -> list[str]:
-    """Return every path of the mirror."""
     own = frozenset({".stacpull", *skipped})
     return sorted(entry.path for entries in store.walk(own) for entry in entries)
 

@@ -102,8 +102,6 @@ class Origin:
 
 @asynccontextmanager
 async def origin(answer: Answer) -> AsyncIterator[Origin]:
-    """Serve `answer` on a free port."""
-
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         request = await read_request(reader, number)
         served.requests.append(request)

@@ -178,7 +178,7 @@ class Command(click.Command):
             return f"set {option.variables[0]}, or {option.name} in a config file"
         if positional[:1] == ["dest"] and "resume" not in option.commands:
             return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
-        return "this command does not need it, so leave it out"
+        return f"other commands have it, but `stacpull {self.name}` does not"
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         grouped: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *GROUPS)}

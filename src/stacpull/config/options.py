@@ -23,7 +23,8 @@ from stacpull.selection import Selection
 
 DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
 
-_EVERY = "mirror plan headers resume retry verify collections classes"
+_OF_SOURCE = "mirror plan headers resume retry collections classes"
+_EVERY = f"{_OF_SOURCE} verify"
 _RUNS = "mirror resume retry"
 _TRANSFERS = f"{_RUNS} headers"
 _WALKS = "mirror resume"
@@ -159,10 +160,8 @@ class Options:
         converter=optional(arguments.read_cluster),
         metadata=about("ADDRESS|FILE|N", load=arguments.read_cluster, commands=_RUNS),
     )
-    retries: int = option(
-        5, "N", read=arguments.integer(0), commands="mirror plan headers resume retry collections classes"
-    )
-    stall_timeout: float = option(30.0, "SECONDS", read=arguments.read_seconds, commands=_TRANSFERS)
+    retries: int = option(5, "N", read=arguments.integer(0), commands=_OF_SOURCE)
+    stall_timeout: float = option(30.0, "SECONDS", read=arguments.read_seconds, commands=_OF_SOURCE)
     min_rate: float = option(
         100.0, "BYTES[K|M|G]", read=arguments.read_byte_rate, shown="100 bytes per second", commands=_RUNS
     )

@@ -40,8 +40,6 @@ TIFF = made()
 
 
 def ranged(body: bytes) -> Callable[[Request], Answer]:
-    """Return a handler that serves a file with range requests."""
-
     def answer(request: Request) -> Answer:
         first, _, last = request.headers["range"].removeprefix("bytes=").partition("-")
         start, stop = int(first), min(int(last) + 1, len(body))

@@ -41,7 +41,6 @@ def header_of(data: bytes) -> Header:
 
 
 def span(request: ReceivedRequest) -> tuple[int, int]:
-    """Return the first and the last requested byte."""
     first, _, last = request.headers["range"].removeprefix("bytes=").partition("-")
     return int(first), int(last)
 

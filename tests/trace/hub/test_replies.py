@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -237,9 +236,7 @@ UNREADABLE = [
     UNREADABLE,
     ids=[f"{row[0].__name__}-{row[2][-1]}-{number}" for number, row in enumerate(UNREADABLE)],
 )
-def test_an_error_names_its_place_in_the_reply(
-    parse: Callable[[Any], object], document: Any, place: tuple[Any, ...], value: object, words: str
-) -> None:
+def test_an_error_names_its_place_in_the_reply(parse, document, place, value, words):
     changed = copy.deepcopy(document)
     inner = changed
     for step in place[:-1]:
