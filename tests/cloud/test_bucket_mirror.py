@@ -366,11 +366,12 @@ def test_a_request_is_not_repeated_after_the_lease_was_taken(location, tmp_path,
         refused = list[str]()
 
         def refuse(method: str, path: str, _: object) -> tuple[int, bytes] | None:
-            if method not in {"PUT", "POST"} or refused or (write == "parts" and "Number=1&" not in path):
-                return None
-            take(location, run="second")
-            refused.append(method)
-            return None if write == "parts" else (503, b"")
+            with service.lock:  # no part is stored before the lease is taken
+                if method not in {"PUT", "POST"} or refused or (write == "parts" and "uploadId=" not in path):
+                    return None
+                take(location, run="second")
+                refused.append(method)
+                return None if write == "parts" else (503, b"")
 
         monkeypatch.setattr(lease, "copy_ledger", lambda _, to: to.write_bytes(b"old"))
         (tmp_path / ".stacpull" / "ledger.sqlite").touch()
