@@ -17,9 +17,8 @@ from stacpull import sync
 from stacpull.cli.main import execute
 
 
-def mirrored(source: str, dest: Path, **options: Any) -> tuple[stacpull.MirrorReport, float]:
-    report = sync.mirror(source, dest, options=quick(**options))
-    return report, report.seconds
+def mirrored(source: str, dest: Path, **options: Any) -> stacpull.MirrorReport:
+    return sync.mirror(source, dest, options=quick(**options))
 
 
 def once_in_three(was_quick: Callable[[int], bool]) -> None:
@@ -50,14 +49,14 @@ def test_the_rate_of_a_run_is_limited(tmp_path, count, size, rate, options):
         dest = tmp_path / f"m{turn}"
         with AssetHost(size=size) as host:
             source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(count)])
-            report, seconds = mirrored(source, dest, limit_rate=float(rate), retries=0, **options)
+            report = mirrored(source, dest, limit_rate=float(rate), retries=0, **options)
             since_the_first = time.monotonic() - host.request_times[0]
         counts = report.assets_done, report.assets_failed, report.retries
         assert counts == (count, 0, 0), list(stacpull.failures(dest))[:1]
         assert since_the_first >= 0.9 * size * count / rate
         if count > 2:  # half of the run, without its start and its end
             return middle_half(host) <= size * count / rate
-        return seconds <= 2 * size * count / rate
+        return report.seconds <= 2 * size * count / rate
 
     once_in_three(is_quick)
 
@@ -68,7 +67,7 @@ def test_requests_to_each_host_are_limited(tmp_path: Path) -> None:
             hrefs = [f"{host.url}/assets/{n}" for n in range(80) for host in (one, other)]
             source = local_items(tmp_path, hrefs)
             started = time.monotonic()
-            report, _ = mirrored(source, tmp_path / f"m{turn}", requests_per_second=40.0)
+            report = mirrored(source, tmp_path / f"m{turn}", requests_per_second=40.0)
             took = time.monotonic() - started
             assert (len(one.requests), len(other.requests)) == (80, 80)
         assert report.assets_done == 160

@@ -53,13 +53,10 @@ def states(etags: tuple[str | None, ...], dates: tuple[str | None, ...]) -> Serv
 
 
 def ignoring_conditions(server: Served) -> Served:
-    def of_version(body: bytes, version: int) -> Answer:
-        answer = server(body, version)
-        return lambda request: answer(
-            replace(request, headers={**request.headers, "if-range": TAGS[version]})
-        )
-
-    return of_version
+    met = lambda headers, version: {**headers, "if-range": TAGS[version]}  # noqa: E731
+    return lambda body, version: (
+        lambda request: server(body, version)(replace(request, headers=met(request.headers, version)))
+    )
 
 
 def refusing(body: bytes, version: int) -> Answer:
@@ -74,11 +71,7 @@ def refusing(body: bytes, version: int) -> Answer:
 
 
 def without_ranges(server: Served) -> Served:
-    def of_version(body: bytes, version: int) -> Answer:
-        answer = server(body, version)
-        return lambda request: answer(replace(request, headers={}))
-
-    return of_version
+    return lambda body, version: lambda request: server(body, version)(replace(request, headers={}))
 
 
 def chunked(body: bytes, version: int) -> Answer:
