@@ -5,14 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import SourceError
-from stacpull.urls import (
-    Parameter,
-    add_parameters,
-    join_web,
-    parameter,
-    parameters,
-    set_parameter,
-)
+from stacpull.urls import Parameter, add_parameters, join_web, parameter, parameters, set_parameter
 
 
 def test_parameters_keep_their_original_encoding() -> None:

@@ -72,11 +72,7 @@ def test_a_ledger_sync_that_fails_at_the_end_is_reported() -> None:
 @needs_strace
 @pytest.mark.parametrize(
     ("begin", "killed", "failing"),
-    [
-        ("adopt", "renameat2", "syncfs"),
-        ("refresh", "renameat", "syncfs"),
-        ("repair", "renameat", "syncfs"),
-    ],
+    [("adopt", "renameat2", "syncfs"), ("refresh", "renameat", "syncfs"), ("repair", "renameat", "syncfs")],
 )
 def test_existing_files_survive_a_struck_call(begin: str, killed: str, failing: str) -> None:
     with scene(begin) as there:

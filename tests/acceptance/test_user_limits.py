@@ -33,10 +33,7 @@ def middle_half(host: AssetHost) -> float:
 
 @pytest.mark.parametrize(
     ("count", "size", "rate", "options"),
-    [
-        (400, 2_000, 400_000, {}),
-        (2, 3_000_000, 1_500_000, {"min_rate": 100_000, "stall_timeout": 3.0}),
-    ],
+    [(400, 2_000, 400_000, {}), (2, 3_000_000, 1_500_000, {"min_rate": 100_000, "stall_timeout": 3.0})],
     ids=["small", "large"],
 )
 def test_the_rate_of_a_run_is_limited(tmp_path, count, size, rate, options):

@@ -49,13 +49,7 @@ def head(path: Path) -> Json:
 
 
 @pytest.mark.parametrize(
-    ("count", "sizes"),
-    [
-        (0, []),
-        (10_000, []),
-        (10_001, [10_000, 1]),
-        (25_000, [10_000, 10_000, 5_000]),
-    ],
+    ("count", "sizes"), [(0, []), (10_000, []), (10_001, [10_000, 1]), (25_000, [10_000, 10_000, 5_000])]
 )
 def test_more_than_10_000_items_need_sub_catalogs(tmp_path: Path, count: int, sizes: list[int]) -> None:
     assert write(tmp_path, entry(count)) == 2 + len(sizes)

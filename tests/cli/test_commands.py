@@ -63,13 +63,7 @@ def test_a_retry_without_failures_says_so(stacpull_command: Command, library: Li
 @pytest.mark.parametrize("name", ["resume", "retry"])
 @pytest.mark.parametrize(
     "option",
-    [
-        ["--label", "x"],
-        ["-C", "c"],
-        ["--no-source-links"],
-        ["--layout", "{key}"],
-        ["--metadata", "none"],
-    ],
+    [["--label", "x"], ["-C", "c"], ["--no-source-links"], ["--layout", "{key}"], ["--metadata", "none"]],
     ids=" ".join,
 )
 def test_continuing_a_run_refuses_options_that_the_run_keeps(stacpull_command, library, name, option):

@@ -140,10 +140,7 @@ def test_secrets_in_a_url_are_not_printed_and_its_password_not_sent(
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (
-            Answer(429, headers={"Retry-After": "600"}),
-            "asks to wait for 10 minutes: run the command again",
-        ),
+        (Answer(429, headers={"Retry-After": "600"}), "asks to wait for 10 minutes: run the command again"),
         (Answer(503, headers={"Retry-After": "0"}), "sent no token: .* 503 Service Unavailable"),
     ],
 )

@@ -30,10 +30,7 @@ def source(tmp_path: Path) -> Path:
 def in_shell(command: str, redirections: str, *options: str) -> subprocess.CompletedProcess[str]:
     line = f'exec "$0" {command} "$@" {redirections}'
     return subprocess.run(
-        ["/bin/bash", "-c", line, str(COMMAND), *options],
-        capture_output=True,
-        text=True,
-        check=False,
+        ["/bin/bash", "-c", line, str(COMMAND), *options], capture_output=True, text=True, check=False
     )
 
 
@@ -78,10 +75,7 @@ def test_verify_continues_if_its_output_is_not_read(source: Path, tmp_path: Path
         path.write_bytes(b"changed")
     line = '"$0" verify "$1" --repair | true; echo "${PIPESTATUS[0]}"'
     ran = subprocess.run(
-        ["/bin/bash", "-c", line, str(COMMAND), str(dest)],
-        capture_output=True,
-        text=True,
-        check=False,
+        ["/bin/bash", "-c", line, str(COMMAND), str(dest)], capture_output=True, text=True, check=False
     )
     assert ran.stdout == "0\n"
     assert "bug in stacpull" not in ran.stderr

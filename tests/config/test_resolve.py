@@ -297,11 +297,7 @@ def test_an_invalid_value_is_reported_with_its_place(given, message):
 
 @pytest.mark.parametrize(
     ("name", "text", "given"),
-    [
-        ("concurrency", '"eight"', "4"),
-        ("label-mode", '"some"', "all"),
-        ("label", "[3]", ("Pastures",)),
-    ],
+    [("concurrency", '"eight"', "4"), ("label-mode", '"some"', "all"), ("label", "[3]", ("Pastures",))],
 )
 def test_a_value_in_a_file_is_checked_even_if_a_flag_replaces_it(tmp_path, name, text, given):
     file, message = config(tmp_path, f"{name} = {text}\n"), rf"c\.toml, line 1, {name} must be "

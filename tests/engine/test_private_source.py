@@ -100,14 +100,7 @@ async def test_a_name_opens_the_address_that_was_connected_to(answer: list[str])
     assert found == {INSIDE}
 
 
-@pytest.mark.parametrize(
-    "answers",
-    [
-        [[FAR], [INSIDE]],
-        [[FAR, INSIDE], [INSIDE]],
-        [[INSIDE, FAR], [INSIDE]],
-    ],
-)
+@pytest.mark.parametrize("answers", [[[FAR], [INSIDE]], [[FAR, INSIDE], [INSIDE]], [[INSIDE, FAR], [INSIDE]]])
 @pytest.mark.usefixtures("far")
 async def test_a_public_source_that_turns_private(tmp_path: Path, answers: list[list[str]]) -> None:
     """Whoever owns a public name owns its lookups: none of them opens the network inside."""

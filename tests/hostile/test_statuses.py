@@ -100,10 +100,7 @@ def test_an_asset_throttled_for_an_hour_fails(stage: Stage) -> None:
     assert ran.report["assets_done"] == 1  # the one on S3
 
 
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [("object", "960"), ("download", "86400"), ("page", "960000")],
-)
+@pytest.mark.parametrize(("kind", "message"), [("object", "960"), ("download", "86400"), ("page", "960000")])
 def test_longer_than_a_quarter_of_an_hour_ends_the_run_with_4(stage: Stage, kind: str, message: str) -> None:
     scene = stage(status(429, "times = 1", f'headers = {{"Retry-After" = "{message}"}}', kind=kind))
     ran = scene.mirror()

@@ -27,16 +27,7 @@ class SlowService:
 
 
 @pytest.mark.parametrize(
-    ("life", "used"),
-    [
-        (240, 120),
-        (100, 50),
-        (15, 10),
-        (1e-6, 10),
-        (0, 10),
-        (-3600, 10),
-        (math.inf, 1e6),
-    ],
+    ("life", "used"), [(240, 120), (100, 50), (15, 10), (1e-6, 10), (0, 10), (-3600, 10), (math.inf, 1e6)]
 )
 async def test_a_token_is_used_until_shortly_before_it_expires(life: float, used: float) -> None:
     clock = VirtualClock()

@@ -35,12 +35,7 @@ def test_fields_are_a_mapping_of_text_in_which_case_does_not_matter() -> None:
 
 @pytest.mark.parametrize(
     ("values", "joined"),
-    [
-        ([b"a"], b"a"),
-        ([b"a", b"b"], b"a, b"),
-        ([b'"v1"', b'"v1" '], b'"v1"'),
-        ([b"a", b"b", b"a"], b"a, b"),
-    ],
+    [([b"a"], b"a"), ([b"a", b"b"], b"a, b"), ([b'"v1"', b'"v1" '], b'"v1"'), ([b"a", b"b", b"a"], b"a, b")],
 )
 def test_repeated_fields_are_joined(values: list[bytes], joined: bytes) -> None:
     raw = [part for value in values for part in (b"Field", value)]

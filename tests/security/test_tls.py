@@ -28,10 +28,7 @@ def mirrored(
     **options: Any,
 ) -> tuple[MirrorReport, int]:
     """Mirror `count` assets; return the report, and how many requests reached their host."""
-    with (
-        Source(others=data, tls=assets, name=host) as blobs,
-        Source(tls=api, name="localhost") as source,
-    ):
+    with Source(others=data, tls=assets, name=host) as blobs, Source(tls=api, name="localhost") as source:
         source.features = [feature("i", {"a" * (n + 1): blobs.url(f"/{n}") for n in range(count)})]
         report = mirror(source.api, dest, options=Options(retries=0, **options))
         return report, len(blobs.requests)

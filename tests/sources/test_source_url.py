@@ -42,11 +42,7 @@ def test_relative_paths_are_relative_to_the_working_directory(tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [
-        ("", "empty"),
-        ("-", "mirror, plan and headers"),
-        ("ftp://x/c", "unsupported URL scheme ftp"),
-    ],
+    [("", "empty"), ("-", "mirror, plan and headers"), ("ftp://x/c", "unsupported URL scheme ftp")],
 )
 def test_unsupported_sources_are_reported(source: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
