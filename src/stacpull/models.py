@@ -383,10 +383,7 @@ class BucketLocation(msgspec.Struct, frozen=True):
 
 
 class Arrival(msgspec.Struct, array_like=True):
-    """A received asset: a small one has its `body`, a longer one is a part.
-
-    Or a file that the publisher has written: item JSON or a catalog, whose `rowid` and `size` are 0.
-    """
+    """A received asset: a small one has its `body`, a longer one is a part."""
 
     rowid: int
     item_rowid: int
@@ -394,24 +391,31 @@ class Arrival(msgspec.Struct, array_like=True):
     directory: str
     name: str  # its final name in `directory`
     size: int
-    identity: int = 0  # of its part (`StagedParts.write_part`); 0 until the part is written
+    identity: int | None = 0
+    """Of its part (`StagedParts.write_part`); 0 until the part is written. None if it may adopt a file of the
+    user: this can be a hard link of the part, so that after a kill, the identity would prove nothing."""
     digest: bytes | None = None
     etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
     unproven: bool = False  # nothing proved its length (no Content-Length, no known size, no checksum)
     part: str = ""  # the name of its part, once this is complete
     body: memoryview | None = None
     """The bytes until they are written: a view of the received message, to avoid a copy."""
-    may_replace: bool = False
-    """True if a file in its place may be replaced. The publisher sets it; a received value is ignored."""
-    adopts: bool = False
-    """True if it may adopt a file of the user, which can be a hard link of the part: after a kill, `identity`
-    does not prove that this file is the mirror's. The publisher sets it."""
     filename: str = ""
     """The last segment of the resolved URL, percent-decoded but unsafe. The name of the part states it."""
 
     @property
     def path(self) -> str:
         return path_in_dest(self.directory, self.name)
+
+
+class Placement(msgspec.Struct, array_like=True):
+    """A complete part, and the final name that a store gives it."""
+
+    part: str
+    directory: str
+    name: str
+    digest: bytes | None
+    may_replace: bool  # True if a file in its place may be replaced
 
 
 class AssetOutcome(msgspec.Struct, frozen=True, array_like=True):

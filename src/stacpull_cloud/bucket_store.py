@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from stacpull.digests import as_checksum
 from stacpull.errors import destination_errors
-from stacpull.models import Arrival, Failure, FailureKind, path_in_dest
+from stacpull.models import Failure, FailureKind, Placement, path_in_dest
 from stacpull.store.inspection import (
     MAX_DOCUMENT_SIZE,
     NO_NAMES,
@@ -104,10 +104,10 @@ class BucketStore(BucketFiles):
     def sync(self, parts: Sequence[str]) -> None:
         """Do nothing: parts in the work directory can be fetched again, and `place` is durable."""
 
-    def place(self, files: Sequence[Arrival]) -> list[Failure | None]:
+    def place(self, files: Sequence[Placement]) -> list[Failure | None]:
         return list(self._threads.map(self._place, files))
 
-    def _place(self, file: Arrival) -> Failure | None:
+    def _place(self, file: Placement) -> Failure | None:
         path = path_in_dest(file.directory, file.name)
         key = self.objects.key(path)
         is_odd = not NO_NAMES.isdisjoint([file.name, *path.split("/")]) or "/" in file.name or "\0" in path

@@ -23,7 +23,7 @@ from stacpull.engine.channel import Channel
 from stacpull.engine.messages import ErrorReport, EventMessage, Outcomes, ProcessEnded, error_of
 from stacpull.errors import DestinationError, MissingExtraError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
-from stacpull.models import Arrival, AssetOutcome, Job
+from stacpull.models import Arrival, AssetOutcome, Job, Placement
 from stacpull.store.staging import PARTS
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.cluster import DaskPlaces
@@ -231,15 +231,16 @@ class DaskWorkers:
             for worker in self._workers:
                 worker.received = []
             arrivals = [arrival for _, received in waiting for arrival in received]
-            call = self._store_client.call
-            reserved = await call("StoreOperations.reserve_uploads", arrivals, returns=list[Arrival])
-            by_part = {arrival.part: arrival for arrival in reserved}
+            reserved = await self._store_client.call(
+                "StoreOperations.reserve_uploads", arrivals, returns=list[tuple[Arrival, Placement]]
+            )
+            by_part = {placement.part: (arrival, placement) for arrival, placement in reserved}
             for worker, received in waiting:
                 allowed = [by_part[arrival.part] for arrival in received if arrival.part in by_part]
                 refused = [arrival.rowid for arrival in received if arrival.part not in by_part]
                 for rowid in refused:  # the store process records their failures
                     worker.open_jobs.pop(rowid, None)
-                worker.uploads.update((arrival.rowid, arrival) for arrival in allowed)
+                worker.uploads.update((arrival.rowid, arrival) for arrival, _ in allowed)
                 worker.send(messages.Upload(allowed, refused))
             self._news.set()
 

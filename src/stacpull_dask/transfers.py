@@ -24,7 +24,7 @@ from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import background_task
 from stacpull.errors import CredentialsError, SourceError, as_destination_error, cause
 from stacpull.events import Event, Notice
-from stacpull.models import Arrival, Failure, FailureKind, Job, Json
+from stacpull.models import Arrival, Failure, FailureKind, Job, Json, Placement
 from stacpull.net.transport import TransferError
 from stacpull.sources.documents import open_source
 from stacpull.sources.item_reader import ItemReader
@@ -188,10 +188,10 @@ class _Transfers:
                         raise error
                     case messages.Jobs(jobs):
                         await self._queue.put(jobs)
-                    case messages.Upload(arrivals, refused):
+                    case messages.Upload(reserved, refused):
                         self._forget(refused)
-                        batches = [[arrival] for arrival in arrivals if arrival.size >= _LONG]
-                        batches.append([arrival for arrival in arrivals if arrival.size < _LONG])
+                        batches = [[asset] for asset in reserved if asset[0].size >= _LONG]
+                        batches.append([asset for asset in reserved if asset[0].size < _LONG])
                         for batch in batches:
                             uploading.create_task(self._upload(batch))
                     case messages.Stop(park):
@@ -199,11 +199,12 @@ class _Transfers:
                         if park:
                             self._working.cancel()
 
-    async def _upload(self, arrivals: list[Arrival]) -> None:
-        rowids = [arrival.rowid for arrival in arrivals]
-        for arrival in arrivals:
-            arrival.part = arrival.part.rpartition("/")[2]  # in this worker's directory
-        failures = await asyncio.to_thread(self._place, arrivals)
+    async def _upload(self, reserved: list[tuple[Arrival, Placement]]) -> None:
+        rowids = [arrival.rowid for arrival, _ in reserved]
+        files = [placement for _, placement in reserved]
+        for file in files:
+            file.part = file.part.rpartition("/")[2]  # in this worker's directory
+        failures = await asyncio.to_thread(self._place, files)
         self._send(messages.Uploaded(list(zip(rowids, failures, strict=True))))
         self._forget(rowids)
 

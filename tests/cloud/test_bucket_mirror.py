@@ -31,7 +31,7 @@ import stacpull
 from stacpull import Options, sync
 from stacpull.errors import DestinationError
 from stacpull.events import Notice, RunStarted
-from stacpull.models import Arrival, BucketLocation
+from stacpull.models import BucketLocation, Placement
 from stacpull.store.staging import StagedParts
 from stacpull.system import variables_of
 from stacpull_cloud import lease, objects
@@ -362,7 +362,7 @@ def test_a_request_is_not_repeated_after_the_lease_was_taken(location, tmp_path,
         objects = Objects(replace(location, endpoint_url=service.url, run="first"))
         store = BucketStore(StagedParts(tmp_path), objects)
         store.staged.write_part("1.0.3.whole", bytes(80 << 20) if write == "parts" else b"old")
-        part = Arrival(0, 0, 0, "c", "a", 0, part="1.0.3.whole", may_replace=True)
+        part = Placement("1.0.3.whole", "c", "a", None, may_replace=True)
         refused = list[str]()
 
         def refuse(method: str, path: str, _: object) -> tuple[int, bytes] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.store.store_contract import Reopen, StoreContract
 
-from stacpull.models import Arrival, BucketLocation
+from stacpull.models import BucketLocation, Placement
 from stacpull.store.protocol import Store
 from stacpull.store.staging import StagedParts
 from stacpull_cloud.bucket_store import BucketStore
@@ -39,7 +39,7 @@ class TestBucketStore(StoreContract):
 
         def fails(name: str, body: bytes) -> bool:
             store.staged.write_part("1.0.3.whole", body)
-            part = Arrival(0, 0, 0, "c", name, 0, part="1.0.3.whole", digest=digest)
+            part = Placement("1.0.3.whole", "c", name, digest, may_replace=False)
             return store.place([part])[0] is not None
 
         assert [fails("a", b"abc"), fails("a", b"abc")] == [False, False]

@@ -16,7 +16,7 @@ from itertools import chain, repeat
 
 import pytest
 
-from stacpull.models import Arrival, Failure, FailureKind
+from stacpull.models import Arrival, Failure, FailureKind, Placement
 from stacpull.store import inspection
 from stacpull.store.inspection import Entry, FileState
 from stacpull.store.protocol import Store
@@ -25,8 +25,8 @@ from stacpull_cloud import bucket_store
 Reopen = Callable[[], Store]
 
 
-def own_file(part: str, directory: str, name: str, *, may_replace: bool) -> Arrival:
-    return Arrival(0, 0, 0, directory, name, 0, part=part, may_replace=may_replace)
+def own_file(part: str, directory: str, name: str, *, may_replace: bool) -> Placement:
+    return Placement(part, directory, name, None, may_replace)
 
 
 def put(store: Store, path: str, data: bytes, *, replace: bool = False) -> Failure | None:

@@ -33,7 +33,7 @@ from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import StoredRun
-from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind, Json
+from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind, Json, Placement
 from stacpull.planning.hrefs import item_id_in
 from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
@@ -65,7 +65,8 @@ class Publisher:
         self._received: list[Arrival] = []
         self._outcomes: list[AssetOutcome] = []
         self._final_items: list[int] = []  # their JSON is written with the next group
-        self._renamed: list[Arrival] = []  # assets, and the JSON of items
+        self._renamed: list[Arrival] = []
+        self._renamed_json: dict[int, bytes | None] = {}  # by item, its digest
         self._failed_json: set[int] = set()  # items
         self._failed_sync: DestinationError | None = None
         self._due_at: float | None = None
@@ -83,7 +84,7 @@ class Publisher:
         return len(self._received) + len(self._outcomes)
 
     def _is_busy(self) -> bool:
-        return bool(self._waiting() or self._renamed or self._final_items)
+        return bool(self._waiting() or self._renamed or self._renamed_json or self._final_items)
 
     def seconds_until_due(self) -> float | None:
         return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
@@ -111,23 +112,24 @@ class Publisher:
         received, self._received = self._received, []
         outcomes, self._outcomes = self._outcomes, []
         renamed, self._renamed = self._renamed, []
+        renamed_json, self._renamed_json = self._renamed_json, {}
         item_json = self._write_item_json()
-        reserved, failures = self.reserve(received, [file.item_rowid for file in item_json])
-        reserved += item_json
-        self._sync([arrival.part for arrival in reserved])
-        self._record(renamed, [*outcomes, *failures])
-        self._rename(reserved)
+        assets, failures = self.reserve(received, list(item_json))
+        files: list[tuple[Arrival | int, Placement]] = [*assets, *item_json.items()]
+        self._sync([placement.part for _, placement in files])
+        self._record(renamed, renamed_json, [*outcomes, *failures])
+        self._rename(files)
         self.publish_if_due()
 
-    def _write_item_json(self) -> list[Arrival]:
+    def _write_item_json(self) -> dict[int, Placement]:
         item_rowids, self._final_items = list(dict.fromkeys(self._final_items)), []
-        written: list[Arrival] = []
+        written: dict[int, Placement] = {}
         for record in views.item_records(self.db, item_rowids):
             item_rowid, path = record.item_rowid, record.path
             part = f"{item_rowid}.item.json"
             data = self.item_json(record, path)
             digest = None if data is None else hashlib.sha256(data).digest()
-            file = self._own_file(part, path, digest, is_ours=record.is_ours, item_rowid=item_rowid)
+            file = self._own_file(part, path, digest, is_ours=record.is_ours)
             if data is None and record.is_ours:
                 jobs.mark_item_json(self.db, [item_rowid])
                 text = "was changed or cannot be read, so it is outdated: `mirror` or `retry` replaces it."
@@ -136,7 +138,7 @@ class Publisher:
                 self._fail_item_json(item_rowid, file, is_ours=False)
             elif data is not None:
                 self.store.staged.write_part(part, data)
-                written.append(file)
+                written[item_rowid] = file
         return written
 
     def _fail_item_json(self, item: int, failure: Failure, *, is_ours: bool) -> None:
@@ -165,9 +167,7 @@ class Publisher:
         )
         return encode_item(adapted, self.secrets)
 
-    def _own_file(
-        self, part: str, path: str, sha256: bytes | None, *, is_ours: bool, item_rowid: int = 0
-    ) -> Arrival | Failure:
+    def _own_file(self, part: str, path: str, sha256: bytes | None, *, is_ours: bool) -> Placement | Failure:
         """Return the JSON of an item, or a catalog, or the failure of a file there that is not ours."""
         may_replace = is_ours
         if not is_ours and self.store.has(path):
@@ -176,18 +176,18 @@ class Publisher:
             if not may_replace:
                 return foreign_file(path)
         directory, _, name = path.rpartition("/")
-        return Arrival(
-            0, item_rowid, 0, directory, name, 0, digest=sha256, part=part, may_replace=may_replace
-        )
+        return Placement(part, directory, name, sha256, may_replace)
 
-    def reserve(self, arrivals: list[Arrival], items: list[int]) -> tuple[list[Arrival], list[AssetOutcome]]:
+    def reserve(
+        self, arrivals: list[Arrival], items: list[int]
+    ) -> tuple[list[tuple[Arrival, Placement]], list[AssetOutcome]]:
         """Reserve the names of assets and of the JSON of items; return what is reserved, and failures."""
         if not (arrivals or items):
             return [], []
         staged = self.store.staged
         for arrival in arrivals:
-            is_first = arrival.generation == 0
-            arrival.adopts = self._is_adopting and is_first and self.store.has(arrival.path)
+            if self._is_adopting and arrival.generation == 0 and self.store.has(arrival.path):
+                arrival.identity = None
         clips: dict[int, Clip] = {}
         if self._area_digest is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
             for arrival in arrivals:
@@ -197,15 +197,15 @@ class Publisher:
         reserved, failures = jobs.reserve(self.db, arrivals, items, clips)
         for part in {arrival.part for arrival in arrivals} - {arrival.part for arrival in reserved}:
             staged.drop_part(part)
-        for arrival in reserved:
-            arrival.may_replace = self._may_replace(arrival)
-        return reserved, failures
+        return [(arrival, self._placement(arrival)) for arrival in reserved], failures
 
-    def _may_replace(self, arrival: Arrival) -> bool:
-        """Return True if the file there is an earlier version, or the user's file with the same content."""
-        if arrival.generation > 0:
-            return True
-        existing = self.store.identity_and_size(arrival.path) if arrival.adopts else None
+    def _placement(self, arrival: Arrival) -> Placement:
+        may_replace = arrival.generation > 0 or self._is_adopted(arrival)
+        return Placement(arrival.part, arrival.directory, arrival.name, arrival.digest, may_replace)
+
+    def _is_adopted(self, arrival: Arrival) -> bool:
+        """Return True if the file there is the user's, with the same content."""
+        existing = self.store.identity_and_size(arrival.path) if arrival.identity is None else None
         if existing is None or existing[1] != arrival.size:
             return False
         staged = self.store.staged
@@ -228,11 +228,11 @@ class Publisher:
             self._note_failed_sync(error)
             raise
 
-    def _record(self, renamed: list[Arrival], outcomes: list[AssetOutcome]) -> None:
-        if not (renamed or outcomes):
+    def _record(
+        self, assets: list[Arrival], item_json: dict[int, bytes | None], outcomes: list[AssetOutcome]
+    ) -> None:
+        if not (assets or item_json or outcomes):
             return
-        assets = [arrival for arrival in renamed if arrival.rowid]
-        item_json = {file.item_rowid: file.digest for file in renamed if not file.rowid}
         final_items, failures = jobs.record(
             self.db, assets, outcomes, item_json, time.time(), self._area_digest, self.run.id
         )
@@ -242,17 +242,22 @@ class Publisher:
             _, item, key = views.asset_owner(self.db, rowid)
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
 
-    def _rename(self, reserved: list[Arrival]) -> None:
-        for arrival, failure in zip(reserved, self.store.place(reserved), strict=True):
+    def _rename(self, files: list[tuple[Arrival | int, Placement]]) -> None:
+        """Rename the parts of assets, and of the JSON of items, each with the row of its item."""
+        failures = self.store.place([placement for _, placement in files])
+        for (owner, placement), failure in zip(files, failures, strict=True):
             if failure is not None or self._is_adopting:  # a rename between links to one file does nothing
-                self.store.staged.drop_part(arrival.part)
-            if failure is None:
-                self._renamed.append(arrival)
-            elif arrival.rowid:
-                outcome = AssetOutcome(arrival.rowid, arrival.item_rowid, arrival.generation, failure)
-                self._outcomes.append(outcome)
+                self.store.staged.drop_part(placement.part)
+            if isinstance(owner, int):
+                if failure is None:
+                    self._renamed_json[owner] = placement.digest
+                else:
+                    self._fail_item_json(owner, failure, is_ours=placement.may_replace)
+            elif failure is None:
+                self._renamed.append(owner)
             else:
-                self._fail_item_json(arrival.item_rowid, failure, is_ours=arrival.may_replace)
+                outcome = AssetOutcome(owner.rowid, owner.item_rowid, owner.generation, failure)
+                self._outcomes.append(outcome)
 
     def refresh_counters(self) -> None:
         self.counters: Mapping[str, int] = runs.counters(self.db, self.run.id)

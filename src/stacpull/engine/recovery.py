@@ -94,7 +94,7 @@ class Recovery(msgspec.Struct, eq=False):
         identity, size = store.identity_and_size(arrival.path) or (None, -1)
         if size != arrival.size:
             return False
-        is_ours = identity == arrival.identity and not arrival.adopts
+        is_ours = identity == arrival.identity
         if is_ours and self.is_trusted:
             return True
         if (is_ours or not has_part) and not self.sync_failed and arrival.digest is not None:

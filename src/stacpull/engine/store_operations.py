@@ -21,7 +21,7 @@ from stacpull.ledger.database import shrink_cache
 from stacpull.ledger.plan_writer import PlanWriter
 from stacpull.ledger.runs import EndState
 from stacpull.ledger.schema import JsonState
-from stacpull.models import Arrival, FailureKind, ItemId, PlanBatch, PlanResult
+from stacpull.models import Arrival, FailureKind, ItemId, Placement, PlanBatch, PlanResult
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.names import LINES_FILE, safe_segment
 from stacpull.runtime import trim
@@ -60,7 +60,7 @@ class StoreOperations:
             self._publisher.publish_all()
         return self._plan_writer.save_batch(batch, now)
 
-    def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
+    def reserve_uploads(self, arrivals: list[Arrival]) -> list[tuple[Arrival, Placement]]:
         """Reserve the names of assets that a worker uploads; return what it may upload."""
         reserved, failures = self._publisher.reserve(arrivals, [])
         self._publisher.add([], failures)

@@ -115,12 +115,12 @@ def has_job(db: Connection, rowid: int, generation: int) -> bool:
 def reservations(db: Connection) -> Iterator[Arrival]:
     rows = db.execute(
         f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, "
-        "coalesce(a.identity, 0), a.digest, a.etag_or_date, a.unproven, a.identity IS NULL "
+        "a.identity, a.digest, a.etag_or_date, a.unproven "
         f"FROM {_JOBS} WHERE a.state = {State.RESERVED}"
     ).fetchall()
-    for rowid, item_rowid, generation, directory, *others, unproven, adopts in rows:
+    for rowid, item_rowid, generation, directory, *others, unproven in rows:
         arrival = Arrival(rowid, item_rowid, generation, directory.removesuffix("/"), *others)
-        arrival.unproven, arrival.adopts = bool(unproven), bool(adopts)
+        arrival.unproven = bool(unproven)
         yield arrival
 
 
@@ -239,7 +239,7 @@ def reserve(
                 reserved.append(arrival if name == arrival.name else replace(arrival, name=name))
         stored_clips = [encoded_clip(clips.get(a.rowid)) for a in reserved]
         received = [
-            (a.size, a.digest, a.etag_or_date, a.unproven, clip, None if a.adopts else a.identity, a.rowid)
+            (a.size, a.digest, a.etag_or_date, a.unproven, clip, a.identity, a.rowid)
             for a, clip in zip(reserved, stored_clips, strict=True)
         ]
         db.executemany(
@@ -305,7 +305,7 @@ def record(
     The order matters: versions are compared before the rows of `jobs` go, and JSON (`written_items`,
     with its SHA-256) is only current if its item was not planned again. `area_digest`: of the run's `--clip`.
     """
-    adopted = sum(arrival.adopts for arrival in done)  # files that were there are skipped
+    adopted = sum(arrival.identity is None for arrival in done)  # files that were there are skipped
     counted = Counter(assets_skipped=adopted, assets_stored=len(done) - adopted)
     failed = list[tuple[int, Failure]]()
     with transaction(db):

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stacpull.errors import DestinationError, destination_error, destination_errors, is_destination_failure
-from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, path_in_dest
+from stacpull.models import BucketLocation, Failure, FailureKind, Placement, path_in_dest
 from stacpull.store.inspection import NO_NAMES, UNWATCHED, DirectoryFiles, Patience, StoredFiles, sync_path
 from stacpull.store.protocol import Store, foreign_file, store_kind
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
@@ -133,10 +133,10 @@ class LocalStore(DirectoryFiles):
         with suppress(FileNotFoundError):  # the directory was removed, with its files
             sync_path(path or ".", os.O_NOFOLLOW, dir_fd=self.fd)
 
-    def place(self, files: Sequence[Arrival]) -> list[Failure | None]:
+    def place(self, files: Sequence[Placement]) -> list[Failure | None]:
         return list(map(self._place, files))
 
-    def _place(self, file: Arrival) -> Failure | None:
+    def _place(self, file: Placement) -> Failure | None:
         directory, name = file.directory, file.name
         try:
             _refuse_odd(name)

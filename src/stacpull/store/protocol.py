@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from stacpull import entry_points
-from stacpull.models import Arrival, BucketLocation, Failure, FailureKind
+from stacpull.models import BucketLocation, Failure, FailureKind, Placement
 from stacpull.redact import Secret
 from stacpull.store.inspection import Patience, StoredFiles
 from stacpull.store.staging import StagedParts
@@ -46,7 +46,7 @@ class Store(StoredFiles, Protocol):
         After a `DestinationError`, none of these files may be trusted. For a bucket, `place` does all of it.
         """
 
-    def place(self, files: Sequence[Arrival]) -> list[Failure | None]:
+    def place(self, files: Sequence[Placement]) -> list[Failure | None]:
         """Give parts their final names, which all differ. Return a failure for each impossible name."""
 
     def identity_and_size(self, path: str) -> tuple[int, int] | None:
