@@ -67,6 +67,17 @@ def test_an_asset_that_is_left_out_keeps_its_href_at_the_source(tmp_path, source
     assert {"rel": "license", "href": f"{url}/terms"} in stored["links"]
 
 
+def test_unchanged_files_of_a_changed_item_are_not_copied_again(tmp_path, source):
+    (source / "data/0.bin").write_bytes(bytes(1_000_000))
+    for updated in ("2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z"):
+        item = feature("i", {"x": "data/0.bin", "y": "data/1.bin"}, properties={"updated": updated})
+        (source / "items.json").write_text(json.dumps(item))
+        ran = stacpull("mirror", source / "items.json", tmp_path / "m", "--json")
+        (source / "data/1.bin").write_bytes(b"another 1")  # of the same size
+    assert ran.report["bytes_fetched"] < 10_000
+    assert (tmp_path / "m/c/i/y.bin").read_bytes() == b"another 1"
+
+
 def test_hrefs_of_a_later_page_are_relative_to_it_and_blank_ones_are_none(tmp_path, source):
     later = feature("later", {"x": "1.bin", "y": " "}, links=[{"rel": "Self", "href": "later.json"}])
     (source / "data/items.json").write_text(json.dumps({"features": [later]}))

@@ -54,10 +54,14 @@ def refusal(source: Path, url: str) -> Failure:
     return caught.value.failure
 
 
-def test_gives_a_file_with_its_length_and_version(catalog: Path) -> None:
-    got = get(catalog, (catalog.parent / "data.bin").as_uri())
+def test_gives_a_file_with_its_length_and_version_unless_it_is_known(catalog: Path) -> None:
+    file = catalog.parent / "data.bin"
+    got = get(catalog, file.as_uri())
     assert (got.status, got.body, got.headers["content-length"]) == (200, BODY, str(len(BODY)))
-    assert validator_of(got.headers).strong_etag is not None
+    known = {"If-None-Match": str(validator_of(got.headers).strong_etag), "Range": "bytes=1-"}
+    assert get(catalog, file.as_uri(), known)[:2] == (304, b"")
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+    assert get(catalog, file.as_uri(), known).status == 206
 
 
 @pytest.mark.parametrize(

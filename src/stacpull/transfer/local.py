@@ -125,7 +125,9 @@ class LocalResponse:
         fields = {"etag": f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{size:x}"', "accept-ranges": "bytes"}
         self.status, start, end = 200, 0, size
         span = _RANGE.fullmatch(sent_fields.get("range", ""))
-        if span and sent_fields.get("if-range") in {None, fields["etag"]}:
+        if sent_fields.get("if-none-match") == fields["etag"]:
+            self.status, start = 304, size
+        elif span and sent_fields.get("if-range") in {None, fields["etag"]}:
             start, end = int(span[1]), min(size, int(span[2]) + 1 if span[2] else size)
             if start < end:
                 self.status = 206
