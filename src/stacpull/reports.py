@@ -32,7 +32,7 @@ class Counts(Counters, frozen=True, kw_only=True):
     source: str = ""
     dest: str = ""
     work: str | None = None
-    """The work directory, if DEST is a bucket. Other commands accept it as DEST."""
+    """The work directory, if DEST is a bucket. Other commands need it, as `work` in their options."""
     reason: str | None = None
     """Why the run (in `status`: the last one) ended early without a request for it: one plain sentence."""
 

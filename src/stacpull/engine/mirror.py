@@ -140,7 +140,7 @@ async def resume(
 ) -> MirrorReport:
     """Resume the last unfinished run in `dest`, with its own selection and layout.
 
-    The arguments are those of `mirror`; a mirror in a bucket can also be named by its work directory.
+    The arguments are those of `mirror`. For a mirror in a bucket, `options` need its `work` directory.
 
     Returns:
         The counters of the run. If no run is unfinished, `nothing_to_resume` is True.
