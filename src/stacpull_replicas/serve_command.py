@@ -174,8 +174,9 @@ def s3(faults: Path | None, seed: int, anonymous: bool, requester_pays: bool, **
 )
 def sentinelhub(faults: Path | None, **options: Any) -> None:
     """Serve Sentinel Hub with a collection of Analysis-Ready PlanetScope: statistics, catalog, BYOC."""
-    if find_spec("pyproj") is None:
-        raise MissingExtraError("serve sentinelhub", "pyproj", "trace")
+    for library in ("pyproj", "esprima"):
+        if find_spec(library) is None:
+            raise MissingExtraError("serve sentinelhub", library, "trace")
     from stacpull_replicas import SentinelHubReplica
 
     _run(SentinelHubReplica(faults=_planned(faults), **options))

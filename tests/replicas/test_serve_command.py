@@ -93,6 +93,14 @@ def test_wrong_usage(stacpull_command: Callable[..., Ran]) -> None:
 FAULTY = '[[fault]]\npath = "/bucket/*"\nnth = 1\nwhat = "status"\ncode = 503\n'
 
 
+@pytest.mark.parametrize("library", ["esprima", "pyproj"])
+def test_only_sentinelhub_needs_an_extra(library: str) -> None:
+    program = f"import sys; sys.modules['{library}'] = None; from stacpull.cli.entry import main; main()"
+    for words, message in (("mlhub --port x", "must be a"), ("sentinelhub", f"needs {library} (extra trace")):
+        command = [sys.executable, "-c", program, "serve", *words.split()]
+        assert message in subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
 def test_serve_applies_the_faults_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "bucket").mkdir()
     (tmp_path / "bucket" / "key").write_bytes(b"content")

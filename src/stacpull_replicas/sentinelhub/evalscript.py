@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial, reduce
 from typing import Any
 
-import esprima
 import numpy as np
 from numpy.typing import NDArray
 
@@ -165,6 +164,8 @@ _OPERATORS: Mapping[str, Collection[str]] = {
 
 
 def _parsed(text: str) -> tuple[dict[str, Node], list[Node]]:
+    import esprima  # noqa: PLC0415 - an extra
+
     try:
         program = esprima.parseScript(text, {"loc": True})
     except esprima.Error as error:
