@@ -58,9 +58,9 @@ class ForkedProcess(msgspec.Struct, eq=False):
 
 
 ChildProcess = subprocess.Popen[bytes] | ForkedProcess
-Started = tuple[ChildProcess, socket.socket]
+ConnectedProcess = tuple[ChildProcess, socket.socket]  # with our end of its socket
 _running: set[ChildProcess] = set()
-_early: dict[str, Started] = {}  # by module, until `spawn` takes it
+_early: dict[str, ConnectedProcess] = {}  # by module, until `spawn` takes it
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def fork_early(module: str) -> Iterator[None]:
             reap(unused[0], 0)
 
 
-def spawn(module: str) -> Started:
+def spawn(module: str) -> ConnectedProcess:
     """Run the `main` of a module, with its socket as argument 1. Any thread may call this."""
     return _early.pop(module, None) or _start(
         lambda theirs: subprocess.Popen(  # noqa: S603 -- this interpreter with a module of stacpull
@@ -94,7 +94,7 @@ def spawn(module: str) -> Started:
 
 
 @contextmanager
-def run_process(module: str) -> Iterator[Started]:
+def run_process(module: str) -> Iterator[ConnectedProcess]:
     """Run the `main` of a module for the block. At its end, the process gets some time, then it is killed."""
     process, sock = spawn(module)
     try:
@@ -104,7 +104,7 @@ def run_process(module: str) -> Iterator[Started]:
         reap(process)
 
 
-def _start(start: Callable[[socket.socket], ChildProcess]) -> Started:
+def _start(start: Callable[[socket.socket], ChildProcess]) -> ConnectedProcess:
     ours, theirs = socket.socketpair()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:

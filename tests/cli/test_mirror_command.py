@@ -16,7 +16,7 @@ def test_the_process_that_is_started_early_is_the_one_of_the_run(tmp_path, monke
         early.append(module)
         return nullcontext()
 
-    def spawn(module: str) -> child_process.Started:
+    def spawn(module: str) -> child_process.ConnectedProcess:
         later.append(module)
         raise WorkerError("No process.")
 

@@ -49,7 +49,7 @@ async def opened(
             setup = RunSetup(cast("Source", None), network, Selection(), options)
             opened = OpenMirror(bench.store, bench.db, lock.fileno())
             store_client = StoreClient(started, opened, bench.run, setup)
-            async with store_client.opened(stop or asyncio.Event()):
+            async with store_client.connect(stop or asyncio.Event()):
                 await store_client.call("StoreOperations.recover")
                 yield store_client
                 await store_client.sender.flush()

@@ -20,7 +20,7 @@ def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(tm
     entered, proceed = threading.Event(), threading.Event()
     spawn = child_process.spawn
 
-    def slow(module: str) -> child_process.Started:
+    def slow(module: str) -> child_process.ConnectedProcess:
         entered.set()
         proceed.wait()
         return spawn(module)

@@ -21,7 +21,7 @@ from msgspec.structs import asdict, replace
 
 from stacpull.arguments import instance
 from stacpull.catalog.item import public_document
-from stacpull.child_process import Started, run_process
+from stacpull.child_process import ConnectedProcess, run_process
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
@@ -262,7 +262,7 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 @asynccontextmanager
 async def _open_source(
     context: RunContext, address: SourceAddress, options: Options, selection: Selection
-) -> AsyncIterator[tuple[Started, RunSetup]]:
+) -> AsyncIterator[tuple[ConnectedProcess, RunSetup]]:
     """Start the store process, unless the command has forked it, and open SOURCE while it imports."""
     journal = context.journal
     async with (
@@ -352,7 +352,7 @@ class MirrorRun:
     """One run. With `--dask`, an entry point (`stacpull.workers`) replaces its pool."""
 
     def __init__(
-        self, context: RunContext, opened: OpenMirror, run: Run, setup: RunSetup, process: Started
+        self, context: RunContext, opened: OpenMirror, run: Run, setup: RunSetup, process: ConnectedProcess
     ) -> None:
         self._journal, self._stop = context.journal, context.stop
         self._opened, self._run = opened, run
@@ -371,7 +371,7 @@ class MirrorRun:
 
     async def execute(self) -> MirrorReport:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
-        async with self._store_client.opened(self._stop):
+        async with self._store_client.connect(self._stop):
             run, lease = self._run, self._opened.lease
             self._network.emit(RunStarted(run.id, run.spec.source, run.resumed))
             self._network.emit(Stage("checking what is in DEST"))

@@ -1,7 +1,7 @@
 """The client of the store process: the network process calls functions and sends outcomes through it.
 
 The process is started before SOURCE is opened. It has the mirror open within the block of
-`StoreClient.opened`, and ends with this block.
+`StoreClient.connect`, and ends with this block.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from stacpull.child_process import Started, reap
+from stacpull.child_process import ConnectedProcess, reap
 from stacpull.engine import messages
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import encoded, error_of
@@ -45,9 +45,11 @@ _PROCESS = "store process"
 
 
 class StoreClient:
-    """Within the block of `opened`, calls functions in the store process (`call`), and sends outcomes."""
+    """Within the block of `connect`, calls functions in the store process (`call`), and sends outcomes."""
 
-    def __init__(self, store_process: Started, opened: OpenMirror, run: Run, setup: RunSetup) -> None:
+    def __init__(
+        self, store_process: ConnectedProcess, opened: OpenMirror, run: Run, setup: RunSetup
+    ) -> None:
         self.counters: Mapping[str, int] = run.counters
         self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""
@@ -70,7 +72,7 @@ class StoreClient:
         self._all_recorded = False
 
     @asynccontextmanager
-    async def opened(self, stop: asyncio.Event) -> AsyncIterator[None]:
+    async def connect(self, stop: asyncio.Event) -> AsyncIterator[None]:
         """Open the mirror in the store process, which also holds the mirror's lock until it ends.
 
         At the end of the block, everything that was sent is published. If that fails, an error is raised,

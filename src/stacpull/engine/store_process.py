@@ -92,13 +92,13 @@ class StoreServer:
 
     @classmethod
     @contextmanager
-    def opened(
-        cls, opening: messages.OpeningRequest, stops: int, send: Callable[[messages.ToNetwork], None]
+    def from_request(
+        cls, request: messages.OpeningRequest, stops: int, send: Callable[[messages.ToNetwork], None]
     ) -> Iterator[Self]:
         """Open DEST and the ledger. Long operations end early once the other end of `stops` is closed."""
-        add_variables(opening.variables)
+        add_variables(request.variables)
         secrets = Secrets()
-        _learn(secrets, opening.secrets)
+        _learn(secrets, request.secrets)
 
         def on_event(event: AssetFailed | Notice | Stage) -> None:
             send(EventMessage(event))
@@ -109,12 +109,12 @@ class StoreServer:
         def is_stopped() -> bool:
             return bool(select([stops], [], [], 0)[0])
 
-        work, patience = Path(os.fsdecode(opening.work)), Patience(warn, is_stopped, has_answered=True)
-        with closing(open_store(work, opening.bucket, patience)) as store, open_ledger(store) as db:
-            run = runs.stored(db, opening.run_id)
+        work, patience = Path(os.fsdecode(request.work)), Patience(warn, is_stopped, has_answered=True)
+        with closing(open_store(work, request.bucket, patience)) as store, open_ledger(store) as db:
+            run = runs.stored(db, request.run_id)
             publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
             plan_writer = PlanWriter(db, run, partial(may_exist, store), secrets)
-            yield cls(publisher, plan_writer, opening.checksum, send)
+            yield cls(publisher, plan_writer, request.checksum, send)
 
     def run(self, received: Iterator[messages.ToStore]) -> None:
         reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
@@ -221,10 +221,10 @@ def serve(sock: socket.socket) -> None:
     try:
         with sock.makefile("rb") as file:
             received = _received(file)
-            opening = next(received, None)
-            if isinstance(opening, messages.OpeningRequest):
-                directory = Path(os.fsdecode(opening.work))
-                with StoreServer.opened(opening, descriptors[1], send) as server:
+            request = next(received, None)
+            if isinstance(request, messages.OpeningRequest):
+                directory = Path(os.fsdecode(request.work))
+                with StoreServer.from_request(request, descriptors[1], send) as server:
                     server.run(received)
     except Exception as error:  # noqa: BLE001 -- the network process raises it
         failure = error_report(as_destination_error(error, directory))
