@@ -290,12 +290,13 @@ class AreaCheck(ItemCheck):
         is_geojson = isinstance(value, str)
         self._area = shapes.read_area(value, "--intersects") if is_geojson else shapes.box_shape(value)
         shapes.prepare(self._area)
+        self._exceeds = shapes.exceeds_the_globe(self._area)
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
         shape = self._shapes.read_shape(item.get("geometry")) or self._shapes.read_box(item.get("bbox"))
         if shape is None:
             return "no location"
-        return None if self._shapes.intersects(self._area, shape) else self.fields[0]
+        return None if self._shapes.intersects(self._area, shape, exceeds=self._exceeds) else self.fields[0]
 
     def pushed_down(self) -> Json:
         """Return the box and the geometry, which is more precise: services accept one of them.
@@ -303,7 +304,7 @@ class AreaCheck(ItemCheck):
         They reject geometry collections, and longitudes beyond 180 degrees.
         """
         area = self._area
-        if self._shapes.exceeds_the_globe(area):
+        if self._exceeds:
             return {}
         is_one = area.geom_type != "GeometryCollection"
         return {"bbox": Box(*area.bounds), "area": self._shapes.geojson(area) if is_one else None}

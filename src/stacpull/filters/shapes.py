@@ -115,9 +115,9 @@ def exceeds_the_globe(geometry: shapely.Geometry) -> bool:
     return bool(west < -_EDGE or east > _EDGE)
 
 
-def intersects(area: shapely.Geometry, geometry: shapely.Geometry) -> bool:
-    """Return True if both have a common point, on either side of the antimeridian if one crosses it."""
-    turns = (-_TURN, _TURN) if exceeds_the_globe(geometry) or exceeds_the_globe(area) else ()
+def intersects(area: shapely.Geometry, geometry: shapely.Geometry, *, exceeds: bool) -> bool:
+    """Return True if both meet, also across the antimeridian if area (`exceeds`) or geometry crosses it."""
+    turns = (-_TURN, _TURN) if exceeds or exceeds_the_globe(geometry) else ()
     return area.intersects(geometry) or any(area.intersects(translate(geometry, turn)) for turn in turns)
 
 
