@@ -49,8 +49,10 @@ def test_blocking_the_loop_in_stacpull_is_an_error_with_its_stack(blocking_stack
 
 
 def test_a_command_ends_with_a_script_that_is_killed_at_once(tmp_path: Path) -> None:
-    asked = {"command": ["python", "-c", "import time; time.sleep(60)"], "environment": {}, "cwd": "/"}
+    program = "import time, pathlib; time.sleep(60); pathlib.Path('ended').touch()"
+    asked = {"command": ["python", "-c", program], "environment": {}, "cwd": str(tmp_path)}
     script = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with command_for_shells(forker(), tmp_path), script:
         script.connect(str(tmp_path / "forker"))
         socket.send_fds(script, [json.dumps(asked).encode()], [0, 1, 2])
+    assert not (tmp_path / "ended").exists()

@@ -31,6 +31,7 @@ class Fetching(Downloader):
     parts: Any = None
     has_file: Any = None
     failing: int = 0
+    body: bytes = BODY
     fetched: list[int] = msgspec.field(default_factory=list)
 
     async def fetch(self, job: Job, **_: Any) -> Arrival:
@@ -38,7 +39,7 @@ class Fetching(Downloader):
         await asyncio.sleep(0)
         if len(self.fetched) <= self.failing:
             raise TransferError(Failure(FailureKind.NETWORK, "No.", retryable=True))
-        return arrival_of(job, len(BODY), "a.pdf", '"e"', BODY)
+        return arrival_of(job, len(self.body), "a.pdf", '"e"', self.body)
 
 
 def job(rowid: int, href: str = "https://h.example/a.pdf", **more: object) -> Job:
@@ -119,3 +120,11 @@ async def test_assets_waiting_for_a_failed_one_share_one_fetch(store: LocalStore
     assert isinstance(failed, TransferError)
     assert all(isinstance(one, Arrival) for one in others)
     assert within.fetched == [1, 2]
+
+
+async def test_the_bytes_that_are_kept_for_others_are_limited(store: LocalStore) -> None:
+    within = Fetching(body=bytes(1 << 20))
+    sharing = SharedDownloads(within, store)
+    for rowid, name in enumerate("abcba"):
+        await sharing.fetch(job(rowid, f"https://h.example/{name}"), count_refusal=True)
+    assert within.fetched == [0, 1, 2, 4]  # c has taken the place of a

@@ -7,6 +7,7 @@ import contextlib
 import csv
 import hashlib
 import json
+import os
 import tarfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -176,6 +177,10 @@ def test_an_interrupted_export_keeps_complete_shards(dest, tmp_path, monkeypatch
     monkeypatch.setattr(webdataset, "atomic_file", lambda path: written.append(path.name) or real(path))
     export(dest, out, "webdataset", shard_samples=2)
     assert written == ["samples-000001.tar", "samples-000002.tar", "shards.json"]
+    written.clear()
+    os.truncate(out / "samples-000001.tar", 1_000)
+    export(dest, out, "webdataset", shard_samples=2)
+    assert written == ["samples-000001.tar", "shards.json"]
     export(dest, tmp_path / "other", "webdataset", shard_samples=2)
     for path in (tmp_path / "other").glob("*.tar"):
         assert path.read_bytes() == (out / path.name).read_bytes()

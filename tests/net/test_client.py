@@ -191,6 +191,17 @@ async def test_leaving_a_response_releases_its_permit_once() -> None:
     assert all(gate.in_use == 0 for gate in setting.gates.values())
 
 
+@pytest.mark.parametrize(
+    ("target", "kind"), [("https://blob.example/c", FailureKind.REFUSED), ("/login", FailureKind.DOWN)]
+)
+def test_a_redirect_to_another_host_ends_a_row_of_refusals(target: str, kind: FailureKind) -> None:
+    refusal = Answer(403)
+    answers = [*[refusal] * (MAX_REFUSALS - 1), to(target), refusal]
+    others = {"https://blob.example/c": [refusal], "https://h.example/login": [refusal]}
+    setting = Setting({"https://h.example/x": answers, **others})
+    assert [setting.failure("https://h.example/x").kind for _ in answers][-1] is kind
+
+
 async def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
     setting = Setting({"https://h.example/x": [OK]})
     trouble = TransferError(Failure(FailureKind.REFUSED, "a page to log in at", 200, "h.example"))
