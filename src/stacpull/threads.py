@@ -94,7 +94,7 @@ async def run_to_end(
     return working.result()
 
 
-class StoppableCall:
+class StoppableThread:
     """Its calls share one thread: an iterator of a program may use a library that is bound to its thread."""
 
     def __init__(self, stop: asyncio.Event | None) -> None:

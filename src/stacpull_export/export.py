@@ -16,7 +16,7 @@ from stacpull.dest_address import DestAddress, output_path, parse_dest
 from stacpull.errors import InterruptedRunError, UsageError, destination_errors, require_pyarrow
 from stacpull.events import Listener, Stage
 from stacpull.filters.item_checks import IdsCheck
-from stacpull.threads import StoppableCall
+from stacpull.threads import StoppableThread
 from stacpull_export.formats import GROUP, ExportReport, Format
 from stacpull_export.mirrored_items import open_contents
 from stacpull_export.training_samples import SampleOptions
@@ -65,7 +65,7 @@ async def export(
     }
     if given and format != "webdataset":
         raise UsageError("--shard-size and --shard-samples are for the format webdataset.")
-    thread = StoppableCall(stop)
+    thread = StoppableThread(stop)
     opened = instance("options", Options, options)
 
     def write() -> ExportReport:

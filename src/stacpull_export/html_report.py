@@ -32,7 +32,7 @@ from stacpull.ledger.runs import asset_totals
 from stacpull.models import FailureKind, Json
 from stacpull.store.lock import is_held
 from stacpull.store.staging import make_with_parents
-from stacpull.threads import StoppableCall
+from stacpull.threads import StoppableThread
 from stacpull.urls import parts_of
 from stacpull_export.atomic_file import atomic_file
 from stacpull_export.formats import ExportReport
@@ -77,7 +77,7 @@ async def report(
     The mirror is only read, and a run may be active. The page appears when it is complete.
     """
     path = output_path("report.html" if out is None else out)
-    thread = StoppableCall(stop)
+    thread = StoppableThread(stop)
     opened = instance("options", Options, options)
     return await thread.run(lambda: _report(parse_dest(dest, opened), path, on_event, thread.is_stopped))
 

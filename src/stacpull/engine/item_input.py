@@ -26,7 +26,7 @@ from stacpull.redact import public_url
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.inspection import CREATE, IsStopped, open_regular
 from stacpull.store.staging import open_or_make
-from stacpull.threads import StoppableCall, enter_in_thread
+from stacpull.threads import StoppableThread, enter_in_thread
 
 if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
@@ -62,7 +62,7 @@ async def temporary_input(
     if (text := source_text(source)) is not None:
         yield text, None
         return
-    thread = StoppableCall(stop)
+    thread = StoppableThread(stop)
     async with enter_in_thread(await asyncio.to_thread(temporary_directory)) as directory:
         path = await asyncio.to_thread(Path(directory).resolve)
         name = await thread.run(lambda: store_input(path, read_input(source, thread.is_stopped)))

@@ -70,7 +70,7 @@ from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.store.inspection import Patience
 from stacpull.store.partial_downloads import PartialDownloads
-from stacpull.threads import StoppableCall, enter_in_thread
+from stacpull.threads import StoppableThread, enter_in_thread
 from stacpull.urls import is_local
 
 T = TypeVar("T")
@@ -121,7 +121,7 @@ async def mirror(
         if (text := source_text(source)) is not None:
             return await run_from_source(context, text, selection)
         check_syntax(selection, context.options)
-        thread = StoppableCall(context.stop)
+        thread = StoppableThread(context.stop)
         chunks = await thread.run(partial(read_input, source, thread.is_stopped))
         async with open_dest(context) as opened:
             input_name = await thread.run(partial(store_input, context.dest.work, chunks))

@@ -61,7 +61,7 @@ from stacpull.sources.source import (
     WalkStart,
     allowed_headers,
 )
-from stacpull.threads import StoppableCall, prefetch
+from stacpull.threads import StoppableThread, prefetch
 
 ITEMS_AT_ONCE = 100
 """Items that are planned at once, so that transfers need not wait for all source items of a page."""
@@ -205,7 +205,7 @@ class Walk:
         self._page_size = PageSize.requested(setup.options.page_size)
         layout = Layout.parse(setup.options.layout)
         self._planner = AssetPlanner(layout, selection, keeps or AssetFilter(selection).keeps)
-        self._filter, self._thread = ItemFilter.from_selection(selection), StoppableCall(None)
+        self._filter, self._thread = ItemFilter.from_selection(selection), StoppableThread(None)
         self._followed = {*map(str.lower, selection.follow), *(["source"] if selection.source_links else [])}
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
         self._keeps_position = source.has_cursors and self._sample is None

@@ -50,7 +50,7 @@ from stacpull.store.local_store import open_files
 from stacpull.store.lock import runs_excluded
 from stacpull.store.staging import OF_ONE_RUN, PARTS, UNFINISHED, is_worker
 from stacpull.system import available_processors
-from stacpull.threads import StoppableCall
+from stacpull.threads import StoppableThread
 
 _UNIT = 256
 """Files per unit of work of a thread."""
@@ -83,11 +83,11 @@ def _described(size: int | None, digest: bytes | None) -> str:
     return ", ".join(parts) or "a file"
 
 
-class MirrorCheck(StoppableCall):
+class MirrorCheck:
     """Checks a mirror in a thread. Create it on the event loop: `listener` is called there meanwhile."""
 
     def __init__(self, listener: Listener | None, stop: asyncio.Event, *, quick: bool) -> None:
-        super().__init__(stop)
+        self.thread = StoppableThread(stop)
         self.files = self.bytes = self.without_digest = self.leftovers = 0
         self.damaged: Counter[DamageKind] = Counter()
         self.rowids = {kind: array("q") for kind in ("asset", "item", "catalog")}
@@ -115,7 +115,7 @@ class MirrorCheck(StoppableCall):
         wanted = views.expected_files(db)
         units = iter(lambda: list(islice(wanted, _UNIT)), [])
         with ThreadPoolExecutor(_THREADS, "stacpull-files") as threads:
-            while not self.is_stopped() and (batch := list(islice(units, 2 * _THREADS))):
+            while not self.thread.is_stopped() and (batch := list(islice(units, 2 * _THREADS))):
                 for states in threads.map(partial(self.file_states, files), batch):
                     for expected, state in states:
                         self.files += state.size is not None
@@ -124,13 +124,13 @@ class MirrorCheck(StoppableCall):
                         self._judge(db, expected, state)
                     self._send_progress()
         self._find_unknown(files, db)
-        self.complete = not self.is_stopped()
+        self.complete = not self.thread.is_stopped()
         self._send_progress(now=True)
 
     def _find_unknown(self, files: StoredFiles, db: Connection) -> None:
         leaving = meta.names(db, meta.REMOVALS)
         for batch in files.walk(frozenset({OWN_DIRECTORY})):
-            if self.is_stopped():
+            if self.thread.is_stopped():
                 return
             known = views.known_paths(db, [entry.path for entry in batch])
             for entry in batch:
@@ -149,8 +149,8 @@ class MirrorCheck(StoppableCall):
             algorithm = None
             if expected.digest is not None and not self.quick:
                 algorithm = as_checksum(expected.digest).algorithm
-            state = files.state_of(expected.path, algorithm=algorithm, is_stopped=self.is_stopped)
-            if self.is_stopped():  # a long file may have been read in part
+            state = files.state_of(expected.path, algorithm=algorithm, is_stopped=self.thread.is_stopped)
+            if self.thread.is_stopped():  # a long file may have been read in part
                 break
             states.append((expected, state))
         return states
@@ -240,12 +240,12 @@ async def verify(
             return report_of(db)
 
     if not repair:
-        return await check.run(check_alone)
+        return await check.thread.run(check_alone)
     async with (
         run_context(dest, options, on_event, stop, exists=True) as context,
         open_dest(context) as opened,
     ):
-        await check.run(lambda: _check_mirror(check, address, opened.db))
+        await check.thread.run(lambda: _check_mirror(check, address, opened.db))
         if not (check.complete and any(check.rowids.values())):
             return await on_ledger(opened, report_of)
         context.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
@@ -268,7 +268,9 @@ def _check_mirror(check: MirrorCheck, address: DestAddress, db: Connection) -> N
         if complaint is not None:
             raise DestinationError(damaged_sentence(path, complaint))
         try:
-            with open_files(address.work, address.bucket, Patience(check.warn, check.is_stopped)) as files:
+            with open_files(
+                address.work, address.bucket, Patience(check.warn, check.thread.is_stopped)
+            ) as files:
                 check.check_files(files, db)
             with suppress(FileNotFoundError):
                 endings = (*UNFINISHED, *OF_ONE_RUN)
