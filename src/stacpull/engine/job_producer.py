@@ -23,25 +23,25 @@ class PlanSaver:
     """
 
     def __init__(self, network: Network, run: Run, store_client: StoreClient, queue: JobQueue[Job]) -> None:
-        self.network, self.run, self._queue = network, run, queue
-        self._store_client, self.call = store_client, store_client.call
+        self.network, self.run, self.store_client, self._queue = network, run, store_client, queue
 
     async def queue_pending(self, *, earlier: bool = False) -> None:
         """Queue the pending jobs of the run; with `earlier`, those that earlier runs have left for it."""
-        call, run_id, last = self.call, self.run.id, 0
+        call, run_id, last = self.store_client.call, self.run.id, 0
         while jobs := await call("jobs.pending_jobs", run_id, last, _STREAMED, earlier, returns=list[Job]):
             await self._queue.put(jobs)
             last = jobs[-1].rowid
 
     @property
     def counters(self) -> Mapping[str, int]:
-        return self._store_client.counters
+        return self.store_client.counters
 
     async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        return await self.call("PlanWriter.planned_this_run", ids, linked, returns=dict[ItemId, str | None])
+        call = self.store_client.call
+        return await call("PlanWriter.planned_this_run", ids, linked, returns=dict[ItemId, str | None])
 
     async def restart(self) -> None:
-        await self.call("runs.restart_walk", self.run.id)
+        await self.store_client.call("runs.restart_walk", self.run.id)
 
     async def add_batch(self, batch: PlanBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
@@ -61,8 +61,8 @@ class PlanSaver:
         ]
         if cut_short is not None:
             batch.update = batch.update._replace(cut_short=secrets.masked(cut_short))
-        now = self.network.clock.time()
-        saved = await self.call("StoreOperations.save_batch", batch, now, returns=PlanResult)
+        call, now = self.store_client.call, self.network.clock.time()
+        saved = await call("StoreOperations.save_batch", batch, now, returns=PlanResult)
         for item, key, failure in saved.failures:
             self.network.emit(AssetFailed(item, key, failure.kind, failure.message))
         await self._queue.put(saved.jobs)
@@ -87,7 +87,7 @@ async def produce_jobs(saver: PlanSaver, walk: Walk) -> None:
 
 async def _read_again(saver: PlanSaver, walk: Walk) -> None:
     """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
-    network, call, kind, last = saver.network, saver.call, saver.run.spec.kind, 0
+    network, call, kind, last = saver.network, saver.store_client.call, saver.run.spec.kind, 0
     unread = await call("views.unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
     for start in range(0, len(unread), ITEMS_AT_ONCE):
         batch = PlanBatch()
