@@ -38,7 +38,7 @@ from stacpull.engine.job_producer import PlanSaver, produce_jobs
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import check_syntax, checked_starts
 from stacpull.engine.mirror_status import status
-from stacpull.engine.network import SourceAddress, open_network, options_and_address
+from stacpull.engine.network import Network, SourceAddress, open_network, options_and_address
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, lock_mirror
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
@@ -68,6 +68,7 @@ from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
+from stacpull.sources.source import Source
 from stacpull.store.inspection import Patience
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.threads import StoppableThread, enter_in_thread
@@ -261,8 +262,8 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 
 @asynccontextmanager
 async def _open_source(
-    context: RunContext, address: SourceAddress, options: Options, selection: Selection
-) -> AsyncIterator[tuple[ConnectedProcess, RunSetup]]:
+    context: RunContext, address: SourceAddress, options: Options
+) -> AsyncIterator[tuple[ConnectedProcess, Source, Network]]:
     """Start the store process, unless the command has forked it, and open SOURCE while it imports."""
     journal = context.journal
     async with (
@@ -270,22 +271,23 @@ async def _open_source(
         open_network(address, options, secrets=journal.secrets, on_event=journal) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), context.stop)
-        yield store_process, RunSetup(source, network, selection, options)
+        yield store_process, source, network
 
 
-async def run_from_source(context: RunContext, source: str, selection: Selection) -> MirrorReport:
+async def run_from_source(context: RunContext, location: str, selection: Selection) -> MirrorReport:
     """Open SOURCE, then DEST: a source that cannot be read changes nothing."""
     layout, work = check_syntax(selection, context.options), context.dest.work
-    options, address = options_and_address(source, context.options)
+    options, address = options_and_address(location, context.options)
     if is_local(address.url):
         await asyncio.to_thread(check_local_source, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
     try:
-        async with _open_source(context, address, options, selection) as (store_process, unchecked):
-            checking = partial(checked_starts, unchecked.source, selection, layout, unchecked.network.warn)
-            setup = unchecked._replace(starts=await unless_stopped(checking, context.stop))
-            if setup.network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
-                await unless_stopped(setup.network.logins.log_in, context.stop)  # before DEST is created
+        async with _open_source(context, address, options) as (store_process, source, network):
+            checking = partial(checked_starts, source, selection, layout, network.warn)
+            starts = await unless_stopped(checking, context.stop)
+            setup = RunSetup(source, network, selection, options, starts)
+            if network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
+                await unless_stopped(network.logins.log_in, context.stop)  # before DEST is created
             async with open_dest(context) as opened:
                 now = SystemClock().time()
                 run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.kept))
@@ -331,7 +333,8 @@ async def run_from_ledger(
     now = SystemClock().time()
     run = await on_ledger(opened, lambda db: begin(db, spec, now, options.kept))
     options = options.of_run({**spec.fixed, **run.kept})
-    async with _open_source(context, address, options, spec.selection) as (store_process, setup):
+    async with _open_source(context, address, options) as (store_process, source, network):
+        setup = RunSetup(source, network, spec.selection, options)
         report = await MirrorRun(context, opened, run, setup, store_process).execute()
     if input_file is not None and report.state == "complete":
         await asyncio.to_thread(unsign_input, work, spec.source)
@@ -340,12 +343,8 @@ async def run_from_ledger(
 
 async def on_ledger(opened: OpenMirror, function: Callable[[Connection], T]) -> T:
     """Call a function of the ledger in a thread, before the store process opens the ledger."""
-
-    def call() -> T:
-        with ledger_errors(ledger_path(opened.store.staged.work)):
-            return function(opened.db)
-
-    return await asyncio.to_thread(call)
+    with_errors = ledger_errors(ledger_path(opened.store.staged.work))(function)
+    return await asyncio.to_thread(with_errors, opened.db)
 
 
 class MirrorRun:
