@@ -54,6 +54,7 @@ def stored(document: Json, *, here: dict[str, str] | None = None, **options: Any
             "mirrored": {key: MirroredFile(path) for key, path in (here or {}).items()},
             "item_path": "c/i/i.json",
             "local_items": lambda _: None,
+            "base": None,
             **options,
         },
     )

@@ -72,7 +72,7 @@ def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) ->
             jobs.record(db, [], [failed], {}, NOW)
             runs.end(db, run.id, "complete", None, NOW)
             run, _ = started(db, replace(SPEC, kind="retry"))
-            assert jobs.requeue_failures(db, run.id) == 1
+            assert jobs.requeue_failures(db, run.id, "retry") == 1
         assert db.execute("SELECT attempts FROM failures").fetchall() == [(5,)]
         reserved, _ = jobs.reserve(db, [arrival(job)])
         jobs.record(db, reserved, [], {}, NOW)

@@ -52,7 +52,7 @@ def adapted_item(
     mirrored: Mapping[str, MirroredFile],
     item_path: str,
     local_items: Callable[[str], str | None],
-    base: str | None = None,
+    base: str | None,
 ) -> Json:
     """Return the item as it is stored at `item_path`: valid, if the source's item was valid.
 

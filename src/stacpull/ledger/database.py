@@ -166,7 +166,7 @@ def copy_log(db: Connection) -> None:
             raise
 
 
-def integrity(db: Connection, *, quick: bool = False) -> str | None:
+def integrity(db: Connection, *, quick: bool) -> str | None:
     """Return the first problem that SQLite finds in the ledger; `quick` does not look at the indexes."""
     problem: str = db.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(1)").fetchone()[0]
     return None if problem == "ok" else " ".join(problem.replace("*** in database main ***", "").split())

@@ -124,7 +124,7 @@ def reservations(db: Connection) -> Iterator[Arrival]:
         yield arrival
 
 
-def requeue_failures(db: Connection, run_id: int, kind: RunKind = "retry") -> int:
+def requeue_failures(db: Connection, run_id: int, kind: RunKind) -> int:
     """Make failed assets that have an href pending in `run`; return their number.
 
     A retry takes all of them; assets that could not be planned count as failed in it. A mirror or a repair

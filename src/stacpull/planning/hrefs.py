@@ -101,7 +101,7 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
     return absolute
 
 
-def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> tuple[str, ...] | Failure:
+def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...]) -> tuple[str, ...] | Failure:
     """Return the absolute hrefs of an asset in order of preference, or the failure if there is none.
 
     With `prefer`, include `alternate` hrefs, and sort by scheme; in each, the asset's own href comes first.
