@@ -22,7 +22,7 @@ from tests.net.memory import Answer, Fault
 from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 
 from stacpull import Options, sync
-from stacpull.engine.open_mirror import lock_mirror
+from stacpull.engine.open_mirror import open_mirror
 from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError
 from stacpull.models import BucketLocation
 from stacpull.store.inspection import Patience
@@ -244,7 +244,7 @@ def test_an_outage_or_a_stop_ends_the_patience_of_all_requests(recorder, monkeyp
     assert tried() > 2
     monkeypatch.setattr("stacpull_cloud.objects._SHORT_PATIENCE", 0.0)
     recorder.requests.clear()
-    opening = lock_mirror(tmp_path / "new", objects.location, Patience(is_stopped=lambda: True))
+    opening = open_mirror(tmp_path / "new", objects.location, Patience(is_stopped=lambda: True))
     with pytest.raises(DestinationError), opening:
         pass
     assert len(recorder.requests) == 1

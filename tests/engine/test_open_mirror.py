@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.engine import open_mirror as module
-from stacpull.engine.open_mirror import lock_mirror
+from stacpull.engine.open_mirror import open_mirror
 from stacpull.errors import DestinationError
 from stacpull.ledger import database, meta
 from stacpull.ledger.database import copy_log, ledger_path, open_reader
@@ -21,16 +21,16 @@ from stacpull.store.lock import is_held
 
 def test_a_directory_with_a_foreign_catalog_is_refused(tmp_path: Path) -> None:
     (tmp_path / "catalog.json").write_bytes(b"{}")
-    with pytest.raises(DestinationError, match="that stacpull did not write"), lock_mirror(tmp_path):
+    with pytest.raises(DestinationError, match="that stacpull did not write"), open_mirror(tmp_path):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.json"]
 
 
 def test_a_damaged_ledger_leaves_no_lock_behind(tmp_path: Path) -> None:
-    with lock_mirror(tmp_path):
+    with open_mirror(tmp_path):
         pass
     ledger_path(tmp_path).write_bytes(b"x" * 5000)
-    with pytest.raises(DestinationError, match="damaged"), lock_mirror(tmp_path):
+    with pytest.raises(DestinationError, match="damaged"), open_mirror(tmp_path):
         pass
     assert not is_held(tmp_path)
 
@@ -45,7 +45,7 @@ def test_the_ledger_is_as_durable_as_the_file_system_needs(
     monkeypatch.setattr(module, "is_on_network", lambda _fd: is_network)
     if not is_group:
         monkeypatch.setattr(LocalStore, "sync_covers_ledger", False)
-    with lock_mirror(tmp_path) as opened:
+    with open_mirror(tmp_path) as opened:
         assert opened.db.execute("PRAGMA journal_mode").fetchone() == (journal,)
         single = not opened.store.sync_covers_ledger
         assert opened.db.execute("PRAGMA synchronous").fetchone() == ((2,) if single else (1,))
@@ -66,18 +66,18 @@ def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path: Path
     """SQLite closes without an error: the log may then have a hole that only shows after a power loss."""
     failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
     monkeypatch.setattr(module, "copy_log", lambda _db: copy_log(failing))
-    with pytest.raises(DestinationError, match="the disk is full or fails"), lock_mirror(tmp_path) as one:
+    with pytest.raises(DestinationError, match="the disk is full or fails"), open_mirror(tmp_path) as one:
         one.store.staged.write_boot_mark("this boot")
     monkeypatch.undo()
-    with lock_mirror(tmp_path) as one:
+    with open_mirror(tmp_path) as one:
         assert one.store.staged.read_boot_mark() is None
 
 
 def test_a_full_disk_at_the_last_checkpoint_is_not_an_error(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(module, "copy_log", lambda _db: copy_log(FailingLog(sqlite3.SQLITE_FULL)))
-    with lock_mirror(tmp_path) as one:
+    with open_mirror(tmp_path) as one:
         one.store.staged.write_boot_mark("this boot")
-    with lock_mirror(tmp_path) as one:
+    with open_mirror(tmp_path) as one:
         assert one.store.staged.read_boot_mark() == "this boot"
 
 
@@ -87,7 +87,7 @@ def test_a_copy_that_cannot_be_made_is_told_from_the_run(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(database, "copy_ledger", full)
     expected = "^The run is recorded, but its ledger cannot be copied: The disk is full.$"
-    with pytest.raises(DestinationError, match=expected), lock_mirror(tmp_path) as one:
+    with pytest.raises(DestinationError, match=expected), open_mirror(tmp_path) as one:
         meta.put(one.db, meta.ADOPTING, "1")
 
 
@@ -96,7 +96,7 @@ def test_where_files_are_synced_one_by_one_the_name_of_the_log_is_too(tmp_path, 
     """SQLite requests it as well, and continues if it fails."""
     if single:
         monkeypatch.setattr(LocalStore, "sync_covers_ledger", False)
-    with lock_mirror(tmp_path):
+    with open_mirror(tmp_path):
         pass
     own = (tmp_path / ".stacpull").stat().st_ino
     fsync = os.fsync
@@ -108,6 +108,6 @@ def test_where_files_are_synced_one_by_one_the_name_of_the_log_is_too(tmp_path, 
 
     monkeypatch.setattr(os, "fsync", failing)
     expected = pytest.raises(DestinationError, match="reports an error") if single else nullcontext()
-    with expected, lock_mirror(tmp_path):
+    with expected, open_mirror(tmp_path):
         pass
     assert not is_held(tmp_path)

@@ -39,7 +39,7 @@ from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import check_syntax, checked_starts
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import Network, SourceAddress, open_network, options_and_address
-from stacpull.engine.open_mirror import OpenMirror, check_local_source, lock_mirror
+from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
 from stacpull.engine.store_client import StoreClient
@@ -257,7 +257,7 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
     dest = context.dest
     context.journal(Stage(f"opening {dest.shown}"))
     patience = Patience(warn, context.stop.is_set)
-    return enter_in_thread(lock_mirror(dest.work, dest.bucket, patience, adopt=context.options.adopt))
+    return enter_in_thread(open_mirror(dest.work, dest.bucket, patience, adopt=context.options.adopt))
 
 
 @asynccontextmanager

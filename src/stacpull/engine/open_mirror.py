@@ -39,7 +39,7 @@ class OpenMirror(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def lock_mirror(
+def open_mirror(
     work: Path, bucket: BucketLocation | None = None, patience: Patience = UNWATCHED, *, adopt: bool = False
 ) -> Iterator[OpenMirror]:
     """Open DEST for writing, and lock out other runs. If the ledger has changed, copy it at the end."""
