@@ -267,7 +267,7 @@ from stacpull.cli import parameters
 from stacpull.cli.command import command
 
 
-@command("size", parameters.dest(), *parameters.named("work", "json", "quiet"), examples=["size s2"])
+@command("size", parameters.dest(), *parameters.by_name("work", "json", "quiet"), examples=["size s2"])
 def size(session, dest):
     """Print how large the mirror in DEST is."""
     from stacpull.engine.mirror_size import mirror_size

@@ -30,8 +30,8 @@ _FORMATS: Mapping[str, Format] = {
         default="geoparquet",
         help="; ".join(f"{name}: {form.help}" for name, form in _FORMATS.items()) + ". [default: geoparquet]",
     ),
-    *parameters.named("collection", "label-property"),
-    parameters.worded(
+    *parameters.by_name("collection", "label-property"),
+    parameters.with_help(
         "nomenclature",
         "Use the 43 classes of CORINE (clc43) or the 19 of BigEarthNet (ben19) instead of those in DEST.",
         brief=True,
@@ -46,7 +46,7 @@ _FORMATS: Mapping[str, Format] = {
         ["--shard-size"], metavar="SIZE", help="Bytes per shard, at most, as in 500M. [default: 1G]"
     ),
     click.Option(["--shard-samples"], metavar="N", help="Samples per shard, at most."),
-    *parameters.named(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
+    *parameters.by_name(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
     examples=[
         "export s2 s2.parquet",
         "export bigearthnet shards -f webdataset --split train=@train.txt",

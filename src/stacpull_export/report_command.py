@@ -19,7 +19,7 @@ from stacpull.cli.printing import size
         default="report.html",
         help="Write the page to this file; an existing one is replaced. [default: report.html]",
     ),
-    *parameters.named(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
+    *parameters.by_name(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
     parameters.config(),
     examples=["report s2", "report s2 -o s2.html"],
 )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stacpull_logins.profiles import ProfileState
 
 
-@command("list", *parameters.named("json"))
+@command("list", *parameters.by_name("json"))
 def list_profiles(session: CommandSession) -> None:
     """List the shipped profiles and your own.
 
@@ -41,7 +41,7 @@ def _lines(one: ProfileState) -> list[str]:
     "check",
     click.Argument(["name"], metavar="NAME"),
     click.Option(["--url"], metavar="URL", help="Request this URL instead of those in the profile."),
-    *parameters.named("ca-bundle", "allow-private-hosts", "json", "quiet", "verbose"),
+    *parameters.by_name("ca-bundle", "allow-private-hosts", "json", "quiet", "verbose"),
 )
 def check(session: CommandSession, name: str, url: str | None) -> None:
     """Check whether a service accepts a profile.

@@ -58,7 +58,7 @@ class TextTable:
         help="Write the table to this .parquet, .csv or .ndjson file instead of the terminal.",
     ),
     click.Option(["--refresh"], is_flag=True, help="Read all headers again and replace OUT."),
-    *parameters.of_command("headers"),
+    *parameters.for_command("headers"),
     examples=[
         (
             "headers https://earth-search.aws.element84.com/v1 \\\n"

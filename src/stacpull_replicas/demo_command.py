@@ -34,7 +34,7 @@ _MAX_ENTRIES = 3
 @command(
     "demo",
     parameters.dest(required=False),
-    *parameters.named("json", "no-progress", "quiet", "verbose"),
+    *parameters.by_name("json", "no-progress", "quiet", "verbose"),
     examples=["demo"],
 )
 def demo_command(session: CommandSession, dest: str | None) -> int:

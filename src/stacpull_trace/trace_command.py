@@ -32,13 +32,13 @@ _TRANSFER = ("stall-timeout", "ca-bundle", "allow-private-hosts")
         type=click.Path(),
         help="Write to a folder, or to a .csv, .parquet or .ndjson file, or a .png, .svg or .pdf chart.",
     ),
-    parameters.worded("bbox", "Trace this box, in degrees."),
-    parameters.worded("datetime", "Trace these UTC days, both ends included: 2024-06-01/2024-06-30."),
+    parameters.with_help("bbox", "Trace this box, in degrees."),
+    parameters.with_help("datetime", "Trace these UTC days, both ends included: 2024-06-01/2024-06-30."),
     *parameters.of_options(declared(TraceOptions, "Selection")),
     click.Option(["dry_run", "--dry-run"], is_flag=True, help="Only estimate requests and processing units."),
-    parameters.worded("concurrency", "Simultaneous requests.", default="8"),
-    parameters.worded("retries", "Retries of each request before it fails."),
-    *parameters.named(*_TRANSFER, "json", "no-progress", "quiet", "verbose"),
+    parameters.with_help("concurrency", "Simultaneous requests.", default="8"),
+    parameters.with_help("retries", "Retries of each request before it fails."),
+    *parameters.by_name(*_TRANSFER, "json", "no-progress", "quiet", "verbose"),
     parameters.config("options"),
     examples=[
         (

@@ -26,7 +26,7 @@ from stacpull.sources.source_url import parse_api_url
     "plan",
     parameters.source(),
     parameters.dest(required=False),
-    *parameters.of_command("plan"),
+    *parameters.for_command("plan"),
     click.Option(
         ["--urls", "urls"],
         is_flag=True,
@@ -103,7 +103,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
 @command(
     "collections",
     parameters.source(),
-    *parameters.of_command("collections"),
+    *parameters.for_command("collections"),
     examples=["collections https://earth-search.aws.element84.com/v1"],
 )
 def collections(session: CommandSession, source: str) -> None:
@@ -145,11 +145,11 @@ def collections(session: CommandSession, source: str) -> None:
 @command(
     "classes",
     parameters.source(),
-    parameters.worded("collection", "List the classes of this collection; not needed if SOURCE is one."),
+    parameters.with_help("collection", "List the classes of this collection; not needed if SOURCE is one."),
     click.Option(
         ["--count", "counts"], is_flag=True, help="Count the items of each class, which reads every item."
     ),
-    *parameters.of_command("classes"),
+    *parameters.for_command("classes"),
     examples=["classes http://127.0.0.1:8801/mlhub/v1 -C bigearthnet_v1_labels"],
 )
 def classes(session: CommandSession, source: str, counts: bool) -> None:
@@ -180,7 +180,7 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
 
 _OF_DEST = (
     parameters.dest(),
-    *parameters.named(*parameters.READING_DEST, "json", "quiet", "verbose"),
+    *parameters.by_name(*parameters.READING_DEST, "json", "quiet", "verbose"),
     parameters.config(),
 )
 

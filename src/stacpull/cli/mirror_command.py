@@ -20,7 +20,7 @@ from stacpull.reports import MirrorReport
     "mirror",
     parameters.source(),
     parameters.dest(),
-    *parameters.of_command("mirror"),
+    *parameters.for_command("mirror"),
     examples=[
         (
             "mirror https://earth-search.aws.element84.com/v1 s2 \\\n"
@@ -51,7 +51,7 @@ def mirror(session: CommandSession, source: str, dest: str) -> int:
         return _finish(session, partial(engine.mirror, source, dest, selection=session.selection))
 
 
-@command("resume", parameters.dest(), *parameters.of_command("resume"), examples=["resume s2"])
+@command("resume", parameters.dest(), *parameters.for_command("resume"), examples=["resume s2"])
 def resume(session: CommandSession, dest: str) -> int:
     """Resume the unfinished run in DEST.
 
@@ -66,7 +66,7 @@ def resume(session: CommandSession, dest: str) -> int:
 @command(
     "retry",
     parameters.dest(),
-    *parameters.of_command("retry"),
+    *parameters.for_command("retry"),
     click.Option(["--ordered"], is_flag=True, help="Request only assets that were not ready yet."),
     examples=["retry s2", "retry s2 --ordered"],
 )

@@ -39,7 +39,7 @@ def declared_in(params: Iterable[click.Parameter]) -> list[Option]:
     return [param.option for param in params if isinstance(param, OptionParameter) and param.option]
 
 
-def of_command(command: str) -> list[click.Parameter]:
+def for_command(command: str) -> list[click.Parameter]:
     return [*of_options(option for option in options_of(command) if option.form != "absent"), config()]
 
 
@@ -58,7 +58,7 @@ def config(read: str = "options, and SOURCE and DEST,") -> click.Option:
     )  # fmt: skip
 
 
-def named(*names: str) -> list[click.Parameter]:
+def by_name(*names: str) -> list[click.Parameter]:
     return of_options(BY_NAME[name] for name in names)
 
 
@@ -66,7 +66,7 @@ def of_options(options: Iterable[Option]) -> list[click.Parameter]:
     return [_parameter(option) for option in options]
 
 
-def worded(name: str, text: str, **changes: Any) -> click.Option:
+def with_help(name: str, text: str, **changes: Any) -> click.Option:
     """Return one option with a help text of its own, for a command where it means something different."""
     return _parameter(replace(BY_NAME[name], help=text, **changes))
 

@@ -22,7 +22,7 @@ from stacpull.reports import VerifyReport, failed_as
     click.Option(["--quick"], is_flag=True, help="Compare sizes only, without reading files."),
     click.Option(["--repair"], is_flag=True, help="Fetch damaged and missing files again."),
     click.Option(["--strict"], is_flag=True, help="Count files that do not belong to the mirror as damage."),
-    *parameters.of_command("verify"),
+    *parameters.for_command("verify"),
     examples=["verify s2", "verify s2 --repair"],
 )
 def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
