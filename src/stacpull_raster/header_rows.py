@@ -6,9 +6,9 @@ Bands, tags and overviews are lists and objects, in columns of kind `json`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from typing import Any
 
+import msgspec
 import orjson
 
 from stacpull.models import Failure, ItemId, Job
@@ -23,10 +23,10 @@ _EDGES = ("left", "bottom", "right", "top")
 
 
 def _header_columns() -> Iterator[Column]:
-    for field in fields(Header):
-        yield Column(field.name, _KINDS.get(str(field.type).removesuffix(" | None"), "json"))
-        if field.name == "transform":
-            yield from (Column(name, "real") for name in _EDGES)
+    for name, annotation in Header.__annotations__.items():
+        yield Column(name, _KINDS.get(annotation.removesuffix(" | None"), "json"))
+        if name == "transform":
+            yield from (Column(edge, "real") for edge in _EDGES)
 
 
 _HEADER = tuple(_header_columns())
@@ -48,7 +48,7 @@ def header_row(job: HeaderJob, read: HeaderRead, secrets: Secrets) -> bytes:
     size = read.size if read.size is not None else job.size
     effort = (read.reads, read.bytes_read, None, None)
     header = read.header
-    found: dict[str, Any] = {field.name: getattr(header, field.name) for field in fields(header)}
+    found: dict[str, Any] = msgspec.structs.asdict(header)
     found |= zip(_EDGES, header.bounds or (None,) * len(_EDGES), strict=True)
     found["transform"] = header.transform and tuple(header.transform)
     values = [found[column.name] for column in _HEADER]

@@ -6,9 +6,10 @@ A document type is refused in the XML: no entities, so nothing can grow or point
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
+
+import msgspec
 
 from stacpull_raster.tiff.directories import ByteLayout, Directory, Tag, label
 from stacpull_raster.tiff.header import single
@@ -53,9 +54,8 @@ class Item(NamedTuple):
     domain: str
 
 
-@dataclass(slots=True)
-class BandMetadata:
-    tags: dict[str, str] = field(default_factory=dict)
+class BandMetadata(msgspec.Struct):
+    tags: dict[str, str] = {}
     scale: float = 1.0
     offset: float = 0.0
     unit: str | None = None

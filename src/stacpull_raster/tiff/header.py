@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 ImageSize = tuple[int, int]
 """Width and height in pixels."""
@@ -56,8 +57,7 @@ class Image(NamedTuple):
         return bool(self.subfile_type & 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is read from one file. What the file does not state is None or empty."""
 
     byte_order: str
