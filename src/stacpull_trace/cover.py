@@ -11,10 +11,10 @@ All geometry is in degrees; `stacpull_trace.traced_area` converts parts to pixel
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final
 
+import msgspec
 import shapely
 from shapely.errors import ShapelyError
 from shapely.geometry import shape
@@ -29,8 +29,7 @@ _THINNEST: Final = 1e-3
 _DEGREES: Final = 4326
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(msgspec.Struct, frozen=True):
     id: str
     time: datetime
     created: datetime | None
@@ -42,8 +41,7 @@ class Tile:
         return self.time.astimezone(UTC).date()
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     tile: str
     outline: BaseGeometry
     whole: bool

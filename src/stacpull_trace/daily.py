@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from stacpull.models import FailureKind
 from stacpull.net.transport import TransferError
@@ -23,8 +24,7 @@ from stacpull_trace.question import TraceQuestion
 from stacpull_trace.request_plan import PlannedRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(msgspec.Struct, frozen=True):
     """Statistics of a band over its valid pixels; the figures are None if there are none."""
 
     pixels: int = 0
@@ -34,17 +34,16 @@ class Summary:
     st_dev: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(msgspec.Struct, frozen=True):
     samples: int = 0
     """Pixels requested."""
     no_data: int = 0
     """Masked pixels: cloud, no data, outside of the area."""
-    scenes: Mapping[int, int] = field(default_factory=dict)
+    scenes: Mapping[int, int] = {}
     """Valid pixels by the value of the scene mask."""
     outside: int = 0
     """Valid pixels whose value is not an index."""
-    value: Summary = field(default_factory=Summary)
+    value: Summary = Summary()
     median: float | None = None
     """The median of the scene mask as the service computes it, if requested."""
     error: str | None = None

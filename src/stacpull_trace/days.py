@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
 
 from stacpull_trace.daily import Count, merged
 from stacpull_trace.report import DayState, ScenePixels, TraceDay
@@ -22,8 +24,7 @@ _NO_TILE: Final = "the catalog has no tile for these pixels"
 _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class TileDay:
+class TileDay(msgspec.Struct, frozen=True):
     day: date
     tile: str
     """Empty for pixels of a day on which the catalog has no tile."""

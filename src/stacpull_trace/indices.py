@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from stacpull.errors import UsageError
 
@@ -55,8 +56,7 @@ _SAMPLE_TYPE: Final = re.compile(r"""\bsampleType["']?\s*:\s*["'](\w+)["']""")
 _WIDE_ENOUGH: Final = frozenset({"INT16", "UINT16", "FLOAT32"})
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(msgspec.Struct, frozen=True):
     name: str
     evalscript: str
     bands: int

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
 import shapely
 
 from stacpull.errors import UsageError
@@ -19,8 +19,7 @@ _FORMAT = 2
 """Version of the stored answers and their keys. Increase it when their format changes."""
 
 
-@dataclass(frozen=True, slots=True)
-class TraceQuestion:
+class TraceQuestion(msgspec.Struct, frozen=True):
     """The checked arguments of a trace: collection, area, period, and the index to compute."""
 
     collection: str

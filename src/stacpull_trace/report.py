@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime
 from typing import Any, Literal
 
-from stacpull.clock import rfc3339
+from stacpull.models import PublicValue
 from stacpull_trace.scene_map import OriginKind
 
 
@@ -25,8 +24,7 @@ class DayState(enum.StrEnum):
     OK = "ok"
 
 
-@dataclass(frozen=True, slots=True)
-class ScenePixels:
+class ScenePixels(PublicValue, frozen=True):
     date: date
     tile: str
     index: int | None
@@ -45,8 +43,7 @@ class ScenePixels:
     solar_elevation: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TraceDay:
+class TraceDay(PublicValue, frozen=True, kw_only=True):
     """One day: the index over the area, and the scenes of its valid pixels.
 
     The mode is the scene with the most pixels over all tiles (on a tie, the earlier one). With `--method
@@ -92,8 +89,7 @@ class TraceDay:
     problem: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class MedianRow:
+class MedianRow(PublicValue, frozen=True):
     """A row of the table of median scene indices (`--method median`)."""
 
     date: datetime
@@ -101,8 +97,7 @@ class MedianRow:
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class TraceEstimate:
+class TraceEstimate(PublicValue, frozen=True):
     """The requests and cost of a trace (`--dry-run`).
 
     The number of requests is not an upper limit, because failed and divided requests add to it. Usually there
@@ -122,12 +117,8 @@ class TraceEstimate:
     """All of them: token, catalog, statistics, tiles, headers."""
     processing_units: float
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
-
-@dataclass(frozen=True, slots=True)
-class TraceReport:
+class TraceReport(PublicValue, frozen=True):
     """The result of a trace."""
 
     state: Literal["complete", "interrupted"]
@@ -154,15 +145,15 @@ class TraceReport:
     processing_units: float
     """Spent by this command, as the service reports."""
     seconds: float
-    days: tuple[TraceDay, ...] = ()
-    scenes: tuple[ScenePixels, ...] = ()
-    table: tuple[MedianRow, ...] = ()
-    """With `--method median` only."""
     notes: tuple[str, ...] = ()
     """Messages for the user: unreadable lines of headers, days that are not in the table."""
     files: tuple[str, ...] = ()
     """The files written."""
-    question: Mapping[str, Any] = field(default_factory=dict)
+    question: Mapping[str, Any] = {}
+    days: tuple[TraceDay, ...] = ()
+    scenes: tuple[ScenePixels, ...] = ()
+    table: tuple[MedianRow, ...] = ()
+    """With `--method median` only."""
 
     @property
     def exit_code(self) -> int:
@@ -173,18 +164,6 @@ class TraceReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints: everything except the rows of scenes."""
-        plain = {
-            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("days", "scenes", "table")
-        }
-        plain["days"] = [row_json(day) for day in self.days]
-        plain["table"] = [row_json(row) for row in self.table]
+        plain = super().to_json()
+        del plain["scenes"]
         return plain
-
-
-def row_json(row: TraceDay | ScenePixels | MedianRow) -> dict[str, Any]:
-    """Return a row with its times as RFC 3339 text."""
-    values = {f.name: getattr(row, f.name) for f in fields(row)}
-    for name, value in values.items():
-        if isinstance(value, date):
-            values[name] = rfc3339(value) if isinstance(value, datetime) else value.isoformat()
-    return values

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
 from typing import Final
 
+import msgspec
 import shapely
+from msgspec.structs import replace
 from shapely.geometry import box, mapping
 from shapely.geometry.base import BaseGeometry
 
@@ -28,8 +29,7 @@ from stacpull_trace.traced_area import PixelWindow, TracedArea
 _DAY = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Days:
+class Days(msgspec.Struct, frozen=True, order=True):
     first: date
     last: date
 
@@ -82,8 +82,7 @@ LEAST_UNITS: Final = 0.01
 """The cost of the smallest request."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedRequest:
+class PlannedRequest(msgspec.Struct, frozen=True):
     days: Days
     window: PixelWindow
     mask: BaseGeometry | None
@@ -151,8 +150,7 @@ def whole_area_requests(
             )
 
 
-@dataclass(slots=True)
-class _PieceDays:
+class _PieceDays(msgspec.Struct):
     piece: Piece
     tiles: dict[date, str]
 

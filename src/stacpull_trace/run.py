@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeVar
 
@@ -34,11 +33,10 @@ _QA_FILE = "analysis_ready_ps_qa"
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class TraceResult:
-    days: dict[date, list[TileDay]] = field(default_factory=dict)
+class TraceResult(msgspec.Struct):
+    days: dict[date, list[TileDay]] = {}
     tiles: int = 0
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = []
     requests: int = 0
     """Statistics requests of this run."""
 

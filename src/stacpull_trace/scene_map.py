@@ -16,9 +16,10 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+import msgspec
 
 from stacpull.arguments import finite_number
 
@@ -36,8 +37,7 @@ _SKYSAT: Final = "ssc"
 _HUNDREDTHS_DIGITS: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(msgspec.Struct, frozen=True):
     """One PlanetScope scene: its true time is within `acquired` ± `precision`."""
 
     id: str
@@ -52,8 +52,7 @@ class Scene:
         return self.id
 
 
-@dataclass(frozen=True, slots=True)
-class NoScene:
+class NoScene(msgspec.Struct, frozen=True):
     text: str
     reason: str
 
@@ -103,8 +102,7 @@ class OriginKind(enum.StrEnum):
     MASKED = "masked"  # cloud, no data or outside of the area: not counted as valid
 
 
-@dataclass(frozen=True, slots=True)
-class PixelOrigin:
+class PixelOrigin(msgspec.Struct, frozen=True):
     """The origin of the pixels of one index: a scene, or the reason why there is none."""
 
     kind: OriginKind
@@ -117,9 +115,8 @@ class PixelOrigin:
     """Degrees above the horizon."""
 
 
-@dataclass(frozen=True, slots=True)
-class SceneMap:
-    origins: Mapping[int, PixelOrigin] = field(default_factory=dict)
+class SceneMap(msgspec.Struct, frozen=True):
+    origins: Mapping[int, PixelOrigin] = {}
     problems: tuple[str, ...] = ()
     """Lines that could not be read, as parts of sentences."""
     has_ids: bool = True

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import orjson
 
 from stacpull.errors import MissingExtraError, UsageError, destination_errors
@@ -127,9 +127,8 @@ def write_all(output: TraceOutput, report: TraceReport) -> Iterator[Path]:
 
 
 def _write_rows(path: Path, kind: type[Any], rows: Sequence[Any], index: str) -> Path:
-    names = [field.name for field in fields(kind)]
-    columns = [_column(kind, name, index) for name in names]
-    values = ([getattr(row, name) for name in names] for row in rows)
+    columns = [_column(kind, name, index) for name in kind.__struct_fields__]
+    values = map(msgspec.structs.astuple, rows)
     # a member of an enum becomes plain text
     write_table(path, columns, ([str(v) if isinstance(v, str) else v for v in row] for row in values))
     return path

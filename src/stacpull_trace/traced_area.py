@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 import shapely
 from shapely.geometry import box, mapping
@@ -133,8 +133,7 @@ class PixelWindow(NamedTuple):
         return self.bottom - self.top
 
 
-@dataclass(frozen=True, slots=True)
-class PixelGrid:
+class PixelGrid(msgspec.Struct, frozen=True):
     """A box of degrees, divided into `width` by `height` pixels."""
 
     bbox: DegreeBox
@@ -183,8 +182,7 @@ def _stretches(start: int, stop: int, max_side: int) -> Iterator[tuple[int, int]
     yield from pairwise(edges)
 
 
-@dataclass(frozen=True, slots=True)
-class TracedArea:
+class TracedArea(msgspec.Struct, frozen=True):
     """The area of a trace: its outline in degrees and the grid around it."""
 
     outline: BaseGeometry

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
 
+from msgspec.structs import replace
 from tests.trace.reports import trace_report
 from tests.trace.tile_days import day, tile
 
@@ -64,7 +64,7 @@ def test_each_day_has_a_line_and_the_cost_is_printed() -> None:
 def test_the_page_names_every_column_index_and_kind() -> None:
     page = (DOCS / "trace.md").read_text()
     words = set(re.findall(r"`([\w-]+)`", page))
-    columns = {field.name for kind in (TraceDay, ScenePixels) for field in fields(kind)}
+    columns = {*TraceDay.__struct_fields__, *ScenePixels.__struct_fields__}
     assert columns <= words
     rows = page.replace(" | ", ", ")
     assert all(f"| `{index.name}`, {index.formula} |" in rows for index in INDICES.values())

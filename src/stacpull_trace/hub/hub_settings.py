@@ -16,9 +16,10 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import msgspec
 
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import host_of, origin_of
@@ -40,8 +41,7 @@ _DEFAULT_PROFILE = "default-profile"
 _KEYS = ("sh_client_id", "sh_client_secret", "sh_base_url", "sh_token_url", "sh_auth_base_url")
 
 
-@dataclass(frozen=True, slots=True)
-class HubSettings:
+class HubSettings(msgspec.Struct, frozen=True):
     """The addresses of Sentinel Hub and the credentials. URLs have no trailing slash."""
 
     base_url: str

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -45,8 +44,7 @@ class Footprint(NamedTuple):
     epsg: int
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogTile:
+class CatalogTile(msgspec.Struct, frozen=True):
     """One item of the catalog: a tile of a collection. Its footprint is in 4326."""
 
     id: str
@@ -59,8 +57,7 @@ class TileFile(msgspec.Struct, frozen=True, rename="camel"):
     """Bytes from the beginning of the file to its first pixel."""
 
 
-@dataclass(frozen=True, slots=True)
-class ByocTile:
+class ByocTile(msgspec.Struct, frozen=True):
     id: str
     path: str
     """Its path in the bucket, with `(BAND)` in place of the name of a file."""
@@ -69,7 +66,7 @@ class ByocTile:
     """The rectangle of its rasters."""
     cover_geometry: Footprint | None
     """The part of it that has data."""
-    files: Mapping[str, TileFile] = field(default_factory=dict)
+    files: Mapping[str, TileFile] = {}
     """By name (`analysis_ready_ps_qa`); empty if the service does not list them."""
 
     def filename(self, file: str) -> str:
@@ -117,17 +114,15 @@ class IntervalError(NamedTuple):
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class IntervalStatistics:
+class IntervalStatistics(msgspec.Struct, frozen=True):
     """The statistics of one interval (a day): bands by output id and band name; or the error."""
 
     interval: TimeRange
-    outputs: Mapping[str, Mapping[str, BandStatistics]] = field(default_factory=dict)
+    outputs: Mapping[str, Mapping[str, BandStatistics]] = {}
     error: IntervalError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StatisticsReply:
+class StatisticsReply(msgspec.Struct, frozen=True):
     """The reply to one statistics request. Days without data do not appear."""
 
     status: str

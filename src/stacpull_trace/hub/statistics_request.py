@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
+
+import msgspec
 
 from stacpull.clock import rfc3339
 from stacpull.models import Json
@@ -28,8 +29,7 @@ class Size(NamedTuple):
     height: int
 
 
-@dataclass(frozen=True, slots=True)
-class StatisticsRequest:
+class StatisticsRequest(msgspec.Struct, frozen=True):
     """A request for the statistics of each day of a period. The geometry is a mask in the box."""
 
     collection: str
@@ -39,7 +39,7 @@ class StatisticsRequest:
     evalscript: str
     grid: Size
     geometry: Json | None = None
-    calculations: Mapping[str, Json] = field(default_factory=dict)
+    calculations: Mapping[str, Json] = {}
     """By output id: what is computed beside min, max, mean and standard deviation."""
 
     def body(self) -> Json:
