@@ -16,11 +16,11 @@ import hmac
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import attrs
 import msgspec
 
 from stacpull.errors import CredentialsError
@@ -40,13 +40,13 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9/_.~-]*")
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Credentials:
     """The AWS credentials at one moment. The repr has no secrets."""
 
     access_key: str
-    secret_key: str = field(repr=False)
-    token: str | None = field(default=None, repr=False)
+    secret_key: str = attrs.field(repr=False)
+    token: str | None = attrs.field(default=None, repr=False)
 
 
 class AwsSettings(msgspec.Struct, frozen=True):
