@@ -55,6 +55,19 @@ def test_files_beside_a_file_of_items_are_copied_again(tmp_path, source, name, l
     assert [file.read_bytes() for file in damaged] == [b"content 0", b"content 1", b"content 2"]
 
 
+def test_repairs_and_retries_record_the_checksum_that_the_run_was_given(tmp_path, source):
+    (source / "items.json").write_text(json.dumps(feature("i", {"x": "data/0.bin", "y": "data/9.bin"})))
+    dest = tmp_path / "m"
+    given = ["--checksum", "crc64nvme", "--missing", "ok"]
+    assert stacpull("mirror", source / "items.json", dest, *given).code == 0
+    damage(dest)
+    assert stacpull("verify", dest, "--repair").code == 0
+    (source / "data/9.bin").write_bytes(b"content 9")
+    assert stacpull("retry", dest).code == 0
+    damage(dest)
+    assert stacpull("verify", dest).out.count("expected 9 bytes, crc64nvme") == 2
+
+
 @pytest.mark.parametrize("name", ["items.ndjson", "items.json"])
 def test_an_asset_that_is_left_out_keeps_its_href_at_the_source(tmp_path, source, name):
     item = feature("i", {"x": "data/0.bin", "y": "data/1.bin"}, links=[{"rel": "license", "href": "terms"}])

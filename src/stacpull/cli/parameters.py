@@ -14,7 +14,7 @@ from stacpull import entry_points
 from stacpull.config.options import BY_NAME, Option, options_of
 
 READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "aws-metadata", "ca-bundle")
-"""The options of a command that only reads DEST."""
+"""The options of a command that only reads DEST. The commands that a summary names get them, too."""
 
 
 def source() -> click.Argument:

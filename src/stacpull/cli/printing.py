@@ -65,7 +65,6 @@ def size(amount: float) -> str:
 
 
 def rate(amount: float, seconds: float) -> str:
-    """Write bytes over seconds: 1.2 MB/s."""
     return f"{size(amount / seconds)}/s" if seconds > 0 else "- B/s"
 
 

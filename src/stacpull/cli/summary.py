@@ -9,14 +9,13 @@ from datetime import UTC, datetime
 
 import click
 
+from stacpull.cli.parameters import READING_DEST
 from stacpull.cli.printing import duration, rate, size
 from stacpull.clock import rfc3339
 from stacpull.errors import quantity
 from stacpull.models import NO_FAULT, NOTHING_TO_FETCH, FailureKind
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport, failed_as
 
-_PLACE = ("config", "dest_endpoint_url", "dest_profile", "dest_region", "aws_metadata", "ca_bundle")
-"""Options of a command without which the next one may not find a bucket."""
 _PURPOSES = {
     "verify": "to continue:",
     "resume": "to resume:  ",
@@ -25,8 +24,7 @@ _PURPOSES = {
     "retry": "to retry:   ",
     "retry --ordered": "to fetch assets that were not ready yet:",
 }
-_MAX_KEYS = 4
-"""Keys of assets that are named for a kind of failure."""
+_MAX_KEYS = 4  # of assets, named for a kind of failure
 
 
 class Failed(Counter[FailureKind]):
@@ -214,10 +212,10 @@ def next_steps(
     words = [report.dest]
     if report.work is not None:  # a bucket
         context = click.get_current_context(silent=True)
-        values = {"work": report.work, **{name: context.params.get(name) for name in _PLACE if context}}
-        for name, value in values.items():
-            if value:
-                words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        given = {**(context.params if context else {}), "work": report.work}
+        for name in ("config", *READING_DEST):
+            if value := given.get(name.replace("-", "_")):
+                words += [f"--{name}", *([] if value is True else [str(value)])]
     for command, is_useful in steps.items():
         if is_useful:
             yield f"{_PURPOSES[command]} stacpull {command} {shlex.join(words)}"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import attrs
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict
 
 from stacpull.arguments import instance
 from stacpull.catalog.item import public_document
@@ -194,9 +194,7 @@ async def retry(
         run_context(dest, options, on_event, stop, client, exists=True) as context,
         open_dest(context) as opened,
     ):
-        last = await on_ledger(opened, runs.last)
-        kept = {name: value for name, value in last.kept.items() if name == "missing"}
-        spec = replace(last.spec, kind="ordered" if ordered else "retry")
+        spec, kept = (await on_ledger(opened, runs.last)).again("ordered" if ordered else "retry")
         return await run_from_ledger(context, opened, spec, kept)
 
 

@@ -53,6 +53,11 @@ class Run(msgspec.Struct, frozen=True):
     kept: Mapping[str, Any] = {}  # `Options.kept`
     cut_short: str | None = None  # why its walk ended before the end of the source
 
+    def again(self, kind: RunKind) -> tuple[RunSpec, dict[str, Any]]:
+        """Return the task of a run that fetches assets of this one again, and the kept options for it."""
+        kept = {name: value for name, value in self.kept.items() if name in {"checksum", "missing"}}
+        return replace(self.spec, kind=kind), kept
+
 
 class StoredRun(NamedTuple):
     """A run without its selection, which takes long to decode."""

@@ -52,8 +52,7 @@ from stacpull.store.staging import OF_ONE_RUN, PARTS, UNFINISHED, is_worker
 from stacpull.system import available_processors
 from stacpull.threads import StoppableThread
 
-_UNIT = 256
-"""Files per unit of work of a thread."""
+_UNIT = 256  # files per unit of work of a thread
 _THREADS = min(16, 2 * available_processors())
 """Two per core, because threads wait for the disk or network file system."""
 _NOTHING = "nothing"
@@ -249,8 +248,8 @@ async def verify(
         if not (check.complete and any(check.rowids.values())):
             return await on_ledger(opened, report_of)
         context.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
-        spec = replace((await on_ledger(opened, runs.last)).spec, kind="repair")
-        run = await run_from_ledger(context, opened, spec, begin=partial(_begin, check, opened.store))
+        spec, kept = (await on_ledger(opened, runs.last)).again("repair")
+        run = await run_from_ledger(context, opened, spec, kept, partial(_begin, check, opened.store))
         remaining = run.assets_failed + run.assets_pending + await on_ledger(opened, views.damaged_items)
         catalogs = (file for file in views.expected_files(opened.db) if file.kind == "catalog")
         states = await on_ledger(opened, lambda _: check.file_states(opened.store, catalogs))
