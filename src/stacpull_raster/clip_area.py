@@ -152,10 +152,10 @@ def tiles_hit(
 ) -> npt.NDArray[np.bool_]:
     width, height = tile
     left = np.asarray(columns) * width
-    found = np.empty((len(rows), len(columns)), dtype=np.bool_)
+    hits = np.empty((len(rows), len(columns)), dtype=np.bool_)
     for at, row in enumerate(rows):
         boxes = shapely.box(
             left + SLACK, row * height + SLACK, left + width - SLACK, (row + 1) * height - SLACK
         )
-        found[at] = shapely.intersects(area, boxes)
-    return cast("npt.NDArray[np.bool_]", found)
+        hits[at] = shapely.intersects(area, boxes)
+    return cast("npt.NDArray[np.bool_]", hits)

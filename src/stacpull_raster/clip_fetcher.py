@@ -53,21 +53,21 @@ class NotClippableError(Exception):
 async def open_clip(version: FileVersion, area: ClipArea) -> ClippedFile:
     try:
         tiled = await version.parsed(FIRST_READ, parse_tiles)
-        found = await asyncio.to_thread(clip, tiled, area)
+        clipped = await asyncio.to_thread(clip, tiled, area)
     except TiffError as error:
         raise NotClippableError(str(error)) from error
     except TransferError as error:
         if error.failure.kind is not FailureKind.FORMAT:
             raise
         raise NotClippableError("its header is too large, or in too many places") from error
-    if found is None:
+    if clipped is None:
         message = "The raster has no pixel in the area of --clip."
         raise TransferError(Failure(FailureKind.OUTSIDE, message, host=host_of(version.url)))
     if not version.served_ranges:
         raise NotClippableError("its server does not serve ranges")
     if not version.validator.resumable:
         raise NotClippableError("its server names neither an ETag nor a date for it")
-    return found
+    return clipped
 
 
 async def clip_size(
@@ -144,8 +144,8 @@ class ClipFetcher:
         if file.size <= downloader.small_limit:
             body = bytearray(file.head.ljust(file.size, b"\0"))
 
-            async def put(found: Sequence[tuple[int, bytes]]) -> None:
-                for at, data in found:
+            async def put(pieces: Sequence[tuple[int, bytes]]) -> None:
+                for at, data in pieces:
                     body[at : at + len(data)] = data
 
             await _copy(version, file, put)

@@ -192,12 +192,12 @@ def clip(file: TiledFile, area: ClipArea) -> ClippedFile | None:
     by_size: dict[tuple[int, int], list[TileImage]] = {}
     for image in file.images:
         by_size.setdefault((image.image.width, image.image.height), []).append(image)
-    found = []
+    candidates = []
     for (width, height), images in by_size.items():
         scale = _scale(main.width, width), _scale(main.height, height)
         if scale[0] and scale[1]:  # a whole fraction of the main image
-            found.append(_Level(tuple(images), scale))
-    levels, window = _fit(sorted(found, key=lambda level: level.scale), pixels.bounds)
+            candidates.append(_Level(tuple(images), scale))
+    levels, window = _fit(sorted(candidates, key=lambda level: level.scale), pixels.bounds)
     cuts = [
         _cut(image, level.scale, window, pixels)
         for level in sorted(levels, key=lambda level: -level.scale[0])
@@ -211,10 +211,10 @@ def read_note(head: bytes) -> ClipNote | None:
     start = 16 if head[2:4] in {b"+\0", b"\0+"} else 8
     if not head.startswith(GHOST, start):
         return None
-    found = _NOTE.search(head, start, start + 256)
-    if found is None:
+    match = _NOTE.search(head, start, start + 256)
+    if match is None:
         return None
-    return ClipNote(int.from_bytes(bytes.fromhex(found[1].decode()), signed=True), int(found[2]))
+    return ClipNote(int.from_bytes(bytes.fromhex(match[1].decode()), signed=True), int(match[2]))
 
 
 def _check_copyable(file: TiledFile) -> None:
@@ -225,9 +225,9 @@ def _check_copyable(file: TiledFile) -> None:
         raise TiffError("it has strips, not tiles")
     if file.header.compression_code == _OLD_JPEG:
         raise TiffError("it is compressed as in TIFF 6.0's own JPEG, with tables elsewhere in the file")
-    for one in file.images:
+    for image in file.images:
         for tag, what in _POINTERS.items():
-            if tag in one.directory.fields:
+            if tag in image.directory.fields:
                 raise TiffError(f"it points to {what} elsewhere in the file (tag {tag})")
     for image in file.images[1:]:
         if not image.image.is_reduced and not image.image.is_mask:
@@ -258,10 +258,10 @@ def _fit(
         left, right = (left - unit[0], right) if is_last else (left, right + unit[0])
         left, right = max(0.0, left), min(float(main.width), right)
         least = _aligned(main.width, main.height, (left, top, right, bottom), unit)
-    found = least
+    window = least
     for level in levels[1:]:
         last, scale = kept[-1].images[0].image, kept[-1].scale
-        if found.width <= last.block_width * scale[0] and found.height <= last.block_height * scale[1]:
+        if window.width <= last.block_width * scale[0] and window.height <= last.block_height * scale[1]:
             break
         unit = math.lcm(unit[0], level.unit[0]), math.lcm(unit[1], level.unit[1])
         wider = _aligned(main.width, main.height, (left, top, right, bottom), unit)
@@ -271,8 +271,8 @@ def _fit(
         ):
             break
         kept.append(level)
-        found = wider
-    return kept, found
+        window = wider
+    return kept, window
 
 
 def _looks_striped(width: int, height: int, block_width: int) -> bool:
@@ -302,8 +302,8 @@ class _Cut(NamedTuple):
     counts: TileNumbers
 
 
-def _cut(one: TileImage, scale: tuple[int, int], window: ClipWindow, area: Any) -> _Cut:
-    image = one.image
+def _cut(tiles: TileImage, scale: tuple[int, int], window: ClipWindow, area: Any) -> _Cut:
+    image = tiles.image
     x, y = window.x // scale[0], window.y // scale[1]
     # at the right and lower edge an image may end a pixel before or after what division gives
     width = min(image.width - x, -(-window.width // scale[0]))
@@ -312,13 +312,13 @@ def _cut(one: TileImage, scale: tuple[int, int], window: ClipWindow, area: Any) 
     rows = range(y // image.block_height, -(-(y + height) // image.block_height))
     tile = float(image.block_width * scale[0]), float(image.block_height * scale[1])
     hit = tiles_hit(area, tile, columns, rows)
-    at = np.asarray(rows)[:, None] * one.across + np.asarray(columns)[None, :]
-    index = (np.arange(one.planes)[:, None, None] * (one.across * one.down) + at[None]).ravel()
-    wanted = np.broadcast_to(hit, (one.planes, *hit.shape)).ravel()
+    at = np.asarray(rows)[:, None] * tiles.across + np.asarray(columns)[None, :]
+    index = (np.arange(tiles.planes)[:, None, None] * (tiles.across * tiles.down) + at[None]).ravel()
+    wanted = np.broadcast_to(hit, (tiles.planes, *hit.shape)).ravel()
     zero = np.uint64(0)
-    offsets = np.where(wanted, one.offsets[index], zero)
-    counts = np.where(wanted, one.counts[index], zero)
-    return _Cut(one, width, height, (x, y), offsets, counts)
+    offsets = np.where(wanted, tiles.offsets[index], zero)
+    counts = np.where(wanted, tiles.counts[index], zero)
+    return _Cut(tiles, width, height, (x, y), offsets, counts)
 
 
 # --- the file ---------------------------------------------------------------------------------------------
@@ -395,9 +395,9 @@ def _head(
     )
     parts = [start, ghost, b" " * pad]
     for number, cut in enumerate(cuts, 1):
-        found = _directory(layout, cut, lists.get(id(cut)), at, last=number == len(cuts))
-        parts.append(found)
-        at += len(found)
+        directory = _directory(layout, cut, lists.get(id(cut)), at, last=number == len(cuts))
+        parts.append(directory)
+        at += len(directory)
     return b"".join(parts)
 
 

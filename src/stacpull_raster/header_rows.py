@@ -48,10 +48,10 @@ def header_row(job: HeaderJob, read: HeaderRead, secrets: Secrets) -> bytes:
     size = read.size if read.size is not None else job.size
     effort = (read.reads, read.bytes_read, None, None)
     header = read.header
-    found: dict[str, Any] = msgspec.structs.asdict(header)
-    found |= zip(_EDGES, header.bounds or (None,) * len(_EDGES), strict=True)
-    found["transform"] = header.transform and tuple(header.transform)
-    values = [found[column.name] for column in _HEADER]
+    by_name: dict[str, Any] = msgspec.structs.asdict(header)
+    by_name |= zip(_EDGES, header.bounds or (None,) * len(_EDGES), strict=True)
+    by_name["transform"] = header.transform and tuple(header.transform)
+    values = [by_name[column.name] for column in _HEADER]
     return _encoded((*_asset(job, size, secrets), *values, *effort))
 
 

@@ -104,13 +104,13 @@ class FileVersion:
             requested += wanted.stop - wanted.start
             if requested > self._max_bytes:
                 raise self._too_large()
-            found = await self._ask(wanted, parse)
-            if not isinstance(found, Needs):
-                return found
-            if found == wanted:
+            result = await self._ask(wanted, parse)
+            if not isinstance(result, Needs):
+                return result
+            if result == wanted:
                 what = f"does not send bytes {wanted.start} to {wanted.stop - 1}, where the header continues"
                 raise TransferError(host_failure(FailureKind.TRUNCATED, self._href, what, again=True))
-            wanted = found
+            wanted = result
         what = f"sent a file whose header is in more than {_MAX_READS} places"
         raise TransferError(host_failure(FailureKind.FORMAT, self._href, what))
 
@@ -182,15 +182,15 @@ class FileVersion:
         only the size can be compared.
         """
         status, headers = response.status, response.headers
-        known, found = Version(self.validator, self.total), stated_version(status, headers)
+        known, stated = Version(self.validator, self.total), stated_version(status, headers)
         if status == _OK and coding_to_undo(headers) is not None:
-            found = found._replace(total=None)
+            stated = stated._replace(total=None)
         if self._validator is None:
-            self._validator = found.validator
-        elif not (known.is_same_as(found) if status == _PARTIAL else known.compared(found) is not False):
+            self._validator = stated.validator
+        elif not (known.is_same_as(stated) if status == _PARTIAL else known.compared(stated) is not False):
             raise ChangedError
-        if found.total is not None:
-            self._segments.total = found.total
+        if stated.total is not None:
+            self._segments.total = stated.total
 
     def _check_range(self, response: Exchange, wanted: int) -> int:
         """Return the last byte of a 206, which must begin at `wanted`."""
@@ -233,10 +233,10 @@ class FileVersion:
             self.bytes_read += len(chunk)
             if size < wanted.stop:
                 continue
-            found = parse(self._segments)
-            if not isinstance(found, Needs):
-                return found
-            wanted = found
+            result = parse(self._segments)
+            if not isinstance(result, Needs):
+                return result
+            wanted = result
             if wanted.stop > self._max_bytes:
                 raise self._too_large()
         if not is_framed(response.headers) and isinstance(parse(self._segments), Needs):

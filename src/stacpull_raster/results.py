@@ -92,11 +92,11 @@ class Results:
                 _lock(self._db)
                 create_tables(self._db, Schema(_TABLES, 1, str(path), "remove it and start again."))
                 self._agree(question, start_over=start_over)
-                found = self._db.execute("SELECT max(place) FROM results").fetchone()[0]
+                last_place = self._db.execute("SELECT max(place) FROM results").fetchone()[0]
             except BaseException:
                 self._db.close()
                 raise
-        self._next_place = 0 if found is None else found + 1
+        self._next_place = 0 if last_place is None else last_place + 1
 
     def __enter__(self) -> Self:
         return self
@@ -135,8 +135,8 @@ class Results:
     def known(self, keys: Sequence[str]) -> set[str]:
         """Return the `keys` that have a row, successful or failed."""
         with self._alone():
-            found = self._db.execute(_KNOWN, (json_array(keys),))
-            return {key for (key,) in found}
+            rows = self._db.execute(_KNOWN, (json_array(keys),))
+            return {key for (key,) in rows}
 
     def get(self, key: str) -> Result | None:
         with self._alone():

@@ -35,8 +35,8 @@ class AnswerStore:
             return {key: self._kept[key] for key in keys if key in self._kept}
         async with self._turn:
             get = self._results.get
-            found = await asyncio.to_thread(lambda: [*filter(None, map(get, keys))])
-        return {result.key: (orjson.loads(result.value), result.ok) for result in found}
+            results = await asyncio.to_thread(lambda: [*filter(None, map(get, keys))])
+        return {result.key: (orjson.loads(result.value), result.ok) for result in results}
 
     async def get(self, key: str) -> Kept | None:
         return (await self.get_all([key])).get(key)

@@ -97,15 +97,15 @@ def _tint(color: str, day: TraceDay) -> str:
 
 
 def _draw_series(axes: Any, report: TraceReport, period: Days) -> None:
-    some = [day for day in report.days if day.mean is not None]
+    valid_days = [day for day in report.days if day.mean is not None]
     thickness = _thickness(period)
-    if some:
-        low = [(day.mean or 0.0) - (day.st_dev or 0.0) for day in some]
-        high = [(day.mean or 0.0) + (day.st_dev or 0.0) for day in some]
-        colors = [_tint(_BAND, day) for day in some]
-        places = [_place(day) for day in some]
+    if valid_days:
+        low = [(day.mean or 0.0) - (day.st_dev or 0.0) for day in valid_days]
+        high = [(day.mean or 0.0) + (day.st_dev or 0.0) for day in valid_days]
+        colors = [_tint(_BAND, day) for day in valid_days]
+        places = [_place(day) for day in valid_days]
         axes.vlines(places, low, high, colors, linewidth=6 * thickness, zorder=1, label=_SPREAD)
-    _mark_means(axes, some, 34 * thickness)
+    _mark_means(axes, valid_days, 34 * thickness)
     for failed, marker, color, label in ((False, "|", _FAINT, _EMPTY), (True, "x", _WARNING, _FAILED)):
         places = [
             _place(day)
@@ -117,10 +117,10 @@ def _draw_series(axes: Any, report: TraceReport, period: Days) -> None:
             axes.scatter(
                 places, [0.03] * len(places), transform=where, marker=marker, color=color, label=label
             )
-    if len(some) <= _FEW_DAYS:
-        _write_times(axes, some)
+    if len(valid_days) <= _FEW_DAYS:
+        _write_times(axes, valid_days)
     axes.set_ylabel(f"{report.index.upper()}, mean of valid pixels")
-    if not some:
+    if not valid_days:
         axes.set_yticks([])
         axes.set_ylim(0, 1)
         days = "the only day" if len(report.days) == 1 else f"any of the {len(report.days)} days"
@@ -136,16 +136,16 @@ def _mark_means(axes: Any, days: Sequence[TraceDay], size: float) -> None:
         (True, _LINE, _LINE, _KNOWN_MEAN),
         (False, "#ffffff", _WARNING, _UNKNOWN_MEAN),
     ):
-        some = [day for day in days if (day.acquired is not None) is known]
-        if some:
+        group = [day for day in days if (day.acquired is not None) is known]
+        if group:
             axes.scatter(
-                [_place(day) for day in some],
-                [day.mean for day in some],
+                [_place(day) for day in group],
+                [day.mean for day in group],
                 s=size,
                 zorder=3,
                 clip_on=False,
-                facecolor=[_tint(fill, day) for day in some],
-                edgecolor=[_tint(edge, day) for day in some],
+                facecolor=[_tint(fill, day) for day in group],
+                edgecolor=[_tint(edge, day) for day in group],
                 label=label,
             )
     if pale:  # only an entry in the legend
@@ -176,8 +176,8 @@ def _draw_clear_part(axes: Any, report: TraceReport, period: Days) -> None:
     width = timedelta(
         days=min(max(_WIDEST_BAR, len(period) / 320), 2.0) if len(period) > 1 else _WIDEST_BAR / 4
     )
-    for (label, color), some in parts.items():
-        places, heights, bottoms = zip(*some, strict=True)
+    for (label, color), columns in parts.items():
+        places, heights, bottoms = zip(*columns, strict=True)
         hatched = label == _UNKNOWN and len(period) <= _LEGIBLE_DAYS
         style = {"hatch": "////", "edgecolor": "white"} if hatched else {}
         axes.bar(places, heights, width, bottoms, color=color, linewidth=0, label=label, **style)
@@ -188,8 +188,8 @@ def _draw_clear_part(axes: Any, report: TraceReport, period: Days) -> None:
 def bars(scenes: Sequence[ScenePixels]) -> Iterator[tuple[ScenePixels, str, str]]:
     """Yield the parts of all days' bars from the bottom up: scenes by size, then pixels without a scene."""
     for rows in _valid_rows_by_day(scenes):
-        some = sorted(rows, key=lambda row: (row.kind is not OriginKind.SCENE, -row.pixels, row.name))
-        for rank, row in enumerate(some):
+        ranked = sorted(rows, key=lambda row: (row.kind is not OriginKind.SCENE, -row.pixels, row.name))
+        for rank, row in enumerate(ranked):
             if row.kind is OriginKind.SCENE:
                 yield row, _LABELS[min(rank, 3)], _RANKS[min(rank, 3)]
             elif row.kind is OriginKind.NONE:
@@ -205,12 +205,12 @@ def _valid_rows_by_day(scenes: Sequence[ScenePixels]) -> Iterator[list[ScenePixe
 
 
 def _draw_hours(axes: Any, report: TraceReport, period: Days) -> None:
-    some = [row for rows in _valid_rows_by_day(report.scenes) for row in rows if row.acquired is not None]
+    dots = [row for rows in _valid_rows_by_day(report.scenes) for row in rows if row.acquired is not None]
     axes.set_ylabel("time of day\n(UTC)")
-    if not some:
+    if not dots:
         axes.set_yticks([])
         return
-    largest_first = sorted(some, key=lambda row: -(row.share or 0.0))  # so that no dot is hidden
+    largest_first = sorted(dots, key=lambda row: -(row.share or 0.0))  # so that no dot is hidden
     axes.scatter(
         [row.acquired for row in largest_first],
         [_hours(row.acquired) for row in largest_first if row.acquired is not None],

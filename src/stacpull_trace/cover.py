@@ -48,16 +48,16 @@ class Piece(msgspec.Struct, frozen=True):
     """True if it is the whole area."""
 
 
-def tile_of(found: CatalogTile, details: ByocTile | None, area: TracedArea) -> Tile:
+def tile_of(tile: CatalogTile, details: ByocTile | None, area: TracedArea) -> Tile:
     """Return a tile with its footprint: the cover if there are details, otherwise that of the catalog.
 
     If neither can be read, the tile counts as covering the whole area.
     """
     near = area.grid.bbox[0]
-    rough = _outline(found.footprint, near) or area.outline
+    rough = _outline(tile.footprint, near) or area.outline
     rectangle = (details and _outline(details.tile_geometry, near)) or rough
     cover = (details and _outline(details.cover_geometry, near)) or rectangle
-    return Tile(found.id, found.time, details.created if details else None, rectangle, cover)
+    return Tile(tile.id, tile.time, details.created if details else None, rectangle, cover)
 
 
 def _outline(footprint: Footprint | None, near: float) -> BaseGeometry | None:
@@ -74,7 +74,7 @@ def _outline(footprint: Footprint | None, near: float) -> BaseGeometry | None:
 
 def split(area: TracedArea, tiles: Iterable[Tile]) -> list[Piece]:
     """Divide the area over the tiles of one day. Pieces do not overlap; parts without a tile are left out."""
-    ranked = sorted(tiles, key=lambda one: (one.time, one.created or _EARLIEST, one.id), reverse=True)
+    ranked = sorted(tiles, key=lambda tile: (tile.time, tile.created or _EARLIEST, tile.id), reverse=True)
     thin = _THINNEST * min(area.grid.pixel)
     held = [_without_slivers(area.outline.intersection(tile.rectangle), thin) for tile in ranked]
     alone = [not any(_overlap(mine, other, thin) for other in held if other is not mine) for mine in held]
@@ -89,8 +89,8 @@ def split(area: TracedArea, tiles: Iterable[Tile]) -> list[Piece]:
     return pieces
 
 
-def _overlap(one: BaseGeometry, other: BaseGeometry, thin: float) -> bool:
-    return bool(one.intersects(other)) and not _without_slivers(one.intersection(other), thin).is_empty
+def _overlap(mine: BaseGeometry, other: BaseGeometry, thin: float) -> bool:
+    return bool(mine.intersects(other)) and not _without_slivers(mine.intersection(other), thin).is_empty
 
 
 def _contest(outline: BaseGeometry, tiles: Sequence[Tile], thin: float) -> list[BaseGeometry]:
@@ -102,7 +102,7 @@ def _contest(outline: BaseGeometry, tiles: Sequence[Tile], thin: float) -> list[
             if not held.is_empty:
                 mine.append(held)
                 rest = rest.difference(footprint)
-    return [_without_slivers(shapely.union_all(some), thin) for some in parts]
+    return [_without_slivers(shapely.union_all(pieces), thin) for pieces in parts]
 
 
 def _without_slivers(geometry: BaseGeometry, thinnest: float) -> BaseGeometry:

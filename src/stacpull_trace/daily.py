@@ -90,12 +90,14 @@ EMPTY = Count()
 """The counts of a day without data."""
 
 
-def count_of(found: IntervalStatistics) -> Count:
+def count_of(interval: IntervalStatistics) -> Count:
     """Return the counts of an interval. It never raises; `error` says what is missing."""
-    if found.error is not None:
-        more = f": {found.error.message}" if found.error.message else ""
-        return Count(error=f"the service answers {found.error.kind}{more}")
-    value, scenes = (next(iter(found.outputs.get(one, {}).values()), None) for one in (DEFAULT, SCENES))
+    if interval.error is not None:
+        more = f": {interval.error.message}" if interval.error.message else ""
+        return Count(error=f"the service answers {interval.error.kind}{more}")
+    value, scenes = (
+        next(iter(interval.outputs.get(output, {}).values()), None) for output in (DEFAULT, SCENES)
+    )
     if value is None or scenes is None:
         missing = DEFAULT if value is None else SCENES
         return Count(error=f"the reply has no output {missing}")
@@ -110,34 +112,34 @@ def count_of(found: IntervalStatistics) -> Count:
 
 
 def merged(counts: Iterable[Count]) -> Count:
-    some = list(counts)
+    parts = list(counts)
     scenes: Counter[int] = Counter()
-    for count in some:
+    for count in parts:
         scenes.update(count.scenes)
-    errors = list(dict.fromkeys(count.error for count in some if count.error is not None))
+    errors = list(dict.fromkeys(count.error for count in parts if count.error is not None))
     return Count(
-        sum(count.samples for count in some),
-        sum(count.no_data for count in some),
+        sum(count.samples for count in parts),
+        sum(count.no_data for count in parts),
         dict(scenes),
-        sum(count.outside for count in some),
-        sum_of([count.value for count in some]),
-        some[0].median if len(some) == 1 else None,
+        sum(count.outside for count in parts),
+        sum_of([count.value for count in parts]),
+        parts[0].median if len(parts) == 1 else None,
         "; ".join(errors) or None,
     )
 
 
 def sum_of(summaries: Sequence[Summary]) -> Summary:
     """Return the statistics over all pixels of these (Chan et al. 1983: parallel population variance)."""
-    some = [s for s in summaries if s.pixels and s.mean is not None]
-    if len(some) < 2:  # noqa: PLR2004 - the sum of one is exactly that one
-        return some[0] if some else Summary()
-    pixels = sum(s.pixels for s in some)
-    mean = math.fsum(s.pixels * (s.mean or 0.0) for s in some) / pixels
-    spread = math.fsum(s.pixels * ((s.st_dev or 0.0) ** 2 + ((s.mean or 0.0) - mean) ** 2) for s in some)
+    valid = [s for s in summaries if s.pixels and s.mean is not None]
+    if len(valid) < 2:  # noqa: PLR2004 - the sum of one is exactly that one
+        return valid[0] if valid else Summary()
+    pixels = sum(s.pixels for s in valid)
+    mean = math.fsum(s.pixels * (s.mean or 0.0) for s in valid) / pixels
+    spread = math.fsum(s.pixels * ((s.st_dev or 0.0) ** 2 + ((s.mean or 0.0) - mean) ** 2) for s in valid)
     return Summary(
         pixels,
-        min((s.min for s in some if s.min is not None), default=None),
-        max((s.max for s in some if s.max is not None), default=None),
+        min((s.min for s in valid if s.min is not None), default=None),
+        max((s.max for s in valid if s.max is not None), default=None),
         mean,
         math.sqrt(spread / pixels),
     )
@@ -192,25 +194,25 @@ class DayCounts:
         counts: dict[date, Count] = {}
         waiting, failures = [request], 0
         while waiting and not self._stopped():
-            one = waiting.pop()
-            result = await self._once(one)
+            part = waiting.pop()
+            result = await self._once(part)
             if not isinstance(result, _FailedRequest):
                 failures = 0
                 counts |= result
                 stored = {keys[d]: (c.to_json(), c.error is None) for d, c in result.items() if d in keys}
                 await self._answers.put_all(stored)
-                failed = {day for day in one.tiles if result[day].error is not None}
-                repeated = set() if len(failed) == len(one.tiles) > 1 else failed - again
+                failed = {day for day in part.tiles if result[day].error is not None}
+                repeated = set() if len(failed) == len(part.tiles) > 1 else failed - again
                 again |= repeated
-                waiting += [one.on([day]) for day in sorted(repeated, reverse=True)]
+                waiting += [part.on([day]) for day in sorted(repeated, reverse=True)]
                 continue
             failures += 1
             if failures == _MAX_FAILURES:
-                return counts | _failed([one, *waiting], result.reason)
-            if result.divide and len(one.tiles) > 1:
-                waiting += reversed(one.halves())
+                return counts | _failed([part, *waiting], result.reason)
+            if result.divide and len(part.tiles) > 1:
+                waiting += reversed(part.halves())
             else:
-                counts |= _failed([one], result.reason)
+                counts |= _failed([part], result.reason)
         return counts
 
     async def _once(self, request: PlannedRequest) -> dict[date, Count] | _FailedRequest:
@@ -223,10 +225,10 @@ class DayCounts:
         if reply.error is not None:
             reason = f"the service answers {reply.error.kind} {reply.error.message}".strip()
             return _FailedRequest(reason, divide=True)
-        received = {found.interval.start.date(): count_of(found) for found in reply.intervals}
+        received = {interval.interval.start.date(): count_of(interval) for interval in reply.intervals}
         expected = {day: received.get(day, EMPTY) for day in request.tiles}
         return expected | {day: count for day, count in received.items() if count.counted}
 
 
-def _failed(some: Iterable[PlannedRequest], reason: str) -> dict[date, Count]:
-    return {day: Count(error=reason) for request in some for day in request.tiles}
+def _failed(requests: Iterable[PlannedRequest], reason: str) -> dict[date, Count]:
+    return {day: Count(error=reason) for request in requests for day in request.tiles}

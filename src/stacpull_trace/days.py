@@ -133,10 +133,10 @@ def by_origin(rows: Iterable[ScenePixels]) -> list[ScenePixels]:
         key = (row.kind, row.name) if row.kind in _NAMED else (row.kind, row.tile, str(row.index))
         groups.setdefault(key, []).append(row)
     joined = []
-    for some in groups.values():
-        largest = min(some, key=lambda row: (-row.pixels, row.tile, row.index or 0))
-        share = math.fsum(row.share or 0.0 for row in some)
-        joined.append(replace(largest, pixels=sum(row.pixels for row in some), share=share))
+    for group in groups.values():
+        largest = min(group, key=lambda row: (-row.pixels, row.tile, row.index or 0))
+        share = math.fsum(row.share or 0.0 for row in group)
+        joined.append(replace(largest, pixels=sum(row.pixels for row in group), share=share))
     return joined
 
 

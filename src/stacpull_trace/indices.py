@@ -69,8 +69,8 @@ class Index(msgspec.Struct, frozen=True):
         return hashlib.sha256(self.evalscript.encode()).hexdigest()[:16]
 
 
-def _normalized(one: str, other: str) -> str:
-    return f"    var value = (sample.{one} - sample.{other}) / (sample.{one} + sample.{other});"
+def _normalized(first: str, second: str) -> str:
+    return f"    var value = (sample.{first} - sample.{second}) / (sample.{first} + sample.{second});"
 
 
 def _reflectances(*bands: str) -> str:
@@ -131,7 +131,7 @@ def index_of_name(name: str) -> Index:
 
 def index_of_script(text: str, name: str) -> Index:
     bare = _COMMENT.sub(" ", text)
-    types = {found[1]: _SAMPLE_TYPE.search(found[0]) for found in _OUTPUT.finditer(bare)}
+    types = {match[1]: _SAMPLE_TYPE.search(match[0]) for match in _OUTPUT.finditer(bare)}
     missing = [wanted for wanted in (DEFAULT, SCENES, "dataMask") if wanted not in types]
     if missing:
         raise UsageError(

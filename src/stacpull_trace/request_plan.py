@@ -94,8 +94,8 @@ class PlannedRequest(msgspec.Struct, frozen=True):
     def geometry(self) -> Json | None:
         return None if self.mask is None else dict(mapping(self.mask))
 
-    def on(self, some: Sequence[date]) -> PlannedRequest:
-        return replace(self, days=Days(some[0], some[-1]), tiles={day: self.tiles[day] for day in some})
+    def on(self, days: Sequence[date]) -> PlannedRequest:
+        return replace(self, days=Days(days[0], days[-1]), tiles={day: self.tiles[day] for day in days})
 
     def halves(self) -> tuple[PlannedRequest, PlannedRequest]:
         days = sorted(self.tiles)
@@ -104,9 +104,9 @@ class PlannedRequest(msgspec.Struct, frozen=True):
 
     def missing(self, known: Container[date]) -> Iterator[PlannedRequest]:
         """Yield a request for each consecutive range of days that are not in `known`."""
-        for is_missing, some in groupby(sorted(self.tiles), key=lambda day: day not in known):
+        for is_missing, days in groupby(sorted(self.tiles), key=lambda day: day not in known):
             if is_missing:
-                yield self.on(list(some))
+                yield self.on(list(days))
 
     def keys(self, created: Mapping[str, str]) -> dict[date, str]:
         """Return a key for each day. Two keys are equal if day, area, tile and its creation time are."""
@@ -142,11 +142,11 @@ def whole_area_requests(
     """Yield requests for the whole area, independent of its tiles (`--method median`)."""
     known = sorted(day for day in tiles if day in period)
     for year in period.years():
-        some = [day for day in known if day in year]
-        if some:
+        days = [day for day in known if day in year]
+        if days:
             mask = None if area.is_box else area.outline
             yield PlannedRequest(
-                Days(some[0], some[-1]), area.grid.whole, mask, {day: tiles[day] for day in some}
+                Days(days[0], days[-1]), area.grid.whole, mask, {day: tiles[day] for day in days}
             )
 
 
@@ -197,5 +197,5 @@ def processing_units(request: PlannedRequest, bands: int) -> float:
 
     Sentinel Hub's rule for one day: (width · height / 512²) · (bands / 3), at least 0.01.
     """
-    one = request.window.width * request.window.height / _TILE_PIXELS * bands / _TILE_BANDS
-    return len(request.tiles) * max(one, LEAST_UNITS)
+    units_per_day = request.window.width * request.window.height / _TILE_PIXELS * bands / _TILE_BANDS
+    return len(request.tiles) * max(units_per_day, LEAST_UNITS)

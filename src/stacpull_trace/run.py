@@ -60,7 +60,7 @@ class TraceRun:
         self._on_event = on_event
         self._stop = stop
         self._at_once = at_once
-        self.found = TraceResult()
+        self.result = TraceResult()
         self._unknown: dict[str, str] = {}
         """The reason why a tile has no description."""
 
@@ -72,7 +72,7 @@ class TraceRun:
         """Return the tiles of the period and area, each once, in the catalog's order; after a stop, some."""
         question = self._question
         area = question.area
-        found: dict[str, CatalogTile] = {}
+        tiles: dict[str, CatalogTile] = {}
         self._report("searching the catalog", 0, None)
         async for tile in self._service.search(
             question.collection,
@@ -81,12 +81,12 @@ class TraceRun:
             intersects=None if area.is_box else area.geometry,
         ):
             if tile.time.date() in question.period:
-                found.setdefault(tile.id, tile)
-            self._report("searching the catalog", len(found), None)
+                tiles.setdefault(tile.id, tile)
+            self._report("searching the catalog", len(tiles), None)
             if self.stopped:
                 break
-        self.found.tiles = len(found)
-        return list(found.values())
+        self.result.tiles = len(tiles)
+        return list(tiles.values())
 
     async def by_mode(self, catalog: Sequence[CatalogTile]) -> TraceResult:
         details = await self._details(catalog)
@@ -101,13 +101,13 @@ class TraceRun:
         for request, by_day in zip(planned, counts, strict=True):
             for day, count in by_day.items():
                 parts.setdefault((day, request.tiles.get(day, "")), []).append(count)
-        by_tile = {key: merged(some) for key, some in parts.items()}
+        by_tile = {key: merged(pieces) for key, pieces in parts.items()}
         wanted = {tile for (_, tile), count in by_tile.items() if tile and count.counted}
         maps = await self._headers({tile: details.get(tile) for tile in sorted(wanted)})
         for (day, tile), count in sorted(by_tile.items()):
             scenes, problem = maps.get(tile, (None, None))
-            self.found.days.setdefault(day, []).append(TileDay(day, tile, count, scenes, problem))
-        return self.found
+            self.result.days.setdefault(day, []).append(TileDay(day, tile, count, scenes, problem))
+        return self.result
 
     async def by_median(self, catalog: Sequence[CatalogTile]) -> TraceResult:
         firsts: dict[date, CatalogTile] = {}
@@ -115,7 +115,7 @@ class TraceRun:
         for tile in catalog:
             firsts.setdefault(tile.time.date(), tile)
             names.setdefault(tile.time.date(), []).append(tile.id)
-        together = {day: ",".join(sorted(some)) for day, some in names.items()}
+        together = {day: ",".join(sorted(ids)) for day, ids in names.items()}
         planned = list(whole_area_requests(self._question.area, self._question.period, together))
         counts = await self._statistics(planned, {})
         by_day = {day: merged(c[day] for c in counts if day in c) for day in sorted(firsts)}
@@ -124,8 +124,8 @@ class TraceRun:
         maps = await self._headers({tile: details.get(tile) for tile in sorted(wanted)})
         for day, count in by_day.items():
             tile_id = firsts[day].id
-            self.found.days[day] = [TileDay(day, tile_id, count, *maps.get(tile_id, (None, None)))]
-        return self.found
+            self.result.days[day] = [TileDay(day, tile_id, count, *maps.get(tile_id, (None, None)))]
+        return self.result
 
     async def _details(self, catalog: Sequence[CatalogTile]) -> dict[str, ByocTile]:
         details: dict[str, ByocTile] = {}
@@ -137,12 +137,12 @@ class TraceRun:
                 details[tile.id] = msgspec.convert(kept[0], ByocTile)
                 return
             try:
-                found = await self._service.tile(self._question.collection, tile.id)
+                description = await self._service.tile(self._question.collection, tile.id)
             except TransferError as error:
                 self._unknown[tile.id] = error.failure.message.rstrip(".")
                 return
-            details[tile.id] = found
-            await self._answers.put(key, msgspec.to_builtins(found))
+            details[tile.id] = description
+            await self._answers.put(key, msgspec.to_builtins(description))
 
         await self._each("reading tiles", catalog, fetch)
         return details
@@ -157,7 +157,7 @@ class TraceRun:
             try:
                 counts[place] = await days.of(planned[place])
             finally:
-                self.found.requests = days.requests
+                self.result.requests = days.requests
 
         await self._each("computing statistics", range(len(planned)), fetch)
         return counts
@@ -175,9 +175,11 @@ class TraceRun:
                 await self._answers.put(key, {"tags": tags, "problem": problem}, whole=tags is not None)
             else:
                 tags, problem = kept[0]["tags"], kept[0]["problem"]
-            found = read_scene_map(tags) if tags is not None else None
-            self.found.notes += [f"tile {tile}: {line}" for line in (found.problems if found else ())]
-            maps[tile] = (found, problem)
+            scene_map = read_scene_map(tags) if tags is not None else None
+            self.result.notes += [
+                f"tile {tile}: {line}" for line in (scene_map.problems if scene_map else ())
+            ]
+            maps[tile] = (scene_map, problem)
 
         await self._each("reading headers", list(tiles), fetch)
         return maps
@@ -200,14 +202,14 @@ class TraceRun:
         done = 0
         self._report(stage, done, len(items))
 
-        async def unless_stopped(item: T) -> None:
+        async def work_and_report(item: T) -> None:
             nonlocal done
             if not self.stopped:
                 await work(item)
                 done += 1
                 self._report(stage, done, len(items))
 
-        await for_each(items, unless_stopped, self._at_once)
+        await for_each(items, work_and_report, self._at_once)
 
     def _report(self, stage: str, done: int, total: int | None) -> None:
         if self._on_event is not None:

@@ -64,24 +64,24 @@ def read_scene(text: str) -> Scene | NoScene:
     """Read a scene id, with or without its item type."""
     if text == "None":
         return NoScene(text, "the header names no scene")
-    found = _ID.fullmatch(text)
+    match = _ID.fullmatch(text)
     kind, slash, _ = text.partition("/")
     if slash and kind != ITEM_TYPE:
         return NoScene(text, f"{kind} is not a PlanetScope scene")
-    if found is None:
+    if match is None:
         reason = "RapidEye is not a PlanetScope scene" if "rapideye" in text.lower() else "not a scene id"
         return NoScene(text, reason)
-    if found["satellite"].startswith(_SKYSAT):
+    if match["satellite"].startswith(_SKYSAT):
         return NoScene(text, "SkySat is not a PlanetScope scene")
     try:
-        second = datetime.strptime(found["date"] + found["time"], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+        second = datetime.strptime(match["date"] + match["time"], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError:
         return NoScene(text, "its date or time does not exist")
-    name, part = text.removeprefix(f"{ITEM_TYPE}/"), found["part"] or ""
+    name, part = text.removeprefix(f"{ITEM_TYPE}/"), match["part"] or ""
     if len(part) < _HUNDREDTHS_DIGITS:
-        return Scene(name, second, _WHOLE_SECOND, found["satellite"])
+        return Scene(name, second, _WHOLE_SECOND, match["satellite"])
     middle = second + timedelta(milliseconds=10 * int(part) + 5)
-    return Scene(name, middle, _HALF_HUNDREDTH, found["satellite"])
+    return Scene(name, middle, _HALF_HUNDREDTH, match["satellite"])
 
 
 _LINE: Final = re.compile(r"(?P<value>.*)\[(?P<index>[+-]?\d{1,9})\]", re.ASCII)
@@ -125,8 +125,8 @@ class SceneMap(msgspec.Struct, frozen=True):
     def origin(self, index: int) -> PixelOrigin:
         if not self.has_ids:
             return PixelOrigin(OriginKind.NO_HEADER, f"index {index}: {_NO_IDS}")
-        found = self.origins.get(index)
-        return found or PixelOrigin(OriginKind.UNMAPPED, f"scene index {index} is not in the header")
+        origin = self.origins.get(index)
+        return origin or PixelOrigin(OriginKind.UNMAPPED, f"scene index {index} is not in the header")
 
 
 def read_scene_map(tags: Mapping[str, str]) -> SceneMap:
@@ -147,7 +147,7 @@ def _spellings(tag: str) -> tuple[str, str]:
 
 
 def _read(tags: Mapping[str, str], tag: str, problems: list[str]) -> dict[int, str]:
-    found: dict[int, str] = {}
+    values: dict[int, str] = {}
     for spelling in _spellings(tag):
         for line in filter(None, map(str.strip, tags.get(spelling, "").splitlines())):
             match = _LINE.fullmatch(line)
@@ -155,9 +155,9 @@ def _read(tags: Mapping[str, str], tag: str, problems: list[str]) -> dict[int, s
                 problems.append(f"{spelling} has a line that is not value[index]: {line[:_SHOWN]!r}")
                 continue
             value, index = match["value"].strip(), int(match["index"])
-            if found.setdefault(index, value) != value:
-                problems.append(f"{spelling} has {value!r} for index {index}, but before {found[index]!r}")
-    return found
+            if values.setdefault(index, value) != value:
+                problems.append(f"{spelling} has {value!r} for index {index}, but before {values[index]!r}")
+    return values
 
 
 def _numbers(values: Mapping[int, str], tag: str, problems: list[str]) -> dict[int, float]:

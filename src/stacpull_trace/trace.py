@@ -132,7 +132,7 @@ async def _trace(
         except InterruptedRunError:
             stopped = True
         seconds = clock.monotonic() - start
-        return await asyncio.to_thread(trace_report, question_, run.found, hub, seconds, stopped)
+        return await asyncio.to_thread(trace_report, question_, run.result, hub, seconds, stopped)
 
 
 async def trace_estimate(

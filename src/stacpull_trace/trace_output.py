@@ -138,7 +138,7 @@ def _column(kind: type[Any], name: str, index: str) -> Column:
     """Return the column of a field. The median's table has the notebook's columns: `date` and the index."""
     if kind is MedianRow:
         return Column(name, "time") if name == "date" else Column(index, "real")
-    return Column(name, next((found for found, some in _KINDS.items() if name in some), "real"))
+    return Column(name, next((column_kind for column_kind, names in _KINDS.items() if name in names), "real"))
 
 
 def _write_bytes(path: Path, data: bytes) -> Path:

@@ -30,10 +30,10 @@ _PAGE: Final = 100
 
 
 def trace_report(
-    question: TraceQuestion, found: TraceResult, hub: Hub, seconds: float, stopped: bool
+    question: TraceQuestion, result: TraceResult, hub: Hub, seconds: float, stopped: bool
 ) -> TraceReport:
     """Return the report of a run; a stopped run has no days. Blocks: it makes the rows."""
-    known = {} if stopped else found.days
+    known = {} if stopped else result.days
     pixels = question.area.count_pixels()
     scenes: tuple[ScenePixels, ...] = ()
     table: tuple[MedianRow, ...] = ()
@@ -60,8 +60,8 @@ def trace_report(
         days_unmapped=states.count(DayState.UNMAPPED),
         days_mismatched=states.count(DayState.MISMATCH),
         days_failed=states.count(DayState.FAILED),
-        tiles=found.tiles,
-        requests_statistics=found.requests,
+        tiles=result.tiles,
+        requests_statistics=result.requests,
         requests=counters.requests,
         retries=counters.retries,
         processing_units=round(hub.processing_units, 6),
@@ -69,7 +69,7 @@ def trace_report(
         days=days,
         scenes=scenes,
         table=table,
-        notes=(*found.notes, *notes),
+        notes=(*result.notes, *notes),
         question=question.to_json(),
     )
 

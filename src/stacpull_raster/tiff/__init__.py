@@ -3,8 +3,8 @@
 ```
 segments = Segments(total)
 segments.add(0, first_16_kib)
-while isinstance(found := parse(segments), Needs):
-    segments.add(found.start, fetch(found.start, found.stop))
+while isinstance(result := parse(segments), Needs):
+    segments.add(result.start, fetch(result.start, result.stop))
 ```
 
 `parse_file` does this with an open file; all else is pure. `Header.nodata_value` is `nodata` as a number.

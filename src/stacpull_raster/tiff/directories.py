@@ -212,10 +212,10 @@ class Directory(NamedTuple):
 
     def integer(self, tag: int) -> int | None:
         """Return the first of the whole numbers, None if the tag is missing."""
-        found = self.integers(tag)
-        if not found and self._read(tag) is not None:
+        values = self.integers(tag)
+        if not values and self._read(tag) is not None:
             raise TiffError(f"{label(tag)} has no value")
-        return found[0] if found else None
+        return values[0] if values else None
 
     def numbers(self, tag: int) -> tuple[float, ...]:
         """Return the numbers, none if the tag is missing; a fraction over zero is 0, as in libtiff."""
@@ -266,20 +266,20 @@ def read_start(reader: Reader) -> tuple[ByteLayout, int] | None:
 
 def read_directories(reader: Reader, layout: ByteLayout, first: int) -> list[Directory]:
     """Read the chain at `first`, with the SubIFDs of each, as far as the bytes are known."""
-    found: list[Directory] = []
+    directories: list[Directory] = []
     seen: set[int] = set()
     offset: int | None = first
     while offset:
         _visit(offset, seen)
-        wanted = OF_A_FURTHER_IMAGE if found else OF_THE_FIRST_IMAGE
+        wanted = OF_A_FURTHER_IMAGE if directories else OF_THE_FIRST_IMAGE
         directory, offset = _read_directory(reader, layout, offset, wanted)
         if directory is None:
             break
-        found.append(directory)
-        found.extend(_read_subdirectories(reader, directory, seen))
+        directories.append(directory)
+        directories.extend(_read_subdirectories(reader, directory, seen))
     if not seen:
         raise TiffError("the file has no image: the offset of its first directory is 0")
-    return found
+    return directories
 
 
 def read_whole_directory(reader: Reader, layout: ByteLayout, offset: int) -> Directory | None:

@@ -114,13 +114,13 @@ class _TreeWithoutDoctype(ET.TreeBuilder):
         raise TiffError(f"{label(Tag.GDAL_METADATA)} declares a document type, which is not supported")
 
 
-def _character(found: re.Match[str]) -> str:
-    name, hexadecimal, decimal = found.groups()
+def _character(match: re.Match[str]) -> str:
+    name, hexadecimal, decimal = match.groups()
     if name:
         return _NAMED[name]
     number = int(hexadecimal, 16) if hexadecimal else int(decimal)
     is_character = 0 < number <= _LAST_CHARACTER and number not in _SURROGATES
-    return chr(number) if is_character else found.group()
+    return chr(number) if is_character else match.group()
 
 
 def _dataset_tags(directory: Directory, items: list[Item], raster_type: object) -> dict[str, str]:

@@ -171,18 +171,18 @@ def parse(segments: Segments, *, max_bytes: int = MAX_BYTES) -> Header | Needs:
 def parse_file(file: BinaryIO, start: bytes) -> Header:
     segments = Segments(max(len(start), file.seek(0, SEEK_END)))
     segments.add(0, start)
-    while isinstance(found := parse(segments), Needs):
-        file.seek(found.start)
-        data = file.read(found.stop - found.start)
+    while isinstance(result := parse(segments), Needs):
+        file.seek(result.start)
+        data = file.read(result.stop - result.start)
         if not data:
             raise TiffError("it became shorter while it was read")
-        segments.add(found.start, data)
-    return found
+        segments.add(result.start, data)
+    return result
 
 
 def _header(directories: list[Directory], structure: dict[str, str] | None, header_size: int) -> Header:
     main = directories[0]
-    found = tuple(map(describe, directories))
+    images = tuple(map(describe, directories))
     bands = size_of(main, Tag.SamplesPerPixel) if Tag.SamplesPerPixel in main.fields else 1
     dtype, bits = sample_types(main, bands)
     compression = _code(main, Tag.Compression)
@@ -196,8 +196,8 @@ def _header(directories: list[Directory], structure: dict[str, str] | None, head
     return Header(
         byte_order=main.layout.order,
         bigtiff=main.layout.bigtiff,
-        width=found[0].width,
-        height=found[0].height,
+        width=images[0].width,
+        height=images[0].height,
         bands=bands,
         dtype=dtype,
         bits_per_sample=bits,
@@ -207,10 +207,10 @@ def _header(directories: list[Directory], structure: dict[str, str] | None, head
         interleave=interleave,
         photometric=PHOTOMETRICS.get(photometric, str(photometric)),
         tiled=is_tiled(main),
-        block_width=found[0].block_width,
-        block_height=found[0].block_height,
-        overviews=tuple((i.width, i.height) for i in found[1:] if i.is_reduced and not i.is_mask),
-        masks=tuple((i.width, i.height) for i in found[1:] if i.is_mask),
+        block_width=images[0].block_width,
+        block_height=images[0].block_height,
+        overviews=tuple((i.width, i.height) for i in images[1:] if i.is_reduced and not i.is_mask),
+        masks=tuple((i.width, i.height) for i in images[1:] if i.is_mask),
         epsg=epsg(keys),
         crs_kind=crs_kind(keys),
         geokeys=keys,
@@ -229,7 +229,7 @@ def _header(directories: list[Directory], structure: dict[str, str] | None, head
         description=main.text(Tag.ImageDescription),
         datetime=main.text(Tag.DateTime),
         software=main.text(Tag.Software),
-        images=found,
+        images=images,
         header_size=header_size,
     )
 

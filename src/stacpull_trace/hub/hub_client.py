@@ -149,9 +149,9 @@ class Hub:
         following: Json | None = body
         while following is not None:
             page = await self._page(target, "/search", following)
-            found = parse_page(page)
-            new = [tile for tile in found if tile.id not in known]
-            following = next_search(body, page) if found else None
+            tiles = parse_page(page)
+            new = [tile for tile in tiles if tile.id not in known]
+            following = next_search(body, page) if tiles else None
             if not new and following is not None:
                 raise SourceError(f"The catalog of {self._host} returns the same page again and again.")
             known.update(tile.id for tile in new)
@@ -187,12 +187,12 @@ class Hub:
             except TransferError as error:
                 return error.failure
 
-        found = (await self._located(HubService.BYOC, file_path(collection, tile.id, name), fetch))[-1]
-        if isinstance(found, HeaderRead):
-            return found.header
-        if found.status not in {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
-            raise TransferError(found)
-        error = ServiceError(found.status, "", found.message.rstrip("."))
+        result = (await self._located(HubService.BYOC, file_path(collection, tile.id, name), fetch))[-1]
+        if isinstance(result, HeaderRead):
+            return result.header
+        if result.status not in {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
+            raise TransferError(result)
+        error = ServiceError(result.status, "", result.message.rstrip("."))
         raise refusal(error, self._host, RequestTarget(HubService.BYOC, collection, tile.id, name))
 
     async def _page(self, target: RequestTarget, rest: str, body: Json | None = None) -> object:

@@ -94,14 +94,14 @@ def parse_error(status: int, body: bytes) -> ServiceError:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return ServiceError(status, "", reason_in(body))
-    found = document.get("error", document) if isinstance(document, dict) else None
-    if not isinstance(found, dict):
+    error = document.get("error", document) if isinstance(document, dict) else None
+    if not isinstance(error, dict):
         return ServiceError(status, "", _one_line(reason_in(body)))
-    message = str(found.get("message") or found.get("reason") or found.get("description") or "")
-    errors = orjson.dumps(found.get("errors") or []).decode()
+    message = str(error.get("message") or error.get("reason") or error.get("description") or "")
+    errors = orjson.dumps(error.get("errors") or []).decode()
     if errors != "[]" and not (message and orjson.dumps(message).decode() in errors):
         message = f"{message}; {errors}".lstrip("; ")
-    return ServiceError(status, str(found.get("code") or ""), _one_line(message))
+    return ServiceError(status, str(error.get("code") or ""), _one_line(message))
 
 
 def refusal(error: ServiceError, host: str, target: RequestTarget) -> StacpullError | TransferError:

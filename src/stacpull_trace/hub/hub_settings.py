@@ -83,11 +83,11 @@ def _profile(path: Path, given: str | None) -> Mapping[str, str]:
         raise UsageError(f"{path} has no profile {name!r}; it has: {known}. See SH_PROFILE.")
     if not isinstance(table, dict | None):
         raise UsageError(f"{path}: {name} must be a table: [{name}]")
-    found = {key: table[key] for key in _KEYS if table and table.get(key)}
-    for key, value in found.items():
+    settings = {key: table[key] for key in _KEYS if table and table.get(key)}
+    for key, value in settings.items():
         if not isinstance(value, str):
             raise UsageError(f"{path}: {key} of the profile {name} must be text in quotes")
-    return found
+    return settings
 
 
 def _profiles(path: Path) -> Mapping[str, object]:

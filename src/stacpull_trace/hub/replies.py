@@ -201,20 +201,20 @@ def _plain(value: Any) -> Any:
     return None if value == "NaN" else value
 
 
-def _interval(found: _RepliedInterval) -> IntervalStatistics:
-    interval = TimeRange(moment(found.interval.start), moment(found.interval.end))
-    if found.error is not None:
-        return IntervalStatistics(interval, error=_error(found.error))
+def _interval(replied: _RepliedInterval) -> IntervalStatistics:
+    interval = TimeRange(moment(replied.interval.start), moment(replied.interval.end))
+    if replied.error is not None:
+        return IntervalStatistics(interval, error=_error(replied.error))
     outputs = {
         name: {key: replace(band.stats, histogram=band.histogram) for key, band in output.bands.items()}
-        for name, output in found.outputs.items()
+        for name, output in replied.outputs.items()
     }
     return IntervalStatistics(interval, outputs)
 
 
-def _error(found: str | _RepliedError | None) -> IntervalError | None:
-    if found is None:
+def _error(error: str | _RepliedError | None) -> IntervalError | None:
+    if error is None:
         return None
-    if isinstance(found, str):
-        return IntervalError(found)
-    return IntervalError(found.type or found.code or "an error without a code", found.message or "")
+    if isinstance(error, str):
+        return IntervalError(error)
+    return IntervalError(error.type or error.code or "an error without a code", error.message or "")

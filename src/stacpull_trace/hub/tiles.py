@@ -62,11 +62,11 @@ class _CatalogPage(msgspec.Struct, frozen=True):
 def parse_page(document: object) -> list[CatalogTile]:
     return [
         CatalogTile(
-            id=found.id,
-            time=moment(found.properties.datetime),
-            footprint=_footprint(found.geometry),
+            id=feature.id,
+            time=moment(feature.properties.datetime),
+            footprint=_footprint(feature.geometry),
         )
-        for found in converted(document, _CatalogPage).features
+        for feature in converted(document, _CatalogPage).features
     ]
 
 
@@ -140,12 +140,12 @@ class _DescribedTile(msgspec.Struct, frozen=True, rename="camel"):
 
 def parse_tile(document: object) -> ByocTile:
     """Return a tile from its description (the value of `data`)."""
-    found = converted(document, _DescribedTile)
+    description = converted(document, _DescribedTile)
     return ByocTile(
-        id=found.id,
-        path=found.path,
-        created=None if found.created is None else moment(found.created),
-        tile_geometry=_footprint(found.tile_geometry),
-        cover_geometry=_footprint(found.cover_geometry),
-        files=(found.additional_data and found.additional_data.files_metadata) or {},
+        id=description.id,
+        path=description.path,
+        created=None if description.created is None else moment(description.created),
+        tile_geometry=_footprint(description.tile_geometry),
+        cover_geometry=_footprint(description.cover_geometry),
+        files=(description.additional_data and description.additional_data.files_metadata) or {},
     )
