@@ -358,24 +358,24 @@ class NotFoundItem(NamedTuple):
 
 
 class BucketLocation(msgspec.Struct, frozen=True):
-    """A bucket as DEST, with its prefix (without `/` at its ends) and options. It contains no secret."""
+    """A bucket as DEST: where it is, how it is accessed, and what its lease needs. It contains no secret."""
 
     bucket: str
-    prefix: str = ""
+    prefix: str = ""  # without `/` at its ends
     endpoint_url: str | None = None
     region: str | None = None
-    profile: str | None = None
-    ca_bundle: str | None = None
-    mirror: str = ""  # the id of the mirror that the objects below the prefix belong to
-    run: str = ""  # the id of the last run, by which its processes recognise its lease
     scheme: str = "s3"
     account: str | None = None  # the storage account of Azure
-    epoch: int = 0
-    """The number of the last run on the bucket that the ledger in the work directory knows; 0 for none."""
+    profile: str | None = None
+    ca_bundle: str | None = None
     metadata: bool = False
     """Whether the metadata service of a cloud machine may give credentials (`--aws-metadata`)."""
-    break_lock: bool = False
     is_signed: bool = True  # False for requests without credentials to Google and Azure
+    mirror: str = ""  # the id of the mirror that the objects below the prefix belong to
+    run: str = ""  # the id of the last run, by which its processes recognise its lease
+    epoch: int = 0
+    """The number of the last run on the bucket that the ledger in the work directory knows; 0 for none."""
+    break_lock: bool = False
 
     @property
     def url(self) -> str:
