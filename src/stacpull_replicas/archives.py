@@ -15,10 +15,10 @@ import gzip
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from urllib.parse import quote
 
+import msgspec
 import orjson
 
 from stacpull_replicas.dataset import Dataset, Patch
@@ -72,8 +72,7 @@ def catalog_key(dataset: str) -> str:
     return f"{CATALOG_PREFIX}{quote(dataset, safe='')}.tar.gz"
 
 
-@dataclass(frozen=True, eq=False)
-class Archives:
+class Archives(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Makes archives and catalogs; `files_url` is the URL of open blobs, with a slash at the end."""
 
     dataset: Dataset
@@ -184,8 +183,7 @@ class Archives:
         return document
 
 
-@dataclass(frozen=True)
-class OpenFolders:
+class OpenFolders(msgspec.Struct, frozen=True):
     """Adds the open folders to a store. They are not listed, because they are made on request."""
 
     under: ObjectStore

@@ -19,11 +19,12 @@ import hmac
 import os
 import struct
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import ceil
 from urllib.parse import parse_qsl, quote, urlencode
+
+import msgspec
 
 from stacpull_replicas.archives import OPEN_PREFIXES
 from stacpull_replicas.draws import mix
@@ -55,8 +56,7 @@ def _layout(assets: tuple[str, ...]) -> tuple[int, int]:
     return int.from_bytes(mask, "big"), int.from_bytes(names, "big")
 
 
-@dataclass(frozen=True)
-class Sealer:
+class Sealer(msgspec.Struct, frozen=True):
     """Seals (asset, index) into tokens that expire after `ttl` seconds, and signs blob URLs for an hour."""
 
     key: bytes
@@ -145,8 +145,7 @@ def public_path(key: str) -> str:
     return f"{ACCOUNT}{CONTAINER}{key}"
 
 
-@dataclass(frozen=True)
-class BlobHost:
+class BlobHost(msgspec.Struct, frozen=True):
     """Serves the objects of the data set's bucket under `/mlhub/<key>`; signatures have `version`."""
 
     store: ObjectStore

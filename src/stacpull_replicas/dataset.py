@@ -16,12 +16,13 @@ from bisect import bisect
 from cmath import cos as complex_cos
 from cmath import sin as complex_sin
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from math import asin, atan2, cos, cosh, degrees, sin, sinh
+
+import msgspec
 
 from stacpull_replicas.draws import Permutation, fraction, mix
 from stacpull_replicas.rasters import band_file
@@ -118,8 +119,7 @@ _TILES: tuple[tuple[int, int, int, int, int], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Acquisition:
+class Acquisition(msgspec.Struct, frozen=True):
     """One acquisition of one tile: everything that its patches share."""
 
     platform: str
@@ -297,8 +297,7 @@ class Flag(Enum):
     ONLY_DROPPED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(msgspec.Struct, frozen=True):
     """The position and name of one patch of 1.2 km."""
 
     index: int
@@ -328,8 +327,7 @@ class Site:
         return [*ring, ring[0]]
 
 
-@dataclass(frozen=True, slots=True)
-class Patch(Site):
+class Patch(Site, frozen=True):
     """One patch with its labels."""
 
     labels: tuple[str, ...]
@@ -350,8 +348,7 @@ class Patch(Site):
         return json.dumps(document).encode()
 
 
-@dataclass(frozen=True)
-class Dataset:
+class Dataset(msgspec.Struct, frozen=True, dict=True):
     """`items` patches of `seed`."""
 
     items: int = 400

@@ -8,7 +8,8 @@ be read at any index, in any order and in any process, without keeping anything 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+import msgspec
 
 _WORD = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -29,8 +30,7 @@ def fraction(*words: int) -> float:
     return (mix(*words) >> 11) / (1 << 53)
 
 
-@dataclass(frozen=True, slots=True)
-class Permutation:
+class Permutation(msgspec.Struct, frozen=True):
     """`forward(i) = (factor * i + shift) mod size`: a bijection that spreads neighbours evenly."""
 
     size: int

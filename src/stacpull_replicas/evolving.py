@@ -8,9 +8,11 @@ are returned as an `Evolution`, with which a test can compare a report.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Unpack
+
+import msgspec
+from msgspec.structs import replace
 
 from stacpull_replicas.draws import mix
 from stacpull_replicas.faults import Responder
@@ -25,29 +27,27 @@ _LENGTH = 400
 _KINDS = ("added", "removed", "renamed", "rewritten", "resized", "touched", "asset_added", "asset_removed")
 
 
-@dataclass(frozen=True)
-class EvolvingItem:
+class EvolvingItem(msgspec.Struct, frozen=True):
     """One published item: the time of its last update, and its files by asset key."""
 
     updated: datetime
     files: Mapping[str, Blob]
 
 
-@dataclass
-class Evolution:
+class Evolution(msgspec.Struct):
     """The changes of one step: ids of items by kind. A renamed item is listed under its old id."""
 
-    added: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    renamed: list[str] = field(default_factory=list)
-    rewritten: list[str] = field(default_factory=list)
+    added: list[str] = []
+    removed: list[str] = []
+    renamed: list[str] = []
+    rewritten: list[str] = []
     """One file has other bytes, but the same size."""
-    resized: list[str] = field(default_factory=list)
+    resized: list[str] = []
     """One file has more bytes."""
-    touched: list[str] = field(default_factory=list)
+    touched: list[str] = []
     """Only `updated` has changed."""
-    asset_added: list[str] = field(default_factory=list)
-    asset_removed: list[str] = field(default_factory=list)
+    asset_added: list[str] = []
+    asset_removed: list[str] = []
 
     @property
     def gone(self) -> list[str]:

@@ -14,7 +14,6 @@ import tomllib
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -25,6 +24,7 @@ from urllib.parse import quote
 from zlib import crc32
 
 import msgspec
+from msgspec.structs import replace
 
 from stacpull_replicas.draws import fraction
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, Stream, http_date
@@ -357,22 +357,20 @@ class Rule(msgspec.Struct, frozen=True):
         )
 
 
-@dataclass(frozen=True)
-class FaultPlan:
+class FaultPlan(msgspec.Struct, frozen=True):
     """Rules in the order of their precedence, and the seed of their probabilities."""
 
     rules: tuple[Rule, ...]
     seed: int = 0
 
 
-@dataclass
-class PlannedFaults:
+class PlannedFaults(msgspec.Struct):
     """The `Faults` of a plan, with its counts. Rules with `per = "path"` have one for each requested path."""
 
     plan: FaultPlan
-    counts: Counter[tuple[int, str]] = field(default_factory=Counter)
-    struck: Counter[tuple[int, str]] = field(default_factory=Counter)
-    lock: Lock = field(default_factory=Lock)
+    counts: Counter[tuple[int, str]] = msgspec.field(default_factory=Counter)
+    struck: Counter[tuple[int, str]] = msgspec.field(default_factory=Counter)
+    lock: Lock = msgspec.field(default_factory=Lock)
 
     def before(self, request: RequestInfo) -> Fault | None:
         chosen: Fault | None = None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
@@ -18,13 +17,13 @@ from itertools import accumulate
 from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl, unquote
 
+import msgspec
 import orjson
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
 
-@dataclass(frozen=True)
-class RequestInfo:
+class RequestInfo(msgspec.Struct, frozen=True, dict=True):
     """One received request. `target` is the raw path and query; header names are in lower case."""
 
     server: str
@@ -91,20 +90,18 @@ class Content(Readable, Protocol):
     def sha256(self) -> bytes: ...
 
 
-@dataclass(frozen=True)
-class Stream:
+class Stream(msgspec.Struct, frozen=True):
     """A large body of `size` bytes, which `read(start, stop)` generates in pieces."""
 
     size: int
     read: Callable[[int, int], bytes]
 
 
-@dataclass(frozen=True)
-class ReplicaReply:
+class ReplicaReply(msgspec.Struct, frozen=True):
     """One reply. `kind` names the route for the counters; a `compressible` body may be gzipped."""
 
     status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = {}
     body: bytes | Stream = b""
     reason: str | None = None
     kind: str = "other"

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 LABELS_COLLECTION = "bigearthnet_v1_labels"
 SOURCE_COLLECTION = "bigearthnet_v1_source"
@@ -41,8 +42,7 @@ OPENAPI_TYPE = "application/vnd.oai.openapi+json;version=3.0"
 JsonObject = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class HubCatalog:
+class HubCatalog(msgspec.Struct, frozen=True):
     """Makes the documents above the items. `base` is the root URL of the API."""
 
     base: str

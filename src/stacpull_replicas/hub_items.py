@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
+import msgspec
 import orjson
 
 from stacpull_replicas.dataset import CLASSES, Dataset, Patch, Ring, Site
@@ -51,8 +51,7 @@ def members(name: str) -> str:
     return f"{_MEMBERS}{name}{_END}"
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(msgspec.Struct, frozen=True):
     """A serialized document with placeholders, as a `bytes` format."""
 
     form: bytes
@@ -251,8 +250,7 @@ Seal = Callable[[tuple[str, ...], int], list[bytes]]
 """Makes the opaque tokens of an item's download hrefs from (its assets, its index)."""
 
 
-@dataclass(frozen=True)
-class HubItems:
+class HubItems(msgspec.Struct, frozen=True, dict=True):
     """Makes the items of one replica, and maps their ids. `base` is the root URL of the API."""
 
     base: str

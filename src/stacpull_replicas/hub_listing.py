@@ -14,12 +14,12 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
+import msgspec
 import orjson
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
@@ -64,8 +64,7 @@ def _may_match(number: int, interval: SearchInterval, bounds: tuple[float, ...] 
     return bool(bounds[0] <= east and bounds[2] >= west and bounds[1] <= north and bounds[3] >= south)
 
 
-@dataclass(frozen=True)
-class HubListing:
+class HubListing(msgspec.Struct, frozen=True):
     """Answers `/collections/X/items` and `/search`. `echo_key` repeats all keys in `next` (staging)."""
 
     catalog: HubCatalog

@@ -11,10 +11,10 @@ import base64
 import json
 import struct
 import time
-from dataclasses import replace
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from stacpull_replicas.http_messages import ReplicaReply, Stream
 

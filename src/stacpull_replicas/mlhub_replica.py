@@ -17,10 +17,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 from urllib.parse import unquote
+
+import attrs
+import msgspec
 
 from stacpull_replicas.archives import Archives, OpenFolders, archive_key, catalog_key
 from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost, Sealer, TokenRefused, public_path
@@ -55,8 +57,7 @@ from stacpull_replicas.replica_server import ReplicaServer, ServerOptions
 from stacpull_replicas.s3_service import S3Access, S3Service
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedFile:
+class ExpectedFile(msgspec.Struct, frozen=True):
     """One file: its item and asset, its name, and its expected size and digests (in hex)."""
 
     collection: str
@@ -323,7 +324,7 @@ class MlhubReplica(ReplicaServer):
         store = OpenFolders(self.store, archives)
         blob = BlobHost(store, self._sealer, OLD_VERSION if self.era == "2021" else NEW_VERSION)
         api = MlhubApi(self, archives, blob)
-        access = replace(self.access, open_prefixes=(f"/{DATASET_BUCKET}/{ARCHIVE_PREFIX}",))
+        access = attrs.evolve(self.access, open_prefixes=(f"/{DATASET_BUCKET}/{ARCHIVE_PREFIX}",))
         return {"api": api.respond, "blob": blob.respond, "s3": S3Service(store, access).respond}
 
 

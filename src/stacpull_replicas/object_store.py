@@ -11,12 +11,13 @@ import hashlib
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from stacpull_replicas.dataset import Dataset
 from stacpull_replicas.draws import mix
@@ -53,16 +54,11 @@ class _Digested:
         return digest.digest()
 
 
-@dataclass(eq=False)
 class Blob(_Digested):
     """A content held in memory."""
 
-    data: bytes
-    modified: datetime = PUBLISHED
-    size: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.size = len(self.data)
+    def __init__(self, data: bytes, modified: datetime = PUBLISHED) -> None:
+        self.data, self.modified, self.size = data, modified, len(data)
 
     def read(self, start: int, stop: int) -> bytes:
         return self.data if stop - start == self.size else self.data[start:stop]
@@ -133,8 +129,7 @@ class ObjectStore(Protocol):
         """Yield the keys that start with `prefix` and sort after `after`, sorted by their UTF-8 bytes."""
 
 
-@dataclass(frozen=True)
-class DatasetStore:
+class DatasetStore(msgspec.Struct, frozen=True, dict=True):
     """The files of a data set under `bigearthnet/<patch>/<file>`, and `large_items` files of any size."""
 
     dataset: Dataset
@@ -206,8 +201,7 @@ def large_key(number: int) -> str:
     return f"{LARGE_PREFIX}large_{number:04d}.bin"
 
 
-@dataclass
-class MemoryStore:
+class MemoryStore(msgspec.Struct):
     """The contents of a test, by bucket and key."""
 
     contents: Mapping[str, Mapping[str, bytes]]
@@ -225,8 +219,7 @@ class MemoryStore:
                 yield key
 
 
-@dataclass(frozen=True)
-class DirectoryStore:
+class DirectoryStore(msgspec.Struct, frozen=True):
     """The folders of a directory as buckets, their files as objects. Links out of it are not followed."""
 
     root: Path
@@ -258,12 +251,11 @@ class DirectoryStore:
         )
 
 
-@dataclass
-class OverlayStore:
+class OverlayStore(msgspec.Struct):
     """Changes over a store: `changes[bucket, key]` is the new content, or None for a removed object."""
 
     under: ObjectStore
-    changes: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
+    changes: dict[tuple[str, str], bytes | None] = {}
 
     def buckets(self) -> Iterable[str]:
         return self.under.buckets()

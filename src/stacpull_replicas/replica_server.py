@@ -18,13 +18,14 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import Protocol, Self, TypedDict, TypeVar
 
+import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from stacpull_replicas.faults import (
     Close,
@@ -61,8 +62,7 @@ class Faults(Protocol):
         """Return the fault for this request; None for the right reply."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
+class RequestRecord(msgspec.Struct, frozen=True):
     """One answered request. `sent` counts body bytes; `headers` is empty unless the replica records them."""
 
     server: str
@@ -71,11 +71,10 @@ class RequestRecord:
     target: str
     status: int
     sent: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
 
 
-@dataclass
-class ReplySender:
+class ReplySender(msgspec.Struct):
     """Sends one reply to a client."""
 
     raw: web.BaseRequest
@@ -206,8 +205,7 @@ async def _compressed(request: RequestInfo, reply: ReplicaReply) -> ReplicaReply
     return replace(reply, headers=headers, body=packed)
 
 
-@dataclass
-class _Injection:
+class _Injection(msgspec.Struct):
     match: Callable[[RequestInfo], bool]
     fault: Fault
     times: int

@@ -17,12 +17,14 @@ import hashlib
 import hmac
 import re
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import count
 from urllib.parse import quote, unquote_to_bytes
 from xml.sax.saxutils import escape
+
+import attrs
+import msgspec
 
 from stacpull_replicas.http_messages import Content, ReplicaReply, RequestInfo, http_date, select
 from stacpull_replicas.object_store import ARCHIVE_PREFIX, ObjectStore, content_type
@@ -43,19 +45,18 @@ _LAST_CHARACTER = "\U0010ffff"
 _SERIAL = count(1)
 
 
-@dataclass
+@attrs.define
 class S3Error(Exception):
     """An error as S3 reports it."""
 
     status: int
     code: str
     message: str
-    detail: dict[str, str] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
+    detail: dict[str, str] = attrs.field(factory=dict)
+    headers: dict[str, str] = attrs.field(factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
+class _Claim(msgspec.Struct, frozen=True):
     """The signature of a request and the credentials it names."""
 
     access_key: str
@@ -137,7 +138,7 @@ def _is_signed_by(request: RequestInfo, claim: _Claim, secret: str) -> bool:
     return hmac.compare_digest(hmac.new(key, text.encode(), "sha256").hexdigest(), claim.signature)
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class S3Access:
     """The access rules of an endpoint.
 
@@ -154,8 +155,8 @@ class S3Access:
     """
 
     access_key: str
-    secret_key: str = field(repr=False)
-    session_token: str | None = field(default=None, repr=False)
+    secret_key: str = attrs.field(repr=False)
+    session_token: str | None = attrs.field(default=None, repr=False)
     region: str | None = None
     region_redirect: bool = False
     anonymous: bool = False
@@ -244,8 +245,7 @@ def _check_time(claim: _Claim) -> None:
         raise S3Error(403, "RequestTimeTooSkewed", message, detail)
 
 
-@dataclass(frozen=True)
-class S3Service:
+class S3Service(msgspec.Struct, frozen=True):
     """Serves the buckets of a store to requests that `access` allows."""
 
     store: ObjectStore

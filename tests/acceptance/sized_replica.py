@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from stacpull_replicas import MlhubReplica
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo

@@ -7,11 +7,11 @@ entries per page. Some tiles have no `filesMetadata`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import shapely
 
 from stacpull_replicas.draws import mix
@@ -36,8 +36,7 @@ _WITHOUT_METADATA = 25
 """One of this many tiles has no filesMetadata (but never a tile of the notebook)."""
 
 
-@dataclass(frozen=True)
-class Byoc:
+class Byoc(msgspec.Struct, frozen=True):
     """The collections of the account, and the ids of collections of other accounts."""
 
     archives: Mapping[str, Archive]

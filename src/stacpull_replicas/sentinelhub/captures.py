@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
 from hashlib import sha256
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from shapely import Polygon
@@ -67,8 +67,7 @@ Pixels = NDArray[np.int16]
 Places = NDArray[np.int32]
 
 
-@dataclass(frozen=True, eq=False)
-class Capture:
+class Capture(msgspec.Struct, frozen=True, eq=False, dict=True):
     """A tile on a day; `version` counts ingestions of the same tile and day, with the last one on top."""
 
     seed: int
@@ -227,8 +226,7 @@ _TWICE = 40
 """One of this many captures was ingested twice."""
 
 
-@dataclass(frozen=True, eq=False)
-class Archive:
+class Archive(msgspec.Struct, frozen=True, eq=False, dict=True):
     """All captures of a seed, oldest first."""
 
     seed: int

@@ -8,9 +8,9 @@ send back as `next`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 import shapely
 from shapely.geometry import mapping
@@ -60,8 +60,7 @@ def with_crs(geometry: BaseGeometry, crs: str) -> dict[str, Any]:
     return {"type": document["type"], "crs": named, "coordinates": document["coordinates"]}
 
 
-@dataclass(frozen=True)
-class Catalog:
+class Catalog(msgspec.Struct, frozen=True):
     """The catalog of collections, by id without `byoc-`."""
 
     archives: Mapping[str, Archive]

@@ -15,10 +15,10 @@ same name.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache, partial, reduce
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -221,13 +221,12 @@ def _dotted(node: Node) -> str | None:
     return f"{holder}.{node.property.name}"
 
 
-@dataclass
-class _Scope:
+class _Scope(msgspec.Struct):
     """Variables, and the outer scope for other variables."""
 
     outer: _Scope | None = None
-    values: dict[str, Any] = field(default_factory=dict)
-    constants: set[str] = field(default_factory=set)
+    values: dict[str, Any] = {}
+    constants: set[str] = set()
 
     def holder(self, name: str) -> _Scope | None:
         """Return the nearest scope that has a variable; None if no scope has it."""
@@ -396,8 +395,7 @@ def _member_of(node: Node, of: Callable[[Node], Any]) -> Any:
     return holder.get(node.property.name, UNDEFINED) if isinstance(holder, Mapping) else UNDEFINED
 
 
-@dataclass(frozen=True)
-class ScriptOutput:
+class ScriptOutput(msgspec.Struct, frozen=True):
     """An output: its id, the names of its bands (B0, B1, … by default), and the type of its samples."""
 
     id: str
@@ -409,16 +407,14 @@ class ScriptOutput:
         return "INT" in self.sample_type
 
 
-@dataclass(frozen=True)
-class Evaluated:
+class Evaluated(msgspec.Struct, frozen=True):
     """Values by output and band, in the output's type, and masks of the valid ones."""
 
     values: dict[tuple[str, str], NDArray[Any]]
     valid: dict[tuple[str, str], NDArray[np.bool_]]
 
 
-@dataclass(frozen=True)
-class Evalscript:
+class Evalscript(msgspec.Struct, frozen=True):
     """A parsed script: its input bands, its outputs, and the bands of its mask."""
 
     run: ScriptRun

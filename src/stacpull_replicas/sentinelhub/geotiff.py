@@ -13,13 +13,13 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
 from hashlib import md5
 from typing import Any
 from xml.sax.saxutils import escape
 
+import msgspec
 import numpy as np
 
 from stacpull_replicas.sentinelhub.captures import QA_BANDS, SR_BANDS, Capture, Pixels
@@ -41,8 +41,7 @@ _LAST = b"\x01\0\0\xff\xff"
 _LEAST_FILLING = 20
 
 
-@dataclass(frozen=True)
-class RasterKind:
+class RasterKind(msgspec.Struct, frozen=True):
     """A kind of file: its bands, the usual length of its header, and the most bytes per tile."""
 
     name: str
@@ -58,8 +57,7 @@ KINDS = {
 """Header lengths are those of real files; slots are large enough for the generated pixels."""
 
 
-@dataclass(frozen=True, eq=False)
-class RasterFile:
+class RasterFile(msgspec.Struct, frozen=True, eq=False, dict=True):
     """One file of a capture, generated in pieces: `read(start, stop)` returns any of its `size` bytes."""
 
     capture: Capture

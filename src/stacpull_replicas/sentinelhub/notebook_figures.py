@@ -17,11 +17,11 @@ raises the index by about 2 / (green + nir), or 0.0005, and the mean by less tha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,8 +55,7 @@ _NONE = CapturedScene(29, None)
 """Pixels whose scene is None in the header."""
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """The required NDWI of the valid pixels; None for any value."""
 
     mean: float
@@ -66,8 +65,7 @@ class Target:
     """Green and near infrared of the pixel with the highest NDWI; `lowest` is for the lowest."""
 
 
-@dataclass(frozen=True)
-class NotebookDay:
+class NotebookDay(msgspec.Struct, frozen=True):
     """A day: the scenes in the north and south of the boxes and east of them, and the valid pixels."""
 
     day: int
@@ -253,8 +251,7 @@ _LAND, _WATER = -0.52, 0.45
 _USUAL_DEVIATION = 0.29
 
 
-@dataclass(frozen=True)
-class CloudWindow:
+class CloudWindow(msgspec.Struct, frozen=True):
     """The cloud cells that the boxes touch: row and column of the first pixel, and a mask of candidates.
 
     A candidate is a pixel that may be clear.
@@ -270,8 +267,7 @@ class CloudWindow:
         return self.row + height, self.column + width
 
 
-@dataclass(frozen=True)
-class NotebookPixels:
+class NotebookPixels(msgspec.Struct, frozen=True):
     """The pixels of the notebook in a tile: a mask of clear ones, and their green and near infrared."""
 
     window: CloudWindow

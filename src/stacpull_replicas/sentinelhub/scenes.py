@@ -8,10 +8,10 @@ header, as in the notebook.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from shapely import Polygon, box
@@ -69,8 +69,7 @@ _SLIVER = 1e8
 NODATA = -999
 
 
-@dataclass(frozen=True)
-class CapturedScene:
+class CapturedScene(msgspec.Struct, frozen=True):
     """One entry of the header: the value of its pixels, and the id or None.
 
     `listed` is False if the scene has pixels but is missing in the header. Angles are in degrees.
@@ -83,8 +82,7 @@ class CapturedScene:
     listed: bool = True
 
 
-@dataclass(frozen=True)
-class Cuts:
+class Cuts(msgspec.Struct, frozen=True):
     """The scenes of a tile: `scenes[strip][k - firsts[strip]]` begins at cut k of a strip."""
 
     swath: Swath

@@ -17,13 +17,14 @@ import hmac
 import struct
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs
 
+import msgspec
 import orjson
+from msgspec.structs import replace
 
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
 
@@ -67,8 +68,7 @@ def check_method(request: RequestInfo, *allowed: str) -> None:
 _SEAL_BYTES = 32
 
 
-@dataclass(frozen=True)
-class Accounts:
+class Accounts(msgspec.Struct, frozen=True):
     """The only account of the replica: issues tokens that expire after `ttl` seconds, and checks them."""
 
     client_id: str
@@ -124,14 +124,13 @@ def _oauth_error(status: int, error: str, description: str) -> ReplicaReply:
     return ReplicaReply(status, {"Content-Type": "application/json"}, body, kind="token")
 
 
-@dataclass
-class RateLimit:
+class RateLimit(msgspec.Struct):
     """A limit of requests per second, with bursts of up to one second's number; None for no limit."""
 
     per_second: float | None
     _left: float = 1e9
     _at: float = 0.0
-    _lock: Lock = field(default_factory=Lock)
+    _lock: Lock = msgspec.field(default_factory=Lock)
 
     def refusal(self, kind: str) -> ReplicaReply | None:
         """Take a permit; if there is none, return a 429, whose `retry-after` is in milliseconds."""
@@ -150,13 +149,12 @@ class RateLimit:
         return ReplicaReply(429, headers, orjson.dumps(body), kind=kind)
 
 
-@dataclass
-class Quota:
+class Quota(msgspec.Struct):
     """The processing units of the account; None for no limit."""
 
     left: float | None = None
     spent: float = 0.0
-    _lock: Lock = field(default_factory=Lock, init=False)
+    _lock: Lock = msgspec.field(default_factory=Lock)
 
     def charge(self, units: float) -> None:
         with self._lock:
@@ -198,8 +196,7 @@ Part = Callable[[RequestInfo, str], ReplicaReply]
 """Answers a request, given the path below the part's root; raises Refusal."""
 
 
-@dataclass(frozen=True)
-class SentinelHubService:
+class SentinelHubService(msgspec.Struct, frozen=True):
     """Checks requests and routes them to statistics, catalog and BYOC."""
 
     accounts: Accounts

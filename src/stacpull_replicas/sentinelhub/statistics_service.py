@@ -7,7 +7,6 @@ top; at the same time, the one ingested last. Its pixels without data show the c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -130,8 +129,7 @@ class _StatisticsBody(msgspec.Struct):
     calculations: dict[str, _Calculation] = {}
 
 
-@dataclass(frozen=True)
-class RequestedArea:
+class RequestedArea(msgspec.Struct, frozen=True):
     """The area of a request: a box (west, south, east, north) in a CRS, and the geometry, if any."""
 
     box: tuple[float, float, float, float]
@@ -167,8 +165,7 @@ class RequestedArea:
         return bent
 
 
-@dataclass(frozen=True)
-class SampleBlock:
+class SampleBlock(msgspec.Struct, frozen=True):
     """Some samples of a grid: column and row of their pixels in the tile grid, and a mask of the area."""
 
     columns: Places
@@ -176,8 +173,7 @@ class SampleBlock:
     inside: NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class SampleGrid:
+class SampleGrid(msgspec.Struct, frozen=True):
     """An area divided into `width` by `height` samples."""
 
     area: RequestedArea
@@ -217,8 +213,7 @@ class SampleGrid:
             yield SampleBlock(columns.astype(np.int32), rows.astype(np.int32), inside)
 
 
-@dataclass(frozen=True)
-class BandCalculation:
+class BandCalculation(msgspec.Struct, frozen=True):
     """The requested statistics of a band, in addition to the basic ones: percentiles and a histogram.
 
     Each bin of the histogram includes its lower edge; the last one includes both.
@@ -272,8 +267,7 @@ class BandCalculation:
         return {"stats": stats, "histogram": histogram}
 
 
-@dataclass(frozen=True)
-class StatisticsOrder:
+class StatisticsOrder(msgspec.Struct, frozen=True):
     """A request: collection, grid, intervals (without their ends), script, a calculation per output band."""
 
     collection: str
@@ -315,8 +309,7 @@ _UNIT_PIXELS = 512 * 512
 _UNIT_BANDS = 3
 
 
-@dataclass(frozen=True)
-class Statistics:
+class Statistics(msgspec.Struct, frozen=True):
     """The statistics of collections, by id without `byoc-`. Intervals with a failing day are errors."""
 
     archives: Mapping[str, Archive]

@@ -14,10 +14,10 @@ both in hundredths of a pixel.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,8 +41,7 @@ NORTH = (LAST_ROW + 1) * EXTENT
 """Upper left corner of the whole grid in metres."""
 
 
-@dataclass(frozen=True, order=True)
-class Square:
+class Square(msgspec.Struct, frozen=True, order=True):
     """One square of the grid; its column and row are counted from the origin in steps of 24 km."""
 
     column: int
@@ -137,8 +136,7 @@ def along(column: Any, row: Any) -> Any:
     return row * _EAST - column * _SOUTH
 
 
-@dataclass(frozen=True)
-class Swath:
+class Swath(msgspec.Struct, frozen=True):
     """Strips between `edges` (hundredths of a pixel across, ascending), each cut into scenes.
 
     Strip i is cut at `starts[i]`, and every `lengths[i]` before and after it.
