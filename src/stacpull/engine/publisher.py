@@ -111,13 +111,11 @@ class Publisher:
         self._due_at = None
         received, self._received = self._received, []
         outcomes, self._outcomes = self._outcomes, []
-        renamed, self._renamed = self._renamed, []
-        renamed_json, self._renamed_json = self._renamed_json, {}
         item_json = self._write_item_json()
         assets, failures = self.reserve(received, list(item_json))
         files: list[tuple[Arrival | int, Placement]] = [*assets, *item_json.items()]
         self._sync([placement.part for _, placement in files])
-        self._record(renamed, renamed_json, [*outcomes, *failures])
+        self._record([*outcomes, *failures])
         self._rename(files)
         self.publish_if_due()
 
@@ -228,9 +226,10 @@ class Publisher:
             self._note_failed_sync(error)
             raise
 
-    def _record(
-        self, assets: list[Arrival], item_json: dict[int, bytes | None], outcomes: list[AssetOutcome]
-    ) -> None:
+    def _record(self, outcomes: list[AssetOutcome]) -> None:
+        """Record the renamed files, which are durable now, and `outcomes`."""
+        assets, self._renamed = self._renamed, []
+        item_json, self._renamed_json = self._renamed_json, {}
         if not (assets or item_json or outcomes):
             return
         final_items, failures = jobs.record(

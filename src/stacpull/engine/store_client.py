@@ -1,8 +1,4 @@
-"""The client of the store process: the network process calls functions and sends outcomes through it.
-
-The process is started before SOURCE is opened. It has the mirror open within the block of
-`StoreClient.connect`, and ends with this block.
-"""
+"""The client of the store process: the network process calls functions and sends outcomes through it."""
 
 from __future__ import annotations
 
@@ -75,8 +71,8 @@ class StoreClient:
     async def connect(self, stop: asyncio.Event) -> AsyncIterator[None]:
         """Open the mirror in the store process, which also holds the mirror's lock until it ends.
 
-        At the end of the block, everything that was sent is published. If that fails, an error is raised,
-        unless the block has raised one. `stop` ends long operations early.
+        It ends with the block, after everything that was sent is published. If that fails, an error is
+        raised, unless the block has raised one. `stop` ends long operations early.
         """
         work, variables = os.fsencode(self._opened.store.staged.work), dict[str, str]()
         if (bucket := self._opened.bucket) is not None:
