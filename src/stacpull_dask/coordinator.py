@@ -172,7 +172,6 @@ class DaskWorkers:
             except OSError as error:
                 refused = UsageError(f"The Dask worker {place} cannot be reached from here: {error}.")
             self._places.give_back(place, refused)
-            self._queue.give_back(worker.open_jobs.values())
             if refused is not None or self._stopping:
                 continue
             self._lost_in_vain += 1
@@ -209,6 +208,7 @@ class DaskWorkers:
                 raise
             finally:
                 self._workers.discard(worker)
+                self._queue.give_back(worker.open_jobs.values())  # at once, or the run may end without them
         return None
 
     def _has_given_all(self, count: int) -> bool:

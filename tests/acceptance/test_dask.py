@@ -12,7 +12,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,7 +49,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.network import SLOTS
 from stacpull_dask import cluster as dask_cluster
-from stacpull_dask import coordinator
+from stacpull_dask import coordinator, worker_messages
 from stacpull_dask.cluster import DaskPlaces
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status, run_in_thread
 
@@ -389,6 +389,41 @@ def test_workers_join_leave_and_are_killed(tmp_path, served):
     assert "A worker process was lost; another one takes its place." in ran.err
     assert len(bodies.again()[0]) <= 2 * MAX_JOBS
     assert list((dest / ".stacpull" / "parts").iterdir()) == []
+
+
+def test_a_run_does_not_end_without_the_jobs_of_a_lost_worker_that_is_slow_to_end(
+    tmp_path, served, monkeypatch
+):
+    workers, started = list[coordinator.Worker](), coordinator.worker_process
+
+    class FirstIsLost(coordinator.Worker):
+        def __init__(self, *given):
+            super().__init__(*given)
+            workers.append(self)
+            if len(workers) == 1:
+                self.send = self.lose
+
+        def lose(self, message):
+            if not isinstance(message, worker_messages.Jobs):
+                self.channel.send(message)
+            elif self.channel._transport is not None:
+                self.channel._transport.abort()
+
+        def room(self):
+            return super().room() if self is workers[0] or workers[0].open_jobs else 0
+
+    @asynccontextmanager
+    async def slow_to_end(variables):
+        async with started(variables) as sock:
+            yield sock
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(coordinator, "worker_process", slow_to_end)
+    monkeypatch.setattr(coordinator, "Worker", FirstIsLost)
+    replica = served()
+    options = options_for(replica, dask=2, concurrency=2)
+    report = sync.mirror(replica.base_url, tmp_path / "m", selection=SELECTION, options=options)
+    assert (report.assets_done, len(workers[0].open_jobs) > 0) == (6 * 13, True)
 
 
 def test_killing_the_coordinator_costs_only_the_jobs_of_its_worker(tmp_path, served):
