@@ -106,20 +106,20 @@ class Objects:
         listing: Any = None
         listed = set[int]()  # the hashes of pages: Azure cannot continue after a key, nor are keys in order
 
-        def page(store: Any) -> Any:
+        def page(store: Any) -> tuple[str, ...]:
             nonlocal listing
             listing = listing or obstore.list(store, prefix or None, chunk_size=1000)
             try:
-                return next(listing, ())
+                while hash(keys := tuple(str(entry["path"]) for entry in next(listing, ()))) in listed:
+                    pass  # in the same request, which thus ends if a later page always fails
             except BaseException:
                 listing = None  # begin again
                 raise
+            return keys
 
-        while entries := self.send("list", directory, page):
-            keys = tuple(str(entry["path"]) for entry in entries)
-            if hash(keys) not in listed:
-                listed.add(hash(keys))
-                yield [key[len(self._prefix) :] for key in keys if len(key) > len(self._prefix)]
+        while keys := self.send("list", directory, page):
+            listed.add(hash(keys))
+            yield [key[len(self._prefix) :] for key in keys if len(key) > len(self._prefix)]
 
     # --- writing -----------------------------------------------------------------------------------------
 

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import obstore
+import pytest
 from msgspec.structs import replace
 from tests.cloud.between import Between, between
 
+from stacpull.errors import DestinationError
 from stacpull_cloud.bucket_store import BucketFiles
 from stacpull_cloud.objects import PIECE, Objects
 
 
 def test_a_listing_that_fails_in_between_is_continued(location, monkeypatch):
-    objects, whole, begun = Objects(location), obstore.list, []
+    """If a page always fails, the listing ends, although earlier pages can be read."""
+    objects, whole, begun, outages = Objects(location), obstore.list, [], set()
     for number in range(5):
         objects.put(f"d/{number}", b"x", {}, create=True)
 
@@ -23,13 +26,17 @@ def test_a_listing_that_fails_in_between_is_continued(location, monkeypatch):
     def failing(*_: Any, **options: Any) -> Iterator[Any]:
         begun.append(options)
         yield last  # as an account of Azure with directories, which lists those first
-        if len(begun) == 1:
+        if len(begun) != 2:
             raise obstore.exceptions.GenericError("HTTP error")
         yield first
 
     monkeypatch.setattr(obstore, "list", failing)
     found = [path for page in objects.pages("d") for path in page]
     assert (sorted(found), len(begun)) == ([f"d/{number}" for number in range(5)], 2)
+    monkeypatch.setattr(objects, "_is_over", lambda since, _=0: outages.add(since) or len(begun) > 3)
+    with pytest.raises(DestinationError, match="failed to list"):
+        list(objects.pages("d"))
+    assert (len(outages), len(begun)) == (1, 4)
 
 
 def test_a_short_object_is_read_in_one_request(location, monkeypatch):
