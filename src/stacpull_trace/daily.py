@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -24,7 +24,7 @@ from stacpull_trace.question import TraceQuestion
 from stacpull_trace.request_plan import PlannedRequest
 
 
-class Summary(msgspec.Struct, frozen=True):
+class Summary(msgspec.Struct, frozen=True, array_like=True):
     """Statistics of a band over its valid pixels; the figures are None if there are none."""
 
     pixels: int = 0
@@ -61,29 +61,6 @@ class Count(msgspec.Struct, frozen=True):
     def agrees(self) -> bool:
         """True if the histogram holds exactly the valid pixels."""
         return self.counted == self.valid
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON object, which `from_json` reads."""
-        v = self.value
-        return {
-            "samples": self.samples,
-            "no_data": self.no_data,
-            "scenes": {str(index): pixels for index, pixels in self.scenes.items()},
-            "outside": self.outside,
-            "value": [v.pixels, v.min, v.max, v.mean, v.st_dev],
-            "median": self.median,
-            "error": self.error,
-        }
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Count:
-        return cls(
-            **{
-                **stored,
-                "scenes": {int(index): pixels for index, pixels in stored["scenes"].items()},
-                "value": Summary(*stored["value"]),
-            }
-        )
 
 
 EMPTY = Count()
@@ -181,7 +158,8 @@ class DayCounts:
         """Return the counts of the days with a tile or valid pixels; after a stop, only of some."""
         keys = request.keys(self._created)
         kept = await self._answers.get_all(keys.values())
-        before = {day: Count.from_json(kept[key][0]) for day, key in keys.items() if key in kept}
+        stored = {day: kept[key][0] for day, key in keys.items() if key in kept}
+        before = {day: msgspec.convert(one, Count, str_keys=True) for day, one in stored.items()}
         counts = {day: count for day, count in before.items() if count.error is None}
         for part in request.missing(counts):
             counts |= await self._fetch(part, keys, again=before.keys() - counts.keys())
@@ -199,8 +177,13 @@ class DayCounts:
             if not isinstance(result, _FailedRequest):
                 failures = 0
                 counts |= result
-                stored = {keys[d]: (c.to_json(), c.error is None) for d, c in result.items() if d in keys}
-                await self._answers.put_all(stored)
+                await self._answers.put_all(
+                    {
+                        keys[day]: (msgspec.to_builtins(count, str_keys=True), count.error is None)
+                        for day, count in result.items()
+                        if day in keys
+                    }
+                )
                 failed = {day for day in part.tiles if result[day].error is not None}
                 repeated = set() if len(failed) == len(part.tiles) > 1 else failed - again
                 again |= repeated
