@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import msgspec
 
 from stacpull.config.options import Options
 from stacpull.engine.channel import Channel
@@ -43,8 +44,7 @@ _MAX_JOBS_SENT = 64
 _MAX_UPLOADS = 128  # assets that a worker uploads while it gets more jobs
 
 
-@attrs.frozen
-class LocalPlaces:
+class LocalPlaces(msgspec.Struct, frozen=True):
     """`--dask N`: N worker processes on this machine, without a scheduler. They share one place."""
 
     workers: int

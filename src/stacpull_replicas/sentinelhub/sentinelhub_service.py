@@ -22,6 +22,7 @@ from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs
 
+import attrs
 import msgspec
 import orjson
 from msgspec.structs import replace
@@ -124,13 +125,14 @@ def _oauth_error(status: int, error: str, description: str) -> ReplicaReply:
     return ReplicaReply(status, {"Content-Type": "application/json"}, body, kind="token")
 
 
-class RateLimit(msgspec.Struct):
+@attrs.define
+class RateLimit:
     """A limit of requests per second, with bursts of up to one second's number; None for no limit."""
 
     per_second: float | None
-    _left: float = 1e9
-    _at: float = 0.0
-    _lock: Lock = msgspec.field(default_factory=Lock)
+    _left: float = attrs.field(default=1e9, init=False)
+    _at: float = attrs.field(default=0.0, init=False)
+    _lock: Lock = attrs.field(factory=Lock, init=False)
 
     def refusal(self, kind: str) -> ReplicaReply | None:
         """Take a permit; if there is none, return a 429, whose `retry-after` is in milliseconds."""
@@ -149,12 +151,13 @@ class RateLimit(msgspec.Struct):
         return ReplicaReply(429, headers, orjson.dumps(body), kind=kind)
 
 
-class Quota(msgspec.Struct):
+@attrs.define
+class Quota:
     """The processing units of the account; None for no limit."""
 
     left: float | None = None
     spent: float = 0.0
-    _lock: Lock = msgspec.field(default_factory=Lock)
+    _lock: Lock = attrs.field(factory=Lock, init=False)
 
     def charge(self, units: float) -> None:
         with self._lock:
