@@ -156,9 +156,9 @@ BEARER, BASIC = "Bearer abc.def/ghi", f"Basic {base64.b64encode(b'me:planted wor
         ([BASIC], "planted%20word planted+word bWU6cGxhbnRlZCB3b3Jk", "*** *** ***"),
         (["Basic of no kind"], "of no kind", "***"),
         (
-            ["z=America/New_York; s=0123456789abcdef"],
-            "America/New_York;j=0123456789abcdef",
-            "America/New_York;j=***",
+            ["z=America/York; r=https://a.example/c/sentinel2; c=sentinel-2-l2a-cogs; s=0123456789abcdef"],
+            "America/York https://a.example/c/sentinel2/sentinel-2-l2a-cogs;j=0123456789abcdef",
+            "America/York https://a.example/c/sentinel2/sentinel-2-l2a-cogs;j=***",
         ),
         (["abc", ""], "abc", "abc"),  # they are too short
     ],

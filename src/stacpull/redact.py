@@ -42,7 +42,9 @@ _PAGING_TOKENS = ("next:", "prev:", "previous:")
 _MIN_SECRET, _MIN_IN_DOCUMENT, _MIN_IN_URL = 4, 6, 8
 """Shorter secrets than these are not replaced: in any text, in a document, and in the path of a URL."""
 _MIN_LEARNED, _MAX_LEARNED = 16, 256
-_IN_PAIR = re.compile(r'="?((?=[^\s;,"]*\d)[^\s;,"]{16,})')  # shorter ones, and words, may be in any text
+_IN_PAIR = re.compile(
+    r'="?(?=[^\s;,":]*?(?=[A-Za-z]{0,11}\d)[A-Za-z0-9]{12})([^\s;,":/][^\s;,":]{15,})'
+)  # not names, such as sentinel-2-l2a-cogs, nor URLs: they may be in any text
 _ORDINARY_FIELDS = frozenset({"from", "host", "origin", "range", "referer", "user-agent"})
 _ORDINARY_PREFIXES = ("accept", "content-", "if-")
 """Fields of RFC 9110 that are never credentials, wherever their value comes from."""
