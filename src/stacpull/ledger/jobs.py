@@ -1,10 +1,9 @@
 """The assets of a mirror: what is still to do, and what became of it.
 
-An asset is reserved before its part is renamed, and recorded as done once the data is safe. The publisher
-takes these steps for groups, each in one transaction. Two assets never have the same folded path, because
-names that differ only in case or Unicode form may be one file. The second asset gets a hash in its name, or
-fails if the paths are equal. A damaged asset becomes pending in a new generation, so that its file may be
-replaced, but only by bytes with its earlier digest (`models.Job.required_digest`).
+`reserve` and `record` are steps of the publisher, each in one transaction. Two assets never have the same
+folded path, because names that differ only in case or Unicode form may be one file. The second asset gets a
+hash in its name, or fails if the paths are equal. A damaged asset becomes pending in a new generation, so
+that its file may be replaced, but only by bytes with its earlier digest (`models.Job.required_digest`).
 """
 
 from __future__ import annotations

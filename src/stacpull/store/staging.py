@@ -267,11 +267,9 @@ class StagedParts(DirectoryFiles):
 
     # --- trust: `.stacpull/boot` names the boot whose unrecorded files the next start may trust ----------
 
-    # The files of a killed run are complete while the page cache exists, during the same boot. This is not
-    # true after a failed sync: the lost pages may still be in the cache, marked clean. So a run writes
-    # the mark at its start, and removes it if a sync fails. Removing a name needs no free space, no write to
-    # the ledger, and no access to the failing part of the disk. Without a mark nothing is trusted. The mark
-    # need not survive a loss of power, because the boot is another one after that.
+    # A run writes the mark at its start, and removes it if a sync fails: without it, nothing is trusted
+    # (`engine.recovery`). Removing a name needs no free space, no write to the ledger, and no access to the
+    # failing part of the disk. The mark need not survive a loss of power: after that, the boot is another.
 
     def read_boot_mark(self) -> str | None:
         try:
