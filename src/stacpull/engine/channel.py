@@ -186,8 +186,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
                 arrival.part = complete_part_name(arrival)
                 self._staged.write_body(arrival, self._checksum)
             else:
-                identity_and_size = self._staged.part_identity_and_size(arrival.part)
-                arrival.identity = identity_and_size[0] if identity_and_size is not None else 0
+                arrival.identity, _ = self._staged.part_identity_and_size(arrival.part) or (0, 0)
         return arrivals
 
     def _send_written(self, writing: asyncio.Future[list[Arrival]]) -> None:

@@ -43,9 +43,7 @@ _PROCESS = "store process"
 class StoreClient:
     """Within the block of `connect`, calls functions in the store process (`call`), and sends outcomes."""
 
-    def __init__(
-        self, store_process: ConnectedProcess, opened: OpenMirror, run: Run, setup: RunSetup
-    ) -> None:
+    def __init__(self, process: ConnectedProcess, opened: OpenMirror, run: Run, setup: RunSetup) -> None:
         self.counters: Mapping[str, int] = run.counters
         self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""
@@ -61,7 +59,7 @@ class StoreClient:
             on_error=self.fail_with,
             slots=setup.network.slots,
         )
-        self._process, self._socket = store_process
+        self._process, self._socket = process
         self._opened, self._run_id, self._on_event = opened, run.id, setup.network.emit
         self._secrets, self._sent_secrets = secrets, secrets.values
         self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()

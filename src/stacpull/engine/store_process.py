@@ -103,13 +103,11 @@ class StoreServer:
         def on_event(event: AssetFailed | Notice | Stage) -> None:
             send(EventMessage(event))
 
-        def warn(text: str) -> None:
-            on_event(Notice("warning", text))
-
         def is_stopped() -> bool:
             return bool(select([stops], [], [], 0)[0])
 
-        work, patience = Path(os.fsdecode(request.work)), Patience(warn, is_stopped, has_answered=True)
+        patience = Patience(lambda text: on_event(Notice("warning", text)), is_stopped, has_answered=True)
+        work = Path(os.fsdecode(request.work))
         with closing(open_store(work, request.bucket, patience)) as store, open_ledger(store) as db:
             run = runs.stored(db, request.run_id)
             publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
