@@ -16,7 +16,7 @@ _CODE = re.compile(r"(?:<Code>|\(code: )([A-Za-z0-9]+)[<)]")
 """In the body of an error, and in what obstore says of an object that S3 does not remove."""
 _REFUSED_KEYS = re.compile("AccessDenied|Authent|Authoriz|Token|AccessKeyId|Signature|InvalidSecurity")
 """Codes of errors that mean wrong keys, not that the keys do not allow something."""
-NO_KEYS = "set GOOGLE_APPLICATION_CREDENTIALS"
+NO_KEYS = "set GOOGLE_APPLICATION_CREDENTIALS, or use --aws-metadata (the identity of this machine)"
 _UNTRUSTED = "InvalidCertificate"
 """What obstore's errors say of a TLS certificate that no authority here has issued."""
 _ANOTHER_REGION = re.compile("redirect without LOCATION|the region '")
