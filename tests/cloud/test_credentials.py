@@ -127,7 +127,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 def written(recorder: Recorder, scheme: str, **options: bool) -> list[tuple[str, str | None]]:
     """Return the requests of a write, which is refused."""
     location = BucketLocation("bucket", "p", recorder.url(""), scheme=scheme, account="own1", **options)
-    advice = "use --aws-metadata" if scheme == "gs" and not options else ""
+    advice = "use --aws-metadata" if scheme == "gs" and not options else "credentials"
     with pytest.raises(CredentialsError, match=advice):
         Objects(location).put("a", b"data", {}, create=True)
     return recorder.sent()
