@@ -158,7 +158,8 @@ def completed(line: str, cwd: Path) -> list[tuple[str, str]]:
 
 
 def test_profiles_and_directories_are_completed(tmp_path: Path) -> None:
-    assert completed("stacpull mirror s ", tmp_path) == [("dir", "")]
+    for line in ("s", "--prune list", "--seasonal-snow list"):  # a mistake, and a name
+        assert completed(f"stacpull mirror {line} ", tmp_path) == [("dir", "")]
     assert ("plain", "cdse") in completed("stacpull mirror s d --credentials cd", tmp_path)
     assert completed("stacpull mirror --label-mo", tmp_path) == [("plain", "--label-mode")]
 

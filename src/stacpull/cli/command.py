@@ -142,9 +142,10 @@ class Command(click.Command):
         if "--yes" in args and full.keys() & args:  # how version 0.1 confirms --prune
             args, full = [arg for arg in args if arg != "--yes"], {"--prune": "--prune=remove"}
         uses = {f"--{o.name}": f"--no-{o.name}" for o in declared_in(self.params) if o.form == "pair"}
-        for flag, value in itertools.pairwise(args):  # which would become SOURCE or DEST
+        for flag, value in itertools.pairwise(() if ctx.resilient_parsing else args):
             use = f"{flag}=remove" if flag in full else uses.get(flag)
-            if use is not None and value in {"true", "false", "list", "remove"}:
+            words = ("true", "false", "list", "remove")[: 4 if flag in full else 2]
+            if use is not None and value in words:  # it would become SOURCE or DEST
                 raise click.UsageError(f"Unexpected {value!r} after {flag}: use {flag} or {use}.", ctx)
         try:
             extra = super().parse_args(ctx, [full.get(arg, arg) for arg in args])
