@@ -134,7 +134,7 @@ class Lease:
         """Return True if a killed run held the lease, and the copy of the ledger if it is newer than ours."""
         location, newest = self._objects.location, _newest(self._objects)
         if newest is not None:
-            info, holder = newest
+            info, holder, number = newest
             place = f"{holder.work} on {holder.host}"
             if location.epoch and holder.mirror != location.mirror:
                 raise DestinationError(
@@ -150,8 +150,7 @@ class Lease:
             if is_elsewhere and (self.continues or holder.held):
                 self.taken_from = place
             self.epoch = max(holder.epoch, location.epoch)
-            number = info.path.rpartition("/")[2].removesuffix(".json")
-            self.mirror, self._next = holder.mirror, int(number) + 1
+            self.mirror, self._next = holder.mirror, number + 1
         elif not location.epoch and self._objects.find("catalog.json") is not None:
             raise DestinationError(
                 f"{location.url} contains a catalog.json that stacpull did not write: choose another prefix."
@@ -257,14 +256,16 @@ def _paths(objects: Objects) -> list[str]:
     return [path for page in objects.pages(FOLDER) for path in page]
 
 
-def _newest(objects: Objects) -> tuple[ObjectInfo, Holder] | None:
+def _newest(objects: Objects) -> tuple[ObjectInfo, Holder, int] | None:
+    """Return the newest object of the lease, and its content and number."""
     for _ in range(_ATTEMPTS):
         if not (paths := _paths(objects)):
             return None
         if (info_and_body := objects.read(max(paths), _MAX_SIZE)) is not None:  # else renewed in between
             info, body = info_and_body
             try:
-                return info, msgspec.json.decode(body or b"", type=Holder)
+                number = int(info.path[len(FOLDER) + 1 :].removesuffix(".json"))
+                return info, msgspec.json.decode(body or b"", type=Holder), number
             except ValueError as error:  # those of msgspec too
                 url = f"{objects.location.url}/{info.path}"
                 raise DestinationError(f"{url} is damaged: remove it.") from error

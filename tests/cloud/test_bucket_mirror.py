@@ -117,9 +117,9 @@ def in_directory(source: str, path: Path) -> dict[str, bytes]:
 def take(location: BucketLocation, **changes: Any) -> None:
     """Take the lease as another run, which differs from the last one by `changes`."""
     objects = Objects(location)
-    info, holder = lease._newest(objects)  # type: ignore[misc] # it is there
+    _, holder, number = lease._newest(objects)  # type: ignore[misc] # it is there
     other = {**asdict(holder), **changes}
-    path = f"{lease.FOLDER}/{int(Path(info.path).stem) + 1:012}.json"
+    path = f"{lease.FOLDER}/{number + 1:012}.json"
     assert objects.put(path, json.dumps(other).encode(), {}, create=True)
 
 
@@ -185,6 +185,10 @@ def test_damage_is_found(location: BucketLocation, dest: list[str], source: str)
     Objects(location).remove("c/i1/a.bin")
     Objects(location).put("c/i2/a.bin", b"other", {}, create=False)
     assert "2 files damaged" in run("verify", *dest, code=1).out
+    objects = Objects(location)
+    path = max(lease._paths(objects))
+    objects.put(f"{path}.bak", objects.read(path, 1000)[1], {}, create=True)  # type: ignore[index, arg-type]
+    assert f"{path}.bak is damaged: remove it." in run("mirror", source, *dest, code=5).err
 
 
 @REAL
@@ -347,7 +351,7 @@ def test_a_run_whose_lease_was_taken_writes_no_more(location: BucketLocation, tm
         assert not first._write(is_held=True)
         with pytest.raises(DestinationError, match="Another mirror has taken over"):
             holding.__exit__(None, None, None)
-    _, holder = lease._newest(second._objects)  # type: ignore[misc] # it is there
+    _, holder, _ = lease._newest(second._objects)  # type: ignore[misc] # it is there
     assert (holder.run, holder.held) == ("second", False)
 
 
