@@ -80,18 +80,15 @@ class Publisher:
             (self._received if arrival.part else self._renamed).append(arrival)
         self._outcomes.extend(outcomes)
 
-    def _waiting(self) -> int:
-        return len(self._received) + len(self._outcomes)
-
     def _is_busy(self) -> bool:
-        return bool(self._waiting() or self._renamed or self._renamed_json or self._final_items)
+        return any((self._received, self._outcomes, self._renamed, self._renamed_json, self._final_items))
 
     def seconds_until_due(self) -> float | None:
         return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
 
     def publish_if_due(self) -> None:
         is_due = self._due_at is not None and time.monotonic() >= self._due_at
-        if is_due or self._waiting() >= GROUP_SIZE:
+        if is_due or len(self._received) + len(self._outcomes) >= GROUP_SIZE:
             self.publish()
         elif self._due_at is None and self._is_busy():
             self._due_at = time.monotonic() + (GROUP_SECONDS if self.store.is_local else _BUCKET_SECONDS)

@@ -267,9 +267,8 @@ def _check_mirror(check: MirrorCheck, address: DestAddress, db: Connection) -> N
         if complaint is not None:
             raise DestinationError(damaged_sentence(path, complaint))
         try:
-            with open_files(
-                address.work, address.bucket, Patience(check.warn, check.thread.is_stopped)
-            ) as files:
+            patience = Patience(check.warn, check.thread.is_stopped)
+            with open_files(address.work, address.bucket, patience) as files:
                 check.check_files(files, db)
             with suppress(FileNotFoundError):
                 endings = (*UNFINISHED, *OF_ONE_RUN)
