@@ -130,7 +130,7 @@ class BucketStore(BucketFiles):
         self.staged.drop_part(file.part)
         return None
 
-    def identity_and_size(self, path: str) -> tuple[int, int] | None:
+    def find_unsynced(self, path: str) -> tuple[int, int] | None:
         info = self.objects.find(path)
         if info is None:
             return None

@@ -200,7 +200,7 @@ class Publisher:
 
     def _is_adopted(self, arrival: Arrival) -> bool:
         """Return True if the file there is the user's, with the same content."""
-        existing = self.store.identity_and_size(arrival.path) if arrival.identity is None else None
+        existing = self.store.find_unsynced(arrival.path) if arrival.identity is None else None
         if existing is None or existing[1] != arrival.size:
             return False
         staged = self.store.staged

@@ -91,7 +91,7 @@ class Recovery(msgspec.Struct, eq=False):
         With `has_part`, the part was not renamed: a file with the same content is not the mirror's.
         """
         store = self.store
-        identity, size = store.identity_and_size(arrival.path) or (None, -1)
+        identity, size = store.find_unsynced(arrival.path) or (None, -1)
         if size != arrival.size:
             return False
         is_ours = identity == arrival.identity
@@ -130,6 +130,6 @@ class Recovery(msgspec.Struct, eq=False):
             job, size, name.filename or "", name.etag_or_date, part, digest=digest, unproven=name.unproven
         )
         arrival.identity = identity
-        if self.store.is_local and self.store.identity_and_size(arrival.path) == (identity, size):
+        if self.store.is_local and self.store.find_unsynced(arrival.path) == (identity, size):
             return None  # a link of a file of the user, which a killed run was about to adopt
         return arrival

@@ -171,7 +171,7 @@ class LocalStore(DirectoryFiles):
         os.rename(part, name, src_dir_fd=self.staged.fd, dst_dir_fd=directory)
         return True
 
-    def identity_and_size(self, path: str) -> tuple[int, int] | None:
+    def find_unsynced(self, path: str) -> tuple[int, int] | None:
         directory, _, name = path.rpartition("/")
         try:
             file_stat = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
@@ -184,7 +184,7 @@ class LocalStore(DirectoryFiles):
 
     def remove(self, path: str) -> None:
         directory, _, name = path.rpartition("/")
-        if self.identity_and_size(path) is not None:  # a link in its place stays
+        if self.find_unsynced(path) is not None:  # a link in its place stays
             with destination_errors(self.path), suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self.directory(directory, make=False))
         self._remove_empty(directory)
