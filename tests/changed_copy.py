@@ -31,7 +31,6 @@ class ChangedCopy:
         shutil.copytree(_CONFIGS, top / "configs")
 
     def add(self, name: str, text: str) -> None:
-        """Add a file: a module of the package, or one in `configs`."""
         path = self._path(name)
         assert not path.exists()
         path.parent.mkdir(exist_ok=True)

@@ -127,7 +127,6 @@ def forked_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def forked_decoder(forked_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fork the process that decodes a Parquet file."""
     code = "from stacpull_export.parquet_decoder import main; main()"
     where = "stacpull_export.parquet_source.python_command"
     monkeypatch.setattr(where, lambda *_: [forked_python, "-c", code])

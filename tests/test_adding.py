@@ -79,7 +79,6 @@ class PlatformCheck(ItemCheck):
 
 @pytest.fixture
 def items(tmp_path: Path) -> Path:
-    """A file of three items, of two platforms."""
     path = tmp_path / "items.ndjson"
     time = {"datetime": "2020-01-01T00:00:00Z"}
     platforms = {"a": "s1", "b": "s2", "c": "s2"}

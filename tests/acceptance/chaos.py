@@ -93,7 +93,6 @@ class ChaosReport:
 
     @property
     def mid_transfer(self) -> int:
-        """Kills that landed while assets were being transferred."""
         return sum(kill.mid_transfer for kill in self.kills)
 
     @property

@@ -32,7 +32,6 @@ _SETTINGS = {
 
 @cache
 def _forker() -> Forker:
-    """Return the process that forks schedulers and workers."""
     ours = "stacpull_dask.cluster", "stacpull_dask.relay"
     return Forker(environment(**_SETTINGS), "distributed.comm.tcp", *ours, _SCHEDULER, _WORKER)
 

@@ -97,7 +97,6 @@ def _killed_at(name: str, number: int) -> Callable[[Scene, Path], None]:
 
 
 def _all_the_files(scene: Scene, dest: Path) -> None:
-    """All the files, and nothing of a mirror."""
     for name in scene.mirror.expected:
         (dest / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(scene.whole / name, dest / name)
@@ -122,7 +121,6 @@ def _damaged(scene: Scene, dest: Path) -> None:
 
 
 def _other_sizes(mirror: SmallMirror) -> SmallMirror:
-    """Two small files and the large one are longer by now."""
     expected = dict(mirror.expected)
     changed = sorted(name for name in expected if name.endswith(("_B02.tif", "_B03.tif", ".bin")))
     for name in changed:

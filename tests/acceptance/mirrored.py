@@ -62,7 +62,6 @@ class Mirrored:
 
     @property
     def damages(self) -> dict[str, str]:
-        """The damage that the last `verify` reported, by path."""
         return {event.path: event.what for event in self.events if isinstance(event, Damage)}
 
     def copy_to(self, dest: Path) -> Mirrored:

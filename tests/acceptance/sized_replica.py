@@ -17,7 +17,6 @@ _LARGE = "large_files_v1_"
 
 
 def key_of(item: str, asset: str) -> str:
-    """The key in the bucket of the file behind an asset."""
     if item.startswith(_LARGE):
         return large_key(int(item.removeprefix(_LARGE)))
     patch = item.removeprefix("bigearthnet_v1_labels_").removeprefix("bigearthnet_v1_source_")

@@ -111,7 +111,6 @@ class World:
         return sync.verify(self.dest).damaged == 0
 
     def repaired(self, name: str) -> bytes:
-        """Damage a file, and return what a repair makes of it."""
         (self.dest / name).write_bytes(b"rot!")
         report = sync.verify(self.dest, repair=True, options=self.options())
         assert (report.damaged, report.remaining) == (1, 0)

@@ -299,7 +299,6 @@ def test_a_worker_with_another_version_is_refused_by_name(tmp_path, served):
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Has workers look for the work directory at another path."""
     allowed = dask_cluster.DaskPlaces.allowed
 
     def move(work: Path) -> None:

@@ -130,7 +130,6 @@ WRONG = [
 
 @pytest.fixture
 def api(hub: MlhubReplica, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The replica as SOURCE, with its key in the environment."""
     export_here(hub, monkeypatch.setenv)
     return hub.base_url
 

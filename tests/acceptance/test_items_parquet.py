@@ -26,8 +26,6 @@ Source = Callable[[list[dict[str, Any]]], Path]
 
 @pytest.fixture
 def source(tmp_path: Path) -> Source:
-    """Write items with one asset each as a local source."""
-
     def write(items: list[dict[str, Any]]) -> Path:
         folder = tmp_path / "source"
         folder.mkdir(exist_ok=True)

@@ -56,7 +56,6 @@ class RealHub(WireServer):
         return raw.replace(_RECORDED, self.url("").encode())
 
     def _place(self, items: list[Mapping[str, object]], page: int) -> None:
-        """Put a real patch behind each item, one after the other."""
         patches = sorted((self.data / "bigearthnet" / "s2").iterdir())
         for number, item in enumerate(items):
             patch = patches[(number + page) % len(patches)]

@@ -26,7 +26,6 @@ ITEM = feature("a")
 
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Given]:
-    """Put a text on standard input."""
     path = tmp_path / "given"
     path.touch()
     with path.open() as file:

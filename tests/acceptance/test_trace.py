@@ -135,7 +135,6 @@ def replica() -> Iterator[SentinelHubReplica]:
 
 @pytest.fixture
 def own_replica() -> Iterator[Make]:
-    """Makes a replica for one test alone."""
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(run_in_thread(SentinelHubReplica(**options)))
 
@@ -154,7 +153,6 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def library(account: Callable[..., None]) -> Library:
-    """Traces through the library, as the account of a replica."""
     return lambda replica, **options: account(replica) or trace(replica.collection_id, **options)
 
 

@@ -34,7 +34,6 @@ def core_valid(document: Json, kind: STACObjectType) -> None:
 
 
 def items_in(document: Any) -> Iterator[Json]:
-    """Yield every STAC item in a recorded response of any form."""
     if isinstance(document, list):
         for entry in document:
             yield from items_in(entry)
@@ -46,7 +45,6 @@ def items_in(document: Any) -> Iterator[Json]:
 
 
 def collections_in(document: Any) -> Iterator[Json]:
-    """Yield every STAC collection in a recorded response."""
     if isinstance(document, dict) and "stac_version" in document and "extent" in document:
         yield document
     elif isinstance(document, dict):

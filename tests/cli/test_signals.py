@@ -57,7 +57,6 @@ def _interrupt() -> None:
 
 @pytest.fixture
 def interrupted_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal comes while the event loop is being made."""
     monkeypatch.setattr(runtime, "tune_memory", _interrupt)
 
 

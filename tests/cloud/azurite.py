@@ -34,7 +34,6 @@ def azurite(work: Path) -> Iterator[str]:
 
 
 def sas() -> str:
-    """A shared access signature of the account, in a query."""
     fields = {"sp": "rwdlac", "ss": "b", "srt": "sco", "st": "", "se": "2099-01-01"}
     fields |= {"sip": "", "spr": "", "sv": "2020-02-10"}
     text = "".join(f"{value}\n" for value in (ACCOUNT, *fields.values()))

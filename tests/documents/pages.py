@@ -58,7 +58,6 @@ class Block:
 
 
 def blocks_of(text: str) -> Iterator[Block]:
-    """Yield the fenced blocks of a Markdown text."""
     for match in _BLOCK.finditer(text):
         indent = match[1]
         body = "".join(line.removeprefix(indent) for line in match[3].splitlines(keepends=True))
@@ -66,7 +65,6 @@ def blocks_of(text: str) -> Iterator[Block]:
 
 
 def steps_of(text: str) -> list[Step]:
-    """Return the commands and programs of a page in order."""
     steps = []
     for block in blocks_of(text):
         if block.language == "python":

@@ -79,7 +79,6 @@ def _item(recorded: dict[str, Any], base: str, number: int) -> dict[str, Any]:
 
 @cache
 def _near_infrared() -> bytes:
-    """Return a COG of the Sentinel-2 tile 32TLT, at 80 m."""
     where = Affine(80, 0, 300_000, 0, -80, 5_250_000)
     with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore", PendingDeprecationWarning)  # rasterio's own

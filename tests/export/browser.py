@@ -77,7 +77,6 @@ class Page:
         await self.wait_for("document.body?.dataset.drawn === 'yes'")
 
     async def picture(self, width: int = 0, height: int = 0) -> bytes:
-        """Return a PNG of the whole page, or of its upper part."""
         clip = {"clip": {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}} if height else {}
         found = await self.call("Page.captureScreenshot", captureBeyondViewport=True, **clip)
         return base64.b64decode(found["data"])

@@ -36,7 +36,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> HurriedClock:
 def stage(
     tmp_path: Path, clock: HurriedClock, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Stage]:
-    """Starts hubs; they end with the test."""
     with ExitStack() as running:
 
         def start(faults: str = "", cast: Cast = Cast.LARGE, **hub: Any) -> Scene:

@@ -98,7 +98,6 @@ def unread(name: str, parent: str, *, href: str | None = None) -> UnreadableItem
 
 @contextmanager
 def ledger(dest: Path) -> Iterator[sqlite3.Connection]:
-    """The ledger of `dest`, made if need be."""
     (dest / ".stacpull").mkdir(parents=True, exist_ok=True)
     with closing(open_writer(dest)) as db:
         yield db

@@ -18,7 +18,6 @@ from stacpull.models import Failure, FailureKind
 
 @pytest.fixture
 def dest(tmp_path: Path) -> Path:
-    """A directory of a mirror without a ledger."""
     (tmp_path / ".stacpull").mkdir()
     return tmp_path
 

@@ -22,7 +22,6 @@ from stacpull_logins.visit import Visit
 
 
 def profile_of(kind: LoginKind, *urls: str, sources: tuple[str, ...] = ()) -> FilledProfile:
-    """Return a profile with one login, to the hosts of `urls`."""
     hosts = tuple(HostPattern.read(url) for url in urls)
     return FilledProfile("p", (HostLogin(hosts, kind, sources),))
 

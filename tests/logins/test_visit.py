@@ -97,7 +97,6 @@ async def test_a_data_host_that_fails_during_login_gets_one_login_per_minute() -
 
 
 def forgetful(w: World) -> None:
-    """Make the data host forget each session immediately."""
     respond = w.centre.respond
 
     def answer(request, path, query) -> Answer:

@@ -60,7 +60,6 @@ def gateway_client(gateway: Radosgw) -> Iterator[Any]:
 
 @pytest.fixture
 def bucket(gateway_client: Any) -> Bucket:
-    """A bucket of the gateway's, new, of OWNER's."""
     return Bucket(gateway_client)
 
 

@@ -26,7 +26,6 @@ class Mirrored:
     """`item/key` -> why."""
 
     def why(self) -> tuple[str, int | None]:
-        """Kind and status of the only failure."""
         (record,) = self.failed.values()
         return record.kind, record.status
 

@@ -79,8 +79,6 @@ class Walked:
 
 
 def walked(url: str, selection: Selection, *, push_down: bool = True, page_size: int = 1000) -> Walked:
-    """Walk a source as `mirror` does, to the last page."""
-
     async def run() -> Walked:
         found = Walked()
         chosen = attrs.evolve(selection, push_down=push_down)

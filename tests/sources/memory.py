@@ -135,7 +135,6 @@ EVERYTHING = Selection()
 
 
 def pages_of(source: Source, size: int = 1000, selection: Selection = EVERYTHING) -> list[Page]:
-    """Walk a source to its end, with pages of `size` items."""
     received = list[Notice]()
 
     async def walk() -> list[Page]:

@@ -121,7 +121,6 @@ async def opened(url: str) -> AsyncIterator[Source]:
 
 
 async def walked(server: Origin) -> list[Page]:
-    """Read the pages of two lines."""
     async with opened(f"{server.url}/items.ndjson") as source:
         (begin,) = await source.starts(Selection())
         size = PageSize(2, fixed=True)

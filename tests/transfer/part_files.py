@@ -42,7 +42,6 @@ class PartFiles(PartialDownloads):
 
 @contextmanager
 def part_files() -> Iterator[PartFiles]:
-    """Yield parts, of which none is open at the end."""
     with TemporaryDirectory() as directory:
         yield PartFiles(Path(directory))
         for descriptor in Path("/proc/self/fd").iterdir():
