@@ -56,7 +56,7 @@ def _layout(assets: tuple[str, ...]) -> tuple[int, int]:
     return int.from_bytes(mask, "big"), int.from_bytes(names, "big")
 
 
-class Sealer(msgspec.Struct, frozen=True):
+class Sealer(msgspec.Struct):
     """Seals (asset, index) into tokens that expire after `ttl` seconds, and signs blob URLs for an hour."""
 
     key: bytes
