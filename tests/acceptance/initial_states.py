@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 from tests.acceptance.calls import killing
 from tests.acceptance.sized_replica import key_of
 from tests.acceptance.small_mirror import SmallMirror, small_mirror
@@ -129,7 +130,9 @@ def _other_sizes(mirror: SmallMirror) -> SmallMirror:
         old = mirror.replica.store.get(DATASET_BUCKET, key)
         data = b"changed " + old.read(0, old.size)
         mirror.replica.change(key, data)
-        expected[name] = replace(file, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        expected[name] = msgspec.structs.replace(
+            file, size=len(data), sha256=hashlib.sha256(data).hexdigest()
+        )
     return replace(mirror, expected=expected)
 
 
