@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import http
 import re
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from stacpull import reports
@@ -90,16 +88,10 @@ NOT_PRINTED = {"scenes"}
 """Rows of `TraceReport` that `--json` leaves out."""
 
 
-def names_of_fields(kind: type) -> tuple[str, ...]:
-    if issubclass(kind, msgspec.Struct):
-        return kind.__struct_fields__
-    return tuple(field.name for field in dataclasses.fields(kind))
-
-
 @pytest.mark.parametrize("section", FIELDS)
 def test_docs_of_json_name_the_fields_of_every_report(section: str) -> None:
     text = _section(section)
-    fields = {name for kind in FIELDS[section] for name in names_of_fields(kind)} - NOT_PRINTED
+    fields = {name for kind in FIELDS[section] for name in kind.__struct_fields__} - NOT_PRINTED
     assert {name for name in fields if f"`{name}`" not in text} == set()
     cells = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
     documented = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}

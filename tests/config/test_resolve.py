@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -135,15 +134,11 @@ def test_every_option_has_the_same_value_as_a_flag_and_in_a_file(option: Option,
     assert held(resolve_with({"config": snake}), option) == expected
 
 
-def fields_of(holder: type):
-    return attrs.fields(holder) if attrs.has(holder) else dataclasses.fields(holder)
-
-
 def test_the_table_sets_every_field() -> None:
     targets = {f"{'s3.' * (o.holder is S3Options)}{o.target}" for o in OPTIONS}
     holders = (Selection, Output, Options)
-    fields = {field.name for holder in holders for field in fields_of(holder)}
-    fields |= {f"s3.{field.name}" for field in fields_of(S3Options)}
+    fields = {field.name for holder in holders for field in attrs.fields(holder)}
+    fields |= {f"s3.{field.name}" for field in attrs.fields(S3Options)}
     assert targets <= fields
     assert fields - targets == {
         "s3",  # a part by itself
