@@ -25,15 +25,11 @@ from stacpull_cloud import bucket_store
 Reopen = Callable[[], Store]
 
 
-def own_file(part: str, directory: str, name: str, *, may_replace: bool) -> Placement:
-    return Placement(part, directory, name, None, may_replace)
-
-
 def put(store: Store, path: str, data: bytes, *, replace: bool = False) -> Failure | None:
     directory, _, name = path.rpartition("/")
     store.staged.write_part("1.0.1.whole", data)
     store.sync(["1.0.1.whole"])
-    return store.place([own_file("1.0.1.whole", directory, name, may_replace=replace)])[0]
+    return store.place([Placement("1.0.1.whole", directory, name, None, may_replace=replace)])[0]
 
 
 def paths(store: Store, *skipped: str) -> list[str]:
@@ -74,7 +70,7 @@ class StoreContract:
         identity = store.staged.write_part("1.0.3.whole", b"abc")
         assert not store.has(path)
         store.sync(["1.0.3.whole"])
-        assert store.place([own_file("1.0.3.whole", directory, name, may_replace=False)])[0] is None
+        assert store.place([Placement("1.0.3.whole", directory, name, None, may_replace=False)])[0] is None
         store.sync(())
         for one in (store, reopen()):
             assert one.has(path)
@@ -102,7 +98,7 @@ class StoreContract:
         for directory, last in (("c", name), (f"c/{name}/d", "a")):
             if name == "a/b" and last == "a":
                 continue  # two directories
-            failure = store.place([own_file("1", directory, last, may_replace=True)])[0]
+            failure = store.place([Placement("1", directory, last, None, may_replace=True)])[0]
             assert failure is not None
             assert failure.kind is FailureKind.NAME
         assert paths(store) == []
@@ -125,7 +121,7 @@ class StoreContract:
         for number in range(40):
             store.staged.write_part(f"{number}", b"%d" % number)
         failures = store.place(
-            [own_file(f"{number}", "c", f"{number}", may_replace=False) for number in range(40)]
+            [Placement(f"{number}", "c", f"{number}", None, may_replace=False) for number in range(40)]
         )
         assert [number for number, one in enumerate(failures) if one is not None] == [1]
         assert [store.read(f"c/{number}") for number in (0, 1, 39)] == [b"0", b"foreign", b"39"]

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.store.store_contract import Reopen, StoreContract, own_file, put
+from tests.store.store_contract import Reopen, StoreContract, put
 
 from stacpull.errors import DestinationError
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Failure, FailureKind, Placement
 from stacpull.store import local_store as module
 from stacpull.store.local_store import LocalStore, rename_new
 from stacpull.store.protocol import Store
@@ -51,7 +51,9 @@ def tree(path: Path) -> dict[str, bytes]:
 
 def place(store: LocalStore, directory: str, name: str, data: bytes = b"new", **how: bool) -> Failure | None:
     store.staged.write_part("1.whole", data)
-    return store.place([own_file("1.whole", directory, name, may_replace=how.get("replace", False))])[0]
+    return store.place([Placement("1.whole", directory, name, None, may_replace=how.get("replace", False))])[
+        0
+    ]
 
 
 @pytest.mark.parametrize("replace", [False, True])
@@ -158,7 +160,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_partial_file(small_disk) -> None:
             dest.staged.write_part("2.whole", b"x" * 600_000)
         assert caught.value.exit_code == 5
         assert list(tree(dest.staged.path)) == ["1.whole"]
-        assert dest.place([own_file("1.whole", "c", "a", may_replace=False)])[0] is None
+        assert dest.place([Placement("1.whole", "c", "a", None, may_replace=False)])[0] is None
 
 
 # --- a rename that never replaces, and where the system has none -----------------------------------------
