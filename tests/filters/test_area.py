@@ -24,6 +24,8 @@ def json_of(geometry):
 UNIT = json_of(box(0, 0, 1, 1))
 BOW_TIE = {"type": "Polygon", "coordinates": [[[0, 0], [4, 4], [4, 0], [0, 4], [0, 0]]]}
 ACROSS = json_of(box(179, -18, 181, -16))
+HIGH, LOW = [[0, 0, 3], [1, 0, 3], [1, 1, 3]], [[-180, -18], [-179, -18], [-179, -17], [-180, -18]]
+PARTLY_HIGH = {"type": "MultiPolygon", "coordinates": [[HIGH], [LOW]]}
 PIERCED = json_of(box(0, 0, 10, 10).difference(box(4, 4, 6, 6)))
 TWO = json_of(shapely.MultiPolygon([box(0, 0, 1, 1), box(5, 5, 6, 6)]))
 DIAGONAL = {"type": "LineString", "coordinates": [[0, 0], [10, 10]]}
@@ -122,6 +124,7 @@ def collection(*geometries):
         (json_of(box(1.9, 3.4, 2.1, 3.6)), {"geometry": BOW_TIE}, "intersects"),
         ({"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1]]]}, {"geometry": UNIT}, None),
         (ACROSS, {"geometry": EAST_OF_FIJI}, None),
+        (ACROSS, {"geometry": PARTLY_HIGH}, None),
         (ACROSS, {"geometry": {"type": "Point", "coordinates": [0, -17]}}, "intersects"),
         (json_of(box(-180, -18, -179, -16)), {"geometry": json_of(box(179.5, -18, 180.5, -16))}, None),
         (json_of(box(179, -18, 180, -16)), {"geometry": None, "bbox": [178, -18, -178, -16]}, None),

@@ -34,7 +34,7 @@ def read_shape(geojson: Any) -> shapely.Geometry | None:
     try:
         geometry = shapely.from_geojson(orjson.dumps(geojson), on_invalid="ignore")
         if geometry is None or geometry.has_z:  # `shape` takes longer, but closes rings, and checks heights
-            geometry = shape(geojson)
+            geometry = shapely.force_2d(shape(geojson))  # `translate` fails if only some parts have heights
             if not np.isfinite(shapely.get_coordinates(geometry)).all():
                 return None
     except _UNREADABLE:
