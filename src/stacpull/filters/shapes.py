@@ -32,11 +32,14 @@ _WGS84: Final = ("CRS84", "EPSG::4326", "EPSG:4326")
 @np.errstate(all="ignore")  # coordinates of 1e308 may overflow
 def read_shape(geojson: Any) -> shapely.Geometry | None:
     try:
-        geometry = shapely.from_geojson(orjson.dumps(geojson), on_invalid="ignore")
+        text = orjson.dumps(geojson)
+        geometry = shapely.from_geojson(text, on_invalid="ignore")
         if geometry is None or geometry.has_z:  # `shape` takes longer, but closes rings, and checks heights
             geometry = shapely.force_2d(shape(geojson))  # `translate` fails if only some parts have heights
             if not np.isfinite(shapely.get_coordinates(geometry)).all():
                 return None
+        if b"[]" in text:  # an empty hole would end the process in GEOS
+            geometry = shapely.remove_repeated_points(geometry, 0)
     except _UNREADABLE:
         return None
     return None if geometry.is_empty else geometry

@@ -313,3 +313,12 @@ def test_in_is_the_same_as_equality_with_one_of_the_members(value: object, membe
         trees = [{"op": "not", "args": [tree]} if negated else tree for tree in (is_in, is_one)]
         of_in, of_one = (compile_expression(tree)({}, {"x": value}) for tree in trees)
         assert of_in is of_one
+
+
+@pytest.mark.parametrize("rings", [1, 2])
+def test_an_empty_hole_does_not_end_the_process(rings: int) -> None:
+    square = [[-40, -40], [60, -40], [60, 60], [-40, 60], [-40, -40]]
+    item = {"geometry": {"type": "MultiPolygon", "coordinates": [[square, *[[]] * rings]]}, "properties": {}}
+    for operator, is_true in (("S_CONTAINS", True), ("S_TOUCHES", False)):
+        text = f"{operator}(geometry, POLYGON ((-10 -10, 20 -10, 20 20, -10 20, -10 -10)))"
+        assert compile_expression(parse_filter(text))(item, {}) is is_true
