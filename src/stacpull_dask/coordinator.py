@@ -91,7 +91,6 @@ class DaskWorkers:
             self._places = DaskPlaces(setup.options, setup.network.clock, setup.network.emit)
         self._workers: set[Worker] = set()
         self._unreserved = asyncio.Event()
-        self._news = queue.changed
         self._no_more = self._stopping = False
         self._lost_in_vain = 0  # workers that were lost since the last outcome
         self._shown: set[str] = set()
@@ -118,12 +117,12 @@ class DaskWorkers:
 
     def no_more(self) -> None:
         self._no_more = True
-        self._news.set()
+        self._queue.changed.set()
 
     def stop(self) -> None:
         self._stopping = True
         self._pool.stop()
-        self._news.set()
+        self._queue.changed.set()
 
     async def _run_workers(self) -> None:
         options, network = self._options, self._network
@@ -193,14 +192,13 @@ class DaskWorkers:
                 if worker.ready.done():
                     parts = self._work / PARTS / worker.parts
                     has_own_parts = settings.bucket is not None and settings.clip is None
-                    sees_dest = has_own_parts or await asyncio.to_thread(parts.is_dir)
-                    if not sees_dest:
+                    if not (has_own_parts or await asyncio.to_thread(parts.is_dir)):
                         return DestinationError(
                             f"The Dask worker {place} does not see {self._work.absolute()}: "
                             "it must be a directory that all workers share, under the same path."
                         )
                     self._workers.add(worker)
-                    self._news.set()
+                    self._queue.changed.set()
                 await worker.end_or()
             except asyncio.CancelledError:
                 worker.send(messages.Stop(park=True))
@@ -242,7 +240,7 @@ class DaskWorkers:
                     worker.open_jobs.pop(rowid, None)
                 worker.uploads.update((arrival.rowid, arrival) for arrival, _ in allowed)
                 worker.send(messages.Upload(allowed, refused))
-            self._news.set()
+            self._queue.changed.set()
 
     def _take_outcomes(self, worker: Worker, arrivals: list[Arrival], outcomes: list[AssetOutcome]) -> None:
         for arrival in arrivals:
@@ -291,7 +289,7 @@ class DaskWorkers:
                 worker.fail(error)
         if isinstance(message, Outcomes | messages.Uploaded):
             self._lost_in_vain = 0
-        self._news.set()
+        self._queue.changed.set()
 
 
 class Worker:
