@@ -328,8 +328,8 @@ _UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 
 def integer(minimum: int = -LARGEST, maximum: int = LARGEST, *, auto: bool = False) -> ReadArgument:
     """Return a reader of whole numbers within bounds; with `auto`, that word is read as None."""
-    upper = "on" if maximum == LARGEST else f"to {maximum}"
-    bounds = " between -2**63 and 2**63" if minimum == -LARGEST else f" from {minimum} {upper}"
+    bounds = f" of {minimum} or more" if maximum == LARGEST else f" from {minimum} to {maximum}"
+    bounds = " between -2**63 and 2**63" if minimum == -LARGEST else bounds
 
     def read(raw: object) -> int | None:
         if auto and isinstance(raw, str) and raw == "auto":

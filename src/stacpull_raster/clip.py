@@ -71,7 +71,7 @@ class Clipping:
             kind = _DETAIL.sub("", why)
             if kind not in self._reported and len(self._reported) < _MAX_KINDS:
                 self._reported.add(kind)
-                warn(f"Some assets cannot be clipped and are fetched whole, such as {job.key}: {why}.")
+                warn(f"Some assets cannot be clipped and are fetched whole. The first is {job.key}: {why}.")
 
         return ClipFetcher(downloader, unclipped, self._area, parts=parts, on_whole=on_whole)
 

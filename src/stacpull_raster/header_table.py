@@ -101,7 +101,7 @@ def _opened(stack: ExitStack, out: Path | None, question: Mapping[str, Any], *, 
         path = out.with_name(out.name + ".stacpull")
         if out.exists() and not path.exists() and not refresh:
             raise UsageError(
-                f"{out} already exists and was not written by stacpull. Choose another file, "
+                f"{out} already exists, without results of stacpull beside it. Choose another file, "
                 "or overwrite it with --refresh."
             )
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -148,5 +148,5 @@ def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
     yield from failed.lines()
     if report.out and report.state != "complete":
         yield "to resume: run the same command again"
-    elif report.out and report.headers_failed:
+    elif report.out and report.headers_failed and report.exit_code:
         yield "to retry failed headers: run the same command again"

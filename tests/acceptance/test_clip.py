@@ -192,7 +192,7 @@ def test_files_that_are_not_rasters_are_fetched_whole_and_reported(tmp_path: Pat
     assert (report.assets_done, report.assets_clipped, report.exit_code) == (2, 1, 0)
     assert (tmp_path / "scenes/a/thumbnail.png").read_bytes() == PNG
     assert warnings(received) == [
-        "Some assets cannot be clipped and are fetched whole, such as thumbnail: it is not a TIFF."
+        "Some assets cannot be clipped and are fetched whole. The first is thumbnail: it is not a TIFF."
     ]
 
 

@@ -275,7 +275,7 @@ def test_missing_assets_are_not_failures_if_they_are_accepted(tmp_path, small_hu
         ("t", 2, "use a name that ends with one of"),
         ("mine.csv/t.csv", 5, "mine.csv is not a directory, but one is needed"),
         ("folder.csv", 5, "is a directory"),
-        ("mine.csv", 2, "was not written by stacpull"),
+        ("mine.csv", 2, "without results of stacpull beside it"),
     ],
 )
 def test_an_impossible_output_is_refused_before_any_request(tmp_path, small_hub, name, code, sentence):

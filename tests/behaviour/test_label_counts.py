@@ -26,7 +26,7 @@ def test_labels_are_counted_without_regard_to_case_and_space(tmp_path):
 @pytest.mark.parametrize(("count", "hint"), [(False, "try --count"), (True, "its items have no labels")])
 def test_a_collection_without_labels_is_named(tmp_path, count, hint):
     (tmp_path / "c.json").write_text(json.dumps(collection(links=[])))
-    with pytest.raises(UsageError, match=f"c states no label classes: {hint}"):
+    with pytest.raises(UsageError, match=f"c has no label classes: {hint}"):
         sync.classes(str(tmp_path / "c.json"), "c", count=count)
 
 

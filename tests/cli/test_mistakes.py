@@ -129,7 +129,7 @@ MISTAKES = {
         ("serve", "mlhub", "--port", "x"), "--port must be a whole number from 1 to 65535, not 'x'."
     ),
     "a shard without samples": Mistake(
-        ("export", "d", "o", "--shard-samples", "0"), "--shard-samples must be a whole number from 1 on"
+        ("export", "d", "o", "--shard-samples", "0"), "--shard-samples must be a whole number of 1 or more"
     ),
     **{
         f"an empty DEST of {name}": Mistake((name, ""), "stacpull: DEST is empty: use a directory.\n")

@@ -175,7 +175,7 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
     ("changes", "line"),
     [
         ({}, "  list   continues at http://s"),
-        ({"walk_ended": True}, "  list   read to its end"),
+        ({"walk_ended": True}, "  list   read completely"),
         ({"state": "interrupted"}, "to resume:   stacpull resume out"),
         ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the last run)"),
         (

@@ -260,7 +260,7 @@ def test_the_key_of_a_known_service(source: str, options: Options, key: str | No
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"max-items": "0"}, "--max-items must be a whole number from 1 on, not '0'"),
+        ({"max-items": "0"}, "--max-items must be a whole number of 1 or more, not '0'"),
         ({"seed": str(2**63)}, "--seed must be a whole number between -2**63 and 2**63, not '9223"),
         ({"shard": f"1/{2**63}"}, "--shard must be I/N with I from 1 to N"),
         ({"dask": "5000"}, "--dask must be a whole number from 1 to 4096, not '5000'"),
@@ -278,7 +278,7 @@ def test_the_key_of_a_known_service(source: str, options: Options, key: str | No
             "--sample and --max-items contradict each other: give one of them",
         ),
         ({"ids": ("@/none",)}, "--ids cannot read /none: No such file or directory"),
-        ({"STACPULL_RETRIES": "x"}, "STACPULL_RETRIES must be a whole number from 0 on, not 'x'"),
+        ({"STACPULL_RETRIES": "x"}, "STACPULL_RETRIES must be a whole number of 0 or more, not 'x'"),
         ({"AWS_ENDPOINT_URL": "s3"}, "AWS_ENDPOINT_URL must begin with http:// or https://, not 's3'"),
         ({"collection": ("a",), "all-collections": True}, "--collection and --all-collections contradict"),
     ],

@@ -149,7 +149,7 @@ def test_notes_say_that_no_sample_has_a_label_and_that_there_is_none(mirrored: A
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"shard_samples": 0}, "shard_samples must be a whole number from 1 on, not 0"),
+        ({"shard_samples": 0}, "shard_samples must be a whole number of 1 or more, not 0"),
         ({"shard_bytes": "x"}, "shard_bytes must be a number of bytes"),
         ({"collections": 5}, "collections must be text or a list of texts"),
         ({"splits": ["x"]}, "splits must be a dict of names and lists of ids, not list"),

@@ -120,7 +120,7 @@ NO_HOSTS = ("*", "a.*.org", "h?x", "ftp://h", "user@h", "https://", "*h.org", "a
     [
         ("", r"a profile needs \[login.NAME\] or \[s3\]"),
         ("abuot = 'x'\n" + TOKEN, "line 1, abuot: there is no such key; did you mean about"),
-        ("per-host = 0\n" + TOKEN, "line 1, per-host: must be a whole number from 1"),
+        ("per-host = 0\n" + TOKEN, "line 1, per-host: must be a whole number of 1 or more"),
         ("check = 'https://x'\n" + TOKEN, "line 1, check: must be a list of texts"),
         ("login = 3\n", "line 1, login: must be a table"),
         (TOKEN.replace("bearer", "baerer"), "line 2, kind: must be one of"),

@@ -132,7 +132,7 @@ def test_all_but_the_first_of_assets_with_one_path_fail(layout, keys, kept):
     assert [key for key, _ in planned.problems] == [key for key in keys if key not in kept]
     for _, failure in planned.problems:
         assert failure.kind is FailureKind.NAME
-        assert "add {key} to --layout for `mirror`, then `retry`" in failure.message
+        assert "repeat `mirror` with {key} in --layout, then `retry`" in failure.message
         assert ", /" not in failure.message  # a path in DEST is relative
     assert all(repr(kept[0]) in failure.message for _, failure in planned.problems)
 

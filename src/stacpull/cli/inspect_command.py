@@ -226,7 +226,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     speed = f" ({size(report.rate)}/s in the last run)" if report.rate and report.bytes_done else ""
     yield f"  bytes  {size(report.bytes_done)} of files{speed}"
     at = f"continues at {report.checkpoint or report.source}"
-    yield f"  list   {'read to its end' if report.walk_ended else at}"
+    yield f"  list   {'read completely' if report.walk_ended else at}"
     for record in report.last_errors:
         if record.kind != FailureKind.GONE:  # missing assets are counted above, and may be many
             yield f"  failed {failure_line(record)}"

@@ -373,7 +373,7 @@ class MirrorRun:
             self._network.emit(RunStarted(run.id, run.spec.source, run.resumed))
             self._network.emit(Stage("checking what is in DEST"))
             if lease is not None and (owner := lease.taken_from) is not None:
-                self._network.warn(f"This run takes over from {owner}: do not start that one again.")
+                self._network.warn(f"This run takes over from {owner}: do not resume the run there.")
             error: BaseException | None = None
             try:
                 await self._mirror()

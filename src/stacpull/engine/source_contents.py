@@ -69,7 +69,7 @@ async def classes(
                         on_event(Stage("counting items", items_read))
     if not lists and not counts:
         hint = "its items have no labels" if count else "try --count"
-        raise UsageError(f"{collection} states no label classes: {hint}.")
+        raise UsageError(f"{collection} has no label classes: {hint}.")
     if not count:
         return [ClassInfo(name, names) for name, names in lists.items()]
     infos = [
