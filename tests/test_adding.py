@@ -39,7 +39,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.insert("config/options.py", BUDGET_FIELD, before="    retries: int")
     copy.insert("engine/network.py", BUDGET_SETTING, before="    return GateSettings(")
     copy.insert("net/gate.py", "    budget: int = 0\n", before="class Gate:")
-    copy.insert("net/gate.py", BUDGET, before="        if self._given_up is not None and self.closed")
+    copy.insert("net/gate.py", BUDGET, before="        if self._abandoned_for is not None and self.closed")
     copy.insert("selection.py", "    daily: bool = option(False, help='?')\n", before="    seed: int")
     copy.insert("engine/walk.py", DAILY, before="class Walk:")
     copy.insert("engine/walk.py", DAILY_EFFECT, before="        self._keeps_position =")
@@ -318,7 +318,7 @@ BUDGET_SETTING = "    return GateSettings(clock, maximum, False, patience, rate,
 BUDGET = """\
         self._sent = getattr(self, "_sent", 0) + 1
         if self._sent == self._settings.budget + 1 > 1:
-            self._give_up(Failure(FailureKind.DOWN, "Its budget is spent.", host=self.host), 3600.0)
+            self._abandon(Failure(FailureKind.DOWN, "Its budget is spent.", host=self.host), 3600.0)
 """
 DAILY = """\
 class Daily(Sample):

@@ -68,7 +68,7 @@ def test_connections_to_more_hosts_than_files_may_be_open_are_closed(tmp_path, i
     assert len(list((tmp_path / "m").rglob("*.tif"))) == _OTHERS
 
 
-def test_several_hosts_that_are_given_up_are_named(tmp_path: Path) -> None:
+def test_several_hosts_that_are_abandoned_are_named(tmp_path: Path) -> None:
     with refusing_port() as one, refusing_port() as other:
         hrefs = [f"http://127.0.0.1:{port}/{n}.tif" for n in range(30) for port in (one, other)]
         options = quick(stall_timeout=0.3, retries=1)
@@ -86,12 +86,12 @@ def test_several_hosts_that_are_given_up_are_named(tmp_path: Path) -> None:
         ("secret", stacpull.CredentialsError, r"refused 50 requests in a row \(403\): check the credentials"),
     ],
 )
-def test_a_host_that_is_given_up_does_not_stop_the_transfers_from_others(tmp_path, path, error, message):
+def test_a_host_that_is_abandoned_does_not_stop_the_transfers_from_others(tmp_path, path, error, message):
     """Also not if its assets come first, and there are more of them than the queue has room for."""
     with _Server() as server:
-        given_up = [f"http://127.0.0.1:{server.port}/{path}/{n}.tif" for n in range(300)]
+        abandoned = [f"http://127.0.0.1:{server.port}/{path}/{n}.tif" for n in range(300)]
         others = [f"http://127.0.0.2:{server.port}/{n}.tif" for n in range(200)]
-        source, dest = local_items(tmp_path, [*given_up, *others]), tmp_path / "mirror"
+        source, dest = local_items(tmp_path, [*abandoned, *others]), tmp_path / "mirror"
         with pytest.raises(error, match=message) as caught:
             asyncio.run(stacpull.mirror(source, dest, options=quick(concurrency=4)))
         asked = len(server.requests)

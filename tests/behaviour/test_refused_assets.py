@@ -56,7 +56,7 @@ def test_items_that_can_be_read_again_do_not_hide_that_all_assets_are_refused(tm
         (200, ("--dask", "2")),
     ],
 )
-def test_a_host_that_redirects_assets_to_its_login_is_given_up(tmp_path, status, how):
+def test_a_host_that_redirects_assets_to_its_login_is_abandoned(tmp_path, status, how):
     class Login(WireServer):
         is_open = False
 

@@ -175,7 +175,7 @@ async def test_refused_assets_stay_pending_after_a_stop() -> None:
     assert await outcomes.take_slots(2) == 2
 
 
-def test_assets_of_a_host_that_is_given_up_do_not_count_as_failures() -> None:
+def test_assets_of_a_host_that_is_abandoned_do_not_count_as_failures() -> None:
     stop = asyncio.Event()
     pool, _, outcomes = bare_pool(1, 1, lambda _job: _never(), max_failures=3, stop_run=stop.set)
     for rowid in range(3):

@@ -40,7 +40,7 @@ class Pool:
     """A pool whose jobs take some seconds once the queue has ended."""
 
     def __init__(self, clock: VirtualClock, seconds: float) -> None:
-        self.given_up_hosts: dict[str, str] = {}
+        self.abandoned_hosts: dict[str, str] = {}
         self.events: list[tuple[str, float]] = []
         self._clock, self._seconds, self._end = clock, seconds, asyncio.Event()
 

@@ -176,7 +176,7 @@ def refused(status: int = 403) -> Failure:
     return Failure(FailureKind.REFUSED, "refused.", status, "h")
 
 
-def test_a_host_that_refuses_fifty_assets_in_a_row_is_given_up() -> None:
+def test_a_host_that_refuses_fifty_assets_in_a_row_is_abandoned() -> None:
     bench = Bench(maximum=1)
     for _ in range(2):
         assert all(bench.gate.judge_refusal(refused()) == refused() for _ in range(MAX_REFUSALS - 1))
@@ -188,14 +188,14 @@ def test_a_host_that_refuses_fifty_assets_in_a_row_is_given_up() -> None:
         await bench.gate.acquire()
         waiting = asyncio.create_task(bench.hold("late", 1))
         await asyncio.sleep(1)
-        given_up = bench.gate.judge_refusal(refused())
-        assert (given_up.kind, given_up.status, given_up.retryable) == (FailureKind.DOWN, 403, False)
-        assert "h refused 50 requests in a row (403): check the credentials" in given_up.message
+        down = bench.gate.judge_refusal(refused())
+        assert (down.kind, down.status, down.retryable) == (FailureKind.DOWN, 403, False)
+        assert "h refused 50 requests in a row (403): check the credentials" in down.message
         for late in (waiting, bench.hold("later", 1)):
             with pytest.raises(TransferError) as caught:
                 await late
-            assert caught.value.failure == given_up
-        assert bench.gate.judge_refusal(refused()) == given_up  # sent before
+            assert caught.value.failure == down
+        assert bench.gate.judge_refusal(refused()) == down  # sent before
         assert (bench.gate.closed_for(), bench.gate.progress().wait) == (60, 0)  # nothing waits
         await asyncio.sleep(61)  # a try per minute
         bench.gate.release()
@@ -207,7 +207,7 @@ def test_a_host_that_refuses_fifty_assets_in_a_row_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("purpose", ["asset", "document"])
-def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_given_up(purpose: Purpose) -> None:
+def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_abandoned(purpose: Purpose) -> None:
     bench = Bench(maximum=1)
 
     async def main() -> None:
@@ -279,8 +279,8 @@ class RecordedRequest:
     def on_permit(self) -> None:
         self.outcomes.append("permit")
 
-    def on_given_up(self, given_up: TransferError) -> None:
-        self.outcomes.append(given_up.failure.kind.name)
+    def on_abandoned(self, error: TransferError) -> None:
+        self.outcomes.append(error.failure.kind.name)
 
 
 def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
@@ -344,7 +344,7 @@ def test_some_unanswered_requests(requests, is_throttled, limit):
     assert (found, bench.gate.limit) == (is_throttled, limit)
 
 
-def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
+def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
     bench = Bench()
     gate, clock, request = bench.gate, bench.clock, RecordedRequest()
 
@@ -373,7 +373,7 @@ def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
             await gate.acquire()
         gate.in_use = 0
         gate.note_response(clock.now)
-        assert not gate._given_up
+        assert not gate._abandoned_for
         assert [text[:36] for text in bench.reported] == [
             "h does not answer: retrying for 120 ",
             "h has not answered for 120 s. reset ",

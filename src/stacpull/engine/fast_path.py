@@ -57,7 +57,7 @@ class FastAttempt(msgspec.Struct, eq=False):
         else:
             connection.begin(self, prepared.message)
 
-    def on_given_up(self, _given_up: TransferError) -> None:
+    def on_abandoned(self, _error: TransferError) -> None:
         """Hand over to the general path, which waits, or reports that the host is abandoned."""
         self._hand_over()
 

@@ -150,7 +150,7 @@ class Pool(Generic[JobT, ResultT]):
     _fast_path: FastPath[JobT, ResultT] | None = None
     _failure_count: int = attrs.field(default=0, init=False)
     _held_back: dict[str, deque[tuple[JobT, Failure, int]]] = attrs.field(factory=dict, init=False)
-    given_up_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)
+    abandoned_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)
     """By host, why it was abandoned; its assets stay pending."""
     stable_since: BoundedCache[str, float] = attrs.field(factory=BoundedCache, init=False)
     """By host, when its hrefs were first the same in an item read again: what is refused has not expired."""
@@ -193,8 +193,8 @@ class Pool(Generic[JobT, ResultT]):
         """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
         if failure.kind is FailureKind.DOWN and self._max_held_back:
             self._failure_count -= len(self._held_back.pop(failure.host, ()))
-            if len(self.given_up_hosts) < MAX_HOSTS:
-                self.given_up_hosts[failure.host] = failure
+            if len(self.abandoned_hosts) < MAX_HOSTS:
+                self.abandoned_hosts[failure.host] = failure
             return
         self._failure_count += failure.kind not in NO_FAULT
         if self._has_too_many_failures():

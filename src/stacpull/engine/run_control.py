@@ -59,8 +59,8 @@ async def walk_and_transfer(
             task.cancel()
     if unreadable is not None:
         raise unreadable
-    if pool.given_up_hosts and not stop.is_set():
-        hosts, reasons = " and ".join(pool.given_up_hosts), pool.given_up_hosts.values()
+    if pool.abandoned_hosts and not stop.is_set():
+        hosts, reasons = " and ".join(pool.abandoned_hosts), pool.abandoned_hosts.values()
         text = " ".join(reason.message for reason in reasons)
         text += f" The assets of {hosts} stay pending for `resume`."
         is_refused = any(reason.status in REFUSALS for reason in reasons)

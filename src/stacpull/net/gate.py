@@ -59,7 +59,7 @@ class WaitingRequest(Protocol):
 
     def on_permit(self) -> None: ...
 
-    def on_given_up(self, given_up: TransferError) -> None:
+    def on_abandoned(self, error: TransferError) -> None:
         """Called instead of `on_permit` when the host is abandoned."""
 
 
@@ -70,8 +70,8 @@ class _WaitingTask(asyncio.Future[None]):
     def on_permit(self) -> None:
         self.set_result(None)
 
-    def on_given_up(self, given_up: TransferError) -> None:
-        self.set_exception(given_up)
+    def on_abandoned(self, error: TransferError) -> None:
+        self.set_exception(error)
 
 
 class GateSettings(NamedTuple):
@@ -107,7 +107,7 @@ class Gate:
         self._pauses = self._unanswered = self._overload = 0
         self._silent_since = 0.0
         self._answered_at = self._lowered_at = -math.inf
-        self._given_up: Failure | None = None
+        self._abandoned_for: Failure | None = None
         # The current round, and what is known from earlier ones.
         self._doubles = not settings.is_fixed
         self._quickest = math.inf
@@ -121,7 +121,7 @@ class Gate:
         return bool(is_used or self.closed_for() or self._request_rate.free_at > self.now())
 
     def progress(self) -> HostProgress:
-        wait = 0.0 if self._given_up else self.closed_for()
+        wait = 0.0 if self._abandoned_for else self.closed_for()
         return HostProgress(self.host, self._bytes, self.in_use, self.limit, len(self._queue), wait)
 
     # Permits.
@@ -142,8 +142,8 @@ class Gate:
 
     def admit(self, request: WaitingRequest) -> None:
         """Give a request a permit now or when one is free, or tell it that the host is abandoned."""
-        if self._given_up is not None and self.closed_for():
-            request.on_given_up(TransferError(self._given_up))
+        if self._abandoned_for is not None and self.closed_for():
+            request.on_abandoned(TransferError(self._abandoned_for))
         else:
             self._queue.append(request)
             self._admit()
@@ -193,11 +193,11 @@ class Gate:
         now = self.now()
         self._answered_at = now
         self._bytes += size
-        if self._unanswered or self._pauses or self._overload or self._given_up:
+        if self._unanswered or self._pauses or self._overload or self._abandoned_for:
             self._pauses = self._unanswered = 0
             self._overload = max(0, self._overload - 1)
             if self._refusals["asset"] < MAX_REFUSALS and self.closed_for() <= _MAX_PAUSE:
-                self._given_up = None
+                self._abandoned_for = None
         if sent_at >= self._round_began:  # an earlier request says nothing about the current limit
             self._answers += 1
             self._waited += now - sent_at
@@ -239,7 +239,7 @@ class Gate:
         text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials."
         if purpose == "document":
             raise CredentialsError(text)
-        return self._give_up(replace(failure, message=text), _MAX_PAUSE)
+        return self._abandon(replace(failure, message=text), _MAX_PAUSE)
 
     # The limit.
 
@@ -278,7 +278,7 @@ class Gate:
         self.limit = max(1, self.limit // 2)
         self._start_round(now)
         if pause > 0:
-            self._given_up, self.closed_until = None, max(self.closed_until, now + pause)
+            self._abandoned_for, self.closed_until = None, max(self.closed_until, now + pause)
 
     # Failures.
 
@@ -294,8 +294,8 @@ class Gate:
         retry_after = failure.retry_after
         if retry_after is not None and retry_after > _MAX_RETRY_AFTER:
             text = asks_to_wait(self.host, retry_after, self._clock)
-            given_up = self._give_up(replace(failure, message=text), retry_after)
-            return given_up if purpose == "asset" else failure
+            down = self._abandon(replace(failure, message=text), retry_after)
+            return down if purpose == "asset" else failure
         if self.closed_for():  # the request was sent before the pause began
             self.closed_until = max(self.closed_until, self.now() + (retry_after or 0.0))
             return failure
@@ -346,20 +346,20 @@ class Gate:
                 self._lower(pause)
             return replace(failure, kind=FailureKind.THROTTLED, retry_after=0.0)
         text = f"{self.host} has not answered for {self._settings.patience:.0f} s. {failure.message}"
-        return self._give_up(replace(failure, message=text), 0.0 if is_closed else _MAX_PAUSE)
+        return self._abandon(replace(failure, message=text), 0.0 if is_closed else _MAX_PAUSE)
 
-    def _give_up(self, failure: Failure, pause: float) -> Failure:
+    def _abandon(self, failure: Failure, pause: float) -> Failure:
         """Close the gate for `pause` seconds. Return the failure as DOWN; waiting requests get the same."""
-        if self._given_up is None:
+        if self._abandoned_for is None:
             text = f"{failure.message} Its assets are left for `resume`; everything else is fetched."
             self._settings.notify(Notice("warning", text))
-        self._given_up = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
+        self._abandoned_for = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
         self.closed_until = max(self.closed_until, self.now() + pause)
         waiting, self._queue = self._queue, deque()
         for request in waiting:
             if not request.is_cancelled():
-                request.on_given_up(TransferError(self._given_up))
-        return self._given_up
+                request.on_abandoned(TransferError(self._abandoned_for))
+        return self._abandoned_for
 
 
 class Rate:
