@@ -208,7 +208,7 @@ class DayCounts:
         if reply.error is not None:
             reason = f"the service answers {reply.error.kind} {reply.error.message}".strip()
             return _FailedRequest(reason, divide=True)
-        received = {interval.interval.start.date(): count_of(interval) for interval in reply.intervals}
+        received = {result.interval.start.date(): count_of(result) for result in reply.intervals}
         expected = {day: received.get(day, EMPTY) for day in request.tiles}
         return expected | {day: count for day, count in received.items() if count.counted}
 
