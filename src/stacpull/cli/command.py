@@ -144,7 +144,7 @@ class Command(click.Command):
         uses = {f"--{o.name}": f"--no-{o.name}" for o in declared_in(self.params) if o.form == "pair"}
         for flag, value in itertools.pairwise(() if ctx.resilient_parsing else args):
             use = f"{flag}=remove" if flag in full else uses.get(flag)
-            words = ("true", "false", "list", "remove")[: 4 if flag in full else 2]
+            words = {"true", "false"} | ({"list", "remove"} if flag in full else set())
             if use is not None and value in words:  # it would become SOURCE or DEST
                 raise click.UsageError(f"Unexpected {value!r} after {flag}: use {flag} or {use}.", ctx)
         try:
@@ -236,8 +236,8 @@ def command(
                 code = function(session, **values) or 0
             except UsageError as error:  # about a filter, or two options: say where they were given
                 for option in options:
-                    setting = setting_of(option, flags, os.environ, config)
-                    if setting and (named := re.match(rf"--{option.name}(?![\w-])", str(error))):
+                    named = re.match(rf"--{option.name}(?![\w-])", str(error))
+                    if named and (setting := setting_of(option, flags, os.environ, config)):
                         error.args = (setting.where + str(error)[named.end() :],)
                 raise
             finally:
