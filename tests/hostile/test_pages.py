@@ -101,16 +101,6 @@ CIRCLES = [
     ),
     pytest.param(LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "null"', 0, 6, "", id="a null next"),
     pytest.param(LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "none"', 0, 6, "", id="no next"),
-    pytest.param(
-        LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "file:///etc/passwd"', 1, 6, "file", id="to a file"
-    ),
-    pytest.param(
-        LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "http://[broken"',
-        1,
-        6,
-        "is not a valid URL",
-        id="to no URL",
-    ),
 ]
 
 

@@ -42,7 +42,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import public_url
 from stacpull.selection import Selection
 from stacpull.sources import documents
-from stacpull.sources.paging import PAGE_BYTES, next_request, read_pages
+from stacpull.sources.paging import PAGE_BYTES, announced_total, next_request, read_pages
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.urls import is_local, is_remote, join, without_blanks
 
@@ -148,7 +148,7 @@ class FeaturesSource(ItemsFile):
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the only start. `--sortby` sorts the document; it cannot have further pages then."""
         self._order = selection.sortby
-        if self._order is not None and self._page_after(lambda _: None) is not None:
+        if self._order is not None and self._page_after(lambda _: None)[0] is not None:
             raise unsortable(self.url)
         return await super().starts(selection)
 
@@ -160,7 +160,7 @@ class FeaturesSource(ItemsFile):
             self._document = document
         self._was_walked = True
         body = self._document.members
-        following = self._page_after(on_notice)
+        following, cut_short = self._page_after(on_notice)
         if documents.kind_of(body) == "Feature":
             self_link = self_href(body, local=is_local(self.url))
             features: list[object] = [body if self_link is not None else documents.with_self(body, self.url)]
@@ -172,7 +172,11 @@ class FeaturesSource(ItemsFile):
             named_features = [(f"feature {number} of {self.url}", feature) for number, feature in batch]
             is_last = start_index + size >= len(features) and following is None
             next_page = None if is_last else start.request
-            yield self._page_of(start.request, named_features, next_page, self._document.bytes)
+            page = self._page_of(start.request, named_features, next_page, self._document.bytes)
+            if cut_short is not None and is_last:
+                total = None if self._wanted else announced_total(body)
+                page = replace(page, announced=total, cut_short=cut_short)
+            yield page
         del features, body
         if following is None:
             return
@@ -183,19 +187,21 @@ class FeaturesSource(ItemsFile):
                 announced = page.announced if len(items) == len(page.items) else None
                 yield replace(page, items=items, next=page.next and page.request, announced=announced)
 
-    def _page_after(self, on_notice: OnNotice) -> PageRequest | None:
+    def _page_after(self, on_notice: OnNotice) -> tuple[PageRequest | None, str | None]:
+        """Return the request for the next page, and why it cannot be requested."""
         body = self._document.members
         if documents.kind_of(body) != "FeatureCollection":
-            return None
+            return None, None
         if is_local(self.url):
             if documents.has_next(body):
                 on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
-            return None
+            return None, None
         try:
-            return next_request(body, PageRequest(self.url))
+            return next_request(body, PageRequest(self.url)), None
         except SourceError as error:
-            on_notice(Notice("warning", f"The walk ends after the document: {error}"))
-            return None
+            text = f"The walk ends at {self.url}, because its next page cannot be requested: {error}"
+            on_notice(Notice("warning", text))
+            return None, text
 
 
 def _in_order(features: list[object], order: str | None) -> list[object]:

@@ -56,6 +56,8 @@ class ApiSource(Source):
         self._capabilities: search.Capabilities | None = None
         self._can_search_ids = True
         """False once a search for ids has found nothing that was requested."""
+        self._incomplete_list: str | None = None
+        """What the walk has to say about the list of collections, if it did not reach its end."""
         self._recent_collections = BoundedCache[str, Json](_MAX_CACHED)
         ids = (parameter(url, "collections") or "").split(",") if self._api.search else [self._api.collection]
         self._ids = tuple(collection_id for collection_id in ids if collection_id)
@@ -172,6 +174,9 @@ class ApiSource(Source):
             walked = read_pages(self._reader, first, page_size, on_notice, home=self.url, resumed=resumed)
         else:
             walked = start.filtered_pages(page_size, on_notice)
+        if self._incomplete_list is not None:
+            on_notice(Notice("warning", self._incomplete_list))
+            self._incomplete_list = None
         has_warned = False
         async with aclosing(walked) as pages:
             async for page in pages:
@@ -265,7 +270,10 @@ class ApiSource(Source):
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield by_id
             following = next_request(document.members, request, document.url)
-            if following is None or loops.reason_to_end(request, following) is not None:
+            if following is None:
+                return
+            if reason := loops.reason_to_end(request, following):
+                self._incomplete_list = f"The list of collections may be incomplete: {reason}."
                 return
             request = following
 
