@@ -30,7 +30,7 @@ from stacpull.store.inspection import (
 from stacpull.store.protocol import foreign_file
 from stacpull.store.staging import StagedParts
 from stacpull_cloud.lease import Lease
-from stacpull_cloud.objects import PIECE, THREADS, Objects
+from stacpull_cloud.objects import PIECE, THREADS, ObjectInfo, Objects
 
 DIGEST = "stacpull"
 """Followed by an algorithm, the attribute with the digest of the content. Azure allows no `-` in names."""
@@ -124,7 +124,7 @@ class BucketStore(BucketFiles):
             if not is_stored:
                 existing = self.objects.find(path)
                 part_state = self.staged.state_of(file.part, algorithm=algorithm)
-                is_own = existing is not None and _PART in existing.attributes
+                is_own = existing is not None and _identity(existing) is not None
                 if not is_own or self.state_of(path, algorithm=algorithm) != part_state:
                     return foreign_file(path)
         self.staged.drop_part(file.part)
@@ -134,7 +134,13 @@ class BucketStore(BucketFiles):
         info = self.objects.find(path)
         if info is None:
             return None
-        return int(info.attributes.get(_PART, 0)), info.size
+        return _identity(info) or 0, info.size
 
     def remove(self, path: str) -> None:
         self.objects.remove(path, self.lease.check)
+
+
+def _identity(info: ObjectInfo) -> int | None:
+    with suppress(KeyError, ValueError):
+        return int(info.attributes[_PART])
+    return None

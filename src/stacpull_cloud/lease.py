@@ -28,6 +28,7 @@ from stacpull.errors import DestinationError, StacpullError, destination_errors
 from stacpull.ledger import views
 from stacpull.ledger.database import copy_ledger, ledger_path, open_reader
 from stacpull.models import OWN_DIRECTORY
+from stacpull.net.fields import whole_number
 from stacpull.redact import Secret
 from stacpull.store.inspection import sync_path
 from stacpull.store.staging import StagedParts
@@ -156,7 +157,7 @@ class Lease:
                 f"{location.url} contains a catalog.json that stacpull did not write: choose another prefix."
             )
         copy = self._objects.find(COPY)  # the last run has stored it before it freed the lease
-        copy_epoch = 0 if copy is None else int(copy.attributes.get(_EPOCH, 0))
+        copy_epoch = 0 if copy is None else whole_number(copy.attributes.get(_EPOCH, "")) or 0
         self.epoch = max(self.epoch, copy_epoch) + 1
         self._objects.remove(_CLOCK_OBJECT)  # keys that may not remove objects fail now, not in the next run
         if not self._write():

@@ -43,6 +43,7 @@ class TestBucketStore(StoreContract):
             return store.place([part])[0] is not None
 
         assert [fails("a", b"abc"), fails("a", b"abc")] == [False, False]
-        store.objects.put("c/foreign", b"abc", {}, create=True)
+        store.objects.put("c/foreign", b"abc", {"stacpullpart": "x"}, create=True)
+        assert store.find_unsynced("c/foreign") == (0, 3)
         store.objects.put("c/longer", b"abcd", {}, create=True)
         assert [fails("foreign", b"abc"), fails("longer", b"abc")] == [True, True]
