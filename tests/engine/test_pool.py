@@ -346,3 +346,10 @@ def test_an_item_read_again_restores_all_its_hrefs(monkeypatch: pytest.MonkeyPat
     course = run(old, answer=answer, prefer=("s3", "https"))
     assert course.outcomes.received[1].href == f"{HTTPS}?sig=new"
     assert (S3, True) not in course.origin.requests
+
+
+def test_jobs_that_are_given_back_keep_their_order() -> None:
+    queue = JobQueue[int]()
+    asyncio.run(queue.put([3]))
+    queue.give_back([1, 2])
+    assert queue.take(3) == [1, 2, 3]

@@ -82,7 +82,7 @@ class JobQueue(_Waitable, Generic[JobT]):
         return taken
 
     def give_back(self, jobs: Iterable[JobT]) -> None:
-        self._jobs.extendleft(jobs)
+        self._jobs.extendleft(reversed([*jobs]))
         self.changed.set()
 
     def end(self) -> None:
