@@ -100,16 +100,16 @@ def test_a_pending_asset_of_an_earlier_run_is_fetched_though_no_longer_listed(
 @pytest.mark.parametrize(
     ("listed", "requests", "notices"),
     [
-        (["new", "a", "b"], ["b:2", "new:1"], []),
-        (["a", "new"], ["a:1", "new:1"], ["the collection b is no longer listed", "again from the start"]),
+        (["new", "y", "x"], ["x:2", "new:1"], []),
+        (["y", "new"], ["y:1", "new:1"], ["the collection x is no longer listed", "again from the start"]),
     ],
 )
 def test_a_walk_continues_in_its_collection_or_starts_again_if_that_is_gone(
     tmp_path: Path, listed: list[str], requests: list[str], notices: list[str]
 ) -> None:
     events: list[object] = []
-    with SmallApi({"a": ["1"], "b": ["1", "2", "3"], "new": ["1"]}) as api:
-        api.listed, api.refused = ["a", "b"], {"b:2": 404}
+    with SmallApi({"y": ["1"], "x": ["1", "2", "3"], "new": ["1"]}) as api:
+        api.listed, api.refused = ["y", "x"], {"x:2": 404}
         with pytest.raises(SourceError):
             sync.mirror(api.url("/"), tmp_path, selection=ALL)
         api.listed, api.refused = listed, {}
@@ -175,11 +175,11 @@ def announced(dest: Path, report: MirrorReport) -> int | None:
 
 
 def test_the_total_stays_unknown_if_a_collection_without_one_is_gone_at_a_resume(tmp_path: Path) -> None:
-    with Announcing({"a": list("123"), "b": list("456")}, {"b": 5}) as api:
-        api.refused = {"b:2": 403}
+    with Announcing({"b": list("123"), "a": list("456")}, {"a": 5}) as api:
+        api.refused = {"a:2": 403}
         with pytest.raises(CredentialsError):
             sync.mirror(api.url("/"), tmp_path, selection=ALL)
-        api.listed, api.refused = ["b"], {}
+        api.listed, api.refused = ["a"], {}
         resumed = sync.resume(tmp_path)
     assert (resumed.state, resumed.items_seen, resumed.items_unseen) == ("complete", 6, 0)
     assert announced(tmp_path, resumed) is None
@@ -248,14 +248,14 @@ def test_a_collection_without_an_end_does_not_end_the_walk_of_others(tmp_path, e
 
 @pytest.mark.parametrize("endless", ENDLESS)
 def test_an_early_end_of_a_collection_is_reported_after_a_resume(tmp_path: Path, endless: list[Any]) -> None:
-    with Barren({"a": endless, "b": [["1"], ["2"]]}, "a") as api:
-        api.refused = {"b:2": 404}
+    with Barren({"b": endless, "a": [["1"], ["2"]]}, "b") as api:
+        api.refused = {"a:2": 404}
         with pytest.raises(SourceError):
             sync.mirror(api.url("/"), tmp_path, selection=ALL)
         api.refused = {}
         api.requests.clear()
         report = sync.resume(tmp_path)
-        assert pages_of(api) == ["b:2"]
+        assert pages_of(api) == ["a:2"]
     assert "4 pages in a row" in str(report.reason)
 
 

@@ -142,7 +142,9 @@ class ApiSource(Source):
         for name in names:
             await self.collection(name)
         if not names:
-            names = sorted(await self._names())  # a resumed walk skips the names before its position
+            # a resumed walk skips the names before its position; x_source comes before x_labels, whose links
+            # then lead to items that were planned already
+            names = sorted(await self._names(), reverse=True)
             if not selection.all_collections:
                 text = "Name a collection with --collection, or use --all-collections;"
                 raise UsageError(f"{text} {available_collections(names)}")
