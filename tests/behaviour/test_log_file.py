@@ -50,3 +50,10 @@ def test_a_full_disk_of_the_log_is_named(tmp_path: Path) -> None:
         ran = stacpull(*arguments, "--log-file", "/dev/full")
     assert ran.code == 5
     assert "The disk of /dev/full is full" in ran.err
+
+
+def test_all_collections_are_walked_so_that_no_source_item_is_read_twice(tmp_path: Path) -> None:
+    with run_in_thread(MlhubReplica(items=20, seed=3, key="k")) as replica:
+        stacpull("plan", f"{replica.base_url}?key=k", "--all-collections", "--log-file", tmp_path / "log")
+    text = (tmp_path / "log").read_text()
+    assert ("/items" in text, "/search" in text) == (True, False)
