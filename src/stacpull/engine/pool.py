@@ -12,7 +12,7 @@ import asyncio
 import errno
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Reversible, Sequence
 from contextlib import suppress
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
@@ -81,8 +81,8 @@ class JobQueue(_Waitable, Generic[JobT]):
         self.changed.set()
         return taken
 
-    def give_back(self, jobs: Iterable[JobT]) -> None:
-        self._jobs.extendleft(reversed([*jobs]))
+    def give_back(self, jobs: Reversible[JobT]) -> None:
+        self._jobs.extendleft(reversed(jobs))
         self.changed.set()
 
     def end(self) -> None:
