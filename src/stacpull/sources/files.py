@@ -42,7 +42,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import public_url
 from stacpull.selection import Selection
 from stacpull.sources import documents
-from stacpull.sources.paging import PAGE_BYTES, announced_total, next_request, read_pages
+from stacpull.sources.paging import PAGE_BYTES, announced_total, next_or_reason, read_pages
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.urls import is_local, is_remote, join, without_blanks
 
@@ -196,12 +196,11 @@ class FeaturesSource(ItemsFile):
             if documents.has_next(body):
                 on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
             return None, None
-        try:
-            return next_request(body, PageRequest(self.url)), None
-        except SourceError as error:
-            text = f"The walk ends at {self.url}, because its next page cannot be requested: {error}"
-            on_notice(Notice("warning", text))
-            return None, text
+        following, why = next_or_reason(body, PageRequest(self.url))
+        cut_short = f"The walk ends at {self.url}{why}" if why else None
+        if cut_short is not None:
+            on_notice(Notice("warning", cut_short))
+        return following, cut_short
 
 
 def _in_order(features: list[object], order: str | None) -> list[object]:

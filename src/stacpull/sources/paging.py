@@ -103,6 +103,16 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     return PageRequest(url, headers=headers)
 
 
+def next_or_reason(
+    page: Json, current: PageRequest, base: str | None = None
+) -> tuple[PageRequest | None, str]:
+    """Return `next_request`, or None and the end of a sentence that says why the page cannot be requested."""
+    try:
+        return next_request(page, current, base), ""
+    except SourceError as error:
+        return None, f", because its next page cannot be requested: {error}"
+
+
 def _method_of(link: Json) -> str:
     return "POST" if str(link.get("method")).upper() == "POST" else "GET"
 
@@ -276,12 +286,9 @@ class _PageReader:
     def _following(
         self, sent: PageRequest, document: Document, item_count: int, total: int | None
     ) -> tuple[PageRequest | None, str]:
-        try:
-            following = next_request(document.members, sent, document.url)
-        except SourceError as error:
-            return None, f", because its next page cannot be requested: {error}"
+        following, why = next_or_reason(document.members, sent, document.url)
         if following is None:
-            return None, ""
+            return None, why
         # without SOURCE's own keys, which a service may repeat in its links: the client adds them again
         following = replace(following, url=self._reader.client.secrets.masked_url(following.url))
         if origin_text(following.url) in self._without_pages:
