@@ -96,11 +96,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def forked_store() -> Iterator[None]:
     """For tests in which the store is a process although `threaded_store` is in use: it is forked."""
     from tests.acceptance.command import forker  # noqa: PLC0415
-    from tests.store_in_thread import none_forked_early  # noqa: PLC0415
 
     from stacpull import child_process  # noqa: PLC0415 - most tests do not need it
 
-    with mock.patch.object(child_process, "spawn", forker().spawn), none_forked_early():
+    with mock.patch.object(child_process, "spawn", forker().spawn):
         yield
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from unittest import mock
 
-from stacpull import child_process
 from stacpull.engine import mirror, store_client
 from stacpull.engine.store_process import serve
 
@@ -22,14 +21,8 @@ def store_on_thread() -> Iterator[None]:
     with (
         mock.patch.object(mirror, "run_process", served_on_thread),
         mock.patch.object(store_client, "reap", threading.Thread.join),
-        none_forked_early(),
     ):
         yield
-
-
-def none_forked_early() -> AbstractContextManager[object]:
-    """Have `stacpull mirror` start no process before it is needed, where another takes its place."""
-    return mock.patch.object(child_process, "fork_early", return_value=nullcontext())
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Processes of a run: forked before they are needed, or started; and their ends."""
+"""Processes of a run: their start and their ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.acceptance.command import environment
 
-from stacpull.child_process import ForkedProcess, reap
+from stacpull.child_process import reap
 
 _REPORTER = """
 import json, os, signal, socket, sys
@@ -39,21 +39,10 @@ def main():
 
 _STARTER = """
 import os, sys
-from stacpull import child_process
-from stacpull.child_process import fork_early, reap, spawn
+from stacpull.child_process import reap, spawn
 
 held = open(__file__)
-how, module = sys.argv[1:]
-if how == "started":
-    process, sock = spawn(module)
-else:
-    with fork_early(module):
-        (early,) = child_process._running
-        process, sock = spawn(module if how == "forked" else "failing")
-        assert (process is early) is (how == "forked")
-    assert how == "forked" or early.poll() is not None  # killed, unless its closed socket ended it first
-    assert len(child_process._running) == 1
-print(type(process).__name__, flush=True)
+process, sock = spawn(sys.argv[1])
 with sock:
     while data := sock.recv(1 << 20):
         os.write(1, data)
@@ -62,9 +51,7 @@ print(reap(process))
 """
 
 
-def _started(
-    how: str, folder: Path, module: str = "reporter", **variables: str
-) -> subprocess.CompletedProcess[str]:
+def _started(folder: Path, module: str = "reporter", **variables: str) -> subprocess.CompletedProcess[str]:
     (folder / "reporter.py").write_text(_REPORTER)
     (folder / "failing.py").write_text('def main():\n    raise ValueError("as it should")\n')
     starter = folder / "starter.py"
@@ -72,22 +59,15 @@ def _started(
     env = environment(**variables)
     env["PYTHONPATH"] = os.pathsep.join((str(folder), env["PYTHONPATH"]))
     return subprocess.run(
-        [sys.executable, str(starter), how, module], env=env, text=True, capture_output=True, check=True
+        [sys.executable, str(starter), module], env=env, text=True, capture_output=True, check=True
     )
 
 
-def _reported(how: str, folder: Path) -> tuple[str, dict[str, Any], str]:
-    ran = _started(how, folder, AWS_SECRET_ACCESS_KEY="secret", TZ="UTC", LC_TIME="C")
-    kind, seen, code = ran.stdout.splitlines()
-    return kind, json.loads(seen), code
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
-def test_a_forked_process_has_what_a_new_interpreter_would_have(tmp_path: Path) -> None:
-    forked, started = _reported("forked", tmp_path), _reported("started", tmp_path)
-    assert (forked[0], started[0]) == ("ForkedProcess", "Popen")
-    assert forked[1:] == started[1:]
-    _, seen, code = forked
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_what_a_process_inherits(tmp_path: Path) -> None:
+    ran = _started(tmp_path, AWS_SECRET_ACCESS_KEY="secret", TZ="UTC", LC_TIME="C")
+    reported, code = ran.stdout.splitlines()
+    seen: dict[str, Any] = json.loads(reported)
     assert code == "7"
     assert seen["arguments"] == []
     assert seen["environment"]["TZ"] == "UTC"
@@ -97,32 +77,19 @@ def test_a_forked_process_has_what_a_new_interpreter_would_have(tmp_path: Path) 
     assert {signal.SIGINT, signal.SIGTERM} <= set(seen["blocked"])
 
 
-@pytest.mark.parametrize("how", ["forked", "started"])
-def test_the_error_of_a_process_is_printed_once(tmp_path: Path, how: str) -> None:
-    ran = _started(how, tmp_path, "failing")
+def test_the_error_of_a_process_is_printed_once(tmp_path: Path) -> None:
+    ran = _started(tmp_path, "failing")
     assert ran.stderr.count("ValueError: as it should") == 1
     assert ran.stderr.count("Traceback") == 1
     assert ran.stdout.split()[-1] == "1"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
-def test_a_process_that_was_started_early_and_is_not_needed_is_killed(tmp_path: Path) -> None:
-    kind, *_ = _started("unused", tmp_path).stdout.splitlines()
-    assert kind == "Popen"
 
 
 @pytest.mark.parametrize(
     ("program", "code"),
     [("import os; os._exit(3)", 3), ("import time; time.sleep(60)", -signal.SIGKILL)],
 )
-def test_the_end_of_a_forked_process_is_awaited_and_forced(program: str, code: int) -> None:
-    process = ForkedProcess(os.posix_spawn(sys.executable, [sys.executable, "-ISc", program], {}))
+def test_the_end_of_a_process_is_awaited_and_forced(program: str, code: int) -> None:
+    process = subprocess.Popen([sys.executable, "-ISc", program])
     assert reap(process, 0.3 if code < 0 else 60) == code
     assert process.poll() == process.returncode == code
     process.kill()
-
-
-def test_a_forked_process_that_the_system_has_reaped_has_ended() -> None:
-    process = ForkedProcess(os.posix_spawn("/bin/true", ["true"], {}))
-    os.waitpid(process.pid, 0)
-    assert process.poll() == 0

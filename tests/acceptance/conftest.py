@@ -13,7 +13,6 @@ from tests.acceptance.command import SMALL, export_here, forker
 from tests.acceptance.forked_command import ForkedProcess
 from tests.acceptance.mirrored import Mirrored, options_for
 from tests.security.watch import every_replica, watching
-from tests.store_in_thread import none_forked_early
 
 from stacpull import child_process
 from stacpull_replicas import MlhubReplica, run_in_thread
@@ -27,7 +26,7 @@ def forked_processes() -> Iterator[None]:
 
     Starting one takes a quarter to half a second of processor time.
     """
-    with mock.patch.object(child_process, "spawn", fork), none_forked_early():
+    with mock.patch.object(child_process, "spawn", fork):
         yield
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from stacpull import child_process
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines, resumed_nothing
@@ -45,10 +44,9 @@ def mirror(session: CommandSession, source: str, dest: str) -> int:
 
     An unfinished mirror resumes where it stopped; a finished one is brought up to date.
     """  # noqa: D301 -- \b keeps the lines of click
-    from stacpull.engine import mirror as engine  # before the fork, since both processes need it
+    from stacpull.engine import mirror as engine
 
-    with child_process.fork_early("stacpull.engine.store_process"):
-        return _finish(session, partial(engine.mirror, source, dest, selection=session.selection))
+    return _finish(session, partial(engine.mirror, source, dest, selection=session.selection))
 
 
 @command("resume", parameters.dest(), *parameters.for_command("resume"), examples=["resume s2"])

@@ -262,7 +262,7 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 async def _open_source(
     context: RunContext, address: SourceAddress, options: Options
 ) -> AsyncIterator[tuple[ConnectedProcess, Source, Network]]:
-    """Start the store process, unless the command has forked it, and open SOURCE while it imports."""
+    """Start the store process, and open SOURCE while it imports."""
     journal = context.journal
     async with (
         enter_in_thread(run_process("stacpull.engine.store_process")) as store_process,
