@@ -125,6 +125,13 @@ def test_filename_in_a_layout_is_that_of_the_href(host: AssetHost, tmp_path: Pat
     assert paths == files_in(tmp_path / "mirror").keys()
 
 
+def test_keys_of_buckets_are_not_encoded(tmp_path: Path) -> None:
+    keys = ["s3://b/a b%20c.tif", "s3://b/a%20b%20c.tif", "s3://b/\u00fc?x#y"]
+    assets = {str(number): {"href": key, "file:size": 3} for number, key in enumerate(keys)}
+    (tmp_path / "item.json").write_text(json.dumps(feature("a", assets=assets)))
+    assert [url for url, _ in listed(run("plan", tmp_path / "item.json", "--urls").out)] == keys
+
+
 def test_a_list_and_json_are_not_printed_together() -> None:
     ran = run("plan", "http://127.0.0.1:9", "--urls", "--json")
     assert (ran.code, "both print to standard output" in ran.err) == (2, True)

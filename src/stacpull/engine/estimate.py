@@ -42,7 +42,7 @@ from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.store.inspection import DirectoryFiles, may_exist
 from stacpull.threads import enter_in_thread, for_each, run_to_end
-from stacpull.urls import filename_of, wire_url
+from stacpull.urls import filename_of, rules_of, wire_url
 
 _SIZED = frozenset({OK, PARTIAL, UNSATISFIABLE})  # an empty file has no byte 0
 _SIZED_PER_KEY = 3
@@ -266,7 +266,8 @@ class _Estimate:
                 self._paths.add(path)
             if self._urls is not None and action is Action.REQUEST:
                 href = self._network.secrets.public_url(asset.href)
-                self._urls.write(f"{wire_url(href)}\t{path}\n")
+                is_key = rules_of(href).is_object_store and href.isprintable()
+                self._urls.write(f"{href if is_key else wire_url(href)}\t{path}\n")
                 self._unsigned += href != asset.href
 
     def _add(self, category: str, name: str) -> str:
