@@ -174,7 +174,7 @@ class FailureKind(enum.StrEnum):
     CHANGED = "changed", "changed during the download", "retry"  # 412, or another Content-Range
     CHECKSUM = "checksum", "wrong checksum or size", "the content is not what the source states"
     REDIRECT = "redirect", "with a redirect that is not allowed", "see the details"  # or is a loop
-    ADDRESS = "address", "at private addresses", "--allow-private-hosts follows them"  # or link-local
+    ADDRESS = "address", "at private addresses", "retry with --allow-private-hosts"  # or link-local
     SCHEME = "scheme", "with an href that is not followed", "see the details"
     PREFIX = "prefix", "a prefix of a bucket instead of a file", "--expand-prefix fetches what is under them"
     NAME = "name", "with a name that is taken or cannot be written", "use another --layout, then retry"

@@ -179,6 +179,24 @@ def test_a_retry_says_why_it_cannot_try_an_asset_again(command: Callable[[str], 
     assert "to retry:" not in ran.err
 
 
+@pytest.mark.parametrize("is_served", [True, False])
+@pytest.mark.parametrize(("mending", "failed"), [("retry", 1), ("verify --repair", 0)])
+def test_what_is_mended_follows_the_rules_of_its_own_source(command, tmp_path, is_served, mending, failed):
+    site, dest = tmp_path / "site", tmp_path / "m"
+    site.mkdir()
+    (site / "item.json").write_text(json.dumps(feature("other", {"x": "./x"})))
+    with serving_files(site) as url:
+        if not failed:
+            (site / "x").write_text("x")
+        source = f"{url if is_served else site}/item.json"
+        assert run(["mirror", source, str(dest)], environment()).code == failed
+        assert command("mirror").code == 0
+        (site / "x").write_text("x")
+        (dest / "c/other/x").unlink(missing_ok=True)
+        ran = command(mending)
+    assert (ran.code, (dest / "c/other/x").read_text()) == (0, "x"), ran.err
+
+
 @pytest.mark.parametrize("mending", ["mirror", "retry", "verify --repair"])
 def test_json_that_someone_has_changed_fails_until_it_is_replaced(command, tmp_path, mending):
     (tmp_path / "y").rename(tmp_path / "elsewhere")

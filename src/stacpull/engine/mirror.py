@@ -194,7 +194,7 @@ async def retry(
         run_context(dest, options, on_event, stop, client, exists=True) as context,
         open_dest(context) as opened,
     ):
-        spec, kept = (await on_ledger(opened, runs.last)).again("ordered" if ordered else "retry")
+        spec, kept = (await on_ledger(opened, runs.last_failed)).again("ordered" if ordered else "retry")
         return await run_from_ledger(context, opened, spec, kept)
 
 

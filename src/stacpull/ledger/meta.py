@@ -16,8 +16,8 @@ ITEMS_PARQUET_STATE = "items_parquet_state"  # the digest of the items that item
 BOOT = "boot"  # the boot ID of the last run, once the files of earlier runs had been checked
 POSITION = "position:"  # with the number of a run: the next page to read, JSON
 _BUCKET = "bucket"
-_NAMED_SOURCE = "named source"
 # prefixes of names
+_NAMED_SOURCE = "named source:"
 REMOVALS = "remove:"  # files of the mirror to remove, relative to DEST
 _FILES = "file:"
 # instead of a digest, while a file of the mirror is replaced, or put in place for the first time
@@ -74,13 +74,13 @@ def file_digests(db: Connection) -> dict[str, bytes | None]:
 
 def note_named_source(db: Connection, source: str) -> None:
     """Record that this user named `source`, a path on this disk, for this very ledger."""
-    put(db, _NAMED_SOURCE, f"{_inode(db)} {source}")
+    put(db, _NAMED_SOURCE + source, str(_inode(db)))
 
 
 def is_named_source(db: Connection, source: str) -> bool:
     """Return True if this user named it (`note_named_source`): others do not know the ledger's inode."""
     inode = _inode(db)
-    return inode >= 0 and get(db, _NAMED_SOURCE) == f"{inode} {source}"
+    return inode >= 0 and get(db, _NAMED_SOURCE + source) == str(inode)
 
 
 def _inode(db: Connection) -> int:

@@ -8,7 +8,7 @@ restarts. At the end of a complete walk, failures of what only earlier walks cou
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from stacpull.digests import text_digest
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.ledger import meta
-from stacpull.ledger.database import Connection, exists, scalar, transaction
+from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction
 from stacpull.models import ItemId, WalkUpdate
 
 if TYPE_CHECKING:
@@ -147,10 +147,30 @@ def stored(db: Connection, run_id: int) -> StoredRun:
     return StoredRun(run_id, kind, source, metadata, decoded_options(kept))
 
 
-def last(db: Connection) -> Run:
-    if not (run_id := scalar(db, "SELECT max(id) FROM runs")):
+def last(db: Connection, run_id: int = 0) -> Run:
+    if not (run_id := run_id or scalar(db, "SELECT max(id) FROM runs")):
         raise NotAMirrorError(NO_RUN)
     return load(db, run_id)
+
+
+# A retry and a repair follow the address rules of their source, and send credentials only there. So their
+# source is that of the assets, if these are all of one source.
+
+
+def last_failed(db: Connection) -> Run:
+    """Return the last run with failures, or the last retry if it was stopped; otherwise the last run."""
+    of_failures = (
+        "SELECT max(run) FROM (SELECT run FROM failures WHERE what > '' UNION ALL SELECT t.run FROM totals t "
+        "JOIN runs r ON r.id = t.run WHERE t.failed OR (t.pending AND r.kind <> 'mirror'))"
+    )
+    return last(db, scalar(db, of_failures))
+
+
+def last_of(db: Connection, rowids: Mapping[str, Iterable[int]]) -> Run:
+    """Return the last run that planned one of these assets and items; if there are none, the last run."""
+    of_rows = f"SELECT run FROM {{}} WHERE id {IN_LIST}".format
+    query = f"SELECT max(run) FROM ({of_rows('assets')} UNION ALL {of_rows('items')})"
+    return last(db, scalar(db, query, (json_array(rowids["asset"]), json_array(rowids["item"]))))
 
 
 def load(db: Connection, run_id: int) -> Run:

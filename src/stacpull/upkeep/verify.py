@@ -248,7 +248,7 @@ async def verify(
         if not (check.complete and any(check.rowids.values())):
             return await on_ledger(opened, report_of)
         context.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
-        spec, kept = (await on_ledger(opened, runs.last)).again("repair")
+        spec, kept = (await on_ledger(opened, partial(runs.last_of, rowids=check.rowids))).again("repair")
         run = await run_from_ledger(context, opened, spec, kept, partial(_begin, check, opened.store))
         remaining = run.assets_failed + run.assets_pending + await on_ledger(opened, views.damaged_items)
         catalogs = (file for file in views.expected_files(opened.db) if file.kind == "catalog")
