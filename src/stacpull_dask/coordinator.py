@@ -230,7 +230,7 @@ class DaskWorkers:
                 worker.received = []
             arrivals = [arrival for _, received in waiting for arrival in received]
             reserved = await self._store_client.call(
-                "StoreOperations.reserve_uploads", arrivals, returns=list[tuple[Arrival, Placement]]
+                "reserve_uploads", arrivals, returns=list[tuple[Arrival, Placement]]
             )
             by_part = {placement.part: (arrival, placement) for arrival, placement in reserved}
             for worker, received in waiting:

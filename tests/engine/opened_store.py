@@ -50,7 +50,7 @@ async def opened(
             opened = OpenMirror(bench.store, bench.db, lock.fileno())
             store_client = StoreClient(started, opened, bench.run, setup)
             async with store_client.connect(stop or asyncio.Event()):
-                await store_client.call("StoreOperations.recover")
+                await store_client.call("recover")
                 yield store_client
                 await store_client.sender.flush()
     await asyncio.to_thread(lock.close)

@@ -27,7 +27,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def write(bench: Bench, *, stopped: bool = False) -> None:
-    bench.operations.write_lines(lambda: stopped)
+    bench.operations._write_lines(lambda: stopped)
 
 
 def ids(dest: Path) -> list[str]:

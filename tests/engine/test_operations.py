@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType, NoneType
-from typing import get_type_hints
 
 import pytest
+from tests.engine.bench import Bench
 
-from stacpull.engine import job_producer, mirror, prune, store_process
+from stacpull.engine import job_producer, mirror, prune
 from stacpull_dask import coordinator
 
 CALLERS = (mirror, prune, job_producer, coordinator)
@@ -24,15 +25,16 @@ def calls(module: ModuleType) -> Iterator[ast.Call]:
 
 
 @pytest.mark.parametrize("module", CALLERS)
-def test_calls_agree_with_their_operations(module: ModuleType) -> None:
+def test_calls_agree_with_their_operations(module: ModuleType, tmp_path: Path) -> None:
+    operations = Bench(tmp_path).operations
     for call in calls(module):
-        operation = store_process.OPERATIONS[ast.literal_eval(call.args[0])]
-        hints = get_type_hints(operation)
+        operation = inspect.signature(getattr(operations, ast.literal_eval(call.args[0])), eval_str=True)
         returns = (eval(ast.unparse(one.value), vars(module)) for one in call.keywords)  # noqa: S307
-        assert next(returns, NoneType) == hints.pop("return"), operation
-        assert len(call.args) - 1 == len(hints) - ("db" in hints), operation
+        assert next(returns, NoneType) == (operation.return_annotation or NoneType), ast.unparse(call)
+        assert len(call.args) - 1 == len(operation.parameters), ast.unparse(call)
 
 
-def test_every_operation_is_called() -> None:
+def test_every_operation_is_called(tmp_path: Path) -> None:
+    public = {name for name in dir(Bench(tmp_path).operations) if not name.startswith("_")}
     called = {ast.literal_eval(call.args[0]) for module in CALLERS for call in calls(module)}
-    assert called == store_process.OPERATIONS.keys()
+    assert called == public

@@ -72,7 +72,7 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
         store_client.sender.put(jobs[0], received(jobs[0], b"x"))
         await store_client.sender.flush()
         assert await store_client.sender.take_slots(64) == 63
-        await store_client.call("StoreOperations.write_final_items")
+        await store_client.call("write_final_items")
         assert (store_client.counters["assets_done"], store_client.counters["assets_failed"]) == (1, 1)
     assert [one.message for one in events if isinstance(one, AssetFailed)] == ["*** \\udcff was reset."]
 
@@ -85,7 +85,7 @@ async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
             return [(one.collection, one.item, one.message) for one in views.failures(db)]
 
     async with opened(tmp_path) as store_client:
-        await store_client.call("StoreOperations.save_batch", batch, 1.0, returns=PlanResult)
+        await store_client.call("save_batch", batch, 1.0, returns=PlanResult)
     assert await asyncio.to_thread(recorded) == [("c\\udcff", "line \\udcff", "\\udcff")]
 
 
@@ -93,7 +93,7 @@ async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Pa
     """The network process parses responses of servers, so its requests are checked."""
     async with opened(tmp_path) as store_client:
         with pytest.raises(WorkerError, match="ValidationError"):
-            await store_client.call("jobs.pending_jobs", RUN, "0; DROP TABLE", 1)
+            await store_client.call("pending_jobs", "0; DROP TABLE", 1)
         with pytest.raises(WorkerError, match="KeyError"):
             await store_client.call("__init__")
 
@@ -104,8 +104,8 @@ async def test_after_a_failed_sync_only_the_end_is_recorded(tmp_path, jobs, monk
         store_client.sender.put(jobs[0], received(jobs[0], b"x"))
         await until(store_client.fatal_error.done)
         with pytest.raises(DestinationError, match="failed to store"):
-            await store_client.call("runs.set_counter", RUN, "files", 1)
-        await store_client.call("StoreOperations.end_run", "failed", "The disk failed.", {})
+            await store_client.call("set_counter", "files", 1)
+        await store_client.call("end_run", "failed", "The disk failed.", {})
     assert isinstance(store_client.fatal_error.result(), DestinationError)
     assert tree(tmp_path) == {}
     bench = await asyncio.to_thread(Bench, tmp_path)
@@ -142,7 +142,7 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path
         await until(
             lambda: [name.split(".")[0] for name in parts(tmp_path)] == [str(j.rowid) for j in jobs[:2]]
         )
-        call = asyncio.create_task(store_client.call("StoreOperations.write_final_items"))
+        call = asyncio.create_task(store_client.call("write_final_items"))
         store_client.sender.put(jobs[2], received(jobs[2], b"third"))
         await until(lambda: len(parts(tmp_path)) == 3)
         assert (call.done(), tree(tmp_path)) == (False, {})

@@ -27,8 +27,8 @@ class PlanSaver:
 
     async def queue_pending(self, *, earlier: bool = False) -> None:
         """Queue the pending jobs of the run; with `earlier`, those that earlier runs have left for it."""
-        call, run_id, last = self.store_client.call, self.run.id, 0
-        while jobs := await call("jobs.pending_jobs", run_id, last, _STREAMED, earlier, returns=list[Job]):
+        call, last = self.store_client.call, 0
+        while jobs := await call("pending_jobs", last, _STREAMED, earlier, returns=list[Job]):
             await self._queue.put(jobs)
             last = jobs[-1].rowid
 
@@ -38,10 +38,10 @@ class PlanSaver:
 
     async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         call = self.store_client.call
-        return await call("PlanWriter.planned_this_run", ids, linked, returns=dict[ItemId, str | None])
+        return await call("planned_this_run", ids, linked, returns=dict[ItemId, str | None])
 
     async def restart(self) -> None:
-        await self.store_client.call("runs.restart_walk", self.run.id)
+        await self.store_client.call("restart_walk")
 
     async def add_batch(self, batch: PlanBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
@@ -62,7 +62,7 @@ class PlanSaver:
         if cut_short is not None:
             batch.update = batch.update._replace(cut_short=secrets.masked(cut_short))
         call, now = self.store_client.call, self.network.clock.time()
-        saved = await call("StoreOperations.save_batch", batch, now, returns=PlanResult)
+        saved = await call("save_batch", batch, now, returns=PlanResult)
         for item, key, failure in saved.failures:
             self.network.emit(AssetFailed(item, key, failure.kind, failure.message))
         await self._queue.put(saved.jobs)
@@ -88,7 +88,7 @@ async def produce_jobs(saver: PlanSaver, walk: Walk) -> None:
 async def _read_again(saver: PlanSaver, walk: Walk) -> None:
     """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
     network, call, kind, last = saver.network, saver.store_client.call, saver.run.spec.kind, 0
-    unread = await call("views.unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
+    unread = await call("unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
     for start in range(0, len(unread), ITEMS_AT_ONCE):
         batch = PlanBatch()
         await walk.plan_sources(unread[start : start + ITEMS_AT_ONCE], batch)
@@ -96,7 +96,7 @@ async def _read_again(saver: PlanSaver, walk: Walk) -> None:
     # an item that cannot be read stays marked in the ledger: the next walk may find it
     while kind != "ordered" and (
         items := await call(
-            "views.damaged_item_json", last, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
+            "damaged_item_json", last, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
         )
     ):
         hrefs = [href for _, _, href in items if href is not None]
@@ -105,7 +105,7 @@ async def _read_again(saver: PlanSaver, walk: Walk) -> None:
             document = documents.get(href or "")
             if isinstance(document, dict) and document.get("id") == item.item:
                 public_json = public_document(document, network.secrets)
-                await call("jobs.keep_document", item_rowid, public_json)
+                await call("keep_document", item_rowid, public_json)
                 continue
             unknown = "Its URL is unknown, or returns another item."
             reason = document.message if isinstance(document, Failure) else unknown

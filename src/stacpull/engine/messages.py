@@ -44,7 +44,7 @@ class OpeningRequest(msgspec.Struct, tag=0, array_like=True):
 
 
 class Operation(msgspec.Struct, tag=1, array_like=True):
-    """Call one of `store_process.OPERATIONS` by its name. Results are in the order of the calls."""
+    """Call an operation of `StoreOperations` by its name. Results are in the order of the calls."""
 
     name: str
     arguments: msgspec.Raw

@@ -402,21 +402,21 @@ class MirrorRun:
         client = self._store_client
         call, fatal_error = client.call, client.fatal_error
         try:
-            await call("StoreOperations.recover")
+            await call("recover")
             try:
                 await self._transfer()
                 await self._look_for_changes()
             finally:
                 await client.sender.flush()
                 if not fatal_error.done():
-                    await call("StoreOperations.end_transfers")
+                    await call("end_transfers")
                     try:
-                        await call("StoreOperations.write_catalogs")
+                        await call("write_catalogs")
                     except InterruptedRunError:
                         self._is_unfinished = True
         finally:
             try:
-                await call("Publisher.finish")
+                await call("finish")
             except Exception as error:  # noqa: BLE001 -- raised below
                 client.fail_with(error)
         if fatal_error.done():
@@ -446,7 +446,7 @@ class MirrorRun:
         await walk_and_transfer(producing, runner, self._tick, self._stop, client.fatal_error)
         await client.sender.flush()
         pool.check_failures()
-        await client.call("StoreOperations.write_final_items")
+        await client.call("write_final_items")
 
     async def _look_for_changes(self) -> None:
         """Prune, read the collections again, and count the items that the source did not list."""
@@ -458,13 +458,13 @@ class MirrorRun:
             await pruning.run(self._walk.summary, remove=self._setup.options.prune == "remove")
         if self._run.spec.kind != "mirror":
             return
-        for name in await call("views.collections_to_read", self._run.id, returns=list[str]):
+        for name in await call("collections_to_read", returns=list[str]):
             with suppress(SourceError, CredentialsError, UsageError):
                 document = await unless_stopped(partial(self._setup.source.collection, name), stop)
-                await call("jobs.keep_collection", name, public_document(document, self._network.secrets))
+                await call("keep_collection", name, public_document(document, self._network.secrets))
         if not (stop.is_set() or self._setup.selection.item_limit or self._walk.summary.cut_short):
-            not_listed = await call("pruning.not_listed", self._run.id, returns=int)
-            await call("runs.set_counter", self._run.id, "items_not_listed", not_listed)
+            not_listed = await call("not_listed", returns=int)
+            await call("set_counter", "items_not_listed", not_listed)
 
     # --- progress and report -----------------------------------------------------------------------------
 
@@ -474,7 +474,7 @@ class MirrorRun:
             self._network.emit(self._progress())
             await asyncio.to_thread(self._journal.flush)
             if tick % _SAVED_EVERY == 0:
-                await self._store_client.call("runs.add_counts", self._run.id, self._spent())
+                await self._store_client.call("add_counts", self._spent())
 
     def _progress(self) -> Progress:
         counters, at_start = self._store_client.counters, self._run.counters
@@ -539,10 +539,10 @@ class MirrorRun:
         ignored = (Exception,) if has_failed else ()  # the first error counts
         try:
             with suppress(*ignored):
-                await call("StoreOperations.end_run", state, reason, self._spent())
+                await call("end_run", state, reason, self._spent())
                 recorded = state
             with suppress(*ignored):
-                findings = await call("StoreOperations.findings", returns=dict[str, int])
+                findings = await call("findings", returns=dict[str, int])
             if lost := self._store_client.counters.get("files_lost"):
                 files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._network.warn(f"{files} missing in {store.name}: fetched or written again.")

@@ -37,17 +37,16 @@ class Pruning:
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
         """Report and remove items. A stop raises `InterruptedRunError`, and removed items stay removed."""
-        run_id = self._run.id
-        unread = await self._call("pruning.unread", run_id, returns=int)
+        unread = await self._call("unread", returns=int)
         obstacle = self._obstacle(summary, unread)
         if obstacle is not None:
             self._warn(f"Nothing was pruned: {obstacle}.")
             return
-        not_judged = await self._call("pruning.not_judged", run_id, returns=int)
+        not_judged = await self._call("not_judged", returns=int)
         kept_by_reason = Counter({_OTHER_WALK: not_judged})
         gone = last_rowid = 0
         while batch := await self._call(
-            "pruning.items_not_found", run_id, last_rowid, _ITEMS_AT_ONCE, returns=list[NotFoundItem]
+            "items_not_found", last_rowid, _ITEMS_AT_ONCE, returns=list[NotFoundItem]
         ):
             last_rowid = batch[-1].item_rowid
             self._on_event(Stage("looking for items that the source no longer has"))
@@ -69,9 +68,8 @@ class Pruning:
                 removed = remove and item.item_rowid in removable
                 self._on_event(ItemGone(item.id, item.assets, item.size, removed=removed))
             if removable and remove:
-                await self._call("pruning.forget", run_id, removable)
-                await self._call("Publisher.remove_listed")
-        await self._call("runs.set_counter", run_id, "items_gone", gone)
+                await self._call("remove_items", removable)
+        await self._call("set_counter", "items_gone", gone)
         for reason, number in (+kept_by_reason).items():  # numbers above 0
             self._warn(f"Kept in DEST: {quantity(number, 'item')} that the source did not list {reason}.")
 
@@ -104,9 +102,7 @@ class Pruning:
         """
         server = collection, host
         if server not in self._serving:
-            examples = await self._call(
-                "pruning.seen_examples", self._run.id, collection, host, 3, returns=list[tuple[str, str]]
-            )
+            examples = await self._call("seen_examples", collection, host, 3, returns=list[tuple[str, str]])
             answers = await self._read([href for _, href in examples])
             denied = any(map(_is_gone, answers.values()))
             shown = [_has_id(answers[href], name) for name, href in examples]

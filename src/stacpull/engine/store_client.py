@@ -105,7 +105,7 @@ class StoreClient:
                 raise self.fatal_error.result()
 
     async def call(self, operation: str, *arguments: object, returns: type[T] = NoneType) -> T:  # type: ignore[assignment]
-        """Call `store_process.OPERATIONS[operation]`; `returns` is the type of its result."""
+        """Call an operation of `StoreOperations`; `returns` is the type of its result."""
         secrets = None
         if self._secrets.values is not self._sent_secrets:
             self._sent_secrets = self._secrets.values

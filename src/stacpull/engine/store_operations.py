@@ -1,4 +1,4 @@
-"""What the network process calls in the store process, besides functions of the ledger (`OPERATIONS`)."""
+"""What the network process calls in the store process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import Recovery
 from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Notice
-from stacpull.ledger import jobs, meta, runs, views
+from stacpull.ledger import jobs, meta, pruning, runs, views
 from stacpull.ledger.database import shrink_cache
 from stacpull.ledger.plan_writer import PlanWriter
 from stacpull.ledger.runs import EndState
@@ -31,26 +31,46 @@ _CATALOG_PATIENCE = 3.0
 
 
 class StoreOperations:
-    """What the network process calls, with plain values. Errors of disk or ledger are `DestinationError`s."""
+    """Everything public here may be called by its name, with plain values.
+
+    Errors of disk or ledger are `DestinationError`s.
+    """
 
     def __init__(self, publisher: Publisher, plan_writer: PlanWriter, checksum: str | None) -> None:
         self._publisher = publisher
         self._plan_writer = plan_writer
         self._checksum = checksum
         self._is_stopped = publisher.is_stopped
-        self.db, self.store, self.run = publisher.db, publisher.store, publisher.run
+        self._db, self._store, self._run = publisher.db, publisher.store, publisher.run
+        db, run_id = publisher.db, publisher.run.id
+        self.finish = publisher.finish
+        self.planned_this_run = plan_writer.planned_this_run
+        self.restart_walk = partial(runs.restart_walk, db, run_id)
+        self.add_counts = partial(runs.add_counts, db, run_id)
+        self.set_counter = partial(runs.set_counter, db, run_id)
+        self.pending_jobs = partial(jobs.pending_jobs, db, run_id)
+        self.keep_document = partial(jobs.keep_document, db)
+        self.keep_collection = partial(jobs.keep_collection, db)
+        self.unread_source_items = partial(views.unread_source_items, db)
+        self.damaged_item_json = partial(views.damaged_item_json, db)
+        self.collections_to_read = partial(views.collections_to_read, db, run_id)
+        self.unread = partial(pruning.unread, db, run_id)
+        self.items_not_found = partial(pruning.items_not_found, db, run_id)
+        self.not_listed = partial(pruning.not_listed, db, run_id)
+        self.not_judged = partial(pruning.not_judged, db, run_id)
+        self.seen_examples = partial(pruning.seen_examples, db, run_id)
 
     def _warn(self, text: str) -> None:
         self._publisher.on_event(Notice("warning", text))
 
     def recover(self) -> None:
-        jobs.requeue_failures(self.db, self.run.id, self.run.kind)
-        for record in views.failures(self.db) if self.run.kind == "retry" else ():
+        jobs.requeue_failures(self._db, self._run.id, self._run.kind)
+        for record in views.failures(self._db) if self._run.kind == "retry" else ():
             if record.key:  # it has no href or no name: it failed when it was planned, and is not queued
                 item, kind = ItemId(record.collection, record.item), FailureKind(record.kind)
                 self._publisher.on_event(AssetFailed(item, record.key, kind, record.message))
         self._publisher.remove_listed()
-        recovery = Recovery(self.db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
+        recovery = Recovery(self._db, self._store, checksum=self._checksum, is_stopped=self._is_stopped)
         self._publisher.add(recovery.run(), [])
         self.write_final_items()
 
@@ -66,10 +86,14 @@ class StoreOperations:
         self._publisher.add([], failures)
         return reserved
 
+    def remove_items(self, items: list[int]) -> None:
+        pruning.forget(self._db, self._run.id, items)
+        self._publisher.remove_listed()
+
     def write_final_items(self) -> None:
         self._publisher.publish_all()
-        last_rowid, least = 0, JsonState.ABSENT if self.run.metadata == "item" else JsonState.DUE
-        while item_rowids := views.unwritten_items(self.db, last_rowid, 1000, least):
+        last_rowid, least = 0, JsonState.ABSENT if self._run.metadata == "item" else JsonState.DUE
+        while item_rowids := views.unwritten_items(self._db, last_rowid, 1000, least):
             self._publisher.publish_all(item_rowids)
             last_rowid = item_rowids[-1]
 
@@ -79,39 +103,39 @@ class StoreOperations:
         An asset may have been received as a whole after a part of it was parked.
         """
         self.write_final_items()
-        self.store.staged.sweep_parts(partial(jobs.has_job, self.db))
-        if unproven := views.unproven(self.db):
+        self._store.staged.sweep_parts(partial(jobs.has_job, self._db))
+        if unproven := views.unproven(self._db):
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
 
     def end_run(self, state: EndState, reason: str | None, spent: dict[str, float]) -> None:
-        runs.add_counts(self.db, self.run.id, spent)
-        runs.end(self.db, self.run.id, state, reason, time.time())
-        if state == "complete" and self.run.kind == "mirror":
-            meta.put(self.db, meta.ADOPTING, None)
-        if state == "complete" and views.current_run(self.db)["state"] != "complete":
+        runs.add_counts(self._db, self._run.id, spent)
+        runs.end(self._db, self._run.id, state, reason, time.time())
+        if state == "complete" and self._run.kind == "mirror":
+            meta.put(self._db, meta.ADOPTING, None)
+        if state == "complete" and views.current_run(self._db)["state"] != "complete":
             self._warn("An earlier run is not complete: `stacpull resume` continues it.")
 
     def findings(self) -> dict[str, int]:
         """Return the numbers of the report that are only counted at the end."""
-        db, run = self.db, self.run.id
+        db, run = self._db, self._run.id
         missing_new = views.failed_by_kind(db, FailureKind.GONE, run, newly=True)
         counts = {"items_failed": runs.items_failed(db, run), "assets_missing_new": missing_new}
         return counts | views.special_assets(db, run)
 
     def write_catalogs(self) -> None:
         """Write the catalogs and `items.parquet`. After a stop, give up when `_CATALOG_PATIENCE` is over."""
-        shrink_cache(self.db)  # to make room for pystac and the documents
+        shrink_cache(self._db)  # to make room for pystac and the documents
         trim()
         until = time.monotonic() + _CATALOG_PATIENCE
 
         def is_stopped() -> bool:
             return self._is_stopped() and time.monotonic() >= until
 
-        self.write_lines(is_stopped)
-        entries = [self._entry(row) for row in views.collection_rows(self.db)]
+        self._write_lines(is_stopped)
+        entries = [self._entry(row) for row in views.collection_rows(self._db)]
         interrupted: InterruptedRunError | None = None
-        if entries or meta.owns_file(self.db, "catalog.json"):
-            keeps_parquet = self.run.kept.get("items_parquet", meta.owns_file(self.db, meta.ITEMS_PARQUET))
+        if entries or meta.owns_file(self._db, "catalog.json"):
+            keeps_parquet = self._run.kept.get("items_parquet", meta.owns_file(self._db, meta.ITEMS_PARQUET))
             if keeps_parquet:
                 try:
                     update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
@@ -121,30 +145,30 @@ class StoreOperations:
                     self._warn(f"{meta.ITEMS_PARQUET} was not updated. {missing}")
                 except InterruptedRunError as error:
                     interrupted = error
-                if meta.owns_file(self.db, meta.ITEMS_PARQUET):
+                if meta.owns_file(self._db, meta.ITEMS_PARQUET):
                     entries = [replace(entry, items_parquet=meta.ITEMS_PARQUET) for entry in entries]
-            recorded = meta.file_digests(self.db)
+            recorded = meta.file_digests(self._db)
             writer = CatalogWriter(
-                self.store,
+                self._store,
                 self._publisher.write_file,
                 self._publisher.secrets,
                 lambda path, data: recorded.get(path) == sha256(data).digest(),
             )
-            source, remove = self.run.source, self._remove
+            source, remove = self._run.source, self._remove
             write_catalogs(writer, entries, source=source, remove=remove, is_stopped=is_stopped)
-            if not keeps_parquet and meta.owns_file(self.db, meta.ITEMS_PARQUET):
+            if not keeps_parquet and meta.owns_file(self._db, meta.ITEMS_PARQUET):
                 self._remove(meta.ITEMS_PARQUET)  # no collection refers to it any more
         if interrupted is not None:
             raise interrupted
 
-    def write_lines(self, is_stopped: Callable[[], bool]) -> None:
-        for collection in views.collection_rows(self.db):
+    def _write_lines(self, is_stopped: Callable[[], bool]) -> None:
+        for collection in views.collection_rows(self._db):
             path, digest = f"{safe_segment(collection.name)}/{LINES_FILE}", sha256()
-            if not (self.run.metadata == "ndjson" or meta.owns_file(self.db, path)):
+            if not (self._run.metadata == "ndjson" or meta.owns_file(self._db, path)):
                 continue
-            records = views.records_in(self.db, collection.rowid)
+            records = views.records_in(self._db, collection.rowid)
             encoded = (self._publisher.item_json(record, path) for record in records)
-            with self.store.staged.new_part(LINES_FILE) as file:
+            with self._store.staged.new_part(LINES_FILE) as file:
                 for item_json in until_stopped(is_stopped, encoded):
                     if item_json is not None:
                         digest.update(item_json + b"\n")
@@ -153,17 +177,17 @@ class StoreOperations:
 
     def _entry(self, row: views.CollectionRow) -> CollectionEntry:
         def items() -> Iterator[tuple[str, str]]:
-            for item in views.item_names(self.db, row.rowid, "i.id"):
+            for item in views.item_names(self._db, row.rowid, "i.id"):
                 if item.is_written:
                     yield item.name, item.path
 
         document = None if row.document is None else orjson.loads(row.document)
         base = None if document is None else self_href(document, local=True)
-        mirrored = views.assets_of_collection(self.db, row.rowid)
+        mirrored = views.assets_of_collection(self._db, row.rowid)
         return CollectionEntry(
             row.name, safe_segment(row.name), document, items, base=base, mirrored=mirrored
         )
 
     def _remove(self, path: str) -> None:
-        self.store.remove(path)
-        meta.disown_file(self.db, path)
+        self._store.remove(path)
+        meta.disown_file(self._db, path)

@@ -15,10 +15,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from functools import cache, partial
+from inspect import signature
 from pathlib import Path
 from queue import Empty, Queue
 from select import select
-from typing import Any, BinaryIO, Self, get_type_hints
+from typing import Any, BinaryIO, Self
 
 import msgspec
 
@@ -29,7 +30,7 @@ from stacpull.engine.publisher import Publisher
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.errors import as_destination_error
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.ledger import jobs, pruning, runs, views
+from stacpull.ledger import runs
 from stacpull.ledger.database import bind_plainly, ledger_errors, ledger_path
 from stacpull.ledger.plan_writer import PlanWriter
 from stacpull.models import Arrival
@@ -45,28 +46,14 @@ _MAX_WAITING = 64
 """The most messages, with up to 64 parts each, that wait for the working thread. Then no more are read, and
 all processes wait, so that the number of unpublished parts is limited."""
 
-_AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
+_AFTER_FAILURE = frozenset({"findings", "end_run"})
 """Operations that are still called after publishing has failed."""
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    ".".join(f"{function.__module__}.{function.__qualname__}".rsplit(".", 2)[1:]): function
-    for function in (
-        *(Publisher.remove_listed, Publisher.finish),
-        *(StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.write_final_items),
-        *(StoreOperations.end_transfers, StoreOperations.write_catalogs, *_AFTER_FAILURE),
-        *(PlanWriter.planned_this_run, StoreOperations.save_batch, runs.restart_walk, runs.add_counts),
-        *(runs.set_counter, jobs.pending_jobs, jobs.keep_document, jobs.keep_collection),
-        *(views.unread_source_items, views.damaged_item_json, views.collections_to_read),
-        *(pruning.unread, pruning.items_not_found, pruning.not_listed, pruning.not_judged),
-        *(pruning.seen_examples, pruning.forget),
-    )
-}
-"""What the network process may call: `Class.method`, or `module.function`, which gets the ledger."""
 
 
 @cache
 def _decoder(operation: Callable[..., Any]) -> msgspec.msgpack.Decoder[Any]:
-    types = tuple(kind for name, kind in get_type_hints(operation).items() if name not in {"db", "return"})
-    return msgspec.msgpack.Decoder(tuple.__class_getitem__(types))
+    parameters = signature(operation, eval_str=True).parameters.values()
+    return msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(one.annotation for one in parameters)))
 
 
 class StoreServer:
@@ -83,8 +70,8 @@ class StoreServer:
         self._send = send
         self._directory = publisher.store.staged.work
         operations = StoreOperations(publisher, plan_writer, checksum)
-        objects = {type(instance).__name__: instance for instance in (publisher, operations, plan_writer)}
-        self._receivers = {"": publisher.db, **objects}  # functions get the ledger
+        names = (name for name in dir(operations) if not name.startswith("_"))
+        self._operations = {name: getattr(operations, name) for name in names}
         self._checksum = checksum
         self._queue: Queue[messages.ToStore | None] = Queue(_MAX_WAITING)  # None at the end
         self._failed: Exception | None = None
@@ -179,15 +166,14 @@ class StoreServer:
         packed, failure = _NOTHING, None
         if message.secrets is not None:
             _learn(self._publisher.secrets, message.secrets)
-        if self._failed is not None and OPERATIONS.get(message.name) not in _AFTER_FAILURE:
+        if self._failed is not None and message.name not in _AFTER_FAILURE:
             failure = error_report(self._failed)
         else:
             try:
-                operation = OPERATIONS[message.name]
-                receiver = self._receivers[operation.__qualname__.rpartition(".")[0]]
+                operation = self._operations[message.name]
                 with ledger_errors(ledger_path(self._directory)):
                     arguments = _decoder(operation).decode(message.arguments)
-                    packed = msgspec.Raw(encoded(operation(receiver, *arguments)))
+                    packed = msgspec.Raw(encoded(operation(*arguments)))
                     self._publisher.refresh_counters()
                 self._send_counters()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
