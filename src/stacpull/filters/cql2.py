@@ -184,10 +184,10 @@ def _has_all(left: Iterable[Any], right: Iterable[Any]) -> bool:
     return all(_is_in(member, left) for member in right)
 
 
-def _related(name: str, left: Any, right: Any) -> Truth:
+def _shapes() -> Any:
     from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
 
-    return shapes.related(name, left, right)
+    return shapes
 
 
 _times = partial(_typed, _span)
@@ -239,7 +239,7 @@ _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "a_containedby": _sets(lambda a, b: _has_all(b, a)),
     "a_equals": _sets(lambda a, b: _has_all(a, b) and _has_all(b, a)),
     "a_overlaps": _sets(lambda a, b: any(_is_in(member, a) for member in b)),
-    **{f"s_{name}": partial(_related, name) for name in _SPATIAL},
+    **{f"s_{name}": partial(lambda *values: _shapes().related(*values), name) for name in _SPATIAL},
 }
 _ARITY: Final = {"and": None, "or": None, "not": 1, "isnull": 1, "casei": 1, "accenti": 1, "between": 3}
 
@@ -294,9 +294,7 @@ def _term(node: Any) -> Any:
         case {"interval": [_, _] as ends}:
             return _applied(_span_between, [_instant(end, "INTERVAL") for end in ends])
         case {"bbox": _} | {"coordinates": _} | {"geometries": _}:
-            from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
-
-            geometry = shapes.read_box(node["bbox"]) if "bbox" in node else shapes.read_shape(node)
+            geometry = _shapes().read_box(node["bbox"]) if "bbox" in node else _shapes().read_shape(node)
             if geometry is not None:
                 return geometry
             raise UsageError(f"--filter: this {node.get('type', 'BBOX')} cannot be read.")
@@ -333,6 +331,10 @@ def _operation(name: str, arguments: Any) -> Any:
     terms = [_term(argument) for argument in arguments]
     if operation == "like" and not isinstance(terms[1], str):
         raise UsageError("--filter: LIKE needs a pattern in single quotes.")
+    if operation.startswith("s_"):
+        for at, argument in enumerate(arguments):
+            if argument == {"property": "geometry"}:
+                terms[at] = lambda item, _properties: _shapes().place_of(item)
     return _applied(function, terms)
 
 

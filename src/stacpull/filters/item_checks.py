@@ -293,7 +293,7 @@ class AreaCheck(ItemCheck):
         self._exceeds = shapes.exceeds_the_globe(self._area)
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
-        shape = self._shapes.read_shape(item.get("geometry")) or self._shapes.read_box(item.get("bbox"))
+        shape = self._shapes.place_of(item)
         if shape is None:
             return "no location"
         return None if self._shapes.intersects(self._area, shape, exceeds=self._exceeds) else self.fields[0]

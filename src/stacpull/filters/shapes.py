@@ -63,6 +63,11 @@ def read_box(bbox: Any) -> shapely.Geometry | None:
         return None
 
 
+def place_of(item: Json) -> shapely.Geometry | None:
+    """Return the geometry of an item, or its bbox if that is not readable."""
+    return read_shape(item.get("geometry")) or read_box(item.get("bbox"))
+
+
 def read_area(text: str, option: str) -> shapely.Geometry:
     """Return the union of the geometries of a GeoJSON document. Rings that cross themselves are repaired."""
     try:

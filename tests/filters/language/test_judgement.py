@@ -276,10 +276,12 @@ def test_the_time_of_an_item_that_ends_before_it_starts_is_unknown(operator):
 
 
 @pytest.mark.parametrize("geometry", [None, {}, [], "x", {"type": "Polygon", "coordinates": [[[0, 0], [1]]]}])
-def test_an_item_without_a_geometry_is_unknown(geometry):
-    item = {**ITEM, "geometry": geometry}
-    assert judge("S_INTERSECTS(geometry, BBOX(0, 0, 5, 5))", item) is None
-    assert judge("NOT S_INTERSECTS(geometry, BBOX(0, 0, 5, 5))", item) is None
+@pytest.mark.parametrize(("box", "truth"), [([1, 1, 2, 2], True), ([6, 6, 7, 7], False), ([1, 2], None)])
+def test_an_item_without_a_geometry_has_its_bbox(geometry, box, truth):
+    item = {**ITEM, "geometry": geometry, "bbox": box}
+    assert judge("S_INTERSECTS(geometry, BBOX(0, 0, 5, 5))", item) is truth
+    assert judge("S_DISJOINT(BBOX(0, 0, 5, 5), geometry)", item) is (None if truth is None else not truth)
+    assert judge("geometry IS NULL", item) is (geometry is None)
 
 
 @given(st.text("ab%_\\\n", max_size=8), st.text("ab\n\\", max_size=12))
