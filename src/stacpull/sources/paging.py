@@ -77,7 +77,7 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     """
     links = [link for link in objects_in(page.get("links")) if str(link.get("rel")).lower() == "next"]
     links.append({"href": object_or_empty(page.get("_links")).get("_next")})  # Planet's Data API
-    links = [link for link in links if isinstance(link.get("href"), str) and link["href"].strip()]
+    links = [link for link in links if link.get("href") is not None]
     if not links:
         cursor = object_or_empty(page.get("context")).get("next")  # Sentinel Hub's catalog
         if isinstance(cursor, bool) or not isinstance(cursor, int | str) or cursor == "":
@@ -85,8 +85,10 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
         return _with_member(current, "next", cursor)
     same_method = [link for link in links if _method_of(link) == current.method]
     link = (same_method or links)[0]
-    page_url = base or current.url
-    url = urls.join_web(page_url, link["href"])
+    page_url, href = base or current.url, link["href"]
+    if not isinstance(href, str):
+        raise SourceError(f"The source names a link that is not a URL: {str(href)[:80]}.")
+    url = urls.join_web(page_url, href)
     fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
     if link.get("merge") is True:
         fields = {**(current.headers or {}), **fields}
