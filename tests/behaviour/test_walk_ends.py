@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.events import warnings
 from tests.items import collection, feature
 from tests.net.wire_server import WireServer, json_answer
 
 from stacpull import Options, Selection, sync
-from stacpull.events import Notice
 
 OPTIONS = Options(allow_private_hosts=True)
 
 
 @pytest.mark.parametrize("path", ["/items.json", "/collections/c/items"])
-@pytest.mark.parametrize("href", ["http://[broken", "file:///etc/passwd", "ftp://127.0.0.1/x"])
+@pytest.mark.parametrize("href", ["http://[broken", "file:///etc/passwd", "ftp://127.0.0.1/x", 5, ""])
 @pytest.mark.parametrize(("total", "code", "unseen"), [({}, 0, 0), ({"numberMatched": 3}, 1, 2)])
 def test_a_next_page_that_cannot_be_requested(
-    tmp_path: Path, path: str, href: str, total: dict[str, Any], code: int, unseen: int
+    tmp_path: Path, path: str, href: object, total: dict[str, Any], code: int, unseen: int
 ) -> None:
     links = [{"rel": "next", "href": href}]
     page = json_answer({"type": "FeatureCollection", "features": [feature("a")], "links": links, **total})
     with WireServer({path: [page]}) as server:
         report = sync.mirror(server.url(path), tmp_path / "m", options=OPTIONS)
     assert (report.exit_code, report.items_seen, report.items_unseen) == (code, 1, unseen)
-    assert "its next page cannot be requested" in (report.reason or "")
+    why = "its next page cannot be requested" if href else "the page links to itself"
+    assert why in (report.reason or "")
 
 
 def test_a_list_of_collections_that_links_to_itself(tmp_path: Path) -> None:
@@ -40,4 +42,18 @@ def test_a_list_of_collections_that_links_to_itself(tmp_path: Path) -> None:
         sync.mirror(
             server.url("/"), tmp_path / "m", selection=everything, options=OPTIONS, on_event=events.append
         )
-    assert any(isinstance(e, Notice) and "The list of collections" in e.text for e in events)
+        sync.collections(server.url("/"), options=OPTIONS, on_event=events.append)
+    said = [text for text in warnings(events) if text.startswith("The list of collections may be incomplete")]
+    assert len(said) == 2
+
+
+def test_classes_are_counted_in_a_part_of_the_items() -> None:
+    labelled, events = {**feature("a"), "properties": {"labels": ["forest"]}}, list[Any]()
+    links = [{"rel": "next", "href": "http://[broken"}]
+    page = {"type": "FeatureCollection", "features": [labelled], "links": links}
+    routes = {"/collections/c": collection(), "/collections/c/items": page}
+    with WireServer({path: [json_answer(body)] for path, body in routes.items()}) as server:
+        classes = partial(sync.classes, server.url("/collections/c"), "c", count=True, options=OPTIONS)
+        (found,) = classes(on_event=events.append)
+    assert found.counts == {"forest": 1}
+    assert any("its next page cannot be requested" in text for text in warnings(events))

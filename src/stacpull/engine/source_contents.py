@@ -59,7 +59,7 @@ async def classes(
         spelled = {fold_label(label): label for labels in lists.values() for label in labels}
         size = PageSize.requested(options.page_size)
         if count:
-            async with aclosing(opened.pages(start, page_size=size, on_notice=lambda _: None)) as pages:
+            async with aclosing(opened.pages(start, page_size=size, on_notice=network.emit)) as pages:
                 async for page in pages:
                     for item in page.items:
                         labels = item_labels(object_or_empty(item.get("properties")))

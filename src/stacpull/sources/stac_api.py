@@ -56,8 +56,6 @@ class ApiSource(Source):
         self._capabilities: search.Capabilities | None = None
         self._can_search_ids = True
         """False once a search for ids has found nothing that was requested."""
-        self._incomplete_list: str | None = None
-        """What the walk has to say about the list of collections, if it did not reach its end."""
         self._recent_collections = BoundedCache[str, Json](_MAX_CACHED)
         ids = (parameter(url, "collections") or "").split(",") if self._api.search else [self._api.collection]
         self._ids = tuple(collection_id for collection_id in ids if collection_id)
@@ -176,9 +174,6 @@ class ApiSource(Source):
             walked = read_pages(self._reader, first, page_size, on_notice, home=self.url, resumed=resumed)
         else:
             walked = start.filtered_pages(page_size, on_notice)
-        if self._incomplete_list is not None:
-            on_notice(Notice("warning", self._incomplete_list))
-            self._incomplete_list = None
         has_warned = False
         async with aclosing(walked) as pages:
             async for page in pages:
@@ -275,7 +270,7 @@ class ApiSource(Source):
             if following is None:
                 return
             if reason := loops.reason_to_end(request, following):
-                self._incomplete_list = f"The list of collections may be incomplete: {reason}."
+                self._reader.warn(f"The list of collections may be incomplete: {reason}.")
                 return
             request = following
 
