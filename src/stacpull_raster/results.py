@@ -54,7 +54,7 @@ _SENTENCES = {
     sqlite3.SQLITE_NOTADB: "{path} is not a results file ({text}): remove it, or choose another output.",
     sqlite3.SQLITE_READONLY: "No permission to write {path}.",
     sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened: check permissions and free space.",
-    sqlite3.SQLITE_IOERR: "{path} cannot be read or written ({text}): the disk is full or fails.",
+    sqlite3.SQLITE_IOERR: "{path} cannot be used ({text}): check the disk, space and `ulimit`.",
 }
 _RESULTS = "SELECT key, value, ok, place FROM results"
 _KNOWN = "SELECT key FROM results WHERE key IN (SELECT value FROM json_each(?))"

@@ -55,7 +55,7 @@ def test_the_copy_that_the_message_names_continues_the_mirror(hub, mirror, tmp_p
         refused = run(command, env)
         assert (refused.code, "There is a copy from" in refused.err) == (5, True), refused.err
         assert harmed is None or ledger.read_bytes() == harmed
-    steps = re.search(r"run `(.*?)`, then", refused.err)
+    steps = re.search(r"run `(.*?)`; `status --json`", refused.err)
     assert steps is not None
     subprocess.run(["sh", "-c", steps[1]], check=True)
     report = run([*mirror, "--adopt"], env).report

@@ -66,7 +66,7 @@ def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path: Path
     """SQLite closes without an error: the log may then have a hole that only shows after a power loss."""
     failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
     monkeypatch.setattr(module, "copy_log", lambda _db: copy_log(failing))
-    with pytest.raises(DestinationError, match="the disk is full or fails"), open_mirror(tmp_path) as one:
+    with pytest.raises(DestinationError, match="check the disk, space and"), open_mirror(tmp_path) as one:
         one.store.staged.write_boot_mark("this boot")
     monkeypatch.undo()
     with open_mirror(tmp_path) as one:

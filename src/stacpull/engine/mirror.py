@@ -318,9 +318,8 @@ async def run_from_ledger(
     if is_file and not await on_ledger(opened, lambda db: is_named_source(db, spec.source)):
         path = unquote(urlsplit(address.url).path)
         raise UsageError(
-            f"The ledger of {work} names local files as its source ({path}), but it is a copy, or was "
-            "not made by you. If you want these files to be read, name them: "
-            f"stacpull mirror {path} {work}"
+            f"{work} names local files as its source, but it is a copy, or was not made by you. To read "
+            f"these files, run: stacpull mirror {path} {work}"
         )
     missing = [name for name in spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.filled_profile):

@@ -39,11 +39,10 @@ _WITHOUT_SHARED_MEMORY = frozenset(
 )
 """The disk is too read-only or full for it. While a process writes to the ledger, it exists."""
 _SENTENCES = {
-    sqlite3.SQLITE_FULL: "The disk is full: the ledger {path} cannot grow. Free some space, then run the "
-    "command again.",
+    sqlite3.SQLITE_FULL: "The disk is full: the ledger {path} cannot grow. Free some space, then try again.",
     sqlite3.SQLITE_READONLY: "No permission to write the ledger {path}.",
     sqlite3.SQLITE_CANTOPEN: "The ledger {path} cannot be opened: check permissions and free space.",
-    sqlite3.SQLITE_IOERR: "The ledger {path} cannot be read or written ({text}): the disk is full or fails.",
+    sqlite3.SQLITE_IOERR: "The ledger {path} cannot be used ({text}): check the disk, space and `ulimit`.",
     sqlite3.SQLITE_BUSY: "The ledger {path} is locked by another program: stop that program first.",
 }
 
@@ -77,14 +76,14 @@ def damaged_sentence(path: Path, what: object) -> str:
 
 def _remedy(work: Path, remove: str = "") -> str:
     copy, ledger = (shlex.quote(str(path)) for path in (backup_path(work), ledger_path(work)))
-    adopt = "`stacpull mirror SOURCE DEST --adopt` with the options of the mirror"
+    adopt = "`stacpull mirror SOURCE DEST --adopt` with the same options as before: it keeps files that match"
     try:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(backup_path(work).stat().st_mtime))
     except OSError:
         first = f"Remove it (`{remove}`), then run" if remove else "Run"
-        return f"{first} {adopt}: it keeps the files that match."
+        return f"{first} {adopt}."
     steps = " && ".join(step for step in (remove, f"cp {copy} {ledger}") if step)
-    return f"There is a copy from {made}: run `{steps}`, then {adopt}: it keeps newer files that match."
+    return f"There is a copy from {made}: run `{steps}`; `status --json` then shows the options. Run {adopt}."
 
 
 def is_disk_error(error: BaseException) -> bool:
@@ -201,7 +200,7 @@ def open_reader(work: Path, bucket: BucketLocation | None = None) -> Connection:
     if not size:
         refuse_lost(work)
     if size is None:
-        what = "it has no .stacpull/ledger.sqlite" if work.exists() else "it does not exist"
+        what = "use the directory that has .stacpull/ledger.sqlite" if work.exists() else "it does not exist"
         if bucket is not None:
             what += f". If {bucket.url} is one, `stacpull mirror` with this --work fetches its ledger"
         raise NotAMirrorError(f"{work} is not a mirror: {what}.")

@@ -222,7 +222,7 @@ LEDGER: Final = Schema(
     name="This mirror's ledger",
     remedy=(
         "remove `.stacpull/ledger.sqlite*` from DEST and from --work, then run `stacpull mirror SOURCE DEST "
-        "--adopt` with the options of the mirror: it keeps the files that match."
+        "--adopt` with the same options as before: it keeps the files that match."
     ),
 )
 
