@@ -37,10 +37,8 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
     """Parse DEST. The bucket that a ledger names is not used: it only serves to refuse another place."""
     url = bucket_url(dest)
     if url is None:
-        order = " In `stacpull mirror`, the order is SOURCE DEST."
-        if _HOST.match(str(dest)):
-            raise UsageError(f"DEST is a URL ({public_url(str(dest))[:200]}): use a directory.{order}")
-        path = _path("DEST", dest, "a directory", order)
+        order = " In `stacpull mirror`, it comes after SOURCE."
+        path = _path("DEST", dest, "the directory of the mirror", order)
         for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region"):
             if getattr(options, name) is not None:
                 flag = f"--{name.replace('_', '-')}"
@@ -117,7 +115,7 @@ def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
     try:
         return None if kind is None else kind.parse(text)
     except UsageError as error:
-        raise UsageError(f"{error} It is {public_url(text)[:200]}.") from error
+        raise UsageError(f"{error} You gave {public_url(text)[:200]}.") from error
 
 
 def output_path(out: str | PathLike[str]) -> Path:
@@ -134,7 +132,7 @@ def _path(what: str, path: object, use: str, more: str = "") -> Path:
         problem = "-, which is a standard stream" if text.strip() else "empty"
         raise UsageError(f"{what} is {problem}: use {use}.")
     shown = public_url(text)[:200]
-    if _URL.match(text):
+    if _URL.match(text) or (more and _HOST.match(text)):
         raise UsageError(f"{what} is a URL ({shown}): use {use}.{more}")
     try:
         return Path(text).expanduser()

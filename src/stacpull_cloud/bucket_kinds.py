@@ -93,7 +93,7 @@ class Service:
         prefix = path.strip("/")
         names = prefix.split("/") if prefix else []
         if not _NAME.fullmatch(bucket) or (account and not ACCOUNT.fullmatch(account)):
-            form = f"{cls.scheme}://bucket/prefix, with at least 3 characters in the bucket's name"
+            form = f"{cls.scheme}://bucket/prefix, with a bucket (Azure: container) of at least 3 characters"
             raise UsageError(f"DEST is not the URL of a bucket: use {form}.")
         if not NO_NAMES.isdisjoint(names) or _ODD.search(prefix):
             raise UsageError(

@@ -43,13 +43,13 @@ async def export(
     is created. If an export to `webdataset` was stopped or killed, run it again: complete shards are kept.
     """
     form: Format | None = await asyncio.to_thread(entry_points.load, GROUP, format)
+    known = ", ".join(entry_points.names(GROUP))
     if form is None:
-        known = ", ".join(entry_points.names(GROUP))
         raise UsageError(f"{format!r} is not a format of export: use {known}.")
     path = output_path(out)
     if form.suffixes and path.suffix.lower() not in form.suffixes:
-        name = f"use one that ends with {form.suffixes[0]}, or another --format"
-        raise UsageError(f"{path} is not a name for {format}: {name}.")
+        need = f"For {format}, {path} must end with {form.suffixes[0]}"
+        raise UsageError(f"{need}. For another format, use -f with one of: {known}.")
     if form.needs_pyarrow:
         require_pyarrow(format)
     if not isinstance(splits, Mapping | None):

@@ -17,19 +17,19 @@ from stacpull_replicas import MlhubReplica
 REFUSED = [
     ("s3://mybucket/prefix", "DEST is the bucket s3://mybucket/prefix: add --work DIR"),
     ("s3://", "DEST is not the URL of a bucket: use s3://bucket/prefix,"),
-    ("s3://a/b", "with at least 3 characters in the bucket's name. It is s3://a/b."),
+    ("s3://a/b", "of at least 3 characters. You gave s3://a/b."),
     ("s3://mybucket/a/../b", "DEST is in s3://mybucket: a prefix must"),
     ("s3://mybucket/a?key=planted", "DEST is in s3://mybucket: a prefix must"),
-    ("http://127.0.0.1:8801/mlhub/v1", "DEST is a URL (http://127.0.0.1:8801/mlhub/v1): use a directory"),
-    ("HTTPS://u:p@h/v1?key=planted", "DEST is a URL (HTTPS://h/v1): use a directory"),
-    ("127.0.0.1:8801/mlhub/v1", "In `stacpull mirror`, the order is SOURCE DEST."),
+    ("http://127.0.0.1:8801/mlhub/v1", "DEST is a URL (http://127.0.0.1:8801/mlhub/v1): use the directory"),
+    ("HTTPS://u:p@h/v1?key=planted", "DEST is a URL (HTTPS://h/v1): use the directory"),
+    ("127.0.0.1:8801/mlhub/v1", "In `stacpull mirror`, it comes after SOURCE."),
     ("gs://bucket", "DEST is the bucket gs://bucket: add --work DIR"),
     ("", "DEST is empty"),
     (" ", "DEST is empty"),
     ("-", "DEST is -"),
     ("~nobody-of-this-name/x", "no such home directory"),
 ]
-_REFUSALS = r"use a directory|add --work DIR|use the work directory"
+_REFUSALS = r"use the directory|add --work DIR|use the work directory"
 COMMANDS = ["mirror", "plan", "resume", "retry", "status", "failures", "verify"]
 
 

@@ -17,8 +17,8 @@ def test_source_and_dest_stand_in_a_config_file(tmp_path: Path) -> None:
     (tmp_path / "nightly.toml").write_text(
         'source = "item.json"\ndest = "m"\nchecksum = "none"\nlabel = []\n'
     )
-    missing = stacpull("mirror", "item.json", cwd=tmp_path)
-    assert (missing.code, "Missing argument 'DEST'" in missing.err) == (2, True)
+    missing = stacpull("mirror", "item.json", "--config", "bigearthnet", cwd=tmp_path)
+    assert (missing.code, "Missing argument 'DEST'. Give it here, or as `dest`" in missing.err) == (2, True)
     ran = stacpull("mirror", "--config", "nightly.toml", "--json", cwd=tmp_path)
     assert ran.report["assets_done"] == 1
     assert (tmp_path / "m" / "catalog.json").is_file()

@@ -132,7 +132,7 @@ MISTAKES = {
         ("export", "d", "o", "--shard-samples", "0"), "--shard-samples must be a whole number of 1 or more"
     ),
     **{
-        f"an empty DEST of {name}": Mistake((name, ""), "stacpull: DEST is empty: use a directory.\n")
+        f"an empty DEST of {name}": Mistake((name, ""), "DEST is empty: use the directory of the mirror.\n")
         for name in ("status", "demo")
     },
     "a directory to copy from that does not exist": Mistake(

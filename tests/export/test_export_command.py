@@ -29,5 +29,5 @@ def test_the_lists_of_a_split_are_joined(tmp_path: Path) -> None:
     ],
 )
 def test_a_table_is_not_written_under_the_name_of_another_format(tmp_path, form, name):
-    with pytest.raises(UsageError, match=f"{name} is not a name for {form}: use one that ends with "):
+    with pytest.raises(UsageError, match=f"For {form}, .*{name} must end with .* use -f with one of: csv, "):
         sync.export(tmp_path, tmp_path / name, form)

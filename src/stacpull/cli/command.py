@@ -221,7 +221,8 @@ def command(
                 if values[key] is None:
                     values[key] = config.addresses.get(key)
                 if values[key] is None and not str(param.metavar).startswith("["):
-                    raise click.MissingParameter(ctx=context, param=param)
+                    hint = flags.get("config") and f"Give it here, or as `{key}` in a config file."
+                    raise click.MissingParameter(hint, context, param=param)
             verbosity = context.ensure_object(Verbosity)
             verbosity.verbose = max(verbosity.verbose, int(flags.get("verbose") or 0))
             flags["verbose"] = verbosity.verbose or None

@@ -90,6 +90,8 @@ _OTHER_NAMES = {
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},  # the subcommands inherit it
+    options_metavar="[-q] [-v]",
+    subcommand_metavar="COMMAND [OPTIONS] ...",
     epilog="Try `stacpull demo` first. `stacpull COMMAND --help` describes a command.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="stacpull")

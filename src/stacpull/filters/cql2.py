@@ -57,7 +57,8 @@ def parse_filter(text: str) -> Any:
             raise UsageError(f"--filter cannot be read as CQL2: {error}") from error
         line = text.splitlines()[int(position[1]) - 1] if text.strip() else ""
         not_parsed = line[int(position[2]) - 1 :][:20]
-        where = f"from {not_parsed!r} on" if not_parsed else "at its end: a value or a property is missing"
+        rest = f"from {not_parsed!r} on; an example of CQL2 is: gsd < 30 AND platform = 'a'"
+        where = rest if not_parsed else "at its end: a value or a property is missing"
         raise UsageError(f"--filter cannot be read as CQL2 {where}.") from error
 
 

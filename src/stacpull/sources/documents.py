@@ -175,7 +175,7 @@ async def open_source(url: str, reader: JsonReader) -> Source:
         return open_as("tree", document)
     if kind in {"Feature", "FeatureCollection"}:
         return open_as("items", document)
-    raise SourceError(f"{url} is not STAC: it is neither an API, a catalog, a collection nor items.")
+    raise SourceError(f"{url} is not STAC: SOURCE must be an API, a catalog, a collection or items.")
 
 
 # --- reading ---------------------------------------------------------------------------------------------

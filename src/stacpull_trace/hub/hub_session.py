@@ -53,7 +53,8 @@ class ClientGrant:
                 if reply.status == HTTPStatus.NOT_FOUND:
                     self._url = newer
         except TransferError as error:
-            raise SourceError(f"No token could be obtained: {error.failure.message}") from error
+            text = f"No token could be obtained: {error.failure.message} If this persists, check --base-url."
+            raise SourceError(text) from error
         if reply.status in _REFUSED:
             answer = f"{reply.status}: {reply.reason}" if reply.reason else str(reply.status)
             raise CredentialsError(
