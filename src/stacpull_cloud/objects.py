@@ -28,7 +28,7 @@ from stacpull.store.protocol import store_kind
 from stacpull_cloud.obstore_errors import MISSING, STATUS, as_stacpull_error, is_passing, unreachable
 
 if TYPE_CHECKING:
-    from tenacity import RetryCallState, Retrying
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -188,47 +188,46 @@ class Objects:
     # --- requests ----------------------------------------------------------------------------------------
 
     def send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
-        answer, began = None, time.monotonic()
-        try:
-            outage = self._outage
-            if outage is not None and self._patience.is_stopped() and self._is_over(outage[0]):
-                raise outage[1]  # without another attempt, which might take a minute
+        began = time.monotonic()
+
+        def attempt() -> T | None:
+            answer = None
             try:
                 answer = call(self.service.store)
             except (exceptions.BaseError, OSError) as error:
-                self._has_answered |= STATUS.search(str(error)) is not None
-                if not is_passing(error):
+                if not missing_ok or not isinstance(error, MISSING):
+                    self._has_answered |= STATUS.search(str(error)) is not None
+                    if is_passing(error):
+                        self._outage = (self._outage or (began,))[0], error
                     raise
-                since = began if self._outage is None else self._outage[0]
-                self._outage = since, error  # all requests give up at the same time
-                if self._is_over(since):
+            self._outage, self._has_answered = None, True
+            return answer
+
+        try:
+            if (outage := self._outage) and self._patience.is_stopped() and self._is_over():
+                raise outage[1]  # without another attempt, which might take a minute
+            try:
+                return attempt()
+            except (exceptions.BaseError, OSError) as error:
+                if not is_passing(error) or self._is_over():
                     raise
-                try:
-                    answer = self._repeated(since)(lambda: call(self.service.store))
-                except (exceptions.BaseError, OSError) as last:
-                    self._outage = since, last  # looks at the lease may have succeeded meanwhile
-                    raise
+            import tenacity  # noqa: PLC0415 - most runs repeat nothing
+
+            return tenacity.Retrying(
+                retry=tenacity.retry_if_exception(is_passing),
+                stop=lambda state: self._is_over(state.upcoming_sleep),
+                wait=tenacity.wait_random_exponential(_FIRST_PAUSE, _MAX_PAUSE),
+                before_sleep=self._note_silence,
+                reraise=True,
+            )(attempt)
         except (exceptions.BaseError, OSError) as error:
-            if not missing_ok or not isinstance(error, MISSING):
-                raise as_stacpull_error(self.location, doing, path, error) from error
-        self._outage, self._has_answered = None, True
-        return answer
+            raise as_stacpull_error(self.location, doing, path, error) from error
 
-    def _repeated(self, since: float) -> Retrying:
-        import tenacity  # noqa: PLC0415 - most runs repeat nothing
-
-        return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(is_passing),
-            stop=lambda state: self._is_over(since, state.upcoming_sleep),
-            wait=tenacity.wait_random_exponential(_FIRST_PAUSE, _MAX_PAUSE),
-            before_sleep=self._note_silence,
-            reraise=True,
-        )
-
-    def _is_over(self, since: float, pause: float = 0.0) -> bool:
-        """Return True if a request that has failed since `since` is not repeated after the pause."""
-        is_short = self._patience.is_stopped() or not self._has_answered
-        return time.monotonic() + pause - since >= (_SHORT_PATIENCE if is_short else _PATIENCE)
+    def _is_over(self, pause: float = 0.0) -> bool:
+        """Return True if what has failed is not repeated after the pause: all requests give up together."""
+        outage, is_short = self._outage, self._patience.is_stopped() or not self._has_answered
+        patience = _SHORT_PATIENCE if is_short else _PATIENCE
+        return outage is not None and time.monotonic() + pause - outage[0] >= patience
 
     def _note_silence(self, state: RetryCallState) -> None:
         if state.attempt_number == _SILENT_AFTER and not self._has_warned:

@@ -33,7 +33,7 @@ def test_a_listing_that_fails_in_between_is_continued(location, monkeypatch):
     monkeypatch.setattr(obstore, "list", failing)
     found = [path for page in objects.pages("d") for path in page]
     assert (sorted(found), len(begun)) == ([f"d/{number}" for number in range(5)], 2)
-    monkeypatch.setattr(objects, "_is_over", lambda since, _=0: outages.add(since) or len(begun) > 3)
+    monkeypatch.setattr(objects, "_is_over", lambda _=0: outages.add(objects._outage[0]) or len(begun) > 3)
     with pytest.raises(DestinationError, match="failed to list"):
         list(objects.pages("d"))
     assert (len(outages), len(begun)) == (1, 4)
