@@ -14,9 +14,9 @@ from stacpull import Selection, UsageError, sync
 def test_labels_are_counted_without_regard_to_case_and_space(tmp_path):
     """As they are compared by `--label`; an item counts once."""
     links = [{"rel": "item", "href": f"{number}.json"} for number in range(2)]
-    listed = collection(links=links, summaries={"labels": ["Pastures", "Airports"]})
+    listed = collection(links=links, summaries={"labels": ["Pastures", "", "Airports"]})
     (tmp_path / "c.json").write_text(json.dumps(listed))
-    for number, labels in enumerate([["pastures ", "Rice", "rice"], ["PASTURES"]]):
+    for number, labels in enumerate([["pastures ", "Rice", "rice"], ["PASTURES", ""]]):
         document = feature(f"i{number}", properties={"datetime": None, "labels": labels})
         (tmp_path / f"{number}.json").write_text(json.dumps(document))
     found = sync.classes(str(tmp_path / "c.json"), "c", count=True)

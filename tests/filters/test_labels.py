@@ -30,7 +30,7 @@ NATURAL = "Land principally occupied by agriculture, with significant areas of n
     [
         ({"labels": ["Pastures", "Airports"]}, None, ["Pastures", "Airports"]),
         ({"labels": "Pastures"}, None, ["Pastures"]),
-        ({"labels": [1, None, "x"]}, None, ["1", "x"]),
+        ({"labels": [1, None, "", " ", "x"]}, None, ["1", "x"]),
         ({}, None, []),
         (OVERVIEWS, None, ["Maize", "1"]),
         ({**OVERVIEWS, "labels": None}, None, ["Maize", "1"]),

@@ -88,7 +88,7 @@ def item_labels(properties: dict[str, Any], label_property: str | None = None) -
     if value is None and label_property is None:
         value = _counted_labels(properties)
     names = value if isinstance(value, list) else [value]
-    return [str(name) for name in names if name is not None]
+    return [str(name) for name in names if name is not None and str(name).strip()]
 
 
 def _counted_labels(properties: dict[str, Any]) -> list[Any]:
@@ -154,7 +154,8 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
         if isinstance(member, dict):
             name = str(member.get("name") or _UNNAMED)
             classes = _members(member.get("classes"))
-        names = [str(label) for label in classes if isinstance(label, str | int | float)]
+        texts = [str(label) for label in classes if isinstance(label, str | int | float)]
+        names = [text for text in texts if text.strip()]
         lists.setdefault(name, {}).update(dict.fromkeys(names))
     return {name: tuple(classes) for name, classes in lists.items() if classes}
 
