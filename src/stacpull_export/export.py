@@ -13,7 +13,13 @@ from stacpull.arguments import instance, integer, read_byte_count, read_texts
 from stacpull.config.options import Options
 from stacpull.config.toml import Setting
 from stacpull.dest_address import DestAddress, output_path, parse_dest
-from stacpull.errors import InterruptedRunError, UsageError, destination_errors, require_pyarrow
+from stacpull.errors import (
+    InterruptedRunError,
+    StacpullError,
+    UsageError,
+    destination_errors,
+    require_pyarrow,
+)
 from stacpull.events import Listener, Stage
 from stacpull.filters.item_checks import IdsCheck
 from stacpull.threads import StoppableThread
@@ -105,6 +111,9 @@ def _export(
             has_items = any(True for _ in contents.names(chosen, linked=False))
             if has_items and all(reason({"id": item}, {}) for item in contents.names(chosen, linked=False)):
                 raise UsageError("No item of the mirror is in a split: check the ids in their lists.")
+        if next(contents.items(chosen), None) is None and contents.unreadable:
+            raise StacpullError(contents.notes()[-1])
+        contents.unreadable = 0  # the writer counts them
         out.parent.mkdir(parents=True, exist_ok=True)
 
         def on_progress(items: int, stage: str = "exporting") -> None:

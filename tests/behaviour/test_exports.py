@@ -198,9 +198,12 @@ def is_part(name: str) -> bool:
     return any(part.startswith(".") for part in Path(name).parts)
 
 
-def test_an_export_of_a_mirror_without_documents_says_how_to_get_them(tmp_path: Path) -> None:
-    mirrored(tmp_path, [item("a")])
+@pytest.mark.parametrize("form", FORMS)
+def test_an_export_of_a_mirror_without_documents_says_how_to_get_them(tmp_path: Path, form: str) -> None:
+    dest, out = mirrored(tmp_path, [item("a")]), tmp_path / FORMS[form]
     made = ["mirror", str(tmp_path / "items.ndjson"), str(tmp_path / "bare"), "--metadata", "none"]
     assert run(made, environment()).code == 0
-    ran = run(["export", str(tmp_path / "bare"), str(tmp_path / "t.csv"), "-f", "csv"], environment())
-    assert "repeat the `stacpull mirror` command without --metadata none" in ran.out, ran.out
+    (dest / "c/a/a.json").unlink()
+    for place, remedy in ((dest, "`stacpull resume` or `verify --repair`"), (tmp_path / "bare", "repeat")):
+        ran = run(["export", str(place), str(out), "-f", form], environment())
+        assert (ran.code, remedy in ran.err, out.exists()) == (1, True, False), ran.err
