@@ -26,6 +26,8 @@ _REPEATED_CODES = frozenset(
     {"InternalError", "SlowDown", "NoSuchUpload", "InvalidUploadId", "RequestTimeout"}
 )
 """Codes that come with another status than those, such as 200 at the end of an upload in parts."""
+_FAILED_AT_END = "invalid multipart response"
+"""What obstore says of any other error with status 200, such as ServiceUnavailable."""
 
 
 def as_stacpull_error(
@@ -89,7 +91,7 @@ def is_passing(error: BaseException) -> bool:
     text = str(error)
     if not isinstance(error, exceptions.BaseError | OSError):
         return False
-    if not _REPEATED_CODES.isdisjoint(_CODE.findall(text)):
+    if not _REPEATED_CODES.isdisjoint(_CODE.findall(text)) or _FAILED_AT_END in text:
         return True
     if (status := STATUS.search(text)) is not None:
         return status[1] in _REPEATED

@@ -14,6 +14,7 @@ from tests.serving import serving
 
 Headers = dict[str, str]
 S = TypeVar("S", bound="Between")
+_FAULTS = b"InternalError", b"ServiceUnavailable"
 
 
 class Between(ThreadingHTTPServer):
@@ -51,7 +52,7 @@ class Between(ThreadingHTTPServer):
 
 
 class Conflicts(Between):
-    """Answers 409 to one PUT in five, and aborts two uploads: at a part, and at its end, with status 200."""
+    """Answers 409 to one PUT in five, and ends three uploads: at a part, and at the end, with status 200."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -63,9 +64,9 @@ class Conflicts(Between):
             if method == "PUT" and "partNumber=" in path and not self.aborted:
                 self.aborted += 1
                 return 404, b"<Error><Code>NoSuchUpload</Code></Error>"
-            if method == "POST" and "uploadId=" in path and self.aborted == 1:
+            if method == "POST" and "uploadId=" in path and 1 <= self.aborted <= len(_FAULTS):
                 self.aborted += 1
-                return 200, b"<Error><Code>InternalError</Code></Error>"
+                return 200, b"<Error><Code>%s</Code></Error>" % _FAULTS[self.aborted - 2]
             if method == "PUT" and "partNumber=" not in path and self.writes % 5 == 0:
                 self.conflicts += 1
                 return 409, b"<Error><Code>OperationAborted</Code></Error>"
