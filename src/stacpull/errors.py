@@ -90,7 +90,7 @@ class DestinationError(StacpullError):
 
 
 class WorkerError(StacpullError):
-    """A process of the run failed, and a new one does not help. Everything is saved, and can be resumed."""
+    """A process of the run failed and cannot be replaced. Everything is saved, and can be resumed."""
 
 
 class InterruptedRunError(StacpullError):

@@ -177,12 +177,12 @@ class FailureKind(enum.StrEnum):
     ADDRESS = "address", "at private addresses", "retry with --allow-private-hosts"  # or link-local
     SCHEME = "scheme", "with an href that is not followed", "see the details"
     PREFIX = "prefix", "a prefix of a bucket instead of a file", "--expand-prefix fetches what is under them"
-    NAME = "name", "with a name that is taken or cannot be written", "use another --layout, then retry"
+    NAME = "name", "with a name that is taken or not allowed", "use another --layout, then retry"
     EXISTS = "exists", "blocked by another file", "move it away, then retry; or retry --adopt"
     FORMAT = "format", "not a valid file of its type", "see the details"
     ITEM = "item", "in an item that cannot be read or is not valid", "see the details"
     ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
-    OUTSIDE = "outside", "with nothing in the area of --clip", "normal if the area is right"
+    OUTSIDE = "outside", "with nothing in the area of --clip", "normal if the area is right; see --bbox"
     DOWN = "down", "at hosts that were abandoned", "resume"  # not recorded: the asset stays pending
 
 
@@ -393,7 +393,7 @@ class Arrival(msgspec.Struct, array_like=True):
     size: int
     identity: int | None = 0
     """Of its part (`StagedParts.write_part`); 0 until the part is written. None if it may adopt a file of the
-    user: this can be a hard link of the part, so that after a kill, the identity would prove nothing."""
+    user: this may be a hard link of the part, and would then have the same identity."""
     digest: bytes | None = None
     etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
     unproven: bool = False  # nothing proved its length (no Content-Length, no known size, no checksum)

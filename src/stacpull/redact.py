@@ -243,7 +243,7 @@ def href_hash(href: str) -> int:
     """Return 24 bits of a checksum of a URL without its signature: 3 bytes in each row of the ledger.
 
     It decides whether an ETag is sent, because an ETag belongs to one URL. Another URL of the asset has the
-    same hash in one of 16 million cases: then the request for it has an ETag of the earlier URL.
+    same hash in one of 16 million cases: its request then has the wrong ETag.
     """
     return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
 

@@ -110,7 +110,7 @@ def _export(
             reason = IdsCheck([*chain.from_iterable(options.splits.values())])
             has_items = any(True for _ in contents.names(chosen, linked=False))
             if has_items and all(reason({"id": item}, {}) for item in contents.names(chosen, linked=False)):
-                raise UsageError("No item of the mirror is in a split: check the ids in their lists.")
+                raise UsageError("The mirror has none of the items in the splits: check their ids.")
         if next(contents.items(chosen), None) is None and contents.unreadable:
             raise StacpullError(contents.notes()[-1])
         contents.unreadable = 0  # the writer counts them

@@ -1,4 +1,4 @@
-"""The items of a mirror, one after the other, as every output reads them.
+"""The items of a mirror, one by one, as every output reads them.
 
 Items come sorted by collection and id, so that the same mirror gives the same output however often its
 download was interrupted. Documents are read from DEST one at a time and never kept.
@@ -92,11 +92,11 @@ class MirrorContents:
         if run["state"] != "complete":
             notes.append("The mirror is not complete: `stacpull status` shows what is still to do.")
         if self.unreadable:
-            lost = f"{self.unreadable:,}, for example {self.unreadable_path}"
-            remedy = "`stacpull resume` or `verify --repair` writes them"
+            lost = f"{self.unreadable:,}, such as {self.unreadable_path}"
+            remedy = "`stacpull resume` or `stacpull verify --repair` writes it"
             if runs.last(self.db).spec.fixed.get("metadata") == "none":
                 remedy = "repeat the `stacpull mirror` command without --metadata none"
-            notes.append(f"Item documents that are missing or cannot be read: {lost}; {remedy}.")
+            notes.append(f"Items whose JSON is missing or unreadable: {lost}; {remedy}.")
         return tuple(notes)
 
     def refuse_inside(self, out: Path) -> None:

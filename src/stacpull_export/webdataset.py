@@ -91,7 +91,7 @@ def export_webdataset(
 
 
 class _ShardWriter:
-    """Writes shards one after the other; `done` and `count` are its progress."""
+    """Writes shards one by one; `done` and `count` are its progress."""
 
     def __init__(
         self,

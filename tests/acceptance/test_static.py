@@ -151,7 +151,7 @@ def test_broken_documents_are_reported_and_the_rest_is_mirrored(tmp_path: Path) 
     assert "3 entries of SOURCE cannot be read; the first: " in ran.err
     assert ran.err.count("col1/collection.json") == 1
     assert "stacpull retry" not in ran.err  # only `mirror` reads them again
-    assert "to read the failed items again, repeat the `stacpull mirror` command" in ran.err
+    assert "to read the failed items again: repeat the `stacpull mirror` command" in ran.err
     failed = run(["failures", str(tmp_path / "m")], environment())
     for name in ("col0-1.json", "col0-2.json", "col1/collection.json"):
         assert name in failed.out

@@ -99,7 +99,7 @@ def test_splits_without_an_item_leave_no_directory_unless_the_mirror_has_none(tm
     for form in ("webdataset", "torchgeo-v2", "csv"):
         command = ["export", "m", f"out/{form}.csv", "-f", form, "--split", "train=@wrong.txt"]
         ran = run(command, environment(), cwd=tmp_path)
-        assert (ran.code, "No item of the mirror is in a split" in ran.err) == (2, True), ran.err
+        assert (ran.code, "none of the items in the splits: check their ids" in ran.err) == (2, True), ran.err
     assert not (tmp_path / "out").exists()
 
 

@@ -171,7 +171,7 @@ def test_all_commands_agree_that_item_json_could_not_be_written(command, tmp_pat
 def test_a_retry_says_why_it_cannot_try_an_asset_again(command: Callable[[str], Ran], tmp_path: Path) -> None:
     run(["mirror", str(tmp_path / "item.json"), f"{tmp_path}/m", "--layout", "{item}"], environment())
     ran = command("retry")
-    assert (ran.code, "0 of 1 file" in ran.err, "; 1 failed: with a name that is taken" in ran.err) == (
+    assert (ran.code, "0 of 1 retried" in ran.err, "; 1 failed: with a name that is taken" in ran.err) == (
         1,
         1,
         1,

@@ -26,7 +26,7 @@ def test_quiet_prints_errors_and_the_headline_of_a_failure_only(stacpull_command
         return mirror_report(assets_failed=1)
 
     library.answers["mirror"] = answer
-    headline = "stacpull: 65 of 65 files in out dir; 1 failed before\nstacpull: warning: something odd\n"
+    headline = "stacpull: 65 of 65 files in out dir; 1 failed earlier\nstacpull: warning: something odd\n"
     assert stacpull_command("mirror", "s", "d", "-q") == Ran(1, "", headline)
     assert stacpull_command("-q", "mirror", "s", "d") == Ran(1, "", headline)
     library.answers["mirror"] = mirror_report()

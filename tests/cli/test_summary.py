@@ -50,7 +50,7 @@ def test_a_refresh_names_files_that_are_still_gone_and_the_option_to_accept_them
     advice = "--missing ok accepts them, --missing known in later runs"
     assert f"  failed   3 gone at the source; {advice}" in rest
     others = mirror_report(assets_planned=6, assets_done=2, assets_failed=4, assets_missing=3)
-    assert next(mirror_lines(others, Failed())).endswith("; 4 failed: 3 gone at the source, 1 before")
+    assert next(mirror_lines(others, Failed())).endswith("; 4 failed: 3 gone at the source, 1 earlier")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_refresh_names_files_that_are_still_gone_and_the_option_to_accept_them
         (
             {"assets_failed": 9, "assets_missing": 2},
             {"checksum": 3},
-            "9 failed: 3 {wrong}, 2 {gone}, 4 before",
+            "9 failed: 3 {wrong}, 2 {gone}, 4 earlier",
         ),
         ({"assets_failed": 9, "assets_missing": 6}, {"checksum": 3}, "9 failed: 6 {gone}, 3 {wrong}"),
         (
@@ -126,7 +126,7 @@ def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mi
     assert list(resumed_nothing(mirror_report(assets_failed=2, assets_ordered=2))) == [
         "out dir: finished; 2 files not ready yet at their host; nothing to resume",
         "to fetch assets that were not ready yet: stacpull retry --ordered 'out dir'",
-        "to look for new items, repeat the `stacpull mirror` command with the same filters",
+        "to look for new items: repeat the `stacpull mirror` command with the same filters",
     ]
 
 
@@ -150,7 +150,7 @@ def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed(count
     ("changes", "line"),
     [
         ({"assets_failed": 2, "assets_missing": 1}, "65 of 65 files in out dir; 2 failed"),
-        ({"assets_failed": 26}, "65 of 65 files in out dir; 26 failed before"),
+        ({"assets_failed": 26}, "65 of 65 files in out dir; 26 failed earlier"),
         (
             {"assets_pending": 7, "state": "interrupted"},
             "interrupted: 65 of 65 files in out dir; at least 7 still",

@@ -155,7 +155,7 @@ def test_a_stale_href_is_read_again_before_its_first_use() -> None:
 def test_an_asset_that_its_item_does_not_list_any_more_is_gone() -> None:
     course = run(job(), answer=expired(403), keys=("b",))
     failure, _ = course.outcomes.failed[1]
-    assert (failure.kind, "does not list it any more" in failure.message) == (FailureKind.GONE, True)
+    assert (failure.kind, "no longer lists it" in failure.message) == (FailureKind.GONE, True)
 
 
 def refused_at(host: str) -> Failure:

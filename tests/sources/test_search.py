@@ -211,7 +211,7 @@ NOWHERE = Selection(collections=ONE, bbox=(100, 0, 110, 1))
 def test_a_filter_that_fails_is_not_used(fault: str, selection: Selection, warned: str | None) -> None:
     found = Walked(ModelApi(fault=fault), selection)
     assert found.names == kept(selection)
-    matching = [text for text in found.warnings if "walking everything" in text]
+    matching = [text for text in found.warnings if "all items are read" in text]
     assert len(matching) == (warned is not None)
     assert warned is None or warned in matching[0]
 

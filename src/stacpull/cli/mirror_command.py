@@ -14,6 +14,8 @@ from stacpull.cli.summary import mirror_lines, resumed_nothing
 from stacpull.errors import StacpullError
 from stacpull.reports import MirrorReport
 
+Work = Callable[..., Coroutine[Any, Any, MirrorReport]]
+
 
 @command(
     "mirror",
@@ -72,15 +74,14 @@ def retry(session: CommandSession, dest: str, ordered: bool) -> int:
     """Retry the failed assets of DEST.
 
     Source items that could not be read are also read again.
-
     Transfer options and credentials can be given again; only these are read from a config file.
     """
     from stacpull.engine import mirror as engine
 
-    return _finish(session, partial(engine.retry, dest, ordered=ordered))
+    return _finish(session, partial(engine.retry, dest, ordered=ordered), "retried file")
 
 
-def _finish(session: CommandSession, work: Callable[..., Coroutine[Any, Any, MirrorReport]]) -> int:
+def _finish(session: CommandSession, work: Work, noun: str = "file") -> int:
     """Print the report of a run. With --json, also that of a run that an error stops."""
     try:
         report = session.run(lambda stop: work(options=session.options, on_event=session.display, stop=stop))
@@ -89,5 +90,5 @@ def _finish(session: CommandSession, work: Callable[..., Coroutine[Any, Any, Mir
             printing.json_line(error.report.to_json())
         raise
     is_empty, failed = report.nothing_to_resume, session.display.failed
-    lines = resumed_nothing(report) if is_empty else mirror_lines(report, failed)
+    lines = resumed_nothing(report) if is_empty else mirror_lines(report, failed, noun)
     return session.finish(report, lines, on_stderr=session.output.json)

@@ -72,8 +72,8 @@ class Failed(Counter[FailureKind]):
         return kind.meaning + (f" ({shown})" if keys else "")
 
 
-def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
-    """Yield the lines; the first one says `complete` only if nothing failed."""
+def mirror_lines(report: MirrorReport, failed: Failed, noun: str = "file") -> Iterator[str]:
+    """Yield the lines; the first one says `complete` only if nothing failed. Its files are called `noun`."""
     if report.state == "complete" and not (report.items_seen or report.assets_planned or report.items_failed):
         yield f"{report.dest}: nothing to fetch"
         return
@@ -84,7 +84,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     reasons = "" if items and report.assets_failed else failed.headline(trouble or items)  # of both
     noted = sum(failed[kind] for kind in failed.keys() - NO_FAULT)
     if not items and noted < trouble:  # this command notes every asset that fails in it, but not every item
-        reasons = f"{reasons}, {trouble - noted:,} before" if reasons else " before"
+        reasons = f"{reasons}, {trouble - noted:,} earlier" if reasons else " earlier"
     parts = [
         trouble and f"{trouble:,} failed{reasons}",
         accepted and f"{accepted:,} gone at the source",
@@ -96,7 +96,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     state = "" if report.state == "complete" and said else f"{report.state}: "
     if report.reason:
         state = f"{report.state} ({report.reason.rstrip('.')}): "
-    files = f"{report.assets_done:,} of {quantity(report.assets_planned, 'file')} in {report.dest}"
+    files = f"{report.assets_done:,} of {quantity(report.assets_planned, noun)} in {report.dest}"
     yield "; ".join([f"{state}{files}", *said])
     added = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
     present = report.assets_skipped + report.assets_revalidated
@@ -124,7 +124,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     }
     yield from next_steps(report, steps)
     if items:
-        yield "to read the failed items again, repeat the `stacpull mirror` command with the same filters"
+        yield "to read the failed items again: repeat the `stacpull mirror` command with the same filters"
 
 
 def not_done(report: StatusReport) -> list[str]:
@@ -160,7 +160,7 @@ def resumed_nothing(report: MirrorReport) -> Iterator[str]:
     state, failures = finished_state(report)
     yield f"{report.dest}: {state}; nothing to resume"
     yield from next_steps(report, {"retry": failures, "retry --ordered": report.assets_ordered})
-    yield "to look for new items, repeat the `stacpull mirror` command with the same filters"
+    yield "to look for new items: repeat the `stacpull mirror` command with the same filters"
 
 
 def _changes(report: MirrorReport) -> Iterator[str]:

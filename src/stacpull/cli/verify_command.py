@@ -98,5 +98,4 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     }
     yield from next_steps(report, steps)
     if report.unknown:
-        hint = "" if are_listed else " (-v lists them)"
-        yield f"unknown files{hint} are never touched: move or keep them"
+        yield f"unknown files are kept{'' if are_listed else ' (-v lists them)'}: you can remove them"

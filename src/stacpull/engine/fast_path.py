@@ -58,7 +58,7 @@ class FastAttempt(msgspec.Struct, eq=False):
             connection.begin(self, prepared.message)
 
     def on_abandoned(self, _error: TransferError) -> None:
-        """Hand over to the general path, which waits, or reports that the host is abandoned."""
+        """Let the general path wait, or report that the host is abandoned."""
         self._hand_over()
 
     # Called by a connection.

@@ -237,7 +237,7 @@ class Pool(Generic[JobT, ResultT]):
 
 @attrs.define(eq=False)
 class AssetTask(Generic[JobT, ResultT]):
-    """Makes attempts at one asset. If the href was read meanwhile, a refusal is final: it has not expired.
+    """Makes attempts at one asset. A refusal is final if the href has just been read: it has not expired.
 
     `handed_over` completes the attempt that the fast path began at `began_at`.
     """
@@ -360,7 +360,7 @@ class AssetTask(Generic[JobT, ResultT]):
         asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
         hrefs = None if asset is None else asset_hrefs(asset, item_href, self._pool.prefer)
         if not isinstance(hrefs, tuple) or len(hrefs) <= len(self._failures):
-            text = f"Asset {job.key} cannot be fetched: its item, read again, does not list it any more."
+            text = f"Asset {job.key} cannot be fetched: its item no longer lists it."
             raise TransferError(Failure(FailureKind.GONE, text))
         self._job = job.at(hrefs[len(self._failures) :])
         return item.document

@@ -264,7 +264,7 @@ class Publisher:
             self._note_failed_sync(error)
 
     def _note_failed_sync(self, error: DestinationError) -> None:
-        """After a failed sync: publish nothing more, and let the next start distrust unrecorded files."""
+        """After a failed sync: publish nothing more, and let the next run distrust unrecorded files."""
         self._failed_sync = error
         self.store.staged.remove_boot_mark()
 

@@ -1,6 +1,6 @@
 """Reads JSON documents (pages, collections, items), with retries, because a failed page ends the walk.
 
-Any number of documents up to 256 KiB are read at once, larger ones one after the other. A document that is
+Documents over 256 KiB are read one at a time, any number of smaller ones at once. A document that is
 not JSON is requested twice: proxies garble bodies, and load balancers send pages of their own. The errors are
 `TransferError` (it could not be read: the caller judges the status), `CredentialsError` (SOURCE's host
 refuses), and `SourceError` (it is not JSON).

@@ -168,8 +168,8 @@ class FilteredQuery(NamedTuple):
                     raise
                 reason = f"its filter fails ({error})"
         if reason:
-            text = f"The source states that it can filter, but {reason}"
-            on_notice(Notice("warning", f"{text}: walking everything and filtering here."))
+            text = f"The source says that it can filter, but {reason}"
+            on_notice(Notice("warning", f"{text}: all items are read and filtered here."))
             async with aclosing(read_pages(reader, self.unfiltered, size, on_notice)) as pages:
                 async for page in pages:
                     yield page
@@ -188,7 +188,7 @@ class FilteredQuery(NamedTuple):
                 if await _first_items(self.endpoint.request(query), reader):
                     return ""
                 return f"its filter does not find the item {item.get('id')}, which it has"
-        return "its first items do not prove it" if unfiltered_items else ""
+        return "its filter cannot be tested with its first items" if unfiltered_items else ""
 
 
 async def _first_items(request: PageRequest, reader: JsonReader) -> list[Json]:
