@@ -92,6 +92,8 @@ class Lease:
         was_held, copy = self._take()
         with ExitStack() as ending:
             ending.callback(self._free)
+            aborting = ending.enter_context(ExitStack())
+            aborting.callback(self._abort_uploads)
             threads = ending.enter_context(ThreadPoolExecutor(2, "stacpull-lease"))
             ending.callback(self._ended.set)
             threads.submit(self._repeat, self._write, _INTERVAL)  # if it fails, `check` ends the run
@@ -104,11 +106,10 @@ class Lease:
             except BaseException:
                 with suppress(StacpullError):  # the first error counts
                     self._store_copy()
-                    self._abort_uploads()
                 raise
-            self._store_copy()  # if the lease is still ours
-            if was_held:  # now the ledger has their keys, even if it was on another machine
-                self._abort_uploads()
+            self._store_copy()
+            if not was_held:
+                aborting.pop_all()  # there are none
 
     def _repeat(self, work: Callable[[], object], seconds: float) -> None:
         while not self._ended.wait(seconds):
@@ -120,9 +121,10 @@ class Lease:
             self._write(is_held=False)
 
     def _abort_uploads(self) -> None:
-        """Abort the uploads of a run that failed or was killed. Other programs keep theirs."""
+        """If the lease is ours, abort uploads of failed and killed runs. Other programs keep theirs."""
         prefix = self._objects.key("")
         with suppress(StacpullError), closing(open_reader(self._work)) as db:  # there may be no ledger yet
+            self.check()
 
             def is_own(key: str) -> bool:
                 path = key[len(prefix) :]

@@ -211,14 +211,14 @@ def test_kills_lose_nothing(location: BucketLocation, dest: list[str], source: s
 
 
 @pytest.mark.parametrize("location", ["radosgw"], indirect=True)
-@pytest.mark.parametrize("has_ledger", [True, False])
-def test_the_run_after_a_kill_aborts_its_uploads(location, dest, source, tmp_path, monkeypatch, has_ledger):
-    """It asks no metadata service for the region, as botocore would in its mode "auto"."""
-    if has_ledger:  # then also those of an asset that is only planned, as after a reboot
+@pytest.mark.parametrize("code", [1, 0, 5])
+def test_the_run_after_a_kill_aborts_its_uploads(location, dest, source, tmp_path, monkeypatch, code):
+    """It asks no metadata service for the region, as botocore would. With 5, it cannot copy its ledger."""
+    if code == 1:  # then also those of an asset that is only planned, as after a reboot
         (Path(source).parent / "long.bin").unlink()
-    run("mirror", source, *dest, code=int(has_ledger))
+    run("mirror", source, *dest, code=code % 5)
     take(location, held=True)
-    if not has_ledger:
+    if code != 1:  # there is no ledger
         Objects(location).remove(lease.COPY)
         shutil.rmtree(tmp_path / "work")
     kept = [f"{location.prefix}/others.bin", "others/long.bin"]
@@ -227,9 +227,11 @@ def test_the_run_after_a_kill_aborts_its_uploads(location, dest, source, tmp_pat
             s3.create_multipart_upload(Bucket=location.bucket, Key=key)
     monkeypatch.setenv("AWS_DEFAULTS_MODE", "auto")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    if code == 5:
+        (tmp_path / "work/.stacpull/copy.sqlite.gz").mkdir(parents=True)
     with WireServer({}) as metadata:
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url(""))
-        run("mirror", source, *dest, "--break-lock", code=int(has_ledger))
+        run("mirror", source, *dest, "--break-lock", code=code)
     assert metadata.connections == 0
     assert [one["Key"] for one in leftovers(location)] == kept
 
