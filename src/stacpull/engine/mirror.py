@@ -401,6 +401,7 @@ class MirrorRun:
         client = self._store_client
         call, fatal_error = client.call, client.fatal_error
         try:
+            await call("requeue_failures")
             await call("recover")
             try:
                 await self._transfer()

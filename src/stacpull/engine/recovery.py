@@ -25,7 +25,7 @@ from stacpull.ledger.database import Connection, empty_log
 from stacpull.ledger.meta import BOOT, get, put
 from stacpull.models import Arrival
 from stacpull.planning.layout import arrival_of
-from stacpull.store.inspection import FileState, never
+from stacpull.store.inspection import FileState
 from stacpull.store.protocol import Store
 from stacpull.store.staging import OF_ONE_RUN, CompletePartName, parse_complete_part
 from stacpull.system import boot_id
@@ -35,19 +35,17 @@ class Recovery(msgspec.Struct, eq=False):
     db: Connection
     store: Store
     checksum: str | None  # the algorithm of the digests that complete parts get
-    is_stopped: Callable[[], bool] = never
+    is_stopped: Callable[[], bool]
     sync_failed: bool = False  # if True, a digest proves nothing
     is_trusted: bool = False
     """True if this boot wrote the files and no sync failed. Otherwise a digest must prove each file."""
 
-    def __post_init__(self) -> None:
-        boot, last = boot_id(), get(self.db, BOOT)
-        self.sync_failed = last == boot != self.store.staged.read_boot_mark()
-        self.is_trusted = boot != "" and last == boot and not self.sync_failed
-
     def run(self) -> list[Arrival]:
         """Return the complete files that are not recorded as done. Those with final names have no `part`."""
         db, staged = self.db, self.store.staged
+        boot, last = boot_id(), get(db, BOOT)
+        self.sync_failed = last == boot != staged.read_boot_mark()
+        self.is_trusted = boot != "" and last == boot and not self.sync_failed
         if self.sync_failed:
             empty_log(db)  # the log may have holes on the disk that the page cache hides
         parts = staged.list_parts()
@@ -74,7 +72,6 @@ class Recovery(msgspec.Struct, eq=False):
         )
         # from now on, files written under this boot can be trusted. The mark is written first: after a kill
         # before `put`, files are examined as after a reboot
-        boot = boot_id()
         staged.write_boot_mark(boot)
         put(db, BOOT, boot)
         return list(proven.values())

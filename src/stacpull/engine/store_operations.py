@@ -63,12 +63,16 @@ class StoreOperations:
     def _warn(self, text: str) -> None:
         self._publisher.on_event(Notice("warning", text))
 
-    def recover(self) -> None:
+    def requeue_failures(self) -> None:
+        """Make failed assets pending that the run tries again; a retry also reports those that it cannot."""
         jobs.requeue_failures(self._db, self._run.id, self._run.kind)
         for record in views.failures(self._db) if self._run.kind == "retry" else ():
             if record.key:  # it has no href or no name: it failed when it was planned, and is not queued
                 item, kind = ItemId(record.collection, record.item), FailureKind(record.kind)
                 self._publisher.on_event(AssetFailed(item, record.key, kind, record.message))
+
+    def recover(self) -> None:
+        """Complete what a killed run has begun: removals, and files that were received."""
         self._publisher.remove_listed()
         recovery = Recovery(self._db, self._store, checksum=self._checksum, is_stopped=self._is_stopped)
         self._publisher.add(recovery.run(), [])
