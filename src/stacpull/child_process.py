@@ -11,9 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from math import inf
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stacpull.errors import WorkerError
@@ -68,29 +67,23 @@ def run_process(module: str) -> Iterator[ConnectedProcess]:
 
 
 def reap(process: ChildProcess, patience: float = _PATIENCE) -> int:
-    if not _have_ended([process], patience):
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
         process.kill()
-        _have_ended([process], inf)
+        process.wait()
     _running.discard(process)
-    return process.returncode or 0
+    return process.returncode
 
 
 def kill_all() -> None:
     """Kill every process that was started, so that none outlives this one. For a signal handler."""
-    running = list(_running)
+    running, until = list(_running), time.monotonic() + _KILL_SECONDS
     for process in running:
         process.kill()
-    _have_ended(running, _KILL_SECONDS)
-
-
-def _have_ended(processes: Sequence[ChildProcess], patience: float) -> bool:
-    deadline, pause = time.monotonic() + patience, 0.0005
-    while any(process.poll() is None for process in processes):
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(pause)
-        pause = min(2 * pause, 0.05)
-    return True
+    for process in running:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, until - time.monotonic()))
 
 
 def python_command(*arguments: str) -> list[str]:

@@ -83,8 +83,8 @@ class ParquetSource(ItemsFile):
                     (f"row {number} of row group {group} of {self.url}", item)
                     for number, item in enumerate(items, first + 1)
                 ]
-                yield self._page_of(start.request, rows, start.request)
-        yield self._page_of(start.request, [], None)
+                yield self._page_of(start, rows, is_last=False)
+        yield self._page_of(start, [], is_last=True)
 
     async def _known_collections(self) -> dict[str, Json]:
         if self._collections is None:

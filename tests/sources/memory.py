@@ -31,6 +31,8 @@ class MemoryReader:
         self.requests: list[PageRequest] = []
         self.warn = list[str]().append
         self.client = SimpleNamespace(secrets=Secrets([Secret("SECRET")]))
+        self.warnings = list[str]()
+        self.warn = self.warnings.append
 
     @property
     def urls(self) -> list[str]:

@@ -60,8 +60,6 @@ class ItemsFile(Source):
     def __init__(self, url: str, reader: JsonReader, _document: Document | None = None) -> None:
         self.url = url
         self._reader = reader
-        self._wanted: frozenset[str] = frozenset()
-        """The collections whose items are selected; empty for all."""
         self._links = BoundedCache[str, str](documents.MAX_COLLECTIONS)
         self._has_items, self._unread = False, 0
         self._first_unread: UnreadableEntry | None = None
@@ -80,17 +78,16 @@ class ItemsFile(Source):
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the only start. With `-C`, pages contain only items of those collections."""
-        self._wanted = frozenset(selection.collections)
-        return [WalkStart(NO_COLLECTION, PageRequest(self.url))]
+        return [WalkStart(NO_COLLECTION, PageRequest(self.url), frozenset(selection.collections))]
 
     async def item(self, href: str) -> Json:
         return documents.with_self(*await documents.read_item(self._reader, href))
 
-    def _selected(self, items: Iterable[Json], page_url: str) -> list[Json]:
+    def _selected(self, start: WalkStart, items: Iterable[Json], page_url: str) -> list[Json]:
         selected = []
         for item in items:
             name = item.get("collection")
-            if self._wanted and name not in self._wanted:
+            if start.selected and name not in start.selected:
                 continue
             base = self_href(item, local=is_local(self.url))
             selected.append(item if base is not None else _with_absolute_hrefs(item, page_url))
@@ -102,20 +99,18 @@ class ItemsFile(Source):
         return selected
 
     def _page_of(
-        self,
-        request: PageRequest,
-        features: Iterable[tuple[str, object]],
-        following: PageRequest | None,
-        size: int = 0,
+        self, start: WalkStart, features: Iterable[tuple[str, object]], size: int = 0, *, is_last: bool
     ) -> Page:
         items, unread = documents.valid_items(features)
         self._has_items = self._has_items or bool(items)
         self._unread += len(unread)
         self._first_unread = first = self._first_unread or next(iter(unread), None)
-        if following is None and first is not None and not self._has_items:
-            start = f"its {self._unread:,} entries cannot be read, the first is " if self._unread > 1 else ""
-            raise SourceError(f"SOURCE has no valid item: {start}{first.name}: {first.failure.message}")
-        return Page(request, self._selected(items, request.url), following, None, size, unread=unread)
+        if is_last and first is not None and not self._has_items:
+            lead = f"its {self._unread:,} entries cannot be read, the first is " if self._unread > 1 else ""
+            raise SourceError(f"SOURCE has no valid item: {lead}{first.name}: {first.failure.message}")
+        request = start.request
+        selected, following = self._selected(start, items, request.url), None if is_last else request
+        return Page(request, selected, following, None, size, unread=unread)
 
 
 def _with_absolute_hrefs(item: Json, base: str) -> Json:
@@ -171,10 +166,9 @@ class FeaturesSource(ItemsFile):
             batch = enumerate(features[start_index : start_index + size], start_index + 1)
             named_features = [(f"feature {number} of {self.url}", feature) for number, feature in batch]
             is_last = start_index + size >= len(features) and following is None
-            next_page = None if is_last else start.request
-            page = self._page_of(start.request, named_features, next_page, self._document.bytes)
+            page = self._page_of(start, named_features, self._document.bytes, is_last=is_last)
             if cut_short is not None and is_last:
-                total = None if self._wanted else announced_total(body)
+                total = None if start.selected else announced_total(body)
                 page = replace(page, announced=total, cut_short=cut_short)
             yield page
         del features, body
@@ -183,7 +177,7 @@ class FeaturesSource(ItemsFile):
         later = read_pages(self._reader, following, page_size, on_notice, home=self.url, resumed=True)
         async with aclosing(later) as pages:
             async for page in pages:
-                items = self._selected(page.items, page.request.url)
+                items = self._selected(start, page.items, page.request.url)
                 announced = page.announced if len(items) == len(page.items) else None
                 yield replace(page, items=items, next=page.next and page.request, announced=announced)
 
@@ -233,7 +227,7 @@ class LinesSource(ItemsFile):
             number = 0
             async for line in lines:
                 if len(features) >= page_size.for_file or size >= PAGE_BYTES:
-                    yield self._page_of(start.request, features, start.request, size)
+                    yield self._page_of(start, features, size, is_last=False)
                     features, size = [], 0
                 number += 1
                 size += len(line)
@@ -260,7 +254,7 @@ class LinesSource(ItemsFile):
                     (name if len(line_items) == 1 else f"item {count} of {name}", item)
                     for count, item in enumerate(line_items, 1)
                 ]
-        yield self._page_of(start.request, features, None, size)
+        yield self._page_of(start, features, size, is_last=True)
 
 
 async def _unzipped(ranges: FileRanges) -> AsyncGenerator[bytes]:
