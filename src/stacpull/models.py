@@ -103,7 +103,6 @@ class Page(msgspec.Struct, frozen=True):
     items: list[Json]
     next: PageRequest | None
     announced: int | None  # the total number of items that the service announces
-    bytes: int = 0  # size of the page's JSON, in bytes, decoded
     cut_short: str | None = None
     """Why the walk ends here although the source names a next page (a cycle): one plain sentence."""
     unread: tuple[UnreadableEntry, ...] = ()  # unreadable links and entries

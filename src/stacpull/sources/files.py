@@ -98,9 +98,7 @@ class ItemsFile(Source):
                     self._links[name] = url
         return selected
 
-    def _page_of(
-        self, start: WalkStart, features: Iterable[tuple[str, object]], size: int = 0, *, is_last: bool
-    ) -> Page:
+    def _page_of(self, start: WalkStart, features: Iterable[tuple[str, object]], *, is_last: bool) -> Page:
         items, unread = documents.valid_items(features)
         self._has_items = self._has_items or bool(items)
         self._unread += len(unread)
@@ -110,7 +108,7 @@ class ItemsFile(Source):
             raise SourceError(f"SOURCE has no valid item: {lead}{first.name}: {first.failure.message}")
         request = start.request
         selected, following = self._selected(start, items, request.url), None if is_last else request
-        return Page(request, selected, following, None, size, unread=unread)
+        return Page(request, selected, following, None, unread=unread)
 
 
 def _with_absolute_hrefs(item: Json, base: str) -> Json:
@@ -166,7 +164,7 @@ class FeaturesSource(ItemsFile):
             batch = enumerate(features[start_index : start_index + size], start_index + 1)
             named_features = [(f"feature {number} of {self.url}", feature) for number, feature in batch]
             is_last = start_index + size >= len(features) and following is None
-            page = self._page_of(start, named_features, self._document.bytes, is_last=is_last)
+            page = self._page_of(start, named_features, is_last=is_last)
             if cut_short is not None and is_last:
                 total = None if start.selected else announced_total(body)
                 page = replace(page, announced=total, cut_short=cut_short)
@@ -227,7 +225,7 @@ class LinesSource(ItemsFile):
             number = 0
             async for line in lines:
                 if len(features) >= page_size.for_file or size >= PAGE_BYTES:
-                    yield self._page_of(start, features, size, is_last=False)
+                    yield self._page_of(start, features, is_last=False)
                     features, size = [], 0
                 number += 1
                 size += len(line)
@@ -254,7 +252,7 @@ class LinesSource(ItemsFile):
                     (name if len(line_items) == 1 else f"item {count} of {name}", item)
                     for count, item in enumerate(line_items, 1)
                 ]
-        yield self._page_of(start, features, size, is_last=True)
+        yield self._page_of(start, features, is_last=True)
 
 
 async def _unzipped(ranges: FileRanges) -> AsyncGenerator[bytes]:

@@ -283,7 +283,7 @@ class _PageReader:
         cut_short = f"The walk ends at {shown.url}{why}" if why else None
         if cut_short is not None:
             self._say("warning", cut_short)
-        return Page(shown, items if is_new else [], following, total, document.bytes, cut_short, unread)
+        return Page(shown, items if is_new else [], following, total, cut_short, unread)
 
     def _following(
         self, sent: PageRequest, document: Document, item_count: int, total: int | None

@@ -188,7 +188,7 @@ class TreeSource(Source):
         walk = _walk(self._reader, top, self._id)
         del root, top
         items, unread = list[Json](), list[UnreadableEntry]()
-        size = weight = unanswered = 0
+        weight = unanswered = 0
         async with aclosing(walk) as outcomes:
             async for link, outcome in outcomes:
                 failures = [outcome] if isinstance(outcome, Failure) else []
@@ -197,7 +197,6 @@ class TreeSource(Source):
                 elif isinstance(outcome, Document):
                     new_items, failures = _items_in(outcome, link.collection)
                     items += new_items
-                    size += outcome.bytes
                     weight += outcome.weight
                 href = link.url if isinstance(link.url, str) else ""
                 name = public_url(href or link.href)[:_SHOWN]
@@ -207,10 +206,9 @@ class TreeSource(Source):
                     text = f"{unanswered} documents in a row could not be read, the last one {name}:"
                     raise SourceError(f"{text} {failures[0].message}") from TransferError(failures[0])
                 if len(items) + len(unread) >= page_size.for_file or weight >= _HELD:
-                    yield Page(request, items, request, None, size, unread=tuple(unread))
-                    items, unread = [], []
-                    size = weight = 0
-        yield Page(request, items, None, None, size, unread=tuple(unread))
+                    yield Page(request, items, request, None, unread=tuple(unread))
+                    items, unread, weight = [], [], 0
+        yield Page(request, items, None, None, unread=tuple(unread))
 
     async def item(self, href: str) -> Json:
         return documents.with_self(*await documents.read_item(self._reader, href))
