@@ -76,7 +76,7 @@ class PageRequest(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] | None = None
 
 
-class UnreadableEntry(NamedTuple):
+class UnreadEntry(NamedTuple):
     """What a walk could not read or plan: a link of a catalog, an entry of a file (a line), or an item."""
 
     collection: str  # empty for an entry, whose collection is not known
@@ -91,7 +91,7 @@ class SourceLink(NamedTuple):
     id: ItemId | None = None
 
 
-class UnreadableItem(msgspec.Struct, frozen=True):
+class UnreadItem(msgspec.Struct, frozen=True):
     id: ItemId
     href: str
     parent: ItemId
@@ -105,7 +105,7 @@ class Page(msgspec.Struct, frozen=True):
     announced: int | None  # the total number of items that the service announces
     cut_short: str | None = None
     """Why the walk ends here although the source names a next page (a cycle): one plain sentence."""
-    unread: tuple[UnreadableEntry, ...] = ()  # unreadable links and entries
+    unread: tuple[UnreadEntry, ...] = ()  # unreadable links and entries
 
 
 class Clip(NamedTuple):
@@ -323,10 +323,10 @@ class PlanBatch(msgspec.Struct):
     """What a walk selected from up to 100 items: label items come before the source items they link to."""
 
     items: list[PlannedItem] = []
-    failed_items: list[UnreadableItem] = []
+    unread_items: list[UnreadItem] = []
     seen: list[ItemId] = []
     left_out: dict[str, list[ItemId]] = {}
-    unread: list[UnreadableEntry] = []
+    unread: list[UnreadEntry] = []
     """Unreadable links and entries, and items of the page that cannot be planned."""
     update: WalkUpdate = WalkUpdate()
     replaces_planned_items: bool = False  # true if an earlier page had older versions of some items

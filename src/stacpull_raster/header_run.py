@@ -220,7 +220,7 @@ class HeaderPlans:
                 yield job, None
             for key, why in planned.problems:
                 yield failing(planned.id, key), why
-        for missed in selected.failed_items:
+        for missed in selected.unread_items:
             yield failing(missed.id, ""), missed.failure
         for odd in selected.unread:
             yield failing(ItemId(odd.collection or NO_COLLECTION, odd.name), ""), odd.failure

@@ -27,7 +27,7 @@ from stacpull.errors import DestinationError, WorkerError
 from stacpull.events import AssetFailed, Event
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
-from stacpull.models import Arrival, Failure, FailureKind, Job, PlanBatch, PlanResult, UnreadableEntry
+from stacpull.models import Arrival, Failure, FailureKind, Job, PlanBatch, PlanResult, UnreadEntry
 from stacpull.redact import Secret, Secrets
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import MirrorLock, is_held
@@ -78,7 +78,7 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
 
 
 async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
-    batch = PlanBatch(unread=[UnreadableEntry("c\udcff", "line \udcff", Failure(FailureKind.ITEM, "\udcff"))])
+    batch = PlanBatch(unread=[UnreadEntry("c\udcff", "line \udcff", Failure(FailureKind.ITEM, "\udcff"))])
 
     def recorded() -> list[tuple[str, str, str]]:
         with closing(open_reader(tmp_path)) as db:

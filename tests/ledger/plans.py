@@ -24,7 +24,7 @@ from stacpull.models import (
     PlanBatch,
     PlannedItem,
     PlanResult,
-    UnreadableItem,
+    UnreadItem,
 )
 from stacpull.planning.item_plan import item_directory
 from stacpull.redact import Secrets
@@ -92,8 +92,8 @@ def _placed(one: Asset, where: str) -> Asset:
     return replace(one, directory=where)
 
 
-def unread(name: str, parent: str, *, href: str | None = None) -> UnreadableItem:
-    return UnreadableItem(id_of(name), href or f"https://api.example/{name}", id_of(parent), BROKEN)
+def unread(name: str, parent: str, *, href: str | None = None) -> UnreadItem:
+    return UnreadItem(id_of(name), href or f"https://api.example/{name}", id_of(parent), BROKEN)
 
 
 @contextmanager
@@ -108,8 +108,8 @@ def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, PlanWrit
     return run, PlanWriter(db, stored(db, run.id), lambda _path: True, Secrets())
 
 
-def commit(writer: PlanWriter, *items: PlannedItem, failed: Sequence[UnreadableItem] = ()) -> PlanResult:
-    return writer.save_batch(PlanBatch(items=items, failed_items=failed), NOW)
+def commit(writer: PlanWriter, *items: PlannedItem, failed: Sequence[UnreadItem] = ()) -> PlanResult:
+    return writer.save_batch(PlanBatch(items=items, unread_items=failed), NOW)
 
 
 def arrival(job: Job, *, size: int = 10, name: str | None = None, identity: int | None = None) -> Arrival:

@@ -65,7 +65,7 @@ def batches(draw: st.DrawFn) -> PlanBatch:
             rows.append(drawn(name, parent))
         else:
             failed.append(unread(name, parent))
-    return PlanBatch(items=rows, failed_items=failed)
+    return PlanBatch(items=rows, unread_items=failed)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -123,7 +123,7 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         self.busy = set(self.db.execute(being_fetched, (self.run,)).fetchall())
         self.writer.save_batch(batch, NOW)
-        sources = [(one.id.item, one.parent) for one in (*batch.items, *batch.failed_items) if one.parent]
+        sources = [(one.id.item, one.parent) for one in (*batch.items, *batch.unread_items) if one.parent]
         gained = {label.item for name, label in sources if name not in led_to}
         gained |= {  # another label item led to a source item that is read now
             one.parent.item

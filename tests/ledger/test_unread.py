@@ -11,16 +11,16 @@ from tests.ledger.plans import GONE, NOW, SPEC, arrival, asset, commit, item, le
 
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.runs import RunSpec
-from stacpull.models import AssetOutcome, Failure, FailureKind, PlanBatch, UnreadableEntry, WalkUpdate
+from stacpull.models import AssetOutcome, Failure, FailureKind, PlanBatch, UnreadEntry, WalkUpdate
 from stacpull.selection import Selection
 
 
-def link(href: str, message: str = "not there", status: int | None = 404) -> UnreadableEntry:
-    return UnreadableEntry("col", href, Failure(FailureKind.GONE, message, status=status), href)
+def link(href: str, message: str = "not there", status: int | None = 404) -> UnreadEntry:
+    return UnreadEntry("col", href, Failure(FailureKind.GONE, message, status=status), href)
 
 
-def entry(name: str, collection: str = "") -> UnreadableEntry:
-    return UnreadableEntry(collection, name, Failure(FailureKind.ITEM, f"{name} of {collection} is no item."))
+def entry(name: str, collection: str = "") -> UnreadEntry:
+    return UnreadEntry(collection, name, Failure(FailureKind.ITEM, f"{name} of {collection} is no item."))
 
 
 def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ...] = ()) -> int:

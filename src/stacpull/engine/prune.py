@@ -37,7 +37,7 @@ class Pruning:
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
         """Report and remove items. A stop raises `InterruptedRunError`, and removed items stay removed."""
-        unread = await self._call("unread", returns=int)
+        unread = await self._call("count_unread", returns=int)
         obstacle = self._obstacle(summary, unread)
         if obstacle is not None:
             self._warn(f"Nothing was pruned: {obstacle}.")

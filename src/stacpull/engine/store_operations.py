@@ -54,7 +54,7 @@ class StoreOperations:
         self.unread_source_items = partial(views.unread_source_items, db)
         self.damaged_item_json = partial(views.damaged_item_json, db)
         self.collections_to_read = partial(views.collections_to_read, db, run_id)
-        self.unread = partial(pruning.unread, db, run_id)
+        self.count_unread = partial(pruning.count_unread, db, run_id)
         self.items_not_found = partial(pruning.items_not_found, db, run_id)
         self.not_listed = partial(pruning.not_listed, db, run_id)
         self.not_judged = partial(pruning.not_judged, db, run_id)

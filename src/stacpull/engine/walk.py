@@ -36,8 +36,8 @@ from stacpull.models import (
     PlanBatch,
     PlannedItem,
     SourceLink,
-    UnreadableEntry,
-    UnreadableItem,
+    UnreadEntry,
+    UnreadItem,
     WalkUpdate,
 )
 from stacpull.planning.hrefs import item_id_in, self_href, source_links
@@ -141,7 +141,7 @@ class WalkSummary(msgspec.Struct):
     """How many items of this process were left out, by reason."""
     excluded: set[str] = set()  # keys of assets that the filters left out; only of the first items
     unread: int = 0  # links and entries of files that cannot be read
-    first_unread: UnreadableEntry | None = None
+    first_unread: UnreadEntry | None = None
     unverifiable: int = 0  # assets whose `file:checksum` is of an unknown kind
 
     def nothing_to_fetch(self, selection: Selection, counts: Mapping[str, Any]) -> str | None:
@@ -433,7 +433,7 @@ class Walk:
                 item_id = ItemId(item_id.collection, self._network.secrets.public_url(link.href))
             message = f"The source item {item_id.item} could not be read: {document.message}"
             failure = replace(document, message=message)
-            batch.failed_items.append(UnreadableItem(item_id, link.href, link.parent, failure))
+            batch.unread_items.append(UnreadItem(item_id, link.href, link.parent, failure))
         looked_up = await self._lookups.look_up([item for item, _ in read_items])
         batch.items += [self._plan(item, looked_up, parent) for item, parent in read_items]
 
@@ -447,7 +447,7 @@ class Walk:
             document = await self._lookups.collection(item_id.collection)
             if isinstance(document, StacpullError):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
-                batch.unread.append(UnreadableEntry(item_id.collection, item_id.item, failure))
+                batch.unread.append(UnreadEntry(item_id.collection, item_id.item, failure))
                 text = f"The collection {item_id.collection} is mirrored without its own assets"
                 self._network.warn(f"{text}: {failure.message}")
                 continue

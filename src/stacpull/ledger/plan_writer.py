@@ -40,7 +40,7 @@ from stacpull.models import (
     PlanBatch,
     PlannedItem,
     PlanResult,
-    UnreadableItem,
+    UnreadItem,
     path_in_dest,
 )
 from stacpull.planning.item_plan import document_digest, is_newer, item_directory, item_json_name
@@ -185,7 +185,7 @@ class _BatchRows:
     def __init__(self, writer: PlanWriter, batch: PlanBatch, result: PlanResult, now: float) -> None:
         db, self._db, self._now = writer.db, writer.db, now
         self._writer, self._run_id, self._batch, self._result = writer, writer.run_id, batch, result
-        items: list[PlannedItem | UnreadableItem] = [*batch.items, *batch.failed_items]
+        items: list[PlannedItem | UnreadItem] = [*batch.items, *batch.unread_items]
         ids = {item.id for item in items}
         self._known = _known_items(db, ids | {item.parent for item in items if item.parent is not None})
         query, hashes = f"SELECT hash FROM paths WHERE hash {IN_LIST}", json_array(map(item_hash, ids))
@@ -209,7 +209,7 @@ class _BatchRows:
 
     def save(self) -> None:
         plans = [plan for item in self._batch.items if (plan := self._plan_item(item)) is not None]
-        self._plan_failed_items()
+        self._plan_unread_items()
         known_assets = _known_assets(self._db, {plan.row.id: plan.directory for plan in plans if plan.before})
         for plan in plans:
             self._delete_expanded_prefixes(plan, known_assets[plan.row.id])
@@ -272,8 +272,8 @@ class _BatchRows:
             *(self._run_id, None if path == f"{item.collection}/{item.item}" else path, stored_href),
         )
 
-    def _plan_failed_items(self) -> None:
-        for failed in self._batch.failed_items:
+    def _plan_unread_items(self) -> None:
+        for failed in self._batch.unread_items:
             before = self._known.get(failed.id)
             if before is None or before.run != self._run_id:
                 href = failed.href if before is None else before.href

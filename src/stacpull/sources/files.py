@@ -25,7 +25,7 @@ from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.item_checks import Reference
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadableEntry
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadEntry
 from stacpull.net.bodies import chained, decoded
 from stacpull.net.fields import Version, content_range, stated_version
 from stacpull.net.json_reader import (
@@ -62,7 +62,7 @@ class ItemsFile(Source):
         self._reader = reader
         self._links = BoundedCache[str, str](documents.MAX_COLLECTIONS)
         self._has_items, self._unread = False, 0
-        self._first_unread: UnreadableEntry | None = None
+        self._first_unread: UnreadEntry | None = None
 
     async def collections(self) -> list[Json]:
         raise SourceError(f"{self.url} contains items, but no collections: use the catalog they are from.")

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.errors import SourceError, UsageError
 from stacpull.json_values import list_or_empty
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadableEntry
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadEntry
 from stacpull.net.json_reader import SMALL, Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
@@ -187,7 +187,7 @@ class TreeSource(Source):
         self._add(top)
         walk = _walk(self._reader, top, self._id)
         del root, top
-        items, unread = list[Json](), list[UnreadableEntry]()
+        items, unread = list[Json](), list[UnreadEntry]()
         weight = unanswered = 0
         async with aclosing(walk) as outcomes:
             async for link, outcome in outcomes:
@@ -200,7 +200,7 @@ class TreeSource(Source):
                     weight += outcome.weight
                 href = link.url if isinstance(link.url, str) else ""
                 name = public_url(href or link.href)[:_SHOWN]
-                unread += [UnreadableEntry(link.collection, name, failure, href) for failure in failures]
+                unread += [UnreadEntry(link.collection, name, failure, href) for failure in failures]
                 unanswered = unanswered + 1 if failures and _is_temporary(failures[0]) else 0
                 if unanswered >= _UNANSWERED:
                     text = f"{unanswered} documents in a row could not be read, the last one {name}:"
