@@ -22,7 +22,7 @@ _CODE = f"import gc; gc.set_threshold({GARBAGE_AFTER}); from {{}} import main; m
 _PATIENCE = 2.0  # seconds that a process has to end by itself once its socket is closed
 _KILL_SECONDS = 1.0
 """Seconds to wait for the end of processes that were killed, which may be waiting for the disk."""
-_HARMLESS = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES", "STACPULL_PORTABLE"})
+_HARMLESS = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES"})
 _HARMLESS_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_", "OPENSSL_", "SSL_CERT_")
 """Variables of the interpreter and of libraries, that never hold a credential."""
 _UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()

@@ -1,7 +1,7 @@
 """The system and the environment of this process: system calls, processors, job arrays, variables.
 
 Only POSIX is required. `syncfs`, `renameat2`, the boot ID and the length of a socket queue are optional:
-systems may lack them. With STACPULL_PORTABLE they are not used, so that tests cover that.
+systems may lack them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-PORTABLE = "STACPULL_PORTABLE"
-"""The variable that disables everything that only Linux has."""
 GARBAGE_AFTER = 100_000
 """New objects between runs of the cycle collector: more than by default, to make imports and runs faster."""
 
@@ -29,7 +27,7 @@ def usual_file(path: str) -> Path | None:
 
 
 def is_linux() -> bool:
-    return sys.platform == "linux" and not os.environ.get(PORTABLE)
+    return sys.platform == "linux"
 
 
 def boot_id() -> str:

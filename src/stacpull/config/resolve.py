@@ -22,7 +22,7 @@ from stacpull.config.toml import Config, Setting
 from stacpull.errors import similar
 from stacpull.redact import Secret
 from stacpull.selection import Selection
-from stacpull.system import PORTABLE, with_active_endpoints
+from stacpull.system import with_active_endpoints
 from stacpull.urls import parts_of
 
 _PREFIX = "STACPULL_"
@@ -148,7 +148,7 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
     read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
     for name in sorted(variables):
         word = name.removeprefix(_PREFIX)
-        if name.startswith(_PREFIX) and word not in read and name != PORTABLE:
+        if name.startswith(_PREFIX) and word not in read:
             near, flag = similar(word, read), word.lower().replace("_", "-")
             hint = f"; did you mean {_PREFIX}{near[0]}?" if near else "."
             hint = f": use --{flag}." if flag in BY_NAME else hint
