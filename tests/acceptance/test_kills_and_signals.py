@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.chaos import Bodies, chaos
-from tests.acceptance.command import LABELS, SMALL, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.command import LABELS, SMALL, SOURCE, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
 from tests.security.watch import stores_of
 
@@ -26,10 +26,10 @@ from stacpull.ledger.database import ledger_path
 from stacpull.spans import Spans, length
 from stacpull.store.lock import is_held
 from stacpull.store.staging import read_about
-from stacpull_replicas import MlhubReplica, PlannedFaults, Stall, parse_faults, run_in_thread
+from stacpull_replicas import MlhubReplica, PlannedFaults, RequestInfo, Stall, parse_faults, run_in_thread
 from stacpull_replicas.faults import Drip
 
-ITEMS = 100
+ITEMS = 102
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,27 @@ def test_repeated_kills_give_the_same_mirror(tmp_path, undisturbed, signals):
     assert report.mid_transfer == 5
     assert report.bytes_again <= len(report.kills) * report.bound_per_kill
     assert metadata_in(tmp_path / "mirror") == undisturbed
+
+
+def test_a_kill_between_two_batches_of_a_page_loses_no_item(tmp_path, undisturbed):
+    dest, running = tmp_path / "mirror", list[Running]()
+    with run_in_thread(MlhubReplica(items=ITEMS, seed=7)) as replica:
+        name = f"{SOURCE}/items/{SOURCE}_{replica.dataset.name(100)}"
+
+        def kill_in_second_batch(request: RequestInfo) -> bool:
+            is_source = request.path.endswith(name)
+            return is_source and wait_until(lambda: running) and running[0].signal(signal.SIGKILL)
+
+        replica.inject(kill_in_second_batch, Stall(after=0, seconds=0))
+        command = mirror_of(replica.base_url, dest, "--page-size", "101")
+        with Running(command, environment(replica)) as process:
+            running.append(process)
+            assert process.ended().code == -signal.SIGKILL
+        assert stacpull.status(dest).items_matched == 100
+        ran = run(["resume", str(dest), "--json"], environment(replica))
+        assert (ran.code, ran.report["items_matched"]) == (0, ITEMS), ran.err
+        assert not damage(dest, expected_files(replica.dataset, range(ITEMS)))
+    assert metadata_in(dest) == undisturbed
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
