@@ -86,10 +86,13 @@ def test_items_of_another_selection_are_kept_after_retry(tmp_path: Path, replica
     replica.inject(lambda request: request.path.endswith("item-0002/mask.bin"), Status(404), times=1)
     mirrored(replica.base_url, tmp_path)
     mirrored(replica.base_url, tmp_path, ids=("item-0001",))
-    sync.retry(tmp_path)
+    mine = tmp_path / "evolving/item-0002/mask.bin"
+    mine.write_bytes(b"mine")
+    assert sync.retry(tmp_path).assets_failed == 1
     del replica.items["item-0002"]
     assert mirrored(replica.base_url, tmp_path, ids=("item-0001",)).items_gone == 0
     assert mirrored(replica.base_url, tmp_path).items_pruned == 1  # the same selection listed it
+    assert mine.read_bytes() == b"mine"
 
 
 def test_items_that_only_other_filters_have_found_are_kept_with_a_warning(tmp_path, replica):

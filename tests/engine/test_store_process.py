@@ -98,6 +98,16 @@ async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Pa
             await store_client.call("__init__")
 
 
+async def test_a_result_follows_the_counters_that_its_call_has_changed(tmp_path, monkeypatch):
+    """The walk ends by them, at `--max-items`."""
+    sent = list[messages.ToNetwork]()
+    monkeypatch.setattr(store_process, "framed", lambda message: sent.append(message) or framed(message))
+    async with opened(tmp_path) as store_client:
+        await store_client.call("runs.set_counter", RUN, "items_matched", 7)
+        assert [type(message) for message in sent[-2:]] == [messages.EventMessage, messages.OperationResult]
+        assert sent[-2].event.counters["items_matched"] == 7
+
+
 async def test_after_a_failed_sync_only_the_end_is_recorded(tmp_path, jobs, monkeypatch):
     async with opened(tmp_path) as store_client:
         monkeypatch.setattr(LocalStore, "sync", fails)

@@ -98,8 +98,8 @@ def test_throttling_closes_the_gate_and_halves_the_limit_once() -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(16):
                 await bench.gate.acquire()
-            for _ in range(16):  # all were in flight, all are throttled
-                bench.gate.judge_throttling(busy(60))
+            for asked in (20, None, 60, *[5] * 13):  # all were in flight, all are throttled
+                bench.gate.judge_throttling(busy(asked))
                 bench.gate.release()
             for number in range(10):
                 group.create_task(bench.hold(str(number), 1))
@@ -324,15 +324,16 @@ _RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
 
 @pytest.mark.parametrize(
     ("requests", "is_throttled", "limit"),
-    [  # (seconds, sent at, permits in use); the host answered another request at second 0.5
+    [  # (seconds, sent at or None for an answer, permits in use); it answered another one at 0.5
         ([(1, 0, 2), (2, 0, 2)], [False, False], 16),
         ([(1, 0, 2), (2, 0, 2), (3, 0, 2)], [False, False, True], 8),
         ([(1, 0, 1), (2, 0, 1), (3, 0, 1)], [False] * 3, 16),
         ([(31, 30, 9), (32, 30, 9), (33, 30, 9)], [False] * 3, 16),
+        ([(1, 0, 2), (2, 0, 2), (2, None, 2), (3, 0, 2)], [False] * 3, 16),
         ([(1, 0, 2), (2, 0, 2), (3, 0, 2), (9, 2, 1)], [False, False, True, True], 8),
         ([(1, 0, 2), (2, 0, 2), (3, 0, 2), (9, 4, 2)], [False, False, True, True], 8),
     ],
-    ids=["two", "three halve the limit", "alone", "long after an answer", "sent before", "again"],
+    ids=["two", "three halve the limit", "alone", "long after", "an answer", "sent before", "again"],
 )
 def test_some_unanswered_requests(requests, is_throttled, limit):
     bench, found = Bench(), []
@@ -340,6 +341,9 @@ def test_some_unanswered_requests(requests, is_throttled, limit):
     bench.gate.note_response(-40.0)  # it was sent long before
     for now, sent_at, in_use in requests:
         bench.clock.now, bench.gate.in_use = now, in_use
+        if sent_at is None:
+            bench.gate.note_response(-40.0)
+            continue
         found.append(bench.gate.judge_no_answer(sent_at, _RESET).kind is FailureKind.THROTTLED)
     assert (found, bench.gate.limit) == (is_throttled, limit)
 

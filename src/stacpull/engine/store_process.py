@@ -175,7 +175,7 @@ class StoreServer:
                     arguments = _decoder(operation).decode(message.arguments)
                     packed = msgspec.Raw(encoded(operation(*arguments)))
                     self._publisher.refresh_counters()
-                self._send_counters()
+                self._send_counters()  # before the result, because the walk counts on them (`--max-items`)
             except Exception as error:  # noqa: BLE001 -- the caller raises it
                 self._publisher.note_error(error)
                 failure = error_report(as_destination_error(error, self._directory))
