@@ -84,15 +84,17 @@ def test_items_of_another_source_are_kept_after_retry_and_repair(tmp_path, again
 
 def test_items_of_another_selection_are_kept_after_retry(tmp_path: Path, replica: EvolvingReplica) -> None:
     replica.inject(lambda request: request.path.endswith("item-0002/mask.bin"), Status(404), times=1)
+    mine = [tmp_path / "evolving/item-0002" / name for name in ("mask.bin", "item-0002.json")]
+    mine[0].parent.mkdir(parents=True)
+    for path in mine:
+        path.write_bytes(b"mine")
     mirrored(replica.base_url, tmp_path)
     mirrored(replica.base_url, tmp_path, ids=("item-0001",))
-    mine = tmp_path / "evolving/item-0002/mask.bin"
-    mine.write_bytes(b"mine")
     assert sync.retry(tmp_path).assets_failed == 1
     del replica.items["item-0002"]
     assert mirrored(replica.base_url, tmp_path, ids=("item-0001",)).items_gone == 0
     assert mirrored(replica.base_url, tmp_path).items_pruned == 1  # the same selection listed it
-    assert mine.read_bytes() == b"mine"
+    assert [path.read_bytes() for path in mine] == [b"mine"] * 2
 
 
 def test_items_that_only_other_filters_have_found_are_kept_with_a_warning(tmp_path, replica):
