@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import orjson
-from tests.engine.bench import NOW, Bench, documents, planned
+from tests.engine.bench import NOW, Bench, documents, parts, planned
 
 from stacpull.ledger import jobs, views
-from stacpull.models import PlannedItem
+from stacpull.models import Failure, FailureKind, PlannedItem
 
 
 def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:
@@ -26,12 +26,28 @@ def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) 
     bench.close()
 
 
-def test_a_newer_document_is_written_although_an_earlier_one_was_being_recorded(tmp_path: Path) -> None:
-    def version(year: int, keys: str) -> PlannedItem:
-        one, text = planned("i", keys), b'"properties":{"year":%d}' % year
-        document = one.public_json.replace(b'"properties":{}', text)
-        return one._replace(updated=f"{year}-01-01", public_json=document)
+def version(year: int, keys: str) -> PlannedItem:
+    one, text = planned("i", keys), b'"properties":{"year":%d}' % year
+    document = one.public_json.replace(b'"properties":{}', text)
+    return one._replace(updated=f"{year}-01-01", public_json=document)
 
+
+def test_a_file_that_could_not_be_replaced_is_replaced_later(tmp_path, monkeypatch):
+    bench = Bench(tmp_path)
+    failure = Failure(FailureKind.EXISTS, "A directory is in the way.")
+    for year in (2020, 2030):
+        bench.plan(version(year, ""))
+        with monkeypatch.context() as patch:
+            if year == 2030:
+                patch.setattr(bench.store, "place", lambda files: [failure] * len(files))
+            bench.operations.write_final_items()
+    assert parts(tmp_path) == []
+    bench.publisher.publish_all(views.unwritten_items(bench.db, 0, 9))
+    assert orjson.loads((tmp_path / "c/i/i.json").read_bytes())["properties"]["year"] == 2030
+    bench.close()
+
+
+def test_a_newer_document_is_written_although_an_earlier_one_was_being_recorded(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     (asset,) = bench.plan(version(2020, "a")).jobs
     bench.publisher.add([bench.arrive(asset, b"x")], [])
