@@ -177,7 +177,7 @@ class Labels(WireServer):
     """Collections `labels` and `images` of an API, the second reached by source links.
 
     `links` are the images that label L links to; `lists` what each collection has on its page, `has` what is
-    found by itself, `refused` what is not shown, `clouds` the cloud cover.
+    found by itself, `refused` what is not shown, `clouds` the cloud cover. `page` is added to pages.
     """
 
     def __init__(self) -> None:
@@ -186,6 +186,7 @@ class Labels(WireServer):
         self.lists = {"labels": ["L", "M"], "images": ["S", "T"]}
         self.shows = ["labels", "images"]
         self.links = ["S", "T"]
+        self.page: dict[str, Any] = {}
         self.refused: set[str] = set()
         self.clouds: dict[str, int] = {}
 
@@ -208,7 +209,8 @@ class Labels(WireServer):
                 return json_answer(self._collection(name))
             case ["collections", name, "items"] if name in self.shows:
                 features = [self._item(name, one) for one in self.lists[name]]
-                return json_answer({"type": "FeatureCollection", "links": [], "features": features})
+                page = {"type": "FeatureCollection", "links": [], "features": features}
+                return json_answer({**page, **self.page})
             case ["collections", name, "items", one] if one in self.has[name]:
                 return json_answer(self._item(name, one))
         return Answer(404, b"{}")
@@ -221,9 +223,8 @@ class Labels(WireServer):
         if name == "L":
             links += [{"rel": "source", "href": self.item_url("images", one)} for one in self.links]
         properties = {"datetime": "2020-01-01T00:00:00Z", "eo:cloud_cover": self.clouds.get(name, 0)}
-        return feature(
-            name, {"data": self.url("/data")}, collection=collection, properties=properties, links=links
-        )
+        hrefs = {"data": self.url("/data")}
+        return feature(name, hrefs, collection=collection, properties=properties, links=links)
 
 
 Change = Callable[[Labels], None]
@@ -246,6 +247,24 @@ def drop(api: Labels, *names: str) -> None:
         for name, ids in kept.items():
             kept[name] = [one for one in ids if one not in names]
     api.links = [one for one in api.links if one not in names]
+
+
+@pytest.mark.parametrize(
+    ("page", "selection", "reason"),
+    [
+        ({"numberMatched": 9}, {}, "the source announced more items than its pages had"),
+        ({"links": [{"rel": "next", "href": "ftp://127.0.0.1/"}]}, {}, "the walk was cut short"),
+        ({}, {"max_items": 9}, "with --max-items or --sample the walk does not show"),
+    ],
+)
+def test_nothing_is_pruned_after_a_walk_that_may_not_show_all_items(tmp_path, page, selection, reason):
+    def change(api: Labels) -> None:
+        drop(api, "T")
+        api.page = page
+
+    reported, events = pruned(tmp_path, change, all_collections=True, **selection)
+    assert counts(reported) == (0, 0)
+    assert f"Nothing was pruned: {reason}" in warned(events)
 
 
 def denies_a_collection(api: Labels) -> None:

@@ -66,9 +66,11 @@ def test_a_run_with_orphaned_work_ends_as_an_error_and_not_as_stopped(tmp_path: 
         with closing(sqlite3.connect(tmp_path / ".stacpull" / "ledger.sqlite")) as db, db:
             db.execute("UPDATE runs SET state = 'interrupted'")
             db.execute("UPDATE assets SET state = 0")  # and nothing records from where it could be fetched
+        events, options = list[object](), Options(prune="remove")
         with pytest.raises(StacpullError, match="bug in stacpull") as caught:
-            sync.resume(tmp_path)
+            sync.resume(tmp_path, options=options, on_event=events.append)
     assert caught.value.exit_code == 1
+    assert Notice("warning", "Nothing was pruned: the run is not complete.") in events
     assert sync.status(tmp_path).state == "failed"
 
 
