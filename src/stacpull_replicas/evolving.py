@@ -86,8 +86,6 @@ class EvolvingReplica(ReplicaServer):
         self.items: dict[str, EvolvingItem] = {}
         self.hidden: set[str] = set()
         """Items that exist but are on no page."""
-        self.announced: int | None = None
-        """The number of items that pages state; None for the true one."""
         self._seed = seed
         self._step = 0
         self._made = 0
@@ -187,7 +185,7 @@ class EvolvingReplica(ReplicaServer):
             links = [{"rel": "next", "href": f"{self.base_url}/items?offset={first + _PER_PAGE}"}]
         features = [self._item(name) for name in names[first : first + _PER_PAGE]]
         page = {"type": "FeatureCollection", "features": features, "links": links}
-        return json_reply({**page, "numberMatched": self.announced or len(names)}, "items")
+        return json_reply({**page, "numberMatched": len(names)}, "items")
 
     def _item(self, name: str) -> dict[str, Any]:
         item = self.items[name]

@@ -191,7 +191,8 @@ class Labels(WireServer):
         self.clouds: dict[str, int] = {}
 
     def item_url(self, collection: str, name: str) -> str:
-        return self.url(f"/collections/{collection}/items/{name}")
+        host = "localhost" if name == "M" else "127.0.0.1"
+        return self.url(f"/collections/{collection}/items/{name}", host)
 
     def _turn(self, request: ReceivedRequest) -> Answer:
         path = urlsplit(request.target).path.strip("/").split("/")
@@ -277,12 +278,18 @@ def hides_a_collection(api: Labels) -> None:
     api.shows = ["labels"]
 
 
-@pytest.mark.parametrize("change", [denies_a_collection, hides_a_collection])
+def denies_all_that_it_had(api: Labels) -> None:
+    """Another host still has an item of the collection."""
+    drop(api, "M")
+
+
+@pytest.mark.parametrize("change", [denies_a_collection, hides_a_collection, denies_all_that_it_had])
 def test_a_host_is_believed_for_a_collection_that_it_shows(tmp_path: Path, change: Change) -> None:
     reported, events = pruned(tmp_path, change)
     assert counts(reported) == (0, 0)
     assert "cannot be read there either" in warned(events)
     assert (tmp_path / "images/T/T.json").exists()
+    assert (tmp_path / "labels/M/M.json").exists()
 
 
 def test_a_listed_item_is_not_gone_even_if_its_url_answers_404(tmp_path: Path) -> None:

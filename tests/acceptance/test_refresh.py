@@ -206,12 +206,7 @@ def denies_everything(replica: EvolvingReplica, name: str) -> None:
     replica.inject(lambda request: "/items/" in request.path, Status(404), times=99)
 
 
-def announces_more(replica: EvolvingReplica, name: str) -> None:
-    del replica.items[name]
-    replica.announced = 41
-
-
-@pytest.mark.parametrize("upstream", [still_answers, withheld, broken, denies_everything, announces_more])
+@pytest.mark.parametrize("upstream", [still_answers, withheld, broken, denies_everything])
 def test_items_not_proven_gone_are_kept(tmp_path, replica, upstream):
     refreshed(replica, tmp_path)
     name = "item-0007"
