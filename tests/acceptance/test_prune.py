@@ -180,6 +180,8 @@ class Labels(WireServer):
     found by itself, `refused` what is not shown, `clouds` the cloud cover. `page` is added to pages.
     """
 
+    elsewhere = ""  # the item with a URL at another host
+
     def __init__(self) -> None:
         super().__init__({})
         self.has = {"labels": ["L", "M"], "images": ["S", "T"]}
@@ -191,7 +193,7 @@ class Labels(WireServer):
         self.clouds: dict[str, int] = {}
 
     def item_url(self, collection: str, name: str) -> str:
-        host = "localhost" if name == "M" else "127.0.0.1"
+        host = "localhost" if name == self.elsewhere else "127.0.0.1"
         return self.url(f"/collections/{collection}/items/{name}", host)
 
     def _turn(self, request: ReceivedRequest) -> Answer:
@@ -222,10 +224,11 @@ class Labels(WireServer):
     def _item(self, collection: str, name: str) -> dict[str, Any]:
         links = [{"rel": "self", "href": self.item_url(collection, name)}]
         if name == "L":
-            links += [{"rel": "source", "href": self.item_url("images", one)} for one in self.links]
+            hrefs = [self.url(one) if "/" in one else self.item_url("images", one) for one in self.links]
+            links += [{"rel": "source", "href": href} for href in hrefs]
         properties = {"datetime": "2020-01-01T00:00:00Z", "eo:cloud_cover": self.clouds.get(name, 0)}
-        hrefs = {"data": self.url("/data")}
-        return feature(name, hrefs, collection=collection, properties=properties, links=links)
+        data = {"data": self.url("/data")}
+        return feature(name, data, collection=collection, properties=properties, links=links)
 
 
 Change = Callable[[Labels], None]
@@ -284,7 +287,8 @@ def denies_all_that_it_had(api: Labels) -> None:
 
 
 @pytest.mark.parametrize("change", [denies_a_collection, hides_a_collection, denies_all_that_it_had])
-def test_a_host_is_believed_for_a_collection_that_it_shows(tmp_path: Path, change: Change) -> None:
+def test_a_host_is_believed_for_a_collection_that_it_shows(tmp_path, monkeypatch, change):
+    monkeypatch.setattr(Labels, "elsewhere", "M")
     reported, events = pruned(tmp_path, change)
     assert counts(reported) == (0, 0)
     assert "cannot be read there either" in warned(events)
@@ -341,12 +345,12 @@ def still_linked(api: Labels) -> None:
     api.links = ["S", "T"]
 
 
-def test_source_items_are_removed_with_the_item_that_links_to_them(tmp_path: Path) -> None:
-    reported, _ = pruned(
-        tmp_path, lambda api: drop(api, "L", "S", "T"), "/collections/labels", source_links=True
-    )
-    assert counts(reported) == (3, 3)
-    assert {path.split("/")[0] for path in files_in(tmp_path)} == {"catalog.json", "labels"}
+@pytest.mark.parametrize(("gone", "kept"), [("LST", {"M"}), ("L", {"M", "S", "T"})])
+def test_source_items_are_removed_with_the_item_that_links_to_them(tmp_path, gone, kept):
+    reported, _ = pruned(tmp_path, lambda api: drop(api, *gone), "/collections/labels", source_links=True)
+    assert counts(reported) == (len(gone), len(gone))
+    assert {path.parent.name for path in tmp_path.glob("*/*/data")} == kept
+    assert sync.status(tmp_path).items_matched == len(kept)
     assert sync.verify(tmp_path).damaged == 0
 
 
@@ -360,12 +364,11 @@ def test_a_source_item_of_a_kept_item_is_reported_as_gone_and_kept(tmp_path, cha
     assert sync.verify(tmp_path).damaged == 0
 
 
-def test_nothing_is_pruned_if_a_source_item_could_not_be_read(tmp_path: Path) -> None:
-    def refuse(api: Labels) -> None:
-        drop(api, "M")
-        api.refused.add("T")
-
-    reported, events = pruned(tmp_path, refuse, "/collections/labels", source_links=True)
+@pytest.mark.parametrize("refuse", [lambda api: api.refused.add("T"), lambda api: api.links.append("/gone")])
+def test_nothing_is_pruned_if_a_source_item_could_not_be_read(tmp_path, refuse):
+    reported, events = pruned(
+        tmp_path, lambda api: (drop(api, "M"), refuse(api)), "/collections/labels", source_links=True
+    )
     assert counts(reported) == (0, 0)
     assert "Nothing was pruned: 1 link or item" in warned(events)
 
