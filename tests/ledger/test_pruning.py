@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
+from tests.ledger.plans import GONE, NOW, SPEC, arrival, asset, commit, item, ledger, standing, started
 
 from stacpull.ledger import jobs, pruning, runs
 from stacpull.ledger.runs import RunSpec
@@ -63,6 +63,15 @@ def test_a_source_only_misses_an_item_that_no_other_has_under_another_url(tmp_pa
             runs.end(db, run.id, "complete", None, NOW)
         found = unmet(db, mirrored(db, "", replace(SPEC, source="https://A.example")))
         assert found == ([("i", 0, 0)] if is_unmet else [])
+
+
+def test_an_item_is_done_once_a_source_item_that_failed_is_forgotten(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, writer = started(db)
+        commit(writer, item("l"), item("s", problems=[("a", GONE)], parent="l"))
+        assert standing(db, "l") == (0, 1)
+        pruning.forget(db, run.id, [2])
+        assert standing(db, "l") == (0, 0)
 
 
 def test_unlisted_items_are_counted_without_being_held_in_memory(tmp_path: Path) -> None:
