@@ -88,14 +88,8 @@ def aws_batch(script: str) -> tuple[str, list[dict[str, str]]]:
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_a_job_array_makes_shards_that_join_to_the_whole(
-    tmp_path: Path,
-    replica: MlhubReplica,
-    monkeypatch: pytest.MonkeyPatch,
-    forked_command: Path,
-    read: Any,
-    language: str,
-    heading: str,
-) -> None:
+    tmp_path, replica, monkeypatch, forked_command, read, language, heading
+):
     script, tasks = read(example("clusters.md", language, heading).replace("/data/", f"{tmp_path}/"))
     assert len(tasks) == SHARDS
     for variables in tasks:

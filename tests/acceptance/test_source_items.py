@@ -72,13 +72,8 @@ def test_assets_of_the_mirror_are_not_pending(tmp_path, monkeypatch, kind, mirro
 @pytest.mark.parametrize("at_once", [2, 100])
 @pytest.mark.parametrize(("max_items", "matched"), [(None, 20), (13, 13)])
 def test_items_on_pages_are_primary_items_whenever_a_link_leads_to_them(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    collections: tuple[str, str],
-    at_once: int,
-    max_items: int | None,
-    matched: int,
-) -> None:
+    tmp_path, monkeypatch, collections, at_once, max_items, matched
+):
     monkeypatch.setattr(walk, "ITEMS_AT_ONCE", at_once)
     selection = Selection(collections=collections, max_items=max_items)
 

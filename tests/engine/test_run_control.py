@@ -74,13 +74,8 @@ class Pool:
     ],
 )
 def test_walk_and_pool_run_until_the_end_a_stop_or_an_error(
-    walk: float,
-    seconds: float,
-    stop_at: float | None,
-    broken_at: float | None,
-    expected: list[tuple[str, float]],
-    error: type[Exception] | None,
-) -> None:
+    walk, seconds, stop_at, broken_at, expected, error
+):
     """A negative `walk` is one that fails then: what it has found is transferred."""
     clock = VirtualClock()
 

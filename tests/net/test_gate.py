@@ -162,11 +162,7 @@ def test_throttling_halves_a_user_limit_which_recovers_below_what_was_refused() 
 def test_counts_during_a_pause_are_discarded() -> None:
     """It continues from half the limit, and never mistakes a pause for slowness."""
     bench = Bench()
-
-    async def throttle() -> None:
-        bench.gate.judge_throttling(busy(30))
-
-    bench.run(throttle())
+    bench.gate.judge_throttling(busy(30))
     limits = served(bench, 40)
     assert min(limits) == 8
     assert max(limits) < 16

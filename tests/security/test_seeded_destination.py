@@ -130,14 +130,8 @@ def test_a_new_mirror_avoids_the_obstacle_or_refuses(hub, tmp_path, outside, cap
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("seed", [to_a_file, pipe])
 def test_a_tampered_mirror_avoids_the_obstacle_or_refuses(
-    hub: MlhubReplica,
-    finished: Path,
-    tmp_path: Path,
-    outside: Path,
-    capfd: pytest.CaptureFixture[str],
-    seed: Seed,
-    where: str,
-) -> None:
+    hub, finished, tmp_path, outside, capfd, seed, where
+):
     dest = tmp_path / "mirror"
     shutil.copytree(finished, dest, symlinks=True)
     path = place(hub, dest, where)
