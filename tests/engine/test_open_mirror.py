@@ -7,6 +7,7 @@ import os
 import sqlite3
 from contextlib import closing, nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -53,32 +54,24 @@ def test_the_ledger_is_as_durable_as_the_file_system_needs(
             assert reader.execute("SELECT count(*) FROM runs").fetchone() == (0,)
 
 
-class FailingLog:
-    def __init__(self, code: int) -> None:
-        self.error = sqlite3.OperationalError("disk I/O error")
-        self.error.sqlite_errorcode = code
+@pytest.mark.parametrize(
+    ("code", "fails"), [(sqlite3.SQLITE_IOERR_FSYNC, True), (sqlite3.SQLITE_FULL, False)]
+)
+def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path, monkeypatch, code, fails):
+    """SQLite closes without an error: the log may then have a hole that only shows after a power loss.
 
-    def execute(self, _statement: str) -> None:
-        raise self.error
-
-
-def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path: Path, monkeypatch) -> None:
-    """SQLite closes without an error: the log may then have a hole that only shows after a power loss."""
-    failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
-    monkeypatch.setattr(module, "copy_log", lambda _db: copy_log(failing))
-    with pytest.raises(DestinationError, match="check the disk, space and"), open_mirror(tmp_path) as one:
-        one.store.staged.write_boot_mark("this boot")
-    monkeypatch.undo()
+    That the last checkpoint finds the disk full is no error.
+    """
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    log = Mock(execute=Mock(side_effect=error))
+    reported = pytest.raises(DestinationError, match="check the disk, space and") if fails else nullcontext()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "copy_log", lambda _db: copy_log(log))
+        with reported, open_mirror(tmp_path) as one:
+            one.store.staged.write_boot_mark("this boot")
     with open_mirror(tmp_path) as one:
-        assert one.store.staged.read_boot_mark() is None
-
-
-def test_a_full_disk_at_the_last_checkpoint_is_not_an_error(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "copy_log", lambda _db: copy_log(FailingLog(sqlite3.SQLITE_FULL)))
-    with open_mirror(tmp_path) as one:
-        one.store.staged.write_boot_mark("this boot")
-    with open_mirror(tmp_path) as one:
-        assert one.store.staged.read_boot_mark() == "this boot"
+        assert one.store.staged.read_boot_mark() == (None if fails else "this boot")
 
 
 def test_a_copy_that_cannot_be_made_is_told_from_the_run(tmp_path: Path, monkeypatch) -> None:
