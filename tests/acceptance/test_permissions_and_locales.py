@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.acceptance.command import COMMAND, environment, unprivileged
 from tests.acceptance.static_tree import write_tree
+from tests.items import feature
 
 pytestmark = pytest.mark.behaviour
 
@@ -69,24 +70,23 @@ def test_a_file_of_items_that_cannot_be_read_is_named(tmp_path, command, metadat
 NAMES = ["Zürich", "東京", "ascii"]
 
 
-def test_names_of_any_language_work_in_the_posix_locale(tmp_path: Path) -> None:
-    source = write_tree(tmp_path / "tree", 1, 1)
-    document = json.loads((tmp_path / "tree/col0/col0-0/col0-0.json").read_bytes())
-    lines = []
-    for name in NAMES:
-        href = (tmp_path / "tree/col0/col0-0/data.bin").as_uri()
-        lines.append(
-            {**document, "id": name, "collection": f"c {name}", "assets": {f"k {name}": {"href": href}}}
-        )
-    source = tmp_path / "items.ndjson"
-    source.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+@pytest.fixture
+def named_items(tmp_path: Path) -> Path:
+    """Items with these names, in a file of lines."""
+    (tmp_path / "data.bin").write_bytes(b"data")
+    items = [feature(name, {f"k {name}": "./data.bin"}, collection=f"c {name}") for name in NAMES]
+    (tmp_path / "items.ndjson").write_text("".join(json.dumps(item) + "\n" for item in items))
+    return tmp_path / "items.ndjson"
+
+
+def test_names_of_any_language_work_in_the_posix_locale(tmp_path: Path, named_items: Path) -> None:
     trees = {}
     for locale, env in {
         "posix": environment(LC_ALL="POSIX", LANG=None),
         "usual": environment(PYTHONUTF8="1"),
     }.items():
         dest = tmp_path / locale
-        command = [str(COMMAND), "mirror", str(source), str(dest), "--no-progress"]
+        command = [str(COMMAND), "mirror", str(named_items), str(dest), "--no-progress"]
         ran = subprocess.run(command, env=env, capture_output=True, check=False)
         assert ran.returncode == 0, ran.stderr
         trees[locale] = sorted(
@@ -99,13 +99,7 @@ def test_names_of_any_language_work_in_the_posix_locale(tmp_path: Path) -> None:
     assert any("Zürich" in str(path) for path in trees["posix"])
 
 
-def test_the_library_explains_how_to_enable_non_ascii_names(tmp_path: Path) -> None:
-    write_tree(tmp_path / "tree", 1, 1)
-    document = json.loads((tmp_path / "tree/col0/col0-0/col0-0.json").read_bytes())
-    href = (tmp_path / "tree/col0/col0-0/data.bin").as_uri()
-    source = tmp_path / "items.ndjson"
-    item = {**document, "id": "Zürich", "collection": "c", "assets": {"a": {"href": href}}}
-    source.write_bytes(json.dumps(item).encode() + b"\n")
+def test_the_library_explains_how_to_enable_non_ascii_names(tmp_path: Path, named_items: Path) -> None:
     program = (
         "import asyncio, sys, stacpull\n"
         "try:\n"
@@ -114,7 +108,7 @@ def test_the_library_explains_how_to_enable_non_ascii_names(tmp_path: Path) -> N
         "    print(error)\n"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", program, str(source), str(tmp_path / "m")],
+        [sys.executable, "-c", program, str(named_items), str(tmp_path / "m")],
         env=environment(**POSIX),
         capture_output=True,
         text=True,
