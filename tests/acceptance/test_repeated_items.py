@@ -25,15 +25,17 @@ pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
 @pytest.mark.parametrize(
     ("max_items", "ids"), [(1, {"a"}), (2, {"a", "b"}), (3, {"a", "b", "c"}), (None, {"a", "b", "c"})]
 )
-def test_an_item_that_is_listed_again_does_not_count_for_max_items(tmp_path, max_items, ids):
+@pytest.mark.parametrize("page_size", [1, 20])
+def test_an_item_that_is_listed_again_does_not_count_for_max_items(tmp_path, max_items, ids, page_size):
     source = tmp_path / "items.ndjson"
     lines = []
-    for name in ("a", "a", "b", "a", "b", "c"):
+    for name in "aaaaaababc":
         (tmp_path / f"{name}.txt").write_text(name)
         times = {"datetime": "2024-01-01T00:00:00Z"}
         lines.append(feature(name, {"text": f"./{name}.txt"}, collection="letters", properties=times))
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    report = mirror(source, tmp_path / "m", selection=Selection(max_items=max_items))
+    options = stacpull.Options(page_size=page_size)
+    report = mirror(source, tmp_path / "m", selection=Selection(max_items=max_items), options=options)
     assert (report.state, report.items_matched, report.assets_done) == ("complete", len(ids), len(ids))
     assert {path.parent.name for path in (tmp_path / "m").rglob("*.txt")} == ids
 
