@@ -29,15 +29,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stacpull.reports import MirrorReport
+    from stacpull.reports import MirrorReport, VerifyReport
 
 
 class StacpullError(Exception):
     """Base class of all exceptions that stop a run. `exit_code` is the exit code of the command."""
 
     exit_code: int = 1
-    report: MirrorReport | None = None
-    """The report of the run that was stopped; None if none had started."""
+    report: MirrorReport | VerifyReport | None = None
+    """The report of the run that was stopped, or of the check before a repair; None if none had started."""
 
 
 class UsageError(StacpullError):

@@ -197,6 +197,21 @@ def test_what_is_mended_follows_the_rules_of_its_own_source(command, tmp_path, i
     assert (ran.code, (dest / "c/other/x").read_text()) == (0, "x"), ran.err
 
 
+def test_a_repair_whose_source_is_gone_says_what_is_damaged(command, tmp_path):
+    site, dest = tmp_path / "site", tmp_path / "m"
+    site.mkdir()
+    (site / "x").write_text("x")
+    (site / "item.json").write_text(json.dumps(feature("i", {"x": "./x"})))
+    with serving_files(site) as url:
+        assert run(["mirror", f"{url}/item.json", str(dest)], environment()).code == 0
+        (site / "item.json").unlink()
+        (dest / "c/i/x").unlink()
+        assert ((ran := command("verify --repair")).code, ran.report["missing"]) == (4, 1)
+        ran = run(["verify", "--repair", str(dest)], environment())
+    assert f"{dest}: 1 file damaged (1 missing)" in ran.out
+    assert f"to repair:   stacpull verify --repair {dest}" in ran.out
+
+
 @pytest.mark.parametrize("mending", ["mirror", "retry", "verify --repair"])
 def test_json_that_someone_has_changed_fails_until_it_is_replaced(command, tmp_path, mending):
     (tmp_path / "y").rename(tmp_path / "elsewhere")

@@ -10,7 +10,7 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, rate, size
 from stacpull.cli.summary import next_steps, still_to_do
-from stacpull.errors import quantity
+from stacpull.errors import StacpullError, quantity
 from stacpull.events import Damage, Event
 from stacpull.models import NOTHING_TO_FETCH
 from stacpull.reports import VerifyReport, failed_as
@@ -47,11 +47,16 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
             difference = f": expected {event.expected}, found {event.found}"
             session.display.aside(f"{event.what}: {event.path}{details.get(event.what, difference)}")
 
-    report = session.run(
-        lambda stop: verification.verify(
-            dest, quick=quick, options=session.options, on_event=listen, stop=stop, **how
+    try:
+        report = session.run(
+            lambda stop: verification.verify(
+                dest, quick=quick, options=session.options, on_event=listen, stop=stop, **how
+            )
         )
-    )
+    except StacpullError as error:
+        if isinstance(error.report, VerifyReport):
+            session.finish(error.report, verify_lines(error.report, are_listed=are_listed))
+        raise
     return session.finish(report, verify_lines(report, are_listed=are_listed))
 
 

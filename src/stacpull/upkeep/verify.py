@@ -11,7 +11,7 @@ import asyncio
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
@@ -26,9 +26,10 @@ from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.digests import as_checksum
-from stacpull.engine.mirror import on_ledger, open_dest, run_context, run_from_ledger
+from stacpull.engine.mirror import RunContext, on_ledger, open_dest, run_context, run_from_ledger
+from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.publisher import original_item
-from stacpull.errors import DestinationError, UsageError, quantity
+from stacpull.errors import DestinationError, StacpullError, UsageError, quantity
 from stacpull.events import Checked, Damage, DamageKind, Listener, Notice
 from stacpull.json_values import object_or_empty
 from stacpull.ledger import jobs, meta, runs, views
@@ -44,7 +45,7 @@ from stacpull.ledger.runs import Run, RunSpec
 from stacpull.ledger.views import Expected
 from stacpull.models import OWN_DIRECTORY, Json
 from stacpull.planning.hrefs import asset_href
-from stacpull.reports import VerifyReport
+from stacpull.reports import MirrorReport, VerifyReport
 from stacpull.store.inspection import FileState, Patience, StoredFiles
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import runs_excluded
@@ -247,9 +248,7 @@ async def verify(
         await check.thread.run(lambda: _check_mirror(check, address, opened.db))
         if not (check.complete and any(check.rowids.values())):
             return await on_ledger(opened, report_of)
-        context.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
-        spec, kept = (await on_ledger(opened, partial(runs.last_of, rowids=check.rowids))).again("repair")
-        run = await run_from_ledger(context, opened, spec, kept, partial(_begin, check, opened.store))
+        run = await _repair(check, context, opened, report_of)
         remaining = run.assets_failed + run.assets_pending + await on_ledger(opened, views.damaged_items)
         catalogs = (file for file in views.expected_files(opened.db) if file.kind == "catalog")
         states = await on_ledger(opened, lambda _: check.file_states(opened.store, catalogs))
@@ -302,6 +301,22 @@ def _report_of(check: MirrorCheck, address: DestAddress, strict: bool, db: Conne
 
 
 # --- repair -----------------------------------------------------------------------------------------------
+
+
+async def _repair(
+    check: MirrorCheck,
+    context: RunContext,
+    opened: OpenMirror,
+    report_of: Callable[[Connection], VerifyReport],
+) -> MirrorReport:
+    context.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
+    spec, kept = (await on_ledger(opened, partial(runs.last_of, rowids=check.rowids))).again("repair")
+    try:
+        return await run_from_ledger(context, opened, spec, kept, partial(_begin, check, opened.store))
+    except StacpullError as error:
+        with suppress(StacpullError):
+            error.report = await on_ledger(opened, report_of)
+        raise
 
 
 def _begin(
