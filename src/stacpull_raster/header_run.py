@@ -361,7 +361,7 @@ class HeadersRun:
             retries=progress.retries,
             source=self._source.url,
             reason=self._network.secrets.masked(self._summary.cut_short or "") or None,
-            missing_ok=self._options.missing in {"known", "ok"},
+            missing_ok=self._options.missing == "ok",
         )
         if is_complete:
             self._results.put((), position={"ended": True, **msgspec.structs.asdict(tally)})

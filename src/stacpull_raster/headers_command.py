@@ -58,7 +58,8 @@ class TextTable:
         help="Write the table to this .parquet, .csv or .ndjson file instead of the terminal.",
     ),
     click.Option(["--refresh"], is_flag=True, help="Read all headers again and replace OUT."),
-    *parameters.for_command("headers"),
+    *(param for param in parameters.for_command("headers") if param.name != "missing"),
+    parameters.with_help("missing", "Exit with 1 if files are gone at the source.", choices=("fail", "ok")),
     examples=[
         (
             "headers https://earth-search.aws.element84.com/v1 \\\n"
@@ -145,7 +146,8 @@ def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
         yield f"  left out {quantity(report.assets_excluded, 'asset')} by the asset filters"
     if report.items_unseen:
         yield f"  unseen   {quantity(report.items_unseen, 'item')} that the source announced but did not list"
-    yield from failed.lines()
+    for line in failed.lines(missing_ok=report.missing_ok and report.headers_missing > 0):
+        yield line.replace(", --missing known in later runs", "")  # no list of them is kept
     if report.out and report.state != "complete":
         yield "to resume: run the same command again"
     elif report.out and report.headers_failed and report.exit_code:

@@ -65,3 +65,15 @@ def test_resume_takes_what_it_is_given_also_if_that_is_the_default(tmp_path, giv
         options = Options(retries=0, allow_private_hosts=True, **given)
         report = sync.resume(tmp_path / "m", options=options)
     assert (report.assets_missing, report.assets_accepted) == (1, accepted)
+
+
+def test_headers_keep_no_list_of_what_is_gone(tmp_path):
+    (tmp_path / "item.json").write_text(item_with({"lost": {"href": "lost.tif", "type": "image/tiff"}}))
+    (tmp_path / "c.toml").write_text('missing = "known"')
+    choices = [["--missing", "fail"], ["--missing", "ok"], ["--missing", "known"], ["--config", "c.toml"]]
+    with serving_files(tmp_path) as url:
+        ran = [stacpull("headers", f"{url}/item.json", *one, cwd=tmp_path) for one in choices]
+    assert [one.code for one in ran] == [1, 0, 2, 2]
+    assert "gone at the source (lost); --missing ok accepts them\n" in ran[0].err
+    assert "gone at the source (lost); accepted (--missing)" in ran[1].err
+    assert "use fail or ok" in ran[3].err
