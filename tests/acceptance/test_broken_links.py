@@ -55,12 +55,8 @@ def test_the_next_mirror_reads_broken_links_again(tree, tmp_path, lost, without)
     assert there(dest) == EVERY
     assert not list(failures(dest))
     reported = status(dest)
-    assert (reported.state, reported.items_failed, reported.items_matched, reported.items_done) == (
-        "complete",
-        0,
-        12,
-        12,
-    )
+    assert (reported.state, reported.items_failed) == ("complete", 0)
+    assert (reported.items_matched, reported.items_done) == (12, 12)
     assert all(
         (dest / name.partition("-")[0] / name / "data.bin").read_bytes() == asset_of(name) for name in EVERY
     )
