@@ -189,7 +189,7 @@ class Results:
             of = f"query (different: {what})" if now.keys() == before.keys() else "command"
             raise UsageError(
                 f"{self.path} has results of another {of}: "
-                "repeat that one, choose another output, or remove the file to start over."
+                "repeat that one, choose another output, or remove the output and this file to start over."
             )
 
     def _meta(self, key: str) -> bytes | None:

@@ -64,7 +64,7 @@ def ids_in(dest: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("place", "code", "text"),
     [
-        *((COLLECTION, code, "walking again from the start") for code in (400, 404, 410, 422)),
+        *((COLLECTION, code, "reading again from the start") for code in (400, 404, 410, 422)),
         (FOUND, 404, "no longer knows the saved position"),
     ],
 )

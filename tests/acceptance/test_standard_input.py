@@ -202,7 +202,7 @@ def test_entries_that_are_not_items_are_failures_until_the_source_is_mended(
         (
             {"a": {"href": "./a.bin"}},
             Selection(assets=("b",)),
-            "the asset filters dropped every asset. Keys: a (one per --asset).",
+            "the asset filters dropped every asset. Keys: a (one per --asset; case matters).",
         ),
         (
             {"a": {"href": "./a", "type": "text/html"}},

@@ -147,7 +147,7 @@ MISTAKES = {
         0,
     ),
     "two keys in one --asset": Mistake(
-        ("plan", "{api}", "-C", "--asset", "B02,B03"), "B8A, labels (one per --asset).", 0
+        ("plan", "{api}", "-C", "--asset", "B02,B03"), "B8A, labels (one per --asset; case matters).", 0
     ),
     "a misspelt --asset": Mistake(
         ("mirror", "{api}", "d", "-C", "--asset", "B2", "--max-items", "1"),
@@ -161,11 +161,11 @@ MISTAKES = {
     ),
     "an argument for a command that takes none": Mistake(
         ("credentials", "list", "n"),
-        "Unexpected extra argument: 'n': give options only; quote values that contain spaces",
+        "Too many arguments: 'n': give options only; quote values that contain spaces",
     ),
     "two mirrors for a command that takes one": Mistake(
         ("status", "m", "n"),
-        "Unexpected extra argument: 'n': give DEST only; quote values that contain spaces",
+        "Too many arguments: 'n': give DEST only; quote values that contain spaces",
     ),
     "an order that the catalog cannot have": Mistake(
         ("mirror", "{api}", "d", "-C", "--sortby", "id"), "cannot be sorted"

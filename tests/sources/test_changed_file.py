@@ -165,7 +165,7 @@ async def test_an_entry_that_a_changed_file_no_longer_has_is_not_reported(tmp_pa
         report = await mirror(f"{server.url}/items.ndjson", tmp_path, options=options, on_event=events.append)
     assert (report.state, report.items_failed) == ("complete", 0)
     (warning,) = [text for text in warnings(events) if "matched" not in text]
-    assert "walking again from the start" in warning
+    assert "reading again from the start" in warning
 
 
 def ids_of(data: bytes) -> list[str]:

@@ -159,7 +159,7 @@ class Command(click.Command):
             out = ["-o FILE" for param in self.params if "-o" in param.opts]
             names = " ".join([*self.collect_usage_pieces(ctx)[1:], *out]) or "options"
             hint = f"give {names} only; quote values that contain spaces, and separate numbers with commas"
-            raise click.UsageError(f"Unexpected extra argument: {', '.join(map(repr, extra))}: {hint}.", ctx)
+            raise click.UsageError(f"Too many arguments: {', '.join(map(repr, extra))}: {hint}.", ctx)
         return extra
 
     def _hint(self, name: str) -> str | None:

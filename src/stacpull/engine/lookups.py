@@ -107,7 +107,7 @@ async def _label_warnings(
         try:
             return check_labels(selection, class_list(items, None))
         except UsageError as error:
-            return [f"{error} Other collections may have it, so the walk continues."]
+            return [f"{error} Other collections may have it, so the run continues."]
     classes = dict[str, tuple[str, ...]]()
     for start in starts:
         first = items if start.collection == starts[0].collection else ()

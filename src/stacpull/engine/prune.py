@@ -81,13 +81,13 @@ class Pruning:
         if not counters["walk_ended"] or counters["assets_pending"] or self._stop.is_set():
             return "the run is not complete"
         if self._run.spec.selection.item_limit:
-            return "with --max-items or --sample the walk does not show which items are gone"
+            return "with --max-items or --sample, a run does not show which items are gone"
         if summary.cut_short:
-            return "the walk was cut short"
+            return "SOURCE was not read to its end"
         if summary.items_unseen:
             return "the source announced more items than its pages had"
         items = quantity(unread, "link or item", "links or items")
-        lead = f"{items} of this walk could not be read, and may lead to the missing items"
+        lead = f"{items} of this run could not be read, and may lead to the missing items"
         return lead if unread else None
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:

@@ -96,7 +96,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
             position = msgspec.json.decode(text, type=cls)
         except msgspec.DecodeError as error:
             raise DestinationError(
-                f"The saved position of the walk is damaged ({error}): run `stacpull mirror` again."
+                f"The saved position in SOURCE is damaged ({error}): run `stacpull mirror` again."
             ) from error
         if position.request is None:
             return position
@@ -165,7 +165,7 @@ class WalkSummary(msgspec.Struct):
             reason = "the asset filters dropped every asset" if excluded else "there are no assets"
         keys = ", ".join(sorted(self.excluded))[:_MAX_KEYS_LENGTH]
         others = "--role is compared with the `roles` of an asset, --media-type with its `type`"
-        hint = others if selection.roles or selection.media_types else "one per --asset"
+        hint = others if selection.roles or selection.media_types else "one per --asset; case matters"
         listed_keys = f" Keys: {keys} ({hint})." if keys else ""
         return f"{quantity(matched, 'item')} matched, but {reason}.{listed_keys}"
 
@@ -241,7 +241,7 @@ class Walk:
                         f"{seen} items ({error}): {advice}."
                     ) from error.__cause__
                 text = f"The source no longer knows the saved position ({error})"
-                self._network.emit(Notice(level, f"{text}: walking again from the start."))
+                self._network.emit(Notice(level, f"{text}: reading again from the start."))
                 max_seen = seen if from_start else -1
                 from_start, level = True, "info"
                 position = Position()

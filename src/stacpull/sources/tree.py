@@ -119,7 +119,7 @@ async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool)
         return document
     is_api = "conformsTo" in body or (documents.is_api_root(body) and not documents.tree_hrefs(body))
     if is_api and is_web(document.url):  # a saved catalog may have links of an API
-        text = f"{public_url(url)} is an API, which a walk of a catalog leaves out: use it as SOURCE."
+        text = f"{public_url(url)} is an API, which is left out of a catalog: use it as SOURCE."
         return Failure(FailureKind.ITEM, text)
     if not kind:
         return Failure(FailureKind.ITEM, f"{public_url(url)} is neither an item nor a catalog.")
