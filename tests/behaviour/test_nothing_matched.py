@@ -49,3 +49,11 @@ def test_headers_of_nothing_say_what_was_left_out(tmp_path: Path, assets: Any, w
     assert (report.exit_code, report.headers_done) == (0, 0)
     (warning,) = warnings(received)
     assert warning.startswith(f"2 items matched, but {why}")
+
+
+def test_a_relation_that_no_item_has_is_named(tmp_path: Path) -> None:
+    source, received = write_tree(tmp_path / "tree", 1, 2), list[object]()
+    selection = Selection(follow="Derived_From")
+    sync.plan(source, selection=selection, on_event=received.append)
+    sync.mirror(source, tmp_path / "m", selection=selection, on_event=received.append)
+    assert warnings(received) == ["No matched item has a link of --follow: derived_from."] * 2

@@ -40,7 +40,7 @@ from stacpull.models import (
     UnreadItem,
     WalkUpdate,
 )
-from stacpull.planning.hrefs import item_id_in, self_href, source_links
+from stacpull.planning.hrefs import item_id_in, links_of, self_href, source_links
 from stacpull.planning.item_plan import (
     BESIDE_ITEMS,
     NO_COLLECTION,
@@ -206,7 +206,8 @@ class Walk:
         layout = Layout.parse(setup.options.layout)
         self._planner = AssetPlanner(layout, selection, keeps or AssetFilter(selection).keeps)
         self._filter, self._thread = ItemFilter.from_selection(selection), StoppableThread(None)
-        self._followed = {*map(str.lower, selection.follow), *(["source"] if selection.source_links else [])}
+        self._unlinked = {*map(str.lower, selection.follow)}  # relations that no matched item has yet
+        self._followed = {*self._unlinked, *(["source"] if selection.source_links else [])}
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
         self._keeps_position = source.has_cursors and self._sample is None
         self._lookups = Lookups(source, network, selection)
@@ -275,6 +276,8 @@ class Walk:
         await self._consumer.add_batch(PlanBatch(update=end))
         for text in self._filter.notes(summary.left_out, complete=from_start and is_whole):
             network.warn(text)
+        if self._unlinked and from_start and self._consumer.counters["items_matched"]:
+            network.warn(f"No matched item has a link of --follow: {', '.join(sorted(self._unlinked))}.")
 
     def note_unseen(self, seen: int, unseen: int) -> None:
         self.summary.items_unseen = unseen
@@ -396,6 +399,8 @@ class Walk:
                 batch.left_out.setdefault(reason, []).append(item.id)
                 continue
             batch.seen.append(item.id)
+            if self._unlinked:
+                self._unlinked -= {relation for relation, _ in links_of(item.document)}
             if self._sample is not None:
                 self._sample.offer(item)
                 continue
