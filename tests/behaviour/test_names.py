@@ -19,29 +19,20 @@ from stacpull import Options, sync
 
 VALID = [name for name in NAMES if name and not any("\ud800" <= char <= "\udfff" for char in name)]
 MORE = [
-    "a:b",
-    "a/b?c#d%41",
-    "100%25",
-    "~",
-    "~2F",
-    "-rf",
-    "a+b",
-    "[x]",
-    "a\u200fb",
-    "a\u00a0b",
-    "größe",
-    "文件",
-]
+    "a:b", "a;b", "a/b?c#d%41", "100%25", "~", "~2F", "-rf", "a+b", "[x]", "a\u200fb", "a\u00a0b",
+    "größe", "文件",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mirror of more than 500 items, each with a hostile id and key."""
+    """A mirror of more than 500 items, each with a hostile id, key and collection."""
     top = tmp_path_factory.mktemp("names")
     (top / "data.bin").write_bytes(b"data")
     with (top / "items.ndjson").open("w") as file:
-        for name in {*VALID, *MORE}:
-            file.write(json.dumps(feature(name, {name: "./data.bin"})) + "\n")
+        for number, name in enumerate({*VALID, *MORE}):
+            item = feature(name, {name: "./data.bin"}, collection=MORE[number % len(MORE)])
+            file.write(json.dumps(item) + "\n")
     report = sync.mirror(str(top / "items.ndjson"), str(top / "m"))
     assert (report.exit_code, report.assets_done) == (0, len({*VALID, *MORE}))
     return top / "m"
@@ -93,11 +84,10 @@ def test_a_published_mirror_has_every_file_under_its_href(mirror: Path) -> None:
 
 def test_pystac_resolves_every_href_to_the_file(mirror: Path) -> None:
     catalog = pystac.Catalog.from_file(str(mirror / "catalog.json"))
-    paths = [
-        asset.get_absolute_href()
-        for item in catalog.get_items(recursive=True)
-        for asset in item.assets.values()
-    ]
+    items = list(catalog.get_items(recursive=True))
+    assert {item.id for item in items} == {*VALID, *MORE}
+    assert {item.collection_id for item in items} == {*MORE}
+    paths = [asset.get_absolute_href() for item in items for asset in item.assets.values()]
     assert len(paths) == len({*VALID, *MORE})
     assert all(Path(str(path)).read_bytes() == b"data" for path in paths)
 

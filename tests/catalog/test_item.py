@@ -334,19 +334,6 @@ def test_no_document_raises_or_is_changed_and_storing_is_idempotent(source: Json
     assert isinstance(orjson.loads(encode_item(document, Secrets())), dict)
 
 
-NAMES = ["a b", "a#b", "a?b", "50%", "ü文", "a:b", "a;b", "a\\b", "a/b", "%41"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_pystac_opens_assets_of_any_name(tmp_path: Path, name: str) -> None:
-    mirror = Mirror(tmp_path)
-    mirror.add(item(id=name, assets={name: {"href": "https://h.test/a.tif"}}), name)
-    mirror.catalogs()
-    (opened,) = pystac.Catalog.from_file(str(tmp_path / "catalog.json")).get_items(recursive=True)
-    assert (opened.id, opened.collection_id) == (name, name)
-    assert Path(opened.assets[name].get_absolute_href() or "").read_bytes() == b"x"
-
-
 def test_the_checksum_of_a_whole_raster_is_not_that_of_a_part() -> None:
     """Without `--checksum` the part has none."""
     asset = {"href": "https://h.example/a.tif", "file:size": 9, "file:checksum": "1220"}
