@@ -37,6 +37,7 @@ SLOTS = 80
 _OWN_DESCRIPTORS = 36
 """For loop, ledger, lock, log, DEST and the current page: about 20. The rest is for lookups."""
 _CONNECTIONS = 4  # of a transfer, which may have connections to several hosts
+_MAX_CONNECTIONS = 2048  # if so many files may be open: those to many hosts are used again
 _STALLS_UNTIL_DOWN = 4  # stall timeouts after which a silent host counts as down: two minutes by default
 
 
@@ -181,7 +182,8 @@ def _slots_here() -> int:  # as many as the limit of file descriptors allows
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
     pace = options.stall_timeout, options.min_rate
-    limit = _CONNECTIONS * _slots_here()
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = max(_CONNECTIONS * _slots_here(), min(files // 2, _MAX_CONNECTIONS))
     return WebTransport(HttpSettings(policy, *pace, ca_bundle=options.ca_bundle, max_connections=limit))
 
 

@@ -165,9 +165,10 @@ class WebTransport(CallbackTransport):
         return host
 
     async def connect(self, host: WebHost) -> WebConnection:
-        if len(self.connections) >= self._settings.max_connections:
-            for idle_connection in [c for c in self.connections if c in c.idle]:
-                idle_connection.close()
+        is_full = len(self.connections) >= self._settings.max_connections
+        if is_full and (idle := next((c for c in self.connections if c in c.idle), None)) is not None:
+            idle.idle.remove(idle)  # at once, so that the next caller takes another one
+            idle.close()
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 return await self._try_addresses(host)

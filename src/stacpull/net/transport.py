@@ -65,7 +65,7 @@ class HttpSettings(msgspec.Struct, frozen=True):
     ca_bundle: Path | None = None
     """Certificates to trust instead of the system's (PEM)."""
     max_connections: int = 256
-    """The number of open connections at which those that are idle are closed before another is opened."""
+    """The number of open connections at which an idle one is closed before another is opened."""
 
     async def tls_context(self) -> ssl.SSLContext:
         try:
