@@ -108,8 +108,7 @@ def test_retry_ordered_requests_only_what_was_not_ready(host, mirror, tmp_path):
     document = next((tmp_path / "m").glob("c/i3/i3.json"))
     document.write_bytes(b"{}")  # a repair would read the item again
     host.statuses = {}
-    retry = ["retry", "--ordered", str(tmp_path / "m"), "--retries", "0", "--allow-private-hosts", "--json"]
-    report(host, retry)
+    report(host, ["retry", "--ordered", str(tmp_path / "m"), "--retries", "0", "--allow-private-hosts"])
     assert host.requested() == ["/a/0"]
     assert run(["status", str(tmp_path / "m"), "--json"], environment()).report["assets_failed"] == 2
 
@@ -131,9 +130,7 @@ def test_a_run_that_stops_while_it_lists_says_at_least(host: Host, mirror: list[
     more = [lines[0].replace('"i0"', f'"more-{number}"') for number in range(30_000)]
     (tmp_path / "items.ndjson").write_text("\n".join(lines + more) + "\n")
     host.statuses = {"/a/0": 500}
-    command = [one for one in mirror if one != "--json"]
-    ran = run([*command, "--max-failures", "1", "--concurrency", "1"], environment())
-    assert ran.code != 0
+    assert run([*mirror, "--max-failures", "1", "--concurrency", "1"], environment()).code != 0
     assert "at least" in run(["status", str(tmp_path / "m")], environment()).out
 
 
@@ -263,3 +260,10 @@ def test_a_source_item_that_no_item_links_to_any_more_is_no_failure(command, tmp
     (tmp_path / "s.json").write_text(json.dumps(feature("s", {})))
     assert (command("mirror").code, command("failures").out) == (0, "")
     assert (tmp_path / "m/c/s/s.json").exists()
+
+
+def test_a_failure_is_forgotten_once_its_asset_is_no_longer_listed(command, tmp_path):
+    for keys, options in (("ab", []), ("a", ["--exclude-asset", "a"])):
+        (tmp_path / "item.json").write_text(json.dumps(feature("i", {key: f"./{key}" for key in keys})))
+        run(["mirror", str(tmp_path / "item.json"), f"{tmp_path}/m", *options], environment())
+    assert (command("retry").report["assets_failed"], command("failures").report["key"]) == (1, "a")

@@ -372,7 +372,6 @@ def test_a_missing_config_is_reported(monkeypatch, tmp_path, name, expected):
 
 
 def test_variables_without_effect_are_reported() -> None:
-    """Those of a selection among them."""
     hints = {
         "STACPULL_CONCURENCY": "; did you mean STACPULL_CONCURRENCY?",
         "STACPULL_MAX_ITEMS": ": use --max-items.",

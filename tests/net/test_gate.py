@@ -56,7 +56,6 @@ async def test_a_permit_of_a_task_that_is_cancelled_as_it_gets_it_is_released() 
 
 @given(st.data())
 def test_no_permit_is_lost_or_granted_twice(data: st.DataObject) -> None:
-    """Workers start, end and are cancelled; the gate closes at times; at the end none waits."""
     limit = data.draw(st.integers(1, 3))
     bench = Bench(maximum=limit)
     plans = data.draw(
@@ -376,7 +375,6 @@ def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
     [(1000.0, 0.0, 8.75), (0.0, 2.0, 4.5), (0.0, 0.0, 0.0)],
 )
 async def test_requests_keep_to_the_rates(byte_rate: float, request_rate: float, seconds: float) -> None:
-    """Ten requests of 1000 bytes. Requests and bytes wait for those before them."""
     clock = VirtualClock()
     rate = Rate(clock, byte_rate, saved_seconds=0.25)
     gate = Gate("h", GateSettings(clock, 64, request_rate=request_rate))

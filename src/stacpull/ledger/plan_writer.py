@@ -212,8 +212,6 @@ class _BatchRows:
         self._plan_unread_items()
         known_assets = _known_assets(self._db, {plan.row.id: plan.directory for plan in plans if plan.before})
         for plan in plans:
-            self._delete_expanded_prefixes(plan, known_assets[plan.row.id])
-        for plan in plans:
             known = known_assets[plan.row.id]
             self._plan_assets(plan, known)
             self._plan_item_row(plan, known)
@@ -319,19 +317,10 @@ class _BatchRows:
             return LISTED_BY_SEVERAL  # that one source no longer lists it proves nothing
         return listed_by
 
-    def _delete_expanded_prefixes(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
-        """Delete the rows of prefixes that were planned as assets before: their objects take their places."""
-        for key in plan.item.expanded_prefixes:
-            prefix = known.get(key)
-            if prefix is not None and prefix.row.state not in (State.RESERVED, State.DONE):
-                jobs.delete_asset(self._db, prefix.row.id)
-                del known[key]
-                plan.rewrites_json = True
-
     def _plan_assets(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
         item, run = plan.item, self._writer.planning_run
         if known:
-            self._continue_renamed(plan, known)
+            self._settle_unlisted(plan, known)
         if plan.was_planned:
             self._renumber_pending(item.assets, known)
         for asset in item.assets:
@@ -368,15 +357,17 @@ class _BatchRows:
             self._claims.append((row.id, path, asset.name))
         self._add_job(plan, asset, row, path, _REQUEST_NEW)
 
-    def _continue_renamed(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
-        """Give an asset with a new key the row of one that is no longer listed, if both have one path."""
+    def _settle_unlisted(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
+        """Settle known assets that are no longer listed.
+
+        A new key with the same path continues one. Failed ones are forgotten: `retry` could not fetch them.
+        """
         item = plan.item
-        kept = {key for key, old in known.items() if old.row.name is not None or old.row.state < State.FAILED}
-        if not (new_assets := [asset for asset in item.assets if asset.key not in kept]):
-            return
         listed_keys = {asset.key for asset in item.assets}
         listed_keys.update(item.excluded, item.web_pages, dict(item.problems))
         unlisted = [old for key, old in known.items() if key not in listed_keys]
+        kept = {key for key, old in known.items() if old.row.name is not None or old.row.state < State.FAILED}
+        new_assets = [asset for asset in item.assets if asset.key not in kept] if unlisted else ()
         rows_by_path = {(old.directory, old.row.name): old.row for old in unlisted}
         for asset in new_assets:
             name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
@@ -386,6 +377,10 @@ class _BatchRows:
                 jobs.move_asset(self._db, row.id, row.id, asset.key)
                 moved = row._replace(key=asset.key, must_revalidate=1)  # its content may be another one
                 known[asset.key] = known.pop(row.key)._replace(row=moved)
+        for old in unlisted:
+            has_failed = old.row.state >= State.FAILED and old.digest_in_dest is None
+            if has_failed and known.get(old.row.key) is old:
+                jobs.delete_asset(self._db, known.pop(old.row.key).row.id)
 
     def _renumber_pending(self, assets: Iterable[Asset], known: dict[str, KnownAsset]) -> None:
         """Give pending assets other rows, so that bytes of the older version are dropped when they arrive."""
