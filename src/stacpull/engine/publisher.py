@@ -1,11 +1,12 @@
 """The publisher: it gives complete parts their final names, in groups.
 
-    received ─reserve, sync, rename─▶ renamed ─the next sync, record─▶ done
+    received ─reserve, sync, place─▶ placed ─the next sync, record─▶ done
 
-Each turn takes all of these steps: its one sync covers the data of its group and the renames of the previous
-group, which is then recorded. So nothing is recorded before it is durable. After a kill, a file with its
-final name is complete, and reserved or recorded. Item JSON takes the same steps, in the turn after the last
-asset of the item was recorded.
+To place a part is to rename it, or to upload it to a bucket, where `sync` does nothing. Each turn takes all
+of these steps: its one sync covers the data of its group and the renames of the previous group, which is then
+recorded. So nothing is recorded before it is durable. After a kill, a file with its final name is complete,
+and reserved or recorded. Item JSON takes the same steps, in the turn after the last asset of the item was
+recorded.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ class Publisher:
         self._received: list[Arrival] = []
         self._outcomes: list[AssetOutcome] = []
         self._final_items: list[int] = []  # their JSON is written with the next group
-        self._renamed: list[Arrival] = []
-        self._renamed_json: dict[int, bytes | None] = {}  # by item, its digest
+        self._placed: list[Arrival] = []
+        self._placed_json: dict[int, bytes | None] = {}  # by item, its digest
         self._failed_json: set[int] = set()  # items
         self._failed_sync: DestinationError | None = None
         self._due_at: float | None = None
@@ -75,13 +76,13 @@ class Publisher:
         self.refresh_counters()
 
     def add(self, arrivals: Sequence[Arrival], outcomes: Sequence[AssetOutcome]) -> None:
-        """Take complete parts, assets without a part (a worker has uploaded them), and other outcomes."""
+        """Take complete parts, assets without a part (they have been placed), and other outcomes."""
         for arrival in arrivals:
-            (self._received if arrival.part else self._renamed).append(arrival)
+            (self._received if arrival.part else self._placed).append(arrival)
         self._outcomes.extend(outcomes)
 
     def _is_busy(self) -> bool:
-        return any((self._received, self._outcomes, self._renamed, self._renamed_json, self._final_items))
+        return any((self._received, self._outcomes, self._placed, self._placed_json, self._final_items))
 
     def seconds_until_due(self) -> float | None:
         return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
@@ -104,7 +105,7 @@ class Publisher:
         self._sync(())
 
     def publish(self) -> None:
-        """Take one turn: reserve, sync and rename a group, and record the previous one, now synced."""
+        """Take one turn: reserve, sync and place a group, and record the previous one, now synced."""
         self._due_at = None
         received, self._received = self._received, []
         outcomes, self._outcomes = self._outcomes, []
@@ -113,7 +114,7 @@ class Publisher:
         files: list[tuple[Arrival | int, Placement]] = [*assets, *item_json.items()]
         self._sync([placement.part for _, placement in files])
         self._record([*outcomes, *failures])
-        self._rename(files)
+        self._place(files)
         self.publish_if_due()
 
     def _write_item_json(self) -> dict[int, Placement]:
@@ -192,11 +193,11 @@ class Publisher:
         reserved, failures = jobs.reserve(self.db, arrivals, items, clips)
         for part in {arrival.part for arrival in arrivals} - {arrival.part for arrival in reserved}:
             staged.drop_part(part)
-        return [(arrival, self._placement(arrival)) for arrival in reserved], failures
-
-    def _placement(self, arrival: Arrival) -> Placement:
-        may_replace = arrival.generation > 0 or self._is_adopted(arrival)
-        return Placement(arrival.part, arrival.directory, arrival.name, arrival.digest, may_replace)
+        placements = (
+            Placement(a.part, a.directory, a.name, a.digest, a.generation > 0 or self._is_adopted(a))
+            for a in reserved
+        )
+        return list(zip(reserved, placements, strict=True)), failures
 
     def _is_adopted(self, arrival: Arrival) -> bool:
         """Return True if the file there is the user's, with the same content."""
@@ -224,9 +225,9 @@ class Publisher:
             raise
 
     def _record(self, outcomes: list[AssetOutcome]) -> None:
-        """Record the renamed files, which are durable now, and `outcomes`."""
-        assets, self._renamed = self._renamed, []
-        item_json, self._renamed_json = self._renamed_json, {}
+        """Record the placed files, which are durable now, and `outcomes`."""
+        assets, self._placed = self._placed, []
+        item_json, self._placed_json = self._placed_json, {}
         if not (assets or item_json or outcomes):
             return
         final_items, failures = jobs.record(
@@ -238,19 +239,19 @@ class Publisher:
             _, item, key = views.asset_owner(self.db, rowid)
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
 
-    def _rename(self, files: list[tuple[Arrival | int, Placement]]) -> None:
-        """Rename the parts of assets, and of the JSON of items, each with the row of its item."""
+    def _place(self, files: list[tuple[Arrival | int, Placement]]) -> None:
+        """Place the parts of assets, and of the JSON of items, each with the row of its item."""
         failures = self.store.place([placement for _, placement in files])
         for (owner, placement), failure in zip(files, failures, strict=True):
             if failure is not None or self._is_adopting:  # a rename between links to one file does nothing
                 self.store.staged.drop_part(placement.part)
             if isinstance(owner, int):
                 if failure is None:
-                    self._renamed_json[owner] = placement.digest
+                    self._placed_json[owner] = placement.digest
                 else:
                     self._fail_item_json(owner, failure, is_ours=placement.may_replace)
             elif failure is None:
-                self._renamed.append(owner)
+                self._placed.append(owner)
             else:
                 outcome = AssetOutcome(owner.rowid, owner.item_rowid, owner.generation, failure)
                 self._outcomes.append(outcome)

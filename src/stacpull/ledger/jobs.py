@@ -217,7 +217,7 @@ def keep_collection(db: Connection, name: str, document: bytes) -> None:
 def reserve(
     db: Connection, arrivals: list[Arrival], items: Sequence[int] = (), clips: Mapping[int, Clip] = {}
 ) -> tuple[list[Arrival], list[AssetOutcome]]:
-    """Reserve names. Return the assets to rename, perhaps to another name, and the failures of taken names.
+    """Reserve names. Return the assets to place, perhaps by another name, and the failures of taken names.
 
     Also reserve the JSON of `items`. Arrivals of an older generation are dropped.
     """
