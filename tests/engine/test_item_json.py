@@ -63,6 +63,7 @@ def test_a_newer_document_is_written_although_an_earlier_one_was_being_recorded(
 def test_an_item_without_a_stored_document_is_not_written(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.plan(planned("i", ""))
+    jobs.reserve(bench.db, [], [1])
     jobs.record(bench.db, [], [], {1: None}, NOW)
     bench.publisher.publish_all([1])
     assert documents(tmp_path) == []

@@ -54,6 +54,7 @@ def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(tmp_p
         others = item("o", updated="1"), item("of other", parent="o", updated="1")
         commit(started(db)[1], label, known, *others, failed=[unread("unreadable before", "l")])
         item_rowid = db.execute("SELECT id FROM items WHERE name = 'l'").fetchone()[0]
+        jobs.reserve(db, [], [item_rowid])
         jobs.record(db, [], [], {item_rowid: None}, NOW)
         if linked.startswith("unreadable"):
             commit(again(db)[1], label, known, failed=[unread(linked, "l")])
@@ -97,12 +98,14 @@ def test_the_json_is_renewed_when_assets_were_changed_or_added(tmp_path, assets,
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a")])).jobs[0]
         publish(db, job)
+        jobs.reserve(db, [], [job.item_rowid])
         jobs.record(db, [], [], {job.item_rowid: None}, NOW)
         for is_first in (True, False):
             opened = commit(again(db)[1], item("i", assets, problems=problems)).jobs
             found = db.execute("SELECT count(*), (SELECT json_state FROM items) FROM documents").fetchone()
             assert found == ((1, JsonState.DUE) if is_first and renewed else (0, JsonState.CURRENT))
             publish(db, *opened, size=max((one.size or 10 for one in assets), default=10))
+            jobs.reserve(db, [], [job.item_rowid])
             jobs.record(db, [], [], {job.item_rowid: None}, NOW)
 
 

@@ -55,7 +55,6 @@ _SELECT_JOB = (
     "a.size, j.digest_in_dest, NOT j.requires_digest OR a.clip IS NOT NULL "
     f"FROM {_JOBS} JOIN items i ON i.id = a.item"
 )
-_DUE_IF = f"json_state = iif(json_state = {{}}, {JsonState.DUE}, json_state)".format  # in `items`
 _EARLIER = (
     "(SELECT o.id FROM runs o JOIN runs r ON o.id < r.id AND iif(r.kind = 'retry', "
     "o.kind <> 'mirror', (o.kind, o.source, o.selection) = (r.kind, r.source, r.selection)) "
@@ -161,7 +160,8 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind) -> int:
 
 def _take_over_items(db: Connection, run_id: int, items: str, item_rowids: Iterable[int] = ()) -> None:
     """Assign items, which a query returns, to `run`; their JSON is written again when they are final."""
-    query = f"UPDATE items SET run = :run, {_DUE_IF(JsonState.CURRENT)} WHERE id IN ({items})"
+    state = f"iif(json_state = {JsonState.CURRENT}, {JsonState.DUE}, json_state)"
+    query = f"UPDATE items SET run = :run, json_state = {state} WHERE id IN ({items})"
     db.execute(query, {"run": run_id, "rowids": json_array(item_rowids)})
 
 
@@ -246,8 +246,9 @@ def reserve(
             "unproven = ?, clip = ?, identity = ? WHERE id = ?",
             received,
         )
-        set_due = f"UPDATE items SET sha256 = NULL, {_DUE_IF(JsonState.ABSENT)} WHERE id = ?"
-        db.executemany(set_due, [(item,) for item in items])
+        state = f"iif(json_state = {JsonState.DAMAGED}, json_state, {JsonState.RESERVED})"
+        set_reserved = f"UPDATE items SET sha256 = NULL, json_state = {state} WHERE id = ?"
+        db.executemany(set_reserved, [(item,) for item in items])
     return reserved, failures
 
 
@@ -273,7 +274,8 @@ _SET_CONFIRMED = (
     f"WHERE id = ? AND generation = ? AND state = {State.PENDING} AND etag_or_date IS NOT NULL"
 )
 _SET_CURRENT = (
-    f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? WHERE id = ? AND sha256 IS NULL"
+    f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? WHERE id = ? "
+    f"AND json_state IN ({JsonState.DAMAGED}, {JsonState.RESERVED})"
 )
 _SET_DUE = (  # as far as this run will write it: see `views.unwritten_items`
     f"UPDATE items SET json_state = {JsonState.DUE} WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT} "
@@ -356,8 +358,7 @@ def fail_item_json(
     with transaction(db):
         put_failure(db, FailureKey("json", item, run=run_id), failure, 1, now)
         if not is_ours:
-            set_absent = f"UPDATE items SET json_state = {JsonState.ABSENT} "
-            db.execute(f"{set_absent} WHERE id = ? AND json_state = {JsonState.DUE}", (item,))
+            db.execute(f"UPDATE items SET json_state = {JsonState.ABSENT} WHERE id = ?", (item,))
         update_item_states(db, [item])
 
 

@@ -300,7 +300,11 @@ class _BatchRows:
                 self._must_revalidate += [old.row.id for key, old in known.items() if key not in planned_keys]
         if (plan.rewrites_json or plan.lacks_file) and not item.of_collection:
             self._documents.append((plan.row.id, item.public_json))
-            json_state = JsonState.DUE if json_state == JsonState.CURRENT else json_state
+            if json_state in (
+                JsonState.CURRENT,
+                JsonState.RESERVED,
+            ):  # what is being put in place is outdated
+                json_state = JsonState.DUE
         if plan.before is not None or not item.assets:
             self._changed.add(plan.row.id)
         row = plan.row._replace(listed_by=self._listed_by(plan), json_state=json_state)
@@ -472,9 +476,6 @@ class _BatchRows:
     def _write(self, read: set[int]) -> None:
         """Write the rows. New assets whose path is taken get another name, or fail."""
         db = self._db
-        # earlier JSON of these items, which may be about to be recorded, is not current
-        supersede = f"UPDATE items SET sha256 = x'' WHERE id {IN_LIST} AND json_state = {JsonState.DUE}"
-        db.execute(supersede, (json_array(row_id for row_id, _ in self._documents),))
         insert_rows(db, _INTO_ITEMS, self._items, _KNOWN_ITEM)
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
         insert_rows(db, _INTO_ASSETS, self._assets, _KNOWN_ASSET)

@@ -37,6 +37,7 @@ class JsonState:
     CURRENT: Final = 1  # it is on disk and up to date
     DUE: Final = 2  # it must be written, the first time or again
     DAMAGED: Final = 3  # it is lost or altered: the item is read and written again
+    RESERVED: Final = 4  # due, and being put in place, unless the run was killed
 
 
 LISTED_BY_SEVERAL = 0
@@ -91,8 +92,7 @@ CREATE TABLE items(                        -- and one row with the name '' for t
     failed INTEGER NOT NULL DEFAULT 0,     -- how many of its assets and final source items failed; and 1 if
                                            -- it could not be read, or its JSON not be written
     json_state INTEGER NOT NULL DEFAULT 0, -- the state of its JSON in DEST (`JsonState`)
-    sha256 BLOB                            -- of its JSON in DEST; NULL: it is being written, or there is
-                                           -- none; empty: what is being written is already outdated
+    sha256 BLOB                            -- of its JSON in DEST; NULL: unknown
 );
 CREATE INDEX items_hash ON items(hash);
 CREATE INDEX items_collection ON items(collection);

@@ -285,9 +285,10 @@ def unwritten_items(db: Connection, after: int, limit: int, least: int = JsonSta
     """
     are_left = "EXISTS (SELECT 1 FROM totals WHERE pending > 0 AND run < (SELECT max(id) FROM runs))"
     of_item = "a.item IN (SELECT items.id UNION ALL SELECT c.id FROM items c WHERE c.parent = items.id)"
+    is_due = f"json_state IN ({JsonState.DUE}, {JsonState.RESERVED})"
     rows = db.execute(
         f"SELECT id FROM items WHERE json_state <> {JsonState.CURRENT} AND id > ? AND json_state >= ? "
-        f"AND (json_state = {JsonState.DUE} OR id IN (SELECT item FROM documents)) AND (pending = 0 OR "
+        f"AND ({is_due} OR id IN (SELECT item FROM documents)) AND (pending = 0 OR "
         f"{are_left} AND run = (SELECT max(id) FROM runs) AND NOT EXISTS (SELECT 1 FROM assets a WHERE "
         f"{of_item} AND a.run = items.run AND a.state < {State.DONE})) ORDER BY id LIMIT ?",
         (after, least, limit),
