@@ -55,7 +55,7 @@ def report(host: Host, command: list[str]) -> dict[str, Any]:
     return run(command, environment()).report
 
 
-def test_a_run_tries_again_once_what_failed_in_passing(host: Host, mirror: list[str], tmp_path: Path) -> None:
+def test_a_run_tries_again_once_what_failed_in_passing(host: Host, mirror: list[str]) -> None:
     host.statuses = {"/a/0": 500, "/a/1": 404, "/a/2": 403}
     assert report(host, mirror)["assets_failed"] == 3
     assert report(host, mirror)["assets_failed"] == 3
@@ -67,8 +67,7 @@ def test_a_run_tries_again_once_what_failed_in_passing(host: Host, mirror: list[
     assert host.requested() == ["/a/0"]
     assert report(host, mirror)["assets_failed"] == 2
     assert host.requested() == []
-    retry = ["retry", str(tmp_path / "m"), "--retries", "0", "--allow-private-hosts", "--json"]
-    assert report(host, retry)["assets_failed"] == 0
+    assert report(host, ["retry", *mirror[2:]])["assets_failed"] == 0
     assert sorted(host.requested()) == ["/a/1", "/a/2"]
 
 
@@ -108,7 +107,7 @@ def test_retry_ordered_requests_only_what_was_not_ready(host, mirror, tmp_path):
     document = next((tmp_path / "m").glob("c/i3/i3.json"))
     document.write_bytes(b"{}")  # a repair would read the item again
     host.statuses = {}
-    report(host, ["retry", "--ordered", str(tmp_path / "m"), "--retries", "0", "--allow-private-hosts"])
+    report(host, ["retry", "--ordered", *mirror[2:]])
     assert host.requested() == ["/a/0"]
     assert run(["status", str(tmp_path / "m"), "--json"], environment()).report["assets_failed"] == 2
 
