@@ -386,5 +386,6 @@ def test_a_file_that_was_adopted_is_never_removed(tmp_path, monkeypatch, left_by
     assert tree(tmp_path) == {"c/i/a.tif": b"mine"}
     is_proven = bool(checksum) and left_by != "a failed sync"
     assert bench.states() == {"a": jobs.State.DONE if is_proven else jobs.State.PENDING}
+    assert runs.counters(bench.db, bench.run.id).get("assets_stored", 0) == 0
     assert parts(tmp_path) == []
     bench.close()

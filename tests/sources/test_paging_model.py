@@ -144,7 +144,8 @@ class Model:
         return int(position), int(turn or 0)
 
     def _link(self, there: int, turn: int, limit: int) -> dict[str, Any]:
-        url, token = self.host + PATH, f"{there}.{turn}"
+        path = PATH if self.host == HOST else "/search"  # without the prefix of the proxy
+        url, token = self.host + path, f"{there}.{turn}"
         whole = {"collections": ["x"], "bbox": [1, 2, 3, 4], "limit": limit, "token": token}
         query = f"collections=x&bbox={quote('1,2,3,4')}"
         match self.style:
