@@ -86,8 +86,8 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     same_method = [link for link in links if _method_of(link) == current.method]
     link = (same_method or links)[0]
     page_url, href = base or current.url, link["href"]
-    if not isinstance(href, str):
-        raise SourceError(f"The source names a link that is not a URL: {str(href)[:80]}.")
+    if not isinstance(href, str) or not href.strip():
+        raise SourceError(f"The source names a link that is not a URL: {str(href)[:80]!r}.")
     url = urls.join_web(page_url, href)
     fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
     if link.get("merge") is True:
