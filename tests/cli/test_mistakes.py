@@ -67,7 +67,7 @@ MISTAKES = {
         "stacpull: There is no credential profile nosuchthing. Profiles: cdse, earth-search,",
     ),
     "a wrong path": Mistake(
-        ("plan", "{host}/mlhub/v2", "-C"), "Check its path: SOURCE is the root of a STAC API, such as", 4
+        ("plan", "{host}/mlhub/v2", "-C"), "Check its path: SOURCE is an API's root (https:", 4
     ),
     "a port that nothing listens on": Mistake(
         ("plan", f"{NOWHERE}/v1", "-C", "--retries", "0"),

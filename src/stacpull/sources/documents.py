@@ -34,9 +34,7 @@ _GROUP: Final = "stacpull.sources"
 _DOCUMENTS: Final = frozenset({"", ".json", ".geojson"})
 """Endings of file names that do not show the kind of document."""
 _NO_ITEM: Final = Failure(FailureKind.ITEM, "not an item with an id.")
-_GONE_HINT: Final = (
-    " Check its path: SOURCE is the root of a STAC API, such as https://host/v1, a collection or a catalog."
-)
+_GONE_HINT: Final = " Check its path: SOURCE is an API's root (https://host/v1), a collection or a catalog."
 DocumentKind = Literal["Catalog", "Collection", "Feature", "FeatureCollection", ""]
 
 
@@ -201,7 +199,9 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         kind, hint = error.failure.kind, ""
         if rules_of(url).is_object_store and kind is FailureKind.REFUSED:
             raise CredentialsError(f"{error} Check the credentials of the service.") from error
-        if kind is FailureKind.GONE and not rules_of(url).is_object_store:
+        if kind is FailureKind.GONE and rules_of(url).is_object_store:
+            hint = " Check the bucket and the key; for S3, also --endpoint-url."
+        elif kind is FailureKind.GONE:
             hint = _GONE_HINT if is_web(url) else " If SOURCE is a URL, start it with https://."
         elif error.failure.retryable:
             hint = " Check SOURCE and the network." if kind is FailureKind.NETWORK else " Try again later."
