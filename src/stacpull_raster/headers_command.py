@@ -146,8 +146,7 @@ def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
         yield f"  left out {quantity(report.assets_excluded, 'asset')} by the asset filters"
     if report.items_unseen:
         yield f"  unseen   {quantity(report.items_unseen, 'item')} that the source announced but did not list"
-    for line in failed.lines(missing_ok=report.missing_ok and report.headers_missing > 0):
-        yield line.replace(", --missing known in later runs", "")  # no list of them is kept
+    yield from failed.lines(missing_ok=report.missing_ok and report.headers_missing > 0)
     if report.out and report.state != "complete":
         yield "to resume: run the same command again"
     elif report.out and report.headers_failed and report.exit_code:
