@@ -73,7 +73,7 @@ def _is_covered(url: str, options: Options) -> bool:
 async def _ask(network: Network, url: str, options: Options) -> None:
     request = Request(url, headers={"Range": "bytes=0-0"})
     try:
-        async with network.client.open(request, accept=_ANSWERS) as response:
+        async with network.client.stream(request, accept=_ANSWERS) as response:
             page = is_web_page(response.headers, await beginning(response))
     except TransferError as error:
         failure = error.failure

@@ -15,7 +15,7 @@ from stacpull.errors import MissingExtraError
 from stacpull.models import Arrival, Clip, Job
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.transfer.attempt import AssetFetcher, Downloader
-from stacpull_raster.ranged import Opener
+from stacpull_raster.ranged import Sender
 from stacpull_raster.tiff import TiffError, may_be_tiff, parse_file
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Clipping:
         """Return True if an asset may be a TIFF."""
         return may_be_tiff(media_type, href)
 
-    async def size(self, client: Opener, href: str, media_type: str | None) -> tuple[int, int] | None:
+    async def size(self, client: Sender, href: str, media_type: str | None) -> tuple[int, int] | None:
         """Return the bytes of the clipped file and the requests for its tiles; None: it is fetched whole."""
         from stacpull_raster.clip_fetcher import clip_size  # noqa: PLC0415
 

@@ -37,7 +37,7 @@ from stacpull.transfer.checks import change_headers, denies, host_failure, wrong
 from stacpull.urls import filename_of
 from stacpull_raster.clip_area import ClipArea
 from stacpull_raster.clipped_file import ClippedFile, TileRead, clip, parse_tiles, pieces
-from stacpull_raster.ranged import ChangedError, FileVersion, NotModifiedError, Opener
+from stacpull_raster.ranged import ChangedError, FileVersion, NotModifiedError, Sender
 from stacpull_raster.tiff import FIRST_READ, TiffError, may_be_tiff
 
 _CONNECTIONS = 4
@@ -71,7 +71,7 @@ async def open_clip(version: FileVersion, area: ClipArea) -> ClippedFile:
 
 
 async def clip_size(
-    client: Opener, href: str, media_type: str | None, area: ClipArea
+    client: Sender, href: str, media_type: str | None, area: ClipArea
 ) -> tuple[int, int] | None:
     """Return the size of the clipped file of an asset (0 if no pixel is in the area), and its requests."""
     if not may_be_tiff(media_type, href):

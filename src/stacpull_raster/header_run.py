@@ -37,7 +37,7 @@ from stacpull.sources.source import Source, WalkStart
 from stacpull.threads import run_to_end
 from stacpull_raster.header_rows import HeaderJob, as_mapping, failed_row, header_row
 from stacpull_raster.headers_report import HeadersReport
-from stacpull_raster.ranged import HeaderRead, Opener, read_header
+from stacpull_raster.ranged import HeaderRead, Sender, read_header
 from stacpull_raster.results import Result, Results
 from stacpull_raster.tiff import is_tiff
 
@@ -389,7 +389,7 @@ class HeadersRun:
 class _HeaderFetcher(NamedTuple):
     """Makes one attempt at the header of a job's asset (`transfer.attempt.AssetFetcher`)."""
 
-    client: Opener
+    client: Sender
 
     async def fetch(self, job: HeaderJob, *, count_refusal: bool) -> HeaderRead:
         return await read_header(

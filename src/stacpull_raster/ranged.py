@@ -37,10 +37,10 @@ Parse = Callable[[Segments], T | Needs]
 """Parses the known bytes of a file, or returns the bytes that it needs."""
 
 
-class Opener(Protocol):
+class Sender(Protocol):
     """Sends requests and follows redirects: the client of a run, or a session of `stacpull_trace`."""
 
-    def open(
+    def stream(
         self, request: Request, *, accept: frozenset[int] = ..., count_refusal: bool = ...
     ) -> AbstractAsyncContextManager[Exchange]:
         """Send `request`; a final status outside `accept` raises `TransferError`."""
@@ -64,7 +64,7 @@ class FileVersion:
 
     def __init__(
         self,
-        client: Opener,
+        client: Sender,
         href: str,
         max_bytes: int,
         media_type: str | None,
@@ -119,7 +119,7 @@ class FileVersion:
         """Request the bytes `start` to `stop` (half-open) and yield exactly these bytes as they arrive."""
         request = Request(self._href, headers=self._fields(Needs(start, stop)))
         self.reads += 1
-        async with self._client.open(
+        async with self._client.stream(
             request, accept=_ACCEPTED, count_refusal=self._count_refusal
         ) as response:
             if response.status != _PARTIAL:
@@ -144,7 +144,7 @@ class FileVersion:
         request = Request(self._href, headers=self._fields(wanted))
         self.reads += 1
         accept = _ACCEPTED | {_NOT_MODIFIED} if self._is_conditional else _ACCEPTED
-        async with self._client.open(request, accept=accept, count_refusal=self._count_refusal) as response:
+        async with self._client.stream(request, accept=accept, count_refusal=self._count_refusal) as response:
             self.url = response.url
             if response.status == _NOT_MODIFIED:
                 raise NotModifiedError(response.headers)
@@ -273,7 +273,7 @@ class HeaderRead(NamedTuple):
 
 
 async def read_header(
-    client: Opener,
+    client: Sender,
     href: str,
     *,
     header_size: int | None = None,

@@ -58,7 +58,7 @@ async def addresses_tried(
     async with open_network(address, given) as network:
         for url in (source, target):
             with watched_connections() as found, suppress(TransferError):
-                async with network.client.open(Request(url)):
+                async with network.client.stream(Request(url)):
                     pass
         return sorted(tried(found))
 
@@ -94,7 +94,7 @@ async def test_a_name_opens_the_address_that_was_connected_to(answer: list[str])
         async with open_network(address, given) as network:
             for url in (address.url, f"http://{INSIDE}:1/", f"http://{OTHER}:1/"):
                 with watched_connections() as connections, suppress(TransferError):
-                    async with network.client.open(Request(url)):
+                    async with network.client.stream(Request(url)):
                         pass
                 found |= tried(connections) if url != address.url else set()
     assert found == {INSIDE}

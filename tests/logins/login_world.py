@@ -51,7 +51,7 @@ async def client_for(
 
 
 async def get(client: Client, url: str, **headers: str) -> bytes:
-    async with client.open(Request(url, headers=headers)) as response:
+    async with client.stream(Request(url, headers=headers)) as response:
         return await response.read(1_000_000)
 
 

@@ -57,7 +57,7 @@ class Setting:
     def fetch(self, request: Request | str, **options: Any) -> tuple[bytes, Exchange]:
         async def main() -> tuple[bytes, Exchange]:
             wanted = Request(request) if isinstance(request, str) else request
-            async with self.client.open(wanted, **options) as response:
+            async with self.client.stream(wanted, **options) as response:
                 return await response.read(1000), response
 
         return self.clock.run(main())
@@ -90,7 +90,7 @@ class TestRedirects:
         setting = Setting({"https://api.example/a": [to("/b")], "https://api.example/b": [OK]}, per_host=1)
 
         async def read_body() -> bytes:
-            async with setting.client.open(Request("https://api.example/a")) as response:
+            async with setting.client.stream(Request("https://api.example/a")) as response:
                 return await response.read(100)
 
         async def main() -> list[bytes]:
@@ -164,9 +164,9 @@ def test_a_cancelled_request_releases_its_permit() -> None:
 
     async def main() -> bytes:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1), setting.client.open(Request("https://h.example/x")):
+            async with asyncio.timeout(1), setting.client.stream(Request("https://h.example/x")):
                 pass
-        async with setting.client.open(Request("https://h.example/x")) as response:
+        async with setting.client.stream(Request("https://h.example/x")) as response:
             return await response.read(100)
 
     assert setting.clock.run(main()) == b"payload"
@@ -182,11 +182,11 @@ def test_each_port_of_a_host_has_one_gate() -> None:
 
 async def test_leaving_a_response_releases_its_permit_once() -> None:
     setting = Setting({"https://h.example/x": [OK] * 2}, per_host=1)
-    async with setting.client.open(Request("https://h.example/x")) as left:
+    async with setting.client.stream(Request("https://h.example/x")) as left:
         await left.close()
         await left.close()
         assert not setting.gates["h.example:443"].is_full()
-        async with setting.client.open(Request("https://h.example/x")) as response:
+        async with setting.client.stream(Request("https://h.example/x")) as response:
             assert await response.read(100) == b"payload"
     assert all(gate.in_use == 0 for gate in setting.gates.values())
 
@@ -207,7 +207,7 @@ async def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
     trouble = TransferError(Failure(FailureKind.REFUSED, "a page to log in at", 200, "h.example"))
     gate = setting.client.host("https://h.example/x").gate
     gate._refusals["asset"] = MAX_REFUSALS - 1
-    async with setting.client.open(Request("https://h.example/x")) as left:
+    async with setting.client.stream(Request("https://h.example/x")) as left:
         with pytest.raises(TransferError, match="refused 50 requests in a row with a web page"):
             await left.close(trouble)
     assert all(gate.in_use == 0 for gate in setting.gates.values())

@@ -84,7 +84,7 @@ async def test_a_url_with_an_invalid_port_is_not_requested(port: str) -> None:
     found: list[FailureKind] = []
     for url in (f"http://source.example:{port}/x", "http://source.example/redirect"):
         with pytest.raises(TransferError) as caught:
-            async with client.open(Request(url)):
+            async with client.stream(Request(url)):
                 pass
         found.append(caught.value.failure.kind)
     requested = [request.url for request in transport.requests]

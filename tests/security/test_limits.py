@@ -42,7 +42,7 @@ async def test_decoding_a_bomb_takes_bounded_memory(coding: str) -> None:
         client = Client({"http": http}, GateSettings(SystemClock(), 1))
         tracemalloc.start()
         with pytest.raises(TransferError, match="more than 8388608 bytes"):
-            async with client.open(Request(server.url("/"), purpose="document")) as response:
+            async with client.stream(Request(server.url("/"), purpose="document")) as response:
                 await response.read(8 * MIB)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()

@@ -29,7 +29,6 @@ class MemoryReader:
     def __init__(self, answer: Callable[[PageRequest], object] | Mapping[str, object]) -> None:
         self._answer = answer
         self.requests: list[PageRequest] = []
-        self.warn = list[str]().append
         self.client = SimpleNamespace(secrets=Secrets([Secret("SECRET")]))
         self.warnings = list[str]()
         self.warn = self.warnings.append

@@ -99,7 +99,7 @@ def test_urls_without_an_object(url: str) -> None:
 
 
 async def read(opened: Client, url: str, *, final: str | None = None) -> bytes:
-    async with opened.open(Request(url), accept=OK) as response:
+    async with opened.stream(Request(url), accept=OK) as response:
         assert response.url == (final or url)
         return await response.read(1 << 20)
 

@@ -308,7 +308,7 @@ class _Estimate:
                 if asset.size is not None:
                     return asset.size
             request = Request(asset.href, headers={"Range": "bytes=0-0"})
-            async with self._network.client.open(request, accept=_SIZED, count_refusal=False) as response:
+            async with self._network.client.stream(request, accept=_SIZED, count_refusal=False) as response:
                 if response.status == OK:
                     return content_length(response.headers)
                 return content_range(response.headers).total

@@ -104,7 +104,7 @@ class AdoptingFetcher(NamedTuple):
             if job.checksum is not None:
                 return await asyncio.to_thread(self._existing_file, job, "", {})
         try:
-            async with self.client.open(
+            async with self.client.stream(
                 Request(job.href, method="HEAD"), accept=ACCEPT_OK, count_refusal=False
             ) as response:
                 url, headers = response.url, response.headers

@@ -102,7 +102,7 @@ class Client:
         self._source_base = f"{scheme}://{host}:{port}/"
         self._other_base = f"{other_scheme}://{host}:{port}/" if other_scheme else ""
 
-    def open(
+    def stream(
         self, request: Request, *, accept: frozenset[int] = SUCCESSFUL, count_refusal: bool = True
     ) -> Exchange:
         """Send `request` (without credentials) and follow redirects when the context is entered.

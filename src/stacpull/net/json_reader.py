@@ -234,7 +234,7 @@ class JsonReader(msgspec.Struct, eq=False):
 
             async def attempt() -> Response:
                 request = Request(url, headers=headers)
-                return await stack.enter_async_context(self.client.open(request, accept=_STREAMED))
+                return await stack.enter_async_context(self.client.stream(request, accept=_STREAMED))
 
             try:
                 response = await self.retries.run(attempt)
@@ -271,7 +271,7 @@ class JsonReader(msgspec.Struct, eq=False):
         return await self.retries.run(attempt)
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
-        async with self.client.open(outgoing) as response, AsyncExitStack() as locks:
+        async with self.client.stream(outgoing) as response, AsyncExitStack() as locks:
             locks_to_take = [self.large]
 
             async def on_growth(size: int) -> None:

@@ -234,7 +234,7 @@ class _Attempt:
         if exchange is not None:
             return exchange
         request = Request(self._job.href, headers=headers)
-        return self._downloader.client.open(request, accept=accept, count_refusal=self._count_refusal)
+        return self._downloader.client.stream(request, accept=accept, count_refusal=self._count_refusal)
 
     async def _receive(self, response: Exchange) -> Body:
         """Receive a body: up to `small_limit` bytes into memory, a longer one into a part.
@@ -310,9 +310,9 @@ class _Attempt:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
         size = body.size
         request = Request(self._job.href, headers=range_headers(size, body.validator))
-        accept = frozenset({OK, PARTIAL, UNSATISFIABLE})
+        client, accept = self._downloader.client, frozenset({OK, PARTIAL, UNSATISFIABLE})
         try:
-            async with self._downloader.client.open(request, accept=accept, count_refusal=False) as response:
+            async with client.stream(request, accept=accept, count_refusal=False) as response:
                 status, sent_range = response.status, content_range(response.headers)
         except TransferError as error:
             if error.failure.retryable:

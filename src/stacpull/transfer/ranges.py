@@ -133,7 +133,7 @@ class LongBody:
             headers["If-Match"] = condition.strong_etag
         request = Request(self._href, headers=headers)
         try:
-            async with self._client.open(request, accept=_ANSWERS, count_refusal=False) as response:
+            async with self._client.stream(request, accept=_ANSWERS, count_refusal=False) as response:
                 if not _serves(response, span, self._version):
                     self._max_connections = 1
                     if self._active_connections == 1:

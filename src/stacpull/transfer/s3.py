@@ -267,7 +267,7 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
         query = f"encoding-type=url&list-type=2&prefix={quote(prefix, safe='-_.~')}"
         if token:
             query = f"continuation-token={quote(token, safe='-_.~')}&{query}"
-        async with client.open(Request(f"s3://{bucket}/", query=query, purpose="document")) as response:
+        async with client.stream(Request(f"s3://{bucket}/", query=query, purpose="document")) as response:
             page = listed_page(await response.read(_PAGE_LIMIT))
         if page is None:
             raise unlistable("the answer is not a listing")

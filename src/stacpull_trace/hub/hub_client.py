@@ -247,7 +247,7 @@ class Hub:
         return await self._retries.run(attempt)
 
     async def _attempt(self, request: Request) -> _Answer:
-        async with self.session.open(request, accept=_ANSWERS) as response:
+        async with self.session.stream(request, accept=_ANSWERS) as response:
             body = await response.read(PAGE_LIMIT)
             is_ok = response.status == HTTPStatus.OK
             return _Answer(response.status, await _decoded(body, response) if is_ok else body)

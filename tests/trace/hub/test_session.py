@@ -19,7 +19,7 @@ def sent(hub: MemoryHub) -> list[tuple[str, str | None]]:
 
 
 async def fetch(hub: Hub, url: str = URL) -> bytes:
-    async with hub.session.open(Request(url)) as response:
+    async with hub.session.stream(Request(url)) as response:
         return await response.read(1000)
 
 
