@@ -144,7 +144,8 @@ class Model:
         return int(position), int(turn or 0)
 
     def _link(self, there: int, turn: int, limit: int) -> dict[str, Any]:
-        path = PATH if self.host == HOST else "/search"  # without the prefix of the proxy
+        is_inner = self.host == INNER and self.style == "whole"
+        path = "/search" if is_inner else PATH  # without the prefix of the proxy
         url, token = self.host + path, f"{there}.{turn}"
         whole = {"collections": ["x"], "bbox": [1, 2, 3, 4], "limit": limit, "token": token}
         query = f"collections=x&bbox={quote('1,2,3,4')}"
