@@ -258,6 +258,8 @@ class _Estimate:
             action = actions.get(asset.key, Action.REQUEST)
             self.counters["assets_pending"] += action is Action.REQUEST
             self.counters["assets_done"] += action is Action.KEEP
+            if asset.name is None and self._urls is None:
+                continue  # redirects may change its path
             name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
             path = path_in_dest(asset.directory, name)
             if path in self._paths:
