@@ -92,10 +92,10 @@ def test_endings_agree_with_a_naive_model(item_id, wanted):
     ("wanted", "seen", "note"),
     [
         (("a", "b"), ("a", "x_b"), None),
-        (("a", "b"), ("a",), "No item matches 1 of the 2 ids in --ids: b."),
-        (("a",), ("b",), "No item matches the id in --ids: a."),
-        (tuple("abcde"), (), "No item matches 5 of the 5 ids in --ids: a, b, c, …."),
-        (("x.txt",), (), "No item matches the id in --ids: x.txt."),
+        (("a", "b"), ("a",), "The source listed no item for 1 of the 2 ids in --ids: b."),
+        (("a",), ("b",), "The source listed no item for the id in --ids: a."),
+        (tuple("abcde"), (), "The source listed no item for 5 of the 5 ids in --ids: a, b, c, …."),
+        (("x.txt",), (), "The source listed no item for the id in --ids: x.txt."),
         (("b", "a_b"), ("a_b",), None),
     ],
 )

@@ -99,7 +99,7 @@ class IdsCheck(ItemCheck):
             return []
         shown = ", ".join([*missing[:3], *(["…"] if len(missing) > 3 else [])])  # noqa: PLR2004
         ids = f"{len(missing):,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
-        return [f"No item matches {ids} in --ids: {shown}."]
+        return [f"The source listed no item for {ids} in --ids: {shown}."]
 
     def pushed_down(self) -> Json:
         return {"ids": self._ids}
