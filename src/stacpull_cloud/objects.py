@@ -16,9 +16,10 @@ from contextlib import nullcontext
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 import obstore
+import tenacity
 from obstore import exceptions
 
 from stacpull.errors import DestinationError
@@ -27,16 +28,13 @@ from stacpull.store.inspection import UNWATCHED, Patience
 from stacpull.store.protocol import store_kind
 from stacpull_cloud.obstore_errors import MISSING, STATUS, as_stacpull_error, is_passing, unreachable
 
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
-
 T = TypeVar("T")
 
 THREADS = 32  # simultaneous requests of a process
 _PATIENCE, _SHORT_PATIENCE = 120.0, 10.0
 """Seconds for which requests are repeated; fewer before the first answer, and after a stop."""
 _FIRST_PAUSE, _MAX_PAUSE = 0.2, 10.0  # seconds, at most
-_SILENT_AFTER = 4  # attempts after which the user is warned
+_SILENT_AFTER = 1.0  # seconds of an outage after which the user is warned
 _SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts, which are at least as long
 _PARTS_AT_ONCE = 4
 _MEDIUM, _MEDIUM_AT_ONCE, _LONG_AT_ONCE = 1 << 20, 8, 2
@@ -77,8 +75,6 @@ class Objects:
     def key(self, path: str) -> str:
         return self._prefix + path
 
-    # --- reading -----------------------------------------------------------------------------------------
-
     def find(self, path: str) -> ObjectInfo | None:
         answer = self.read(path, -1)
         return answer and answer[0]
@@ -108,20 +104,15 @@ class Objects:
 
         def page(store: Any) -> tuple[str, ...]:
             nonlocal listing
-            listing = listing or obstore.list(store, prefix or None, chunk_size=1000)
-            try:
-                while hash(keys := tuple(str(entry["path"]) for entry in next(listing, ()))) in listed:
-                    pass  # in the same request, which thus ends if a later page always fails
-            except BaseException:
-                listing = None  # begin again
-                raise
+            begun, listing = listing or obstore.list(store, prefix or None, chunk_size=1000), None
+            while hash(keys := tuple(str(entry["path"]) for entry in next(begun, ()))) in listed:
+                pass  # in the same request, which thus ends if a later page always fails
+            listing = begun  # if it fails, begin again
             return keys
 
         while keys := self.send("list", directory, page):
             listed.add(hash(keys))
             yield [key[len(self._prefix) :] for key in keys if len(key) > len(self._prefix)]
-
-    # --- writing -----------------------------------------------------------------------------------------
 
     def put(
         self,
@@ -185,12 +176,11 @@ class Objects:
 
         self.send("remove", path, delete, missing_ok=True)
 
-    # --- requests ----------------------------------------------------------------------------------------
-
     def send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
-        began = time.monotonic()
+        failed_at = float("inf")  # first
 
         def attempt() -> T | None:
+            nonlocal failed_at
             answer = None
             try:
                 answer = call(self.service.store)
@@ -198,7 +188,8 @@ class Objects:
                 if not missing_ok or not isinstance(error, MISSING):
                     self._has_answered |= STATUS.search(str(error)) is not None
                     if is_passing(error):
-                        self._outage = (self._outage or (began,))[0], error
+                        failed_at = min(failed_at, time.monotonic())
+                        self._note_outage(failed_at, error)
                     raise
             self._outage, self._has_answered = None, True
             return answer
@@ -206,18 +197,10 @@ class Objects:
         try:
             if (outage := self._outage) and self._patience.is_stopped() and self._is_over():
                 raise outage[1]  # without another attempt, which might take a minute
-            try:
-                return attempt()
-            except (exceptions.BaseError, OSError) as error:
-                if not is_passing(error) or self._is_over():
-                    raise
-            import tenacity  # noqa: PLC0415 - most runs repeat nothing
-
             return tenacity.Retrying(
                 retry=tenacity.retry_if_exception(is_passing),
                 stop=lambda state: self._is_over(state.upcoming_sleep),
                 wait=tenacity.wait_random_exponential(_FIRST_PAUSE, _MAX_PAUSE),
-                before_sleep=self._note_silence,
                 reraise=True,
             )(attempt)
         except (exceptions.BaseError, OSError) as error:
@@ -229,10 +212,13 @@ class Objects:
         patience = _SHORT_PATIENCE if is_short else _PATIENCE
         return outage is not None and time.monotonic() + pause - outage[0] >= patience
 
-    def _note_silence(self, state: RetryCallState) -> None:
-        if state.attempt_number == _SILENT_AFTER and not self._has_warned:
+    def _note_outage(self, failed_at: float, error: Exception) -> None:
+        outage = self._outage
+        since = failed_at if outage is None else min(failed_at, outage[0])
+        self._outage = since, error
+        if time.monotonic() - since >= _SILENT_AFTER and not self._has_warned:
             self._has_warned = True
-            why = unreachable(str(state.outcome and state.outcome.exception())) or "does not answer"
+            why = unreachable(str(error)) or "does not answer"
             self._patience.warn(f"{self.location.url} {why}; still trying.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,3 +53,18 @@ def test_a_short_object_is_read_in_one_request(location, monkeypatch):
             with files.open(path) as file:
                 assert file.read(len(body) + 1) == body
             assert len(service.paths) == (1 if path == "c/short" else 3)
+
+
+@pytest.mark.parametrize("location", ["moto"], indirect=True)
+def test_a_long_request_that_fails_is_repeated(location, monkeypatch):
+    """The time until its first failure is no outage."""
+    monkeypatch.setattr("stacpull_cloud.objects._SHORT_PATIENCE", 0.5)
+    attempts = iter([True, False])
+
+    def send(_: Any) -> str:
+        if next(attempts):
+            time.sleep(0.6)
+            raise obstore.exceptions.GenericError("HTTP error")
+        return "sent"
+
+    assert Objects(location).send("write", "a", send) == "sent"
