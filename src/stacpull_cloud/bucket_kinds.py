@@ -41,11 +41,6 @@ from stacpull_cloud.obstore_errors import NO_KEYS, plain_reason
 
 ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _AZURE_HOST, _LAKE_HOST = ".blob.core.windows.net", ".dfs.core.windows.net"
-_AZURE_VARIABLES = {
-    "AccountName": "AZURE_STORAGE_ACCOUNT_NAME",
-    "AccountKey": "AZURE_STORAGE_ACCOUNT_KEY",
-    "SharedAccessSignature": "AZURE_STORAGE_SAS_TOKEN",
-}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _ODD = re.compile(r"[\x00-\x1f\x7f?#]")
 _RENEWED = timedelta(minutes=5)
@@ -54,11 +49,11 @@ _SECRET = (*_AWS_KEYS, "account_key", "sas_token", "client_secret")
 """Names of secrets among the arguments of obstore's stores."""
 
 
-def azure_setting(name: str) -> str | None:
-    """Return a field of AZURE_STORAGE_CONNECTION_STRING, or else its variable of the environment."""
+def azure_setting(name: str, variable: str = "") -> str | None:
+    """Return a field of AZURE_STORAGE_CONNECTION_STRING, or else a variable of the environment."""
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
     fields = {field.partition("=")[0].strip(): field.partition("=")[2].strip() for field in text.split(";")}
-    return fields.get(name) or os.environ.get(_AZURE_VARIABLES.get(name, ""))
+    return fields.get(name) or os.environ.get(variable)
 
 
 def _awaited_apart(work: Coroutine[Any, Any, Any]) -> Any:
@@ -234,11 +229,10 @@ class AmazonS3(Service):
                 ),
             )
             with closing(s3):
-                listing = s3.get_paginator("list_multipart_uploads")
-                for page in listing.paginate(Bucket=bucket, Prefix=prefix):
-                    for upload in page.get("Uploads", ()):
-                        if is_own(key := upload["Key"]):
-                            s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
+                pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+                for upload in pages.search("Uploads[]"):  # None for a page without any
+                    if upload and is_own(key := upload["Key"]):
+                        s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
 
     @classmethod
     def resolved(cls, location: BucketLocation) -> BucketLocation:
@@ -266,9 +260,7 @@ class GoogleStorage(Service):
         key_file = environ.get("GOOGLE_APPLICATION_CREDENTIALS") or environ.get("GOOGLE_SERVICE_ACCOUNT")
         gcloud_file = usual_file("~/.config/gcloud/application_default_credentials.json")
         arguments: dict[str, Any] = {"base_url": self._endpoint or "https://storage.googleapis.com"}
-        if not self._location.is_signed:
-            arguments["skip_signature"] = True
-        elif key_file or (gcloud_file and gcloud_file.is_file()):  # obstore would also use an empty variable
+        if key_file or (gcloud_file and gcloud_file.is_file()):  # obstore would also use an empty variable
             arguments["application_credentials"] = key_file or str(gcloud_file)
         elif not self._location.metadata:
             arguments |= {"skip_signature": True, "credential_provider": _no_google_credentials}
@@ -305,29 +297,27 @@ class AzureBlobs(Service):
 
     def _settings(self) -> tuple[Any, dict[str, Any]]:
         location = self._location
-        account = location.account or azure_setting("AccountName")
+        account = location.account or azure_setting("AccountName", "AZURE_STORAGE_ACCOUNT_NAME")
         if not account:
             raise CredentialsError(
                 f"{location.url} needs the name of its storage account: set AZURE_STORAGE_ACCOUNT_NAME, or "
                 "use DEST as https://ACCOUNT.blob.core.windows.net/container/prefix."
             )
-        endpoint = self._endpoint or f"https://{account}.blob.core.windows.net"
-        arguments: dict[str, Any] = {"account_name": account, "endpoint": endpoint}
-        client, tenant = map(os.environ.get, ("AZURE_CLIENT_ID", "AZURE_TENANT_ID"))
-        secret, token = map(os.environ.get, ("AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"))
-        if not location.is_signed:
-            arguments["skip_signature"] = True
-        elif key := azure_setting("AccountKey"):
-            arguments["account_key"] = key
-        elif sas := azure_setting("SharedAccessSignature"):
-            arguments["sas_token"] = sas.lstrip("?")
-        elif client and tenant and (secret or token):
-            arguments["client_secret"] = secret  # obstore finds the others
-        elif os.environ.get("AZURE_USE_AZURE_CLI"):
-            arguments["use_azure_cli"] = True
-        elif not location.metadata:
-            arguments["skip_signature"] = True
-        return AzureStore, arguments
+        key = azure_setting("AccountKey", "AZURE_STORAGE_ACCOUNT_KEY")
+        sas = azure_setting("SharedAccessSignature", "AZURE_STORAGE_SAS_TOKEN")
+        get, secret = os.environ.get, os.environ.get("AZURE_CLIENT_SECRET")
+        has_secret = secret or get("AZURE_FEDERATED_TOKEN_FILE")
+        is_client = get("AZURE_CLIENT_ID") and get("AZURE_TENANT_ID") and has_secret
+        can_sign = key or sas or is_client or get("AZURE_USE_AZURE_CLI") or location.metadata
+        return AzureStore, {
+            "account_name": account,
+            "endpoint": self._endpoint or f"https://{account}.blob.core.windows.net",
+            "account_key": key,
+            "sas_token": sas and sas.lstrip("?"),
+            "client_secret": secret,  # obstore finds the others
+            "use_azure_cli": bool(get("AZURE_USE_AZURE_CLI")),
+            "skip_signature": not (location.is_signed and can_sign),
+        }
 
 
 S3, GOOGLE, AZURE = AmazonS3, GoogleStorage, AzureBlobs

@@ -30,7 +30,7 @@ from stacpull.store.inspection import (
 from stacpull.store.protocol import foreign_file
 from stacpull.store.staging import StagedParts
 from stacpull_cloud.lease import Lease
-from stacpull_cloud.objects import PIECE, THREADS, ObjectInfo, Objects
+from stacpull_cloud.objects import PIECE, THREADS, Objects
 
 DIGEST = "stacpull"
 """Followed by an algorithm, the attribute with the digest of the content. Azure allows no `-` in names."""
@@ -95,11 +95,8 @@ class BucketStore(BucketFiles):
         self._threads = ThreadPoolExecutor(THREADS, "stacpull-bucket")
 
     def close(self) -> None:
-        """Wait for the uploads, and close the parts."""
         self._threads.shutdown()
         self.staged.close()
-
-    # --- publishing --------------------------------------------------------------------------------------
 
     def sync(self, parts: Sequence[str]) -> None:
         """Do nothing: parts in the work directory can be fetched again, and `place` is durable."""
@@ -122,25 +119,19 @@ class BucketStore(BucketFiles):
             part, check = self.staged.path / file.part, self.lease.check
             is_stored = self.objects.put(path, part, attributes, check, create=not file.may_replace)
             if not is_stored:
-                existing = self.objects.find(path)
                 part_state = self.staged.state_of(file.part, algorithm=algorithm)
-                is_own = existing is not None and _identity(existing) is not None
-                if not is_own or self.state_of(path, algorithm=algorithm) != part_state:
+                identity, _ = self.find_unsynced(path) or (0, 0)
+                if not identity or self.state_of(path, algorithm=algorithm) != part_state:
                     return foreign_file(path)
         self.staged.drop_part(file.part)
         return None
 
     def find_unsynced(self, path: str) -> tuple[int, int] | None:
-        info = self.objects.find(path)
-        if info is None:
+        if (info := self.objects.find(path)) is None:
             return None
-        return _identity(info) or 0, info.size
+        with suppress(KeyError, ValueError):
+            return int(info.attributes[_PART]), info.size
+        return 0, info.size  # it is not ours
 
     def remove(self, path: str) -> None:
         self.objects.remove(path, self.lease.check)
-
-
-def _identity(info: ObjectInfo) -> int | None:
-    with suppress(KeyError, ValueError):
-        return int(info.attributes[_PART])
-    return None

@@ -88,7 +88,7 @@ class CloudTransport:
 
     def _split(self, request: Request) -> tuple[BucketLocation, str]:
         bucket, key, named_account = self._kind.split(request.url) or ("", "", None)
-        own_account, missing = azure_setting("AccountName"), ""
+        own_account, missing = azure_setting("AccountName", "AZURE_STORAGE_ACCOUNT_NAME"), ""
         account = own_account if named_account == "" else named_account
         if named_account is not None and not ACCOUNT.fullmatch(account or ""):
             missing = "storage account: set AZURE_STORAGE_ACCOUNT_NAME"

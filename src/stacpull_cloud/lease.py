@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import chain
 from typing import Self
 
 import msgspec
@@ -40,7 +41,6 @@ FOLDER = f"{OWN_DIRECTORY}/lease"
 _CLOCK_OBJECT = f"{OWN_DIRECTORY}/clock"
 _INTERVAL = _EXPIRY / 4  # seconds between two renewals, and between two looks of `Lease.check`
 _MAX_SIZE = 1 << 16
-_ATTEMPTS = 5
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also counts while the machine is suspended."""
 
@@ -187,10 +187,10 @@ class Lease:
             if existing is None or existing[1] != body:  # if it is ours, only the response was lost
                 return False
         self._next += 1
-        paths = _paths(self._objects)
-        for older_path in (other_path for other_path in paths if other_path < path):
+        paths = sorted(chain.from_iterable(self._objects.pages(FOLDER)))
+        for older_path in paths[:-2]:  # not the last one: another run may have listed it, and read it next
             self._objects.remove(older_path)
-        return max(paths, default=path) == path
+        return paths[-1:] == [path]
 
     def check(self) -> None:
         """Raise `DestinationError` once another run has the lease, unless the location names no run.
@@ -212,8 +212,6 @@ class Lease:
                     f"renew its lease for {_EXPIRY:.0f} seconds; or the run has ended, or {FOLDER} was "
                     "deleted. If another mirror is active, continue there."
                 )
-
-    # --- the copy of the ledger --------------------------------------------------------------------------
 
     def _fetch(self, copy: ObjectInfo) -> None:
         path, bytes_left = ledger_path(self._work), _MAX_UNPACKED * copy.size
@@ -255,21 +253,16 @@ class Lease:
                     path.unlink(missing_ok=True)
 
 
-def _paths(objects: Objects) -> list[str]:
-    return [path for page in objects.pages(FOLDER) for path in page]
-
-
 def _newest(objects: Objects) -> tuple[ObjectInfo, Holder, int] | None:
     """Return the newest object of the lease, and its content and number."""
-    for _ in range(_ATTEMPTS):
-        if not (paths := _paths(objects)):
-            return None
-        if (info_and_body := objects.read(max(paths), _MAX_SIZE)) is not None:  # else renewed in between
-            info, body = info_and_body
-            try:
-                number = int(info.path[len(FOLDER) + 1 :].removesuffix(".json"))
-                return info, msgspec.json.decode(body or b"", type=Holder), number
-            except ValueError as error:  # those of msgspec too
-                url = f"{objects.location.url}/{info.path}"
-                raise DestinationError(f"{url} is damaged: remove it.") from error
-    raise DestinationError(f"The lease in {objects.location.url} keeps changing: try again.")
+    if (path := max(chain.from_iterable(objects.pages(FOLDER)), default=None)) is None:
+        return None
+    url = objects.location.url
+    if (info_and_body := objects.read(path, _MAX_SIZE)) is None:
+        raise DestinationError(f"The lease in {url} keeps changing: try again.")
+    info, body = info_and_body
+    try:
+        number = int(path[len(FOLDER) + 1 :].removesuffix(".json"))
+        return info, msgspec.json.decode(body or b"", type=Holder), number
+    except ValueError as error:  # those of msgspec too
+        raise DestinationError(f"{url}/{path} is damaged: remove it.") from error

@@ -21,13 +21,11 @@ _UNTRUSTED = "InvalidCertificate"
 """What obstore's errors say of a TLS certificate that no authority here has issued."""
 _ANOTHER_REGION = re.compile("redirect without LOCATION|the region '")
 """In obstore's error for a 301 of S3, and in the message of its 400: malformed keys have the same code."""
-_REPEATED = frozenset({"408", "409", "429", "500", "502", "503", "504"})
-_REPEATED_CODES = frozenset(
-    {"InternalError", "SlowDown", "NoSuchUpload", "InvalidUploadId", "RequestTimeout"}
+_PASSING = re.compile(
+    r"\bstatus code: (408|409|429|50[0234])\b|invalid multipart response|"
+    r"(<Code>|\(code: )(InternalError|SlowDown|NoSuchUpload|InvalidUploadId|RequestTimeout)[<)]"
 )
-"""Codes that come with another status than those, such as 200 at the end of an upload in parts."""
-_FAILED_AT_END = "invalid multipart response"
-"""What obstore says of any other error with status 200, such as ServiceUnavailable."""
+"""What is repeated. An upload in parts can end with status 200 and any error, which obstore need not know."""
 
 
 def as_stacpull_error(
@@ -36,7 +34,7 @@ def as_stacpull_error(
     """Return the error to raise for one of obstore. `doing` is a verb, and `path` is below the prefix."""
     text = str(error)
     code, status = next(iter(_CODE.findall(text)), ""), STATUS.search(text)
-    url = location.url
+    url, what = location.url, f"to {doing} {path or 'its objects'}"
     if _UNTRUSTED in text:
         return DestinationError(f"The TLS certificate of {url} is not trusted: --ca-bundle FILE trusts one.")
     if NO_KEYS in text:
@@ -44,7 +42,6 @@ def as_stacpull_error(
     if _ANOTHER_REGION.search(text):
         return DestinationError(f"{url} is in another region: name it with --dest-region.")
     if (status is not None and status[1] in {"401", "403"}) or _REFUSED_KEYS.search(code):
-        what = f"to {doing} {path or 'its objects'}"
         remedy = "check the keys, and whether they may do this"
         return CredentialsError(
             f"{url} refuses the credentials {what} ({code or 'access denied'}): {remedy}."
@@ -60,8 +57,8 @@ def as_stacpull_error(
     if reason := unreachable(text):
         return DestinationError(f"{url} {reason}. Check the address and the network.")
     return DestinationError(
-        f"{url} failed to {doing} {path or 'its objects'} ({code or plain_reason(text)}): check the "
-        "bucket and its endpoint, then run the same command again."
+        f"{url} failed {what} ({code or plain_reason(text)}): check the bucket and its endpoint, then run "
+        "the same command again."
     )
 
 
@@ -89,10 +86,7 @@ def unreachable(text: str) -> str:
 
 def is_passing(error: BaseException) -> bool:
     text = str(error)
-    if not isinstance(error, exceptions.BaseError | OSError):
+    if not isinstance(error, exceptions.BaseError | OSError) or _UNTRUSTED in text:
         return False
-    if not _REPEATED_CODES.isdisjoint(_CODE.findall(text)) or _FAILED_AT_END in text:
-        return True
-    if (status := STATUS.search(text)) is not None:
-        return status[1] in _REPEATED
-    return isinstance(error, exceptions.GenericError) and "HTTP error" in text and _UNTRUSTED not in text
+    is_unanswered = isinstance(error, exceptions.GenericError) and "HTTP error" in text
+    return _PASSING.search(text) is not None or (is_unanswered and STATUS.search(text) is None)

@@ -186,7 +186,7 @@ def test_damage_is_found(location: BucketLocation, dest: list[str], source: str)
     Objects(location).put("c/i2/a.bin", b"other", {}, create=False)
     assert "2 files damaged" in run("verify", *dest, code=1).out
     objects = Objects(location)
-    path = max(lease._paths(objects))
+    path = max(next(objects.pages(lease.FOLDER)))
     objects.put(f"{path}.bak", objects.read(path, 1000)[1], {}, create=True)  # type: ignore[index, arg-type]
     assert f"{path}.bak is damaged: remove it." in run("mirror", source, *dest, code=5).err
 
