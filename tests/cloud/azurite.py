@@ -38,12 +38,8 @@ def sas() -> str:
     fields |= {"sip": "", "spr": "", "sv": "2020-02-10"}
     text = "".join(f"{value}\n" for value in (ACCOUNT, *fields.values()))
     signature = hmac.new(base64.b64decode(KEY), text.encode(), hashlib.sha256).digest()
-    return urlencode(
-        {
-            **{name: value for name, value in fields.items() if value},
-            "sig": base64.b64encode(signature).decode(),
-        }
-    )
+    fields["sig"] = base64.b64encode(signature).decode()
+    return urlencode({name: value for name, value in fields.items() if value})
 
 
 def create_container(url: str, name: str) -> None:

@@ -40,7 +40,6 @@ from stacpull_cloud.objects import Objects
 
 ITEMS = 30
 MANY_ITEMS, MANY_ASSETS = 10, 15
-"""`scripts/bucket-acceptance` takes 2,000 files, 30 kills, and 20 seconds without the service."""
 REAL = pytest.mark.parametrize("location", ["radosgw", "azurite"], indirect=True)
 
 

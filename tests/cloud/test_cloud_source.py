@@ -58,9 +58,6 @@ def mirrored(source: str, dest: Path, **options: Any) -> dict[str, bytes]:
 EXPECTED = {"a0.tif": SMALL, "a1.tif": LARGE, "B02.tif": b"blue", "B03.tif": b"g", "empty.tif": b""}
 
 
-# Azure.
-
-
 @pytest.fixture
 def container(
     azurite_service: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, no_keys: None
@@ -134,9 +131,6 @@ def test_an_endpoint_of_google_that_cannot_be_used_is_named(host, error, message
 def test_an_account_is_a_name_and_no_host(host: str) -> None:
     with pytest.raises(TransferError, match="names no storage account"):
         CloudTransport(AZURE, SETUP)._split(Request(f"abfs://c@{host}/k"))
-
-
-# Google.
 
 
 @pytest.mark.usefixtures("no_keys")
