@@ -233,11 +233,6 @@ class Options:
         return attrs.evolve(self, headers={}, query={}, filled_profile=None, dashboard_token=None, s3=s3)
 
     @property
-    def uses_dask(self) -> bool:
-        """True if the workers of a Dask cluster transfer."""
-        return self.dask is not None or self.dask_client is not None
-
-    @property
     def recorded_checksum(self) -> str | None:
         """The algorithm of the digests that are recorded, or None for none."""
         return None if self.checksum == "none" else self.checksum or "sha256"

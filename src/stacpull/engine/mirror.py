@@ -208,6 +208,8 @@ class RunContext(NamedTuple):
     options: Options
     journal: Journal
     stop: StopEvent
+    workers: Any
+    """What transfers in worker processes (`--dask`), from `stacpull.workers`; None for this process."""
 
 
 @asynccontextmanager
@@ -224,8 +226,10 @@ async def run_context(
     options = instance("options", Options, options)
     if client is not None:
         options = attrs.evolve(options, dask_client=client)
-    if options.uses_dask:
-        await asyncio.to_thread(lambda: require("stacpull.workers", "dask", "--dask").check(options))
+    workers = None
+    if options.dask is not None or options.dask_client is not None:
+        workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
+        await asyncio.to_thread(workers.check, options)
     address = await asyncio.to_thread(parse_dest, dest, options)
     if options.items_parquet:
         if options.metadata == "none":
@@ -241,7 +245,7 @@ async def run_context(
             on_event = await stack.enter_async_context(serving)
         stopping = await stack.enter_async_context(timed_stop(stop, options.stop_after, on_event))
         journal = Journal(address.work / OWN_DIRECTORY / "log.ndjson", Secrets(), SystemClock(), on_event)
-        yield RunContext(address, options, journal, stopping)
+        yield RunContext(address, options, journal, stopping, workers)
 
 
 def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
@@ -350,7 +354,7 @@ class MirrorRun:
     def __init__(
         self, context: RunContext, opened: OpenMirror, run: Run, setup: RunSetup, process: ConnectedProcess
     ) -> None:
-        self._journal, self._stop = context.journal, context.stop
+        self._journal, self._stop, self._workers = context.journal, context.stop, context.workers
         self._opened, self._run = opened, run
         self._setup, self._network = setup, setup.network
         if opened.lease is not None:
@@ -360,7 +364,7 @@ class MirrorRun:
         self._saved: dict[str, float] = {}  # the effort of this process that is already in the ledger
         self._is_unfinished = False
         """True if a stop left work that no counter shows, such as writing catalogs: `resume` does it."""
-        for_workers = _QUEUED_FOR_WORKERS if setup.options.uses_dask else 0
+        for_workers = 0 if self._workers is None else _QUEUED_FOR_WORKERS
         self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
         self._saver = PlanSaver(setup.network, run, self._store_client, self._queue)
         self._walk = Walk(setup, self._saver)
@@ -428,20 +432,19 @@ class MirrorRun:
         parts = await asyncio.to_thread(PartialDownloads, store.staged.path)
         fetcher, fast_path = make_fetchers(network, store, parts, options, selection.clip)
         runner = pool = Pool(
-            JobQueue[Job](2 * network.slots) if options.uses_dask else self._queue,
+            self._queue if self._workers is None else JobQueue[Job](),
             client.sender,
             fetcher,
             self._walk.reader,
             network.retries,
             selection.prefer,
-            max_held_back=(MAX_REFUSALS - 1) * (network.per_host if options.uses_dask else 1),
+            max_held_back=(MAX_REFUSALS - 1) * (1 if self._workers is None else network.per_host),
             max_failures=options.max_failures,
             stop_run=self._stop.set,
             fast_path=fast_path,
         )
-        if options.uses_dask:
-            workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
-            runner = workers(pool, self._setup, self._opened, client, self._queue)
+        if self._workers is not None:
+            runner = self._workers(pool, self._setup, self._opened, client, self._queue)
         producing = partial(produce_jobs, self._saver, self._walk)
         await walk_and_transfer(producing, runner, self._tick, self._stop, client.fatal_error)
         await client.sender.flush()
