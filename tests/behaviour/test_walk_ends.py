@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,12 @@ def test_classes_are_counted_in_a_part_of_the_items() -> None:
         (found,) = classes(on_event=events.append)
     assert found.counts == {"forest": 1}
     assert any("its next page cannot be requested" in text for text in warnings(events))
+
+
+@pytest.mark.parametrize(("pages", "said"), [(1, 1), (2, 0)])
+def test_lines_that_end_with_a_page_that_has_a_next_one(tmp_path: Path, pages: int, said: int) -> None:
+    more = [{"rel": "next", "href": "https://h.test/items?page=2"}]
+    lines = [{"type": "FeatureCollection", "features": [feature("a")], "links": more}, {"features": []}]
+    (tmp_path / "s.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines[:pages]))
+    sync.plan(tmp_path / "s.ndjson", on_event=(events := list[Any]()).append)
+    assert sum("Its next page is not followed" in text for text in warnings(events)) == said

@@ -220,7 +220,7 @@ class LinesSource(ItemsFile):
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         size, is_strict = 0, True
         where = "the input" if self.url.startswith("stdin:") else self.url
-        features: list[tuple[str, object]] = []
+        features, last = list[tuple[str, object]](), Json()
         async with aclosing(_lines_of(_unzipped(FileRanges(self.url, self._reader)))) as lines:
             number = 0
             async for line in lines:
@@ -246,12 +246,15 @@ class LinesSource(ItemsFile):
                 if is_strict and not is_strict_line:
                     is_strict = False
                     on_notice(Notice("warning", lenient_warning(name)))
-                entries = value.get("features") if isinstance(value, dict) else value
+                last = object_or_empty(value)
+                entries = last.get("features") if isinstance(value, dict) else value
                 line_items = entries if isinstance(entries, list) else [value]  # a search result on one line
                 features += [
                     (name if len(line_items) == 1 else f"item {count} of {name}", item)
                     for count, item in enumerate(line_items, 1)
                 ]
+        if "features" in last and documents.has_next(last):
+            on_notice(Notice("warning", f"{where} ends in a page of an API. Its next page is not followed."))
         yield self._page_of(start, features, is_last=True)
 
 
