@@ -23,6 +23,8 @@ LABELS = [str(number) for number in range(10)]
 class LinkedApi(SmallApi):
     """Each item of `labels` links to the item of the same name in `scenes`, which can be read by itself."""
 
+    scene: str | None = None  # to which all items link
+
     def __init__(self) -> None:
         super().__init__({"labels": LABELS, "scenes": LABELS})
         for name in LABELS:
@@ -33,7 +35,7 @@ class LinkedApi(SmallApi):
 
     def _item(self, collection: str, name: str) -> dict[str, object]:
         item = super()._item(collection, name)
-        source = {"rel": "source", "href": self.url(f"/collections/scenes/items/{name}")}
+        source = {"rel": "source", "href": self.url(f"/collections/scenes/items/{self.scene or name}")}
         return item | {"links": [source]} if collection == "labels" else item
 
 
@@ -66,6 +68,15 @@ def test_assets_of_the_mirror_are_not_pending(tmp_path, monkeypatch, kind, mirro
         sync.mirror(source, tmp_path / "m", selection=Selection(collections=name, **mirrored))
         report = sync.plan(source, tmp_path / "m", selection=Selection(collections=name))
     assert (report.assets, report.assets_done, report.assets_pending) == expected
+
+
+def test_a_source_item_of_several_items_is_requested_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(walk, "ITEMS_AT_ONCE", 1)
+    with LinkedApi() as api:
+        monkeypatch.setattr(LinkedApi, "scene", "0")
+        report = sync.mirror(api.url("/"), tmp_path, selection=Selection(collections="labels"))
+        assert sum("/scenes/items/" in request.target for request in api.requests) == 1
+    assert report.assets_done == len(LABELS) + 1
 
 
 @pytest.mark.parametrize("collections", [("labels", "scenes"), ("scenes", "labels")])

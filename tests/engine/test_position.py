@@ -25,3 +25,10 @@ def test_a_page_that_echoes_a_secret_is_not_stored(following: PageRequest, is_ke
     stored = Position("b", following).to_json(Secrets([Secret("KEY-of-mine"), Secret("KEY%2Dof-mine")]))
     assert (stored is not None and "token=next:7" in stored) is is_kept
     assert Position("b", following).to_json(Secrets([Secret("another-key")])) is not None
+
+
+def test_fields_of_a_stored_page_that_walks_do_not_set_are_dropped() -> None:
+    """Someone else may have written the ledger."""
+    stored = Position("b", PageRequest(SEARCH, headers={"Cookie": "a", "Search-After": "b"}))
+    request = Position.from_json(stored.to_json(Secrets())).request
+    assert request == PageRequest(SEARCH, headers={"Search-After": "b"})

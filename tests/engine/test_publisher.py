@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.engine.bench import Bench, RecordingStore, parts, planned, tree
+from tests.engine.bench import NOW, Bench, RecordingStore, parts, planned, tree
 
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, views
 from stacpull.ledger.schema import State
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Failure, FailureKind, PlanBatch
 from stacpull.store.local_store import LocalStore
 
 
@@ -142,6 +142,15 @@ def test_a_file_stays_known_if_a_newer_item_has_no_usable_href_for_it(bench: Ben
     assert (tmp_path / "c/i/a.tif").exists()
     assert views.known_paths(bench.db, ["c/i/a.tif"]) == {"c/i/a.tif"}
     assert bench.states() == {"a": State.DONE}
+
+
+def test_a_newer_version_is_fetched_although_the_earlier_one_was_being_recorded(bench: Bench) -> None:
+    (asset,) = bench.plan(planned("i", "a", size=1)._replace(updated="2020-01-01")).jobs
+    bench.publisher.add([bench.arrive(asset, b"x")], [])
+    bench.publisher.publish()  # renamed, not yet recorded
+    newer = planned("i", "a", size=2)._replace(updated="2030-01-01")
+    batch = PlanBatch(items=[newer], replaces_planned_items=True)
+    assert [job.generation for job in bench.operations.save_batch(batch, NOW).jobs] == [1]
 
 
 def test_an_asset_whose_late_name_is_taken_leaves_no_part(bench: Bench, tmp_path: Path) -> None:

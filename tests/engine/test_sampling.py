@@ -13,7 +13,9 @@ from tests.export.conftest import item
 
 from stacpull import MirrorReport, Options, Selection, headers, mirror, plan, sync
 from stacpull.engine import estimate, walk
+from stacpull.engine.lookups import ListedItem
 from stacpull.filters.item_checks import rank_of
+from stacpull.models import ItemId
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
@@ -22,6 +24,19 @@ IDS = [f"i{number:02}" for number in range(23)]
 
 def smallest(ids: list[str], size: int, seed: int = 0) -> set[str]:
     return set(sorted(ids, key=lambda name: rank_of(seed, name))[:size])
+
+
+def test_the_newest_document_of_a_drawn_item_is_kept() -> None:
+    sample = walk.Sample(1, 7)
+
+    def drawn_after(name: str, year: int) -> tuple[str, str | None]:
+        document = {"id": name, "properties": {"updated": f"{year}-01-01T00:00:00Z"}}
+        sample.offer(ListedItem(ItemId("c", name), document, ""))
+        ((_, found, updated, _),) = sample.lowest()
+        return found.item, updated
+
+    name, _ = [drawn_after(name, 2020) for name in "abc"][-1]  # more than are kept
+    assert [drawn_after(name, year)[1][:4] for year in (2019, 2022, 2021)] == ["2020", "2022", "2022"]
 
 
 def items_in(dest: Path) -> set[str]:
