@@ -70,13 +70,14 @@ def test_assets_of_the_mirror_are_not_pending(tmp_path, monkeypatch, kind, mirro
     assert (report.assets, report.assets_done, report.assets_pending) == expected
 
 
-def test_a_source_item_of_several_items_is_requested_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize("scene", ["0", "unknown"])
+def test_a_source_item_of_several_items_is_requested_once(tmp_path, monkeypatch, scene):
     monkeypatch.setattr(walk, "ITEMS_AT_ONCE", 1)
+    monkeypatch.setattr(LinkedApi, "scene", scene)
     with LinkedApi() as api:
-        monkeypatch.setattr(LinkedApi, "scene", "0")
         report = sync.mirror(api.url("/"), tmp_path, selection=Selection(collections="labels"))
         assert sum("/scenes/items/" in request.target for request in api.requests) == 1
-    assert report.assets_done == len(LABELS) + 1
+    assert report.assets_done == len(LABELS) + (scene in LABELS)
 
 
 @pytest.mark.parametrize("collections", [("labels", "scenes"), ("scenes", "labels")])
