@@ -1,6 +1,6 @@
 """Ends that come from outside: SIGKILL at any moment, graceful stops, and that the next run completes.
 
-More split files, three kills each:  STACPULL_SPLIT_FILES=50 pytest tests/acceptance/test_kills_and_signals.py
+More split files, three kills each:  TESTS_SPLIT_FILES=50 pytest tests/acceptance/test_kills_and_signals.py
 """
 
 from __future__ import annotations

@@ -120,12 +120,6 @@ def cell_with(shown, part):
     return found
 
 
-def test_the_cells_are_found(cells: list[tuple[str, str]]) -> None:
-    assert len(cells) == 17
-    assert cells[0][0].startswith("%matplotlib inline")
-    assert cells[-1][0].endswith("data_df")
-
-
 VALUES = [
     'tile_info["additionalData"]["filesMetadata"]',
     "metadata",

@@ -19,13 +19,6 @@ def cells(shared_data: Path) -> list[str]:
     return [code for code, _ in cells_of(shared_data.parent / "seeds" / NOTEBOOK)]
 
 
-def test_the_cells_are_found(cells: list[str]) -> None:
-    assert len(cells) == 7
-    assert cells[0].startswith("# only the requests module")
-    assert "def get_items" in cells[3]
-    assert cells[-1].rstrip().endswith("max_items_downloaded=5)")
-
-
 @pytest.mark.parametrize(("items", "limit", "era"), [(400, 3, "2022"), (60, 30, "2021")])
 def test_the_notebook_runs_unchanged(cells, tmp_path, items, limit, era):
     with run_in_thread(MlhubReplica(items=items, seed=7, era=era)) as replica:
