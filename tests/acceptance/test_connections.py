@@ -91,21 +91,23 @@ def mirror(source: str, dest: Path, **options: object) -> tuple[stacpull.MirrorR
     return report, warnings(events)
 
 
-def test_a_host_that_is_down_leaves_its_assets_pending_and_the_others_are_done(tmp_path: Path) -> None:
-    with AssetHost() as good, refusing_port() as port:
-        down = f"http://127.0.0.1:{port}"
-        hrefs = [f"{host}/assets/{n}" for n in range(150) for host in (down, good.url)]
+def test_hosts_that_are_down_leave_their_assets_pending_and_others_are_done(tmp_path: Path) -> None:
+    with AssetHost() as good, refusing_port() as one, refusing_port() as other:
+        down = [f"127.0.0.1:{port}" for port in (one, other)]
+        hosts = [good.url, *(f"http://{host}" for host in down)]
+        hrefs = [f"{host}/assets/{n}" for n in range(100) for host in hosts]
         source, dest = local_items(tmp_path, hrefs), tmp_path / "mirror"
         started = time.monotonic()
         message, reported = mirror(source, dest, stall_timeout=0.5, retries=1)
         assert time.monotonic() - started < 60
         assert "refused" in str(message)
-        assert "resume" in str(message)
-        assert [text for text in reported if f"127.0.0.1:{port} does not answer" in text]
+        both = (" and ".join(hosts) for hosts in (down, down[::-1]))
+        assert any(f"The assets of {hosts} stay pending for `resume`" in str(message) for hosts in both)
+        assert all(any(f"{host} does not answer" in text for text in reported) for host in down)
         before = stacpull.status(dest)
-        assert (before.state, before.assets_done, before.assets_failed) == ("failed", 150, 0)
-        assert before.assets_pending == 150
-    with AssetHost(port=port):
+        assert (before.state, before.assets_done, before.assets_failed) == ("failed", 100, 0)
+        assert before.assets_pending == 200
+    with AssetHost(port=one), AssetHost(port=other):
         report = sync.resume(dest, options=quick())
     assert (report.assets_done, report.assets_failed, report.assets_pending) == (300, 0, 0)
 

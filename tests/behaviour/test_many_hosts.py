@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.acceptance.asset_host import local_items, quick, refusing_port
+from tests.acceptance.asset_host import local_items, quick
 from tests.acceptance.command import COMMAND, Running, environment
 from tests.net.memory import Answer
 from tests.net.wire_server import ReceivedRequest, WireServer
@@ -66,17 +66,6 @@ def test_connections_to_more_hosts_than_files_may_be_open_are_closed(tmp_path, i
             ran = process.ended()
     assert ran.code == 0, ran.err
     assert len(list((tmp_path / "m").rglob("*.tif"))) == _OTHERS
-
-
-def test_several_hosts_that_are_abandoned_are_named(tmp_path: Path) -> None:
-    with refusing_port() as one, refusing_port() as other:
-        hrefs = [f"http://127.0.0.1:{port}/{n}.tif" for n in range(30) for port in (one, other)]
-        options = quick(stall_timeout=0.3, retries=1)
-        with pytest.raises(stacpull.SourceError) as caught:
-            asyncio.run(stacpull.mirror(local_items(tmp_path, hrefs), tmp_path / "m", options=options))
-    message = str(caught.value)
-    hosts = f"127.0.0.1:{one} and 127.0.0.1:{other}", f"127.0.0.1:{other} and 127.0.0.1:{one}"
-    assert any(f"The assets of {both} stay pending" in message for both in hosts), message
 
 
 @pytest.mark.parametrize(
