@@ -50,8 +50,6 @@ def test_a_run_on_a_finished_mirror_makes_no_asset_request(tmp_path, small_hub):
     assert digests_in(dest) == before
     after = {name: path.stat().st_mtime_ns for name, path in files_in(dest).items() if name.endswith(".tif")}
     assert after == times
-    nothing = run(["resume", str(dest), "--json"], env)
-    assert (nothing.code, nothing.report["nothing_to_resume"]) == (0, True)
 
 
 def test_a_wider_selection_adds_and_a_narrower_removes_nothing(tmp_path, small_hub):

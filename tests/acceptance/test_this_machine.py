@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tests.acceptance.command import COMMAND, SMALL, Running, environment, mirror_of, run, wait_until
@@ -93,11 +94,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, small_hub, jump):
 
 def test_an_end_that_cannot_be_recorded_is_an_error(tmp_path, small_hub, monkeypatch):
     """The run did everything, but the ledger does not record it: the next start has to check."""
-
-    def fails(*_: object) -> None:
-        raise sqlite3.OperationalError("disk I/O error")
-
-    monkeypatch.setattr(runs, "end", fails)
+    monkeypatch.setattr(runs, "end", Mock(side_effect=sqlite3.OperationalError("disk I/O error")))
     options = Options(query={"key": Secret(small_hub.key)})
     selection = Selection(collections=("bigearthnet_v1_labels",), max_items=1, source_links=False)
     with store_on_thread(), pytest.raises(DestinationError, match="disk I/O error"):

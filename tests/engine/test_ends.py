@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, Connection, item_collection, local_items, quick
@@ -48,11 +49,8 @@ def refused(connection: Connection) -> None:
 
 
 def test_an_end_that_cannot_be_recorded_does_not_replace_the_error_of_the_run(tmp_path, monkeypatch):
-    def full(*_: object) -> None:
-        raise DestinationError("The disk is full.")
-
     events: list[Any] = []
-    monkeypatch.setattr(runs, "end", full)
+    monkeypatch.setattr(runs, "end", Mock(side_effect=DestinationError("The disk is full.")))
     with AssetHost(refused) as host, store_on_thread():
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(40)])
         options = quick(max_failures=2, concurrency=2)

@@ -75,10 +75,7 @@ def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path, monk
 
 
 def test_a_copy_that_cannot_be_made_is_told_from_the_run(tmp_path: Path, monkeypatch) -> None:
-    def full(_work: Path, _to: Path) -> None:
-        raise DestinationError("The disk is full.")
-
-    monkeypatch.setattr(database, "copy_ledger", full)
+    monkeypatch.setattr(database, "copy_ledger", Mock(side_effect=DestinationError("The disk is full.")))
     expected = "^The run is recorded, but its ledger cannot be copied: The disk is full.$"
     with pytest.raises(DestinationError, match=expected), open_mirror(tmp_path) as one:
         meta.put(one.db, meta.ADOPTING, "1")
