@@ -204,6 +204,6 @@ def test_an_export_of_a_mirror_without_documents_says_how_to_get_them(tmp_path: 
     made = ["mirror", str(tmp_path / "items.ndjson"), str(tmp_path / "bare"), "--metadata", "none"]
     assert run(made, environment()).code == 0
     (dest / "c/a/a.json").unlink()
-    for place, remedy in ((dest, "`stacpull resume` or `verify --repair`"), (tmp_path / "bare", "repeat")):
+    for place, remedy in ((dest, "`stacpull resume` or `stacpull verify"), (tmp_path / "bare", "repeat")):
         ran = run(["export", str(place), str(out), "-f", form], environment())
         assert (ran.code, remedy in ran.err, out.exists()) == (1, True, False), ran.err
