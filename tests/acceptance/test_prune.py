@@ -256,8 +256,8 @@ def drop(api: Labels, *names: str) -> None:
     ("page", "selection", "reason"),
     [
         ({"numberMatched": 9}, {}, "the source announced more items than its pages had"),
-        ({"links": [{"rel": "next", "href": "ftp://127.0.0.1/"}]}, {}, "the walk was cut short"),
-        ({}, {"max_items": 9}, "with --max-items or --sample the walk does not show"),
+        ({"links": [{"rel": "next", "href": "ftp://127.0.0.1/"}]}, {}, "SOURCE was not read to its end"),
+        ({}, {"max_items": 9}, "with --max-items or --sample, a run does not show"),
     ],
 )
 def test_nothing_is_pruned_after_a_walk_that_may_not_show_all_items(tmp_path, page, selection, reason):
