@@ -86,11 +86,10 @@ class Service:
             return None
         bucket, path, account = parts
         prefix = path.strip("/")
-        names = prefix.split("/") if prefix else []
         if not _NAME.fullmatch(bucket) or (account and not ACCOUNT.fullmatch(account)):
             form = f"{cls.scheme}://bucket/prefix, with a bucket (Azure: container) of at least 3 characters"
             raise UsageError(f"DEST is not the URL of a bucket: use {form}.")
-        if not NO_NAMES.isdisjoint(names) or _ODD.search(prefix):
+        if (prefix and not NO_NAMES.isdisjoint(prefix.split("/"))) or _ODD.search(prefix):
             raise UsageError(
                 f"DEST is in {cls.scheme}://{bucket}: a prefix must not contain '?', '#' or control "
                 "characters, and no part of it may be empty, '.' or '..'."
@@ -118,19 +117,14 @@ class Service:
     def __init__(self, location: BucketLocation) -> None:
         self._location = location
 
-    @property
-    def _endpoint(self) -> str | None:
-        """The address of the service, if the user gives one."""
-        return self._location.endpoint_url
-
-    def _settings(self) -> tuple[Any, dict[str, Any]]:
-        """Return obstore's class of stores and its arguments, besides the bucket and its client."""
+    def _settings(self) -> tuple[Any, str | None, dict[str, Any]]:
+        """Return obstore's class of stores, the endpoint if the user gives one, and the store's arguments."""
         raise NotImplementedError
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The keys that requests are signed with now, to remove them from everything that is written."""
-        arguments = self._settings()[1]
+        arguments = self._settings()[2]
         return tuple(Secret(arguments[name]) for name in _SECRET if arguments.get(name))
 
     def abort_uploads(self, prefix: str, is_own: Callable[[str], bool]) -> None:
@@ -139,7 +133,8 @@ class Service:
     @cached_property
     def store(self) -> Any:
         location = self._location
-        host = urlsplit(self._endpoint or "").hostname
+        store_class, endpoint, arguments = self._settings()
+        host = urlsplit(endpoint or "").hostname
         with suppress(OSError):  # the request says so
             for *_, address in socket.getaddrinfo(host, None) if host else ():
                 if (reason := refused_always(str(address[0]))) is not None:
@@ -147,7 +142,6 @@ class Service:
                         f"The endpoint of {location.url} is {host}, which is never connected to: it is "
                         f"{reason}."
                     )
-        store_class, arguments = self._settings()
         url = arguments.get("endpoint") or arguments["base_url"]
         options: dict[str, Any] = {
             "allow_http": url.startswith("http:"),
@@ -183,12 +177,12 @@ class AmazonS3(Service):
         settings = AwsSettings(location.region, location.endpoint_url, location.profile)
         return AwsCredentials(settings, allow_instance_metadata=location.metadata)
 
-    def _settings(self) -> tuple[Any, dict[str, Any]]:
+    def _settings(self) -> tuple[Any, str | None, dict[str, Any]]:
         keys = self._keys()  # an error now, not in a thread of obstore
         region = self._location.region or "us-east-1"
         top = "com.cn" if region.startswith("cn-") else "com"
         endpoint = self._location.endpoint_url or f"https://s3.{region}.amazonaws.{top}"
-        return S3Store, {  # what is not given here would come from the environment
+        arguments = {  # what is not given here would come from the environment
             "endpoint": endpoint,
             "aws_endpoint_url_s3": endpoint,
             "region": region,
@@ -198,6 +192,7 @@ class AmazonS3(Service):
             "credential_provider": lambda: {**self._keys(), "expires_at": datetime.now(UTC) + _RENEWED},
             **keys,
         }
+        return S3Store, self._location.endpoint_url, arguments
 
     def _keys(self) -> dict[str, str | None]:
         with self._reading:
@@ -214,7 +209,7 @@ class AmazonS3(Service):
         from botocore.session import Session  # noqa: PLC0415 - see above
 
         with suppress(Exception):  # if the keys do not allow it, a rule of the bucket may remove them later
-            arguments, bucket = self._settings()[1], self._location.bucket
+            arguments, bucket = self._settings()[2], self._location.bucket
             session = Session()
             session.set_credentials(*map(arguments.get, _AWS_KEYS))
             s3 = session.create_client(
@@ -251,20 +246,17 @@ class AmazonS3(Service):
 class GoogleStorage(Service):
     scheme, variables = "gs", ("GOOGLE_", "STORAGE_EMULATOR_HOST")
 
-    @property
-    def _endpoint(self) -> str | None:
-        return super()._endpoint or os.environ.get("STORAGE_EMULATOR_HOST") or None
-
-    def _settings(self) -> tuple[Any, dict[str, Any]]:
+    def _settings(self) -> tuple[Any, str | None, dict[str, Any]]:
         environ = os.environ
+        endpoint = self._location.endpoint_url or environ.get("STORAGE_EMULATOR_HOST")
         key_file = environ.get("GOOGLE_APPLICATION_CREDENTIALS") or environ.get("GOOGLE_SERVICE_ACCOUNT")
         gcloud_file = usual_file("~/.config/gcloud/application_default_credentials.json")
-        arguments: dict[str, Any] = {"base_url": self._endpoint or "https://storage.googleapis.com"}
+        arguments: dict[str, Any] = {"base_url": endpoint or "https://storage.googleapis.com"}
         if key_file or (gcloud_file and gcloud_file.is_file()):  # obstore would also use an empty variable
             arguments["application_credentials"] = key_file or str(gcloud_file)
         elif not self._location.metadata:
             arguments |= {"skip_signature": True, "credential_provider": _no_google_credentials}
-        return GCSStore, arguments
+        return GCSStore, endpoint, arguments
 
 
 def _no_google_credentials() -> NoReturn:
@@ -291,11 +283,7 @@ class AzureBlobs(Service):
             account = server.lower().removesuffix(_LAKE_HOST).removesuffix(_AZURE_HOST)
         return bucket, path, account
 
-    @property
-    def _endpoint(self) -> str | None:
-        return super()._endpoint or (azure_setting("BlobEndpoint") if self._location.is_signed else None)
-
-    def _settings(self) -> tuple[Any, dict[str, Any]]:
+    def _settings(self) -> tuple[Any, str | None, dict[str, Any]]:
         location = self._location
         account = location.account or azure_setting("AccountName", "AZURE_STORAGE_ACCOUNT_NAME")
         if not account:
@@ -309,15 +297,17 @@ class AzureBlobs(Service):
         has_secret = secret or get("AZURE_FEDERATED_TOKEN_FILE")
         is_client = get("AZURE_CLIENT_ID") and get("AZURE_TENANT_ID") and has_secret
         can_sign = key or sas or is_client or get("AZURE_USE_AZURE_CLI") or location.metadata
-        return AzureStore, {
+        endpoint = location.endpoint_url or (azure_setting("BlobEndpoint") if location.is_signed else None)
+        arguments = {
             "account_name": account,
-            "endpoint": self._endpoint or f"https://{account}.blob.core.windows.net",
+            "endpoint": endpoint or f"https://{account}.blob.core.windows.net",
             "account_key": key,
             "sas_token": sas and sas.lstrip("?"),
             "client_secret": secret,  # obstore finds the others
             "use_azure_cli": bool(get("AZURE_USE_AZURE_CLI")),
             "skip_signature": not (location.is_signed and can_sign),
         }
+        return AzureStore, endpoint, arguments
 
 
 S3, GOOGLE, AZURE = AmazonS3, GoogleStorage, AzureBlobs

@@ -147,7 +147,15 @@ class Lease:
                 )
             is_own = (holder.host, holder.boot, holder.work, holder.inode) == self._place
             if holder.held and not is_own and not location.break_lock:
-                self._refuse_if_recent(info, place)
+                self._objects.put(_CLOCK_OBJECT, b"", {}, create=False)
+                now = self._objects.find(_CLOCK_OBJECT)
+                age = 0.0 if now is None else (now.modified - info.modified).total_seconds()
+                if age < _EXPIRY:
+                    raise DestinationError(
+                        f"Another run is writing to {location.url}, with its ledger in {place}: wait for it, "
+                        "or stop it first. If it was killed, try again in "
+                        f"{_EXPIRY - age:.0f} seconds, or use --break-lock."
+                    )
             self.continues = holder.epoch != location.epoch
             is_elsewhere = (holder.host, holder.work) != self._place[::2]
             if is_elsewhere and (self.continues or holder.held):
@@ -165,17 +173,6 @@ class Lease:
         if not self._write():
             raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
         return newest is not None and newest[1].held, copy if copy_epoch > location.epoch else None
-
-    def _refuse_if_recent(self, newest: ObjectInfo, place: str) -> None:
-        self._objects.put(_CLOCK_OBJECT, b"", {}, create=False)
-        now = self._objects.find(_CLOCK_OBJECT)
-        age = 0.0 if now is None else (now.modified - newest.modified).total_seconds()
-        if age < _EXPIRY:
-            raise DestinationError(
-                f"Another run is writing to {self._objects.location.url}, with its ledger in {place}: wait "
-                f"for it, or stop it first. If it was killed, try again in {_EXPIRY - age:.0f} seconds, or "
-                "use --break-lock."
-            )
 
     def _write(self, *, is_held: bool = True) -> bool:
         """Create the next object and remove older ones; return False if another run has the lease."""
