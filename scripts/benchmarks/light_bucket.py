@@ -25,6 +25,7 @@ _EXPECTS = re.compile(rb"\r\nexpect:[ \t]*100-continue", re.IGNORECASE)
 _NOTED = re.compile(rb"\r\n(x-amz-meta-[^:\r\n]*:[^\r\n]*)", re.IGNORECASE)
 _KEY = re.compile(rb"<Key>([^<]*)</Key>")
 _PAGE = 1000
+_LISTED = "2024-01-01T00:00:00Z"  # when each object was stored, as no tool here depends on it
 _NAMES = {"PreconditionFailed": 412, "NoSuchKey": 404, "NotImplemented": 501}
 
 
@@ -50,9 +51,11 @@ class LightBuckets:
         if name:
             return self._answer_for_object(method, key, query, head, body)
         if method == "POST" and query.startswith("delete"):
+            removed = b""
             for one in _KEY.findall(body):
                 self._objects.pop(f"{bucket}/{one.decode()}", None)
-            return _reply(200, b"<DeleteResult/>")
+                removed += b"<Deleted><Key>%s</Key></Deleted>" % one
+            return _reply(200, b"<DeleteResult>%s</DeleteResult>" % removed)  # obstore wants one for each key
         if method == "GET" and "uploads" in query:
             return _reply(200, b"<L><IsTruncated>false</IsTruncated></L>")
         if method == "GET":
@@ -94,7 +97,7 @@ class LightBuckets:
         page = keys[:_PAGE]
         entries = [
             f"<Contents><Key>{escape(key.partition('/')[2])}</Key><ETag>{self._objects[key].etag}</ETag>"
-            f"<Size>{len(self._objects[key].body)}</Size></Contents>"
+            f"<Size>{len(self._objects[key].body)}</Size><LastModified>{_LISTED}</LastModified></Contents>"
             for key in page
         ]
         is_cut = len(keys) > len(page)
