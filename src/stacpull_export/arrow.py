@@ -77,12 +77,22 @@ def _has_flag_as_float(values: Sequence[Any], kind: pa.DataType) -> bool:
     """Return True if pyarrow would store true as 1.0, which it does with what follows a float."""
     if pa.types.is_floating(kind):
         return any(isinstance(value, bool) for value in values)
+    if not _has_float(kind):
+        return False
     there = [value for value in values if value is not None]
     if pa.types.is_list(kind):
         return _has_flag_as_float([*chain.from_iterable(there)], kind.value_type)
     return pa.types.is_struct(kind) and any(
         _has_flag_as_float([value.get(field.name) for value in there], field.type) for field in kind
     )
+
+
+def _has_float(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind):
+        return _has_float(kind.value_type)
+    if pa.types.is_struct(kind):
+        return any(_has_float(field.type) for field in kind)
+    return bool(pa.types.is_floating(kind))
 
 
 def leaves(kind: pa.DataType) -> int:

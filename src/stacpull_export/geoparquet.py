@@ -288,9 +288,9 @@ class ItemIndex:
         for holder in holders:
             href = holder.get("href")
             if isinstance(href, str) and href.startswith(("./", "../")):
-                inside = posixpath.normpath(f"{directory}/{href}")
+                inside = f"{directory}/{href}"
                 if self._contents.url is not None:
-                    holder["href"] = f"{self._contents.url}/{inside}"
+                    holder["href"] = f"{self._contents.url}/{posixpath.normpath(inside)}"
                 else:
                     seen = posixpath.normpath(f"{self._to_dest}/{inside}")
                     holder["href"] = seen if seen.startswith("../") else f"./{seen}"
