@@ -396,7 +396,7 @@ class Arrival(msgspec.Struct, array_like=True):
     digest: bytes | None = None
     etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
     unproven: bool = False  # nothing proved its length (no Content-Length, no known size, no checksum)
-    part: str = ""  # the name of its part, once this is complete
+    part: str = ""  # the name of its part: empty until this is complete, and once the file is in place
     body: memoryview | None = None
     """The bytes until they are written: a view of the received message, to avoid a copy."""
     filename: str = ""

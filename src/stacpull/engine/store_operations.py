@@ -40,7 +40,6 @@ class StoreOperations:
         self._publisher = publisher
         self._plan_writer = plan_writer
         self._checksum = checksum
-        self._is_stopped = publisher.is_stopped
         self._db, self._store, self._run = publisher.db, publisher.store, publisher.run
         db, run_id = publisher.db, publisher.run.id
         self.finish = publisher.finish
@@ -74,7 +73,7 @@ class StoreOperations:
     def recover(self) -> None:
         """Complete what a killed run has begun: removals, and files that were received."""
         self._publisher.remove_listed()
-        recovery = Recovery(self._db, self._store, checksum=self._checksum, is_stopped=self._is_stopped)
+        recovery = Recovery(self._db, self._store, self._checksum, self._publisher.is_stopped)
         self._publisher.add(recovery.run(), [])
         self.write_final_items()
 
@@ -133,7 +132,7 @@ class StoreOperations:
         until = time.monotonic() + _CATALOG_PATIENCE
 
         def is_stopped() -> bool:
-            return self._is_stopped() and time.monotonic() >= until
+            return self._publisher.is_stopped() and time.monotonic() >= until
 
         self._write_lines(is_stopped)
         entries = [self._entry(row) for row in views.collection_rows(self._db)]
