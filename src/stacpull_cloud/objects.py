@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 import obstore
-import tenacity
 from obstore import exceptions
 
 from stacpull.errors import DestinationError
@@ -197,6 +196,13 @@ class Objects:
         try:
             if (outage := self._outage) and self._patience.is_stopped() and self._is_over():
                 raise outage[1]  # without another attempt, which might take a minute
+            try:
+                return attempt()
+            except (exceptions.BaseError, OSError) as error:
+                if not is_passing(error) or self._is_over():
+                    raise
+            import tenacity  # noqa: PLC0415 - most runs repeat nothing
+
             return tenacity.Retrying(
                 retry=tenacity.retry_if_exception(is_passing),
                 stop=lambda state: self._is_over(state.upcoming_sleep),
