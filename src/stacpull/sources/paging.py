@@ -168,9 +168,8 @@ class LoopDetector:
 
 
 def _signature(request: PageRequest) -> int:
-    """Return a hash of a cursor. The limit is part of it only if the position is a page number."""
-    if number_in(request, "page") is None:
-        request = _with_member(request, "limit", 0)
+    """Return a hash of a cursor, without the limit: that only falls, so page numbers only rise."""
+    request = _with_member(request, "limit", 0)
     body = orjson.dumps(request.body, option=orjson.OPT_SORT_KEYS)
     return hash((request.method, request.url, body, frozenset((request.headers or {}).items())))
 
