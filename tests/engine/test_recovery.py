@@ -157,7 +157,8 @@ def test_a_kill_during_recovery_loses_nothing(tmp_path, monkeypatch, at, after):
 @pytest.mark.parametrize("at", range(12))
 def test_after_a_reboot_only_files_with_the_recorded_sha256_are_kept(tmp_path, monkeypatch, at):
     publish_all(tmp_path, monkeypatch, at, after=False)
-    lost = sorted(path for path in tmp_path.rglob("*") if path.is_file() and _holds_the_body_of_b(path))
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    lost = [path for path in files if path.read_bytes() == BODIES["b"]]
     for path in lost:
         path.write_bytes(b"\0" * path.stat().st_size)  # never reached the disk, though the size did
     before = Bench(tmp_path)
@@ -173,10 +174,6 @@ def test_after_a_reboot_only_files_with_the_recorded_sha256_are_kept(tmp_path, m
             kept = {name: body for name, body in EXPECTED.items() if name[4] not in again}
             assert tree(tmp_path) == kept
         assert parts(tmp_path) == []
-
-
-def _holds_the_body_of_b(path: Path) -> bool:
-    return path.read_bytes() == BODIES["b"]
 
 
 def test_nothing_is_trusted_without_a_boot_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,8 +13,6 @@ from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind
 from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, Gate, GateSettings, Rate
 from stacpull.net.transport import Purpose, TransferError
-
-T = TypeVar("T")
 
 
 def busy(retry_after: float | None) -> Failure:
@@ -31,8 +29,8 @@ class Bench:
         self.gate = Gate("h", GateSettings(self.clock, maximum, is_fixed, notify=notify))
         self.log: list[tuple[str, float]] = []
 
-    def run(self, main: Coroutine[Any, Any, T]) -> T:
-        return self.clock.run(main)
+    def run(self, main: Coroutine[Any, Any, None]) -> None:
+        self.clock.run(main)
 
     async def hold(self, name: str, seconds: float) -> None:
         await self.gate.acquire()
@@ -43,12 +41,15 @@ class Bench:
             self.gate.release()
 
 
-async def test_a_permit_of_a_task_that_is_cancelled_as_it_gets_it_is_released() -> None:
-    gate = Bench(maximum=1).gate
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+async def test_a_permit_of_a_task_that_is_cancelled_as_it_gets_it_is_released(rate: float) -> None:
+    gate = Gate("h", GateSettings(VirtualClock(), 1, request_rate=rate))
     await gate.acquire()
     waiting = asyncio.create_task(gate.acquire())
     await asyncio.sleep(0)
     gate.release()
+    if rate:
+        await asyncio.sleep(0)  # now it has the permit, and waits for the rate
     assert waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert (waiting.cancelled(), gate.in_use) == (True, 0)
@@ -191,6 +192,7 @@ def test_a_host_that_refuses_fifty_assets_in_a_row_is_abandoned() -> None:
                 await late
             assert caught.value.failure == down
         assert bench.gate.judge_refusal(refused()) == down  # sent before
+        bench.gate.note_response(0.0)  # to a document
         assert (bench.gate.closed_for(), bench.gate.progress().wait) == (60, 0)  # nothing waits
         await asyncio.sleep(61)  # a try per minute
         bench.gate.release()
@@ -217,7 +219,9 @@ def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_abandoned(purpos
         bench.gate.note_response(0.0)  # to a request that was sent before
         with pytest.raises(TransferError, match="asks to wait for 17 minutes"):
             await bench.gate.acquire()
+        bench.gate.judge_throttling(busy(901), purpose)
         bench.gate.release()
+        assert (bench.gate.closed_for(), bench.gate.is_needed) == (1000, True)
         await asyncio.sleep(1001)
         await bench.hold("then", 1)
         bench.gate.judge_throttling(busy(5))  # a host that was abandoned before, and is not any more
