@@ -33,9 +33,6 @@ from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import MirrorLock, is_held
 from stacpull.store.staging import StagedParts, complete_part_name
 
-RUN = 1
-"""The first run of a ledger."""
-
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> list[Job]:
@@ -103,7 +100,7 @@ async def test_a_result_follows_the_counters_that_its_call_has_changed(tmp_path,
     sent = list[messages.ToNetwork]()
     monkeypatch.setattr(store_process, "framed", lambda message: sent.append(message) or framed(message))
     async with opened(tmp_path) as store_client:
-        await store_client.call("runs.set_counter", RUN, "items_matched", 7)
+        await store_client.call("set_counter", "items_matched", 7)
         assert [type(message) for message in sent[-2:]] == [messages.EventMessage, messages.OperationResult]
         assert sent[-2].event.counters["items_matched"] == 7
 
