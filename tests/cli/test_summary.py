@@ -176,6 +176,7 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
     [
         ({}, "  list   continues at http://s"),
         ({"walk_ended": True}, "  list   read completely"),
+        ({"walk_ended": True, "state": "complete", "reason": "It ends."}, "  list   read in part"),
         ({"state": "interrupted"}, "to resume:   stacpull resume out"),
         ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the last run)"),
         (

@@ -225,8 +225,8 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     yield f"  files  {', '.join([done, *not_done(report)])}"
     speed = f" ({size(report.rate)}/s in the last run)" if report.rate and report.bytes_done else ""
     yield f"  bytes  {size(report.bytes_done)} of files{speed}"
-    at = f"continues at {report.checkpoint or report.source}"
-    yield f"  list   {'read completely' if report.walk_ended else at}"
+    read = "read in part" if report.reason and report.state == "complete" else "read completely"
+    yield f"  list   {read if report.walk_ended else f'continues at {report.checkpoint or report.source}'}"
     for record in report.last_errors:
         if record.kind != FailureKind.GONE:  # missing assets are counted above, and may be many
             yield f"  failed {failure_line(record)}"
