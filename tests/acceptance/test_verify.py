@@ -421,13 +421,6 @@ def test_it_keeps_a_run_out_and_lets_readers_in(mirrored: Mirrored, monkeypatch:
     assert seen == [False]
 
 
-def test_a_stop_ends_it_at_once(mirrored: Mirrored) -> None:
-    stop = asyncio.Event()
-    stop.set()
-    report = mirrored.verify(stop=stop)
-    assert (report.state, report.exit_code, report.damaged) == ("interrupted", 130, 0)
-
-
 def test_a_stop_while_a_long_file_is_read_reports_no_damage(mirrored, monkeypatch):
     """The part of the file that was read has neither its size nor its digest."""
     stop, long = asyncio.Event(), an_asset(mirrored)

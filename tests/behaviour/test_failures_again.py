@@ -266,3 +266,15 @@ def test_a_failure_is_forgotten_once_its_asset_is_no_longer_listed(command, tmp_
         (tmp_path / "item.json").write_text(json.dumps(feature("i", {key: f"./{key}" for key in keys})))
         run(["mirror", str(tmp_path / "item.json"), f"{tmp_path}/m", *options], environment())
     assert (command("retry").report["assets_failed"], command("failures").report["key"]) == (1, "a")
+
+
+def test_a_retry_reads_a_source_item_again_that_also_lacks_a_file(command, tmp_path):
+    links, source = [{"rel": "source", "href": "./s.json"}], json.dumps(feature("s", {"z": "./z"}))
+    (tmp_path / "item.json").write_text(json.dumps(feature("i", {"x": "./x"}, links=links)))
+    for text in (source, "not an item"):
+        (tmp_path / "s.json").write_text(text)
+        assert command("mirror").code == 1
+    (tmp_path / "s.json").write_text(source)
+    (tmp_path / "z").write_text("z")
+    assert (command("retry").code, command("failures").out) == (0, "")
+    assert command("status").report["items_done"] == 1

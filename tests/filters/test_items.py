@@ -216,13 +216,6 @@ def test_notes_name_what_was_left_out():
     ]
 
 
-def test_an_expression_matches_or_not():
-    selection = {"filter": "gsd = 10 AND platform LIKE 'sentinel%'"}
-    assert judge(**selection) is None
-    assert judge({"properties": {"gsd": 10, "platform": "landsat-8"}}, **selection) == "filter"
-    assert judge({}, **selection) == "unknown to the filter"
-
-
 TRUE = [True, "true", "TRUE", "tRuE", 1, 1.0]
 FALSE = [None, False, "false", "False", 0, 0.0]
 UNREADABLE = ["", "yes", "0", "1", " true", 2, -1, 0.5, float("nan"), [], [True], {}, "null"]

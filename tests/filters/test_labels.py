@@ -171,9 +171,3 @@ def test_known_labels_pass(selection, classes):
 def test_unknown_labels_are_rejected_with_the_nearest(selection, classes, message):
     with pytest.raises(UsageError, match=message):
         check_labels(Selection(**selection), classes)
-
-
-@pytest.mark.parametrize("classes", [{}, {"labels": ()}])
-def test_without_a_class_list_it_is_a_warning(classes):
-    warnings = check_labels(Selection(labels=("a",), exclude_labels=("b",)), classes)
-    assert warnings == ["The collection has no list of label classes: 'a', 'b' could not be checked."]

@@ -122,6 +122,11 @@ class LedgerMachine(RuleBasedStateMachine):
             "SELECT i.name, a.key FROM assets a JOIN items i ON i.id = a.item WHERE a.run = ? AND a.state < 2"
         )
         self.busy = set(self.db.execute(being_fetched, (self.run,)).fetchall())
+        never_arrived = (
+            "SELECT i.name, a.key FROM assets a JOIN items i ON i.id = a.item JOIN jobs j ON j.asset = a.id "
+            "WHERE a.state > 2 AND j.digest_in_dest IS NULL"
+        )
+        self.forgettable = set(self.db.execute(never_arrived).fetchall())
         self.writer.save_batch(batch, NOW)
         sources = [(one.id.item, one.parent) for one in (*batch.items, *batch.unread_items) if one.parent]
         gained = {label.item for name, label in sources if name not in led_to}
@@ -171,8 +176,11 @@ class LedgerMachine(RuleBasedStateMachine):
                 renewed |= old[0] == FAILED
             if changed:
                 self.revalidated.discard(which)
+        for which in beside & self.forgettable:  # its item no longer lists it
+            del self.known[which]
+            self.must_revalidate.discard(which)
         if renewed:  # its document lists nothing
-            self.must_revalidate |= beside
+            self.must_revalidate |= beside - self.forgettable
 
     def _size_of(self, name: str, key: str) -> int | None:
         found = self.db.execute(

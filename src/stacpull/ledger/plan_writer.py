@@ -215,7 +215,7 @@ class _BatchRows:
             known = known_assets[plan.row.id]
             self._plan_assets(plan, known)
             self._plan_item_row(plan, known)
-        self._write({plan.row.id for plan in plans})
+        self._write({self._known[item.id].id for item in self._batch.items})
         changed = self._changed.union(failed.item for failed, *_ in self._failures)
         jobs.update_item_states(self._db, (rowid for rowid in changed if rowid is not None))
 
@@ -231,6 +231,7 @@ class _BatchRows:
                 self._changed |= {row.id, before.parent}
                 return None
             if item.parent is not None or not is_newer(item.updated, before.version):
+                self._changed.add(before.parent)  # a failure to read it before is forgotten
                 return None
         else:
             count("items_matched", item.parent is None and not item.of_collection)
