@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
@@ -150,7 +151,7 @@ def test_a_stop_during_recovery_leaves_the_parts_for_resume(tmp_path, monkeypatc
         options = options_for(replica)
 
         with monkeypatch.context() as patch, store_on_thread():
-            patch.setattr(LocalStore, "place", _broken)
+            patch.setattr(LocalStore, "place", Mock(side_effect=DestinationError("broken off")))
             with pytest.raises(DestinationError, match="broken off"):
                 sync.mirror(replica.base_url, dest, selection=SELECTION, options=options)
         wholes = sorted((dest / ".stacpull" / "parts").glob("*.whole"))
@@ -173,11 +174,6 @@ def test_a_stop_during_recovery_leaves_the_parts_for_resume(tmp_path, monkeypatc
         resumed = sync.resume(dest, options=options)
         assert (resumed.exit_code, resumed.assets_done) == (0, 13)
         assert asset_requests(replica) - before == 2 * (13 - len(wholes)), "each redirects once"
-
-
-def _broken(*_: object, **__: object) -> None:
-    """Leave whole parts, as a kill does."""
-    raise DestinationError("broken off")
 
 
 def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monkeypatch):
