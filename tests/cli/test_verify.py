@@ -72,11 +72,11 @@ def report(**changes: Any) -> VerifyReport:
             ["3 files damaged (1 missing, 2 short)", "stacpull verify --repair 'out dir'"],
             1,
         ),
-        ({"unknown": 1}, ["OK, 453 files verified; 1 file that does not belong", "never touched"], 0),
+        ({"unknown": 1}, ["OK, 453 files verified; 1 file that does not belong", "files are kept"], 0),
         ({"unknown": 2}, ["2 files that do not belong to the mirror"], 0),
         (
             {"unknown": 1, "remaining": 1, "strict": True},
-            ["dir: 453 files verified; 1 file that does", "never touched"],
+            ["dir: 453 files verified; 1 file that does", "files are kept"],
             1,
         ),
         (
