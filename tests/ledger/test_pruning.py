@@ -22,8 +22,8 @@ def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
     run, writer = started(db, spec)
     for name in names:
         planned = commit(writer, item(name, [asset("a"), asset("b")])).jobs
-        done, failed = jobs.reserve(db, [arrival(job) for job in planned])
         item_rowids = {job.item_rowid for job in planned}
+        done, failed = jobs.reserve(db, [arrival(job) for job in planned], [*item_rowids])
         jobs.record(db, done, failed, dict.fromkeys(item_rowids), NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id

@@ -133,7 +133,7 @@ def written(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, list[Job]]]:
             writer, item("L", [asset(k) for k in "abc"]), item("S", [asset(k) for k in "abc"], parent="L")
         ).jobs
         arrivals = [arrival(job) for job in planned]
-        jobs.reserve(db, arrivals)
+        jobs.reserve(db, arrivals, [1, 2])
         jobs.record(db, arrivals, [], {1: b"1", 2: b"2"}, NOW)
         jobs.record(db, [], [], {1: b"1", 2: b"2"}, NOW)
         runs.end(db, run.id, "complete", None, NOW)
