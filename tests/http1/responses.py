@@ -54,6 +54,7 @@ BROKEN = [
     OK + b"Content-Length: 50\r\n\r\nhello",
     OK + b"Content-Length: 5000000\r\n\r\nhello",
     OK + b"Content-Length: 2000000\r\n\r\n" + b"long" * 300_000,
+    OK + b"Content-Length: 2000000\r\n\r\n" + b"long" * 500_001,
     OK + b"Content-Length: 5\r\nContent-Length: 7\r\n\r\nhello",
     OK + b"Content-Length: -5\r\n\r\nhello",
     OK + b"Content-Length: 99999999999999999999999\r\n\r\nhello",
