@@ -17,14 +17,14 @@ Seen = tuple[int, dict[bytes, bytes], bytes, FailureKind | None, bool]
 SHORT = [raw for raw in (*SOUND, *BROKEN) if len(raw) < 1500]
 
 
-def received(pieces: list[bytes], message: ResponseParser | None = None) -> Seen:
+def received(pieces: list[bytes], message: ResponseParser | None = None, error=None) -> Seen:
     """Return what is seen of a response that comes in `pieces`, after which the server closes."""
     message = message or ResponseParser("h")
     message.reset()
     for piece in pieces:
         if not message.is_ended:
             message.feed(piece)
-    message.end(None)
+    message.end(error)
     assert message.is_ended
     kind = None if message.failure is None else message.failure.kind
     keep = message.is_reusable
@@ -42,6 +42,10 @@ def test_responses_split_in_two_parse_equally(raw: bytes) -> None:
             assert raw[at:] in {b" and more", b"!"}
         else:
             assert seen == whole, at
+
+
+def test_a_reset_is_no_end_of_a_body_without_a_length() -> None:
+    assert received([OK + b"\r\nunt"], error=ConnectionResetError())[3] is FailureKind.TRUNCATED
 
 
 @given(st.lists(st.integers(1, 2_000_100), max_size=6))

@@ -168,30 +168,26 @@ def test_counts_during_a_pause_are_discarded() -> None:
     assert max(limits) < 16
 
 
-def refused(status: int = 403) -> Failure:
-    return Failure(FailureKind.REFUSED, "refused.", status, "h")
-
-
 def test_a_host_that_refuses_fifty_assets_in_a_row_is_abandoned() -> None:
     bench = Bench(maximum=1)
     for _ in range(2):
-        assert all(bench.gate.judge_refusal(refused()) == refused() for _ in range(MAX_REFUSALS - 1))
+        assert all(bench.gate.judge_refusal(REFUSED) == REFUSED for _ in range(MAX_REFUSALS - 1))
         bench.gate.reset_refusals()
     for _ in range(MAX_REFUSALS - 1):
-        bench.gate.judge_refusal(refused())
+        bench.gate.judge_refusal(REFUSED)
 
     async def main() -> None:
         await bench.gate.acquire()
         waiting = asyncio.create_task(bench.hold("late", 1))
         await asyncio.sleep(1)
-        down = bench.gate.judge_refusal(refused())
+        down = bench.gate.judge_refusal(REFUSED)
         assert (down.kind, down.status, down.retryable) == (FailureKind.DOWN, 403, False)
         assert "h refused 50 requests in a row (403): check the credentials" in down.message
         for late in (waiting, bench.hold("later", 1)):
             with pytest.raises(TransferError) as caught:
                 await late
             assert caught.value.failure == down
-        assert bench.gate.judge_refusal(refused()) == down  # sent before
+        assert bench.gate.judge_refusal(REFUSED) == down  # sent before
         bench.gate.note_response(0.0)  # to a document
         assert (bench.gate.closed_for(), bench.gate.progress().wait) == (60, 0)  # nothing waits
         await asyncio.sleep(61)  # a try per minute
@@ -307,6 +303,7 @@ async def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() ->
     assert gate.in_use == 1
 
 
+REFUSED = Failure(FailureKind.REFUSED, "refused.", 403, "h")
 _RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
 
 
