@@ -20,9 +20,7 @@ OPTIONS = Options(allow_private_hosts=True)
 @pytest.mark.parametrize("path", ["/items.json", "/collections/c/items"])
 @pytest.mark.parametrize("href", ["http://[broken", "file:///etc/passwd", "ftp://127.0.0.1/x", 5, ""])
 @pytest.mark.parametrize(("total", "code", "unseen"), [({}, 0, 0), ({"numberMatched": 3}, 1, 2)])
-def test_a_next_page_that_cannot_be_requested(
-    tmp_path: Path, path: str, href: object, total: dict[str, Any], code: int, unseen: int
-) -> None:
+def test_a_next_page_that_cannot_be_requested(tmp_path, path, href, total, code, unseen):
     links = [{"rel": "next", "href": href}]
     page = json_answer({"type": "FeatureCollection", "features": [feature("a")], "links": links, **total})
     with WireServer({path: [page]}) as server:

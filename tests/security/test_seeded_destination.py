@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -64,7 +64,6 @@ def pipe(path: Path, _outside: Path) -> None:
     os.mkfifo(path)
 
 
-Seed = Callable[[Path, Path], None]
 SEEDS = [to_a_file, to_a_directory, to_nothing, pipe]
 
 PLACES = [

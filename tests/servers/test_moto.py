@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from attrs import evolve
-from tests.servers.buckets import Bucket, Keys, client, s3_options
+from tests.servers.buckets import Bucket, client, s3_options
 from tests.servers.mirroring import OPTIONS, mirrored
 from tests.servers.moto_server import Moto
-from tests.servers.stac_api import StacApi
 
 from stacpull.digests import digest_of
 
@@ -27,10 +25,7 @@ def moto_bucket(moto_s3: Moto) -> Iterator[Bucket]:
 
 
 @pytest.mark.parametrize("algorithm", ["SHA256", "SHA1", "CRC32", "CRC32C", "CRC64NVME"])
-def test_checksums_of_the_object_are_verified(
-    moto_s3: Moto, moto_bucket: Bucket, stac: StacApi, act_as: Callable[[Keys], None], tmp_path: Path,
-    algorithm: str,
-):  # fmt: skip
+def test_checksums_of_the_object_are_verified(moto_s3, moto_bucket, stac, act_as, tmp_path, algorithm):
     digest = digest_of(algorithm.lower(), DATA)  # botocore would need awscrt for two of them
     value = base64.b64encode(digest).decode()
     moto_bucket.s3.put_object(
