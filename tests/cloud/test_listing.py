@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import obstore
 import pytest
@@ -57,12 +57,13 @@ def test_a_short_object_is_read_in_one_request(location, monkeypatch):
 
 @pytest.mark.parametrize("location", ["moto"], indirect=True)
 def test_a_long_request_that_fails_is_repeated(location, monkeypatch):
-    monkeypatch.setattr("stacpull_cloud.objects._SHORT_PATIENCE", 0.5)
-    failures = iter([obstore.exceptions.GenericError("HTTP error")])
+    clock, failures = Mock(), iter([obstore.exceptions.GenericError("HTTP error")])
+    clock.monotonic.return_value = 0.0
+    monkeypatch.setattr("stacpull_cloud.objects.time", clock)
 
     def send(_: object) -> str:
         for failure in failures:
-            time.sleep(0.6)
+            clock.monotonic.return_value += 600.0
             raise failure
         return "sent"
 
