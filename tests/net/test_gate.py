@@ -233,10 +233,11 @@ def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_abandoned(purpos
 )
 async def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
     clock = VirtualClock()
-    reports: list[tuple[int, str]] = []
+    reports, levels = list[tuple[int, str]](), set[str]()
     number = 0
 
     def hear(notice: Notice) -> None:
+        levels.add(notice.level)
         if notice.level == "warning":
             reports.append((number, notice.text))
 
@@ -249,6 +250,7 @@ async def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
             await clock.sleep(gate.closed_for())
     assert [when for when, _ in reports] == ([] if reported_after is None else [reported_after])
     assert all(text.startswith("h throttles: ") for _, text in reports)
+    assert levels <= {"warning", "debug"}
 
 
 class RecordedRequest:
