@@ -207,6 +207,7 @@ def test_notes_name_what_was_left_out():
     ]
     assert selected.notes({}) == []
     selected = ItemFilter.from_selection(Selection(filter='platform = "sentinel-2a" OR gsd > 30'))
+    assert judge({"properties": {"gsd": 10}}, filter="gsd > 30") == "filter"
     assert selected.judge(ITEM) == "unknown to the filter"
     assert selected.notes({"unknown to the filter": 1}) == [
         (
