@@ -200,10 +200,10 @@ def is_part(name: str) -> bool:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_an_export_of_a_mirror_without_documents_says_how_to_get_them(tmp_path: Path, form: str) -> None:
-    dest, out = mirrored(tmp_path, [item("a")]), tmp_path / FORMS[form]
-    made = ["mirror", str(tmp_path / "items.ndjson"), str(tmp_path / "bare"), "--metadata", "none"]
+    dest, bare, out = mirrored(tmp_path, [item("a")]), tmp_path / "bare", tmp_path / FORMS[form]
+    made = ["mirror", str(tmp_path / "items.ndjson"), str(bare), "--metadata", "none"]
     assert run(made, environment()).code == 0
     (dest / "c/a/a.json").unlink()
-    for place, remedy in ((dest, "`stacpull resume` or `stacpull verify"), (tmp_path / "bare", "repeat")):
+    for place, remedy in ((dest, "verify --repair` writes it"), (bare, "without --metadata none")):
         ran = run(["export", str(place), str(out), "-f", form], environment())
         assert (ran.code, remedy in ran.err, out.exists()) == (1, True, False), ran.err
