@@ -29,18 +29,17 @@ def test_a_next_page_that_cannot_be_requested(tmp_path, path, href, total, code,
     assert "its next page cannot be requested" in (report.reason or "")
 
 
-def test_a_list_of_collections_that_links_to_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize("href", ["collections", "http://[broken", ""])
+def test_a_list_of_collections_that_links_to_no_other_page(tmp_path: Path, href: str) -> None:
     events = list[Any]()
     root = {**collection("root"), "type": "Catalog", "conformsTo": []}
-    listed = {"collections": [collection()], "links": [{"rel": "next", "href": "collections"}]}
+    listed = {"collections": [collection()], "links": [{"rel": "next", "href": href}]}
     page = {"type": "FeatureCollection", "features": [feature("a")], "links": []}
     routes = {"/": root, "/collections": listed, "/collections/c": collection(), "/collections/c/items": page}
     with WireServer({path: [json_answer(body)] for path, body in routes.items()}) as server:
-        everything = Selection(all_collections=True)
-        sync.mirror(
-            server.url("/"), tmp_path / "m", selection=everything, options=OPTIONS, on_event=events.append
-        )
-        sync.collections(server.url("/"), options=OPTIONS, on_event=events.append)
+        url, listen, everything = server.url("/"), events.append, Selection(all_collections=True)
+        sync.mirror(url, tmp_path / "m", selection=everything, options=OPTIONS, on_event=listen)
+        sync.collections(url, options=OPTIONS, on_event=listen)
     said = [text for text in warnings(events) if text.startswith("The list of collections may be incomplete")]
     assert len(said) == 2
 

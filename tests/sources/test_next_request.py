@@ -179,9 +179,10 @@ def test_headers_of_a_next_link(held, merge, named, expected):
     assert following.headers == expected
 
 
-def test_the_next_link_with_the_current_method_is_used() -> None:
+def test_the_usable_next_link_with_the_current_method_is_used() -> None:
     both = {
         "links": [
+            {"rel": "next", "href": ""},
             {"rel": "next", "href": f"{SEARCH}?token=t"},
             {"rel": "next", "href": SEARCH, "method": "POST", "body": {"token": "t"}},
         ]

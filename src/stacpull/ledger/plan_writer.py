@@ -301,10 +301,7 @@ class _BatchRows:
                 self._must_revalidate += [old.row.id for key, old in known.items() if key not in planned_keys]
         if (plan.rewrites_json or plan.lacks_file) and not item.of_collection:
             self._documents.append((plan.row.id, item.public_json))
-            if json_state in (
-                JsonState.CURRENT,
-                JsonState.RESERVED,
-            ):  # what is being put in place is outdated
+            if json_state in {JsonState.CURRENT, JsonState.RESERVED}:  # that file is outdated
                 json_state = JsonState.DUE
         if plan.before is not None or not item.assets:
             self._changed.add(plan.row.id)

@@ -42,7 +42,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import public_url
 from stacpull.selection import Selection
 from stacpull.sources import documents
-from stacpull.sources.paging import PAGE_BYTES, announced_total, next_or_reason, read_pages
+from stacpull.sources.paging import PAGE_BYTES, announced_total, next_or_why, read_pages
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.urls import is_local, is_remote, join, without_blanks
 
@@ -188,7 +188,7 @@ class FeaturesSource(ItemsFile):
             if documents.has_next(body):
                 on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
             return None, None
-        following, why = next_or_reason(body, PageRequest(self.url))
+        following, why = next_or_why(body, PageRequest(self.url))
         cut_short = f"The walk ends at {self.url}{why}" if why else None
         if cut_short is not None:
             on_notice(Notice("warning", cut_short))

@@ -83,11 +83,12 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
         if isinstance(cursor, bool) or not isinstance(cursor, int | str) or cursor == "":
             return None
         return _with_member(current, "next", cursor)
-    same_method = [link for link in links if _method_of(link) == current.method]
-    link = (same_method or links)[0]
+    usable = [link for link in links if isinstance(link["href"], str) and link["href"].strip()]
+    if not usable:
+        raise SourceError(f"The source names a link that is not a URL: {str(links[0]['href'])[:80]!r}.")
+    same_method = [link for link in usable if _method_of(link) == current.method]
+    link = (same_method or usable)[0]
     page_url, href = base or current.url, link["href"]
-    if not isinstance(href, str) or not href.strip():
-        raise SourceError(f"The source names a link that is not a URL: {str(href)[:80]!r}.")
     url = urls.join_web(page_url, href)
     fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
     if link.get("merge") is True:
@@ -105,9 +106,7 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     return PageRequest(url, headers=headers)
 
 
-def next_or_reason(
-    page: Json, current: PageRequest, base: str | None = None
-) -> tuple[PageRequest | None, str]:
+def next_or_why(page: Json, current: PageRequest, base: str | None = None) -> tuple[PageRequest | None, str]:
     """Return `next_request`, or None and the end of a sentence that says why the page cannot be requested."""
     try:
         return next_request(page, current, base), ""
@@ -287,7 +286,7 @@ class _PageReader:
     def _following(
         self, sent: PageRequest, document: Document, item_count: int, total: int | None
     ) -> tuple[PageRequest | None, str]:
-        following, why = next_or_reason(document.members, sent, document.url)
+        following, why = next_or_why(document.members, sent, document.url)
         if following is None:
             return None, why
         # without SOURCE's own keys, which a service may repeat in its links: the client adds them again

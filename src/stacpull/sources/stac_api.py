@@ -27,7 +27,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources import search
 from stacpull.sources.documents import available_collections, no_collection, read_item, valid_item, with_self
-from stacpull.sources.paging import LoopDetector, failure_of, next_request, number_in, read_pages, with_limit
+from stacpull.sources.paging import LoopDetector, failure_of, next_or_why, number_in, read_pages, with_limit
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
@@ -266,11 +266,12 @@ class ApiSource(Source):
             if weight > _HEAVIEST_LIST:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield by_id
-            following = next_request(document.members, request, document.url)
+            following, why = next_or_why(document.members, request, document.url)
+            if following is not None and (reason := loops.reason_to_end(request, following)):
+                following, why = None, f": {reason}."
+            if why:
+                self._reader.warn(f"The list of collections may be incomplete{why}")
             if following is None:
-                return
-            if reason := loops.reason_to_end(request, following):
-                self._reader.warn(f"The list of collections may be incomplete: {reason}.")
                 return
             request = following
 
