@@ -183,12 +183,13 @@ def site(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("is_served", [True, False])
 @pytest.mark.parametrize(("mending", "failed"), [("retry", 1), ("verify --repair", 0)])
 def test_what_is_mended_follows_the_rules_of_its_own_source(command, site, is_served, mending, failed):
+    (site.parent / "item.json").write_text(json.dumps([feature("i", {"y": "./y"}), "not an item"]))
     with serving_files(site) as url:
         if failed:
             (site / "x").unlink()
         source = f"{url if is_served else site}/item.json"
         assert run(["mirror", source, f"{site.parent}/m"], environment()).code == failed
-        assert command("mirror").code == 0
+        assert command("mirror").code == 1
         (site / "x").write_text("x")
         (arrived := site.parent / "m/c/other/x").unlink(missing_ok=True)
         ran = command(mending)

@@ -19,6 +19,7 @@ from stacpull.digests import text_digest
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.ledger import meta
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction
+from stacpull.ledger.schema import State
 from stacpull.models import ItemId, WalkUpdate
 
 if TYPE_CHECKING:
@@ -158,10 +159,11 @@ def last(db: Connection, run_id: int = 0) -> Run:
 
 
 def last_failed(db: Connection) -> Run:
-    """Return the last run with failures, or the last retry if it was stopped; otherwise the last run."""
+    """Return the last run with failures that a retry tries, or a stopped retry; otherwise the last run."""
     of_failures = (
-        "SELECT max(run) FROM (SELECT run FROM failures WHERE what > '' UNION ALL SELECT t.run FROM totals t "
-        "JOIN runs r ON r.id = t.run WHERE t.failed OR (t.pending AND r.kind <> 'mirror'))"
+        "SELECT max(run) FROM (SELECT run FROM failures WHERE what IN ('item', 'json') UNION ALL "
+        "SELECT a.run FROM jobs j JOIN assets a ON a.id = j.asset JOIN runs r ON r.id = a.run "
+        f"WHERE a.state >= {State.FAILED} OR (a.state < {State.DONE} AND r.kind <> 'mirror'))"
     )
     return last(db, scalar(db, of_failures))
 
