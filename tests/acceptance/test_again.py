@@ -32,12 +32,6 @@ def files_of(replica: MlhubReplica, label: str) -> dict[str, Any]:
     )
 
 
-def common_labels(replica: MlhubReplica) -> tuple[str, str]:
-    counts = Counter(label for patch in replica.dataset.patches() for label in patch.labels)
-    (first, _), (second, _) = counts.most_common(2)
-    return first, second
-
-
 def test_a_run_on_a_finished_mirror_makes_no_asset_request(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
     assert run(mirror_of(small_hub.base_url, dest), env).code == 0
@@ -54,7 +48,8 @@ def test_a_run_on_a_finished_mirror_makes_no_asset_request(tmp_path, small_hub):
 
 def test_a_wider_selection_adds_and_a_narrower_removes_nothing(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
-    one, other = common_labels(small_hub)
+    counts = Counter(label for patch in small_hub.dataset.patches() for label in patch.labels)
+    (one, _), (other, _) = counts.most_common(2)
     ones, others = files_of(small_hub, one), files_of(small_hub, other)
     assert ones.keys() - others.keys()
     assert others.keys() - ones.keys()
