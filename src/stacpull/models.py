@@ -161,7 +161,7 @@ class FailureKind(enum.StrEnum):
         kind.meaning, kind.advice = words
         return kind
 
-    GONE = "gone", "gone at the source", "--missing accepts them"
+    GONE = "gone", "gone at the source", "--missing ok accepts them"
     REFUSED = "refused", "refused, or with an expired link", "check the credentials, then retry"
     THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"  # or overloaded
     SERVER = "server", "answered with a server error", "retry later"  # 5xx, unless throttled

@@ -62,8 +62,6 @@ async def headers(
     """
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)
-    if options.missing == "known":
-        raise UsageError("--missing known is for mirrors, which know what was gone before: use fail or ok.")
     table = None if out is None else output_path(out)
     async with (
         timed_stop(stop, options.stop_after, on_event) as stopping,

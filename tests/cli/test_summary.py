@@ -37,7 +37,7 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     assert lines[0] == "24 of 26 files in out dir; 2 failed: gone at the source (B10)"
     assert lines[4:] == [
         "  items    400 read, 5 matched",
-        "  failed   2 gone at the source (B10); --missing accepts them",
+        "  failed   2 gone at the source (B10); --missing ok accepts them",
         "for details: stacpull failures 'out dir'",
     ]
     assert "complete" not in "\n".join(lines)
@@ -47,7 +47,7 @@ def test_a_refresh_names_files_that_are_still_gone_and_the_option_to_accept_them
     report = mirror_report(assets_planned=6, assets_done=3, assets_failed=3, assets_missing=3)
     first, *rest = mirror_lines(report, Failed())
     assert first == "3 of 6 files in out dir; 3 failed: gone at the source"
-    advice = "--missing accepts them"
+    advice = "--missing ok accepts them"
     assert f"  failed   3 gone at the source; {advice}" in rest
     others = mirror_report(assets_planned=6, assets_done=2, assets_failed=4, assets_missing=3)
     assert next(mirror_lines(others, Failed())).endswith("; 4 failed: 3 gone at the source, 1 earlier")

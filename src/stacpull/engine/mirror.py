@@ -8,6 +8,7 @@ is written, and the run is recorded, as far as the disk allows.
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -323,7 +324,7 @@ async def run_from_ledger(
         path = unquote(urlsplit(address.url).path)
         raise UsageError(
             f"{work} names local files as its source, but it is a copy, or was not made by you. To read "
-            f"these files, run: stacpull mirror {path} {work}"
+            f"these files, run: stacpull mirror {shlex.join((path, context.dest.shown))}"
         )
     missing = [name for name in spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.filled_profile):
