@@ -108,6 +108,7 @@ def test_a_resumed_run_that_needs_no_more_items_still_counts_those_it_read(tmp_p
     assert not sync.status(tmp_path / "m").walk_ended
     report = sync.resume(tmp_path / "m")
     assert (report.items_seen, report.items_matched, report.assets_failed) == (1, 1, 40)
+    assert sync.resume(tmp_path / "m").exit_code == 0  # only `retry` tries failures again
 
 
 def test_a_source_item_that_could_not_be_read_is_planned_when_the_walk_finds_it(tmp_path: Path) -> None:
