@@ -181,7 +181,7 @@ class FailureKind(enum.StrEnum):
     FORMAT = "format", "not a valid file of its type", "see the details"
     ITEM = "item", "in an item that cannot be read or is not valid", "see the details"
     ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
-    OUTSIDE = "outside", "with nothing in the area of --clip", "normal if the area is right; see --bbox"
+    OUTSIDE = "outside", "with nothing in the area of --clip", "not an error; --bbox leaves such items out"
     DOWN = "down", "at hosts that were abandoned", "resume"  # not recorded: the asset stays pending
 
 

@@ -280,7 +280,7 @@ def test_resume_still_reports_a_walk_that_ended_early(tmp_path: Path) -> None:
     assert resumed.code == 1, resumed.err
     assert (resumed.report["state"], resumed.report["items_unseen"]) == ("complete", 6)
     assert (resumed.report["assets_done"], resumed.report["assets_failed"]) == (6 * 13, 0)
-    assert resumed.report["reason"].startswith("The walk ends at ")
+    assert resumed.report["reason"].startswith("Reading ended at ")
     assert "later items cannot be reached" in resumed.err
     assert "The source announced 12 items, but did not list 6 of them." in resumed.err
 

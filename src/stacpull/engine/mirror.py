@@ -210,7 +210,7 @@ class RunContext(NamedTuple):
     journal: Journal
     stop: StopEvent
     workers: Any
-    """What transfers in worker processes (`--dask`), from `stacpull.workers`; None for this process."""
+    """The Dask coordinator (an entry point of `stacpull.workers`); None to transfer in this process."""
 
 
 @asynccontextmanager

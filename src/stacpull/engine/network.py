@@ -37,7 +37,7 @@ SLOTS = 80
 _OWN_DESCRIPTORS = 36
 """For loop, ledger, lock, log, DEST and the current page: about 20. The rest is for lookups."""
 _CONNECTIONS = 4  # of a transfer, which may have connections to several hosts
-_MAX_CONNECTIONS = 2048  # if so many files may be open: those to many hosts are used again
+_MAX_CONNECTIONS = 2048  # if so many files may be open, so that connections to many hosts are reused
 _STALLS_UNTIL_DOWN = 4  # stall timeouts after which a silent host counts as down: two minutes by default
 
 

@@ -31,7 +31,7 @@ _CATALOG_PATIENCE = 3.0
 
 
 class StoreOperations:
-    """Everything public here may be called by its name, with plain values.
+    """The network process may call each public method by its name, with plain values.
 
     Errors of disk or ledger are `DestinationError`s.
     """

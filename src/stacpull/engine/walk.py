@@ -337,7 +337,7 @@ class Walk:
                 fruitless = fruitless + 1 if has_cursor and not new_items else 0
                 if fruitless > FRUITLESS_PAGES and page.next is not None:
                     reason = f"{fruitless} pages in a row had no new items."
-                    text = summary.cut_short = f"The walk ends at {page.request.url}: {reason}"
+                    text = summary.cut_short = f"Reading ended at {page.request.url}: {reason}"
                     network.warn(text)
                     update = self._update(after_collection, total, text)
                     await self._consumer.add_batch(PlanBatch(update=update))

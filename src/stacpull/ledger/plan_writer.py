@@ -360,7 +360,7 @@ class _BatchRows:
         self._add_job(plan, asset, row, path, _REQUEST_NEW)
 
     def _settle_unlisted(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
-        """Settle known assets that are no longer listed.
+        """Rename or forget assets that the item no longer lists.
 
         A new key with the same path continues one. Failed ones are forgotten: `retry` could not fetch them.
         """

@@ -210,7 +210,7 @@ class JsonReader(msgspec.Struct, eq=False):
                     raise
                 is_login = b"password" in error.page[:_SEARCHED].lower()
                 if is_login or plain != self.last_page:
-                    hint = "The URL may not be of an API, such as https://host/v1, or a login is missing."
+                    hint = "Use the URL of an API, such as https://host/v1, or log in."
                     text = f"{error.failure.message} {hint} {self.advice}"
                     raise CredentialsError(text) from error
             hint = " If it has one item per line, its name must end with .ndjson or .ndjson.gz."

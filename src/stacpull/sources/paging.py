@@ -278,7 +278,7 @@ class _PageReader:
         self._home, self._items = sent.url, self._items + len(items) * is_new
         total = announced_total(document.members)
         following, why = self._following(sent, document, len(features), total)
-        cut_short = f"The walk ends at {shown.url}{why}" if why else None
+        cut_short = f"Reading ended at {shown.url}{why}" if why else None
         if cut_short is not None:
             self._say("warning", cut_short)
         return Page(shown, items if is_new else [], following, total, cut_short, unread)
@@ -306,7 +306,7 @@ class _PageReader:
         if reason is None:
             return following, ""
         if total is not None and self._items >= total:
-            self._say("info", f"The walk ends at {next_host}: {reason}; all announced items were seen.")
+            self._say("info", f"Reading ended at {next_host}: {reason}; all announced items were seen.")
             return None, ""
         return None, f": {reason}; later items cannot be reached."
 
