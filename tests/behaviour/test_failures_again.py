@@ -263,10 +263,14 @@ def test_a_source_item_that_no_item_links_to_any_more_is_no_failure(command, tmp
 
 
 def test_a_failure_is_forgotten_once_its_asset_is_no_longer_listed(command, tmp_path):
-    for keys, options in (("ab", []), ("a", ["--exclude-asset", "a"])):
-        (tmp_path / "item.json").write_text(json.dumps(feature("i", {key: f"./{key}" for key in keys})))
-        run(["mirror", str(tmp_path / "item.json"), f"{tmp_path}/m", *options], environment())
-    assert (command("retry").report["assets_failed"], command("failures").report["key"]) == (1, "a")
+    def listed(keys: str, source: str = "item.json", *options: str, **more: object) -> int:
+        (tmp_path / source).write_text(json.dumps(feature("i", {key: f"./{key}" for key in keys}) | more))
+        run(["mirror", str(tmp_path / source), f"{tmp_path}/m", *options], environment())
+        return command("status").report["assets_failed"]
+
+    assert (listed("ab"), listed("c", "other.json"), listed("", assets=[])) == (2, 3, 4)
+    assert (listed("a", "item.json", "--exclude-asset", "a"), listed("", "other.json")) == (2, 1)
+    assert command("failures").report["key"] == "a"
 
 
 def test_a_retry_reads_a_source_item_again_that_also_lacks_a_file(command, tmp_path):

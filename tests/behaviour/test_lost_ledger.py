@@ -14,12 +14,10 @@ from tests.acceptance.command import LABELS, environment, run
 
 from stacpull_replicas import MlhubReplica, run_in_thread
 
-ITEMS = 3
-
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[MlhubReplica]:
-    with run_in_thread(MlhubReplica(items=ITEMS, seed=3)) as replica:
+    with run_in_thread(MlhubReplica(items=3, seed=3)) as replica:
         yield replica
 
 

@@ -362,7 +362,8 @@ class _BatchRows:
     def _settle_unlisted(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
         """Rename or forget assets that the item no longer lists.
 
-        A new key with the same path continues one. Failed ones are forgotten: `retry` could not fetch them.
+        A new key with the same path continues one. Failed ones are forgotten, because `retry` could not fetch
+        them, unless another SOURCE or a key that cannot be planned may still name them.
         """
         item = plan.item
         listed_keys = {asset.key for asset in item.assets}
@@ -379,9 +380,10 @@ class _BatchRows:
                 jobs.move_asset(self._db, row.id, row.id, asset.key)
                 moved = row._replace(key=asset.key, must_revalidate=1)  # its content may be another one
                 known[asset.key] = known.pop(row.key)._replace(row=moved)
-        for old in unlisted:
+        others = self._writer.runs_of_other_sources
+        for old in () if item.problems else unlisted:
             has_failed = old.row.state >= State.FAILED and old.digest_in_dest is None
-            if has_failed and known.get(old.row.key) is old:
+            if has_failed and known.get(old.row.key) is old and old.row.run not in others:
                 jobs.delete_asset(self._db, known.pop(old.row.key).row.id)
 
     def _renumber_pending(self, assets: Iterable[Asset], known: dict[str, KnownAsset]) -> None:
