@@ -11,13 +11,11 @@ from pathlib import Path
 from random import SystemRandom
 from threading import Thread
 
-"""Seconds between two looks whether to end: half a second without it, for which the end waits."""
-
 
 @contextmanager
 def serving(server: ThreadingHTTPServer) -> Iterator[str]:
     """Serve in the block. Yield the URL, without a slash at its end."""
-    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)  # looks for its end each 20 ms
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
