@@ -63,8 +63,7 @@ class PlatformCheck(ItemCheck):
     """`--platform`: keeps the items of certain platforms."""
 
     fields = ("platforms",)
-    reasons = ("other platform",)
-    explained = "of another platform."
+    explained = ("other platform", "of another platform.")
 
     def __init__(self, platforms):
         self._platforms = platforms

@@ -91,7 +91,7 @@ class Samples:
                 verb = "matches" if missing == 1 else "match"
                 notes.append(f"{quantity(missing, 'ID')} of the split {name} {verb} no item of the mirror.")
         if not self.count:
-            notes.append("There is no sample: the images that items link to are files of these items.")
+            notes.append("There are no samples: each item is only an image that others link to.")
         elif self.count == self.without_label:
             notes.append("No sample has a label: --label-property names the property that holds labels.")
         return (*notes, *self._contents.notes())

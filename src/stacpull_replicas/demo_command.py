@@ -27,6 +27,7 @@ _PORT = 8801
 """The port of `stacpull serve mlhub` in the commands to try next."""
 _COLLECTION = "bigearthnet_v1_labels"
 _LABELS = ("Coniferous forest", "Rice fields")
+_MAX_ITEMS = 5
 _MAX_ENTRIES = 3
 """Entries of a directory that the tree shows."""
 
@@ -51,7 +52,7 @@ def demo_command(session: CommandSession, dest: str | None) -> int:
         "label": _LABELS,
         "cloud-and-shadow": False,
         "seasonal-snow": False,
-        "max-items": "5",
+        "max-items": str(_MAX_ITEMS),
     }
     report = session.run(lambda stop: _mirror_replica(top, session, flags, stop))
     code = session.finish(report, mirror_lines(report, session.display.failed), on_stderr=session.output.json)
@@ -98,7 +99,8 @@ def tree(top: Path, indent: str = "") -> Iterator[str]:
 def _next_commands(dest: Path) -> Iterator[str]:
     me, here, source = _own_name(), shlex.quote(str(dest)), f"http://127.0.0.1:{_PORT}/mlhub/v1"
     labels = " ".join(f"--label {shlex.quote(label)}" for label in _LABELS)
-    selection = f"-C {_COLLECTION} --config bigearthnet {labels} --no-cloud-and-shadow --no-seasonal-snow"
+    options = "--config bigearthnet --no-cloud-and-shadow --no-seasonal-snow"
+    selection = f"-C {_COLLECTION} {labels} {options} --max-items {_MAX_ITEMS}"
     yield "Look at the mirror:"
     yield f"  {me} status {here}"
     yield f"  {me} verify {here}"

@@ -329,8 +329,8 @@ async def run_from_ledger(
     missing = [name for name in spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.filled_profile):
         raise CredentialsError(
-            f"The run of {spec.source} was started with {' and '.join(missing)}. Keys are not stored: give "
-            "them again, or others with --header or --credentials."
+            f"The run was started with {' and '.join(missing)}. Keys are not stored: give them again, or "
+            "others with --header or --credentials."
         )
     now = SystemClock().time()
     run = await on_ledger(opened, lambda db: begin(db, spec, now, options.kept))
@@ -525,7 +525,7 @@ class MirrorRun:
         return MirrorReport(
             **counts,
             state=state,
-            items_left_out=self._walk.filter.in_order(runs.left_out(self._store_client.counters)),
+            items_left_out=runs.left_out(self._store_client.counters),
             run=self._run.id,
             source=self._run.spec.source,
             dest=store.name,
