@@ -160,12 +160,10 @@ MISTAKES = {
         0,
     ),
     "an argument for a command that takes none": Mistake(
-        ("credentials", "list", "n"),
-        "Too many arguments: 'n': give options only; quote values that contain spaces",
+        ("credentials", "list", "n"), "stacpull: Unexpected 'n': the command takes options only.\n"
     ),
     "two mirrors for a command that takes one": Mistake(
-        ("status", "m", "n"),
-        "Too many arguments: 'n': give DEST only; quote values that contain spaces",
+        ("status", "m", "n"), "stacpull: Unexpected 'n': the command takes DEST only.\n"
     ),
     "an order that the catalog cannot have": Mistake(
         ("mirror", "{api}", "d", "-C", "--sortby", "id"), "cannot be sorted"

@@ -252,7 +252,7 @@ class Output:
         json: Print one JSON object as the last line.
         no_progress: Show no progress.
         quiet: Print errors only; if the exit code is not 0, also warnings and the first line of the result.
-        verbose: Print more details; -vv adds tracebacks.
+        verbose: Print more, such as each failure; -vv adds tracebacks.
     """
 
     json: bool = option(False, brief=True)
