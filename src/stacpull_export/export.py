@@ -115,7 +115,7 @@ def _export(
             if has_items and all(reason({"id": item}, {}) for item in contents.names(chosen, linked=False)):
                 raise UsageError("The mirror has none of the items in the splits: check their ids.")
         if next(contents.items(chosen), None) is None and contents.unreadable:
-            raise StacpullError(contents.notes()[-1])
+            raise StacpullError(f"Nothing was exported. {contents.notes()[-1]}")
         contents.unreadable = 0  # the writer counts them
         out.parent.mkdir(parents=True, exist_ok=True)
 
