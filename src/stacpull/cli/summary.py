@@ -112,6 +112,9 @@ def mirror_lines(report: MirrorReport, failed: Failed, noun: str = "file") -> It
         yield f"  present  {quantity(present, 'file')} already here{checked or ''}"
     if report.items_seen:
         complete = f", {report.items_done:,} complete" if report.items_done else ""
+        is_whole = report.state == "complete" and not (report.assets_failed or items)
+        if is_whole and (others := report.items_matched - report.items_done) > 0:
+            complete += f", {others:,} without files that earlier runs selected"
         yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
     yield from _changes(report)
     yield from failed.lines(missing_ok=0 < report.assets_missing == report.assets_accepted)
@@ -171,7 +174,8 @@ def _changes(report: MirrorReport) -> Iterator[str]:
     ]
     changes = ", ".join(quantity(number, noun) for number, noun in counts if number)
     if changes and report.run > 1:  # in the first run, resumed or not, everything is new
-        yield f"  changes  {changes}"
+        included = " (source items included)" if report.items_new or report.items_changed else ""
+        yield f"  changes  {changes}{included}"
     if report.files_lost:
         yield f"  lost     {quantity(report.files_lost, 'file')} missing from DEST; fetched or written again"
     if report.items_pruned:
