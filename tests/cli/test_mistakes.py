@@ -62,10 +62,6 @@ MISTAKES = {
         "not WKT, which is for `mirror --filter`.",
     ),
     "an option for bands": Mistake(("plan", "{api}", "--band", "B04"), "'--band': use --asset GLOB."),
-    "a misspelt profile": Mistake(
-        ("mirror", "{api}", "d", "-C", "--credentials", "nosuchthing"),
-        "stacpull: There is no credential profile nosuchthing. Profiles: cdse, earth-search,",
-    ),
     "a wrong path": Mistake(
         ("plan", "{host}/mlhub/v2", "-C"), "Check its path: SOURCE is an API's root (https:", 4
     ),
@@ -144,14 +140,6 @@ MISTAKES = {
     "a misspelt property in --filter": Mistake(
         ("plan", "{api}", "-C", "--filter", "cloud_cover < 5 OR seasonal_snow = 5", "--no-push-down"),
         "because a property is absent or of another type. Absent: cloud_cover.",
-        0,
-    ),
-    "two keys in one --asset": Mistake(
-        ("plan", "{api}", "-C", "--asset", "B02,B03"), "B8A, labels (one per --asset; case matters).", 0
-    ),
-    "a misspelt --asset": Mistake(
-        ("mirror", "{api}", "d", "-C", "--asset", "B2", "--max-items", "1"),
-        "the asset filters dropped every asset. Keys: B01, B02, B03,",
         0,
     ),
     "a misspelt --role": Mistake(
@@ -256,15 +244,6 @@ def test_a_source_that_is_down_is_to_be_tried_later(hub, stacpull_command, folde
     assert (ran.code, "500 Internal Server Error" in ran.err) == (4, True), ran.err
     assert ran.err.rstrip().endswith("Try again later.")
     assert list(folder.iterdir()) == []
-
-
-def test_a_proxy_that_refuses_is_named_without_a_python_tuple(hub, stacpull_command, monkeypatch):
-    monkeypatch.setenv("http_proxy", NOWHERE)
-    ran = stacpull_command(*typed(hub, ("plan", "{api}", "-C", "--retries", "0")))
-    assert ran.code == 4
-    assert f"went through the proxy {NOWHERE} (from http_proxy)" in ran.err
-    assert "Connection refused." in ran.err
-    assert "('127" not in ran.err
 
 
 def test_aws_keys_alone_make_no_profile_of_another_service_ready(stacpull_command, monkeypatch):
