@@ -50,7 +50,7 @@ class Failed(Counter[FailureKind]):
         """Return the reasons for the first line, which states the number of `failures`."""
         kinds = [(kind, number) for kind, number in self.most_common() if kind not in NO_FAULT]
         if len(kinds) == 1 and kinds[0][1] >= failures:
-            return f": {self._described(kinds[0][0])}"
+            return f": {self._described(kinds[0][0])}".replace(": with ", " with ")
         described = ", ".join(f"{number:,} {self._described(kind)}" for kind, number in kinds)
         return f": {described}" if described else ""
 
@@ -108,7 +108,7 @@ def mirror_lines(report: MirrorReport, failed: Failed, noun: str = "file") -> It
     retries = f", {quantity(report.retries, 'retry', 'retries')}" if report.retries else ""
     yield f"  requests {report.requests:,}{retries}"
     if present:
-        checked = report.assets_revalidated and f", {report.assets_revalidated:,} of them checked, unchanged"
+        checked = report.assets_revalidated and f", {report.assets_revalidated:,} checked and unchanged"
         yield f"  present  {quantity(present, 'file')} already here{checked or ''}"
     if report.items_seen:
         complete = f", {report.items_done:,} complete" if report.items_done else ""
@@ -190,7 +190,7 @@ def _changes(report: MirrorReport) -> Iterator[str]:
     if report.assets_clipped:
         yield f"  clipped  {quantity(report.assets_clipped, 'file')} to the area of --clip"
     if report.assets_excluded:
-        yield f"  left out {quantity(report.assets_excluded, 'asset')} by the asset filters"
+        yield f"  left out {quantity(report.assets_excluded, 'asset')} (asset filters)"
     if report.assets_pages:
         yield f"  left out {web_pages(report)}; --include-pages fetches them"
     if report.items_left_out:
