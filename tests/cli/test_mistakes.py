@@ -127,10 +127,7 @@ MISTAKES = {
     "a shard without samples": Mistake(
         ("export", "d", "o", "--shard-samples", "0"), "--shard-samples must be a whole number of 1 or more"
     ),
-    **{
-        f"an empty DEST of {name}": Mistake((name, ""), "DEST is empty: use the directory of the mirror.\n")
-        for name in ("status", "demo")
-    },
+    "an empty DEST": Mistake(("demo", ""), "DEST is empty: use the directory of the mirror.\n"),
     "a directory to copy from that does not exist": Mistake(
         ("mirror", "{api}", "d", "--allow-local", "nowhere"), "--allow-local is not a directory: nowhere."
     ),

@@ -39,7 +39,6 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
             "dest-profle = 'p'",
             "some.toml, line 1, dest-profle: there is no such option; did you mean dest-profile?",
         ),
-        ("max-itms = 3", "some.toml, line 1, max-itms: there is no such option; did you mean max-items?"),
         ("no-push-down = true", "some.toml, line 1, no-push-down: there is no such option; write push-down"),
         ("config = 'x'", "some.toml, line 1, config: there is no such option"),
         ("retries = 1\nper-host = 2\nper_host = 3", "some.toml, line 3, per_host: this option is set twice"),

@@ -24,7 +24,6 @@ def test_the_lists_of_a_split_are_joined(tmp_path: Path) -> None:
         ("geoparquet", "x.geojson", "other formats are csv, "),
         ("csv", "x.parquet", "choose geoparquet or parquet as format for .parquet"),
         ("csv", "x", "other formats are csv, "),
-        ("parquet", "x.csv", "choose csv as format for .csv"),
     ],
 )
 def test_a_table_is_not_written_under_the_name_of_another_format(tmp_path, form, name, use):
