@@ -14,6 +14,7 @@ import pytest
 
 import stacpull
 from stacpull import Options, S3Options, Secret, Selection, UsageError, arguments
+from stacpull.reports import MirrorReport
 from stacpull_logins.logins import FilledProfile
 
 HERE = "http://127.0.0.1:1"
@@ -36,7 +37,6 @@ UTC_PLUS_2 = dt.timezone(dt.timedelta(hours=2))
         ("clip", '{"type": "Polygon"}', '{"type":"Polygon"}'),
         ("filter", {"op": "isNull", "args": []}, '{"op": "isNull", "args": []}'),
         ("prefer", " S3 ,https", ("s3", "https")),
-        ("ids", "@train.csv", ("@train.csv",)),
         ("datetime", "2018-01-01", "2018-01-01"),
         ("datetime", dt.date(2018, 1, 1), "2018-01-01"),
         ("datetime", dt.datetime(2018, 1, 1, 10), "2018-01-01T10:00:00Z"),  # noqa: DTZ001 - naive on purpose
@@ -72,6 +72,7 @@ WRONG = {
         {"gsd": float("nan")}, {"platform": "\udcff"}, {"datetime": dt.date(2018, 1, 1)}, {5: "a"},
         {"a=b": "c"},
     ),
+    "ids": ("@train.csv",),
     "bbox": ((1, 2, 3), (1, 2, 3, "x"), (1, 2, 3, float("nan")), "-181,0,0,1", "0,10,1,5", "1,2,9,3,1,9"),
     "datetime": (2018, "", "June", "2019/2018", (None, None), ("2018-01-01",), ("2018-01-01", 5)),
     "intersects": (5, {"coordinates": {1, 2}}, "[1]"),
@@ -173,11 +174,27 @@ def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(call, messag
 
 
 @pytest.mark.parametrize(
-    ("call", "name"), [(partial(stacpull.mirror, HERE, "d"), "on_event"), (stacpull.headers, "on_row")]
+    ("call", "given", "message"),
+    [
+        (partial(stacpull.mirror, HERE, "d"), {"on_event": "print"}, "^on_event must be a function, not str"),
+        (stacpull.headers, {"on_row": asyncio.sleep}, "^on_row must be a function, not an async one"),
+        (
+            partial(stacpull.mirror, HERE, "d", Selection()),
+            {},
+            r"^mirror\(\) takes 2 .* as in selection=\.{3}$",
+        ),
+    ],
 )
-def test_a_listener_that_is_not_a_function_is_named(call, name):
-    with pytest.raises(TypeError, match=rf"^{name} must be a function, not str"):
-        asyncio.run(call(**{name: "print"}))
+def test_a_wrong_argument_of_a_function_is_named(call, given, message):
+    with pytest.raises(TypeError, match=message):
+        asyncio.run(call(**given))
+
+
+def test_a_repr_shows_what_is_set():
+    assert repr(Selection(labels="a", max_items=2)) == "Selection(labels=('a',), max_items=2)"
+    assert (
+        repr(MirrorReport(state="complete", items_seen=2)) == "MirrorReport(items_seen=2, state='complete')"
+    )
 
 
 def test_a_ca_bundle_that_does_not_exist_is_named() -> None:

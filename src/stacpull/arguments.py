@@ -112,7 +112,17 @@ def with_suggestions(kind: type[Held]) -> type[Held]:
     holder: Any = kind
     _HOLDERS.append(holder)
     holder.__init__ = suggesting(holder.__init__)
+    holder.__repr__ = _show
     return kind
+
+
+def _show(held: Any) -> str:
+    """Return the `repr` of a value with the fields that are set: there are up to 40."""
+    unset = type(held)()
+    given = [
+        f for f in attrs.fields(type(held)) if f.repr and getattr(held, f.name) != getattr(unset, f.name)
+    ]
+    return f"{type(held).__name__}({', '.join(f'{f.name}={getattr(held, f.name)!r}' for f in given)})"
 
 
 @functools.cache
@@ -120,17 +130,23 @@ def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that suggests an argument for one that it does not have, and checks some types."""
     parameters = inspect.signature(function).parameters
     known, switches = parameters.keys(), {n for n, it in parameters.items() if it.annotation == "bool"}
+    keywords = [name for name, it in parameters.items() if it.kind is it.KEYWORD_ONLY]
 
     @functools.wraps(function)
     def call(*positional: Any, **named: Any) -> Any:
+        owner = function.__qualname__.partition(".")[0]
+        if keywords and len(positional) > (unnamed := len(known) - len(keywords)):
+            hint = f"give the others by name, as in {keywords[0]}=..."
+            raise TypeError(f"{owner}() takes {unnamed} arguments without a name: {hint}")
         for name, value in named.items():
             if name not in known:
-                owner = function.__qualname__.partition(".")[0]
                 raise TypeError(f"{owner}() has no argument {name!r}{_suggestion(name, known)}.")
             if name in switches and not isinstance(value, bool):
                 raise UsageError(f"{name} {_wrong('True or False', value)}.")
-            if name.startswith("on_") and not (value is None or callable(value)):
-                raise TypeError(f"{name} must be a function, not {type(value).__name__}.")
+            is_async = inspect.iscoroutinefunction(value)  # nothing would await it
+            if name.startswith("on_") and (is_async or not (value is None or callable(value))):
+                found = "an async one" if is_async else type(value).__name__
+                raise TypeError(f"{name} must be a function, not {found}.")
         return function(*positional, **named)
 
     @functools.wraps(function)
@@ -254,10 +270,8 @@ def _as_tuple(value: object) -> tuple[Any, ...] | None:
 
 def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str, ...]:
     """Read conditions as `property=value`; values of a list, or of the same property, are alternatives."""
-    if not isinstance(value, Mapping):
-        return read_texts(value)
-    conditions = []
-    for name, wanted in value.items():
+    conditions = [] if isinstance(value, Mapping) else [*read_texts(value)]
+    for name, wanted in value.items() if isinstance(value, Mapping) else ():
         listed = _as_tuple(wanted)
         several = (wanted,) if listed is None else listed
         if not isinstance(name, str) or "=" in name or not several:
@@ -266,7 +280,18 @@ def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tupl
             if not isinstance(element, str | bool) and finite_number(element) is None:
                 raise _wrong("a text, a number or a boolean for each property, or a list of these", element)
             conditions.append(f"{name}={str(element).lower() if isinstance(element, bool) else element}")
+    for condition in conditions:
+        name, sign, wanted = (part.strip() for part in condition.partition("="))
+        if not sign or not name or name[-1] in "<>!" or wanted.startswith("="):
+            raise ValueError(f"must be property=value, not {condition!r}; `filter` has other comparisons")
     return read_texts(conditions)
+
+
+def read_ids(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    ids = read_texts(value)
+    if files := [written for written in ids if written.startswith("@")]:
+        raise ValueError(f"must be ids: only the command line reads files ({files[0]})")
+    return ids
 
 
 def read_schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:

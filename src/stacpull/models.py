@@ -20,7 +20,7 @@ from stacpull.redact import Secrets, unsigned_url
 Json = dict[str, Any]
 
 
-class PublicValue(msgspec.Struct, frozen=True):
+class PublicValue(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """An immutable value that a public function returns or reports."""
 
     def to_json(self) -> Json:

@@ -8,7 +8,7 @@ import attrs
 from attrs.converters import optional
 
 from stacpull import arguments
-from stacpull.arguments import about, option, read_texts
+from stacpull.arguments import about, option, read_ids, read_texts
 from stacpull.errors import UsageError
 
 
@@ -69,7 +69,7 @@ class Selection:
 
     Raises:
         UsageError: An argument cannot be read, which the message names; or two contradict each other. What is
-            in `where`, `filter` and `intersects` is checked when they are used.
+            in `filter` and `intersects` is checked when they are used.
     """
 
     collections: tuple[str, ...] = attrs.field(
@@ -108,7 +108,9 @@ class Selection:
         metadata=about("CQL2|@FILE", load=arguments.load_content, brief=True),
     )
     ids: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("ID|@FILE", load=arguments.load_ids, brief=True)
+        default=(),
+        converter=read_ids,
+        metadata=about("ID|@FILE", load=arguments.load_ids, brief=True),
     )
     assets: tuple[str, ...] = attrs.field(
         default=(), converter=read_texts, metadata=about("GLOB", name="asset", brief=True)

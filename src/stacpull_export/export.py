@@ -53,9 +53,12 @@ async def export(
     if form is None:
         raise UsageError(f"{format!r} is not a format of export: use {known}.")
     path = output_path(out)
-    if form.suffixes and path.suffix.lower() not in form.suffixes:
-        need = f"For {format}, {path} must end with {form.suffixes[0]}"
-        raise UsageError(f"{need}. For another format, use -f with one of: {known}.")
+    suffix = path.suffix.lower()
+    if form.suffixes and suffix not in form.suffixes:
+        names = entry_points.names(GROUP)
+        fits = suffix and [n for n in names if suffix in entry_points.require(GROUP, n, "export").suffixes]
+        use = f"choose {' or '.join(fits)} as format for {suffix}" if fits else f"other formats are {known}"
+        raise UsageError(f"For {format}, {path} must end with {form.suffixes[0]}; {use}.")
     if form.needs_pyarrow:
         require_pyarrow(format)
     if not isinstance(splits, Mapping | None):
@@ -112,7 +115,7 @@ def _export(
             if has_items and all(reason({"id": item}, {}) for item in contents.names(chosen, linked=False)):
                 raise UsageError("The mirror has none of the items in the splits: check their ids.")
         if next(contents.items(chosen), None) is None and contents.unreadable:
-            raise StacpullError(contents.notes()[-1])
+            raise StacpullError(f"Nothing was exported. {contents.notes()[-1]}")
         contents.unreadable = 0  # the writer counts them
         out.parent.mkdir(parents=True, exist_ok=True)
 

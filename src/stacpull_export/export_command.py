@@ -43,7 +43,9 @@ _FORMATS: Mapping[str, Format] = {
         help="The items of a split: an id or its ending per line. Others are left out. May be repeated.",
     ),
     click.Option(
-        ["--shard-size"], metavar="SIZE", help="Bytes per shard, at most, as in 500M. [default: 1G]"
+        ["--shard-size"],
+        metavar="SIZE",
+        help="Bytes per shard, as in 500M, at most, unless one sample is larger. [default: 1G]",
     ),
     click.Option(["--shard-samples"], metavar="N", help="Samples per shard, at most."),
     *parameters.by_name(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),

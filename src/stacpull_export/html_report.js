@@ -86,7 +86,7 @@ function labels() {
   const part = section("Labels", `Items per label.${more}`);
   bars(part, data.labels, whole);
   if (data.labels.length < 2) return;
-  const together = section("Labels together", "How many items have both labels. The order is the one above.");
+  const together = section("Labels together", "How many items have both labels, in the order of the list above.");
   const count = data.labels.length, side = 20, left = 210, top = 210;
   const box = add(together, "div", null, {class: "scroll"});
   const picture = draw(box, "svg", {viewBox: `0 0 ${left + count * side} ${top + count * side}`, role: "img"});

@@ -93,7 +93,8 @@ class MirrorContents:
             notes.append("The mirror is not complete: `stacpull status` shows what is still to do.")
         if self.unreadable:
             lost = f"{self.unreadable:,}, such as {self.unreadable_path}"
-            remedy = "`stacpull resume` or `stacpull verify --repair` writes it"
+            command = "verify --repair" if run["state"] == "complete" else "resume"
+            remedy = f"`stacpull {command}` writes it"
             if runs.last(self.db).spec.fixed.get("metadata") == "none":
                 remedy = "repeat the `stacpull mirror` command without --metadata none"
             notes.append(f"Items whose JSON is missing or unreadable: {lost}; {remedy}.")

@@ -143,7 +143,7 @@ def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
     if report.assets_not_tiff:
         yield f"  left out {quantity(report.assets_not_tiff, 'non-TIFF asset')}"
     if report.assets_excluded:
-        yield f"  left out {quantity(report.assets_excluded, 'asset')} by the asset filters"
+        yield f"  left out {quantity(report.assets_excluded, 'asset')} (asset filters)"
     if report.items_unseen:
         yield f"  unseen   {quantity(report.items_unseen, 'item')} that the source announced but did not list"
     yield from failed.lines(missing_ok=report.missing_ok and report.headers_missing > 0)

@@ -77,7 +77,7 @@ class Results:
     Several threads may read and write. No thread may write while another one reads all `rows`.
     """
 
-    def __init__(self, path: Path, question: Mapping[str, Any], *, start_over: bool = False) -> None:
+    def __init__(self, path: Path, question: Mapping[str, Any], *, start_over: bool | None = None) -> None:
         """Open or create the file at `path` for a job with the query `question`."""
         self.path = path
         self._is_new = not path.exists()
@@ -172,7 +172,7 @@ class Results:
         with self._lock, ledger_errors(self.path, _SENTENCES):
             yield
 
-    def _agree(self, question: Mapping[str, Any], *, start_over: bool) -> None:
+    def _agree(self, question: Mapping[str, Any], *, start_over: bool | None) -> None:
         now = orjson.loads(orjson.dumps(question))
         if start_over:
             with transaction(self._db) as db:
@@ -187,9 +187,10 @@ class Results:
             what = ", ".join(sorted(name for name in now if now[name] != before.get(name)))
             what = what.replace("evalscript", "index or evalscript")  # an index is stored as its evalscript
             of = f"query (different: {what})" if now.keys() == before.keys() else "command"
+            how = "remove the output and this file" if start_over is None else "add --refresh"
             raise UsageError(
                 f"{self.path} has results of another {of}: "
-                "repeat that one, choose another output, or remove the output and this file to start over."
+                f"repeat that one, choose another output, or {how} to start over."
             )
 
     def _meta(self, key: str) -> bytes | None:

@@ -62,10 +62,6 @@ MISTAKES = {
         "not WKT, which is for `mirror --filter`.",
     ),
     "an option for bands": Mistake(("plan", "{api}", "--band", "B04"), "'--band': use --asset GLOB."),
-    "a misspelt profile": Mistake(
-        ("mirror", "{api}", "d", "-C", "--credentials", "nosuchthing"),
-        "stacpull: There is no credential profile nosuchthing. Profiles: cdse, earth-search,",
-    ),
     "a wrong path": Mistake(
         ("plan", "{host}/mlhub/v2", "-C"), "Check its path: SOURCE is an API's root (https:", 4
     ),
@@ -131,10 +127,7 @@ MISTAKES = {
     "a shard without samples": Mistake(
         ("export", "d", "o", "--shard-samples", "0"), "--shard-samples must be a whole number of 1 or more"
     ),
-    **{
-        f"an empty DEST of {name}": Mistake((name, ""), "DEST is empty: use the directory of the mirror.\n")
-        for name in ("status", "demo")
-    },
+    "an empty DEST": Mistake(("demo", ""), "DEST is empty: use the directory of the mirror.\n"),
     "a directory to copy from that does not exist": Mistake(
         ("mirror", "{api}", "d", "--allow-local", "nowhere"), "--allow-local is not a directory: nowhere."
     ),
@@ -146,26 +139,16 @@ MISTAKES = {
         "because a property is absent or of another type. Absent: cloud_cover.",
         0,
     ),
-    "two keys in one --asset": Mistake(
-        ("plan", "{api}", "-C", "--asset", "B02,B03"), "B8A, labels (one per --asset; case matters).", 0
-    ),
-    "a misspelt --asset": Mistake(
-        ("mirror", "{api}", "d", "-C", "--asset", "B2", "--max-items", "1"),
-        "the asset filters dropped every asset. Keys: B01, B02, B03,",
-        0,
-    ),
     "a misspelt --role": Mistake(
         ("mirror", "{api}", "d", "-C", "--role", "dta", "--max-items", "1"),
         "(--role is compared with the `roles` of an asset, --media-type with its `type`).",
         0,
     ),
     "an argument for a command that takes none": Mistake(
-        ("credentials", "list", "n"),
-        "Too many arguments: 'n': give options only; quote values that contain spaces",
+        ("credentials", "list", "n"), "stacpull: Unexpected 'n': the command takes options only.\n"
     ),
     "two mirrors for a command that takes one": Mistake(
-        ("status", "m", "n"),
-        "Too many arguments: 'n': give DEST only; quote values that contain spaces",
+        ("status", "m", "n"), "stacpull: Unexpected 'n': the command takes DEST only.\n"
     ),
     "an order that the catalog cannot have": Mistake(
         ("mirror", "{api}", "d", "-C", "--sortby", "id"), "cannot be sorted"
@@ -258,15 +241,6 @@ def test_a_source_that_is_down_is_to_be_tried_later(hub, stacpull_command, folde
     assert (ran.code, "500 Internal Server Error" in ran.err) == (4, True), ran.err
     assert ran.err.rstrip().endswith("Try again later.")
     assert list(folder.iterdir()) == []
-
-
-def test_a_proxy_that_refuses_is_named_without_a_python_tuple(hub, stacpull_command, monkeypatch):
-    monkeypatch.setenv("http_proxy", NOWHERE)
-    ran = stacpull_command(*typed(hub, ("plan", "{api}", "-C", "--retries", "0")))
-    assert ran.code == 4
-    assert f"went through the proxy {NOWHERE} (from http_proxy)" in ran.err
-    assert "Connection refused." in ran.err
-    assert "('127" not in ran.err
 
 
 def test_aws_keys_alone_make_no_profile_of_another_service_ready(stacpull_command, monkeypatch):

@@ -79,6 +79,13 @@ def test_the_screen_at_80_columns() -> None:
         assert fifth == "  waiting 8 s for blob.example.org, which throttles or does not answer"
 
 
+def test_a_narrow_screen_shows_whole_fields() -> None:
+    with Terminal(running(), columns=45) as terminal:
+        terminal.wait_for(lambda one: "759 of 1,560" in one.text and len(one.lines) == 5)
+        assert terminal.lines[1][2:] == "listing and fetching"
+        assert terminal.lines[2].endswith("  759 of 1,560+ files")
+
+
 def test_ctrl_c_stops_the_run_and_leaves_no_stray_output() -> None:
     with Terminal(running(10_000, "pass")) as terminal:
         terminal.wait_for("listing")

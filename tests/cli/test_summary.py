@@ -158,12 +158,13 @@ def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed(count
         ({"state": "interrupted"}, "to resume:   stacpull resume 'out dir'"),
         ({"state": "failed", "reason": "The disk is full."}, "failed (The disk is full): 65 of 65 files in"),
         ({"items_failed": 2}, "65 of 65 files in out dir; 2 items failed\n"),
-        ({"assets_excluded": 5}, "left out 5 assets by the asset filters"),
+        ({"assets_excluded": 5}, "left out 5 assets (asset filters)"),
         ({"assets_pages": 2000}, "left out 2,000 web pages or endpoints; --inc"),
         ({"items_unseen": 1}, "unseen   1 item that the source announced"),
         ({"items_left_out": {"label": 1200, "bbox": 34}}, "left out 1,234 items (label: 1,200, bbox: 34)"),
-        ({"assets_revalidated": 65}, "present  65 files already here, 65 of them checked, unchanged"),
-        ({"items_new": 2, "run": 2}, "changes  2 new items"),
+        ({"assets_revalidated": 65}, "present  65 files already here, 65 checked and unchanged"),
+        ({"items_new": 2, "run": 2}, "changes  2 new items (source items included)"),
+        ({"items_done": 3}, "3 complete, 2 without files that earlier runs selected"),
     ],
 )
 def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> None:

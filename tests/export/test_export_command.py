@@ -18,16 +18,14 @@ def test_the_lists_of_a_split_are_joined(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "name"),
+    ("form", "name", "use"),
     [
-        ("geoparquet", "x.csv"),
-        ("geoparquet", "x.geojson"),
-        ("csv", "x.parquet"),
-        ("csv", "x.ndjson"),
-        ("csv", "x"),
-        ("parquet", "x.csv"),
+        ("geoparquet", "x.csv", "choose csv as format for .csv"),
+        ("geoparquet", "x.geojson", "other formats are csv, "),
+        ("csv", "x.parquet", "choose geoparquet or parquet as format for .parquet"),
+        ("csv", "x", "other formats are csv, "),
     ],
 )
-def test_a_table_is_not_written_under_the_name_of_another_format(tmp_path, form, name):
-    with pytest.raises(UsageError, match=f"For {form}, .*{name} must end with .* use -f with one of: csv, "):
+def test_a_table_is_not_written_under_the_name_of_another_format(tmp_path, form, name, use):
+    with pytest.raises(UsageError, match=f"For {form}, .*{name} must end with .*; {use}"):
         sync.export(tmp_path, tmp_path / name, form)

@@ -174,8 +174,8 @@ def test_every_property_must_have_one_of_its_values(where, matches):
 
 @pytest.mark.parametrize("condition", ["gsd", "=10", "gsd==10", "gsd>=10", "gsd<=10", "gsd!=10", "gsd<>10"])
 def test_invalid_conditions_are_rejected(condition):
-    with pytest.raises(UsageError, match="is not property=value; use --filter for other comparisons"):
-        judge(where=(condition,))
+    with pytest.raises(UsageError, match="`filter` has other comparisons"):
+        Selection(where=(condition,))
 
 
 @pytest.mark.parametrize(

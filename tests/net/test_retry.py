@@ -63,6 +63,7 @@ FAILURES = st.sampled_from([reset, throttle, lambda: throttle(30.0)])
 
 @given(st.lists(FAILURES, min_size=60, max_size=60), st.floats(0, 1))
 def test_the_number_of_attempts_and_the_waits_are_limited(makers, draw):
+    """At most one attempt, 5 retries and 20 throttled ones."""
     state, tries = RetryState(), 1
     for make in makers:
         wait = next_wait(POLICY, state, make(), draw)

@@ -156,10 +156,11 @@ class Command(click.Command):
             text = next(near, ".") if hint is None else f": {hint}."
             raise click.UsageError(f"No such option '{name}'{text}", ctx) from None
         if extra and not ctx.resilient_parsing:
-            out = ["-o FILE" for param in self.params if "-o" in param.opts]
-            names = " ".join([*self.collect_usage_pieces(ctx)[1:], *out]) or "options"
-            hint = f"give {names} only; quote values that contain spaces, and separate numbers with commas"
-            raise click.UsageError(f"Too many arguments: {', '.join(map(repr, extra))}: {hint}.", ctx)
+            out = "; write to a file with -o FILE" if any("-o" in param.opts for param in self.params) else ""
+            names = " ".join(self.collect_usage_pieces(ctx)[1:]) or "options"
+            quote = "; quote values that contain spaces, and separate numbers with commas"
+            hint = f"takes {names} only{out}{quote if any(arg.startswith('-') for arg in args) else ''}"
+            raise click.UsageError(f"Unexpected {', '.join(map(repr, extra))}: the command {hint}.", ctx)
         return extra
 
     def _hint(self, name: str) -> str | None:

@@ -87,7 +87,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
             known += f"; without {missing} of unknown size ({by_key(report.unknown_keys)})"
         yield f"bytes    {size(report.bytes_total)}{known}"
     seconds = report.seconds_estimated
-    more = "" if seconds is None else f"; about {duration(max(1, seconds))}, plus the time for the bytes"
+    more = "" if seconds is None else f"; about {duration(max(1, seconds))} plus download time"
     yield f"requests {report.requests:,}{more}"
     for host in report.hosts:
         yield f"  {host.host}: {quantity(host.assets, 'asset')}"

@@ -41,7 +41,11 @@ class _LazyGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args[:1] == ["help"]:  # as in other tools
             args = [*args[1:], "--help"]
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as problem:
+            given = f"No such option '{problem.option_name}' before the command"
+            raise click.UsageError(f"{given}: give options after the command.", ctx) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         installed = entry_points.names(_GROUP)
@@ -84,6 +88,7 @@ _OTHER_NAMES = {
     "resume": ("continue", "restart"),
     "failures": ("errors", "failed"),
     "credentials": ("login", "auth", "profiles"),
+    "--version": ("version",),
 }
 
 
@@ -96,7 +101,7 @@ _OTHER_NAMES = {
 )
 @click.version_option(__version__, "-V", "--version", prog_name="stacpull")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-@click.option("-v", "--verbose", count=True, help="Print more details; -vv adds tracebacks.")
+@click.option("-v", "--verbose", count=True, help="Print more, such as each failure; -vv adds tracebacks.")
 @click.pass_context
 def cli(context: click.Context, quiet: bool, verbose: int) -> None:
     """Mirror datasets described by STAC: filtered, verified, resumable at any point."""

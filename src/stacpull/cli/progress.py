@@ -201,8 +201,12 @@ class Display:
         shown = self._shown()
         dot = " · " if self._is_unicode else ", "
         spinner = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if self._is_unicode else "|/-\\"
-        yield f"{spinner[self._frame % len(spinner)]} {dot.join(shown.head)}"
-        figures = dot.join(shown.figures)
+        head, fields = [*shown.head], [*shown.figures]
+        for texts, room in ((head, width - 3), (fields, width - 10)):  # the bar has at least 6 columns
+            while len(texts) > 1 and len(dot.join(texts)) > room:
+                texts.pop()
+        yield f"{spinner[self._frame % len(spinner)]} {dot.join(head)}"
+        figures = dot.join(fields)
         if shown.share is not None:
             colour = "green" if paint("", "green", self._stream) else None
             yield tqdm.format_meter(

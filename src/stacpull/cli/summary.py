@@ -50,7 +50,7 @@ class Failed(Counter[FailureKind]):
         """Return the reasons for the first line, which states the number of `failures`."""
         kinds = [(kind, number) for kind, number in self.most_common() if kind not in NO_FAULT]
         if len(kinds) == 1 and kinds[0][1] >= failures:
-            return f": {self._described(kinds[0][0])}"
+            return f": {self._described(kinds[0][0])}".replace(": with ", " with ")
         described = ", ".join(f"{number:,} {self._described(kind)}" for kind, number in kinds)
         return f": {described}" if described else ""
 
@@ -108,10 +108,13 @@ def mirror_lines(report: MirrorReport, failed: Failed, noun: str = "file") -> It
     retries = f", {quantity(report.retries, 'retry', 'retries')}" if report.retries else ""
     yield f"  requests {report.requests:,}{retries}"
     if present:
-        checked = report.assets_revalidated and f", {report.assets_revalidated:,} of them checked, unchanged"
+        checked = report.assets_revalidated and f", {report.assets_revalidated:,} checked and unchanged"
         yield f"  present  {quantity(present, 'file')} already here{checked or ''}"
     if report.items_seen:
         complete = f", {report.items_done:,} complete" if report.items_done else ""
+        is_whole = report.state == "complete" and not (report.assets_failed or items)
+        if is_whole and (others := report.items_matched - report.items_done) > 0:
+            complete += f", {others:,} without files that earlier runs selected"
         yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
     yield from _changes(report)
     yield from failed.lines(missing_ok=0 < report.assets_missing == report.assets_accepted)
@@ -171,7 +174,8 @@ def _changes(report: MirrorReport) -> Iterator[str]:
     ]
     changes = ", ".join(quantity(number, noun) for number, noun in counts if number)
     if changes and report.run > 1:  # in the first run, resumed or not, everything is new
-        yield f"  changes  {changes}"
+        included = " (source items included)" if report.items_new or report.items_changed else ""
+        yield f"  changes  {changes}{included}"
     if report.files_lost:
         yield f"  lost     {quantity(report.files_lost, 'file')} missing from DEST; fetched or written again"
     if report.items_pruned:
@@ -186,7 +190,7 @@ def _changes(report: MirrorReport) -> Iterator[str]:
     if report.assets_clipped:
         yield f"  clipped  {quantity(report.assets_clipped, 'file')} to the area of --clip"
     if report.assets_excluded:
-        yield f"  left out {quantity(report.assets_excluded, 'asset')} by the asset filters"
+        yield f"  left out {quantity(report.assets_excluded, 'asset')} (asset filters)"
     if report.assets_pages:
         yield f"  left out {web_pages(report)}; --include-pages fetches them"
     if report.items_left_out:

@@ -73,8 +73,8 @@ class Options:
             all.
         checksum ("sha256", "crc64nvme", "none" or None): Checksum to record for every asset; crc64nvme is
             faster for large files.
-        missing ("fail", "known", "ok" or None): Exit with 1 if assets do not exist at the source (fail),
-            only if they are newly gone (known), or never (ok).
+        missing ("fail", "known", "ok" or None): Exit with 1 for assets that are gone at the source (fail),
+            only for newly gone ones (known), or for none (ok).
         revalidate (bool): Check every file with the server, even if its item has not changed.
         items_parquet (bool or None): Keep an index of all items in DEST (items.parquet,
             stac-geoparquet), in this run and later ones.
@@ -252,7 +252,7 @@ class Output:
         json: Print one JSON object as the last line.
         no_progress: Show no progress.
         quiet: Print errors only; if the exit code is not 0, also warnings and the first line of the result.
-        verbose: Print more details; -vv adds tracebacks.
+        verbose: Print more, such as each failure; -vv adds tracebacks.
     """
 
     json: bool = option(False, brief=True)

@@ -130,7 +130,10 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
         if entry.name in options:
             raise entry.wrong("this option is set twice")
         if entry.name not in known:
-            raise entry.wrong(f"there is no such option{nearest(entry.name, known)}")
+            hint, pair = nearest(entry.name, known), BY_NAME.get(entry.name.removeprefix("no-"))
+            if pair is not None and pair.form == "pair":
+                hint = f"; write {pair.name} = false"
+            raise entry.wrong(f"there is no such option{hint}")
         if entry.name != "credentials" or not isinstance(entry.value, dict):
             options[entry.name] = Setting(entry.value, entry.where)
             continue

@@ -30,6 +30,7 @@ Evaluate = Callable[[Json, dict[str, Any]], Any]
 _POSITION: Final = re.compile(r"--> (\d+):(\d+)")
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
+_BARE_YEAR: Final = re.compile(r"(?<![\w:])datetime\s*(?:[<>=]+|between)\s*(\d{4})", re.IGNORECASE)
 _UNKNOWN: Final = "unknown to the filter"
 _ALWAYS: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
@@ -43,9 +44,10 @@ def parse_filter(text: str) -> Any:
             raise UsageError(f"--filter is not valid JSON: {error}.") from error
         except RecursionError:
             raise UsageError("--filter is nested too deeply.") from None
-    bare = _BARE_DATE.search(_QUOTED.sub("''", text))
-    if bare is not None:
-        raise UsageError(f"--filter: write a date as DATE('{bare.group()}').")
+    unquoted = _QUOTED.sub("''", text)
+    bare = _BARE_DATE.findall(unquoted) or [f"{year}-01-01" for year in _BARE_YEAR.findall(unquoted)]
+    if bare:
+        raise UsageError(f"--filter: write a date as DATE('{bare[0]}').")
 
     import cql2  # noqa: PLC0415 -- not needed without a filter
 
@@ -58,7 +60,9 @@ def parse_filter(text: str) -> Any:
         line = text.splitlines()[int(position[1]) - 1] if text.strip() else ""
         not_parsed = line[int(position[2]) - 1 :][:20]
         rest = f"from {not_parsed!r} on; an example of CQL2 is: gsd < 30 AND platform = 'a'"
-        where = rest if not_parsed else "at its end: a value or a property is missing"
+        is_open = unquoted.count("(") > unquoted.count(")")
+        missing = "a closing parenthesis" if is_open else "a value or a property"
+        where = rest if not_parsed else f"at its end: {missing} is missing"
         raise UsageError(f"--filter cannot be read as CQL2 {where}.") from error
 
 

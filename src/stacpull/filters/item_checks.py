@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, Self
 from stacpull.arguments import finite_number
 from stacpull.boxes import Box, flat, split, with_area
 from stacpull.clock import in_utc, parse_instant, parse_interval
-from stacpull.errors import UsageError, quantity
+from stacpull.errors import quantity
 from stacpull.models import Json
 from stacpull.selection import Selection
 
@@ -167,10 +167,7 @@ class WhereCheck(ItemCheck):
     def __init__(self, conditions: Sequence[str]) -> None:
         wanted: dict[str, list[str]] = {}
         for condition in conditions:
-            name, sign, value = (part.strip() for part in condition.partition("="))
-            if not sign or not name or name[-1] in "<>!" or value.startswith("="):
-                text = f"--where {condition!r} is not property=value"
-                raise UsageError(f"{text}; use --filter for other comparisons.")
+            name, _, value = (part.strip() for part in condition.partition("="))
             wanted.setdefault(name, []).append(value)
         self._tests = [(name, Reference(name), _has_any(values)) for name, values in wanted.items()]
 

@@ -50,7 +50,11 @@ class AddressPolicy:
         """Return why each address that a lookup of `host` found is refused; None for an allowed one."""
         reasons = {address: refused_always(address) for address in addresses}
         usable = [address for address, reason in reasons.items() if reason is None]
-        pinned = self._pinned_of(_host_name(host), usable)
+        name = _host_name(host)
+        if name in self._chosen and name not in self._pinned and usable:
+            is_private = all(refused_outside(address) for address in usable)
+            self._pinned[name] = frozenset(map(plain_address, usable if is_private else ()))
+        pinned = self._pinned.get(name, ())
         for address in usable:
             plain, reason = plain_address(address), refused_outside(address)
             if self.allow_private or plain in pinned:
@@ -60,12 +64,6 @@ class AddressPolicy:
             elif plain not in self._open_addresses:
                 reasons[address] = reason
         return reasons
-
-    def _pinned_of(self, name: str, usable: list[str]) -> frozenset[str]:
-        if name in self._chosen and name not in self._pinned and usable:
-            is_private = all(refused_outside(address) for address in usable)
-            self._pinned[name] = frozenset(map(plain_address, usable if is_private else ()))
-        return self._pinned.get(name, frozenset())
 
     def connected(self, host: str, address: str) -> None:
         """Record a connection to `host` at `address`. If the user chose the host, the address is now open."""
