@@ -117,8 +117,7 @@ def test_a_refused_secret_is_not_written_anywhere(tmp_path, form):
 
 def test_resume_names_the_credential_it_lacks(tmp_path):
     dest = tmp_path / "mirror"
-    replica = MlhubReplica(items=36, seed=7, key=KEY, access=ACCESS, latency_ms=20)
-    with run_in_thread(replica):
+    with run_in_thread(MlhubReplica(items=36, seed=7, key=KEY, access=ACCESS, latency_ms=20)) as replica:
         arguments, env = with_key("query", replica, dest)
         with Running(arguments, env) as process:
             assert wait_until(lambda: replica.counters["api", "download"] > 20)
@@ -126,7 +125,8 @@ def test_resume_names_the_credential_it_lacks(tmp_path):
             assert process.ended().code == 130
         ran = run(["resume", str(dest)], environment(replica, MLHUB_API_KEY=None))
     assert ran.code == 3
-    assert "started with MLHUB_API_KEY. Keys are not stored: give them again, or" in ran.sentences[-1]
+    said = f"The run of {replica.base_url} was started with MLHUB_API_KEY. Keys are not stored: give them"
+    assert f"{said} again, or" in ran.sentences[-1]
     assert_clean(dest, ran.err)
 
 

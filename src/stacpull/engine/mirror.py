@@ -329,8 +329,8 @@ async def run_from_ledger(
     missing = [name for name in spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.filled_profile):
         raise CredentialsError(
-            f"The run was started with {' and '.join(missing)}. Keys are not stored: give them again, or "
-            "others with --header or --credentials."
+            f"The run of {spec.source} was started with {' and '.join(missing)}. Keys are not stored: give "
+            "them again, or others with --header or --credentials."
         )
     now = SystemClock().time()
     run = await on_ledger(opened, lambda db: begin(db, spec, now, options.kept))
