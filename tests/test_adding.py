@@ -63,7 +63,8 @@ class PlatformCheck(ItemCheck):
     """`--platform`: keeps the items of certain platforms."""
 
     fields = ("platforms",)
-    explained = ("other platform", "of another platform.")
+    reasons = ("other platform",)
+    explained = "of another platform."
 
     def __init__(self, platforms):
         self._platforms = platforms

@@ -45,7 +45,7 @@ class MirrorReport(Counts, frozen=True):
     items_unseen: int = 0
     """Items that the source announced but the walk did not find."""
     items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)
-    """How many items the filters left out, by the first filter that did not match."""
+    """How many items the filters left out, by the first that did not match, in the order of testing."""
     assets_excluded: int = 0
     """Assets of matched items that the asset filters left out."""
     assets_pages: int = 0
@@ -162,7 +162,7 @@ class PlanReport(PublicValue, frozen=True):
     items_announced: int | None = None
     """Items that the source announces, over all selected collections; None if one of them announces none."""
     items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)
-    """How many items the filters left out, by the first filter that did not match."""
+    """How many items the filters left out, by the first that did not match, in the order of testing."""
     assets_pages: int = 0
     """Assets left out because they are web pages or endpoints (`--include-pages` fetches them)."""
     page_keys: Mapping[str, int] = msgspec.field(default_factory=dict)

@@ -194,6 +194,12 @@ def test_only_a_known_cloud_cover_up_to_the_limit_is_kept(cover, reason):
     assert judge({"properties": {"eo:cloud_cover": cover}}, max_cloud_cover=20.0) == reason
 
 
+def test_counts_are_in_the_order_of_the_tests():
+    selected = ItemFilter.from_selection(Selection(labels=("a",), seasonal_snow=False, where=("b=1",)))
+    counts = {"label": 366, "without b": 40, "seasonal snow": 32}
+    assert [*selected.in_order(counts)] == ["seasonal snow", "without b", "label"]
+
+
 def test_notes_name_what_was_left_out():
     selected = ItemFilter.from_selection(
         Selection(nomenclature="ben19", seasonal_snow=False, max_cloud_cover=2, bbox=(0, 0, 1, 1))

@@ -173,7 +173,7 @@ class _Estimate:
             page_keys=dict(web_pages),
             seconds_estimated=seconds_estimated,
             items_announced=self._announced,
-            items_left_out=dict(self._left_out.most_common()),
+            items_left_out=walk.filter.in_order(self._left_out),
             seconds=round(seconds, 3),
             source=self._setup.source.url,
             **counters,

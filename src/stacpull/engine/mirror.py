@@ -525,7 +525,7 @@ class MirrorRun:
         return MirrorReport(
             **counts,
             state=state,
-            items_left_out=runs.left_out(self._store_client.counters),
+            items_left_out=self._walk.filter.in_order(runs.left_out(self._store_client.counters)),
             run=self._run.id,
             source=self._run.spec.source,
             dest=store.name,

@@ -205,7 +205,7 @@ class Walk:
         self._page_size = PageSize.requested(setup.options.page_size)
         layout = Layout.parse(setup.options.layout)
         self._planner = AssetPlanner(layout, selection, keeps or AssetFilter(selection).keeps)
-        self._filter, self._thread = ItemFilter.from_selection(selection), StoppableThread(None)
+        self.filter, self._thread = ItemFilter.from_selection(selection), StoppableThread(None)
         self._unlinked = {*map(str.lower, selection.follow)}  # relations that no matched item has yet
         self._followed = {*self._unlinked, *(["source"] if selection.source_links else [])}
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
@@ -274,7 +274,7 @@ class Walk:
             network.emit(Notice("info", f"{checksums} cannot be verified, because the kind is unknown."))
         end = WalkUpdate(None, True, announced, summary.cut_short, unseen)
         await self._consumer.add_batch(PlanBatch(update=end))
-        for text in self._filter.notes(summary.left_out, complete=from_start and is_whole):
+        for text in self.filter.notes(summary.left_out, complete=from_start and is_whole):
             network.warn(text)
         if self._unlinked and from_start and self._consumer.counters["items_matched"]:
             network.warn(f"No matched item has a link of --follow: {', '.join(sorted(self._unlinked))}.")
@@ -376,7 +376,7 @@ class Walk:
 
     async def _select_and_plan(self, items: Sequence[ListedItem]) -> PlanBatch:
         batch, links = PlanBatch(), dict[str, SourceLink]()  # by href: of several parents, the first counts
-        judge, thread = self._filter.judge, self._thread
+        judge, thread = self.filter.judge, self._thread
         # in a thread, because shapely may need long for a large geometry
         reasons = await thread.run(lambda: [judge(i.document) for i in items if not thread.is_stopped()])
         planned_before, to_plan = dict[ItemId, str | None](), dict[ItemId, ListedItem]()

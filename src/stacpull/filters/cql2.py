@@ -399,7 +399,8 @@ def combined(name: str, conditions: list[Json]) -> Json | None:
 
 class ExpressionCheck(ItemCheck):
     fields = ("filter",)
-    explained = (_UNKNOWN, "--filter cannot be evaluated, because a property is absent or of another type.")
+    reasons = (_UNKNOWN, "filter")
+    explained = "--filter cannot be evaluated, because a property is absent or of another type."
 
     def __init__(self, text: str) -> None:
         self._tree = parse_filter(text)

@@ -29,8 +29,10 @@ class ItemCheck:
     """A filter on items: a function of the item alone. `fields` are those of `Selection` that it reads."""
 
     fields: ClassVar[tuple[str, ...]]
-    explained: tuple[str, str] = ("", "")
-    """A reason of this filter that gets a message after a walk, and the text of this message."""
+    reasons: tuple[str, ...] = ()
+    """Its reasons in the order in which it tests them, if they are not its `fields`."""
+    explained = ""
+    """The message after a walk about items that were left out for the first of `reasons`."""
 
     def __init__(self, value: Any) -> None:
         """Compile the value of the only field. Raises `UsageError` if it is invalid."""
@@ -51,8 +53,8 @@ class ItemCheck:
 
     def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - for some filters
         """Return messages after a walk that left out `counts`. If `complete`, it has judged all items."""
-        reason, words = self.explained
-        return [f"{quantity(counts[reason], 'item')} left out: {words}"] if counts.get(reason) else []
+        number = counts.get(self.reasons[0], 0) if self.explained else 0
+        return [f"{quantity(number, 'item')} left out: {self.explained}"] if number else []
 
     def pushed_down(self) -> Json:
         """Return conditions that every kept item meets, as fields of `item_filter.Narrowing`, for APIs."""
@@ -170,6 +172,7 @@ class WhereCheck(ItemCheck):
             name, _, value = (part.strip() for part in condition.partition("="))
             wanted.setdefault(name, []).append(value)
         self._tests = [(name, Reference(name), _has_any(values)) for name, values in wanted.items()]
+        self.reasons = ("where", *(f"without {name}" for name in wanted))
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         for name, reference, has_any in self._tests:
@@ -201,7 +204,8 @@ class BooleanCheck(ItemCheck):
     """`--cloud-and-shadow` and `--seasonal-snow`: each selected property has this value (absent is false)."""
 
     fields = ("cloud_and_shadow", "seasonal_snow")
-    explained = ("unreadable flag", "cloud_and_shadow or seasonal_snow is not a valid flag.")
+    reasons = ("unreadable flag", "cloud and shadow", "seasonal snow")
+    explained = "cloud_and_shadow or seasonal_snow is not a valid flag."
 
     @classmethod
     def from_selection(cls, selection: Selection) -> Self | None:
@@ -225,7 +229,8 @@ def read_boolean(value: object) -> bool | None:
 
 class CloudCoverCheck(ItemCheck):
     fields = ("max_cloud_cover",)
-    explained = ("unknown cloud cover", "eo:cloud_cover is absent or not a number.")
+    reasons = ("unknown cloud cover", "cloud cover")
+    explained = "eo:cloud_cover is absent or not a number."
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
         cover = finite_number(properties.get("eo:cloud_cover"))
@@ -278,7 +283,8 @@ class DatetimeCheck(ItemCheck):
 
 class AreaCheck(ItemCheck):
     fields = ("intersects",)
-    explained = ("no location", "neither geometry nor bbox is valid.")
+    reasons = ("no location", "intersects")
+    explained = "neither geometry nor bbox is valid."
 
     def __init__(self, value: Any) -> None:
         from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
@@ -309,6 +315,7 @@ class AreaCheck(ItemCheck):
 
 class BboxCheck(AreaCheck):
     fields = ("bbox",)
+    reasons = ("no location", "bbox")
 
     def __init__(self, value: tuple[float, ...]) -> None:
         super().__init__(value)

@@ -60,6 +60,11 @@ class ItemFilter(msgspec.Struct, frozen=True):
                 return reason
         return None
 
+    def in_order(self, counts: LeftOut) -> dict[str, int]:
+        """Return the counts in the order of the tests: an item counts for the first that it does not pass."""
+        order = (reason for check in self.checks for reason in check.reasons or check.fields)
+        return {reason: counts[reason] for reason in order if reason in counts} | dict(counts)
+
     def notes(self, counts: LeftOut, *, complete: bool = False) -> list[str]:
         return [note for check in self.checks for note in check.notes(counts, complete=complete)]
 

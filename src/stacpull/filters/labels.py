@@ -104,7 +104,8 @@ def _counted_labels(properties: dict[str, Any]) -> list[Any]:
 
 class LabelCheck(ItemCheck):
     fields = ("labels", "label_mode", "exclude_labels", "label_property", "nomenclature")
-    explained = (NO_LABEL_IN_NOMENCLATURE, "they have no label in ben19.")
+    reasons = (NO_LABEL_IN_NOMENCLATURE, "label", "excluded label")
+    explained = "they have no label in ben19."
 
     def __init__(self, selection: Selection) -> None:
         self._wanted = frozenset(map(fold_label, selection.labels))
