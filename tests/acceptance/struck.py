@@ -128,8 +128,8 @@ def _unrecorded(dest: Path) -> set[_File]:
     done = known_files(dest).done
     parts = dest / ".stacpull" / "parts"
     wholes = [_file(path) for path in parts.glob("*.whole")] if parts.is_dir() else []
-    placed = [_file(path) for name, path in files_in(dest).items() if _is_asset(name) and name not in done]
-    return {*wholes, *placed}
+    assets = {name: path for name, path in files_in(dest).items() if name.startswith("bigearthnet/")}
+    return {*wholes, *(_file(path) for name, path in assets.items() if name not in done)}
 
 
 def _file(path: Path) -> _File:
@@ -150,10 +150,6 @@ def _right_files(scene: Scene, dest: Path) -> dict[str, int]:
         for name in expected.keys() & digests.keys()
         if digests[name] == expected[name].sha256
     }
-
-
-def _is_asset(name: str) -> bool:
-    return name.startswith("bigearthnet/")
 
 
 def strike_all(

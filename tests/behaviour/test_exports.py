@@ -183,8 +183,9 @@ def test_a_killed_export_is_repeated_and_leaves_nothing_incomplete(large, tmp_pa
     with Running([*command, str(outs["killed"]), "-f", form], environment()) as process:
         assert wait_until(lambda: any(path.is_file() for path in outs["killed"].parent.rglob("*")))
         process.signal(signal.SIGKILL)
-    found = {name: data for name, data in files_of(outs["killed"]).items() if not is_part(name)}
-    assert found.items() <= expected.items()
+    found = files_of(outs["killed"])
+    is_part = {name: any(part.startswith(".") for part in Path(name).parts) for name in found}
+    assert {name: data for name, data in found.items() if not is_part[name]}.items() <= expected.items()
     assert run([*command, str(outs["killed"]), "-f", form], environment()).code == 0
     assert files_of(outs["killed"]) == expected
 
@@ -192,10 +193,6 @@ def test_a_killed_export_is_repeated_and_leaves_nothing_incomplete(large, tmp_pa
 def files_of(out: Path) -> dict[str, bytes]:
     found = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
     return {str(path.relative_to(out.parent)): path.read_bytes() for path in found}
-
-
-def is_part(name: str) -> bool:
-    return any(part.startswith(".") for part in Path(name).parts)
 
 
 @pytest.mark.parametrize("form", FORMS)
