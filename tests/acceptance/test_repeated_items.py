@@ -25,13 +25,13 @@ pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
 @pytest.mark.parametrize(
     ("max_items", "ids"), [(1, {"a"}), (2, {"a", "b"}), (3, {"a", "b", "c"}), (None, {"a", "b", "c"})]
 )
-@pytest.mark.parametrize("page_size", [1, 20])
-def test_an_item_that_is_listed_again_does_not_count_for_max_items(tmp_path, max_items, ids, page_size):
+@pytest.mark.parametrize(("page_size", "days"), [(1, [1] * 10), (20, [1] * 10), (4, range(10, 20))])
+def test_an_item_that_is_listed_again_does_not_count_for_max_items(tmp_path, max_items, ids, page_size, days):
     source = tmp_path / "items.ndjson"
     lines = []
-    for name in "aaaaaababc":
+    for name, day in zip("aaaaaababc", days, strict=True):
         (tmp_path / f"{name}.txt").write_text(name)
-        times = {"datetime": "2024-01-01T00:00:00Z"}
+        times = {"datetime": "2024-01-01T00:00:00Z", "updated": f"2024-01-{day:02}T00:00:00Z"}
         lines.append(feature(name, {"text": f"./{name}.txt"}, collection="letters", properties=times))
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
     options = stacpull.Options(page_size=page_size)
