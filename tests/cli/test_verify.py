@@ -72,6 +72,12 @@ def report(**changes: Any) -> VerifyReport:
             ["3 files damaged (1 missing, 2 short)", "stacpull verify --repair 'out dir'"],
             1,
         ),
+        ({"obstructed": 1, "remaining": 1}, ["first move away", "stacpull verify --repair 'out dir'"], 1),
+        (
+            {"obstructed": 1, "remaining": 1, "repair": mirror_report(assets_failed=1)},
+            ["repaired 0 of 1", "first move away", "stacpull verify --repair 'out dir'"],
+            1,
+        ),
         ({"unknown": 1}, ["OK, 453 files verified; 1 file that does not belong", "files are kept"], 0),
         ({"unknown": 2}, ["2 files that do not belong to the mirror"], 0),
         (

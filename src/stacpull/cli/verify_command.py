@@ -95,10 +95,12 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     )
     if report.leftovers:
         yield f"  {quantity(report.leftovers, 'partial download')} (the next run will finish or remove them)"
+    if report.obstructed:
+        yield "to repair obstructed files, first move away the directory or link in their place"
     steps = {
         "verify": is_interrupted and not is_repaired,
         "resume": is_unfinished and not is_interrupted,
-        "verify --repair": is_interrupted if is_repaired else damaged,
+        "verify --repair": is_interrupted or report.obstructed if is_repaired else damaged,
         "failures": report.repair.assets_failed if report.repair else len(lacking),
     }
     yield from next_steps(report, steps)
