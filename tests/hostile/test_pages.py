@@ -112,7 +112,7 @@ def test_a_walk_without_progress_ends_and_reports_unseen_items(stage, faults, co
     assert ran.code == code, ran.err
     assert message in ran.err
     assert ran.report["items_unseen"] == 12 - items
-    assert (ran.report["reason"] or "").startswith("The walk ends") is bool(message)
+    assert (ran.report["reason"] or "").startswith("Reading ended") is bool(message)
     found = {path.parts[-2] for path in scene.dest.glob("bigearthnet/*/*_B01.tif")}
     assert len(found) == items
 

@@ -369,10 +369,11 @@ class _BatchRows:
         listed_keys = {asset.key for asset in item.assets}
         listed_keys.update(item.excluded, item.web_pages, dict(item.problems))
         unlisted = [old for key, old in known.items() if key not in listed_keys]
+        if not unlisted:
+            return
         kept = {key for key, old in known.items() if old.row.name is not None or old.row.state < State.FAILED}
-        new_assets = [asset for asset in item.assets if asset.key not in kept] if unlisted else ()
         rows_by_path = {(old.directory, old.row.name): old.row for old in unlisted}
-        for asset in new_assets:
+        for asset in [asset for asset in item.assets if asset.key not in kept]:
             name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
             if (row := rows_by_path.pop((asset.directory, name), None)) is not None:
                 if asset.key in known:
