@@ -49,15 +49,15 @@ async def export(
     is created. If an export to `webdataset` was stopped or killed, run it again: complete shards are kept.
     """
     form: Format | None = await asyncio.to_thread(entry_points.load, GROUP, format)
-    known = ", ".join(entry_points.names(GROUP))
     if form is None:
+        known = ", ".join(entry_points.names(GROUP))
         raise UsageError(f"{format!r} is not a format of export: use {known}.")
     path = output_path(out)
     suffix = path.suffix.lower()
     if form.suffixes and suffix not in form.suffixes:
         names = entry_points.names(GROUP)
         fits = suffix and [n for n in names if suffix in entry_points.require(GROUP, n, "export").suffixes]
-        use = f"choose {' or '.join(fits)} as format for {suffix}" if fits else f"other formats are {known}"
+        use = f"choose {' or '.join(fits)} as format for {suffix}" if fits else f"other formats are {', '.join(names)}"
         raise UsageError(f"For {format}, {path} must end with {form.suffixes[0]}; {use}.")
     if form.needs_pyarrow:
         require_pyarrow(format)
