@@ -50,7 +50,8 @@ class Failed(Counter[FailureKind]):
         """Return the reasons for the first line, which states the number of `failures`."""
         kinds = [(kind, number) for kind, number in self.most_common() if kind not in NO_FAULT]
         if len(kinds) == 1 and kinds[0][1] >= failures:
-            return f": {self._described(kinds[0][0])}".replace(": with ", " with ")
+            kind, _ = kinds[0]
+            return f"{'' if kind.meaning.startswith('with ') else ':'} {self._described(kind)}"
         described = ", ".join(f"{number:,} {self._described(kind)}" for kind, number in kinds)
         return f": {described}" if described else ""
 
