@@ -118,11 +118,9 @@ def with_suggestions(kind: type[Held]) -> type[Held]:
 
 def _show(held: Any) -> str:
     """Return the `repr` of a value with the fields that are set: there are up to 40."""
-    unset = type(held)()
-    given = [
-        f for f in attrs.fields(type(held)) if f.repr and getattr(held, f.name) != getattr(unset, f.name)
-    ]
-    return f"{type(held).__name__}({', '.join(f'{f.name}={getattr(held, f.name)!r}' for f in given)})"
+    unset, shown = type(held)(), [field.name for field in attrs.fields(type(held)) if field.repr]
+    given = {name: value for name in shown if (value := getattr(held, name)) != getattr(unset, name)}
+    return f"{type(held).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
 
 @functools.cache
