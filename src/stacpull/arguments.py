@@ -141,10 +141,11 @@ def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise TypeError(f"{owner}() has no argument {name!r}{_suggestion(name, known)}.")
             if name in switches and not isinstance(value, bool):
                 raise UsageError(f"{name} {_wrong('True or False', value)}.")
-            is_async = inspect.iscoroutinefunction(value)  # nothing would await it
-            if name.startswith("on_") and (is_async or not (value is None or callable(value))):
-                found = "an async one" if is_async else type(value).__name__
-                raise TypeError(f"{name} must be a function, not {found}.")
+            if name.startswith("on_") and value is not None:
+                is_async = inspect.iscoroutinefunction(value)  # nothing would await it
+                if is_async or not callable(value):
+                    found = "an async one" if is_async else type(value).__name__
+                    raise TypeError(f"{name} must be a function, not {found}.")
         return function(*positional, **named)
 
     @functools.wraps(function)

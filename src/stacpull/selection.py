@@ -108,9 +108,7 @@ class Selection:
         metadata=about("CQL2|@FILE", load=arguments.load_content, brief=True),
     )
     ids: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=read_ids,
-        metadata=about("ID|@FILE", load=arguments.load_ids, brief=True),
+        default=(), converter=read_ids, metadata=about("ID|@FILE", load=arguments.load_ids, brief=True)
     )
     assets: tuple[str, ...] = attrs.field(
         default=(), converter=read_texts, metadata=about("GLOB", name="asset", brief=True)

@@ -57,7 +57,8 @@ async def export(
     if form.suffixes and suffix not in form.suffixes:
         names = entry_points.names(GROUP)
         fits = suffix and [n for n in names if suffix in entry_points.require(GROUP, n, "export").suffixes]
-        use = f"choose {' or '.join(fits)} as format for {suffix}" if fits else f"other formats are {', '.join(names)}"
+        others = f"other formats are {', '.join(names)}"
+        use = f"choose {' or '.join(fits)} as format for {suffix}" if fits else others
         raise UsageError(f"For {format}, {path} must end with {form.suffixes[0]}; {use}.")
     if form.needs_pyarrow:
         require_pyarrow(format)

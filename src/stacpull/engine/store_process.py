@@ -70,8 +70,7 @@ class StoreServer:
         self._send = send
         self._directory = publisher.store.staged.work
         operations = StoreOperations(publisher, plan_writer, checksum)
-        names = (name for name in dir(operations) if not name.startswith("_"))
-        self._operations = {name: getattr(operations, name) for name in names}
+        self._operations = {n: getattr(operations, n) for n in dir(operations) if not n.startswith("_")}
         self._checksum = checksum
         self._queue: Queue[messages.ToStore | None] = Queue(_MAX_WAITING)  # None at the end
         self._failed: Exception | None = None

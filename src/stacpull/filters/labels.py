@@ -155,8 +155,7 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
         if isinstance(member, dict):
             name = str(member.get("name") or _UNNAMED)
             classes = _members(member.get("classes"))
-        texts = [str(label) for label in classes if isinstance(label, str | int | float)]
-        names = [text for text in texts if text.strip()]
+        names = [str(name) for name in classes if isinstance(name, str | int | float) and str(name).strip()]
         lists.setdefault(name, {}).update(dict.fromkeys(names))
     return {name: tuple(classes) for name, classes in lists.items() if classes}
 

@@ -87,9 +87,8 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     if not usable:
         raise SourceError(f"The source names a link that is not a URL: {str(links[0]['href'])[:80]!r}.")
     same_method = [link for link in usable if _method_of(link) == current.method]
-    link = (same_method or usable)[0]
-    page_url, href = base or current.url, link["href"]
-    url = urls.join_web(page_url, href)
+    link, page_url = (same_method or usable)[0], base or current.url
+    url = urls.join_web(page_url, link["href"])
     fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
     if link.get("merge") is True:
         fields = {**(current.headers or {}), **fields}
