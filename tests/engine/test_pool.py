@@ -82,12 +82,11 @@ def run(
     answer: Answer,
     workers: int = 64,
     retries: int = 5,
-    outcomes: Outcomes | None = None,
     prefer: tuple[str, ...] = (),
     **origin: Any,
 ) -> Course:
     clock = VirtualClock()
-    course = Course(outcomes or Outcomes(workers), Origin(clock, answer, **origin), [], clock)
+    course = Course(Outcomes(workers), Origin(clock, answer, **origin), [], clock)
 
     async def work() -> None:
         await clock.sleep(1.0)  # the items were read before
