@@ -88,12 +88,9 @@ def test_a_portable_mirror_survives_kills(tmp_path: Path) -> None:
     assert run(["verify", str(dest)], env).code == 1
 
 
-ON_WINDOWS = "import sys; sys.platform = 'win32'; "
-
-
 def as_on_windows(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", ON_WINDOWS + program],
+        [sys.executable, "-c", f"import sys; sys.platform = 'win32'; {program}"],
         check=False,
         capture_output=True,
         text=True,

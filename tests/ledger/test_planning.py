@@ -78,16 +78,13 @@ def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -
         assert runs.load(db, run.id).counters["items_unseen"] == 2
 
 
-_NAMED_AS_ANOTHER = asset("b", directory="c/i", name="a.tif")
-
-
 @pytest.mark.parametrize(
     ("assets", "problems", "renewed"),
     [
         ([asset("a")], [], False),
         ([asset("a", size=11)], [], True),
         ([asset("a"), asset("b")], [], True),
-        ([asset("a"), _NAMED_AS_ANOTHER], [], True),
+        ([asset("a"), asset("b", directory="c/i", name="a.tif")], [], True),
         ([asset("a")], [CLASH], True),
         ([], [("assets", Failure(FailureKind.ITEM, "It is not an object."))], False),
     ],
