@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -13,9 +14,12 @@ from tests.http1.fast_transport import HELLO, LOOPS, fast, fetch, serving
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
+from stacpull.config.options import Options
+from stacpull.engine.network import http_transport
 from stacpull.http1.connection import WebConnection
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure
+from stacpull.net.addresses import AddressPolicy
 from stacpull.net.transport import Request, TransferError
 
 
@@ -127,3 +131,9 @@ async def test_a_connection_cancelled_as_it_opens_is_not_awaited(loop, monkeypat
             await fetching
         async with asyncio.timeout(60):
             await http.close()
+
+
+@pytest.mark.parametrize(("files", "limit"), [(resource.RLIM_INFINITY, 2048), (1024, 512), (64, 32)])
+def test_connections_are_limited_by_the_files_that_may_be_open(files, limit, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (files, files))
+    assert http_transport(Options(), AddressPolicy())._settings.max_connections == limit

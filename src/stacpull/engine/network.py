@@ -173,17 +173,18 @@ def _gate_settings(options: Options, per_host: int, clock: Clock, emit: Listener
     return GateSettings(clock, maximum, bool(options.concurrency), patience, rate, notify=emit)
 
 
-def _slots_here() -> int:  # as many as the limit of file descriptors allows
+def _max_open_files() -> int:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY:
-        return SLOTS
-    return min(SLOTS, max(1, (files - _OWN_DESCRIPTORS) // (_CONNECTIONS + 1)))  # 1: its part
+    return 1 << 20 if files == resource.RLIM_INFINITY else files  # more than is used
+
+
+def _slots_here() -> int:  # as many as the limit of file descriptors allows
+    return min(SLOTS, max(1, (_max_open_files() - _OWN_DESCRIPTORS) // (_CONNECTIONS + 1)))  # 1: its part
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
     pace = options.stall_timeout, options.min_rate
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = max(_CONNECTIONS * _slots_here(), min(files // 2, _MAX_CONNECTIONS))
+    limit = max(_CONNECTIONS * _slots_here(), min(_max_open_files() // 2, _MAX_CONNECTIONS))
     return WebTransport(HttpSettings(policy, *pace, ca_bundle=options.ca_bundle, max_connections=limit))
 
 

@@ -156,8 +156,6 @@ def last(db: Connection, run_id: int = 0) -> Run:
 
 # A retry and a repair follow the address rules of their source, and send credentials only there. So their
 # source is that of the assets, if these are all of one source.
-
-
 def last_failed(db: Connection) -> Run:
     """Return the last run with failures that a retry tries, or a stopped retry; otherwise the last run."""
     of_failures = (
