@@ -48,7 +48,8 @@ def test_the_authorities_of_the_system_are_trusted(tmp_path, port, authority, tr
 
 
 def test_a_service_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stacpull_cloud.objects._SHORT_PATIENCE", 3.0)  # nothing has answered yet
+    monkeypatch.setattr("stacpull_cloud.objects._SHORT_PATIENCE", 1.0)  # nothing has answered yet
+    monkeypatch.setattr("stacpull_cloud.objects._SILENT_AFTER", 0.0)
     for name, value in KEYS.environment().items():
         monkeypatch.setenv(name, value)
     said: list[str] = []
