@@ -80,7 +80,6 @@ class Retries(msgspec.Struct, frozen=True):
     async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Return the result of the first attempt that succeeds."""
         state = RetryState()
-        first_errors: list[TransferError] = []
 
         def prepare_retry(error: BaseException) -> bool:
             if not isinstance(error, TransferError):
@@ -96,21 +95,16 @@ class Retries(msgspec.Struct, frozen=True):
             self.on_retry(failure)
             return True
 
-        async def next_attempt() -> T:
-            if first_errors:
-                raise first_errors.pop()
-            return await attempt()
-
         try:
             return await attempt()
         except TransferError as error:
-            if not error.failure.retryable:
+            if not prepare_retry(error):
                 raise
-            first_errors.append(error)
         from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 -- most runs retry nothing
 
         retried, sleep = retry_if_exception(prepare_retry), self.clock.sleep
-        return await AsyncRetrying(retry=retried, wait=lambda _: state.wait, sleep=sleep)(next_attempt)
+        await sleep(state.wait)
+        return await AsyncRetrying(retry=retried, wait=lambda _: state.wait, sleep=sleep)(attempt)
 
 
 def asks_to_wait(host: str, seconds: float, clock: Clock) -> str:
