@@ -16,8 +16,6 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-import msgspec
-
 from stacpull.digests import as_checksum
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs
@@ -31,21 +29,20 @@ from stacpull.store.staging import OF_ONE_RUN, CompletePartName, parse_complete_
 from stacpull.system import boot_id
 
 
-class Recovery(msgspec.Struct, eq=False):
-    db: Connection
-    store: Store
-    checksum: str | None  # the algorithm of the digests that complete parts get
-    is_stopped: Callable[[], bool]
-    sync_failed: bool = False  # if True, a digest proves nothing
-    is_trusted: bool = False
-    """True if this boot wrote the files and no sync failed. Otherwise a digest must prove each file."""
+class Recovery:
+    def __init__(
+        self, db: Connection, store: Store, checksum: str | None, is_stopped: Callable[[], bool]
+    ) -> None:
+        self.db, self.store, self.is_stopped = db, store, is_stopped
+        self.checksum = checksum  # the algorithm of the digests that complete parts get
+        self.boot, last = boot_id(), get(db, BOOT)
+        self.sync_failed = last == self.boot != store.staged.read_boot_mark()  # then a digest proves nothing
+        self.is_trusted = self.boot != "" and last == self.boot and not self.sync_failed
+        """True if this boot wrote the files and no sync failed. Otherwise a digest must prove each file."""
 
     def run(self) -> list[Arrival]:
         """Return the complete files that are not recorded as done. Those with final names have no `part`."""
         db, staged = self.db, self.store.staged
-        boot, last = boot_id(), get(db, BOOT)
-        self.sync_failed = last == boot != staged.read_boot_mark()
-        self.is_trusted = boot != "" and last == boot and not self.sync_failed
         if self.sync_failed:
             empty_log(db)  # the log may have holes on the disk that the page cache hides
         parts = staged.list_parts()
@@ -72,8 +69,8 @@ class Recovery(msgspec.Struct, eq=False):
         )
         # from now on, files written under this boot can be trusted. The mark is written first: after a kill
         # before `put`, files are examined as after a reboot
-        staged.write_boot_mark(boot)
-        put(db, BOOT, boot)
+        staged.write_boot_mark(self.boot)
+        put(db, BOOT, self.boot)
         return list(proven.values())
 
     def _digest(self, state_of: Callable[..., FileState], path: str, algorithm: str) -> bytes | None:
