@@ -344,7 +344,8 @@ class AssetTask(Generic[JobT, ResultT]):
         """Read the item again, and use its hrefs of the asset. Raises GONE if the item has no such asset."""
         job, item_href = self._job, self._job.item_href
         if item_href is None:
-            text = f"The ledger has no URL for asset {job.key}: run `stacpull mirror` with the same SOURCE."
+            why = f"The key or signature in the URL of {job.key} is not stored, and its item has no URL"
+            text = f"{why}: run `stacpull mirror` again with a SOURCE that has valid URLs."
             raise TransferError(Failure(FailureKind.REFUSED, text))
         try:
             item = await self._pool.item_reader.read(item_href, newer_than=newer_than)

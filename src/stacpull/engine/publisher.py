@@ -128,7 +128,7 @@ class Publisher:
             file = self._own_file(part, path, digest, is_ours=record.is_ours)
             if data is None and record.is_ours:
                 jobs.mark_item_json(self.db, [item_rowid])
-                text = "was changed or cannot be read, so it is outdated: `mirror` or `retry` replaces it."
+                text = "was changed or cannot be read, so it is outdated: repeat `mirror` to replace it."
                 self._fail_item_json(item_rowid, Failure(FailureKind.ITEM, f"{path} {text}"), is_ours=True)
             elif isinstance(file, Failure):
                 self._fail_item_json(item_rowid, file, is_ours=False)
