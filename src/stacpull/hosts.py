@@ -30,7 +30,7 @@ _LOOKED_UP = re.compile(r"[a-z0-9._-]+")
 _MAX_NAME_LENGTH = 253  # RFC 1035, 2.3.4
 HIGHEST_PORT = 65535
 MAX_HOSTS = 256
-"""The most idle hosts whose state is kept (`forget_hosts`)."""
+"""The most idle hosts whose state is kept (`evict_hosts`)."""
 
 _REFUSED = {
     reason: tuple(map(ip_network, networks))
@@ -66,7 +66,7 @@ _NOT_PUBLIC = (
 _NUMBERS = frozenset("0123456789abcdefx.")
 
 
-def forget_hosts(known: MutableMapping[K, V], is_needed: Callable[[V], object] = lambda _: False) -> None:
+def evict_hosts(known: MutableMapping[K, V], is_needed: Callable[[V], object]) -> None:
     """Halve `known` before it exceeds `MAX_HOSTS`: a source can name millions. Keep what `is_needed`."""
     if len(known) < MAX_HOSTS:
         return

@@ -375,7 +375,7 @@ def test_a_collection_with_assets_of_its_own_stays_listed(tmp_path: Path) -> Non
 def test_verify_counts_files_of_an_interrupted_pruning_as_leftovers(tmp_path, replica):
     mirrored(replica.base_url, tmp_path)
     with closing(sqlite3.connect(tmp_path / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
-        pruning.forget(db, 1, [2])
+        pruning.delete_items(db, 1, [2])
         db.execute("UPDATE runs SET state = 'running'")
     del replica.items["item-0002"]
     report = sync.verify(tmp_path)

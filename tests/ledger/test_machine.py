@@ -253,7 +253,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Prune items that the run has not planned."""
         rows = self.db.execute("SELECT id, name FROM items WHERE run <> ?", (self.run,)).fetchall()
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
-        pruning.forget(self.db, self.run, [rowid for rowid, _ in chosen])
+        pruning.delete_items(self.db, self.run, [rowid for rowid, _ in chosen])
         names = {name for _, name in chosen}
         self.known = {which: held for which, held in self.known.items() if which[0] not in names}
         self.revalidated = {which for which in self.revalidated if which[0] not in names}

@@ -70,7 +70,7 @@ def test_an_item_is_done_once_a_source_item_that_failed_is_forgotten(tmp_path: P
         run, writer = started(db)
         commit(writer, item("l"), item("s", problems=[("a", GONE)], parent="l"))
         assert standing(db, "l") == (0, 1)
-        pruning.forget(db, run.id, [2])
+        pruning.delete_items(db, run.id, [2])
         assert standing(db, "l") == (0, 0)
 
 

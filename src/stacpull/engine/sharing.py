@@ -76,7 +76,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         return download
 
     def complete(self, download: Download, arrival: Arrival | None) -> None:
-        """Keep what was received, or forget a failed job (None); wake the waiting jobs."""
+        """Keep what was received, or drop a failed job (None); wake the waiting jobs."""
         download.arrival = arrival
         if download.ended is not None:
             download.ended.set()

@@ -90,7 +90,7 @@ class StoreOperations:
         return reserved
 
     def remove_items(self, items: list[int]) -> None:
-        pruning.forget(self._db, self._run.id, items)
+        pruning.delete_items(self._db, self._run.id, items)
         self._publisher.remove_listed()
 
     def write_final_items(self) -> None:

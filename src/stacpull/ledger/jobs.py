@@ -260,8 +260,8 @@ def release(db: Connection, rowids: Iterable[int]) -> None:
             f"WHERE id {IN_LIST} AND state = {State.RESERVED} RETURNING id",
             (json_array(rowids),),
         ).fetchall()
-        forget = "UPDATE jobs SET digest_in_dest = NULL WHERE asset = ? AND NOT requires_digest"
-        db.executemany(forget, released)  # the earlier versions may be gone too
+        without_version = "UPDATE jobs SET digest_in_dest = NULL WHERE asset = ? AND NOT requires_digest"
+        db.executemany(without_version, released)  # the earlier versions may be gone too
 
 
 _COMPARE_VERSIONS = (
@@ -281,7 +281,7 @@ _SET_DUE = (  # as far as this run will write it: see `views.unwritten_items`
     f"UPDATE items SET json_state = {JsonState.DUE} WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT} "
     "AND (pending = 0 OR run = (SELECT max(id) FROM runs))"
 )
-_FORGET_FAILURES = (
+_DELETE_FAILURES = (
     "DELETE FROM failures WHERE what = '' "
     f"AND (item, key) IN (SELECT item, key FROM assets WHERE id {IN_LIST})"
 )
@@ -335,10 +335,10 @@ def record(
                     db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, rowid))
         settled_rowids, written_rowids = json_array(settled), json_array(written_items)
         if exists(db, "SELECT 1 FROM failures"):
-            db.execute(_FORGET_FAILURES, (settled_rowids,))
+            db.execute(_DELETE_FAILURES, (settled_rowids,))
         db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", (settled_rowids,))
-        forget = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
-        items = {item for (item,) in db.execute(forget, (written_rowids,)).fetchall()}
+        delete = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
+        items = {item for (item,) in db.execute(delete, (written_rowids,)).fetchall()}
         items |= {arrival.item_rowid for arrival in done} | {outcome.item_rowid for outcome in outcomes}
         final = update_item_states(db, items)
         db.executemany(_SET_CURRENT, [(sha256, item) for item, sha256 in written_items.items()])
@@ -477,7 +477,7 @@ def move_asset(db: Connection, rowid: int, new_rowid: int, key: str) -> None:
     if path is not None:
         move = "UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?"
         db.execute(move, (new_rowid, path_hash(path), rowid))
-    db.execute(_FORGET_FAILURES, (json_array([rowid]),))
+    db.execute(_DELETE_FAILURES, (json_array([rowid]),))
     db.execute("UPDATE jobs SET asset = ? WHERE asset = ?", (new_rowid, rowid))
     db.execute("UPDATE assets SET id = ?, key = ? WHERE id = ?", (new_rowid, key, rowid))
 
@@ -486,6 +486,6 @@ def delete_asset(db: Connection, rowid: int) -> None:
     (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (rowid,)).fetchone()
     if path is not None:
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), rowid))
-    db.execute(_FORGET_FAILURES, (json_array([rowid]),))
+    db.execute(_DELETE_FAILURES, (json_array([rowid]),))
     db.execute("DELETE FROM jobs WHERE asset = ?", (rowid,))
     db.execute("DELETE FROM assets WHERE id = ?", (rowid,))

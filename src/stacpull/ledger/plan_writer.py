@@ -164,16 +164,16 @@ class PlanWriter:
             runs.add_counts(db, run_id, result.counted)
             runs.save_walk(db, run_id, batch.update)
             if self.is_walk and batch.update.walk_ended:
-                self._forget_unread()
+                self._delete_unread()
         return result
 
-    def _forget_unread(self) -> None:
-        """Forget what only earlier walks of the same source and selection could not read."""
-        forget = (
+    def _delete_unread(self) -> None:
+        """Delete failures to read that only earlier walks of the same source and selection had."""
+        delete = (
             "DELETE FROM failures WHERE what IN ('item', 'link', 'entry') AND run IN (SELECT o.id FROM "
             "runs o JOIN runs r USING (source, selection) WHERE o.id < r.id AND r.id = ?) RETURNING item"
         )
-        items = [item for (item,) in self.db.execute(forget, (self.run_id,))]
+        items = [item for (item,) in self.db.execute(delete, (self.run_id,))]
         jobs.update_item_states(self.db, items)
         # source items that were never read, and that no item links to any more
         self.db.execute(f"DELETE FROM items WHERE id {IN_LIST} AND version IS NULL", (json_array(items),))
@@ -216,7 +216,7 @@ class _BatchRows:
             self._plan_assets(plan, known)
             self._plan_item_row(plan, known)
         self._write({self._known[item.id].id for item in self._batch.items})
-        changed = self._changed.union(failed.item for failed, *_ in self._failures)
+        changed = self._changed.union(key.item for key, *_ in self._failures)
         jobs.update_item_states(self._db, (rowid for rowid in changed if rowid is not None))
 
     def _plan_item(self, item: PlannedItem) -> _Plan | None:
@@ -231,7 +231,7 @@ class _BatchRows:
                 self._changed |= {row.id, before.parent}
                 return None
             if item.parent is not None or not is_newer(item.updated, before.version):
-                self._changed.add(before.parent)  # a failure to read it before is forgotten
+                self._changed.add(before.parent)  # a failure to read it before is deleted
                 return None
         else:
             count("items_matched", item.parent is None and not item.of_collection)
@@ -272,14 +272,14 @@ class _BatchRows:
         )
 
     def _plan_unread_items(self) -> None:
-        for failed in self._batch.unread_items:
-            before = self._known.get(failed.id)
+        for unread in self._batch.unread_items:
+            before = self._known.get(unread.id)
             if before is None or before.run != self._run_id:
-                href = failed.href if before is None else before.href
-                row = self._row_of(failed.id, failed.parent, href)._replace(is_unread=1)
-                self._known[failed.id] = row
+                href = unread.href if before is None else before.href
+                row = self._row_of(unread.id, unread.parent, href)._replace(is_unread=1)
+                self._known[unread.id] = row
                 self._items.append((*row[:-1], 1))
-                self._failures.append((FailureKey("item", row.id), failed.failure, failed.id))
+                self._failures.append((FailureKey("item", row.id), unread.failure, unread.id))
 
     def _plan_item_row(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         """Plan the row of an item, and its JSON, which is written again if it may be outdated.
@@ -360,9 +360,9 @@ class _BatchRows:
         self._add_job(plan, asset, row, path, _REQUEST_NEW)
 
     def _settle_unlisted(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
-        """Rename or forget assets that the item no longer lists.
+        """Rename or delete assets that the item no longer lists.
 
-        A new key with the same path continues one. Failed ones are forgotten, because `retry` could not fetch
+        A new key with the same path continues one. Failed ones are deleted, because `retry` could not fetch
         them, unless another SOURCE or a key that cannot be planned may still name them.
         """
         item = plan.item
@@ -465,13 +465,13 @@ class _BatchRows:
                 free_path = path_in_dest(parent, with_salted_hash(name, parent))
         return free_path
 
-    def _forget_failures(self, read: set[int]) -> None:
+    def _delete_failures(self, read: set[int]) -> None:
         """Delete the failures of these items, and the rows for them from when only their URL was known."""
         stand_ins = f"SELECT o.id FROM items i JOIN items o USING (parent, href) WHERE i.id {IN_LIST}"
-        forget = f"DELETE FROM failures WHERE what = 'item' AND (item {IN_LIST} OR item IN ({stand_ins}))"
+        delete = f"DELETE FROM failures WHERE what = 'item' AND (item {IN_LIST} OR item IN ({stand_ins}))"
         rowids = json_array(read)
-        forgotten = {item for (item,) in self._db.execute(f"{forget} RETURNING item", (rowids, rowids))}
-        replaced = forgotten - read - {failed.item for failed, *_ in self._failures}
+        of_items = {item for (item,) in self._db.execute(f"{delete} RETURNING item", (rowids, rowids))}
+        replaced = of_items - read - {key.item for key, *_ in self._failures}
         self._db.execute(f"DELETE FROM items WHERE id {IN_LIST}", (json_array(replaced),))
 
     def _write(self, read: set[int]) -> None:
@@ -492,17 +492,17 @@ class _BatchRows:
                 if isinstance(name, Failure):
                     db.execute("UPDATE jobs SET name_or_template = ? WHERE asset = ?", (job.name, job.rowid))
                     db.execute(f"UPDATE assets SET state = {State.FAILED} WHERE id = ?", (job.rowid,))
-                    failed_row = FailureKey("", job.item_rowid, job.key)
-                    self._failures.append((failed_row, name, items[job.item_rowid]))
+                    key = FailureKey("", job.item_rowid, job.key)
+                    self._failures.append((key, name, items[job.item_rowid]))
                 else:
                     self._result.jobs.append(replace(job, name=name))
         if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
-            self._forget_failures(read)
-        for failed, failure, item in self._failures:
-            row = failed._replace(run=self._run_id)
-            jobs.put_failure(db, row, failure.masked(self._writer.secrets), 1, self._now)
+            self._delete_failures(read)
+        for key, failure, item in self._failures:
+            masked = failure.masked(self._writer.secrets)
+            jobs.put_failure(db, key._replace(run=self._run_id), masked, 1, self._now)
             if item is not None:
-                self._result.failures.append((item, failed.key, failure))
+                self._result.failures.append((item, key.key, failure))
 
 
 def known_actions(

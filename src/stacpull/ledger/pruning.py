@@ -85,7 +85,7 @@ def count_unread(db: Connection, run_id: int) -> int:
     return scalar(db, f"SELECT count(*) FROM failures f WHERE {is_counted}", (run_id,))
 
 
-def forget(db: Connection, run_id: int, items: Sequence[int]) -> None:
+def delete_items(db: Connection, run_id: int, items: Sequence[int]) -> None:
     """Delete items and list their files for removal, in one transaction."""
     rowids = (json_array(items),)
     with transaction(db):

@@ -2,7 +2,7 @@
 
 If the last run did not complete, the next one with the same `RunSpec` continues it; credentials may differ. A
 position is only valid until another run starts, because that run may take over assets: then the walk
-restarts. At the end of a complete walk, failures of what only earlier walks could not read are forgotten.
+restarts. At the end of a complete walk, failures of what only earlier walks could not read are deleted.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.clock import rfc3339
 from stacpull.errors import destination_errors
-from stacpull.hosts import default_port, forget_hosts, host_of, origin_of, origin_text, scheme_of
+from stacpull.hosts import default_port, evict_hosts, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import beginning, coding_to_undo, decoded, read_whole
 from stacpull.net.gate import REFUSALS, Gate, GateSettings, Rate
@@ -148,7 +148,7 @@ class Client:
         self.gates[gate_name] = gate
         host = ClientHost(base, transport, gate, self._credentials.covers(url))
         if base:
-            forget_hosts(self._hosts, lambda known_host: known_host.gate.is_needed)
+            evict_hosts(self._hosts, lambda known_host: known_host.gate.is_needed)
             self._hosts[base] = self._last_host = host
         return host
 
