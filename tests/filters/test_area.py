@@ -82,14 +82,6 @@ def test_verdicts_by_box(item, bbox, reason):
     assert by_box(item, bbox) == reason
 
 
-@pytest.mark.parametrize(
-    "text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1,5,2,4", "-181,0,1,1", "0,0,1,91", "nan,0,1,1"]
-)
-def test_invalid_boxes_are_rejected(text):
-    with pytest.raises(UsageError, match="bbox"):
-        Selection(bbox=text)
-
-
 def test_a_stray_vertex_is_compared_by_geometry_and_not_by_bbox(shared_data: Path):
     page = json.loads((shared_data / "mlhub/prod2021/bigearthnet_v1_source_items_page1.json").read_text())
     item = page["features"][0]

@@ -302,21 +302,6 @@ def test_like_agrees_with_an_exhaustive_search(pattern, name):
     assert judge(json.dumps(tree), item) is fits(pattern, name)
 
 
-scalars = st.sampled_from([None, True, False, 0, 1, 2.5, "x", "1", "2020-01-01", "2020-01-01T12:00:00Z"])
-
-
-@given(value=scalars | st.lists(scalars, max_size=2), members=st.lists(scalars, min_size=1, max_size=3))
-def test_in_is_the_same_as_equality_with_one_of_the_members(value: object, members: list[object]) -> None:
-    reference = {"property": "x"}
-    is_in = {"op": "in", "args": [reference, members]}
-    equalities = [{"op": "=", "args": [reference, member]} for member in members]
-    is_one = {"op": "or", "args": equalities}
-    for negated in (False, True):
-        trees = [{"op": "not", "args": [tree]} if negated else tree for tree in (is_in, is_one)]
-        of_in, of_one = (compile_expression(tree)({}, {"x": value}) for tree in trees)
-        assert of_in is of_one
-
-
 @pytest.mark.parametrize("rings", [1, 2])
 def test_an_empty_hole_does_not_end_the_process(rings: int) -> None:
     square = [[-40, -40], [60, -40], [60, 60], [-40, 60], [-40, -40]]
