@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from stacpull.errors import SourceError
 from stacpull.urls import Parameter, add_parameters, join_web, parameter, parameters, set_parameter
@@ -35,15 +33,6 @@ def test_a_value_is_encoded_when_set() -> None:
     url = set_parameter("https://h/p", "q", "a&b=c d/é")
     assert url == "https://h/p?q=a%26b%3Dc%20d%2F%C3%A9"
     assert parameter(url, "q") == "a&b=c d/é"
-
-
-@given(st.lists(st.tuples(st.text("abk", min_size=1), st.text("xy%:=+,")), max_size=6))
-def test_setting_leaves_other_parameters_unchanged(pairs: list[tuple[str, str]]) -> None:
-    url = set_parameter("https://h/p?" + "&".join(f"{name}={value}" for name, value in pairs), "k", "1")
-    kept = [f"{name}={value}" for name, value in pairs if name != "k"]
-    raws = url.partition("?")[2].split("&")
-    assert raws.count("k=1") == 1
-    assert [raw for raw in raws if raw != "k=1"] == kept
 
 
 def test_added_parameters_are_appended_unchanged() -> None:

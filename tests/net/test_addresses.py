@@ -59,18 +59,6 @@ def test_public_addresses_are_always_allowed(address: str) -> None:
     assert refusal(OPEN, address) is None
 
 
-@given(st.ip_addresses(v=4))
-def test_a_mapped_address_is_judged_by_its_ipv4_address(address: ipaddress.IPv4Address) -> None:
-    mapped = f"::ffff:{address}"
-    assert refusal(STRICT, mapped) == refusal(STRICT, str(address))
-    assert refusal(OPEN, mapped) == refusal(OPEN, str(address))
-
-
-@given(st.ip_addresses(network="169.254.0.0/16") | st.ip_addresses(network="fe80::/10"))
-def test_link_local_is_always_refused(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-    assert refusal(OPEN, str(address)) == "link-local"
-
-
 # Newer versions of Python call all of 64:ff9b:1::/48 private, whatever IPv4 address it holds.
 @given(st.ip_addresses().filter(lambda address: not str(address).startswith("64:ff9b:1:")))
 def test_the_strict_policy_allows_only_global_addresses(address):

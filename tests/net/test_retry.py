@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import SourceError
@@ -56,22 +54,6 @@ TABLE = [  # the wait if the draw is 0.5, and the attempts used up then
 def test_a_failure_is_retried_or_final(state, failure, wait, charged):
     assert next_wait(POLICY, state, failure, draw=0.5) == wait
     assert state.charged == charged
-
-
-FAILURES = st.sampled_from([reset, throttle, lambda: throttle(30.0)])
-
-
-@given(st.lists(FAILURES, min_size=60, max_size=60), st.floats(0, 1))
-def test_the_number_of_attempts_and_the_waits_are_limited(makers, draw):
-    """At most one attempt, 5 retries and 20 throttled ones."""
-    state, tries = RetryState(), 1
-    for make in makers:
-        wait = next_wait(POLICY, state, make(), draw)
-        if wait is None:
-            break
-        assert 0 <= wait <= POLICY.cap
-        tries += 1
-    assert tries <= 1 + 5 + 20
 
 
 class Attempts:
