@@ -4,9 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from tests.items import JSON
 
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.filters.asset_filter import AssetFilter
@@ -175,33 +172,6 @@ def test_every_recorded_item_is_planned(shared_data: Path) -> None:
             assert {failure.kind for _, failure in planned.problems} <= {FailureKind.SCHEME}
             found += 1
     assert found > 30
-
-
-ASSET = st.fixed_dictionaries(
-    {},
-    optional=dict.fromkeys(["href", "type", "roles", "file:size", "file:checksum"], JSON | st.just("a.tif")),
-)
-ITEM = st.fixed_dictionaries(
-    {"id": st.text(min_size=1)},
-    optional={
-        "collection": st.none() | st.text(),
-        "properties": JSON,
-        "geometry": JSON,
-        "links": JSON | st.lists(st.fixed_dictionaries({"rel": st.just("self"), "href": JSON})),
-        "assets": JSON | st.dictionaries(st.text(max_size=3), ASSET | JSON, max_size=5),
-    },
-)
-
-
-@given(item=ITEM, layout=st.sampled_from([DEFAULT_LAYOUT, "{parent}/{filename}", "{p}/{key}/x", "{year}"]))
-def test_no_item_raises_and_each_asset_is_reported_once(item, layout):
-    planned = plan(item, layout=layout, exclude_assets=("a*",))
-    keys = [asset.key for asset in planned.assets] + [key for key, _ in planned.problems]
-    assets = item.get("assets")
-    if isinstance(assets, dict):
-        assert sorted([*keys, *planned.excluded]) == sorted(assets)
-    paths = [f"{asset.directory}/{asset.name}" for asset in planned.assets if asset.name is not None]
-    assert len(set(paths)) == len(paths)
 
 
 ITEM_ASSETS = {"B02": {"type": "image/tiff; application=geotiff", "roles": ["data"]}, "odd": ["no object"]}

@@ -29,15 +29,12 @@ def assert_safe(name):
     ("name", "segment"),
     [
         ("B01.tif", "B01.tif"),
-        ("S2A_MSIL2A_20170613T101031_0_45", "S2A_MSIL2A_20170613T101031_0_45"),
         ("Größe😀.tif", "Größe😀.tif"),
         ("2025/04/02/S2A_quicklook.jpg", "2025~2F04~2F02~2FS2A_quicklook.jpg"),
-        ("URN:FEATURE:DATA:V1", "URN~3AFEATURE~3ADATA~3AV1"),
         ("%2F", "~252F"),
         ("a\0b\nc", "a~00b~0Ac"),
         ("a\ud800b", "a~ED~A0~80b"),
         ('*?"<>|\\', "~2A~3F~22~3C~3E~7C~5C"),
-        ("a#b;c", "a~23b~3Bc"),
         ("a~b.tif", "a~7Eb.tif"),
         ("a b", "a~20b"),
         ("-rf", "~2Drf"),
@@ -45,7 +42,6 @@ def assert_safe(name):
         ("..", "~2E~2E"),
         (".stacpull", "~2Estacpull"),
         ("a.", "a~2E"),
-        (".npy", "~2Enpy"),
     ],
 )
 def test_names_stay_readable(name: str, segment: str) -> None:
