@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from stacpull.events import Event, Listener, Notice, Progress, RunEnded
+from stacpull.events import Checked, Event, Listener, Notice, Progress, RunEnded, Stage
 
 with warnings.catch_warnings():
     # Jupyter without ipywidgets gets a bar of text; tqdm warns of that in three lines of its own source
@@ -20,18 +20,23 @@ def progress_bar() -> Listener:
         await stacpull.mirror(source, "rice", on_event=stacpull.progress_bar())
 
     Returns:
-        A function for the events of one run. It also prints the run's warnings.
+        A function for the events of one run or check. It also prints the run's warnings.
     """
-    bar = tqdm(iterable=None, unit="file", desc="connecting")
+    bar = tqdm(iterable=None, unit="file", desc="starting")
 
     def show(event: Event) -> None:
         if isinstance(event, Progress):
-            bar.total = event.assets_planned
-            bar.n = event.assets_done + event.assets_failed
-            bar.desc = "fetching" if event.walk_ended else "listing"
+            bar.total, bar.n = event.assets_planned, event.assets_done + event.assets_failed
+            listing = "listing and fetching" if event.assets_planned else "listing"
+            bar.desc = "fetching" if event.walk_ended else listing
             bar.set_postfix_str(
                 f"{event.items_matched} items, {event.bytes_done / 1e6:,.1f} MB, {event.assets_failed} failed"
             )
+        elif isinstance(event, Checked):
+            bar.total, bar.n = event.files_expected, event.files
+            bar.set_description_str("checking")
+        elif isinstance(event, Stage):
+            bar.set_description_str(event.name)
         elif isinstance(event, Notice) and event.level == "warning":
             bar.write(event.text)
         elif isinstance(event, RunEnded):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pystac
 import pytest
 from tests.acceptance.command import LABELS
@@ -104,11 +105,18 @@ def test_a_search_of_pystac_client_is_a_source(tmp_path: Path, small_hub, monkey
     assert (report.items_matched, report.state) == (3, "complete")
 
 
-@pytest.mark.parametrize("source", [5, [5], b"http://127.0.0.1", [None], [{}, 5], iter([5]), object()])
+@pytest.mark.parametrize("source", [5, np.ones(2), b"http://127.0.0.1", [None], [{}, 5], iter([5]), object()])
 def test_an_invalid_source_is_a_usage_error(tmp_path: Path, source: object) -> None:
     with pytest.raises(UsageError, match=r"^source (must be|contains)"):
         sync.mirror(source, tmp_path / "m")
     assert not (tmp_path / "m").exists()
+
+
+def test_a_progress_bar_shows_a_run_and_a_check(tree: str, tmp_path: Path, capsys) -> None:
+    sync.mirror(f"{tree}/catalog.json", tmp_path / "m", options=OPEN, on_event=stacpull.progress_bar())
+    sync.verify(tmp_path / "m", on_event=stacpull.progress_bar())
+    shown = capsys.readouterr().err
+    assert all(text in shown for text in ("opening ", "complete: 100%", "checking: 100%"))
 
 
 def test_a_notebook_runs_a_mirror(tree: str, tmp_path: Path) -> None:

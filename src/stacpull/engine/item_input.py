@@ -191,7 +191,7 @@ def read_input(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
 
 
 def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
-    if source == STANDARD_INPUT:
+    if isinstance(source, str):  # `-`
         descriptor, chunk = sys.stdin.fileno(), None
         while chunk != b"":
             if is_stopped():
