@@ -29,6 +29,7 @@ UTC_PLUS_2 = dt.timezone(dt.timedelta(hours=2))
         ("labels", ["a", "b"], ("a", "b")),
         ("labels", None, ()),
         ("assets", {"red": 1}.keys(), ("red",)),
+        ("assets", set("gfedcba"), tuple("abcdefg")),
         ("bbox", [7, 46, 8, 47], (7.0, 46.0, 8.0, 47.0)),
         ("bbox", " 170, -20 ,-170,10", (170.0, -20.0, -170.0, 10.0)),
         ("intersects", SQUARE, json.dumps(SQUARE, separators=(",", ":"))),
@@ -176,12 +177,13 @@ def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(call, messag
 @pytest.mark.parametrize(
     ("call", "given", "message"),
     [
-        (partial(stacpull.mirror, HERE, "d"), {"on_event": "print"}, "^on_event must be a function, not str"),
-        (stacpull.headers, {"on_row": asyncio.sleep}, "^on_row must be a function, not an async one"),
+        (partial(stacpull.mirror, HERE, "d"), {"on_event": "print"}, "^on_event must be a .*, not str"),
+        (partial(stacpull.mirror, HERE, "d"), {"on_event": stacpull.progress_bar}, "progress_bar: use pro"),
+        (stacpull.headers, {"on_row": asyncio.sleep}, "^on_row must be a .*, not an async one"),
         (
             partial(stacpull.mirror, HERE, "d", Selection()),
             {},
-            r"^mirror\(\) takes 2 .* as in selection=\.{3}$",
+            r"^mirror\(\) takes only source, dest .* as in selection=\.{3}$",
         ),
     ],
 )

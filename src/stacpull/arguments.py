@@ -101,7 +101,8 @@ def read_fields(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attri
 _OTHER_NAMES = {
     "limit": "max_items", "query": "where", "include": "assets", "exclude": "exclude_assets",
     "overwrite": "revalidate", "jobs": "concurrency", "workers": "concurrency", "max_workers": "concurrency",
-    "classes": "labels", "progress": "on_event", "callback": "on_event",
+    "classes": "labels", "progress": "on_event", "callback": "on_event", "cql2": "filter", "bands": "assets",
+    "threads": "concurrency", "token": "headers", "destination": "dest", "directory": "dest", "url": "source",
 }  # fmt: skip
 """Arguments of similar libraries or of the command line, and what to use here."""
 _HOLDERS: list[type[attrs.AttrsInstance]] = []
@@ -135,17 +136,14 @@ def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
         owner = function.__qualname__.partition(".")[0]
         if keywords and len(positional) > (unnamed := len(known) - len(keywords)):
             hint = f"give the others by name, as in {keywords[0]}=..."
-            raise TypeError(f"{owner}() takes {unnamed} arguments without a name: {hint}")
+            raise TypeError(f"{owner}() takes only {', '.join([*known][:unnamed])} without a name: {hint}")
         for name, value in named.items():
             if name not in known:
                 raise TypeError(f"{owner}() has no argument {name!r}{_suggestion(name, known)}.")
             if name in switches and not isinstance(value, bool):
                 raise UsageError(f"{name} {_wrong('True or False', value)}.")
-            if name.startswith("on_") and value is not None:
-                is_async = inspect.iscoroutinefunction(value)  # nothing would await it
-                if is_async or not callable(value):
-                    found = "an async one" if is_async else type(value).__name__
-                    raise TypeError(f"{name} must be a function, not {found}.")
+            if name.startswith("on_") and value is not None and (found := _instead_of_listener(value)):
+                raise TypeError(f"{name} must be a function of one argument, not {found}.")
         return function(*positional, **named)
 
     @functools.wraps(function)
@@ -158,6 +156,18 @@ def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return call_async if inspect.iscoroutinefunction(function) else call
+
+
+def _instead_of_listener(value: object) -> str:
+    if not callable(value):
+        return type(value).__name__
+    with suppress(ValueError):  # some built-in functions have no signature
+        try:
+            inspect.signature(value).bind(None)
+        except TypeError:
+            name = getattr(value, "__name__", "it")
+            return f"{name}: use {name}() if that returns one"
+    return "an async one" if inspect.iscoroutinefunction(value) else ""  # nothing would await it
 
 
 def _suggestion(name: str, known: KeysView[str]) -> str:
@@ -263,6 +273,8 @@ def read_texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def _as_tuple(value: object) -> tuple[Any, ...] | None:
+    if isinstance(value, set | frozenset):
+        return tuple(sorted(value, key=repr))  # in each process the same, so that runs can resume
     is_list = isinstance(value, Iterable) and not isinstance(value, Mapping | bytes | str)
     return tuple(value) if is_list else None  # type: ignore[arg-type] # it is an Iterable
 
@@ -482,10 +494,9 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
 def read_geometry(value: str | Mapping[str, Any] | Geometry) -> str:
     document = getattr(value, "__geo_interface__", value)
     if isinstance(document, str):
-        if _WKT.match(read_text(document).strip()):
-            raise ValueError(
-                "must be GeoJSON (text, or a file with it), not WKT, which is for `mirror --filter`"
-            )
+        if not (written := read_text(document).strip()).startswith(("{", "[")):
+            given = "WKT, which is for `filter`" if _WKT.match(written) else repr(written[:80])
+            raise ValueError(f"must be GeoJSON, not {given}")
         try:
             document = json.loads(document)
         except (json.JSONDecodeError, RecursionError) as problem:
@@ -577,13 +588,6 @@ def load_file(raw: str) -> Path:
     path = expanded(read_text(raw))
     if not path.is_file():
         raise ValueError(f"is not a file: {path}")
-    return path
-
-
-def load_directory(raw: str) -> Path:
-    path = read_path(raw)
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"is not a directory: {path}")
     return path
 
 

@@ -23,7 +23,6 @@ from stacpull.ledger.schema import ASSET_PATH
 from stacpull_replicas import EvolvingReplica, RequestInfo, Stall, run_in_thread
 
 KILLS = int(os.environ.get("TESTS_REFRESH_KILLS", "3"))
-DONE = 2
 
 
 def answered(replica: EvolvingReplica) -> int:
@@ -34,7 +33,7 @@ def recorded(dest: Path) -> dict[str, str | None]:
     with closing(sqlite3.connect(dest / ".stacpull" / "ledger.sqlite")) as db:
         rows = db.execute(
             f"SELECT {ASSET_PATH}, hex(a.digest) FROM assets a WHERE a.state = ?",  # noqa: S608 -- a constant
-            (DONE,),
+            (2,),
         ).fetchall()
     return {path: sha256.lower() for path, sha256 in rows}
 

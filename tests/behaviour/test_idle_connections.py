@@ -10,15 +10,13 @@ from tests.acceptance.asset_host import AssetHost, Connection, local_items, quic
 
 import stacpull
 
-EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
-
 
 def talkative(connection: Connection) -> None:
     """Send a second response after each one, unless the next request is there, as on a busy machine."""
     while (path := connection.request()) is not None:
         connection.answer("/assets/" + path.rpartition("/")[2])  # a proxy gets the whole URL
         if not any(select([connection.sock], [], [], seconds)[0] for seconds in (0.05, 0)):
-            connection.sock.sendall(EVIL)
+            connection.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL")
 
 
 @pytest.mark.parametrize("is_proxied", [False, True], ids=["direct", "proxy"])

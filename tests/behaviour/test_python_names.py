@@ -29,6 +29,9 @@ pytestmark = pytest.mark.behaviour
         (stacpull.sync.mirror, "endpoint_url", "S3Options(endpoint_url=...)"),
         (stacpull.sync.verify, "repare", "repair"),
         (stacpull.sync.mirror, "progress", "on_event"),
+        (stacpull.sync.mirror, "destination", "dest"),
+        (stacpull.sync.mirror, "cql2", "Selection(filter=...)"),
+        (stacpull.Options, "threads", "concurrency"),
     ],
 )
 def test_an_unknown_argument_is_answered_with_the_one_to_use(kind: Any, name: str, use: str) -> None:

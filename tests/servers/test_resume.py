@@ -30,7 +30,6 @@ pytestmark = pytest.mark.behaviour
 
 SIZE = 12_000_000
 FIRST, SECOND = (random.Random(seed).randbytes(SIZE) for seed in (21, 22))
-LIMIT = 5_000_000
 ON_DISK = 3_000_000
 """The least size of the part at the kill. The rest may be between the valve and the disk."""
 
@@ -132,7 +131,7 @@ CASES = {
 def test_only_the_rest_of_an_unchanged_object_is_fetched(request, stac, tmp_path, name, changed):
     origin: Origin = request.getfixturevalue(f"{name}_origin")
     dest, answers = tmp_path / "mirror", CASES[name][changed]
-    with Valve(origin.port, LIMIT) as gate:
+    with Valve(origin.port, 5_000_000) as gate:
         killed_midway(origin, stac, dest, gate)
         if changed:
             origin.put(SECOND)

@@ -21,8 +21,7 @@ from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.sources.source import PageSize, WalkStart
 
-TRIANGLE = {"type": "Polygon", "coordinates": [[[2, 0], [8, 0], [8, 1], [2, 0]]]}
-AREA = orjson.dumps(TRIANGLE).decode()
+AREA = orjson.dumps({"type": "Polygon", "coordinates": [[[2, 0], [8, 0], [8, 1], [2, 0]]]}).decode()
 WIDE = {"type": "MultiPoint", "coordinates": [[n / 100, 0.5] for n in range(600)]}
 
 

@@ -110,9 +110,6 @@ def test_keys_differ_if_the_pixels_may_differ() -> None:
     assert one == planned([tile("a", ALL, day=0)])[0].keys({"z": "x"})
 
 
-DATES = st.dates(date(1990, 1, 1), date(2060, 12, 31))
-
-
 @pytest.mark.parametrize(
     ("text", "first", "last"),
     [
@@ -129,7 +126,7 @@ def test_an_interval_includes_every_day_it_touches(text: str, first: str, last: 
     assert days_between(*parse_interval(text)) == Days(date.fromisoformat(first), date.fromisoformat(last))
 
 
-@given(DATES, st.integers(0, 4000))
+@given(st.dates(date(1990, 1, 1), date(2060, 12, 31)), st.integers(0, 4000))
 def test_years_hold_each_day_exactly_once(first: date, length: int) -> None:
     days = Days(first, first + timedelta(days=length))
     chunks = list(days.years())

@@ -35,7 +35,6 @@ from stacpull_trace.report import DayState, TraceDay
 from stacpull_trace.request_plan import Days
 from stacpull_trace.run import TraceResult, TraceRun
 
-ALL = (0, 0, 12, 12)
 VALID = 100
 
 
@@ -59,7 +58,7 @@ class Scripted:
 
     async def search(self, *_: Any, **__: Any) -> AsyncIterator[CatalogTile]:
         for number in range(self.days):
-            yield CatalogTile(f"t{number}", tile("x", ALL, day=number).time, None)
+            yield CatalogTile(f"t{number}", tile("x", (0, 0, 12, 12), day=number).time, None)
 
     async def tile(self, _collection: str, name: str) -> ByocTile:
         if name in self.gone:

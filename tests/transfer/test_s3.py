@@ -20,9 +20,6 @@ from stacpull.net.transport import HttpSettings, Request, Response, TransferErro
 from stacpull.transfer.s3 import S3Transport, correction_of, endpoint_of, may_sign, split_s3_url
 from stacpull_replicas import MemoryStore, S3Replica
 
-OK = frozenset({200})
-
-
 # Decisions.
 
 PLACES = [
@@ -99,7 +96,7 @@ def test_urls_without_an_object(url: str) -> None:
 
 
 async def read(opened: Client, url: str, *, final: str | None = None) -> bytes:
-    async with opened.stream(Request(url), accept=OK) as response:
+    async with opened.stream(Request(url), accept=frozenset({200})) as response:
         assert response.url == (final or url)
         return await response.read(1 << 20)
 

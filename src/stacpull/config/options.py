@@ -140,7 +140,7 @@ class Options:
     work: Path | None = attrs.field(
         default=None,
         converter=optional(arguments.read_path),
-        metadata=about("DIR", load=arguments.load_directory, commands=_IN_DEST, brief=True),
+        metadata=about("DIR", commands=_IN_DEST, brief=True),
     )
     dest_endpoint_url: str | None = option(None, "URL", read=arguments.read_web_address, commands=_IN_DEST)
     dest_profile: str | None = option(None, "NAME", commands=_IN_DEST)

@@ -86,7 +86,6 @@ async def produce_jobs(saver: PlanSaver, walk: Walk) -> None:
 
 
 async def _read_again(saver: PlanSaver, walk: Walk) -> None:
-    """Read source items that could not be read (`retry`), and items whose JSON is damaged."""
     network, call, kind, last = saver.network, saver.store_client.call, saver.run.spec.kind, 0
     unread = await call("unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
     for start in range(0, len(unread), ITEMS_AT_ONCE):

@@ -200,7 +200,6 @@ class Publisher:
         return list(zip(reserved, placements, strict=True)), failures
 
     def _is_adopted(self, arrival: Arrival) -> bool:
-        """Return True if the file there is the user's, with the same content."""
         existing = self.store.find_unsynced(arrival.path) if arrival.identity is None else None
         if existing is None or existing[1] != arrival.size:
             return False
@@ -225,7 +224,6 @@ class Publisher:
             raise
 
     def _record(self, outcomes: list[AssetOutcome]) -> None:
-        """Record the placed files, which are durable now, and `outcomes`."""
         assets, self._placed = self._placed, []
         item_json, self._placed_json = self._placed_json, {}
         if not (assets or item_json or outcomes):
@@ -240,7 +238,6 @@ class Publisher:
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
 
     def _place(self, files: list[tuple[Arrival | int, Placement]]) -> None:
-        """Place the parts of assets, and of the JSON of items, each with the row of its item."""
         failures = self.store.place([placement for _, placement in files])
         for (owner, placement), failure in zip(files, failures, strict=True):
             if failure is not None or self._is_adopting:  # a rename between links to one file does nothing

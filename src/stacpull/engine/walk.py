@@ -368,7 +368,6 @@ class Walk:
         return WalkUpdate(text, announced=total, cut_short=cut_short)
 
     def _matches_left(self) -> int:
-        """Return how many items may still match before `--max-items` ends the walk."""
         limit = self._selection.max_items
         return sys.maxsize if limit is None else max(0, limit - self._consumer.counters["items_matched"])
 

@@ -188,7 +188,6 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
 
 
 def _hint(label: str, spelled: Mapping[str, str], nomenclature: str | None) -> str:
-    """Return what to use for an unknown label: one of `spelled`, by its folded form, or a nomenclature."""
     is_corine = nomenclature is not None or not spelled.keys().isdisjoint(map(fold_label, CLC43))
     for other, names in NOMENCLATURES.items():
         if is_corine and other != nomenclature and label in map(fold_label, names):

@@ -417,7 +417,6 @@ class _BatchRows:
             self._assets.append(row)
 
     def _add_job(self, plan: _Plan, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
-        """Add the rows of an asset to fetch, without credentials, and its job unless it stays failed."""
         name, stored_href, stale, alternates = row.name or asset.name, asset.href, 0, None
         template = None if name is not None else asset.name_template or "{filename}"
         if "?" in asset.href or "@" in asset.href or asset.alternates or self._writer.secrets:

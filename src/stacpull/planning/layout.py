@@ -100,7 +100,6 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
 
 
 def _value(name: str, item_id: ItemId, properties: Json, parent: ItemId | None) -> str:
-    """Return the value of a field or property of an item; `unknown` for lists, objects, null and ""."""
     match name:
         case "item":
             return item_id.item

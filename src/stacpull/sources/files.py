@@ -180,7 +180,6 @@ class FeaturesSource(ItemsFile):
                 yield replace(page, items=items, next=page.next and page.request, announced=announced)
 
     def _page_after(self, on_notice: OnNotice) -> tuple[PageRequest | None, str | None]:
-        """Return the request for the next page, and why it cannot be requested."""
         body = self._document.members
         if documents.kind_of(body) != "FeatureCollection":
             return None, None

@@ -13,7 +13,6 @@ WEST = "https://services-uswest2.sentinel-hub.com"
 OWN = "http://127.0.0.1:8802"
 CDSE = "https://sh.dataspace.copernicus.eu"
 CDSE_TOKENS = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token"
-GIVEN = {"SH_CLIENT_ID": "env-id", "SH_CLIENT_SECRET": "env-secret"}
 
 CONFIG = """
 [default-profile]
@@ -61,7 +60,7 @@ def read(home: Path, base_url: str | None = None, **environ: str) -> HubSettings
     ("environ", "expected"),
     [
         ({}, ("kept-id", "kept-secret")),
-        (GIVEN, ("env-id", "env-secret")),
+        ({"SH_CLIENT_ID": "env-id", "SH_CLIENT_SECRET": "env-secret"}, ("env-id", "env-secret")),
         ({"SH_CLIENT_ID": "env-id"}, ("env-id", "kept-secret")),
         ({"SH_CLIENT_ID": "", "SH_CLIENT_SECRET": ""}, ("kept-id", "kept-secret")),
         ({"SH_PROFILE": "cdse"}, ("cdse-id", "cdse-secret")),
