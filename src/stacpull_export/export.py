@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from stacpull import entry_points
-from stacpull.arguments import instance, integer, read_byte_count, read_texts
+from stacpull.arguments import instance, integer, read_byte_count, read_ids, read_texts
 from stacpull.config.options import Options
 from stacpull.config.toml import Setting
 from stacpull.dest_address import DestAddress, output_path, parse_dest
@@ -47,26 +47,32 @@ async def export(
 
     The mirror is only read, and a run may be active. Each file appears when it is complete, and its directory
     is created. If an export to `webdataset` was stopped or killed, run it again: complete shards are kept.
+
+    Args:
+        dest: The mirror: a directory, or a bucket.
+        out: A file; for "webdataset" and the formats of TorchGeo, a directory.
+        format: "geoparquet" (an index of the items), "webdataset", "torchgeo-v1", "torchgeo-v2", or "csv" or
+            "parquet" (a table of labels).
+        collections: Only items of these.
+        splits: The ids of each split, or their endings: `{"train": ["55_24"]}`. Others are left out.
+        nomenclature: As in `Selection`.
+        label_property: As in `Selection`.
+        shard_bytes: Bytes per shard at most, unless one sample is larger. The default is 10**9.
+        shard_samples: Samples per shard, at most.
+        options: As for `status`.
+        on_event: Called with `Stage` and `Notice`.
+        stop: Set it to end gracefully.
     """
     form: Format | None = await asyncio.to_thread(entry_points.load, GROUP, format)
     if form is None:
         known = ", ".join(entry_points.names(GROUP))
         raise UsageError(f"{format!r} is not a format of export: use {known}.")
     path = output_path(out)
-    suffix = path.suffix.lower()
-    if form.suffixes and suffix not in form.suffixes:
-        names = entry_points.names(GROUP)
-        fits = suffix and [n for n in names if suffix in entry_points.require(GROUP, n, "export").suffixes]
-        others = f"other formats are {', '.join(names)}"
-        use = f"choose {' or '.join(fits)} as format for {suffix}" if fits else others
-        raise UsageError(f"For {format}, {path} must end with {form.suffixes[0]}; {use}.")
+    _check_suffix(path, format, form)
     if form.needs_pyarrow:
         require_pyarrow(format)
-    if not isinstance(splits, Mapping | None):
-        raise UsageError(f"splits must be a dict of names and lists of ids, not {type(splits).__name__}.")
     chosen = Setting(collections, "collections").read(read_texts)
-    lists = {name: Setting(ids, f"splits[{name!r}]").read(read_texts) for name, ids in (splits or {}).items()}
-    samples = SampleOptions(chosen, lists, nomenclature, label_property)
+    samples = SampleOptions(chosen, _read_splits(splits), nomenclature, label_property)
     shards = {"shard_bytes": (shard_bytes, read_byte_count), "shard_samples": (shard_samples, integer(1))}
     given = {
         name: Setting(value, name).read(reader)
@@ -76,13 +82,28 @@ async def export(
     if given and format != "webdataset":
         raise UsageError("--shard-size and --shard-samples are for the format webdataset.")
     thread = StoppableThread(stop)
-    opened = instance("options", Options, options)
 
     def write() -> ExportReport:
-        address = parse_dest(dest, opened)
+        address = parse_dest(dest, instance("options", Options, options))
         return _export(address, path, format, form, samples, given, on_event, thread.is_stopped)
 
     return await thread.run(write)
+
+
+def _read_splits(splits: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+    if not isinstance(splits, Mapping | None):
+        raise UsageError(f"splits must be a dict of names and lists of ids, not {type(splits).__name__}.")
+    return {name: Setting(ids, f"splits[{name!r}]").read(read_ids) for name, ids in (splits or {}).items()}
+
+
+def _check_suffix(path: Path, name: str, form: Format) -> None:
+    suffix = path.suffix.lower()
+    if form.suffixes and suffix not in form.suffixes:
+        names = entry_points.names(GROUP)
+        fits = suffix and [n for n in names if suffix in entry_points.require(GROUP, n, "export").suffixes]
+        others = f"other formats are {', '.join(names)}"
+        use = f"choose {' or '.join(fits)} as format for {suffix}" if fits else others
+        raise UsageError(f"For {name}, {path} must end with {form.suffixes[0]}; {use}.")
 
 
 def _export(

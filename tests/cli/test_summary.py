@@ -164,7 +164,7 @@ def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed(count
         ({"items_left_out": {"label": 1200, "bbox": 34}}, "left out 1,234 items (label: 1,200, bbox: 34)"),
         ({"assets_revalidated": 65}, "present  65 files already here, 65 checked and unchanged"),
         ({"items_new": 2, "run": 2}, "changes  2 new items (source items included)"),
-        ({"items_done": 3}, "3 complete, 2 without files that earlier runs selected"),
+        ({"items_done": 3}, "3 complete, 2 still without files of earlier runs"),
     ],
 )
 def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> None:
@@ -175,9 +175,9 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({}, "  list   continues at http://s"),
-        ({"walk_ended": True}, "  list   read completely"),
-        ({"walk_ended": True, "state": "complete", "reason": "It ends."}, "  list   read in part"),
+        ({"checkpoint": "http://s?2"}, "  source http://s, continues at http://s?2"),
+        ({"walk_ended": True}, "  source http://s, read completely"),
+        ({"walk_ended": True, "state": "complete", "reason": "It ends."}, "  source http://s, read in part"),
         ({"state": "interrupted"}, "to resume:   stacpull resume out"),
         ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the last run)"),
         (

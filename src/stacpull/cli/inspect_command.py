@@ -218,15 +218,15 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     working = " (a process is working on it)" if report.live else ""
     alive = working if report.pid is None else f" (pid {report.pid})"
     yield f"{report.dest}: {state}{alive}{f' ({report.reason})' if report.reason else ''}"
-    yield f"  source {report.source}"
+    read = "read in part" if report.reason and report.state == "complete" else "read completely"
+    left = f"continues at {report.checkpoint}" if report.checkpoint else "not read completely"
+    yield f"  source {report.source}, {read if report.walk_ended else left}"
     complete = f"{report.items_done:,} complete"
     yield f"  items  {report.items_seen:,} read, {report.items_matched:,} matched, {complete}"
     done = f"{report.assets_done:,} of {report.assets_planned:,} done"
     yield f"  files  {', '.join([done, *not_done(report)])}"
     speed = f" ({size(report.rate)}/s in the last run)" if report.rate and report.bytes_done else ""
     yield f"  bytes  {size(report.bytes_done)} of files{speed}"
-    read = "read in part" if report.reason and report.state == "complete" else "read completely"
-    yield f"  list   {read if report.walk_ended else f'continues at {report.checkpoint or report.source}'}"
     for record in report.last_errors:
         if record.kind != FailureKind.GONE:  # missing assets are counted above, and may be many
             yield f"  failed {failure_line(record)}"

@@ -115,7 +115,7 @@ def mirror_lines(report: MirrorReport, failed: Failed, noun: str = "file") -> It
         complete = f", {report.items_done:,} complete" if report.items_done else ""
         is_whole = report.state == "complete" and not (report.assets_failed or items)
         if is_whole and (others := report.items_matched - report.items_done) > 0:
-            complete += f", {others:,} without files that earlier runs selected"
+            complete += f", {others:,} still without files of earlier runs"
         yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
     yield from _changes(report)
     yield from failed.lines(missing_ok=0 < report.assets_missing == report.assets_accepted)
