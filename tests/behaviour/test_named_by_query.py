@@ -89,7 +89,7 @@ def test_an_item_is_never_read_without_the_parameter_that_names_it(tmp_path: Pat
         host.gone = False
         assert sync.retry(tmp_path / "m", options=OPTIONS).assets_failed == 2
         assert (
-            "run `stacpull mirror` with the same SOURCE" in next(iter(sync.failures(tmp_path / "m"))).message
+            "run `stacpull mirror` again with a SOURCE" in next(iter(sync.failures(tmp_path / "m"))).message
         )
         report = sync.mirror(tmp_path / "items.ndjson", tmp_path / "m", options=OPTIONS)
     assert (report.state, content(tmp_path / "m")) == ("complete", host.named)
