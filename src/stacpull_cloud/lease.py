@@ -34,19 +34,17 @@ from stacpull.redact import Secret
 from stacpull.store.inspection import sync_path
 from stacpull.store.staging import StagedParts
 from stacpull.system import boot_id
-from stacpull_cloud.objects import ObjectInfo, Objects
+from stacpull_cloud.objects import PIECE, ObjectInfo, Objects
 
 _EXPIRY = 60.0  # seconds without a renewal, after which a lease has expired
 FOLDER = f"{OWN_DIRECTORY}/lease"
 _CLOCK_OBJECT = f"{OWN_DIRECTORY}/clock"
 _INTERVAL = _EXPIRY / 4  # seconds between two renewals, and between two looks of `Lease.check`
-_MAX_SIZE = 1 << 16
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also counts while the machine is suspended."""
 
 COPY = f"{OWN_DIRECTORY}/ledger.sqlite.gz"
 _COPY_INTERVAL = 300.0  # seconds between two copies
-_PIECE = 1 << 20
 _MAX_UNPACKED = 100
 """A copy may unpack to this many times its size. Ledgers shrink to about a sixth."""
 _EPOCH = "stacpullepoch"
@@ -72,18 +70,15 @@ class Lease:
     """
 
     def __init__(self, objects: Objects, staged: StagedParts) -> None:
-        location = objects.location
-        self.mirror, self.epoch = location.mirror, location.epoch
+        self.mirror, self.epoch = objects.location.mirror, objects.location.epoch
         self.continues = False
         self.taken_from: str | None = None
         self.secrets: tuple[Secret, ...] = ()
         self._objects, self._staged, self._work = objects, staged, staged.work
-        inode = os.fstat(staged.fd).st_ino
-        self._place = platform.node(), boot_id(), str(self._work.absolute()), str(inode)
+        self._place = platform.node(), boot_id(), str(self._work.absolute()), str(os.fstat(staged.fd).st_ino)
         self._next = 0  # the number of the next object
         self._ended, self._copying, self._looking = threading.Event(), threading.Lock(), threading.Lock()
-        self._valid_until = 0.0
-        self._is_lost = False
+        self._valid_until: float | None = 0.0  # None: it is lost, also if another look would find it
 
     @contextmanager
     def held(self) -> Iterator[Self]:
@@ -92,11 +87,10 @@ class Lease:
         was_held, copy = self._take()
         with ExitStack() as ending:
             ending.callback(self._free)
-            aborting = ending.enter_context(ExitStack())
-            aborting.callback(self._abort_uploads)
             threads = ending.enter_context(ThreadPoolExecutor(2, "stacpull-lease"))
             ending.callback(self._ended.set)
             threads.submit(self._repeat, self._write, _INTERVAL)  # if it fails, `check` ends the run
+            ending.push(lambda failed, *_: self._abort_uploads() if was_held or failed else None)
             if copy is not None:
                 self._abort_uploads()  # the newer ledger may not have their keys
                 self._fetch(copy)
@@ -108,8 +102,6 @@ class Lease:
                     self._store_copy()
                 raise
             self._store_copy()
-            if not was_held:
-                aborting.pop_all()  # there are none
 
     def _repeat(self, work: Callable[[], object], seconds: float) -> None:
         while not self._ended.wait(seconds):
@@ -128,8 +120,7 @@ class Lease:
 
             def is_own(key: str) -> bool:
                 path = key[len(prefix) :]
-                is_planned = path in views.known_paths(db, [path], planned=True)
-                return is_planned or path.startswith(f"{OWN_DIRECTORY}/")
+                return path.startswith(OWN_DIRECTORY) or path in views.known_paths(db, [path], planned=True)
 
             self._objects.service.abort_uploads(prefix, is_own)
 
@@ -157,8 +148,7 @@ class Lease:
                         f"{_EXPIRY - age:.0f} seconds, or use --break-lock."
                     )
             self.continues = holder.epoch != location.epoch
-            is_elsewhere = (holder.host, holder.work) != self._place[::2]
-            if is_elsewhere and (self.continues or holder.held):
+            if (holder.host, holder.work) != self._place[::2] and (self.continues or holder.held):
                 self.taken_from = place
             self.epoch = max(holder.epoch, location.epoch)
             self.mirror, self._next = holder.mirror, number + 1
@@ -180,7 +170,7 @@ class Lease:
         body = msgspec.json.encode(Holder(self.mirror, *self._place, run, self.epoch, is_held))
         path = f"{FOLDER}/{self._next:012}.json"
         if not self._objects.put(path, body, {}, create=True):
-            existing = self._objects.read(path, _MAX_SIZE)
+            existing = self._objects.read(path, PIECE)
             if existing is None or existing[1] != body:  # if it is ours, only the response was lost
                 return False
         self._next += 1
@@ -190,20 +180,17 @@ class Lease:
         return paths[-1:] == [path]
 
     def check(self) -> None:
-        """Raise `DestinationError` once another run has the lease, unless the location names no run.
+        """Raise `DestinationError` once another run has the lease.
 
         It is called before each attempt to write, and looks again after 15 seconds.
         """
-        run = self._objects.location.run
-        if not run:
-            return
         with self._looking:
             now = time.clock_gettime(_CLOCK)
-            if not self._is_lost and now >= self._valid_until:
+            if self._valid_until is not None and now >= self._valid_until:
                 newest = _newest(self._objects)
-                self._is_lost = newest is None or newest[1].run != run
-                self._valid_until = now + _INTERVAL
-            if self._is_lost:
+                is_ours = newest is not None and newest[1].run == self._objects.location.run
+                self._valid_until = now + _INTERVAL if is_ours else None
+            if self._valid_until is None:
                 raise DestinationError(
                     f"Another mirror has taken over {self._objects.location.url}, because this one did not "
                     f"renew its lease for {_EXPIRY:.0f} seconds; or the run has ended, or {FOLDER} was "
@@ -216,7 +203,7 @@ class Lease:
             os.fchmod(file.fileno(), 0o600)
             try:
                 with self._objects.open(copy) as packed, gzip.GzipFile(fileobj=packed) as unpacked:
-                    while bytes_left > 0 and (data := unpacked.read(_PIECE)):
+                    while bytes_left > 0 and (data := unpacked.read(PIECE)):
                         bytes_left -= file.write(data)
                 if bytes_left <= 0:
                     raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
@@ -242,7 +229,7 @@ class Lease:
             try:
                 copy_ledger(self._work, raw)
                 with raw.open("rb") as file, gzip.open(packed, "wb", compresslevel=1) as into:
-                    while data := file.read(_PIECE):  # `shutil` would import two more compressors
+                    while data := file.read(PIECE):  # `shutil` would import two more compressors
                         into.write(data)
                 self._objects.put(COPY, packed, {_EPOCH: str(self.epoch)}, self.check, create=False)
             finally:
@@ -254,12 +241,11 @@ def _newest(objects: Objects) -> tuple[ObjectInfo, Holder, int] | None:
     """Return the newest object of the lease, and its content and number."""
     if (path := max(chain.from_iterable(objects.pages(FOLDER)), default=None)) is None:
         return None
-    url = objects.location.url
-    if (info_and_body := objects.read(path, _MAX_SIZE)) is None:
-        raise DestinationError(f"The lease in {url} keeps changing: try again.")
+    if (info_and_body := objects.read(path, PIECE)) is None:
+        return _newest(objects)  # it was renewed twice since the listing
     info, body = info_and_body
     try:
         number = int(path[len(FOLDER) + 1 :].removesuffix(".json"))
         return info, msgspec.json.decode(body or b"", type=Holder), number
     except ValueError as error:  # those of msgspec too
-        raise DestinationError(f"{url}/{path} is damaged: remove it.") from error
+        raise DestinationError(f"{objects.location.url}/{path} is damaged: remove it.") from error

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.store.store_contract import Reopen, StoreContract
 
-from stacpull.models import BucketLocation, Placement
+from stacpull.models import Placement
 from stacpull.store.protocol import Store
 from stacpull.store.staging import StagedParts
 from stacpull_cloud.bucket_store import BucketStore
+from stacpull_cloud.lease import Lease
 from stacpull_cloud.objects import Objects
 
 
@@ -21,7 +21,8 @@ class TestBucketStore(StoreContract):
     has_directories = False
 
     @pytest.fixture
-    def reopen(self, location: BucketLocation, tmp_path: Path) -> Iterator[Reopen]:
+    def reopen(self, location, tmp_path, monkeypatch) -> Iterator[Reopen]:
+        monkeypatch.setattr(Lease, "check", lambda _: None)
         opened: list[BucketStore] = []
 
         def reopen() -> Store:
