@@ -11,8 +11,7 @@ import os
 import re
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -36,8 +35,7 @@ from stacpull.store.protocol import BucketLease, Store
 from stacpull.store.staging import StagedParts
 from stacpull.system import usual_file, with_active_endpoints
 from stacpull_cloud.bucket_store import BucketFiles, BucketStore
-from stacpull_cloud.objects import Objects
-from stacpull_cloud.obstore_errors import NO_KEYS, plain_reason
+from stacpull_cloud.objects import NO_KEYS, Objects, plain_reason
 
 ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _AZURE_HOST, _LAKE_HOST = ".blob.core.windows.net", ".dfs.core.windows.net"
@@ -45,6 +43,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _ODD = re.compile(r"[\x00-\x1f\x7f?#]")
 _RENEWED = timedelta(minutes=5)
 _AWS_KEYS = ("access_key_id", "secret_access_key", "token")
+_AWS = ThreadPoolExecutor(1, "stacpull-aws")
+"""Reads credentials of AWS: `AwsCredentials` expects one loop, and other threads may run their own."""
 _SECRET = (*_AWS_KEYS, "account_key", "sas_token", "client_secret")
 """Names of secrets among the arguments of obstore's stores."""
 
@@ -54,12 +54,6 @@ def azure_setting(name: str, variable: str = "") -> str | None:
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
     fields = {field.partition("=")[0].strip(): field.partition("=")[2].strip() for field in text.split(";")}
     return fields.get(name) or os.environ.get(variable)
-
-
-def _awaited_apart(work: Coroutine[Any, Any, Any]) -> Any:
-    """Await `work` in another thread, because this one may run an event loop."""
-    with ThreadPoolExecutor(1, "stacpull-aws") as thread:
-        return thread.submit(asyncio.run, work).result()
 
 
 class Service:
@@ -86,13 +80,12 @@ class Service:
             return None
         bucket, path, account = parts
         prefix = path.strip("/")
-        if not _NAME.fullmatch(bucket) or (account and not ACCOUNT.fullmatch(account)):
-            form = f"{cls.scheme}://bucket/prefix, with a bucket (Azure: container) of at least 3 characters"
-            raise UsageError(f"DEST is not the URL of a bucket: use {form}.")
-        if (prefix and not NO_NAMES.isdisjoint(prefix.split("/"))) or _ODD.search(prefix):
+        is_bucket = _NAME.fullmatch(bucket) and (not account or ACCOUNT.fullmatch(account))
+        if not is_bucket or (prefix and not NO_NAMES.isdisjoint(prefix.split("/"))) or _ODD.search(prefix):
             raise UsageError(
-                f"DEST is in {cls.scheme}://{bucket}: a prefix must not contain '?', '#' or control "
-                "characters, and no part of it may be empty, '.' or '..'."
+                f"DEST is not the URL of a bucket: use {cls.scheme}://bucket/prefix, with a bucket (Azure: "
+                "container) of at least 3 characters, and a prefix without '?', '#' and control characters, "
+                "of which no part is empty, '.' or '..'."
             )
         return BucketLocation(bucket, prefix, scheme=cls.scheme, account=account or None)
 
@@ -169,7 +162,6 @@ class Service:
 
 class AmazonS3(Service):
     scheme, variables = "s3", ("AWS_",)
-    _reading = threading.Lock()  # `AwsCredentials` expects one loop, and each thread runs its own
 
     @cached_property
     def _aws(self) -> AwsCredentials:
@@ -178,7 +170,6 @@ class AmazonS3(Service):
         return AwsCredentials(settings, allow_instance_metadata=location.metadata)
 
     def _settings(self) -> tuple[Any, str | None, dict[str, Any]]:
-        keys = self._keys()  # an error now, not in a thread of obstore
         region = self._location.region or "us-east-1"
         top = "com.cn" if region.startswith("cn-") else "com"
         endpoint = self._location.endpoint_url or f"https://s3.{region}.amazonaws.{top}"
@@ -190,13 +181,12 @@ class AmazonS3(Service):
             "skip_signature": False,
             "checksum_algorithm": "SHA256",
             "credential_provider": lambda: {**self._keys(), "expires_at": datetime.now(UTC) + _RENEWED},
-            **keys,
+            **self._keys(),  # an error now, not in a thread of obstore
         }
         return S3Store, self._location.endpoint_url, arguments
 
     def _keys(self) -> dict[str, str | None]:
-        with self._reading:
-            keys = _awaited_apart(self._aws.frozen())
+        keys = _AWS.submit(asyncio.run, self._aws.frozen()).result()
         if keys is None:
             raise CredentialsError(
                 f"{self._location.url} needs credentials, and there are none: set AWS_ACCESS_KEY_ID and "
@@ -234,7 +224,7 @@ class AmazonS3(Service):
         variables = with_active_endpoints(os.environ)
         endpoint_url = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
         given = AwsSettings(location.region, location.endpoint_url or endpoint_url, location.profile)
-        settings = _awaited_apart(AwsCredentials(given).settings())
+        settings = _AWS.submit(asyncio.run, AwsCredentials(given).settings()).result()
         return replace(
             location,
             region=settings.region,

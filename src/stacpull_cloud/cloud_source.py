@@ -32,7 +32,7 @@ from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 from stacpull_cloud import bucket_kinds
 from stacpull_cloud.bucket_kinds import ACCOUNT, Service, azure_setting
-from stacpull_cloud.obstore_errors import MISSING, STATUS, plain_reason, unreachable
+from stacpull_cloud.objects import MISSING, STATUS, plain_reason, unreachable
 
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 _LISTING = 64 << 20
@@ -59,9 +59,7 @@ GOOGLE, AZURE = CloudScheme(bucket_kinds.GOOGLE), CloudScheme(bucket_kinds.AZURE
 
 class CloudTransport:
     def __init__(self, kind: type[Service], setup: TransportSetup) -> None:
-        self._kind = kind
-        self._options = setup.options
-        self._secrets = setup.secrets
+        self._kind, self._setup = kind, setup
         self._stores = BoundedCache[BucketLocation, Any](64)
 
     async def send(self, request: Request) -> Response:
@@ -78,7 +76,7 @@ class CloudTransport:
             if (status := STATUS.search(str(error))) is not None:
                 return BufferedResponse(request.url, int(status[1]), {}, b"")
             why = unreachable(str(error)) or f"cannot be read: {plain_reason(str(error))}"
-            message = self._secrets.masked(f"{origin_text(request.url)} {why}.")
+            message = self._setup.secrets.masked(f"{origin_text(request.url)} {why}.")
             failure = Failure(FailureKind.NETWORK, message, host=location.bucket, retryable=True)
             raise TransferError(failure) from error
         return _CloudResponse(request, reply)
@@ -88,28 +86,26 @@ class CloudTransport:
 
     def _split(self, request: Request) -> tuple[BucketLocation, str]:
         bucket, key, named_account = self._kind.split(request.url) or ("", "", None)
-        own_account, missing = azure_setting("AccountName", "AZURE_STORAGE_ACCOUNT_NAME"), ""
+        own_account = azure_setting("AccountName", "AZURE_STORAGE_ACCOUNT_NAME")
         account = own_account if named_account == "" else named_account
-        if named_account is not None and not ACCOUNT.fullmatch(account or ""):
-            missing = "storage account: set AZURE_STORAGE_ACCOUNT_NAME"
-        if not bucket or not (key or request.query):
-            missing = "object"
-        if missing:
+        is_object = bucket and (key or request.query)
+        if not is_object or (named_account is not None and not ACCOUNT.fullmatch(account or "")):
+            missing = "storage account: set AZURE_STORAGE_ACCOUNT_NAME" if is_object else "object"
             raise TransferError(Failure(FailureKind.SCHEME, f"{request.url} names no {missing}."))
-        is_signed, bundle = account in {None, own_account}, self._options.ca_bundle
+        is_signed, bundle = account in {None, own_account}, self._setup.options.ca_bundle
         location = BucketLocation(
             bucket,
             ca_bundle=None if bundle is None else str(bundle),
             scheme=self._kind.scheme,
             account=account,
-            metadata=self._options.s3.aws_metadata and is_signed,
+            metadata=self._setup.options.s3.aws_metadata and is_signed,
             is_signed=is_signed,
         )
         return location, key
 
     def _open_bucket(self, location: BucketLocation) -> Any:
         service = self._kind(location)
-        self._secrets.add(*service.secrets)
+        self._setup.secrets.add(*service.secrets)
         return service.store
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import mmap
+import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,11 +23,10 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 import obstore
 from obstore import exceptions
 
-from stacpull.errors import DestinationError
+from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import BucketLocation
 from stacpull.store.inspection import UNWATCHED, Patience
 from stacpull.store.protocol import store_kind
-from stacpull_cloud.obstore_errors import MISSING, STATUS, as_stacpull_error, is_passing, unreachable
 
 T = TypeVar("T")
 
@@ -40,6 +41,26 @@ _MEDIUM, _MEDIUM_AT_ONCE, _LONG_AT_ONCE = 1 << 20, 8, 2
 """Bodies from `_MEDIUM` bytes on take memory: so few of them, and fewer in parts, are sent at once."""
 PIECE = 4 << 20  # bytes that are read at once
 _MAX_PARTS = 9_000  # S3 and GCS allow 10,000
+
+# What obstore's errors mean: it has few classes of errors, so their text decides.
+
+MISSING = (exceptions.NotFoundError, FileNotFoundError)
+STATUS = re.compile(r"\bstatus code: (304|[45][0-9]{2})\b")
+"""What obstore's errors say about a response that is not a success."""
+_CODE = re.compile(r"(?:<Code>|\(code: )([A-Za-z0-9]+)[<)]")
+"""In the body of an error, and in what obstore says of an object that S3 does not remove."""
+_REFUSED_KEYS = re.compile("AccessDenied|Authent|Authoriz|Token|AccessKeyId|Signature|InvalidSecurity")
+"""Codes of errors that mean wrong keys, not that the keys do not allow something."""
+NO_KEYS = "set GOOGLE_APPLICATION_CREDENTIALS, or use --aws-metadata (the identity of this machine)"
+_UNTRUSTED = "InvalidCertificate"
+"""What obstore's errors say of a TLS certificate that no authority here has issued."""
+_ANOTHER_REGION = re.compile("redirect without LOCATION|the region '")
+"""In obstore's error for a 301 of S3, and in the message of its 400: malformed keys have the same code."""
+_PASSING = re.compile(
+    r"\bstatus code: (408|409|429|50[0234])\b|invalid multipart response|"
+    r"(<Code>|\(code: )(InternalError|SlowDown|NoSuchUpload|InvalidUploadId|RequestTimeout)[<)]"
+)
+"""What is repeated. An upload in parts can end with status 200 and any error, which obstore need not know."""
 
 
 class ObjectInfo(NamedTuple):
@@ -65,8 +86,7 @@ class Objects:
         self._outage: tuple[float, Exception] | None = None
         """When requests began to fail, if none has succeeded since, and the last error."""
         self._has_answered = patience.has_answered  # if False, the address is probably wrong
-        kind: Any = store_kind(location)
-        self.service = kind(location)
+        self.service = cast("Any", store_kind(location))(location)
         self._medium = threading.BoundedSemaphore(_MEDIUM_AT_ONCE)
         self._long = threading.BoundedSemaphore(_LONG_AT_ONCE)
         self._checks = ThreadPoolExecutor(1, "stacpull-lease")
@@ -176,41 +196,26 @@ class Objects:
         self.send("remove", path, delete, missing_ok=True)
 
     def send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
-        failed_at = float("inf")  # first
-
-        def attempt() -> T | None:
-            nonlocal failed_at
-            answer = None
+        failed_at, max_pause, answer = float("inf"), _FIRST_PAUSE, None
+        while True:
             try:
+                if (outage := self._outage) and self._patience.is_stopped() and self._is_over():
+                    raise outage[1]  # without another attempt, which might take a minute
                 answer = call(self.service.store)
             except (exceptions.BaseError, OSError) as error:
                 if not missing_ok or not isinstance(error, MISSING):
                     self._has_answered |= STATUS.search(str(error)) is not None
                     if is_passing(error):
-                        failed_at = min(failed_at, time.monotonic())
+                        failed_at = min(failed_at, time.monotonic())  # first
                         self._note_outage(failed_at, error)
-                    raise
+                    pause = random.uniform(0, max_pause)  # noqa: S311 - no secret
+                    if not is_passing(error) or self._is_over(pause):
+                        raise as_stacpull_error(self.location, doing, path, error) from error
+                    max_pause = min(_MAX_PAUSE, 2 * max_pause)
+                    time.sleep(pause)
+                    continue
             self._outage, self._has_answered = None, True
             return answer
-
-        try:
-            if (outage := self._outage) and self._patience.is_stopped() and self._is_over():
-                raise outage[1]  # without another attempt, which might take a minute
-            try:
-                return attempt()
-            except (exceptions.BaseError, OSError) as error:
-                if not is_passing(error) or self._is_over():
-                    raise
-            import tenacity  # noqa: PLC0415 - most runs repeat nothing
-
-            return tenacity.Retrying(
-                retry=tenacity.retry_if_exception(is_passing),
-                stop=lambda state: self._is_over(state.upcoming_sleep),
-                wait=tenacity.wait_random_exponential(_FIRST_PAUSE, _MAX_PAUSE),
-                reraise=True,
-            )(attempt)
-        except (exceptions.BaseError, OSError) as error:
-            raise as_stacpull_error(self.location, doing, path, error) from error
 
     def _is_over(self, pause: float = 0.0) -> bool:
         """Return True if what has failed is not repeated after the pause: all requests give up together."""
@@ -230,7 +235,6 @@ class Objects:
 
 class _ObjectFile(io.RawIOBase):
     def __init__(self, objects: Objects, info: ObjectInfo) -> None:
-        super().__init__()
         self._objects, self._info, self._offset = objects, info, 0
 
     def readable(self) -> bool:
@@ -241,16 +245,75 @@ class _ObjectFile(io.RawIOBase):
         end = min(start + len(buffer), info.size)
         if start >= end:
             return 0
-        condition = {} if info.etag is None else {"if_match": info.etag}
-        options: Any = {"range": (start, end), **condition}
-
-        def get(store: Any) -> Any:
-            return obstore.get(store, objects.key(info.path), options=options).bytes()
-
-        data = objects.send("read", info.path, get) or b""
-        if len(data) != end - start:
+        options: Any = {"range": (start, end)} | ({"if_match": info.etag} if info.etag else {})
+        key = objects.key(info.path)
+        data = objects.send("read", info.path, lambda store: obstore.get(store, key, options=options).bytes())
+        if data is None or len(data) != end - start:
             url = objects.location.url
             raise DestinationError(f"{url}/{info.path} was replaced or removed while it was read.")
         buffer[: end - start] = data
         self._offset = end
         return end - start
+
+
+def as_stacpull_error(
+    location: BucketLocation, doing: str, path: str, error: Exception
+) -> DestinationError | CredentialsError:
+    """Return the error to raise for one of obstore. `doing` is a verb, and `path` is below the prefix."""
+    text = str(error)
+    code, status = next(iter(_CODE.findall(text)), ""), STATUS.search(text)
+    url, what = location.url, f"to {doing} {path or 'its objects'}"
+    if _UNTRUSTED in text:
+        return DestinationError(f"The TLS certificate of {url} is not trusted: --ca-bundle FILE trusts one.")
+    if NO_KEYS in text:
+        return CredentialsError(f"{url} needs credentials, and there are none: {NO_KEYS}.")
+    if _ANOTHER_REGION.search(text):
+        return DestinationError(f"{url} is in another region: name it with --dest-region.")
+    if (status is not None and status[1] in {"401", "403"}) or _REFUSED_KEYS.search(code):
+        remedy = "check the keys, and whether they may do this"
+        return CredentialsError(
+            f"{url} refuses the credentials {what} ({code or 'access denied'}): {remedy}."
+        )
+    if (
+        code == "NoSuchBucket"
+        or "ContainerNotFound" in text
+        or (isinstance(error, MISSING) and doing in {"list", "write"})
+    ):
+        return DestinationError(f"There is no bucket {location.bucket}: create it first ({url}).")
+    if "invalid path" in text:  # obstore lists no names with empty parts, `.` or `..`
+        return DestinationError(f"{url} cannot be listed ({plain_reason(text)}): move that object away.")
+    if reason := unreachable(text):
+        return DestinationError(f"{url} {reason}. Check the address and the network.")
+    return DestinationError(
+        f"{url} failed {what} ({code or plain_reason(text)}): check the bucket and its endpoint, then run "
+        "the same command again."
+    )
+
+
+def plain_reason(text: str) -> str:
+    """Return what an error of obstore says to a reader."""
+    reason = re.sub(r"\s+", " ", text.partition("Debug source:")[0]).strip()
+    return re.sub(r"^Generic \w+ error: ", "", reason)[:300].rstrip(".")
+
+
+def unreachable(text: str) -> str:
+    """Return that there was no response, if an error of obstore says so, with the address and the reason."""
+    address = re.search(r"Error performing \w+ (?:REDACTED|(https?://[^/\s]+))", text)
+    if "HTTP error" not in text or address is None:
+        return ""
+    place = f" at {address[1]}" if address[1] else ""  # obstore hides URLs with a signature of Azure
+    if "kind: Connect" not in text:
+        return f"does not answer{place}"
+    reason = "the name is not known" if "dns error" in text else "no connection"
+    if "InvalidContentType" in text:
+        reason = "its answer is not TLS (http:// may be right)"
+    if message := re.search(r'kind: \w+,\s+message: "([^"]+)"', text):
+        reason = message[1]
+    return f"cannot be reached{place}: {reason}"
+
+
+def is_passing(error: Exception) -> bool:
+    text = str(error)
+    is_unanswered = isinstance(error, exceptions.GenericError) and "HTTP error" in text
+    is_one = _PASSING.search(text) or (is_unanswered and not STATUS.search(text))
+    return bool(is_one) and _UNTRUSTED not in text
