@@ -197,15 +197,14 @@ def test_notes_name_what_was_left_out():
         "3 items left out: neither geometry nor bbox is valid.",
     ]
     assert selected.notes({}) == []
-    selected = ItemFilter.from_selection(Selection(filter='platform = "sentinel-2a" OR gsd > 30'))
     assert judge({"properties": {"gsd": 10}}, filter="gsd > 30") == "filter"
-    assert selected.judge(ITEM) == "unknown to the filter"
-    assert selected.notes({"unknown to the filter": 1}) == [
-        (
-            "1 item left out: --filter cannot be evaluated, because a property is absent or of another type. "
-            "Absent: sentinel-2a."
-        )
-    ]
+    for text, names in {
+        'platform = "s2a" OR gsd > 30': "Absent: s2a. Text takes single quotes: 's2a'.",
+        "gsd = '10'": "Of another type: gsd.",
+    }.items():
+        selected = ItemFilter.from_selection(Selection(filter=text))
+        assert selected.judge(ITEM) == "unknown to the filter"
+        assert selected.notes({"unknown to the filter": 1})[0].endswith(f"or of another type. {names}")
 
 
 TRUE = [True, "true", "TRUE", "tRuE", 1, 1.0]

@@ -278,8 +278,7 @@ def _predicate(node: Any) -> Any:
         case {"op": str(name)} if name.lower() not in _CALCULATED:
             return term
     what = node.get("op", "this") if isinstance(node, dict) else node
-    expected = "a condition is expected (property = value, …)"
-    raise UsageError(f"--filter: {expected}, but {what!r} is a value.")
+    raise UsageError(f"--filter: a condition is expected (property = value, …), but {what!r} is a value.")
 
 
 def _term(node: Any) -> Any:
@@ -403,20 +402,25 @@ class ExpressionCheck(ItemCheck):
     explained = "--filter cannot be evaluated, because a property is absent or of another type."
 
     def __init__(self, text: str) -> None:
-        self._tree = parse_filter(text)
+        self._text, self._tree = text, parse_filter(text)
         self._evaluate = compile_expression(self._tree)
         self._references = {name: Reference(name) for name in properties_in(self._tree)}
-        self._absent: set[str] = set()
+        self._absent, self._mistyped = set[str](), set[str]()
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         truth = self._evaluate(item, properties)
         if truth is None:
-            values = {name: reference.value(item, properties) for name, reference in self._references.items()}
-            self._absent |= {name for name, value in values.items() if value is None}
+            names = self._references.items()
+            absent = {name for name, reference in names if reference.value(item, properties) is None}
+            self._absent |= absent
+            self._mistyped |= set() if absent else self._references.keys()
         return {True: None, False: "filter"}.get(truth, _UNKNOWN)
 
     def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:
         names = f" Absent: {', '.join(sorted(self._absent))}." if self._absent else ""
+        names += f" Of another type: {' or '.join(sorted(self._mistyped))}." if self._mistyped else ""
+        quoted = [name for name in sorted(self._absent) if f'= "{name}"' in self._text]
+        names += f" Text takes single quotes: '{quoted[0]}'." if quoted else ""
         return [f"{note}{names}" for note in super().notes(counts, complete=complete)]
 
     def pushed_down(self) -> Json:

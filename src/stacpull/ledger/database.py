@@ -14,7 +14,6 @@ import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -320,13 +319,9 @@ def insert_rows(db: Connection, into: str, rows: Sequence[tuple[object, ...]], o
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         chunk = rows[start : start + _ROWS_AT_ONCE]
         values = list(chain.from_iterable(chunk))
-        inserted += db.execute(into + _placeholders(len(chunk), len(chunk[0])) + on_conflict, values).rowcount
+        marks = ", ".join([f"({', '.join('?' * len(chunk[0]))})"] * len(chunk))
+        inserted += db.execute(into + marks + on_conflict, values).rowcount
     return inserted
-
-
-@lru_cache
-def _placeholders(count: int, width: int) -> str:
-    return ", ".join([f"({', '.join('?' * width)})"] * count)
 
 
 @contextmanager
