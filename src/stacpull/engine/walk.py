@@ -333,8 +333,7 @@ class Walk:
                 new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
                     break
-                has_cursor = page.next != page.request
-                fruitless = fruitless + 1 if has_cursor and not new_items else 0
+                fruitless = 0 if new_items or page.next == page.request else fruitless + 1
                 if fruitless > FRUITLESS_PAGES and page.next is not None:
                     reason = f"{fruitless} pages in a row had no new items."
                     text = summary.cut_short = f"Reading ended at {page.request.url}: {reason}"

@@ -63,6 +63,8 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
             if isinstance(text, str) and safe_segment(text) != text:
                 raise _error(template, f"{text!r} is not allowed as a name; choose another one")
         *directories, last = [{piece.name for piece in part if isinstance(piece, Field)} for part in segments]
+        if not last.union(*directories):
+            raise _error(template, "it has no field, such as {item}, so all assets would get one path")
         if any("filename" in names for names in directories):
             raise _error(template, "{filename} is not allowed in a directory, only in the file name")
         return cls(template, segments, "filename" in last)
