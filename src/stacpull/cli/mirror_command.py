@@ -74,6 +74,7 @@ def retry(session: CommandSession, dest: str, ordered: bool) -> int:
     """Retry the failed assets of DEST.
 
     Source items that could not be read are also read again.
+
     Transfer options and credentials can be given again; only these are read from a config file.
     """
     from stacpull.engine import mirror as engine

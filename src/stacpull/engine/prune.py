@@ -37,13 +37,11 @@ class Pruning:
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
         """Report and remove items. A stop raises `InterruptedRunError`, and removed items stay removed."""
-        unread = await self._call("count_unread", returns=int)
-        obstacle = self._obstacle(summary, unread)
+        obstacle = self._obstacle(summary, await self._call("count_unread", returns=int))
         if obstacle is not None:
             self._warn(f"Nothing was pruned: {obstacle}.")
             return
-        not_judged = await self._call("not_judged", returns=int)
-        kept_by_reason = Counter({_OTHER_WALK: not_judged})
+        kept_by_reason = Counter({_OTHER_WALK: await self._call("not_judged", returns=int)})
         gone = last_rowid = 0
         while batch := await self._call(
             "items_not_found", last_rowid, _ITEMS_AT_ONCE, returns=list[NotFoundItem]
