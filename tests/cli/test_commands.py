@@ -125,7 +125,7 @@ def test_collections_prints_what_each_states(stacpull_command: Command, library:
     assert described[1] == {**dict.fromkeys(described[0]), "id": "bare"}
     text = stacpull_command("collections", "s").out
     assert "  license  CDLA-Permissive-1.0\n" in text
-    assert "  interval 2017-06-13T00:00:00Z, ..\n" in text
+    assert "  interval 2017-06-13T00:00:00Z/..\n" in text
     assert text.endswith("bare\n")
     library.answers["collections"] = []
     assert stacpull_command("collections", "s") == Ran(0, "", "stacpull: SOURCE has no collections\n")

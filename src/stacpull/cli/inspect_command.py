@@ -74,8 +74,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     if report.assets_pages:
         yield f"left out {web_pages(report)} ({by_key(report.page_keys)}); --include-pages fetches them"
     if report.assets_refused:
-        causes = "unusable hrefs, prefixes not listed by --expand-prefix, or several assets with one name"
-        yield f"refused  {quantity(report.assets_refused, 'asset')} that cannot be fetched ({causes})"
+        yield f"refused  {quantity(report.assets_refused, 'asset')} that cannot be fetched"
     if report.bytes_total is None:
         yield "bytes    unknown: the source states no sizes, and the servers gave none"
     else:
@@ -86,7 +85,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
             missing = quantity(sum(report.unknown_keys.values()), "asset")
             known += f"; without {missing} of unknown size ({by_key(report.unknown_keys)})"
         yield f"bytes    {size(report.bytes_total)}{known}"
-    seconds = report.seconds_estimated
+    seconds = report.seconds_estimated if report.assets_pending else None
     more = "" if seconds is None else f"; about {duration(max(1, seconds))} plus download time"
     yield f"requests {report.requests:,}{more}"
     for host in report.hosts:
@@ -135,7 +134,8 @@ def collections(session: CommandSession, source: str) -> None:
         for name, value in collection.items():
             several = value if isinstance(value, list) else [value]
             if name != "id" and value not in (None, ""):  # the open end of an interval is null
-                text = ", ".join(".." if element is None else str(element) for element in several)
+                mark = "/" if name == "interval" else ","  # as --datetime and --bbox take them
+                text = mark.join(".." if element is None else str(element) for element in several)
                 lines.append(f"  {name:<8} {text}")
     session.print({"collections": documents}, lines)
     if not documents:

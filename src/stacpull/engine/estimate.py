@@ -125,7 +125,7 @@ class _Estimate:
         """Numbers by asset key or host, for "host", "unstated" (size), "excluded" and "page"."""
         self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
         self._stated_bytes = self._sampled = self._tile_requests = self._unsigned = 0
-        self._paths, self._shared_path, self._unmeasured = set[str](), "", ""
+        self._paths, self._shared_path, self._unmeasured, self._refused = set[str](), "", "", ""
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
 
@@ -156,6 +156,8 @@ class _Estimate:
             seconds_estimated = round(walk_seconds + pending * asset_seconds / at_once, 1)
         if basis == "unknown" and self._unmeasured:
             network.warn(f"No size could be read: {self._unmeasured}")
+        if self._refused:
+            network.warn(f"Some assets cannot be fetched. The first is {self._refused}")
         if self._unsigned:
             network.warn(f"URLs without their signature or key may be refused: {self._unsigned:,}.")
         if self._shared_path:
@@ -240,6 +242,7 @@ class _Estimate:
 
     def _count(self, item: PlannedItem, actions: Mapping[str, Action]) -> None:
         self.counters["assets_refused"] += len(item.problems)
+        self._refused = self._refused or next((f"{key}: {why.message}" for key, why in item.problems), "")
         for key in item.excluded:
             self._add("excluded", key)
         for key in item.web_pages:

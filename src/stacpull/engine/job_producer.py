@@ -103,8 +103,7 @@ async def _read_again(saver: PlanSaver, walk: Walk) -> None:
         for item_rowid, item, href in items:
             document = documents.get(href or "")
             if isinstance(document, dict) and document.get("id") == item.item:
-                public_json = public_document(document, network.secrets)
-                await call("keep_document", item_rowid, public_json)
+                await call("keep_document", item_rowid, public_document(document, network.secrets))
                 continue
             unknown = "Its URL is unknown, or returns another item."
             reason = document.message if isinstance(document, Failure) else unknown

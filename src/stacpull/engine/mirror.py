@@ -467,8 +467,7 @@ class MirrorRun:
                 document = await unless_stopped(partial(self._setup.source.collection, name), stop)
                 await call("keep_collection", name, public_document(document, self._network.secrets))
         if not (stop.is_set() or self._setup.selection.item_limit or self._walk.summary.cut_short):
-            not_listed = await call("not_listed", returns=int)
-            await call("set_counter", "items_not_listed", not_listed)
+            await call("set_counter", "items_not_listed", await call("not_listed", returns=int))
 
     # --- progress and report -----------------------------------------------------------------------------
 

@@ -107,8 +107,7 @@ def described_parts(directory: Path) -> set[tuple[int, int]]:
 
 
 def read_about(part: Path) -> tuple[dict[str, Any], Spans, int]:
-    data = read_regular(about_path(part), _MAX_ABOUT_SIZE)
-    line, _, records = data.partition(b"\n")
+    line, _, records = read_regular(about_path(part), _MAX_ABOUT_SIZE).partition(b"\n")
     description: dict[str, Any] = orjson.loads(line)
     complete_bytes = len(records) - len(records) % RECORD.size
     received = merged(Span(*record) for record in RECORD.iter_unpack(records[:complete_bytes]))
