@@ -87,7 +87,7 @@ def parse_interval(text: str) -> tuple[datetime | None, datetime | None]:
         spans.append(span)
     start, stop = spans
     if start is None and stop is None:
-        raise ValueError(f"{text!r} has no end: use an instant, a date, a/.., ../b or a/b")
+        raise ValueError(f"{text!r} is open at both ends: use an instant, a date, a/.., ../b or a/b")
     if start and stop and start[0] > stop[1]:
         raise ValueError(f"{text!r} ends before it starts: swap the two times")
     return start and start[0], stop and stop[1]

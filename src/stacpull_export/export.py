@@ -102,7 +102,7 @@ def _check_suffix(path: Path, name: str, form: Format) -> None:
         names = entry_points.names(GROUP)
         fits = suffix and [n for n in names if suffix in entry_points.require(GROUP, n, "export").suffixes]
         others = f"other formats are {', '.join(names)}"
-        use = f"choose {' or '.join(fits)} as format for {suffix}" if fits else others
+        use = f"use --format {' or '.join(fits)} for {suffix}" if fits else others
         raise UsageError(f"For {name}, {path} must end with {form.suffixes[0]}; {use}.")
 
 

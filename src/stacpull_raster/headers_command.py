@@ -136,7 +136,7 @@ def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
     yield f"{state}{done}{where}{failures}"
     before = f"; {report.headers_skipped:,} were read before" if report.headers_skipped else ""
     yield (
-        f"  fetched  {size(report.bytes_fetched)} in {duration(report.seconds)}, "
+        f"  fetched  {size(report.bytes_fetched)} of headers and documents in {duration(report.seconds)}, "
         f"{quantity(report.requests, 'request')}, {quantity(report.retries, 'retry', 'retries')}{before}"
     )
     yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched"

@@ -20,9 +20,9 @@ def test_the_lists_of_a_split_are_joined(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("form", "name", "use"),
     [
-        ("geoparquet", "x.csv", "choose csv as format for .csv"),
+        ("geoparquet", "x.csv", "use --format csv for .csv"),
         ("geoparquet", "x.geojson", "other formats are csv, "),
-        ("csv", "x.parquet", "choose geoparquet or parquet as format for .parquet"),
+        ("csv", "x.parquet", "use --format geoparquet or parquet for .parquet"),
         ("csv", "x", "other formats are csv, "),
     ],
 )

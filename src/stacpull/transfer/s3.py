@@ -35,8 +35,8 @@ from stacpull.schemes import TransportSetup
 
 _ADVICE_SIGNED = "it denies access with these credentials; --request-payer or --no-sign-request may help"
 _ADVICE_ANONYMOUS = (
-    "it refuses anonymous requests; configure AWS credentials, and if a redirect led there, "
-    "name the bucket, its --endpoint-url or a profile"
+    "it refuses anonymous requests; configure AWS credentials, without --no-sign-request; if a redirect "
+    "led there, name the bucket, its --endpoint-url or a profile"
 )
 _CORRECTABLE = frozenset({301, 307, 400})
 _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
@@ -185,8 +185,7 @@ class S3Transport(CallbackTransport):
         is_denial = not refusal.body or text_in(read_xml(refusal.body), "Code") == "AccessDenied"
         if refusal.status != FORBIDDEN or not is_denial or (credentials and self._options.request_payer):
             return refusal
-        advice = _ADVICE_SIGNED if credentials else _ADVICE_ANONYMOUS
-        return replace(refusal, body=advice.encode())
+        return replace(refusal, body=(_ADVICE_SIGNED if credentials else _ADVICE_ANONYMOUS).encode())
 
     async def close(self) -> None:
         """The owner of the transport underneath closes it."""
