@@ -272,13 +272,14 @@ def collection(name: str, *links: dict[str, str]) -> dict[str, Any]:
     return {"type": "Collection", "id": name, "license": "CC0-1.0", "extent": {}, "links": list(links)}
 
 
+ODD: dict[str, Any] = {"rel": ["item"], "href": "./odd"}
 TREE: dict[str, Any] = {
     ROOT: {
         "type": "Catalog",
         "id": "cat",
         "links": [link("child", "a/c.json"), link("child", "lost.json"), link("child", "sub/catalog.json")],
     },
-    f"{BASE}/a/c.json": collection("a", link("item", "i.json"), link("license", "./LICENSE")),
+    f"{BASE}/a/c.json": collection("a", link("item", "i.json"), link("license", "./LICENSE"), ODD),
     f"{BASE}/a/i.json": item_document("a-i"),
     f"{BASE}/sub/catalog.json": {
         "id": "sub",
@@ -335,5 +336,5 @@ def test_collections_are_in_order_and_without_items() -> None:
     source = tree_of(reader := MemoryReader(TREE))
     found = asyncio.run(source.collections())
     assert [one["id"] for one in found] == ["a", "b", "inner"]
-    assert found[0]["links"] == [link("self", f"{BASE}/a/c.json"), link("license", "./LICENSE")]
+    assert found[0]["links"] == [link("self", f"{BASE}/a/c.json"), link("license", "./LICENSE"), ODD]
     assert not [url for url in reader.urls if url.endswith(("/i.json", "/j.json"))]

@@ -113,7 +113,8 @@ def with_self(document: Json, url: str, *without: str) -> Json:
     In a catalog that was copied elsewhere, `self` links still contain the old URL (RFC 3986, 5.1.3).
     """
     links = list_or_empty(document.get("links"))
-    kept = [link for link in links if not (isinstance(link, dict) and link.get("rel") in {"self", *without})]
+    left_out = ("self", *without)  # no set: `rel` may be a list
+    kept = [link for link in links if not (isinstance(link, dict) and link.get("rel") in left_out)]
     return {**document, "links": [{"rel": "self", "href": url}, *kept]}
 
 
