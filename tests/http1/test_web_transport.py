@@ -76,16 +76,6 @@ async def test_a_connection_that_ends_while_idle_is_not_reused(after: bytes, loo
         assert answers == [b"hello", b"hello"]
 
 
-async def test_at_the_most_connections_only_one_idle_connection_is_closed_for_another() -> None:
-    async with WireServer({"/": [Answer()]}, address="0.0.0.0") as server:  # noqa: S104 -- it needs four hosts
-        http = fast(max_connections=3)
-        for n in range(1, 5):
-            assert await fetch(http, f"http://127.0.0.{n}:{server.port}/") == b""
-        await until(lambda: len(http.connections) <= 3)
-        assert len(http.connections) == 3
-        await http.close()
-
-
 @pytest.mark.parametrize(
     ("wanted", "is_own"),
     [

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.cancelling import until
 from tests.net.conformance import TransportContract, opened, transport
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
@@ -151,3 +152,15 @@ async def test_the_fields_and_the_body_of_requests_on_one_connection(served: Ser
     assert not {"cookie", "authorization"} & set(again.headers)
     assert (search.method, search.body, search.headers["content-type"]) == ("POST", b"{}", "application/json")
     assert {asset.connection, page.connection, again.connection} == {1}
+
+
+@pytest.mark.parametrize("kind", [AiohttpTransport, WebTransport])
+async def test_at_the_most_connections_the_longest_idle_one_is_closed_for_another(kind):
+    async with WireServer({"/": [Answer()]}, address="0.0.0.0") as server:  # noqa: S104 -- it needs four hosts
+        http = transport(kind, max_connections=3)
+        for n in (1, 2, 3, 1, 4, 1, 4):
+            await fetched(http, Request(f"http://127.0.0.{n}:{server.port}/"))
+            if kind is WebTransport and n == 3:
+                await until(lambda: all(connection.quiet_ticks for connection in http.connections))
+        await http.close()
+    assert server.connections == 4

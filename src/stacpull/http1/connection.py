@@ -230,7 +230,7 @@ class WebConnection(asyncio.Protocol):
         self._lost_error: Exception | None = None
         self._state = _NEW
         self._is_reused = False
-        self._quiet_ticks = self._received = self._wanted_bytes = 0
+        self.quiet_ticks = self._received = self._wanted_bytes = 0
         self._pace: Pace | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -238,7 +238,7 @@ class WebConnection(asyncio.Protocol):
         self._is_reused = self._state is not _NEW
         self.handler = handler
         self._state = _PARSED
-        self._quiet_ticks = self._received = 0
+        self.quiet_ticks = self._received = 0
         self._pace = None
         transport = self.transport
         if transport is None:  # closed before it could be used
@@ -250,7 +250,7 @@ class WebConnection(asyncio.Protocol):
     def release(self) -> None:
         self.handler = self._waiter = None
         self._state = _IDLE
-        self._quiet_ticks = 0
+        self.quiet_ticks = 0
         if self.message.is_reusable and self.transport is not None and not self.transport.is_closing():
             self.message.reset()
             self.idle.append(self)
@@ -273,10 +273,10 @@ class WebConnection(asyncio.Protocol):
         is_idle = self._state is _NEW or self._state is _IDLE
         fault = None
         if is_idle or is_awaited:
-            self._quiet_ticks += 1
-        if is_idle and self._quiet_ticks > idle_ticks:
+            self.quiet_ticks += 1
+        if is_idle and self.quiet_ticks > idle_ticks:
             self.abort()
-        elif is_awaited and self._quiet_ticks > stall_ticks:
+        elif is_awaited and self.quiet_ticks > stall_ticks:
             fault = BadResponse.STALLED
         elif is_awaited and (self._received or self._pace is not None):  # since the first byte
             if self._pace is None:
@@ -297,7 +297,7 @@ class WebConnection(asyncio.Protocol):
         self._owner.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self._quiet_ticks = 0
+        self.quiet_ticks = 0
         self._received += len(data)
         handler, message, state = self.handler, self.message, self._state
         if state is _IDLE or state is _NEW or message.is_ended:

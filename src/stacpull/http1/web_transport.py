@@ -165,10 +165,11 @@ class WebTransport(CallbackTransport):
         return host
 
     async def connect(self, host: WebHost) -> WebConnection:
-        is_full = len(self.connections) >= self._settings.max_connections
-        if is_full and (idle := next((c for c in self.connections if c in c.idle), None)) is not None:
-            idle.idle.remove(idle)  # at once, so that the next caller takes another one
-            idle.close()
+        if len(self.connections) >= self._settings.max_connections:
+            idle = (connection for connection in self.connections if connection in connection.idle)
+            if (longest_idle := max(idle, key=lambda one: one.quiet_ticks, default=None)) is not None:
+                longest_idle.idle.remove(longest_idle)  # at once, so that the next caller takes another one
+                longest_idle.close()
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 return await self._try_addresses(host)

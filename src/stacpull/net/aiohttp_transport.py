@@ -164,11 +164,11 @@ class _Connector(aiohttp.TCPConnector):
         self._policy, self._max_connections = policy, max_connections
 
     async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: Any) -> Connection:  # noqa: ASYNC109 -- aiohttp's own signature
-        if len(self._acquired) + sum(map(len, self._conns.values())) >= self._max_connections:
-            for idle in self._conns.values():
-                for unused, _ in idle:
-                    unused.close()
-            self._conns.clear()
+        idle = [connections for connections in self._conns.values() if connections]
+        is_full = len(self._acquired) + sum(map(len, idle)) >= self._max_connections
+        if is_full and idle and not self._conns.get(req.connection_key):
+            longest_idle, _ = min(idle, key=lambda connections: connections[0][1]).popleft()
+            longest_idle.close()
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol, transport = connection.protocol, connection.transport
