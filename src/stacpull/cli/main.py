@@ -68,12 +68,12 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that `args` begin with; name the nearest ones if it does not exist."""
+        """Find the command that `args` begin with; name the nearest one if it does not exist."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            name = args[0].lower()
-            known = [command for command, synonyms in _OTHER_NAMES.items() if name in synonyms]
-            near = " or ".join(map(repr, known or similar(name, COMMANDS, limit=3)))
-            hint = f"Did you mean {near}?" if near else "See `stacpull --help`."
+            names = [*COMMANDS, *_OTHER_NAMES]
+            words = {word: name for name in names for word in (name, *_OTHER_NAMES.get(name, ()))}
+            near = similar(args[0].lower(), words)
+            hint = f"Did you mean {words[near[0]]!r}?" if near else "See `stacpull --help`."
             raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx)
         return super().resolve_command(ctx, args)
 
